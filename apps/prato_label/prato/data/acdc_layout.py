@@ -1,0 +1,191 @@
+"""The official ACDC folder (Bernard et al., TMI 2018), read and doubted: which patients and frames it holds, and whether they are whole.
+
+``patientNNN/`` holds ``Info.cfg`` (ED and ES frame, counted from 1), ``patientNNN_frameMM.nii.gz`` with its expert label
+``patientNNN_frameMM_gt.nii.gz`` for those two frames, and the cine ``patientNNN_4d.nii.gz``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+
+from prato.data.manifest import Study
+from prato.data.nifti import Volume, VolumeError, mended_affine, read_image, volume_of
+from prato.labels import NUM_CLASSES
+
+Frames = Literal["ed,es", "all"]
+_PATIENT = re.compile(r"patient\d+")
+_PLACES = (".", "training", "testing", "database/training", "database/testing")
+
+
+class AcdcError(ValueError):
+    """An ACDC folder that cannot be imported; ``faults`` holds one sentence for each bad thing found."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class Info:
+    """``Info.cfg``: end-diastolic and end-systolic frame (from 1), number of frames, diagnosis group, height in cm, weight in kg."""
+
+    ed: int
+    es: int
+    frames: int
+    group: str | None
+    height_cm: float | None
+    weight_kg: float | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One study to be: ``image`` is (X, Y, Z) with its mended affine, ``label`` (X, Y, Z) uint8 on the same grid or None."""
+
+    id: str
+    study: Study
+    image: Volume
+    label: np.ndarray | None
+
+
+def find_patients(source: Path) -> list[Path]:
+    """The ``patientNNN`` folders of ``source``: itself, its children, or those in its ``training`` and ``testing`` (also below ``database``).
+
+    Raises:
+        AcdcError: there are none, or one patient is there twice.
+    """
+    if not source.is_dir():
+        raise AcdcError([f"{source} is not a folder: give the ACDC folder that holds patient001, patient002, ..."])
+    source = source.resolve()
+    if _PATIENT.fullmatch(source.name):
+        return [source]
+    places = [source / place for place in _PLACES if (source / place).is_dir()]
+    found = [p for place in places for p in place.iterdir() if p.is_dir() and _PATIENT.fullmatch(p.name)]
+    if not found:
+        raise AcdcError([f"{source} holds no patientNNN folder, nor training/ or testing/ with one: give the official ACDC folder."])
+    names = [p.name for p in found]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise AcdcError([f"{name} is there twice below {source}: leave one of the two." for name in twice])
+    return sorted(found, key=lambda p: p.name)
+
+
+def read_info(folder: Path) -> Info:
+    """``Info.cfg`` of the patient ``folder``. A height or weight of zero or less counts as not known.
+
+    Raises:
+        AcdcError: missing, not text, a line that is not ``key: value``, or ED, ES or NbFrame missing or not a frame number.
+    """
+    path = folder / "Info.cfg"
+    name = f"{folder.name}/Info.cfg"
+    again = "copy it again from the official set."
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise AcdcError([f"{name} is missing: {again}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise AcdcError([f"{name} cannot be read as text: {again}"]) from error
+    values: dict[str, str] = {}
+    for line in lines:
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if not (key and colon and value):
+            raise AcdcError([f"{name} has the line {line[:40]!r} where 'key: value' belongs: {again}"])
+        values[key] = value
+    try:
+        ed, es, frames = (int(values[key]) for key in ("ED", "ES", "NbFrame"))
+        height, weight = (_positive(values.get(key)) for key in ("Height", "Weight"))
+    except KeyError as error:
+        raise AcdcError([f"{name} has no line for {error.args[0]}: {again}"]) from None
+    except ValueError as error:
+        raise AcdcError([f"{name} holds something that is not a number ({error}): {again}"]) from None
+    if not (1 <= ed <= frames and 1 <= es <= frames and ed != es):
+        raise AcdcError([f"{name} says ED {ed}, ES {es} of {frames} frames, but they must be two different frames counted from 1: {again}"])
+    return Info(ed, es, frames, values.get("Group"), height, weight)
+
+
+def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
+    """The frames of one patient, checked, in order of time: the two with an expert label, or with ``"all"`` those of the 4D cine too
+    (where ED and ES still come from their own files).
+
+    Raises:
+        AcdcError: with every fault of the patient that was found; what was yielded before it is sound.
+    """
+    info = read_info(folder)
+    faults: list[str] = []
+    cine = None
+    if frames == "all":
+        try:
+            cine = _read_cine(folder, info)
+        except VolumeError as error:
+            faults.append(str(error))
+    grids = set()
+    for number in sorted({info.ed, info.es} | set(range(1, cine.shape[3] + 1) if cine is not None else ())):
+        id = f"{folder.name}_frame{number:02d}"
+        phase: Literal["ED", "ES"] | None = "ED" if number == info.ed else "ES" if number == info.es else None
+        study = Study(patient=folder.name, frame=number, phase=phase, group=info.group, height_cm=info.height_cm, weight_kg=info.weight_kg)
+        image, label = None, None
+        try:
+            if phase is not None:
+                image = _mended(read_image(folder / f"{id}.nii.gz"), f"{id}.nii.gz")
+            elif cine is not None:
+                image = _mended(cine.slicer[..., number - 1], f"{folder.name}_4d.nii.gz")
+        except VolumeError as error:
+            faults.append(str(error))
+        try:
+            label = _read_label(folder / f"{id}_gt.nii.gz", image) if phase is not None else None
+        except VolumeError as error:
+            faults.append(str(error))
+        if image is not None:
+            grids.add(image.array.shape)
+            if not faults:
+                yield Frame(id, study, image, label)
+    if len(grids) > 1:
+        sizes = " and ".join("x".join(map(str, g)) for g in sorted(grids))
+        faults.append(f"{folder.name} has frames of different sizes ({sizes} voxels): copy the patient again from the official set.")
+    if faults:
+        raise AcdcError(faults)
+
+
+def _mended(image: nib.Nifti1Image, name: str) -> Volume:
+    volume = volume_of(image, name)
+    return Volume(volume.array, mended_affine(image, name))
+
+
+def _read_cine(folder: Path, info: Info) -> nib.Nifti1Image:
+    name = f"{folder.name}_4d.nii.gz"
+    if not (folder / name).exists():
+        raise VolumeError(f"{name} does not exist in {folder}: copy it, or import the two labelled frames alone with --frames ed,es.")
+    cine = read_image(folder / name)
+    if len(cine.shape) != 4:
+        raise VolumeError(f"{name} is {len(cine.shape)}D, not a 4D cine: copy it again from the official set.")
+    if cine.shape[3] < max(info.ed, info.es):
+        raise VolumeError(f"{name} has {cine.shape[3]} frames, but Info.cfg names frame {max(info.ed, info.es)}: copy both again.")
+    return cine
+
+
+def _read_label(path: Path, image: Volume | None) -> np.ndarray:
+    stored = read_image(path)
+    label = _mended(stored, path.name)
+    if image is not None:
+        if label.array.shape != image.array.shape:
+            theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))
+            raise VolumeError(f"{path.name} has {theirs} voxels and its image {ours}: copy both again from the official set.")
+        if not np.allclose(label.spacing, image.spacing, rtol=1e-3):
+            raise VolumeError(f"{path.name} has voxels of {label.spacing} mm and its image of {image.spacing} mm: copy both again.")
+    unknown = np.setdiff1d(label.array, np.arange(NUM_CLASSES))
+    if unknown.size:
+        few = ", ".join(f"{v:g}" for v in unknown[:5])
+        raise VolumeError(f"{path.name} holds the label value {few}, but ACDC knows only 0 to {NUM_CLASSES - 1}: copy it again.")
+    return label.array.astype(np.uint8)
+
+
+def _positive(text: str | None) -> float | None:
+    value = float(text) if text is not None else 0.0
+    return value if math.isfinite(value) and value > 0 else None

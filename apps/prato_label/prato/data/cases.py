@@ -1,0 +1,102 @@
+"""Labelled studies, loaded once and held at the network's resolution for training."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prato.data.manifest import load_manifest, patient_of
+from prato.data.nifti import VolumeError, read_volume
+from prato.labels import NUM_CLASSES
+from prato.window import normalised, resample_in_plane, resampled_size
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """Where one labelled study lies, and whose heart it is."""
+
+    study: str
+    patient: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A study at the network's in-plane resolution.
+
+    Attributes:
+        patient: whose heart it is.
+        image: float16 (Z, X', Y') in [-1, 1].
+        label: uint8 (Z, X', Y').
+        footprint: int64 (N, 2), the pixels that hold a structure on any slice: what a tight box of the volume encloses in plane.
+        slices: first and one past the last slice that holds a structure.
+        pixel: mm per pixel along X' and Y' (the resolution asked for, up to rounding to whole pixels).
+    """
+
+    patient: str
+    image: Tensor
+    label: Tensor
+    footprint: Tensor
+    slices: tuple[int, int]
+    pixel: tuple[float, float]
+
+
+def labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
+    """The studies of ``folder`` that have a label in ``labels/final``, sorted by name."""
+    folder = Path(folder)
+    manifest = load_manifest(folder)
+    found = []
+    for label in sorted((folder / "labels" / "final").glob("*.nii.gz")):
+        image = folder / label.name
+        if image.is_file():
+            study = label.name.removesuffix(".nii.gz")
+            found.append(StudyFile(study, patient_of(study, manifest), image, label))
+    return found
+
+
+def read_label(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndarray:
+    """The label at ``path`` as uint8, checked against the image's ``shape``.
+
+    Raises:
+        VolumeError: unreadable, of another shape, or with values that name no structure.
+    """
+    label = read_volume(path).array
+    if label.shape != shape:
+        raise VolumeError(f"{Path(path).name} has shape {label.shape} but its image has {shape}: a label must lie on the image's own grid.")
+    if not np.isin(label, range(NUM_CLASSES)).all():
+        raise VolumeError(f"{Path(path).name} holds label values other than 0 to {NUM_CLASSES - 1}: map its structures by name first.")
+    return label.astype(np.uint8)
+
+
+def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
+    """Read one study at ``pixel`` mm in plane; None where its label is empty.
+
+    Raises:
+        VolumeError: image or label cannot be used.
+    """
+    volume = read_volume(files.image)
+    label = read_label(files.label, volume.array.shape)
+    if not label.any():
+        return None
+    size = resampled_size(volume.array.shape, volume.spacing, pixel)
+    image = resample_in_plane(torch.from_numpy(normalised(volume.array)).permute(2, 0, 1), size)
+    one_hot = F.one_hot(torch.from_numpy(label).permute(2, 0, 1).long(), NUM_CLASSES).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(one_hot, size=size, mode="bilinear", align_corners=False, antialias=True).argmax(1).to(torch.uint8)
+    filled = (resized > 0).flatten(1).any(1).nonzero()
+    if len(filled) == 0:
+        return None
+    return TrainingCase(
+        patient=files.patient,
+        image=image.half(),
+        label=resized,
+        footprint=(resized > 0).any(0).nonzero(),
+        slices=(int(filled[0]), int(filled[-1]) + 1),
+        pixel=(volume.array.shape[0] * volume.spacing[0] / size[0], volume.array.shape[1] * volume.spacing[1] / size[1]),
+    )

@@ -1,0 +1,99 @@
+"""Training samples: a slice in a window centred on a jittered box, rotated, scaled and re-lit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import Compose, RandAdjustContrast, RandBiasField, RandGaussianNoise, RandGaussianSmooth, RandScaleIntensity
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from prato.data.cases import TrainingCase
+
+
+class SliceSamples(Dataset):
+    """An endless, seeded stream: sample ``n`` depends on the seed and ``n`` alone, so a resumed run sees what an unbroken one would.
+
+    A sample is ``image`` float32 (3, size, size), ``label`` int64 (size, size) and ``box`` float32 (2, 2), start and stop in pixels.
+    """
+
+    def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, length: int) -> None:
+        """Args: cases: at least one. size: window edge in pixels. length: how many samples ``len()`` says there are."""
+        self.cases, self.size, self.seed, self.length = list(cases), size, seed, length
+        self.lighting = Compose(
+            [
+                RandBiasField(degree=3, coeff_range=(-0.25, 0.25), prob=0.2),
+                RandAdjustContrast(prob=0.3, gamma=(0.6, 1.6), retain_stats=False),
+                RandScaleIntensity(factors=0.25, prob=0.3),
+                RandGaussianSmooth(sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0), prob=0.15),
+                RandGaussianNoise(std=0.08, prob=0.3),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, n: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, n))
+        case = self.cases[rng.integers(len(self.cases))]
+        first, last = max(case.slices[0] - 1, 0), min(case.slices[1] + 1, case.image.shape[0])
+        k = int(rng.integers(first, last))
+        turn = _turn(rng, case.pixel)
+        box, centre = _prompt(rng, case, turn)
+        order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)  # stacks are stored base to apex and apex to base
+        planes = [min(max(k + step, 0), case.image.shape[0] - 1) for step in order]
+        image, label = _cut(case, planes, k, turn, centre, self.size)
+        self.lighting.set_random_state(seed=int(rng.integers(2**31)))
+        lit = torch.as_tensor(np.asarray(self.lighting((image + 1) / 2))).float().clamp(0, 1.5) * 2 - 1
+        return {"image": lit, "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
+
+
+def _turn(rng: np.random.Generator, pixel: tuple[float, float]) -> np.ndarray:
+    """2 x 2 matrix, image pixels -> turned pixels.
+
+    A scanner may turn the field of view in any direction, so quarter turns are anatomy as it comes. Mirror images are not, but files are
+    stored with either handedness (rows top to bottom or bottom to top, seen from apex or base), so they come too, rarely.
+    """
+    angle = rng.uniform(-math.pi / 5, math.pi / 5) + (math.pi / 2 * rng.integers(4) if rng.random() < 0.2 else 0.0)
+    scale = math.exp(rng.uniform(-0.2, 0.2))
+    turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    if rng.random() < 0.12:
+        turn = turn @ np.diag([-1.0, 1.0])
+    # pixels may be a hair off square, from rounding to whole pixels
+    return turn @ np.diag([1.0, pixel[1] / pixel[0]])
+
+
+def _prompt(rng: np.random.Generator, case: TrainingCase, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A box such as a person would draw round the turned heart: (2, 2) start and stop in turned pixels, and the window's centre."""
+    places = (case.footprint.numpy() + 0.5) @ turn.T
+    reach = 0.5 * np.abs(turn).sum(1)  # from pixel centres to pixel edges
+    low, high = places.min(0) - reach, places.max(0) + reach
+    size = high - low
+    kind = rng.random()
+    if kind < 0.55:  # tight, by hand
+        low, high = low + size * rng.normal(0, 0.04, 2), high + size * rng.normal(0, 0.04, 2)
+    elif kind < 0.85:  # loose, off centre
+        grow, shift = rng.uniform(0.0, 1.0, 2), rng.uniform(-0.5, 0.5, 2)
+        low, high = low - size * grow * (0.5 + shift), high + size * grow * (0.5 - shift)
+    else:  # partial
+        cut = rng.uniform(0.0, 0.45, 2) * rng.integers(0, 2, 2)
+        side = rng.integers(0, 2, 2)
+        low, high = low + size * cut * side, high - size * cut * (1 - side)
+    return np.stack([low, high]), np.round((low + high) / 2)
+
+
+def _cut(case: TrainingCase, planes: list[int], k: int, turn: np.ndarray, centre: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
+    """Image (3, size, size) and label (size, size) of the window round ``centre`` (turned pixels)."""
+    shape = case.image.shape[1:]
+    back = np.linalg.inv(turn)
+    axis = np.arange(size) + 0.5 - size / 2
+    mesh = np.stack(np.meshgrid(axis + centre[0], axis + centre[1], indexing="ij"), -1) @ back.T
+    grid = torch.from_numpy(2.0 * mesh / np.array(shape) - 1.0).float().flip(-1).unsqueeze(0)
+    # shifted by one, so that what lies outside the image reads as the darkest value
+    image = F.grid_sample(case.image[planes].float().unsqueeze(0) + 1, grid, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+    label = F.grid_sample(case.label[k].float()[None, None], grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return image[0], label[0, 0].long()

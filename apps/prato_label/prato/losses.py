@@ -1,0 +1,34 @@
+"""What training minimises: Dice + cross-entropy on the mask, and the relevance held to where the organ is."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+from prato.pruning import PrunedOutput
+
+
+class PratoLoss(nn.Module):
+    """Dice + cross-entropy (the paper's loss) plus ``supervision`` times the cross-entropy between sigmoid(relevance) and "holds foreground".
+
+    A 0/1 mask alone gives the relevance only the straight-through gradient, which is weak at the start; the labels know where it should point.
+    """
+
+    def __init__(self, supervision: float = 0.1) -> None:
+        super().__init__()
+        # over the batch, because many a slice lacks a structure
+        self.segmentation = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+        self.supervision = supervision
+
+    def forward(self, output: PrunedOutput, label: Tensor) -> Tensor:
+        """Args: output: logits (B, classes, *image) with stage records. label: int64 (B, *image). Returns a scalar."""
+        loss = self.segmentation(output.logits, label.unsqueeze(1))
+        if not output.stages:
+            return loss
+        foreground = (label > 0).to(output.logits.dtype).unsqueeze(1)
+        pool = F.adaptive_max_pool2d if label.ndim == 3 else F.adaptive_max_pool3d
+        wanted = [pool(foreground, stage.grid).flatten(1) for stage in output.stages]
+        terms = [F.binary_cross_entropy_with_logits(stage.relevance, want) for stage, want in zip(output.stages, wanted)]
+        return loss + self.supervision * torch.stack(terms).mean()

@@ -1,0 +1,131 @@
+"""Swin UNETR that drops, before patch merging, the tokens that the prompted box makes irrelevant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets import SwinUNETR
+from torch import Tensor, nn
+
+from prato.nets.swin_block import pruned_swin_block, relaxed_swin_block
+from prato.prompts import BoxPrompts
+from prato.pruning import PrunedOutput, PruningPlan, StageRecord
+from prato.relevance import Relevance
+
+#: Before the first three mergings; after the fourth stage no transformer block is left to spare.
+DEFAULT_PLAN = PruningPlan(after=(1, 2, 3), percentile=25.0)
+
+
+class PratoSwinUNETR(SwinUNETR):
+    """MONAI's Swin UNETR (2D or 3D) with prompt-driven token pruning at the patch-merging stages.
+
+    Takes Swin UNETR's own arguments; loads its state dict strictly (the relevance projections, which it lacks, keep their initial values).
+    Without a plan, or without a prompt in the whole batch, a call is MONAI's own forward. A merged token lives if any of its children
+    lives; windows without a living token are skipped.
+
+    Args:
+        stages: Swin stages, counted from 1, before whose merging a plan may prune (each owns relevance projections).
+    """
+
+    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.after, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.swinViT.use_v2:
+            raise ValueError("Token pruning is not defined for use_v2=True: its convolutions mix dropped tokens back in.")
+        dims = len(self.swinViT.window_size)
+        width = self.swinViT.embed_dim
+        self.relevance = nn.ModuleDict({str(stage): Relevance(width * 2 ** (stage - 1), dims) for stage in stages})
+
+    def forward(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> Tensor:
+        """Logits (B, classes, *image) of ``x_in`` (B, channels, *image); see :meth:`segment`."""
+        return self.segment(x_in, prompts, plan).logits
+
+    def segment(self, x_in: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+        """Logits and the record of what was pruned.
+
+        Args:
+            x_in: float (B, channels, *image), every side a multiple of 32.
+            prompts: boxes in input pixels; a sample without one keeps all its tokens.
+            plan: what to prune; None for nothing. Tokens are removed in evaluation and masked, with a straight-through gradient to the
+                relevance, in training.
+
+        Raises:
+            KeyError: the plan prunes at a stage that this network has no relevance projections for.
+        """
+        if plan is None or prompts is None or len(prompts.boxes) == 0:
+            return PrunedOutput(super().forward(x_in))
+        self._check_input_size(x_in.shape[2:])
+        levels, stages = self._encode(x_in, prompts.to(x_in.device), plan)
+        return PrunedOutput(self._decode(x_in, levels), tuple(stages))
+
+    def _encode(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[list[Tensor], list[StageRecord]]:
+        vit = self.swinViT
+        x = vit.pos_drop(vit.patch_embed(x_in))
+        levels = [vit.proj_out(x, self.normalize)]
+        x = x.movedim(1, -1)
+        alive = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+        gate: Tensor | None = None  # the mask with its straight-through gradient, while training
+        stages: list[StageRecord] = []
+        image_size = tuple(x_in.shape[2:])
+        for number, (layer,) in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4), start=1):
+            x = self._blocks(layer, x, alive, gate, plan)
+            if number in plan.after:
+                flat, grid = alive.flatten(1), tuple(alive.shape[1:])
+                score = self.relevance[str(number)](x.flatten(1, -2), grid, image_size, prompts, plan.k, flat)
+                score = _siblings_mean(score.view_as(alive)).flatten(1)
+                keep = plan.select(score, flat, prompts.prompted)
+                if self.training or plan.mode == "mask":
+                    soft = plan.straight_through(score, keep, flat).view_as(alive)
+                    gate = soft if gate is None else gate * soft
+                    if plan.mode == "mask":
+                        x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
+                alive = keep.view_as(alive)
+            x = layer.downsample(x)
+            if stages or number in plan.after:
+                alive = _merge(alive.to(x.dtype)) > 0.5
+                gate = None if gate is None else _merge(gate)
+            if number in plan.after:
+                merged = alive.flatten(1)
+                stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score.view(-1, *grid)).flatten(1), merged))
+            else:
+                alive = alive if stages else torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+            levels.append(vit.proj_out(x.movedim(-1, 1), self.normalize))
+        return levels, stages
+
+    def _blocks(self, layer: nn.Module, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan) -> Tensor:
+        if plan.mode == "mask" or bool(alive.all()):
+            # nothing is held out of the computation: MONAI's own stage, its merging apart
+            merging, layer.downsample = layer.downsample, None
+            try:
+                return layer(x.movedim(-1, 1)).movedim(1, -1)
+            finally:
+                layer.downsample = merging
+        for block in layer.blocks:
+            x = pruned_swin_block(block, x, alive) if gate is None else relaxed_swin_block(block, x, gate)
+        return x
+
+    def _decode(self, x_in: Tensor, levels: list[Tensor]) -> Tensor:
+        x = self.decoder5(self.encoder10(levels[4]), levels[3])
+        x = self.decoder4(x, self.encoder4(levels[2]))
+        x = self.decoder3(x, self.encoder3(levels[1]))
+        x = self.decoder2(x, self.encoder2(levels[0]))
+        return self.out(self.decoder1(x, self.encoder1(x_in)))
+
+
+def _siblings_mean(values: Tensor) -> Tensor:
+    """(B, *grid): each token gets the mean over those it will be merged with, so that siblings leave together.
+
+    Token by token, nearly every merged token would keep some child, and nothing would be spared.
+    """
+    pool = F.avg_pool2d if values.ndim == 3 else F.avg_pool3d
+    mean = pool(values.unsqueeze(1), 2, ceil_mode=True, count_include_pad=False)
+    for axis, size in enumerate(values.shape[1:], start=2):
+        mean = mean.repeat_interleave(2, axis).narrow(axis, 0, size)
+    return mean.squeeze(1)
+
+
+def _merge(values: Tensor) -> Tensor:
+    """(B, *grid) -> (B, *merged grid): the largest of a merged token's children."""
+    pool = F.max_pool2d if values.ndim == 3 else F.max_pool3d
+    return pool(values.unsqueeze(1), 2, ceil_mode=True).squeeze(1)

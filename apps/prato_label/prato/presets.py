@@ -1,0 +1,32 @@
+"""The two networks as they are shipped: small enough to be trained and served on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from prato.checkpoint import ModelSpec
+from prato.labels import NUM_CLASSES
+from prato.nets import swin_unetr, unetr
+
+#: In-plane resolution (mm) and window edge (pixels): 240 mm, room for a heart and for a box drawn twice too wide.
+PIXEL, WINDOW = 1.5, 160
+#: Batch normalisation: unlike instance normalisation, a pixel's value does not hang on what lies far from it.
+_COMMON = {"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2}
+
+PRESETS: dict[str, ModelSpec] = {
+    "unetr": ModelSpec(
+        network="unetr",
+        arguments={**_COMMON, "img_size": WINDOW, "feature_size": 16, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6},
+        window=WINDOW,
+        pixel=PIXEL,
+        plan=asdict(unetr.DEFAULT_PLAN),
+    ),
+    "swin_unetr": ModelSpec(
+        network="swin_unetr",
+        # windows of 5 divide every grid of the window (80, 40, 20, 10, 5), so nothing is padded
+        arguments={**_COMMON, "feature_size": 12, "window_size": 5, "num_heads": (1, 2, 4, 8)},
+        window=WINDOW,
+        pixel=PIXEL,
+        plan=asdict(replace(swin_unetr.DEFAULT_PLAN, percentile=35.0)),
+    ),
+}

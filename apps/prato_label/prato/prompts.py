@@ -1,0 +1,78 @@
+"""Box prompts of a whole batch, as tensors on the network's input grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prato.box import Box
+
+
+@dataclass(frozen=True)
+class BoxPrompts:
+    """All boxes of a batch, flattened: sample ``sample[n]`` is prompted by ``boxes[n]``.
+
+    Attributes:
+        boxes: float32 (N, 2, D): start and stop (half-open) in pixels of the network input, D = 2 or 3.
+        sample: int64 (N,): index of the sample in the batch.
+        batch: number of samples; a sample that no box points to has no prompt.
+    """
+
+    boxes: Tensor
+    sample: Tensor
+    batch: int
+
+    @classmethod
+    def build(cls, per_sample: Sequence[Sequence[Box | Sequence[Sequence[float]]]], image_size: Sequence[int]) -> BoxPrompts:
+        """Gather the prompts of a batch.
+
+        Args:
+            per_sample: for each sample its boxes, each a ``Box`` or ``((start per axis), (stop per axis))`` in input pixels; an empty
+                sequence means "no prompt".
+            image_size: input size in pixels, D numbers. Boxes are clipped to it.
+
+        A box with less than one pixel inside the image counts as no box; one without thickness on a single axis is kept (RoIAlign samples
+        it at one place).
+
+        Raises:
+            ValueError: a coordinate is NaN or infinite, or a box has another number of axes than ``image_size``.
+        """
+        dims = len(image_size)
+        rows, owner = [], []
+        for index, boxes in enumerate(per_sample):
+            for box in boxes:
+                corners = torch.as_tensor((box.start, box.stop) if isinstance(box, Box) else box, dtype=torch.float32)
+                if corners.shape != (2, dims):
+                    raise ValueError(f"A box prompt here has {dims} axes with a start and a stop each, not shape {tuple(corners.shape)}.")
+                if not torch.isfinite(corners).all():
+                    raise ValueError("A box prompt must be finite numbers; NaN or infinity was given.")
+                corners = torch.stack((corners.amin(0), corners.amax(0)))
+                limit = torch.tensor(list(image_size), dtype=torch.float32)
+                clipped = torch.minimum(corners.clamp_min(0.0), limit)
+                if (corners[0] >= limit).any() or (corners[1] < 0).any() or (clipped[1] - clipped[0]).clamp_min(1e-6).prod() < 1e-3:
+                    continue
+                size = clipped[1] - clipped[0]
+                if (size == 0).sum() <= 1 and size[size > 0].prod() >= 1.0:
+                    rows.append(clipped)
+                    owner.append(index)
+        boxes = torch.stack(rows) if rows else torch.zeros(0, 2, dims)
+        return cls(boxes, torch.tensor(owner, dtype=torch.int64), len(per_sample))
+
+    @classmethod
+    def none(cls, batch: int, dims: int) -> BoxPrompts:
+        """A batch without any prompt."""
+        return cls(torch.zeros(0, 2, dims), torch.zeros(0, dtype=torch.int64), batch)
+
+    def to(self, device: torch.device) -> BoxPrompts:
+        """The same prompts on ``device``."""
+        return BoxPrompts(self.boxes.to(device), self.sample.to(device), self.batch)
+
+    @property
+    def prompted(self) -> Tensor:
+        """bool (batch,): which samples have a prompt."""
+        hit = torch.zeros(self.batch, dtype=torch.bool, device=self.boxes.device)
+        hit[self.sample] = True
+        return hit

@@ -1,0 +1,36 @@
+"""RoIAlign (He et al., Mask R-CNN, ICCV 2017) in plain torch, for 2D and 3D feature maps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def roi_align(features: Tensor, boxes: Tensor, sample: Tensor, k: int, samples_per_bin: int = 2) -> Tensor:
+    """Average the features under a k x k (x k) grid of bins laid over each box ("aligned" variant).
+
+    Args:
+        features: (B, C, *grid), 2 or 3 grid axes; the centre of cell ``t`` lies at ``t + 0.5``.
+        boxes: (N, 2, D) start and stop in cells of the grid, D = number of grid axes.
+        sample: int64 (N,), which feature map each box belongs to.
+        k: bins along each axis.
+        samples_per_bin: sampling points along each axis of a bin (linear interpolation, edge values beyond the border).
+
+    Returns:
+        (N, C, k, ..., k) in the dtype of ``features``.
+    """
+    dims = features.ndim - 2
+    grid_size = torch.tensor(features.shape[2:], dtype=features.dtype, device=features.device)
+    points = k * samples_per_bin
+    unit = (torch.arange(points, dtype=features.dtype, device=features.device) + 0.5) / points
+    boxes = boxes.to(features.dtype)
+    along = boxes[:, 0, :, None] + (boxes[:, 1] - boxes[:, 0])[:, :, None] * unit  # (N, D, points), in cells
+    along = 2.0 * along / grid_size[None, :, None] - 1.0  # grid_sample's coordinates with align_corners=False
+    mesh = [along[:, a].reshape(-1, *(points if i == a else 1 for i in range(dims))) for a in range(dims)]
+    mesh = [m.expand(-1, *(points,) * dims) for m in mesh]
+    # grid_sample wants the fastest axis first
+    where = torch.stack(mesh[::-1], dim=-1)
+    sampled = F.grid_sample(features[sample], where, mode="bilinear", padding_mode="border", align_corners=False)
+    pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
+    return pool(sampled, samples_per_bin)

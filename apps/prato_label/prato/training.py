@@ -1,0 +1,183 @@
+"""Training of one network on labelled cases: seeded, resumable, stoppable, on CPU or GPU."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
+
+from prato.checkpoint import inference_memory_format
+from prato.data.atomic import write_bytes
+from prato.data.cases import TrainingCase
+from prato.data.sampling import SliceSamples
+from prato.losses import PratoLoss
+from prato.prompts import BoxPrompts
+from prato.pruning import PruningPlan
+
+_SAVE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: ``steps`` optimiser steps, or ``minutes`` of wall time spent training (resumed parts add up). One of the two.
+
+    Raises:
+        ValueError: neither or both are given, or the one given is not positive.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None) or (self.steps or self.minutes or 0) <= 0:
+            raise ValueError("Give a training budget either as steps or as minutes, above zero.")
+
+    def spent(self, step: int, seconds: float) -> float:
+        """Share of the budget used, 0..1."""
+        return min(1.0, step / self.steps if self.steps else seconds / (60.0 * (self.minutes or 1.0)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        batch: slices a step. rate: peak learning rate of AdamW (warm-up over 3 % of the budget, then cosine to zero).
+        window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
+        averaging: decay of the running average of weights that is returned.
+    """
+
+    batch: int = 8
+    rate: float = 1e-3
+    window: int = 160
+    seed: int = 0
+    workers: int = 0
+    averaging: float = 0.995
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands: ``step`` done, ``share`` of the budget (0..1), running mean ``loss``, ``seconds`` spent training."""
+
+    step: int
+    share: float
+    loss: float
+    seconds: float
+
+
+class Trainer:
+    """Trains ``network`` for slices in windows; ``plan`` None trains it dense.
+
+    With a plan, six steps in ten use it as it is and the others use the levels that a request may ask for ("off", 25, 50, 75 %), so that
+    one set of weights serves them all.
+    """
+
+    def __init__(self, network: nn.Module, plan: PruningPlan | None, settings: Settings, device: torch.device) -> None:
+        self.network = inference_memory_format(network.to(device))
+        self.plan, self.settings, self.device = plan, settings, device
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
+        decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
+        free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.02}, {"params": free, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.rate)
+        self.loss = PratoLoss()
+        self.step, self.seconds, self.mean_loss = 0, 0.0, math.nan
+
+    def fit(
+        self,
+        cases: Sequence[TrainingCase],
+        budget: Budget,
+        report: Callable[[Progress], bool] = lambda progress: True,
+        state_file: Path | None = None,
+    ) -> nn.Module:
+        """Train until the budget is spent or ``report``, called after every step, says False.
+
+        Args:
+            cases: at least one.
+            state_file: where the state is kept, once a minute and at the end, so that a killed run goes on from there.
+
+        Returns:
+            The averaged network, in evaluation mode.
+        """
+        if state_file is not None and state_file.exists():
+            self._restore(state_file)
+        samples = SliceSamples(cases, self.settings.window, self.settings.seed, length=2**40)
+        ahead = range(self.step * self.settings.batch, 2**40)
+        loader = DataLoader(Subset(samples, ahead), batch_size=self.settings.batch, num_workers=self.settings.workers)
+        saved = time.monotonic()
+        self.network.train()
+        batches = iter(loader)
+        while (share := budget.spent(self.step, self.seconds)) < 1.0:
+            start = time.monotonic()
+            self._train_on(next(batches), share)
+            self.seconds += time.monotonic() - start
+            done = Progress(self.step, budget.spent(self.step, self.seconds), self.mean_loss, self.seconds)
+            go_on = report(done)
+            self.network.train()
+            if state_file is not None and (not go_on or done.share >= 1.0 or time.monotonic() - saved > _SAVE_EVERY_S):
+                self._store(state_file)
+                saved = time.monotonic()
+            if not go_on:
+                break
+        return self.average.module.eval()
+
+    def _train_on(self, batch: dict[str, Tensor], share: float) -> None:
+        rate = self.settings.rate * min(share / 0.03 + 0.02, 1.0) * (0.5 + 0.5 * math.cos(math.pi * share))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        image, label = batch["image"].to(self.device), batch["label"].to(self.device)
+        image = image.contiguous(memory_format=torch.channels_last)
+        prompts = BoxPrompts.build([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], image.shape[2:])
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            output = self.network.segment(image, prompts, self._plan_of_step())
+        output = replace(output, logits=output.logits.float())
+        loss = self.loss(output, label)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        # a running average that starts slow enough to forget the first steps
+        self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.settings.averaging, (1 + self.step) / (10 + self.step)))
+        self.average.update_parameters(self.network)
+        self.step += 1
+        value = float(loss.detach())
+        self.mean_loss = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
+
+    def _plan_of_step(self) -> PruningPlan | None:
+        if self.plan is None:
+            return None
+        choice = np.random.default_rng((self.settings.seed, self.step, 1)).random()
+        levels = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
+        return self.plan.asked(next(level for limit, level in levels if choice < limit))
+
+    def _store(self, path: Path) -> None:
+        state: dict[str, Any] = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "mean_loss": self.mean_loss,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        os.makedirs(path.parent, exist_ok=True)
+        write_bytes(path, buffer.getvalue())
+
+    def _restore(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.mean_loss = state["step"], state["seconds"], state["mean_loss"]

@@ -1,0 +1,47 @@
+"""Turn the official ACDC folder into a MONAI Label studies folder (one 3D NIfTI a frame, true voxel size, expert labels, manifest)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prato.data.acdc import LABELS, import_acdc
+from prato.data.acdc_layout import AcdcError
+from tqdm import tqdm
+
+
+class FrameChoice(str, Enum):
+    """Which frames become studies."""
+
+    ED_ES = "ed,es"
+    ALL = "all"
+
+
+def main(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The official ACDC folder: holds patientNNN, or training/ and testing/.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make or to add to.")],
+    frames: Annotated[FrameChoice, typer.Option(help="The two labelled frames, or every frame of the 4D cine.")] = FrameChoice.ED_ES,
+) -> None:
+    """Import ACDC. Everything is checked first; on any fault nothing is written, each fault is named and the exit code is 2."""
+    try:
+        summary = import_acdc(source, target, frames.value, lambda items, what: tqdm(items, desc=what, unit="patient"))
+    except AcdcError as error:
+        for fault in error.faults:
+            typer.echo(fault, err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
+        raise typer.Exit(2) from None
+    typer.echo(
+        f"{summary.studies} studies of {summary.patients} patients are in {target}: "
+        f"{summary.written} files written, {summary.unchanged} were there already."
+    )
+    if summary.kept_labels:
+        names = ", ".join(summary.kept_labels)
+        typer.echo(f"{len(summary.kept_labels)} labels in {LABELS} differ from ACDC's own and were left as they are: {names}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,153 @@
+"""Train a network on the labelled studies of a folder; a killed run goes on where it was when started again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from prato.checkpoint import save_model
+from prato.data.atomic import write_bytes
+from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
+from prato.data.manifest import ManifestError, load_manifest
+from prato.data.nifti import VolumeError
+from prato.data.splits import Split, SplitError, load_split, save_split, split_patients
+from prato.presets import PRESETS
+from prato.training import Budget, Progress, Settings, Trainer
+from prato.validation import slice_dice
+from tqdm import tqdm
+
+_CHECKS = 12  # points of the validation curve
+
+
+class Network(str, Enum):
+    """Networks that can be trained."""
+
+    unetr = "unetr"
+    swin_unetr = "swin_unetr"
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final, as scripts/import_acdc.py makes it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: model.safetensors, curve.json, split.json, state.")],
+    network: Annotated[Network, typer.Option()] = Network.unetr,
+    dense: Annotated[bool, typer.Option("--dense", help="Train without pruning.")] = False,
+    minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Budget in passes over the slices of the training patients.")] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 0,
+    batch: Annotated[int, typer.Option(help="Slices a step.")] = 8,
+    split: Annotated[Path | None, typer.Option(help="Split file by patient; by default 80:20, seeded, written to the run's folder.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events (needs the tensorboard package).")] = False,
+) -> None:
+    """Train a PrATo network (or, with --dense, the same network without pruning) and write the model with its validation curve."""
+    try:
+        if threads:
+            torch.set_num_threads(threads)
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=where)
+        dealt = _split(studies, out, split, seed)
+        files = labelled_studies(studies)
+        training = _load([f for f in files if f.patient in dealt.train], PRESETS[network.value].pixel)
+        validation = _load([f for f in files if f.patient in dealt.validation], PRESETS[network.value].pixel)
+        if not training or not validation:
+            raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
+        slices = sum(c.slices[1] - c.slices[0] for c in training)
+        steps = None if epochs is None else max(1, round(epochs * slices / batch))
+        budget = Budget(steps=steps, minutes=minutes)
+    except (ValueError, RuntimeError, VolumeError, ManifestError, SplitError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+    commit = _commit()  # of the code that trains, not of what the checkout holds when it is done
+    torch.manual_seed(seed)
+    spec = PRESETS[network.value]
+    plan = None if dense else spec.pruning_plan()
+    settings = Settings(batch=batch, window=spec.window, seed=seed, workers=workers)
+    trainer = Trainer(spec.build(), plan, settings, where)
+    curve = _Curve(out / "curve.json", trainer, validation, slices / batch, tensorboard)
+    trainer.fit(training, budget, curve, state_file=out / "state.pt")
+    curve.close()
+    details = {
+        "seed": seed,
+        "steps": trainer.step,
+        "training_minutes": round(trainer.seconds / 60, 1),
+        "device": str(where),
+        "dense": dense,
+        "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
+        "command": "scripts/train.py " + " ".join(sys.argv[1:]),
+        "commit": commit,
+    }
+    version = save_model(out / "model.safetensors", trainer.average.module, spec.with_plan(plan).model_copy(update={"training": details}))
+    typer.echo(f"model {version}: {out / 'model.safetensors'}")
+
+
+def _split(studies: Path, out: Path, given: Path | None, seed: int) -> Split:
+    out.mkdir(parents=True, exist_ok=True)
+    written = out / "split.json"
+    if given is not None or written.exists():
+        dealt = load_split(given or written)
+    else:
+        manifest = load_manifest(studies)
+        groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
+        dealt = split_patients((f.patient for f in labelled_studies(studies)), 0.2, seed, groups)
+    save_split(written, dealt)
+    return dealt
+
+
+def _load(files: Sequence[StudyFile], pixel: float) -> list[TrainingCase]:
+    cases = [load_training_case(f, pixel) for f in tqdm(files, desc="loading", unit="study", mininterval=1.0)]
+    return [c for c in cases if c is not None]
+
+
+class _Curve:
+    """Shows progress, and measures the averaged network now and then: slices in windows round tight boxes, Dice by structure."""
+
+    def __init__(self, path: Path, trainer: Trainer, cases: list[TrainingCase], steps_an_epoch: float, tensorboard: bool) -> None:
+        self.path, self.trainer, self.cases, self.steps_an_epoch = path, trainer, cases, steps_an_epoch
+        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        self.bar = tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
+        self.shown = time.monotonic()
+        self.writer = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(path.parent / "tensorboard"))
+
+    def __call__(self, progress: Progress) -> bool:
+        if time.monotonic() - self.shown > 2 or progress.share >= 1:
+            self.shown = time.monotonic()
+            self.bar.n = 100 * progress.share
+            self.bar.set_postfix_str(f"epoch {progress.step / self.steps_an_epoch:.2f} step {progress.step} loss {progress.loss:.3f}")
+        if progress.share * _CHECKS >= len(self.rows) + 1 or (progress.share >= 1 and len(self.rows) < _CHECKS):
+            dice = slice_dice(self.trainer.average.module, self.trainer.plan, self.cases, self.trainer.settings.window, self.trainer.device)
+            row = {"step": progress.step, "minutes": round(progress.seconds / 60, 2), "loss": round(progress.loss, 4), "dice": dice}
+            self.rows.append(row)
+            write_bytes(self.path, (json.dumps(self.rows, indent=1) + "\n").encode())
+            self.bar.write(f"step {progress.step}: validation Dice " + ", ".join(f"{k} {v:.3f}" for k, v in dice.items()))
+            if self.writer:
+                self.writer.add_scalar("loss", progress.loss, progress.step)
+                self.writer.add_scalars("dice", dice, progress.step)
+        return True
+
+    def close(self) -> None:
+        self.bar.close()
+        if self.writer:
+            self.writer.close()
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    typer.run(main)
