@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
+
 from prato.data.acdc import LABELS, import_acdc
 from prato.data.acdc_layout import AcdcError
-from tqdm import tqdm
 
 
 class FrameChoice(str, Enum):

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prato.data.phantom import make_phantoms
 from tqdm import tqdm
+
+from prato.data.phantom import make_phantoms
 
 
 def main(

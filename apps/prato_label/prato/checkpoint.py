@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from monai.networks.nets import UNet
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -19,7 +20,7 @@ from prato.nets.swin_unetr import PratoSwinUNETR
 from prato.nets.unetr import PratoUNETR
 from prato.pruning import PruningPlan
 
-NETWORKS: dict[str, type[PratoUNETR] | type[PratoSwinUNETR]] = {"unetr": PratoUNETR, "swin_unetr": PratoSwinUNETR}
+NETWORKS: dict[str, type[nn.Module]] = {"unetr": PratoUNETR, "swin_unetr": PratoSwinUNETR, "locator": UNet}
 #: Never used by a network without cross-attention, yet part of every MONAI transformer block: not worth a fifth of the file.
 _UNUSED = ("norm_cross_attn.", ".cross_attn.")
 
@@ -35,20 +36,20 @@ class ModelSpec(BaseModel):
         network: which class.
         arguments: its constructor's keyword arguments.
         window: window edge in pixels; pixel: in-plane resolution in mm.
-        plan: default pruning plan; None for a network trained dense.
+        plan: default pruning plan; None for a network trained dense, and for the locator.
         training: how it came to be (seed, steps, split, command); for people.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    network: Literal["unetr", "swin_unetr"]
+    network: Literal["unetr", "swin_unetr", "locator"]
     arguments: dict[str, Any]
     window: int = Field(gt=0)
     pixel: float = Field(gt=0)
     plan: dict[str, Any] | None
     training: dict[str, Any] = Field(default_factory=dict)
 
-    def build(self) -> PratoUNETR | PratoSwinUNETR:
+    def build(self) -> nn.Module:
         """A freshly initialised network."""
         return NETWORKS[self.network](**self.arguments)
 
@@ -73,7 +74,7 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec
     return _version(data)
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[PratoUNETR | PratoSwinUNETR, ModelSpec, str]:
+def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelSpec, str]:
     """Read a model file: the network in evaluation mode (float32, CPU), its spec and its version.
 
     Raises:

@@ -31,7 +31,7 @@ def _case_dice(network: nn.Module, plan: PruningPlan | None, case: TrainingCase,
     corner = (int((low[0] + high[0] - size) // 2), int((low[1] + high[1] - size) // 2))
     shape = (case.image.shape[1], case.image.shape[2])
     place = Window(shape, shape, corner, size)
-    image = with_neighbours(place.cut(case.image.float()), *case.slices)
+    image = with_neighbours(place.cut(case.image.float()), range(*case.slices))
     label = (place.cut(case.label[case.slices[0] : case.slices[1]].float() - 1) + 1).long()
     box = [[float(low[a]) - corner[a] for a in (0, 1)], [float(high[a]) - corner[a] for a in (0, 1)]]
     prompts = BoxPrompts.build([[box]] * len(image), (size, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +99,7 @@ class Window:
         return F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False), extent
 
 
-def with_neighbours(slices: Tensor, first: int, last: int) -> Tensor:
-    """Each slice ``first <= k < last`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
-    k = torch.arange(first, last)
+def with_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
+    """Each slice ``k`` in ``planes`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
+    k = torch.as_tensor(list(planes), device=slices.device)
     return torch.stack([slices[(k + step).clamp(0, slices.shape[0] - 1)] for step in (-1, 0, 1)], dim=1)

@@ -56,7 +56,7 @@ class Frame:
 
 
 def find_patients(source: Path) -> list[Path]:
-    """The ``patientNNN`` folders of ``source``: itself, its children, or those in its ``training`` and ``testing`` (also below ``database``).
+    """The ``patientNNN`` folders of ``source``: itself, its children, or those in ``training`` and ``testing`` below.
 
     Raises:
         AcdcError: there are none, or one patient is there twice.

@@ -55,7 +55,7 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     path = Path(folder) / MANIFEST_NAME
     try:
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror}).") from error

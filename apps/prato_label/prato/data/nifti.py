@@ -13,13 +13,14 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from prato.data.atomic import write_bytes
 
 #: Largest cosine between two voxel axes that still counts as a right angle: float32 rounding of an oblique affine stays below 1e-6,
 #: and readers built on ITK refuse what is visibly sheared.
 _MAX_COSINE = 1e-4
-_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError)
+_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
 class VolumeError(ValueError):
@@ -56,7 +57,7 @@ def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
             raw = gzip.decompress(raw)
         klass = nib.Nifti2Image if raw[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
         image = klass.from_bytes(raw)
-        offset, wanted = int(image.header.get_data_offset()), image.get_data_dtype().itemsize * int(np.prod(image.shape, dtype=np.int64))
+        offset, wanted = image.dataobj.offset, image.get_data_dtype().itemsize * int(np.prod(image.shape, dtype=np.int64))  # type: ignore[attr-defined]
     except FileNotFoundError as error:
         raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
     except _UNREADABLE as error:
@@ -87,7 +88,7 @@ def volume_of(image: nib.Nifti1Image, name: str) -> Volume:
         shape = shape[:-1]
     if len(shape) > 3:
         raise VolumeError(
-            f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import the cine with --frames all, one file a frame."
+            f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import it with --frames all, one file a frame."
         )
     if len(shape) < 3:
         raise VolumeError(f"{name} is {len(shape)}D ({_by(shape)}), not a 3D volume: export the whole stack of slices as one file.")
@@ -137,7 +138,7 @@ def check_affine(affine: np.ndarray, name: str) -> None:
 
 
 def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
-    """The bytes of a ``.nii``: ``array`` (X, Y, Z), qform and sform both from ``affine`` (voxel -> RAS+ mm), units mm. Same input, same bytes.
+    """The bytes of a ``.nii``: ``array`` (X, Y, Z), qform and sform both from ``affine`` (-> RAS+ mm), units mm; nothing in them varies.
 
     Raises:
         VolumeError: not 3D, a dtype that NIfTI readers stumble over (bool, 64-bit integers), or an unusable affine.

@@ -1,4 +1,4 @@
-"""Beating short-axis hearts that nobody owns: generated images with exact labels, for the demo, the tests and a first try of the product."""
+"""Beating short-axis hearts that nobody owns: generated images with exact labels, for the demo, the tests and a first try."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, label
 
 from prato.data.manifest import Manifest, Study, save_manifest
 from prato.data.nifti import write_volume
-from prato.data.phantom_body import BLOOD, FAT, MUSCLE, over, paint_body, random_body, texture
-from prato.data.phantom_heart import Distances, Heart, distances, random_heart
+from prato.data.phantom_body import BLOOD, FAT, over, paint_body, random_body, texture
+from prato.data.phantom_heart import Distances, Heart, Points, distances, random_heart
 from prato.labels import STRUCTURES
 
 SOURCE = "phantom"
 _KINDS = ("normal", "hypertrophic", "dilated")
+_PHASES: tuple[tuple[int, Literal["ED", "ES"]], ...] = ((1, "ED"), (2, "ES"))
 _SUBSLICES = 3  # samples across the thickness of a slice
 _MYOCARDIUM = 0.22
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One patient: images int16 and labels uint8, (X, Y, Z), by phase ("ED", "ES"), on one grid with one oblique ``affine`` (-> RAS+ mm)."""
+    """One patient: images int16 and labels uint8, (X, Y, Z), by phase ("ED", "ES"), on one oblique grid (``affine``, -> RAS+ mm)."""
 
     kind: str
     affine: np.ndarray
@@ -48,13 +50,14 @@ def make_phantom(seed: int, number: int) -> Phantom:
     outer = diastole.radius + diastole.wall
     front = -np.cos(diastole.rv_angle) * (outer + diastole.rv_reach)
     below = max(outer, np.sin(diastole.rv_angle) * (outer + diastole.rv_reach) * 0.9 + 8)
-    body = paint_body(rng, random_body(rng, front, below), u, v, z, pixel)
+    body = paint_body(rng, random_body(rng, front, below), Points(u, v, z), pixel)
     held = rng.normal(0, 0.7, (2, nz)).astype(np.float32)  # every slice is its own breath-hold: the heart is never quite where it was
     bias = _bias(rng, u, v)
     scale, noise = rng.uniform(250, 800), rng.uniform(0.012, 0.03)
+    at = Points(u - held[0], v - held[1], z)
     images, labels = {}, {}
     for phase, heart in (("ED", diastole), ("ES", systole)):
-        painted, labels[phase] = _paint_heart(rng, body, heart, u - held[0], v - held[1], z, thickness, pixel)
+        painted, labels[phase] = _paint_heart(rng, body, heart, at, thickness)
         images[phase] = _acquired(rng, painted, bias, noise, scale)
     return Phantom(kind, _oblique_affine(rng, (nx, ny, nz), pixel, thickness), images, labels)
 
@@ -79,7 +82,7 @@ def make_phantoms(
     for number in progress(range(1, patients + 1)):
         phantom = make_phantom(seed, number)
         patient = f"phantom{number:03d}"
-        for frame, phase in ((1, "ED"), (2, "ES")):
+        for frame, phase in _PHASES:
             name = f"{patient}_{phase}"
             write_volume(folder / f"{name}.nii.gz", phantom.images[phase], phantom.affine)
             write_volume(final / f"{name}.nii.gz", phantom.labels[phase], phantom.affine)
@@ -88,24 +91,20 @@ def make_phantoms(
     return manifest
 
 
-def _paint_heart(
-    rng: np.random.Generator, body: np.ndarray, heart: Heart, u: np.ndarray, v: np.ndarray, z: np.ndarray, thickness: float, pixel: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _paint_heart(rng: np.random.Generator, body: np.ndarray, heart: Heart, at: Points, thickness: float) -> tuple[np.ndarray, np.ndarray]:
     """The heart painted into ``body`` (float32 (X, Y, Z)), averaged over the slice thickness, and the labels at the slice centres."""
     steps = (np.arange(_SUBSLICES) - (_SUBSLICES - 1) / 2) * thickness * 0.8 / _SUBSLICES
-    flow = texture(rng, body.shape, (3.5, 3.5, 0.6))
-    rough = texture(rng, body.shape, (1.1, 1.1, 0.5))
+    grain = texture(rng, body.shape, (3.5, 3.5, 0.6)), texture(rng, body.shape, (1.1, 1.1, 0.5))
     total = np.zeros_like(body)
     for step in steps:
-        d = distances(heart, u, v, z + np.float32(step))
-        total += _one_layer(body, d, heart, u, v, z + np.float32(step) - heart.base, flow, rough)
-    return total / len(steps), _labels(distances(heart, u, v, z), z - heart.base)
+        total += _one_layer(body, heart, at._replace(z=at.z + np.float32(step)), grain)
+    return total / len(steps), _labels(distances(heart, at), at.z - heart.base)
 
 
-def _one_layer(
-    body: np.ndarray, d: Distances, heart: Heart, u: np.ndarray, v: np.ndarray, below: np.ndarray, flow: np.ndarray, rough: np.ndarray
-) -> np.ndarray:
-    """Brightness at one depth within each slice; ``below`` is mm below the valve plane."""
+def _one_layer(body: np.ndarray, heart: Heart, at: Points, grain: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Brightness at one depth within each slice; ``grain`` is what flowing blood and rough muscle add, both of standard deviation 1."""
+    flow, rough = grain
+    d = distances(heart, at)
     outside = np.minimum(d.lv, d.rv - 3.5)
     # fat lies in the grooves and before the RV, and is thin over the LV's free wall; the pericardium is the dark line round it
     fat = np.clip(1.0 + 5.0 * np.clip(np.cos(d.angle + 0.5), 0, 1) ** 2 + 1.6 * flow, 0.3, 9)
@@ -118,10 +117,10 @@ def _one_layer(
     near_wall = np.clip(1 + (d.cavity + 1.0) / 5, 0, 1)
     ventricles = over(ventricles, d.cavity, BLOOD + 0.07 * flow - 1.3 * trabeculae * near_wall)
     ventricles = over(ventricles, np.minimum(*(_papillary(heart, d, side, rough) for side in (-1, 1))), _MYOCARDIUM + 0.03)
-    above = np.clip(0.5 - below / 3, 0, 1)  # 1 above the valve plane, where the atria and the great arteries lie
+    above = np.clip(0.5 - (at.z - heart.base) / 3, 0, 1)  # 1 above the valve plane, where the atria and the great arteries lie
     if above.max() == 0:
         return ventricles
-    return ventricles * (1 - above) + above * _atria(picture, heart, u, v, flow)
+    return ventricles * (1 - above) + above * _atria(picture, heart, at, flow)
 
 
 def _papillary(heart: Heart, d: Distances, side: int, rough: np.ndarray) -> np.ndarray:
@@ -136,14 +135,14 @@ def _papillary(heart: Heart, d: Distances, side: int, rough: np.ndarray) -> np.n
     return np.where(np.abs(d.depth - 0.54) < 0.27, muscle, 9).astype(np.float32)
 
 
-def _atria(picture: np.ndarray, heart: Heart, u: np.ndarray, v: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def _atria(picture: np.ndarray, heart: Heart, at: Points, flow: np.ndarray) -> np.ndarray:
     """The level above the valves: atria, outflow tract and root of the aorta; bright blood in thin walls within fat, not labelled."""
     size = heart.radius + 0.5 * heart.wall
     toward, aside = np.cos(heart.rv_angle), np.sin(heart.rv_angle)
-    # centre towards the RV, centre across (to the feet), half-axes, all in units of the LV's size: outflow tract, right and left atrium, aorta
+    # outflow tract, right and left atrium, aorta: centre towards the RV and across it, half-axes, in units of the LV's size
     for a, b, ra, rb in ((1.25, -0.95, 0.75, 0.62), (1.25, 0.75, 0.72, 0.95), (-0.1, 0.35, 0.85, 1.0), (0.52, -0.3, 0.56, 0.56)):
         cu, cv = size * (a * toward + b * aside), size * (a * aside - b * toward)
-        du, dv = u - cu, v - cv
+        du, dv = at.u - cu, at.v - cv
         along, across = (du * toward + dv * aside) / ra, (du * aside - dv * toward) / rb
         room = (np.hypot(along, across) - size) * min(ra, rb) + 1.5 * flow
         picture = over(picture, room - 2.0, 0.28)

@@ -1,7 +1,7 @@
-"""What surrounds a phantom heart in a short-axis picture: chest wall with fat and ribs, lungs, diaphragm, liver, stomach, spleen, aorta, spine.
+"""What surrounds a phantom heart in a short-axis picture: chest wall, lungs, diaphragm, liver, stomach, spleen, aorta, spine.
 
 Brightness is that of balanced steady-state (bSSFP) cine: fat and blood bright, muscle dark, lung and air nearly black; 1.0 is fat.
-Coordinates as in ``phantom_heart``: u, v in mm round the heart's centre, z in mm from the valve plane.
+Coordinates as in ``phantom_heart``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+
+from prato.data.phantom_heart import Points
 
 FAT, MUSCLE, LUNG, AIR, LIVER, BLOOD, BONE = 0.92, 0.17, 0.035, 0.008, 0.27, 0.78, 0.5
 
@@ -59,20 +61,20 @@ def texture(rng: np.random.Generator, shape: tuple[int, ...], sigma: tuple[float
     return field / field.std()
 
 
-def paint_body(rng: np.random.Generator, body: Body, u: np.ndarray, v: np.ndarray, z: np.ndarray, pixel: float) -> np.ndarray:
-    """Brightness of the trunk without its heart, float32 (X, Y, Z), at the points (u, v, z) mm; ``pixel`` is the in-plane voxel size."""
+def paint_body(rng: np.random.Generator, body: Body, at: Points, pixel: float) -> np.ndarray:
+    """Brightness of the trunk without its heart, float32 (X, Y, Z), at the points ``at``; ``pixel`` is the in-plane voxel size in mm."""
     # Towards the apex the slices lie further to the front and the feet: the chest wall comes nearer and the belly rises.
     c, s = np.cos(body.tilt), np.sin(body.tilt)
-    x, y = c * u + s * v, c * v - s * u
-    x, y = np.broadcast_arrays(x - 0.08 * z, y + 0.18 * z)
+    x, y = c * at.u + s * at.v, c * at.v - s * at.u
+    x, y = np.broadcast_arrays(x - 0.08 * at.z, y + 0.18 * at.z)
     x, y = x.astype(np.float32), y.astype(np.float32)
-    shape = x.shape
+    plane, shape = (x, y), x.shape
     waves = texture(rng, shape, (14, 14, 3)) * 1.6
 
-    skin = _oval(x, y, body.half_width - body.front, 62, body.half_width, 235, 2.6) + waves
+    skin = _oval(plane, (body.half_width - body.front, 62), (body.half_width, 235), 2.6) + waves
     fat = body.fat * (1 + 0.35 * np.clip((y - 20) / 120, -0.6, 1))
     wall = skin + fat
-    cage = _oval(x, y, 126 - body.front, 40, 116, body.dome + 40, 2.1) + waves  # the ribs close to a dome over the lung
+    cage = _oval(plane, (126 - body.front, 40), (116, body.dome + 40), 2.1) + waves  # the ribs close to a dome over the lung
     inner = np.maximum(wall + body.muscle, cage)
     picture = np.full(shape, AIR, np.float32)
     picture = over(picture, skin, MUSCLE)
@@ -85,11 +87,11 @@ def paint_body(rng: np.random.Generator, body: Body, u: np.ndarray, v: np.ndarra
     picture = over(picture, shoulder, FAT * 0.9)
     picture = over(picture, inner, LUNG)
     # fat of the mediastinum fills the corner between chest wall, heart and diaphragm
-    corner = np.maximum(_oval(x, y, -body.front + body.fat + 18, body.floor - 14, 34, 44, 2.0) + 3 * waves, inner + 0.5)
+    corner = np.maximum(_oval(plane, (-body.front + body.fat + 18, body.floor - 14), (34, 44), 2.0) + 3 * waves, inner + 0.5)
     picture = over(picture, corner, FAT * 0.8 + 0.06 * texture(rng, shape, (3, 3, 1)))
 
     round_wall = np.arctan2(y - 30, x - 20) * 120
-    rib = np.hypot((round_wall + 0.9 * z) % 27 - 13.5, (inner - 3.5) * 1.6) - 5
+    rib = np.hypot((round_wall + 0.9 * at.z) % 27 - 13.5, (inner - 3.5) * 1.6) - 5
     ribbed = np.maximum(rib, y - body.floor - 20)
     picture = over(picture, ribbed, 0.06)
     picture = over(picture, ribbed + 2.2, BONE)
@@ -103,30 +105,30 @@ def paint_body(rng: np.random.Generator, body: Body, u: np.ndarray, v: np.ndarra
     bowel = texture(rng, shape, (4, 4, 0.8))
     picture = over(picture, belly, np.clip(0.5 + 0.35 * np.tanh(2 * bowel), 0.1, 0.95))
     (lx, ly), (gx, gy), (sx, sy), (ax, ay), (bx, by) = body.organs
-    liver = np.maximum(_oval(x, y, lx - 38, ly + body.floor + 46, 62, 50, 2.4), belly + 1.5) + waves
+    liver = np.maximum(_oval(plane, (lx - 38, ly + body.floor + 46), (62, 50), 2.4), belly + 1.5) + waves
     picture = over(picture, liver, LIVER + 0.03 * texture(rng, shape, (2, 2, 0.5)))
     picture = picture + np.clip(0.5 - (liver + 4) / 2, 0, 1) * _vessels(rng, shape, pixel, 0.0016, 0.5)
-    stomach = np.maximum(_oval(x, y, gx + 70, gy + body.floor + 16, 33, 26, 2.2), belly + 2) + 2 * waves
+    stomach = np.maximum(_oval(plane, (gx + 70, gy + body.floor + 16), (33, 26), 2.2), belly + 2) + 2 * waves
     picture = over(picture, stomach, 0.2)
     picture = over(picture, stomach + 3, body.stomach + 0.07 * texture(rng, shape, (4, 4, 1)))
-    picture = over(picture, np.maximum(_oval(x, y, sx + 119, sy + body.floor + 24, 19, 36, 2.2), belly + 2) + waves, 0.33)
+    picture = over(picture, np.maximum(_oval(plane, (sx + 119, sy + body.floor + 24), (19, 36), 2.2), belly + 2) + waves, 0.33)
     picture = over(picture, np.abs(belly + 0.8) - 0.8, 0.12, 0.7)
 
-    spine = _oval(x, y, bx + 68, by + body.floor + 96, 24, 21, 3.0)
+    spine = _oval(plane, (bx + 68, by + body.floor + 96), (24, 21), 3.0)
     picture = over(picture, spine - 12, MUSCLE + 0.04 * texture(rng, shape, (2, 2, 1)))
     picture = over(picture, spine, 0.08)
     picture = over(picture, spine + 2, 0.42 + 0.04 * bowel)
-    picture = over(picture, _oval(x, y, bx + 100, by + body.floor + 104, 8, 8, 2), 0.9)
+    picture = over(picture, _oval(plane, (bx + 100, by + body.floor + 104), (8, 8), 2), 0.9)
     aorta = np.hypot(x - ax - 34, y - ay - body.floor - 64) - 11
     picture = over(picture, aorta - 1.8, 0.12)
     return over(picture, aorta, BLOOD + 0.12 * np.tanh(texture(rng, shape, (3, 3, 1))))
 
 
-def _oval(x: np.ndarray, y: np.ndarray, cx: float, cy: float, a: float, b: float, power: float) -> np.ndarray:
-    """Signed distance (mm, exact to first order near the border) to a superellipse with half-axes ``a``, ``b``."""
-    px, py = np.abs((x - cx) / a), np.abs((y - cy) / b)
+def _oval(plane: tuple[np.ndarray, np.ndarray], centre: tuple[float, float], half_axes: tuple[float, float], power: float) -> np.ndarray:
+    """Signed distance (mm, exact to first order near the border) to a superellipse."""
+    px, py = (np.abs((p - c) / h) for p, c, h in zip(plane, centre, half_axes))
     level = (px**power + py**power) ** (1 / power)
-    slope = np.hypot(px ** (power - 1) / a, py ** (power - 1) / b) / np.maximum(level, 1e-3) ** (power - 1)
+    slope = np.hypot(px ** (power - 1) / half_axes[0], py ** (power - 1) / half_axes[1]) / np.maximum(level, 1e-3) ** (power - 1)
     return ((level - 1) / np.maximum(slope, 1e-3)).astype(np.float32)
 
 

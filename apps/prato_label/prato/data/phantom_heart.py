@@ -8,10 +8,19 @@ heart; the layout in (i, j, k) is that of ACDC's stored arrays: right ventricle 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 _TAPER = 2.6  # exponent of the ventricle's profile: nearly a cylinder at the base, round at the apex
+
+
+class Points(NamedTuple):
+    """Where voxels lie, mm, float32 arrays that broadcast to (X, Y, n): ``u``, ``v`` from the heart's axis, ``z`` from the valve plane."""
+
+    u: np.ndarray
+    v: np.ndarray
+    z: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,9 +94,9 @@ def contracted(heart: Heart, ef: float) -> Heart:
     )
 
 
-def distances(heart: Heart, u: np.ndarray, v: np.ndarray, z: np.ndarray) -> Distances:
-    """Signed distances at the points (u, v, z), mm, arrays that broadcast to (X, Y, n). Exact near the surfaces, which is all they are for."""
-    z = z - heart.base
+def distances(heart: Heart, at: Points) -> Distances:
+    """Signed distances at the points ``at``; exact near the surfaces, which is all they are for."""
+    u, v, z = at.u, at.v, at.z - heart.base
     depth = np.clip(z / heart.length, 0, 1.3)
     du, dv = u - heart.lean[0] * (depth - 0.4), v - heart.lean[1] * (depth - 0.4)
     angle = np.arctan2(dv, du) - np.float32(heart.rv_angle)
@@ -95,7 +104,9 @@ def distances(heart: Heart, u: np.ndarray, v: np.ndarray, z: np.ndarray) -> Dist
     oval = 1 + heart.ovality[0] * (np.cos(2 * (angle - heart.ovality[1])) + 0.5 * np.cos(3 * angle - heart.ovality[1] + 2 * depth))
     rho = np.hypot(du, dv) / oval
 
-    wall = heart.wall * (1 - 0.3 * np.minimum(depth, 1)) * (1 + heart.septal * np.clip(np.cos(angle), 0, 1) * (1 - 0.6 * np.minimum(depth, 1)))
+    wall = (
+        heart.wall * (1 - 0.3 * np.minimum(depth, 1)) * (1 + heart.septal * np.clip(np.cos(angle), 0, 1) * (1 - 0.6 * np.minimum(depth, 1)))
+    )
     inner = _profile(heart.radius, depth * heart.length, heart.length * 1.03)
     outer = _profile(heart.radius, depth * heart.length, heart.length * 1.03 + 0.6 * heart.wall)
     cavity = rho - inner

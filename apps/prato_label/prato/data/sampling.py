@@ -15,6 +15,17 @@ from torch.utils.data import Dataset
 from prato.data.cases import TrainingCase
 
 
+_LIGHTING = Compose(
+    [
+        RandBiasField(degree=3, coeff_range=(-0.25, 0.25), prob=0.2),
+        RandAdjustContrast(prob=0.3, gamma=(0.6, 1.6), retain_stats=False),
+        RandScaleIntensity(factors=0.25, prob=0.3),
+        RandGaussianSmooth(sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0), prob=0.15),
+        RandGaussianNoise(std=0.08, prob=0.3),
+    ]
+)
+
+
 class SliceSamples(Dataset):
     """An endless, seeded stream: sample ``n`` depends on the seed and ``n`` alone, so a resumed run sees what an unbroken one would.
 
@@ -24,15 +35,6 @@ class SliceSamples(Dataset):
     def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, length: int) -> None:
         """Args: cases: at least one. size: window edge in pixels. length: how many samples ``len()`` says there are."""
         self.cases, self.size, self.seed, self.length = list(cases), size, seed, length
-        self.lighting = Compose(
-            [
-                RandBiasField(degree=3, coeff_range=(-0.25, 0.25), prob=0.2),
-                RandAdjustContrast(prob=0.3, gamma=(0.6, 1.6), retain_stats=False),
-                RandScaleIntensity(factors=0.25, prob=0.3),
-                RandGaussianSmooth(sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0), prob=0.15),
-                RandGaussianNoise(std=0.08, prob=0.3),
-            ]
-        )
 
     def __len__(self) -> int:
         return self.length
@@ -42,17 +44,21 @@ class SliceSamples(Dataset):
         case = self.cases[rng.integers(len(self.cases))]
         first, last = max(case.slices[0] - 1, 0), min(case.slices[1] + 1, case.image.shape[0])
         k = int(rng.integers(first, last))
-        turn = _turn(rng, case.pixel)
+        turn = random_turn(rng, case.pixel)
         box, centre = _prompt(rng, case, turn)
         order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)  # stacks are stored base to apex and apex to base
         planes = [min(max(k + step, 0), case.image.shape[0] - 1) for step in order]
-        image, label = _cut(case, planes, k, turn, centre, self.size)
-        self.lighting.set_random_state(seed=int(rng.integers(2**31)))
-        lit = torch.as_tensor(np.asarray(self.lighting((image + 1) / 2))).float().clamp(0, 1.5) * 2 - 1
-        return {"image": lit, "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
+        image, label = cut(case, planes, k, turn, centre, self.size)
+        return {"image": relit(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
 
 
-def _turn(rng: np.random.Generator, pixel: tuple[float, float]) -> np.ndarray:
+def relit(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """``image`` (channels, H, W) in -1..1 with another coil, contrast, sharpness and noise."""
+    _LIGHTING.set_random_state(seed=int(rng.integers(2**31)))
+    return torch.as_tensor(np.asarray(_LIGHTING((image + 1) / 2))).float().clamp(0, 1.5) * 2 - 1
+
+
+def random_turn(rng: np.random.Generator, pixel: tuple[float, float]) -> np.ndarray:
     """2 x 2 matrix, image pixels -> turned pixels.
 
     A scanner may turn the field of view in any direction, so quarter turns are anatomy as it comes. Mirror images are not, but files are
@@ -76,9 +82,12 @@ def _prompt(rng: np.random.Generator, case: TrainingCase, turn: np.ndarray) -> t
     kind = rng.random()
     if kind < 0.55:  # tight, by hand
         low, high = low + size * rng.normal(0, 0.04, 2), high + size * rng.normal(0, 0.04, 2)
-    elif kind < 0.85:  # loose, off centre
+    elif kind < 0.83:  # loose, off centre
         grow, shift = rng.uniform(0.0, 1.0, 2), rng.uniform(-0.5, 0.5, 2)
         low, high = low - size * grow * (0.5 + shift), high + size * grow * (0.5 - shift)
+    elif kind < 0.93:  # misplaced
+        shift = size * rng.uniform(-0.9, 0.9, 2)
+        low, high = low + shift, high + shift
     else:  # partial
         cut = rng.uniform(0.0, 0.45, 2) * rng.integers(0, 2, 2)
         side = rng.integers(0, 2, 2)
@@ -86,7 +95,7 @@ def _prompt(rng: np.random.Generator, case: TrainingCase, turn: np.ndarray) -> t
     return np.stack([low, high]), np.round((low + high) / 2)
 
 
-def _cut(case: TrainingCase, planes: list[int], k: int, turn: np.ndarray, centre: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
+def cut(case: TrainingCase, planes: list[int], k: int, turn: np.ndarray, centre: np.ndarray, size: int) -> tuple[Tensor, Tensor]:
     """Image (3, size, size) and label (size, size) of the window round ``centre`` (turned pixels)."""
     shape = case.image.shape[1:]
     back = np.linalg.inv(turn)

@@ -1,0 +1,60 @@
+# Each target makes .venv when it is absent, and brings it up to date when requirements.txt has changed.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+APP := apps/prato_label
+PORT ?= 8000
+STUDIES ?=
+
+.PHONY: help demo test lint serve
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo                            phantom hearts through the whole loop: box, mask, correction, training, better mask (out/demo)"
+	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, for this machine only"
+	@echo "make test                            the tests"
+	@echo "make lint                            ruff and mypy"
+
+demo: $(INSTALLED)
+	@$(BIN)/python scripts/demo.py
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy apps/prato_label/prato scripts
+
+# Scoring after every step would start the whole app once more each time; the stock DICOMweb filter is for CT.
+serve: export MONAI_LABEL_AUTO_UPDATE_SCORING := false
+serve: export MONAI_LABEL_TRACKING_ENABLED := false
+serve: export MONAI_LABEL_DICOMWEB_SEARCH_FILTER := {"Modality":"MR"}
+serve: studies-given $(INSTALLED)
+	@$(BIN)/monailabel start_server --app $(APP) --studies "$(STUDIES)" --host 127.0.0.1 --port $(PORT)
+
+# The stock server would make an empty folder out of a mistyped name.
+.PHONY: studies-given
+studies-given:
+	@case "$(STUDIES)" in \
+	  "") echo "Say which studies to serve: make serve STUDIES=folder-of-nifti-images" >&2; exit 2;; \
+	  http://*|https://*) ;; \
+	  *) test -d "$(STUDIES)" || { echo "$(STUDIES) is not a folder: make serve STUDIES=folder-of-nifti-images" >&2; exit 2; };; \
+	esac
+
+$(BIN)/python:
+	@found=; \
+	for name in python3.11 python3.10; do \
+	  if "$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then found=$$name; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "PrATo Label needs Python 3.11 or 3.10 with venv (MONAI Label runs on no newer one): install python3.11 so that it is found by that name." >&2; exit 2; \
+	fi; \
+	"$$found" -m venv $(VENV)
+
+$(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV): some 4 GB, about 3 minutes."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m pip check
+	@touch $@

@@ -1,0 +1,1 @@
+"""What MONAI Label asks of an app, answered with `prato`."""

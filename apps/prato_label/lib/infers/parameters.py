@@ -1,0 +1,41 @@
+"""Which parameters a request may carry: the contract's, and those that MONAI Label and its stock clients send along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prato.pruning import PRUNE_CHOICES
+from prato.request import POINT_KEYS, RequestError
+
+#: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
+DEFAULT_PRUNE = "default"
+CONTRACT = ("roi", "prune", "return_tokens", "device")
+#: Added by the server on a request's way to the task.
+_SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout", "_id", "_image_id"}
+#: Sent by MONAI Label's Slicer and OHIF plugins, its client library and its batch job, whatever the model.
+_CLIENTS = {
+    *("client_id", "logging", "result_extension", "result_dtype", "result_compress", "result_write_to_file", "restore_label_idx"),
+    *("background", "points", "point_labels", "label_prompt", "label_info", "selected_label_name", "slice", "reset_state", "highres"),
+    *("images", "multi_gpu", "gpus", "max_workers", "max_batch_size"),
+}
+_KNOWN = {*CONTRACT, *POINT_KEYS, *_SERVER, *_CLIENTS}
+
+
+def shown_config(devices: list[str]) -> dict[str, Any]:
+    """The options that clients show: lists become choices, booleans check boxes."""
+    return {"device": devices, "prune": [DEFAULT_PRUNE, *PRUNE_CHOICES], "return_tokens": False}
+
+
+def checked_parameters(request: Mapping[str, Any]) -> dict[str, Any]:
+    """``request`` without what stands for a default.
+
+    Raises:
+        RequestError: a parameter that neither the contract nor a stock client knows.
+    """
+    unknown = [name for name in request if name not in _KNOWN]
+    if unknown:
+        raise RequestError(
+            f"{unknown[0]!r:.60} is not a parameter of this model: use {', '.join(CONTRACT)}, or points [i,j,k] under {', '.join(POINT_KEYS[:3])}."
+        )
+    return {name: value for name, value in request.items() if (name, value) != ("prune", DEFAULT_PRUNE)}

@@ -1,0 +1,107 @@
+"""Routes that stand before MONAI Label's own of the same path: the same work, once the request has been checked.
+
+They are plain functions, so they run in worker threads; MONAI Label's own hold the whole server still during an inference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, UploadFile
+from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.endpoints import activelearning, batch_infer, infer, scoring, train
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.server import checks
+
+router = APIRouter()
+_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+_annotator = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+_admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+
+
+@router.post("/infer/{model}")
+def run_inference(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: str = Form("{}"),
+    file: UploadFile = File(None),
+    output: infer.ResultType | None = None,
+    user: User = _user,
+) -> Any:
+    """Segment one image; see docs/protocol.md."""
+    app, asked = app_instance(), checks.json_object(params)
+    checks.known("model", asked.get("model", model), app.info()["models"])
+    if session_id:
+        checks.known_session(app, session_id)
+    if "image" in asked or not (file or session_id):
+        checks.known_image(app, asked.get("image", image))
+    if "label_tag" in asked:
+        checks.label_tag(asked["label_tag"])
+    if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
+        raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
+    try:
+        return infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
+    except Exception:
+        for task in background_tasks.tasks:  # no reply, so nobody else removes the uploaded file
+            task.func(*task.args, **task.kwargs)
+        raise
+
+
+@router.post("/batch/infer/{model}")
+def run_batch_inference(
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+    user: User = _admin,
+) -> Any:
+    """Segment many images in a background job; without a GPU the job asks for none."""
+    checks.known("model", model, app_instance().info()["models"])
+    checks.label_tag((params or {}).get("label_tag", "original"))
+    # MONAI Label spreads the images over its GPUs unless told otherwise, and divides by their number
+    return batch_infer.run(model, images, {"multi_gpu": False, **(params or {})}, run_sync)
+
+
+@router.post("/train/{model}")
+def run_training(model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = _admin) -> Any:
+    """Train one model in a background job."""
+    app = app_instance()
+    checks.known("model to train", model, app.info()["trainers"])
+    _trainable(app, model, params or {})
+    return train.run_model(model, params, run_sync, enqueue)
+
+
+@router.post("/train/")
+def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _admin) -> Any:
+    """Train all models, one after the other, in background jobs; ``params`` holds an object for each by its name."""
+    app = app_instance()
+    for model in app.info()["trainers"]:
+        _trainable(app, model, (params or {}).get(model) or {})
+    return train.run(params, run_sync)
+
+
+@router.post("/activelearning/{strategy}")
+def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = _user) -> Any:
+    """The study to label next."""
+    checks.known("strategy", strategy, app_instance().info()["strategies"])
+    return activelearning.sample(strategy, params, user.username)
+
+
+@router.post("/scoring/{method}")
+def run_scoring(method: str, params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _annotator) -> Any:
+    """Score labels in a background job."""
+    checks.known("scoring method", method, app_instance().info()["scoring"])
+    return scoring.run_method(method, params, run_sync)
+
+
+def _trainable(app: MONAILabelApp, model: str, params: dict[str, Any]) -> None:
+    reason = app.trainers[model].refusal(app.datastore(), params)
+    if reason:
+        raise HTTPException(400, reason)

@@ -1,0 +1,43 @@
+"""PrATo Label: which models, strategies and scores the server offers. What they do stands in `lib`, how in `prato`."""
+
+from __future__ import annotations
+
+import lib.server
+from lib.activelearning import strategies
+from lib.configs import configs
+from lib.datastore import datastore_for
+from lib.scoring import scoring_methods
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+
+
+class PratoLabelApp(MONAILabelApp):
+    """A box round the heart in; RV cavity, myocardium and LV cavity out; retrained from the labels that come back."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self.models = configs(app_dir, conf)
+        super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
+
+    def init_datastore(self) -> Datastore:
+        return datastore_for(super().init_datastore())
+
+    def init_infers(self) -> dict[str, InferTask]:
+        return {name: config.infer() for name, config in self.models.items()}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        trainers = {name: config.trainer() for name, config in self.models.items()}
+        return {name: trainer for name, trainer in trainers.items() if trainer}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        return strategies()
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return scoring_methods(self._infers)
+
+    def on_init_complete(self) -> None:
+        super().on_init_complete()
+        lib.server.install()

@@ -1,0 +1,134 @@
+"""A request answered: which box, where to look, the mask, and what the labeller should know of the box."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from prato.box import Box
+from prato.data.nifti import Volume
+from prato.labels import STRUCTURES
+from prato.locator import Locator
+from prato.pruning import PruningPlan
+from prato.request import Request
+from prato.segmenter import Segmentation, Segmenter
+
+#: Share of the mask outside the box from which the box is said to cut the target.
+_CUT = 0.03
+#: Share of the box's area that the mask's own box fills in plane, below which the box is said to be far too large.
+_LOOSE = 0.35
+#: Share of the mask inside the box below which the box is said to miss the target.
+_MISSED = 0.25
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer, as ``docs/protocol.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z)."""
+
+    mask: np.ndarray
+    tokens: np.ndarray | None
+    box: Box
+    box_source: str
+    kept_fraction: dict[str, float]
+    gflops: float
+    gflops_dense: float
+    latency_ms: dict[str, float]
+    warnings: list[str]
+    model_version: str
+
+    def reply(self) -> dict[str, Any]:
+        """The JSON part of the reply."""
+        return {
+            "label_names": dict(STRUCTURES),
+            "box": list(self.box.bounds),
+            "box_source": self.box_source,
+            "kept_fraction": {name: round(share, 4) for name, share in self.kept_fraction.items()},
+            "gflops": round(self.gflops, 3),
+            "gflops_dense": round(self.gflops_dense, 3),
+            "latency_ms": {step: round(ms, 1) for step, ms in self.latency_ms.items()},
+            "warnings": list(self.warnings),
+            "model_version": self.model_version,
+        }
+
+
+class Pipeline:
+    """A segmenting model and, where there is one, the locator that proposes boxes for it.
+
+    Raises:
+        CheckpointError: a model file cannot be used.
+        RuntimeError: torch does not know ``device``.
+    """
+
+    def __init__(self, model: Path, locator: Path | None, device: str) -> None:
+        self.device = torch.device(device)
+        self.segmenter = Segmenter(model, self.device)
+        self.locator = None if locator is None else Locator(locator, self.device)
+
+    @property
+    def version(self) -> str:
+        """The segmenting model's version."""
+        return self.segmenter.version
+
+    @property
+    def plan(self) -> PruningPlan | None:
+        """The segmenting model's default plan."""
+        return self.segmenter.plan
+
+    def predict(self, volume: Volume, request: Request) -> Prediction:
+        """Answer ``request`` on ``volume``."""
+        start = time.perf_counter()
+        boxes, source, focus = self._where(volume, request)
+        located = time.perf_counter()
+        result = self.segmenter.segment(volume, boxes, focus, request.prune, request.return_tokens)
+        box = Box.union(boxes)
+        planes = len({k for b in boxes for k in range(b.start[2], b.stop[2])})
+        return Prediction(
+            mask=result.mask,
+            tokens=result.tokens,
+            box=box,
+            box_source=source,
+            kept_fraction=result.kept_fraction,
+            gflops=result.gflops,
+            gflops_dense=self.segmenter.gflops_per_slice * planes,
+            latency_ms={"locate": 1000 * (located - start), **result.latency_ms},
+            warnings=_warnings(boxes, result) if source in ("roi", "points") else [],
+            model_version=self.version,
+        )
+
+    def _where(self, volume: Volume, request: Request) -> tuple[list[Box], str, Box]:
+        """The prompt boxes, where they come from, and the box whose centre the window takes."""
+        whole = Box.whole(volume.array.shape)
+        if not request.boxes:
+            proposed = self.locator.propose(volume) if self.locator else None
+            return ([proposed], "proposed", proposed) if proposed else ([whole], "whole_image", whole)
+        boxes = list(request.boxes)
+        focus = Box.union(boxes)
+        edges_mm = [size * mm for size, mm in zip(focus.size, volume.spacing[:2])]
+        if self.locator and max(edges_mm) > self.segmenter.window_mm:
+            # the network cannot see all of such a box at once: it looks where in the box the heart is
+            proposed = self.locator.propose(volume)
+            focus = (proposed.intersection(focus) if proposed else None) or focus
+        return boxes, request.source, focus
+
+
+def _warnings(boxes: list[Box], result: Segmentation) -> list[str]:
+    target = result.mask > 0
+    total = int(target.sum())
+    inside = np.zeros_like(target)
+    for box in boxes:
+        inside[box.slices] = True
+    held = int((target & inside).sum())
+    if total == 0 or held < _MISSED * total:
+        return ["box_misses_target"]
+    found = []
+    if held < (1 - _CUT) * total:
+        found.append("box_cut_by_target")
+    tight = Box.around(target)
+    if tight is not None and tight.in_plane.voxels < _LOOSE * Box.union(boxes).in_plane.voxels:
+        found.append("box_far_larger_than_target")
+    return found

@@ -1,0 +1,124 @@
+"""One model on one volume: window, network, mask on the native grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prato.box import Box
+from prato.checkpoint import CheckpointError, inference_memory_format, load_model
+from prato.data.nifti import Volume
+from prato.flops import counted
+from prato.prompts import BoxPrompts
+from prato.pruning import PrunedOutput
+from prato.window import Window, normalised, resample_in_plane, with_neighbours
+
+#: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
+_BATCH = 16
+
+
+@dataclass
+class Segmentation:
+    """A mask and what it took.
+
+    Attributes:
+        mask: uint8 (X, Y, Z), values of ``prato.labels``; slices outside every box stay background and are never computed.
+        tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless asked for.
+        kept_fraction: by pruning stage, mean share of the tokens that went on.
+        gflops: counted on the calls that were made. latency_ms: by step.
+    """
+
+    mask: np.ndarray
+    tokens: np.ndarray | None
+    kept_fraction: dict[str, float] = field(default_factory=dict)
+    gflops: float = 0.0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Segmenter:
+    """A PrATo network, loaded for prediction on ``device`` (half precision on a GPU).
+
+    Raises:
+        CheckpointError: the model file cannot be used, or holds no segmenting network.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        network, self.spec, self.version = load_model(path)
+        if self.spec.network == "locator":
+            raise CheckpointError(f"{path.name} holds a locator, not a segmenting network.")
+        self.plan = self.spec.pruning_plan()
+        self.device = device
+        self.network = inference_memory_format(network.to(device))
+        _, self.gflops_per_slice = counted(lambda: self._run(torch.zeros(1, 3, self.spec.window, self.spec.window), BoxPrompts.none(1, 2), "off"))
+
+    @property
+    def window_mm(self) -> float:
+        """Edge of the square that the network sees, in mm."""
+        return self.spec.window * self.spec.pixel
+
+    def segment(self, volume: Volume, boxes: Sequence[Box], focus: Box, prune: str | None, return_tokens: bool) -> Segmentation:
+        """Segment the slices that ``boxes`` reach.
+
+        Args:
+            volume: the image on its own grid.
+            boxes: prompts in voxels, at least one, inside the image.
+            focus: its in-plane centre is the window's centre.
+            prune: the contract's ``prune``; None for the model's plan.
+            return_tokens: whether to make the token-retention map.
+        """
+        start = time.perf_counter()
+        planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
+        window = Window.centred(focus, volume.array.shape, volume.spacing, self.spec.pixel, self.spec.window)
+        image = self._input(volume, window, planes)
+        per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
+        prepared = time.perf_counter()
+        batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
+        outputs, gflops = [], 0.0
+        for batch in batches:
+            prompts = BoxPrompts.build([per_slice[n] for n in batch], (self.spec.window, self.spec.window))
+            output, cost = counted(lambda: self._run(image[batch.start : batch.stop], prompts, prune))  # noqa: B023 - called at once
+            outputs.append(output)
+            gflops += cost
+        predicted = time.perf_counter()
+        mask = self._mask(volume, window, planes, torch.cat([o.logits for o in outputs]))
+        tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
+        kept = {name: float(np.mean([float(v) for o in outputs for v in o.kept_fraction()[name]])) for name in outputs[0].kept_fraction()}
+        done = time.perf_counter()
+        latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
+        return Segmentation(mask, tokens, kept, gflops, {step: 1000 * seconds for step, seconds in latency.items()})
+
+    def _input(self, volume: Volume, window: Window, planes: list[int]) -> Tensor:
+        # the neighbours of the first and last slice are channels of theirs
+        first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, volume.array.shape[2])
+        slices = torch.from_numpy(normalised(volume.array)[:, :, first:last]).permute(2, 0, 1).contiguous()
+        return with_neighbours(window.cut(resample_in_plane(slices, window.resampled)), [k - first for k in planes])
+
+    @torch.inference_mode()
+    def _run(self, image: Tensor, prompts: BoxPrompts, prune: str | None) -> PrunedOutput:
+        plan = self.plan.asked(prune) if self.plan is not None else None
+        image = image.to(self.device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
+            output = self.network.segment(image, prompts, plan)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return output
+
+    def _mask(self, volume: Volume, window: Window, planes: list[int], logits: Tensor) -> np.ndarray:
+        # a NaN would be the highest class to argmax: it must be no structure at all
+        logits = torch.nan_to_num(logits.float(), nan=0.0)
+        native, (x, y) = window.to_native(logits)
+        mask = np.zeros(volume.array.shape, dtype=np.uint8)
+        mask[x, y, planes] = native.argmax(1).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return mask
+
+    def _tokens(self, volume: Volume, window: Window, planes: list[int], outputs: list[PrunedOutput]) -> np.ndarray:
+        native, (x, y) = window.to_native(torch.cat([o.token_map().float() for o in outputs]).unsqueeze(1))
+        tokens = np.zeros(volume.array.shape, dtype=np.float32)
+        tokens[x, y, planes] = native[:, 0].permute(1, 2, 0).cpu().numpy()
+        return tokens

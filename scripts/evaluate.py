@@ -1,0 +1,104 @@
+"""Measure a model on labelled studies, through the pipeline that the server answers with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from prato.box_conditions import BoxCondition
+from prato.checkpoint import CheckpointError
+from prato.data.atomic import write_bytes
+from prato.data.cases import labelled_studies
+from prato.data.manifest import ManifestError
+from prato.data.nifti import VolumeError
+from prato.data.splits import SplitError, load_split
+from prato.evaluation import evaluate_cases, summary
+from prato.pipeline import Pipeline
+from prato.pruning import PRUNE_CHOICES
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+_MODELS = Path(__file__).parents[1] / "apps" / "prato_label" / "model"
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name (prato_unetr, prato_swin_unetr) or a model file.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    box: Annotated[BoxCondition, typer.Option(help="How well the box is drawn.")] = BoxCondition.tight,
+    prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan.")] = "",
+    split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the boxes.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+) -> None:
+    """DSC, IoU and HD95 (mm) by structure, kept tokens, GFLOP and latency, case by case and on average."""
+    try:
+        if threads:
+            torch.set_num_threads(threads)
+        if prune and prune not in PRUNE_CHOICES:
+            raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
+        path = Path(model) if model.endswith(".safetensors") else _MODELS / f"{model}.safetensors"
+        if not path.is_file():
+            raise ValueError(f"There is no model {model}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
+        locator = _MODELS / "prato_locator.safetensors"
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        pipeline = Pipeline(path, locator if locator.is_file() else None, where)
+        patients = None if split is None else set(load_split(split).validation)
+        files = [f for f in labelled_studies(studies) if patients is None or f.patient in patients]
+        if not files:
+            raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
+        bar = tqdm(total=len(files), unit="study", mininterval=1.0)
+        rows = evaluate_cases(pipeline, files, box, prune or None, seed, lambda row: bool(bar.update()) or True)
+        bar.close()
+        if not rows:
+            raise ValueError(f"Every label in {studies} is empty: there is nothing to measure against.")
+    except (ValueError, RuntimeError, VolumeError, CheckpointError, ManifestError, SplitError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+    result = {
+        "model": path.stem,
+        "model_version": pipeline.version,
+        "box": box.value,
+        "prune": prune or "the model's plan",
+        "device": where,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "commit": _commit(),
+        "command": "scripts/evaluate.py " + " ".join(sys.argv[1:]),
+        "summary": summary(rows),
+        "cases": rows,
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+    _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    found = result["summary"]
+    table = Table(title=f"{result['model']} {result['model_version']}, {result['box']} box, {found['cases']} studies of {found['patients']} patients")
+    for column in ("structure", "DSC", "IoU", "HD95 (mm)"):
+        table.add_column(column)
+    for name, scores in found["structures"].items():
+        table.add_row(name, *(f"{scores[m]:.3f}" for m in ("dice", "iou")), f"{scores['hd95']:.1f}")
+    table.add_row("mean", f"{found['mean_dice']:.3f}", f"{found['mean_iou']:.3f}", f"{found['mean_hd95']:.1f}")
+    console = Console()
+    console.print(table)
+    kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
+    total = sum(found["latency_ms"].values())
+    console.print(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms a volume")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,88 @@
+"""manifest.json: what goes in comes out, bad files are refused in one sentence, patients are told from file names without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prato.data.manifest import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
+
+STUDY = Study(patient="patient001", frame=1, phase="ED", group="DCM", height_cm=184.0, weight_kg=95.0)
+
+
+def test_round_trip_is_exact_and_its_bytes_do_not_depend_on_the_order(tmp_path: Path) -> None:
+    other = STUDY.model_copy(update={"frame": 12, "phase": "ES"})
+    save_manifest(tmp_path, Manifest(source="ACDC", studies={"b": other, "a": STUDY}))
+    first = (tmp_path / MANIFEST_NAME).read_bytes()
+    save_manifest(tmp_path, Manifest(source="ACDC", studies={"a": STUDY, "b": other}))
+    assert (tmp_path / MANIFEST_NAME).read_bytes() == first
+    assert load_manifest(tmp_path) == Manifest(source="ACDC", studies={"a": STUDY, "b": other})
+    assert [p.name for p in tmp_path.iterdir()] == [MANIFEST_NAME], "a temporary file was left behind"
+
+
+def test_the_written_form_is_the_documented_one(tmp_path: Path) -> None:
+    save_manifest(tmp_path, Manifest(source="ACDC", studies={"patient001_frame01": STUDY}))
+    assert json.loads((tmp_path / MANIFEST_NAME).read_text()) == {
+        "version": 1,
+        "source": "ACDC",
+        "studies": {
+            "patient001_frame01": {
+                "patient": "patient001",
+                "frame": 1,
+                "phase": "ED",
+                "group": "DCM",
+                "height_cm": 184.0,
+                "weight_kg": 95.0,
+            }
+        },
+    }
+
+
+def test_no_manifest_is_none(tmp_path: Path) -> None:
+    assert load_manifest(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 2, "source": "ACDC", "studies": {}}',
+        '{"version": 1, "studies": {}}',
+        '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": ""}}}',
+        '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": "p", "frame": 0}}}',
+        '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": "p", "phase": "mid"}}}',
+        '{"version": 1, "source": "ACDC", "studies": {"a": {"patient": "p", "weight_kg": NaN}}}',
+    ],
+)
+def test_bad_manifests_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST_NAME).write_text(text)
+    with pytest.raises(ManifestError) as refused:
+        load_manifest(tmp_path)
+    assert "\n" not in str(refused.value) and str(tmp_path / MANIFEST_NAME) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("study", "patient"),
+    [
+        ("patient001_frame01", "patient001"),
+        ("patient001_frame112", "patient001"),
+        ("phantom003_ED", "phantom003"),
+        ("phantom003_ES", "phantom003"),
+        ("patient090_4d", "patient090"),
+        ("case_7", "case_7"),
+        ("FRED", "FRED"),
+        ("_ED", "_ED"),
+        ("a_frame", "a_frame"),
+    ],
+)
+def test_patient_by_name(study: str, patient: str) -> None:
+    assert patient_of(study, None) == patient
+    assert patient_of(study, Manifest(source="x")) == patient
+
+
+def test_the_manifest_knows_better_than_the_name() -> None:
+    assert patient_of("b_ED", Manifest(source="x", studies={"b_ED": STUDY})) == "patient001"

@@ -1,0 +1,86 @@
+"""Imports point one way: the app and the scripts know the science, the science knows neither, and the Slicer module knows only HTTP."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Modules of MONAI Label that import torchvision, which does not import beside a CPU build of torch.
+PULLS_TORCHVISION = (
+    "torchvision",
+    "monailabel.transform.post",
+    "monailabel.deepedit.handlers",
+    "monailabel.scribbles",
+    "monailabel.sam2.infer",
+    "monailabel.tasks.infer.bundle",
+)
+#: Folder (or file) -> what nothing in it may import.
+FORBIDDEN = {
+    "apps/prato_label/prato": ("monailabel", "lib", "main", "slicer", "scripts"),
+    "apps/prato_label/lib": ("slicer", "scripts", "main"),
+    "apps/prato_label/main.py": ("slicer", "scripts"),
+    "scripts": ("monailabel", "lib", "main", "slicer"),
+    "slicer_module": ("torch", "monai", "monailabel", "prato", "lib", "main", "scripts"),
+}
+
+
+def imported(source: str) -> Iterator[str]:
+    """Every module that ``source`` imports anywhere, dotted; ``from a import b`` gives ``a`` and ``a.b``, as b may be a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def offences(source: str, forbidden: tuple[str, ...]) -> list[str]:
+    """The imports of ``source`` that are one of ``forbidden`` or lie below one."""
+    return sorted({name for name in imported(source) for bad in forbidden if name == bad or name.startswith(f"{bad}.")})
+
+
+def python_files(place: str) -> list[Path]:
+    path = ROOT / place
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*.py") if "__pycache__" not in p.parts)
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_imports_point_one_way(place: str) -> None:
+    found = {str(p.relative_to(ROOT)): offences(p.read_text(encoding="utf-8"), FORBIDDEN[place]) for p in python_files(place)}
+    assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+@pytest.mark.parametrize("place", ["apps", "scripts", "slicer_module", "tests"])
+def test_nothing_pulls_in_torchvision(place: str) -> None:
+    found = {str(p.relative_to(ROOT)): offences(p.read_text(encoding="utf-8"), PULLS_TORCHVISION) for p in python_files(place)}
+    assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+def test_the_rules_look_at_files_that_exist() -> None:
+    assert len(python_files("apps/prato_label/prato")) > 10
+    assert len(python_files("apps/prato_label/lib")) > 3
+    assert len(python_files("scripts")) >= 4
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import monailabel.interfaces.app", ["monailabel.interfaces.app"]),
+        ("from monailabel import config", ["monailabel", "monailabel.config"]),
+        ("def f():\n    import lib.infers as x", ["lib.infers"]),
+        ("if False:\n    from lib import y", ["lib", "lib.y"]),
+        ("import library, prato.lib, monailabelling", []),
+        ("from . import lib", []),
+    ],
+)
+def test_the_rules_see_every_form_of_import(source: str, found: list[str]) -> None:
+    assert offences(source, ("monailabel", "lib")) == found
+
+
+def test_the_modules_that_pull_in_torchvision_are_seen_by_either_form() -> None:
+    assert offences("from monailabel.transform import post", PULLS_TORCHVISION) == ["monailabel.transform.post"]
+    assert offences("import torchvision.ops", PULLS_TORCHVISION) == ["torchvision.ops"]
