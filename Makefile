@@ -26,12 +26,13 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy apps/prato_label/prato scripts
 
+# What the stock command "monailabel start_server" does, with spaces in STUDIES allowed.
 # Scoring after every step would start the whole app once more each time; the stock DICOMweb filter is for CT.
 serve: export MONAI_LABEL_AUTO_UPDATE_SCORING := false
 serve: export MONAI_LABEL_TRACKING_ENABLED := false
 serve: export MONAI_LABEL_DICOMWEB_SEARCH_FILTER := {"Modality":"MR"}
 serve: studies-given $(INSTALLED)
-	@$(BIN)/monailabel start_server --app $(APP) --studies "$(STUDIES)" --host 127.0.0.1 --port $(PORT)
+	@$(BIN)/python -m monailabel.main start_server --app $(APP) --studies "$(STUDIES)" --host 127.0.0.1 --port $(PORT)
 
 # The stock server would make an empty folder out of a mistyped name.
 .PHONY: studies-given

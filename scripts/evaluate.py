@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
 from prato.box_conditions import BoxCondition
 from prato.checkpoint import CheckpointError
 from prato.data.atomic import write_bytes
@@ -20,9 +22,7 @@ from prato.data.splits import SplitError, load_split
 from prato.evaluation import evaluate_cases, summary
 from prato.pipeline import Pipeline
 from prato.pruning import PRUNE_CHOICES
-from rich.console import Console
-from rich.table import Table
-from tqdm import tqdm
+from provenance import command, commit
 
 _MODELS = Path(__file__).parents[1] / "apps" / "prato_label" / "model"
 
@@ -70,8 +70,8 @@ def main(
         "device": where,
         "threads": torch.get_num_threads(),
         "seed": seed,
-        "commit": _commit(),
-        "command": "scripts/evaluate.py " + " ".join(sys.argv[1:]),
+        "commit": commit(),
+        "command": command(),
         "summary": summary(rows),
         "cases": rows,
     }
@@ -82,7 +82,8 @@ def main(
 
 def _show(result: dict[str, Any]) -> None:
     found = result["summary"]
-    table = Table(title=f"{result['model']} {result['model_version']}, {result['box']} box, {found['cases']} studies of {found['patients']} patients")
+    where = f"{result['box']} box, {found['cases']} studies of {found['patients']} patients"
+    table = Table(title=f"{result['model']} {result['model_version']}, {where}")
     for column in ("structure", "DSC", "IoU", "HD95 (mm)"):
         table.add_column(column)
     for name, scores in found["structures"].items():
@@ -93,11 +94,6 @@ def _show(result: dict[str, Any]) -> None:
     kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
     total = sum(found["latency_ms"].values())
     console.print(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms a volume")
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -13,6 +11,8 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from tqdm import tqdm
+
 from prato.checkpoint import save_model
 from prato.data.atomic import write_bytes
 from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
@@ -22,7 +22,7 @@ from prato.data.splits import Split, SplitError, load_split, save_split, split_p
 from prato.presets import PRESETS
 from prato.training import Budget, Progress, Settings, Trainer
 from prato.validation import slice_dice
-from tqdm import tqdm
+from provenance import command, commit
 
 _CHECKS = 12  # points of the validation curve
 
@@ -46,8 +46,12 @@ def main(
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 0,
     batch: Annotated[int, typer.Option(help="Slices a step.")] = 8,
-    split: Annotated[Path | None, typer.Option(help="Split file by patient; by default 80:20, seeded, written to the run's folder.")] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events (needs the tensorboard package).")] = False,
+    split: Annotated[
+        Path | None, typer.Option(help="Split file by patient; by default 80:20, seeded, written to the run's folder.")
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard events (needs the tensorboard package).")
+    ] = False,
 ) -> None:
     """Train a PrATo network (or, with --dense, the same network without pruning) and write the model with its validation curve."""
     try:
@@ -67,7 +71,7 @@ def main(
     except (ValueError, RuntimeError, VolumeError, ManifestError, SplitError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    commit = _commit()  # of the code that trains, not of what the checkout holds when it is done
+    made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
     torch.manual_seed(seed)
     spec = PRESETS[network.value]
     plan = None if dense else spec.pruning_plan()
@@ -83,10 +87,10 @@ def main(
         "device": str(where),
         "dense": dense,
         "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
-        "command": "scripts/train.py " + " ".join(sys.argv[1:]),
-        "commit": commit,
+        "command": command(),
+        "commit": made_by,
     }
-    version = save_model(out / "model.safetensors", trainer.average.module, spec.with_plan(plan).model_copy(update={"training": details}))
+    version = save_model(out / "model.safetensors", trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
     typer.echo(f"model {version}: {out / 'model.safetensors'}")
 
 
@@ -128,7 +132,7 @@ class _Curve:
             self.bar.n = 100 * progress.share
             self.bar.set_postfix_str(f"epoch {progress.step / self.steps_an_epoch:.2f} step {progress.step} loss {progress.loss:.3f}")
         if progress.share * _CHECKS >= len(self.rows) + 1 or (progress.share >= 1 and len(self.rows) < _CHECKS):
-            dice = slice_dice(self.trainer.average.module, self.trainer.plan, self.cases, self.trainer.settings.window, self.trainer.device)
+            dice = slice_dice(self.trainer.averaged, self.trainer.plan, self.cases, self.trainer.settings.window, self.trainer.device)
             row = {"step": progress.step, "minutes": round(progress.seconds / 60, 2), "loss": round(progress.loss, 4), "dice": dice}
             self.rows.append(row)
             write_bytes(self.path, (json.dumps(self.rows, indent=1) + "\n").encode())
@@ -142,11 +146,6 @@ class _Curve:
         self.bar.close()
         if self.writer:
             self.writer.close()
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from tqdm import tqdm
+
 from prato.box import Box
 from prato.checkpoint import save_model
 from prato.data.cases import labelled_studies, load_training_case, read_label
@@ -15,7 +16,7 @@ from prato.data.nifti import VolumeError, read_volume
 from prato.data.splits import SplitError, load_split
 from prato.locating import train_locator
 from prato.locator import LOCATOR, Locator
-from tqdm import tqdm
+from provenance import command, commit
 
 
 def main(
@@ -37,7 +38,7 @@ def main(
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     network = train_locator(cases, steps, seed)
-    details = {"seed": seed, "steps": steps, "patients": len(dealt.train), "command": "scripts/train_locator.py " + " ".join(sys.argv[1:])}
+    details = {"seed": seed, "steps": steps, "patients": len(dealt.train), "command": command(), "commit": commit()}
     save_model(out, network, LOCATOR.model_copy(update={"training": details}))
     locator = Locator(out, torch.device("cpu"))
     overlaps, covers, missed = [], [], 0
@@ -56,7 +57,9 @@ def main(
         overlaps.append(common.voxels / (tight.voxels + proposed.voxels - common.voxels))
         covers.append(float(truth[proposed.slices].sum() / truth.sum()))
     mean = [sum(v) / max(len(v), 1) for v in (overlaps, covers)]
-    typer.echo(f"{len(overlaps)} boxes on validation patients: IoU {mean[0]:.3f}, share of the heart inside {mean[1]:.3f}; missed {missed}.")
+    typer.echo(
+        f"{len(overlaps)} boxes on validation patients: IoU {mean[0]:.3f}, share of the heart inside {mean[1]:.3f}; missed {missed}."
+    )
 
 
 if __name__ == "__main__":

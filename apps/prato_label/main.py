@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import lib.server
-from lib.activelearning import strategies
-from lib.configs import configs
-from lib.datastore import datastore_for
-from lib.scoring import scoring_methods
+from threading import Thread
+from typing import Any
+
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
-from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+
+import lib.server
+from lib.activelearning import strategies
+from lib.configs import configs
+from lib.datastore import StudiesDatastore
+from lib.labels import saved_label_report
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -23,7 +26,8 @@ class PratoLabelApp(MONAILabelApp):
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
 
     def init_datastore(self) -> Datastore:
-        return datastore_for(super().init_datastore())
+        remote = self.studies.startswith(("http://", "https://"))
+        return super().init_datastore() if remote else StudiesDatastore(self.studies)
 
     def init_infers(self) -> dict[str, InferTask]:
         return {name: config.infer() for name, config in self.models.items()}
@@ -35,9 +39,15 @@ class PratoLabelApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         return strategies()
 
-    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        return scoring_methods(self._infers)
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        return saved_label_report(self, image_id, label_id)
+
+    def training_refusal(self, model: str, params: dict[str, Any]) -> str | None:
+        """Why ``model`` cannot be trained with ``params`` on the labels as they are; None when it can."""
+        return self._trainers[model].refusal(self._datastore, params)
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
         lib.server.install()
+        ready = [task for task in self._infers.values() if task.is_valid()]
+        Thread(target=lambda: [task.warm_up() for task in ready], name="warm-up", daemon=True).start()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from monai.networks.blocks import TransformerBlock
+from torch import Tensor
 
 
 def masked_softmax(scores: Tensor, keep: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def masked_softmax(scores: Tensor, keep: Tensor) -> Tensor:
     return weight / weight.sum(-1, keepdim=True)
 
 
-def relaxed_block(block: nn.Module, x: Tensor, keep: Tensor) -> Tensor:
+def relaxed_block(block: TransformerBlock, x: Tensor, keep: Tensor) -> Tensor:
     """Run a MONAI ``TransformerBlock`` on all of ``x`` (B, Z, C) while only tokens with ``keep`` (B, Z) take part and change."""
     attention = block.attn
     q, k, v = attention.input_rearrange(attention.qkv(block.norm1(x)))
@@ -56,7 +57,7 @@ class KeptTokens:
         """(B, Z, C) -> (B, n, C)."""
         return canvas.gather(1, self.index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]))
 
-    def run(self, block: nn.Module, tokens: Tensor) -> Tensor:
+    def run(self, block: TransformerBlock, tokens: Tensor) -> Tensor:
         """One MONAI ``TransformerBlock`` on the gathered tokens."""
         return block(tokens, attn_mask=self.valid)
 

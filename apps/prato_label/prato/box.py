@@ -62,9 +62,7 @@ class Box:
             if a == b:
                 b = a + 1
             if b <= 0 or a >= size:
-                raise BoxError(
-                    f"roi {_shown(bounds)} lies outside the image of {'x'.join(map(str, shape))} voxels: give bounds between 0 and its size."
-                )
+                raise BoxError(f"roi {_shown(bounds)} lies outside the image of {'x'.join(map(str, shape))} voxels: give bounds within it.")
             start.append(max(a, 0))
             stop.append(min(b, size))
         return cls(tuple(start), tuple(stop))

@@ -16,8 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from prato.data.atomic import write_bytes
-from prato.nets.swin_unetr import PratoSwinUNETR
-from prato.nets.unetr import PratoUNETR
+from prato.nets import PratoSwinUNETR, PratoUNETR
 from prato.pruning import PruningPlan
 
 NETWORKS: dict[str, type[nn.Module]] = {"unetr": PratoUNETR, "swin_unetr": PratoSwinUNETR, "locator": UNet}
@@ -49,8 +48,8 @@ class ModelSpec(BaseModel):
     plan: dict[str, Any] | None
     training: dict[str, Any] = Field(default_factory=dict)
 
-    def build(self) -> nn.Module:
-        """A freshly initialised network."""
+    def build(self) -> Any:
+        """A freshly initialised network, of the class that ``network`` names."""
         return NETWORKS[self.network](**self.arguments)
 
     def pruning_plan(self) -> PruningPlan | None:
@@ -74,7 +73,7 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec
     return _version(data)
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelSpec, str]:
+def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     """Read a model file: the network in evaluation mode (float32, CPU), its spec and its version.
 
     Raises:
@@ -84,7 +83,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelSpec, str]
     try:
         with safe_open(str(path), framework="pt") as file:
             spec = ModelSpec.model_validate_json((file.metadata() or {}).get("prato", ""))
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         network = spec.build()
         own = network.state_dict()
         state.update({name: value for name, value in own.items() if any(part in name for part in _UNUSED)})
@@ -99,7 +98,7 @@ def _version(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
-def inference_memory_format(network: nn.Module) -> nn.Module:
-    """2D networks run about a quarter faster with channels last, on CPUs and GPUs alike; 3D ones are left as they are."""
+def channels_last(network: Any) -> Any:
+    """``network`` with its 2D convolutions in the channels-last layout, in which they run faster; a 3D network as it is."""
     dims = {module.weight.ndim for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))}
     return network.to(memory_format=torch.channels_last) if dims == {4} else network

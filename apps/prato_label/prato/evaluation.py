@@ -35,7 +35,8 @@ def evaluate_case(pipeline: Pipeline, files: StudyFile, condition: BoxCondition,
         return None
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.study}".encode()).digest()[:8], "big"))
     box = conditioned_box(tight, volume.array.shape, condition, rng)
-    prediction = pipeline.predict(volume, Request(boxes=() if box is None else (box,), source="none" if box is None else "roi", prune=prune))
+    request = Request(prune=prune) if box is None else Request((box,), "roi", prune)
+    prediction = pipeline.predict(volume, request)
     scores = case_metrics(prediction.mask, truth, volume.spacing)
     return {
         "study": files.study,
@@ -71,7 +72,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     structures = {
         name: {metric: round(float(np.mean([row["scores"][name][metric] for row in rows])), 4) for metric in METRICS} for name in STRUCTURES
     }
-    stages = [stage for stage in rows[0]["kept_fraction"]]
+    stages = list(rows[0]["kept_fraction"])
     return {
         "cases": len(rows),
         "patients": len({row["patient"] for row in rows}),

@@ -18,7 +18,7 @@ _ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_a
 
 
 def counted(call: Callable[[], Any]) -> tuple[Any, float]:
-    """Run ``call`` and return its result with the GFLOP it took (a multiply-add counts as two; convolutions, products and attention count)."""
+    """The result of ``call`` and the GFLOP it took: convolutions, products and attention, a multiply-add counting as two."""
     with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
         result = call()
     return result, counter.get_total_flops() / 1e9

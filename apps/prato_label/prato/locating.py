@@ -15,7 +15,7 @@ from prato.locator import LOCATOR
 
 
 def train_locator(cases: Sequence[TrainingCase], steps: int, seed: int, batch: int = 16) -> nn.Module:
-    """A locator trained on ``cases`` (loaded at ``LOCATOR.pixel`` mm) for ``steps`` steps; the same seed gives the same weights on a CPU."""
+    """A locator trained for ``steps`` steps on ``cases`` (loaded at ``LOCATOR.pixel`` mm); on a CPU one seed gives one result."""
     torch.manual_seed(seed)
     network = LOCATOR.build()
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)

@@ -67,6 +67,4 @@ class Locator:
         margin = [round(_MARGIN_MM / mm) for mm in volume.spacing[:2]]
         start = [extent[a].start + tight.start[a] - margin[a] for a in (0, 1)]
         stop = [extent[a].start + tight.stop[a] + margin[a] for a in (0, 1)]
-        return Box(
-            (max(start[0], 0), max(start[1], 0), tight.start[2]), (min(stop[0], shape[0]), min(stop[1], shape[1]), tight.stop[2])
-        )
+        return Box((max(start[0], 0), max(start[1], 0), tight.start[2]), (min(stop[0], shape[0]), min(stop[1], shape[1]), tight.stop[2]))

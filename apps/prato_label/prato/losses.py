@@ -11,9 +11,9 @@ from prato.pruning import PrunedOutput
 
 
 class PratoLoss(nn.Module):
-    """Dice + cross-entropy (the paper's loss) plus ``supervision`` times the cross-entropy between sigmoid(relevance) and "holds foreground".
+    """Dice + cross-entropy (the paper's loss), and ``supervision`` times the cross-entropy of relevance against "holds foreground".
 
-    A 0/1 mask alone gives the relevance only the straight-through gradient, which is weak at the start; the labels know where it should point.
+    A 0/1 mask alone gives the relevance only the straight-through gradient, weak at the start; the labels know where it should point.
     """
 
     def __init__(self, supervision: float = 0.1) -> None:

@@ -35,10 +35,10 @@ def case_metrics(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float,
         around = Box.around(ours | theirs)
         assert around is not None
         cut = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(around.start, around.stop))
-        pair = [torch.from_numpy(np.pad(m[cut], 1)[None, None].astype(np.float32)) for m in (ours, theirs)]
+        one, two = (torch.from_numpy(np.pad(m[cut], 1)[None, None].astype(np.float32)) for m in (ours, theirs))
         result[name] = {
-            "dice": float(compute_dice(*pair)),
-            "iou": float(compute_iou(*pair)),
-            "hd95": float(compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))),
+            "dice": float(compute_dice(one, two)),
+            "iou": float(compute_iou(one, two)),
+            "hd95": float(compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=list(spacing))),
         }
     return result

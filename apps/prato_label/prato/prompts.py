@@ -49,17 +49,17 @@ class BoxPrompts:
                     raise ValueError(f"A box prompt here has {dims} axes with a start and a stop each, not shape {tuple(corners.shape)}.")
                 if not torch.isfinite(corners).all():
                     raise ValueError("A box prompt must be finite numbers; NaN or infinity was given.")
-                corners = torch.stack((corners.amin(0), corners.amax(0)))
+                start, stop = corners.amin(0), corners.amax(0)
                 limit = torch.tensor(list(image_size), dtype=torch.float32)
-                clipped = torch.minimum(corners.clamp_min(0.0), limit)
-                if (corners[0] >= limit).any() or (corners[1] < 0).any() or (clipped[1] - clipped[0]).clamp_min(1e-6).prod() < 1e-3:
-                    continue
+                clipped = torch.stack((start.clamp_min(0.0), torch.minimum(stop, limit)))
                 size = clipped[1] - clipped[0]
-                if (size == 0).sum() <= 1 and size[size > 0].prod() >= 1.0:
-                    rows.append(clipped)
-                    owner.append(index)
-        boxes = torch.stack(rows) if rows else torch.zeros(0, 2, dims)
-        return cls(boxes, torch.tensor(owner, dtype=torch.int64), len(per_sample))
+                thin = size == 0
+                if (size < 0).any() or thin.sum() > 1 or size.masked_fill(thin, 1.0).prod() < 1.0:
+                    continue
+                rows.append(clipped)
+                owner.append(index)
+        stacked = torch.stack(rows) if rows else torch.zeros(0, 2, dims)
+        return cls(stacked, torch.tensor(owner, dtype=torch.int64), len(per_sample))
 
     @classmethod
     def none(cls, batch: int, dims: int) -> BoxPrompts:

@@ -78,7 +78,7 @@ class PruningPlan:
             # the small term keeps 0.75 * 100 from becoming 76 by rounding
             stay = rank < torch.ceil(living * (100.0 - self.percentile) / 100.0 - 1e-6).clamp_min(1)
         else:
-            stay = (torch.sigmoid(relevance) > self.threshold) | (rank == 0)
+            stay = (torch.sigmoid(relevance) > (self.threshold or 0.0)) | (rank == 0)
         return alive & (stay | ~prompted.unsqueeze(1))
 
     def straight_through(self, relevance: Tensor, keep: Tensor, alive: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ class Relevance(nn.Module):
         nn.init.orthogonal_(self.project_prompt.weight)
         self.project_token.weight.data.copy_(self.project_prompt.weight.data)
 
-    def forward(self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int, alive: Tensor) -> Tensor:
+    def forward(
+        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int, alive: Tensor
+    ) -> Tensor:
         """Relevance r_j of every token.
 
         Args:

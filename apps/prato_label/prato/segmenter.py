@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
-from prato.checkpoint import CheckpointError, inference_memory_format, load_model
+from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
 from prato.prompts import BoxPrompts
@@ -54,8 +54,9 @@ class Segmenter:
             raise CheckpointError(f"{path.name} holds a locator, not a segmenting network.")
         self.plan = self.spec.pruning_plan()
         self.device = device
-        self.network = inference_memory_format(network.to(device))
-        _, self.gflops_per_slice = counted(lambda: self._run(torch.zeros(1, 3, self.spec.window, self.spec.window), BoxPrompts.none(1, 2), "off"))
+        self.network = channels_last(network.to(device))
+        blank = torch.zeros(1, 3, self.spec.window, self.spec.window)
+        _, self.gflops_per_slice = counted(lambda: self._run(blank, BoxPrompts.none(1, 2), "off"))
 
     @property
     def window_mm(self) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
-from prato.checkpoint import inference_memory_format
+from prato.checkpoint import channels_last
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase
 from prato.data.sampling import SliceSamples
 from prato.losses import PratoLoss
+from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
 
@@ -83,8 +84,8 @@ class Trainer:
     one set of weights serves them all.
     """
 
-    def __init__(self, network: nn.Module, plan: PruningPlan | None, settings: Settings, device: torch.device) -> None:
-        self.network = inference_memory_format(network.to(device))
+    def __init__(self, network: PromptedNetwork, plan: PruningPlan | None, settings: Settings, device: torch.device) -> None:
+        self.network: PromptedNetwork = channels_last(network.to(device))
         self.plan, self.settings, self.device = plan, settings, device
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
@@ -94,13 +95,18 @@ class Trainer:
         self.loss = PratoLoss()
         self.step, self.seconds, self.mean_loss = 0, 0.0, math.nan
 
+    @property
+    def averaged(self) -> PromptedNetwork:
+        """The running average of the network's weights, as a network."""
+        return cast(PromptedNetwork, self.average.module)
+
     def fit(
         self,
         cases: Sequence[TrainingCase],
         budget: Budget,
         report: Callable[[Progress], bool] = lambda progress: True,
         state_file: Path | None = None,
-    ) -> nn.Module:
+    ) -> PromptedNetwork:
         """Train until the budget is spent or ``report``, called after every step, says False.
 
         Args:
@@ -130,7 +136,7 @@ class Trainer:
                 saved = time.monotonic()
             if not go_on:
                 break
-        return self.average.module.eval()
+        return self.averaged.eval()
 
     def _train_on(self, batch: dict[str, Tensor], share: float) -> None:
         rate = self.settings.rate * min(share / 0.03 + 0.02, 1.0) * (0.5 + 0.5 * math.cos(math.pi * share))

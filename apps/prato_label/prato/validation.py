@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prato.data.cases import TrainingCase
 from prato.labels import NUM_CLASSES, STRUCTURES
+from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
 from prato.window import Window, with_neighbours
 
 
 @torch.no_grad()
-def slice_dice(network: nn.Module, plan: PruningPlan | None, cases: Sequence[TrainingCase], window: int, device: torch.device) -> dict[str, float]:
+def slice_dice(
+    network: PromptedNetwork, plan: PruningPlan | None, cases: Sequence[TrainingCase], window: int, device: torch.device
+) -> dict[str, float]:
     """Dice by structure, each the mean over ``cases`` of the volume Dice at the network's resolution; "mean" is over structures."""
     was_training = network.training
     network.eval()
@@ -26,7 +29,7 @@ def slice_dice(network: nn.Module, plan: PruningPlan | None, cases: Sequence[Tra
     return {**{k: round(v, 4) for k, v in result.items()}, "mean": round(float(mean.mean()), 4)}
 
 
-def _case_dice(network: nn.Module, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device) -> Tensor:
+def _case_dice(network: PromptedNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device) -> Tensor:
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
     corner = (int((low[0] + high[0] - size) // 2), int((low[1] + high[1] - size) // 2))
     shape = (case.image.shape[1], case.image.shape[2])
@@ -36,5 +39,8 @@ def _case_dice(network: nn.Module, plan: PruningPlan | None, case: TrainingCase,
     box = [[float(low[a]) - corner[a] for a in (0, 1)], [float(high[a]) - corner[a] for a in (0, 1)]]
     prompts = BoxPrompts.build([[box]] * len(image), (size, size))
     predicted = network.segment(image.to(device), prompts, plan).logits.argmax(1).cpu()
-    hits = [((predicted == c) & (label == c)).sum() * 2.0 / max(int((predicted == c).sum() + (label == c).sum()), 1) for c in range(1, NUM_CLASSES)]
-    return torch.stack([torch.as_tensor(h, dtype=torch.float32) for h in hits])
+    dice = []
+    for value in range(1, NUM_CLASSES):
+        ours, theirs = predicted == value, label == value
+        dice.append(2.0 * (ours & theirs).sum() / (ours.sum() + theirs.sum()).clamp_min(1))
+    return torch.stack(dice)

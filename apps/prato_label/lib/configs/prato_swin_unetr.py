@@ -9,7 +9,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.infers import PratoInfer
-from lib.trainers import PratoTrain
+from lib.trainers import PratoTrainer
 
 
 class PratoSwinUnetr(TaskConfig):
@@ -21,8 +21,8 @@ class PratoSwinUnetr(TaskConfig):
             InferType.DEEPEDIT,
             needed=(folder / f"{self.name}.safetensors",),
             locator=folder / "prato_locator.safetensors",
-            description="Heart in a box: RV cavity, myocardium and LV cavity by a Swin UNETR that drops the tokens the box makes irrelevant",
+            description="Heart in a box: RV cavity, myocardium and LV cavity by a Swin UNETR that drops irrelevant tokens",
         )
 
     def trainer(self) -> TrainTask:
-        return PratoTrain(self.name, Path(self.model_dir) / f"{self.name}.safetensors")
+        return PratoTrainer(self.name, Path(self.model_dir) / f"{self.name}.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from pathlib import Path
 
 from prato.data.nifti import Volume
@@ -22,6 +23,15 @@ class LivePipeline:
         self._lock = threading.Lock()
         self._loaded: dict[str, tuple[tuple[object, ...], Pipeline]] = {}
 
+    def load(self, device: str) -> None:
+        """Load the files now, so that the first request need not wait for it.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+        """
+        with self._lock:
+            self._current(device)
+
     def predict(self, device: str, volume: Volume, request: Request) -> Prediction:
         """Answer ``request`` on ``volume`` with the files as they are now.
 
@@ -38,6 +48,10 @@ class LivePipeline:
             self._loaded.pop(device, None)
             self._loaded[device] = files, Pipeline(self.model, self.locator if files[1] else None, device)
         return self._loaded[device][1]
+
+
+#: Two models that answer with the same files share one pipeline.
+live_pipeline = cache(LivePipeline)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

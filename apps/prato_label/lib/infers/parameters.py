@@ -36,6 +36,6 @@ def checked_parameters(request: Mapping[str, Any]) -> dict[str, Any]:
     unknown = [name for name in request if name not in _KNOWN]
     if unknown:
         raise RequestError(
-            f"{unknown[0]!r:.60} is not a parameter of this model: use {', '.join(CONTRACT)}, or points [i,j,k] under {', '.join(POINT_KEYS[:3])}."
+            f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {', '.join(POINT_KEYS[:3])}."
         )
     return {name: value for name, value in request.items() if (name, value) != ("prune", DEFAULT_PRUNE)}

@@ -11,7 +11,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.infers.devices import device_named, offered_devices
-from lib.infers.live_pipeline import LivePipeline
+from lib.infers.live_pipeline import live_pipeline
 from lib.infers.mask_file import mask_format, write_mask
 from lib.infers.parameters import checked_parameters, shown_config
 from lib.infers.token_map import packed
@@ -35,13 +35,20 @@ class PratoInfer(InferTask):
     def __init__(self, type: InferType, needed: tuple[Path, ...], locator: Path, description: str) -> None:
         super().__init__(type, dict(STRUCTURES), 3, description, shown_config(offered_devices()))
         self.needed = needed
-        self.pipeline = LivePipeline(needed[0], locator)
+        self.pipeline = live_pipeline(needed[0], locator)
 
     def is_valid(self) -> bool:
         return all(path.is_file() for path in self.needed)
 
     def get_path(self, validate: bool = True) -> str | None:
         return str(self.needed[0]) if not validate or self.needed[0].is_file() else None
+
+    def warm_up(self) -> None:
+        """Load the model on the default device; a damaged file is a line in the log here, and the answer of every request later."""
+        try:
+            self.pipeline.load(device_named(None))
+        except CheckpointError as error:
+            logger.error("%s", error)
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The mask's file and the reply's JSON part, as ``docs/protocol.md`` defines them.
@@ -65,7 +72,8 @@ class PratoInfer(InferTask):
         if not isinstance(image, str) or not image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
         volume = read_volume(image)
-        asked = parse_request(params, volume.array.shape, volume.spacing)
+        x, y, z = volume.array.shape
+        asked = parse_request(params, (x, y, z), volume.spacing)
         read = time.perf_counter()
         prediction = self.pipeline.predict(device, volume, asked)
         predicted = time.perf_counter()

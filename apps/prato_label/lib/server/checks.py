@@ -10,8 +10,8 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 
-#: Label tags become folder names.
-_TAG = re.compile(r"[\w-]+")
+#: A session's id becomes a folder's name.
+_SESSION = re.compile(r"[\w-]+")
 
 
 def json_object(text: str, name: str = "params") -> dict[str, Any]:
@@ -58,28 +58,8 @@ def known_session(app: MONAILabelApp, session: str) -> None:
         HTTPException: 404.
     """
     sessions = app.sessions()
-    if sessions is None or not _TAG.fullmatch(session) or sessions.get_session(session) is None:
+    if sessions is None or not _SESSION.fullmatch(session) or sessions.get_session(session) is None:
         raise HTTPException(404, f"There is no session {session[:60]!r} here (any more): upload the image again with PUT /session/.")
-
-
-def label_tag(tag: Any) -> None:
-    """Refuse a label tag that is no plain word.
-
-    Raises:
-        HTTPException: 400.
-    """
-    if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-        raise HTTPException(400, f"tag must be a word such as final or original, not {str(tag)[:60]!r}.")
-
-
-def file_name(key: str, name: str) -> None:
-    """Refuse a ``name`` that would leave the folder that it becomes a file of.
-
-    Raises:
-        HTTPException: 400.
-    """
-    if name in (".", "..") or any(c in name for c in "/\\\0"):
-        raise HTTPException(400, f"{key} must be a plain name without slashes, not {name[:80]!r}.")
 
 
 def _choice(names: Collection[str]) -> str:

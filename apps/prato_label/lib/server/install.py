@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from monailabel.config import settings
-from starlette.middleware import Middleware
 
 from lib.server import errors
-from lib.server.guard import Guard
 from lib.server.routes import router
 
 
@@ -15,10 +13,9 @@ def install() -> None:
     from monailabel.app import app  # importing it builds the server, which a training job has no use for
 
     errors.register(app)
-    app.user_middleware.append(Middleware(Guard))
     routes = app.router.routes
     theirs = list(routes)
     app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     routes[:] = [*routes[len(theirs) :], *theirs]  # the first route that matches answers
-    # this runs inside the server's start-up event, with the stack already built: the first request builds it anew with the above
+    # this runs inside the server's start-up event, with the stack already built: the first request builds it anew, with the handlers above
     app.middleware_stack = None

@@ -5,18 +5,24 @@ They are plain functions, so they run in worker threads; MONAI Label's own hold 
 
 from __future__ import annotations
 
-from typing import Any
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
 
+import torch
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, UploadFile
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints import activelearning, batch_infer, infer, scoring, train
 from monailabel.endpoints.user.auth import RBAC, User
-from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import file_checksum
 
 from lib.server import checks
+from prato.checkpoint import CheckpointError
+from prato.data.atomic import write_bytes
+from prato.segmenter import Segmenter
 
 router = APIRouter()
 _user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
@@ -26,12 +32,13 @@ _admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 @router.post("/infer/{model}")
 def run_inference(
+    *,
     background_tasks: BackgroundTasks,
     model: str,
     image: str = "",
     session_id: str = "",
-    params: str = Form("{}"),
-    file: UploadFile = File(None),
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
     output: infer.ResultType | None = None,
     user: User = _user,
 ) -> Any:
@@ -42,8 +49,6 @@ def run_inference(
         checks.known_session(app, session_id)
     if "image" in asked or not (file or session_id):
         checks.known_image(app, asked.get("image", image))
-    if "label_tag" in asked:
-        checks.label_tag(asked["label_tag"])
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     try:
@@ -63,17 +68,18 @@ def run_batch_inference(
     user: User = _admin,
 ) -> Any:
     """Segment many images in a background job; without a GPU the job asks for none."""
-    checks.known("model", model, app_instance().info()["models"])
-    checks.label_tag((params or {}).get("label_tag", "original"))
+    checks.known("model", (params or {}).get("model", model), app_instance().info()["models"])
     # MONAI Label spreads the images over its GPUs unless told otherwise, and divides by their number
     return batch_infer.run(model, images, {"multi_gpu": False, **(params or {})}, run_sync)
 
 
 @router.post("/train/{model}")
-def run_training(model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = _admin) -> Any:
+def run_training(
+    model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = _admin
+) -> Any:
     """Train one model in a background job."""
     app = app_instance()
-    checks.known("model to train", model, app.info()["trainers"])
+    checks.known("model to train", (params or {}).get("model", model), app.info()["trainers"])
     _trainable(app, model, params or {})
     return train.run_model(model, params, run_sync, enqueue)
 
@@ -81,27 +87,46 @@ def run_training(model: str, params: dict[str, Any] | None = None, run_sync: boo
 @router.post("/train/")
 def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _admin) -> Any:
     """Train all models, one after the other, in background jobs; ``params`` holds an object for each by its name."""
-    app = app_instance()
+    app, everyones = app_instance(), {name: value for name, value in (params or {}).items() if not isinstance(value, dict)}
     for model in app.info()["trainers"]:
-        _trainable(app, model, (params or {}).get(model) or {})
+        own = (params or {}).get(model)
+        _trainable(app, model, everyones | (own if isinstance(own, dict) else {}))
     return train.run(params, run_sync)
 
 
 @router.post("/activelearning/{strategy}")
 def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = _user) -> Any:
     """The study to label next."""
-    checks.known("strategy", strategy, app_instance().info()["strategies"])
+    checks.known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
     return activelearning.sample(strategy, params, user.username)
 
 
 @router.post("/scoring/{method}")
 def run_scoring(method: str, params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _annotator) -> Any:
     """Score labels in a background job."""
-    checks.known("scoring method", method, app_instance().info()["scoring"])
+    checks.known("scoring method", (params or {}).get("method", method), app_instance().info()["scoring"])
     return scoring.run_method(method, params, run_sync)
 
 
-def _trainable(app: MONAILabelApp, model: str, params: dict[str, Any]) -> None:
-    reason = app.trainers[model].refusal(app.datastore(), params)
+@router.put("/model/{model}")
+def replace_model(model: str, file: Annotated[UploadFile, File()], user: User = _annotator) -> dict[str, Any]:
+    """Replace a model's weights by an uploaded model file, which is tried first; requests under way finish with the old one."""
+    path = app_instance().model_file(model, validate=False)
+    if path is None:
+        checks.known("model", model, app_instance().info()["models"])
+    data = file.file.read()
+    with tempfile.TemporaryDirectory() as folder:
+        upload = Path(folder) / (Path(file.filename or "").name or "model.safetensors")
+        upload.write_bytes(data)
+        try:
+            Segmenter(upload, torch.device("cpu"))
+        except CheckpointError as error:
+            raise HTTPException(400, str(error)) from error
+    write_bytes(path, data)
+    return {"checksum": file_checksum(path), "modified_time": int(Path(path).stat().st_mtime)}
+
+
+def _trainable(app: Any, model: str, params: dict[str, Any]) -> None:
+    reason = app.training_refusal(model, params)
     if reason:
         raise HTTPException(400, reason)

@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
 
-
 _LIGHTING = Compose(
     [
         RandBiasField(degree=3, coeff_range=(-0.25, 0.25), prob=0.2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,8 @@ class _Windows:
     def bias(self, attention: WindowAttention) -> Tensor:
         """(windows of one sample, or 1 when nothing is shifted; heads; N; N): relative position bias, and what the shift must not join."""
         n = math.prod(self.window)
-        index = attention.relative_position_index[:n, :n].reshape(-1)
+        table: Any = attention.relative_position_index
+        index = table[:n, :n].reshape(-1)
         bias = attention.relative_position_bias_table[index].view(1, n, n, -1).permute(0, 3, 1, 2)
         if self.shifted:
             bias = bias + compute_mask(list(self.padded), self.window, self.shift, self.device).unsqueeze(1)

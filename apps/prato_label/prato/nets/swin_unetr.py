@@ -68,6 +68,7 @@ class PratoSwinUNETR(SwinUNETR):
         gate: Tensor | None = None  # the mask with its straight-through gradient, while training
         stages: list[StageRecord] = []
         image_size = tuple(x_in.shape[2:])
+        layer: Any
         for number, (layer,) in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4), start=1):
             x = self._blocks(layer, x, alive, gate, plan)
             if number in plan.after:
@@ -93,7 +94,7 @@ class PratoSwinUNETR(SwinUNETR):
             levels.append(vit.proj_out(x.movedim(-1, 1), self.normalize))
         return levels, stages
 
-    def _blocks(self, layer: nn.Module, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan) -> Tensor:
+    def _blocks(self, layer: Any, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan) -> Tensor:
         if plan.mode == "mask" or bool(alive.all()):
             # nothing is held out of the computation: MONAI's own stage, its merging apart
             merging, layer.downsample = layer.downsample, None

@@ -70,6 +70,7 @@ class PratoUNETR(UNETR):
         kept, tokens = KeptTokens(alive), canvas
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
+        block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
             tokens = kept.run(block, tokens)
             if number in _SKIPS or number in plan.after:
@@ -83,13 +84,12 @@ class PratoUNETR(UNETR):
                 tokens = kept.gather(canvas)
         return hidden, kept.scatter(canvas, tokens), stages
 
-    def _encode_relaxed(
-        self, x: Tensor, prompts: BoxPrompts, plan: PruningPlan
-    ) -> tuple[dict[int, Tensor], Tensor, list[StageRecord]]:
+    def _encode_relaxed(self, x: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[dict[int, Tensor], Tensor, list[StageRecord]]:
         alive = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         gate: Tensor | None = None
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
+        block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
             # the paper's mask leaves zeroed tokens in the computation; dropping, relaxed, holds them out of it
             x = block(x) if gate is None or plan.mode == "mask" else relaxed_block(block, x, gate)

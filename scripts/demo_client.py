@@ -1,0 +1,117 @@
+"""A MONAI Label server as a child process, and the few HTTP calls of the labelling loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import requests
+from requests_toolbelt.multipart.decoder import MultipartDecoder
+
+_START_S, _STOP_S, _REPLY_S = 120, 10, 120
+
+
+class ServerError(RuntimeError):
+    """The server did not start, refused a request or failed at it; the message is one sentence."""
+
+
+class DemoServer:
+    """The real server on a free port of this machine alone, from entering the context to leaving it, however it is left."""
+
+    def __init__(self, app: Path, studies: Path, log: Path) -> None:
+        self.app, self.studies, self.log = app, studies, log
+
+    def __enter__(self) -> DemoServer:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(self.app), "--studies", str(self.studies)]
+        settings = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(self.log.parent / "sessions")}
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **settings},
+                start_new_session=True,  # a group of its own, so that a training that it started ends with it
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the server and whatever it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_STOP_S)
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def infer(self, model: str, study: str, params: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """The mask's file (NIfTI, gzipped) and the reply's JSON part."""
+        reply = self._ask("POST", f"/infer/{model}", params={"image": study}, data={"params": json.dumps(params)})
+        parts = {
+            part.headers[b"Content-Disposition"].split(b'name="')[1].split(b'"')[0]: part
+            for part in MultipartDecoder.from_response(reply).parts
+        }
+        return next(part.content for name, part in parts.items() if name != b"params"), json.loads(parts[b"params"].text)
+
+    def next_study(self) -> str:
+        """The name of the next study without a final label."""
+        return str(self._ask("POST", "/activelearning/first", json={}).json()["id"])
+
+    def submit(self, study: str, label: Path) -> None:
+        """Hand in the final label of ``study``."""
+        with label.open("rb") as file:
+            self._ask("PUT", "/datastore/label", params={"image": study}, files={"label": (label.name, file)}, data={"params": "{}"})
+
+    def train(self, model: str, params: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Train ``model`` and wait for it; ``report`` gets its statistics every second. Returns the statistics of the finished training."""
+        before = self._stats(model).get("start_ts")
+        self._ask("POST", f"/train/{model}", json=params)
+        while (job := self._ask("GET", "/train/").json())["status"] in ("SUBMITTED", "RUNNING"):
+            stats = self._stats(model)
+            if stats.get("start_ts") != before:
+                report(stats)
+            time.sleep(1)
+        if job["status"] != "DONE":
+            raise ServerError(f"The training ended with {job['status']} ({' / '.join(job.get('details', [])[-1:])}): see {self.log}.")
+        return self._stats(model)
+
+    def _stats(self, model: str) -> dict[str, Any]:
+        stats: dict[str, Any] = self._ask("GET", "/info/").json()["train_stats"].get(model) or {}
+        return stats
+
+    def _ask(self, method: str, path: str, **content: Any) -> requests.Response:
+        reply = requests.request(method, self.url + path, timeout=_REPLY_S, **content)
+        if not reply.ok:
+            raise ServerError(f"{method} {path} was answered with {reply.status_code}: {reply.text[:300]}")
+        return reply
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + _START_S
+        while True:
+            with suppress(requests.ConnectionError):
+                if requests.get(f"{self.url}/info/", timeout=_REPLY_S).ok:
+                    return
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise ServerError(f"The server did not start: see {self.log}.")
+            time.sleep(0.25)

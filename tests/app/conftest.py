@@ -1,0 +1,39 @@
+"""One live server for all tests of the app: starting it takes longer than most of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `live`, which several test modules share
+
+from live import LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The stock command over a copy of the app with tiny models and a folder of small studies, good and bad."""
+    folder = tmp_path_factory.mktemp("live")
+    app, studies = copy_app(folder / "app"), folder / "studies"
+    models = app / "model"
+    models.mkdir()
+    tiny_model(models / "prato_unetr.safetensors", "unetr")
+    tiny_model(models / "prato_swin_unetr.safetensors", "swin_unetr")
+    tiny_locator(models / "prato_locator.safetensors")
+    studies.mkdir()
+    for n, name in enumerate(("heart_a", "heart_b", "heart_c", "patient001_frame01")):
+        write_study(studies / f"{name}.nii.gz", seed=n)
+    write_study(studies / "cine.nii.gz", shape=(40, 36, 5, 3))
+    write_study(studies / "flat.nii.gz", shape=(40, 36))
+    sheared = oblique((4.0, 4.0, 9.0))
+    sheared[:3, 1] += 0.2 * sheared[:3, 0]
+    write_study(studies / "sheared.nii.gz", affine=sheared)
+    singular = np.diag([4.0, 4.0, 0.0, 1.0])
+    write_study(studies / "singular.nii.gz", affine=singular)
+    (studies / "torn.nii.gz").write_bytes((studies / "heart_a.nii.gz").read_bytes()[:900])
+    with start_server(app, studies, folder / "server.log") as server:
+        yield server

@@ -1,0 +1,165 @@
+"""The real server for tests: the stock command over a copy of the app folder, with tiny models that are quick rather than good."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import requests
+import torch
+from requests_toolbelt.multipart import decoder
+
+from prato.checkpoint import ModelSpec, save_model
+from prato.locator import LOCATOR
+from prato.presets import PRESETS
+
+APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
+START_SECONDS = 120
+
+
+def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
+    """Save a small network with random weights, of the kind ``preset``, to ``path``; returns its version."""
+    spec = PRESETS[preset]
+    window, small = {
+        "unetr": (64, {"img_size": 64, "feature_size": 4, "hidden_size": 48, "mlp_dim": 48, "num_heads": 3}),
+        "swin_unetr": (96, {"feature_size": 12, "window_size": 3}),
+    }[preset]
+    torch.manual_seed(seed)
+    spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": window, "pixel": 3.0})
+    network = spec.build()
+    with torch.no_grad():  # as they come, the output's biases decide and every voxel gets the same class
+        for name, parameter in network.named_parameters():
+            if name.startswith("out."):
+                parameter.mul_(0 if name.endswith("bias") else 100)
+    return save_model(path, network, spec)
+
+
+def tiny_locator(path: Path) -> str:
+    """Save a locator that sees heart wherever it looks."""
+    spec = ModelSpec(**{**LOCATOR.model_dump(), "arguments": {**LOCATOR.arguments, "channels": (4, 4), "strides": (2,)}})
+    network = spec.build()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        list(network.parameters())[-1].fill_(1.0)  # the bias of the last convolution
+    return save_model(path, network, spec)
+
+
+def oblique(spacing: tuple[float, float, float]) -> np.ndarray:
+    """An affine (voxel -> RAS+ mm) of ``spacing`` mm with no axis along the scanner's."""
+    q, _ = np.linalg.qr(np.random.default_rng(5).standard_normal((3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = q * spacing
+    affine[:3, 3] = (-21.5, 33.25, 7.0)
+    return affine
+
+
+def write_study(path: Path, shape: tuple[int, ...] = (40, 36, 5), affine: np.ndarray | None = None, seed: int = 0) -> Path:
+    """A noisy image with a bright disc: int16, 4 x 4 x 9 mm and oblique unless ``affine`` says otherwise."""
+    noise = np.random.default_rng(seed).integers(0, 60, shape)
+    disc = (np.hypot(*np.meshgrid(np.arange(shape[0]) - 20, np.arange(shape[1]) - 18, indexing="ij")) < 9) * 200
+    array = noise + disc.reshape(*shape[:2], *[1] * (len(shape) - 2))
+    image = nib.Nifti1Image(array.astype(np.int16), None)
+    affine = oblique((4.0, 4.0, 9.0)) if affine is None else affine
+    # past nibabel's own checks, which refuse some of what lies in real folders
+    image.header.set_sform(affine, code=1)
+    image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    nib.save(image, path)
+    return path
+
+
+@dataclass
+class Reply:
+    """An answer of the server: its status, its JSON part and, where there was one, the file (as bytes) with its name."""
+
+    status: int
+    json: Any
+    file: bytes | None = None
+    name: str = ""
+
+
+@dataclass
+class LiveServer:
+    """A running server; ``scratch`` is its folder for temporary files."""
+
+    url: str
+    app: Path
+    studies: Path
+    log: Path
+    scratch: Path
+
+    def infer(self, model: str, image: str | None = None, params: Any = None, **query: str) -> Reply:
+        """POST /infer; ``params`` is sent as JSON, or as it is where it is text."""
+        text = params if isinstance(params, str) else json.dumps(params or {})
+        query = query if image is None else {"image": image, **query}
+        return self.read(requests.post(f"{self.url}/infer/{model}", params=query, data={"params": text}, timeout=120))
+
+    def post(self, path: str, body: Any = None) -> Reply:
+        return self.read(requests.post(self.url + path, json=body, timeout=120))
+
+    @staticmethod
+    def read(response: requests.Response) -> Reply:
+        kind = response.headers.get("content-type", "")
+        if kind.startswith("multipart"):
+            # requests_toolbelt's decoder is the counterpart of the encoder that MONAI Label answers with
+            params, image = decoder.MultipartDecoder.from_response(response).parts
+            name = image.headers[b"Content-Disposition"].decode().split('filename="')[1].rstrip('"')
+            return Reply(response.status_code, json.loads(params.text), image.content, name)
+        return Reply(response.status_code, response.json() if "json" in kind else response.text)
+
+    def tree(self) -> dict[str, bytes]:
+        """Every file of the studies and model folders, by name: what a refused request must leave as it was."""
+        folders = (self.studies, self.app / "model")
+        return {str(path): path.read_bytes() for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def copy_app(target: Path) -> Path:
+    """The app folder without weights, logs and caches."""
+    return Path(shutil.copytree(APP, target, ignore=shutil.ignore_patterns("model", "logs", "bin", "__pycache__", "*.egg-info")))
+
+
+@contextmanager
+def start_server(app: Path, studies: Path, log: Path) -> Iterator[LiveServer]:
+    """The stock command on a free port, until the block ends; then its whole process group is killed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    binaries = Path(sys.executable).parent  # the stock command is a script that runs the first python on the path
+    command = [str(binaries / "monailabel"), "start_server", "--app", str(app), "--studies", str(studies)]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    scratch = log.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    env |= {"PATH": f"{binaries}{os.pathsep}{env['PATH']}", "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
+    env |= {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(log.parent / "sessions")}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True
+        )
+    try:
+        server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(requests.ConnectionError):
+                if requests.get(f"{server.url}/info/", timeout=30).ok:
+                    break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")
+            time.sleep(0.3)
+        yield server
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

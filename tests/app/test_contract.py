@@ -1,0 +1,73 @@
+"""The examples in tests/contract/ are what the real server says, and docs/protocol.md describes just that."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import LiveServer
+
+from lib.infers.parameters import CONTRACT
+from prato.request import POINT_KEYS
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "tests" / "contract").glob("*.json"))
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+#: Parts of a reply that are the same for every model and machine.
+FIXED = ("label_names", "box", "box_source")
+
+
+def example(path: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+def same_kind(said: Any, shown: Any, where: str) -> None:
+    """``said`` has the types and, in objects, the keys of ``shown``."""
+    numbers = isinstance(said, (int, float)) and isinstance(shown, (int, float))
+    assert numbers or type(said) is type(shown), where
+    if isinstance(shown, dict):
+        assert list(said) == list(shown) or set(said) == set(shown), where
+        for key in shown:
+            same_kind(said[key], shown[key], f"{where}.{key}")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_the_server_answers_as_the_example_says(live_server: LiveServer, path: Path) -> None:
+    request, shown = (example(path)[part] for part in ("request", "reply"))
+    said = live_server.infer(request["model"], request["image"], request["params"])
+    assert said.status == shown["status"], said.json
+    if said.status != 200:
+        assert said.json == {"detail": shown["detail"]}
+        return
+    same_kind(said.json, shown["params"], path.stem)
+    assert {key: said.json[key] for key in FIXED} == {key: shown["params"][key] for key in FIXED}
+    assert list(said.json["kept_fraction"]) == list(shown["params"]["kept_fraction"])
+    assert re.fullmatch(r"[0-9a-f]{12}", said.json["model_version"])
+    assert said.name.endswith(request["params"].get("result_extension", ".nii.gz"))
+    if "tokens" in shown["params"]:
+        fixed = ("shape", "dtype", "order", "encoding")
+        assert [said.json["tokens"][key] for key in fixed] == [shown["params"]["tokens"][key] for key in fixed]
+
+
+def first_column(heading: str) -> set[str]:
+    """The code words in the first column of the first table after ``heading``."""
+    rows = re.findall(r"^\|(.*?)\|", PROTOCOL.split(heading, 1)[1].split("\n\n", 1)[0], flags=re.MULTILINE)
+    return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+
+
+def test_the_page_lists_the_parameters() -> None:
+    assert first_column("| parameter |") == {*CONTRACT, *POINT_KEYS, "result_extension", "result_dtype"}
+
+
+def test_the_page_lists_the_parts_of_a_reply() -> None:
+    replies = [example(path)["reply"] for path in EXAMPLES]
+    assert first_column("| key of the JSON part |") == {key for reply in replies for key in reply.get("params", ())}
+
+
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem.startswith("error")], ids=lambda path: path.stem)
+def test_the_page_shows_how_refusals_read(path: Path) -> None:
+    assert f"`{example(path)['reply']['detail']}`" in PROTOCOL

@@ -1,0 +1,117 @@
+"""Parts of an inference that a server without a GPU, or in one go, does not show: devices, file formats, the token map's bytes."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from pathlib import Path
+
+import nrrd
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from lib.infers.devices import device_named, offered_devices
+from lib.infers.mask_file import EXTENSIONS, mask_format, write_mask
+from lib.infers.parameters import checked_parameters
+from lib.infers.token_map import packed
+from prato.request import RequestError
+
+GPUS = ("NVIDIA A", "NVIDIA B")
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch saw two GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(GPUS))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda n: GPUS[n])
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        (None, "cuda:0"),
+        (["NVIDIA A:0", "NVIDIA B:1", "cpu"], "cuda:0"),
+        ("cuda", "cuda:0"),
+        ("cuda:1", "cuda:1"),
+        ("NVIDIA B:1", "cuda:1"),
+        ("cpu", "cpu"),
+    ],
+)
+def test_device_with_two_gpus(name: object, device: str) -> None:
+    assert device_named(name) == device
+
+
+@pytest.mark.usefixtures("gpus")
+def test_offered_devices_are_all_known() -> None:
+    assert offered_devices() == ["NVIDIA A:0", "NVIDIA B:1", "cpu"]
+    assert [device_named(name) for name in offered_devices()] == ["cuda:0", "cuda:1", "cpu"]
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize("name", ["cuda:2", "NVIDIA C", "mps", 3, {"a": 1}])
+def test_devices_that_are_not_there(name: object) -> None:
+    with pytest.raises(RequestError, match=r"choose NVIDIA A:0, NVIDIA B:1, cpu\."):
+        device_named(name)
+
+
+def test_device_with_one_gpu_goes_by_its_plain_name(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert offered_devices() == ["NVIDIA A", "cpu"]
+    assert device_named("NVIDIA A") == device_named("cuda") == device_named(None) == "cuda:0"
+
+
+def test_device_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert [device_named(name) for name in (None, "", "cuda", "cpu")] == ["cpu"] * 4
+    with pytest.raises(RequestError, match="cuda:0"):
+        device_named("cuda:0")
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("left_handed", [False, True])
+def test_every_format_holds_the_same_mask_in_the_same_place(extension: str, left_handed: bool) -> None:
+    q, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = q * (1.4, 1.5, 8.0)
+    if (np.linalg.det(q) < 0) != left_handed:
+        affine[:3, 2] *= -1
+    affine[:3, 3] = (-30.0, 12.5, 70.0)
+    mask: np.ndarray = np.random.default_rng(2).integers(0, 4, (7, 6, 5)).astype(np.uint8)
+    name, dtype = mask_format({"result_extension": extension, "result_dtype": "uint16"})
+    path = Path(write_mask(mask, affine, name, dtype))
+    try:
+        image = sitk.ReadImage(str(path))
+    finally:
+        path.unlink()
+    assert image.GetPixelIDTypeAsString() == "16-bit unsigned integer"
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).T, mask)
+    index = (5, 3, 4)
+    world = affine @ (*index, 1)
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), world[:3] * (-1, -1, 1), atol=1e-4)
+
+
+def test_nrrd_is_raw_so_that_browsers_need_not_inflate_it() -> None:
+    path = Path(write_mask(np.zeros((3, 3, 3), np.uint8), np.eye(4), ".nrrd", np.dtype("uint8")))
+    try:
+        assert nrrd.read_header(str(path))["encoding"] == "raw"
+    finally:
+        path.unlink()
+
+
+def test_token_map_survives_the_journey() -> None:
+    tokens: np.ndarray = (np.random.default_rng(0).integers(0, 4, (6, 5, 4)) / 3).astype(np.float32)
+    sent = packed(tokens)
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(sent["data"])), np.uint8).reshape(sent["shape"])
+    np.testing.assert_allclose(levels / 255, tokens, atol=0.002)
+
+
+def test_default_prune_is_left_to_the_model_and_others_are_not() -> None:
+    assert checked_parameters({"prune": "default", "roi": [1]}) == {"roi": [1]}
+    assert checked_parameters({"prune": "25"}) == {"prune": "25"}
+    with pytest.raises(RequestError, match="'highress' is not a parameter"):
+        checked_parameters({"highress": 1})

@@ -1,0 +1,48 @@
+"""Small model files and hearts for the tests of the science."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prato.checkpoint import ModelSpec, save_model
+from prato.data.nifti import Volume
+from prato.locator import LOCATOR
+from prato.presets import PRESETS
+
+SMALL = {
+    "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2},
+    "swin_unetr": {"num_heads": (1, 2, 2, 4)},
+    "locator": {"channels": (4, 8, 8, 8, 8)},
+}
+
+
+def small_spec(name: str) -> ModelSpec:
+    spec = LOCATOR if name == "locator" else PRESETS[name]
+    return spec.model_copy(update={"arguments": {**spec.arguments, **SMALL[name]}})
+
+
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory) -> dict[str, Path]:
+    """Untrained model files: good for everything but the quality of a mask."""
+    folder = tmp_path_factory.mktemp("models")
+    files = {}
+    for name in SMALL:
+        torch.manual_seed(0)
+        files[name] = folder / f"{name}.safetensors"
+        save_model(files[name], small_spec(name).build(), small_spec(name))
+    return files
+
+
+@pytest.fixture
+def heart() -> Volume:
+    """A bright disc in the dark, 60 x 50 x 5 voxels of 2 x 2 x 8 mm, and its oblique affine."""
+    i, j = np.meshgrid(np.arange(60), np.arange(50), indexing="ij")
+    disc = (((i - 30) * 2) ** 2 + ((j - 20) * 2) ** 2 <= 30**2).astype(np.float32)
+    array = np.repeat(disc[:, :, None] * 200, 5, axis=2)
+    array += np.random.default_rng(0).normal(0, 5, array.shape).astype(np.float32)
+    angle = 0.5
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]) * [2, 2, 8]
+    return Volume(array, affine)

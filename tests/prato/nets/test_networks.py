@@ -1,0 +1,128 @@
+"""Both networks, 2D and 3D: MONAI's numbers with pruning off, and the same mask relaxed (training) and dropped (evaluation)."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from monai.networks.nets import UNETR, SwinUNETR
+from torch import nn
+
+from prato.box import Box
+from prato.flops import counted
+from prato.nets import swin_unetr, unetr
+from prato.nets.swin_unetr import PratoSwinUNETR
+from prato.nets.unetr import PratoUNETR
+from prato.prompts import BoxPrompts
+
+SMALL_UNETR = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
+SMALL_SWIN = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "norm_name": "batch"}
+CASES = {
+    "unetr 2d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 96, "spatial_dims": 2}, unetr.DEFAULT_PLAN, (96, 96)),
+    "unetr 3d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
+    "swin 2d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
+    "swin 2d padded": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 7, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
+    "swin 3d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 64)),
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys(), scope="module")
+def case(request):
+    prato, monai, arguments, plan, size = request.param
+    torch.manual_seed(0)
+    reference = monai(in_channels=1, out_channels=4, **arguments).eval()
+    network = prato(in_channels=1, out_channels=4, **arguments).eval()
+    network.load_state_dict(reference.state_dict(), strict=True)
+    image = torch.randn(3, 1, *size)
+    low, high = (12,) * len(size), (52,) * len(size)
+    prompts = BoxPrompts.build([[Box(low, high)], [], [Box((0,) * len(size), low), Box(low, high)]], size)
+    return reference, network, image, prompts, plan
+
+
+@torch.no_grad()
+def test_pruning_off_gives_monai_s_numbers(case):
+    reference, network, image, prompts, plan = case
+    expected = reference(image)
+    for output in (network(image), network(image, prompts, None), network(image, BoxPrompts.none(3, prompts.boxes.shape[-1]), plan)):
+        torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)
+    # a plan that drops nothing runs the project's own path
+    torch.testing.assert_close(network(image, prompts, replace(plan, percentile=0.0)), expected, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("percentile", [25.0, 60.0])
+def test_masking_in_training_equals_dropping_in_evaluation(case, percentile):
+    _, network, image, prompts, plan = case
+    plan = replace(plan, percentile=percentile)
+    dropped = network.segment(image, prompts, plan)
+    network.training = True  # the relaxed path, with every normalisation still in evaluation mode
+    relaxed = network.segment(image, prompts, plan)
+    network.training = False
+    for a, b in zip(dropped.stages, relaxed.stages):
+        assert torch.equal(a.alive, b.alive)
+    torch.testing.assert_close(relaxed.logits, dropped.logits, atol=1e-4, rtol=0)
+    assert not torch.allclose(dropped.logits, network(image), atol=1e-4)
+
+
+@torch.no_grad()
+def test_each_sample_is_pruned_by_its_own_prompt(case):
+    _, network, image, prompts, plan = case
+    output = network.segment(image, prompts, plan)
+    for share in output.kept_fraction().values():
+        assert share[1] == 1.0 and share[0] < 1.0 and share[2] < 1.0
+    kept = [output.kept_fraction()[stage.name][0] for stage in output.stages]
+    assert kept == sorted(kept, reverse=True)
+    alone = network.segment(image[:1], BoxPrompts(prompts.boxes[:1], prompts.sample[:1], 1), plan)
+    torch.testing.assert_close(output.logits[:1], alone.logits, atol=1e-5, rtol=0)
+    assert output.token_map().shape == image[:, 0].shape
+    assert output.token_map()[1].eq(1).all()
+
+
+@torch.no_grad()
+def test_dropping_costs_less_and_masking_does_not(case):
+    _, network, image, prompts, plan = case
+    image, prompts = image[:1], BoxPrompts(prompts.boxes[:1], prompts.sample[:1], 1)
+    _, dense = counted(lambda: network(image))
+    # few queries: on networks as small as these the relevance itself would be a large part of the cost
+    plan = replace(plan, percentile=60.0, k=2)
+    _, dropped = counted(lambda: network(image, prompts, plan))
+    _, masked = counted(lambda: network(image, prompts, replace(plan, mode="mask")))
+    assert dropped < dense <= masked
+
+
+def test_the_relevance_learns_through_the_mask(case):
+    _, network, image, prompts, plan = case
+    network.train()
+    network.zero_grad()
+    network(image, prompts, plan).square().mean().backward()
+    network.eval()
+    for name, parameter in network.relevance.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@torch.no_grad()
+def test_a_mask_is_finite_whatever_the_scores(case):
+    _, network, image, prompts, plan = case
+    for percentile in (0.0, 99.0):
+        assert torch.isfinite(network(image, prompts, replace(plan, percentile=percentile))).all()
+    assert torch.isfinite(network(torch.full_like(image, -1.0), prompts, plan)).all()
+
+
+def test_a_plan_for_a_block_without_projections_is_refused(case):
+    _, network, image, prompts, plan = case
+    with pytest.raises(KeyError), torch.no_grad():
+        network(image, prompts, replace(plan, after=(*plan.after[:-1], 4 if 4 not in plan.after else 5)))
+
+
+def test_strict_loading_still_notices_what_is_missing():
+    network: nn.Module = PratoUNETR(in_channels=1, out_channels=4, img_size=32, spatial_dims=2, **SMALL_UNETR)
+    state = network.state_dict()
+    network.load_state_dict(state, strict=True)
+    state.pop("relevance.4.project_token.weight")
+    with pytest.raises(RuntimeError, match="project_token"):
+        network.load_state_dict(state, strict=True)
+
+
+def test_convolutional_swin_is_refused():
+    with pytest.raises(ValueError, match="use_v2"):
+        PratoSwinUNETR(in_channels=1, out_channels=4, spatial_dims=2, use_v2=True, **SMALL_SWIN)

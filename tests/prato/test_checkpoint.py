@@ -1,0 +1,56 @@
+"""Model files."""
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from prato.checkpoint import CheckpointError, load_model, save_model
+from tests.prato.conftest import small_spec
+
+
+@pytest.mark.parametrize("name", ["unetr", "swin_unetr", "locator"])
+def test_a_model_comes_back_as_it_was(tmp_path, name):
+    spec = small_spec(name).model_copy(update={"training": {"seed": 3}})
+    network = spec.build().eval()
+    path = tmp_path / "model.safetensors"
+    version = save_model(path, network, spec)
+    again, spec_again, version_again = load_model(path)
+    assert spec_again.training == {"seed": 3} and version_again == version and len(version) == 12
+    assert spec_again.pruning_plan() == spec.pruning_plan()
+    image = torch.randn(1, 3, spec.window, spec.window)
+    with torch.no_grad():
+        # stored in half precision
+        torch.testing.assert_close(again(image), network(image), atol=2e-2, rtol=2e-2)
+    # loading is exact from then on
+    assert save_model(tmp_path / "copy.safetensors", again, spec_again) == version
+
+
+def test_unused_weights_are_left_out_of_the_file(model_files):
+    with safe_open(str(model_files["unetr"]), framework="pt") as file:
+        assert not [key for key in file.keys() if "cross_attn" in key]  # noqa: SIM118 - not a dict
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_what_is_no_model_file_is_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a model file"):
+        load_model(path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path, model_files):
+    wrong = small_spec("unetr").model_copy(update={"arguments": {**small_spec("unetr").arguments, "hidden_size": 36, "num_heads": 3}})
+    save_model(tmp_path / "m.safetensors", small_spec("unetr").build(), wrong)
+    with pytest.raises(CheckpointError):
+        load_model(tmp_path / "m.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    spec = small_spec("locator")
+    path = tmp_path / "model.safetensors"
+    version = save_model(path, spec.build(), spec)
+    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save_model(path, spec.build(), spec)
+    assert load_model(path)[2] == version
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]

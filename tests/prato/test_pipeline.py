@@ -1,0 +1,136 @@
+"""From a request to a mask on the native grid."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from prato.box import Box
+from prato.pipeline import Pipeline, _warnings
+from prato.request import Request
+from prato.segmenter import Segmentation
+
+BOX = Box((15, 5, 1), (45, 35, 4))
+
+
+@pytest.fixture(scope="module", params=["unetr", "swin_unetr"])
+def pipeline(request, model_files) -> Pipeline:
+    return Pipeline(model_files[request.param], model_files["locator"], "cpu")
+
+
+def test_the_mask_lies_on_the_image_s_own_grid(pipeline, heart):
+    prediction = pipeline.predict(heart, Request((BOX,), "roi"))
+    assert prediction.mask.shape == heart.array.shape and prediction.mask.dtype == np.uint8
+    # slices outside the box are never computed
+    assert not prediction.mask[:, :, [0, 4]].any()
+    assert prediction.box == BOX and prediction.box_source == "roi"
+    assert prediction.tokens is None
+
+
+def test_the_reply_says_what_it_took(pipeline, heart):
+    reply = pipeline.predict(heart, Request((BOX,), "roi")).reply()
+    assert reply["label_names"] == {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
+    assert reply["box"] == [15, 45, 5, 35, 1, 4]
+    shares = list(reply["kept_fraction"].values())
+    assert len(shares) == 3 and shares == sorted(shares, reverse=True) and shares[-1] <= 0.5
+    assert 0 < reply["gflops"] < reply["gflops_dense"]
+    assert set(reply["latency_ms"]) == {"locate", "preprocess", "network", "postprocess"}
+    assert reply["model_version"] == pipeline.version
+
+
+def test_off_keeps_every_token_and_costs_the_dense_network(pipeline, heart):
+    reply = pipeline.predict(heart, Request((BOX,), "roi", prune="off")).reply()
+    assert reply["kept_fraction"] == {}
+    assert reply["gflops"] == pytest.approx(reply["gflops_dense"], rel=1e-6)
+
+
+def test_more_pruning_costs_less(pipeline, heart):
+    costs = [pipeline.predict(heart, Request((BOX,), "roi", prune=prune)).gflops for prune in ("25", "50", "75")]
+    assert costs[0] > costs[1] > costs[2]
+
+
+def test_the_token_map_is_1_near_the_box_s_kind_and_0_where_nothing_was_computed(pipeline, heart):
+    tokens = pipeline.predict(heart, Request((BOX,), "roi", return_tokens=True)).tokens
+    assert tokens.shape == heart.array.shape and tokens.dtype == np.float32
+    assert tokens.min() == 0 and 0 < tokens.max() <= 1
+    assert not tokens[:, :, 0].any()
+
+
+def test_the_same_request_gives_the_same_mask(pipeline, heart):
+    masks = [pipeline.predict(heart, Request((BOX,), "roi")).mask for _ in range(2)]
+    assert np.array_equal(*masks)
+
+
+def test_several_boxes_on_different_slices(pipeline, heart):
+    low, high = Box((15, 5, 0), (45, 35, 1)), Box((10, 5, 3), (45, 35, 4))
+    prediction = pipeline.predict(heart, Request((low, high), "roi"))
+    assert prediction.box.bounds == (10, 45, 5, 35, 0, 4)
+    assert not prediction.mask[:, :, 1:3].any()
+
+
+def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
+    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: BOX)
+    proposed = pipeline.predict(heart, Request())
+    assert (proposed.box_source, proposed.box) == ("proposed", BOX)
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: None)
+    whole = pipeline.predict(heart, Request())
+    assert (whole.box_source, whole.box) == ("whole_image", Box.whole(heart.array.shape))
+    without = Pipeline(model_files["unetr"], None, "cpu").predict(heart, Request())
+    assert np.array_equal(without.mask, whole.mask)
+
+
+def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, heart, monkeypatch):
+    wide = replace(heart, affine=heart.affine @ np.diag([4.0, 4.0, 1.0, 1.0]))  # 480 x 400 mm
+    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    seen = []
+    segment = pipeline.segmenter.segment
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: Box((5, 5, 0), (20, 20, 5)))
+    monkeypatch.setattr(
+        pipeline.segmenter, "segment", lambda volume, boxes, focus, *rest: seen.append(focus) or segment(volume, boxes, focus, *rest)
+    )
+    prediction = pipeline.predict(wide, Request((Box((10, 0, 0), (60, 50, 5)),), "roi"))
+    assert seen == [Box((10, 5, 0), (20, 20, 5))]
+    assert prediction.box_source == "roi" and prediction.box.bounds == (10, 60, 0, 50, 0, 5)
+
+
+def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(pipeline, heart):
+    for array in (np.zeros((60, 50, 5), np.float32), np.ones((1, 1, 1), np.int16), np.zeros((3, 200, 2), np.uint8)):
+        prediction = pipeline.predict(replace(heart, array=array), Request((Box.whole(array.shape),), "roi"))
+        assert prediction.mask.shape == array.shape
+
+
+def mask_with(box: Box) -> Segmentation:
+    mask = np.zeros((60, 50, 5), dtype=np.uint8)
+    mask[box.slices] = 2
+    return Segmentation(mask, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Box((16, 6, 1), (44, 34, 4)), []),
+        (Box((16, 6, 1), (50, 34, 4)), ["box_cut_by_target"]),
+        (Box((16, 6, 1), (24, 14, 4)), ["box_far_larger_than_target"]),
+        (Box((46, 36, 1), (55, 45, 4)), ["box_misses_target"]),
+    ],
+)
+def test_warnings_say_what_is_wrong_with_the_box(target, expected):
+    assert _warnings([BOX], mask_with(target)) == expected
+
+
+def test_an_empty_mask_means_the_box_missed():
+    assert _warnings([BOX], Segmentation(np.zeros((60, 50, 5), np.uint8), None)) == ["box_misses_target"]
+
+
+def test_not_a_number_becomes_background(model_files, heart, monkeypatch):
+    pipeline = Pipeline(model_files["unetr"], None, "cpu")
+    run = pipeline.segmenter._run
+
+    def broken(*args):
+        output = run(*args)
+        return replace(output, logits=torch.full_like(output.logits, float("nan")))
+
+    monkeypatch.setattr(pipeline.segmenter, "_run", broken)
+    assert not pipeline.predict(heart, Request((BOX,), "roi")).mask.any()
