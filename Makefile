@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 APP := apps/prato_label
 PORT ?= 8000
 STUDIES ?=
+# Threads that wait by spinning starve each other when a server, a training and a test share two cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help demo test lint serve
 .DEFAULT_GOAL := help

@@ -176,7 +176,7 @@ def _picture(out: Path, study: str, box: Box, reply: dict[str, Any], scores: dic
     names = {when: f"{when} training: Dice {fmean(scores[when][study].values()):.2f}" for when in ("before", "after")}
     masks = {names[when]: read_volume(out / when / f"{study}.nii.gz").array for when in names}
     masks["truth"] = read_volume(out / "truth" / f"{study}.nii.gz").array
-    draw_loop(out / f"{study}.png", image.array, image.spacing, box, tokens, masks, f"{study}, a patient that was never labelled")
+    draw_loop(out / f"{study}.png", f"{study}, a patient that was never labelled", image=image, box=box, tokens=tokens, masks=masks)
 
 
 def _show(console: Console, summary: dict[str, Any], out: Path) -> None:

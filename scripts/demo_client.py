@@ -38,6 +38,7 @@ class DemoServer:
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(self.app), "--studies", str(self.studies)]
         settings = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(self.log.parent / "sessions")}
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the context is left then, too
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -68,11 +69,8 @@ class DemoServer:
     def infer(self, model: str, study: str, params: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
         """The mask's file (NIfTI, gzipped) and the reply's JSON part."""
         reply = self._ask("POST", f"/infer/{model}", params={"image": study}, data={"params": json.dumps(params)})
-        parts = {
-            part.headers[b"Content-Disposition"].split(b'name="')[1].split(b'"')[0]: part
-            for part in MultipartDecoder.from_response(reply).parts
-        }
-        return next(part.content for name, part in parts.items() if name != b"params"), json.loads(parts[b"params"].text)
+        answer, mask = MultipartDecoder.from_response(reply).parts  # in this order
+        return mask.content, json.loads(answer.text)
 
     def next_study(self) -> str:
         """The name of the next study without a final label."""

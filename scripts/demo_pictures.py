@@ -5,44 +5,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from prato.box import Box
+from prato.data.nifti import Volume
 from prato.labels import COLOURS, STRUCTURES
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 _MARGIN_MM = 30.0
 
 
-def draw_loop(
-    path: Path,
-    image: np.ndarray,
-    spacing: tuple[float, float, float],
-    box: Box,
-    tokens: np.ndarray,
-    masks: dict[str, np.ndarray],
-    title: str,
-) -> None:
+def draw_loop(path: Path, title: str, *, image: Volume, box: Box, tokens: np.ndarray, masks: dict[str, np.ndarray]) -> None:
     """Three slices of a study, one a row: image with box, kept tokens, then one panel for each of ``masks``.
 
     Args:
-        image, tokens, masks: (X, Y, Z) on one grid; tokens in 0..1, masks with values of ``prato.labels``, by the words over their panels.
-        spacing: voxel size in mm. box: the prompt, in voxels.
+        image: the study. box: the prompt, in voxels. tokens: 0..1 on the image's grid (X, Y, Z).
+        masks: values of ``prato.labels`` on the image's grid, by the words over their panels.
     """
+    spacing = image.spacing
     first, last = box.start[2], box.stop[2] - 1
     planes = [round(first + share * (last - first)) for share in (0.15, 0.5, 0.85)]
     columns = ["image and box", "tokens kept to the end", *masks]
-    figure, axes = plt.subplots(len(planes), len(columns), figsize=(2.6 * len(columns), 2.6 * len(planes) + 0.7), facecolor="black")
-    low, high = np.percentile(image, (0.5, 99.5))
+    figure = Figure(figsize=(2.6 * len(columns), 2.6 * len(planes) + 0.7), facecolor="black")
+    axes = figure.subplots(len(planes), len(columns))
+    low, high = np.percentile(image.array, (0.5, 99.5))
     for row, k in zip(axes, planes):
         for axis, name in zip(row, columns):
-            axis.imshow(image[:, :, k].T, cmap="gray", vmin=low, vmax=high, aspect=spacing[1] / spacing[0])
+            axis.imshow(image.array[:, :, k].T, cmap="gray", vmin=low, vmax=high, aspect=spacing[1] / spacing[0])
             axis.set_axis_off()
             if k == planes[0]:
                 axis.set_title(name, color="white", fontsize=10)
@@ -52,14 +44,13 @@ def draw_loop(
         for axis, mask in zip(row[2:], masks.values()):
             axis.imshow(_painted(mask[:, :, k]).transpose(1, 0, 2), interpolation="nearest", aspect=spacing[1] / spacing[0])
         for axis in row[1:]:
-            _zoom(axis, box, image.shape, spacing)
+            _zoom(axis, box, image.array.shape, spacing)
         row[0].text(4, 4, f"slice {k + 1}", color="white", fontsize=8, va="top")
     handles: list[Any] = [Line2D([], [], color=COLOURS[name], marker="s", linestyle="", label=name) for name in STRUCTURES]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9)
     figure.suptitle(title, color="white", fontsize=11)
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.05, top=0.88, wspace=0.02, hspace=0.03)
     figure.savefig(path, dpi=110, facecolor="black")
-    plt.close(figure)
 
 
 def _frame(box: Box) -> Rectangle:

@@ -9,12 +9,11 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.box import Box
 from prato.checkpoint import save_model
-from prato.data.cases import labelled_studies, load_training_case, read_label
-from prato.data.nifti import VolumeError, read_volume
+from prato.data.cases import labelled_studies, load_training_case
+from prato.data.nifti import VolumeError
 from prato.data.splits import SplitError, load_split
-from prato.locating import train_locator
+from prato.locating import box_fit, train_locator
 from prato.locator import LOCATOR, Locator
 from provenance import command, commit
 
@@ -32,34 +31,20 @@ def main(
         files = labelled_studies(studies)
         loaded = [load_training_case(f, LOCATOR.pixel) for f in tqdm(files, desc="loading", mininterval=1) if f.patient in dealt.train]
         cases = [case for case in loaded if case is not None]
+        sides = {"train": len(dealt.train), "validation": len(dealt.validation)}
         if not cases:
             raise ValueError(f"{studies} has no labelled study of a training patient of {split}.")
     except (ValueError, VolumeError, SplitError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
+    made_by = commit()
     network = train_locator(cases, steps, seed)
-    details = {"seed": seed, "steps": steps, "patients": len(dealt.train), "command": command(), "commit": commit()}
+    details = {"seed": seed, "steps": steps, "patients": sides, "command": command(), "commit": made_by}
+    out.parent.mkdir(parents=True, exist_ok=True)
     save_model(out, network, LOCATOR.model_copy(update={"training": details}))
-    locator = Locator(out, torch.device("cpu"))
-    overlaps, covers, missed = [], [], 0
-    for file in files:
-        if file.patient not in dealt.validation:
-            continue
-        volume = read_volume(file.image)
-        truth = read_label(file.label, volume.array.shape) > 0
-        tight, proposed = Box.around(truth), locator.propose(volume)
-        if tight is None:
-            continue
-        common = proposed.intersection(tight) if proposed else None
-        if proposed is None or common is None:
-            missed += 1
-            continue
-        overlaps.append(common.voxels / (tight.voxels + proposed.voxels - common.voxels))
-        covers.append(float(truth[proposed.slices].sum() / truth.sum()))
-    mean = [sum(v) / max(len(v), 1) for v in (overlaps, covers)]
-    typer.echo(
-        f"{len(overlaps)} boxes on validation patients: IoU {mean[0]:.3f}, share of the heart inside {mean[1]:.3f}; missed {missed}."
-    )
+    fit = box_fit(Locator(out, torch.device("cpu")), [f for f in files if f.patient in dealt.validation])
+    save_model(out, network, LOCATOR.model_copy(update={"training": {**details, "validation": fit}}))
+    typer.echo(fit)
 
 
 if __name__ == "__main__":

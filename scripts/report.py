@@ -1,0 +1,130 @@
+"""Write the tables, plots and model cards that stand on docs/results/*.json; nothing in them is typed by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import typer
+
+from prato.checkpoint import load_model
+from prato.data.atomic import write_bytes
+from prato.labels import COLOURS, STRUCTURES
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_ROOT = Path(__file__).parents[1]
+_RESULTS = _ROOT / "docs" / "results"
+_MODELS = _ROOT / "apps" / "prato_label" / "model"
+_TITLES = {"prato_unetr": "PrATo UNETR", "prato_swin_unetr": "PrATo Swin UNETR", "prato_locator": "Box locator"}
+_BLOCK = re.compile(r"(<!-- results: begin -->\n).*?(<!-- results: end -->)", re.DOTALL)
+
+
+def main() -> None:
+    """README's table, docs/images/training.png and the model cards."""
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(_RESULTS.glob("prato_*.json"))}
+    readme = _ROOT / "README.md"
+    text = _BLOCK.sub(lambda found: found[1] + _readme_table(results) + found[2], readme.read_text())
+    write_bytes(readme, text.encode())
+    for name in _TITLES:
+        path = _MODELS / f"{name}.safetensors"
+        if path.exists():
+            write_bytes(path.with_suffix(".md"), _card(name, path, results).encode())
+    curves = {name: _RESULTS / f"curve_{name}.json" for name in _TITLES}
+    _plot({name: json.loads(path.read_text()) for name, path in curves.items() if path.exists()})
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def _readme_table(results: dict[str, Any]) -> str:
+    head = [
+        "model",
+        "box",
+        "pruning",
+        *(f"{name} DSC" for name in STRUCTURES),
+        "mean DSC",
+        "mean HD95",
+        "tokens kept",
+        "GFLOP a slice stack",
+    ]
+    lines = _row(head) + _row(["---"] * len(head))
+    for result in results.values():
+        lines += _row([_TITLES.get(result["model"], result["model"]), *_cells(result)])
+    any_result = next(iter(results.values()), None)
+    if any_result is None:
+        return ""
+    found = any_result["summary"]
+    note = f"ACDC, {found['patients']} validation patients, {found['cases']} volumes (split by patient: docs/results/acdc_split.json)"
+    devices = ", ".join(sorted({result["device"] for result in results.values()}))
+    return lines + f"\n{note}; measured on: {devices}. HD95 in mm; GFLOP counted on the call, pruned of dense.\n"
+
+
+def _cells(result: dict[str, Any]) -> list[str]:
+    found = result["summary"]
+    kept = list(found["kept_fraction"].values())
+    prune = {"the model's plan": "plan", "off": "off"}.get(result["prune"], f"{result['prune']} %")
+    return [
+        result["box"],
+        prune,
+        *(f"{found['structures'][name]['dice']:.3f}" for name in STRUCTURES),
+        f"**{found['mean_dice']:.3f}**",
+        f"{found['mean_hd95']:.1f}",
+        f"{100 * kept[-1]:.0f} %" if kept else "100 %",
+        f"{found['gflops']:.1f} of {found['gflops_dense']:.1f}",
+    ]
+
+
+def _card(name: str, path: Path, results: dict[str, Any]) -> str:
+    _, spec, version = load_model(path)
+    made = spec.training
+    own = [r for r in results.values() if r["model"] == name and r["model_version"] == version]
+    lines = [
+        f"# {_TITLES[name]}\n",
+        f"- File: `{path.name}`, version `{version}`, {path.stat().st_size / 2**20:.1f} MB (half precision, safetensors)",
+        "- Data: ACDC (Bernard et al., IEEE TMI 2018), short-axis cine, ED and ES of the 100 public training patients",
+        "- Licence of the weights: research, non-commercial, as ACDC's data (CC BY-NC-SA 4.0); the code is Apache-2.0",
+        f"- Split: by patient, {made.get('patients')}, listed in `docs/results/acdc_split.json`; the official test patients were not used",
+        "- Data: ACDC (Bernard et al., IEEE TMI 2018), short-axis cine, ED and ES of the 100 public training patients",
+        f"- Command: `{made.get('command')}` at commit `{made.get('commit')}`",
+        f"- Network: `{spec.network}` {json.dumps(spec.arguments)}, windows of {spec.window} pixels of {spec.pixel} mm",
+        f"- Pruning plan: {json.dumps(spec.plan) if spec.plan else 'none'}",
+        "- Not for clinical use: trained on one centre's scanners, one sequence, adults.\n",
+    ]
+    text = "\n".join(lines)
+    if made.get("note"):
+        text += f"\n{made['note']}\n"
+    if own:
+        head = ["box", "pruning", *(f"{s} DSC" for s in STRUCTURES), "mean DSC", "mean HD95 (mm)", "tokens kept", "GFLOP"]
+        text += "\n## Validation patients\n\n" + _row(head) + _row(["---"] * len(head)) + "".join(_row(_cells(r)) for r in own)
+    if made.get("validation"):
+        text += f"\n## Validation patients\n\n{made['validation']}\n"
+    return text
+
+
+def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:
+    if not curves:
+        return
+    figure, panels = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.6), sharey=True, squeeze=False)
+    for panel, (name, rows) in zip(panels[0], curves.items()):
+        for structure, colour in COLOURS.items():
+            panel.plot([r["step"] for r in rows], [r["dice"][structure] for r in rows], "o-", color=colour, label=structure, markersize=3)
+        panel.plot([r["step"] for r in rows], [r["dice"]["mean"] for r in rows], "k--", label="mean")
+        panel.set(title=_TITLES.get(name, name), xlabel="step", ylim=(0, 1))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("Dice, validation patients, tight box")
+    panels[0][-1].legend(loc="lower right")
+    figure.tight_layout()
+    target = _ROOT / "docs" / "images" / "training.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    typer.run(main)

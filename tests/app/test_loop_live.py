@@ -1,0 +1,214 @@
+"""The labelling loop on the real server: mask, correction, training, better model; and what it refuses on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from live import LiveServer, Reply, copy_app, start_server, tiny_locator, tiny_model, write_study
+
+from prato.data.nifti import read_volume, write_volume
+from prato.labels import STRUCTURES
+
+MODEL = "prato_unetr"
+ROI = {"roi": [10, 30, 8, 28, 0, 5]}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The stock command over four unlabelled studies of three patients; the tests of this file change it one after the other."""
+    folder = tmp_path_factory.mktemp("loop")
+    app, studies = copy_app(folder / "app"), folder / "studies with spaces"
+    (app / "model").mkdir()
+    tiny_model(app / "model" / f"{MODEL}.safetensors", "unetr")
+    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
+    tiny_locator(app / "model" / "prato_locator.safetensors")
+    studies.mkdir()
+    for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
+        write_study(studies / f"{name}.nii.gz", seed=n)
+    with start_server(app, studies, folder / "server.log") as running:
+        yield running
+
+
+def heart(shape: tuple[int, ...] = (40, 36, 5)) -> np.ndarray:
+    """The label of a study of ``write_study``: cavity and wall of its disc, and a bit of RV beside it."""
+    x, y = np.meshgrid(np.arange(shape[0]) - 20, np.arange(shape[1]) - 18, indexing="ij")
+    mask = np.zeros(shape, np.uint8)
+    mask[np.hypot(x, y) < 9] = STRUCTURES["myocardium"]
+    mask[np.hypot(x, y) < 6] = STRUCTURES["LV cavity"]
+    mask[(np.hypot(x + 9, y) < 5) & (np.hypot(x, y) >= 9)] = STRUCTURES["RV cavity"]
+    return mask
+
+
+def submit(
+    server: LiveServer, study: str, label: np.ndarray | bytes, affine: np.ndarray | None = None, params: Any = None, **query: str
+) -> Reply:
+    """PUT /datastore/label, with the image's affine unless another is given."""
+    path = server.log.parent / "sent.nii.gz"
+    if isinstance(label, bytes):
+        path.write_bytes(label)
+    else:
+        write_volume(path, label, read_volume(server.studies / "a_ED.nii.gz").affine if affine is None else affine)
+    text = params if isinstance(params, str) else json.dumps(params or {})
+    files = {"label": (path.name, path.read_bytes())}
+    return server.read(
+        requests.put(f"{server.url}/datastore/label", params={"image": study, **query}, data={"params": text}, files=files, timeout=60)
+    )
+
+
+def job(server: LiveServer) -> dict[str, Any]:
+    return requests.get(f"{server.url}/train/", timeout=60).json()
+
+
+def stats(server: LiveServer) -> dict[str, Any]:
+    return requests.get(f"{server.url}/info/", timeout=60).json()["train_stats"][MODEL]
+
+
+def model_file(server: LiveServer) -> Path:
+    return server.app / "model" / f"{MODEL}.safetensors"
+
+
+def refused(reply: Reply, status: int, words: str) -> None:
+    assert reply.status == status, reply.json
+    assert words in reply.json["detail"]
+    assert reply.json["detail"].endswith(".")
+
+
+def test_no_labels_no_training(server: LiveServer) -> None:
+    before = server.tree()
+    for body in ({}, {"max_steps": 5}):
+        refused(
+            server.post(f"/train/{MODEL}", body),
+            400,
+            "final labels of at least 2 patients, one of them to compare models on: there are no labels",
+        )
+    refused(server.post("/train/prato_nothing", {}), 404, "no model to train 'prato_nothing'")
+    refused(server.post("/train/", {}), 400, "at least 2 patients")
+    assert requests.get(f"{server.url}/train/", timeout=60).status_code == 404  # nothing was ever queued
+    assert server.tree() == before
+
+
+def test_two_studies_of_one_patient_are_one_patient(server: LiveServer) -> None:
+    for study in ("a_ED", "a_ES"):
+        assert server.post("/activelearning/first", {}).json["id"] == study
+        reply = submit(server, study, heart())
+        assert reply.status == 200
+        assert reply.json["voxels"]["LV cavity"] == int((heart() == STRUCTURES["LV cavity"]).sum())
+    before = server.tree()
+    refused(server.post(f"/train/{MODEL}", {}), 400, "the labels are of a alone")
+    assert server.tree() == before
+
+
+BAD_LABELS: list[tuple[str, int, str, dict[str, Any]]] = [
+    ("another shape", 400, "has 36x40x5 voxels and its image 40x36x5", {"label": heart((36, 40, 5))}),
+    ("another affine", 400, "mm off its image (another affine)", {"affine": np.diag([4.0, 4.0, 9.0, 1.0])}),
+    ("unknown value", 400, "holds the value 7, which names no structure: the values are 0 background, 1 RV cavity", {"label": heart() + 6}),
+    ("empty", 400, "is empty: draw at least one structure", {"label": heart() * 0}),
+    ("no NIfTI", 400, "The label for a_ED is not readable NIfTI", {"label": b"a label, honestly"}),
+    ("cine", 400, "is not readable NIfTI", {"label": b""}),
+    ("unknown name", 400, "names the segment 'liver'", {"params": {"label_info": [{"name": "liver", "idx": 1}]}}),
+    ("params not JSON", 400, "JSON", {"params": "{"}),
+    ("params no object", 400, "params must be a JSON object", {"params": "[1]"}),
+    ("unknown study", 404, "no study called 'nobody'", {"study": "nobody"}),
+    ("study by a path", 404, "no study called", {"study": "../a_ED"}),
+    ("tag by a path", 400, "tag must be letters", {"tag": "../../model"}),
+]
+
+
+@pytest.mark.parametrize(("status", "words", "sent"), [case[1:] for case in BAD_LABELS], ids=[case[0] for case in BAD_LABELS])
+def test_bad_labels_change_nothing(server: LiveServer, status: int, words: str, sent: dict[str, Any]) -> None:
+    before = server.tree()
+    refused(submit(server, **{"study": "a_ED", "label": heart(), **sent}), status, words)
+    assert server.tree() == before
+
+
+def test_a_correction_replaces_and_keeps_what_was_there(server: LiveServer) -> None:
+    stored = server.studies / "labels" / "final" / "a_ED.nii.gz"
+    first = stored.read_bytes()
+    # segments in the order of the scene, as the stock 3D Slicer module numbers them
+    swapped = np.choose(heart(), [0, 3, 2, 1]).astype(np.uint8)
+    names = [{"name": name, "idx": n} for n, name in enumerate(("LV cavity", "myocardium", "RV cavity"), 1)]
+    corrected = swapped.copy()
+    corrected[:, :, 4] = 0
+    assert submit(server, "a_ED", corrected, params={"label_info": names}).status == 200
+    expected = heart()
+    expected[:, :, 4] = 0
+    assert np.array_equal(read_volume(stored).array, expected)
+    assert np.array_equal(read_volume(stored).affine, read_volume(server.studies / "a_ED.nii.gz").affine)
+    assert (server.studies / "label_history" / "final" / "a_ED" / "0001.nii.gz").read_bytes() == first
+
+
+BAD_PARAMETERS: list[tuple[dict[str, Any], str]] = [
+    ({"max_epochs": 0}, "max_epochs must be a whole number from 1"),
+    ({"max_steps": "lots"}, "max_steps must be a whole number"),
+    ({"val_split": 1.5}, "val_split must be a number from 0.05 to 0.5"),
+    ({"seed": -1}, "seed must be a whole number"),
+    ({"device": "abacus"}, "device 'abacus'"),
+    ({"name": "../../../tmp/x"}, "'name' is not a parameter of training"),
+]
+
+
+def test_bad_training_parameters_queue_nothing(server: LiveServer) -> None:
+    assert submit(server, "b_ED", heart()).status == 200
+    before = server.tree()
+    for params, words in BAD_PARAMETERS:
+        refused(server.post(f"/train/{MODEL}", params), 400, words)
+    assert requests.get(f"{server.url}/train/", timeout=60).status_code == 404
+    assert server.tree() == before
+
+
+def test_a_training_can_be_stopped_and_leaves_nothing_behind(server: LiveServer) -> None:
+    before = {name: data for name, data in server.tree().items() if name.startswith(str(server.app))}
+    assert server.post(f"/train/{MODEL}", {"max_steps": 100_000, "max_epochs": 10_000}).json["status"] == "SUBMITTED"
+    deadline = time.monotonic() + 120
+    while not stats(server).get("step") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    shown = stats(server)
+    assert 0 < shown["step"] < shown["total_steps"] == 100_000
+    assert shown["loss"] > 0
+    assert "step" in " ".join(job(server)["details"])
+    assert server.infer(MODEL, "c_ED", ROI).status == 200  # while it trains
+    assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
+    after = {name: data for name, data in server.tree().items() if name.startswith(str(server.app)) and not name.endswith("stats.json")}
+    assert after == before
+
+
+def test_the_loop(server: LiveServer) -> None:
+    asked = server.infer(MODEL, "c_ED", ROI)
+    old = model_file(server).read_bytes()
+    time.sleep(1)  # the job that was stopped frees the queue
+    assert server.post(f"/train/{MODEL}", {"max_steps": 10, "seed": 3}).json["status"] == "SUBMITTED"
+    deadline = time.monotonic() + 200
+    while job(server)["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert job(server)["status"] == "DONE", job(server)
+    found = stats(server)
+    assert found["published"]
+    assert found["dice_after"] > found["dice_before"]
+    assert found["model_version_before"] == asked.json["model_version"]
+    assert sorted(sum(found["patients"].values(), [])) == ["a", "b"]
+    assert set(found["validation"]) == {*STRUCTURES, "mean"}
+    better = server.infer(MODEL, "c_ED", ROI)
+    assert better.json["model_version"] == found["model_version_after"] != asked.json["model_version"]
+    assert (server.app / "model" / "versions" / MODEL / f"{asked.json['model_version']}.safetensors").read_bytes() == old
+    score = {when: float(np.mean(_read(server, reply) == heart())) for when, reply in (("before", asked), ("after", better))}
+    assert score["after"] > score["before"]
+
+
+def test_when_all_are_labelled_there_is_no_next(server: LiveServer) -> None:
+    assert server.post("/activelearning/random", {}).json["id"] == "c_ED"
+    assert submit(server, "c_ED", heart()).status == 200
+    for strategy in ("first", "random"):
+        refused(server.post(f"/activelearning/{strategy}", {}), 404, "Every study here has a final label")
+
+
+def _read(server: LiveServer, reply: Reply) -> np.ndarray:
+    path = server.log.parent / "mask.nii.gz"
+    path.write_bytes(reply.file or b"")
+    return read_volume(path).array

@@ -1,0 +1,187 @@
+"""The guarded studies folder: nothing unfit gets in, nothing submitted gets lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import HTTPException
+
+import lib.datastore
+from lib.datastore import StudiesDatastore
+from prato.data.nifti import read_volume, write_volume
+from prato.labels import STRUCTURES
+
+AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
+SHAPE = (8, 7, 3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for name in ("a", "b"):
+        write_volume(studies / f"{name}.nii.gz", np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), AFFINE)
+    return studies
+
+
+@pytest.fixture
+def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
+    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    return StudiesDatastore(str(folder))
+
+
+def label(folder: Path, value: int = STRUCTURES["myocardium"], size: int = 2) -> str:
+    """A label file to send, ``size`` voxels of ``value``."""
+    mask = np.zeros(SHAPE, np.uint8)
+    mask.ravel()[:size] = value
+    path = folder.parent / "sent.nii.gz"
+    write_volume(path, mask, AFFINE)
+    return str(path)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"}
+
+
+def refused(status: int, words: str) -> Any:
+    """The next block must raise an HTTPException of that status whose sentence holds ``words``."""
+    return pytest.raises(HTTPException, check=lambda error: error.status_code == status and words in error.detail)
+
+
+def test_a_label_is_stored_and_listed(store: StudiesDatastore, folder: Path) -> None:
+    assert store.save_label("a", label(folder), "final", {"client_id": "x"}) == "a"
+    stored = read_volume(folder / "labels" / "final" / "a.nii.gz")
+    assert int((stored.array == STRUCTURES["myocardium"]).sum()) == 2
+    assert store.get_label_info("a", "final")["voxels"] == {"myocardium": 2}
+    assert store.get_unlabeled_images() == ["b"]
+    on_disk = json.loads((folder / "datastore_v2.json").read_text())
+    assert on_disk["objects"]["a"]["labels"]["final"]["info"]["client_id"] == "x"
+
+
+def test_what_is_replaced_or_removed_is_kept(store: StudiesDatastore, folder: Path) -> None:
+    stored, sent = folder / "labels" / "final" / "a.nii.gz", []
+    for size in (2, 3, 4):
+        store.save_label("a", label(folder, size=size), "final", {})
+        sent.append(stored.read_bytes())
+    store.remove_label("a", "final")
+    assert not stored.exists()
+    assert store.get_unlabeled_images() == ["a", "b"]
+    kept = sorted((folder / "label_history" / "final" / "a").iterdir())
+    assert [p.name for p in kept] == ["0001.nii.gz", "0002.nii.gz", "0003.nii.gz"]
+    assert [p.read_bytes() for p in kept] == sent
+
+
+def test_the_models_own_proposals_make_no_history(store: StudiesDatastore, folder: Path) -> None:
+    for size in (0, 3):  # a proposal may be empty
+        store.save_label("a", label(folder, size=size), "original", {"model": "prato_auto", "params": {}})
+    assert not (folder / "label_history").exists()
+    assert store.get_label_info("a", "original")["voxels"] == {"myocardium": 3}
+
+
+def test_a_label_that_lay_there_uncompressed_gives_way(folder: Path, store: StudiesDatastore) -> None:
+    import gzip
+
+    plain = folder / "labels" / "final" / "a.nii"
+    plain.write_bytes(gzip.decompress(Path(label(folder, size=5)).read_bytes()))
+    store.refresh()
+    store.save_label("a", label(folder), "final", {})
+    assert [p.name for p in (folder / "labels" / "final").iterdir()] == ["a.nii.gz"]
+    assert int((read_volume(folder / "label_history" / "final" / "a" / "0001.nii.gz").array > 0).sum()) == 5
+
+
+@pytest.mark.parametrize(
+    ("study", "tag", "info", "value", "status", "words"),
+    [
+        ("nobody", "final", {}, 1, 404, "no study called 'nobody'"),
+        ("../a", "final", {}, 1, 404, "no study called '../a'"),
+        ("a", "../../final", {}, 1, 400, "tag must be letters"),
+        ("a", "", {}, 1, 400, "tag must be letters"),
+        ("a", "final", [1], 1, 400, "params must be a JSON object"),
+        ("a", "final", {}, 9, 400, "holds the value 9"),
+        ("a", "final", {}, 0, 400, "is empty: draw at least one structure"),
+        ("a", "final", {"label_info": [{"name": "spleen", "idx": 1}]}, 1, 400, "segment 'spleen'"),
+    ],
+)
+def test_refused_labels_change_nothing(
+    store: StudiesDatastore, folder: Path, *, study: str, tag: str, info: Any, value: int, status: int, words: str
+) -> None:
+    store.save_label("a", label(folder), "final", {})
+    before = tree(folder)
+    with refused(status, words):
+        store.save_label(study, label(folder, value), tag, info)
+    assert tree(folder) == before
+
+
+def test_a_write_that_breaks_off_leaves_the_stored_label(store: StudiesDatastore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.save_label("a", label(folder), "final", {})
+    stored = (folder / "labels" / "final" / "a.nii.gz").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("prato.data.atomic.os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        store.save_label("a", label(folder, size=9), "final", {})
+    assert (folder / "labels" / "final" / "a.nii.gz").read_bytes() == stored
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -> None:
+    image = str(folder / "a.nii.gz")
+    before = tree(folder)
+    cine = folder.parent / "cine.nii.gz"
+    cine.write_bytes(b"neither an image nor a cine")
+    for name, file, status, words in (
+        ("../evil", image, 400, "name must be letters"),
+        (".hidden", image, 400, "name must be letters"),
+        ("x/y", image, 400, "name must be letters"),
+        ("new", str(cine), 400, "The image new is not readable NIfTI"),
+        ("b", label(folder), 409, "another image called b"),
+    ):
+        with refused(status, words):
+            store.add_image(name, file, {})
+    assert tree(folder) == before
+    assert store.add_image("a", image, {}) == "a"  # the same again
+    assert store.add_image("patient 7_ED", image, {"who": "me"}) == "patient 7_ED"
+    assert store.get_image_info("patient 7_ED")["who"] == "me"
+    assert (folder / "patient 7_ED.nii.gz").read_bytes() == (folder / "a.nii.gz").read_bytes()
+
+
+def test_a_removed_study_keeps_its_labels_in_the_history(store: StudiesDatastore, folder: Path) -> None:
+    store.save_label("a", label(folder), "final", {})
+    store.remove_image("a")
+    assert store.list_images() == ["b"]
+    assert (folder / "label_history" / "final" / "a" / "0001.nii.gz").exists()
+    with refused(404, "no study called 'a'"):
+        store.remove_image("a")
+    with refused(404, "has no label with the tag"):
+        store.remove_label("b", "final")
+
+
+def test_files_that_arrive_by_a_rename_are_noticed(folder: Path) -> None:
+    store = StudiesDatastore(str(folder))
+    write_volume(folder / "c.nii.gz", np.ones(SHAPE, np.int16), AFFINE)
+    deadline = time.monotonic() + 30
+    while "c" not in store.list_images() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    store._observer.stop()
+    assert sorted(store.list_images()) == ["a", "b", "c"]
+
+
+def test_the_list_of_studies_is_never_empty_while_it_is_read_anew(store: StudiesDatastore) -> None:
+    seen = set()
+
+    class Watched(dict):
+        def clear(self) -> None:
+            seen.add("cleared")
+            super().clear()
+
+    store._datastore.objects = Watched(store._datastore.objects)
+    store.refresh()
+    assert not seen
+    assert sorted(store.list_images()) == ["a", "b"]
