@@ -176,11 +176,12 @@ def test_a_published_model_takes_the_place_of_one_that_is_kept(trainer: PratoTra
 
 def test_a_model_that_is_worse_is_not_published(trainer: PratoTrainer, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
     before = model_tree(trainer)
-    dice = prato_trainer._dice
-    scores = {True: 0.8, False: 0.7999}
-    monkeypatch.setattr(
-        prato_trainer, "_dice", lambda model, files, device: dict.fromkeys(dice(model, files, device), scores[model == trainer.model])
-    )
+    dice, scores = prato_trainer._dice, {True: 0.8, False: 0.7999}
+
+    def scored(model: Path, files: list[StudyFile], device: str) -> dict[str, float]:
+        return dict.fromkeys(dice(model, files, device), scores[model == trainer.model])
+
+    monkeypatch.setattr(prato_trainer, "_dice", scored)
     result = trainer({"max_steps": 2}, store)
     assert not result["published"]
     assert (result["dice_before"], result["dice_after"]) == (0.8, 0.7999)

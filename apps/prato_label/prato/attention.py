@@ -19,12 +19,13 @@ def masked_softmax(scores: Tensor, keep: Tensor) -> Tensor:
 
     Source: the attention relaxation of DynamicViT (Rao et al., NeurIPS 2021), without its smoothing term.
     """
-    eye = torch.eye(keep.shape[1], dtype=scores.dtype, device=scores.device)
+    dtype, scores = scores.dtype, scores.float()
+    eye = torch.eye(keep.shape[1], device=scores.device)
     gate = (keep.unsqueeze(1) * (1 - eye) + eye).unsqueeze(1)
     top = scores.masked_fill(gate.detach() <= 0, float("-inf")).amax(-1, keepdim=True).detach()
     # a removed key may score far above the living ones: bounded, so that 0 * exp(...) never becomes NaN
     weight = torch.exp((scores - top).clamp_max(20.0)) * gate
-    return weight / weight.sum(-1, keepdim=True)
+    return (weight / weight.sum(-1, keepdim=True)).to(dtype)
 
 
 def relaxed_block(block: TransformerBlock, x: Tensor, keep: Tensor) -> Tensor:

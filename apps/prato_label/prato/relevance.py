@@ -47,6 +47,12 @@ class Relevance(nn.Module):
         Returns:
             float (B, Z); 0 everywhere for a sample without a prompt. Values of tokens that are not alive mean nothing.
         """
+        with torch.autocast(tokens.device.type, enabled=False):  # ranks that training and evaluation agree on need single precision
+            return self._scored(tokens.float(), grid, image_size, prompts, k, alive)
+
+    def _scored(
+        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int, alive: Tensor
+    ) -> Tensor:
         batch, _, dim = tokens.shape
         normed = F.layer_norm(tokens, (dim,))
         feature_map = normed.transpose(1, 2).reshape(batch, dim, *grid)

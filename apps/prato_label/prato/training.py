@@ -77,6 +77,11 @@ class Progress:
     seconds: float
 
 
+def _bfloat16_pays(device: torch.device) -> bool:
+    """GPUs, and CPUs with bfloat16 instructions, train nearly twice as fast in it; elsewhere it is emulated, and slower."""
+    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+
+
 class Trainer:
     """Trains ``network`` for slices in windows; ``plan`` None trains it dense.
 
@@ -145,7 +150,7 @@ class Trainer:
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         image = image.contiguous(memory_format=torch.channels_last)
         prompts = BoxPrompts.build([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], image.shape[2:])
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=_bfloat16_pays(self.device)):
             output = self.network.segment(image, prompts, self._plan_of_step())
         output = replace(output, logits=output.logits.float())
         loss = self.loss(output, label)
