@@ -9,6 +9,8 @@ import pytest
 import requests
 from live import LiveServer, Reply
 
+from prato.data.atomic import write_bytes
+
 #: Said of every refusal: one sentence that ends, with no path of the server and no traceback in it.
 SENTENCE = re.compile(r"[A-Z'a-z][^\n]{15,300}\.")
 
@@ -158,11 +160,11 @@ def test_a_model_file_that_cannot_be_used_replaces_nothing(
 def test_a_damaged_model_file_is_named(live_server: LiveServer) -> None:
     path = live_server.app / "model" / "prato_swin_unetr.safetensors"
     whole = path.read_bytes()
-    path.write_bytes(whole[:1000])
+    write_bytes(path, whole[:1000])
     try:
         refused(live_server.infer("prato_swin_unetr", "heart_a"), 503, "prato_swin_unetr.safetensors is not a model file")
     finally:
-        path.write_bytes(whole)
+        write_bytes(path, whole)
     assert live_server.infer("prato_swin_unetr", "heart_a").status == 200
 
 

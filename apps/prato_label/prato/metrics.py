@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
@@ -39,6 +40,12 @@ def case_metrics(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float,
         result[name] = {
             "dice": float(compute_dice(one, two)),
             "iou": float(compute_iou(one, two)),
-            "hd95": float(compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=list(spacing))),
+            "hd95": _hd95(one, two, spacing),
         }
     return result
+
+
+def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, float, float]) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI's own call of a deprecated argument of its own
+        return float(compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=list(spacing)))
