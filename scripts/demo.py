@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import subprocess
 import time
 import zlib
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from prato.labels import STRUCTURES
 from prato.metrics import case_metrics
+from provenance import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "apps" / "prato_label"
@@ -152,7 +152,6 @@ def _scores(folder: Path, truth: Path) -> Scores:
 
 def _summary(before: dict[str, Any], after: dict[str, Any], scores: dict[str, Scores], stats: dict[str, Any]) -> dict[str, Any]:
     dice = {when: {name: fmean(row[name] for row in rows.values()) for name in STRUCTURES} for when, rows in scores.items()}
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT, check=False)
     return {
         "dice_before": round(fmean(dice["before"].values()), 4),
         "dice_after": round(fmean(dice["after"].values()), 4),
@@ -165,7 +164,7 @@ def _summary(before: dict[str, Any], after: dict[str, Any], scores: dict[str, Sc
         "model_version_before": before["model_version"],
         "model_version_after": after["model_version"],
         "training": {key: stats[key] for key in ("published", "dice_before", "dice_after", "patients", "step", "total_time")},
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit(),
     }
 
 

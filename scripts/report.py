@@ -90,7 +90,7 @@ def _card(name: str, path: Path, results: dict[str, Any]) -> str:
         "- Data: ACDC (Bernard et al., IEEE TMI 2018), short-axis cine, ED and ES of the 100 public training patients",
         "- Licence of the weights: research, non-commercial, as ACDC's data (CC BY-NC-SA 4.0); the code is Apache-2.0",
         f"- Split: by patient, {made.get('patients')}, listed in `docs/results/acdc_split.json`; the official test patients were not used",
-        f"- Seed {made.get('seed')}; {made.get('steps')} steps; {made.get('training_minutes', 'a few')} minutes on {made.get('device', 'cpu')}",
+        f"- Seed {made.get('seed')}; {made.get('steps')} steps, {made.get('training_minutes', 'a few')} min on {made.get('device', 'cpu')}",
         f"- Command: `{made.get('command')}` at commit `{made.get('commit')}`",
         f"- Network: `{spec.network}` {json.dumps(spec.arguments)}, windows of {spec.window} pixels of {spec.pixel} mm",
         f"- Pruning plan: {json.dumps(spec.plan) if spec.plan else 'none'}",

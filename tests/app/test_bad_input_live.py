@@ -98,9 +98,7 @@ def test_images_that_cannot_be_used(live_server: LiveServer, model: str, image: 
         ("prato_unetr", "heart_a", {}, {"output": "hologram"}, 400, "output: "),
     ],
 )
-def test_names(
-    live_server: LiveServer, model: str, image: str | None, params: Any, query: dict[str, str], status: int, words: str
-) -> None:
+def test_names(live_server: LiveServer, model: str, image: str | None, params: Any, query: dict[str, str], status: int, words: str) -> None:
     before = live_server.tree()
     reply = live_server.infer(model, image, params, **query)
     if words == "Not Found":

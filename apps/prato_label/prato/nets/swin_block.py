@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.networks.nets.swin_unetr import (
+    BasicLayer,
     SwinTransformerBlock,
     WindowAttention,
     compute_mask,
@@ -18,6 +19,17 @@ from monai.networks.nets.swin_unetr import (
 from torch import Tensor
 
 from prato.attention import masked_softmax
+
+
+def dense_swin_blocks(layer: BasicLayer, x: Tensor) -> Tensor:
+    """All blocks of a MONAI stage on ``x`` (B, *grid, C), as the stage itself runs them, without its patch merging."""
+    grid = tuple(x.shape[1:-1])
+    window, shift = get_window_size(grid, layer.window_size, layer.shift_size)
+    padded = [math.ceil(g / w) * w for g, w in zip(grid, window)]
+    joined = compute_mask(padded, window, shift, x.device)
+    for block in layer.blocks:
+        x = block(x, joined)
+    return x
 
 
 def pruned_swin_block(block: SwinTransformerBlock, x: Tensor, alive: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
-from prato.nets.swin_block import pruned_swin_block, relaxed_swin_block
+from prato.nets.swin_block import dense_swin_blocks, pruned_swin_block, relaxed_swin_block
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
 from prato.relevance import Relevance
@@ -96,12 +96,7 @@ class PratoSwinUNETR(SwinUNETR):
 
     def _blocks(self, layer: Any, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan) -> Tensor:
         if plan.mode == "mask" or bool(alive.all()):
-            # nothing is held out of the computation: MONAI's own stage, its merging apart
-            merging, layer.downsample = layer.downsample, None
-            try:
-                return layer(x.movedim(-1, 1)).movedim(1, -1)
-            finally:
-                layer.downsample = merging
+            return dense_swin_blocks(layer, x)  # nothing is held out of the computation
         for block in layer.blocks:
             x = pruned_swin_block(block, x, alive) if gate is None else relaxed_swin_block(block, x, gate)
         return x
