@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import HTTPException
-from tests.app.live import tiny_model, write_study
+from tests.app.hearts import blank_model, heart
+from tests.app.live import write_study
 
 import lib.datastore
 from lib.datastore import StudiesDatastore
@@ -27,17 +28,6 @@ from prato.request import RequestError
 
 def patients(count: int) -> list[str]:
     return [f"p{n:03d}" for n in range(count)]
-
-
-def heart(image: Path) -> np.ndarray:
-    """A label for a study of ``write_study``: cavity and wall of its disc, and a bit of RV beside it."""
-    shape = read_volume(image).array.shape
-    x, y = np.meshgrid(np.arange(shape[0]) - 20, np.arange(shape[1]) - 18, indexing="ij")
-    mask = np.zeros(shape, np.uint8)
-    mask[np.hypot(x, y) < 9] = STRUCTURES["myocardium"]
-    mask[np.hypot(x, y) < 6] = STRUCTURES["LV cavity"]
-    mask[(np.hypot(x + 9, y) < 5) & (np.hypot(x, y) >= 9)] = STRUCTURES["RV cavity"]
-    return mask
 
 
 class TestSides:
@@ -121,10 +111,12 @@ def test_the_last_five_replaced_models_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path) -> PratoTrainer:
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PratoTrainer:
+    """Of a model that knows nothing, in a hurry."""
+    monkeypatch.setattr(prato_trainer, "_RATE", 0.01)
     model = tmp_path / "model" / "prato_unetr.safetensors"
     model.parent.mkdir()
-    tiny_model(model, "unetr")
+    blank_model(model)
     return PratoTrainer("prato_unetr", model)
 
 
@@ -136,7 +128,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
     final.mkdir(parents=True)
     for n, study in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
         image = write_study(tmp_path / "studies" / f"{study}.nii.gz", seed=n)
-        write_volume(final / image.name, heart(image), read_volume(image).affine)
+        write_volume(final / image.name, heart(), read_volume(image).affine)
     return StudiesDatastore(str(tmp_path / "studies"))
 
 
@@ -150,7 +142,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(trainer: Pr
     results = []
     for seed in (1, 1, 2):
         trainer.model.write_bytes(start)
-        results.append(trainer({"model": "prato_unetr", "max_steps": 8, "seed": seed}, store))
+        results.append(trainer({"model": "prato_unetr", "max_steps": 12, "seed": seed}, store))
     first, again, other = results
     assert again == first
     assert first["published"]
@@ -163,13 +155,13 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(trainer: Pr
 
 def test_a_published_model_takes_the_place_of_one_that_is_kept(trainer: PratoTrainer, store: StudiesDatastore) -> None:
     start = trainer.model.read_bytes()
-    result = trainer({"max_steps": "8", "prato_unetr": {"max_steps": 8}, "prato_swin_unetr": {}}, store)
+    result = trainer({"max_steps": "12", "prato_unetr": {"max_steps": 12}, "prato_swin_unetr": {}}, store)
     assert result["published"]
     assert set(model_tree(trainer)) == {"prato_unetr.safetensors", f"versions/prato_unetr/{result['model_version_before']}.safetensors"}
     assert (trainer.versions / f"{result['model_version_before']}.safetensors").read_bytes() == start
     stats = trainer.stats()
     assert stats.items() >= result.items()
-    assert (stats["step"], stats["total_steps"], stats["best_metric"]) == (8, 8, result["dice_after"])
+    assert (stats["step"], stats["total_steps"], stats["best_metric"]) == (12, 12, result["dice_after"])
     assert set(stats["validation"]) == {*STRUCTURES, "mean"}
     assert stats["total_time"] > 0
 
@@ -199,7 +191,7 @@ def test_a_training_that_breaks_off_changes_no_model(
 
     monkeypatch.setattr(prato_trainer, "publish", killed)
     with pytest.raises(KeyboardInterrupt):
-        trainer({"max_steps": 8}, store)
+        trainer({"max_steps": 12}, store)
     assert model_tree(trainer) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any, Literal
 
 import torch
 from monai.networks.nets import UNet
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
 from prato.data.atomic import write_bytes
@@ -81,16 +82,22 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     """
     path = Path(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            spec = ModelSpec.model_validate_json((file.metadata() or {}).get("prato", ""))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        data = path.read_bytes()  # once: a file replaced meanwhile must not give the weights of one and the version of the other
+        spec = ModelSpec.model_validate_json(_described(data))
+        state = load(data)
         network = spec.build()
         own = network.state_dict()
         state.update({name: value for name, value in own.items() if any(part in name for part in _UNUSED)})
         network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
-    except (SafetensorError, ValidationError, OSError, RuntimeError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.") from error
-    return network.eval(), spec, _version(path.read_bytes())
+    return network.eval(), spec, _version(data)
+
+
+def _described(data: bytes) -> str:
+    """The spec in a safetensors header: eight bytes of length, then JSON with the file's own words under ``__metadata__``."""
+    length = int.from_bytes(data[:8], "little")
+    return str(json.loads(data[8 : 8 + length])["__metadata__"]["prato"])
 
 
 def _version(data: bytes) -> str:

@@ -119,7 +119,7 @@ class Segmenter:
         return mask
 
     def _tokens(self, volume: Volume, window: Window, planes: list[int], outputs: list[PrunedOutput]) -> np.ndarray:
-        native, (x, y) = window.to_native(torch.cat([o.token_map().float() for o in outputs]).unsqueeze(1))
+        native, (x, y) = window.to_native(torch.cat([o.token_map().float() for o in outputs]).unsqueeze(1), mode="nearest")
         tokens = np.zeros(volume.array.shape, dtype=np.float32)
         tokens[x, y, planes] = native[:, 0].permute(1, 2, 0).cpu().numpy()
         return tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -83,11 +84,11 @@ class Window:
             out.append(slice(int(np.clip(first, 0, native)), int(np.clip(last, 0, native))))
         return out[0], out[1]
 
-    def to_native(self, maps: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
+    def to_native(self, maps: Tensor, mode: Literal["bilinear", "nearest"] = "bilinear") -> tuple[Tensor, tuple[slice, slice]]:
         """Window maps (K, C, size, size), read at the centres of the native voxels that lie in the window.
 
         Returns:
-            (K, C, x, y) by linear interpolation, and the slices of the native grid that it belongs to.
+            (K, C, x, y), and the slices of the native grid that it belongs to.
         """
         extent = self.native_extent()
         axes = []
@@ -96,7 +97,7 @@ class Window:
             axes.append(2.0 * (centre * resampled / native - corner) / self.size - 1.0)
         # grid_sample wants the last axis first
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).expand(maps.shape[0], -1, -1, -1)
-        return F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False), extent
+        return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False), extent
 
 
 def with_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
