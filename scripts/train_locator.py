@@ -38,7 +38,13 @@ def main(
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     made_by = commit()
-    network = train_locator(cases, steps, seed)
+    with tqdm(total=steps, desc="training", unit="step", mininterval=1.0) as bar:
+
+        def report(loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update()
+
+        network = train_locator(cases, steps, seed, report)
     details = {"seed": seed, "steps": steps, "patients": sides, "command": command(), "commit": made_by}
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(out, network, LOCATOR.model_copy(update={"training": details}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,8 +16,14 @@ from prato.data.sampling import cut, random_turn, relit
 from prato.locator import LOCATOR, Locator
 
 
-def train_locator(cases: Sequence[TrainingCase], steps: int, seed: int, batch: int = 16) -> nn.Module:
-    """A locator trained for ``steps`` steps on ``cases`` (loaded at ``LOCATOR.pixel`` mm); on a CPU one seed gives one result."""
+_BATCH = 16
+
+
+def train_locator(cases: Sequence[TrainingCase], steps: int, seed: int, report: Callable[[float], object] = float) -> nn.Module:
+    """A locator trained for ``steps`` steps on ``cases`` (loaded at ``LOCATOR.pixel`` mm); on a CPU one seed gives one result.
+
+    ``report`` is called with the loss after every step.
+    """
     torch.manual_seed(seed)
     network = LOCATOR.build()
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
@@ -25,13 +31,15 @@ def train_locator(cases: Sequence[TrainingCase], steps: int, seed: int, batch: i
     loss = DiceCELoss(sigmoid=True, batch=True)
     network.train()
     for step in range(steps):
-        drawn = [_sample(cases, seed, step * batch + n) for n in range(batch)]
+        drawn = [_sample(cases, seed, step * _BATCH + n) for n in range(_BATCH)]
         image, heart = (torch.stack(part) for part in zip(*drawn))
         optimiser.zero_grad(set_to_none=True)
-        loss(network(image), heart).backward()
+        value = loss(network(image), heart)
+        value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
+        report(float(value.detach()))
     return network.eval()
 
 

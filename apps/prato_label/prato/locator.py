@@ -13,7 +13,8 @@ from prato.checkpoint import CheckpointError, ModelSpec, load_model
 from prato.data.nifti import Volume
 from prato.window import Window, normalised, resample_in_plane, with_neighbours
 
-#: MONAI's UNet on 384 mm at 3 mm: the whole field of view of a cardiac scan.
+#: MONAI's UNet on 384 mm at 3 mm: the whole field of view of a cardiac scan. Without residual units its last layer is a plain
+#: convolution; with them, normalisation and PReLU on the single output channel kept every logit below zero.
 LOCATOR = ModelSpec(
     network="locator",
     arguments={
@@ -22,7 +23,6 @@ LOCATOR = ModelSpec(
         "out_channels": 1,
         "channels": (12, 24, 48, 96, 96),
         "strides": (2, 2, 2, 2),
-        "num_res_units": 1,
         "norm": "batch",
     },
     window=128,
