@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from prato.box import Box
+from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, _warnings
 from prato.request import Request
 from prato.segmenter import Segmentation
@@ -134,3 +135,13 @@ def test_not_a_number_becomes_background(model_files, heart, monkeypatch):
 
     monkeypatch.setattr(pipeline.segmenter, "_run", broken)
     assert not pipeline.predict(heart, Request((BOX,), "roi")).mask.any()
+
+
+def test_slices_without_a_usable_prompt_keep_all_their_tokens(model_files):
+    """Sixteen slices are one call of the network; the seventeenth has only a box that lies outside the window."""
+    volume = Volume(np.random.default_rng(0).normal(size=(300, 100, 17)).astype(np.float32), np.diag([1.5, 1.5, 8.0, 1.0]))
+    pipeline = Pipeline(model_files["unetr"], None, "cpu")
+    request = Request((Box((0, 10, 0), (120, 60, 16)), Box((280, 10, 16), (300, 60, 17))), "roi")
+    kept = pipeline.predict(volume, request).kept_fraction
+    assert list(kept) == ["block 4", "block 7", "block 10"]
+    assert kept["block 4"] == pytest.approx((16 * 0.75 + 1) / 17)

@@ -27,6 +27,8 @@ def test_boxes_keep_their_sample():
         ((10.0, 10.0), (10.0, 10.0)),  # a point
         ((100.5, 10.0), (140.0, 30.0)),  # outside
         ((-20.0, 10.0), (-1.0, 30.0)),
+        ((100.0, 10.0), (140.0, 30.0)),  # touches it from outside
+        ((-20.0, 10.0), (0.0, 30.0)),
         ((99.6, 10.0), (140.0, 11.0)),  # less than a pixel is left inside
     ],
 )

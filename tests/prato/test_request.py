@@ -48,6 +48,7 @@ def test_a_choice_list_sent_back_means_the_default():
     [
         ({"roi": [1, 2, 3]}, "6 voxel bounds"),
         ({"roi": "heart"}, "6 voxel bounds"),
+        ({"roi": [[1, 20, 2, 30, 0, 5]] * 33}, "at most 32"),
         ({"roi": [[1, 20, 2, 30, 0, 5], [1, 2]]}, "6 voxel bounds"),
         ({"roi": [1, 20, 2, 30, 0, float("nan")]}, "finite"),
         ({"roi": [200, 300, 2, 30, 0, 5]}, "outside the image of 100x80x10"),

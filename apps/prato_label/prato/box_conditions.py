@@ -23,7 +23,8 @@ def conditioned_box(tight: Box, shape: tuple[int, ...], condition: BoxCondition,
     """The box that a labeller under ``condition`` draws round a target whose tight box is ``tight`` (voxels of an image of ``shape``).
 
     oversized: each in-plane side 1.5 to 2 times as long, somewhere round the target. partial: half of the in-plane area, cut along one
-    axis. misleading: as large as the tight box, beside it (in-plane overlap 0), as far as the image has room. none: None. Slices are the
+    axis. misleading: as large as the tight box, beside it (in-plane overlap 0), as far as the image has room;
+    the tight box where the target fills the image. none: None. Slices are the
     target's in every case. Clipped to the image.
     """
     if condition is BoxCondition.none:
@@ -50,5 +51,5 @@ def conditioned_box(tight: Box, shape: tuple[int, ...], condition: BoxCondition,
         start[a], stop[a] = (start[a] - length, start[a]) if direction < 0 else (stop[a], stop[a] + length)
         start[a], stop[a] = max(start[a], 0), min(stop[a], shape[a])
         if stop[a] <= start[a]:
-            return tight
+            return tight  # nowhere to go
     return Box(tuple(start), tuple(stop))

@@ -21,8 +21,9 @@ from prato.nets import PratoSwinUNETR, PratoUNETR
 from prato.pruning import PruningPlan
 
 NETWORKS: dict[str, type[nn.Module]] = {"unetr": PratoUNETR, "swin_unetr": PratoSwinUNETR, "locator": UNet}
-#: Never used by a network without cross-attention, yet part of every MONAI transformer block: not worth a fifth of the file.
-_UNUSED = ("norm_cross_attn.", ".cross_attn.")
+#: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
+#: owns and no network here uses, a fifth of the file.
+_REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
 
 
 class CheckpointError(ValueError):
@@ -67,7 +68,7 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec
     tensors = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
-        if not any(part in name for part in _UNUSED)
+        if not any(part in name for part in _REBUILT)
     }
     data = save(tensors, {"prato": spec.model_dump_json()})
     write_bytes(path, data)
@@ -84,10 +85,14 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     try:
         data = path.read_bytes()  # once: a file replaced meanwhile must not give the weights of one and the version of the other
         spec = ModelSpec.model_validate_json(_described(data))
+        spec.pruning_plan()
         state = load(data)
         network = spec.build()
         own = network.state_dict()
-        state.update({name: value for name, value in own.items() if any(part in name for part in _UNUSED)})
+        missing = [name for name in own if name not in state and not any(part in name for part in _REBUILT)]
+        if missing:  # load_state_dict would let relevance projections keep their random values
+            raise KeyError(missing[0])
+        state.update({name: value for name, value in own.items() if any(part in name for part in _REBUILT)})
         network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
     except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.") from error

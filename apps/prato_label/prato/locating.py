@@ -15,7 +15,6 @@ from prato.data.nifti import read_volume
 from prato.data.sampling import cut, random_turn, relit
 from prato.locator import LOCATOR, Locator
 
-
 _BATCH = 16
 
 
@@ -61,7 +60,7 @@ def box_fit(locator: Locator, files: Sequence[StudyFile]) -> str:
     overlaps, covers = [], []
     for file in files:
         volume = read_volume(file.image)
-        heart = read_label(file.label, volume.array.shape) > 0
+        heart = read_label(file.label, volume) > 0
         tight, proposed = Box.around(heart), locator.propose(volume)
         if tight is None:
             continue

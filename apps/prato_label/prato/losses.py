@@ -23,12 +23,23 @@ class PratoLoss(nn.Module):
         self.supervision = supervision
 
     def forward(self, output: PrunedOutput, label: Tensor) -> Tensor:
-        """Args: output: logits (B, classes, *image) with stage records. label: int64 (B, *image). Returns a scalar."""
+        """The loss of one batch.
+
+        Args:
+            output: logits (B, classes, *image) with stage records.
+            label: int64 (B, *image).
+
+        Returns:
+            A scalar. Only tokens that a stage could still drop weigh in its relevance; the others' relevance means nothing.
+        """
         loss = self.segmentation(output.logits, label.unsqueeze(1))
         if not output.stages:
             return loss
         foreground = (label > 0).to(output.logits.dtype).unsqueeze(1)
         pool = F.adaptive_max_pool2d if label.ndim == 3 else F.adaptive_max_pool3d
-        wanted = [pool(foreground, stage.grid).flatten(1) for stage in output.stages]
-        terms = [F.binary_cross_entropy_with_logits(stage.relevance, want) for stage, want in zip(output.stages, wanted)]
+        terms, alive = [], torch.ones_like(foreground)
+        for stage in output.stages:
+            want, weight = (pool(values, stage.grid).flatten(1) for values in (foreground, alive))
+            terms.append(F.binary_cross_entropy_with_logits(stage.relevance, want, weight, reduction="sum") / weight.sum())
+            alive = stage.alive.to(weight.dtype).unflatten(1, (1, *stage.grid))
         return loss + self.supervision * torch.stack(terms).mean()

@@ -17,6 +17,7 @@ from prato.locator import Locator
 from prato.pruning import PruningPlan
 from prato.request import Request
 from prato.segmenter import Segmentation, Segmenter
+from prato.stack import slice_axis, stacked_box, stacked_volume, unstacked, unstacked_box
 
 #: Share of the mask outside the box from which the box is said to cut the target.
 _CUT = 0.03
@@ -80,17 +81,18 @@ class Pipeline:
         return self.segmenter.plan
 
     def predict(self, volume: Volume, request: Request) -> Prediction:
-        """Answer ``request`` on ``volume``."""
+        """Answer ``request`` on ``volume``, whichever axis its slices lie along."""
         start = time.perf_counter()
-        boxes, source, focus = self._where(volume, request)
+        axis = slice_axis(volume.spacing)
+        stack = stacked_volume(volume, axis)
+        boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
-        result = self.segmenter.segment(volume, boxes, focus, request.prune, request.return_tokens)
-        box = Box.union(boxes)
+        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens)
         planes = len({k for b in boxes for k in range(b.start[2], b.stop[2])})
         return Prediction(
-            mask=result.mask,
-            tokens=result.tokens,
-            box=box,
+            mask=unstacked(result.mask, axis),
+            tokens=None if result.tokens is None else unstacked(result.tokens, axis),
+            box=unstacked_box(Box.union(boxes), axis),
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
@@ -100,20 +102,19 @@ class Pipeline:
             model_version=self.version,
         )
 
-    def _where(self, volume: Volume, request: Request) -> tuple[list[Box], str, Box]:
+    def _where(self, volume: Volume, boxes: list[Box], source: str) -> tuple[list[Box], str, Box]:
         """The prompt boxes, where they come from, and the box whose centre the window takes."""
         whole = Box.whole(volume.array.shape)
-        if not request.boxes:
+        if not boxes:
             proposed = self.locator.propose(volume) if self.locator else None
             return ([proposed], "proposed", proposed) if proposed else ([whole], "whole_image", whole)
-        boxes = list(request.boxes)
         focus = Box.union(boxes)
         edges_mm = [size * mm for size, mm in zip(focus.size, volume.spacing[:2])]
         if self.locator and max(edges_mm) > self.segmenter.window_mm:
             # the network cannot see all of such a box at once: it looks where in the box the heart is
             proposed = self.locator.propose(volume)
             focus = (proposed.intersection(focus) if proposed else None) or focus
-        return boxes, request.source, focus
+        return boxes, source, focus
 
 
 def _warnings(boxes: list[Box], result: Segmentation) -> list[str]:

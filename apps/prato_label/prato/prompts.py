@@ -51,10 +51,11 @@ class BoxPrompts:
                     raise ValueError("A box prompt must be finite numbers; NaN or infinity was given.")
                 start, stop = corners.amin(0), corners.amax(0)
                 limit = torch.tensor(list(image_size), dtype=torch.float32)
+                thin = start == stop
                 clipped = torch.stack((start.clamp_min(0.0), torch.minimum(stop, limit)))
                 size = clipped[1] - clipped[0]
-                thin = size == 0
-                if (size < 0).any() or thin.sum() > 1 or size.masked_fill(thin, 1.0).prod() < 1.0:
+                outside = (size < 0) | ((size == 0) & ~thin) | (thin & (start >= limit))
+                if outside.any() or thin.sum() > 1 or size.masked_fill(thin, 1.0).prod() < 1.0:
                     continue
                 rows.append(clipped)
                 owner.append(index)

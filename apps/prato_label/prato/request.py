@@ -15,6 +15,8 @@ from prato.pruning import PRUNE_CHOICES
 POINT_KEYS = (*STRUCTURES, "RV", "MYO", "LV", "foreground")
 #: Room left round clicked points, in mm: a click marks the inside of a structure, seldom its rim.
 POINT_MARGIN_MM = 30.0
+#: More boxes than anybody draws on one heart; every box costs queries on every slice.
+MOST_BOXES = 32
 
 
 class RequestError(ValueError):
@@ -61,6 +63,8 @@ def _boxes(
 ) -> tuple[tuple[Box, ...], Literal["roi", "points", "none"]]:
     roi = params.get("roi")
     if roi is not None and not (isinstance(roi, Sequence) and len(roi) == 0 and not isinstance(roi, str)):
+        if isinstance(roi, list) and len(roi) > MOST_BOXES and isinstance(roi[0], list):
+            raise RequestError(f"roi holds {len(roi)} boxes: send at most {MOST_BOXES} at a time.")
         many = isinstance(roi, (list, tuple)) and all(isinstance(item, (list, tuple)) for item in roi)
         try:
             return tuple(Box.from_bounds(bounds, shape) for bounds in (roi if many else [roi])), "roi"

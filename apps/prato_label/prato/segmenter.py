@@ -89,7 +89,7 @@ class Segmenter:
         predicted = time.perf_counter()
         mask = self._mask(volume, window, planes, torch.cat([o.logits for o in outputs]))
         tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
-        kept = {name: float(np.mean([float(v) for o in outputs for v in o.kept_fraction()[name]])) for name in outputs[0].kept_fraction()}
+        kept = _kept(outputs)
         done = time.perf_counter()
         latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
         return Segmentation(mask, tokens, kept, gflops, {step: 1000 * seconds for step, seconds in latency.items()})
@@ -123,3 +123,10 @@ class Segmenter:
         tokens = np.zeros(volume.array.shape, dtype=np.float32)
         tokens[x, y, planes] = native[:, 0].permute(1, 2, 0).cpu().numpy()
         return tokens
+
+
+def _kept(outputs: list[PrunedOutput]) -> dict[str, float]:
+    """Mean share over all slices; the slices of a batch without any prompt kept all their tokens."""
+    names = {name: None for output in outputs for name in output.kept_fraction()}
+    shares = [(output.kept_fraction(), output.logits.shape[0]) for output in outputs]
+    return {name: float(np.mean([v for kept, n in shares for v in (kept[name].tolist() if name in kept else [1.0] * n)])) for name in names}

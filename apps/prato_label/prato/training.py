@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
+import pickle
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +29,8 @@ from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
 
 _SAVE_EVERY_S = 60.0
+#: Decay a step of the running average of weights that training returns.
+_AVERAGING = 0.995
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,15 @@ class Budget:
     """How long to train: ``steps`` optimiser steps, or ``minutes`` of wall time spent training (resumed parts add up). One of the two.
 
     Raises:
-        ValueError: neither or both are given, or the one given is not positive.
+        ValueError: neither or both are given, or the one given is not positive and finite.
     """
 
     steps: int | None = None
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None) or (self.steps or self.minutes or 0) <= 0:
-            raise ValueError("Give a training budget either as steps or as minutes, above zero.")
+        if (self.steps is None) == (self.minutes is None) or not 0 < (self.steps or self.minutes or 0) < math.inf:
+            raise ValueError("Give a training budget either as steps or as minutes, above zero and finite.")
 
     def spent(self, step: int, seconds: float) -> float:
         """Share of the budget used, 0..1."""
@@ -56,7 +60,6 @@ class Settings:
     Attributes:
         batch: slices a step. rate: peak learning rate of AdamW (warm-up over 3 % of the budget, then cosine to zero).
         window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
-        averaging: decay of the running average of weights that is returned.
     """
 
     batch: int = 8
@@ -64,7 +67,6 @@ class Settings:
     window: int = 160
     seed: int = 0
     workers: int = 0
-    averaging: float = 0.995
 
 
 @dataclass(frozen=True)
@@ -87,23 +89,59 @@ class Trainer:
 
     With a plan, six steps in ten use it as it is and the others use the levels that a request may ask for ("off", 25, 50, 75 %), so that
     one set of weights serves them all.
+
+    Args:
+        run: what else tells this run from others (JSON values by name); a state is taken up only by the run that stored it.
     """
 
-    def __init__(self, network: PromptedNetwork, plan: PruningPlan | None, settings: Settings, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: PromptedNetwork,
+        plan: PruningPlan | None,
+        settings: Settings,
+        device: torch.device,
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
         self.network: PromptedNetwork = channels_last(network.to(device))
         self.plan, self.settings, self.device = plan, settings, device
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging), use_buffers=True)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGING), use_buffers=True)
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
         free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.02}, {"params": free, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.rate)
         self.loss = PratoLoss()
         self.step, self.seconds, self.mean_loss = 0, 0.0, math.nan
+        chosen = {name: value for name, value in asdict(settings).items() if name != "workers"}
+        own = {"network": type(network).__name__, "plan": plan and asdict(plan), **chosen, **(run or {})}
+        self.run: dict[str, Any] = json.loads(json.dumps(own))  # as it comes back: lists for tuples
 
     @property
     def averaged(self) -> PromptedNetwork:
         """The running average of the network's weights, as a network."""
         return cast(PromptedNetwork, self.average.module)
+
+    def resume(self, state_file: Path) -> None:
+        """Go on from the state that a killed run of the same kind left in ``state_file``; without such a file, start at the beginning.
+
+        Raises:
+            ValueError: not a state, or the state of another run; the trainer is then as it was.
+        """
+        if not state_file.exists():
+            return
+        try:
+            state = torch.load(state_file, map_location=self.device, weights_only=True)
+            stored = state.get("run")
+        except (OSError, EOFError, RuntimeError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{state_file} is not a training state that can be read: delete it, or train in another folder.") from error
+        if stored is None:
+            raise ValueError(f"{state_file} does not say which run it belongs to: delete it, or train in another folder.")
+        other = [name for name in {**stored, **self.run} if stored.get(name) != self.run.get(name)]
+        if other:
+            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: train with the same, or in another folder.")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.mean_loss = state["step"], state["seconds"], state["mean_loss"]
 
     def fit(
         self,
@@ -116,13 +154,11 @@ class Trainer:
 
         Args:
             cases: at least one.
-            state_file: where the state is kept, once a minute and at the end, so that a killed run goes on from there.
+            state_file: where the state is kept, once a minute and at the end, for :meth:`resume`.
 
         Returns:
             The averaged network, in evaluation mode.
         """
-        if state_file is not None and state_file.exists():
-            self._restore(state_file)
         samples = SliceSamples(cases, self.settings.window, self.settings.seed, length=2**40)
         ahead = range(self.step * self.settings.batch, 2**40)
         loader = DataLoader(Subset(samples, ahead), batch_size=self.settings.batch, num_workers=self.settings.workers)
@@ -159,8 +195,12 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         # a running average that starts slow enough to forget the first steps
-        self.average.multi_avg_fn = get_ema_multi_avg_fn(min(self.settings.averaging, (1 + self.step) / (10 + self.step)))
+        self.average.multi_avg_fn = get_ema_multi_avg_fn(min(_AVERAGING, (1 + self.step) / (10 + self.step)))
         self.average.update_parameters(self.network)
+        # numbers that index or count have no mean: torch rounds theirs towards zero
+        for mean, value in zip(self.averaged.buffers(), self.network.buffers()):
+            if not value.is_floating_point():
+                mean.copy_(value)
         self.step += 1
         value = float(loss.detach())
         self.mean_loss = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
@@ -174,6 +214,7 @@ class Trainer:
 
     def _store(self, path: Path) -> None:
         state: dict[str, Any] = {
+            "run": self.run,
             "step": self.step,
             "seconds": self.seconds,
             "mean_loss": self.mean_loss,
@@ -185,10 +226,3 @@ class Trainer:
         torch.save(state, buffer)
         os.makedirs(path.parent, exist_ok=True)
         write_bytes(path, buffer.getvalue())
-
-    def _restore(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds, self.mean_loss = state["step"], state["seconds"], state["mean_loss"]

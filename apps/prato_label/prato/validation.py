@@ -42,5 +42,6 @@ def _case_dice(network: PromptedNetwork, plan: PruningPlan | None, case: Trainin
     dice = []
     for value in range(1, NUM_CLASSES):
         ours, theirs = predicted == value, label == value
-        dice.append(2.0 * (ours & theirs).sum() / (ours.sum() + theirs.sum()).clamp_min(1))
+        both = ours.sum() + theirs.sum()
+        dice.append(2.0 * (ours & theirs).sum() / both if both else torch.tensor(1.0))  # rightly absent
     return torch.stack(dice)

@@ -7,6 +7,16 @@ import tempfile
 from pathlib import Path
 
 
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+#: Asked once, at import: it can only be read by setting it, which a server's other threads would notice.
+_UMASK = _umask()
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader, or a power cut, finds the old file or the new one and never a part of either.
 
@@ -21,7 +31,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it 0600, which a server run by another user could not read
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it 0600, which a server run by another user could not read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -31,9 +41,3 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.data.manifest import load_manifest, patient_of
-from prato.data.nifti import VolumeError, read_volume
+from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.labels import NUM_CLASSES
+from prato.stack import slice_axis, stacked, stacked_volume
 from prato.window import normalised, resample_in_plane, resampled_size
 
 
@@ -61,17 +62,21 @@ def labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
     return found
 
 
-def read_label(path: str | os.PathLike[str], shape: tuple[int, ...]) -> np.ndarray:
-    """The label at ``path`` as uint8, checked against the image's ``shape``.
+def read_label(path: str | os.PathLike[str], image: Volume) -> np.ndarray:
+    """The label at ``path`` as uint8 (X, Y, Z), checked against its ``image``.
 
     Raises:
-        VolumeError: unreadable, of another shape, or with values that name no structure.
+        VolumeError: unreadable, on another grid (shape, or a corner over a tenth of a voxel off), or with values that name no structure.
     """
-    label = read_volume(path).array
+    stored = read_volume(path)
+    name, label, shape = Path(path).name, stored.array, image.array.shape
     if label.shape != shape:
-        raise VolumeError(f"{Path(path).name} has shape {label.shape} but its image has {shape}: a label must lie on the image's own grid.")
+        raise VolumeError(f"The label {name} has shape {label.shape} but its image has {shape}: a label must lie on the image's own grid.")
+    corners = np.array([(i, j, k, 1) for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])], dtype=float)
+    if np.abs(corners @ (stored.affine - image.affine).T).max() > 0.1 * min(image.spacing):
+        raise VolumeError(f"The label {name} lies elsewhere in space than its image (another affine): export it on the image's own grid.")
     if not np.isin(label, range(NUM_CLASSES)).all():
-        raise VolumeError(f"{Path(path).name} holds label values other than 0 to {NUM_CLASSES - 1}: map its structures by name first.")
+        raise VolumeError(f"The label {name} holds label values other than 0 to {NUM_CLASSES - 1}: map its structures by name first.")
     return label.astype(np.uint8)
 
 
@@ -82,9 +87,11 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
         VolumeError: image or label cannot be used.
     """
     volume = read_volume(files.image)
-    label = read_label(files.label, volume.array.shape)
+    label = read_label(files.label, volume)
     if not label.any():
         return None
+    axis = slice_axis(volume.spacing)
+    volume, label = stacked_volume(volume, axis), stacked(label, axis)
     size = resampled_size(volume.array.shape, volume.spacing, pixel)
     image = resample_in_plane(torch.from_numpy(normalised(volume.array)).permute(2, 0, 1), size)
     one_hot = F.one_hot(torch.from_numpy(label).permute(2, 0, 1).long(), NUM_CLASSES).permute(0, 3, 1, 2).float()

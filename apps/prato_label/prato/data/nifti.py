@@ -20,6 +20,8 @@ from prato.data.atomic import write_bytes
 #: Largest cosine between two voxel axes that still counts as a right angle: float32 rounding of an oblique affine stays below 1e-6,
 #: and readers built on ITK refuse what is visibly sheared.
 _MAX_COSINE = 1e-4
+#: Voxel edges in mm between which an image is believed; beyond, metres or micrometres were taken for millimetres.
+_EDGE_MM = (0.02, 30.0)
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
@@ -132,6 +134,9 @@ def check_affine(affine: np.ndarray, name: str) -> None:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if (lengths < 1e-6).any():
         raise VolumeError(f"{name} has an affine without a voxel size on some axis (singular): export it again with its spacing in mm.")
+    if not ((lengths > _EDGE_MM[0]) & (lengths < _EDGE_MM[1])).all():
+        edges = " x ".join(f"{mm:.3g}" for mm in lengths)
+        raise VolumeError(f"{name} has voxels of {edges} mm, which no scanner makes: export it again with its spacing in mm.")
     axes = affine[:3, :3] / lengths
     if np.abs(axes.T @ axes - np.eye(3)).max() > _MAX_COSINE:
         raise VolumeError(f"{name} has a sheared (non-orthonormal) affine: resample it to a grid with right angles and load that.")

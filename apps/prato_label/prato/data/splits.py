@@ -31,7 +31,7 @@ class SplitError(ValueError):
 def split_patients(patients: Iterable[str], validation_share: float, seed: int, groups: Mapping[str, str | None] | None = None) -> Split:
     """Deal ``patients`` out, ``validation_share`` of each disease group (where known) to validation, at least one of all to each side.
 
-    The order is by a hash of seed and name, so a patient keeps its side when others join.
+    The order is by a hash of seed and name, so it does not hang on the order in which they are given.
 
     Raises:
         ValueError: fewer than two patients.

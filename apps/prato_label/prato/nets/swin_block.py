@@ -49,7 +49,7 @@ def pruned_swin_block(block: SwinTransformerBlock, x: Tensor, alive: Tensor) -> 
     bias = frame.bias(block.attn)[taken % frame.per_sample if frame.shifted else torch.zeros_like(taken)] + blocked
     q, k, v = _qkv(block.attn, windows[taken])
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2).flatten(2)
-    update = torch.zeros_like(windows).index_copy(0, taken, block.attn.proj(attended))
+    update = torch.zeros_like(windows).index_copy(0, taken, block.attn.proj(attended).to(windows.dtype))
     x = torch.where(alive.unsqueeze(-1), x + frame.join(update), x)
     living = x[alive]
     return x.masked_scatter(alive.unsqueeze(-1), living + block.mlp(block.norm2(living)))
