@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,9 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.box_conditions import BoxCondition
-from prato.checkpoint import CheckpointError
 from prato.data.atomic import write_bytes
 from prato.data.cases import labelled_studies
-from prato.data.manifest import ManifestError
-from prato.data.nifti import VolumeError
-from prato.data.splits import SplitError, load_split
+from prato.data.splits import load_split
 from prato.evaluation import evaluate_cases, summary
 from prato.pipeline import Pipeline
 from prato.pruning import PRUNE_CHOICES
@@ -32,11 +30,11 @@ def main(
     model: Annotated[str, typer.Option(help="A shipped model's name (prato_unetr, prato_swin_unetr) or a model file.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     box: Annotated[BoxCondition, typer.Option(help="How well the box is drawn.")] = BoxCondition.tight,
-    prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan.")] = "",
+    prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan. Not for a model without one.")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
-    seed: Annotated[int, typer.Option(help="Draws the boxes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the boxes.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
     """DSC, IoU and HD95 (mm) by structure, kept tokens, GFLOP and latency, case by case and on average."""
     try:
@@ -44,40 +42,49 @@ def main(
             torch.set_num_threads(threads)
         if prune and prune not in PRUNE_CHOICES:
             raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
+        _check_writable(out)
         path = Path(model) if model.endswith(".safetensors") else _MODELS / f"{model}.safetensors"
         if not path.is_file():
             raise ValueError(f"There is no model {model}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
         locator = _MODELS / "prato_locator.safetensors"
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         pipeline = Pipeline(path, locator if locator.is_file() else None, where)
+        if prune and pipeline.plan is None:
+            raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
         patients = None if split is None else set(load_split(split).validation)
         files = [f for f in labelled_studies(studies) if patients is None or f.patient in patients]
         if not files:
             raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
-        bar = tqdm(total=len(files), unit="study", mininterval=1.0)
-        rows = evaluate_cases(pipeline, files, box, prune or None, seed, lambda row: bool(bar.update()) or True)
-        bar.close()
+        with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:
+            rows = evaluate_cases(pipeline, files, box, prune or None, seed, lambda row: bar.update())
         if not rows:
             raise ValueError(f"Every label in {studies} is empty: there is nothing to measure against.")
-    except (ValueError, RuntimeError, VolumeError, CheckpointError, ManifestError, SplitError, OSError) as error:
+        result = {
+            "model": path.stem,
+            "model_version": pipeline.version,
+            "box": box.value,
+            "prune": prune or ("the model's plan" if pipeline.plan else "off"),
+            "device": where,
+            "threads": torch.get_num_threads(),
+            "seed": seed,
+            "commit": commit(),
+            "command": command(),
+            "summary": summary(rows),
+            "cases": rows,
+        }
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+    except (ValueError, RuntimeError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    result = {
-        "model": path.stem,
-        "model_version": pipeline.version,
-        "box": box.value,
-        "prune": prune or "the model's plan",
-        "device": where,
-        "threads": torch.get_num_threads(),
-        "seed": seed,
-        "commit": commit(),
-        "command": command(),
-        "summary": summary(rows),
-        "cases": rows,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
     _show(result)
+
+
+def _check_writable(out: Path) -> None:
+    """Raises a ValueError where ``out`` cannot become a file: better before the measuring than after it. Makes nothing."""
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"{out} cannot be written: name a JSON file in a folder that can be written to.")
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import typer
 
+from prato.box_conditions import BoxCondition
 from prato.checkpoint import load_model
 from prato.data.atomic import write_bytes
 from prato.labels import COLOURS, STRUCTURES
@@ -26,7 +27,8 @@ _BLOCK = re.compile(r"(<!-- results: begin -->\n).*?(<!-- results: end -->)", re
 
 def main() -> None:
     """README's table, docs/images/training.png and the model cards."""
-    results = {path.stem: json.loads(path.read_text()) for path in sorted(_RESULTS.glob("prato_*.json"))}
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(_RESULTS.glob("prato_*.json"))}
+    results = dict(sorted(found.items(), key=lambda item: (item[1]["model"], list(BoxCondition).index(BoxCondition(item[1]["box"])))))
     readme = _ROOT / "README.md"
     text = _BLOCK.sub(lambda found: found[1] + _readme_table(results) + found[2], readme.read_text())
     write_bytes(readme, text.encode())

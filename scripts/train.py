@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +16,14 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.checkpoint import save_model
+from prato.checkpoint import ModelSpec, load_model, save_model
 from prato.data.atomic import write_bytes
 from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
-from prato.data.manifest import ManifestError, load_manifest
-from prato.data.nifti import VolumeError
-from prato.data.splits import Split, SplitError, load_split, save_split, split_patients
+from prato.data.manifest import load_manifest
+from prato.data.splits import Split, load_split, save_split, split_patients
+from prato.nets import PromptedNetwork
 from prato.presets import PRESETS
+from prato.pruning import PruningPlan
 from prato.training import Budget, Progress, Settings, Trainer
 from prato.validation import slice_dice
 from provenance import command, commit
@@ -36,16 +40,20 @@ class Network(str, Enum):
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final, as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: model.safetensors, curve.json, split.json, state.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: model.safetensors, curve.json, split.json, state.pt.")],
     network: Annotated[Network, typer.Option()] = Network.unetr,
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning.")] = False,
+    percentile: Annotated[
+        float | None, typer.Option(help="Percent of the living tokens dropped at each stage; by default the network's own.")
+    ] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Model file of the same network, to go on from its weights.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in passes over the slices of the training patients.")] = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that prepare samples.")] = 0,
-    batch: Annotated[int, typer.Option(help="Slices a step.")] = 8,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Slices a step.")] = 8,
     split: Annotated[
         Path | None, typer.Option(help="Split file by patient; by default 80:20, seeded, written to the run's folder.")
     ] = None,
@@ -55,29 +63,35 @@ def main(
 ) -> None:
     """Train a PrATo network (or, with --dense, the same network without pruning) and write the model with its validation curve."""
     try:
+        _check_budget(epochs, minutes)
+        if tensorboard and find_spec("tensorboard") is None:
+            raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
         if threads:
             torch.set_num_threads(threads)
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=where)
-        dealt = _split(studies, out, split, seed)
+        spec = PRESETS[network.value]
+        plan = _plan(spec, dense, percentile)
+        torch.manual_seed(seed)
+        built, started_from = _network(spec, start_from)
+        dealt = _split(studies, out / "split.json", split, seed)
+        run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
+        trainer = Trainer(built, plan, Settings(batch=batch, window=spec.window, seed=seed, workers=workers), where, run)
+        trainer.resume(out / "state.pt")
         files = labelled_studies(studies)
-        training = _load([f for f in files if f.patient in dealt.train], PRESETS[network.value].pixel)
-        validation = _load([f for f in files if f.patient in dealt.validation], PRESETS[network.value].pixel)
+        training = _load([f for f in files if f.patient in dealt.train], spec.pixel)
+        validation = _load([f for f in files if f.patient in dealt.validation], spec.pixel)
         if not training or not validation:
             raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
         slices = sum(c.slices[1] - c.slices[0] for c in training)
-        steps = None if epochs is None else max(1, round(epochs * slices / batch))
-        budget = Budget(steps=steps, minutes=minutes)
-    except (ValueError, RuntimeError, VolumeError, ManifestError, SplitError, OSError) as error:
+        budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
+        curve = _Curve(out / "curve.json", trainer, validation, slices / batch, tensorboard)
+        out.mkdir(parents=True, exist_ok=True)
+        save_split(out / "split.json", dealt)
+    except (ValueError, RuntimeError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
-    torch.manual_seed(seed)
-    spec = PRESETS[network.value]
-    plan = None if dense else spec.pruning_plan()
-    settings = Settings(batch=batch, window=spec.window, seed=seed, workers=workers)
-    trainer = Trainer(spec.build(), plan, settings, where)
-    curve = _Curve(out / "curve.json", trainer, validation, slices / batch, tensorboard)
     trainer.fit(training, budget, curve, state_file=out / "state.pt")
     curve.close()
     details = {
@@ -86,6 +100,7 @@ def main(
         "training_minutes": round(trainer.seconds / 60, 1),
         "device": str(where),
         "dense": dense,
+        "started_from": started_from,
         "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
         "command": command(),
         "commit": made_by,
@@ -94,17 +109,46 @@ def main(
     typer.echo(f"model {version}: {out / 'model.safetensors'}")
 
 
-def _split(studies: Path, out: Path, given: Path | None, seed: int) -> Split:
-    out.mkdir(parents=True, exist_ok=True)
-    written = out / "split.json"
-    if given is not None or written.exists():
-        dealt = load_split(given or written)
-    else:
-        manifest = load_manifest(studies)
-        groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
-        dealt = split_patients((f.patient for f in labelled_studies(studies)), 0.2, seed, groups)
-    save_split(written, dealt)
-    return dealt
+def _check_budget(epochs: float | None, minutes: float | None) -> None:
+    amount = (epochs if minutes is None else minutes) or 0.0
+    if (epochs is None) == (minutes is None) or not 0 < amount < math.inf:
+        raise ValueError("Give a training budget, either --epochs or --minutes, above zero and finite.")
+
+
+def _plan(spec: ModelSpec, dense: bool, percentile: float | None) -> PruningPlan | None:
+    if dense and percentile is not None:
+        raise ValueError("--dense trains without pruning, so --percentile has nothing to say: leave one of them out.")
+    plan = spec.pruning_plan()
+    if dense or plan is None:
+        return None
+    return plan if percentile is None else replace(plan, percentile=percentile, threshold=None)
+
+
+def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PromptedNetwork, str | None]:
+    """The network to train, and the version of the model file that its weights are from; None for fresh ones."""
+    if start_from is None:
+        return spec.build(), None
+    network, found, version = load_model(start_from)
+    same = {"network", "arguments", "window", "pixel"}
+    # through JSON, which makes lists of tuples
+    if json.loads(found.model_dump_json(include=same)) != json.loads(spec.model_dump_json(include=same)):
+        raise ValueError(f"{start_from} holds another network than the {spec.network} to be trained: start from a model file of the same.")
+    return network, version
+
+
+def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split:
+    """The split ``given``, the one that the run has ``written`` before, or a fresh one."""
+    before = load_split(written) if written.exists() else None
+    if given is not None:
+        dealt = load_split(given)
+        if before is not None and before != dealt:
+            raise ValueError(f"{given} is not the split that this run began with ({written}): leave it out, or train in another folder.")
+        return dealt
+    if before is not None:
+        return before
+    manifest = load_manifest(studies)
+    groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
+    return split_patients((f.patient for f in labelled_studies(studies)), 0.2, seed, groups)
 
 
 def _load(files: Sequence[StudyFile], pixel: float) -> list[TrainingCase]:
@@ -117,7 +161,9 @@ class _Curve:
 
     def __init__(self, path: Path, trainer: Trainer, cases: list[TrainingCase], steps_an_epoch: float, tensorboard: bool) -> None:
         self.path, self.trainer, self.cases, self.steps_an_epoch = path, trainer, cases, steps_an_epoch
-        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        rows = json.loads(path.read_text()) if path.exists() else []
+        # what was measured after the state was stored is measured again
+        self.rows: list[dict[str, Any]] = [row for row in rows if row["step"] <= trainer.step]
         self.bar = tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
         self.shown = time.monotonic()
         self.writer = None

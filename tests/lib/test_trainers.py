@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastapi import HTTPException
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
 import lib.datastore
 from lib.datastore import StudiesDatastore
-from lib.trainers import PratoTrainer, prato_trainer
+from lib.trainers import PratoTrainer, fine_tuning, prato_trainer
+from lib.trainers.blending import best_blend
 from lib.trainers.parameters import TrainingParameters, training_parameters
 from lib.trainers.patients import SPLIT_NAME, TooFewPatientsError, dealt
 from lib.trainers.publishing import publish
@@ -113,7 +115,7 @@ def test_the_last_five_replaced_models_are_kept(tmp_path: Path) -> None:
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PratoTrainer:
     """Of a model that knows nothing, in a hurry."""
-    monkeypatch.setattr(prato_trainer, "_RATE", 0.01)
+    monkeypatch.setattr(fine_tuning, "RATE", 0.01)
     model = tmp_path / "model" / "prato_unetr.safetensors"
     model.parent.mkdir()
     blank_model(model)
@@ -222,3 +224,29 @@ def test_refusals_come_before_anything_is_read(trainer: PratoTrainer, store: Stu
     assert "There is no prato_unetr.safetensors to start from" in str(trainer.refusal(store, {}))
     with pytest.raises(HTTPException, match="to start from"):
         trainer({}, store)
+
+
+class TestBlend:
+    """A network of one weight, 0 at the start and 4 after fine-tuning."""
+
+    def blend(self, wanted: float) -> tuple[float, float]:
+        """The share and the weight that come of a score that is best at the weight ``wanted``."""
+        network = torch.nn.Linear(1, 1, bias=False)
+        start = {"weight": torch.zeros(1, 1)}
+        torch.nn.init.constant_(network.weight, 4.0)
+        share = best_blend(start, network, lambda model: -abs(model.weight.item() - wanted))
+        return share, network.weight.item()
+
+    def test_the_best_share_is_taken(self) -> None:
+        assert self.blend(3.1) == (0.75, 3.0)
+        assert self.blend(9.0) == (1.0, 4.0)
+        assert self.blend(-1.0) == (0.25, 1.0)
+
+    def test_the_larger_share_where_two_are_equal(self) -> None:
+        assert self.blend(2.5) == (0.75, 3.0)
+
+    def test_counters_are_not_blended(self) -> None:
+        network = torch.nn.BatchNorm1d(1)
+        network.num_batches_tracked.fill_(7)
+        best_blend(torch.nn.BatchNorm1d(1).state_dict(), network, lambda model: 0.0)
+        assert int(network.num_batches_tracked) == 7

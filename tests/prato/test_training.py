@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from prato.data.cases import labelled_studies, load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.sampling import SliceSamples
 from prato.losses import PratoLoss
 from prato.presets import PRESETS
-from prato.pruning import PrunedOutput, StageRecord
+from prato.prompts import BoxPrompts
+from prato.pruning import PrunedOutput, PruningPlan, StageRecord
 from prato.training import Budget, Settings, Trainer
 from tests.prato.conftest import small_spec
 
@@ -22,14 +24,16 @@ def cases(tmp_path_factory):
     return [load_training_case(f, 1.5) for f in labelled_studies(folder)]
 
 
-def trainer(name="unetr", plan="its own"):
+def trainer(name="unetr", plan="its own", settings=SETTINGS, run=None):
     torch.manual_seed(0)
     spec = small_spec(name)
-    return Trainer(spec.build(), spec.pruning_plan() if plan else None, SETTINGS, torch.device("cpu"))
+    plan = spec.pruning_plan() if plan == "its own" else plan
+    return Trainer(spec.build(), plan, settings, torch.device("cpu"), run)
 
 
-def weights(network):
-    return torch.cat([p.detach().flatten() for p in network.parameters()])
+def assert_same_state(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def test_samples_depend_on_seed_and_number_alone(cases):
@@ -55,23 +59,111 @@ def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
     assert shares[0] < 0.9  # and some are drawn badly on purpose
 
 
+def loss_on(trained, batch):
+    prompts = BoxPrompts.build([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], batch["image"].shape[2:])
+    with torch.no_grad():
+        return float(PratoLoss()(trained.network.train().segment(batch["image"], prompts, trained.plan), batch["label"]))
+
+
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
 def test_the_loss_falls(cases, name):
-    losses = []
-    trainer(name).fit(cases, Budget(steps=8), lambda progress: losses.append(progress.loss) or True)
-    assert len(losses) == 8
-    assert losses[-1] < losses[0]
+    batch = default_collate([SliceSamples(cases, 160, 9, 4)[n] for n in range(4)])
+    learner = trainer(name, settings=Settings(batch=2, rate=3e-3, seed=3))
+    before = loss_on(learner, batch)
+    learner.fit(cases, Budget(steps=8))
+    assert loss_on(learner, batch) < 0.95 * before
 
 
-def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
-    unbroken = trainer().fit(cases, Budget(steps=6))
-    first = trainer()
-    first.fit(cases, Budget(steps=6), lambda progress: progress.step < 3, tmp_path / "state.pt")
-    assert first.step == 3
-    second = trainer()
-    resumed = second.fit(cases, Budget(steps=6), state_file=tmp_path / "state.pt")
-    assert second.step == 6
-    torch.testing.assert_close(weights(resumed), weights(unbroken), rtol=0, atol=0)
+def test_averaging_leaves_whole_numbers_whole(cases):
+    learner = trainer("swin_unetr")
+    found = dict(learner.fit(cases, Budget(steps=4)).named_buffers())
+    whole = {name: value for name, value in trainer("swin_unetr").network.named_buffers() if not value.is_floating_point()}
+    tables = [name for name in whole if "num_batches_tracked" not in name]
+    assert tables and all(torch.equal(found[name], whole[name]) for name in tables)
+    assert all(int(found[name]) == 4 for name in whole if name not in tables)
+
+
+class Killed(Exception):
+    """What ends a run in the middle."""
+
+
+def kill_at(step):
+    def report(progress):
+        if progress.step == step:
+            raise Killed
+        return True
+
+    return report
+
+
+def test_a_killed_run_goes_on_where_it_was(cases, tmp_path, monkeypatch):
+    monkeypatch.setattr("prato.training._SAVE_EVERY_S", 0.0)
+    unbroken = trainer()
+    unbroken.fit(cases, Budget(steps=6))
+    with pytest.raises(Killed):
+        trainer().fit(cases, Budget(steps=6), kill_at(4), tmp_path / "state.pt")
+    resumed = trainer()
+    resumed.resume(tmp_path / "state.pt")
+    assert resumed.step == 3  # the fourth was not stored
+    resumed.fit(cases, Budget(steps=6), state_file=tmp_path / "state.pt")
+    assert resumed.step == 6
+    assert_same_state(resumed.network.state_dict(), unbroken.network.state_dict())
+    assert_same_state(resumed.averaged.state_dict(), unbroken.averaged.state_dict())
+
+
+def test_no_state_is_the_beginning(tmp_path):
+    fresh = trainer()
+    fresh.resume(tmp_path / "state.pt")
+    assert fresh.step == 0 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        ({"name": "swin_unetr"}, "another network, plan"),
+        ({"plan": None}, "another plan"),
+        ({"plan": PruningPlan(after=(4, 7, 10), percentile=30.0)}, "another plan"),
+        ({"settings": Settings(batch=2, seed=4)}, "another seed"),
+        ({"settings": Settings(batch=4, seed=3)}, "another batch"),
+        ({"settings": Settings(batch=2, seed=3, window=128)}, "another window"),
+        ({"run": {"split": ["a"]}}, "another split"),
+    ],
+)
+def test_the_state_of_another_run_is_refused(stored_state, other, word):
+    stranger = trainer(**other)
+    before = {name: value.clone() for name, value in stranger.network.state_dict().items()}
+    with pytest.raises(ValueError, match=word):
+        stranger.resume(stored_state)
+    assert stranger.step == 0
+    assert_same_state(stranger.network.state_dict(), before)
+
+
+@pytest.fixture(scope="module")
+def stored_state(cases, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "state.pt"
+    trainer().fit(cases, Budget(steps=1), state_file=path)
+    return path
+
+
+def test_workers_do_not_make_another_run(stored_state):
+    same = trainer(settings=Settings(batch=2, seed=3, workers=2))
+    same.resume(stored_state)
+    assert same.step == 1
+
+
+def test_a_state_that_names_no_run_is_refused(stored_state, tmp_path):
+    state = torch.load(stored_state, weights_only=True)
+    del state["run"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match="which run"):
+        trainer().resume(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", None])
+def test_a_damaged_state_is_refused(stored_state, tmp_path, content):
+    (tmp_path / "state.pt").write_bytes(stored_state.read_bytes()[:1000] if content is None else content)
+    with pytest.raises(ValueError, match="can be read"):
+        trainer().resume(tmp_path / "state.pt")
 
 
 def test_dense_training_never_touches_the_relevance(cases):
@@ -92,7 +184,31 @@ def test_relevance_is_held_to_where_the_heart_is():
     assert values[0] == pytest.approx(float(loss(PrunedOutput(logits), label)), abs=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{}, {"steps": 0}, {"minutes": -1.0}, {"steps": 3, "minutes": 1.0}])
+@pytest.mark.parametrize("grid", [(4, 4), (2, 2)])  # the second stage's tokens as the first's, or merged from them
+def test_relevance_of_tokens_that_left_before_is_not_held_to_anything(grid):
+    label = torch.zeros(1, 32, 32, dtype=torch.int64)
+    label[:, :16, :16] = 2
+    alive = torch.zeros(1, 4, 4, dtype=torch.bool)
+    alive[:, 1, 1] = alive[:, 0, 3] = True
+    lives = alive if grid == (4, 4) else torch.tensor([[[True, True], [False, False]]])
+    first = StageRecord("a", (4, 4), torch.zeros(1, 16), alive.flatten(1))
+
+    def value(*places):
+        score = torch.zeros(1, *grid)
+        for place in places:
+            score[0][place] = 5.0
+        second = StageRecord("b", grid, score.flatten(1), lives.flatten(1))
+        return float(PratoLoss(supervision=1.0)(PrunedOutput(torch.zeros(1, 4, 32, 32), (first, second)), label))
+
+    dead, living = (~lives[0]).nonzero().tolist(), lives[0].nonzero().tolist()
+    assert value(*map(tuple, dead)) == value()
+    assert value(tuple(living[0])) != value()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"steps": 0}, {"minutes": -1.0}, {"minutes": float("nan")}, {"minutes": float("inf")}, {"steps": 3, "minutes": 1.0}],
+)
 def test_impossible_budgets_are_refused(wrong):
     with pytest.raises(ValueError, match="budget"):
         Budget(**wrong)

@@ -1,8 +1,10 @@
 """The training and measuring commands, on two phantom patients and networks small enough for a test."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 import typer
 from tests.prato.conftest import small_spec
 from typer.testing import CliRunner
@@ -41,6 +43,7 @@ def test_train_then_evaluate(studies, tmp_path):
     _, spec, version = load_model(out / "model.safetensors")
     assert version in trained.output
     assert spec.training["steps"] > 0 and spec.training["seed"] == 0 and not spec.training["dense"]
+    assert spec.training["started_from"] is None and spec.pruning_plan() == small_spec("unetr").pruning_plan()
     split = json.loads((out / "split.json").read_text())
     assert {len(split["train"]), len(split["validation"])} == {1}
     curve = json.loads((out / "curve.json").read_text())
@@ -50,7 +53,7 @@ def test_train_then_evaluate(studies, tmp_path):
     measured = run(evaluate, "--studies", studies, "--model", out / "model.safetensors", "--split", out / "split.json", "--out", result)
     assert measured.exit_code == 0, measured.output
     found = json.loads(result.read_text())
-    assert found["model_version"] == version and found["box"] == "tight"
+    assert found["model_version"] == version and found["box"] == "tight" and found["prune"] == "the model's plan"
     assert {case["patient"] for case in found["cases"]} == set(split["validation"])
     assert set(found["cases"][0]["scores"]) == {"RV cavity", "myocardium", "LV cavity"}
     assert found["summary"]["kept_fraction"] and found["summary"]["gflops"] < found["summary"]["gflops_dense"]
@@ -62,6 +65,35 @@ def test_a_dense_run_says_so_and_has_no_plan(studies, tmp_path):
     assert done.exit_code == 0, done.output
     _, spec, _ = load_model(tmp_path / "model.safetensors")
     assert spec.plan is None and spec.training["dense"]
+
+
+def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path):
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(7)
+    version = save_model(start, small_spec("unetr").build(), small_spec("unetr"))
+    asked = ("--studies", studies, "--epochs", "0.01", "--batch", "2", "--percentile", "40")
+    done = run(train, *asked, "--start-from", start, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    trained, spec, _ = load_model(tmp_path / "run" / "model.safetensors")
+    assert spec.training["started_from"] == version and spec.training["steps"] == 1
+    assert spec.pruning_plan() == replace(small_spec("unetr").pruning_plan(), percentile=40.0)
+    began, ended = (net.vit.patch_embedding.position_embeddings.detach() for net in (load_model(start)[0], trained))
+    assert float((began - ended).abs().max()) < 1e-3  # one small step from there, not another draw
+
+    # the run goes on as what it is, and as nothing else
+    written = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    other = run(train, *asked, "--out", tmp_path / "run")
+    assert other.exit_code == 2 and "another started_from" in other.output
+    other = run(train, *asked, "--start-from", start, "--out", tmp_path / "run", "--seed", "1")
+    assert other.exit_code == 2 and "another" in other.output and "seed" in other.output
+    sides = json.loads(written["split.json"])
+    save_split(tmp_path / "split.json", Split(seed=0, train=sides["validation"], validation=sides["train"]))
+    other = run(train, *asked, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "split.json")
+    assert other.exit_code == 2 and "not the split" in other.output
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    same = run(train, *asked, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
+    assert same.exit_code == 0, same.output
+    assert load_model(tmp_path / "run" / "model.safetensors")[1].training["steps"] == 1
 
 
 def test_the_locator_s_file_says_how_its_boxes_fit(studies, tmp_path, monkeypatch):
@@ -77,23 +109,102 @@ def test_the_locator_s_file_says_how_its_boxes_fit(studies, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
+        ({"train": [], "validation": ["phantom002"]}, "train patient"),
+        ({"train": ["phantom001"], "validation": ["nobody"]}, "validation patient"),
+    ],
+)
+def test_the_locator_needs_both_sides(studies, tmp_path, arguments, word):
+    save_split(tmp_path / "split.json", Split(seed=0, **arguments))
+    out = tmp_path / "made" / "locator.safetensors"
+    done = run(train_locator, "--studies", studies, "--split", tmp_path / "split.json", "--out", out)
+    assert done.exit_code == 2 and word in done.output
+    assert not out.parent.exists()
+
+
+def test_the_locator_takes_at_least_a_step(studies, tmp_path):
+    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
+    asked = ("--studies", studies, "--split", tmp_path / "split.json", "--out", tmp_path / "locator.safetensors")
+    done = run(train_locator, *asked, "--steps", "0")
+    assert done.exit_code == 2 and "steps" in done.output
+    assert not (tmp_path / "locator.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def swin_model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "swin.safetensors"
+    save_model(path, small_spec("swin_unetr").build(), small_spec("swin_unetr"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
         ([], "budget"),
         (["--epochs", "1", "--minutes", "1"], "budget"),
         (["--minutes", "-1"], "budget"),
+        (["--minutes", "inf"], "budget"),
+        (["--epochs", "nan"], "budget"),
+        (["--epochs", "inf"], "budget"),
+        (["--epochs", "0"], "budget"),
+        (["--epochs", "1", "--batch", "0"], "batch"),
+        (["--epochs", "1", "--seed", "-1"], "seed"),
+        (["--epochs", "1", "--threads", "-1"], "threads"),
+        (["--epochs", "1", "--workers", "-1"], "workers"),
         (["--epochs", "1", "--device", "tpu"], "device"),
         (["--epochs", "1", "--split", "nowhere.json"], "split file"),
+        (["--epochs", "1", "--percentile", "100"], "below 100"),
+        (["--epochs", "1", "--percentile", "nan"], "below 100"),
+        (["--epochs", "1", "--percentile", "30", "--dense"], "--percentile"),
+        (["--epochs", "1", "--start-from", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--epochs", "1", "--start-from", "SWIN"], "another network"),
     ],
 )
-def test_training_refuses_in_one_sentence(studies, tmp_path, arguments, word):
-    done = run(train, "--studies", studies, "--out", tmp_path / "run", *arguments)
+def test_training_refuses_in_one_sentence(studies, swin_model, tmp_path, arguments, word):
+    given = [swin_model if a == "SWIN" else a for a in arguments]
+    done = run(train, "--studies", studies, "--out", tmp_path / "run", *given)
     assert done.exit_code == 2
     assert word in done.output and "Traceback" not in done.output
-    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_refuses_a_folder_without_labels(tmp_path):
     done = run(train, "--studies", tmp_path, "--out", tmp_path / "run", "--epochs", "1")
     assert done.exit_code == 2 and "two patients" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_refuses_a_split_with_an_empty_side(studies, tmp_path):
+    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["nobody"]))
+    done = run(train, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--split", tmp_path / "split.json")
+    assert done.exit_code == 2 and "one side of the split" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def dense_model(tmp_path):
+    path = tmp_path / "dense.safetensors"
+    save_model(path, small_spec("unetr").build(), small_spec("unetr").with_plan(None))
+    return path
+
+
+def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model):
+    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
+    asked = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.json", "--split", tmp_path / "split.json")
+    done = run(evaluate, *asked, "--prune", "50")
+    assert done.exit_code == 2 and "no plan" in done.output
+    assert not (tmp_path / "made").exists()
+    done = run(evaluate, *asked)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "made" / "result.json").read_text())["prune"] == "off"
+
+
+@pytest.mark.parametrize("out", ["folder", "file/result.json", "file/deeper/result.json"])
+def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, monkeypatch, dense_model, out):
+    monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before looking where to write"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / out)
+    assert done.exit_code == 2 and "cannot be written" in done.output
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from prato.data.cases import StudyFile, TrainingCase, read_label
 from prato.data.nifti import read_volume
 from prato.data.sampling import cut, random_turn, relit
 from prato.locator import LOCATOR, Locator
+from prato.stack import slice_axis, stacked, stacked_volume
 
 _BATCH = 16
 
@@ -21,12 +22,13 @@ _BATCH = 16
 def train_locator(cases: Sequence[TrainingCase], steps: int, seed: int, report: Callable[[float], object] = float) -> nn.Module:
     """A locator trained for ``steps`` steps on ``cases`` (loaded at ``LOCATOR.pixel`` mm); on a CPU one seed gives one result.
 
-    ``report`` is called with the loss after every step.
+    ``steps`` is at least 1; ``report`` is called with the loss after every step.
     """
     torch.manual_seed(seed)
     network = LOCATOR.build()
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-3, total_steps=steps, pct_start=0.1)
+    warm_up = 0.1 if steps > 10 else 0.3  # torch divides by the steps of the warm-up less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-3, total_steps=steps, pct_start=warm_up)
     loss = DiceCELoss(sigmoid=True, batch=True)
     network.train()
     for step in range(steps):
@@ -60,10 +62,12 @@ def box_fit(locator: Locator, files: Sequence[StudyFile]) -> str:
     overlaps, covers = [], []
     for file in files:
         volume = read_volume(file.image)
-        heart = read_label(file.label, volume) > 0
-        tight, proposed = Box.around(heart), locator.propose(volume)
+        axis = slice_axis(volume.spacing)
+        heart = stacked(read_label(file.label, volume), axis) > 0
+        tight = Box.around(heart)
         if tight is None:
             continue
+        proposed = locator.propose(stacked_volume(volume, axis))
         common = proposed.intersection(tight) if proposed else None
         if proposed is None or common is None:
             overlaps.append(0.0)
@@ -71,6 +75,8 @@ def box_fit(locator: Locator, files: Sequence[StudyFile]) -> str:
             continue
         overlaps.append(common.voxels / (tight.voxels + proposed.voxels - common.voxels))
         covers.append(float(heart[proposed.slices].sum() / heart.sum()))
+    if not overlaps:
+        return "No study of a validation patient has a heart in its label: how well the proposed boxes fit is not known."
     missed = sum(overlap == 0 for overlap in overlaps)
     return (
         f"On {len(overlaps)} studies of validation patients the proposed box has a mean IoU of {np.mean(overlaps):.3f} with the tight box "

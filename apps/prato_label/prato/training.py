@@ -198,9 +198,9 @@ class Trainer:
         self.average.multi_avg_fn = get_ema_multi_avg_fn(min(_AVERAGING, (1 + self.step) / (10 + self.step)))
         self.average.update_parameters(self.network)
         # numbers that index or count have no mean: torch rounds theirs towards zero
-        for mean, value in zip(self.averaged.buffers(), self.network.buffers()):
-            if not value.is_floating_point():
-                mean.copy_(value)
+        for averaged, own in zip(self.averaged.buffers(), self.network.buffers()):
+            if not own.is_floating_point():
+                averaged.copy_(own)
         self.step += 1
         value = float(loss.detach())
         self.mean_loss = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from monailabel.interfaces.config import TaskConfig
 
+from lib.configs.interactive import Interactive
 from lib.configs.prato_auto import PratoAuto
-from lib.configs.prato_swin_unetr import PratoSwinUnetr
-from lib.configs.prato_unetr import PratoUnetr
 
-_MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": PratoUnetr, "prato_swin_unetr": PratoSwinUnetr, "prato_auto": PratoAuto}
+_MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": Interactive, "prato_swin_unetr": Interactive, "prato_auto": PratoAuto}
 
 
 def configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:

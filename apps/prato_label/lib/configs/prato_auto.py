@@ -11,14 +11,14 @@ from lib.infers import PratoInfer
 
 
 class PratoAuto(TaskConfig):
-    """A coarse pass proposes the box, then PrATo UNETR prunes and segments with it. Trained through `prato_unetr`."""
+    """A coarse pass proposes the box, then PrATo Swin UNETR prunes and segments with it. Trained through `prato_swin_unetr`."""
 
     def infer(self) -> PratoInfer:
         folder = Path(self.model_dir)
         locator = folder / "prato_locator.safetensors"
         return PratoInfer(
             InferType.SEGMENTATION,
-            needed=(folder / "prato_unetr.safetensors", locator),
+            needed=(folder / "prato_swin_unetr.safetensors", locator),
             locator=locator,
             description="The whole heart without a prompt: proposes a box, then segments RV cavity, myocardium and LV cavity with it",
         )

@@ -9,34 +9,26 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
-from torch import nn
 
-from lib.trainers.material import Material, gathered
+from lib.trainers.fine_tuning import RATE, fine_tuned, planned
+from lib.trainers.material import gathered
 from lib.trainers.parameters import TrainingParameters, shown_config, training_parameters
 from lib.trainers.patients import TooFewPatientsError, dealt, labelled_files, stored_split
 from lib.trainers.progress import TrainingProgress, stored_progress
 from lib.trainers.publishing import publish
-from prato.checkpoint import CheckpointError, ModelSpec, load_model, save_model
+from prato.checkpoint import CheckpointError, load_model, save_model
 from prato.data.cases import StudyFile
 from prato.data.manifest import ManifestError
 from prato.data.splits import SplitError
 from prato.evaluation import evaluate_cases
 from prato.pipeline import Pipeline
 from prato.request import RequestError
-from prato.training import Budget, Progress, Settings, Trainer
-from prato.validation import slice_dice
 
 logger = logging.getLogger(__name__)
 
-#: A third of the rate for a network that starts from nothing: a few labels shall turn a good model a little, not all of it.
-_RATE = 3e-4
-_BATCH = 8
-#: How often in a training, and on how many studies at most, the growing model is looked at.
-_LOOKS, _LOOKED_AT = 4, 8
 _REFUSALS = (RequestError, TooFewPatientsError, ManifestError, SplitError, CheckpointError)
 
 
@@ -76,8 +68,8 @@ class PratoTrainer(TrainTask):
 
         Returns:
             ``published``; ``dice_before`` and ``dice_after``, means over the validation patients' studies and structures (tight boxes);
-            ``model_version_before`` and ``model_version_after``, the same if nothing was published; ``steps``; ``patients`` by side;
-            ``cases``, Dice before and after by study; ``left_out``, reasons by study.
+            ``model_version_before`` and ``model_version_after``, the same if nothing was published; ``share_of_new_weights``, see
+            ``best_blend``; ``patients`` by side; ``cases``, Dice before and after by study; ``left_out``, reasons by study.
 
         Raises:
             HTTPException: 400 with one sentence where ``refusal`` has one, or where too few labels turn out to be usable.
@@ -97,15 +89,11 @@ class PratoTrainer(TrainTask):
         material = gathered(datastore, spec.pixel, asked.val_split, asked.seed)
         patients = material.patients()
         before = _dice(self.model, material.compared, asked.device)
-        slices = sum(case.slices[1] - case.slices[0] for case in material.training)
-        steps_an_epoch = -(-slices // _BATCH)
-        steps = min(asked.max_epochs * steps_an_epoch, asked.max_steps)
-        progress = TrainingProgress(self.stats_file, -(-steps // steps_an_epoch), steps, fmean(before.values()))
-        trained = _trained(network, spec, asked, material, progress)
+        epochs, steps = planned(material.training, asked)
+        progress = TrainingProgress(self.stats_file, epochs, steps, fmean(before.values()))
+        trained, share = fine_tuned(network, spec, asked, material, progress)
         about = {
-            "started_from": version,
-            "seed": asked.seed,
-            "rate": _RATE,
+            **{"started_from": version, "seed": asked.seed, "steps": steps, "rate": RATE, "share_of_new_weights": share},
             "patients": {side: len(names) for side, names in patients.items()},
         }
         folder = self.versions / "candidate"
@@ -126,27 +114,13 @@ class PratoTrainer(TrainTask):
             "dice_after": round(fmean(after.values()), 4),
             "model_version_before": version,
             "model_version_after": candidate_version if published else version,
+            "share_of_new_weights": share,
             "patients": patients,
             "cases": {study: {"before": round(before[study], 4), "after": round(after[study], 4)} for study in before},
             "left_out": material.left_out,
         }
         progress.done(result)
         return result
-
-
-def _trained(network: nn.Module, spec: ModelSpec, asked: TrainingParameters, material: Material, progress: TrainingProgress) -> nn.Module:
-    """``network``, fine-tuned for as many steps as ``progress`` expects."""
-    torch.manual_seed(asked.seed)
-    device, steps = torch.device(asked.device), progress.steps
-    trainer = Trainer(network, spec.pruning_plan(), Settings(_BATCH, _RATE, spec.window, asked.seed), device)
-
-    def report(done: Progress) -> bool:
-        progress.step(done.step, done.loss)
-        if done.step * _LOOKS // steps > (done.step - 1) * _LOOKS // steps:
-            progress.validation(slice_dice(trainer.average.module, trainer.plan, material.validation[:_LOOKED_AT], spec.window, device))
-        return True
-
-    return trainer.fit(material.training, Budget(steps=steps), report)
 
 
 def _dice(model: Path, files: list[StudyFile], device: str) -> dict[str, float]:

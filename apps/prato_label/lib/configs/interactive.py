@@ -1,4 +1,4 @@
-"""The interactive PrATo Swin UNETR."""
+"""The interactive models: PrATo UNETR and PrATo Swin UNETR."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lib.infers import PratoInfer
 from lib.trainers import PratoTrainer
 
 
-class PratoSwinUnetr(TaskConfig):
-    """A box or points in, RV, myocardium and LV out."""
+class Interactive(TaskConfig):
+    """A box or points in, RV, myocardium and LV out; the name decides whose weights answer."""
 
     def infer(self) -> PratoInfer:
         folder = Path(self.model_dir)
@@ -21,7 +21,7 @@ class PratoSwinUnetr(TaskConfig):
             InferType.DEEPEDIT,
             needed=(folder / f"{self.name}.safetensors",),
             locator=folder / "prato_locator.safetensors",
-            description="Heart in a box: RV cavity, myocardium and LV cavity by a Swin UNETR that drops irrelevant tokens",
+            description="Heart in a box: RV cavity, myocardium and LV cavity by a transformer that drops irrelevant tokens",
         )
 
     def trainer(self) -> TrainTask:
