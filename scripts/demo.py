@@ -44,8 +44,8 @@ Scores = dict[str, dict[str, float]]
 
 def main(
     out: Annotated[Path, typer.Option(help="Where everything is written; an earlier run's is removed.")] = ROOT / "out" / "demo",
-    seed: Annotated[int, typer.Option(min=0, help="Which hearts are generated.")] = 7,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps to train.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Which hearts are generated, and how they are dealt.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps to train.")] = 50,
 ) -> None:
     """Run the demo."""
     if not (APP / "model" / f"{MODEL}.safetensors").is_file():

@@ -217,4 +217,5 @@ def test_replies_leave_no_files_behind(live_server: LiveServer) -> None:
     deadline = time.monotonic() + 5  # files go after the reply
     while set(live_server.scratch.iterdir()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert set(live_server.scratch.iterdir()) == before
+    # files of earlier requests may go meanwhile
+    assert not set(live_server.scratch.iterdir()) - before
