@@ -13,8 +13,8 @@ from prato.box import Box
 from prato.data.cases import StudyFile, TrainingCase, read_label
 from prato.data.nifti import read_volume
 from prato.data.sampling import cut, random_turn, relit
+from prato.data.stack import slice_axis, stacked, stacked_volume
 from prato.locator import LOCATOR, Locator
-from prato.stack import slice_axis, stacked, stacked_volume
 
 _BATCH = 16
 

@@ -12,12 +12,12 @@ import torch
 
 from prato.box import Box
 from prato.data.nifti import Volume
+from prato.data.stack import slice_axis, stacked_box, stacked_volume, unstacked, unstacked_box
 from prato.labels import STRUCTURES
 from prato.locator import Locator
 from prato.pruning import PruningPlan
 from prato.request import Request
 from prato.segmenter import Segmentation, Segmenter
-from prato.stack import slice_axis, stacked_box, stacked_volume, unstacked, unstacked_box
 
 #: Share of the mask outside the box from which the box is said to cut the target.
 _CUT = 0.03

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from prato.data.manifest import load_manifest, patient_of
 from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.stack import slice_axis, stacked, stacked_volume
 from prato.labels import NUM_CLASSES
-from prato.stack import slice_axis, stacked, stacked_volume
 from prato.window import normalised, resample_in_plane, resampled_size
 
 

@@ -5,9 +5,9 @@ import pytest
 
 from prato.box import Box
 from prato.data.nifti import Volume
+from prato.data.stack import slice_axis, stacked, stacked_box, stacked_volume, unstacked, unstacked_box
 from prato.pipeline import Pipeline
 from prato.request import Request
-from prato.stack import slice_axis, stacked, stacked_box, stacked_volume, unstacked, unstacked_box
 
 
 @pytest.mark.parametrize(
