@@ -1,0 +1,71 @@
+"""The demo, in short: real server, real training, the shipped weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WEIGHTS = ROOT / "apps" / "prato_label" / "model" / "prato_unetr.safetensors"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str, Any]]:
+    """The output folder, what was printed, and the summary."""
+    if not WEIGHTS.exists():
+        pytest.skip(f"{WEIGHTS.relative_to(ROOT)} is missing: the demo needs the shipped weights")
+    before = WEIGHTS.read_bytes()
+    out = tmp_path_factory.mktemp("demo") / "out"
+    done = run("--out", str(out), "--steps", "16")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert WEIGHTS.read_bytes() == before  # it trains a copy
+    return out, done.stdout, json.loads((out / "summary.json").read_text())
+
+
+def test_training_helps_a_patient_that_was_never_labelled(demo: tuple[Path, str, dict[str, Any]]) -> None:
+    _, printed, summary = demo
+    assert summary["dice_after"] > summary["dice_before"] + 0.01
+    assert summary["training"]["published"]
+    assert summary["model_version_after"] != summary["model_version_before"]
+    assert not {"phantom003"} & {*summary["training"]["patients"]["train"], *summary["training"]["patients"]["validation"]}
+    assert f"{summary['dice_after']:.3f}" in printed
+
+
+def test_the_summary_says_what_it_cost(demo: tuple[Path, str, dict[str, Any]]) -> None:
+    _, _, summary = demo
+    assert summary["label_names"] == {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
+    shares = list(summary["kept_fraction"].values())
+    assert 0 < shares[-1] < shares[0] < 1
+    assert 0 < summary["gflops_pruned"] < summary["gflops_dense"]
+    assert summary["latency_ms"]["total"] > 0
+    assert summary["server_version"].count(".") == 2
+
+
+def test_pictures_and_masks_are_there_and_the_server_is_gone(demo: tuple[Path, str, dict[str, Any]]) -> None:
+    out, _, _ = demo
+    for study in ("phantom003_ED", "phantom003_ES"):
+        assert (out / f"{study}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (out / "before" / f"{study}.nii.gz").read_bytes() != (out / "after" / f"{study}.nii.gz").read_bytes()
+    assert "Finished server process" in (out / "server.log").read_text()
+    assert sorted(p.name for p in (out / "studies" / "labels" / "final").iterdir()) == [
+        f"phantom{n:03d}_{phase}.nii.gz" for n in (1, 2) for phase in ("ED", "ES")
+    ]
+
+
+def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path / "x"), "--steps", "0")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
