@@ -38,6 +38,8 @@ MODEL = "prato_unetr"
 HELD_BACK = ("phantom003_ED", "phantom003_ES")
 #: A box as a hand draws it: this many voxels wider than the heart on each side in plane.
 _SLACK = 3
+#: Says that a folder was made here, and may be removed.
+_MARK = ".prato_demo"
 #: Dice by study and structure.
 Scores = dict[str, dict[str, float]]
 
@@ -50,6 +52,9 @@ def main(
     """Run the demo."""
     if not (APP / "model" / f"{MODEL}.safetensors").is_file():
         typer.echo(f"There is no {MODEL}.safetensors in {APP / 'model'}: restore the shipped weights.", err=True)
+        raise typer.Exit(2)
+    if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
+        typer.echo(f"{out} holds something else than an earlier demo: give a new folder.", err=True)
         raise typer.Exit(2)
     console = Console()
     start = time.monotonic()
@@ -80,6 +85,7 @@ def _prepared(out: Path, seed: int) -> tuple[Path, Path, Path]:
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
+    (out / _MARK).touch()
     app, studies, truth = out / "app", out / "studies", out / "truth"
     skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info")
     shutil.copytree(APP, app, ignore=skipped)

@@ -54,6 +54,7 @@ def main(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Slices a step.")] = 8,
+    rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-3,
     split: Annotated[
         Path | None, typer.Option(help="Split file by patient; by default 80:20, seeded, written to the run's folder.")
     ] = None,
@@ -64,6 +65,8 @@ def main(
     """Train a PrATo network (or, with --dense, the same network without pruning) and write the model with its validation curve."""
     try:
         _check_budget(epochs, minutes)
+        if not 0 < rate < 1:
+            raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
         if tensorboard and find_spec("tensorboard") is None:
             raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
         if threads:
@@ -76,7 +79,7 @@ def main(
         built, started_from = _network(spec, start_from)
         dealt = _split(studies, out / "split.json", split, seed)
         run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
-        trainer = Trainer(built, plan, Settings(batch=batch, window=spec.window, seed=seed, workers=workers), where, run)
+        trainer = Trainer(built, plan, Settings(batch, rate, spec.window, seed, workers), where, run)
         trainer.resume(out / "state.pt")
         files = labelled_studies(studies)
         training = _load([f for f in files if f.patient in dealt.train], spec.pixel)

@@ -37,7 +37,7 @@ def assert_same_state(one, other):
 
 
 def test_samples_depend_on_seed_and_number_alone(cases):
-    samples, again, other = (SliceSamples(cases, 160, seed, 100) for seed in (0, 0, 1))
+    samples, again, other = (SliceSamples(cases, [160], seed, 2, 100) for seed in (0, 0, 1))
     again[5]  # something drawn in between
     for key in ("image", "label", "box"):
         assert torch.equal(samples[7][key], again[7][key])
@@ -45,7 +45,7 @@ def test_samples_depend_on_seed_and_number_alone(cases):
 
 
 def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
-    samples = SliceSamples(cases, 160, 0, 200)
+    samples = SliceSamples(cases, [160], 0, 2, 200)
     shares = []
     for n in range(60):
         sample = samples[n]
@@ -67,7 +67,7 @@ def loss_on(trained, batch):
 
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
 def test_the_loss_falls(cases, name):
-    batch = default_collate([SliceSamples(cases, 160, 9, 4)[n] for n in range(4)])
+    batch = default_collate([SliceSamples(cases, [160], 9, 4, 4)[n] for n in range(4)])
     learner = trainer(name, settings=Settings(batch=2, rate=3e-3, seed=3))
     before = loss_on(learner, batch)
     learner.fit(cases, Budget(steps=8))

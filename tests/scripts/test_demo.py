@@ -64,8 +64,9 @@ def test_pictures_and_masks_are_there_and_the_server_is_gone(demo: tuple[Path, s
     ]
 
 
-def test_bad_arguments_are_one_sentence(tmp_path: Path) -> None:
-    done = run("--out", str(tmp_path / "x"), "--steps", "0")
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = run("--out", str(tmp_path))
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "x").exists()
+    assert done.stderr.strip() == f"{tmp_path} holds something else than an earlier demo: give a new folder."
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

@@ -68,6 +68,14 @@ class Settings:
     seed: int = 0
     workers: int = 0
 
+    @property
+    def windows(self) -> list[int]:
+        """Window edges that training draws from: three in five are 0.6 of ``window``, one 0.8 and one the whole (multiples of 32).
+
+        Far from the heart there is little to learn, and a step on a window of 0.6 costs a third.
+        """
+        return [min(self.window, 32 * math.ceil(self.window * part / 32)) for part in (0.6, 0.6, 0.6, 0.8, 1.0)]
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -159,7 +167,8 @@ class Trainer:
         Returns:
             The averaged network, in evaluation mode.
         """
-        samples = SliceSamples(cases, self.settings.window, self.settings.seed, length=2**40)
+        settings = self.settings
+        samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, length=2**40)
         ahead = range(self.step * self.settings.batch, 2**40)
         loader = DataLoader(Subset(samples, ahead), batch_size=self.settings.batch, num_workers=self.settings.workers)
         saved = time.monotonic()

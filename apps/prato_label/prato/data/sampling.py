@@ -29,17 +29,23 @@ class SliceSamples(Dataset):
     """An endless, seeded stream: sample ``n`` depends on the seed and ``n`` alone, so a resumed run sees what an unbroken one would.
 
     A sample is ``image`` float32 (3, size, size), ``label`` int64 (size, size) and ``box`` float32 (2, 2), start and stop in pixels.
+
+    Args:
+        cases: at least one.
+        sizes: window edges in pixels; one is drawn for each batch.
+        batch: samples ``n * batch`` to ``n * batch + batch - 1`` share their window's edge.
+        length: how many samples ``len()`` says there are.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, length: int) -> None:
-        """Args: cases: at least one. size: window edge in pixels. length: how many samples ``len()`` says there are."""
-        self.cases, self.size, self.seed, self.length = list(cases), size, seed, length
+    def __init__(self, cases: Sequence[TrainingCase], sizes: Sequence[int], seed: int, batch: int, length: int) -> None:
+        self.cases, self.sizes, self.seed, self.batch, self.length = list(cases), list(sizes), seed, batch, length
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, n))
+        size = self.sizes[np.random.default_rng((self.seed, n // self.batch, 2)).integers(len(self.sizes))]
         case = self.cases[rng.integers(len(self.cases))]
         first, last = max(case.slices[0] - 1, 0), min(case.slices[1] + 1, case.image.shape[0])
         k = int(rng.integers(first, last))
@@ -47,8 +53,8 @@ class SliceSamples(Dataset):
         box, centre = _prompt(rng, case, turn)
         order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)  # stacks are stored base to apex and apex to base
         planes = [min(max(k + step, 0), case.image.shape[0] - 1) for step in order]
-        image, label = cut(case, planes, k, turn, centre, self.size)
-        return {"image": relit(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
+        image, label = cut(case, planes, k, turn, centre, size)
+        return {"image": relit(image, rng), "label": label, "box": torch.from_numpy(box - centre + size / 2).float()}
 
 
 def relit(image: Tensor, rng: np.random.Generator) -> Tensor:

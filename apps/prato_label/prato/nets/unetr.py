@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ class PratoUNETR(UNETR):
     """MONAI's UNETR (2D or 3D) with prompt-driven token pruning.
 
     Takes UNETR's own arguments; loads its state dict strictly (the relevance projections, which it lacks, keep their initial values).
-    Without a plan, or without a prompt in the whole batch, a call is MONAI's own forward.
+    Without a plan, or without a prompt in the whole batch, a call on an image of ``img_size`` is MONAI's own forward. A smaller image, its
+    sides multiples of the patch size, takes the middle of the position embedding.
 
     Args:
         stages: blocks, counted from 1, after which a plan may prune (each owns relevance projections).
@@ -43,52 +45,63 @@ class PratoUNETR(UNETR):
         """Logits and the record of what was pruned.
 
         Args:
-            x_in: float (B, channels, *image).
+            x_in: float (B, channels, *image), every side a multiple of the patch size and at most ``img_size``.
             prompts: boxes in input pixels; a sample without one keeps all its tokens.
             plan: what to prune; None for nothing. Tokens are removed in evaluation and masked, with a straight-through gradient to the
                 relevance, in training.
 
         Raises:
             KeyError: the plan prunes after a block that this network has no relevance projections for.
+            ValueError: the image is larger than ``img_size``, or a side is no multiple of the patch size.
         """
-        if plan is None or prompts is None or len(prompts.boxes) == 0:
+        unpruned = plan is None or prompts is None or len(prompts.boxes) == 0
+        if unpruned and tuple(x_in.shape[2:]) == self.img_size:
             return PrunedOutput(super().forward(x_in))
-        prompts = prompts.to(x_in.device)
-        encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
-        hidden, last, stages = encode(self.vit.patch_embedding(x_in), prompts, plan)
-        return PrunedOutput(self._decode(x_in, hidden, self.vit.norm(last)), tuple(stages))
-
-    def _prune(self, number: int, x: Tensor, alive: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[Tensor, StageRecord]:
-        score = self.relevance[str(number)](x, self.feat_size, self.img_size, prompts, plan.k, alive)
-        keep = plan.select(score, alive, prompts.prompted)
-        return score, StageRecord(f"block {number}", tuple(self.feat_size), score, keep)
-
-    def _encode_dropping(
-        self, canvas: Tensor, prompts: BoxPrompts, plan: PruningPlan
-    ) -> tuple[dict[int, Tensor], Tensor, list[StageRecord]]:
-        alive = torch.ones(canvas.shape[:2], dtype=torch.bool, device=canvas.device)
-        kept, tokens = KeptTokens(alive), canvas
-        hidden: dict[int, Tensor] = {}
+        tokens, grid = self._embed(x_in)
         stages: list[StageRecord] = []
+        if unpruned:
+            hidden, last = self._encode_dense(tokens)
+        else:
+            encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
+            hidden, last = encode(tokens, _Pruning(self, plan, prompts.to(x_in.device), grid, stages))
+        return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last)), tuple(stages))
+
+    def _embed(self, x_in: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Tokens (B, Z, C) with their positions, and the grid that they lie on."""
+        size, embedding = tuple(x_in.shape[2:]), self.vit.patch_embedding
+        if any(s % p or s > most for s, p, most in zip(size, self.patch_size, self.img_size)):
+            raise ValueError(f"The image must have sides that are multiples of {self.patch_size} and at most {self.img_size}, not {size}.")
+        grid = tuple(s // p for s, p in zip(size, self.patch_size))
+        if grid == tuple(self.feat_size):
+            return embedding(x_in), grid
+        middle = (slice(None), *(slice((f - g) // 2, (f - g) // 2 + g) for f, g in zip(self.feat_size, grid)))
+        positions = embedding.position_embeddings.unflatten(1, tuple(self.feat_size))[middle].flatten(1, -2)
+        return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
+
+    def _encode_dense(self, x: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        hidden: dict[int, Tensor] = {}
+        for number, block in enumerate(self.vit.blocks, start=1):
+            x = hidden[number] = block(x)
+        return hidden, x
+
+    def _encode_dropping(self, canvas: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
+        kept, tokens = KeptTokens(torch.ones(canvas.shape[:2], dtype=torch.bool, device=canvas.device)), canvas
+        hidden: dict[int, Tensor] = {}
         block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
             tokens = kept.run(block, tokens)
-            if number in _SKIPS or number in plan.after:
+            if number in _SKIPS or number in pruning.plan.after:
                 canvas = kept.scatter(canvas, tokens)
                 hidden[number] = canvas
-            if number in plan.after:
-                _, record = self._prune(number, canvas, alive, prompts, plan)
-                stages.append(record)
-                alive = record.alive
-                kept = KeptTokens(alive)
+            if number in pruning.plan.after:
+                kept = KeptTokens(pruning.after_block(number, canvas).alive)
                 tokens = kept.gather(canvas)
-        return hidden, kept.scatter(canvas, tokens), stages
+        return hidden, kept.scatter(canvas, tokens)
 
-    def _encode_relaxed(self, x: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[dict[int, Tensor], Tensor, list[StageRecord]]:
-        alive = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    def _encode_relaxed(self, x: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
+        plan = pruning.plan
         gate: Tensor | None = None
         hidden: dict[int, Tensor] = {}
-        stages: list[StageRecord] = []
         block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
             # the paper's mask leaves zeroed tokens in the computation; dropping, relaxed, holds them out of it
@@ -96,21 +109,46 @@ class PratoUNETR(UNETR):
             if number in _SKIPS:
                 hidden[number] = x
             if number in plan.after:
-                score, record = self._prune(number, x, alive, prompts, plan)
-                stages.append(record)
-                soft = plan.straight_through(score, record.alive, alive)
+                before = pruning.alive(x)
+                record = pruning.after_block(number, x)
+                soft = plan.straight_through(record.relevance, record.alive, before)
                 gate = soft if gate is None else gate * soft
-                alive = record.alive
                 if plan.mode == "mask":
                     x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
-        return hidden, x, stages
+        return hidden, x
 
-    def _decode(self, x_in: Tensor, hidden: dict[int, Tensor], last: Tensor) -> Tensor:
+    def _decode(self, x_in: Tensor, grid: tuple[int, ...], hidden: dict[int, Tensor], last: Tensor) -> Tensor:
+        def feature_map(tokens: Tensor) -> Tensor:  # MONAI's own proj_feat knows the whole grid alone
+            return tokens.unflatten(1, grid).movedim(-1, 1).contiguous()
+
         enc1 = self.encoder1(x_in)
-        enc2 = self.encoder2(self.proj_feat(hidden[4]))
-        enc3 = self.encoder3(self.proj_feat(hidden[7]))
-        enc4 = self.encoder4(self.proj_feat(hidden[10]))
-        x = self.decoder5(self.proj_feat(last), enc4)
+        enc2 = self.encoder2(feature_map(hidden[4]))
+        enc3 = self.encoder3(feature_map(hidden[7]))
+        enc4 = self.encoder4(feature_map(hidden[10]))
+        x = self.decoder5(feature_map(last), enc4)
         x = self.decoder4(x, enc3)
         x = self.decoder3(x, enc2)
         return self.out(self.decoder2(x, enc1))
+
+
+@dataclass
+class _Pruning:
+    """The pruning of one forward call: scores the tokens at each stage and adds what it did to ``stages``."""
+
+    network: PratoUNETR
+    plan: PruningPlan
+    prompts: BoxPrompts
+    grid: tuple[int, ...]
+    stages: list[StageRecord]
+
+    def alive(self, x: Tensor) -> Tensor:
+        """bool (B, Z): the tokens of ``x`` that the stages so far have kept."""
+        return self.stages[-1].alive if self.stages else torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+    def after_block(self, number: int, x: Tensor) -> StageRecord:
+        """Prune the tokens ``x`` (B, Z, C), the output of block ``number``."""
+        alive = self.alive(x)
+        image_size = tuple(g * p for g, p in zip(self.grid, self.network.patch_size))
+        score = self.network.relevance[str(number)](x, self.grid, image_size, self.prompts, self.plan.k, alive)
+        self.stages.append(StageRecord(f"block {number}", self.grid, score, self.plan.select(score, alive, self.prompts.prompted)))
+        return self.stages[-1]
