@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
 APP := apps/prato_label
 PORT ?= 8000
 STUDIES ?=
@@ -21,10 +22,10 @@ help:
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
 
-test: $(INSTALLED)
+test: $(TESTABLE)
 	@$(BIN)/python -m pytest
 
-lint: $(INSTALLED)
+lint: $(TESTABLE)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy apps/prato_label/prato scripts
 
@@ -59,5 +60,11 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV): some 4 GB, about 3 minutes."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m pip check
+	@touch $@
+
+$(TESTABLE): tests/requirements.txt $(INSTALLED)
+	@echo "Installing what the tests of the Slicer module need: another 1 GB."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -r tests/requirements.txt
 	@$(BIN)/python -m pip check
 	@touch $@

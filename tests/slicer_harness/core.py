@@ -1,0 +1,54 @@
+"""A real MRML scene with the real module logics, set up as the desktop application sets it up.
+
+Real: every node, logic, file reader and writer (PyPI's slicer-core). Stand-in, for want of the desktop: ``slicer.app`` with its
+input/output manager, and ``slicer.modules`` as a lookup of the logics.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import getitem
+from types import SimpleNamespace
+from typing import Any
+
+import slicer
+
+
+def new_scene() -> Any:
+    """A fresh ``slicer.mrmlScene`` with its logics; what an earlier call made is left to its owners."""
+    scene = slicer.vtkMRMLScene()
+    application_logic = slicer.vtkSlicerApplicationLogic()
+    application_logic.SetMRMLScene(scene)
+    logics: dict[str, Any] = {}
+    for module, name in (
+        ("Colors", "vtkSlicerColorLogic"),
+        ("SubjectHierarchy", "vtkSlicerSubjectHierarchyModuleLogic"),
+        ("Volumes", "vtkSlicerVolumesLogic"),
+        ("Markups", "vtkSlicerMarkupsLogic"),
+        ("Segmentations", "vtkSlicerSegmentationsModuleLogic"),
+        ("CropVolume", "vtkSlicerCropVolumeLogic"),
+    ):
+        logic = getattr(slicer, name)()
+        logic.SetMRMLApplicationLogic(application_logic)
+        logic.SetMRMLScene(scene)
+        application_logic.SetModuleLogic(module, logic)
+        logics[module] = logic
+    application_logic.SetColorLogic(logics["Colors"])
+    slicer.mrmlScene = scene
+    slicer.app = SimpleNamespace(
+        applicationLogic=lambda: application_logic, mrmlScene=lambda: scene, coreIOManager=_IOManager, logics=logics
+    )
+    slicer.modules = SimpleNamespace(**{name.lower(): SimpleNamespace(logic=partial(getitem, logics, name)) for name in logics})
+    return scene
+
+
+class _IOManager:
+    """Stand-in of the desktop's: volumes are read by the Volumes module's real logic."""
+
+    def loadNodes(self, kind: str, properties: dict[str, Any], loaded: Any, messages: Any = None) -> bool:
+        if kind != "VolumeFile":
+            raise NotImplementedError(f"The test harness reads volumes alone, not {kind}.")
+        node = slicer.app.logics["Volumes"].AddArchetypeVolume(properties["fileName"], properties.get("name") or "volume")
+        if node is not None:
+            loaded.AddItem(node)
+        return node is not None

@@ -1,0 +1,133 @@
+"""Masks and segmentation nodes of the real MRML core: nothing gets lost between them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+
+from tests.slicer_harness.core import new_scene
+
+from PratoLabelLib.segmentation import COLOURS, MaskError, mask_of, merged, new_segmentation, read_mask, show_mask, write_mask
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
+from live import oblique, write_study
+
+LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
+SHAPE = (40, 36, 5)
+
+
+@pytest.fixture
+def scene() -> Any:
+    return new_scene()
+
+
+@pytest.fixture
+def heart(scene: Any, tmp_path: Path) -> Any:
+    """An oblique study, read by Slicer's own reader."""
+    return slicer.util.loadVolume(write_study(tmp_path / "heart.nii.gz", SHAPE), {"name": "heart"})
+
+
+def some_mask(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, SHAPE[::-1]).astype(np.uint8)
+
+
+def nifti(path: Path, mask: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nib.save(nib.Nifti1Image(mask.T, oblique((4.0, 4.0, 9.0)) if affine is None else affine), path)
+    return path
+
+
+def test_into_the_node_and_out_again_bit_for_bit(heart: Any) -> None:
+    node = new_segmentation(heart, LABELS, "mask")
+    for seed in range(3):  # the second time the segments hold something already
+        show_mask(node, heart, LABELS, some_mask(seed))
+        assert np.array_equal(mask_of(node, heart, LABELS), some_mask(seed))
+    segmentation = node.GetSegmentation()
+    names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
+    assert names == ["RV cavity", "myocardium", "LV cavity"]
+    for n, name in enumerate(names):
+        assert segmentation.GetNthSegment(n).GetColor() == pytest.approx(COLOURS[name])
+
+
+def test_identifiers_and_other_segments_stay(heart: Any) -> None:
+    node = new_segmentation(heart, LABELS, "mask")
+    scar = node.GetSegmentation().AddEmptySegment("scar", "scar")
+    drawn = (some_mask(9) == 1).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, scar, heart)
+    before = list(node.GetSegmentation().GetSegmentIDs())
+    show_mask(node, heart, LABELS, some_mask(1))
+    assert list(node.GetSegmentation().GetSegmentIDs()) == before
+    assert np.array_equal(mask_of(node, heart, LABELS), some_mask(1))
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_file_of_the_server_is_read_as_it_is(heart: Any, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mask{suffix}"
+    if suffix == ".nrrd":
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ oblique((4.0, 4.0, 9.0))
+        header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
+        nrrd.write(str(path), some_mask().T, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
+    else:
+        nifti(path, some_mask())
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    assert np.array_equal(read_mask(path, heart, LABELS), some_mask())
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+
+
+def test_what_is_written_lies_on_the_images_own_grid(heart: Any, tmp_path: Path) -> None:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.GetMatrixTransformToParent()
+    heart.SetAndObserveTransformNodeID(transform.GetID())
+    write_mask(tmp_path / "out.nii.gz", some_mask(), heart)
+    stored = nib.load(tmp_path / "out.nii.gz")
+    assert np.array_equal(np.asarray(stored.dataobj).T, some_mask())
+    assert np.allclose(stored.affine, oblique((4.0, 4.0, 9.0)), atol=1e-4)
+
+
+def test_a_moved_volume_changes_no_count(heart: Any) -> None:
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = slicer.util.vtkMatrixFromArray(np.array([[0, -1, 0, 12.5], [1, 0, 0, -3], [0, 0, 1, 4.25], [0, 0, 0, 1.0]]))
+    transform.SetMatrixTransformToParent(matrix)
+    heart.SetAndObserveTransformNodeID(transform.GetID())
+    node = new_segmentation(heart, LABELS, "mask")
+    show_mask(node, heart, LABELS, some_mask())
+    assert np.array_equal(mask_of(node, heart, LABELS), some_mask())
+
+
+def test_masks_that_do_not_fit_are_refused(heart: Any, tmp_path: Path) -> None:
+    shifted = oblique((4.0, 4.0, 9.0))
+    shifted[0, 3] += 3.0
+    bad = {
+        "has 40x36x4 voxels and heart has 40x36x5": nifti(tmp_path / "short.nii.gz", some_mask()[:4]),
+        "lies elsewhere in space than heart": nifti(tmp_path / "moved.nii.gz", some_mask(), shifted),
+        "holds the value 7, which names no structure": nifti(tmp_path / "strange.nii.gz", np.full(SHAPE[::-1], 7, np.uint8)),
+        "for heart cannot be read": tmp_path / "absent.nii.gz",
+    }
+    (tmp_path / "torn.nrrd").write_bytes(b"NRRD0005\ntype: uint8\n")
+    for words, path in [*bad.items(), ("for heart cannot be read", tmp_path / "torn.nrrd")]:
+        with pytest.raises(MaskError, match=words):
+            read_mask(path, heart, LABELS)
+
+
+def test_a_prediction_counts_inside_the_boxes_alone() -> None:
+    current, predicted = some_mask(1), some_mask(2)
+    result = merged(current, predicted, [(3, 10, 4, 9, 1, 3), (20, 30, 0, 36, 4, 5)], [])
+    inside = np.zeros(current.shape, bool)
+    inside[1:3, 4:9, 3:10] = inside[4:5, :, 20:30] = True
+    assert np.array_equal(result[inside], predicted[inside])
+    assert np.array_equal(result[~inside], current[~inside])
+
+
+def test_a_locked_structure_neither_gains_nor_loses() -> None:
+    current, predicted = some_mask(1), some_mask(2)
+    result = merged(current, predicted, [(0, 40, 0, 36, 0, 5)], [LABELS["myocardium"]])
+    assert np.array_equal(result == 2, current == 2)
+    free = (current != 2) & (predicted != 2)
+    assert np.array_equal(result[free], predicted[free])
