@@ -37,23 +37,34 @@ def assert_same_state(one, other):
 
 
 def test_samples_depend_on_seed_and_number_alone(cases):
-    samples, again, other = (SliceSamples(cases, [160], seed, 2, 100) for seed in (0, 0, 1))
+    samples, again, other = (SliceSamples(cases, [128], seed, 2, 100) for seed in (0, 0, 1))
     again[5]  # something drawn in between
     for key in ("image", "label", "box"):
         assert torch.equal(samples[7][key], again[7][key])
     assert not torch.equal(samples[7]["image"], other[7]["image"])
 
 
+def test_a_batch_shares_its_window_and_windows_differ(cases):
+    samples = SliceSamples(cases, Settings(window=128).windows, 0, 4, 80)
+    edges = [samples[n]["image"].shape[-1] for n in range(80)]
+    assert all(len(set(edges[n : n + 4])) == 1 for n in range(0, 80, 4))
+    assert set(edges) == {96, 128}
+    small = next(n for n in range(80) if edges[n] == 96)
+    assert samples[small]["label"].shape == (96, 96)
+    assert Settings(window=64).windows == [64, 64, 64, 64, 64]
+    assert Settings(window=160).windows == [96, 96, 96, 128, 160]
+
+
 def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
-    samples = SliceSamples(cases, [160], 0, 2, 200)
+    samples = SliceSamples(cases, [128], 0, 2, 200)
     shares = []
     for n in range(60):
         sample = samples[n]
-        low, high = sample["box"].clamp(0, 160).long()
+        low, high = sample["box"].clamp(0, 128).long()
         heart = sample["label"] > 0
         if heart.any():
             shares.append(float(heart[low[0] : high[0] + 1, low[1] : high[1] + 1].sum() / heart.sum()))
-        assert sample["image"].shape == (3, 160, 160) and torch.isfinite(sample["image"]).all()
+        assert sample["image"].shape == (3, 128, 128) and torch.isfinite(sample["image"]).all()
     shares = sorted(shares)
     assert shares[len(shares) // 2] > 0.97  # most boxes hold the heart
     assert shares[0] < 0.9  # and some are drawn badly on purpose
@@ -67,7 +78,7 @@ def loss_on(trained, batch):
 
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
 def test_the_loss_falls(cases, name):
-    batch = default_collate([SliceSamples(cases, [160], 9, 4, 4)[n] for n in range(4)])
+    batch = default_collate([SliceSamples(cases, [128], 9, 4, 4)[n] for n in range(4)])
     learner = trainer(name, settings=Settings(batch=2, rate=3e-3, seed=3))
     before = loss_on(learner, batch)
     learner.fit(cases, Budget(steps=8))
@@ -125,7 +136,7 @@ def test_no_state_is_the_beginning(tmp_path):
         ({"plan": PruningPlan(after=(4, 7, 10), percentile=30.0)}, "another plan"),
         ({"settings": Settings(batch=2, seed=4)}, "another seed"),
         ({"settings": Settings(batch=4, seed=3)}, "another batch"),
-        ({"settings": Settings(batch=2, seed=3, window=128)}, "another window"),
+        ({"settings": Settings(batch=2, seed=3, window=96)}, "another window"),
         ({"run": {"split": ["a"]}}, "another split"),
     ],
 )

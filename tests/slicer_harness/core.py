@@ -36,7 +36,11 @@ def new_scene() -> Any:
     application_logic.SetColorLogic(logics["Colors"])
     slicer.mrmlScene = scene
     slicer.app = SimpleNamespace(
-        applicationLogic=lambda: application_logic, mrmlScene=lambda: scene, coreIOManager=_IOManager, logics=logics
+        applicationLogic=lambda: application_logic,
+        mrmlScene=lambda: scene,
+        coreIOManager=_IOManager,
+        layoutManager=lambda: None,  # as under --no-main-window
+        logics=logics,
     )
     slicer.modules = SimpleNamespace(**{name.lower(): SimpleNamespace(logic=partial(getitem, logics, name)) for name in logics})
     return scene

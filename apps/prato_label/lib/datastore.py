@@ -60,7 +60,7 @@ class StudiesDatastore(LocalDatastore):
         path = Path(self._datastore.image_path()) / f"{image_id}{_SUFFIX}"
         with FileLock(self._lock_file):
             if image_id in self._datastore.objects or path.exists():
-                taken = Path(self.get_image_uri(image_id) or path)
+                taken = Path(super().get_image_uri(image_id) or path)
                 if taken.read_bytes() == data:
                     return image_id
                 raise HTTPException(409, f"There is another image called {image_id} already: send this one under another name.")
@@ -75,6 +75,17 @@ class StudiesDatastore(LocalDatastore):
         self._known(image_id)
         super().remove_image(image_id)
         self.refresh()
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Where the image of a known study lies."""
+        self._known(image_id)
+        return str(super().get_image_uri(image_id))
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Where a label that exists lies."""
+        if label_tag not in self._known(label_id).labels:
+            raise HTTPException(404, f"{label_id} has no label with the tag {label_tag!r:.60}.")
+        return str(super().get_label_uri(label_id, label_tag))
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Check and store a label; see ``checked_label`` for what is refused. A "final" one must also hold a structure."""
@@ -105,8 +116,7 @@ class StudiesDatastore(LocalDatastore):
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label; it goes to the history."""
-        if label_tag not in self._known(label_id).labels:
-            raise HTTPException(404, f"{label_id} has no label with the tag {label_tag!r:.60}.")
+        self.get_label_uri(label_id, label_tag)
         with FileLock(self._lock_file):
             self._keep(label_id, label_tag)
         super().remove_label(label_id, label_tag)

@@ -8,8 +8,8 @@ from prato.checkpoint import ModelSpec
 from prato.labels import NUM_CLASSES
 from prato.nets import swin_unetr, unetr
 
-#: In-plane resolution (mm) and window edge (pixels): 240 mm, room for a heart and for a box drawn twice too wide.
-PIXEL, WINDOW = 1.5, 160
+#: In-plane resolution (mm) and window edge (pixels): 192 mm, room for a heart whichever half of it the box was drawn round.
+PIXEL, WINDOW = 1.5, 128
 #: Batch normalisation: unlike instance normalisation, a pixel's value does not hang on what lies far from it.
 _COMMON = {"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2}
 
@@ -23,7 +23,6 @@ PRESETS: dict[str, ModelSpec] = {
     ),
     "swin_unetr": ModelSpec(
         network="swin_unetr",
-        # windows of 5 divide every grid of the window (80, 40, 20, 10, 5), so nothing is padded
         arguments={**_COMMON, "feature_size": 12, "window_size": 5, "num_heads": (1, 2, 4, 8)},
         window=WINDOW,
         pixel=PIXEL,

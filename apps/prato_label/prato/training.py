@@ -64,7 +64,7 @@ class Settings:
 
     batch: int = 8
     rate: float = 1e-3
-    window: int = 160
+    window: int = 128
     seed: int = 0
     workers: int = 0
 

@@ -114,6 +114,27 @@ def test_a_plan_for_a_block_without_projections_is_refused(case):
         network(image, prompts, replace(plan, after=(*plan.after[:-1], 4 if 4 not in plan.after else 5)))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("plan", [None, unetr.DEFAULT_PLAN], ids=["dense", "pruned"])
+def test_unetr_sees_a_smaller_image_as_the_middle_of_its_own(plan):
+    """The same weights built for the small image, with the middle of the position embedding, give the same numbers."""
+    torch.manual_seed(0)
+    arguments = {"in_channels": 1, "out_channels": 4, "spatial_dims": 2, **SMALL_UNETR}
+    large, small = (PratoUNETR(img_size=size, **arguments).eval() for size in (128, 64))
+    state, key = large.state_dict(), "vit.patch_embedding.position_embeddings"
+    state[key] = state[key].unflatten(1, (8, 8))[:, 2:6, 2:6].flatten(1, 2)
+    small.load_state_dict(state)
+    image, prompts = torch.randn(2, 1, 64, 64), BoxPrompts.build([[Box((10, 12), (40, 50))], []], (64, 64))
+    torch.testing.assert_close(large(image, prompts, plan), small(image, prompts, plan), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(160, 128), (120, 128)])
+def test_unetr_refuses_what_does_not_fit_its_grid(size):
+    network = PratoUNETR(in_channels=1, out_channels=4, img_size=128, spatial_dims=2, **SMALL_UNETR)
+    with pytest.raises(ValueError, match=r"multiples of \(16, 16\) and at most \(128, 128\), not"):
+        network(torch.randn(1, 1, *size))
+
+
 def test_strict_loading_still_notices_what_is_missing():
     network: nn.Module = PratoUNETR(in_channels=1, out_channels=4, img_size=32, spatial_dims=2, **SMALL_UNETR)
     state = network.state_dict()
