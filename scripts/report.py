@@ -21,14 +21,22 @@ import matplotlib.pyplot as plt
 _ROOT = Path(__file__).parents[1]
 _RESULTS = _ROOT / "docs" / "results"
 _MODELS = _ROOT / "apps" / "prato_label" / "model"
-_TITLES = {"prato_unetr": "PrATo UNETR", "prato_swin_unetr": "PrATo Swin UNETR", "prato_locator": "Box locator"}
+#: Models by file name. The dense ones are the same networks, trained as long from the same start without pruning; they are not shipped.
+_TITLES = {
+    "prato_swin_unetr": "PrATo Swin UNETR",
+    "dense_swin_unetr": "Swin UNETR, trained dense",
+    "prato_unetr": "PrATo UNETR",
+    "dense_unetr": "UNETR, trained dense",
+    "prato_locator": "Box locator",
+}
 _BLOCK = re.compile(r"(<!-- results: begin -->\n).*?(<!-- results: end -->)", re.DOTALL)
 
 
 def main() -> None:
     """README's table, docs/images/training.png and the model cards."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(_RESULTS.glob("prato_*.json"))}
-    results = dict(sorted(found.items(), key=lambda item: (item[1]["model"], list(BoxCondition).index(BoxCondition(item[1]["box"])))))
+    found = {path.stem: json.loads(path.read_text()) for name in _TITLES for path in sorted(_RESULTS.glob(f"{name}_*.json"))}
+    boxes = list(BoxCondition)
+    results = dict(sorted(found.items(), key=lambda item: (list(_TITLES).index(item[1]["model"]), boxes.index(item[1]["box"]))))
     readme = _ROOT / "README.md"
     text = _BLOCK.sub(lambda found: found[1] + _readme_table(results) + found[2], readme.read_text())
     write_bytes(readme, text.encode())
@@ -36,8 +44,7 @@ def main() -> None:
         path = _MODELS / f"{name}.safetensors"
         if path.exists():
             write_bytes(path.with_suffix(".md"), _card(name, path, results).encode())
-    curves = {name: _RESULTS / f"curve_{name}.json" for name in _TITLES}
-    _plot({name: json.loads(path.read_text()) for name, path in curves.items() if path.exists()})
+    _plot({path.stem.removeprefix("curve_"): json.loads(path.read_text()) for path in sorted(_RESULTS.glob("curve_*.json"))})
 
 
 def _row(cells: list[str]) -> str:
@@ -110,14 +117,24 @@ def _card(name: str, path: Path, results: dict[str, Any]) -> str:
 
 
 def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:
-    if not curves:
+    """One panel a network: the start that both trainings share, then the pruned one by structure, and the dense one's mean."""
+    networks = [name.removeprefix("prato_") for name in curves if name.startswith("prato_")]
+    if not networks:
         return
-    figure, panels = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.6), sharey=True, squeeze=False)
-    for panel, (name, rows) in zip(panels[0], curves.items()):
+    figure, panels = plt.subplots(1, len(networks), figsize=(5 * len(networks), 3.6), sharey=True, squeeze=False)
+    for panel, network in zip(panels[0], networks):
+        start = curves.get(f"start_{network}", [])
+        if start:
+            panel.plot([r["step"] for r in start], [r["dice"]["mean"] for r in start], "-", color="0.6", label="dense start, mean")
+        before = start[-1]["step"] if start else 0
+        rows = curves[f"prato_{network}"]
+        steps = [before + r["step"] for r in rows]
         for structure, colour in COLOURS.items():
-            panel.plot([r["step"] for r in rows], [r["dice"][structure] for r in rows], "o-", color=colour, label=structure, markersize=3)
-        panel.plot([r["step"] for r in rows], [r["dice"]["mean"] for r in rows], "k--", label="mean")
-        panel.set(title=_TITLES.get(name, name), xlabel="step", ylim=(0, 1))
+            panel.plot(steps, [r["dice"][structure] for r in rows], "o-", color=colour, label=structure, markersize=3)
+        panel.plot(steps, [r["dice"]["mean"] for r in rows], "k-", label="mean")
+        dense = curves.get(f"dense_{network}", [])
+        panel.plot([before + r["step"] for r in dense], [r["dice"]["mean"] for r in dense], "k:", label="mean, trained on dense")
+        panel.set(title=_TITLES[f"prato_{network}"], xlabel="step", ylim=(0.4, 1))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("Dice, validation patients, tight box")
     panels[0][-1].legend(loc="lower right")

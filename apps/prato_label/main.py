@@ -49,5 +49,10 @@ class PratoLabelApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         super().on_init_complete()
         lib.server.install()
-        ready = [task for task in self._infers.values() if task.is_valid()]
-        Thread(target=lambda: [task.warm_up() for task in ready], name="warm-up", daemon=True).start()
+        Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()
+
+    def warm_up(self, *models: str) -> None:
+        """Load and measure those of ``models`` whose files are there."""
+        for task in (self._infers[model] for model in models):
+            if task.is_valid():
+                task.warm_up()

@@ -48,6 +48,49 @@ def test_info_offers_the_models_as_stock_clients_expect_them(live_server: LiveSe
     assert info["labels"] == list(STRUCTURES)
 
 
+def costs(server: LiveServer, differ_from: dict[str, Any] | None = None) -> dict[str, Any]:
+    """``cost_per_slice`` by model, once every model has one, and the Swin's differs from its own in ``differ_from``."""
+    deadline = time.monotonic() + 120
+    while True:
+        models = requests.get(f"{server.url}/info/", timeout=60).json()["models"]
+        found = {name: models[name]["cost_per_slice"] for name in MODELS}
+        if all(found.values()) and found["prato_swin_unetr"] != (differ_from or {}).get("prato_swin_unetr"):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def test_info_says_what_a_slice_costs(live_server: LiveServer) -> None:
+    measured = costs(live_server)
+    for model in INTERACTIVE:
+        assert list(measured[model]) == ["off", "25", "50", "75", "default"]
+        assert all(cost["gflops"] > 0 and cost["ms"] > 0 for cost in measured[model].values())
+        gflops = [measured[model][prune]["gflops"] for prune in ("75", "50", "25", "off")]
+        assert gflops == sorted(gflops)
+        assert gflops[0] < gflops[-1]
+        dense = live_server.infer(model, "heart_a", {"roi": ROI, "prune": "off"}, output="json").json["gflops"]
+        assert measured[model]["off"]["gflops"] == pytest.approx(dense / 3, abs=1e-3)
+    assert measured["prato_auto"] == measured["prato_swin_unetr"]
+
+
+def test_costs_stay_with_new_weights_and_are_measured_anew_for_another_network(live_server: LiveServer, tmp_path: Path) -> None:
+    before, path = costs(live_server), live_server.app / "model" / "prato_swin_unetr.safetensors"
+    old = path.read_bytes()
+    try:
+        tiny_model(path, "swin_unetr", seed=2)
+        assert live_server.infer("prato_swin_unetr", "heart_a", {"roi": ROI}).status == 200
+        assert costs(live_server) == before
+        tiny_model(tmp_path / "other.safetensors", "unetr")
+        other = (tmp_path / "other.safetensors").read_bytes()
+        assert requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", other)}, timeout=60).ok
+        after = costs(live_server, differ_from=before)
+        for prune, cost in after["prato_swin_unetr"].items():
+            assert cost["gflops"] == before["prato_unetr"][prune]["gflops"]
+    finally:
+        assert requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", old)}, timeout=60).ok
+    assert costs(live_server, differ_from=after)["prato_swin_unetr"]["off"]["gflops"] == before["prato_swin_unetr"]["off"]["gflops"]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_mask_lies_on_the_images_grid(live_server: LiveServer, model: str, tmp_path: Path) -> None:
     image: Any = nib.load(live_server.studies / "heart_a.nii.gz")

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from live import tiny_model
 
 from lib.infers.devices import device_named, offered_devices
+from lib.infers.live_pipeline import LivePipeline
 from lib.infers.mask_file import EXTENSIONS, mask_format, write_mask
 from lib.infers.parameters import checked_parameters
 from lib.infers.token_map import packed
-from prato.request import RequestError
+from prato.checkpoint import load_model, save_model
+from prato.data.nifti import Volume
+from prato.request import Request, RequestError
+from prato.segmenter import Segmenter
 
 GPUS = ("NVIDIA A", "NVIDIA B")
 
@@ -115,3 +123,37 @@ def test_default_prune_is_left_to_the_model_and_others_are_not() -> None:
     assert checked_parameters({"prune": "25"}) == {"prune": "25"}
     with pytest.raises(RequestError, match="'highress' is not a parameter"):
         checked_parameters({"highress": 1})
+
+
+def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:
+    path = tmp_path / "dense.safetensors"
+    tiny_model(path, "unetr")
+    network, spec, _ = load_model(path)
+    save_model(path, network, spec.with_plan(None))
+    pipeline = LivePipeline(path, tmp_path / "none")
+    assert pipeline.costs == {}
+    pipeline.warm_up("cpu")
+    assert list(pipeline.costs) == ["off", "default"]
+    assert pipeline.costs["off"]["gflops"] == pipeline.costs["default"]["gflops"] > 0
+
+
+def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_model(tmp_path / "model.safetensors", "unetr")
+    pipeline, measured, began = LivePipeline(tmp_path / "model.safetensors", tmp_path / "none"), [], threading.Event()
+    measure = Segmenter.slice_cost
+
+    def slowly(segmenter: Segmenter, prune: str | None) -> Any:
+        began.set()
+        time.sleep(0.3)
+        measured.append(prune)
+        return measure(segmenter, prune)
+
+    monkeypatch.setattr(Segmenter, "slice_cost", slowly)
+    warming = threading.Thread(target=lambda: pipeline.warm_up("cpu"))
+    warming.start()
+    assert began.wait(60)
+    pipeline.predict("cpu", Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0])), Request())
+    assert len(measured) < 5
+    warming.join(60)
+    assert measured == ["off", "25", "50", "75", None]
+    assert list(pipeline.costs) == ["off", "25", "50", "75", "default"]

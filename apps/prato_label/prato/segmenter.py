@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -93,6 +94,27 @@ class Segmenter:
         done = time.perf_counter()
         latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
         return Segmentation(mask, tokens, kept, gflops, {step: 1000 * seconds for step, seconds in latency.items()})
+
+    def slice_cost(self, prune: str | None) -> tuple[float, float]:
+        """GFLOP and ms of the network on one slice of noise, alone, in a central box half as wide as the window.
+
+        Args:
+            prune: as for :meth:`segment`.
+
+        Returns:
+            The time is the median of three calls after one that warms up, counted as those of a request are.
+        """
+        edge = self.spec.window
+        # not a constant image: its tokens would all be equal, and a cut among equals drops none
+        image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        prompts = BoxPrompts.build([[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
+        self._run(image, prompts, prune)
+        gflops, times = 0.0, []
+        for _ in range(3):
+            start = time.perf_counter()
+            _, gflops = counted(lambda: self._run(image, prompts, prune))
+            times.append(time.perf_counter() - start)
+        return gflops, 1000 * median(times)
 
     def _input(self, volume: Volume, window: Window, planes: list[int]) -> Tensor:
         # the neighbours of the first and last slice are channels of theirs

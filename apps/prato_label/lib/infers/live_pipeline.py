@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from functools import cache
 from pathlib import Path
 
+from lib.infers.parameters import DEFAULT_PRUNE
+from prato.checkpoint import ModelSpec
 from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, Prediction
+from prato.pruning import PRUNE_CHOICES
 from prato.request import Request
 
 
@@ -16,21 +20,40 @@ class LivePipeline:
     """The model file ``model`` (with ``locator`` where that file exists), loaded when first needed and again when a file changes.
 
     One request at a time: two would only share the same cores, and a reload must not meet a prediction.
+
+    Attributes:
+        costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; empty until measured.
     """
 
     def __init__(self, model: Path, locator: Path) -> None:
         self.model, self.locator = model, locator
         self._lock = threading.Lock()
         self._loaded: dict[str, tuple[tuple[object, ...], Pipeline]] = {}
+        self._build: ModelSpec | None = None
+        self.costs: dict[str, dict[str, float]] = {}
 
-    def load(self, device: str) -> None:
-        """Load the files now, so that the first request need not wait for it.
+    def warm_up(self, device: str) -> None:
+        """Load the files now, so that no request need wait for it, and measure ``costs`` on ``device`` unless they are known.
+
+        A request that comes meanwhile waits for four slices at most.
 
         Raises:
             CheckpointError: a model file cannot be used.
         """
+        costs: dict[str, dict[str, float]] = {}
         with self._lock:
             self._current(device)
+            build = self._build
+        for prune in () if self.costs else (*PRUNE_CHOICES, DEFAULT_PRUNE):
+            with self._lock:
+                segmenter = self._current(device).segmenter
+                if segmenter.plan or prune in ("off", DEFAULT_PRUNE):
+                    gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
+                    costs[prune] = {"gflops": round(gflops, 3), "ms": round(ms, 1)}
+            time.sleep(0.01)  # a request that waits for the lock would else be too slow to take it
+        with self._lock:
+            if self._build == build:
+                self.costs = self.costs or costs
 
     def predict(self, device: str, volume: Volume, request: Request) -> Prediction:
         """Answer ``request`` on ``volume`` with the files as they are now.
@@ -46,7 +69,11 @@ class LivePipeline:
         files = _identity(self.model), _identity(self.locator)
         if device not in self._loaded or self._loaded[device][0] != files:
             self._loaded.pop(device, None)
-            self._loaded[device] = files, Pipeline(self.model, self.locator if files[1] else None, device)
+            pipeline = Pipeline(self.model, self.locator if files[1] else None, device)
+            self._loaded[device] = files, pipeline
+            build = pipeline.segmenter.spec.model_copy(update={"training": {}})
+            if build != self._build:  # other weights cost the same, another network does not
+                self._build, self.costs = build, {}
         return self._loaded[device][1]
 
 

@@ -37,6 +37,9 @@ class PratoInfer(InferTask):
         self.needed = needed
         self.pipeline = live_pipeline(needed[0], locator)
 
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "cost_per_slice": self.pipeline.costs}
+
     def is_valid(self) -> bool:
         return all(path.is_file() for path in self.needed)
 
@@ -44,9 +47,9 @@ class PratoInfer(InferTask):
         return str(self.needed[0]) if not validate or self.needed[0].is_file() else None
 
     def warm_up(self) -> None:
-        """Load the model on the default device; a damaged file is a line in the log here, and the answer of every request later."""
+        """Load and measure the model on the default device; a damaged file is a line in the log now, and every request's answer later."""
         try:
-            self.pipeline.load(device_named(None))
+            self.pipeline.warm_up(device_named(None))
         except CheckpointError as error:
             logger.error("%s", error)
 

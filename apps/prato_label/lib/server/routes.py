@@ -109,7 +109,9 @@ def run_scoring(method: str, params: dict[str, Any] | None = None, run_sync: boo
 
 
 @router.put("/model/{model}")
-def replace_model(model: str, file: Annotated[UploadFile, File()], user: User = _annotator) -> dict[str, Any]:
+def replace_model(
+    background_tasks: BackgroundTasks, model: str, file: Annotated[UploadFile, File()], user: User = _annotator
+) -> dict[str, Any]:
     """Replace a model's weights by an uploaded model file, which is tried first; requests under way finish with the old one."""
     path = app_instance().model_file(model, validate=False)
     if path is None:
@@ -123,6 +125,7 @@ def replace_model(model: str, file: Annotated[UploadFile, File()], user: User = 
         except CheckpointError as error:
             raise HTTPException(400, str(error)) from error
     write_bytes(path, data)
+    background_tasks.add_task(app_instance().warm_up, model)
     return {"checksum": file_checksum(path), "modified_time": int(Path(path).stat().st_mtime)}
 
 

@@ -54,17 +54,22 @@ class PratoUNETR(UNETR):
             KeyError: the plan prunes after a block that this network has no relevance projections for.
             ValueError: the image is larger than ``img_size``, or a side is no multiple of the patch size.
         """
-        unpruned = plan is None or prompts is None or len(prompts.boxes) == 0
-        if unpruned and tuple(x_in.shape[2:]) == self.img_size:
-            return PrunedOutput(super().forward(x_in))
+        if plan is None or prompts is None or len(prompts.boxes) == 0:
+            return PrunedOutput(self._dense(x_in))
         tokens, grid = self._embed(x_in)
-        stages: list[StageRecord] = []
-        if unpruned:
-            hidden, last = self._encode_dense(tokens)
-        else:
-            encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
-            hidden, last = encode(tokens, _Pruning(self, plan, prompts.to(x_in.device), grid, stages))
-        return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last)), tuple(stages))
+        pruning = _Pruning(self, plan, prompts.to(x_in.device), grid, [])
+        encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
+        hidden, last = encode(tokens, pruning)
+        return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last)), tuple(pruning.stages))
+
+    def _dense(self, x_in: Tensor) -> Tensor:
+        if tuple(x_in.shape[2:]) == self.img_size:
+            return super().forward(x_in)
+        x, grid = self._embed(x_in)
+        hidden: dict[int, Tensor] = {}
+        for number, block in enumerate(self.vit.blocks, start=1):
+            x = hidden[number] = block(x)
+        return self._decode(x_in, grid, hidden, self.vit.norm(x))
 
     def _embed(self, x_in: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Tokens (B, Z, C) with their positions, and the grid that they lie on."""
@@ -77,12 +82,6 @@ class PratoUNETR(UNETR):
         middle = (slice(None), *(slice((f - g) // 2, (f - g) // 2 + g) for f, g in zip(self.feat_size, grid)))
         positions = embedding.position_embeddings.unflatten(1, tuple(self.feat_size))[middle].flatten(1, -2)
         return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
-
-    def _encode_dense(self, x: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        hidden: dict[int, Tensor] = {}
-        for number, block in enumerate(self.vit.blocks, start=1):
-            x = hidden[number] = block(x)
-        return hidden, x
 
     def _encode_dropping(self, canvas: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
         kept, tokens = KeptTokens(torch.ones(canvas.shape[:2], dtype=torch.bool, device=canvas.device)), canvas

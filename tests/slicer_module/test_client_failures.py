@@ -1,0 +1,194 @@
+"""The client when the server is absent, silent, wrong or in the way: one sentence each."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from client_calls import CALLS, failure
+from http_double import HttpDouble, http_double
+
+from PratoLabelLib.client import Client
+
+GARBAGE = [
+    b"",
+    b"<html>It works!</html>",
+    b"[]",
+    b"17",
+    b"null",
+    b'{"models": 3}',
+    b'{"models": {"m": null}, "trainers": {}}',
+    b'{"objects": []}',
+    b'{"id": 4, "image": []}',
+    b"\xff\xfe",
+]
+
+
+@pytest.fixture
+def double() -> Iterator[HttpDouble]:
+    with http_double() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b" + bytes(range(256)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "   ",
+        "ftp://host:80",
+        "http://",
+        "host:port",
+        "host:99999",
+        "host:0",
+        "two words:8000",
+        "http://a:b@host",
+        "http://h/?x=1",
+        "://",
+        "http://[::1",
+    ],
+)
+def test_what_is_no_address(address: str) -> None:
+    assert "127.0.0.1:8000" in str(failure(lambda: Client(address)))
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{}", "http://127.0.0.1:{}/", " http://127.0.0.1:{} ", "localhost:{}", "HTTP://LocalHost:{}"]
+)
+def test_what_is_an_address(double: HttpDouble, address: str) -> None:
+    double.body = b'{"objects": {}}'
+    assert Client(address.format(double.server_port)).studies() == []
+
+
+def test_no_server(double: HttpDouble) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        error = failure(Client(f"127.0.0.1:{free.getsockname()[1]}").info)
+    assert "No server runs at http://127.0.0.1" in str(error)
+    assert error.status is None
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b"])
+def test_no_such_host(host: str) -> None:
+    assert f"no machine called {host}" in str(failure(Client(f"{host}:8000").info))
+
+
+def test_a_token_that_is_none() -> None:
+    for token in ("ab\ncd", "schlüssel"):
+        assert "token" in str(failure(lambda token=token: Client("127.0.0.1:1", token)))
+
+
+def test_the_token_goes_along_when_there_is_one(double: HttpDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    double.body = b'{"objects": {}}'
+    Client(double.address, " abc.def ").studies()
+    Client(double.address).studies()
+    assert [headers.get("Authorization") for headers in double.seen] == ["Bearer abc.def", None]
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [(call, body) for call in CALLS for body in GARBAGE if (call, body) != ("stop", b"null")],  # null: none runs
+)
+def test_garbage_is_no_answer(double: HttpDouble, folder: Path, call: str, body: bytes) -> None:
+    double.body = body
+    assert "not as a PrATo Label server" in str(failure(lambda: CALLS[call](Client(double.address), folder)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"--b\r\n\r\nno name\r\n--b--\r\n",
+        b'--b\r\nContent-Disposition: form-data; name="params"\r\n\r\n{}\r\n--b--\r\n',
+        b'--b\r\nContent-Disposition: form-data; name="params"\r\n\r\n{}\r\n--b\r\nX: form-data; name="image"\r\n\r\nNRRD0004\r\n--b--\r\n',
+        b'--b\r\nX: form-data; name="params"\r\n\r\n{\r\n--b\r\nX: form-data; name="image"\r\n\r\nNRRD0004\r\n--b--\r\n',
+    ],
+    ids=["no parts", "no mask", "no label names", "no JSON"],
+)
+def test_a_segmentation_that_lacks_something(double: HttpDouble, body: bytes) -> None:
+    double.headers, double.body = {"Content-Type": "multipart/form-data; boundary=b"}, body
+    assert "not as a PrATo Label server" in str(failure(lambda: Client(double.address).infer("prato_unetr", "heart", {})))
+
+
+def test_a_mask_arrives_byte_by_byte_as_it_was(double: HttpDouble) -> None:
+    mask = b"NRRD0004\n" + bytes(range(256)) * 3 + b"\r\n\r\n--\r\n\r"
+    reply = {"label_names": {"LV cavity": 3}, "box": [0] * 6, "warnings": [], "model_version": "abc"}
+    double.headers = {"Content-Type": 'multipart/form-data; boundary="4f"'}
+    parts = (b'name="params"\r\n\r\n' + json.dumps(reply).encode(), b'name="image"; filename="name=.nrrd"\r\n\r\n' + mask)
+    double.body = b"".join(b"--4f\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--4f--\r\n"
+    answer = Client(double.address).infer("prato_unetr", "heart", {})
+    assert (answer.mask, answer.reply) == (mask, reply)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, b"{}", "access token"),
+        (403, b'{"detail": "Role missing"}', "token does not allow"),
+        (413, b"<html>Request Entity Too Large</html>", "more than the server accepts"),
+        (400, b'{"detail": "prune must be one of off."}', "prune must be one of off."),
+        (404, b'{"detail": "Image NOT Found"}', "Image NOT Found."),
+        (422, b'{"detail": [{"loc": ["query"]}]}', "refused the request (422"),
+        (404, b"<html>", "refused the request (404"),
+        (500, b"Internal Server Error", "The server failed (500"),
+        (503, b'{"detail": "x.safetensors is damaged."}', "x.safetensors is damaged."),
+        (307, b"", "connect to that address"),
+    ],
+)
+def test_refusals(double: HttpDouble, folder: Path, status: int, body: bytes, words: str) -> None:
+    double.status, double.body = status, body
+    for call in CALLS.values():
+        if status == 404 and call is CALLS["training"]:
+            continue  # where nothing was ever trained, that is the answer
+        error = failure(lambda call=call: call(Client(double.address), folder))
+        assert words in str(error)
+        assert error.status == status
+
+
+def test_a_training_that_runs_already(double: HttpDouble) -> None:
+    double.status, double.body = 429, b'{"detail": "++++++++++ Train Task is Already Running"}'
+    error = failure(lambda: Client(double.address).train("prato_unetr", {}))
+    assert (str(error)[:23], error.status) == ("A training runs already", 429)
+
+
+def test_silence_is_a_time_out(double: HttpDouble) -> None:
+    double.seconds = 5
+    start = time.monotonic()
+    assert "no answer within 0.3 s" in str(failure(Client(double.address, timeout=0.3).info))
+    assert time.monotonic() - start < 3
+
+
+def test_an_answer_cut_short_leaves_no_file(double: HttpDouble, folder: Path) -> None:
+    double.headers, double.body = {"Content-Length": "1000"}, b"\x1f\x8b half of it"
+    before = sorted(folder.iterdir())
+    sentence = str(failure(lambda: Client(double.address).download_image("heart", folder)))
+    assert "cut short" in sentence or "broke off" in sentence  # as the versions of urllib3 have it
+    assert sorted(folder.iterdir()) == before
+
+
+def test_names_from_the_server_stay_in_the_folder(double: HttpDouble, folder: Path) -> None:
+    double.body = b"not zipped"
+    assert Client(double.address).download_image("../../heart", folder / ".") == folder / "heart.nii"
+    assert Client(double.address).download_label("/etc/heart", folder).parent == folder
+
+
+def test_a_folder_that_is_not_there_is_the_caller_s(double: HttpDouble, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Client(double.address).download_image("heart", folder / "none")
+    with pytest.raises(FileNotFoundError):
+        Client(double.address).upload_image("heart", folder / "none.nii.gz")
+
+
+def test_a_server_that_knows_no_tls(double: HttpDouble) -> None:
+    assert "http://" in str(failure(Client(f"https://{double.address}").info))

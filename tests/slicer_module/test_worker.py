@@ -1,0 +1,192 @@
+"""The thread beside the main one: who gets a result, when, and on which thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from PratoLabelLib.worker import Worker
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker()
+    yield made
+    assert made.stop(PATIENCE_S)
+
+
+class Slow:
+    """A job that waits until it is let go or cancelled, as a request waits for its answer."""
+
+    def __init__(self, value: Any = "slow") -> None:
+        self.value, self.began, self.let_go, self.cancelled = value, threading.Event(), threading.Event(), 0
+
+    def __call__(self) -> Any:
+        self.began.set()
+        assert self.let_go.wait(PATIENCE_S)
+        return self.value
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        self.let_go.set()
+
+
+def never(result: Any) -> None:
+    raise AssertionError(f"{result!r} must not be delivered")
+
+
+def wait_for(true: Callable[[], Any], worker: Worker | None = None) -> None:
+    """Poll, as the main thread does, until ``true``."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline
+        if worker:
+            worker.poll()
+        time.sleep(0.005)
+
+
+def test_results_come_in_order_and_on_the_main_thread(worker: Worker) -> None:
+    got: list[tuple[int, int, bool]] = []
+    for n in range(20):
+        worker.submit(
+            lambda n=n: (n, threading.get_ident()), lambda r: got.append((*r, threading.current_thread() is threading.main_thread())), never
+        )
+    time.sleep(0.05)
+    assert got == []  # nobody is called before the main thread asks
+    wait_for(lambda: len(got) == 20, worker)
+    assert [n for n, _, _ in got] == list(range(20))
+    assert {thread for _, thread, _ in got} == {worker._thread.ident}
+    assert all(main for _, _, main in got)
+
+
+def test_what_a_job_raises_goes_to_failed_and_the_next_job_runs(worker: Worker) -> None:
+    got: list[Any] = []
+    worker.submit(lambda: 1 / 0, never, got.append)
+    worker.submit(lambda: "fine", got.append, never)
+    wait_for(lambda: len(got) == 2, worker)
+    assert isinstance(got[0], ZeroDivisionError)
+    assert got[1] == "fine"
+
+
+def test_a_callback_that_raises_is_logged_and_keeps_no_other_from_its_turn(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    got: list[Any] = []
+    worker.submit(lambda: 1, lambda result: [][result], never)
+    worker.submit(lambda: 2, got.append, never)
+    with caplog.at_level(logging.ERROR):
+        wait_for(lambda: got, worker)
+    assert got == [2]
+    assert "IndexError" in caplog.text
+
+
+def test_within_a_lane_the_newest_wins(worker: Worker) -> None:
+    slow, got = Slow(), []
+    worker.submit(slow, never, never, lane="predict", cancel=slow.cancel)
+    assert slow.began.wait(PATIENCE_S)
+    for n in range(3):
+        worker.submit(lambda n=n: n, got.append if n == 2 else never, never, lane="predict")
+    assert slow.cancelled  # the one that ran; those that waited never begin
+    wait_for(lambda: got, worker)
+    assert got == [2]
+
+
+def test_other_lanes_and_jobs_without_one_are_left_alone(worker: Worker) -> None:
+    slow, got = Slow(), []
+    worker.submit(slow, got.append, never, lane="predict", cancel=slow.cancel)
+    worker.submit(lambda: "plain", got.append, never)
+    worker.submit(lambda: "other", got.append, never, lane="studies")
+    worker.submit(lambda: "plain again", got.append, never)
+    assert slow.began.wait(PATIENCE_S)
+    assert not slow.cancelled
+    slow.let_go.set()
+    wait_for(lambda: len(got) == 4, worker)
+    assert got == ["slow", "plain", "other", "plain again"]
+
+
+def test_a_result_that_has_come_but_was_not_delivered_is_dropped_too(worker: Worker) -> None:
+    worker.submit(lambda: "old", never, never, lane="predict")
+    done, got = threading.Event(), []
+    worker.submit(done.set, got.append, never)
+    assert done.wait(PATIENCE_S)  # so the first has ended, and poll was never called
+    worker.submit(lambda: "new", got.append, never, lane="predict")
+    wait_for(lambda: "new" in got, worker)
+
+
+def test_a_job_that_goes_on_in_spite_of_cancel_is_cancelled_at_every_poll(worker: Worker) -> None:
+    nudges = threading.Semaphore(0)
+
+    def two_requests() -> str:
+        for _ in range(2):  # the second begins after the first was cancelled
+            assert nudges.acquire(timeout=PATIENCE_S)
+        return "late"
+
+    began = threading.Event()
+    worker.submit(lambda: (began.set(), two_requests())[1], never, never, lane="open", cancel=nudges.release)
+    assert began.wait(PATIENCE_S)
+    worker.cancel("open")
+    assert not worker.busy_in("open")
+    got: list[str] = []
+    worker.submit(lambda: "next", got.append, never, cancel=lambda: got.append("the wrong job was cancelled"))
+    wait_for(lambda: got, worker)
+    assert got == ["next"]
+
+
+def test_a_callback_may_submit_and_cancel(worker: Worker) -> None:
+    got: list[Any] = []
+    gate = Slow()
+    worker.submit(gate, lambda _: worker.cancel("doomed"), never)
+    worker.submit(lambda: "doomed", never, never, lane="doomed")
+    worker.submit(lambda: "kept", lambda r: (got.append(r), worker.submit(lambda: "chained", got.append, never)), never)
+    gate.let_go.set()
+    wait_for(lambda: len(worker._wanted) == 3 and all(job.outcome for job in worker._wanted))
+    worker.poll()
+    assert got == ["kept"]
+    wait_for(lambda: len(got) == 2, worker)
+    assert got[1] == "chained"
+
+
+def test_busy_until_the_result_is_delivered(worker: Worker) -> None:
+    assert not worker.busy
+    got: list[Any] = []
+    worker.submit(lambda: 1, got.append, never, lane="a")
+    assert worker.busy
+    assert worker.busy_in("a")
+    assert not worker.busy_in("b")
+    wait_for(lambda: got, worker)
+    assert not worker.busy
+    assert not worker.busy_in("a")
+
+
+def test_stop_cancels_drops_and_ends_the_thread() -> None:
+    worker, slow = Worker(), Slow()
+    worker.submit(slow, never, never, cancel=slow.cancel)
+    worker.submit(lambda: "waiting", never, never)
+    assert slow.began.wait(PATIENCE_S)
+    start = time.monotonic()
+    assert worker.stop(PATIENCE_S)
+    assert time.monotonic() - start < 2
+    assert slow.cancelled
+    assert not worker._thread.is_alive()
+    worker.poll()
+    assert not worker.busy
+    with pytest.raises(RuntimeError, match="stopped"):
+        worker.submit(lambda: 1, never, never)
+    assert worker.stop()  # once more does no harm
+
+
+def test_stop_says_when_a_job_will_not_end_and_does_not_wait_longer() -> None:
+    worker, slow = Worker(), Slow()
+    worker.submit(slow, never, never)
+    assert slow.began.wait(PATIENCE_S)
+    start = time.monotonic()
+    assert not worker.stop(timeout=0.2)
+    assert time.monotonic() - start < 2
+    assert worker._thread.daemon  # it keeps no program from ending
+    slow.let_go.set()
+    assert worker.stop(PATIENCE_S)
