@@ -23,6 +23,8 @@ class PruningPlan:
         threshold: fixed tau on sigmoid(relevance), 0 <= tau < 1.
         k: RoIAlign bins along each axis.
         mode: "drop" removes tokens from the computation; "mask" is the paper's multiplication with a 0/1 mask (costs as much as dense).
+        decode: "all" decodes the whole image; "kept", in evaluation, the smallest rectangle that holds the kept tokens and the boxes, where
+            it gives the same numbers (with batch normalisation); the rest is background.
         temperature: slope of the straight-through estimator round the cut, used in training only.
 
     Raises:
@@ -34,6 +36,7 @@ class PruningPlan:
     threshold: float | None = None
     k: int = 5
     mode: Literal["drop", "mask"] = "drop"
+    decode: Literal["all", "kept"] = "all"
     temperature: float = 0.05
 
     def __post_init__(self) -> None:
@@ -43,8 +46,10 @@ class PruningPlan:
             raise ValueError(f"percentile must be at least 0 and below 100, not {self.percentile}.")
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise ValueError(f"threshold must be at least 0 and below 1, not {self.threshold}.")
-        if self.k < 1 or self.mode not in ("drop", "mask") or not self.after or min(self.after) < 1:
-            raise ValueError("A pruning plan needs k >= 1, mode 'drop' or 'mask', and stages counted from 1.")
+        if self.mode not in ("drop", "mask") or self.decode not in ("all", "kept"):
+            raise ValueError("A pruning plan's mode is 'drop' or 'mask', and it decodes 'all' or 'kept'.")
+        if self.k < 1 or not self.after or min(self.after) < 1:
+            raise ValueError("A pruning plan needs k >= 1, and stages counted from 1.")
 
     def asked(self, prune: str | None) -> PruningPlan | None:
         """This plan as a request's ``prune`` wants it: None keeps it, "off" is no pruning (None), "25"/"50"/"75" the percentile.

@@ -10,6 +10,7 @@ from torch import nn
 from prato.box import Box
 from prato.flops import counted
 from prato.nets import swin_unetr, unetr
+from prato.nets.region import kept_region
 from prato.nets.swin_unetr import PratoSwinUNETR
 from prato.nets.unetr import PratoUNETR
 from prato.prompts import BoxPrompts
@@ -87,6 +88,37 @@ def test_dropping_costs_less_and_masking_does_not(case):
     _, dropped = counted(lambda: network(image, prompts, plan))
     _, masked = counted(lambda: network(image, prompts, replace(plan, mode="mask")))
     assert dropped < dense <= masked
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("percentile", [25.0, 90.0])
+def test_decoding_what_is_kept_gives_the_dense_numbers_there_and_costs_less(case, percentile):
+    """Batch normalisation with statistics of its own, so that no layer is an identity."""
+    _, network, image, prompts, plan = case
+    generator = torch.Generator().manual_seed(1)
+    statistics = [m for m in network.modules() if isinstance(m, (nn.BatchNorm2d, nn.BatchNorm3d))]
+    before = [(m.running_mean.clone(), m.running_var.clone()) for m in statistics]
+    for m in statistics:
+        m.running_mean.normal_(0, 0.2, generator=generator)
+        m.running_var.uniform_(0.5, 2.0, generator=generator)
+    image, size = image[:1], tuple(image.shape[2:])
+    box = [((20.0,) * len(size), (41.5,) * len(size))]
+    prompts = BoxPrompts.build([box], size)
+    plan = replace(plan, percentile=percentile, k=2)
+    everything, cost = counted(lambda: network.segment(image, prompts, plan))
+    part, less = counted(lambda: network.segment(image, prompts, replace(plan, decode="kept")))
+    where = kept_region(part.stages[-1], prompts, size)
+    inside = (slice(None), slice(None), *(slice(a, b) for a, b in zip(where.start, where.stop)))
+    torch.testing.assert_close(part.logits[inside], everything.logits[inside], atol=1e-5, rtol=0)
+    assert all(a <= 20 and b >= 42 for a, b in zip(where.start, where.stop))  # the box, whole pixels
+    outside = torch.ones(size, dtype=torch.bool)
+    outside[inside[2:]] = False
+    assert part.logits.argmax(1)[0][outside].eq(0).all()
+    assert less < cost if where.share < 1 else less == cost
+    assert where.share < 1 or percentile < 50
+    for m, (mean, variance) in zip(statistics, before):
+        m.running_mean.copy_(mean)
+        m.running_var.copy_(variance)
 
 
 def test_the_relevance_learns_through_the_mask(case):

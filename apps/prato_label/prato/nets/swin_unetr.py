@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
+from prato.nets.region import Part, Region, basic, given, kept_region, up
 from prato.nets.swin_block import dense_swin_blocks, pruned_swin_block, relaxed_swin_block
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
@@ -56,8 +57,10 @@ class PratoSwinUNETR(SwinUNETR):
         if plan is None or prompts is None or len(prompts.boxes) == 0:
             return PrunedOutput(super().forward(x_in))
         self._check_input_size(x_in.shape[2:])
-        levels, stages = self._encode(x_in, prompts.to(x_in.device), plan)
-        return PrunedOutput(self._decode(x_in, levels), tuple(stages))
+        prompts, size = prompts.to(x_in.device), tuple(x_in.shape[2:])
+        levels, stages = self._encode(x_in, prompts, plan)
+        where = kept_region(stages[-1], prompts, size) if plan.decode == "kept" and not self.training else Region.whole(size)
+        return PrunedOutput(self._decode(x_in, levels, where), tuple(stages))
 
     def _encode(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[list[Tensor], list[StageRecord]]:
         vit = self.swinViT
@@ -101,12 +104,13 @@ class PratoSwinUNETR(SwinUNETR):
             x = pruned_swin_block(block, x, alive) if gate is None else relaxed_swin_block(block, x, gate)
         return x
 
-    def _decode(self, x_in: Tensor, levels: list[Tensor]) -> Tensor:
-        x = self.decoder5(self.encoder10(levels[4]), levels[3])
-        x = self.decoder4(x, self.encoder4(levels[2]))
-        x = self.decoder3(x, self.encoder3(levels[1]))
-        x = self.decoder2(x, self.encoder2(levels[0]))
-        return self.out(self.decoder1(x, self.encoder1(x_in)))
+    def _decode(self, x_in: Tensor, levels: list[Tensor], where: Region) -> Tensor:
+        x = up(self.decoder5, basic(self.encoder10, given(levels[4])), given(levels[3]))
+        x = up(self.decoder4, x, basic(self.encoder4, given(levels[2])))
+        x = up(self.decoder3, x, basic(self.encoder3, given(levels[1])))
+        x = up(self.decoder2, x, basic(self.encoder2, given(levels[0])))
+        x = up(self.decoder1, x, basic(self.encoder1, given(x_in)))
+        return Part(self.out(x(where).values), where).spread()
 
 
 def _siblings_mean(values: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from prato.attention import KeptTokens, relaxed_block
+from prato.nets.region import Part, Region, Source, basic, given, kept_region, projected_up, up
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
 from prato.relevance import Relevance
@@ -60,7 +61,8 @@ class PratoUNETR(UNETR):
         pruning = _Pruning(self, plan, prompts.to(x_in.device), grid, [])
         encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
         hidden, last = encode(tokens, pruning)
-        return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last)), tuple(pruning.stages))
+        where = pruning.decoded() if plan.decode == "kept" and not self.training else Region.whole(tuple(x_in.shape[2:]))
+        return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last), where), tuple(pruning.stages))
 
     def _dense(self, x_in: Tensor) -> Tensor:
         if tuple(x_in.shape[2:]) == self.img_size:
@@ -69,7 +71,7 @@ class PratoUNETR(UNETR):
         hidden: dict[int, Tensor] = {}
         for number, block in enumerate(self.vit.blocks, start=1):
             x = hidden[number] = block(x)
-        return self._decode(x_in, grid, hidden, self.vit.norm(x))
+        return self._decode(x_in, grid, hidden, self.vit.norm(x), Region.whole(tuple(x_in.shape[2:])))
 
     def _embed(self, x_in: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Tokens (B, Z, C) with their positions, and the grid that they lie on."""
@@ -116,18 +118,15 @@ class PratoUNETR(UNETR):
                     x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
         return hidden, x
 
-    def _decode(self, x_in: Tensor, grid: tuple[int, ...], hidden: dict[int, Tensor], last: Tensor) -> Tensor:
-        def feature_map(tokens: Tensor) -> Tensor:  # MONAI's own proj_feat knows the whole grid alone
-            return tokens.unflatten(1, grid).movedim(-1, 1).contiguous()
+    def _decode(self, x_in: Tensor, grid: tuple[int, ...], hidden: dict[int, Tensor], last: Tensor, where: Region) -> Tensor:
+        def tokens(values: Tensor) -> Source:  # MONAI's own proj_feat knows the whole grid alone
+            return given(values.unflatten(1, grid).movedim(-1, 1).contiguous())
 
-        enc1 = self.encoder1(x_in)
-        enc2 = self.encoder2(feature_map(hidden[4]))
-        enc3 = self.encoder3(feature_map(hidden[7]))
-        enc4 = self.encoder4(feature_map(hidden[10]))
-        x = self.decoder5(feature_map(last), enc4)
-        x = self.decoder4(x, enc3)
-        x = self.decoder3(x, enc2)
-        return self.out(self.decoder2(x, enc1))
+        x = up(self.decoder5, tokens(last), projected_up(self.encoder4, tokens(hidden[10])))
+        x = up(self.decoder4, x, projected_up(self.encoder3, tokens(hidden[7])))
+        x = up(self.decoder3, x, projected_up(self.encoder2, tokens(hidden[4])))
+        x = up(self.decoder2, x, basic(self.encoder1, given(x_in)))
+        return Part(self.out(x(where).values), where).spread()
 
 
 @dataclass
@@ -143,6 +142,10 @@ class _Pruning:
     def alive(self, x: Tensor) -> Tensor:
         """bool (B, Z): the tokens of ``x`` that the stages so far have kept."""
         return self.stages[-1].alive if self.stages else torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+    def decoded(self) -> Region:
+        """The part of the image to decode, once all stages have pruned."""
+        return kept_region(self.stages[-1], self.prompts, tuple(g * p for g, p in zip(self.grid, self.network.patch_size)))
 
     def after_block(self, number: int, x: Tensor) -> StageRecord:
         """Prune the tokens ``x`` (B, Z, C), the output of block ``number``."""

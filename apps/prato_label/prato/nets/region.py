@@ -1,0 +1,141 @@
+"""Decoding a part of the image alone, with the very numbers that decoding all of it would give there.
+
+A convolution needs a rim round what it is asked for, and so does each one before it. Asked from the output back to the coarsest features,
+every level of a U-shaped decoder computes just its own part and rim: the finest, where nearly all the work is, a rim of a few pixels. What
+a norm says of a pixel must not hang on the others: true of batch normalisation in evaluation mode, not of instance normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.networks.blocks import Convolution, UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
+from torch import Tensor
+
+from prato.prompts import BoxPrompts
+from prato.pruning import StageRecord
+
+#: Logits where nothing was decoded, of background and of the structures: surely background.
+_BACKGROUND, _STRUCTURE = 10.0, 0.0
+#: Rim of MONAI's residual and basic blocks: two convolutions of 3 cells.
+_RIM = 2
+
+
+@dataclass(frozen=True)
+class Region:
+    """Half-open bounds on a grid of ``size`` cells along each axis (2 or 3 axes)."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    size: tuple[int, ...]
+
+    @classmethod
+    def whole(cls, size: tuple[int, ...]) -> Region:
+        """All of a grid."""
+        return cls((0,) * len(size), size, size)
+
+    def grown(self, cells: int) -> Region:
+        """With a rim of ``cells``, as far as the grid reaches; beyond it, dense decoding pads with zeros just as well."""
+        start = tuple(max(a - cells, 0) for a in self.start)
+        return Region(start, tuple(min(b + cells, n) for b, n in zip(self.stop, self.size)), self.size)
+
+    def coarser(self) -> Region:
+        """The cells of half the resolution that cover it."""
+        return Region(tuple(a // 2 for a in self.start), tuple(-(-b // 2) for b in self.stop), tuple(n // 2 for n in self.size))
+
+    def finer(self) -> Region:
+        """The same place at twice the resolution."""
+        return Region(*(tuple(2 * n for n in bounds) for bounds in (self.start, self.stop, self.size)))
+
+    @property
+    def share(self) -> float:
+        """Part of the grid's cells, 0..1."""
+        share = 1.0
+        for a, b, n in zip(self.start, self.stop, self.size):
+            share *= (b - a) / n
+        return share
+
+
+@dataclass(frozen=True)
+class Part:
+    """Features (B, C, *cells) of a region."""
+
+    values: Tensor
+    region: Region
+
+    def cut(self, region: Region) -> Part:
+        """The part of it that lies in ``region``, which it must hold."""
+        inside = tuple(slice(a - mine, b - mine) for a, b, mine in zip(region.start, region.stop, self.region.start))
+        return Part(self.values[(slice(None), slice(None), *inside)], region)
+
+    def spread(self) -> Tensor:
+        """Logits on the whole grid: surely background where nothing was decoded."""
+        if self.region == Region.whole(self.region.size):
+            return self.values
+        canvas = self.values.new_full((*self.values.shape[:2], *self.region.size), _STRUCTURE)
+        canvas[:, 0] = _BACKGROUND
+        canvas[(slice(None), slice(None), *(slice(a, b) for a, b in zip(self.region.start, self.region.stop)))] = self.values
+        return canvas
+
+
+def kept_region(stage: StageRecord, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:
+    """The smallest region of the image that holds every box and every token that ``stage`` kept, in any sample of the batch."""
+    kept = stage.alive.view(-1, *stage.grid).any(0).nonzero()
+    token = torch.tensor([n // g for n, g in zip(image_size, stage.grid)], device=kept.device)
+    low = torch.minimum(kept.amin(0) * token, prompts.boxes[:, 0].amin(0).floor().long())
+    high = torch.maximum((kept.amax(0) + 1) * token, prompts.boxes[:, 1].amax(0).ceil().long())
+    return Region(tuple(low.tolist()), tuple(min(b, n) for b, n in zip(high.tolist(), image_size)), image_size)
+
+
+#: Features that are computed once it is known where they are wanted.
+Source = Callable[[Region], Part]
+
+
+def given(values: Tensor) -> Source:
+    """Features (B, C, *grid) that are there already."""
+    return Part(values, Region.whole(tuple(values.shape[2:]))).cut
+
+
+def basic(block: UnetrBasicBlock, source: Source) -> Source:
+    """``block`` applied to ``source``."""
+    return lambda want: _convolved(block.layer, source, want)
+
+
+def up(block: UnetrUpBlock, below: Source, skip: Source) -> Source:
+    """``block`` applied to the features ``below``, of half the resolution, and to ``skip``."""
+
+    def joined(want: Region) -> Part:
+        return Part(torch.cat((_upsampled(block.transp_conv, below, want).values, skip(want).values), dim=1), want)
+
+    return lambda want: _convolved(block.conv_block, joined, want)
+
+
+def projected_up(block: UnetrPrUpBlock, source: Source) -> Source:
+    """``block`` applied to ``source``: upsampled once, and once more by each of its layers."""
+
+    def first(want: Region) -> Part:
+        return _upsampled(block.transp_conv_init, source, want)
+
+    features: Source = first
+    for layer in block.blocks:
+        features = _layer(layer, features)
+    return features
+
+
+def _layer(layer: Any, source: Source) -> Source:
+    if isinstance(layer, Convolution):
+        return lambda want: _upsampled(layer, source, want)
+    return lambda want: _convolved(layer[1], lambda rimmed: _upsampled(layer[0], source, rimmed), want)
+
+
+def _convolved(block: Any, source: Source, want: Region) -> Part:
+    rimmed = want.grown(_RIM)
+    return Part(block(source(rimmed).values), rimmed).cut(want)
+
+
+def _upsampled(convolution: Any, source: Source, want: Region) -> Part:
+    coarse = want.coarser()
+    return Part(convolution(source(coarse).values), coarse.finer()).cut(want)
