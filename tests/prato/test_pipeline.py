@@ -12,6 +12,7 @@ from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, _warnings
 from prato.request import Request
 from prato.segmenter import Segmentation
+from prato.window import window_edges
 from tests.prato.conftest import small_spec
 
 BOX = Box((15, 5, 1), (45, 35, 4))
@@ -53,19 +54,24 @@ def test_more_pruning_costs_less(pipeline, heart):
     assert costs[0] > costs[1] > costs[2]
 
 
+def test_a_wider_box_takes_a_larger_window(pipeline, heart):
+    wide = replace(heart, array=np.zeros((160, 160, 1), np.float32), affine=np.diag([1.5, 1.5, 8, 1]))
+    boxes = [Box((80 - half, 60, 0), (80 + half, 100, 1)) for half in (20, 39, 41, 60)]
+    costs = [pipeline.predict(wide, Request((box,), "roi", prune="off")).gflops for box in boxes]
+    assert costs[0] == costs[1] < costs[2] == costs[3]
+
+
 def test_a_slice_costs_what_it_costs_in_a_request(pipeline, heart):
-    """The box is the one that is measured with: central, half as wide as the window."""
+    """The box is the one that is measured with: central, two thirds as wide as the smallest window."""
     segmenter = pipeline.segmenter
-    mm = segmenter.window_mm / 4
-    wide = replace(
-        heart, array=np.random.default_rng(0).normal(size=(160, 160, 1)).astype(np.float32), affine=np.diag([mm / 40] * 2 + [8, 1])
-    )
-    box = Box((40, 40, 0), (120, 120, 1))
+    mm = segmenter.spec.pixel
+    wide = replace(heart, array=np.random.default_rng(0).normal(size=(160, 160, 1)).astype(np.float32), affine=np.diag([mm, mm, 8, 1]))
+    box = Box((48, 48, 0), (112, 112, 1))
     for prune in (None, "off", "25", "50", "75"):
         gflops, ms = segmenter.slice_cost(prune)
         assert gflops == pytest.approx(pipeline.predict(wide, Request((box,), "roi", prune=prune)).gflops, rel=0.02)
         assert ms > 0
-    assert segmenter.slice_cost("off")[0] == pytest.approx(segmenter.gflops_per_slice)
+    assert segmenter.slice_cost("off")[0] == pytest.approx(segmenter.dense_gflops(window_edges(segmenter.spec.window)[0]))
     assert segmenter.slice_cost(None)[0] == segmenter.slice_cost(None)[0]
 
 
@@ -73,7 +79,7 @@ def test_a_model_without_a_plan_costs_the_same_however_it_is_asked(tmp_path):
     spec = small_spec("unetr").with_plan(None)
     save_model(tmp_path / "dense.safetensors", spec.build(), spec)
     segmenter = Pipeline(tmp_path / "dense.safetensors", None, "cpu").segmenter
-    assert segmenter.slice_cost(None)[0] == segmenter.slice_cost("75")[0] == segmenter.gflops_per_slice
+    assert segmenter.slice_cost(None)[0] == segmenter.slice_cost("75")[0] == segmenter.dense_gflops(window_edges(segmenter.spec.window)[0])
 
 
 def test_the_token_map_is_1_near_the_box_s_kind_and_0_where_nothing_was_computed(pipeline, heart):

@@ -51,8 +51,7 @@ def test_a_batch_shares_its_window_and_windows_differ(cases):
     assert set(edges) == {96, 128}
     small = next(n for n in range(80) if edges[n] == 96)
     assert samples[small]["label"].shape == (96, 96)
-    assert Settings(window=64).windows == [64, 64, 64, 64, 64]
-    assert Settings(window=160).windows == [96, 96, 96, 128, 160]
+    assert Settings(window=160).windows == [96, 96, 96, 160, 160]
 
 
 def test_the_heart_of_a_sample_lies_where_its_box_says(cases):

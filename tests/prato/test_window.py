@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prato.box import Box
-from prato.window import Window, normalised, resample_in_plane, resampled_size, with_neighbours
+from prato.window import Window, normalised, resample_in_plane, resampled_size, window_edge, window_edges, with_neighbours
 
 
 def blob(shape, centre, spacing, radius_mm):
@@ -41,6 +41,20 @@ def test_a_box_lands_where_the_voxels_do():
     assert np.allclose(start, inside.amin(0).numpy(), atol=0.51)
     assert np.allclose(stop, inside.amax(0).numpy() + 1, atol=0.51)
     assert np.allclose((np.array(start) + stop) / 2, 80, atol=0.51)
+
+
+@pytest.mark.parametrize(("voxels", "edge"), [((40, 50), 96), ((80, 30), 96), ((81, 30), 128), ((30, 112), 128), ((150, 150), 128)])
+def test_the_window_follows_the_box(voxels, edge):
+    assert window_edge(Box((20, 10, 0), (20 + voxels[0], 10 + voxels[1], 3)), (200, 200, 5), (1.5, 1.5, 8.0), 1.5, 128) == edge
+    # the same box in finer voxels
+    fine = Box((40, 20, 0), (40 + 2 * voxels[0], 20 + 2 * voxels[1], 3))
+    assert window_edge(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5, 128) == edge
+
+
+def test_small_networks_have_one_window():
+    assert window_edges(128) == (96, 128)
+    assert window_edges(64) == (64,)
+    assert window_edges(96) == (64, 96)
 
 
 def test_beyond_the_image_lies_the_darkest_value():

@@ -88,7 +88,6 @@ class Pipeline:
         boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
         result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens)
-        planes = len({k for b in boxes for k in range(b.start[2], b.stop[2])})
         return Prediction(
             mask=unstacked(result.mask, axis),
             tokens=None if result.tokens is None else unstacked(result.tokens, axis),
@@ -96,7 +95,7 @@ class Pipeline:
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
-            gflops_dense=self.segmenter.gflops_per_slice * planes,
+            gflops_dense=result.gflops_dense,
             latency_ms={"locate": 1000 * (located - start), **result.latency_ms},
             warnings=_warnings(boxes, result) if source in ("roi", "points") else [],
             model_version=self.version,

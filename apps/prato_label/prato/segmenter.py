@@ -18,7 +18,7 @@ from prato.data.nifti import Volume
 from prato.flops import counted
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput
-from prato.window import Window, normalised, resample_in_plane, with_neighbours
+from prato.window import Window, normalised, resample_in_plane, window_edge, window_edges, with_neighbours
 
 #: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
 _BATCH = 16
@@ -32,13 +32,14 @@ class Segmentation:
         mask: uint8 (X, Y, Z), values of ``prato.labels``; slices outside every box stay background and are never computed.
         tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless asked for.
         kept_fraction: by pruning stage, mean share of the tokens that went on.
-        gflops: counted on the calls that were made. latency_ms: by step.
+        gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
     """
 
     mask: np.ndarray
     tokens: np.ndarray | None
     kept_fraction: dict[str, float] = field(default_factory=dict)
     gflops: float = 0.0
+    gflops_dense: float = 0.0
     latency_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -56,12 +57,18 @@ class Segmenter:
         self.plan = self.spec.pruning_plan()
         self.device = device
         self.network = channels_last(network.to(device))
-        blank = torch.zeros(1, 3, self.spec.window, self.spec.window)
-        _, self.gflops_per_slice = counted(lambda: self._run(blank, BoxPrompts.none(1, 2), "off"))
+        self._dense: dict[int, float] = {}
+
+    def dense_gflops(self, edge: int) -> float:
+        """GFLOP of one slice in a window of ``edge`` pixels without pruning, counted on a call."""
+        if edge not in self._dense:
+            blank = torch.zeros(1, 3, edge, edge)
+            _, self._dense[edge] = counted(lambda: self._run(blank, BoxPrompts.none(1, 2), "off"))
+        return self._dense[edge]
 
     @property
     def window_mm(self) -> float:
-        """Edge of the square that the network sees, in mm."""
+        """Edge of the largest square that the network sees, in mm."""
         return self.spec.window * self.spec.pixel
 
     def segment(self, volume: Volume, boxes: Sequence[Box], focus: Box, prune: str | None, return_tokens: bool) -> Segmentation:
@@ -76,14 +83,16 @@ class Segmenter:
         """
         start = time.perf_counter()
         planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
-        window = Window.centred(focus, volume.array.shape, volume.spacing, self.spec.pixel, self.spec.window)
+        place = volume.array.shape, volume.spacing, self.spec.pixel
+        edge = max(window_edge(box, *place, self.spec.window) for box in (focus, *boxes))
+        window = Window.centred(focus, *place, edge)
         image = self._input(volume, window, planes)
         per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
         batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
         outputs, gflops = [], 0.0
         for batch in batches:
-            prompts = BoxPrompts.build([per_slice[n] for n in batch], (self.spec.window, self.spec.window))
+            prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
             output, cost = counted(lambda: self._run(image[batch.start : batch.stop], prompts, prune))  # noqa: B023 - called at once
             outputs.append(output)
             gflops += cost
@@ -93,10 +102,11 @@ class Segmenter:
         kept = _kept(outputs)
         done = time.perf_counter()
         latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
-        return Segmentation(mask, tokens, kept, gflops, {step: 1000 * seconds for step, seconds in latency.items()})
+        dense = self.dense_gflops(edge) * len(planes)
+        return Segmentation(mask, tokens, kept, gflops, dense, {step: 1000 * seconds for step, seconds in latency.items()})
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
-        """GFLOP and ms of the network on one slice of noise, alone, in a central box half as wide as the window.
+        """GFLOP and ms of the network on one slice of noise, alone: the smallest window, in its middle a box two thirds as wide.
 
         Args:
             prune: as for :meth:`segment`.
@@ -104,10 +114,10 @@ class Segmenter:
         Returns:
             The time is the median of three calls after one that warms up, counted as those of a request are.
         """
-        edge = self.spec.window
+        edge = window_edges(self.spec.window)[0]
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
         image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        prompts = BoxPrompts.build([[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
+        prompts = BoxPrompts.build([[((edge / 6, edge / 6), (5 * edge / 6, 5 * edge / 6))]], (edge, edge))
         self._run(image, prompts, prune)
         gflops, times = 0.0, []
         for _ in range(3):

@@ -27,6 +27,7 @@ from prato.losses import PratoLoss
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
+from prato.window import window_edges
 
 _SAVE_EVERY_S = 60.0
 #: Decay a step of the running average of weights that training returns.
@@ -70,11 +71,9 @@ class Settings:
 
     @property
     def windows(self) -> list[int]:
-        """Window edges that training draws from: three in five are 0.6 of ``window``, one 0.8 and one the whole (multiples of 32).
-
-        Far from the heart there is little to learn, and a step on a window of 0.6 costs a third.
-        """
-        return [min(self.window, 32 * math.ceil(self.window * part / 32)) for part in (0.6, 0.6, 0.6, 0.8, 1.0)]
+        """Window edges that training draws from: three in five are the smallest. Far from the heart there is little to learn."""
+        edges = window_edges(self.window)
+        return [edges[0]] * 3 + [edges[-1]] * 2
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.box import Box
+
+#: Context (pixels) that a window shows beyond the box on each side at least.
+_MARGIN = 8
+
+
+def window_edges(largest: int) -> tuple[int, ...]:
+    """Edges of the windows, in pixels, that a network with windows of at most ``largest`` is trained on and used with, smallest first."""
+    return tuple(sorted({min(largest, 32 * math.ceil(largest * part / 32)) for part in (0.6, 1.0)}))
+
+
+def window_edge(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, largest: int) -> int:
+    """Edge of the smallest window that shows ``box`` and a margin, or else of the largest.
+
+    Args:
+        box: in voxels of an image of ``shape`` and ``spacing`` (mm).
+        pixel: mm; largest: edge of the largest window, in pixels of that size.
+    """
+    resampled = resampled_size(shape, spacing, pixel)
+    needed = max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
+    return next((edge for edge in window_edges(largest) if edge >= needed), largest)
 
 
 def normalised(volume: np.ndarray) -> np.ndarray:
