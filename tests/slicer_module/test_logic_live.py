@@ -21,6 +21,7 @@ from tests.slicer_harness.core import new_scene
 from PratoLabelLib.geometry import ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.logic import PratoLabelLogic
 from PratoLabelLib.segmentation import show_mask
+from PratoLabelLib.volume_file import ijk_to_ras
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 from hearts import blank_model, heart
@@ -30,6 +31,12 @@ from prato.data.nifti import read_volume, write_volume
 
 MODEL = "prato_unetr"
 BOX = (10, 30, 8, 28, 1, 4)
+#: Slicer turns the slices of such an image round when it reads it.
+LEFT_HANDED = oblique((4.0, 4.0, 9.0)) @ np.diag([1.0, 1.0, -1.0, 1.0])
+FIRST_TWO = heart().T.copy()
+FIRST_TWO[2:] = 0
+#: Slices in reverse, of five.
+TURN = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 4], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     (studies / "labels" / "final").mkdir(parents=True)
     for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)
+    write_study(studies / "left_handed.nii.gz", affine=LEFT_HANDED, seed=7)
     write_volume(studies / "labels" / "final" / "a_ED.nii.gz", heart(), oblique((4.0, 4.0, 9.0)))
     with start_server(app, studies, folder / "server.log") as running:
         yield running
@@ -96,7 +104,39 @@ def predict(
 
 def test_what_the_server_offers(logic: PratoLabelLogic) -> None:
     assert [model.name for model in logic.info.models] == ["prato_unetr", "prato_swin_unetr", "prato_auto"]
-    assert {study.id: study.labelled for study in logic.studies} == {"a_ED": True, "a_ES": False, "b_ED": False, "c_ED": False}
+    studies = {"a_ED": True, "a_ES": False, "b_ED": False, "c_ED": False, "left_handed": False}
+    assert {study.id: study.labelled for study in logic.studies} == studies
+    # measured soon after its start, and asked for until then
+    wait(logic, lambda: logic.info.costs_known)
+    assert logic.model("prato_unetr").cost["off"].gflops > 0
+
+
+def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, server: LiveServer) -> None:
+    assert np.linalg.det(LEFT_HANDED[:3, :3]) < 0
+    study = opened(logic, "left_handed")
+    image = read_volume(server.studies / "left_handed.nii.gz")
+    assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, image.array)
+    box = (10, 30, 8, 28, 0, 2)
+    assert predict(logic, roi_round(box, study.volume_node))["box"] == list(box)
+    assert not study.mask()[2:].any()
+    show_mask(study.segmentation_node, study.volume_node, study.labels, FIRST_TWO)
+    done: list[Any] = []
+    logic.submitted.connect(done.append)
+    logic.submit("Ada")
+    wait(logic, lambda: done)
+    stored = read_volume(server.studies / "labels" / "final" / "left_handed.nii.gz")
+    assert np.array_equal(stored.array, FIRST_TWO.T)
+    assert np.allclose(stored.affine, image.affine, atol=1e-4)
+    # as a scene that was saved and reopened has it
+    node = study.volume_node
+    turned = slicer.util.arrayFromVolume(node)[::-1].copy()
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(node) @ TURN))
+    slicer.util.updateVolumeFromArray(node, turned)
+    logic.forget_scene()
+    again = opened(logic, "left_handed")
+    assert np.array_equal(slicer.util.arrayFromVolume(again.volume_node).T, image.array)
+    assert np.array_equal(again.mask(), FIRST_TWO)
+    assert logic.said == []
 
 
 def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, server: LiveServer) -> None:

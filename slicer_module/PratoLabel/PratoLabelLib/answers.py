@@ -53,6 +53,11 @@ class ServerInfo:
     strategies: tuple[str, ...]
     round_trip_ms: float
 
+    @property
+    def costs_known(self) -> bool:
+        """Whether the server has measured all its models."""
+        return all(model.cost for model in self.models)
+
 
 @dataclass(frozen=True)
 class Study:

@@ -14,6 +14,8 @@ import numpy as np
 import slicer
 import vtk
 
+from PratoLabelLib.volume_file import ijk_to_ras
+
 Box = tuple[int, int, int, int, int, int]
 
 #: A face this close to a voxel centre (in voxels) counts as on it: node matrices carry rounding errors far below it.
@@ -85,9 +87,7 @@ def ijk_box_to_roi(box: Sequence[int], volume_node: Any, roi_node: Any) -> None:
     start, stop = np.array(box[0::2], dtype=float), np.array(box[1::2], dtype=float)
     if (stop <= start).any():
         raise GeometryError(f"The box {list(box)} holds no voxel: its upper bounds must lie above its lower ones.")
-    ijk_to_ras = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(ijk_to_ras)
-    to_ras = _array(ijk_to_ras)
+    to_ras = ijk_to_ras(volume_node)
     spacing = np.linalg.norm(to_ras[:3, :3], axis=0)
     axes = to_ras[:3, :3] / spacing
     if np.linalg.det(axes) < 0:

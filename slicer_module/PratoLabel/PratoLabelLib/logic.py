@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import slicer
-import slicer.util
-
+from PratoLabelLib import training
 from PratoLabelLib.answers import Answer, Cost, Model, ServerInfo, Study, TrainingState
 from PratoLabelLib.cardiac import Volumes
 from PratoLabelLib.client import Cancelled, Client, ServerError
@@ -20,10 +19,12 @@ from PratoLabelLib.open_study import OpenStudy, node_of
 from PratoLabelLib.report import CardiacReport, patient_of, report, stored_volumes
 from PratoLabelLib.segmentation import MaskError, read_mask, write_mask
 from PratoLabelLib.signal import Signal
+from PratoLabelLib.volume_file import load_image, write_from
 from PratoLabelLib.worker import Worker
 
 _logger = logging.getLogger(__name__)
-_ASK_TRAINING_S = 2.0
+_COSTS = "costs"
+_ASK_COSTS_S = 5.0
 
 
 class PratoLabelLogic:
@@ -33,12 +34,13 @@ class PratoLabelLogic:
 
     Attributes:
         connected, failed, ...: signals, with what their listeners get.
-        info, studies, training: what the server said; None or empty before.
+        info, studies: what the server said; None or empty before.
         locked: structures that predictions leave alone.
     """
 
     def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
         self.connected = Signal()  # ServerInfo
+        self.costs_known = Signal()  # the server has measured its models since
         self.failed = Signal()  # one sentence
         self.busy_changed = Signal()  # bool
         self.studies_changed = Signal()  # list of Study
@@ -61,9 +63,8 @@ class PratoLabelLogic:
         self._client: Client | None = None
         self.info: ServerInfo | None = None
         self.studies: list[Study] = []
-        self.training: TrainingState | None = None
-        self._trained_model = ""
-        self._asked_training = 0.0
+        self._training = training.TrainingWatch(self._ask, self.training_changed.emit)
+        self._asked_costs = 0.0
 
     @property
     def open(self) -> OpenStudy | None:
@@ -97,7 +98,7 @@ class PratoLabelLogic:
 
     def disconnect(self) -> None:
         """Forget the server; nodes stay in the scene."""
-        for lane in ("server", "studies", "study", "predict", "training"):
+        for lane in ("server", "studies", "study", "predict", training.LANE, _COSTS):
             self._worker.cancel(lane)
         self._forget_server()
 
@@ -145,9 +146,7 @@ class PratoLabelLogic:
             self.failed.emit("There is no volume to send: open an image first.")
             return
         path = Path(self._folder.name) / "sent.nii.gz"
-        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-        storage.SetFileName(str(path))
-        if not storage.WriteData(volume_node):
+        if not write_from(volume_node, path):
             self.failed.emit(f"{volume_node.GetName()} cannot be written to {path}: make room on the disk.")
             return
 
@@ -164,7 +163,10 @@ class PratoLabelLogic:
 
     def _show_study(self, fetched: tuple[str, Path, Path | None]) -> None:
         study, image, label = fetched
-        node = node_of("vtkMRMLScalarVolumeNode", study) or slicer.util.loadVolume(str(image), {"name": study})
+        node = node_of("vtkMRMLScalarVolumeNode", study) or load_image(image, study)
+        if node is None:
+            self.failed.emit(f"The image of {study} cannot be read: see whether it opens in the module Add Data.")
+            return
         self._adopt(study, node, label)
 
     def _adopt(self, study: str, volume_node: Any, label: Path | None) -> None:
@@ -279,40 +281,38 @@ class PratoLabelLogic:
 
     def start_training(self, model: str, max_epochs: int) -> None:
         """Train ``model`` on the submitted labels; ``training_changed`` tells how far it is, about every two seconds."""
-
-        def arrived(_: None) -> None:
-            self._trained_model = model
-            self._ask_training()
-
-        self._ask(lambda client: client.train(model, {"max_epochs": max_epochs}), arrived, "training")
+        self._training.start(model, max_epochs)
 
     def stop_training(self) -> None:
         """End the training that runs; the model stays as it was."""
-        self._ask(lambda client: client.stop_training(), lambda _: self._ask_training(), "training")
+        self._training.stop()
 
-    def _ask_training(self) -> None:
-        self._asked_training = time.monotonic()
-        model = self._trained_model
-
-        def arrived(state: TrainingState) -> None:
-            self.training = state
-            if not state.running:
-                self._trained_model = ""
-            self.training_changed.emit(state)
-
-        self._ask(lambda client: client.training(model), arrived, "training")
+    @property
+    def training(self) -> TrainingState | None:
+        """How far the training is, as last heard."""
+        return self._training.state
 
     # Between the threads
 
     def tick(self) -> None:
         """To be called on the main thread, some twenty times a second: delivers results, and asks how a training goes."""
         self._worker.poll()
-        due = time.monotonic() - self._asked_training > _ASK_TRAINING_S
-        if self._trained_model and due and not self._worker.busy_in("training"):
-            self._ask_training()
+        if not self._worker.busy_in(training.LANE):
+            self._training.tick()
+        if self.info and not self.info.costs_known and time.monotonic() - self._asked_costs > _ASK_COSTS_S:
+            self._ask_costs()
         if self._worker.busy != self._busy:
             self._busy = self._worker.busy
             self.busy_changed.emit(self._busy)
+
+    def _ask_costs(self) -> None:
+        self._asked_costs = time.monotonic()
+
+        def arrived(info: ServerInfo) -> None:
+            self.info = info
+            self.costs_known.emit()
+
+        self._ask(lambda client: client.info(), arrived, _COSTS)
 
     def close(self) -> None:
         """End the worker; nothing runs afterwards, and nothing more can be asked."""
@@ -336,9 +336,11 @@ class PratoLabelLogic:
                 self.failed.emit(_sentence(error))
 
         def failed(error: Exception) -> None:
-            if lane == "training":
-                self._trained_model = ""  # no use in asking on
-            if not isinstance(error, Cancelled):
+            if lane == training.LANE:
+                self._training.lose()
+            if lane == _COSTS:
+                self._asked_costs = math.inf  # what nobody asked for fails silently
+            elif not isinstance(error, Cancelled):
                 self.failed.emit(_sentence(error))
 
         self._worker.submit(job, done, failed, lane, client.cancel)

@@ -15,6 +15,7 @@ from PratoLabelLib.geometry import Box
 from PratoLabelLib.history import MaskHistory
 from PratoLabelLib.overlay import hide_tokens, show_tokens, token_map
 from PratoLabelLib.segmentation import mask_of, merged, new_segmentation, read_mask, show_mask
+from PratoLabelLib.volume_file import keep_order
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY = "PratoLabel.study"
@@ -40,6 +41,7 @@ class OpenStudy:
         self._tokens_node: Any = None
         self._changed = changed
         volume_node.SetAttribute(STUDY, study)
+        keep_order(volume_node)
         self.segmentation_node = node_of("vtkMRMLSegmentationNode", study)
         if self.segmentation_node is None:
             self.segmentation_node = new_segmentation(volume_node, labels, f"{study} heart")
@@ -50,6 +52,8 @@ class OpenStudy:
         event = slicer.vtkSegmentation.SourceRepresentationModified
         self._observer = self._segmentation.AddObserver(event, lambda *_: changed())
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            view.RotateToVolumePlane(volume_node)  # an oblique stack is shown as it was taken
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
 
     @property

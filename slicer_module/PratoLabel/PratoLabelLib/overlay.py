@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import slicer
 import slicer.util
-import vtk
+
+from PratoLabelLib.volume_file import ijk_to_ras
 
 _COLOUR_TABLE = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 _OPACITY = 0.35
@@ -37,9 +38,7 @@ def show_tokens(kept: np.ndarray, volume_node: Any, node: Any) -> Any:
     """
     if node is None or node.GetScene() is None:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volume_node.GetName()} tokens kept")
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    node.SetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(volume_node)))
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     slicer.util.updateVolumeFromArray(node, kept)
     node.CreateDefaultDisplayNodes()

@@ -13,6 +13,7 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.cardiac import Function, Volumes, flags, function, phases, volumes
+from PratoLabelLib.volume_file import read_into
 
 #: How study names end in a frame of a patient's cine: patient001_frame12, heart7_ED.
 _FRAME = re.compile(r"[_-](frame[_-]?\d+|ED|ES|t\d+)$", re.IGNORECASE)
@@ -43,9 +44,8 @@ def stored_volumes(path: Path, labels: Mapping[str, int]) -> Volumes:
     Raises:
         ValueError: it cannot be read.
     """
-    node, storage = slicer.vtkMRMLLabelMapVolumeNode(), slicer.vtkMRMLVolumeArchetypeStorageNode()
-    storage.SetFileName(str(path))
-    if not storage.ReadData(node) or node.GetImageData() is None:
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    if not read_into(node, path):
         raise ValueError(f"The label {path.name} cannot be read: submit it anew.")
     return volumes(slicer.util.arrayFromVolume(node), dict(labels), node.GetSpacing()[::-1])
 

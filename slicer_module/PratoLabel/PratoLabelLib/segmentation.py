@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import slicer
 import slicer.util
-import vtk
+
+from PratoLabelLib.volume_file import ijk_to_ras, read_into, write_from
 
 #: Colours (RGB, 0..1) by structure; any other structure keeps the colour that Slicer gives it.
 COLOURS = {"RV cavity": (0.35, 0.60, 0.95), "myocardium": (0.95, 0.75, 0.30), "LV cavity": (0.90, 0.30, 0.30)}
@@ -32,9 +33,8 @@ def read_mask(path: Path, volume_node: Any, labels: Mapping[str, int]) -> np.nda
     Raises:
         MaskError: unreadable, on another grid than the volume, or with values that ``labels`` does not name.
     """
-    node, storage = slicer.vtkMRMLLabelMapVolumeNode(), slicer.vtkMRMLVolumeArchetypeStorageNode()
-    storage.SetFileName(str(path))
-    if not path.is_file() or not storage.ReadData(node) or node.GetImageData() is None:
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    if not read_into(node, path):
         raise MaskError(f"The mask for {volume_node.GetName()} cannot be read: ask for it again.")
     if node.GetImageData().GetDimensions() != volume_node.GetImageData().GetDimensions():
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
@@ -54,13 +54,10 @@ def write_mask(path: Path, mask: np.ndarray, volume_node: Any) -> None:
     Raises:
         MaskError: the file could not be written.
     """
-    node, storage = slicer.vtkMRMLLabelMapVolumeNode(), slicer.vtkMRMLVolumeArchetypeStorageNode()
-    matrix = vtk.vtkMatrix4x4()
-    volume_node.GetIJKToRASMatrix(matrix)
-    node.SetIJKToRASMatrix(matrix)
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(volume_node)))
     slicer.util.updateVolumeFromArray(node, mask)
-    storage.SetFileName(str(path))
-    if not storage.WriteData(node):
+    if not write_from(node, path):
         raise MaskError(f"{path} cannot be written: make room on the disk, or set another temporary folder.")
 
 
@@ -124,11 +121,5 @@ def merged(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Sequenc
 
 def _corner_distance(node: Any, other: Any) -> float:
     """Largest distance (mm) between matching corner voxels of two volumes of one size, both without their parent transforms."""
-    dimensions = node.GetImageData().GetDimensions()
-    matrices = []
-    for volume in (node, other):
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        matrices.append(matrix)
-    corners = [(*corner, 1.0) for corner in product(*((0, n - 1) for n in dimensions))]
-    return max(float(np.linalg.norm(np.subtract(*(m.MultiplyPoint(corner)[:3] for m in matrices)))) for corner in corners)
+    corners = np.array([(*corner, 1.0) for corner in product(*((0, n - 1) for n in node.GetImageData().GetDimensions()))])
+    return float(np.linalg.norm(corners @ (ijk_to_ras(node) - ijk_to_ras(other)).T, axis=1).max())

@@ -1,0 +1,45 @@
+"""Section 1: the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer.util
+
+from PratoLabelLib.answers import Model, ServerInfo
+
+ADDRESS_SETTING = "PratoLabel/address"
+
+
+class ServerSection:
+    """Address, token, and what the server says of itself. The address is kept for the next start, the token is not."""
+
+    def __init__(self, panel: Any) -> None:
+        self._panel, self._ui, self._logic = panel, panel.ui, panel.logic
+        self._ui.addressEdit.text = slicer.util.settingsValue(ADDRESS_SETTING, "")
+        self._ui.testButton.connect("clicked()", self._on_test)
+        self._ui.addressEdit.connect("returnPressed()", self._on_test)
+        self._ui.tokenEdit.connect("returnPressed()", self._on_test)
+        self._logic.connected.connect(self._on_connected)
+
+    def refresh(self) -> None:
+        """Show the server that is connected."""
+        info = self._logic.info
+        self._ui.serverLabel.text = _described(info) if info else "Not connected."
+
+    def _on_test(self) -> None:
+        address = self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText
+        self._panel.ask(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text))
+
+    def _on_connected(self, info: ServerInfo) -> None:
+        qt.QSettings().setValue(ADDRESS_SETTING, self._ui.addressEdit.text.strip())
+
+
+def _described(info: ServerInfo) -> str:
+    models = ", ".join(_model_text(model) for model in info.models) or "none: the server has no model files"
+    return f"{info.name} {info.version}, round trip {info.round_trip_ms:.0f} ms\nModels: {models}"
+
+
+def _model_text(model: Model) -> str:
+    return model.name if model.interactive else f"{model.name} (needs no box)"

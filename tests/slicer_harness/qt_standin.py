@@ -1,0 +1,117 @@
+"""A stand-in for 3D Slicer's Qt shell, on PySide6: the modules ``qt`` and ``ctk``, and the application's part that a panel touches.
+
+Real: Qt itself, the .ui loader, ``slicer.util``. Stand-in: PythonQt's manner of speaking to Qt, without which the module's code would not
+run. What PythonQt would refuse (a signal or a property that does not exist) is refused here too.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import slicer
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+#: Read-only properties that are no virtual functions in C++; Qt would call an override of one that is.
+_READ_ONLY = {"count", "topLevelItemCount", "active", "currentData", "remainingTime"}
+
+
+@functools.cache
+def python_qt(cls: type) -> type:
+    """``cls`` as PythonQt shows it: properties are attributes, to read and to set; their setters (``setText``) stay."""
+    meta = cls.staticMetaObject  # type: ignore[attr-defined]
+    shown = [meta.property(i) for i in range(meta.propertyCount())]
+    members: dict[str, Any] = {p.name(): _attribute(p.name()) for p in shown if p.isWritable() or p.name() in _READ_ONLY}
+    # PySide6 looks for a ``connect`` in an object's own class, and in no base
+    members |= {"name": _attribute("objectName"), "connect": _connect}
+    members["__init_subclass__"] = classmethod(lambda subclass: setattr(subclass, "connect", _connect))
+    return type(cls.__name__, (cls,), members)
+
+
+def _connect(self: Any, signature: str, slot: Callable[..., Any]) -> None:
+    """Call ``slot`` with the arguments that ``signature`` names."""
+    if self.metaObject().indexOfSignal(signature.replace("vtkMRMLNode*", "PyObject")) < 0:
+        raise ValueError(f"{type(self).__name__} has no signal {signature}")
+    name, arguments = signature.rstrip(")").split("(")
+    n = len(arguments.split(",")) if arguments else 0
+    getattr(self, name).connect(lambda *values: slot(*values[:n]))
+
+
+def _attribute(name: str) -> property:
+    def write(self: Any, value: Any) -> None:
+        if not self.setProperty(name, value):
+            raise ValueError(f"{type(self).__name__}.{name} cannot be {value!r}")
+
+    return property(lambda self: self.property(name), write)
+
+
+class QUiLoader(QtUiTools.QUiLoader):
+    """Loads a .ui file with the stand-in's classes, and makes the connection that hands the MRML scene on."""
+
+    def createWidget(self, name: str, parent: Any = None, object_name: str = "") -> Any:
+        home = next(home for home in (slicer, sys.modules["ctk"], sys.modules["qt"]) if hasattr(home, name))
+        widget = getattr(home, name)(parent)
+        widget.setObjectName(object_name)
+        return widget
+
+    def load(self, file: QtCore.QFile) -> Any:
+        from xml.etree import ElementTree
+
+        tree = ElementTree.fromstring(bytes(file.readAll().data()))
+        connections = tree.find("connections")
+        wanted = [] if connections is None else [{part.tag: part.text for part in one} for one in connections]
+        if connections is not None:
+            tree.remove(connections)
+        data = QtCore.QBuffer()
+        data.setData(ElementTree.tostring(tree))
+        data.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
+        root = super().load(data)
+        for one in wanted:
+            if (one["signal"], one["slot"]) != ("mrmlSceneChanged(vtkMRMLScene*)", "setMRMLScene(vtkMRMLScene*)"):
+                raise NotImplementedError(f"the stand-in makes no connection {one['signal']} -> {one['slot']}")
+            root.mrmlSceneChanged.connect(root.findChild(QtWidgets.QWidget, one["receiver"]).setMRMLScene)
+        return root
+
+
+class _Qt(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        for home in (QtWidgets, QtGui, QtCore):
+            if hasattr(home, name):
+                found = getattr(home, name)
+                return python_qt(found) if isinstance(found, type) and issubclass(found, QtCore.QObject) else found
+        raise AttributeError(f"qt has no {name}")
+
+
+def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
+    """Give ``slicer`` (see core.new_scene) its shell: a module at ``module_file``, settings kept in ``settings_folder``, no main window.
+
+    Call it after every new scene.
+    """
+    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer", "-platform", "offscreen"])
+    app.setOrganizationName("PratoLabelTests")
+    QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
+    QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope, str(settings_folder))
+    if "qt" not in sys.modules:
+        sys.modules["qt"] = _Qt("qt")
+        sys.modules["qt"].QUiLoader = QUiLoader  # type: ignore[attr-defined]
+        sys.modules["ctk"] = ModuleType("ctk")
+        from . import parameter_node, scripted_module, widgets
+
+        sys.modules["ctk"].ctkCollapsibleButton = widgets.ctkCollapsibleButton  # type: ignore[attr-defined]
+        slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.qMRMLWidget, widgets.qMRMLNodeComboBox
+        sys.modules["slicer.ScriptedLoadableModule"] = scripted_module
+        sys.modules["slicer.parameterNodeWrapper"] = parameter_node
+        i18n = ModuleType("slicer.i18n")
+        i18n.tr, i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
+        sys.modules["slicer.i18n"] = i18n
+    slicer.app.applicationName = "3D Slicer"
+    slicer.app.testingEnabled = lambda: True  # slicer.util.errorDisplay then logs, and opens no dialog
+    slicer.app.topLevelWidgets = lambda: []  # no main window: slicer.util.selectModule raises, as in a Slicer without one
+    slicer.app.layoutManager = lambda: None
+    slicer.app.processEvents = app.processEvents
+    setattr(slicer.modules, module_file.stem.lower(), SimpleNamespace(path=str(module_file)))
+    return app

@@ -1,0 +1,104 @@
+"""A double of the server's client, for what the panel does with answers; the real server answers in the live tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from PratoLabelLib.answers import Answer, Cost, Model, ServerInfo, Study, TrainingState
+from PratoLabelLib.errors import ServerError
+
+SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)
+LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
+PRUNE = ("default", "off", "50")
+COST = {"default": Cost(2.0, 10.0), "off": Cost(4.0, 30.0)}
+
+
+def heart(radius: int = 4) -> np.ndarray:
+    """A mask (I, J, K): LV cavity of ``radius`` voxels in a wall of 2, RV cavity beside it."""
+    x, y = np.meshgrid(np.arange(SHAPE[0]) - 13, np.arange(SHAPE[1]) - 11, indexing="ij")
+    plane = np.zeros(SHAPE[:2], np.uint8)
+    plane[np.hypot(x + 8, y) < 3] = LABELS["RV cavity"]
+    plane[np.hypot(x, y) < radius + 2] = LABELS["myocardium"]
+    plane[np.hypot(x, y) < radius] = LABELS["LV cavity"]
+    return np.repeat(plane[:, :, None], SHAPE[2], 2)
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    """Store ``array`` (I, J, K)."""
+    image = sitk.GetImageFromArray(array.T.astype(np.uint8))
+    image.SetSpacing(SPACING)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+class ClientDouble:
+    """Two studies of one patient, one of them labelled; ``asked`` holds the requests, ``failure`` is raised instead of an answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[tuple[Any, ...]] = []
+        self.failure: ServerError | None = None
+        self.warnings: list[str] = []
+        self.labelled = {"p1_ED": "Ada"}
+        self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
+
+    def __call__(self, address: str, token: str) -> ClientDouble:
+        self.asked.append(("connect", address, token))
+        return self
+
+    def _answer(self, *asked: Any) -> None:
+        self.asked.append(asked)
+        if self.failure:
+            raise self.failure
+
+    def info(self) -> ServerInfo:
+        self._answer("info")
+        models = (Model("prato_unetr", True, LABELS, PRUNE, True, COST), Model("prato_auto", False, LABELS, PRUNE[:2], False, {}))
+        return ServerInfo("PrATo Label", "0.1.0", models, ("first", "random"), 3.4)
+
+    def studies(self) -> list[Study]:
+        self._answer("studies")
+        return [Study(name, name in self.labelled, self.labelled.get(name, "")) for name in ("p1_ED", "p1_ES")]
+
+    def next_study(self, strategy: str) -> str:
+        self._answer("next", strategy)
+        return "p1_ES"
+
+    def download_image(self, study: str, folder: str) -> Path:
+        return write(Path(folder) / f"{study}.nii.gz", np.ones(SHAPE))
+
+    def download_label(self, study: str, folder: str, tag: str = "final") -> Path:
+        return write(Path(folder) / f"{study}_{tag}.nii.gz", heart(5))
+
+    def upload_image(self, study: str, path: Path) -> str:
+        self._answer("upload", study, path.read_bytes()[:2])
+        return study
+
+    def infer(self, model: str, study: str, params: dict[str, Any]) -> Answer:
+        self._answer("infer", model, study, params)
+        box = params.get("roi", [[1, 23, 2, 20, 0, 5]])[0]
+        reply = {"label_names": LABELS, "box": box, "box_source": "roi" if "roi" in params else "proposed", "warnings": self.warnings}
+        reply |= {"kept_fraction": {"block 4": 0.5, "block 7": 0.25}, "gflops": 7.7, "gflops_dense": 8.0, "latency_ms": {"total": 698.4}}
+        reply |= {"model_version": "a03b7f124ceb", "device": "cpu"}
+        return Answer(write(self.folder / "mask.nrrd", heart()).read_bytes(), reply)
+
+    def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
+        self._answer("submit", study, info)
+        self.labelled[study] = info["annotator"]
+        return {"image": study, "label": "final", "voxels": {"LV cavity": 245}}
+
+    def train(self, model: str, params: dict[str, Any]) -> None:
+        self._answer("train", model, params)
+
+    def training(self, model: str) -> TrainingState:
+        return self.state
+
+    def stop_training(self) -> None:
+        self._answer("stop")
+
+    def cancel(self) -> None:
+        self.asked.append(("cancel",))

@@ -1,0 +1,164 @@
+"""Clicks through the panel as a user would, and waits as one would."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import slicer
+from client_double import ClientDouble
+from PySide6.QtCore import QRect
+from tests.slicer_harness import qt_standin
+from tests.slicer_harness.core import new_scene
+
+MODULE = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabel.py"
+BUTTONS = ("test", "next", "refresh", "open", "send", "place", "fit", "run", "cancel", "edit", "undo", "redo", "submit", "start", "stop")
+
+
+class Driver:
+    """The module's widget in front of a user.
+
+    Args:
+        folder: for the settings and the pictures.
+        make_client: instead of the real Client.
+
+    Attributes:
+        patience: seconds to wait for anything.
+    """
+
+    def __init__(self, folder: Path, make_client: Callable[[str, str], Any] | None = None) -> None:
+        self.folder, self.patience = folder, 30.0
+        self.app = qt_standin.install(MODULE, folder)
+        import PratoLabel
+
+        make_logic = partial(PratoLabel.PratoLabelLogic, make_client) if make_client else PratoLabel.PratoLabelLogic
+        with mock.patch.object(PratoLabel, "PratoLabelLogic", make_logic):
+            self.widget = PratoLabel.PratoLabelWidget()
+        self.ui, self.logic, self.panel = self.widget.ui, self.widget.logic, self.widget.panel
+        self.widget.enter()
+        self._pictures = 0
+
+    @property
+    def enabled(self) -> set[str]:
+        """The buttons that can be pressed."""
+        return {name for name in BUTTONS if getattr(self.ui, f"{name}Button").enabled}
+
+    @property
+    def status(self) -> str:
+        """What the top of the panel says."""
+        return self.ui.statusLabel.text
+
+    def rest(self, seconds: float) -> None:
+        """Let Qt run for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.app.processEvents()
+            time.sleep(0.002)
+
+    def wait(self, until: Callable[[], Any]) -> None:
+        """Let Qt run until ``until`` holds."""
+        deadline = time.monotonic() + self.patience
+        while not until():
+            assert time.monotonic() < deadline, f"nothing came; the panel says: {self.status}"
+            self.rest(0.01)
+
+    def click(self, name: str, until: Callable[[], Any] = lambda: True) -> None:
+        """Press a button, which must be enabled, and wait until ``until`` holds and all answers are there."""
+        button = getattr(self.ui, f"{name}Button")
+        assert button.enabled, f"{name} is not enabled; the panel says: {self.status}"
+        button.click()
+        self.rest(0.1)
+        self.wait(until)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all answers are there and shown."""
+        self.wait(lambda: not self.logic._worker.busy)
+        self.rest(0.1)
+
+    def choose(self, box: str, value: str) -> None:
+        """Pick an entry of a combo box."""
+        combo = getattr(self.ui, f"{box}Box")
+        index = combo.findData(value)
+        assert index >= 0, f"{box} does not offer {value}"
+        combo.setCurrentIndex(index)
+        combo.activated.emit(index)
+
+    def select(self, study: int) -> None:
+        """Select a row of the list of studies."""
+        self.ui.studyTree.setCurrentItem(self.ui.studyTree.topLevelItem(study))
+
+    def rows(self) -> dict[str, str]:
+        """The list of studies: name -> label."""
+        items = [self.ui.studyTree.topLevelItem(i) for i in range(self.ui.studyTree.topLevelItemCount)]
+        return {item.text(0): item.text(1) for item in items}
+
+    def roi(self, name: str = "heart", select: bool = True) -> Any:
+        """A ROI on the double's studies, 20 mm high."""
+        roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+        roi.CreateDefaultDisplayNodes()
+        roi.SetCenter(-24, -22, 16)
+        roi.SetSize(30, 30, 20)
+        if select:
+            self.ui.roiSelector.setCurrentNode(roi)
+        return roi
+
+    def picture(self, name: str) -> Path:
+        """Write a picture of the whole panel, numbered."""
+        self._pictures += 1
+        self.rest(0.4)  # the table is measured
+        parent, last = self.widget.parent, self.ui.trainSection
+        parent.resize(440, parent.layout().totalHeightForWidth(440))
+        self.rest(0.02)
+        bottom = last.parentWidget().mapTo(parent, last.geometry.bottomLeft()).y() + 16
+        path = self.folder / f"{self._pictures:02d}_{name}.png"
+        assert parent.grab(QRect(0, 0, 440, bottom)).save(str(path))
+        return path
+
+
+class Shown(Driver):
+    """The panel before a double of the server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = ClientDouble(folder)
+        super().__init__(folder, self.server)
+
+    def opened(self) -> Shown:
+        """Connected, with a study open."""
+        self.click("test")
+        self.click("next")
+        assert self.logic.open.study == "p1_ES"
+        return self
+
+    @property
+    def inferences(self) -> list[Any]:
+        """What was to be segmented."""
+        return [asked for asked in self.server.asked if asked[0] == "infer"]
+
+
+@contextmanager
+def shown_panel(folder: Path) -> Iterator[Shown]:
+    """A panel in an empty scene, until the block ends."""
+    new_scene()
+    panel = Shown(folder)
+    try:
+        yield panel
+    finally:
+        panel.widget.cleanup()
+
+
+def let_go(roi: Any) -> None:
+    """What Slicer's views do when the user lets go of the ROI's handle."""
+    roi.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
+
+
+def dialogs(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What slicer.util.errorDisplay was given: in testing mode it writes to the log alone."""
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR and record.name == "root"]
