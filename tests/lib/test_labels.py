@@ -53,6 +53,18 @@ def test_a_label_on_the_image_grid_is_taken_as_it_is(image: Path) -> None:
     assert np.array_equal(taken.affine, AFFINE)
 
 
+@pytest.mark.parametrize("axes", [(2,), (0,), (0, 1), (0, 1, 2)])
+def test_axes_stored_in_reverse_are_turned_round(image: Path, axes: tuple[int, ...]) -> None:
+    """The same voxels at the same places in space, in another order."""
+    mask, reverse = np.flip(drawn(RV, MYO, LV), axes), np.eye(4)
+    for axis in axes:
+        reverse[axis, axis], reverse[axis, 3] = -1, SHAPE[axis] - 1
+    write_volume(image.parent / "sent.nii.gz", np.ascontiguousarray(mask), AFFINE @ reverse)
+    taken = checked_label("heart", image, image.parent / "sent.nii.gz")
+    assert np.array_equal(taken.array, drawn(RV, MYO, LV))
+    assert np.array_equal(taken.affine, AFFINE)
+
+
 def test_the_voxel_size_of_acdc_is_mended_on_both_sides(image: Path) -> None:
     """ACDC's files say 1 x 1 x 1 mm in their sform; 3D Slicer shows, and saves labels with, the true size."""
     broken = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.diag([-1.0, -1.0, 1.0, 1.0]))

@@ -34,15 +34,15 @@ def checked_label(study: str, image: Path, label: Path, label_info: Any = None) 
     """
     grid = _read(image, f"The image {study}")
     found = _read(label, f"The label for {study}")
-    _check_grid(study, found, grid)
-    values = np.unique(found.array)
+    array = _on_grid(study, found, grid)
+    values = np.unique(array)
     numbers = _numbers(study, label_info, values) if label_info else {value: value for value in STRUCTURES.values()}
     unknown = [v for v in values if v != BACKGROUND and v not in numbers]
     if unknown:
         raise LabelError(f"The label for {study} holds the value {unknown[0]:g}, which names no structure: the values are {_VALUES}.")
-    mask = np.zeros(found.array.shape, dtype=np.uint8)
+    mask = np.zeros(array.shape, dtype=np.uint8)
     for value, number in numbers.items():
-        mask[found.array == value] = number
+        mask[array == value] = number
     return Volume(mask, grid.affine)
 
 
@@ -59,16 +59,26 @@ def _read(path: Path, name: str) -> Volume:
         raise LabelError(str(error).replace(path.name, name)) from error
 
 
-def _check_grid(study: str, label: Volume, image: Volume) -> None:
+def _on_grid(study: str, label: Volume, image: Volume) -> np.ndarray:
+    """The label's voxels in the image's index order. 3D Slicer stores an axis in reverse where an image is left-handed."""
     if label.array.shape != image.array.shape:
         theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))
         raise LabelError(f"The label for {study} has {theirs} voxels and its image {ours}: export it on the image's own grid.")
+    for steps in product((1, -1), repeat=3):
+        reverse = np.diag([*map(float, steps), 1.0])
+        reverse[:3, 3] = [n - 1 if step < 0 else 0 for step, n in zip(steps, label.array.shape)]
+        if _apart(label.affine @ reverse, image) <= _CORNER_TOLERANCE * min(image.spacing):
+            return label.array[tuple(slice(None, None, step) for step in steps)]
+    raise LabelError(
+        f"The label for {study} lies {_apart(label.affine, image):.1f} mm off its image (another affine): "
+        "export it on the image's own grid, untransformed."
+    )
+
+
+def _apart(affine: np.ndarray, image: Volume) -> float:
+    """Largest distance (mm) between matching corner voxels of ``image`` and of the same voxels under ``affine``."""
     corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in image.array.shape))], dtype=float).T
-    apart = float(np.linalg.norm(((label.affine - image.affine) @ corners)[:3], axis=0).max())
-    if apart > _CORNER_TOLERANCE * min(image.spacing):
-        raise LabelError(
-            f"The label for {study} lies {apart:.1f} mm off its image (another affine): export it on the image's own grid, untransformed."
-        )
+    return float(np.linalg.norm(((affine - image.affine) @ corners)[:3], axis=0).max())
 
 
 def _numbers(study: str, label_info: Any, values: Sequence[float] | np.ndarray) -> dict[int, int]:
