@@ -29,14 +29,20 @@ def slice_dice(
     return {**{k: round(v, 4) for k, v in result.items()}, "mean": round(float(mean.mean()), 4)}
 
 
-def _case_dice(network: PromptedNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device) -> Tensor:
+def heart_slices(case: TrainingCase, size: int) -> tuple[Window, Tensor]:
+    """The window of ``size`` pixels round the middle of the heart, and in it the slices that hold some of it: (K, 3, size, size)."""
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
     corner = (int((low[0] + high[0] - size) // 2), int((low[1] + high[1] - size) // 2))
     shape = (case.image.shape[1], case.image.shape[2])
     place = Window(shape, shape, corner, size)
-    image = with_neighbours(place.cut(case.image.float()), range(*case.slices))
+    return place, with_neighbours(place.cut(case.image.float()), range(*case.slices))
+
+
+def _case_dice(network: PromptedNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device) -> Tensor:
+    place, image = heart_slices(case, size)
+    low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
     label = (place.cut(case.label[case.slices[0] : case.slices[1]].float() - 1) + 1).long()
-    box = [[float(low[a]) - corner[a] for a in (0, 1)], [float(high[a]) - corner[a] for a in (0, 1)]]
+    box = [[float(low[a]) - place.corner[a] for a in (0, 1)], [float(high[a]) - place.corner[a] for a in (0, 1)]]
     prompts = BoxPrompts.build([[box]] * len(image), (size, size))
     predicted = network.segment(image.to(device), prompts, plan).logits.argmax(1).cpu()
     dice = []

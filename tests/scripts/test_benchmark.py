@@ -1,0 +1,51 @@
+"""The benchmark runs every way side by side, counts what it times, and refuses what it cannot time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.prato.conftest import small_spec
+
+from prato.checkpoint import save_model
+from prato.data.phantom import make_phantoms
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    make_phantoms(folder, 1, 0)
+    return folder
+
+
+def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
+    spec = small_spec("unetr")
+    save_model(tmp_path / "small.safetensors", spec.build(), spec)
+    arguments = ("--model", str(tmp_path / "small.safetensors"), "--batch", "2", "--edge", "40", "--rounds", "3", "--prune", "75")
+    done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = {row["way"]: row for row in json.loads((tmp_path / "out.json").read_text())["rows"]}
+    assert list(rows) == ["dense", "cut to the box", "masked", "dropped, decode all", "dropped, decode kept"]
+    assert rows["dense"]["times_faster_than_dense"] == 1
+    assert all(row["ms_quartiles"][0] <= row["ms"] <= row["ms_quartiles"][1] for row in rows.values())
+    gflops = {way: row["gflops"] for way, row in rows.items()}
+    assert gflops["cut to the box"] < gflops["dropped, decode kept"] < gflops["dropped, decode all"] < gflops["dense"] < gflops["masked"]
+
+
+def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
+    spec = small_spec("unetr").with_plan(None)
+    save_model(tmp_path / "dense.safetensors", spec.build(), spec)
+    for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "is not a model file")):
+        done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), "--model", model)
+        assert done.returncode == 2
+        assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out.json").exists()
