@@ -69,7 +69,7 @@ def test_a_slice_costs_what_it_costs_in_a_request(pipeline, heart):
     box = Box((48, 48, 0), (112, 112, 1))
     for prune in (None, "off", "25", "50", "75"):
         gflops, ms = segmenter.slice_cost(prune)
-        assert gflops == pytest.approx(pipeline.predict(wide, Request((box,), "roi", prune=prune)).gflops, rel=0.02)
+        assert gflops == pytest.approx(pipeline.predict(wide, Request((box,), "roi", prune=prune)).gflops, rel=0.25)  # which tokens stay decides
         assert ms > 0
     assert segmenter.slice_cost("off")[0] == pytest.approx(segmenter.dense_gflops(window_edges(segmenter.spec.window)[0]))
     assert segmenter.slice_cost(None)[0] == segmenter.slice_cost(None)[0]
@@ -123,8 +123,34 @@ def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, hear
         pipeline.segmenter, "segment", lambda volume, boxes, focus, *rest: seen.append(focus) or segment(volume, boxes, focus, *rest)
     )
     prediction = pipeline.predict(wide, Request((Box((10, 0, 0), (60, 50, 5)),), "roi"))
-    assert seen == [Box((10, 5, 0), (20, 20, 5))]
+    assert seen[0] == Box((10, 5, 0), (20, 20, 5))
     assert prediction.box_source == "roi" and prediction.box.bounds == (10, 60, 0, 50, 0, 5)
+
+
+def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart, monkeypatch):
+    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    seen = []
+
+    def segment(volume, boxes, focus, *rest):
+        seen.append(boxes)
+        mask = np.zeros(volume.array.shape, np.uint8)
+        mask[20:30, 10:20, 2] = 2  # the heart, wherever one looks from
+        return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
+
+    monkeypatch.setattr(pipeline.segmenter, "segment", segment)
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: Box((18, 8, 0), (32, 22, 4)))
+    beside = Box((40, 30, 1), (55, 45, 5))
+    prediction = pipeline.predict(heart, Request((beside,), "roi"))
+    assert seen == [[beside], [Box((18, 8, 1), (32, 22, 4))]]  # the proposal, in the prompt's slices
+    assert (prediction.box, prediction.box_source, prediction.warnings) == (beside, "roi", ["box_misses_target"])
+    assert (prediction.gflops, prediction.gflops_dense, prediction.latency_ms["network"]) == (3.0, 4.0, 20.0)
+    seen.clear()
+    around = Box((18, 8, 1), (32, 22, 4))
+    assert pipeline.predict(heart, Request((around,), "roi")).warnings == []
+    assert seen == [[around]]
+    seen.clear()  # other slices than the locator's: nowhere to look
+    pipeline.predict(heart, Request((Box((40, 30, 4), (55, 45, 5)),), "roi"))
+    assert len(seen) == 1
 
 
 def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(pipeline, heart):
