@@ -35,7 +35,7 @@ def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
     spec = PRESETS[preset]
     window, small = {
         "unetr": (64, {"img_size": 64, "feature_size": 4, "hidden_size": 48, "mlp_dim": 48, "num_heads": 3}),
-        "swin_unetr": (96, {"feature_size": 12, "window_size": 3}),
+        "swin_unetr": (128, {"feature_size": 12, "window_size": 3}),
     }[preset]
     torch.manual_seed(seed)
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": window, "pixel": 3.0})
