@@ -23,8 +23,8 @@ from prato.segmenter import Segmentation, Segmenter
 _CUT = 0.03
 #: Share of the box's area that the mask's own box fills in plane, below which the box is said to be far too large.
 _LOOSE = 0.35
-#: Share of the boxes' voxels that the mask fills below which the heart is looked for elsewhere. With the shipped Swin UNETR, on 14 of the ACDC
-#: validation volumes, it was an eighth at least in a box twice too wide, and a fortieth at most in one beside the heart.
+#: Share of the boxes' voxels that the mask fills below which the heart is looked for elsewhere. With the shipped Swin UNETR, on 14 of the
+#: ACDC validation volumes, it was an eighth at least in a box twice too wide, and a fortieth at most in one beside the heart.
 _EMPTY = 0.05
 #: Share of the mask inside the box below which the box is said to miss the target.
 _MISSED = 0.25
