@@ -55,9 +55,9 @@ def main(
     """Medians and quartiles of interleaved calls, and the GFLOP of one such call.
 
     dense: the whole image. cut to the box: nothing but the box (edges that are multiples of 32). window at the box: the box and its
-    surroundings, as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan. engine:
-    on the whole image, tokens far from the box never enter, 75 % of the others leave after the first block or stage, and only what is kept is
-    decoded. The weights are those of the model files, whatever the size of the image: times hang on the size alone.
+    surroundings, as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan.
+    engine: on the whole image, tokens far from the box never enter, 75 % of the others leave after the first block or stage, and only what
+    is kept is decoded. The weights are those of the model files, whatever the size of the image: times hang on the size alone.
     """
     try:
         if window % _STEP:
