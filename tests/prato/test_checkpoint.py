@@ -30,7 +30,7 @@ def test_a_model_comes_back_as_it_was(tmp_path, name):
     [
         ("transunet", {"img_size": 64, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "num_layers": 3, "width": 8, "stages": (2,)}),
         ("segformer", {"widths": (8, 16, 32, 48), "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "head_width": 24}),
-        ("rival_unetr", {**SMALL["unetr"], "img_size": 64, "spatial_dims": 2, "method": "stp", "settings": {"tau": 2}, "box_channel": True}),
+        ("rival_unetr", {**SMALL["unetr"], "img_size": 64, "spatial_dims": 2, "method": "stp", "settings": {"tau": 2.0}}),
     ],
 )
 def test_networks_without_a_preset_come_back_too(tmp_path, network, arguments):
