@@ -4,8 +4,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from prato.checkpoint import CheckpointError, load_model, save_model
-from tests.prato.conftest import small_spec
+from prato.checkpoint import CheckpointError, ModelSpec, load_model, save_model
+from tests.prato.conftest import SMALL, small_spec
 
 
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr", "locator"])
@@ -23,6 +23,23 @@ def test_a_model_comes_back_as_it_was(tmp_path, name):
         torch.testing.assert_close(again(image), network(image), atol=2e-2, rtol=2e-2)
     # loading is exact from then on
     assert save_model(tmp_path / "copy.safetensors", again, spec_again) == version
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [
+        ("transunet", {"img_size": 64, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "num_layers": 3, "width": 8, "stages": (2,)}),
+        ("segformer", {"widths": (8, 16, 32, 48), "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "head_width": 24}),
+        ("rival_unetr", {**SMALL["unetr"], "img_size": 64, "spatial_dims": 2, "method": "stp", "settings": {"tau": 2.0}}),
+    ],
+)
+def test_networks_without_a_preset_come_back_too(tmp_path, network, arguments):
+    spec = ModelSpec(network=network, arguments={"in_channels": 1, "out_channels": 4, **arguments}, window=64, pixel=1.5, plan=None)
+    built = spec.build()
+    version = save_model(tmp_path / "model.safetensors", built, spec)
+    again, found, _ = load_model(tmp_path / "model.safetensors")
+    assert type(again) is type(built)
+    assert save_model(tmp_path / "copy.safetensors", again, found) == version
 
 
 def test_unused_weights_are_left_out_of_the_file(model_files):

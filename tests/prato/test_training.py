@@ -11,6 +11,8 @@ from prato.losses import PratoLoss
 from prato.presets import PRESETS
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
+from prato.rivals.host import RivalUNETR
+from prato.rivals.loss import RivalLoss
 from prato.training import Budget, Settings, Trainer
 from tests.prato.conftest import small_spec
 
@@ -228,3 +230,15 @@ def test_presets_keep_half_of_the_tokens_or_less():
     for spec in PRESETS.values():
         plan = spec.pruning_plan()
         assert (1 - plan.percentile / 100) ** len(plan.after) < 0.5
+
+
+def test_a_rival_is_trained_with_its_own_losses(cases):
+    torch.manual_seed(0)
+    arguments = {**small_spec("unetr").arguments, "method": "dynamic_vit", "box_channel": True}
+    network = RivalUNETR(**arguments)
+    scorers = [parameter.detach().clone() for parameter in network.method.parameters()]
+    training = Trainer(network, None, SETTINGS, torch.device("cpu"))
+    assert isinstance(training.loss, RivalLoss)
+    averaged = training.fit(cases, Budget(steps=2))
+    assert all(not torch.equal(before, now) for before, now in zip(scorers, network.method.parameters()))
+    assert isinstance(averaged, RivalUNETR)

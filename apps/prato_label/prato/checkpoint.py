@@ -17,11 +17,19 @@ from safetensors.torch import load, save
 from torch import nn
 
 from prato.data.atomic import write_bytes
-from prato.nets import PratoSwinUNETR, PratoUNETR
+from prato.nets import PratoSegFormer, PratoSwinUNETR, PratoTransUNet, PratoUNETR
 from prato.pruning import PruningPlan
+from prato.rivals.host import RivalUNETR
 from prato.window import Centre
 
-NETWORKS: dict[str, type[nn.Module]] = {"unetr": PratoUNETR, "swin_unetr": PratoSwinUNETR, "locator": UNet}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "unetr": PratoUNETR,
+    "swin_unetr": PratoSwinUNETR,
+    "transunet": PratoTransUNet,
+    "segformer": PratoSegFormer,
+    "rival_unetr": RivalUNETR,
+    "locator": UNet,
+}
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
@@ -44,7 +52,7 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    network: Literal["unetr", "swin_unetr", "locator"]
+    network: Literal["unetr", "swin_unetr", "transunet", "segformer", "rival_unetr", "locator"]
     arguments: dict[str, Any]
     window: int = Field(gt=0)
     pixel: float = Field(gt=0)

@@ -40,9 +40,10 @@ def _product(out: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> int:
     return 2 * out.numel() * a.shape[-1]
 
 
-def _summed(out: Tensor, equation: str, *operands: Tensor) -> int:
+def _summed(out: Tensor, equation: str, *operands: Any) -> int:
     sizes: dict[str, int] = {}
-    for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), operands):
+    tensors = operands[0] if isinstance(operands[0], (list, tuple)) else operands
+    for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), tensors):
         sizes.update(zip(names, values.shape))
     return 2 * math.prod(sizes.values())
 

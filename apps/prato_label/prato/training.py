@@ -27,6 +27,8 @@ from prato.losses import PratoLoss
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
+from prato.rivals.host import RivalUNETR
+from prato.rivals.loss import RivalLoss
 from prato.window import Centre, window_edges
 
 _SAVE_EVERY_S = 60.0
@@ -120,7 +122,7 @@ class Trainer:
         free = [p for p in self.network.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.02}, {"params": free, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=settings.rate)
-        self.loss = PratoLoss()
+        self.loss: nn.Module = RivalLoss() if isinstance(network, RivalUNETR) else PratoLoss()
         self.step, self.seconds, self.mean_loss = 0, 0.0, math.nan
         chosen = {name: value for name, value in asdict(settings).items() if name != "workers"}
         own = {"network": type(network).__name__, "plan": plan and asdict(plan), **chosen, **(run or {})}

@@ -9,15 +9,21 @@ from torch import nn
 
 from prato.box import Box
 from prato.flops import counted
-from prato.nets import swin_unetr, unetr
+from prato.nets import segformer, swin_unetr, transunet, unetr
 from prato.nets.region import kept_region
+from prato.nets.segformer import PratoSegFormer, SegFormer
 from prato.nets.swin_unetr import PratoSwinUNETR
+from prato.nets.transunet import PratoTransUNet, TransUNet
 from prato.nets.unetr import PratoUNETR
 from prato.prompts import BoxPrompts
 
 SMALL_UNETR = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
 SMALL_SWIN = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "norm_name": "batch"}
+SMALL_SEGFORMER = {"widths": (8, 16, 32, 48), "depths": (2, 1, 2, 1), "heads": (1, 2, 2, 4), "head_width": 24}
+SMALL_TRANSUNET = {"hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "width": 8, "units": (1, 1, 1), "decoder": (16, 8, 8, 4)}
 CASES = {
+    "segformer": (PratoSegFormer, SegFormer, SMALL_SEGFORMER, segformer.DEFAULT_PLAN, (96, 96)),
+    "transunet": (PratoTransUNet, TransUNet, {**SMALL_TRANSUNET, "img_size": 96}, transunet.DEFAULT_PLAN, (96, 96)),
     "unetr 2d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 96, "spatial_dims": 2}, unetr.DEFAULT_PLAN, (96, 96)),
     "unetr 3d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
     "swin 2d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
@@ -97,7 +103,8 @@ def test_each_sample_is_pruned_by_its_own_prompt(case):
     for share in output.kept_fraction().values():
         assert share[1] == 1.0 and share[0] < 1.0 and share[2] < 1.0
     kept = [output.kept_fraction()[stage.name][0] for stage in output.stages]
-    assert kept == sorted(kept, reverse=True)
+    if len({stage.grid for stage in output.stages}) == 1:  # a coarser token lives with any of its children
+        assert kept == sorted(kept, reverse=True)
     alone = network.segment(image[:1], BoxPrompts(prompts.boxes[:1], prompts.sample[:1], 1), plan)
     torch.testing.assert_close(output.logits[:1], alone.logits, atol=1e-5, rtol=0)
     assert output.token_map().shape == image[:, 0].shape

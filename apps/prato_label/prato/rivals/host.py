@@ -1,0 +1,98 @@
+"""The UNETR in which every rival runs: PrATo's own host, with another object deciding which tokens are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from prato.nets.region import Region
+from prato.nets.unetr import PratoUNETR
+from prato.prompts import BoxPrompts
+from prato.pruning import PrunedOutput, PruningPlan
+from prato.rivals.box_channel import with_box
+from prato.rivals.dense import Dense
+from prato.rivals.dtop import DToP
+from prato.rivals.dynamic_vit import DynamicViT
+from prato.rivals.evo_vit import EvoViT
+from prato.rivals.method import Encoded, Host, LossTerm, Scene, TokenMethod
+from prato.rivals.random_masking import RandomMasking
+from prato.rivals.stp import STP
+from prato.rivals.tome import ToMe
+from prato.rivals.tram import TRAM
+
+METHODS: dict[str, type[Any]] = {
+    "dense": Dense,
+    "dynamic_vit": DynamicViT,
+    "dtop": DToP,
+    "evo_vit": EvoViT,
+    "random": RandomMasking,
+    "stp": STP,
+    "tome": ToMe,
+    "tram": TRAM,
+}
+
+
+@dataclass(frozen=True)
+class RivalOutput(PrunedOutput):
+    """Logits and records, with the auxiliary losses that a trainer adds to the task's (see :class:`prato.rivals.loss.RivalLoss`)."""
+
+    losses: Mapping[str, LossTerm] = field(default_factory=dict)
+
+
+class RivalUNETR(PratoUNETR):
+    """UNETR with a rival token method instead of PrATo's relevance and plan.
+
+    Takes UNETR's own arguments by name; loads its state dict once the method's own parameters (``method.``) are added.
+
+    Args:
+        in_channels: of the image, without the box. out_channels: classes.
+        method: a name of ``METHODS``. settings: the method's own; its published ones by default.
+        box_channel: the box is one more input channel ("with the same box"); else the network never learns of it ("as published").
+
+    Raises:
+        ValueError: no such method, or a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        method: str,
+        settings: Mapping[str, Any] | None = None,
+        box_channel: bool = False,
+        num_heads: int = 12,
+        mlp_dim: int = 3072,
+        **kwargs: Any,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+        super().__init__(in_channels + box_channel, out_channels, num_heads=num_heads, mlp_dim=mlp_dim, stages=(), **kwargs)
+        self.box_channel = box_channel
+        host = Host(self.hidden_size, num_heads, mlp_dim, out_channels, len(self.patch_size))
+        self.method: TokenMethod = METHODS[method](host, **settings or {})
+
+    def segment(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> RivalOutput:
+        """Logits, records and losses of ``x_in`` (B, in_channels, *image).
+
+        Raises:
+            ValueError: a plan is given, or the image does not fit (as for :class:`PratoUNETR`).
+        """
+        if plan is not None:
+            raise ValueError("A rival decides by itself which tokens are computed: give no pruning plan.")
+        image = with_box(x_in, prompts) if self.box_channel else x_in
+        encoded, logits = self._run(image, prompts)
+        return RivalOutput(logits, encoded.stages, encoded.losses)
+
+    def answer(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """A teacher's part: logits (B, classes, *image) and normalised last tokens (B, Z, C) of an input, its box channel included."""
+        encoded, logits = self._run(image, None)
+        return logits, encoded.last
+
+    def _run(self, image: Tensor, prompts: BoxPrompts | None) -> tuple[Encoded, Tensor]:
+        tokens, grid = self._embed(image)
+        encoded = self.method.encode(self.vit, tokens, Scene(image, grid, prompts))
+        logits = self._decode(image, grid, encoded.hidden, encoded.last, Region.whole(tuple(image.shape[2:])))
+        return encoded, logits if encoded.early is None else encoded.early.over(logits)
