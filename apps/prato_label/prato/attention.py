@@ -40,6 +40,20 @@ def relaxed_block(block: TransformerBlock, x: Tensor, keep: Tensor) -> Tensor:
     return x + gate * block.mlp(block.norm2(x))
 
 
+def packed_attention(q: Tensor, k: Tensor, v: Tensor, queries: list[int], keys: list[int]) -> Tensor:
+    """Attention (N, heads, d) of each sample's queries on its own keys, the samples packed one after the other.
+
+    Args:
+        q: (N, heads, d). k, v: (M, heads, d).
+        queries, keys: how many of them each sample has, at least one.
+    """
+    if len(set(queries)) == 1 and len(set(keys)) == 1:
+        q, k, v = (x.unflatten(0, (len(queries), -1)).transpose(1, 2) for x in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
+    split = ((x.transpose(0, 1).unsqueeze(0).split(counts, dim=2)) for x, counts in ((q, queries), (k, keys), (v, keys)))
+    return torch.cat([F.scaled_dot_product_attention(*sample) for sample in zip(*split)], dim=2).squeeze(0).transpose(0, 1)
+
+
 class KeptTokens:
     """The living tokens of a (B, Z, C) canvas, packed one sample after the other, so that blocks run on them alone.
 
@@ -56,20 +70,12 @@ class KeptTokens:
         return canvas[self.alive]
 
     def run(self, block: TransformerBlock, tokens: Tensor) -> Tensor:
-        """One MONAI ``TransformerBlock``, in evaluation mode, on the packed tokens."""
+        """One MONAI ``TransformerBlock``, without dropout, on the packed tokens."""
         attention = block.attn
         q, k, v = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
-        tokens = tokens + attention.out_proj(self._attended(q, k, v).flatten(1))
+        tokens = tokens + attention.out_proj(packed_attention(q, k, v, self.counts, self.counts).flatten(1))
         return tokens + block.mlp(block.norm2(tokens))
 
     def scatter(self, canvas: Tensor, tokens: Tensor) -> Tensor:
         """``canvas`` with the living tokens replaced; a token that has left keeps the value it had."""
         return canvas.masked_scatter(self.alive.unsqueeze(-1), tokens.to(canvas.dtype))
-
-    def _attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(N, heads, d) -> (N, heads, d)."""
-        if len(set(self.counts)) == 1:
-            q, k, v = (x.unflatten(0, (len(self.counts), -1)).transpose(1, 2) for x in (q, k, v))
-            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
-        samples = zip(*(x.transpose(0, 1).unsqueeze(0).split(self.counts, dim=2) for x in (q, k, v)))
-        return torch.cat([F.scaled_dot_product_attention(*sample) for sample in samples], dim=2).squeeze(0).transpose(0, 1)

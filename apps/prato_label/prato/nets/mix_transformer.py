@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
-from prato.attention import KeptTokens
+from prato.attention import KeptTokens, packed_attention
 
 _EXPANSION = 4
 _EPSILON = 1e-6
@@ -54,24 +54,24 @@ class MixBlock(nn.Module):
             cells = KeptTokens(F.max_pool2d(alive.to(x.dtype).unsqueeze(1), self.reduction).flatten(1) > 0)
             windows = self._windows(kept.scatter(torch.zeros_like(canvas), normed).view_as(x))
             weight = self.reduce.weight.permute(0, 2, 3, 1).flatten(1)
-            keys, valid = self.reduce_norm(F.linear(cells.gather(windows), weight, self.reduce.bias)), cells.valid
+            keys, counts = self.reduce_norm(F.linear(cells.gather(windows), weight, self.reduce.bias)), cells.counts
         else:
-            keys, valid = normed, kept.valid
-        tokens = tokens + self._attended(normed, keys, valid=valid)
+            keys, counts = normed, kept.counts
+        q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (self.query(normed), self.key(keys), self.value(keys)))
+        tokens = tokens + self.project(packed_attention(q, k, v, kept.counts, counts).flatten(1))
         hidden = self.expand(self.norm2(tokens))
         spread = kept.scatter(hidden.new_zeros(*canvas.shape[:2], hidden.shape[-1]), hidden)
         hidden = kept.gather(self._mixed(spread.unflatten(1, x.shape[1:3])).flatten(1, 2))
         return kept.scatter(canvas, tokens + self.contract(F.gelu(hidden))).view_as(x)
 
-    def _attended(self, normed: Tensor, keys: Tensor, gate: Tensor | None = None, valid: Tensor | None = None) -> Tensor:
-        """(B, n, C) of queries from ``normed`` (B, n, C) on ``keys`` (B, m, C), of which ``valid`` (B, m) or ``gate`` (B, m) are seen."""
+    def _attended(self, normed: Tensor, keys: Tensor, gate: Tensor | None = None) -> Tensor:
+        """(B, n, C) of queries from ``normed`` (B, n, C) on ``keys`` (B, m, C), of which ``gate`` (B, m) are seen."""
         q, k, v = (
             layer(values).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, values in ((self.query, normed), (self.key, keys), (self.value, keys))
         )
         if gate is None:
-            mask = None if valid is None else valid[:, None, None]
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            mixed = F.scaled_dot_product_attention(q, k, v)
         else:
             mixed = gated_softmax(q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5, gate) @ v
         return self.project(mixed.transpose(1, 2).flatten(2))

@@ -46,6 +46,7 @@ class DToP(TokenMethod):
         canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         said = tokens.new_zeros(*tokens.shape[:2], self.classes)
         kept = KeptTokens(alive)
+        tokens = kept.gather(canvas)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         heads: dict[str, LossTerm] = {}
