@@ -37,7 +37,7 @@ def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar
             versions, current = _versions(studies, name).listed()
             for version in versions:
                 table.add_row(name, f"{version.version}{' *' if version == current else ''}", *_described(version))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command()
@@ -50,7 +50,7 @@ def diff(studies: Studies, study: Name, old: Annotated[int, typer.Argument()], n
         volumes = (f"{ml:.1f}" for ml in change["volume_ml"])
         scores = str(change["changed_voxels"]), f"{change['dice']:.3f}", f"{change['hd95']:.1f}"
         table.add_row(name, *scores, *volumes, f"{change['volume_change_ml']:+.1f}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command("restore")
@@ -93,7 +93,7 @@ def agreement(
         for structure, scores in structures.items():
             table.add_row(name, who, structure, f"{scores['dice']:.3f}", f"{scores['hd95']:.1f}")
     if rows:
-        Console().print(table)
+        Console(markup=False).print(table)
     else:
         typer.echo("No study here was labelled by two annotators.")
     for reason in found.get("left_out", {}).values():

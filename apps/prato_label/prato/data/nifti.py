@@ -55,29 +55,17 @@ def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
     path = Path(path)
     try:
         raw = path.read_bytes()
-    except FileNotFoundError as error:
-        raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
-    except OSError as error:
-        raise VolumeError(_unreadable(path.name)) from error
-    return image_of(raw, path.name)
-
-
-def image_of(raw: bytes, name: str) -> nib.Nifti1Image:
-    """The NIfTI image whose file, plain or gzipped, is ``raw``; ``name`` is what messages call it.
-
-    Raises:
-        VolumeError: cut short, damaged, or not NIfTI.
-    """
-    try:
         if raw[:2] == b"\x1f\x8b":
             raw = gzip.decompress(raw)
         klass = nib.Nifti2Image if raw[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
         image = klass.from_bytes(raw)
         offset, wanted = image.dataobj.offset, image.get_data_dtype().itemsize * int(np.prod(image.shape, dtype=np.int64))  # type: ignore[attr-defined]
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
     except _UNREADABLE as error:
-        raise VolumeError(_unreadable(name)) from error
+        raise VolumeError(f"{path.name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.") from error
     if len(raw) < offset + wanted:
-        raise VolumeError(f"{name} is cut short ({len(raw) - offset} of {wanted} bytes of voxels): copy or export it again.")
+        raise VolumeError(f"{path.name} is cut short ({len(raw) - offset} of {wanted} bytes of voxels): copy or export it again.")
     return image
 
 
@@ -199,10 +187,6 @@ def _voxels(image: nib.Nifti1Image, name: str) -> np.ndarray:
             raise VolumeError(f"{name} holds voxels that are NaN or infinite: replace them by numbers and load it again.")
         return array.astype(np.float32, copy=False)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _unreadable(name: str) -> str:
-    return f"{name} is not readable NIfTI (cut short, damaged, another format): copy or export it again."
 
 
 def _by(shape: tuple[int, ...]) -> str:

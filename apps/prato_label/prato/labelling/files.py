@@ -81,6 +81,10 @@ class LabelFiles:
             data = None if data is None else zipped(data)
         return data
 
+    def place(self) -> Path:
+        """Where the current label lies, or would lie."""
+        return self.stored if self.stored.exists() or not self.plain.exists() else self.plain
+
     def stamp(self) -> list[tuple[int, int, int] | None]:
         """Another one whenever the current label was replaced or removed."""
         found: list[tuple[int, int, int] | None] = []

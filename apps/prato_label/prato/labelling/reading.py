@@ -6,7 +6,7 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
-from prato.data.nifti import Volume, VolumeError, image_of, volume_of
+from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.labelling.files import HISTORY, LabelFiles, read, sha256
 from prato.labelling.version import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
 from prato.labels import voxel_counts
@@ -63,13 +63,7 @@ class StoredVersions:
             UnknownVersionError: as ``find``.
             DamagedVersionError: the file has changed since.
         """
-        version = self.find(number)
-        for data in (read(self._files.version(number)), self._files.current()):
-            if data is not None and sha256(data) == version.sha256:
-                return data
-        raise DamagedVersionError(
-            f"The file of version {number} of the label of {self.study} is missing or damaged: bring it back from a backup of {HISTORY}."
-        )
+        return self._whole(number)[1]
 
     def volume(self, number: int) -> Volume:
         """Version ``number`` as (X, Y, Z) voxels with its affine.
@@ -78,8 +72,21 @@ class StoredVersions:
             UnknownVersionError, DamagedVersionError: as ``read``.
             VolumeError: a file that was found in the folder and is no label.
         """
-        name = f"Version {number} of the label of {self.study}"
-        return volume_of(image_of(self.read(number), name), name)
+        path = self._whole(number)[0]
+        try:
+            return read_volume(path)
+        except VolumeError as error:
+            raise VolumeError(str(error).replace(path.name, f"Version {number} of the label of {self.study}")) from error
+
+    def _whole(self, number: int) -> tuple[Path, bytes]:
+        """The file of a version, and what it holds (zipped)."""
+        version, path = self.find(number), self._files.version(number)
+        for place, data in ((path, read(path)), (self._files.place(), self._files.current())):
+            if data is not None and sha256(data) == version.sha256:
+                return place, data
+        raise DamagedVersionError(
+            f"The file of version {number} of the label of {self.study} is missing or damaged: bring it back from a backup of {HISTORY}."
+        )
 
     def _look(self) -> tuple[list[Version], bytes | None]:
         """All versions, and the current label's file."""
@@ -90,8 +97,7 @@ class StoredVersions:
             if self._files.stamp() == stamp:
                 break
         if current is not None and (not versions or versions[-1].sha256 != digest):
-            path = self._files.stored if self._files.stored.exists() else self._files.plain
-            versions.append(_found(versions[-1].version + 1 if versions else 1, current, path))
+            versions.append(_found(versions[-1].version + 1 if versions else 1, current, self._files.place()))
         return versions, current
 
     def _recorded(self, current: str | None) -> list[Version]:
@@ -110,7 +116,7 @@ class StoredVersions:
 def _found(number: int, data: bytes, path: Path) -> Version:
     """A label at ``path`` (in the history or not) of which nobody said where it comes from."""
     try:
-        voxels = voxel_counts(volume_of(image_of(data, path.name), path.name).array)
+        voxels = voxel_counts(read_volume(path).array)
     except VolumeError:
         voxels = {}
     try:
