@@ -27,7 +27,7 @@ from prato.losses import PratoLoss
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
-from prato.window import window_edges
+from prato.window import Centre, window_edges
 
 _SAVE_EVERY_S = 60.0
 #: Decay a step of the running average of weights that training returns.
@@ -61,6 +61,7 @@ class Settings:
     Attributes:
         batch: slices a step. rate: peak learning rate of AdamW (warm-up over 3 % of the budget, then cosine to zero).
         window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
+        centre: what windows lie round; round the "image", all are of the largest size.
     """
 
     batch: int = 8
@@ -68,10 +69,13 @@ class Settings:
     window: int = 128
     seed: int = 0
     workers: int = 0
+    centre: Centre = "box"
 
     @property
     def windows(self) -> list[int]:
         """Window edges that training draws from: three in five are the smallest. Far from the heart there is little to learn."""
+        if self.centre == "image":
+            return [self.window]
         edges = window_edges(self.window)
         return [edges[0]] * 3 + [edges[-1]] * 2
 
@@ -167,7 +171,7 @@ class Trainer:
             The averaged network, in evaluation mode.
         """
         settings = self.settings
-        samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, length=2**40)
+        samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, 2**40, settings.centre)
         ahead = range(self.step * self.settings.batch, 2**40)
         loader = DataLoader(Subset(samples, ahead), batch_size=self.settings.batch, num_workers=self.settings.workers)
         saved = time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
@@ -67,18 +66,22 @@ class PratoSwinUNETR(SwinUNETR):
         x = vit.pos_drop(vit.patch_embed(x_in))
         levels = [vit.proj_out(x, self.normalize)]
         x = x.movedim(1, -1)
-        alive = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-        gate: Tensor | None = None  # the mask with its straight-through gradient, while training
-        stages: list[StageRecord] = []
         image_size = tuple(x_in.shape[2:])
+        alive = plan.start(prompts, tuple(x.shape[1:-1]), image_size).view(x.shape[:-1])
+        gate: Tensor | None = None  # the mask with its straight-through gradient, while training
+        if (self.training or plan.mode == "mask") and not bool(alive.all()):
+            gate = alive.to(x.dtype)
+            if plan.mode == "mask":
+                x = x * gate.unsqueeze(-1)
+        stages: list[StageRecord] = []
         layer: Any
         for number, (layer,) in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4), start=1):
             x = self._blocks(layer, x, alive, gate, plan)
             if number in plan.after:
                 flat, grid = alive.flatten(1), tuple(alive.shape[1:])
-                score = self.relevance[str(number)](x.flatten(1, -2), grid, image_size, prompts, plan.k, flat)
+                score = plan.scores(self.relevance[str(number)](x.flatten(1, -2), grid, image_size, prompts, plan.k, flat))
                 score = _siblings_mean(score.view_as(alive)).flatten(1)
-                keep = plan.select(score, flat, prompts.prompted)
+                keep = plan.select(score, flat, prompts.prompted, plan.held(prompts, grid, image_size))
                 if self.training or plan.mode == "mask":
                     soft = plan.straight_through(score, keep, flat).view_as(alive)
                     gate = soft if gate is None else gate * soft
@@ -86,14 +89,11 @@ class PratoSwinUNETR(SwinUNETR):
                         x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
                 alive = keep.view_as(alive)
             x = layer.downsample(x)
-            if stages or number in plan.after:
-                alive = _merge(alive.to(x.dtype)) > 0.5
-                gate = None if gate is None else _merge(gate)
+            alive = _merge(alive.to(x.dtype)) > 0.5
+            gate = None if gate is None else _merge(gate)
             if number in plan.after:
                 merged = alive.flatten(1)
                 stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score.view(-1, *grid)).flatten(1), merged))
-            else:
-                alive = alive if stages else torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
             levels.append(vit.proj_out(x.movedim(-1, 1), self.normalize))
         return levels, stages
 
