@@ -41,7 +41,7 @@ def _product(out: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> int:
 
 
 def _summed(out: Tensor, equation: str, *operands: Tensor) -> int:
-    sizes = {name: size for names, values in zip(equation.split("->")[0].split(","), operands) for name, size in zip(names, values.shape)}
+    sizes = {name: size for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), operands) for name, size in zip(names, values.shape)}
     return 2 * math.prod(sizes.values())
 
 
