@@ -31,7 +31,8 @@ def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
     network, plan = spec.build().eval(), spec.pruning_plan()
     image = torch.randn(2, 3, 96, 96)
     prompts = BoxPrompts.build([[((20.0, 20.0), (60.0, 60.0))], [((30.0, 40.0), (70.0, 80.0))]], (96, 96))
-    changed = {"dense": None, "drop": plan, "mask": replace(plan, mode="mask"), "ragged": replace(plan, percentile=None, threshold=0.5)}[how]
+    ragged = replace(plan, percentile=None, threshold=0.5)
+    changed = {"dense": None, "drop": plan, "mask": replace(plan, mode="mask"), "ragged": ragged}[how]
 
     @torch.inference_mode()
     def call() -> Any:

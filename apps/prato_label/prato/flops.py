@@ -1,7 +1,7 @@
 """Floating-point operations of the very call that is made.
 
-torch's own ``FlopCounterMode`` looks at every kernel that runs and slows a call of a small network down by a tenth of a second. Here only calls of torch's
-public functions are looked at, which costs a few milliseconds; a test holds both to the same totals.
+torch's own ``FlopCounterMode`` looks at every kernel that runs, and slows a call of a small network down by a tenth of a second. Here only
+calls of torch's public functions are looked at, which costs a few milliseconds; a test holds both to the same totals.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _product(out: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> int:
 
 
 def _summed(out: Tensor, equation: str, *operands: Tensor) -> int:
-    sizes = {name: size for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), operands) for name, size in zip(names, values.shape)}
+    sizes: dict[str, int] = {}
+    for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), operands):
+        sizes.update(zip(names, values.shape))
     return 2 * math.prod(sizes.values())
 
 

@@ -72,6 +72,10 @@ class BoxPrompts:
         """The same prompts on ``device``."""
         return BoxPrompts(self.boxes.to(device), self.sample.to(device), self.batch)
 
+    def seen_from(self, corner: tuple[int, ...]) -> BoxPrompts:
+        """The same prompts on a part of the input that begins at pixel ``corner``."""
+        return BoxPrompts(self.boxes - torch.tensor(corner, dtype=self.boxes.dtype, device=self.boxes.device), self.sample, self.batch)
+
     @property
     def prompted(self) -> Tensor:
         """bool (batch,): which samples have a prompt."""
