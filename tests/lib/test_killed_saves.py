@@ -125,6 +125,7 @@ def every_step(studies: Path, order: Order, do: str, before: str) -> None:
         versions, current = reopened(studies)
         found = {version.version: version.sha256 for version in versions}
         assert old.items() <= found.items()
+        assert all(version.annotator == "Ada" for version in versions[len(old) :])
         outcomes.append(current.version if current else None)
         done = None if do == "remove" else 1 + len(old)
         assert outcomes[-1] in (len(old) or None, done)

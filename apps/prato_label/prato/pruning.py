@@ -86,12 +86,11 @@ class PruningPlan:
         """bool (B, Z), the tokens that never leave; None where the plan knows no such."""
         return prompts.touched(grid, image_size, 0.0) if self.boxed else None
 
-    def scores(self, relevance: Tensor) -> Tensor:
-        """What tokens are ranked by, (B, Z): their ``relevance``, or numbers drawn from it as a seed."""
+    def scores(self, relevance: Tensor, prompts: BoxPrompts) -> Tensor:
+        """What tokens are ranked by, (B, ...): their ``relevance``, or numbers drawn at random, the same for the same boxes."""
         if self.choose == "relevance":
             return relevance
-        # seeded by the numbers themselves: the same input draws the same tokens, whenever it is seen
-        source = torch.Generator().manual_seed(int(relevance.detach().float().abs().sum().item() * 1e3) % 2**31)
+        source = torch.Generator().manual_seed(int(prompts.boxes.double().sum().item() * 1000) % 2**31)
         return torch.randn(relevance.shape, generator=source).to(relevance)
 
     def select(self, score: Tensor, alive: Tensor, prompted: Tensor, held: Tensor | None = None) -> Tensor:

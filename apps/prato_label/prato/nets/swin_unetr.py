@@ -79,8 +79,8 @@ class PratoSwinUNETR(SwinUNETR):
             inner = (slice(None), *frame.slices)
             part = self._blocks(layer, x[inner], alive[inner], gate, plan, frame)
             if number in plan.after:
-                score = plan.scores(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan.k))
-                score = _placed(_siblings_mean(score), frame)
+                score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan.k), frame)
+                score = _siblings_mean(plan.scores(score, prompts))
                 flat, held = alive.flatten(1), plan.held(prompts, frame.size, image_size)
                 keep = plan.select(score.flatten(1), flat, prompts.prompted, held)
                 if relaxed:

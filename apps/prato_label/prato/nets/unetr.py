@@ -157,7 +157,7 @@ class _Pruning:
     def after_block(self, number: int, x: Tensor) -> StageRecord:
         """Prune the tokens ``x`` (B, Z, C), the output of block ``number``."""
         plan, alive, place = self.plan, self.alive(), (self.grid, self.image_size)
-        score = plan.scores(self.network.relevance[str(number)](x, *place, self.prompts, plan.k, alive))
+        score = plan.scores(self.network.relevance[str(number)](x, *place, self.prompts, plan.k, alive), self.prompts)
         keep = plan.select(score, alive, self.prompts.prompted, plan.held(self.prompts, *place))
         self.stages.append(StageRecord(f"block {number}", self.grid, score, keep))
         return self.stages[-1]
