@@ -32,7 +32,7 @@ def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar
     """Every version: who, when, from which model and box. The current one is marked."""
     with _refusals():
         names = [study] if study else _labelled(studies)
-        table = Table("study", "version", "annotator", "stored (UTC)", "origin", "model", "box", "voxels")
+        table = Table("study", "version", "annotator", "stored (UTC)", "origin", "model", "box")
         for name in names:
             versions, current = _versions(studies, name).listed()
             for version in versions:
@@ -126,8 +126,7 @@ def _versions(studies: Path, study: str) -> LabelVersions:
 def _described(version: Version) -> tuple[str, ...]:
     origin = version.origin if version.restored_from is None else f"{version.origin} from {version.restored_from}"
     model = " ".join(str(version.params[key]) for key in ("model", "model_version") if key in version.params)
-    voxels = ", ".join(f"{name} {count}" for name, count in version.voxels.items())
-    return version.annotator, f"{version.created:%Y-%m-%d %H:%M:%S}", origin, model, str(version.params.get("box", "")), voxels
+    return version.annotator, f"{version.created:%Y-%m-%d %H:%M}", origin, model, str(version.params.get("box", ""))
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ class DurableIndex(LocalDatastore):
                     return
                 read = LocalDatastoreModel.model_validate_json(path.read_bytes())
             except FileNotFoundError:
-                if not self._config_ts and not any(path.parent.glob("labels/*/*")):
-                    return  # a folder that is new to the server
+                if not self._config_ts and not (throw_exception and any(path.parent.glob("labels/*/*"))):
+                    return  # a folder that is new to the server, or that is being looked through
                 logger.warning("%s is missing: the list of studies is made anew from the files.", path.name)
             except ValueError:
                 damaged = path.with_suffix(".damaged")
