@@ -15,7 +15,6 @@ import lib.server
 from lib.activelearning import strategies
 from lib.configs import configs
 from lib.datastore import StudiesDatastore
-from lib.labels import saved_label_report
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -38,9 +37,6 @@ class PratoLabelApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Strategy]:
         return strategies()
-
-    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        return saved_label_report(self, image_id, label_id)
 
     def training_refusal(self, model: str, params: dict[str, Any]) -> str | None:
         """Why ``model`` cannot be trained with ``params`` on the labels as they are; None when it can."""

@@ -14,6 +14,7 @@ from fastapi import HTTPException
 import lib.datastore
 from lib.datastore import StudiesDatastore
 from prato.data.nifti import read_volume, write_volume
+from prato.labelling.files import HISTORY
 from prato.labels import STRUCTURES
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -66,32 +67,38 @@ def test_a_label_is_stored_and_listed(store: StudiesDatastore, folder: Path) -> 
 def test_what_is_replaced_or_removed_is_kept(store: StudiesDatastore, folder: Path) -> None:
     stored, sent = folder / "labels" / "final" / "a.nii.gz", []
     for size in (2, 3, 4):
-        store.save_label("a", label(folder, size=size), "final", {})
+        saved = store.submit_label("a", label(folder, size=size), "final", {"annotator": "Ada"})
+        assert saved and saved.version.version == size - 1
         sent.append(stored.read_bytes())
     store.remove_label("a", "final")
     assert not stored.exists()
     assert store.get_unlabeled_images() == ["a", "b"]
-    kept = sorted((folder / "label_history" / "final" / "a").iterdir())
-    assert [p.name for p in kept] == ["0001.nii.gz", "0002.nii.gz", "0003.nii.gz"]
-    assert [p.read_bytes() for p in kept] == sent
+    versions = store.versions("a", "final")
+    assert [versions.read(n) for n in (1, 2, 3)] == sent
+    assert versions.current() is None
+    assert store.restore_label("a", "final", 2, {"annotator": "Bob"}).version.version == 4
+    assert stored.read_bytes() == sent[1]
+    assert store.get_label_info("a", "final")["annotator"] == "Bob"
 
 
 def test_the_models_own_proposals_make_no_history(store: StudiesDatastore, folder: Path) -> None:
     for size in (0, 3):  # a proposal may be empty
-        store.save_label("a", label(folder, size=size), "original", {"model": "prato_auto", "params": {}})
-    assert not (folder / "label_history").exists()
+        assert store.submit_label("a", label(folder, size=size), "original", {"model": "prato_auto", "params": {}}) is None
+    assert not (folder / HISTORY).exists()
     assert store.get_label_info("a", "original")["voxels"] == {"myocardium": 3}
+    with refused(400, "proposals (tag original) have no versions"):
+        store.versions("a", "original")
 
 
-def test_a_label_that_lay_there_uncompressed_gives_way(folder: Path, store: StudiesDatastore) -> None:
-    import gzip
-
-    plain = folder / "labels" / "final" / "a.nii"
-    plain.write_bytes(gzip.decompress(Path(label(folder, size=5)).read_bytes()))
-    store.refresh()
-    store.save_label("a", label(folder), "final", {})
-    assert [p.name for p in (folder / "labels" / "final").iterdir()] == ["a.nii.gz"]
-    assert int((read_volume(folder / "label_history" / "final" / "a" / "0001.nii.gz").array > 0).sum()) == 5
+def test_what_is_said_later_stays_with_the_version(store: StudiesDatastore, folder: Path) -> None:
+    store.save_label("a", label(folder), "final", {"annotator": "Ada"})
+    store.update_label_info("a", "final", {"quality": "good"})
+    assert store.get_label_info("a", "final")["quality"] == "good"
+    assert store.versions("a", "final").find(1).params == {"annotator": "Ada", "quality": "good"}
+    before = tree(folder)
+    with refused(400, "Who answers for a stored label cannot be changed"):
+        store.update_label_info("a", "final", {"annotator": "Bob"})
+    assert tree(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -102,6 +109,10 @@ def test_a_label_that_lay_there_uncompressed_gives_way(folder: Path, store: Stud
         ("a", "../../final", {}, 1, 400, "tag must be letters"),
         ("a", "", {}, 1, 400, "tag must be letters"),
         ("a", "final", [1], 1, 400, "params must be a JSON object"),
+        ("a", "final", {"score": float("nan")}, 1, 400, "numbers finite"),
+        ("a", "final", {"annotator": "\ud800"}, 1, 400, "text Unicode"),
+        ("a", "final", {"base_version": 7}, 1, 400, "the number of a version of a (1), not 7"),
+        ("b", "final", {"base_version": "1"}, 1, 400, "a version of b (none yet), not '1'"),
         ("a", "final", {}, 9, 400, "holds the value 9"),
         ("a", "final", {}, 0, 400, "is empty: draw at least one structure"),
         ("a", "final", {"label_info": [{"name": "spleen", "idx": 1}]}, 1, 400, "segment 'spleen'"),
@@ -152,13 +163,19 @@ def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -
     assert (folder / "patient 7_ED.nii.gz").read_bytes() == (folder / "a.nii.gz").read_bytes()
 
 
-def test_a_removed_study_keeps_its_labels_in_the_history(store: StudiesDatastore, folder: Path) -> None:
+def test_the_labels_of_a_removed_study_can_be_restored_once_its_image_is_back(store: StudiesDatastore, folder: Path) -> None:
     store.save_label("a", label(folder), "final", {})
     store.remove_image("a")
     assert store.list_images() == ["b"]
-    assert (folder / "label_history" / "final" / "a" / "0001.nii.gz").exists()
+    assert store.versions("a", "final").read(1)
+    with refused(409, "The image of a was removed: add it again"):
+        store.restore_label("a", "final", 1, {})
     with refused(404, "no study called 'a'"):
         store.remove_image("a")
+    store.add_image("a", str(folder / "b.nii.gz"), {})
+    assert store.get_unlabeled_images() == ["b", "a"]
+    store.restore_label("a", "final", 1, {})
+    assert store.get_unlabeled_images() == ["b"]
     with refused(404, "has no label with the tag"):
         store.remove_label("b", "final")
 

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lib.labels import LabelError, checked_label, voxel_counts
+from lib.labels import LabelError, checked_label
 from prato.data.nifti import write_volume
-from prato.labels import STRUCTURES
+from prato.labels import STRUCTURES, voxel_counts
 
 RV, MYO, LV = STRUCTURES.values()
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])

@@ -43,6 +43,7 @@ class ClientDouble:
         self.asked: list[tuple[Any, ...]] = []
         self.failure: ServerError | None = None
         self.warnings: list[str] = []
+        self.conflict: dict[str, Any] | None = None
         self.labelled = {"p1_ED": "Ada"}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
 
@@ -89,7 +90,7 @@ class ClientDouble:
     def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
         self._answer("submit", study, info)
         self.labelled[study] = info["annotator"]
-        return {"image": study, "label": "final", "voxels": {"LV cavity": 245}}
+        return {"image": study, "label": study, "voxels": {"LV cavity": 245}, "conflict": self.conflict}
 
     def train(self, model: str, params: dict[str, Any]) -> None:
         self._answer("train", model, params)

@@ -110,6 +110,9 @@ def test_segment_undo_redo_submit(shown: Shown) -> None:
     assert sent[2]["annotator"] == "Grace"
     assert shown.status == "The label of p1_ES is stored. Go on with the next study."
     assert shown.ui.submitLabel.text == "p1_ES: LV cavity 245 voxels."
+    shown.server.conflict = {"message": "This label replaces version 1 by Ada.", "versions": []}
+    shown.click("submit")
+    assert shown.ui.submitLabel.text == "p1_ES: LV cavity 245 voxels. This label replaces version 1 by Ada."
     assert shown.ui.studiesLabel.text == "2 of 2 labelled"
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.app import MONAILabelApp
+from fastapi import HTTPException
 
 from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.labelling.version import DamagedVersionError, LabelVersionError, UnknownVersionError
 from prato.labels import BACKGROUND, STRUCTURES
 
 #: How far a corner voxel of the label may lie from the image's, in smallest voxel edges: float32 headers round far below this.
@@ -46,10 +48,17 @@ def checked_label(study: str, image: Path, label: Path, label_info: Any = None) 
     return Volume(mask, grid.affine)
 
 
-def voxel_counts(mask: np.ndarray) -> dict[str, int]:
-    """Voxels of each structure in ``mask``, structures that are not there left out."""
-    counts = np.bincount(mask.ravel(), minlength=1 + max(STRUCTURES.values()))
-    return {name: int(counts[value]) for name, value in STRUCTURES.items() if counts[value]}
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turns what is said against a label or a version into the server's answer: 400, 404 for an unknown version, 503 for a damaged one."""
+    try:
+        yield
+    except UnknownVersionError as error:
+        raise HTTPException(404, str(error)) from error
+    except DamagedVersionError as error:
+        raise HTTPException(503, str(error)) from error
+    except (LabelError, LabelVersionError, VolumeError) as error:
+        raise HTTPException(400, str(error)) from error
 
 
 def _read(path: Path, name: str) -> Volume:
@@ -110,11 +119,3 @@ def _numbers(study: str, label_info: Any, values: Sequence[float] | np.ndarray) 
         if len(fitting) != 1:
             raise LabelError(f"The label for {study} does not say which value is which structure: number the segments {_VALUES}.")
     return fitting[0]
-
-
-def saved_label_report(app: MONAILabelApp, image_id: str, label_id: str) -> dict[str, Any]:
-    """What the reply to a submitted label adds: ``voxels`` of each structure, as stored."""
-    datastore = app.datastore()
-    tags = datastore.get_labels_by_image_id(image_id)
-    newest = max(tags, key=lambda tag: Path(datastore.get_label_uri(label_id, tag)).stat().st_mtime_ns, default=None)
-    return {"voxels": datastore.get_label_info(label_id, newest).get("voxels", {})} if newest else {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 BACKGROUND = 0
 #: Structure name -> value in a stored mask (the ACDC convention; M&Ms and UK Biobank swap RV and LV, so map names, never numbers).
 STRUCTURES: Mapping[str, int] = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -14,3 +16,9 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
     "myocardium": (0.30, 0.78, 0.40),
     "LV cavity": (0.95, 0.33, 0.31),
 }
+
+
+def voxel_counts(mask: np.ndarray) -> dict[str, int]:
+    """Voxels of each structure in ``mask`` (any shape, values as stored), structures that are not there left out."""
+    counts = {name: int(np.count_nonzero(mask == value)) for name, value in STRUCTURES.items()}
+    return {name: count for name, count in counts.items() if count}

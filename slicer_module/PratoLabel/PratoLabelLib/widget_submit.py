@@ -34,7 +34,8 @@ class SubmitSection:
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:
         counts = ", ".join(f"{name} {count}" for name, count in reply["voxels"].items())
-        self._say(f"{reply['image']}: {counts} voxels.")
+        conflict = reply.get("conflict")
+        self._say(f"{reply['image']}: {counts} voxels." + (f" {conflict['message']}" if conflict else ""))
 
     def _say(self, text: str) -> None:
         self._ui.submitLabel.text = text

@@ -19,12 +19,13 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum
 
-from lib.server import checks
+from lib.server import checks, label_routes
 from prato.checkpoint import CheckpointError
 from prato.data.atomic import write_bytes
 from prato.segmenter import Segmenter
 
 router = APIRouter()
+router.include_router(label_routes.router)
 _user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 _annotator = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 _admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))

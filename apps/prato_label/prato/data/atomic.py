@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_TEMPORARY = ".tmp"
 
 
 def _umask() -> int:
@@ -23,21 +27,55 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: the folder does not exist or cannot be written to; ``path`` is then as it was.
     """
+    with staged(path, data):
+        pass
+
+
+@contextmanager
+def staged(path: str | os.PathLike[str], data: bytes, folder: Path | None = None) -> Iterator[None]:
+    """As ``write_bytes``, but ``data`` is on the disk when the block begins, and takes the place of ``path`` when it ends well.
+
+    Two files that belong together are staged both before either is put in place, so that a full disk stops neither half-way. The
+    temporary file lies in ``folder`` (of the same file system), by default beside ``path``.
+
+    Raises:
+        OSError: as ``write_bytes``.
+    """
     path = Path(path)
     # The temporary name ends in ".tmp": a server that watches the folder for images must not pick it up.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=folder or path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it 0600, which a server run by another user could not read
+        yield
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder ``path`` and those above it, so that a power cut does not take them back."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """See to it that what was put into the folder ``path``, or taken out, stays so after a power cut."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Temporary files in ``folder``: of processes that were killed, or that write right now."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [folder / name for name in names if name.startswith(".") and name.endswith(_TEMPORARY)]

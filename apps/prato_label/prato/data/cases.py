@@ -66,10 +66,18 @@ def read_label(path: str | os.PathLike[str], image: Volume) -> np.ndarray:
     """The label at ``path`` as uint8 (X, Y, Z), checked against its ``image``.
 
     Raises:
-        VolumeError: unreadable, on another grid (shape, or a corner over a tenth of a voxel off), or with values that name no structure.
+        VolumeError: unreadable, or as ``label_on``.
     """
-    stored = read_volume(path)
-    name, label, shape = Path(path).name, stored.array, image.array.shape
+    return label_on(image, read_volume(path), Path(path).name)
+
+
+def label_on(image: Volume, stored: Volume, name: str) -> np.ndarray:
+    """The label ``stored`` as uint8 (X, Y, Z), checked against its ``image``; ``name`` is what messages call it.
+
+    Raises:
+        VolumeError: on another grid (shape, or a corner over a tenth of a voxel off), or with values that name no structure.
+    """
+    label, shape = stored.array, image.array.shape
     if label.shape != shape:
         raise VolumeError(f"The label {name} has shape {label.shape} but its image has {shape}: a label must lie on the image's own grid.")
     corners = np.array([(i, j, k, 1) for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])], dtype=float)

@@ -1,0 +1,132 @@
+"""Labels handed in, and their versions: listed, downloaded, compared, restored. See docs/protocol.md.
+
+Submitting and downloading stand before MONAI Label's own routes of the same path, as plain functions that run in worker threads.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Query, Response, UploadFile
+from monailabel.config import settings
+from monailabel.endpoints import datastore as stock
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import get_mime_type
+
+from lib.datastore import StudiesDatastore
+from lib.labels import refusals
+from lib.server import checks
+from prato.labelling.agreement import folder_agreement, study_agreement
+from prato.labelling.comparison import label_diff
+from prato.labelling.versions import Saved
+
+router = APIRouter(prefix="/datastore/label", tags=["Datastore"])
+_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+_annotator = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+
+
+@router.put("")
+def submit_label(
+    *,
+    background_tasks: BackgroundTasks,
+    image: str,
+    params: Annotated[str, Form()] = "{}",
+    tag: str = "final",
+    label: Annotated[UploadFile, File()],
+    user: User = _annotator,
+) -> dict[str, Any]:
+    """Store a label as a new version; the reply says whose it replaced."""
+    sent, store = checks.json_object(params), app_instance().datastore()
+    if not isinstance(store, StudiesDatastore):
+        return dict(stock.save_label(background_tasks, image, params, tag, label, user.username))
+    with tempfile.TemporaryDirectory() as folder:
+        upload = Path(folder) / "label"
+        with upload.open("wb") as file:
+            shutil.copyfileobj(label.file, file)
+        saved = store.submit_label(image, str(upload), tag or "final", sent)
+    if saved is None:
+        return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {})}
+    return _reply(image, saved)
+
+
+@router.get("")
+def download_label(label: str, tag: str, user: User = _user) -> Response:
+    """The current label's file, as it is at one moment: the stock route asks for its size first and then opens what may be another."""
+    store = app_instance().datastore()
+    if not isinstance(store, StudiesDatastore):
+        return stock.download_label(label, tag)
+    path = Path(store.get_label_uri(label, tag))
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise HTTPException(404, f"{label} has no label with the tag {tag!r:.60}.") from None
+    return _file(data, path.name)
+
+
+@router.get("/versions")
+def list_versions(image: str, tag: str = "final", user: User = _user) -> dict[str, Any]:
+    """Every version of a label, oldest first."""
+    versions, current = _store().versions(image, tag).listed()
+    return {"image": image, "tag": tag, "current": current.version if current else None, "versions": versions}
+
+
+@router.get("/version")
+def download_version(image: str, version: int, tag: str = "final", user: User = _user) -> Response:
+    """The file of one version."""
+    versions = _store().versions(image, tag)
+    with refusals():
+        return _file(versions.read(version), f"{image}_v{version}.nii.gz")
+
+
+@router.get("/diff")
+def diff_versions(
+    image: str, old: Annotated[int, Query(alias="from")], new: Annotated[int, Query(alias="to")], tag: str = "final", user: User = _user
+) -> dict[str, Any]:
+    """What changed between two versions, by structure."""
+    versions = _store().versions(image, tag)
+    with refusals():
+        return label_diff(versions, old, new)
+
+
+@router.post("/restore")
+def restore_version(
+    image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = _annotator
+) -> dict[str, Any]:
+    """Make a copy of an older version the current label, as a new version."""
+    return _reply(image, _store().restore_label(image, tag, version, checks.json_object(params)))
+
+
+@router.get("/agreement")
+def agreement(image: str | None = None, tag: str = "final", user: User = _user) -> dict[str, Any]:
+    """How far the annotators of one study, or of all, agree."""
+    store = _store()
+    with refusals():
+        return study_agreement(store.versions(image, tag)) if image is not None else folder_agreement(store.folder, tag)
+
+
+def _store() -> StudiesDatastore:
+    store = app_instance().datastore()
+    if not isinstance(store, StudiesDatastore):
+        raise HTTPException(400, "Versions of labels are kept in a studies folder, not on a DICOMweb server.")
+    return store
+
+
+def _reply(image: str, saved: Saved) -> dict[str, Any]:
+    version, conflict = saved.version, None
+    others = [other.model_dump(mode="json", include={"version", "annotator", "created"}) for other in saved.overtaken]
+    if others:
+        names = ", ".join(f"version {other['version']} by {other['annotator']}" for other in others)
+        conflict = {"message": f"This label replaces {names}, and was not made from it: compare them, or restore one.", "versions": others}
+    stored = {"voxels": version.voxels, "version": version.version, "sha256": version.sha256}
+    return {"image": image, "label": image, **stored, "conflict": conflict}
+
+
+def _file(data: bytes, name: str) -> Response:
+    quoted = quote(name)
+    told = f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"
+    return Response(data, media_type=get_mime_type(name), headers={"content-disposition": f"attachment; {told}"})

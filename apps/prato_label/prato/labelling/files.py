@@ -1,0 +1,118 @@
+"""Where the versions of a label lie, and what of them is on the disk.
+
+- ``labels/<tag>/<study>.nii.gz``: the current label, which MONAI Label and training read
+- ``label_history/<tag>/<study>/0001.nii.gz``: version 1
+- ``label_history/<tag>/<study>/0001.json``: its record, a ``Version``
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import ValidationError
+
+from prato.data.atomic import make_folder, write_bytes
+from prato.data.nifti import zipped
+from prato.labelling.version import UnknownVersionError, Version
+
+#: Not below "labels", where MONAI Label takes each folder for a tag.
+HISTORY = "label_history"
+SUFFIX = ".nii.gz"
+_NUMBERED = re.compile(r"(\d{4,})\.(json|nii\.gz)")
+logger = logging.getLogger(__name__)
+
+
+class LabelFiles:
+    """The files of one study's label with one tag.
+
+    Attributes:
+        stored: the current label; ``plain``: the same uncompressed, where somebody put it in the folder so.
+        folder: of the history.
+
+    Raises:
+        UnknownVersionError: ``study`` or ``tag`` is no plain file name.
+    """
+
+    def __init__(self, studies: str | os.PathLike[str], study: str, tag: str) -> None:
+        for name in (study, tag):
+            # the longest part of a path is 255 bytes, and a temporary file's name is longer than the study's
+            if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name or len(name.encode()) > 230:
+                raise UnknownVersionError(f"There are no labels under the name {name!r:.80}: give a study's name as the server lists it.")
+        self.stored = Path(studies) / "labels" / tag / f"{study}{SUFFIX}"
+        self.plain = self.stored.with_name(f"{study}.nii")
+        self.folder = Path(studies) / HISTORY / tag / study
+
+    def version(self, number: int) -> Path:
+        return self.folder / f"{number:04d}{SUFFIX}"
+
+    def record(self, number: int) -> Path:
+        return self.folder / f"{number:04d}.json"
+
+    def numbers(self) -> list[int]:
+        """Of all versions with a file or a record, in order."""
+        names = os.listdir(self.folder) if self.folder.is_dir() else []
+        return sorted({int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found})
+
+    def read_record(self, number: int) -> Version | None:
+        """None where there is none, or none that can be read."""
+        try:
+            return Version.model_validate_json(self.record(number).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            logger.warning("%s is damaged: where that version comes from is not known any more.", self.record(number))
+            return None
+
+    def write_record(self, version: Version) -> None:
+        write_bytes(self.record(version.version), (version.model_dump_json(indent=1) + "\n").encode())
+
+    def current(self) -> bytes | None:
+        """The current label as a ``.nii.gz`` file; None where there is none."""
+        data = read(self.stored)
+        if data is None:
+            data = read(self.plain)
+            data = None if data is None else zipped(data)
+        return data
+
+    def place(self) -> Path:
+        """Where the current label lies, or would lie."""
+        return self.stored if self.stored.exists() or not self.plain.exists() else self.plain
+
+    def stamp(self) -> list[tuple[int, int, int] | None]:
+        """Another one whenever the current label was replaced or removed."""
+        found: list[tuple[int, int, int] | None] = []
+        for path in (self.stored, self.plain):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                found.append(None)
+            else:
+                found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
+        return found
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer at a time, in whichever process."""
+        make_folder(self.folder)
+        with FileLock(self.folder / ".lock"):
+            yield
+
+
+def read(path: Path) -> bytes | None:
+    """The file's bytes; None where there is no such file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def sha256(data: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,126 @@
+"""The versions of a label, read. Nothing here waits or writes, and what a process saves meanwhile is seen whole or not yet."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.labelling.files import HISTORY, LabelFiles, read, sha256
+from prato.labelling.version import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
+from prato.labels import voxel_counts
+
+
+class StoredVersions:
+    """The versions of one study's label with one tag.
+
+    Raises:
+        UnknownVersionError: ``study`` or ``tag`` is no plain file name.
+    """
+
+    def __init__(self, studies: str | os.PathLike[str], study: str, tag: str = "final") -> None:
+        self.study = study
+        self._files = LabelFiles(studies, study, tag)
+
+    def listed(self) -> tuple[list[Version], Version | None]:
+        """Every version, oldest first, and the one that is the study's label now (None where it has none).
+
+        A current label that came by another way is the last of them, recorded or not.
+        """
+        versions, current = self._look()
+        return versions, None if current is None else versions[-1]
+
+    def all(self) -> list[Version]:
+        """Every version, oldest first."""
+        return self.listed()[0]
+
+    def current(self) -> Version | None:
+        """The version that is the study's label now; None where it has none."""
+        return self.listed()[1]
+
+    def is_current(self, number: int, checksum: str) -> bool:
+        """Whether the current label still is version ``number``, with that SHA-256: a look that costs little."""
+        current, numbers = self._files.current(), self._files.numbers()
+        return current is not None and sha256(current) == checksum and all(newer <= number for newer in numbers[-1:])
+
+    def find(self, number: int) -> Version:
+        """Version ``number``.
+
+        Raises:
+            UnknownVersionError: there is none.
+        """
+        versions = {version.version: version for version in self.all()}
+        if number not in versions:
+            known = f"there are {', '.join(map(str, versions)):.200}" if versions else "it has no label"
+            raise UnknownVersionError(f"The label of {self.study} has no version {number}: {known}.")
+        return versions[number]
+
+    def read(self, number: int) -> bytes:
+        """The ``.nii.gz`` file of version ``number``, with the checksum that it was stored with.
+
+        Raises:
+            UnknownVersionError: as ``find``.
+            DamagedVersionError: the file has changed since.
+        """
+        return self._whole(number)[1]
+
+    def volume(self, number: int) -> Volume:
+        """Version ``number`` as (X, Y, Z) voxels with its affine.
+
+        Raises:
+            UnknownVersionError, DamagedVersionError: as ``read``.
+            VolumeError: a file that was found in the folder and is no label.
+        """
+        path = self._whole(number)[0]
+        try:
+            return read_volume(path)
+        except VolumeError as error:
+            raise VolumeError(str(error).replace(path.name, f"Version {number} of the label of {self.study}")) from error
+
+    def _whole(self, number: int) -> tuple[Path, bytes]:
+        """The file of a version, and what it holds (zipped)."""
+        version, path = self.find(number), self._files.version(number)
+        for place, data in ((path, read(path)), (self._files.place(), self._files.current())):
+            if data is not None and sha256(data) == version.sha256:
+                return place, data
+        raise DamagedVersionError(
+            f"The file of version {number} of the label of {self.study} is missing or damaged: bring it back from a backup of {HISTORY}."
+        )
+
+    def _look(self) -> tuple[list[Version], bytes | None]:
+        """All versions, and the current label's file."""
+        while True:  # until nobody replaced the current label meanwhile
+            stamp, current = self._files.stamp(), self._files.current()
+            digest = None if current is None else sha256(current)
+            versions = self._recorded(digest)
+            if self._files.stamp() == stamp:
+                break
+        if current is not None and (not versions or versions[-1].sha256 != digest):
+            versions.append(_found(versions[-1].version + 1 if versions else 1, current, self._files.place()))
+        return versions, current
+
+    def _recorded(self, current: str | None) -> list[Version]:
+        """The versions in the history; ``current`` is the current label's checksum."""
+        numbers, versions = self._files.numbers(), []
+        for number in numbers:
+            path, record = self._files.version(number), self._files.read_record(number)
+            data = None if record else read(path)
+            if data is not None:
+                versions.append(_found(number, data, path))
+            elif record and (path.exists() or (record.sha256 == current and number == numbers[-1])):
+                versions.append(record)
+        return versions
+
+
+def _found(number: int, data: bytes, path: Path) -> Version:
+    """A label at ``path`` (in the history or not) of which nobody said where it comes from."""
+    try:
+        voxels = voxel_counts(read_volume(path).array)
+    except VolumeError:
+        voxels = {}
+    try:
+        created = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+    except FileNotFoundError:  # replaced since
+        created = datetime.now(timezone.utc)
+    return Version(version=number, origin="found", annotator=UNKNOWN, created=created, sha256=sha256(data), voxels=voxels)

@@ -1,0 +1,130 @@
+"""Every version of a label is kept, whatever moment a process or a disk chooses to fail.
+
+A save first puts all bytes on the disk, as temporary files, and then moves them in place: the record, the current label, the version's
+file. The middle one decides. Killed before it, the save has not happened, and its record, which fits no file, is dropped. Killed after
+it, the label is there with its record, and the version's file is copied from it. So a label and its record never disagree.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from prato.data.atomic import left_over, make_folder, staged, sync_folder, write_bytes
+from prato.data.nifti import nifti_bytes, zipped
+from prato.labelling.files import sha256
+from prato.labelling.reading import StoredVersions
+from prato.labelling.version import Version, annotator_of, base_of, overtaken
+from prato.labels import voxel_counts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A version that was stored, and those that it replaced without having been made from them."""
+
+    version: Version
+    overtaken: list[Version]
+
+
+class LabelVersions(StoredVersions):
+    """The versions of one study's label with one tag. Any thread or process may read, save and remove at any time."""
+
+    def save(self, mask: np.ndarray, affine: np.ndarray, params: dict[str, Any], restored_from: int | None = None) -> Saved:
+        """Store a new version and make it the current one.
+
+        Args:
+            mask: uint8 (X, Y, Z), values of ``prato.labels``.
+            affine: 4x4, voxel -> RAS+ mm.
+            params: kept with it; ``annotator`` (else ``user``, ``client_id``) and ``base_version`` are understood.
+
+        Raises:
+            LabelVersionError: ``base_version`` is no version; nothing has changed then.
+            OSError: no space, no permission; the current label is as it was, or the new one.
+        """
+        base = base_of(params, self.study, self.all())  # before the lock, whose file a refusal should not leave
+        data, annotator = zipped(nifti_bytes(mask, affine)), annotator_of(params)
+        with self._files.locked():
+            self._mend()
+            labelled = self._adopt({}) is not None
+            versions = self.all()
+            version = Version(
+                version=versions[-1].version + 1 if versions else 1,
+                origin="submitted" if restored_from is None else "restored",
+                annotator=annotator,
+                created=datetime.now(timezone.utc),
+                sha256=sha256(data),
+                base_version=base,
+                restored_from=restored_from,
+                voxels=voxel_counts(mask),
+                params=params,
+            )
+            make_folder(self._files.stored.parent)
+            with staged(self._files.version(version.version), data), staged(self._files.stored, data, self._files.folder):
+                self._files.write_record(version)
+            self._files.plain.unlink(missing_ok=True)
+        return Saved(version, overtaken(versions, labelled, annotator, base))
+
+    def adopt(self, params: dict[str, Any]) -> None:
+        """Record the current label, with ``params``, where it came by another way."""
+        with self._files.locked():
+            self._mend()
+            self._adopt(params)
+
+    def amend(self, params: dict[str, Any]) -> None:
+        """Add ``params`` to those of the current version; all else in its record stays. No label is no error."""
+        with self._files.locked():
+            self._mend()
+            version = self._adopt({})
+            if version is not None:
+                self._files.write_record(version.model_copy(update={"params": {**version.params, **params}}))
+
+    def remove(self) -> None:
+        """Take the current label away; it stays among the versions. No label is no error."""
+        if self._files.current() is None:
+            return
+        with self._files.locked():
+            self._mend()
+            self._adopt({})
+            self._files.stored.unlink(missing_ok=True)
+            self._files.plain.unlink(missing_ok=True)
+            sync_folder(self._files.stored.parent)
+
+    def repair(self) -> None:
+        """Complete or drop what a killed process left half done; where there is no such thing, nothing is written."""
+        halves = (number for number in self._files.numbers() if not self._files.version(number).exists())
+        if any(halves) or left_over(self._files.folder):
+            with self._files.locked():
+                self._mend()
+
+    def _mend(self) -> None:
+        """After it, each record has its file, and no temporary file is left. Needs the lock."""
+        for path in left_over(self._files.folder):
+            path.unlink(missing_ok=True)
+        current = self._files.current()
+        for number in self._files.numbers():
+            path, record = self._files.version(number), self._files.read_record(number)
+            if path.exists():
+                continue
+            if record and current is not None and record.sha256 == sha256(current):
+                write_bytes(path, current)
+            else:
+                logger.warning("Version %d of the label of %s was never stored: its record is dropped.", number, self.study)
+                self._files.record(number).unlink(missing_ok=True)
+
+    def _adopt(self, params: dict[str, Any]) -> Version | None:
+        """As ``adopt``; returns the current version, None where there is no label. Needs the lock, after ``_mend``."""
+        versions, current = self._look()
+        if current is None:
+            return None
+        version = versions[-1]
+        if not self._files.record(version.version).exists():
+            version = version.model_copy(update={"params": params, "annotator": annotator_of(params)})
+            with staged(self._files.version(version.version), current):
+                self._files.write_record(version)
+        return version

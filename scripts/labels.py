@@ -1,0 +1,133 @@
+"""The versions of labels in a studies folder, without a server: list, compare, restore, and how far annotators agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from prato.data.atomic import write_bytes
+from prato.labelling.agreement import folder_agreement, study_agreement
+from prato.labelling.comparison import label_diff
+from prato.labelling.restoring import restore
+from prato.labelling.studies import labelled_names
+from prato.labelling.version import UNKNOWN, Version
+from prato.labelling.versions import LabelVersions
+from provenance import command, commit
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="The studies folder.")]
+Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, without .nii.gz.")]
+
+
+@app.command("list")
+def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar="[STUDY]", help="All studies without it.")] = "") -> None:
+    """Every version: who, when, from which model and box. The current one is marked."""
+    with _refusals():
+        names = [study] if study else _labelled(studies)
+        table = Table("study", "version", "annotator", "stored (UTC)", "origin", "model", "box")
+        for name in names:
+            versions, current = _versions(studies, name).listed()
+            for version in versions:
+                table.add_row(name, f"{version.version}{' *' if version == current else ''}", *_described(version))
+    Console(markup=False).print(table)
+
+
+@app.command()
+def diff(studies: Studies, study: Name, old: Annotated[int, typer.Argument()], new: Annotated[int, typer.Argument()]) -> None:
+    """What changed between two versions, by structure."""
+    with _refusals():
+        found = label_diff(_versions(studies, study), old, new)
+    table = Table("structure", "changed voxels", "DSC", "HD95 (mm)", "volume before (ml)", "after (ml)", "change (ml)")
+    for name, change in found["structures"].items():
+        volumes = (f"{ml:.1f}" for ml in change["volume_ml"])
+        scores = str(change["changed_voxels"]), f"{change['dice']:.3f}", f"{change['hd95']:.1f}"
+        table.add_row(name, *scores, *volumes, f"{change['volume_change_ml']:+.1f}")
+    Console(markup=False).print(table)
+
+
+@app.command("restore")
+def restore_version(
+    studies: Studies,
+    study: Name,
+    version: Annotated[int, typer.Argument()],
+    annotator: Annotated[str, typer.Option(help="Who answers for it.")] = UNKNOWN,
+) -> None:
+    """Make a copy of an older version the current label, as a new version. A server that runs on the folder notices."""
+    with _refusals():
+        image = next((path for end in (".nii.gz", ".nii") if (path := studies / f"{study}{end}").is_file()), studies / f"{study}.nii.gz")
+        saved = restore(_versions(studies, study), version, image, {"annotator": annotator})
+    typer.echo(f"Version {saved.version.version} of {study} is now its label: a copy of version {version}.")
+
+
+@app.command()
+def agreement(
+    studies: Studies,
+    study: Annotated[str, typer.Argument(metavar="[STUDY]", help="All studies without it.")] = "",
+    out: Annotated[Path | None, typer.Option(help="JSON file to write, too.")] = None,
+) -> None:
+    """DSC and HD95 (mm) between the latest versions of every two annotators, by structure."""
+    with _refusals():
+        if study:
+            found: dict[str, Any] = study_agreement(_versions(studies, study))
+            images = [found]
+        else:
+            _labelled(studies)
+            found = folder_agreement(studies, watched=lambda names: tqdm(names, unit="study"))
+            images = found["images"]
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(out, (json.dumps({"commit": commit(), "command": command(), **found}, indent=1) + "\n").encode())
+    table = Table("study", "annotators", "structure", "DSC", "HD95 (mm)")
+    rows = [(image["image"], " / ".join(pair["annotators"]), pair["structures"]) for image in images for pair in image["pairs"]]
+    if found.get("structures"):
+        rows.append(("mean", f"{found['pairs']} pairs", found["structures"]))
+    for name, who, structures in rows:
+        for structure, scores in structures.items():
+            table.add_row(name, who, structure, f"{scores['dice']:.3f}", f"{scores['hd95']:.1f}")
+    if rows:
+        Console(markup=False).print(table)
+    else:
+        typer.echo("No study here was labelled by two annotators.")
+    for reason in found.get("left_out", {}).values():
+        typer.echo(reason, err=True)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+def _labelled(studies: Path) -> list[str]:
+    names = labelled_names(studies)
+    if not names:
+        raise ValueError(f"{studies} has no labels: name a studies folder, whose labels lie in its folder labels/final.")
+    return names
+
+
+def _versions(studies: Path, study: str) -> LabelVersions:
+    versions = LabelVersions(studies, study)
+    if study not in _labelled(studies):
+        raise ValueError(f"{studies} has no label of {study!r:.80}: the command list shows those that it has.")
+    return versions
+
+
+def _described(version: Version) -> tuple[str, ...]:
+    origin = version.origin if version.restored_from is None else f"{version.origin} from {version.restored_from}"
+    model = " ".join(str(version.params[key]) for key in ("model", "model_version") if key in version.params)
+    return version.annotator, f"{version.created:%Y-%m-%d %H:%M}", origin, model, str(version.params.get("box", ""))
+
+
+if __name__ == "__main__":
+    app()

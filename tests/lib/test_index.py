@@ -1,0 +1,130 @@
+"""The list of studies, however it is damaged, comes back from the files with all that labellers said."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lib.datastore
+from lib.datastore import StudiesDatastore
+from prato.data.nifti import write_volume
+from prato.labelling.versions import LabelVersions
+
+AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
+MASK = np.full((8, 7, 3), 2, np.uint8)
+SENT = {"annotator": "Ada", "box": [1, 2, 3, 4, 0, 3], "model_version": "0123456789ab"}
+
+
+def truncated(index: Path) -> None:
+    index.write_bytes(index.read_bytes()[:-40])
+
+
+def garbage(index: Path) -> None:
+    index.write_bytes(b"\xff\xfe\x00" * 99)
+
+
+def emptied(index: Path) -> None:
+    index.write_bytes(b"")
+
+
+def another(index: Path) -> None:
+    index.write_text('{"objects": {"a": 7}}')
+
+
+def deleted(index: Path) -> None:
+    index.unlink()
+
+
+DAMAGE = pytest.mark.parametrize("damage", [truncated, garbage, emptied, another, deleted])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    for name in "ab":
+        write_volume(tmp_path / f"{name}.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
+    return tmp_path
+
+
+@pytest.fixture
+def store(folder: Path) -> StudiesDatastore:
+    """Studies a and b; a has a label of Ada's."""
+    store = StudiesDatastore(str(folder))
+    write_volume(folder / "sent.tmp", MASK, AFFINE)
+    store.save_label("a", str(folder / "sent.tmp"), "final", SENT)
+    return store
+
+
+def entry(folder: Path) -> dict:
+    return json.loads((folder / "datastore_v2.json").read_bytes())["objects"]["a"]["labels"]["final"]["info"]
+
+
+@DAMAGE
+def test_at_start(folder: Path, store: StudiesDatastore, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture) -> None:
+    before = entry(folder)
+    damage(folder / "datastore_v2.json")
+    with caplog.at_level(logging.WARNING, "lib.index"):
+        again = StudiesDatastore(str(folder))
+    assert sorted(again.list_images()) == ["a", "b"]
+    assert again.get_label_info("a", "final") == entry(folder) == before
+    assert SENT.items() <= before.items()
+    assert caplog.text.count("made anew from the files") == 1
+    assert (folder / "datastore_v2.damaged").exists() == (damage is not deleted)
+
+
+@DAMAGE
+def test_while_the_server_runs(folder: Path, store: StudiesDatastore, damage: Callable[[Path], None]) -> None:
+    store.update_image_info("b", {"quality": "poor"})
+    before = (folder / "datastore_v2.json").read_bytes()
+    damage(folder / "datastore_v2.json")
+    store.refresh()
+    assert (folder / "datastore_v2.json").read_bytes() == before
+
+
+def test_a_new_folder_is_no_reason_to_warn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "lib.index"):
+        StudiesDatastore(str(folder))
+    assert not caplog.records
+
+
+def test_half_an_index_that_was_being_written_is_swept_away(folder: Path, store: StudiesDatastore) -> None:
+    (folder / ".datastore_v2.json.x7.tmp").write_bytes(b'{"na')
+    (folder / ".c.nii.gz.x7.tmp").write_bytes(b"an import that runs")
+    assert StudiesDatastore(str(folder)).list_images() == store.list_images()
+    assert sorted(path.name for path in folder.glob(".*.tmp")) == [".c.nii.gz.x7.tmp"]
+
+
+def test_what_a_label_is_said_to_be_follows_the_file(folder: Path, store: StudiesDatastore) -> None:
+    """Labels restored by the script, or put there by hand, beside a server that runs."""
+    LabelVersions(folder, "a").save(MASK, AFFINE, {"annotator": "Bob"})  # the very same voxels
+    store.refresh()
+    assert (entry(folder)["annotator"], entry(folder)["version"]) == ("Bob", 2)
+    write_volume(folder / "labels" / "final" / "a.nii.gz", MASK // 2, AFFINE)
+    store.refresh()
+    assert "annotator" not in entry(folder)
+    assert (entry(folder)["version"], entry(folder)["voxels"]) == (3, {"RV cavity": 168})
+    unchanged = (folder / "datastore_v2.json").stat().st_mtime_ns
+    store.refresh()
+    assert (folder / "datastore_v2.json").stat().st_mtime_ns == unchanged
+
+
+def test_a_folder_from_before_there_were_versions(folder: Path) -> None:
+    """Then the list alone knew whose a label is, and replaced labels lay in the history without a record."""
+    (folder / "labels" / "final").mkdir(parents=True)
+    write_volume(folder / "labels" / "final" / "a.nii.gz", MASK, AFFINE)
+    (folder / "label_history" / "final" / "a").mkdir(parents=True)
+    write_volume(folder / "label_history" / "final" / "a" / "0001.nii.gz", MASK // 2, AFFINE)
+    label = {"ext": ".nii.gz", "info": {**SENT, "ts": 1, "name": "a.nii.gz", "voxels": {}}}
+    study = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {"final": label}}
+    text = json.dumps({"name": "x", "description": "y", "images_dir": ".", "labels_dir": "labels", "objects": {"a": study}})
+    (folder / "datastore_v2.json").write_text(text)
+    store = StudiesDatastore(str(folder))
+    assert [(v.version, v.annotator) for v in store.versions("a", "final").all()] == [(1, "unknown"), (2, "Ada")]
+    assert SENT.items() <= store.get_label_info("a", "final").items()
+    (folder / "datastore_v2.json").unlink()
+    assert SENT.items() <= StudiesDatastore(str(folder)).get_label_info("a", "final").items()

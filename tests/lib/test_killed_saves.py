@@ -1,0 +1,135 @@
+"""kill -9 at any moment of a save: the folder opens, nothing that was acknowledged is lost, and no label disagrees with its record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.prato.labelling import saver
+
+import lib.datastore
+from lib.datastore import StudiesDatastore
+from prato.data.nifti import read_volume, write_volume
+from prato.labelling.files import HISTORY, sha256
+from prato.labelling.version import Version
+
+ROOT = Path(__file__).parents[2]
+KILLED = -9
+Order = Callable[..., int]
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    folder = tmp_path / "studies"
+    (folder / "labels" / "final").mkdir(parents=True)
+    write_volume(folder / "a.nii.gz", np.ones(saver.SHAPE, np.int16), saver.AFFINE)
+    return folder
+
+
+@pytest.fixture
+def order(studies: Path) -> Iterator[Order]:
+    """Let another process do something to the label, and be killed; returns its exit code."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "apps" / "prato_label")}
+    command = [sys.executable, saver.__file__, str(studies)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdin and process.stdout
+        ask, answer = process.stdin, process.stdout
+
+        def give(do: str, seed: int = 0, **limits: float) -> int:
+            ask.write(json.dumps({"do": do, "seed": seed, **limits}) + "\n")
+            ask.flush()
+            return int(answer.readline())
+
+        yield give
+        ask.close()
+
+
+def told(studies: Path) -> tuple[list[int], dict[int, int]]:
+    """The marks that were about to be saved, in order, and version -> mark of those that were acknowledged."""
+    path = studies.parent / "told"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [int(line[0]) for line in lines if line[1] == "about"], {int(line[2]): int(line[0]) for line in lines if line[1] == "saved"}
+
+
+def reopened(studies: Path) -> tuple[list[Version], Version | None]:
+    """The folder as a server finds it when it starts: checked, then its versions and the current one."""
+    store = StudiesDatastore(str(studies))
+    assert store.list_images() == ["a"]
+    versions, current = store.versions("a", "final").listed()
+    stored = studies / "labels" / "final" / "a.nii.gz"
+    assert (current is None) == (not stored.exists())
+    for version in versions:
+        assert sha256(store.versions("a", "final").read(version.version)) == version.sha256
+    assert [version.version for version in versions] == list(range(1, 1 + len(versions)))
+    if current is not None:
+        assert read_volume(stored).array.shape == saver.SHAPE
+        assert current == versions[-1]
+        assert current.sha256 == sha256(stored.read_bytes()) == store.get_label_info("a", "final")["sha256"]
+        assert store.get_label_info("a", "final").get("mark") == current.params.get("mark")
+    else:
+        assert store.get_unlabeled_images() == ["a"]
+    history = studies / HISTORY / "final" / "a"
+    names = {path.name for path in history.iterdir() if path.name != ".lock"} if history.exists() else set()
+    kept = versions if current is None or current.origin != "found" else versions[:-1]
+    assert {f"{version.version:04d}.nii.gz" for version in kept} <= names
+    assert not list(studies.rglob("*.tmp"))
+    return versions, current
+
+
+def test_at_sixty_random_moments(studies: Path, order: Order) -> None:
+    moments = np.random.default_rng(20).uniform(0.001, 0.1, 60)
+    for seed, seconds in enumerate(moments):
+        assert order("save", seed, seconds=seconds) == KILLED
+        versions, current = reopened(studies)
+        marks, saved = told(studies)
+        found = {version.version: version.params["mark"] for version in versions}
+        assert saved.items() <= found.items()
+        assert set(found.values()) <= set(marks)
+        if saved:  # the last that was acknowledged, or one that was under way
+            assert current is not None
+            assert current.version >= max(saved)
+    assert len(told(studies)[1]) > 5
+
+
+@pytest.mark.parametrize("before", ["nothing", "a version", "a version and a label by hand"])
+def test_before_every_step_of_a_save(studies: Path, order: Order, before: str) -> None:
+    every_step(studies, order, "save", before)
+
+
+def test_before_every_step_of_a_removal(studies: Path, order: Order) -> None:
+    every_step(studies, order, "remove", "a label by hand")
+
+
+def every_step(studies: Path, order: Order, do: str, before: str) -> None:
+    """From ``before``, kill ``do`` before its first step, its second, ... until it ends by itself: the old label or the new one."""
+    if "version" in before:
+        assert order("save", 1) == 0
+    if "hand" in before:
+        write_volume(studies / "labels" / "final" / "a.nii.gz", np.full(saver.SHAPE, 2, np.uint8), saver.AFFINE)
+    old = {version.version: version.sha256 for version in reopened(studies)[0]}
+    shutil.copytree(studies, studies.parent / "before")
+    outcomes, event, code = [], 0, KILLED
+    while code == KILLED:
+        event += 1
+        shutil.rmtree(studies)
+        shutil.copytree(studies.parent / "before", studies)
+        code = order(do, 2, event=event)
+        versions, current = reopened(studies)
+        found = {version.version: version.sha256 for version in versions}
+        assert old.items() <= found.items()
+        assert all(version.annotator == "Ada" for version in versions[len(old) :])
+        outcomes.append(current.version if current else None)
+        done = None if do == "remove" else 1 + len(old)
+        assert outcomes[-1] in (len(old) or None, done)
+    assert code == 0
+    assert event > 4
+    assert outcomes == sorted(outcomes, key=lambda outcome: outcome == done)  # the old label up to one step, the new one from there on
+    assert outcomes[0] != outcomes[-1] == done

@@ -1,0 +1,186 @@
+"""Versions of a label in a folder: all kept, each with its record, whoever writes when."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prato.data.nifti import VolumeError, write_volume
+from prato.labelling.files import HISTORY
+from prato.labelling.restoring import restore
+from prato.labelling.studies import labelled_names
+from prato.labelling.version import DamagedVersionError, LabelVersionError, UnknownVersionError
+from prato.labelling.versions import LabelVersions
+
+AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
+SHAPE = (8, 7, 3)
+
+
+def mask(size: int) -> np.ndarray:
+    drawn = np.zeros(SHAPE, np.uint8)
+    drawn.ravel()[:size] = 2
+    return drawn
+
+
+@pytest.fixture
+def label(tmp_path: Path) -> LabelVersions:
+    write_volume(tmp_path / "a.nii.gz", np.ones(SHAPE, np.int16), AFFINE)
+    return LabelVersions(tmp_path, "a")
+
+
+def stored(folder: Path) -> Path:
+    return folder / "labels" / "final" / "a.nii.gz"
+
+
+def by_hand(folder: Path, size: int) -> None:
+    stored(folder).parent.mkdir(parents=True, exist_ok=True)
+    write_volume(stored(folder), mask(size), AFFINE)
+
+
+def test_a_version_says_where_it_comes_from(label: LabelVersions, tmp_path: Path) -> None:
+    sent = {"annotator": "Ada", "box": [1, 2, 3, 4, 0, 3], "model": "prato_unetr", "model_version": "0123456789ab"}
+    label.save(mask(2), AFFINE, sent)
+    label.save(mask(3), AFFINE, {"client_id": "c7", "base_version": 1})
+    label.save(mask(4), AFFINE, {"annotator": " "})
+    first, second, third = label.all()
+    assert (first.params, first.origin, first.base_version, first.voxels) == (sent, "submitted", None, {"myocardium": 2})
+    assert [version.annotator for version in label.all()] == ["Ada", "c7", "unknown"]
+    assert second.base_version == 1
+    assert first.created <= second.created <= third.created
+    assert str(first.created.tzinfo) == "UTC"
+    assert label.current() == third
+    assert label.read(3) == stored(tmp_path).read_bytes()
+    assert np.array_equal(label.volume(1).array, mask(2))
+
+
+def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path) -> None:
+    by_hand(tmp_path, 1)
+    overtaken = [
+        [version.version for version in label.save(mask(size), AFFINE, params).overtaken]
+        for size, params in enumerate(
+            (
+                {"annotator": "Ada"},  # version 2: what was found in the folder is nobody's
+                {"annotator": "Ada"},  # her own
+                {"annotator": "Bob"},  # hers, and he does not say what he started from
+                {"annotator": "Bob", "base_version": 4},
+                {"annotator": "Ada", "base_version": 3},  # she has not seen 4 and 5
+                {"annotator": "Cy", "base_version": 0},
+            ),
+            2,
+        )
+    ]
+    assert overtaken == [[], [], [3], [], [4, 5], [1, 2, 3, 4, 5, 6]]
+    label.remove()
+    assert label.save(mask(9), AFFINE, {"annotator": "Bob"}).overtaken == []
+
+
+@pytest.mark.parametrize("base", [9, -1, "1", 1.0, True])
+def test_a_base_that_is_no_version_is_refused(label: LabelVersions, tmp_path: Path, base: object) -> None:
+    with pytest.raises(LabelVersionError, match=r"base_version must be 0, for no label, or the number of a version of a \(none yet\)"):
+        label.save(mask(2), AFFINE, {"base_version": base})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_labels_that_come_by_another_way_are_versions_too(label: LabelVersions, tmp_path: Path) -> None:
+    by_hand(tmp_path, 1)
+    assert [(v.version, v.origin, v.annotator, v.voxels) for v in label.all()] == [(1, "found", "unknown", {"myocardium": 1})]
+    assert not (tmp_path / HISTORY).exists()  # reading writes nothing
+    label.save(mask(2), AFFINE, {})
+    by_hand(tmp_path, 3)
+    label.remove()
+    assert label.current() is None
+    stored(tmp_path).with_name("a.nii").write_bytes(gzip.decompress(label.read(1)))
+    assert label.current() is not None
+    label.save(mask(4), AFFINE, {})
+    assert [version.origin for version in label.all()] == ["found", "submitted", "found", "found", "submitted"]
+    assert [int(label.volume(n).array.sum() / 2) for n in range(1, 6)] == [1, 2, 3, 1, 4]
+    assert [path.name for path in stored(tmp_path).parent.iterdir()] == ["a.nii.gz"]
+
+
+def test_restoring_is_a_new_version(label: LabelVersions, tmp_path: Path) -> None:
+    for size in (2, 3):
+        label.save(mask(size), AFFINE, {"annotator": "Ada"})
+    version = restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Bob"}).version
+    assert (version.version, version.origin, version.restored_from, version.annotator) == (3, "restored", 1, "Bob")
+    assert stored(tmp_path).read_bytes() == label.read(1) == label.read(3)
+    write_volume(tmp_path / "a.nii.gz", np.ones((8, 7, 4), np.int16), AFFINE)
+    before = len(label.all())
+    with pytest.raises(LabelVersionError, match=r"Version 2 of a cannot be restored: .* must lie on the image's own grid"):
+        restore(label, 2, tmp_path / "a.nii.gz", {})
+    with pytest.raises(UnknownVersionError, match="The label of a has no version 9: there are 1, 2, 3"):
+        restore(label, 9, tmp_path / "a.nii.gz", {})
+    assert len(label.all()) == before
+
+
+def test_a_file_that_was_damaged_is_not_handed_out(label: LabelVersions, tmp_path: Path) -> None:
+    for size in (2, 3):
+        label.save(mask(size), AFFINE, {})
+    history = tmp_path / HISTORY / "final" / "a"
+    (history / "0001.nii.gz").write_bytes(b"torn")
+    (history / "0002.json").write_text('{"version": 2')
+    with pytest.raises(DamagedVersionError, match="The file of version 1 of the label of a is missing or damaged"):
+        label.read(1)
+    assert np.array_equal(label.volume(2).array, mask(3))  # its file is whole; of the record, only who and when is lost
+    assert (label.all()[1].origin, label.all()[1].voxels) == ("found", {"myocardium": 3})
+    by_hand(tmp_path, 4)
+    stored(tmp_path).write_bytes(b"no label")
+    assert label.all()[2].voxels == {}
+    with pytest.raises(VolumeError, match="Version 3 of the label of a is not readable NIfTI"):
+        label.volume(3)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "a\\b", "/etc/passwd", "a\0", "x" * 300, "\ud800"])
+def test_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
+    for study, tag in ((name, "final"), ("a", name)):
+        with pytest.raises(UnknownVersionError, match="There are no labels under the name"):
+            LabelVersions(tmp_path, study, tag)
+
+
+def test_everyone_at_once(label: LabelVersions, tmp_path: Path) -> None:
+    """Writers wait for each other and all are kept; readers see versions that are whole, and one that is current."""
+    numbers: list[int] = []
+    faults: list[object] = []
+    looks: list[int] = []
+    done = threading.Event()
+
+    def write(who: int) -> None:
+        for n in range(5):
+            numbers.append(LabelVersions(tmp_path, "a").save(mask(10 * who + n), AFFINE, {"annotator": str(who)}).version.version)
+
+    def look() -> None:
+        while not done.is_set():
+            versions, current = label.listed()
+            if any(version.origin != "submitted" for version in versions) or (versions and current != versions[-1]):
+                faults.append((versions, current))
+            try:
+                looks.append(len(label.read(current.version)) if current else 0)
+            except LabelVersionError as error:
+                faults.append(error)
+
+    writers, reader = [threading.Thread(target=write, args=[who]) for who in range(1, 5)], threading.Thread(target=look)
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert sorted(numbers) == list(range(1, 21))
+    assert not faults
+    assert looks
+    assert sorted(v.voxels["myocardium"] for v in label.all()) == sorted(10 * who + n for who in range(1, 5) for n in range(5))
+    for who in "1234":  # each one's in the order in which they were sent
+        own = [v.voxels["myocardium"] for v in label.all() if v.annotator == who]
+        assert own == sorted(own)
+
+
+def test_which_studies_have_labels(label: LabelVersions, tmp_path: Path) -> None:
+    by_hand(tmp_path, 1)
+    (stored(tmp_path).parent / ".b.nii.gz.x.tmp").write_bytes(b"")
+    (stored(tmp_path).parent / "c.nii").write_bytes(b"")
+    LabelVersions(tmp_path, "gone").save(mask(2), AFFINE, {})
+    LabelVersions(tmp_path, "gone").remove()
+    assert labelled_names(tmp_path) == ["a", "c", "gone"]
