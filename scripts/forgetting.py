@@ -33,6 +33,9 @@ from prato.evaluation import evaluate_cases
 from prato.pipeline import Pipeline
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput
+from prato.retraining.blending import blend
+from prato.retraining.fine_tuning import BATCH, RATE
+from prato.retraining.frozen import FrozenStatistics
 from prato.training import Budget, Settings, Trainer
 from provenance import command, commit
 
@@ -40,7 +43,6 @@ _MODELS = Path(__file__).parents[1] / "apps" / "prato_label" / "model"
 _SPLIT = Path(__file__).parents[1] / "docs" / "results" / "acdc_split.json"
 #: New patients that are trained on, and as many that are measured; base patients that are measured.
 _NEW, _BASE = 3, 6
-_BATCH, _RATE = 8, 1.5e-4
 
 
 class Kind(str, Enum):
@@ -66,16 +68,6 @@ class _Anchored(Trainer):
         return loss + 0.5 * self.pull * away
 
 
-class _Frozen(Trainer):
-    """Batch normalisation keeps the statistics of the images that the model has seen before."""
-
-    def prepare(self) -> None:
-        super().prepare()
-        for module in self.network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.eval()
-
-
 class _Distilled(Trainer):
     """The answers of the model as it was, on the new images, are half of what is learnt (Li and Hoiem, ECCV 2016)."""
 
@@ -91,14 +83,20 @@ class _Distilled(Trainer):
         return super().objective(output, label, image, prompts) + kept
 
 
-#: By name: how to train, the peak rate, and the shares of new weights that are tried of it.
-_REMEDIES: dict[str, tuple[type[Trainer], float, tuple[float, ...]]] = {
-    "plain": (Trainer, _RATE, (1.0, 0.75, 0.5, 0.25)),
-    "small rate": (Trainer, _RATE / 3, (1.0,)),
-    "L2-SP": (_Anchored, _RATE, (1.0,)),
-    "frozen statistics": (_Frozen, _RATE, (1.0, 0.5)),
-    "distillation": (_Distilled, _RATE, (1.0,)),
+class _FrozenDistilled(FrozenStatistics, _Distilled):
+    """Both."""
+
+
+#: By name: how to train, and the peak rate. Of each, several blends with the old weights are measured.
+_REMEDIES: dict[str, tuple[type[Trainer], float]] = {
+    "none": (Trainer, RATE),
+    "a third of the rate": (Trainer, RATE / 3),
+    "L2-SP": (_Anchored, RATE),
+    "frozen statistics": (FrozenStatistics, RATE),
+    "distillation": (_Distilled, RATE),
+    "frozen statistics and distillation": (_FrozenDistilled, RATE),
 }
+_SHARES = (1.0, 0.75, 0.5, 0.25)
 
 
 def main(
@@ -117,16 +115,14 @@ def main(
         held_out = load_split(_SPLIT).validation
         files = [f for f in labelled_studies(studies) if f.patient in held_out]
         if len({f.patient for f in files}) < 2 * _NEW + _BASE:
-            raise ValueError(
-                f"{studies} holds fewer than {2 * _NEW + _BASE} of the validation patients of {_SPLIT.name}: import all of ACDC."
-            )
+            raise ValueError(f"{studies} holds too few of the validation patients of {_SPLIT.name}: import all of ACDC.")
         base = [f for f in files if f.patient in held_out[:_BASE]]
         with tempfile.TemporaryDirectory() as folder:
             result = _measured(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    about = {"kind": kind.value, "model": model, "steps": steps, "rate": _RATE, "seed": seed, "device": "cpu", "threads": threads}
+    about = {"kind": kind.value, "model": model, "steps": steps, "seed": seed, "device": "cpu", "threads": threads}
     about |= {"commit": made_by, "command": command()}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, (json.dumps({**about, **result}, indent=1) + "\n").encode())
@@ -164,19 +160,20 @@ def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: 
 
     before = dice(start)
     rows = []
-    for name, (kind, rate, shares) in _REMEDIES.items():
+    for name, (kind, rate) in _REMEDIES.items():
         network, _, _ = load_model(start)
         old = {key: value.clone() for key, value in network.state_dict().items()}
         torch.manual_seed(seed)
-        trainer = kind(network, spec.pruning_plan(), Settings(_BATCH, rate, spec.window, seed), torch.device("cpu"))
+        trainer = kind(network, spec.pruning_plan(), Settings(BATCH, rate, spec.window, seed), torch.device("cpu"))
         with tqdm(total=steps, desc=name, unit="step", mininterval=1.0) as bar:
             tuned = trainer.fit(cases, Budget(steps=steps), _shown(bar))
         end = {key: value.clone() for key, value in tuned.state_dict().items()}
-        for share in shares:
-            tuned.load_state_dict({k: torch.lerp(old[k], v, share) if v.is_floating_point() else v for k, v in end.items()})
+        for share in _SHARES:
+            tuned.load_state_dict(end)
+            blend(old, tuned, share)
             candidate = folder / "candidate.safetensors"
             save_model(candidate, tuned, spec)
-            rows.append({"remedy": name, "share_of_new_weights": share, "rate": rate, **dice(candidate)})
+            rows.append({"remedy": name, "rate": rate, "share_of_new_weights": share, **dice(candidate)})
     return {
         "new_trained": patients[:_NEW],
         "new_measured": patients[_NEW:],

@@ -13,11 +13,12 @@ from prato.checkpoint import ModelSpec
 from prato.data.cases import TrainingCase
 from prato.nets import PromptedNetwork
 from prato.retraining.blending import blend
+from prato.retraining.frozen import FrozenStatistics
 from prato.retraining.material import Material
 from prato.retraining.order import TrainingParameters
 from prato.retraining.progress import TrainingProgress
 from prato.retraining.stopping import Stopped
-from prato.training import Budget, Progress, Settings, Trainer
+from prato.training import Budget, Progress, Settings
 from prato.validation import slice_dice
 
 #: Far below the rate for a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings back.
@@ -64,7 +65,7 @@ def fine_tuned(
     torch.manual_seed(asked.seed)
     device, steps = torch.device(asked.device), progress.steps
     settings = Settings(BATCH, RATE, spec.window, asked.seed)
-    trainer = Trainer(network, spec.pruning_plan(), settings, device, {**run, "steps": steps})
+    trainer = FrozenStatistics(network, spec.pruning_plan(), settings, device, {**run, "steps": steps})
     try:
         trainer.resume(state_file)
     except ValueError:

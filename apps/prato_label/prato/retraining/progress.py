@@ -18,7 +18,7 @@ class TrainingProgress:
     """Writes what is told to it to the log and to the file ``path`` (JSON, always whole); steps not more often than every two seconds.
 
     ``epoch``, ``total_epochs``, ``best_metric`` and ``total_time`` (seconds, once it is over) are what the stock 3D Slicer module shows.
-    ``seconds`` were spent so far, in this go; ``eta_seconds`` are left of the steps at the speed so far, None before the first.
+    ``seconds`` were spent on steps so far, in this go; ``eta_seconds`` are left for them at that speed, None before the second.
     """
 
     def __init__(self, path: Path, epochs: int, steps: int, dice: float) -> None:
@@ -41,7 +41,8 @@ class TrainingProgress:
         self._first = self._first or (step, now)
         done, took = step - self._first[0], now - self._first[1]
         eta = round((self.steps - step) * took / done, 1) if done else None
-        self.state |= {"step": step, "epoch": -(-step * epochs // self.steps), "loss": round(loss, 4), "eta_seconds": eta}
+        self.state |= {"step": step, "epoch": -(-step * epochs // self.steps), "loss": round(loss, 4)}
+        self.state |= {"seconds": round(took, 1), "eta_seconds": eta}
         if first or now - self.shown >= _EVERY_S or step == self.steps:
             self.shown = now
             logger.info("epoch %d/%d, step %d/%d, loss %.3f", self.state["epoch"], epochs, step, self.steps, loss)
@@ -61,7 +62,6 @@ class TrainingProgress:
         self._write()
 
     def _write(self) -> None:
-        self.state["seconds"] = round(time.monotonic() - self.began, 1)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path, (json.dumps(self.state, indent=1) + "\n").encode())
 
