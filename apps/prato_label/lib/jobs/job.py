@@ -28,7 +28,8 @@ class Job:
     Attributes:
         request: as asked for. order: the same for the process that trains (JSON values).
         state: queued -> running -> done, stopped or failed; interrupted, if the server ended before it did.
-        lines: the last of its log. result: of ``train_round``, once done. sentence: why it failed.
+        begun: when it began to run, in seconds since 1970. lines: the last of its log.
+        result: of ``train_round``, once done. sentence: why it failed.
     """
 
     request: dict[str, Any]
@@ -40,7 +41,11 @@ class Job:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
     result: dict[str, Any] | None = None
     sentence: str = ""
-    begun: float = field(default_factory=time.time)
+    begun: float = 0.0
+
+    def begin(self) -> None:
+        """It is this one's turn."""
+        self.state, self.begun = "running", time.time()
 
     @property
     def open(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from lib.jobs.job import Job
 from lib.jobs.job_file import load_jobs, save_jobs
 from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
+from prato.retraining.round import tidy_after
 
 logger = logging.getLogger(__name__)
 #: As MONAI Label's own trainings are logged.
@@ -80,6 +81,7 @@ class JobQueue:
             if not self._changed.wait_for(lambda: not job.open, _PATIENCE_S):
                 self._ended(job, "stopped")
                 self._worker.kill()
+                tidy_after(Path(job.order["model"]))
             return job
 
     def wait(self, job: Job) -> None:
@@ -93,11 +95,12 @@ class JobQueue:
                 self._changed.wait_for(lambda: self._next() is not None)
                 job = self._next()
                 assert job is not None
-                job.state = "running"
+                job.begin()
                 self._save()
             try:
                 end = self._worker.run(job.id, job.order, lambda line: self._line(job, line))  # noqa: B023 - called at once
             except WorkerDiedError as error:
+                tidy_after(Path(job.order["model"]))
                 end = {
                     "end": "failed",
                     "sentence": f"The training process was killed ({error}): start the training again, and it goes on where it was.",

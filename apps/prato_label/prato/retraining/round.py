@@ -50,8 +50,7 @@ def train_round(order: TrainingOrder, go_on: Callable[[], bool]) -> dict[str, An
             raise Stopped
 
     began, asked, store, folder = time.monotonic(), order.asked, ModelStore(order.model), round_folder(order.model)
-    _clear_leavings(folder)
-    store.history()  # the model that answers has its record before anything takes its place
+    tidy_after(order.model)  # by which the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
     labels = label_checksums(order.files)
     material = gathered(order.files, spec.pixel, asked.val_split, asked.seed, check)
@@ -116,11 +115,13 @@ def _described(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, 
     return spec.model_copy(update={"training": about})
 
 
-def _clear_leavings(folder: Path) -> None:
-    """Temporary files of a process that was killed while it wrote."""
+def tidy_after(model: Path) -> None:
+    """Clear away the half-written files of a killed process, and finish or forget what it was about to publish."""
+    folder = round_folder(model)
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(".*.tmp"):
         left.unlink()
+    ModelStore(model).recover()
 
 
 def _mean(dice: CaseDice) -> float:

@@ -84,6 +84,7 @@ class _Worker:
             try:
                 end = self._round(job, message["order"])
             finally:
+                torch.cuda.empty_cache()  # what a round had on the GPU is for the server while this process waits
                 logging.getLogger("prato").removeHandler(lines)
             self.say(id=job, **end)
 
