@@ -44,6 +44,7 @@ class PratoLabelApp(MONAILabelApp):
         return strategies()
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        self.trainings.prepare()  # what is labelled will be learnt: its process takes seconds to start
         return saved_label_report(self, image_id, label_id)
 
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:

@@ -49,6 +49,13 @@ class JobQueue:
         """Of the process that trains, where there is one."""
         return self._worker.pid
 
+    def prepare(self) -> None:
+        """Have the process that trains ready: it is likely to be needed."""
+        try:
+            self._worker.start()
+        except OSError as error:
+            logger.warning("the training process cannot be started: %s", error)
+
     def submit(self, request: dict[str, Any], order: dict[str, Any], enqueue: bool) -> Job:
         """Start a training, or with ``enqueue`` put it behind those that there are.
 

@@ -28,8 +28,6 @@ from prato.retraining.stopping import Stopped
 
 #: Errors whose message is written for a person.
 REFUSALS = (TooFewPatientsError, SplitError, CheckpointError, StoreError)
-#: An answer to a labeller goes first: nine is half of the way to the lowest priority.
-_NICE = 9
 
 
 class _Lines(logging.Handler):
@@ -109,8 +107,6 @@ def main() -> None:
     # what libraries print must not come between the messages
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2)))
     logging.getLogger("prato").setLevel(logging.INFO)
     worker = _Worker(sys.stdin, answers)
