@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -15,6 +16,8 @@ import lib.server
 from lib.activelearning import strategies
 from lib.configs import configs
 from lib.datastore import StudiesDatastore
+from lib.jobs import JobQueue
+from prato.retraining.order import TrainingOrder
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -22,6 +25,7 @@ class PratoLabelApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.models = configs(app_dir, conf)
+        self.trainings = JobQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
 
     def init_datastore(self) -> Datastore:
@@ -38,13 +42,19 @@ class PratoLabelApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         return strategies()
 
-    def training_refusal(self, model: str, params: dict[str, Any]) -> str | None:
-        """Why ``model`` cannot be trained with ``params`` on the labels as they are; None when it can."""
-        return self._trainers[model].refusal(self._datastore, params)
+    def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
+        """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where it cannot be."""
+        return self._trainers[model].order(params, self._datastore)
+
+    def training_stats(self, model: str) -> dict[str, Any]:
+        """How far the latest training of ``model`` is."""
+        return self._trainers[model].stats() if model in self._trainers else {}
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
         lib.server.install()
+        for trainer in self._trainers.values():
+            trainer.store.recover()
         Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()
 
     def warm_up(self, *models: str) -> None:

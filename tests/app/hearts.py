@@ -22,12 +22,12 @@ def heart(shape: tuple[int, ...] = (40, 36, 5)) -> np.ndarray:
     return mask
 
 
-def blank_model(path: Path) -> str:
+def blank_model(path: Path, seed: int = 0) -> str:
     """Save a small UNETR that calls everything background, if only just; returns its version. No training makes it worse."""
     spec = PRESETS["unetr"]
     small = {"img_size": 64, "feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3}
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": 64, "pixel": 3.0})
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = spec.build()
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -160,26 +160,9 @@ def test_bad_training_parameters_queue_nothing(server: LiveServer) -> None:
     assert server.tree() == before
 
 
-def test_a_training_can_be_stopped_and_leaves_nothing_behind(server: LiveServer) -> None:
-    before = {name: data for name, data in server.tree().items() if name.startswith(str(server.app))}
-    assert server.post(f"/train/{MODEL}", {"max_steps": 5_000, "max_epochs": 10_000}).json["status"] in ("SUBMITTED", "RUNNING")
-    deadline = time.monotonic() + 120
-    while not stats(server).get("step") and time.monotonic() < deadline:
-        time.sleep(0.5)
-    shown = stats(server)
-    assert 0 < shown["step"] < shown["total_steps"] == 5_000
-    assert shown["loss"] > 0
-    assert "step" in " ".join(job(server)["details"])
-    assert server.infer(MODEL, "c_ED", ROI).status == 200  # while it trains
-    assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
-    after = {name: data for name, data in server.tree().items() if name.startswith(str(server.app)) and not name.endswith("stats.json")}
-    assert after == before
-
-
 def test_the_loop(server: LiveServer) -> None:
     asked = server.infer(MODEL, "c_ED", ROI)
     old = model_file(server).read_bytes()
-    time.sleep(1)  # the job that was stopped frees the queue
     assert server.post(f"/train/{MODEL}", {"max_steps": 10, "seed": 3}).json["status"] in ("SUBMITTED", "RUNNING")
     deadline = time.monotonic() + 200
     while job(server)["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < deadline:

@@ -108,12 +108,11 @@ def kill_at(step):
     return report
 
 
-def test_a_killed_run_goes_on_where_it_was(cases, tmp_path, monkeypatch):
-    monkeypatch.setattr("prato.training._SAVE_EVERY_S", 0.0)
+def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
     unbroken = trainer()
     unbroken.fit(cases, Budget(steps=6))
     with pytest.raises(Killed):
-        trainer().fit(cases, Budget(steps=6), kill_at(4), tmp_path / "state.pt")
+        trainer().fit(cases, Budget(steps=6), kill_at(4), tmp_path / "state.pt", save_every_s=0.0)
     resumed = trainer()
     resumed.resume(tmp_path / "state.pt")
     assert resumed.step == 3  # the fourth was not stored

@@ -82,7 +82,7 @@ def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec
     }
     data = save(tensors, {"prato": spec.model_dump_json()})
     write_bytes(path, data)
-    return _version(data)
+    return version_of(data)
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
@@ -106,7 +106,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
         network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
     except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.") from error
-    return network.eval(), spec, _version(data)
+    return network.eval(), spec, version_of(data)
 
 
 def _described(data: bytes) -> str:
@@ -115,7 +115,7 @@ def _described(data: bytes) -> str:
     return str(json.loads(data[8 : 8 + length])["__metadata__"]["prato"])
 
 
-def _version(data: bytes) -> str:
+def version_of(data: bytes) -> str:
     """Twelve hexadecimal digits of the file's SHA-256: the same file is the same version on every machine."""
     return hashlib.sha256(data).hexdigest()[:12]
 

@@ -26,12 +26,11 @@ from prato.data.sampling import SliceSamples
 from prato.losses import PratoLoss
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
-from prato.pruning import PruningPlan
+from prato.pruning import PrunedOutput, PruningPlan
 from prato.rivals.host import RivalUNETR
 from prato.rivals.loss import RivalLoss
 from prato.window import Centre, window_edges
 
-_SAVE_EVERY_S = 60.0
 #: Decay a step of the running average of weights that training returns.
 _AVERAGING = 0.995
 
@@ -162,12 +161,13 @@ class Trainer:
         budget: Budget,
         report: Callable[[Progress], bool] = lambda progress: True,
         state_file: Path | None = None,
+        save_every_s: float = 60.0,
     ) -> PromptedNetwork:
         """Train until the budget is spent or ``report``, called after every step, says False.
 
         Args:
             cases: at least one.
-            state_file: where the state is kept, once a minute and at the end, for :meth:`resume`.
+            state_file: where the state is kept, every ``save_every_s`` seconds and at the end, for :meth:`resume`.
 
         Returns:
             The averaged network, in evaluation mode.
@@ -177,7 +177,7 @@ class Trainer:
         ahead = range(self.step * self.settings.batch, 2**40)
         loader = DataLoader(Subset(samples, ahead), batch_size=self.settings.batch, num_workers=self.settings.workers)
         saved = time.monotonic()
-        self.network.train()
+        self.prepare()
         batches = iter(loader)
         while (share := budget.spent(self.step, self.seconds)) < 1.0:
             start = time.monotonic()
@@ -185,13 +185,22 @@ class Trainer:
             self.seconds += time.monotonic() - start
             done = Progress(self.step, budget.spent(self.step, self.seconds), self.mean_loss, self.seconds)
             go_on = report(done)
-            self.network.train()
-            if state_file is not None and (not go_on or done.share >= 1.0 or time.monotonic() - saved > _SAVE_EVERY_S):
+            self.prepare()
+            if state_file is not None and (not go_on or done.share >= 1.0 or time.monotonic() - saved > save_every_s):
                 self._store(state_file)
                 saved = time.monotonic()
             if not go_on:
                 break
         return self.averaged.eval()
+
+    def prepare(self) -> None:
+        """Put the network into the mode that steps are taken in."""
+        self.network.train()
+
+    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: BoxPrompts) -> Tensor:
+        """What a step minimises, of the ``output`` for ``image`` (B, channels, H, W) with ``prompts`` and its ``label`` (B, H, W)."""
+        loss: Tensor = self.loss(output, label)
+        return loss
 
     def _train_on(self, batch: dict[str, Tensor], share: float) -> None:
         rate = self.settings.rate * min(share / 0.03 + 0.02, 1.0) * (0.5 + 0.5 * math.cos(math.pi * share))
@@ -203,7 +212,7 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=_bfloat16_pays(self.device)):
             output = self.network.segment(image, prompts, self._plan_of_step())
         output = replace(output, logits=output.logits.float())
-        loss = self.loss(output, label)
+        loss = self.objective(output, label, image, prompts)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from monailabel.config import settings
 
-from lib.server import errors
-from lib.server.routes import router
+from lib.server import errors, model_routes, routes, train_routes
 
 
 def install() -> None:
     """To be called while the server starts, before its first request."""
-    from monailabel.app import app  # importing it builds the server, which a training job has no use for
+    from monailabel.app import app  # importing it builds the server
 
     errors.register(app)
-    routes = app.router.routes
-    theirs = list(routes)
-    app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
-    routes[:] = [*routes[len(theirs) :], *theirs]  # the first route that matches answers
+    known = app.router.routes
+    theirs = list(known)
+    for ours in (train_routes, model_routes, routes):
+        app.include_router(ours.router, prefix=settings.MONAI_LABEL_API_STR)
+    known[:] = [*known[len(theirs) :], *theirs]  # the first route that matches answers
     # this runs inside the server's start-up event, with the stack already built: the first request builds it anew, with the handlers above
     app.middleware_stack = None

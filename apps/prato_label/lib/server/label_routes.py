@@ -42,6 +42,7 @@ def submit_label(
 ) -> dict[str, Any]:
     """Store a label as a new version; the reply says whose it replaced."""
     sent, store = checks.json_object(params), app_instance().datastore()
+    app_instance().trainings.prepare()  # what is labelled will be learnt: its process takes seconds to start
     if not isinstance(store, StudiesDatastore):
         return dict(stock.save_label(background_tasks, image, params, tag, label, user.username))
     with tempfile.TemporaryDirectory() as folder:

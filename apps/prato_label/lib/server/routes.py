@@ -13,7 +13,7 @@ import torch
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, UploadFile
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.endpoints import activelearning, batch_infer, infer, scoring, train
+from monailabel.endpoints import activelearning, batch_infer, infer, scoring
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
@@ -21,7 +21,7 @@ from monailabel.utils.others.generic import file_checksum
 
 from lib.server import checks, label_routes
 from prato.checkpoint import CheckpointError
-from prato.data.atomic import write_bytes
+from prato.retraining.model_store import ModelStore
 from prato.segmenter import Segmenter
 
 router = APIRouter()
@@ -74,27 +74,6 @@ def run_batch_inference(
     return batch_infer.run(model, images, {"multi_gpu": False, **(params or {})}, run_sync)
 
 
-@router.post("/train/{model}")
-def run_training(
-    model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = _admin
-) -> Any:
-    """Train one model in a background job."""
-    app = app_instance()
-    checks.known("model to train", (params or {}).get("model", model), app.info()["trainers"])
-    _trainable(app, model, params or {})
-    return train.run_model(model, params, run_sync, enqueue)
-
-
-@router.post("/train/")
-def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _admin) -> Any:
-    """Train all models, one after the other, in background jobs; ``params`` holds an object for each by its name."""
-    app, everyones = app_instance(), {name: value for name, value in (params or {}).items() if not isinstance(value, dict)}
-    for model in app.info()["trainers"]:
-        own = (params or {}).get(model)
-        _trainable(app, model, everyones | (own if isinstance(own, dict) else {}))
-    return train.run(params, run_sync)
-
-
 @router.post("/activelearning/{strategy}")
 def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = _user) -> Any:
     """The study to label next."""
@@ -125,12 +104,6 @@ def replace_model(
             Segmenter(upload, torch.device("cpu"))
         except CheckpointError as error:
             raise HTTPException(400, str(error)) from error
-    write_bytes(path, data)
+    ModelStore(Path(path)).upload(data)
     background_tasks.add_task(app_instance().warm_up, model)
     return {"checksum": file_checksum(path), "modified_time": int(Path(path).stat().st_mtime)}
-
-
-def _trainable(app: Any, model: str, params: dict[str, Any]) -> None:
-    reason = app.training_refusal(model, params)
-    if reason:
-        raise HTTPException(400, reason)

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from lib.infers.devices import device_named, offered_devices
 from prato.request import RequestError
+from prato.retraining.order import TrainingParameters
 
 #: Added by MONAI Label and its clients on a request's way to the task.
 _SERVER = {"model", "client_id", "gpus", "multi_gpu", "local_rank"}
 _LIMITS = {"max_epochs": (1, 10_000), "max_steps": (1, 1_000_000), "val_split": (0.05, 0.5), "seed": (0, 2**31 - 1)}
-
-
-@dataclass(frozen=True)
-class TrainingParameters:
-    """A training as asked for.
-
-    Attributes:
-        max_epochs, max_steps: whichever is reached first ends it. An epoch shows as many slices as the training patients have.
-        val_split: share of the patients that are held back to compare models on; patients already dealt stay where they are.
-        seed: everything random follows from it.
-        device: a torch device.
-    """
-
-    max_epochs: int = 20
-    max_steps: int = 120
-    val_split: float = 0.2
-    seed: int = 1
-    device: str = "cpu"
 
 
 def shown_config() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The labelled studies of a datastore, and the side on which each patient is."""
+"""On which side each labelled patient is, for good."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from monailabel.interfaces.datastore import Datastore
-
 from prato.data.cases import StudyFile
-from prato.data.manifest import load_manifest, patient_of
 from prato.data.splits import Split, load_split
 
 #: Beside the images: the split belongs to the patients, not to a model, so that all models are compared on the same ones.
@@ -18,21 +15,6 @@ SPLIT_NAME = "training_split.json"
 
 class TooFewPatientsError(ValueError):
     """Not enough labelled patients to train and to compare; the message is one sentence."""
-
-
-def labelled_files(datastore: Datastore) -> list[StudyFile]:
-    """The studies with a final label, sorted by name.
-
-    Raises:
-        ManifestError: the folder's manifest cannot be used.
-    """
-    pairs = [(Path(entry["image"]), Path(entry["label"])) for entry in datastore.datalist()]
-    manifests = {folder: load_manifest(folder) for folder in {image.parent for image, _ in pairs}}
-    found = []
-    for image, label in pairs:
-        study = image.name.removesuffix(".gz").removesuffix(".nii")
-        found.append(StudyFile(study, patient_of(study, manifests[image.parent]), image, label))
-    return sorted(found, key=lambda file: file.study)
 
 
 def stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:

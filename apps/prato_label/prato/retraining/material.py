@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from monailabel.interfaces.datastore import Datastore
-
-from lib.trainers.patients import TooFewPatientsError, dealt, labelled_files, stored_split
 from prato.data.cases import StudyFile, TrainingCase, load_training_case
 from prato.data.nifti import VolumeError
 from prato.data.splits import save_split
+from prato.retraining.patients import TooFewPatientsError, dealt, stored_split
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +37,18 @@ class Material:
         }
 
 
-def gathered(datastore: Datastore, pixel: float, share: float, seed: int) -> Material:
-    """Load every labelled study at ``pixel`` mm, and deal new patients to a side (written down before anything is trained).
+def gathered(files: Sequence[StudyFile], pixel: float, share: float, seed: int, each: Callable[[], object]) -> Material:
+    """Load the labelled studies at ``pixel`` mm, and deal new patients to a side (written down before anything is trained).
+
+    Args:
+        each: called after every study; may raise.
 
     Raises:
-        TooFewPatientsError, ManifestError, SplitError: as ``dealt``, ``labelled_files`` and ``stored_split``.
+        TooFewPatientsError, SplitError: as ``dealt`` and ``stored_split``.
     """
     usable: list[tuple[StudyFile, TrainingCase]] = []
     left_out = {}
-    for file in labelled_files(datastore):
+    for file in files:
         try:
             case = load_training_case(file, pixel)
         except VolumeError as error:
@@ -56,6 +58,7 @@ def gathered(datastore: Datastore, pixel: float, share: float, seed: int) -> Mat
                 left_out[file.study] = f"The label for {file.study} is empty."
             else:
                 usable.append((file, case))
+        each()
     for study, reason in left_out.items():
         logger.warning("%s is left out: %s", study, reason)
     if not usable:

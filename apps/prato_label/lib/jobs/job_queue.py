@@ -1,0 +1,140 @@
+"""Trainings, one at a time, in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from threading import Condition, Thread
+from typing import Any
+
+from lib.jobs.job import Job
+from lib.jobs.job_file import load_jobs, save_jobs
+from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
+from prato.retraining.round import tidy_after
+
+logger = logging.getLogger(__name__)
+#: As MONAI Label's own trainings are logged.
+_task_logger = logging.getLogger("task_train")
+#: A round that has not stopped by itself by then is killed; it was asked to stop within two.
+_PATIENCE_S = 1.3
+
+
+class BusyError(RuntimeError):
+    """There is a training already; the message is one sentence."""
+
+
+class JobQueue:
+    """The trainings of this server, also those of its last life, which are read from ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = Condition()
+        self._jobs = load_jobs(path)
+        self._worker = WorkerProcess()
+        self._thread: Thread | None = None
+
+    def jobs(self) -> list[Job]:
+        """All, oldest first."""
+        with self._changed:
+            return list(self._jobs)
+
+    @property
+    def current(self) -> Job | None:
+        """The one that runs or is next."""
+        with self._changed:
+            return self._next()
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Of the process that trains, where there is one."""
+        return self._worker.pid
+
+    def prepare(self) -> None:
+        """Have the process that trains ready: it is likely to be needed."""
+        try:
+            self._worker.start()
+        except OSError as error:
+            logger.warning("the training process cannot be started: %s", error)
+
+    def submit(self, request: dict[str, Any], order: dict[str, Any], enqueue: bool) -> Job:
+        """Start a training, or with ``enqueue`` put it behind those that there are.
+
+        Raises:
+            BusyError: there is one, and ``enqueue`` is not asked for.
+        """
+        with self._changed:  # looked at and added in one go: of two requests at the same moment, one is refused
+            if not enqueue and self._next():
+                raise BusyError("A training is running already: wait for its end, stop it with DELETE /train/, or send enqueue=true.")
+            job = Job(request, order)
+            self._jobs.append(job)
+            self._save()
+            if self._thread is None:
+                self._thread = Thread(target=self._work, name="trainings", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+            return job
+
+    def stop(self) -> Job | None:
+        """End the training that runs, within two seconds; it can be taken up again. None if there is none."""
+        with self._changed:
+            job = self._next()
+            if job is None:
+                return None
+            if job.state == "queued":  # no process has it yet
+                self._ended(job, "stopped")
+                return job
+        self._worker.stop(job.id)
+        with self._changed:
+            if not self._changed.wait_for(lambda: not job.open, _PATIENCE_S):
+                self._ended(job, "stopped")
+                self._worker.kill()
+                tidy_after(Path(job.order["model"]))
+            return job
+
+    def wait(self, job: Job) -> None:
+        """Return when ``job`` has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: not job.open)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._next() is not None)
+                job = self._next()
+                assert job is not None
+                job.begin()
+                self._save()
+            try:
+                end = self._worker.run(job.id, job.order, lambda line: self._line(job, line))  # noqa: B023 - called at once
+            except WorkerDiedError as error:
+                tidy_after(Path(job.order["model"]))
+                end = {
+                    "end": "failed",
+                    "sentence": f"The training process was killed ({error}): start the training again, and it goes on where it was.",
+                }
+            except Exception as error:  # this thread must outlive everything
+                logger.exception("the training process cannot be used")
+                self._worker.kill()
+                end = {"end": "failed", "sentence": f"The training process cannot be used ({error}): the server's log has the details."}
+            with self._changed:
+                if job.open:
+                    self._ended(job, end["end"], end.get("sentence", ""), end.get("result"))
+
+    def _line(self, job: Job, line: str) -> None:
+        _task_logger.info(line)
+        with self._changed:
+            job.lines.append(line)
+
+    def _ended(self, job: Job, *end: Any) -> None:
+        job.end(*end)
+        self._save()
+        self._changed.notify_all()
+
+    def _next(self) -> Job | None:
+        return next((job for job in self._jobs if job.open), None)
+
+    def _save(self) -> None:
+        try:
+            save_jobs(self._path, self._jobs)
+        except OSError as error:  # the list is a comfort: a full disk must not end a training
+            logger.warning("%s cannot be written: %s", self._path, error)

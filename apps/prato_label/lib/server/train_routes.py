@@ -1,0 +1,75 @@
+"""Training over HTTP: the paths and answers of MONAI Label, the work in a process of this app's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, HTTPException
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.jobs import BusyError, Job
+from lib.server import checks
+
+router = APIRouter(prefix="/train")
+_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+_admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+
+
+@router.get("/")
+def training_status(all: bool = False, check_if_running: bool = False, user: User = _user) -> Any:
+    """The latest training, all of them, or the one that runs."""
+    jobs = app_instance().trainings.jobs()
+    if check_if_running:
+        jobs = [job for job in jobs if job.open][:1]
+    if not jobs:
+        raise HTTPException(404, "No training is running." if check_if_running else "Nothing was trained here yet.")
+    tasks = [_task(job) for job in jobs]
+    return tasks if all else tasks[-1]
+
+
+@router.post("/{model}")
+def run_training(
+    model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = _admin
+) -> Any:
+    """Train one model in the background; 429 while another training runs, unless ``enqueue``."""
+    return _submitted((params or {}).get("model", model), params or {}, run_sync, enqueue)
+
+
+@router.post("/")
+def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _admin) -> Any:
+    """Train all models, one after the other; ``params`` holds an object for each by its name."""
+    app, given = app_instance(), params or {}
+    everyones = {name: value for name, value in given.items() if not isinstance(value, dict)}
+    asked = {model: everyones | (given[model] if isinstance(given.get(model), dict) else {}) for model in app.info()["trainers"]}
+    for model, own in asked.items():  # all or none
+        app.training_order(model, own)
+    return {model: {"result": _submitted(model, own, run_sync, True), "detail": None} for model, own in asked.items()}
+
+
+@router.delete("/")
+def stop_training(user: User = _admin) -> Any:
+    """Stop the training that runs; started again with the same labels it goes on where it was. Null if none runs."""
+    job = app_instance().trainings.stop()
+    return job and _task(job)
+
+
+def _submitted(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -> Any:
+    app = app_instance()
+    checks.known("model to train", model, app.info()["trainers"])
+    order = app.training_order(model, params)
+    try:
+        job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json"), enqueue)
+    except BusyError as error:
+        raise HTTPException(429, str(error)) from error
+    if not run_sync:
+        return _task(job)
+    app.trainings.wait(job)
+    if job.state != "done":
+        raise HTTPException(409, job.sentence or "The training was stopped before its end.")
+    return job.result
+
+
+def _task(job: Job) -> dict[str, Any]:
+    return job.as_task(app_instance().training_stats(job.request["model"]))

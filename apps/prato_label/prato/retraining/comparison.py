@@ -1,0 +1,94 @@
+"""Candidate against current model, on the same patients: who is better, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prato.data.cases import StudyFile
+from prato.evaluation import evaluate_cases
+from prato.labels import STRUCTURES
+from prato.pipeline import Pipeline
+
+#: Dice by structure and their "mean", by study.
+CaseDice = dict[str, dict[str, float]]
+_RESAMPLED = 2000
+#: Below this many patients a bootstrap interval says nothing.
+_ENOUGH = 3
+
+
+def case_dice(model: Path, files: Sequence[StudyFile], device: str, each: Callable[[], object]) -> CaseDice:
+    """Dice by study, as the server would answer tight boxes with ``model``; ``each`` is called after every study and may raise."""
+    rows = evaluate_cases(Pipeline(model, None, device), files, report=lambda _: each())
+    return {row["study"]: {**{name: row["scores"][name]["dice"] for name in STRUCTURES}, "mean": row["mean_dice"]} for row in rows}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the patients held back say.
+
+    Attributes:
+        before, after: Dice by structure and their "mean", each the mean over patients of the mean over their studies.
+        interval: by structure and "mean", the 95 % interval of ``after - before``; empty for fewer than three patients.
+        patients: how many.
+    """
+
+    before: dict[str, float]
+    after: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    patients: int
+
+    @property
+    def worse(self) -> str | None:
+        """In what the candidate is worse, None if in nothing: its mean is lower, or a structure's whole interval lies below zero.
+
+        A mean that is higher can hide a structure that was given up for the others.
+        """
+        if self.after["mean"] < self.before["mean"]:
+            return "the mean Dice"
+        return next((f"the Dice of the {name}" for name, (_, high) in self.interval.items() if high < 0), None)
+
+    def sentence(self) -> str:
+        """The mean and its interval in words."""
+        of = "1 patient" if self.patients == 1 else f"{self.patients} patients"
+        change = f"mean Dice {self.before['mean']:.4f} -> {self.after['mean']:.4f} on {of} held back"
+        if not self.interval:
+            return f"{change}, too few for an interval"
+        low, high = self.interval["mean"]
+        return f"{change}, 95 % interval of the change {low:+.4f} to {high:+.4f}"
+
+    def report(self) -> dict[str, Any]:
+        """As JSON values, rounded."""
+        rounded = {name: [round(low, 4), round(high, 4)] for name, (low, high) in self.interval.items()}
+        return {
+            "structures": {name: {"before": round(self.before[name], 4), "after": round(self.after[name], 4)} for name in STRUCTURES},
+            "interval": rounded.get("mean"),
+            "interval_by_structure": {name: limits for name, limits in rounded.items() if name != "mean"},
+        }
+
+
+def compared(before: CaseDice, after: CaseDice, patients: Mapping[str, str], seed: int) -> Comparison:
+    """Compare case by case; the interval is a percentile bootstrap over patients, paired: a patient brings both models' Dice.
+
+    Args:
+        before, after: of the same studies.
+        patients: whose heart each study is. A patient's ED and ES are no two witnesses, so they are averaged first.
+        seed: of the resampling.
+    """
+    names = (*STRUCTURES, "mean")
+    people = sorted({patients[study] for study in before})
+    ours, theirs = (
+        np.array([[np.mean([dice[study][name] for study in dice if patients[study] == one]) for name in names] for one in people])
+        for dice in (before, after)
+    )
+    interval: dict[str, tuple[float, float]] = {}
+    if len(people) >= _ENOUGH:
+        drawn = np.random.default_rng(seed).integers(len(people), size=(_RESAMPLED, len(people)))
+        low, high = np.percentile((theirs - ours)[drawn].mean(1), (2.5, 97.5), axis=0)
+        interval = {name: (float(a), float(b)) for name, a, b in zip(names, low, high)}
+    ours_mean, theirs_mean = (dict(zip(names, map(float, values.mean(0)))) for values in (ours, theirs))
+    return Comparison(ours_mean, theirs_mean, interval, len(people))

@@ -1,0 +1,164 @@
+"""Every model that ever answered: its file, where it came from, and the way back to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from prato.checkpoint import version_of
+from prato.data.atomic import write_bytes
+from prato.retraining.records import History, Kind, ModelRecord, StoreError, now
+
+logger = logging.getLogger(__name__)
+#: Files of replaced models that are kept, beside the first one's and the current one's.
+_KEPT = 5
+
+
+class UnknownVersionError(LookupError):
+    """A version that this store has no file of; the message is one sentence."""
+
+
+class ReplacedError(RuntimeError):
+    """The model is not, or is already, the one that was expected; the message is one sentence."""
+
+
+class ModelStore:
+    """The versions of the model file ``model``, in ``versions/<name>/`` beside it: ``<version>.safetensors`` and ``history.json``.
+
+    All records are kept; files are kept of the first model, the current one and the last five others. What replaces the model is first
+    written down as an intent, so that a process killed at any point leaves the old model or, once anyone looks, the new one with its
+    record. Safe between threads and processes.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self.model = model
+        self.folder = model.parent / "versions" / model.stem
+        self._history = self.folder / "history.json"
+        self._intent = self.folder / "replacing.json"
+
+    def file(self, version: str) -> Path:
+        """Where the file of ``version`` lies, if it is kept."""
+        return self.folder / f"{version}{self.model.suffix}"
+
+    def history(self) -> list[ModelRecord]:
+        """All records, oldest first, the current model's among them.
+
+        Raises:
+            StoreError: the history cannot be read.
+        """
+        with self._settled() as records:
+            return list(records)
+
+    def recover(self) -> None:
+        """Finish what a killed process began, and write down the model that is there; a damaged history is a line in the log."""
+        try:
+            self.history()
+        except StoreError as error:
+            logger.error("%s", error)
+
+    def upload(self, data: bytes) -> None:
+        """Let the model file ``data``, which a client sent, answer from now on."""
+        with self._settled() as records:
+            self._replace(data, _record(version_of(data), records, "uploaded", "sent by a client"), records)
+
+    def publish(self, data: bytes, parent: str, reason: str, training: dict[str, Any]) -> ModelRecord:
+        """Let the trained model ``data`` answer from now on, in the place of ``parent``, which it was compared with.
+
+        Raises:
+            ReplacedError: another model answers by now; the store is as it was.
+        """
+        with self._settled() as records:
+            if _current(records) != parent:
+                raise ReplacedError(f"the model was replaced by {_current(records)} while this one was trained")
+            record = _record(version_of(data), records, "trained", reason, training=training)
+            self._replace(data, record, records)
+            return record
+
+    def refuse(self, version: str, parent: str, reason: str, training: dict[str, Any]) -> None:
+        """Record that the trained model ``version`` did not get to answer; its file is not kept."""
+        with self._settled() as records:
+            record = _record(version, records, "trained", reason, training=training)
+            self._write([*records, record.model_copy(update={"published": False, "parent": parent})])
+
+    def roll_back(self, version: str) -> ModelRecord:
+        """Let ``version`` answer again; a request under way finishes with the model that it began with.
+
+        Raises:
+            UnknownVersionError: no such version, or its file was cleared away. ReplacedError: it is the current one.
+        """
+        with self._settled() as records:
+            current = _current(records)
+            if version == current:
+                raise ReplacedError(f"{version} is the model that answers already: choose another version to go back to.")
+            path = self.file(version) if any(r.version == version and r.published for r in records) else None
+            if path is None or not path.is_file():
+                kept = ", ".join(sorted(p.stem for p in self.folder.glob(f"*{self.model.suffix}") if p.stem != current))
+                choice = f"choose {kept}" if kept else "none is kept"
+                raise UnknownVersionError(f"There is no version {version[:40]!r} of {self.model.stem} to go back to: {choice}.")
+            record = _record(version, records, "rolled_back", f"back from {current}")
+            self._replace(path.read_bytes(), record, records)
+            return record
+
+    @contextmanager
+    def _settled(self) -> Iterator[list[ModelRecord]]:
+        """The records, under the lock: a replacement that was cut off finished, and a model file that came by hand written down."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / ".lock"):
+            for left in self.folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes here now
+                left.unlink()
+            records = self._read()
+            if self._intent.exists():
+                record = ModelRecord.model_validate_json(self._intent.read_bytes())  # its file was written before it
+                logger.warning("a replacement of %s by %s was cut off: finishing it", self.model.stem, record.version)
+                self._replace(self.file(record.version).read_bytes(), record, records)
+            if self.model.is_file():
+                data = self.model.read_bytes()
+                version = version_of(data)
+                if version != _current(records):
+                    kind: Kind = "found" if records else "shipped"
+                    reason = "put there by hand" if records else "the first model here"
+                    write_bytes(self.file(version), data)
+                    records.append(_record(version, records, kind, reason))
+                    self._write(records)
+            yield records
+
+    def _replace(self, data: bytes, record: ModelRecord, records: list[ModelRecord]) -> None:
+        write_bytes(self.file(record.version), data)
+        write_bytes(self._intent, record.model_dump_json().encode())
+        write_bytes(self.model, data)
+        if records[-1:] != [record]:
+            records.append(record)
+            self._write(records)
+        self._intent.unlink()
+        self._tidy(records)
+
+    def _tidy(self, records: list[ModelRecord]) -> None:
+        answered = [record.version for record in records if record.published]
+        recent = list(dict.fromkeys(reversed(answered)))[: _KEPT + 1]
+        for path in self.folder.glob(f"*{self.model.suffix}"):
+            if path.stem not in (answered[0], *recent):
+                path.unlink()
+
+    def _read(self) -> list[ModelRecord]:
+        if not self._history.exists():
+            return []
+        try:
+            return History.model_validate_json(self._history.read_bytes()).records
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self._history} cannot be read: restore it, or move it away to begin a new history.") from error
+
+    def _write(self, records: list[ModelRecord]) -> None:
+        write_bytes(self._history, History(records=records).model_dump_json(indent=1).encode())
+
+
+def _record(version: str, records: list[ModelRecord], kind: Kind, reason: str, **more: Any) -> ModelRecord:
+    return ModelRecord(version=version, parent=_current(records), kind=kind, published=True, reason=reason, when=now(), **more)
+
+
+def _current(records: list[ModelRecord]) -> str | None:
+    return next((record.version for record in reversed(records) if record.published), None)

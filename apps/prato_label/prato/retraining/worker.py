@@ -1,0 +1,121 @@
+"""The process that trains: ``python -m prato.retraining.worker``, kept warm from one round to the next.
+
+It reads one JSON object a line: ``{"id", "order"}`` starts a round, ``{"stop": id}`` ends it. It writes one a line, too: ``{"id", "line"}``
+is a line of the log, ``{"id", "end"}`` the last word: "done" with a ``result``, "stopped", or "failed" with a ``sentence``. When its
+input ends, as it does when the server dies however it dies, it stops what runs, stores it, and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from queue import SimpleQueue
+from typing import IO, Any
+
+import torch
+
+from prato.checkpoint import CheckpointError
+from prato.data.splits import SplitError
+from prato.retraining.order import TrainingOrder
+from prato.retraining.patients import TooFewPatientsError
+from prato.retraining.records import StoreError
+from prato.retraining.round import train_round
+from prato.retraining.stopping import Stopped
+
+#: Errors whose message is written for a person.
+REFUSALS = (TooFewPatientsError, SplitError, CheckpointError, StoreError)
+
+
+class _Lines(logging.Handler):
+    """Sends the log of the round ``job`` to the server."""
+
+    def __init__(self, worker: _Worker, job: str) -> None:
+        super().__init__(logging.INFO)
+        self.setFormatter(logging.Formatter("[%(asctime)s] (%(name)s) %(levelname)s - %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self._worker, self._job = worker, job
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._worker.say(id=self._job, line=self.format(record))
+
+
+class _Worker:
+    """Runs rounds one after the other on the thread that calls :meth:`run`, while another reads what the server says."""
+
+    def __init__(self, orders: IO[str], answers: IO[str]) -> None:
+        self._orders, self._answers = orders, answers
+        self._queue: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._stopped: set[str | None] = set()
+
+    def say(self, **message: Any) -> None:
+        """One line to the server; there may be nobody left to hear it."""
+        try:
+            self._answers.write(json.dumps(message) + "\n")
+            self._answers.flush()
+        except (OSError, ValueError):
+            self._stopped.add(None)
+
+    def listen(self) -> None:
+        """Read orders until the server is gone."""
+        for line in self._orders:
+            message = json.loads(line)
+            if "stop" in message:
+                self._stopped.add(message["stop"])
+            else:
+                self._queue.put(message)
+        self.close()
+
+    def close(self) -> None:
+        """End the round that runs, as if stopped, and then the process."""
+        self._stopped.add(None)
+        self._queue.put(None)
+
+    def run(self) -> None:
+        """Work until the server is gone."""
+        while (message := self._queue.get()) is not None:
+            job = message["id"]
+            lines = _Lines(self, job)
+            logging.getLogger("prato").addHandler(lines)
+            try:
+                end = self._round(job, message["order"])
+            finally:
+                torch.cuda.empty_cache()  # what a round had on the GPU is for the server while this process waits
+                logging.getLogger("prato").removeHandler(lines)
+            self.say(id=job, **end)
+
+    def _round(self, job: str, order: Any) -> dict[str, Any]:
+        try:
+            result = train_round(TrainingOrder.model_validate(order), lambda: not {job, None} & self._stopped)
+        except Stopped:
+            return {"end": "stopped"}
+        except REFUSALS as error:
+            return {"end": "failed", "sentence": str(error)}
+        except Exception as error:
+            logging.getLogger(__name__).exception("the training failed")
+            return {
+                "end": "failed",
+                "sentence": f"The training failed ({type(error).__name__}: {error}): the server's log has the details.",
+            }
+        return {"end": "done", "result": result}
+
+
+def main() -> None:
+    """Work for the process that holds the other end of standard input and output."""
+    # what libraries print must not come between the messages
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2)))
+    logging.getLogger("prato").setLevel(logging.INFO)
+    worker = _Worker(sys.stdin, answers)
+    # an interrupt at the terminal reaches this process, too: it ends in its own time, with its state stored
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: worker.close())
+    threading.Thread(target=worker.listen, name="orders", daemon=True).start()
+    worker.run()
+
+
+if __name__ == "__main__":
+    main()

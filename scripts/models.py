@@ -1,0 +1,58 @@
+"""The history of a model file, and the way back to an older version, without a server; a running server follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
+from prato.retraining.records import StoreError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+Model = Annotated[Path, typer.Argument(help="A model file of the app, such as apps/prato_label/model/prato_unetr.safetensors.")]
+
+
+@app.command("list")
+def show(model: Model) -> None:
+    """Every version that was trained, sent or gone back to, oldest first."""
+    store = _store(model)
+    try:
+        records = store.history()
+    except StoreError as error:
+        raise _refused(error) from None
+    table = Table(title=model.stem)
+    for column in ("when", "version", "from", "how", "published", "kept", "why"):
+        table.add_column(column, overflow="fold")
+    for r in records:
+        kept = r.published and store.file(r.version).is_file()
+        table.add_row(r.when, r.version, r.parent or "", r.kind, *("yes" if it else "no" for it in (r.published, kept)), r.reason)
+    Console().print(table)
+
+
+@app.command()
+def rollback(model: Model, version: Annotated[str, typer.Argument(help="A version that is kept.")]) -> None:
+    """Let an older version answer again."""
+    try:
+        record = _store(model).roll_back(version)
+    except (UnknownVersionError, ReplacedError, StoreError) as error:
+        raise _refused(error) from None
+    typer.echo(f"{record.version} answers, {record.parent} is kept")
+
+
+def _store(model: Path) -> ModelStore:
+    if not model.is_file():
+        raise _refused(f"There is no model file {model}: name one in the app's model folder.")
+    return ModelStore(model)
+
+
+def _refused(reason: object) -> typer.Exit:
+    typer.echo(str(reason), err=True)
+    return typer.Exit(2)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,131 @@
+"""Trainings on the real server: stopped, taken up, published and gone back from, while inference answers; and a worker that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from hearts import blank_model, heart
+from live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
+
+from prato.data.nifti import read_volume, write_volume
+
+MODEL = "prato_unetr"
+ROI = {"roi": [10, 30, 8, 28, 0, 5]}
+LONG = {"max_steps": 5_000, "max_epochs": 10_000}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The stock command over labelled studies of two patients; the tests of this file change it one after the other."""
+    folder = tmp_path_factory.mktemp("training")
+    app, studies = copy_app(folder / "app"), folder / "studies"
+    (app / "model").mkdir()
+    blank_model(app / "model" / f"{MODEL}.safetensors")
+    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
+    tiny_locator(app / "model" / "prato_locator.safetensors")
+    (studies / "labels" / "final").mkdir(parents=True)
+    for n, name in enumerate(("a_ED", "b_ED")):
+        image = write_study(studies / f"{name}.nii.gz", seed=n)
+        write_volume(studies / "labels" / "final" / image.name, heart(), read_volume(image).affine)
+    with start_server(app, studies, folder / "server.log") as running:
+        yield running
+
+
+def get(server: LiveServer, path: str) -> Any:
+    return requests.get(server.url + path, timeout=60).json()
+
+
+def job(server: LiveServer) -> dict[str, Any]:
+    return get(server, "/train/")
+
+
+def step(server: LiveServer) -> int:
+    return int(get(server, "/info/")["train_stats"][MODEL].get("step", 0))
+
+
+def until(true: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 200
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def models(server: LiveServer) -> dict[str, bytes]:
+    return {name: data for name, data in server.tree().items() if name.endswith(".safetensors")}
+
+
+def answering(server: LiveServer) -> str:
+    return str(server.infer(MODEL, "a_ED", ROI).json["model_version"])
+
+
+def test_of_two_at_the_same_moment_one_is_refused(server: LiveServer) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda _: server.post(f"/train/{MODEL}", LONG), range(2)))
+    assert sorted(reply.status for reply in replies) == [200, 429]
+    refused = next(reply for reply in replies if reply.status == 429)
+    assert refused.json["detail"].startswith("A training is running already: wait for its end")
+    assert len(get(server, "/train/?all=true")) == 1
+
+
+def test_stopped_within_two_seconds_it_leaves_nothing_half_written(server: LiveServer) -> None:
+    before = models(server)
+    until(lambda: step(server) > 2)
+    shown = job(server)
+    assert (shown["status"], shown["state"]) == ("RUNNING", "running")
+    assert "step" in shown["details"][-1]
+    assert shown["progress"]["eta_seconds"] > 0
+    assert server.infer(MODEL, "a_ED", ROI).status == 200  # while it trains
+    start = time.monotonic()
+    assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
+    assert time.monotonic() - start < 2
+    assert requests.delete(f"{server.url}/train/", timeout=60).json() is None
+    assert get(server, "/train/?check_if_running=true")["detail"] == "No training is running."
+    assert models(server) == before
+    assert not list(server.app.rglob("*.tmp"))
+
+
+def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
+    reached, shipped = step(server), answering(server)
+    assert server.post(f"/train/{MODEL}", LONG).status == 200
+    until(lambda: step(server) >= reached and job(server).get("progress"))
+    assert job(server)["progress"]["step"] >= reached
+    requests.delete(f"{server.url}/train/", timeout=60)
+    done = server.read(requests.post(f"{server.url}/train/{MODEL}?run_sync=true", json={"max_steps": 10, "seed": 3}, timeout=200)).json
+    assert done["published"], done["reason"]
+    assert answering(server) == done["model_version_after"] != shipped
+    history = get(server, f"/model/{MODEL}/history")
+    assert (history["current"], [row["kind"] for row in history["records"]]) == (done["model_version_after"], ["shipped", "trained"])
+    assert set(history["records"][1]["training"]["labels"]) == {"a_ED", "b_ED"}
+    picture = requests.get(f"{server.url}/model/{MODEL}/history.png", timeout=60)
+    assert (picture.headers["content-type"], picture.content[:4]) == ("image/png", b"\x89PNG")
+    assert server.post(f"/model/{MODEL}/rollback?version={shipped}").json["kind"] == "rolled_back"
+    assert answering(server) == shipped
+    for version, status in ((shipped, 409), ("0" * 12, 404), ("../prato_locator", 404)):
+        reply = server.post(f"/model/{MODEL}/rollback?version={version}")
+        assert (reply.status, reply.json["detail"][-1]) == (status, ".")
+    assert server.post("/model/nothing/rollback?version=x").status == 404
+
+
+def test_a_worker_that_is_killed_is_a_sentence_and_the_server_goes_on(server: LiveServer) -> None:
+    assert server.post(f"/train/{MODEL}", LONG).status == 200
+    until(lambda: job(server).get("progress"))
+    (worker,) = [p for p in psutil.process_iter(["cmdline"]) if _is_worker(p, server.app)]
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: job(server)["status"] != "RUNNING")
+    assert (job(server)["status"], job(server)["state"]) == ("ERROR", "failed")
+    assert "The training process was killed (signal 9)" in job(server)["details"][-1]
+    assert server.infer(MODEL, "a_ED", ROI).status == 200
+
+
+def _is_worker(process: psutil.Process, app: Path) -> bool:
+    command = process.info["cmdline"] or []
+    return command[-1:] == ["prato.retraining.worker"] and str(app) in process.environ().get("PYTHONPATH", "")

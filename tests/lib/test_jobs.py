@@ -1,0 +1,144 @@
+"""Trainings in the background, with the real process that trains: stopped, taken up, killed, and asked for at the same moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.app.hearts import blank_model, heart
+from tests.app.live import write_study
+
+from lib.jobs import BusyError, Job, JobQueue
+from prato.data.cases import StudyFile
+from prato.data.nifti import read_volume, write_volume
+from prato.retraining.order import TrainingOrder, TrainingParameters
+from prato.retraining.progress import stored_progress
+
+LONG = 10_000
+
+
+class Bench:
+    """A model, two labelled studies and a queue."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model = folder, folder / "model" / "m.safetensors"
+        self.model.parent.mkdir()
+        blank_model(self.model)
+        for n, study in enumerate(("a", "b")):
+            image = write_study(folder / f"{study}.nii.gz", seed=n)
+            write_volume(folder / f"label_{study}.nii.gz", heart(), read_volume(image).affine)
+        self.queue = JobQueue(folder / "jobs.json")
+
+    def order(self, steps: int, **asked: int) -> dict[str, Any]:
+        files = [StudyFile(s, s, self.folder / f"{s}.nii.gz", self.folder / f"label_{s}.nii.gz") for s in ("a", "b")]
+        parameters = TrainingParameters(max_epochs=10_000, max_steps=steps, **asked)
+        return TrainingOrder(model=self.model, asked=parameters, files=files).model_dump(mode="json")
+
+    def submit(self, steps: int, enqueue: bool = False, **asked: int) -> Job:
+        return self.queue.submit({"model": "m"}, self.order(steps, **asked), enqueue)
+
+    @property
+    def step(self) -> int:
+        return int(stored_progress(self.model.parent / "m" / "stats.json").get("step", 0))
+
+
+def until(true: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The tests of this file change it one after the other: starting the process takes longer than all of them."""
+    made = Bench(tmp_path_factory.mktemp("bench"))
+    yield made
+    made.queue.stop()
+
+
+def test_of_many_at_the_same_moment_one_is_taken(bench: Bench) -> None:
+    def attempt(_: int) -> bool:
+        try:
+            bench.submit(LONG)
+        except BusyError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(8))) == 1
+    (job,) = bench.queue.jobs()
+    until(lambda: bench.step >= 3)
+    assert job.state == "running"
+    task = job.as_task(stored_progress(bench.model.parent / "m" / "stats.json"))
+    assert task["status"] == "RUNNING"
+    assert task["progress"]["total_steps"] == LONG
+    assert task["progress"]["eta_seconds"] > task["progress"]["seconds"] > 0
+    assert "step" in task["details"][-1]
+    assert os.getpriority(os.PRIO_PROCESS, bench.queue.worker_pid) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_stopped_within_two_seconds_and_taken_up(bench: Bench) -> None:
+    model = bench.model.read_bytes()
+    start = time.monotonic()
+    stopped = bench.queue.stop()
+    took = time.monotonic() - start
+    assert stopped.state == "stopped"
+    reached = bench.step
+    assert bench.queue.stop() is None
+    assert bench.model.read_bytes() == model
+    assert not list(bench.folder.rglob("*.tmp"))
+    assert took < 2
+    second = bench.submit(LONG)
+    until(lambda: bench.step > reached)
+    assert second.state == "running"
+
+
+def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None:
+    job = bench.queue.current
+    following = bench.submit(LONG, enqueue=True)
+    os.kill(bench.queue.worker_pid, signal.SIGKILL)
+    until(lambda: not job.open)
+    assert job.state == "failed"
+    assert job.sentence == "The training process was killed (signal 9): start the training again, and it goes on where it was."
+    assert job.as_task({})["details"][-1] == f"HTTPException: {job.sentence}"
+    until(lambda: following.lines)  # by a new process
+    restarted = JobQueue(bench.folder / "jobs.json").jobs()
+    assert [(j.state, j.as_task({})["status"]) for j in restarted] == [
+        ("stopped", "STOPPED"),
+        ("failed", "ERROR"),
+        ("interrupted", "ERROR"),
+    ]
+    assert "The server ended during this training" in restarted[-1].as_task({})["details"][-1]
+    bench.queue.stop()
+
+
+def test_a_short_one_ends_with_a_result(bench: Bench) -> None:
+    job = bench.submit(4)
+    bench.queue.wait(job)
+    assert job.state == "done", job.sentence
+    assert job.result["model_version_before"]
+    assert json.loads((bench.folder / "jobs.json").read_text())[-1]["state"] == "done"
+
+
+def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
+    for study in ("a", "b"):
+        (bench.folder / f"label_{study}.nii.gz").write_bytes(b"no label")
+    warm = bench.queue.worker_pid
+    job = bench.submit(4)
+    bench.queue.wait(job)
+    assert bench.queue.worker_pid == warm
+    assert job.state == "failed"
+    assert job.sentence.startswith("None of the final labels can be used: label_a.nii.gz is not readable NIfTI")
+
+
+def test_a_damaged_list_of_jobs_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "jobs.json").write_text('[{"state": "do')
+    assert JobQueue(tmp_path / "jobs.json").jobs() == []

@@ -1,0 +1,59 @@
+"""When a candidate counts as worse, and how sure that is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from prato.labels import STRUCTURES
+from prato.retraining.comparison import CaseDice, compared
+
+
+def dice(mean: list[float], **structures: list[float]) -> CaseDice:
+    """Studies s0, s1, ... with ``mean``, and the same for each structure unless given."""
+    return {
+        f"s{n}": {**{name: structures.get(name.split()[0], mean)[n] for name in STRUCTURES}, "mean": value} for n, value in enumerate(mean)
+    }
+
+
+def own(count: int) -> dict[str, str]:
+    """Every study is of a patient of its own."""
+    return {f"s{n}": f"p{n}" for n in range(count)}
+
+
+def test_equal_is_not_worse_and_less_is() -> None:
+    assert compared(dice([0.8, 0.6]), dice([0.8, 0.6]), own(2), 0).worse is None
+    assert compared(dice([0.8, 0.6]), dice([0.8, 0.5999]), own(2), 0).worse == "the mean Dice"
+
+
+def test_a_patient_counts_once_however_many_studies_there_are() -> None:
+    before, after = dice([0.5, 0.5, 0.5]), dice([0.6, 0.6, 0.35])
+    assert compared(before, after, own(3), 0).worse is None
+    found = compared(before, after, {"s0": "a", "s1": "a", "s2": "b"}, 0)
+    assert (found.worse, found.patients) == ("the mean Dice", 2)
+    assert found.after["mean"] == pytest.approx(0.475)
+
+
+def test_a_structure_given_up_for_the_others_is_noticed() -> None:
+    before = dice([0.7] * 4)
+    after = dice([0.75] * 4, RV=[0.5, 0.52, 0.51, 0.53])
+    assert compared(before, after, own(4), 0).worse == "the Dice of the RV cavity"
+    assert compared(before, dice([0.75] * 4, RV=[0.69, 0.72, 0.69, 0.70]), own(4), 0).worse is None  # as good as chance
+
+
+def test_the_interval_is_paired_seeded_and_covers() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.uniform(0.2, 0.9, 12)  # patients differ far more than models do
+    after = before + 0.02 + rng.normal(0, 0.01, 12)
+    found = compared(dice(list(before)), dice(list(after)), own(12), 5)
+    low, high = found.interval["mean"]
+    assert 0 < low < np.mean(after - before) < high < 0.04
+    assert compared(dice(list(before)), dice(list(after)), own(12), 5) == found
+    assert compared(dice(list(before)), dice(list(after)), own(12), 6) != found
+
+
+def test_two_patients_have_no_interval() -> None:
+    found = compared(dice([0.5, 0.6]), dice([0.6, 0.7]), own(2), 0)
+    assert found.interval == {}
+    assert found.report()["interval"] is None
+    assert found.sentence() == "mean Dice 0.5500 -> 0.6500 on 2 patients held back, too few for an interval"

@@ -1,0 +1,115 @@
+"""Versions are kept, can be gone back to, and survive being killed at any write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prato.checkpoint import version_of
+from prato.retraining import model_store
+from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
+from prato.retraining.records import StoreError
+
+FIRST = b"model 0"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    (tmp_path / "m.safetensors").write_bytes(FIRST)
+    return ModelStore(tmp_path / "m.safetensors")
+
+
+def publish(store: ModelStore, *numbers: int) -> None:
+    for number in numbers:
+        store.publish(b"model %d" % number, store.history()[-1].version, "better", {"seed": number})
+
+
+def kept(store: ModelStore) -> set[str]:
+    return {path.read_bytes().decode()[-1] for path in store.folder.glob("*.safetensors")}
+
+
+def test_the_first_model_has_a_record_before_any_training(store: ModelStore) -> None:
+    (record,) = store.history()
+    assert (record.kind, record.version, record.parent, record.published) == ("shipped", version_of(FIRST), None, True)
+    assert store.file(record.version).read_bytes() == FIRST
+
+
+def test_records_are_all_kept_and_files_of_the_first_and_the_last(store: ModelStore) -> None:
+    publish(store, *range(1, 10))
+    records = store.history()
+    assert [record.training.get("seed") for record in records] == [None, *range(1, 10)]
+    assert [record.parent for record in records[1:]] == [record.version for record in records[:-1]]
+    assert kept(store) == set("0456789")
+    assert store.model.read_bytes() == b"model 9"
+
+
+def test_back_and_back_again(store: ModelStore) -> None:
+    publish(store, *range(1, 10))
+    newest = store.history()[-1].version
+    back = store.roll_back(version_of(FIRST))
+    assert (back.kind, back.version, back.parent) == ("rolled_back", version_of(FIRST), newest)
+    assert store.model.read_bytes() == FIRST
+    store.roll_back(newest)
+    assert store.model.read_bytes() == b"model 9"
+    assert len(store.history()) == 12
+
+
+def test_where_there_is_no_way_back(store: ModelStore) -> None:
+    publish(store, *range(1, 10))
+    store.refuse("abcdef123456", store.history()[-1].version, "worse", {})
+    before = len(store.history())
+    for version in (version_of(b"model 2"), "abcdef123456", "../m", ""):
+        with pytest.raises(UnknownVersionError, match="to go back to: choose"):
+            store.roll_back(version)
+    with pytest.raises(ReplacedError, match="is the model that answers already"):
+        store.roll_back(version_of(b"model 9"))
+    assert (len(store.history()), store.model.read_bytes()) == (before, b"model 9")
+
+
+def test_a_model_put_there_by_hand_is_kept_and_not_overrun(store: ModelStore) -> None:
+    first = store.history()[-1].version
+    store.model.write_bytes(b"by hand")
+    with pytest.raises(ReplacedError, match="was replaced by"):
+        store.publish(b"trained", first, "better", {})
+    assert store.model.read_bytes() == b"by hand"
+    assert [record.kind for record in store.history()] == ["shipped", "found"]
+    store.upload(b"sent")
+    assert store.file(version_of(b"by hand")).read_bytes() == b"by hand"
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_at_any_write_the_old_or_the_new_model_answers_and_the_history_agrees(store: ModelStore, monkeypatch) -> None:
+    write, real = iter(()), model_store.write_bytes
+
+    def writes(path: Path, data: bytes) -> None:
+        if next(write, "on") == "killed":
+            raise Killed
+        real(path, data)
+
+    monkeypatch.setattr(model_store, "write_bytes", writes)
+    for survived in range(4):
+        new = b"model %d" % (survived + 1)
+        old, parent = store.model.read_bytes(), store.history()[-1].version
+        write = iter(["on"] * survived + ["killed"])
+        with pytest.raises(Killed):
+            store.publish(new, parent, "better", {})
+        assert store.model.read_bytes() in (old, new)
+        (store.folder / f".{store.model.name}.x.tmp").write_bytes(b"half")
+        records = store.history()  # the next look finishes what was begun
+        assert records[-1].version == version_of(store.model.read_bytes())
+        assert (store.model.read_bytes() == new) == (survived >= 2)
+        assert not list(store.folder.glob("*replacing*")) + list(store.folder.glob("*.tmp"))
+        assert len({record.when + record.version for record in records}) == len(records)
+
+
+def test_a_damaged_history_is_said_and_left_alone(store: ModelStore) -> None:
+    publish(store, 1)
+    (store.folder / "history.json").write_text("{")
+    with pytest.raises(StoreError, match="cannot be read: restore it"):
+        store.history()
+    store.recover()
+    assert (store.folder / "history.json").read_text() == "{"

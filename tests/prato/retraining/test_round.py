@@ -1,0 +1,93 @@
+"""A round that is stopped goes on where it was, to the same model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prato.data.cases import StudyFile
+from prato.data.nifti import read_volume, write_volume
+from prato.retraining import fine_tuning
+from prato.retraining.order import TrainingOrder, TrainingParameters
+from prato.retraining.progress import stored_progress
+from prato.retraining.round import round_folder, train_round
+from prato.retraining.stopping import Stopped
+from tests.app.hearts import blank_model, heart
+from tests.app.live import write_study
+
+STEPS = 8
+
+
+def order(folder: Path, **asked: int) -> TrainingOrder:
+    """Two patients and a model that knows nothing, in ``folder``."""
+    files = []
+    for n, study in enumerate(("a_ED", "b_ED")):
+        image, label = folder / f"{study}.nii.gz", folder / f"label_{study}.nii.gz"
+        if not image.exists():
+            write_study(image, seed=n)
+            write_volume(label, heart(), read_volume(image).affine)
+        files.append(StudyFile(study, study[0], image, label))
+    if not (folder / "model").exists():
+        (folder / "model").mkdir()
+        blank_model(folder / "model" / "m.safetensors")
+    return TrainingOrder(model=folder / "model" / "m.safetensors", asked=TrainingParameters(max_steps=STEPS, **asked), files=files)
+
+
+def until_step(number: int, order: TrainingOrder) -> Callable[[], bool]:
+    return lambda: stored_progress(round_folder(order.model) / "stats.json").get("step", 0) < number
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fine_tuning, "RATE", 0.01)
+    monkeypatch.setattr("prato.retraining.progress._EVERY_S", 0.0)
+
+
+def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    for name in ("through", "broken"):
+        (tmp_path / name).mkdir()
+    whole = train_round(order(tmp_path / "through"), lambda: True)
+    broken = order(tmp_path / "broken")
+    start = broken.model.read_bytes()
+    with pytest.raises(Stopped):
+        train_round(broken, until_step(3, broken))
+    assert broken.model.read_bytes() == start
+    state = round_folder(broken.model) / "state.pt"
+    assert state.is_file()
+    (state.parent / ".state.pt.torn.tmp").write_bytes(b"of a process that was killed")
+    steps: list[int] = []
+    seen = stored_progress
+
+    def counting() -> bool:
+        steps.append(seen(state.parent / "stats.json").get("step", 0))
+        return True
+
+    result = train_round(broken, counting)
+    assert result["model_version_after"] == whole["model_version_after"] != whole["model_version_before"]
+    assert STEPS in steps and 1 not in steps  # it did not begin anew
+    assert sorted(os.listdir(state.parent)) == ["stats.json"]
+
+
+@pytest.mark.parametrize("changed", ["label", "model", "parameters"])
+def test_a_state_of_something_else_is_not_taken_up(tmp_path: Path, changed: str) -> None:
+    first = order(tmp_path)
+    with pytest.raises(Stopped):
+        train_round(first, until_step(2, first))
+    if changed == "label":
+        label = read_volume(first.files[0].label)
+        label.array[:, :, 0] = 0
+        write_volume(first.files[0].label, label.array, label.affine)
+    if changed == "model":
+        blank_model(first.model, seed=1)
+    then = order(tmp_path, seed=2) if changed == "parameters" else first
+    steps: list[int] = []
+
+    def counting() -> bool:
+        steps.append(stored_progress(round_folder(then.model) / "stats.json").get("step", 0))
+        return True
+
+    train_round(then, counting)
+    assert 1 in steps
