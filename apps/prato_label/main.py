@@ -10,6 +10,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.async_tasks.task import AsyncTask
 
 import lib.server
 from lib.activelearning import strategies
@@ -39,6 +40,10 @@ class PratoLabelApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         return strategies()
 
+    def model_version(self, model: str) -> str | None:
+        """The version of ``model`` that answers; None before it was loaded."""
+        return self._infers[model].pipeline.version
+
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         return saved_label_report(self, image_id, label_id)
 
@@ -50,6 +55,12 @@ class PratoLabelApp(MONAILabelApp):
         super().on_init_complete()
         lib.server.install()
         Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()
+
+    def close(self) -> None:
+        """End what would outlive the server: the background jobs, each a process of its own."""
+        for kind in ("train", "batch_infer", "scoring"):
+            while AsyncTask.stop(kind):
+                pass
 
     def warm_up(self, *models: str) -> None:
         """Load and measure those of ``models`` whose files are there."""

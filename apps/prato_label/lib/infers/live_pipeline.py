@@ -5,21 +5,27 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from lib.infers.parameters import DEFAULT_PRUNE
+from prato.cancelling import never
 from prato.checkpoint import ModelSpec
 from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, Prediction
 from prato.pruning import PRUNE_CHOICES
 from prato.request import Request
 
+#: One network computes at a time, whichever: torch's counter of operations hooks into every module of the process, and two at once would
+#: count each other's work.
+_COMPUTING = threading.Lock()
+
 
 class LivePipeline:
     """The model file ``model`` (with ``locator`` where that file exists), loaded when first needed and again when a file changes.
 
-    One request at a time: two would only share the same cores, and a reload must not meet a prediction.
+    A reload never meets a prediction.
 
     Attributes:
         costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; empty until measured.
@@ -27,7 +33,6 @@ class LivePipeline:
 
     def __init__(self, model: Path, locator: Path) -> None:
         self.model, self.locator = model, locator
-        self._lock = threading.Lock()
         self._loaded: dict[str, tuple[tuple[object, ...], Pipeline]] = {}
         self._build: ModelSpec | None = None
         self.costs: dict[str, dict[str, float]] = {}
@@ -41,28 +46,34 @@ class LivePipeline:
             CheckpointError: a model file cannot be used.
         """
         costs: dict[str, dict[str, float]] = {}
-        with self._lock:
+        with _COMPUTING:
             self._current(device)
             build = self._build
         for prune in () if self.costs else (*PRUNE_CHOICES, DEFAULT_PRUNE):
-            with self._lock:
+            with _COMPUTING:
                 segmenter = self._current(device).segmenter
                 if segmenter.plan or prune in ("off", DEFAULT_PRUNE):
                     gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
                     costs[prune] = {"gflops": round(gflops, 3), "ms": round(ms, 1)}
             time.sleep(0.01)  # a request that waits for the lock would else be too slow to take it
-        with self._lock:
+        with _COMPUTING:
             if self._build == build:
                 self.costs = self.costs or costs
 
-    def predict(self, device: str, volume: Volume, request: Request) -> Prediction:
+    @property
+    def version(self) -> str | None:
+        """Of the model that answered last; None before any was loaded."""
+        return next((pipeline.version for _, pipeline in list(self._loaded.values())), None)
+
+    def predict(self, device: str, volume: Volume, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
         """Answer ``request`` on ``volume`` with the files as they are now.
 
         Raises:
             CheckpointError: a model file cannot be used.
+            CancelledError: ``cancelled`` said so between two steps.
         """
-        with self._lock:
-            return self._current(device).predict(volume, request)
+        with _COMPUTING:
+            return self._current(device).predict(volume, request, cancelled)
 
     def _current(self, device: str) -> Pipeline:
         # looked at before loading: a file replaced in between is loaded once more, never missed
