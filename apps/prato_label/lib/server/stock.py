@@ -117,4 +117,4 @@ async def dicomweb(request: Request, path: str, user: User = roles.USER) -> Resp
 @router.post("/infer/wsi_v2/{model}", include_in_schema=False)
 def closed(request: Request) -> None:
     """One would start the whole app anew on a stranger's word, the others read any file of the machine by its path."""
-    raise HTTPException(404, f"{request.url.path:.80} is not offered by PrATo Label: POST /infer/<model> segments an image.")
+    raise HTTPException(404, f"PrATo Label does not offer {request.url.path:.80}: POST /infer/<model> segments an image.")

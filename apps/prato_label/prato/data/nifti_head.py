@@ -50,7 +50,7 @@ def unpacked(stream: BinaryIO) -> BinaryIO:
     """``stream``, open at its beginning, or what it holds where it is gzip."""
     zipped = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if zipped else stream
+    return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb")) if zipped else stream
 
 
 def announced(stream: BinaryIO, name: str) -> tuple[type[nib.Nifti1Image], bytes, int, int]:
