@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Thread
 from typing import Any
 
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -17,6 +18,7 @@ from lib.activelearning import strategies
 from lib.configs import configs
 from lib.datastore import StudiesDatastore
 from lib.labels import saved_label_report
+from lib.sessions import UploadSessions
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -46,6 +48,9 @@ class PratoLabelApp(MONAILabelApp):
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         return saved_label_report(self, image_id, label_id)
+
+    def _load_sessions(self, load: bool = False) -> UploadSessions | None:
+        return UploadSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None
 
     def training_refusal(self, model: str, params: dict[str, Any]) -> str | None:
         """Why ``model`` cannot be trained with ``params`` on the labels as they are; None when it can."""

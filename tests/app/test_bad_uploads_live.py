@@ -106,6 +106,7 @@ def test_uploads_are_taken_by_what_they_hold_not_by_their_names(guarded_server: 
         assert made.ok, made.text
         assert guarded_server.infer("prato_unetr", None, {"roi": ROI}, session_id=made.json()["session_id"]).file == known
         assert ask(guarded_server, "DELETE", f"/session/{made.json()['session_id']}").ok
+    refused(ask(guarded_server, "GET", "/session/cut-short"), 404, "no session 'cut-short'")
     refused(ask(guarded_server, "PUT", "/session/?uncompress=true", files={"files": ("x.zip", image)}), 400, "without uncompress")
     refused(ask(guarded_server, "PUT", "/session/", files=[("files", ("x", image)), ("files", ("y", image))]), 400, "one NIfTI file")
     refused(ask(guarded_server, "PUT", "/session/", files={"files": ("x.nii", b"#!/bin/sh")}), 400, "not readable NIfTI")

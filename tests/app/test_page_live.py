@@ -54,6 +54,7 @@ def test_the_page_asks_for_the_token_and_shows_what_is_going_on(guarded_server: 
         page.get_by_role("button", name="Show").click()
         page.locator("#studies td", has_text="<img src=x").wait_for()
         assert page.title() == "PrATo Label"
+        assert not page.get_by_label("Access token").is_visible()
         request = page.locator("#requests tbody tr").first
         assert {"a_ED", "prato_unetr", "200", "roi"} <= set(request.locator("td").all_inner_texts())
         version = ask(guarded_server, "GET", "/prato/state").json()["models"]["prato_unetr"]["version"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -97,7 +98,7 @@ async def gpu(user: User = roles.ADMIN) -> Response:
 def ohif(path: str, user: User = roles.USER) -> FileResponse:
     """The OHIF viewer."""
     file = _OHIF / path
-    inside = file.is_file() and file.resolve().is_relative_to(_OHIF.resolve())
+    inside = os.path.isfile(file) and file.resolve().is_relative_to(_OHIF.resolve())  # pathlib's own would raise over a long name
     return FileResponse(file if inside else _OHIF / "index.html")
 
 

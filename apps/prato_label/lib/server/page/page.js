@@ -55,7 +55,7 @@ function plot(name, history) {
   picture.append(drawn("title", {}, `Dice of ${name} by round of training: ${values.map((v) => v.toFixed(3)).join(", ")}`));
   for (const tick of [low, (low + high) / 2, high]) {
     picture.append(drawn("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }));
-    picture.append(drawn("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(2)));
+    picture.append(drawn("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(3)));
   }
   picture.append(drawn("polyline", { class: "curve", points: points.map((p, n) => `${x(n)},${y(p.dice)}`).join(" ") }));
   points.forEach((point, n) => {
