@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     token_file: Path | None = None
     origins: Annotated[tuple[str, ...], NoDecode] = ()
-    max_request_mb: int = Field(512, ge=1, le=65536)
-    max_waiting: int = Field(8, ge=0, le=30)
+    max_request_mb: Annotated[int, Field(ge=1, le=65536)] = 512
+    max_waiting: Annotated[int, Field(ge=0, le=30)] = 8
 
     @field_validator("origins", mode="before")
     @classmethod
