@@ -43,8 +43,8 @@ class PratoLabelApp(MONAILabelApp):
         return strategies()
 
     def model_version(self, model: str) -> str | None:
-        """The version of ``model`` that answers; None before it was loaded."""
-        return self._infers[model].pipeline.version
+        """The version of ``model`` that answers the next request."""
+        return self._infers[model].pipeline.version()
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         return saved_label_report(self, image_id, label_id)

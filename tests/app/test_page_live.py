@@ -57,7 +57,7 @@ def test_the_page_asks_for_the_token_and_shows_what_is_going_on(guarded_server: 
         assert not page.get_by_label("Access token").is_visible()
         request = page.locator("#requests tbody tr").first
         assert {"a_ED", "prato_unetr", "200", "roi"} <= set(request.locator("td").all_inner_texts())
-        version = ask(guarded_server, "GET", "/prato/state").json()["models"]["prato_unetr"]["version"]
+        version = guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}, output="json").json["model_version"]
         assert page.locator("#models").get_by_text(version).count() == 1
         assert TOKEN not in page.content()
         page.reload()  # the token is kept for the session, and for no longer

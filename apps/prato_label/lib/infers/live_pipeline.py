@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lib.infers.parameters import DEFAULT_PRUNE
 from prato.cancelling import never
-from prato.checkpoint import ModelSpec
+from prato.checkpoint import ModelSpec, stored_version
 from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, Prediction
 from prato.pruning import PRUNE_CHOICES
@@ -35,6 +35,7 @@ class LivePipeline:
         self.model, self.locator = model, locator
         self._loaded: dict[str, tuple[tuple[object, ...], Pipeline]] = {}
         self._build: ModelSpec | None = None
+        self._seen: tuple[object, str] = None, ""
         self.costs: dict[str, dict[str, float]] = {}
 
     def warm_up(self, device: str) -> None:
@@ -60,10 +61,14 @@ class LivePipeline:
             if self._build == build:
                 self.costs = self.costs or costs
 
-    @property
     def version(self) -> str | None:
-        """Of the model that answered last; None before any was loaded."""
-        return next((pipeline.version for _, pipeline in list(self._loaded.values())), None)
+        """Of the model that answers the next request; None where there is none."""
+        identity = _identity(self.model)
+        if identity is None:
+            return None
+        if self._seen[0] != identity:
+            self._seen = identity, stored_version(self.model)
+        return self._seen[1]
 
     def predict(self, device: str, volume: Volume, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
         """Answer ``request`` on ``volume`` with the files as they are now.

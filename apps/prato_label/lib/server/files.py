@@ -52,8 +52,7 @@ def save_label(
 ) -> Any:
     """Store a label."""
     checks.storable(checks.json_object(params))
-    checks.known_image(app_instance(), image)
-    checks.volume(label, f"The label for {image}")
+    checks.volume(label, f"The label for {image:.80}")
     with removed_if_refused(background_tasks):
         return datastore.save_label(background_tasks, image, params, tag, label, user.username)
 

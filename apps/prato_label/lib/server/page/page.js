@@ -68,7 +68,7 @@ function plot(name, history) {
 function showModels(models) {
   const rows = Object.entries(models).map(([name, model]) => [
     name,
-    element("code", model.version ?? "not loaded yet"),
+    element("code", model.version ?? ""),
     model.history.length || "",
     model.history.length ? model.history.at(-1).dice_after.toFixed(3) : "",
   ]);
