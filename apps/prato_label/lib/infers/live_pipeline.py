@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from prato.pipeline import Pipeline, Prediction
 from prato.pruning import PRUNE_CHOICES
 from prato.request import Request
 
-#: One network computes at a time, whichever: torch's counter of operations hooks into every module of the process, and two at once would
-#: count each other's work.
-_COMPUTING = threading.Lock()
+#: All networks compute in this one thread. Torch's counter of operations hooks into every module of the process, so that two at once would
+#: count each other's work; and every thread that ever computed keeps memory, and threads of OpenMP, for itself.
+_COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
 
 class LivePipeline:
@@ -46,20 +45,10 @@ class LivePipeline:
         Raises:
             CheckpointError: a model file cannot be used.
         """
-        costs: dict[str, dict[str, float]] = {}
-        with _COMPUTING:
-            self._current(device)
-            build = self._build
-        for prune in () if self.costs else (*PRUNE_CHOICES, DEFAULT_PRUNE):
-            with _COMPUTING:
-                segmenter = self._current(device).segmenter
-                if segmenter.plan or prune in ("off", DEFAULT_PRUNE):
-                    gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
-                    costs[prune] = {"gflops": round(gflops, 3), "ms": round(ms, 1)}
-            time.sleep(0.01)  # a request that waits for the lock would else be too slow to take it
-        with _COMPUTING:
-            if self._build == build:
-                self.costs = self.costs or costs
+        build = _COMPUTING.submit(self._loaded_build, device).result()
+        if not self.costs:
+            costs = {prune: _COMPUTING.submit(self._cost, device, prune).result() for prune in (*PRUNE_CHOICES, DEFAULT_PRUNE)}
+            _COMPUTING.submit(self._keep, build, {prune: cost for prune, cost in costs.items() if cost}).result()
 
     def version(self) -> str | None:
         """Of the model that answers the next request; None where there is none."""
@@ -77,8 +66,23 @@ class LivePipeline:
             CheckpointError: a model file cannot be used.
             CancelledError: ``cancelled`` said so between two steps.
         """
-        with _COMPUTING:
-            return self._current(device).predict(volume, request, cancelled)
+        return _COMPUTING.submit(lambda: self._current(device).predict(volume, request, cancelled)).result()
+
+    def _loaded_build(self, device: str) -> ModelSpec | None:
+        self._current(device)
+        return self._build
+
+    def _cost(self, device: str, prune: str) -> dict[str, float] | None:
+        """What a slice costs with ``prune``; None where the model has no plan to follow."""
+        segmenter = self._current(device).segmenter
+        if not segmenter.plan and prune not in ("off", DEFAULT_PRUNE):
+            return None
+        gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
+        return {"gflops": round(gflops, 3), "ms": round(ms, 1)}
+
+    def _keep(self, build: ModelSpec | None, costs: dict[str, dict[str, float]]) -> None:
+        if self._build == build:
+            self.costs = self.costs or costs
 
     def _current(self, device: str) -> Pipeline:
         # looked at before loading: a file replaced in between is loaded once more, never missed
