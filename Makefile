@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 APP := apps/prato_label
+HOST ?= 127.0.0.1
 PORT ?= 8000
 STUDIES ?=
 # Threads that wait by spinning starve each other when a server, a training and a test share two cores.
@@ -15,7 +16,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
 	@echo "make demo                            phantom hearts through the whole loop: box, mask, correction, training, better mask (out/demo)"
-	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, for this machine only"
+	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, for this machine only; docs/server.md: for others"
 	@echo "make test                            the tests"
 	@echo "make lint                            ruff and mypy"
 
@@ -27,17 +28,13 @@ test: $(TESTABLE)
 
 lint: $(TESTABLE)
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy apps/prato_label/prato scripts
+	@$(BIN)/mypy apps/prato_label/prato apps/prato_label/prato_server scripts
 
-# What the stock command "monailabel start_server" does, with spaces in STUDIES allowed.
-# Scoring after every step would start the whole app once more each time; the stock DICOMweb filter is for CT.
-serve: export MONAI_LABEL_AUTO_UPDATE_SCORING := false
-serve: export MONAI_LABEL_TRACKING_ENABLED := false
-serve: export MONAI_LABEL_DICOMWEB_SEARCH_FILTER := {"Modality":"MR"}
+# What the stock command "monailabel start_server" does, guarded (docs/server.md), with spaces in STUDIES allowed.
 serve: studies-given $(INSTALLED)
-	@$(BIN)/python -m monailabel.main start_server --app $(APP) --studies "$(STUDIES)" --host 127.0.0.1 --port $(PORT)
+	@exec $(BIN)/python $(APP)/serve.py --studies "$(STUDIES)" --host "$(HOST)" --port "$(PORT)"
 
-# The stock server would make an empty folder out of a mistyped name.
+# Asked before anything is installed.
 .PHONY: studies-given
 studies-given:
 	@case "$(STUDIES)" in \

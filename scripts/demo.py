@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo_client import DemoServer, ServerError
+from demo_client import DemoServer, ServerError, copied_app
 from demo_pictures import draw_loop
 from prato.box import Box
 from prato.data.atomic import write_bytes
@@ -86,9 +86,7 @@ def _prepared(out: Path, seed: int) -> tuple[Path, Path, Path]:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / _MARK).touch()
-    app, studies, truth = out / "app", out / "studies", out / "truth"
-    skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info")
-    shutil.copytree(APP, app, ignore=skipped)
+    app, studies, truth = copied_app(out / "app"), out / "studies", out / "truth"
     make_phantoms(studies, 3, seed)
     (studies / "labels" / "final").rename(truth)
     return app, studies, truth

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,14 @@ from typing import Any
 import requests
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
+_APP = Path(__file__).resolve().parents[1] / "apps" / "prato_label"
 _START_S, _STOP_S, _REPLY_S = 120, 10, 120
+
+
+def copied_app(target: Path) -> Path:
+    """A copy of the app with its weights and without what it wrote, so that a server leaves the repository as it is."""
+    skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info")
+    return Path(shutil.copytree(_APP, target, ignore=skipped))
 
 
 class ServerError(RuntimeError):
@@ -26,25 +34,28 @@ class ServerError(RuntimeError):
 
 
 class DemoServer:
-    """The real server on a free port of this machine alone, from entering the context to leaving it, however it is left."""
+    """The real server on a free port of this machine alone, from entering the context to leaving it, however it is left.
 
-    def __init__(self, app: Path, studies: Path, log: Path) -> None:
-        self.app, self.studies, self.log = app, studies, log
+    ``settings`` are environment variables for it.
+    """
+
+    def __init__(self, app: Path, studies: Path, log: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.app, self.studies, self.log, self.settings = app, studies, log, dict(settings or {})
 
     def __enter__(self) -> DemoServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(self.app), "--studies", str(self.studies)]
-        settings = {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(self.log.parent / "sessions")}
+        command = [sys.executable, str(self.app / "serve.py"), "--studies", str(self.studies), "--port", str(port)]
+        own = {"MONAI_LABEL_SESSION_PATH": str(self.log.parent / "sessions"), **self.settings}
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the context is left then, too
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                command,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **settings},
+                env={**os.environ, **own},
                 start_new_session=True,  # a group of its own, so that a training that it started ends with it
             )
         try:

@@ -20,9 +20,10 @@ PULLS_TORCHVISION = (
 )
 #: Folder (or file) -> what nothing in it may import.
 FORBIDDEN = {
-    "apps/prato_label/prato": ("monailabel", "lib", "main", "slicer", "scripts"),
+    "apps/prato_label/prato": ("monailabel", "fastapi", "starlette", "prato_server", "lib", "main", "slicer", "scripts"),
     "apps/prato_label/lib": ("slicer", "scripts", "main"),
     "apps/prato_label/main.py": ("slicer", "scripts"),
+    "apps/prato_label/prato_server": ("torch", "prato", "lib", "main", "slicer", "scripts"),
     "scripts": ("monailabel", "lib", "main", "slicer"),
     "slicer_module": ("torch", "monai", "monailabel", "prato", "lib", "main", "scripts"),
 }

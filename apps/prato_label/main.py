@@ -6,17 +6,20 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.async_tasks.task import AsyncTask
 
 import lib.server
 from lib.activelearning import strategies
 from lib.configs import configs
 from lib.datastore import StudiesDatastore
 from lib.jobs import JobQueue
+from lib.sessions import UploadSessions
 from prato.retraining.order import TrainingOrder
 
 
@@ -50,12 +53,27 @@ class PratoLabelApp(MONAILabelApp):
         """How far the latest training of ``model`` is."""
         return self._trainers[model].stats() if model in self._trainers else {}
 
+    def model_version(self, model: str) -> str | None:
+        """The version of ``model`` that answers the next request."""
+        return self._infers[model].pipeline.version()
+
+    def _load_sessions(self, load: bool = False) -> UploadSessions | None:
+        return UploadSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None
+
     def on_init_complete(self) -> None:
         super().on_init_complete()
         lib.server.install()
         for trainer in self._trainers.values():
             trainer.store.recover()
         Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()
+
+    def close(self) -> None:
+        """End what would outlive the server: the background jobs, each a process of its own."""
+        while self.trainings.stop():
+            pass
+        for kind in ("batch_infer", "scoring"):
+            while AsyncTask.stop(kind):
+                pass
 
     def warm_up(self, *models: str) -> None:
         """Load and measure those of ``models`` whose files are there."""

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `live`, which several test modules share
 
+from guarded import TOKEN, WAITING
 from live import LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
 
 
@@ -36,4 +37,23 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     write_study(studies / "singular.nii.gz", affine=singular)
     (studies / "torn.nii.gz").write_bytes((studies / "heart_a.nii.gz").read_bytes()[:900])
     with start_server(app, studies, folder / "server.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """``serve.py`` with a token, takes 1 MiB at most and lets two inferences wait; one of its studies takes a while."""
+    folder = tmp_path_factory.mktemp("guarded")
+    app, studies = copy_app(folder / "app"), folder / "studies"
+    (app / "model").mkdir()
+    tiny_model(app / "model" / "prato_unetr.safetensors", "unetr")
+    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
+    tiny_locator(app / "model" / "prato_locator.safetensors")
+    studies.mkdir()
+    for n, name in enumerate(("a_ED", "b_ED")):
+        write_study(studies / f"{name}.nii.gz", seed=n)
+    write_study(studies / "long.nii.gz", shape=(40, 36, 400))
+    (folder / "sessions" / "cut-short").mkdir(parents=True)  # as a power cut leaves one
+    guards = {"PRATO_LABEL_TOKEN": TOKEN, "PRATO_LABEL_MAX_REQUEST_MB": "1", "PRATO_LABEL_MAX_WAITING": str(WAITING)}
+    with start_server(app, studies, folder / "server.log", guards) as server:
         yield server

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,22 +93,25 @@ class Reply:
 
 @dataclass
 class LiveServer:
-    """A running server; ``scratch`` is its folder for temporary files."""
+    """A running server; ``scratch`` is its folder for temporary files, ``headers`` go with every request."""
 
     url: str
     app: Path
     studies: Path
     log: Path
     scratch: Path
+    process: subprocess.Popen[bytes]
+    headers: dict[str, str] = field(default_factory=dict)
 
     def infer(self, model: str, image: str | None = None, params: Any = None, **query: str) -> Reply:
         """POST /infer; ``params`` is sent as JSON, or as it is where it is text."""
         text = params if isinstance(params, str) else json.dumps(params or {})
         query = query if image is None else {"image": image, **query}
-        return self.read(requests.post(f"{self.url}/infer/{model}", params=query, data={"params": text}, timeout=120))
+        url = f"{self.url}/infer/{model}"
+        return self.read(requests.post(url, params=query, data={"params": text}, headers=self.headers, timeout=120))
 
     def post(self, path: str, body: Any = None) -> Reply:
-        return self.read(requests.post(self.url + path, json=body, timeout=120))
+        return self.read(requests.post(self.url + path, json=body, headers=self.headers, timeout=120))
 
     @staticmethod
     def read(response: requests.Response) -> Reply:
@@ -132,28 +135,34 @@ def copy_app(target: Path) -> Path:
 
 
 @contextmanager
-def start_server(app: Path, studies: Path, log: Path) -> Iterator[LiveServer]:
-    """The stock command on a free port, until the block ends; then its whole process group is killed."""
+def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | None = None) -> Iterator[LiveServer]:
+    """The stock command on a free port, until the block ends; then its whole process group is killed.
+
+    With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a token among them goes with the requests.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     binaries = Path(sys.executable).parent  # the stock command is a script that runs the first python on the path
-    command = [str(binaries / "monailabel"), "start_server", "--app", str(app), "--studies", str(studies)]
+    stock = [str(binaries / "monailabel"), "start_server", "--app", str(app)]
+    command = [*(stock if guarded is None else [sys.executable, str(app / "serve.py")]), "--studies", str(studies)]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     scratch = log.parent / "scratch"
     scratch.mkdir(exist_ok=True)
     env |= {"PATH": f"{binaries}{os.pathsep}{env['PATH']}", "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"}
     env |= {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(log.parent / "sessions")}
+    env |= guarded or {}
+    headers = {"Authorization": f"Bearer {guarded['PRATO_LABEL_TOKEN']}"} if guarded and "PRATO_LABEL_TOKEN" in guarded else {}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True
         )
     try:
-        server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch)
+        server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch, process, headers)
         deadline = time.monotonic() + START_SECONDS
         while True:
             with suppress(requests.ConnectionError):
-                if requests.get(f"{server.url}/info/", timeout=30).ok:
+                if requests.get(f"{server.url}/info/", headers=headers, timeout=30).ok:
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")

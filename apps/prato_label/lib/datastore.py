@@ -187,6 +187,6 @@ def _plain_json(params: Any) -> dict[str, Any]:
 
 
 def _name(text: str, what: str) -> str:
-    if not _NAME.fullmatch(text) or len(text) > 150:
-        raise HTTPException(400, f"{what} must be letters, digits, space, dot, plus, dash or underscore, not {text!r:.60}.")
+    if not _NAME.fullmatch(text) or len(text.encode("utf-8", "replace")) > 150:  # a file's name, and more is put round it
+        raise HTTPException(400, f"{what} must be letters, digits, space, dot, plus, dash or underscore (150 bytes), not {text!r:.60}.")
     return text

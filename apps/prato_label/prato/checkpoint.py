@@ -109,6 +109,11 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     return network.eval(), spec, version_of(data)
 
 
+def stored_version(path: str | os.PathLike[str]) -> str:
+    """The version of the model file at ``path``, whether or not it can be used. Raises OSError where there is none."""
+    return version_of(Path(path).read_bytes())
+
+
 def _described(data: bytes) -> str:
     """The spec in a safetensors header: eight bytes of length, then JSON with the file's own words under ``__metadata__``."""
     length = int.from_bytes(data[:8], "little")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from prato.box import Box
+from prato.cancelling import go_on_unless, never
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stacked_box, stacked_volume, unstacked, unstacked_box
 from prato.labels import STRUCTURES
@@ -83,16 +85,21 @@ class Pipeline:
         """The segmenting model's default plan."""
         return self.segmenter.plan
 
-    def predict(self, volume: Volume, request: Request) -> Prediction:
-        """Answer ``request`` on ``volume``, whichever axis its slices lie along."""
+    def predict(self, volume: Volume, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
+        """Answer ``request`` on ``volume``, whichever axis its slices lie along.
+
+        Raises:
+            CancelledError: ``cancelled`` said so between two steps.
+        """
+        go_on_unless(cancelled)
         start = time.perf_counter()
         axis = slice_axis(volume.spacing)
         stack = stacked_volume(volume, axis)
         boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
-        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens)
+        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled)
         if source in ("roi", "points") and _filled(boxes, result.mask) < _EMPTY:
-            result = self._elsewhere(stack, boxes, request, result)
+            result = self._elsewhere(stack, boxes, request, result, cancelled)
         return Prediction(
             mask=unstacked(result.mask, axis),
             tokens=None if result.tokens is None else unstacked(result.tokens, axis),
@@ -106,7 +113,9 @@ class Pipeline:
             model_version=self.version,
         )
 
-    def _elsewhere(self, stack: Volume, boxes: list[Box], request: Request, first: Segmentation) -> Segmentation:
+    def _elsewhere(
+        self, stack: Volume, boxes: list[Box], request: Request, first: Segmentation, cancelled: Callable[[], bool]
+    ) -> Segmentation:
         """The heart where the locator sees it, in the slices of ``boxes``, if that finds more of it than ``first`` did."""
         proposed = self.locator.propose(stack) if self.locator else None
         if proposed is None:
@@ -116,7 +125,7 @@ class Pipeline:
         places = [place for column in columns if (place := column.intersection(proposed))]
         if not places:
             return first
-        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens)
+        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, cancelled)
         better = second if np.count_nonzero(second.mask) > np.count_nonzero(first.mask) else first
         return replace(
             better,

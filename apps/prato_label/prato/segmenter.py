@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
+from prato.cancelling import go_on_unless, never
 from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
@@ -71,7 +72,15 @@ class Segmenter:
         """Edge of the largest square that the network sees, in mm."""
         return self.spec.window * self.spec.pixel
 
-    def segment(self, volume: Volume, boxes: Sequence[Box], focus: Box, prune: str | None, return_tokens: bool) -> Segmentation:
+    def segment(
+        self,
+        volume: Volume,
+        boxes: Sequence[Box],
+        focus: Box,
+        prune: str | None,
+        return_tokens: bool,
+        cancelled: Callable[[], bool] = never,
+    ) -> Segmentation:
         """Segment the slices that ``boxes`` reach.
 
         Args:
@@ -80,6 +89,10 @@ class Segmenter:
             focus: its in-plane centre is the window's centre.
             prune: the contract's ``prune``; None for the model's plan.
             return_tokens: whether to make the token-retention map.
+            cancelled: asked before every batch of slices.
+
+        Raises:
+            CancelledError: ``cancelled`` said so.
         """
         start = time.perf_counter()
         planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
@@ -94,6 +107,7 @@ class Segmenter:
         batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
         outputs, gflops = [], 0.0
         for batch in batches:
+            go_on_unless(cancelled)
             prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
             output, cost = counted(lambda: self._run(image[batch.start : batch.stop], prompts, prune))  # noqa: B023 - called at once
             outputs.append(output)

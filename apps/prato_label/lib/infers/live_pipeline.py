@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from lib.infers.parameters import DEFAULT_PRUNE
-from prato.checkpoint import ModelSpec
+from prato.cancelling import never
+from prato.checkpoint import ModelSpec, stored_version
 from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, Prediction
 from prato.pruning import PRUNE_CHOICES
 from prato.request import Request
 
+#: All networks compute in this one thread. Torch's counter of operations hooks into every module of the process, so that two at once would
+#: count each other's work; and every thread that ever computed keeps memory, and threads of OpenMP, for itself.
+_COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="compute")
+
 
 class LivePipeline:
     """The model file ``model`` (with ``locator`` where that file exists), loaded when first needed and again when a file changes.
 
-    One request at a time: two would only share the same cores, and a reload must not meet a prediction.
+    A reload never meets a prediction.
 
     Attributes:
         costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; empty until measured.
@@ -27,9 +32,9 @@ class LivePipeline:
 
     def __init__(self, model: Path, locator: Path) -> None:
         self.model, self.locator = model, locator
-        self._lock = threading.Lock()
         self._loaded: dict[str, tuple[tuple[object, ...], Pipeline]] = {}
         self._build: ModelSpec | None = None
+        self._seen: tuple[object, str] = None, ""
         self.costs: dict[str, dict[str, float]] = {}
 
     def warm_up(self, device: str) -> None:
@@ -40,29 +45,44 @@ class LivePipeline:
         Raises:
             CheckpointError: a model file cannot be used.
         """
-        costs: dict[str, dict[str, float]] = {}
-        with self._lock:
-            self._current(device)
-            build = self._build
-        for prune in () if self.costs else (*PRUNE_CHOICES, DEFAULT_PRUNE):
-            with self._lock:
-                segmenter = self._current(device).segmenter
-                if segmenter.plan or prune in ("off", DEFAULT_PRUNE):
-                    gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
-                    costs[prune] = {"gflops": round(gflops, 3), "ms": round(ms, 1)}
-            time.sleep(0.01)  # a request that waits for the lock would else be too slow to take it
-        with self._lock:
-            if self._build == build:
-                self.costs = self.costs or costs
+        build = _COMPUTING.submit(self._loaded_build, device).result()
+        if not self.costs:
+            costs = {prune: _COMPUTING.submit(self._cost, device, prune).result() for prune in (*PRUNE_CHOICES, DEFAULT_PRUNE)}
+            _COMPUTING.submit(self._keep, build, {prune: cost for prune, cost in costs.items() if cost}).result()
 
-    def predict(self, device: str, volume: Volume, request: Request) -> Prediction:
+    def version(self) -> str | None:
+        """Of the model that answers the next request; None where there is none."""
+        identity = _identity(self.model)
+        if identity is None:
+            return None
+        if self._seen[0] != identity:
+            self._seen = identity, stored_version(self.model)
+        return self._seen[1]
+
+    def predict(self, device: str, volume: Volume, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
         """Answer ``request`` on ``volume`` with the files as they are now.
 
         Raises:
             CheckpointError: a model file cannot be used.
+            CancelledError: ``cancelled`` said so between two steps.
         """
-        with self._lock:
-            return self._current(device).predict(volume, request)
+        return _COMPUTING.submit(lambda: self._current(device).predict(volume, request, cancelled)).result()
+
+    def _loaded_build(self, device: str) -> ModelSpec | None:
+        self._current(device)
+        return self._build
+
+    def _cost(self, device: str, prune: str) -> dict[str, float] | None:
+        """What a slice costs with ``prune``; None where the model has no plan to follow."""
+        segmenter = self._current(device).segmenter
+        if not segmenter.plan and prune not in ("off", DEFAULT_PRUNE):
+            return None
+        gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
+        return {"gflops": round(gflops, 3), "ms": round(ms, 1)}
+
+    def _keep(self, build: ModelSpec | None, costs: dict[str, dict[str, float]]) -> None:
+        if self._build == build:
+            self.costs = self.costs or costs
 
     def _current(self, device: str) -> Pipeline:
         # looked at before loading: a file replaced in between is loaded once more, never missed

@@ -15,8 +15,11 @@ from lib.infers.live_pipeline import live_pipeline
 from lib.infers.mask_file import mask_format, write_mask
 from lib.infers.parameters import checked_parameters, shown_config
 from lib.infers.token_map import packed
+from lib.infers.turns import current_turn
+from prato.cancelling import never
 from prato.checkpoint import CheckpointError
 from prato.data.nifti import VolumeError, read_volume
+from prato.data.nifti_head import VolumeTooLargeError
 from prato.labels import STRUCTURES
 from prato.request import RequestError, parse_request
 
@@ -57,10 +60,14 @@ class PratoInfer(InferTask):
         """The mask's file and the reply's JSON part, as ``docs/protocol.md`` defines them.
 
         Raises:
-            HTTPException: 400 for a request or an image that cannot be used, 503 for a model file that cannot be.
+            HTTPException: 400 for a request or an image that cannot be used, 413 for an image that is too large, 503 for a model file
+                that cannot be used.
+            CancelledError: the request's turn was cancelled.
         """
         try:
             return self._answer(request)
+        except VolumeTooLargeError as error:
+            raise HTTPException(413, str(error)) from error
         except (RequestError, VolumeError) as error:
             raise HTTPException(400, str(error)) from error
         except CheckpointError as error:
@@ -78,13 +85,16 @@ class PratoInfer(InferTask):
         x, y, z = volume.array.shape
         asked = parse_request(params, (x, y, z), volume.spacing)
         read = time.perf_counter()
-        prediction = self.pipeline.predict(device, volume, asked)
+        turn = current_turn.get(None)
+        prediction = self.pipeline.predict(device, volume, asked, (lambda: turn.cancelled) if turn else never)
         predicted = time.perf_counter()
         path = write_mask(prediction.mask, volume.affine, extension, dtype)
         done = time.perf_counter()
         reply = {**prediction.reply(), "device": device}
         steps = {"read": read - start, "write": done - predicted, "total": done - start}
         reply["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in steps.items()}
+        if turn:
+            turn.reply = dict(reply)
         if prediction.tokens is not None:
             reply["tokens"] = packed(prediction.tokens)
         logger.info("%s: %s box %s, %.0f ms", Path(image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])

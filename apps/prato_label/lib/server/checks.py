@@ -7,11 +7,13 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request, UploadFile
 from monailabel.interfaces.app import MONAILabelApp
 
+from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
+
 #: A session's id becomes a folder's name.
-_SESSION = re.compile(r"[\w-]+")
+_SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def json_object(text: str, name: str = "params") -> dict[str, Any]:
@@ -22,11 +24,69 @@ def json_object(text: str, name: str = "params") -> dict[str, Any]:
     """
     try:
         value = json.loads(text or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"{name} is not valid JSON ({error}): send an object such as {{}}.") from error
     if not isinstance(value, dict):
         raise HTTPException(400, f"{name} must be a JSON object such as {{}}, not {text[:60]}.")
     return value
+
+
+def storable(value: Any, name: str = "params") -> Any:
+    """``value``, read from JSON, if it can be told again to every client.
+
+    Python reads numbers that are none and half surrogate pairs, which no reply can carry: once stored, they would break each reply.
+
+    Raises:
+        HTTPException: 400.
+    """
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"{name} holds NaN, infinity, broken text or too deep a nesting: send plain JSON.") from error
+    return value
+
+
+def described(info: dict[str, Any], name: str) -> None:
+    """Refuse an ``info`` for a study or label that is not ``storable``, or that would overwrite what the server itself keeps there.
+
+    Raises:
+        HTTPException: 400.
+    """
+    own = [key for key in ("ts", "name", "strategy", "voxels") if key in info]
+    if own:
+        raise HTTPException(400, f"{name} may not set {own[0]}, which the server keeps: use another key.")
+    storable(info, name)
+
+
+async def storable_body(request: Request) -> None:
+    """For routes that read a JSON body: refuse what ``storable`` refuses.
+
+    Raises:
+        HTTPException: 400.
+    """
+    if "json" in request.headers.get("content-type", ""):
+        try:
+            storable(await request.json(), "The body")
+        except ValueError:
+            return  # what is no JSON at all is told by whoever reads it
+
+
+def volume(file: UploadFile, name: str) -> None:
+    """Refuse an uploaded ``file`` that is no NIfTI by its header, or that says it holds too much.
+
+    From here on it has a plain name: its own, which may be anything, would become part of a path.
+
+    Raises:
+        HTTPException: 400, or 413 where it is too large.
+    """
+    try:
+        check_size(file.file, name)
+    except VolumeTooLargeError as error:
+        raise HTTPException(413, str(error)) from error
+    except VolumeError as error:
+        raise HTTPException(400, str(error)) from error
+    file.filename = "volume.nii.gz" if file.file.read(2) == b"\x1f\x8b" else "volume.nii"
+    file.file.seek(0)
 
 
 def known(kind: str, name: Any, names: Collection[str]) -> None:

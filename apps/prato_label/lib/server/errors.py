@@ -1,4 +1,4 @@
-"""Errors that MONAI Label raises without an answer for the client, turned into a status and one sentence."""
+"""Errors of MONAI Label and of the framework under it, turned into a status and one sentence."""
 
 from __future__ import annotations
 
@@ -10,41 +10,56 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
+from starlette.exceptions import HTTPException
+
+from lib.infers.turns import FullError
+from prato.cancelling import CancelledError
+from prato_server.answers import refusal
+
+#: What nginx, and so many a log, calls a request whose client has gone; the standard has no status for it.
+CLIENT_CLOSED_REQUEST = 499
 
 
 def register(app: FastAPI) -> None:
-    """Let ``app`` answer these exceptions with ``{"detail": sentence}``."""
+    """Let ``app`` answer these exceptions with ``{"detail": sentence, "request_id": id}``."""
+    app.add_exception_handler(HTTPException, _refused_by_route)
     app.add_exception_handler(ImageNotFoundException, _not_found)
     app.add_exception_handler(LabelNotFoundException, _not_found)
     app.add_exception_handler(MONAILabelException, _refused)
     app.add_exception_handler(JSONDecodeError, _not_json)
     app.add_exception_handler(RequestValidationError, _not_valid)
-    app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(FullError, _full)
+    app.add_exception_handler(CancelledError, _cancelled)
 
 
-def _answer(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"detail": sentence}, status_code=status)
+def _refused_by_route(request: Request, error: Any) -> JSONResponse:
+    what = f"{request.method} {request.url.path:.80}"
+    framework = {"Not Found": f"There is nothing at {what}: /docs lists what there is", "Method Not Allowed": f"{what} is not offered"}
+    sentence = framework.get(error.detail, str(error.detail))
+    return refusal(request.scope, error.status_code, sentence if sentence.endswith(".") else f"{sentence}.", error.headers)
 
 
 def _not_found(request: Request, error: Any) -> JSONResponse:
-    return _answer(404, f"{error.msg}: GET /datastore/?output=all lists what there is.")
+    return refusal(request.scope, 404, f"{error.msg}: GET /datastore/?output=all lists what there is.")
 
 
 def _refused(request: Request, error: Any) -> JSONResponse:
-    return _answer(400, f"{error.msg}.")
+    return refusal(request.scope, 400, f"{error.msg}.")
 
 
 def _not_json(request: Request, error: Any) -> JSONResponse:
-    return _answer(400, f"The request holds text that is not valid JSON ({error}).")
+    return refusal(request.scope, 400, f"The request holds text that is not valid JSON ({error}).")
 
 
 def _not_valid(request: Request, error: Any) -> JSONResponse:
     faults: Sequence[Any] = error.errors()
     first = faults[0]
-    return _answer(400, f"{'.'.join(map(str, first['loc'][1:])) or 'The request'}: {first['msg']}.")
+    return refusal(request.scope, 400, f"{'.'.join(map(str, first['loc'][1:])) or 'The request'}: {first['msg']}.")
 
 
-def _failed(request: Request, error: Exception) -> JSONResponse:
-    return _answer(
-        500, f"{request.method} {request.url.path} failed on the server ({type(error).__name__}: {error}): its log has the details."
-    )
+def _full(request: Request, error: Any) -> JSONResponse:
+    return refusal(request.scope, 429, str(error), {"Retry-After": str(error.seconds)})
+
+
+def _cancelled(request: Request, error: Any) -> JSONResponse:
+    return refusal(request.scope, CLIENT_CLOSED_REQUEST, "The request was cancelled: send it again if you still want the answer.")

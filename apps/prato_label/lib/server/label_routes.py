@@ -11,23 +11,20 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Query, Response, UploadFile
-from monailabel.config import settings
+from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, Query, Response, UploadFile
 from monailabel.endpoints import datastore as stock
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from lib.datastore import StudiesDatastore
 from lib.labels import refusals
-from lib.server import checks
+from lib.server import checks, roles
 from prato.labelling.agreement import folder_agreement, study_agreement
 from prato.labelling.comparison import label_diff
 from prato.labelling.versions import Saved
 
 router = APIRouter(prefix="/datastore/label", tags=["Datastore"])
-_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-_annotator = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 
 
 @router.put("")
@@ -38,10 +35,11 @@ def submit_label(
     params: Annotated[str, Form()] = "{}",
     tag: str = "final",
     label: Annotated[UploadFile, File()],
-    user: User = _annotator,
+    user: User = roles.ANNOTATOR,
 ) -> dict[str, Any]:
     """Store a label as a new version; the reply says whose it replaced."""
-    sent, store = checks.json_object(params), app_instance().datastore()
+    sent, store = checks.storable(checks.json_object(params)), app_instance().datastore()
+    checks.volume(label, f"The label for {image:.80}")
     app_instance().trainings.prepare()  # what is labelled will be learnt: its process takes seconds to start
     if not isinstance(store, StudiesDatastore):
         return dict(stock.save_label(background_tasks, image, params, tag, label, user.username))
@@ -56,7 +54,7 @@ def submit_label(
 
 
 @router.get("")
-def download_label(label: str, tag: str, user: User = _user) -> Response:
+def download_label(label: str, tag: str, user: User = roles.USER) -> Response:
     """The current label's file, as it is at one moment: the stock route asks for its size first and then opens what may be another."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
@@ -70,14 +68,14 @@ def download_label(label: str, tag: str, user: User = _user) -> Response:
 
 
 @router.get("/versions")
-def list_versions(image: str, tag: str = "final", user: User = _user) -> dict[str, Any]:
+def list_versions(image: str, tag: str = "final", user: User = roles.USER) -> dict[str, Any]:
     """Every version of a label, oldest first."""
     versions, current = _store().versions(image, tag).listed()
     return {"image": image, "tag": tag, "current": current.version if current else None, "versions": versions}
 
 
 @router.get("/version")
-def download_version(image: str, version: int, tag: str = "final", user: User = _user) -> Response:
+def download_version(image: str, version: int, tag: str = "final", user: User = roles.USER) -> Response:
     """The file of one version."""
     versions = _store().versions(image, tag)
     with refusals():
@@ -86,7 +84,11 @@ def download_version(image: str, version: int, tag: str = "final", user: User = 
 
 @router.get("/diff")
 def diff_versions(
-    image: str, old: Annotated[int, Query(alias="from")], new: Annotated[int, Query(alias="to")], tag: str = "final", user: User = _user
+    image: str,
+    old: Annotated[int, Query(alias="from")],
+    new: Annotated[int, Query(alias="to")],
+    tag: str = "final",
+    user: User = roles.USER,
 ) -> dict[str, Any]:
     """What changed between two versions, by structure."""
     versions = _store().versions(image, tag)
@@ -96,14 +98,14 @@ def diff_versions(
 
 @router.post("/restore")
 def restore_version(
-    image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = _annotator
+    image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR
 ) -> dict[str, Any]:
     """Make a copy of an older version the current label, as a new version."""
     return _reply(image, _store().restore_label(image, tag, version, checks.json_object(params)))
 
 
 @router.get("/agreement")
-def agreement(image: str | None = None, tag: str = "final", user: User = _user) -> dict[str, Any]:
+def agreement(image: str | None = None, tag: str = "final", user: User = roles.USER) -> dict[str, Any]:
     """How far the annotators of one study, or of all, agree."""
     store = _store()
     with refusals():

@@ -5,23 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Response
-from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
+from fastapi import APIRouter, BackgroundTasks, HTTPException, Response
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.server import checks
+from lib.server import checks, roles
 from lib.server.history_plot import history_png
 from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
 from prato.retraining.records import StoreError
 
 router = APIRouter(prefix="/model")
-_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-_admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 
 
 @router.get("/{model}/history")
-def model_history(model: str, user: User = _user) -> dict[str, Any]:
+def model_history(model: str, user: User = roles.USER) -> dict[str, Any]:
     """What became of the model so far, oldest first; ``kept`` says which versions can be gone back to."""
     store = _store(model)
     try:
@@ -33,7 +30,7 @@ def model_history(model: str, user: User = _user) -> dict[str, Any]:
 
 
 @router.get("/{model}/history.png", response_class=Response)
-def model_history_plot(model: str, user: User = _user) -> Response:
+def model_history_plot(model: str, user: User = roles.USER) -> Response:
     """The same as a picture: Dice and labels by round of training."""
     try:
         return Response(history_png(model, _store(model).history()), media_type="image/png")
@@ -42,7 +39,7 @@ def model_history_plot(model: str, user: User = _user) -> Response:
 
 
 @router.post("/{model}/rollback")
-def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user: User = _admin) -> dict[str, Any]:
+def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user: User = roles.ADMIN) -> dict[str, Any]:
     """Let an older version answer again; requests under way finish with the one that they began with."""
     try:
         record = _store(model).roll_back(version)

@@ -10,54 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, UploadFile
-from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.endpoints import activelearning, batch_infer, infer, scoring
-from monailabel.endpoints.user.auth import RBAC, User
+from fastapi import APIRouter, BackgroundTasks, Depends, File, HTTPException, UploadFile
+from monailabel.endpoints import activelearning, batch_infer, scoring
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum
 
-from lib.server import checks, label_routes
+from lib.server import checks, roles
 from prato.checkpoint import CheckpointError
 from prato.retraining.model_store import ModelStore
 from prato.segmenter import Segmenter
 
-router = APIRouter()
-router.include_router(label_routes.router)
-_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-_annotator = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
-_admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
-
-
-@router.post("/infer/{model}")
-def run_inference(
-    *,
-    background_tasks: BackgroundTasks,
-    model: str,
-    image: str = "",
-    session_id: str = "",
-    params: Annotated[str, Form()] = "{}",
-    file: Annotated[UploadFile | None, File()] = None,
-    output: infer.ResultType | None = None,
-    user: User = _user,
-) -> Any:
-    """Segment one image; see docs/protocol.md."""
-    app, asked = app_instance(), checks.json_object(params)
-    checks.known("model", asked.get("model", model), app.info()["models"])
-    if session_id:
-        checks.known_session(app, session_id)
-    if "image" in asked or not (file or session_id):
-        checks.known_image(app, asked.get("image", image))
-    if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
-        raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
-    try:
-        return infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
-    except Exception:
-        for task in background_tasks.tasks:  # no reply, so nobody else removes the uploaded file
-            task.func(*task.args, **task.kwargs)
-        raise
+router = APIRouter(dependencies=[Depends(checks.storable_body)])
+_user, _annotator, _admin = roles.USER, roles.ANNOTATOR, roles.ADMIN
 
 
 @router.post("/batch/infer/{model}")
@@ -98,7 +64,7 @@ def replace_model(
         checks.known("model", model, app_instance().info()["models"])
     data = file.file.read()
     with tempfile.TemporaryDirectory() as folder:
-        upload = Path(folder) / (Path(file.filename or "").name or "model.safetensors")
+        upload = Path(folder) / "model.safetensors"  # never under its own name, which may be anything
         upload.write_bytes(data)
         try:
             Segmenter(upload, torch.device("cpu"))

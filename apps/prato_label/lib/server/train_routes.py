@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
-from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.jobs import BusyError, Job
-from lib.server import checks
+from lib.server import checks, roles
 
-router = APIRouter(prefix="/train")
-_user = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-_admin = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
+router = APIRouter(prefix="/train", dependencies=[Depends(checks.storable_body)])
 
 
 @router.get("/")
-def training_status(all: bool = False, check_if_running: bool = False, user: User = _user) -> Any:
+def training_status(all: bool = False, check_if_running: bool = False, user: User = roles.USER) -> Any:
     """The latest training, all of them, or the one that runs."""
     jobs = app_instance().trainings.jobs()
     if check_if_running:
@@ -31,14 +28,14 @@ def training_status(all: bool = False, check_if_running: bool = False, user: Use
 
 @router.post("/{model}")
 def run_training(
-    model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = _admin
+    model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = roles.ADMIN
 ) -> Any:
     """Train one model in the background; 429 while another training runs, unless ``enqueue``."""
     return _submitted((params or {}).get("model", model), params or {}, run_sync, enqueue)
 
 
 @router.post("/")
-def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _admin) -> Any:
+def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = roles.ADMIN) -> Any:
     """Train all models, one after the other; ``params`` holds an object for each by its name."""
     app, given = app_instance(), params or {}
     everyones = {name: value for name, value in given.items() if not isinstance(value, dict)}
@@ -49,7 +46,7 @@ def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = Fa
 
 
 @router.delete("/")
-def stop_training(user: User = _admin) -> Any:
+def stop_training(user: User = roles.ADMIN) -> Any:
     """Stop the training that runs; started again with the same labels it goes on where it was. Null if none runs."""
     job = app_instance().trainings.stop()
     return job and _task(job)

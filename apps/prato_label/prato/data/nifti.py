@@ -5,28 +5,20 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from prato.data.atomic import write_bytes
+from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, announced, unpacked
 
 #: Largest cosine between two voxel axes that still counts as a right angle: float32 rounding of an oblique affine stays below 1e-6,
 #: and readers built on ITK refuse what is visibly sheared.
 _MAX_COSINE = 1e-4
 #: Voxel edges in mm between which an image is believed; beyond, metres or micrometres were taken for millimetres.
 _EDGE_MM = (0.02, 30.0)
-_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
-
-
-class VolumeError(ValueError):
-    """A volume that cannot be used; the message is one sentence that says what is wrong and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +41,27 @@ class Volume:
 def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
     """The NIfTI file at ``path``, plain or gzipped, read to its last byte (a gzip cut short anywhere is noticed); nothing else is checked.
 
+    What the header announces is asked before the voxels are read, so that a small gzip cannot unfold to any size.
+
     Raises:
+        VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels.
         VolumeError: missing, cut short, damaged, or not NIfTI.
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        klass = nib.Nifti2Image if raw[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
+        with path.open("rb") as file:
+            stream = unpacked(file)
+            klass, head, offset, wanted = announced(stream, path.name)
+            raw = head + stream.read(max(offset + wanted - len(head), 0))
+            more = stream.read(SLACK + 1)
+        if len(more) > SLACK:
+            raise VolumeError(f"{path.name} goes on long after its voxels: export it again.")
         image = klass.from_bytes(raw)
-        offset, wanted = image.dataobj.offset, image.get_data_dtype().itemsize * int(np.prod(image.shape, dtype=np.int64))  # type: ignore[attr-defined]
+    except VolumeError:
+        raise
     except FileNotFoundError as error:
         raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise VolumeError(f"{path.name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.") from error
     if len(raw) < offset + wanted:
         raise VolumeError(f"{path.name} is cut short ({len(raw) - offset} of {wanted} bytes of voxels): copy or export it again.")
@@ -180,7 +179,7 @@ def zipped(raw: bytes, level: int = 6) -> bytes:
 def _voxels(image: nib.Nifti1Image, name: str) -> np.ndarray:
     try:
         array = np.asanyarray(image.dataobj)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise VolumeError(f"{name} is cut short or damaged: copy or export it again.") from error
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():

@@ -1,0 +1,88 @@
+"""Inference: asked for, waited for in a line, and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.endpoints import infer
+from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.infers.turns import FullError, Turn, turns
+from lib.server import checks, roles
+from lib.server.errors import CLIENT_CLOSED_REQUEST
+from lib.server.leftovers import removed_if_refused
+from lib.server.recent import remember
+from prato.cancelling import CancelledError
+from prato_server.answers import request_id
+
+router = APIRouter()
+
+
+async def _turn(request: Request) -> AsyncIterator[Turn]:
+    """The request's turn, cancelled once its client has gone."""
+    turn = Turn(request_id(request.scope))
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        turn.cancelled = True
+        turns.look()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield turn
+    finally:
+        watcher.cancel()
+
+
+@router.post("/infer/{model}")
+def run_inference(
+    *,
+    background_tasks: BackgroundTasks,
+    turn: Annotated[Turn, Depends(_turn)],
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    output: infer.ResultType | None = None,
+    user: User = roles.USER,
+) -> Any:
+    """Segment one image; see docs/protocol.md."""
+    app, asked = app_instance(), checks.json_object(params)
+    model = asked.get("model", model)
+    checks.known("model", model, app.info()["models"])
+    if session_id:
+        checks.known_session(app, session_id)
+    if "image" in asked or not (file or session_id):
+        image = asked.get("image", image)
+        checks.known_image(app, image)
+    if file:
+        checks.volume(file, "The uploaded image")
+    if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
+        raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
+    start, status = time.monotonic(), 500
+    try:
+        with removed_if_refused(background_tasks), turns.taken(turn):
+            answer = infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
+        status = 200
+        return answer
+    except (HTTPException, FullError, CancelledError) as error:
+        status = {FullError: 429, CancelledError: CLIENT_CLOSED_REQUEST}.get(type(error)) or error.status_code
+        raise
+    finally:
+        remember(turn, model, image or "(uploaded)", status, time.monotonic() - start)
+
+
+@router.delete("/infer/{request_id}")
+def cancel_inference(request_id: str, user: User = roles.USER) -> dict[str, str]:
+    """Give up the request with that ``X-Request-ID``, waiting or computing."""
+    if not turns.cancel(request_id):
+        raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
+    return {"cancelled": request_id}

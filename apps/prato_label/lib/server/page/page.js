@@ -1,0 +1,160 @@
+// The status page: asks GET state every few seconds and draws what it says. Whatever the server sends is set as text, never as markup.
+"use strict";
+
+const EVERY_MS = 4000;
+const KEY = "prato-token";
+const SVG = "http://www.w3.org/2000/svg";
+const place = (id) => document.getElementById(id);
+
+function element(name, text, attributes = {}) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function table(columns, rows, none) {
+  if (!rows.length) return element("p", none, { class: "none" });
+  const made = element("table");
+  const head = made.createTHead().insertRow();
+  for (const name of columns) head.append(element("th", name, { scope: "col" }));
+  const body = made.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const cell of row) {
+      const into = line.insertCell();
+      if (cell instanceof Node) into.append(cell);
+      else into.textContent = cell ?? "";
+      if (typeof cell === "number") into.className = "number";
+    }
+  }
+  return made;
+}
+
+const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+function drawn(name, attributes, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// Dice by round: the first point is the model before any training, a full dot a round that was published.
+function plot(name, history) {
+  const [width, height, left, right, top, bottom] = [480, 170, 44, 12, 12, 26];
+  const points = [{ dice: history[0].dice_before, published: true }];
+  for (const round of history) points.push({ dice: round.dice_after, published: round.published });
+  const values = points.map((point) => point.dice);
+  const low = Math.max(0, Math.floor(20 * Math.min(...values) - 0.5) / 20);
+  const high = Math.min(1, Math.ceil(20 * Math.max(...values) + 0.5) / 20);
+  const x = (n) => left + (n * (width - left - right)) / Math.max(1, points.length - 1);
+  const y = (dice) => height - bottom - ((dice - low) * (height - top - bottom)) / (high - low || 1);
+  const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  picture.append(drawn("title", {}, `Dice of ${name} by round of training: ${values.map((v) => v.toFixed(3)).join(", ")}`));
+  for (const tick of [low, (low + high) / 2, high]) {
+    picture.append(drawn("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }));
+    picture.append(drawn("text", { x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, tick.toFixed(3)));
+  }
+  picture.append(drawn("polyline", { class: "curve", points: points.map((p, n) => `${x(n)},${y(p.dice)}`).join(" ") }));
+  points.forEach((point, n) => {
+    picture.append(drawn("circle", { class: point.published ? "published" : "kept-old", cx: x(n), cy: y(point.dice), r: 4 }));
+    picture.append(drawn("text", { x: x(n), y: height - 8, "text-anchor": "middle" }, n === 0 ? "start" : String(n)));
+  });
+  return picture;
+}
+
+function showModels(models) {
+  const rows = Object.entries(models).map(([name, model]) => [
+    name,
+    element("code", model.version ?? ""),
+    model.history.length || "",
+    model.history.length ? model.history.at(-1).dice_after.toFixed(3) : "",
+  ]);
+  place("models").replaceChildren(table(["model", "version", "rounds", "Dice of the last round"], rows, "No model file is here."));
+  for (const [name, model] of Object.entries(models)) {
+    if (!model.history.length) continue;
+    const figure = element("figure");
+    figure.append(element("figcaption", `${name}: Dice on held-back patients by round of training (full: published)`));
+    figure.append(plot(name, model.history));
+    place("models").append(figure);
+  }
+}
+
+function showJobs(jobs) {
+  const rows = jobs.map((job) => {
+    let progress = "";
+    if (job.steps) {
+      progress = element("span");
+      progress.append(element("progress", undefined, { max: job.steps, value: job.step }), ` ${job.step} of ${job.steps}`);
+    }
+    return [job.kind, job.model, job.status.toLowerCase(), progress, job.start];
+  });
+  place("jobs").replaceChildren(table(["job", "model", "state", "step", "since"], rows, "Nothing runs, and nothing ran since the start."));
+}
+
+function showRequests(state) {
+  const { length, waiting_allowed: allowed } = state.line;
+  place("line").textContent = length ? `1 computes, ${length - 1} wait (${allowed} may).` : "Nobody waits.";
+  const rows = state.requests.map((request) => {
+    const stages = Object.values(request.kept_fraction);
+    return [
+      time(request.ended),
+      request.image,
+      request.model,
+      request.status,
+      `${request.ms} ms`,
+      request.box_source ?? "",
+      stages.length ? percent(stages.at(-1)) : request.status === 200 ? "100 %" : "",
+      element("code", request.request_id.slice(0, 12)),
+    ];
+  });
+  const columns = ["ended", "study", "model", "status", "took", "box", "tokens kept", "request"];
+  place("requests").replaceChildren(table(columns, rows, "None since the start."));
+}
+
+function showStudies(studies) {
+  const more = studies.total - studies.listed.length;
+  place("count").textContent = `${studies.labelled} of ${studies.total} are labelled${more > 0 ? `; the first ${studies.listed.length} are shown` : ""}.`;
+  const rows = studies.listed.map((study) => [study.id, study.tags.includes("final") ? "labelled" : "", study.annotator, study.tags.join(", ")]);
+  place("studies").replaceChildren(table(["study", "state", "annotator", "labels"], rows, "The studies folder is empty."));
+}
+
+function show(state) {
+  showModels(state.models);
+  showJobs(state.jobs);
+  showRequests(state);
+  showStudies(state.studies);
+  place("said").textContent = `Version ${state.version}, as of ${time(state.now)}.`;
+  place("ask").hidden = true;
+  place("shown").hidden = false;
+}
+
+async function look() {
+  const token = sessionStorage.getItem(KEY);
+  try {
+    const response = await fetch("state", { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
+    if (response.status === 401) {
+      sessionStorage.removeItem(KEY);
+      place("said").textContent = token ? "This is not the server's access token." : "The server wants its access token.";
+      place("ask").hidden = false;
+      place("shown").hidden = true;
+      return; // until a token is given
+    }
+    const said = await response.json();
+    if (!response.ok) throw new Error(said.detail);
+    show(said);
+  } catch (error) {
+    place("said").textContent = `No answer (${error.message}); asking again.`;
+  }
+  setTimeout(look, EVERY_MS);
+}
+
+place("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, place("token").value.trim());
+  place("token").value = "";
+  look();
+});
+look();

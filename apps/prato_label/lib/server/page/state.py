@@ -1,0 +1,89 @@
+"""What the status page shows, read from where each part of the server keeps it."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from lib.infers.turns import turns
+from lib.server.recent import recent
+from prato.retraining.model_store import ModelStore
+from prato.retraining.records import StoreError
+
+#: A page is no place for more; their number is told all the same.
+_STUDIES = 1000
+_JOBS = 10
+
+
+def server_state(app: MONAILabelApp) -> dict[str, Any]:
+    """``studies``, ``models`` with their ``history``, ``jobs``, ``line`` and ``requests``; see docs/protocol.md."""
+    info = app.info()
+    return {
+        **{"name": info["name"], "version": info["version"], "now": int(time.time())},
+        "studies": _studies(app),
+        "models": {name: _model(app, name) for name in info["models"]},
+        "jobs": [*_trainings(app), *_tasks("batch_infer"), *_tasks("scoring")],
+        "line": {"length": turns.length(), "waiting_allowed": turns.waiting},
+        "requests": list(recent),
+    }
+
+
+def _studies(app: MONAILabelApp) -> dict[str, Any]:
+    store = app.datastore()
+    ids = sorted(store.list_images())
+    listed = []
+    for study in ids[:_STUDIES]:
+        tags = sorted(store.get_labels_by_image_id(study))
+        annotator = store.get_label_info(study, "final").get("annotator") if "final" in tags else None
+        listed.append({"id": study, "tags": tags, "annotator": str(annotator) if annotator else ""})
+    return {"total": len(ids), "labelled": len(store.get_labeled_images()), "listed": listed}
+
+
+def _model(app: MONAILabelApp, name: str) -> dict[str, Any]:
+    path = app.model_file(name, validate=False)
+    return {"version": app.model_version(name), "history": _history(ModelStore(Path(path))) if path else []}
+
+
+def _history(store: ModelStore) -> list[dict[str, Any]]:
+    """Rounds of training, oldest first."""
+    try:
+        records = store.history()
+    except StoreError:  # GET /model/{model}/history says why
+        return []
+    rounds = [record for record in records if record.kind == "trained"]
+    return [
+        {
+            "when": int(datetime.fromisoformat(record.when).timestamp()),
+            "dice_before": record.training.get("dice_before"),
+            "dice_after": record.training.get("dice_after"),
+            "published": record.published,
+            "model_version_after": record.version,
+        }
+        for record in rounds
+    ]
+
+
+def _trainings(app: MONAILabelApp) -> list[dict[str, Any]]:
+    """Newest first."""
+    jobs = []
+    for job in reversed(app.trainings.jobs()[-_JOBS:]):
+        model = str(job.request.get("model", ""))
+        task = job.as_task(app.training_stats(model))
+        far = task.get("progress") or {}
+        progress = {"step": far.get("step"), "steps": far.get("total_steps")}
+        jobs.append({"kind": "train", "model": model, "status": task["status"], "start": task["start_ts"], **progress})
+    return jobs
+
+
+def _tasks(kind: str) -> list[dict[str, Any]]:
+    """MONAI Label's own background jobs, newest first."""
+    tasks, _ = AsyncTask.status(kind, all=True)
+    return [
+        {"kind": kind, "model": str(task["request"].get("model", "")), "status": task["status"], "start": task.get("start_ts")}
+        for task in reversed((tasks or [])[-_JOBS:])
+    ]

@@ -1,0 +1,121 @@
+"""Stock routes with a check in front, and those that this app does not offer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import monailabel.endpoints
+from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi.responses import FileResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints import datastore, logs, session
+from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.server import checks, roles
+
+router = APIRouter()
+_OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
+
+
+@router.get("/info/")
+def info(user: User = roles.USER) -> Any:
+    """What this server offers."""
+    return app_instance().info()
+
+
+@router.get("/datastore/")
+def studies(output: datastore.ResultType | None = None, user: User = roles.USER) -> Any:
+    """The studies and their labels."""
+    return datastore.datastore(output)
+
+
+@router.head("/datastore/image")
+def check_image(image: str, check_sum: str | None = None, user: User = roles.USER) -> Any:
+    """Whether there is a study, and with that check sum."""
+    algorithm, colon, _ = (check_sum or "").partition(":")
+    if colon and algorithm not in ("SHA256", "SHA512", "MD5"):
+        raise HTTPException(400, "check_sum must be SHA256:..., SHA512:... or MD5:....")
+    return datastore.download_image(image, check_only=True, check_sum=check_sum)
+
+
+@router.put("/datastore/image/info")
+def set_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR) -> Any:
+    """Add to what is known of a study."""
+    checks.described(checks.json_object(info, "info"), "info")
+    checks.known_image(app_instance(), image)
+    return datastore.update_image_info(image, info, user.username)
+
+
+@router.put("/datastore/label/info")
+def set_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR) -> Any:
+    """Add to what is known of a label."""
+    checks.described(checks.json_object(info, "info"), "info")
+    return datastore.update_label_info(label, tag, info, user.username)
+
+
+@router.put("/datastore/updatelabelinfo", include_in_schema=False)
+def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR) -> Any:
+    """The same, as older clients send it."""
+    checks.described(checks.json_object(params), "params")
+    return datastore.update_label_info(label, tag, params, user.username)
+
+
+@router.get("/session/{session_id}")
+def get_session(session_id: str, update_ts: bool = False, image: bool = False, user: User = roles.USER) -> Any:
+    """What a session holds."""
+    checks.known_session(app_instance(), session_id)
+    return session.get_session(session_id, update_ts, image)
+
+
+@router.delete("/session/{session_id}")
+def remove_session(session_id: str, user: User = roles.USER) -> Any:
+    """End a session."""
+    checks.known_session(app_instance(), session_id)
+    return session.remove_session(session_id)
+
+
+@router.get("/logs/")
+def log(
+    lines: Annotated[int, Query(ge=1, le=10_000)] = 300, html: bool = True, text: bool = False, refresh: int = 0, user: User = roles.ADMIN
+) -> Any:
+    """The end of the server's log."""
+    return logs.get_logs(str(Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"), lines, html, text, refresh)
+
+
+@router.get("/logs/gpu")
+async def gpu(user: User = roles.ADMIN) -> Response:
+    """What nvidia-smi says."""
+    if not shutil.which("nvidia-smi"):
+        raise HTTPException(404, "There is no nvidia-smi on this server: it has no GPU, or no driver for one.")
+    return await logs.gpu_info(user)
+
+
+@router.get("/ohif/{path:path}", include_in_schema=False)
+def ohif(path: str, user: User = roles.USER) -> FileResponse:
+    """The OHIF viewer."""
+    file = _OHIF / path
+    inside = os.path.isfile(file) and file.resolve().is_relative_to(_OHIF.resolve())  # pathlib's own would raise over a long name
+    return FileResponse(file if inside else _OHIF / "index.html")
+
+
+@router.api_route("/proxy/dicom/{path:path}", methods=["GET", "POST"], include_in_schema=False)
+async def dicomweb(request: Request, path: str, user: User = roles.USER) -> Response:
+    """The DICOMweb server behind this one, where the studies are on one."""
+    if not app_instance().studies.startswith(("http://", "https://")):
+        raise HTTPException(404, "The studies here are files, not on a DICOMweb server: there is nothing to pass the request on to.")
+    from monailabel.endpoints import proxy
+
+    kind, _, rest = path.partition("/")
+    return await (proxy.proxy_dicom(request, kind, rest) if kind in ("wado", "qido", "stow") else proxy.proxy_dicom(request, "", path))
+
+
+@router.post("/reload", include_in_schema=False)
+@router.post("/infer/wsi/{model}", include_in_schema=False)
+@router.post("/infer/wsi_v2/{model}", include_in_schema=False)
+def closed(request: Request) -> None:
+    """One would start the whole app anew on a stranger's word, the others read any file of the machine by its path."""
+    raise HTTPException(404, f"PrATo Label does not offer {request.url.path:.80}: POST /infer/<model> segments an image.")

@@ -1,0 +1,98 @@
+"""What whoever runs the server may set, from environment variables; ``docs/server.md`` explains them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "PRATO_LABEL_"
+#: Below it, a token can be guessed by trying.
+_TOKEN_CHARACTERS = 16
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message is one sentence."""
+
+
+class Settings(BaseSettings):
+    """The environment variables ``PRATO_LABEL_<NAME>``.
+
+    Attributes:
+        token: what every request must bring; token_file: a file that holds it instead.
+        origins: web pages of other origins that may use the server, such as ``https://viewer.example``.
+        max_request_mb: largest upload, in MiB.
+        max_waiting: inferences that may wait for the one that computes.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    origins: Annotated[tuple[str, ...], NoDecode] = ()
+    max_request_mb: Annotated[int, Field(ge=1, le=65536)] = 512
+    max_waiting: Annotated[int, Field(ge=0, le=30)] = 8
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _listed(cls, text: str | Sequence[str]) -> tuple[str, ...]:
+        origins = tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else tuple(text)
+        for origin in origins:
+            url = urlsplit(origin)
+            if origin != f"{url.scheme}://{url.netloc}" or url.scheme not in ("http", "https") or not url.netloc:
+                raise ValueError("must be origins such as https://viewer.example, with commas between")
+        return origins
+
+    def secret(self) -> bytes | None:
+        """The token, from the variable or the file; None where neither is set.
+
+        Raises:
+            SettingsError: both are set, the file cannot be read, or the token is too short or holds spaces or other than ASCII.
+        """
+        if self.token is not None and self.token_file is not None:
+            raise SettingsError(f"{PREFIX}TOKEN and {PREFIX}TOKEN_FILE are both set: set one of them.")
+        token = self.token.get_secret_value() if self.token is not None else None
+        name = f"{PREFIX}TOKEN"
+        if self.token_file is not None:
+            name = f"The file {self.token_file} of {PREFIX}TOKEN_FILE"
+            try:
+                token = self.token_file.read_text(encoding="utf-8").strip()
+            except (OSError, ValueError) as error:
+                raise SettingsError(f"{name} cannot be read: name a text file that holds the token.") from error
+        if token is None:
+            return None
+        if len(token) < _TOKEN_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
+            raise SettingsError(
+                f"{name} must hold at least {_TOKEN_CHARACTERS} letters, digits or signs without spaces: "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes a good one."
+            )
+        return token.encode("ascii")
+
+
+def settings() -> Settings:
+    """The settings as the environment has them now.
+
+    Raises:
+        SettingsError: a value that is not allowed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, reason = str(first["loc"][0]).upper(), first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{PREFIX}{name} is not usable: {reason}.") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,47 @@
+"""Short versions of what ``scripts/prove_fuzz.py`` and ``scripts/prove_load.py`` do at length."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+from guarded import ROI, ask
+from hearts import heart
+from live import LiveServer
+
+from load import Worker, stored
+from prato.data.nifti import read_volume
+from prove_fuzz import files, fuzzed
+
+
+def test_nothing_that_is_sent_breaks_the_server(guarded_server: LiveServer) -> None:
+    home = guarded_server.studies.parent
+    own = (guarded_server.studies, guarded_server.app / "model", guarded_server.app / "logs", home / "sessions", home / "scratch")
+    known = guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}).file
+    before = files(home, except_for=(*own, guarded_server.log))
+    contents = ((guarded_server.studies / "a_ED.nii.gz").read_bytes(), b"")
+    statuses, failures = fuzzed(guarded_server.url, guarded_server.headers, 250, 3, ("a_ED", "prato_unetr", "final"), contents)
+    assert failures == []
+    assert sum(counts.total() for counts in statuses.values()) >= 250
+    assert len(statuses) > 25
+    assert sum(counts[401] for counts in statuses.values()) == 0
+    assert files(home, except_for=(*own, guarded_server.log)) == before
+    assert guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}).file == known
+
+
+def test_labellers_side_by_side_lose_no_label(guarded_server: LiveServer) -> None:
+    affine = read_volume(guarded_server.studies / "a_ED.nii.gz").affine
+    labels = {study: (heart().astype(np.uint8), affine) for study in ("a_ED", "b_ED")}
+    workers = [Worker(guarded_server.url, n, labels, guarded_server.headers) for n in range(3)]
+    end = time.monotonic() + 8
+    threads = [threading.Thread(target=worker.work, args=(lambda: time.monotonic() < end,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    taken = set().union(*(worker.seen.taken for worker in workers))
+    assert taken
+    assert taken <= stored(guarded_server.studies)
+    assert [line for worker in workers for line in worker.seen.unexplained] == []
+    assert ask(guarded_server, "GET", "/datastore/?output=all").ok

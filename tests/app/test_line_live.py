@@ -1,0 +1,96 @@
+"""Whose turn it is to compute, and what many requests leave behind."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import pytest
+import requests
+from guarded import ROI, TOKEN, WAITING, ask, refused, state, until
+from live import LiveServer
+
+
+@pytest.fixture
+def busy(guarded_server: LiveServer) -> Iterator[Future[requests.Response]]:
+    """An inference of many slices, which computes under the id ``long-one``."""
+    query, form = {"image": "long", "output": "json"}, {"params": '{"prune": "off"}'}
+    headers = {**guarded_server.headers, "X-Request-ID": "long-one"}
+    url = f"{guarded_server.url}/infer/prato_swin_unetr"
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(requests.post, url, params=query, data=form, headers=headers, timeout=60)
+        ask(guarded_server, "DELETE", "/infer/long-one")
+    until(lambda: line_length(guarded_server) == 0)
+
+
+def line_length(server: LiveServer) -> int:
+    return int(state(server)["line"]["length"])
+
+
+def sent(server: LiveServer, image: str) -> socket.socket:
+    """The connection of a client that asked for ``image``, all of it, without pruning."""
+    form = b"params=" + quote('{"prune": "off"}').encode()
+    head = f"POST /infer/prato_swin_unetr?image={image} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n"
+    line = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=30)
+    line.sendall(head.encode() + form)
+    return line
+
+
+def test_a_full_line_sends_the_next_one_away(guarded_server: LiveServer, busy: Future[requests.Response]) -> None:
+    until(lambda: line_length(guarded_server) == 1)
+    with ThreadPoolExecutor(WAITING) as pool:
+        waiting = [pool.submit(guarded_server.infer, "prato_unetr", study, {"roi": ROI}) for study in ("a_ED", "b_ED")]
+        until(lambda: line_length(guarded_server) == 1 + WAITING)
+        response = ask(guarded_server, "POST", "/infer/prato_unetr?image=a_ED", data={"params": "{}"})
+        refused(response, 429, f"{WAITING} requests wait already")
+        assert int(response.headers["Retry-After"]) >= 1
+        assert ask(guarded_server, "GET", "/info/").ok  # others are answered all the while
+        assert ask(guarded_server, "DELETE", "/infer/long-one").json() == {"cancelled": "long-one"}
+        masks = [job.result() for job in waiting]
+    assert [mask.status for mask in masks] == [200, 200]
+    # side by side as one after the other
+    assert [mask.file for mask in masks] == [guarded_server.infer("prato_unetr", study, {"roi": ROI}).file for study in ("a_ED", "b_ED")]
+    refused(busy.result(), 499, "was cancelled")
+    assert {entry["status"] for entry in state(guarded_server)["requests"]} >= {200, 429, 499}
+    refused(ask(guarded_server, "DELETE", "/infer/long-one"), 404, "long-one")
+
+
+def test_a_client_that_hangs_up_frees_its_place(guarded_server: LiveServer) -> None:
+    def given_up() -> int:
+        return len([entry for entry in state(guarded_server)["requests"] if entry["status"] == 499])
+
+    before = given_up()
+    with sent(guarded_server, "long"):
+        until(lambda: line_length(guarded_server) == 1)
+        with sent(guarded_server, "a_ED"):
+            until(lambda: line_length(guarded_server) == 2)
+        until(lambda: line_length(guarded_server) == 1)  # the one that waited
+    until(lambda: given_up() == before + 2)  # and the one that computed
+    assert guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}).status == 200
+
+
+def test_many_requests_leave_no_memory_and_no_files_behind(guarded_server: LiveServer) -> None:
+    process = psutil.Process(guarded_server.process.pid)
+    image = (guarded_server.studies / "b_ED.nii.gz").read_bytes()
+
+    def several(count: int) -> None:
+        for n in range(count):
+            sent: dict[str, Any] = {"data": {"params": "{}"}, "params": {"output": "image"}}
+            if n % 2:
+                sent["files"] = {"file": ("x.nii.gz", image)}
+            else:
+                sent["params"]["image"] = "a_ED"
+            assert ask(guarded_server, "POST", "/infer/prato_unetr", **sent).ok
+
+    several(15)  # allocators and caches fill
+    until(lambda: not list(guarded_server.scratch.glob("*.nii*")))
+    before = process.memory_info().rss
+    several(45)
+    grown = (process.memory_info().rss - before) / 45
+    assert grown < 0.2 * 2**20, f"{grown / 2**20:.2f} MiB a request"
+    until(lambda: not list(guarded_server.scratch.glob("*.nii*")))

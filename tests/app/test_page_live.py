@@ -1,0 +1,98 @@
+"""The status page in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guarded import ROI, TOKEN, ask
+from live import LiveServer, write_study
+
+#: Where a run that is asked to leaves a picture of the page for the documentation.
+PICTURE = os.environ.get("PRATO_TEST_PAGE_PICTURE")
+#: A file may be called so, and an annotator call himself so.
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the status page is untested: pip install playwright (tests/requirements.txt)"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("the status page is untested: there is no Chromium on this machine (apt-get install chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=flags)
+        yield started
+        started.close()
+
+
+def test_the_page_asks_for_the_token_and_shows_what_is_going_on(guarded_server: LiveServer, browser: Any, tmp_path: Path) -> None:
+    hostile = guarded_server.studies / f"{HOSTILE.replace('/', '')}.nii.gz"
+    write_study(hostile)
+    try:
+        assert guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI, "prune": "50"}).status == 200
+        told: list[str] = []
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: told.append(str(error)))
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{guarded_server.url}/prato/")
+        page.get_by_label("Access token").fill("not-the-token-0123456789")
+        page.get_by_role("button", name="Show").click()
+        page.get_by_text("This is not the server's access token.").wait_for()
+        assert "a_ED" not in page.content()
+        told.clear()  # the browser notes the two 401
+        page.get_by_label("Access token").fill(TOKEN)
+        page.get_by_role("button", name="Show").click()
+        page.locator("#studies td", has_text="<img src=x").wait_for()
+        assert page.title() == "PrATo Label"
+        assert not page.get_by_label("Access token").is_visible()
+        request = page.locator("#requests tbody tr").first
+        assert {"a_ED", "prato_unetr", "200", "roi"} <= set(request.locator("td").all_inner_texts())
+        version = guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}, output="json").json["model_version"]
+        assert page.locator("#models").get_by_text(version).count() == 1
+        assert TOKEN not in page.content()
+        page.reload()  # the token is kept for the session, and for no longer
+        page.locator("#studies td", has_text="b_ED").wait_for()
+        assert page.evaluate("localStorage.length") == 0
+        assert told == []
+        assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {guarded_server.url.split("/")[2]}
+    finally:
+        hostile.unlink()
+
+
+HISTORY = [(0.71, 0.79, True), (0.79, 0.84, True), (0.84, 0.83, False), (0.84, 0.87, True)]
+
+
+def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> None:
+    """With a history such as several trainings leave, put into the server's own answer on its way."""
+
+    def with_history(route: Any) -> None:
+        said = ask(guarded_server, "GET", "/prato/state").json()
+        keys = ("dice_before", "dice_after", "published")
+        said["models"]["prato_unetr"]["history"] = [{"when": 0, **dict(zip(keys, round_))} for round_ in HISTORY]
+        said["jobs"] = [{"kind": "train", "model": HOSTILE, "status": "RUNNING", "start": "12:00", "step": 30, "steps": 120}]
+        route.fulfill(json=said)
+
+    page = browser.new_page(viewport={"width": 1100, "height": 1000})
+    page.route("**/prato/state", with_history)
+    page.goto(f"{guarded_server.url}/prato/")
+    page.locator("svg circle").nth(4).wait_for()
+    assert page.locator("svg circle").evaluate_all("dots => dots.map(dot => dot.className.baseVal)") == [
+        *("published", "published", "published", "kept-old", "published")
+    ]
+    heights = page.locator("svg circle").evaluate_all("dots => dots.map(dot => Number(dot.getAttribute('cy')))")
+    assert heights[4] < heights[2] < heights[3] < heights[1] < heights[0]  # up the page is better
+    assert page.locator("progress").evaluate("bar => bar.value / bar.max") == 0.25
+    assert page.locator("#jobs td", has_text="<img src=x").count() == 1
+    assert page.title() == "PrATo Label"
+    if PICTURE:
+        page.screenshot(path=PICTURE, full_page=True)

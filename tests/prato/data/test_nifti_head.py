@@ -1,0 +1,62 @@
+"""Files that say they hold more than they may, and files that hold more than they say."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import tracemalloc
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from prato.data.nifti import read_volume
+from prato.data.nifti_head import MAX_VOXEL_BYTES, VolumeError, VolumeTooLargeError, check_size
+
+
+def header(shape: tuple[int, ...], offset: float = 352.0) -> bytes:
+    made = nib.Nifti1Header()
+    made.set_data_dtype(np.int16)
+    made.set_data_shape(shape)
+    raw = bytearray(made.binaryblock)
+    raw[108:112] = struct.pack("<f", offset)
+    raw[344:348] = b"n+1\0"
+    return bytes(raw) + bytes(4)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bytes], ids=["gzip", "plain"])
+@pytest.mark.parametrize("shape", [(512, 512, 513), (32767, 32767, 32767), (2, 2, 2, 32767, 32767, 32767)])
+def test_a_header_that_announces_too_much_is_refused_unread(tmp_path: Path, pack: type[bytes], shape: tuple[int, ...]) -> None:
+    (tmp_path / "x.nii").write_bytes(pack(header(shape)))
+    with pytest.raises(VolumeTooLargeError, match=f"than the {MAX_VOXEL_BYTES // 2**20} MiB"):
+        read_volume(tmp_path / "x.nii")
+    stream = io.BytesIO(pack(header(shape)))
+    with pytest.raises(VolumeTooLargeError):
+        check_size(stream, "x.nii")
+    assert stream.tell() == 0
+
+
+@pytest.mark.parametrize("shape", [(40, 36, 5), (2, 2, 2)])
+def test_a_gzip_that_unfolds_beyond_its_header_is_refused_before_it_fills_the_memory(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as out:
+        out.write(header(shape))
+        for _ in range(200):
+            out.write(bytes(2**20))
+    (tmp_path / "bomb.nii.gz").write_bytes(packed.getvalue())
+    tracemalloc.start()
+    try:
+        with pytest.raises(VolumeError, match="goes on long after its voxels"):
+            read_volume(tmp_path / "bomb.nii.gz")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("offset", [-5.0, 2.0**40, float("nan"), float("inf")])
+def test_voxels_that_begin_nowhere(tmp_path: Path, offset: float) -> None:
+    (tmp_path / "x.nii").write_bytes(header((4, 4, 4), offset) + bytes(256))
+    with pytest.raises(VolumeError):
+        read_volume(tmp_path / "x.nii")
