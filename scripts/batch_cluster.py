@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # read by Ray when it is imported: nothing is reported to its makers, and a worker without a share of a GPU sees none
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -15,8 +15,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from prato.archive.labeller import Labeller
 from prato.archive.studies import ArchiveError, Job
+
+if TYPE_CHECKING:
+    from prato.archive.labeller import Labeller
 
 #: How often a study whose worker died is tried again, and how often in a row workers may fail to start.
 _TRIES_AGAIN = 2

@@ -50,11 +50,11 @@ def main(
             raise ArchiveError(f"There is no model {model}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
         locator = _MODELS / "prato_locator.safetensors"
         chosen = path.resolve(), locator if locator.is_file() else None, prune or None, "cuda" if gpus_per_worker else "cpu"
-        run = Run(out.resolve(), run_parameters(*chosen))
+        parameters, folder = run_parameters(*chosen), out.resolve()
+        build = partial(Labeller, *chosen, folder)
+        workers, labelled = _labelling(build, parameters, None if local else address, workers, gpus_per_worker)
+        run = Run(folder, parameters)
         waiting, foreign = run.to_do(jobs, partial(tqdm, total=len(jobs), desc="comparing", unit="study", mininterval=1.0))
-        began = time.monotonic()
-        build = partial(Labeller, *chosen, run.out)
-        workers, records = _labelling(build, waiting, run, None if local else address, workers, gpus_per_worker)
     except _ERRORS as error:
         if run:
             run.close()
@@ -63,7 +63,8 @@ def main(
     if foreign:
         named = ", ".join(foreign[:5]) + ", ..." * (len(foreign) > 5)
         typer.echo(f"{len(foreign)} masks were written by somebody else and are left as they are: {named}.", err=True)
-    done, arrived, stopped = _label(run, records, len(jobs), len(jobs) - len(waiting))
+    began = time.monotonic()
+    done, arrived, stopped = _label(run, labelled(waiting), len(jobs), len(jobs) - len(waiting))
     if done:
         kind = {"device": run.parameters["device"], "ray": not local, "gpus_per_worker": gpus_per_worker, "parameters": run.parameters}
         paces = throughput(done, began, arrived, run.out, workers)
@@ -94,15 +95,15 @@ def _label(run: Run, records: Iterator[dict[str, Any]], total: int, before: int)
 
 
 def _labelling(
-    build: Callable[[], Labeller], waiting: list[Job], run: Run, address: str | None, workers: int, gpus: float
-) -> tuple[int, Iterator[dict[str, Any]]]:
-    """How many workers there are, and the records as they come; ``address`` None is this process."""
-    if address is None or not waiting:
-        return 1, map(build().label, waiting)
+    build: Callable[[], Labeller], parameters: dict[str, Any], address: str | None, workers: int, gpus: float
+) -> tuple[int, Callable[[list[Job]], Iterator[dict[str, Any]]]]:
+    """How many workers there are, and what gives the records of jobs as they come; ``address`` None is this process."""
+    if address is None:
+        return 1, partial(map, build().label)
     from batch_cluster import Crew, connect  # --local does without Ray
 
-    workers = connect(address, workers, gpus)
-    return workers, Crew(waiting, build, run.parameters, workers, gpus).records()
+    found = connect(address, workers, gpus)
+    return found, lambda jobs: Crew(jobs, build, parameters, found, gpus).records()
 
 
 def _told(run: Run, jobs: list[Job], stopped: str) -> int:

@@ -23,11 +23,13 @@ def run_parameters(model: Path, locator: Path | None, prune: str | None, device:
 
     Raises:
         CheckpointError: a model file cannot be used.
-        ArchiveError: ``prune`` is unknown, or the model has no pruning plan.
+        ArchiveError: ``prune`` is unknown, or the model has no pruning plan or is a locator.
     """
     if prune is not None and prune not in PRUNE_CHOICES:
         raise ArchiveError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
     _, spec, version = load_model(model)
+    if spec.network == "locator":
+        raise ArchiveError(f"{model.name} holds a locator, not a segmenting network.")
     if prune is not None and spec.plan is None:
         raise ArchiveError(f"--prune is not for {model.stem}: it was trained without pruning and has no plan, so leave --prune out.")
     proposed_by = None if locator is None else load_model(locator)[2]
@@ -41,12 +43,13 @@ class Labeller:
         device: "cpu" (one thread: more would change the order of sums) or "cuda".
 
     Raises:
-        CheckpointError, ArchiveError: as :func:`run_parameters`.
-        RuntimeError: torch does not know ``device``.
+        CheckpointError, ArchiveError: as :func:`run_parameters`; or there is no such ``device``.
     """
 
     def __init__(self, model: Path, locator: Path | None, prune: str | None, device: str, out: Path) -> None:
         torch.set_num_threads(1)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ArchiveError("There is no CUDA GPU here, or torch was built without: leave --gpus-per-worker out to label on the CPU.")
         self.parameters = run_parameters(model, locator, prune, device)
         self.pipeline = Pipeline(model, locator, device)
         self.out = out
