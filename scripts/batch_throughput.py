@@ -21,7 +21,7 @@ def throughput(done: Sequence[dict[str, Any]], began: float, arrived: Sequence[f
 
     Returns:
         JSON values. The pace is that after the start-up: loading of code and weights, until the first study was begun. ``stage_ms`` is the
-        median by step, ``core_s`` a study's mean time on a CPU core, ``*_mb`` mean file sizes in units of 10**6 bytes.
+        median by step, ``core_s`` and ``gflops`` a study's means, ``*_mb`` mean file sizes in units of 10**6 bytes.
     """
     start_up = max(arrived[0] - began - done[0]["latency_ms"]["total"] / 1000, 0.0)
     labelling = arrived[-1] - began - start_up
@@ -31,6 +31,7 @@ def throughput(done: Sequence[dict[str, Any]], began: float, arrived: Sequence[f
         "labelling_s": round(labelling, 2),
         "studies_per_minute": round(60 * len(done) / labelling, 2),
         "stage_ms": {step: round(median(record["latency_ms"][step] for record in done), 1) for step in done[0]["latency_ms"]},
+        "gflops": round(mean(record["gflops"] for record in done), 3),
         "core_s": round(mean(record["cpu_ms"] for record in done) / 1000, 4),
         "image_mb": round(mean(Path(record["image"]).stat().st_size for record in done) / 1e6, 3),
         "mask_mb": round(mean((out / f"{record['study']}.nii.gz").stat().st_size for record in done) / 1e6, 3),
