@@ -50,7 +50,8 @@ def main(
         runs = sorted((_json(path) for path in measured), key=lambda run: run["workers"])
         rate = None if gpu is None else gpu_rate(_json(gpu), runs[0]["parameters"]["model"])
         assumed = Assumptions(studies, efficiency, storage, cores)
-        rows = [cpu_row(run, assumed) for run in runs] + [gpu_row(count, runs[0], rate, assumed) for count in _GPUS]
+        rows = [cpu_row(run, assumed) for run in runs] + [idle_row(runs[0], assumed)]
+        rows += [gpu_row(count, runs[0], rate, assumed) for count in _GPUS]
         result = {"rows": rows, "assumptions": asdict(assumed), "measured": runs, "gpu_gflops_a_second": rate}
         made = {"commit": commit(), "device": runs[0]["machine"]["processor"], "seed": None, "command": command()}
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +77,14 @@ def cpu_row(run: dict[str, Any], assumed: Assumptions) -> dict[str, Any]:
     return {"hardware": name, **pace, "bound by": "cores", "what it stands on": f"measured on {run['studies']} studies"}
 
 
+def idle_row(run: dict[str, Any], assumed: Assumptions) -> dict[str, Any]:
+    """A core with nothing else to do: the CPU time that a study took, which waiting for a busy machine does not lengthen."""
+    pace = _pace(1 / run["core_s"], 1, run, assumed)
+    return {"hardware": "1 core, idle otherwise", **pace, "bound by": "cores", "what it stands on": "CPU time of the first row's studies"}
+
+
 def gpu_row(count: int, run: dict[str, Any], rate: float | None, assumed: Assumptions) -> dict[str, Any]:
-    """``count`` GPUs, each with its cores; everything but the network takes the time that ``run`` measured of it on a core.
+    """``count`` GPUs, each with its cores; everything but the network takes a core as long as its share of the CPU time of ``run``.
 
     Args:
         rate: GFLOP a second of the network on one GPU; None where nobody has measured it.
@@ -86,7 +93,7 @@ def gpu_row(count: int, run: dict[str, Any], rate: float | None, assumed: Assump
     if rate is None:
         return {"hardware": name, **_pace(None, count, run, assumed), "bound by": None, "what it stands on": "not measured"}
     network = run["gflops"] / rate
-    beside = (run["stage_ms"]["total"] - run["stage_ms"]["network"]) / 1000
+    beside = run["core_s"] * (1 - run["stage_ms"]["network"] / run["stage_ms"]["total"])
     together = count * (assumed.efficiency if count > 1 else 1.0)
     paces = {
         "network": together / network,

@@ -14,6 +14,7 @@ RUN = {
     "studies_per_minute": 60.0,
     "stage_ms": {"read": 50.0, "network": 600.0, "write": 150.0, "total": 800.0},
     "gflops": 4.0,
+    "core_s": 0.8,
     "image_mb": 1.5,
     "mask_mb": 0.5,
     "workers": 1,
@@ -43,10 +44,11 @@ def test_measured_paces_are_kept_up_and_unmeasured_ones_stay_empty(tmp_path):
     page.write_text("before\n<!-- cost: begin -->\nold\n<!-- cost: end -->\nafter\n")
     done, rows = estimate(tmp_path, None, "--page", page)
     assert done.exit_code == 0, done.output
-    assert [row["hardware"][:6] for row in rows] == ["1 core", "2 core", "1 GPU,", "8 GPUs", "64 GPU"]
+    assert [row["hardware"][:6] for row in rows] == ["1 core", "2 core", "1 core", "1 GPU,", "8 GPUs", "64 GPU"]
     assert rows[0]["hours"] == round((36 + 10_000) / 3600, 2)
+    assert rows[2]["studies a minute"] == 75.0  # 0.8 s of a core each
     assert rows[1]["core- or GPU-hours"] == round(2 * (36 + 10_000 * 60 / 110) / 3600, 1)
-    assert all(row["hours"] is None and row["what it stands on"] == "not measured" for row in rows[2:])
+    assert all(row["hours"] is None and row["what it stands on"] == "not measured" for row in rows[3:])
     assert "old" not in page.read_text() and page.read_text().count("not measured") == 3 and page.read_text().endswith("after\n")
 
 
@@ -54,12 +56,12 @@ def test_a_gpu_is_bound_by_what_is_slowest(tmp_path):
     benchmark = {"command": "scripts/benchmark.py --device cuda", "rows": [ROW, {**ROW, "batch": 1, "ms": 900.0}, {**ROW, "way": "dense"}]}
     _, rows = estimate(tmp_path, benchmark)
     # 8 cores take 0.2 + 0.01 s a study; 64 GPUs want more than 200 MB/s of studies of 2 MB
-    assert (rows[2]["bound by"], rows[2]["studies a minute"]) == ("cores", round(60 * 8 / 0.21, 1))
-    assert (rows[4]["bound by"], rows[4]["studies a minute"]) == ("storage", 6000.0)
+    assert (rows[3]["bound by"], rows[3]["studies a minute"]) == ("cores", round(60 * 8 / 0.21, 1))
+    assert (rows[5]["bound by"], rows[5]["studies a minute"]) == ("storage", 6000.0)
     _, rows = estimate(tmp_path, benchmark, "--cores", "64")
-    assert (rows[2]["bound by"], rows[2]["studies a minute"]) == ("network", 6000.0)
+    assert (rows[3]["bound by"], rows[3]["studies a minute"]) == ("network", 6000.0)
     _, rows = estimate(tmp_path, benchmark, "--storage", "1000000")
-    assert rows[3]["studies a minute"] == round(60 * 8 * 0.9 * 8 / 0.21, 1)
+    assert rows[4]["studies a minute"] == round(60 * 8 * 0.9 * 8 / 0.21, 1)
 
 
 @pytest.mark.parametrize(
