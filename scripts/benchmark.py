@@ -1,4 +1,4 @@
-"""Time the ways to segment a slice with a box, side by side in one process: dense, cut to the box, tokens masked, tokens dropped."""
+"""Time the ways to segment slices with a box, side by side in one process: dense, cut to the box, tokens masked or dropped, the engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,17 +17,25 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from prato.checkpoint import CheckpointError, channels_last, load_model
+from prato.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase, labelled_studies, load_training_case
 from prato.flops import counted
+from prato.nets.adapting import adapted
+from prato.presets import WINDOW
 from prato.prompts import BoxPrompts
+from prato.pruning import PruningPlan
 from prato.validation import heart_slices
+from prato.window import window_edges
 from provenance import command, commit
 
 _MODELS = Path(__file__).parents[1] / "apps" / "prato_label" / "model"
 #: Every network here takes images whose sides are multiples of this.
 _STEP = 32
+#: The engine's context round the box, in pixels.
+_MARGIN = 16.0
+#: Edges of the windows that the app looks through.
+_SHIPPED = window_edges(WINDOW)
 
 
 def main(
@@ -37,13 +44,24 @@ def main(
     model: Annotated[list[str], typer.Option(help="Shipped models or model files.")] = ["prato_unetr", "prato_swin_unetr"],  # noqa: B006
     batch: Annotated[list[int], typer.Option(min=1, help="Slices a call.")] = [1, 8],  # noqa: B006
     edge: Annotated[list[int], typer.Option(min=16, help="Edges of the box, in pixels of the network.")] = [32, 48, 64, 80, 96],  # noqa: B006
-    prune: Annotated[str, typer.Option(help="25, 50 or 75; by default each model's own plan.")] = "",
+    window: Annotated[
+        int, typer.Option(min=64, help="Edge of the image in pixels of the network; 192 (288 mm) shows a whole slice.")
+    ] = 192,
+    prune: Annotated[str, typer.Option(help="25, 50 or 75; by default each model's own plan, and 75 for the engine.")] = "",
     rounds: Annotated[int, typer.Option(min=3, help="Timed calls of each way.")] = 15,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
-    """Medians and quartiles of interleaved calls, in the largest window, and the GFLOP of one such call."""
+    """Medians and quartiles of interleaved calls, and the GFLOP of one such call.
+
+    dense: the whole image. cut to the box: nothing but the box (edges that are multiples of 32). window at the box: the box and its
+    surroundings, as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan.
+    engine: on the whole image, tokens far from the box never enter, 75 % of the others leave after the first block or stage, and only what
+    is kept is decoded. The weights are those of the model files, whatever the size of the image: times hang on the size alone.
+    """
     try:
+        if window % _STEP:
+            raise ValueError(f"--window must be a multiple of {_STEP} pixels, such as 192, not {window}.")
         torch.set_num_threads(threads)
         where = torch.device(device)
         torch.zeros(1, device=where)
@@ -58,8 +76,9 @@ def main(
             cases = [case for file in files if (case := load_training_case(file, spec.pixel))]
             if not cases:
                 raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
-            timer = _Timer(channels_last(network.to(where)), plan.asked(prune or None), spec.window, where, rounds)
-            for size in tqdm([(b, e) for b in batch for e in edge if e <= spec.window], desc=name):
+            wide = channels_last(_widened(network, spec, window).to(where))
+            timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds)
+            for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=name):
                 rows += [{"model": name, "model_version": version, **row} for row in timer.measure(cases, *size)]
         result = {
             "rows": rows,
@@ -67,6 +86,7 @@ def main(
             "threads": threads,
             "rounds": rounds,
             "prune": prune or "the model's plan",
+            "window": window,
             "commit": commit(),
             "command": command(),
         }
@@ -78,36 +98,56 @@ def main(
     _show(result)
 
 
+def _widened(network: Any, spec: ModelSpec, window: int) -> Any:
+    """``network`` for images of ``window`` pixels, able to prune after its first block or stage."""
+    plan = spec.pruning_plan()
+    arguments = {**spec.arguments, "stages": sorted({1, *spec.arguments.get("stages", ()), *(plan.after if plan else ())})}
+    if "img_size" in arguments:
+        arguments["img_size"] = window
+    wide = spec.model_copy(update={"arguments": arguments}).build().eval()
+    wide.load_state_dict(adapted(network.state_dict(), wide))
+    return wide
+
+
 class _Timer:
     """Times one network, ``rounds`` calls of every way."""
 
-    def __init__(self, network: Any, plan: Any, window: int, device: torch.device, rounds: int) -> None:
+    def __init__(self, network: Any, plan: PruningPlan, percentile: float, window: int, device: torch.device, rounds: int) -> None:
         self.network, self.plan, self.window, self.device, self.rounds = network, plan, window, device, rounds
+        self.engine = replace(
+            plan, after=(1,), percentile=percentile, threshold=None, mode="drop", decode="kept", boxed=True, margin=_MARGIN
+        )
 
     @torch.inference_mode()
     def measure(self, cases: list[TrainingCase], batch: int, edge: int) -> list[dict[str, Any]]:
         """A row for each way with ``batch`` slices of ``cases`` and a box of ``edge`` pixels round each heart's middle."""
         image = torch.cat([heart_slices(case, self.window)[1] for case in cases])
         image = image[torch.arange(batch) * len(image) // batch].to(self.device).contiguous(memory_format=torch.channels_last)
-        low, high = (self.window - edge) / 2, (self.window + edge) / 2
-        prompts = BoxPrompts.build([[((low, low), (high, high))]] * batch, (self.window, self.window))
-        cut = min(self.window, _STEP * -(-edge // _STEP))
-        a = (self.window - cut) // 2
-        ways: dict[str, Callable[[], Any]] = {"dense": lambda: self.network.segment(image, None, None)}
-        ways["cut to the box"] = lambda: self.network.segment(image[..., a : a + cut, a : a + cut], None, None)
-        for name, changed in (
-            ("masked", {"mode": "mask", "decode": "all"}),
-            ("dropped, decode all", {"mode": "drop", "decode": "all"}),
-            ("dropped, decode kept", {"mode": "drop", "decode": "kept"}),
-        ):
-            plan = replace(self.plan, **changed)
-            ways[name] = partial(self.network.segment, image, prompts, plan)
+        prompts, close = (
+            self._prompts(batch, edge, self.window),
+            min(self.window, next((e for e in _SHIPPED if e >= edge + 16), _SHIPPED[-1])),
+        )
+        cut, near = self._middle(image, min(self.window, _STEP * -(-edge // _STEP))), self._middle(image, close)
+        segment = self.network.segment
+        ways: dict[str, Callable[[], Any]] = {
+            "dense": lambda: segment(image, None, None),
+            "cut to the box": lambda: segment(cut, None, None),
+            "window at the box, dense": lambda: segment(near, None, None),
+            "window at the box, plan": lambda: segment(
+                near, self._prompts(batch, edge, close), replace(self.plan, mode="drop", decode="kept")
+            ),
+            "masked": lambda: segment(image, prompts, replace(self.plan, mode="mask", decode="all")),
+            "dropped, decode all": lambda: segment(image, prompts, replace(self.plan, mode="drop", decode="all")),
+            "dropped, decode kept": lambda: segment(image, prompts, replace(self.plan, mode="drop", decode="kept")),
+            "engine": lambda: segment(image, prompts, self.engine),
+        }
         cost = {name: counted(call)[1] for name, call in ways.items()}  # and warms up
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(self.rounds):
             for name, call in ways.items():
                 times[name].append(self._timed(call))
         dense = float(np.median(times["dense"]))
+        gone = 1.0 - float(segment(image, prompts, self.engine).stages[-1].alive.float().mean())
         return [
             {
                 "batch": batch,
@@ -118,9 +158,20 @@ class _Timer:
                 "ms_quartiles": [round(1000 * float(q), 2) for q in np.percentile(taken, (25, 75))],
                 "times_faster_than_dense": round(dense / float(np.median(taken)), 3),
                 "gflops": round(cost[name], 3),
+                **({"tokens_dropped": round(gone, 3)} if name == "engine" else {}),
             }
             for name, taken in times.items()
         ]
+
+    @staticmethod
+    def _prompts(batch: int, edge: int, size: int) -> BoxPrompts:
+        low, high = (size - edge) / 2, (size + edge) / 2
+        return BoxPrompts.build([[((low, low), (high, high))]] * batch, (size, size))
+
+    @staticmethod
+    def _middle(image: torch.Tensor, size: int) -> torch.Tensor:
+        a = (image.shape[-1] - size) // 2
+        return image[..., a : a + size, a : a + size].contiguous(memory_format=torch.channels_last)
 
     def _timed(self, call: Callable[[], Any]) -> float:
         if self.device.type == "cuda":

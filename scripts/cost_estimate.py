@@ -19,7 +19,7 @@ from provenance import command, commit
 
 _BLOCK = re.compile(r"(<!-- cost: begin -->\n).*?(<!-- cost: end -->)", re.DOTALL)
 #: The way of scripts/benchmark.py that a request takes.
-_WAY = "dropped, decode kept"
+_WAY = "window at the box, plan"
 _GPUS = (1, 8, 64)
 _COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "bound by", "what it stands on")
 

@@ -26,6 +26,7 @@ from prato.data.manifest import load_manifest
 from prato.data.splits import Split, load_split, save_split, split_patients
 from prato.distributed import ALONE, join
 from prato.nets import PromptedNetwork
+from prato.nets.adapting import adapted
 from prato.presets import PRESETS
 from prato.pruning import PruningPlan
 from prato.training import Budget, Progress, Settings, Trainer
@@ -33,6 +34,13 @@ from prato.validation import slice_dice
 from provenance import command, commit
 
 _CHECKS = 12  # points of the validation curve
+
+
+class Choose(str, Enum):
+    """What decides which tokens stay."""
+
+    relevance = "relevance"
+    random = "random"
 
 
 class Network(str, Enum):
@@ -49,6 +57,15 @@ def main(
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning.")] = False,
     percentile: Annotated[
         float | None, typer.Option(help="Percent of the living tokens dropped at each stage; by default the network's own.")
+    ] = None,
+    after: Annotated[
+        list[int], typer.Option(help="Blocks or stages after which tokens are dropped, counted from 1; by default the network's own.")
+    ] = [],  # noqa: B006
+    choose: Annotated[Choose, typer.Option(help="Tokens stay by their relevance to the box, or at random.")] = Choose.relevance,
+    margin: Annotated[float | None, typer.Option(help="Stage 0: drop tokens farther than this many pixels from the box first.")] = None,
+    boxed: Annotated[bool, typer.Option("--boxed", help="Never drop a token that the box touches.")] = False,
+    whole_slices: Annotated[
+        int | None, typer.Option(help="Train on windows of this many pixels round the image's middle instead of the box.")
     ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Model file of the same network, to go on from its weights.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
@@ -78,13 +95,14 @@ def main(
                 raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
             if tensorboard and find_spec("tensorboard") is None:
                 raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
-            spec = PRESETS[network.value]
-            plan = _plan(spec, dense, percentile)
+            spec = _spec(PRESETS[network.value], tuple(after), whole_slices)
+            asked = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
+            plan = _plan(spec, dense, asked)
             torch.manual_seed(seed)
             built, started_from = _network(spec, start_from)
             dealt = _split(studies, out / "split.json", split, seed)
             run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
-            trainer = Trainer(built, plan, Settings(batch, rate, spec.window, seed, workers), where, run, ranks)
+            trainer = Trainer(built, plan, Settings(batch, rate, spec.window, seed, workers, spec.centre), where, run, ranks)
             trainer.resume(out / "state.pt")
             files = labelled_studies(studies)
             training = _load([f for f in files if f.patient in dealt.train], spec.pixel, ranks.first)
@@ -130,24 +148,44 @@ def _check_budget(epochs: float | None, minutes: float | None) -> None:
         raise ValueError("Give a training budget, either --epochs or --minutes, above zero and finite.")
 
 
-def _plan(spec: ModelSpec, dense: bool, percentile: float | None) -> PruningPlan | None:
-    if dense and percentile is not None:
-        raise ValueError("--dense trains without pruning, so --percentile has nothing to say: leave one of them out.")
+def _spec(preset: ModelSpec, after: tuple[int, ...], whole_slices: int | None) -> ModelSpec:
+    """``preset``, able to prune ``after`` other stages and to see whole slices."""
+    arguments, changed = dict(preset.arguments), {}
+    if after:
+        arguments["stages"] = after
+    if whole_slices is not None:
+        if whole_slices < 32 or whole_slices % 32:
+            raise ValueError(f"--whole-slices must be a multiple of 32 pixels, such as 192, not {whole_slices}.")
+        changed = {"window": whole_slices, "centre": "image"}
+        if "img_size" in arguments:
+            arguments["img_size"] = whole_slices
+    return preset.model_copy(update={"arguments": arguments, **changed})
+
+
+def _plan(spec: ModelSpec, dense: bool, asked: dict[str, Any]) -> PruningPlan | None:
     plan = spec.pruning_plan()
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, (), False, "relevance")}
+    if "percentile" in given:
+        given["threshold"] = None
+    if dense and given:
+        raise ValueError(f"--dense trains without pruning, so --{next(iter(given))} has nothing to say: leave one of them out.")
     if dense or plan is None:
         return None
-    return plan if percentile is None else replace(plan, percentile=percentile, threshold=None)
+    return replace(plan, **given)
 
 
 def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PromptedNetwork, str | None]:
     """The network to train, and the version of the model file that its weights are from; None for fresh ones."""
     if start_from is None:
         return spec.build(), None
-    network, found, version = load_model(start_from)
-    same = {"network", "arguments", "window", "pixel"}
-    # through JSON, which makes lists of tuples
-    if json.loads(found.model_dump_json(include=same)) != json.loads(spec.model_dump_json(include=same)):
-        raise ValueError(f"{start_from} holds another network than the {spec.network} to be trained: start from a model file of the same.")
+    source, found, version = load_model(start_from)
+    if found.network != spec.network:
+        raise ValueError(f"{start_from} holds a {found.network}, not a {spec.network}: start from a model file of the same network.")
+    network = spec.build()
+    try:
+        network.load_state_dict(adapted(source.state_dict(), network))
+    except RuntimeError:
+        raise ValueError(f"{start_from} holds a {spec.network} of another size: start from a model file of the same network.") from None
     return network, version
 
 
@@ -193,7 +231,8 @@ class _Curve:
             self.bar.n = 100 * progress.share
             self.bar.set_postfix_str(f"epoch {progress.step / self.steps_an_epoch:.2f} step {progress.step} loss {progress.loss:.3f}")
         if progress.share * _CHECKS >= len(self.rows) + 1 or (progress.share >= 1 and len(self.rows) < _CHECKS):
-            dice = slice_dice(self.trainer.averaged, self.trainer.plan, self.cases, self.trainer.settings.window, self.trainer.device)
+            trainer, settings = self.trainer, self.trainer.settings
+            dice = slice_dice(trainer.averaged, trainer.plan, self.cases, settings.window, trainer.device, settings.centre)
             row = {"step": progress.step, "minutes": round(progress.seconds / 60, 2), "loss": round(progress.loss, 4), "dice": dice}
             self.rows.append(row)
             write_bytes(self.path, (json.dumps(self.rows, indent=1) + "\n").encode())

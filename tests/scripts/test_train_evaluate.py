@@ -155,8 +155,11 @@ def swin_model(tmp_path_factory):
         (["--epochs", "1", "--percentile", "100"], "below 100"),
         (["--epochs", "1", "--percentile", "nan"], "below 100"),
         (["--epochs", "1", "--percentile", "30", "--dense"], "--percentile"),
+        (["--epochs", "1", "--choose", "random", "--dense"], "--choose"),
+        (["--epochs", "1", "--margin", "-1"], "margin"),
+        (["--epochs", "1", "--whole-slices", "100"], "multiple of 32"),
         (["--epochs", "1", "--start-from", "nowhere.safetensors"], "nowhere.safetensors"),
-        (["--epochs", "1", "--start-from", "SWIN"], "another network"),
+        (["--epochs", "1", "--start-from", "SWIN"], "not a unetr"),
     ],
 )
 def test_training_refuses_in_one_sentence(studies, swin_model, tmp_path, arguments, word):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from monai.networks.blocks import TransformerBlock
 from torch import Tensor
 
@@ -40,31 +41,35 @@ def relaxed_block(block: TransformerBlock, x: Tensor, keep: Tensor) -> Tensor:
 
 
 class KeptTokens:
-    """The living tokens of a (B, Z, C) canvas, gathered so that blocks run on them alone.
+    """The living tokens of a (B, Z, C) canvas, packed one sample after the other, so that blocks run on them alone.
 
-    Samples may keep different numbers of tokens: shorter rows are padded, and the padding is masked as attention keys.
+    Samples may keep different numbers of tokens: norms and linear layers take all of them in one go, and attention each sample's by itself.
     """
 
     def __init__(self, alive: Tensor) -> None:
         """Args: alive: bool (B, Z), at least one token per sample."""
-        counts = alive.sum(1)
-        most = int(counts.max())
-        # stable: kept tokens stay in grid order
-        self.index = alive.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-        ragged = bool((counts != most).any())
-        self.valid = torch.arange(most, device=alive.device) < counts.unsqueeze(1) if ragged else None
+        self.alive = alive
+        self.counts: list[int] = alive.sum(1).tolist()
 
     def gather(self, canvas: Tensor) -> Tensor:
-        """(B, Z, C) -> (B, n, C)."""
-        return canvas.gather(1, self.index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1]))
+        """(B, Z, C) -> (N, C), in the order of the grid."""
+        return canvas[self.alive]
 
     def run(self, block: TransformerBlock, tokens: Tensor) -> Tensor:
-        """One MONAI ``TransformerBlock`` on the gathered tokens."""
-        return block(tokens, attn_mask=self.valid)
+        """One MONAI ``TransformerBlock``, in evaluation mode, on the packed tokens."""
+        attention = block.attn
+        q, k, v = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
+        tokens = tokens + attention.out_proj(self._attended(q, k, v).flatten(1))
+        return tokens + block.mlp(block.norm2(tokens))
 
     def scatter(self, canvas: Tensor, tokens: Tensor) -> Tensor:
         """``canvas`` with the living tokens replaced; a token that has left keeps the value it had."""
-        index = self.index.unsqueeze(-1).expand(-1, -1, canvas.shape[-1])
-        if self.valid is not None:
-            tokens = torch.where(self.valid.unsqueeze(-1), tokens, canvas.gather(1, index))
-        return canvas.scatter(1, index, tokens)
+        return canvas.masked_scatter(self.alive.unsqueeze(-1), tokens.to(canvas.dtype))
+
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(N, heads, d) -> (N, heads, d)."""
+        if len(set(self.counts)) == 1:
+            q, k, v = (x.unflatten(0, (len(self.counts), -1)).transpose(1, 2) for x in (q, k, v))
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
+        samples = zip(*(x.transpose(0, 1).unsqueeze(0).split(self.counts, dim=2) for x in (q, k, v)))
+        return torch.cat([F.scaled_dot_product_attention(*sample) for sample in samples], dim=2).squeeze(0).transpose(0, 1)

@@ -19,6 +19,7 @@ from torch import nn
 from prato.data.atomic import write_bytes
 from prato.nets import PratoSwinUNETR, PratoUNETR
 from prato.pruning import PruningPlan
+from prato.window import Centre
 
 NETWORKS: dict[str, type[nn.Module]] = {"unetr": PratoUNETR, "swin_unetr": PratoSwinUNETR, "locator": UNet}
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
@@ -36,7 +37,7 @@ class ModelSpec(BaseModel):
     Attributes:
         network: which class.
         arguments: its constructor's keyword arguments.
-        window: window edge in pixels; pixel: in-plane resolution in mm.
+        window: window edge in pixels; pixel: in-plane resolution in mm; centre: what windows lie round.
         plan: default pruning plan; None for a network trained dense, and for the locator.
         training: how it came to be (seed, steps, split, command); for people.
     """
@@ -47,6 +48,7 @@ class ModelSpec(BaseModel):
     arguments: dict[str, Any]
     window: int = Field(gt=0)
     pixel: float = Field(gt=0)
+    centre: Centre = "box"
     plan: dict[str, Any] | None
     training: dict[str, Any] = Field(default_factory=dict)
 

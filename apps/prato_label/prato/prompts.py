@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,9 +72,25 @@ class BoxPrompts:
         """The same prompts on ``device``."""
         return BoxPrompts(self.boxes.to(device), self.sample.to(device), self.batch)
 
+    def seen_from(self, corner: tuple[int, ...]) -> BoxPrompts:
+        """The same prompts on a part of the input that begins at pixel ``corner``."""
+        return BoxPrompts(self.boxes - torch.tensor(corner, dtype=self.boxes.dtype, device=self.boxes.device), self.sample, self.batch)
+
     @property
     def prompted(self) -> Tensor:
         """bool (batch,): which samples have a prompt."""
         hit = torch.zeros(self.batch, dtype=torch.bool, device=self.boxes.device)
         hit[self.sample] = True
         return hit
+
+    def touched(self, grid: tuple[int, ...], image_size: tuple[int, ...], margin: float) -> Tensor:
+        """bool (batch, Z): tokens of ``grid`` over ``image_size`` pixels that come within ``margin`` pixels of a box of their sample."""
+        inside: Tensor | None = None
+        for axis, (cells, size) in enumerate(zip(grid, image_size)):
+            edge = torch.arange(cells + 1, device=self.boxes.device) * (size / cells)
+            low, high = self.boxes[:, 0, axis, None] - margin, self.boxes[:, 1, axis, None] + margin
+            along = (edge[1:] > low) & (edge[:-1] < high)
+            inside = along if inside is None else (inside.unsqueeze(-1) & along.view(len(along), *[1] * (inside.ndim - 1), cells))
+        assert inside is not None
+        hits = torch.zeros(self.batch, math.prod(grid), dtype=torch.int32, device=self.boxes.device)
+        return hits.index_add(0, self.sample, inside.flatten(1).int()) > 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from prato.prompts import BoxPrompts
 
 #: What the wire contract's ``prune`` may ask for: percent of the living tokens dropped at each stage.
 PRUNE_CHOICES = ("off", "25", "50", "75")
@@ -25,6 +28,9 @@ class PruningPlan:
         mode: "drop" removes tokens from the computation; "mask" is the paper's multiplication with a 0/1 mask (costs as much as dense).
         decode: "all" decodes the whole image; "kept", in evaluation, the smallest rectangle that holds the kept tokens and the boxes, where
             it gives the same numbers (with batch normalisation); the rest is background.
+        choose: "relevance" ranks tokens by their relevance to the box; "random" by nothing: what the prompt must beat.
+        margin: stage 0: tokens farther than this from every box, in pixels of the input, leave before the first block; None keeps all.
+        boxed: tokens that a box touches never leave, so that more than the asked-for share may stay.
         temperature: slope of the straight-through estimator round the cut, used in training only.
 
     Raises:
@@ -37,6 +43,9 @@ class PruningPlan:
     k: int = 5
     mode: Literal["drop", "mask"] = "drop"
     decode: Literal["all", "kept"] = "all"
+    choose: Literal["relevance", "random"] = "relevance"
+    margin: float | None = None
+    boxed: bool = False
     temperature: float = 0.05
 
     def __post_init__(self) -> None:
@@ -48,6 +57,10 @@ class PruningPlan:
             raise ValueError(f"threshold must be at least 0 and below 1, not {self.threshold}.")
         if self.mode not in ("drop", "mask") or self.decode not in ("all", "kept"):
             raise ValueError("A pruning plan's mode is 'drop' or 'mask', and it decodes 'all' or 'kept'.")
+        if self.choose not in ("relevance", "random"):
+            raise ValueError(f"A pruning plan chooses tokens by 'relevance' or at 'random', not by {self.choose!r}.")
+        if self.margin is not None and not self.margin >= 0:
+            raise ValueError(f"margin must be at least 0 pixels, or None for no stage 0, not {self.margin}.")
         if self.k < 1 or not self.after or min(self.after) < 1:
             raise ValueError("A pruning plan needs k >= 1, and stages counted from 1.")
 
@@ -63,19 +76,40 @@ class PruningPlan:
             raise ValueError(f"prune must be one of {', '.join(PRUNE_CHOICES)} (as text), not {prune!r}.")
         return None if prune == "off" else replace(self, percentile=float(prune), threshold=None)
 
-    def select(self, relevance: Tensor, alive: Tensor, prompted: Tensor) -> Tensor:
+    def start(self, prompts: BoxPrompts, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor:
+        """Stage 0: bool (B, Z), the tokens that the first block sees; all of a sample without a prompt."""
+        if self.margin is None:
+            return torch.ones(prompts.batch, math.prod(grid), dtype=torch.bool, device=prompts.boxes.device)
+        return prompts.touched(grid, image_size, self.margin) | ~prompts.prompted.unsqueeze(1)
+
+    def held(self, prompts: BoxPrompts, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor | None:
+        """bool (B, Z), the tokens that never leave; None where the plan knows no such."""
+        return prompts.touched(grid, image_size, 0.0) if self.boxed else None
+
+    def scores(self, relevance: Tensor, prompts: BoxPrompts) -> Tensor:
+        """What tokens are ranked by, (B, ...): their ``relevance``, or numbers drawn at random, the same for the same boxes."""
+        if self.choose == "relevance":
+            return relevance
+        source = torch.Generator().manual_seed(int(prompts.boxes.double().sum().item() * 1000) % 2**31)
+        return torch.randn(relevance.shape, generator=source).to(relevance)
+
+    def select(self, score: Tensor, alive: Tensor, prompted: Tensor, held: Tensor | None = None) -> Tensor:
         """Which tokens stay after this stage.
 
         Args:
-            relevance: (B, Z).
+            score: (B, Z), as :meth:`scores` gives it.
             alive: bool (B, Z), at least one per sample.
             prompted: bool (B,); a sample without a prompt keeps all its living tokens.
+            held: bool (B, Z), tokens that stay whatever their score; None for no such.
 
         Returns:
             bool (B, Z), a subset of ``alive`` with at least one token per sample. A percentile keeps exactly
-            ceil((1 - percentile/100) * alive) tokens; among equal scores the token that comes first on the grid stays.
+            ceil((1 - percentile/100) * alive) tokens, or all that are held if they are more; among equal scores the token that comes
+            first on the grid stays.
         """
-        score = relevance.masked_fill(~alive, float("-inf"))
+        if held is not None:
+            score = score.masked_fill(held, float("inf"))
+        score = score.masked_fill(~alive, float("-inf"))
         order = score.argsort(dim=1, descending=True, stable=True)
         rank = order.argsort(dim=1)
         if self.percentile is not None:
@@ -83,7 +117,9 @@ class PruningPlan:
             # the small term keeps 0.75 * 100 from becoming 76 by rounding
             stay = rank < torch.ceil(living * (100.0 - self.percentile) / 100.0 - 1e-6).clamp_min(1)
         else:
-            stay = (torch.sigmoid(relevance) > (self.threshold or 0.0)) | (rank == 0)
+            stay = (torch.sigmoid(score) > (self.threshold or 0.0)) | (rank == 0)
+        if held is not None:
+            stay = stay | held
         return alive & (stay | ~prompted.unsqueeze(1))
 
     def straight_through(self, relevance: Tensor, keep: Tensor, alive: Tensor) -> Tensor:

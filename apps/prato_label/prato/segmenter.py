@@ -84,6 +84,8 @@ class Segmenter:
         start = time.perf_counter()
         planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
         place = volume.array.shape, volume.spacing, self.spec.pixel
+        if self.spec.centre == "image":
+            focus = Box.whole(volume.array.shape)
         edge = max(window_edge(box, *place, self.spec.window) for box in (focus, *boxes))
         window = Window.centred(focus, *place, edge)
         image = self._input(volume, window, planes)

@@ -28,7 +28,7 @@ from prato.losses import PratoLoss
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
-from prato.window import window_edges
+from prato.window import Centre, window_edges
 
 _SAVE_EVERY_S = 60.0
 #: Decay a step of the running average of weights that training returns.
@@ -62,6 +62,7 @@ class Settings:
     Attributes:
         batch: slices a step. rate: peak learning rate of AdamW (warm-up over 3 % of the budget, then cosine to zero).
         window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
+        centre: what windows lie round; round the "image", all are of the largest size.
     """
 
     batch: int = 8
@@ -69,10 +70,13 @@ class Settings:
     window: int = 128
     seed: int = 0
     workers: int = 0
+    centre: Centre = "box"
 
     @property
     def windows(self) -> list[int]:
         """Window edges that training draws from: three in five are the smallest. Far from the heart there is little to learn."""
+        if self.centre == "image":
+            return [self.window]
         edges = window_edges(self.window)
         return [edges[0]] * 3 + [edges[-1]] * 2
 
@@ -175,7 +179,7 @@ class Trainer:
             The averaged network, in evaluation mode.
         """
         settings = self.settings
-        samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, length=2**40)
+        samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, 2**40, settings.centre)
         # of every batch each process takes its share, so that together they see what one would see
         ahead = range(self.step * settings.batch + self.ranks.rank, 2**40, self.ranks.size)
         loader = DataLoader(Subset(samples, ahead), batch_size=self.share, num_workers=settings.workers)

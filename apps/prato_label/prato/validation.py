@@ -12,34 +12,43 @@ from prato.labels import NUM_CLASSES, STRUCTURES
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
-from prato.window import Window, with_neighbours
+from prato.window import Centre, Window, with_neighbours
 
 
 @torch.no_grad()
 def slice_dice(
-    network: PromptedNetwork, plan: PruningPlan | None, cases: Sequence[TrainingCase], window: int, device: torch.device
+    network: PromptedNetwork,
+    plan: PruningPlan | None,
+    cases: Sequence[TrainingCase],
+    window: int,
+    device: torch.device,
+    centre: Centre = "box",
 ) -> dict[str, float]:
     """Dice by structure, each the mean over ``cases`` of the volume Dice at the network's resolution; "mean" is over structures."""
     was_training = network.training
     network.eval()
-    rows = [_case_dice(network, plan, case, window, device) for case in cases]
+    rows = [_case_dice(network, plan, case, window, device, centre) for case in cases]
     network.train(was_training)
     mean = torch.stack(rows).mean(0)
     result = {name: float(mean[value - 1]) for name, value in STRUCTURES.items()}
     return {**{k: round(v, 4) for k, v in result.items()}, "mean": round(float(mean.mean()), 4)}
 
 
-def heart_slices(case: TrainingCase, size: int) -> tuple[Window, Tensor]:
-    """The window of ``size`` pixels round the middle of the heart, and in it the slices that hold some of it: (K, 3, size, size)."""
+def heart_slices(case: TrainingCase, size: int, centre: Centre = "box") -> tuple[Window, Tensor]:
+    """The window of ``size`` pixels round the middle of the heart or image, and in it the slices with some heart: (K, 3, size, size)."""
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
+    if centre == "image":
+        low, high = torch.zeros(2), torch.tensor(case.image.shape[1:])
     corner = (int((low[0] + high[0] - size) // 2), int((low[1] + high[1] - size) // 2))
     shape = (case.image.shape[1], case.image.shape[2])
     place = Window(shape, shape, corner, size)
     return place, with_neighbours(place.cut(case.image.float()), range(*case.slices))
 
 
-def _case_dice(network: PromptedNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device) -> Tensor:
-    place, image = heart_slices(case, size)
+def _case_dice(
+    network: PromptedNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device, centre: Centre
+) -> Tensor:
+    place, image = heart_slices(case, size, centre)
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
     label = (place.cut(case.label[case.slices[0] : case.slices[1]].float() - 1) + 1).long()
     box = [[float(low[a]) - place.corner[a] for a in (0, 1)], [float(high[a]) - place.corner[a] for a in (0, 1)]]

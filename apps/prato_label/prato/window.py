@@ -14,6 +14,8 @@ from torch import Tensor
 
 from prato.box import Box
 
+#: What windows lie round: the prompt's box, or the middle of the image.
+Centre = Literal["box", "image"]
 #: Context (pixels) that a window shows beyond the box on each side at least.
 _MARGIN = 8
 

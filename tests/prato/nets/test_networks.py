@@ -65,6 +65,32 @@ def test_masking_in_training_equals_dropping_in_evaluation(case, percentile):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("corner", [0, 33, 60])
+@pytest.mark.parametrize("changed", [{"margin": 4.0}, {"margin": 20.0, "boxed": True}, {"choose": "random", "boxed": True}])
+def test_stage_0_and_held_tokens_too(case, changed, corner):
+    """Without a sample that keeps all, dropping works on a part of the grid alone."""
+    _, network, image, _, plan = case
+    size = tuple(image.shape[2:])
+    far = tuple(min(corner + 24, s) for s in size)
+    prompts = BoxPrompts.build([[Box((min(corner, size[0] - 20),) * len(size), far)]] * 2, size)
+    # one query: among several that are nearly as sure, rounding decides the order
+    plan = replace(plan, percentile=40.0, k=1, **changed)
+    dropped = network.segment(image[:2], prompts, plan)
+    network.training = True
+    relaxed = network.segment(image[:2], prompts, plan)
+    network.training = False
+    for a, b in zip(dropped.stages, relaxed.stages):
+        assert torch.equal(a.alive, b.alive)
+        held = prompts.touched(a.grid, size, 0.0)
+        near = prompts.touched(a.grid, size, plan.margin if plan.margin is not None else max(size))
+        assert not plan.boxed or a.alive[held].all()
+        # a merged token may reach further than the living one in it
+        assert near.all() or not a.alive[~prompts.touched(a.grid, size, plan.margin + 32)].any()
+        assert a.alive.any(1).all()
+    torch.testing.assert_close(relaxed.logits, dropped.logits, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
 def test_each_sample_is_pruned_by_its_own_prompt(case):
     _, network, image, prompts, plan = case
     output = network.segment(image, prompts, plan)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
+from prato.window import Centre
 
 _LIGHTING = Compose(
     [
@@ -35,10 +36,13 @@ class SliceSamples(Dataset):
         sizes: window edges in pixels; one is drawn for each batch.
         batch: samples ``n * batch`` to ``n * batch + batch - 1`` share their window's edge.
         length: how many samples ``len()`` says there are.
+        centre: what windows lie round: the "box", or the "image", where a window tells nothing of the heart's place.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], sizes: Sequence[int], seed: int, batch: int, length: int) -> None:
-        self.cases, self.sizes, self.seed, self.batch, self.length = list(cases), list(sizes), seed, batch, length
+    def __init__(
+        self, cases: Sequence[TrainingCase], sizes: Sequence[int], seed: int, batch: int, length: int, centre: Centre = "box"
+    ) -> None:
+        self.cases, self.sizes, self.seed, self.batch, self.length, self.centre = list(cases), list(sizes), seed, batch, length, centre
 
     def __len__(self) -> int:
         return self.length
@@ -51,6 +55,8 @@ class SliceSamples(Dataset):
         k = int(rng.integers(first, last))
         turn = random_turn(rng, case.pixel)
         box, centre = _prompt(rng, case, turn)
+        if self.centre == "image":
+            centre = np.round(turn @ np.array(case.image.shape[1:]) / 2)
         order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)  # stacks are stored base to apex and apex to base
         planes = [min(max(k + step, 0), case.image.shape[0] - 1) for step in order]
         image, label = cut(case, planes, k, turn, centre, size)

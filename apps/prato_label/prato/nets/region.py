@@ -42,6 +42,11 @@ class Region:
         start = tuple(max(a - cells, 0) for a in self.start)
         return Region(start, tuple(min(b + cells, n) for b, n in zip(self.stop, self.size)), self.size)
 
+    def aligned(self, steps: tuple[int, ...]) -> Region:
+        """Grown until it begins and ends at multiples of ``steps``, as far as the grid reaches."""
+        start = tuple(a // s * s for a, s in zip(self.start, steps))
+        return Region(start, tuple(min(-(-b // s) * s, n) for b, s, n in zip(self.stop, steps, self.size)), self.size)
+
     def coarser(self) -> Region:
         """The cells of half the resolution that cover it."""
         return Region(tuple(a // 2 for a in self.start), tuple(-(-b // 2) for b in self.stop), tuple(n // 2 for n in self.size))
@@ -49,6 +54,16 @@ class Region:
     def finer(self) -> Region:
         """The same place at twice the resolution."""
         return Region(*(tuple(2 * n for n in bounds) for bounds in (self.start, self.stop, self.size)))
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Its length along each axis."""
+        return tuple(b - a for a, b in zip(self.start, self.stop))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """What cuts it from the grid."""
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop))
 
     @property
     def share(self) -> float:
@@ -67,7 +82,7 @@ class Part:
     region: Region
 
     def cut(self, region: Region) -> Part:
-        """The part of it that lies in ``region``, which it must hold."""
+        """The part of it that lies in ``region``, which it holds."""
         inside = tuple(slice(a - mine, b - mine) for a, b, mine in zip(region.start, region.stop, self.region.start))
         return Part(self.values[(slice(None), slice(None), *inside)], region)
 
@@ -77,8 +92,14 @@ class Part:
             return self.values
         canvas = self.values.new_full((*self.values.shape[:2], *self.region.size), _STRUCTURE)
         canvas[:, 0] = _BACKGROUND
-        canvas[(slice(None), slice(None), *(slice(a, b) for a, b in zip(self.region.start, self.region.stop)))] = self.values
+        canvas[(slice(None), slice(None), *self.region.slices)] = self.values
         return canvas
+
+
+def bounds(cells: Tensor) -> Region:
+    """The smallest region of a grid that holds all cells that are True in bool (B, *grid), in any sample; one cell at least."""
+    places = cells.any(0).nonzero()
+    return Region(tuple(places.amin(0).tolist()), tuple((places.amax(0) + 1).tolist()), tuple(cells.shape[1:]))
 
 
 def kept_region(stage: StageRecord, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:

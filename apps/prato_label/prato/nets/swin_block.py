@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,25 +22,32 @@ from torch import Tensor
 from prato.attention import masked_softmax
 
 
+@lru_cache(maxsize=64)
+def _joined(padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device) -> Tensor:
+    """MONAI's mask of what a shifted window must not join; made once a size, as making it takes as long as a block."""
+    with torch.inference_mode(False):
+        return compute_mask(list(padded), window, shift, device)
+
+
 def dense_swin_blocks(layer: BasicLayer, x: Tensor) -> Tensor:
     """All blocks of a MONAI stage on ``x`` (B, *grid, C), as the stage itself runs them, without its patch merging."""
     grid = tuple(x.shape[1:-1])
     window, shift = get_window_size(grid, layer.window_size, layer.shift_size)
-    padded = [math.ceil(g / w) * w for g, w in zip(grid, window)]
-    joined = compute_mask(padded, window, shift, x.device)
+    joined = _joined(tuple(math.ceil(g / w) * w for g, w in zip(grid, window)), window, shift, x.device)
     for block in layer.blocks:
         x = block(x, joined)
     return x
 
 
-def pruned_swin_block(block: SwinTransformerBlock, x: Tensor, alive: Tensor) -> Tensor:
+def pruned_swin_block(block: SwinTransformerBlock, x: Tensor, alive: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Run ``block`` on the living tokens alone; the others keep their values and are seen by nobody.
 
     Args:
-        x: (B, *grid, C).
-        alive: bool (B, *grid).
+        x: (B, *cells, C), a part of the grid that holds all living tokens, and begins and ends between two windows or where the grid ends.
+        alive: bool (B, *cells).
+        grid: tokens along each axis of the whole grid.
     """
-    frame = _Windows(block, x.shape, x.device)
+    frame = _Windows(block, x.shape, grid, x.device)
     taken = frame.split(alive.unsqueeze(-1), outside=False).squeeze(-1).any(1).nonzero().squeeze(1)
     # padding beyond the grid stays a key, as in MONAI
     keys = frame.split(alive.unsqueeze(-1), outside=True).squeeze(-1)[taken]
@@ -57,7 +65,7 @@ def pruned_swin_block(block: SwinTransformerBlock, x: Tensor, alive: Tensor) -> 
 
 def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> Tensor:
     """The same numbers with every window computed, and a gradient to ``keep`` (B, *grid), which is 0 or 1 with a straight-through tail."""
-    frame = _Windows(block, x.shape, x.device)
+    frame = _Windows(block, x.shape, tuple(x.shape[1:-1]), x.device)
     keys = frame.split(keep.unsqueeze(-1), outside=1.0).squeeze(-1)
     q, k, v = _qkv(block.attn, frame.split(block.norm1(x), outside=0.0))
     scores = q @ k.transpose(-2, -1)
@@ -70,11 +78,11 @@ def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> 
 
 
 class _Windows:
-    """Cuts a (B, *grid, C) tensor into a block's attention windows (padded, then shifted) and puts it together again."""
+    """Cuts a (B, *cells, C) part of a grid into a block's attention windows (padded, then shifted) and puts it together again."""
 
-    def __init__(self, block: SwinTransformerBlock, shape: torch.Size, device: torch.device) -> None:
+    def __init__(self, block: SwinTransformerBlock, shape: torch.Size, whole: tuple[int, ...], device: torch.device) -> None:
         self.batch, self.grid = shape[0], tuple(shape[1:-1])
-        self.window, self.shift = get_window_size(self.grid, block.window_size, block.shift_size)
+        self.window, self.shift = get_window_size(whole, block.window_size, block.shift_size)
         self.padded = tuple(math.ceil(g / w) * w for g, w in zip(self.grid, self.window))
         self.per_sample = math.prod(p // w for p, w in zip(self.padded, self.window))
         self.shifted = any(self.shift)
@@ -103,7 +111,7 @@ class _Windows:
         index = table[:n, :n].reshape(-1)
         bias = attention.relative_position_bias_table[index].view(1, n, n, -1).permute(0, 3, 1, 2)
         if self.shifted:
-            bias = bias + compute_mask(list(self.padded), self.window, self.shift, self.device).unsqueeze(1)
+            bias = bias + _joined(self.padded, self.window, self.shift, self.device).unsqueeze(1)
         return bias
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
+from monai.networks.nets.swin_unetr import get_window_size
 from torch import Tensor, nn
 
-from prato.nets.region import Part, Region, basic, given, kept_region, up
+from prato.nets.region import Part, Region, Source, basic, bounds, given, kept_region, up
 from prato.nets.swin_block import dense_swin_blocks, pruned_swin_block, relaxed_swin_block
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
@@ -62,55 +62,97 @@ class PratoSwinUNETR(SwinUNETR):
         where = kept_region(stages[-1], prompts, size) if plan.decode == "kept" and not self.training else Region.whole(size)
         return PrunedOutput(self._decode(x_in, levels, where), tuple(stages))
 
-    def _encode(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[list[Tensor], list[StageRecord]]:
-        vit = self.swinViT
-        x = vit.pos_drop(vit.patch_embed(x_in))
-        levels = [vit.proj_out(x, self.normalize)]
-        x = x.movedim(1, -1)
-        alive = torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+    def _encode(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[list[Source], list[StageRecord]]:
+        vit, image_size = self.swinViT, tuple(x_in.shape[2:])
+        x = vit.pos_drop(vit.patch_embed(x_in)).movedim(1, -1)
+        levels = [self._skip(x)]
+        alive = plan.start(prompts, tuple(x.shape[1:-1]), image_size).view(x.shape[:-1])
+        relaxed = self.training or plan.mode == "mask"
         gate: Tensor | None = None  # the mask with its straight-through gradient, while training
+        if relaxed and not bool(alive.all()):
+            gate = alive.to(x.dtype)
+            x = x * gate.unsqueeze(-1) if plan.mode == "mask" else x
         stages: list[StageRecord] = []
-        image_size = tuple(x_in.shape[2:])
         layer: Any
         for number, (layer,) in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4), start=1):
-            x = self._blocks(layer, x, alive, gate, plan)
+            frame = Region.whole(tuple(alive.shape[1:])) if relaxed else _frame(alive, layer, prompts, image_size)
+            inner = (slice(None), *frame.slices)
+            part = self._blocks(layer, x[inner], alive[inner], gate, plan, frame)
             if number in plan.after:
-                flat, grid = alive.flatten(1), tuple(alive.shape[1:])
-                score = self.relevance[str(number)](x.flatten(1, -2), grid, image_size, prompts, plan.k, flat)
-                score = _siblings_mean(score.view_as(alive)).flatten(1)
-                keep = plan.select(score, flat, prompts.prompted)
-                if self.training or plan.mode == "mask":
-                    soft = plan.straight_through(score, keep, flat).view_as(alive)
+                score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan.k), frame)
+                score = _siblings_mean(plan.scores(score, prompts))
+                flat, held = alive.flatten(1), plan.held(prompts, frame.size, image_size)
+                keep = plan.select(score.flatten(1), flat, prompts.prompted, held)
+                if relaxed:
+                    soft = plan.straight_through(score.flatten(1), keep, flat).view_as(alive)
                     gate = soft if gate is None else gate * soft
                     if plan.mode == "mask":
-                        x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
+                        part = part * gate.unsqueeze(-1)  # eq. 5: beta * Y
                 alive = keep.view_as(alive)
-            x = layer.downsample(x)
-            if stages or number in plan.after:
-                alive = _merge(alive.to(x.dtype)) > 0.5
-                gate = None if gate is None else _merge(gate)
-            if number in plan.after:
-                merged = alive.flatten(1)
-                stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score.view(-1, *grid)).flatten(1), merged))
+            if frame == Region.whole(frame.size):
+                x = part
             else:
-                alive = alive if stages else torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
-            levels.append(vit.proj_out(x.movedim(-1, 1), self.normalize))
+                x = x.clone()  # what it was is a skip connection
+                x[inner] = part
+            x = layer.downsample(x)
+            alive = _merge(alive.to(x.dtype)) > 0.5
+            gate = None if gate is None else _merge(gate)
+            if number in plan.after:
+                stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score).flatten(1), alive.flatten(1)))
+            levels.append(self._skip(x))
         return levels, stages
 
-    def _blocks(self, layer: Any, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan) -> Tensor:
-        if plan.mode == "mask" or bool(alive.all()):
+    def _blocks(self, layer: Any, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan, frame: Region) -> Tensor:
+        if plan.mode == "mask" or (frame == Region.whole(frame.size) and bool(alive.all())):
             return dense_swin_blocks(layer, x)  # nothing is held out of the computation
         for block in layer.blocks:
-            x = pruned_swin_block(block, x, alive) if gate is None else relaxed_swin_block(block, x, gate)
+            x = pruned_swin_block(block, x, alive, frame.size) if gate is None else relaxed_swin_block(block, x, gate)
         return x
 
-    def _decode(self, x_in: Tensor, levels: list[Tensor], where: Region) -> Tensor:
-        x = up(self.decoder5, basic(self.encoder10, given(levels[4])), given(levels[3]))
-        x = up(self.decoder4, x, basic(self.encoder4, given(levels[2])))
-        x = up(self.decoder3, x, basic(self.encoder3, given(levels[1])))
-        x = up(self.decoder2, x, basic(self.encoder2, given(levels[0])))
+    def _relevance(
+        self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: BoxPrompts, image_size: tuple[int, ...], k: int
+    ) -> Tensor:
+        """(B, *cells) of the tokens ``part`` (B, *cells, C), which lie in ``frame``."""
+        token = [s // g for s, g in zip(image_size, frame.size)]
+        seen = prompts.seen_from(tuple(a * t for a, t in zip(frame.start, token)))
+        pixels = tuple(c * t for c, t in zip(frame.cells, token))
+        return self.relevance[str(stage)](part.flatten(1, -2), frame.cells, pixels, seen, k, alive.flatten(1)).view_as(alive)
+
+    def _skip(self, x: Tensor) -> Source:
+        """The skip connection that the tokens ``x`` (B, *grid, C) are, normed where it is wanted."""
+        whole = Part(x.movedim(-1, 1), Region.whole(tuple(x.shape[1:-1])))
+        return lambda want: Part(self.swinViT.proj_out(whole.cut(want).values, self.normalize), want)
+
+    def _decode(self, x_in: Tensor, levels: list[Source], where: Region) -> Tensor:
+        x = up(self.decoder5, basic(self.encoder10, levels[4]), levels[3])
+        x = up(self.decoder4, x, basic(self.encoder4, levels[2]))
+        x = up(self.decoder3, x, basic(self.encoder3, levels[1]))
+        x = up(self.decoder2, x, basic(self.encoder2, levels[0]))
         x = up(self.decoder1, x, basic(self.encoder1, given(x_in)))
         return Part(self.out(x(where).values), where).spread()
+
+
+def _frame(alive: Tensor, layer: Any, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:
+    """Where a stage's blocks have work: round all living tokens and the boxes, ending between two windows and between two merged tokens."""
+    grid = tuple(alive.shape[1:])
+    # a box reads its tokens and, interpolating, their neighbours
+    boxes = prompts.touched(grid, image_size, max(s / g for s, g in zip(image_size, grid))).view_as(alive)
+    window = get_window_size(grid, layer.window_size)
+    steps = tuple(w * 2 if w % 2 else w for w in window)
+    frame = bounds(alive | boxes).aligned(steps)
+    if any(n % w and b == n for b, n, w in zip(frame.stop, grid, window)):
+        # MONAI pads such a grid, and padding is seen by its neighbours: by those beside the frame's ends too
+        frame = frame.grown(max(window)).aligned(steps)
+    return frame
+
+
+def _placed(values: Tensor, frame: Region) -> Tensor:
+    """(B, *cells) of a frame on its whole grid, 0 elsewhere."""
+    if frame == Region.whole(frame.size):
+        return values
+    canvas = values.new_zeros(values.shape[0], *frame.size)
+    canvas[(slice(None), *frame.slices)] = values
+    return canvas
 
 
 def _siblings_mean(values: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from monai.networks.nets import UNETR
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
@@ -86,7 +85,8 @@ class PratoUNETR(UNETR):
         return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
 
     def _encode_dropping(self, canvas: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
-        kept, tokens = KeptTokens(torch.ones(canvas.shape[:2], dtype=torch.bool, device=canvas.device)), canvas
+        kept = KeptTokens(pruning.alive())
+        tokens = kept.gather(canvas)
         hidden: dict[int, Tensor] = {}
         block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
@@ -100,8 +100,10 @@ class PratoUNETR(UNETR):
         return hidden, kept.scatter(canvas, tokens)
 
     def _encode_relaxed(self, x: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
-        plan = pruning.plan
-        gate: Tensor | None = None
+        plan, first = pruning.plan, pruning.alive()
+        gate = None if bool(first.all()) else first.to(x.dtype)
+        if gate is not None and plan.mode == "mask":
+            x = x * gate.unsqueeze(-1)
         hidden: dict[int, Tensor] = {}
         block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
@@ -110,7 +112,7 @@ class PratoUNETR(UNETR):
             if number in _SKIPS:
                 hidden[number] = x
             if number in plan.after:
-                before = pruning.alive(x)
+                before = pruning.alive()
                 record = pruning.after_block(number, x)
                 soft = plan.straight_through(record.relevance, record.alive, before)
                 gate = soft if gate is None else gate * soft
@@ -139,18 +141,23 @@ class _Pruning:
     grid: tuple[int, ...]
     stages: list[StageRecord]
 
-    def alive(self, x: Tensor) -> Tensor:
-        """bool (B, Z): the tokens of ``x`` that the stages so far have kept."""
-        return self.stages[-1].alive if self.stages else torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    @property
+    def image_size(self) -> tuple[int, ...]:
+        """Pixels along each axis."""
+        return tuple(g * p for g, p in zip(self.grid, self.network.patch_size))
+
+    def alive(self) -> Tensor:
+        """bool (B, Z): the tokens that the stages so far have kept."""
+        return self.stages[-1].alive if self.stages else self.plan.start(self.prompts, self.grid, self.image_size)
 
     def decoded(self) -> Region:
         """The part of the image to decode, once all stages have pruned."""
-        return kept_region(self.stages[-1], self.prompts, tuple(g * p for g, p in zip(self.grid, self.network.patch_size)))
+        return kept_region(self.stages[-1], self.prompts, self.image_size)
 
     def after_block(self, number: int, x: Tensor) -> StageRecord:
         """Prune the tokens ``x`` (B, Z, C), the output of block ``number``."""
-        alive = self.alive(x)
-        image_size = tuple(g * p for g, p in zip(self.grid, self.network.patch_size))
-        score = self.network.relevance[str(number)](x, self.grid, image_size, self.prompts, self.plan.k, alive)
-        self.stages.append(StageRecord(f"block {number}", self.grid, score, self.plan.select(score, alive, self.prompts.prompted)))
+        plan, alive, place = self.plan, self.alive(), (self.grid, self.image_size)
+        score = plan.scores(self.network.relevance[str(number)](x, *place, self.prompts, plan.k, alive), self.prompts)
+        keep = plan.select(score, alive, self.prompts.prompted, plan.held(self.prompts, *place))
+        self.stages.append(StageRecord(f"block {number}", self.grid, score, keep))
         return self.stages[-1]
