@@ -1,4 +1,7 @@
-"""Train a network on the labelled studies of a folder; a killed run goes on where it was when started again."""
+"""Train a network on the labelled studies of a folder; a killed run goes on where it was when started again.
+
+``torchrun --nproc-per-node N scripts/train.py ...`` trains with N processes, one a GPU: the same result but for rounding.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from prato.data.atomic import write_bytes
 from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
 from prato.data.manifest import load_manifest
 from prato.data.splits import Split, load_split, save_split, split_patients
+from prato.distributed import ALONE, join
 from prato.nets import PromptedNetwork
 from prato.nets.adapting import adapted
 from prato.presets import PRESETS
@@ -69,7 +73,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples, for each that trains.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Slices a step.")] = 8,
     rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-3,
     split: Annotated[
@@ -80,46 +84,54 @@ def main(
     ] = False,
 ) -> None:
     """Train a PrATo network (or, with --dense, the same network without pruning) and write the model with its validation curve."""
+    ranks = ALONE
     try:
-        _check_budget(epochs, minutes)
-        if not 0 < rate < 1:
-            raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
-        if tensorboard and find_spec("tensorboard") is None:
-            raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
         if threads:
             torch.set_num_threads(threads)
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=where)
-        spec = _spec(PRESETS[network.value], tuple(after), whole_slices)
-        asked = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
-        plan = _plan(spec, dense, asked)
-        torch.manual_seed(seed)
-        built, started_from = _network(spec, start_from)
-        dealt = _split(studies, out / "split.json", split, seed)
-        run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
-        trainer = Trainer(built, plan, Settings(batch, rate, spec.window, seed, workers, spec.centre), where, run)
-        trainer.resume(out / "state.pt")
-        files = labelled_studies(studies)
-        training = _load([f for f in files if f.patient in dealt.train], spec.pixel)
-        validation = _load([f for f in files if f.patient in dealt.validation], spec.pixel)
-        if not training or not validation:
-            raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
-        slices = sum(c.slices[1] - c.slices[0] for c in training)
-        budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
-        curve = _Curve(out / "curve.json", trainer, validation, slices / batch, tensorboard)
-        out.mkdir(parents=True, exist_ok=True)
-        save_split(out / "split.json", dealt)
+        ranks, where = join(device)
+        with ranks.together():  # all read before the first of them writes
+            _check_budget(epochs, minutes)
+            if not 0 < rate < 1:
+                raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
+            if tensorboard and find_spec("tensorboard") is None:
+                raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
+            spec = _spec(PRESETS[network.value], tuple(after), whole_slices)
+            asked = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
+            plan = _plan(spec, dense, asked)
+            torch.manual_seed(seed)
+            built, started_from = _network(spec, start_from)
+            dealt = _split(studies, out / "split.json", split, seed)
+            run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
+            trainer = Trainer(built, plan, Settings(batch, rate, spec.window, seed, workers, spec.centre), where, run, ranks)
+            trainer.resume(out / "state.pt")
+            files = labelled_studies(studies)
+            training = _load([f for f in files if f.patient in dealt.train], spec.pixel, ranks.first)
+            validation = _load([f for f in files if f.patient in dealt.validation], spec.pixel, ranks.first)
+            if not training or not validation:
+                raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
+            slices = sum(c.slices[1] - c.slices[0] for c in training)
+            budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
+        ranks.check_same_start(trainer.network, trainer.step)
+        curve = _Curve(out / "curve.json", trainer, validation, slices / batch, tensorboard) if ranks.first else None
+        if curve:
+            out.mkdir(parents=True, exist_ok=True)
+            save_split(out / "split.json", dealt)
     except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
+        if ranks.first:
+            typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
-    trainer.fit(training, budget, curve, state_file=out / "state.pt")
+    trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
+    ranks.leave()
+    if curve is None:
+        return
     curve.close()
     details = {
         "seed": seed,
         "steps": trainer.step,
         "training_minutes": round(trainer.seconds / 60, 1),
         "device": str(where),
+        "processes": ranks.size,
         "dense": dense,
         "started_from": started_from,
         "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
@@ -192,8 +204,8 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
     return split_patients((f.patient for f in labelled_studies(studies)), 0.2, seed, groups)
 
 
-def _load(files: Sequence[StudyFile], pixel: float) -> list[TrainingCase]:
-    cases = [load_training_case(f, pixel) for f in tqdm(files, desc="loading", unit="study", mininterval=1.0)]
+def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:
+    cases = [load_training_case(f, pixel) for f in tqdm(files, desc="loading", unit="study", mininterval=1.0, disable=not shown)]
     return [c for c in cases if c is not None]
 
 

@@ -23,6 +23,7 @@ from prato.checkpoint import channels_last
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase
 from prato.data.sampling import SliceSamples
+from prato.distributed import ALONE, Ranks
 from prato.losses import PratoLoss
 from prato.nets import PromptedNetwork
 from prato.prompts import BoxPrompts
@@ -104,6 +105,10 @@ class Trainer:
 
     Args:
         run: what else tells this run from others (JSON values by name); a state is taken up only by the run that stored it.
+        ranks: the processes that train together. Their number is no part of the run: the result is the same but for rounding.
+
+    Raises:
+        ValueError: the batch cannot be dealt evenly to the processes.
     """
 
     def __init__(
@@ -113,8 +118,10 @@ class Trainer:
         settings: Settings,
         device: torch.device,
         run: Mapping[str, Any] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.network: PromptedNetwork = channels_last(network.to(device))
+        self.ranks, self.share = ranks, ranks.share(settings.batch)
+        self.network: PromptedNetwork = channels_last(ranks.sharing_statistics(network.to(device)))
         self.plan, self.settings, self.device = plan, settings, device
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGING), use_buffers=True)
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
@@ -167,26 +174,29 @@ class Trainer:
 
         Args:
             cases: at least one.
-            state_file: where the state is kept, every ``save_every_s`` seconds and at the end, for :meth:`resume`.
+            report: heard on the first process alone.
+            state_file: where the first process keeps the state, every ``save_every_s`` seconds and at the end, for :meth:`resume`.
 
         Returns:
             The averaged network, in evaluation mode.
         """
         settings = self.settings
         samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, 2**40, settings.centre)
-        ahead = range(self.step * self.settings.batch, 2**40)
-        loader = DataLoader(Subset(samples, ahead), batch_size=self.settings.batch, num_workers=self.settings.workers)
+        # of every batch each process takes its share, so that together they see what one would see
+        ahead = range(self.step * settings.batch + self.ranks.rank, 2**40, self.ranks.size)
+        loader = DataLoader(Subset(samples, ahead), batch_size=self.share, num_workers=settings.workers)
         saved = time.monotonic()
         self.prepare()
         batches = iter(loader)
         while (share := budget.spent(self.step, self.seconds)) < 1.0:
             start = time.monotonic()
             self._train_on(next(batches), share)
-            self.seconds += time.monotonic() - start
+            self.seconds = self.ranks.of_first(self.seconds + time.monotonic() - start, self.device)
             done = Progress(self.step, budget.spent(self.step, self.seconds), self.mean_loss, self.seconds)
-            go_on = report(done)
+            go_on = bool(self.ranks.of_first(not self.ranks.first or report(done), self.device))
             self.prepare()
-            if state_file is not None and (not go_on or done.share >= 1.0 or time.monotonic() - saved > save_every_s):
+            due = not go_on or done.share >= 1.0 or time.monotonic() - saved > save_every_s
+            if state_file is not None and self.ranks.first and due:
                 self._store(state_file)
                 saved = time.monotonic()
             if not go_on:
@@ -212,9 +222,10 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=_bfloat16_pays(self.device)):
             output = self.network.segment(image, prompts, self._plan_of_step())
         output = replace(output, logits=output.logits.float())
-        loss = self.objective(output, label, image, prompts)
+        loss = self.objective(*self.ranks.whole_batch(output, label), image, prompts)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        self.ranks.add_gradients(self.network.parameters())
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         # a running average that starts slow enough to forget the first steps

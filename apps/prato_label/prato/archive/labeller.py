@@ -1,0 +1,99 @@
+"""One study of an archive: image in, mask file and record out, through the pipeline that the server answers with."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prato.archive.studies import ArchiveError, Job
+from prato.checkpoint import load_model
+from prato.data.atomic import write_bytes
+from prato.data.nifti import nifti_bytes, read_volume, zipped
+from prato.pipeline import Pipeline
+from prato.pruning import PRUNE_CHOICES
+from prato.request import parse_request
+
+
+def run_parameters(model: Path, locator: Path | None, prune: str | None, device: str) -> dict[str, Any]:
+    """What a mask follows from, besides its image and boxes (JSON values by name). A GPU computes in half precision: it is a parameter.
+
+    Raises:
+        CheckpointError: a model file cannot be used.
+        ArchiveError: ``prune`` is unknown, or the model has no pruning plan or is a locator.
+    """
+    if prune is not None and prune not in PRUNE_CHOICES:
+        raise ArchiveError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
+    _, spec, version = load_model(model)
+    if spec.network == "locator":
+        raise ArchiveError(f"{model.name} holds a locator, not a segmenting network.")
+    if prune is not None and spec.plan is None:
+        raise ArchiveError(f"--prune is not for {model.stem}: it was trained without pruning and has no plan, so leave --prune out.")
+    proposed_by = None if locator is None else load_model(locator)[2]
+    return {"model": model.stem, "model_version": version, "locator_version": proposed_by, "prune": prune, "device": device}
+
+
+class Labeller:
+    """Labels studies one by one into the folder ``out``; the same study gives the same bytes, whoever labels it and when.
+
+    Args:
+        device: "cpu" (one thread: more would change the order of sums) or "cuda".
+
+    Raises:
+        CheckpointError, ArchiveError: as :func:`run_parameters`; or there is no such ``device``.
+    """
+
+    def __init__(self, model: Path, locator: Path | None, prune: str | None, device: str, out: Path) -> None:
+        torch.set_num_threads(1)
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ArchiveError("There is no CUDA GPU here, or torch was built without: leave --gpus-per-worker out to label on the CPU.")
+        self.parameters = run_parameters(model, locator, prune, device)
+        self.pipeline = Pipeline(model, locator, device)
+        self.out = out
+
+    def label(self, job: Job) -> dict[str, Any]:
+        """Write the mask of ``job`` to ``<out>/<id>.nii.gz``, on the image's own grid, and say what it took: a record (JSON values).
+
+        What is wrong with the study is said in the record, ``status`` "failed" with its ``error``; no mask is written then.
+
+        Raises:
+            OSError: ``out`` cannot be written to.
+        """
+        record: dict[str, Any] = {"study": job.study, "status": "failed", "image": job.image, "roi": job.roi}
+        started, worked = time.perf_counter(), time.process_time()
+        try:
+            volume = read_volume(job.image)
+            record["image_sha256"] = sha256(Path(job.image))
+            read = time.perf_counter()
+            x, y, z = volume.array.shape
+            request = parse_request({"roi": job.roi, "prune": self.parameters["prune"]}, (x, y, z), volume.spacing)
+            prediction = self.pipeline.predict(volume, request)
+        except Exception as error:  # whatever a study does to the code, the others are still to be labelled
+            return {**record, "error": error_sentence(error)}
+        predicted = time.perf_counter()
+        data = zipped(nifti_bytes(prediction.mask, volume.affine), level=1)
+        write_bytes(self.out / f"{job.study}.nii.gz", data)
+        written = time.perf_counter()
+        record |= {key: value for key, value in prediction.reply().items() if key != "label_names"}
+        outside = {"read": read - started, "write": written - predicted, "total": written - started}
+        record["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in outside.items()}
+        record["cpu_ms"] = round(1000 * (time.process_time() - worked), 1)
+        return {**record, "status": "done", "mask_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def error_sentence(error: BaseException) -> str:
+    """The first line of an error's message, with its kind where the message was not written for people."""
+    text = (str(error).splitlines() or [""])[0]
+    return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+
+
+def sha256(path: Path) -> str:
+    """Of the bytes of a file, as hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()

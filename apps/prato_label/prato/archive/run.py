@@ -1,0 +1,137 @@
+"""The folder of a run: its masks, ``run.json`` (what they follow from) and ``records.jsonl`` (a line a study)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from prato.archive.labeller import sha256
+from prato.archive.studies import ArchiveError, Job
+from prato.data.atomic import write_bytes
+
+#: Files that are compared at a time: network storage answers slowly, but many at once.
+_READERS = 8
+
+
+class Run:
+    """A run in ``out``, begun or taken up again, and held until :meth:`close`; one process at a time holds it.
+
+    A mask is written before its record. What a killed run leaves between the two, a mask without a record, is written once more.
+
+    Attributes:
+        records: by study, its last record.
+
+    Raises:
+        ArchiveError: ``out`` is no folder, holds masks of something else, a run with other parameters, or one that is going on.
+        OSError: ``out`` cannot be written to.
+    """
+
+    def __init__(self, out: Path, parameters: dict[str, Any]) -> None:
+        self.out, self.parameters = out, parameters
+        self._check()  # before anything is written
+        out.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(out / ".lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise ArchiveError(f"Another process is labelling into {out}: wait for it, or choose another --out.") from None
+        try:
+            self._check()
+            for unfinished in out.glob(".*.tmp"):
+                unfinished.unlink(missing_ok=True)
+            write_bytes(out / "run.json", (json.dumps(parameters, indent=1) + "\n").encode())
+            self.records = {record["study"]: record for record in _read_lines(out / "records.jsonl")}
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def mask(self, study: str) -> Path:
+        """Where the mask of ``study`` lies, or will."""
+        return self.out / f"{study}.nii.gz"
+
+    def to_do(self, jobs: Sequence[Job], report: Callable[[Iterable[str]], Iterable[str]] = iter) -> tuple[list[Job], list[str]]:
+        """Those of ``jobs`` that are still to be labelled; and the studies whose mask somebody else has written, which are left alone.
+
+        A study is done when its record, its image's content, its boxes and its mask agree. Where image or boxes have changed, the mask
+        that was made of the old ones is removed. The records of studies that are to be labelled are, too.
+
+        Args:
+            report: wraps the comparing of the jobs one after the other, to show progress.
+        """
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = list(report(readers.map(self._state, jobs)))
+        waiting = [job for job, state in zip(jobs, found) if state in ("waiting", "stale")]
+        for job, state in zip(jobs, found):
+            if state in ("waiting", "stale"):
+                self.records.pop(job.study, None)
+            if state == "stale":
+                self.mask(job.study).unlink()
+        self._rewrite()
+        return waiting, [job.study for job, state in zip(jobs, found) if state == "foreign"]
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keep ``record``; it is on the disk when this returns."""
+        self.records[record["study"]] = record
+        with (self.out / "records.jsonl").open("ab") as stream:
+            stream.write(_line(record))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def close(self) -> None:
+        """Put the records in order and let go of the folder."""
+        self._rewrite()
+        self._lock.release()
+
+    def _check(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise ArchiveError(f"{self.out} is a file: name a folder for the masks.")
+        stored = self.out / "run.json"
+        if not stored.exists():
+            if any(self.out.glob("*.nii*")):
+                raise ArchiveError(f"{self.out} holds images or masks that no run here has written: choose a new or empty folder.")
+            return
+        try:
+            before = dict(json.loads(stored.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            raise ArchiveError(f"{stored} cannot be read: choose another --out.") from None
+        other = [name for name in {**before, **self.parameters} if before.get(name) != self.parameters.get(name)]
+        if other:
+            raise ArchiveError(f"{self.out} holds a run with another {', '.join(other)}: use the same, or choose another --out.")
+
+    def _state(self, job: Job) -> Literal["waiting", "done", "stale", "foreign"]:
+        record, mask = self.records.get(job.study), self.mask(job.study)
+        if record is None or not mask.exists():  # a mask alone is what a kill left
+            return "waiting"
+        if sha256(mask) != record.get("mask_sha256"):
+            return "foreign"
+        try:
+            same = record["roi"] == job.roi and record["image_sha256"] == sha256(Path(job.image))
+        except OSError:
+            same = False
+        return "done" if same else "stale"
+
+    def _rewrite(self) -> None:
+        write_bytes(self.out / "records.jsonl", b"".join(_line(self.records[study]) for study in sorted(self.records)))
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record) + "\n").encode()
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole records of ``path``; a line that a kill or a power cut left unfinished is none."""
+    records = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("study"), str):
+            records.append(record)
+    return records

@@ -1,0 +1,117 @@
+"""Which studies are to be labelled, and with which boxes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: The endings of a study's file, and what an id may look like: it becomes a file's name.
+_ENDINGS = (".nii.gz", ".nii")
+_ID = re.compile(r"\w[\w .+-]*")
+_BOUNDS = ("i0", "i1", "j0", "j1", "k0", "k1")
+
+
+class ArchiveError(ValueError):
+    """Studies, boxes or a run's folder that cannot be used; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One study to label: its id, its image's absolute path, and its ``roi`` as ``docs/protocol.md`` describes it (None: proposed)."""
+
+    study: str
+    image: str
+    roi: list[Any] | None = None
+
+
+def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
+    """The studies of a folder (its NIfTI files) or of a list, sorted by id, each with its boxes.
+
+    Args:
+        studies: a folder; or a text file with an image's path a line, or a ``.csv`` with a column ``image`` and, where file names are not
+            unique, a column ``id``. Paths are relative to the list.
+        boxes: a ``.json`` object, id -> roi, or a ``.csv`` with the columns id, i0, i1, j0, j1, k0, k1 (several rows: several boxes).
+
+    Raises:
+        ArchiveError: one of the files cannot be read, holds something else, names an id twice or none, or a box for no study.
+    """
+    images: dict[str, Path] = {}
+    for study, image in _in_folder(studies) if studies.is_dir() else _in_list(studies):
+        if not _ID.fullmatch(study):
+            raise ArchiveError(f"{study!r:.60} cannot be a study's id: use letters, digits, spaces and . _ + - only.")
+        if study in images:
+            raise ArchiveError(f"Two images are called {study} ({images[study]} and {image}): give ids in a column id of a .csv list.")
+        images[study] = image.absolute()
+    if not images:
+        raise ArchiveError(f"{studies} holds no studies: it must be a folder of .nii.gz images, or list some.")
+    rois = _boxes(boxes) if boxes else {}
+    stray = sorted(set(rois) - set(images))
+    if stray:
+        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is none of the {len(images)} studies: name studies by their ids.")
+    return [Job(study, str(images[study]), rois.get(study)) for study in sorted(images)]
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(_ENDINGS) and path.is_file():
+            yield _id_of(path), path
+
+
+def _in_list(path: Path) -> Iterator[tuple[str, Path]]:
+    text = _text(path, "a folder of studies, or a list of images")
+    if path.suffix == ".csv":
+        for row in _rows(path, text, ("image",)):
+            image = path.parent / row["image"]
+            yield row.get("id") or _id_of(image), image
+    else:
+        for line in text.splitlines():
+            if line.strip():
+                image = path.parent / line.strip()
+                yield _id_of(image), image
+
+
+def _boxes(path: Path) -> Mapping[str, list[Any]]:
+    text = _text(path, "a file of boxes")
+    if path.suffix == ".csv":
+        rois: dict[str, list[Any]] = {}
+        for row in _rows(path, text, ("id", *_BOUNDS)):
+            try:
+                rois.setdefault(row["id"], []).append([float(row[name]) for name in _BOUNDS])
+            except ValueError:
+                raise ArchiveError(f"{path} has a box for {row['id']} with a bound that is no number: give {', '.join(_BOUNDS)}.") from None
+        return rois
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(roi, list) for roi in found.values()):
+        raise ArchiveError(f"{path} is not a file of boxes: it must be a JSON object, study id -> [i0,i1,j0,j1,k0,k1], or a .csv.")
+    return found
+
+
+def _id_of(image: Path) -> str:
+    ending = next((e for e in _ENDINGS if image.name.endswith(e)), "")
+    return image.name.removesuffix(ending)
+
+
+def _text(path: Path, wanted: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise ArchiveError(f"{path} cannot be read: it must be {wanted}.") from None
+
+
+def _rows(path: Path, text: str, columns: Iterable[str]) -> Iterator[dict[str, str]]:
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    missing = [name for name in columns if name not in (reader.fieldnames or [])]
+    if missing:
+        raise ArchiveError(f"{path} has no column {missing[0]}: its first line must name the columns {', '.join(columns)}.")
+    for row in reader:
+        if any(not row[name] for name in columns):
+            raise ArchiveError(f"{path} has a line without {', '.join(columns)} (line {reader.line_num}): fill it in or take it out.")
+        yield row

@@ -1,0 +1,124 @@
+"""Label an archive: thousands of studies, on many cores or GPUs with Ray, or on one core; a stopped run goes on when started again."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from tqdm import tqdm
+
+from batch_throughput import throughput
+from prato.archive.labeller import Labeller, error_sentence, run_parameters
+from prato.archive.run import Run
+from prato.archive.studies import ArchiveError, Job, read_jobs
+from prato.data.atomic import write_bytes
+from provenance import command, commit
+
+_MODELS = Path(__file__).resolve().parents[1] / "apps" / "prato_label" / "model"
+#: What is told in a sentence.
+_ERRORS = (ValueError, RuntimeError, OSError)
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Folder of NIfTI studies, or a .txt or .csv list of images.")],
+    out: Annotated[Path, typer.Option(help="Folder of the masks, records.jsonl and summary.json; new, empty or this run's own.")],
+    model: Annotated[str, typer.Option(help="prato_unetr, prato_swin_unetr, or a model file.")] = "prato_swin_unetr",
+    boxes: Annotated[Path | None, typer.Option(help=".json (id -> roi) or .csv (id,i0,i1,j0,j1,k0,k1); else boxes are proposed.")] = None,
+    prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="How many label at a time, each on a core; 0 for as many as there is room for.")] = 0,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, max=1, help="Share of a GPU that a worker holds; 0 for the CPU.")] = 0.0,
+    address: Annotated[str, typer.Option(help="A Ray cluster's address, or auto; by default one is started on this machine.")] = "",
+    local: Annotated[bool, typer.Option("--local", help="One study after the other in this process, without Ray: the same masks.")] = False,
+) -> None:
+    """Write a mask and a record for each study. Exit code 1: some failed, and the records say why; 2: refused, nothing was labelled."""
+    run: Run | None = None
+    try:
+        if local and (address or workers > 1):
+            raise ArchiveError("--local labels in this process: leave --workers and --address out.")
+        if not local and find_spec("ray") is None:
+            raise ArchiveError("Labelling with several workers needs Ray: pip install -r requirements-ray.txt, or use --local.")
+        jobs = read_jobs(studies, boxes)
+        path = Path(model) if model.endswith(".safetensors") else _MODELS / f"{model}.safetensors"
+        if not path.is_file():
+            raise ArchiveError(f"There is no model {model}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
+        locator = _MODELS / "prato_locator.safetensors"
+        chosen = path.resolve(), locator if locator.is_file() else None, prune or None, "cuda" if gpus_per_worker else "cpu"
+        parameters, folder = run_parameters(*chosen), out.resolve()
+        build = partial(Labeller, *chosen, folder)
+        workers, labelled = _labelling(build, parameters, None if local else address, workers, gpus_per_worker)
+        run = Run(folder, parameters)
+        waiting, foreign = run.to_do(jobs, partial(tqdm, total=len(jobs), desc="comparing", unit="study", mininterval=1.0))
+    except _ERRORS as error:
+        if run:
+            run.close()
+        typer.echo(error_sentence(error), err=True)
+        raise typer.Exit(2) from None
+    if foreign:
+        named = ", ".join(foreign[:5]) + ", ..." * (len(foreign) > 5)
+        typer.echo(f"{len(foreign)} masks were written by somebody else and are left as they are: {named}.", err=True)
+    began = time.monotonic()
+    done, arrived, stopped = _label(run, labelled(waiting), len(jobs), len(jobs) - len(waiting))
+    if done:
+        kind = {"device": run.parameters["device"], "ray": not local, "gpus_per_worker": gpus_per_worker, "parameters": run.parameters}
+        paces = throughput(done, began, arrived, run.out, workers)
+        made = {"seed": None, "commit": commit(), "command": command()}  # nothing is drawn
+        write_bytes(run.out / "summary.json", (json.dumps({**paces, **kind, **made}, indent=1) + "\n").encode())
+    raise typer.Exit(_told(run, jobs, stopped))
+
+
+def _label(run: Run, records: Iterator[dict[str, Any]], total: int, before: int) -> tuple[list[dict[str, Any]], list[float], str]:
+    """Keep ``records`` as they come. Those that are done, when each came, and what ended it early, or nothing."""
+    done, arrived, stopped = [], [], ""
+    with tqdm(total=total, initial=before, unit="study") as bar:
+        try:
+            for record in records:
+                run.add(record)
+                bar.update()
+                if record["status"] == "done":
+                    done.append(record)
+                    arrived.append(time.monotonic())
+                else:
+                    bar.write(f"{record['study']} failed: {record['error']}", file=sys.stderr)
+        except KeyboardInterrupt:
+            stopped = "Stopped."
+        except _ERRORS as error:
+            stopped = error_sentence(error)
+    run.close()
+    return done, arrived, stopped
+
+
+def _labelling(
+    build: Callable[[], Labeller], parameters: dict[str, Any], address: str | None, workers: int, gpus: float
+) -> tuple[int, Callable[[list[Job]], Iterator[dict[str, Any]]]]:
+    """How many workers there are, and what gives the records of jobs as they come; ``address`` None is this process."""
+    if address is None:
+        return 1, partial(map, build().label)
+    from batch_cluster import Crew, connect  # --local does without Ray
+
+    found = connect(address, workers, gpus)
+    return found, lambda jobs: Crew(jobs, build, parameters, found, gpus).records()
+
+
+def _told(run: Run, jobs: list[Job], stopped: str) -> int:
+    """Say how the run ended, and give the exit code for it."""
+    states = [run.records.get(job.study, {}).get("status", "waiting") for job in jobs]
+    failed = [job.study for job, state in zip(jobs, states) if state == "failed"]
+    typer.echo(f"{states.count('done')} of {len(jobs)} studies have their mask in {run.out}.")
+    if failed:
+        named = ", ".join(failed[:5]) + ", ..." * (len(failed) > 5)
+        typer.echo(f"{len(failed)} failed, as records.jsonl says: {named}.", err=True)
+    if stopped:
+        typer.echo(f"{stopped} The same command goes on from here.", err=True)
+        return 130 if stopped == "Stopped." else 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    typer.run(main)

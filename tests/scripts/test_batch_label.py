@@ -1,0 +1,151 @@
+"""Labelling an archive in one process: masks as the pipeline makes them, one record each, and every way it can stop."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import typer
+from tests.prato.conftest import small_spec
+from typer.testing import CliRunner
+
+import batch_label
+from prato.archive.labeller import Labeller
+from prato.checkpoint import save_model
+from prato.data.nifti import read_volume
+from prato.data.phantom import make_phantoms
+from prato.pipeline import Pipeline
+from prato.request import Request, parse_request
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Two phantom patients, one study that cannot be read, boxes for one, and small models."""
+    folder = tmp_path_factory.mktemp("archive")
+    make_phantoms(folder / "studies", 2, 0)
+    (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
+    (folder / "boxes.json").write_text(json.dumps({"phantom001_ED": [30, 110, 40, 120, 2, 8]}))
+    for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "locator")):
+        torch.manual_seed(0)
+        save_model(folder / f"{name}.safetensors", spec.build(), spec)
+    save_model(folder / "dense.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr").with_plan(None))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_locator(archive, monkeypatch):
+    (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
+    monkeypatch.setattr(batch_label, "_MODELS", archive)
+
+
+def run(archive, out, *more):
+    app = typer.Typer()
+    app.command()(batch_label.main)
+    given = ["--studies", archive / "studies", "--out", out, "--model", archive / "swin_unetr.safetensors", "--local", *more]
+    return CliRunner().invoke(app, [str(a) for a in given])
+
+
+def records(out):
+    return [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def labelled(archive, tmp_path_factory):
+    out = tmp_path_factory.mktemp("labelled") / "out"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(batch_label, "_MODELS", archive)
+        (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
+        return out, run(archive, out, "--boxes", archive / "boxes.json")
+
+
+def test_masks_are_the_pipeline_s_and_a_broken_study_stops_nothing(archive, labelled):
+    out, done = labelled
+    assert done.exit_code == 1 and "broken failed: broken.nii.gz is not readable NIfTI" in done.output
+    assert "4 of 5 studies" in done.output
+    found = {record["study"]: record for record in records(out)}
+    assert list(found) == ["broken", *(f"phantom00{n}_{phase}" for n in (1, 2) for phase in ("ED", "ES"))]
+    assert found["broken"]["status"] == "failed" and not (out / "broken.nii.gz").exists()
+
+    pipeline = Pipeline(archive / "swin_unetr.safetensors", archive / "locator.safetensors", "cpu")
+    for study, record in found.items():
+        if study == "broken":
+            continue
+        volume = read_volume(archive / "studies" / f"{study}.nii.gz")
+        boxed = study == "phantom001_ED"
+        asked = parse_request({"roi": [30, 110, 40, 120, 2, 8]}, volume.array.shape, volume.spacing) if boxed else Request()
+        wanted = pipeline.predict(volume, asked)
+        mask = nib.load(out / f"{study}.nii.gz")
+        assert mask.get_data_dtype() == np.uint8 and np.array_equal(np.asarray(mask.dataobj), wanted.mask)
+        np.testing.assert_allclose(mask.affine, volume.affine, atol=1e-5)
+        assert record["box"] == list(wanted.box.bounds) and record["box_source"] == wanted.box_source
+        assert (wanted.box_source == "roi") == boxed
+        assert record["model_version"] == pipeline.version and record["gflops"] == round(wanted.gflops, 3)
+        assert {"read", "locate", "network", "write", "total"} <= record["latency_ms"].keys()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["studies"] == 4 and summary["workers"] == 1 and {"commit", "command", "device", "seed"} <= summary.keys()
+
+
+def test_a_second_time_only_the_failure_is_tried(archive, labelled, monkeypatch):
+    out, _ = labelled
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    asked = []
+    label = Labeller.label
+    monkeypatch.setattr(Labeller, "label", lambda self, job: asked.append(job.study) or label(self, job))
+    again = run(archive, out, "--boxes", archive / "boxes.json")
+    assert again.exit_code == 1 and asked == ["broken"]
+    assert times == {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} and len(records(out)) == 5
+
+
+def test_ctrl_c_says_how_to_go_on(archive, labelled, tmp_path, monkeypatch):
+    label = Labeller.label
+
+    def interrupted(self, job):
+        if job.study == "phantom001_ES":
+            raise KeyboardInterrupt
+        return label(self, job)
+
+    with monkeypatch.context() as within:
+        within.setattr(Labeller, "label", interrupted)
+        stopped = run(archive, tmp_path / "out")
+    assert stopped.exit_code == 130 and "goes on from here" in stopped.output and "1 of 5" in stopped.output
+    assert run(archive, tmp_path / "out").exit_code == 1
+    for path in labelled[0].glob("*.nii.gz"):
+        if path.name != "phantom001_ED.nii.gz":  # there it had a box
+            assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk_stops_the_run_in_a_sentence(archive, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("prato.archive.labeller.write_bytes", full)
+    done = run(archive, tmp_path / "out")
+    assert done.exit_code == 1 and "No space left" in done.output and "goes on from here" in done.output
+    assert [record["study"] for record in records(tmp_path / "out")] == ["broken"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--model", "prato_vgg"], "no model prato_vgg"),
+        (["--model", "{archive}/locator.safetensors"], "locator"),
+        (["--prune", "60"], "off, 25, 50, 75"),
+        (["--model", "{archive}/dense.safetensors", "--prune", "50"], "no plan"),
+        (["--gpus-per-worker", "1"], "CUDA"),
+        (["--workers", "2"], "leave --workers"),
+        (["--address", "auto"], "leave --workers"),
+        (["--boxes", "nowhere.json"], "cannot be read"),
+        (["--studies", "nowhere"], "cannot be read"),
+        (["--out", "{archive}/studies"], "no run here has written"),
+        (["--out", "{labelled}", "--prune", "50"], "another prune"),
+    ],
+)
+def test_refusals_change_nothing(archive, labelled, tmp_path, arguments, word):
+    if "--gpus-per-worker" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU, which is no refusal")
+    before = sorted(archive.rglob("*")), (labelled[0] / "run.json").read_bytes(), (labelled[0] / "records.jsonl").read_bytes()
+    done = run(archive, tmp_path / "out", *(a.format(archive=archive, labelled=labelled[0]) for a in arguments))
+    assert done.exit_code == 2 and word in done.output and "Traceback" not in done.output
+    assert not (tmp_path / "out").exists()
+    assert before == (sorted(archive.rglob("*")), (labelled[0] / "run.json").read_bytes(), (labelled[0] / "records.jsonl").read_bytes())

@@ -1,0 +1,87 @@
+"""scripts/train.py under torchrun: two processes take up a run that one began, and end where one would have."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from tests.scripts import train_small
+from typer.testing import CliRunner
+
+import prato.training
+import train
+from prato.checkpoint import load_model
+from prato.data.phantom import make_phantoms
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    make_phantoms(folder, 2, 0)
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    # named first, so that they are put back
+    monkeypatch.setattr(prato.training, "_bfloat16_pays", prato.training._bfloat16_pays)
+    monkeypatch.setattr(train, "_CHECKS", train._CHECKS)
+    monkeypatch.setattr(train, "PRESETS", dict(train.PRESETS))
+    train_small.make_small()
+
+
+def arguments(studies, out):
+    return ["--studies", str(studies), "--out", str(out), "--epochs", "0.25", "--batch", "2", "--threads", "1"]
+
+
+def alone(*given):
+    app = typer.Typer()
+    app.command()(train.main)
+    return CliRunner().invoke(app, list(given))
+
+
+def by_two(*given):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", train_small.__file__, *given]
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label", ROOT / "scripts")))
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, "PYTHONPATH": path}, check=False)
+
+
+def test_two_processes_end_where_one_does(studies, tmp_path, small, monkeypatch):
+    one, two = tmp_path / "one", tmp_path / "two"
+
+    def keep_the_first(curve, progress):
+        if progress.step == 2:  # what a run killed now would leave
+            two.mkdir()
+            for name in ("state.pt", "split.json"):
+                shutil.copy(one / name, two / name)
+        return True
+
+    with monkeypatch.context() as within:
+        within.setattr(prato.training, "_SAVE_EVERY_S", 0.0)
+        within.setattr(train._Curve, "__call__", keep_the_first)
+        assert alone(*arguments(studies, one)).exit_code == 0
+    unbroken, begun = (torch.load(folder / "state.pt", weights_only=True) for folder in (one, two))
+    assert (begun["step"], unbroken["step"]) == (1, 3)
+
+    done = by_two(*arguments(studies, two))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model.safetensors") == 1  # the first process alone says so
+    assert {path.name for path in two.iterdir()} == {"curve.json", "model.safetensors", "split.json", "state.pt"}
+    assert load_model(two / "model.safetensors")[1].training["processes"] == 2
+    together = torch.load(two / "state.pt", weights_only=True)
+    assert together["step"] == 3 and together["mean_loss"] == pytest.approx(unbroken["mean_loss"], abs=1e-4)
+    for kind in ("network", "average"):
+        # AdamW moves a weight by about the rate whatever its gradient: where that is nothing but rounding, two runs part by as much
+        assert distance(together[kind], unbroken[kind]) < 0.02 * distance(begun[kind], unbroken[kind])
+
+
+def distance(one, other):
+    """Mean absolute difference of two networks' numbers, integers left out."""
+    apart = [(value - other[name]).abs().flatten() for name, value in one.items() if value.is_floating_point()]
+    return float(torch.cat(apart).mean())

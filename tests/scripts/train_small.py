@@ -1,0 +1,19 @@
+"""scripts/train.py with networks small enough for a test and in single precision; started by ``torchrun``."""
+
+import typer
+from tests.prato.conftest import small_spec
+
+import prato.training
+import train
+
+
+def make_small() -> None:
+    prato.training._bfloat16_pays = lambda device: False  # its rounding would hide a wrong gradient
+    train._CHECKS = 1
+    for name in ("unetr", "swin_unetr"):
+        train.PRESETS[name] = small_spec(name)
+
+
+if __name__ == "__main__":
+    make_small()
+    typer.run(train.main)
