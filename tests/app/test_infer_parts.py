@@ -23,6 +23,7 @@ from lib.infers.parameters import checked_parameters
 from lib.infers.token_map import packed
 from prato.checkpoint import load_model, save_model
 from prato.data.nifti import Volume
+from prato.image_stack import ImageStack
 from prato.request import Request, RequestError
 from prato.segmenter import Segmenter
 
@@ -152,7 +153,7 @@ def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, mo
     warming = threading.Thread(target=lambda: pipeline.warm_up("cpu"))
     warming.start()
     assert began.wait(60)
-    pipeline.predict("cpu", Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0])), Request())
+    pipeline.predict("cpu", ImageStack(Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0]))), Request())
     assert len(measured) < 5
     warming.join(60)
     assert measured == ["off", "25", "50", "75", None]

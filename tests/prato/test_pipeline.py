@@ -132,9 +132,9 @@ def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart
     pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
     seen = []
 
-    def segment(volume, boxes, focus, *rest):
+    def segment(stack, boxes, focus, *rest):
         seen.append(boxes)
-        mask = np.zeros(volume.array.shape, np.uint8)
+        mask = np.zeros(stack.volume.array.shape, np.uint8)
         mask[20:30, 10:20, 2] = 2  # the heart, wherever one looks from
         return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
 

@@ -14,7 +14,8 @@ import torch
 from prato.box import Box
 from prato.cancelling import go_on_unless, never
 from prato.data.nifti import Volume
-from prato.data.stack import slice_axis, stacked_box, stacked_volume, unstacked, unstacked_box
+from prato.data.stack import stacked_box, unstacked, unstacked_box
+from prato.image_stack import ImageStack
 from prato.labels import STRUCTURES
 from prato.locator import Locator
 from prato.pruning import PruningPlan
@@ -85,16 +86,16 @@ class Pipeline:
         """The segmenting model's default plan."""
         return self.segmenter.plan
 
-    def predict(self, volume: Volume, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
-        """Answer ``request`` on ``volume``, whichever axis its slices lie along.
+    def predict(self, image: Volume | ImageStack, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
+        """Answer ``request`` on ``image``, whichever axis its slices lie along.
 
         Raises:
             CancelledError: ``cancelled`` said so between two steps.
         """
         go_on_unless(cancelled)
         start = time.perf_counter()
-        axis = slice_axis(volume.spacing)
-        stack = stacked_volume(volume, axis)
+        stack = image if isinstance(image, ImageStack) else ImageStack(image)
+        axis = stack.axis
         boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
         result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled)
@@ -114,10 +115,10 @@ class Pipeline:
         )
 
     def _elsewhere(
-        self, stack: Volume, boxes: list[Box], request: Request, first: Segmentation, cancelled: Callable[[], bool]
+        self, stack: ImageStack, boxes: list[Box], request: Request, first: Segmentation, cancelled: Callable[[], bool]
     ) -> Segmentation:
         """The heart where the locator sees it, in the slices of ``boxes``, if that finds more of it than ``first`` did."""
-        proposed = self.locator.propose(stack) if self.locator else None
+        proposed = stack.proposal(self.locator) if self.locator else None
         if proposed is None:
             return first
         # the proposal in plane, the prompt's slices
@@ -134,17 +135,17 @@ class Pipeline:
             latency_ms={step: ms + second.latency_ms[step] for step, ms in first.latency_ms.items()},
         )
 
-    def _where(self, volume: Volume, boxes: list[Box], source: str) -> tuple[list[Box], str, Box]:
+    def _where(self, stack: ImageStack, boxes: list[Box], source: str) -> tuple[list[Box], str, Box]:
         """The prompt boxes, where they come from, and the box whose centre the window takes."""
-        whole = Box.whole(volume.array.shape)
+        whole = Box.whole(stack.volume.array.shape)
         if not boxes:
-            proposed = self.locator.propose(volume) if self.locator else None
+            proposed = stack.proposal(self.locator) if self.locator else None
             return ([proposed], "proposed", proposed) if proposed else ([whole], "whole_image", whole)
         focus = Box.union(boxes)
-        edges_mm = [size * mm for size, mm in zip(focus.size, volume.spacing[:2])]
+        edges_mm = [size * mm for size, mm in zip(focus.size, stack.volume.spacing[:2])]
         if self.locator and max(edges_mm) > self.segmenter.window_mm:
             # the network cannot see all of such a box at once: it looks where in the box the heart is
-            proposed = self.locator.propose(volume)
+            proposed = stack.proposal(self.locator)
             focus = (proposed.intersection(focus) if proposed else None) or focus
         return boxes, source, focus
 

@@ -17,9 +17,10 @@ from prato.cancelling import go_on_unless, never
 from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
+from prato.image_stack import ImageStack
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput
-from prato.window import Window, normalised, resample_in_plane, window_edge, window_edges, with_neighbours
+from prato.window import Window, window_edge, window_edges, with_neighbours
 
 #: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
 _BATCH = 16
@@ -74,7 +75,7 @@ class Segmenter:
 
     def segment(
         self,
-        volume: Volume,
+        stack: ImageStack,
         boxes: Sequence[Box],
         focus: Box,
         prune: str | None,
@@ -84,7 +85,7 @@ class Segmenter:
         """Segment the slices that ``boxes`` reach.
 
         Args:
-            volume: the image on its own grid.
+            stack: the image.
             boxes: prompts in voxels, at least one, inside the image.
             focus: its in-plane centre is the window's centre.
             prune: the contract's ``prune``; None for the model's plan.
@@ -95,13 +96,14 @@ class Segmenter:
             CancelledError: ``cancelled`` said so.
         """
         start = time.perf_counter()
+        volume = stack.volume
         planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
         place = volume.array.shape, volume.spacing, self.spec.pixel
         if self.spec.centre == "image":
             focus = Box.whole(volume.array.shape)
         edge = max(window_edge(box, *place, self.spec.window) for box in (focus, *boxes))
         window = Window.centred(focus, *place, edge)
-        image = self._input(volume, window, planes)
+        image = self._input(stack, window, planes)
         per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
         batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
@@ -142,11 +144,11 @@ class Segmenter:
             times.append(time.perf_counter() - start)
         return gflops, 1000 * median(times)
 
-    def _input(self, volume: Volume, window: Window, planes: list[int]) -> Tensor:
+    def _input(self, stack: ImageStack, window: Window, planes: list[int]) -> Tensor:
+        slices = stack.slices(self.spec.pixel)
         # the neighbours of the first and last slice are channels of theirs
-        first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, volume.array.shape[2])
-        slices = torch.from_numpy(normalised(volume.array)[:, :, first:last]).permute(2, 0, 1).contiguous()
-        return with_neighbours(window.cut(resample_in_plane(slices, window.resampled)), [k - first for k in planes])
+        first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
+        return with_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
 
     @torch.inference_mode()
     def _run(self, image: Tensor, prompts: BoxPrompts, prune: str | None) -> PrunedOutput:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lib.infers.parameters import DEFAULT_PRUNE
 from prato.cancelling import never
 from prato.checkpoint import ModelSpec, stored_version
-from prato.data.nifti import Volume
+from prato.image_stack import ImageStack
 from prato.pipeline import Pipeline, Prediction
 from prato.pruning import PRUNE_CHOICES
 from prato.request import Request
@@ -59,14 +59,14 @@ class LivePipeline:
             self._seen = identity, stored_version(self.model)
         return self._seen[1]
 
-    def predict(self, device: str, volume: Volume, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
-        """Answer ``request`` on ``volume`` with the files as they are now.
+    def predict(self, device: str, image: ImageStack, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
+        """Answer ``request`` on ``image`` with the files as they are now.
 
         Raises:
             CheckpointError: a model file cannot be used.
             CancelledError: ``cancelled`` said so between two steps.
         """
-        return _COMPUTING.submit(lambda: self._current(device).predict(volume, request, cancelled)).result()
+        return _COMPUTING.submit(lambda: self._current(device).predict(image, request, cancelled)).result()
 
     def _loaded_build(self, device: str) -> ModelSpec | None:
         self._current(device)

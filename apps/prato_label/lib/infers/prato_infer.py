@@ -11,6 +11,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.infers.devices import device_named, offered_devices
+from lib.infers.image_cache import images
 from lib.infers.live_pipeline import live_pipeline
 from lib.infers.mask_file import mask_format, write_mask
 from lib.infers.parameters import checked_parameters, shown_config
@@ -18,7 +19,7 @@ from lib.infers.token_map import packed
 from lib.infers.turns import current_turn
 from prato.cancelling import never
 from prato.checkpoint import CheckpointError
-from prato.data.nifti import VolumeError, read_volume
+from prato.data.nifti import VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.labels import STRUCTURES
 from prato.request import RequestError, parse_request
@@ -81,12 +82,13 @@ class PratoInfer(InferTask):
         image = params.get("image")
         if not isinstance(image, str) or not image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
-        volume = read_volume(image)
+        stack = images.read(Path(image))
+        volume = stack.stored
         x, y, z = volume.array.shape
         asked = parse_request(params, (x, y, z), volume.spacing)
         read = time.perf_counter()
         turn = current_turn.get(None)
-        prediction = self.pipeline.predict(device, volume, asked, (lambda: turn.cancelled) if turn else never)
+        prediction = self.pipeline.predict(device, stack, asked, (lambda: turn.cancelled) if turn else never)
         predicted = time.perf_counter()
         path = write_mask(prediction.mask, volume.affine, extension, dtype)
         done = time.perf_counter()

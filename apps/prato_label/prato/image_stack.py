@@ -1,0 +1,47 @@
+"""An image, and what of it hangs on no box: computed once, however many boxes are drawn on it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prato.box import Box
+from prato.data.nifti import Volume
+from prato.data.stack import slice_axis, stacked_volume
+from prato.locator import Locator
+from prato.window import normalised, resample_in_plane, resampled_size
+
+
+class ImageStack:
+    """A volume as the stack of slices that networks look at.
+
+    Attributes:
+        axis: of the stored volume, along which the slices lie.
+        volume: with that axis as its last.
+    """
+
+    def __init__(self, stored: Volume) -> None:
+        self.axis = slice_axis(stored.spacing)
+        self.stored = stored
+        self.volume = stacked_volume(stored, self.axis)
+        self._slices: dict[float, Tensor] = {}
+        self._proposed: dict[str, Box | None] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes now."""
+        return self.stored.array.nbytes + sum(slices.nbytes for slices in self._slices.values())
+
+    def slices(self, pixel: float) -> Tensor:
+        """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""
+        if pixel not in self._slices:
+            shape, spacing = self.volume.array.shape, self.volume.spacing
+            slices = torch.from_numpy(normalised(self.volume.array)).permute(2, 0, 1).contiguous()
+            self._slices[pixel] = resample_in_plane(slices, resampled_size(shape, spacing, pixel))
+        return self._slices[pixel]
+
+    def proposal(self, locator: Locator) -> Box | None:
+        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart."""
+        if locator.version not in self._proposed:
+            self._proposed[locator.version] = locator.propose(self.volume)
+        return self._proposed[locator.version]

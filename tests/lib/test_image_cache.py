@@ -1,0 +1,104 @@
+"""Images kept between requests: the same masks, found by content, within a bound, and for several requests at once."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.prato.conftest import small_spec
+
+from lib.infers.image_cache import ImageCache
+from prato.box import Box
+from prato.checkpoint import save_model
+from prato.data.nifti import VolumeError, read_volume, write_volume
+from prato.pipeline import Pipeline
+from prato.request import Request
+
+AFFINE = np.diag([1.4, 1.4, 8.0, 1.0])
+BOXES = [Box((8, 8, 0), (30, 34, 3)), Box((12, 6, 1), (36, 30, 4)), Box((8, 8, 0), (30, 34, 3))]
+
+
+def write(path: Path, seed: int) -> Path:
+    write_volume(path, np.random.default_rng(seed).integers(0, 900, (44, 40, 4)).astype(np.int16), AFFINE)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return write(tmp_path / "heart.nii.gz", 0)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    spec = small_spec("unetr")
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_model(path, spec.build(), spec)
+    return Pipeline(path, None, "cpu")
+
+
+def test_masks_are_the_same_with_and_without_the_cache(image: Path, pipeline: Pipeline) -> None:
+    cache = ImageCache(2**30)
+    for box in BOXES:
+        request = Request((box,), "roi", return_tokens=True)
+        kept, fresh = pipeline.predict(cache.read(image), request), pipeline.predict(read_volume(image), request)
+        assert np.array_equal(kept.mask, fresh.mask)
+        assert np.array_equal(kept.tokens, fresh.tokens)
+
+
+def test_the_second_box_finds_the_image_prepared(image: Path, pipeline: Pipeline) -> None:
+    cache = ImageCache(2**30)
+    first = cache.read(image)
+    pipeline.predict(first, Request((BOXES[0],), "roi"))
+    prepared = first.slices(pipeline.segmenter.spec.pixel)
+    again = cache.read(image)
+    assert again is first
+    assert again.slices(pipeline.segmenter.spec.pixel) is prepared
+
+
+def test_another_content_under_the_same_name_is_another_image(image: Path) -> None:
+    cache = ImageCache(2**30)
+    before = cache.read(image)
+    times = image.stat()
+    write(image, 1)
+    os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))  # by content, whatever the clock says
+    after = cache.read(image)
+    assert not np.array_equal(before.stored.array, after.stored.array)
+    assert np.array_equal(after.stored.array, read_volume(image).array)
+    write(image, 0)
+    assert cache.read(image) is before
+
+
+def test_memory_is_bounded_and_the_longest_unused_goes(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{n}.nii.gz", n) for n in range(4)]
+    cache = ImageCache(int(2.5 * read_volume(paths[0]).array.nbytes))
+    first, second = cache.read(paths[0]), cache.read(paths[1])
+    assert cache.read(paths[0]) is first
+    cache.read(paths[2])  # drops the second, used longest ago
+    assert cache.read(paths[0]) is first
+    assert cache.read(paths[1]) is not second
+
+
+def test_nobody_can_change_what_is_kept(image: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        ImageCache(2**30).read(image).stored.array[0, 0, 0] = 1
+
+
+def test_what_cannot_be_read_is_said_each_time(tmp_path: Path) -> None:
+    cache = ImageCache(2**30)
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"no image")
+    for path in (broken, broken, tmp_path / "missing.nii.gz"):
+        with pytest.raises(VolumeError):
+            cache.read(path)
+
+
+def test_requests_at_the_same_time_get_the_same_masks(image: Path, pipeline: Pipeline) -> None:
+    cache = ImageCache(2**30)
+    wanted = [pipeline.predict(read_volume(image), Request((box,), "roi")).mask for box in BOXES]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda n: pipeline.predict(cache.read(image), Request((BOXES[n % 3],), "roi")).mask, range(18)))
+    for n, mask in enumerate(found):
+        assert np.array_equal(mask, wanted[n % 3])
