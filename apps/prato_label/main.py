@@ -69,8 +69,7 @@ class PratoLabelApp(MONAILabelApp):
 
     def close(self) -> None:
         """End what would outlive the server: the background jobs, each a process of its own."""
-        while self.trainings.stop():
-            pass
+        self.trainings.close()
         for kind in ("batch_infer", "scoring"):
             while AsyncTask.stop(kind):
                 pass

@@ -91,6 +91,12 @@ class JobQueue:
                 tidy_after(Path(job.order["model"]))
             return job
 
+    def close(self) -> None:
+        """End every training, and the process that is kept warm for the next one: the server ends."""
+        while self.stop():
+            pass
+        self._worker.kill()
+
     def wait(self, job: Job) -> None:
         """Return when ``job`` has ended."""
         with self._changed:
