@@ -154,6 +154,27 @@ def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("start", "found", "looks"),
+    [(40, 7, 2), (40, 12, 1), (22, 7, 1)],
+    ids=["little, beside the locator's heart", "half full", "little, round the locator's heart"],
+)
+def test_what_little_is_found_beside_the_locator_s_heart_is_doubted(model_files, heart, monkeypatch, start, found, looks):
+    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    seen = []
+
+    def segment(stack, boxes, focus, *rest):
+        seen.append(boxes)
+        mask = np.zeros(stack.volume.array.shape, np.uint8)
+        mask[start : start + found, 30 : 30 + found, 2] = 2
+        return Segmentation(mask, None, {}, 1.0, 1.0, {"network": 1.0})
+
+    monkeypatch.setattr(pipeline.segmenter, "segment", segment)
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: Box((18, 26, 0), (38, 46, 4)))
+    pipeline.predict(heart, Request((Box((start, 30, 2), (start + 16, 46, 3)),), "roi"))
+    assert len(seen) == looks
+
+
 def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(pipeline, heart):
     for array in (np.zeros((60, 50, 5), np.float32), np.ones((1, 1, 1), np.int16), np.zeros((3, 200, 2), np.uint8)):
         prediction = pipeline.predict(replace(heart, array=array), Request((Box.whole(array.shape),), "roi"))

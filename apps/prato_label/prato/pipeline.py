@@ -29,6 +29,8 @@ _LOOSE = 0.35
 #: Share of the boxes' voxels that the mask fills below which the heart is looked for elsewhere. With the shipped Swin UNETR, on 14 of the
 #: ACDC validation volumes, it was an eighth at least in a box twice too wide, and a fortieth at most in one beside the heart.
 _EMPTY = 0.05
+#: The same where the locator sees the heart beside the box, less than so much of its proposal inside: a tight box is half full of heart.
+_SPARSE, _BESIDE = 0.25, 0.1
 #: Share of the mask inside the box below which the box is said to miss the target.
 _MISSED = 0.25
 
@@ -99,7 +101,7 @@ class Pipeline:
         boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
         result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled)
-        if source in ("roi", "points") and _filled(boxes, result.mask) < _EMPTY:
+        if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask):
             result = self._elsewhere(stack, boxes, request, result, cancelled)
         return Prediction(
             mask=unstacked(result.mask, axis),
@@ -113,6 +115,17 @@ class Pipeline:
             warnings=_warnings(boxes, result) if source in ("roi", "points") else [],
             model_version=self.version,
         )
+
+    def _doubtful(self, stack: ImageStack, boxes: list[Box], mask: np.ndarray) -> bool:
+        """Whether ``boxes`` seem to hold no heart: next to nothing was found in them, or little, with the locator's heart beside them."""
+        filled = _filled(boxes, mask)
+        if filled < _EMPTY or filled >= _SPARSE or self.locator is None:
+            return filled < _EMPTY
+        proposed = stack.proposal(self.locator)
+        if proposed is None:
+            return False
+        both = Box.union(boxes).in_plane.intersection(proposed.in_plane)
+        return both is None or both.voxels < _BESIDE * proposed.in_plane.voxels
 
     def _elsewhere(
         self, stack: ImageStack, boxes: list[Box], request: Request, first: Segmentation, cancelled: Callable[[], bool]
