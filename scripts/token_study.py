@@ -52,6 +52,7 @@ def main(
     relevance: Annotated[Path, typer.Option(help="Model trained to drop tokens by relevance, on whole slices.")],
     random: Annotated[Path, typer.Option(help="The same, trained to drop tokens at random.")],
     dense: Annotated[Path, typer.Option(help="The same, trained dense.")],
+    engine: Annotated[Path, typer.Option(help="The same, trained with stage 0 and the box's tokens held.")],
     at_box: Annotated[Path, typer.Option(help="Dense model for windows at the box: the dense model given the box, and crop-to-box.")],
     phases: Annotated[int, typer.Option(min=1, max=2, help="2: both phases of a patient; 1: end-diastole and end-systole in turn.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Draws the boxes.")] = 0,
@@ -68,7 +69,7 @@ def main(
             raise ValueError(f"{studies} has no labelled studies of the validation patients of {split}: name the split that belongs to it.")
         rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"] if out.exists() else []
         done = {(row["way"], row["keep"], row["box"], row["model_version"]) for row in rows}
-        todo = [(way, box) for way in _ways(relevance, random, dense, at_box) for box in _BOXES]
+        todo = [(way, box) for way in _ways(relevance, random, dense, engine, at_box) for box in _BOXES]
         for way, box in tqdm(todo, unit="row"):
             pipeline = Pipeline(way.model, None, "cpu")
             if (way.name, way.keep, box.value, pipeline.version) in done:
@@ -83,7 +84,7 @@ def main(
         raise typer.Exit(2) from None
 
 
-def _ways(relevance: Path, random: Path, dense: Path, at_box: Path) -> Iterator[Way]:
+def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path) -> Iterator[Way]:
     trained = Pipeline(relevance, None, "cpu").plan
     if trained is None:
         raise ValueError(f"{relevance} was trained without pruning: name a model that was trained with a plan.")
@@ -97,7 +98,9 @@ def _ways(relevance: Path, random: Path, dense: Path, at_box: Path) -> Iterator[
         yield Way("random tokens", keep, random, replace(plan, choose="random"))
         yield Way("relevance, masked", keep, relevance, replace(plan, mode="mask"))
         yield Way("relevance, dropped", keep, relevance, plan)
-        yield Way("engine", keep, relevance, replace(plan, decode="kept", boxed=True, margin=_MARGIN))
+        near = replace(plan, decode="kept", boxed=True, margin=_MARGIN)
+        yield Way("engine, untrained", keep, relevance, near)
+        yield Way("engine", keep, engine, near)
 
 
 def _row(way: Way, condition: BoxCondition, pipeline: Pipeline, files: list[StudyFile], seed: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, out: Path, **changed: Path) -> tuple[int, str]:
     app = typer.Typer()
     app.command()(token_study.main)
-    models = {"relevance": "relevance", "random": "relevance", "dense": "dense", "at-box": "at_box"}
+    models = {"relevance": "relevance", "random": "relevance", "engine": "relevance", "dense": "dense", "at-box": "at_box"}
     given = {name: changed.get(name, folder / f"{file}.safetensors") for name, file in models.items()}
     options = [text for name, path in given.items() for text in (f"--{name}", str(path))]
     done = CliRunner().invoke(
@@ -61,7 +61,7 @@ def test_every_way_meets_every_box_and_nothing_is_measured_twice(folder: Path, t
 
 
 def _ways(folder: Path) -> list[token_study.Way]:
-    files = (folder / f"{name}.safetensors" for name in ("relevance", "relevance", "dense", "at_box"))
+    files = (folder / f"{name}.safetensors" for name in ("relevance", "relevance", "dense", "relevance", "at_box"))
     return list(token_study._ways(*files))
 
 
