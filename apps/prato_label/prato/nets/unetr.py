@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from monai.networks.nets import UNETR
@@ -10,9 +9,10 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from prato.attention import KeptTokens, relaxed_block
-from prato.nets.region import Part, Region, Source, basic, given, kept_region, projected_up, up
+from prato.nets.prompted_pruning import PromptedPruning, first_gate
+from prato.nets.region import Part, Region, Source, basic, given, projected_up, up
 from prato.prompts import BoxPrompts
-from prato.pruning import PrunedOutput, PruningPlan, StageRecord
+from prato.pruning import PrunedOutput, PruningPlan
 from prato.relevance import Relevance
 
 #: After the blocks whose outputs are UNETR's skip connections, so that every skip is whole.
@@ -57,10 +57,10 @@ class PratoUNETR(UNETR):
         if plan is None or prompts is None or len(prompts.boxes) == 0:
             return PrunedOutput(self._dense(x_in))
         tokens, grid = self._embed(x_in)
-        pruning = _Pruning(self, plan, prompts.to(x_in.device), grid, [])
+        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
         encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
-        hidden, last = encode(tokens, pruning)
-        where = pruning.decoded() if plan.decode == "kept" and not self.training else Region.whole(tuple(x_in.shape[2:]))
+        hidden, last = encode(tokens, grid, pruning)
+        where = pruning.decoded(self.training)
         return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last), where), tuple(pruning.stages))
 
     def _dense(self, x_in: Tensor) -> Tensor:
@@ -84,8 +84,9 @@ class PratoUNETR(UNETR):
         positions = embedding.position_embeddings.unflatten(1, tuple(self.feat_size))[middle].flatten(1, -2)
         return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
 
-    def _encode_dropping(self, canvas: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
-        kept = KeptTokens(pruning.alive())
+    def _encode_dropping(self, canvas: Tensor, grid: tuple[int, ...], pruning: PromptedPruning) -> tuple[dict[int, Tensor], Tensor]:
+        alive = pruning.start(grid)
+        kept = KeptTokens(alive)
         tokens = kept.gather(canvas)
         hidden: dict[int, Tensor] = {}
         block: Any
@@ -95,28 +96,27 @@ class PratoUNETR(UNETR):
                 canvas = kept.scatter(canvas, tokens)
                 hidden[number] = canvas
             if number in pruning.plan.after:
-                kept = KeptTokens(pruning.after_block(number, canvas).alive)
+                alive = pruning.prune(f"block {number}", grid, pruning.score(number, canvas, grid, alive), alive).alive
+                kept = KeptTokens(alive)
                 tokens = kept.gather(canvas)
         return hidden, kept.scatter(canvas, tokens)
 
-    def _encode_relaxed(self, x: Tensor, pruning: _Pruning) -> tuple[dict[int, Tensor], Tensor]:
-        plan, first = pruning.plan, pruning.alive()
-        gate = None if bool(first.all()) else first.to(x.dtype)
-        if gate is not None and plan.mode == "mask":
+    def _encode_relaxed(self, x: Tensor, grid: tuple[int, ...], pruning: PromptedPruning) -> tuple[dict[int, Tensor], Tensor]:
+        masking, alive = pruning.plan.mode == "mask", pruning.start(grid)
+        gate = first_gate(alive, x.dtype)
+        if masking and gate is not None:
             x = x * gate.unsqueeze(-1)
         hidden: dict[int, Tensor] = {}
         block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
             # the paper's mask leaves zeroed tokens in the computation; dropping, relaxed, holds them out of it
-            x = block(x) if gate is None or plan.mode == "mask" else relaxed_block(block, x, gate)
+            x = block(x) if gate is None or masking else relaxed_block(block, x, gate)
             if number in _SKIPS:
                 hidden[number] = x
-            if number in plan.after:
-                before = pruning.alive()
-                record = pruning.after_block(number, x)
-                soft = plan.straight_through(record.relevance, record.alive, before)
-                gate = soft if gate is None else gate * soft
-                if plan.mode == "mask":
+            if number in pruning.plan.after:
+                record = pruning.prune(f"block {number}", grid, pruning.score(number, x, grid, alive), alive)
+                gate, alive = pruning.gate(record, alive, gate), record.alive
+                if masking:
                     x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
         return hidden, x
 
@@ -129,35 +129,3 @@ class PratoUNETR(UNETR):
         x = up(self.decoder3, x, projected_up(self.encoder2, tokens(hidden[4])))
         x = up(self.decoder2, x, basic(self.encoder1, given(x_in)))
         return Part(self.out(x(where).values), where).spread()
-
-
-@dataclass
-class _Pruning:
-    """The pruning of one forward call: scores the tokens at each stage and adds what it did to ``stages``."""
-
-    network: PratoUNETR
-    plan: PruningPlan
-    prompts: BoxPrompts
-    grid: tuple[int, ...]
-    stages: list[StageRecord]
-
-    @property
-    def image_size(self) -> tuple[int, ...]:
-        """Pixels along each axis."""
-        return tuple(g * p for g, p in zip(self.grid, self.network.patch_size))
-
-    def alive(self) -> Tensor:
-        """bool (B, Z): the tokens that the stages so far have kept."""
-        return self.stages[-1].alive if self.stages else self.plan.start(self.prompts, self.grid, self.image_size)
-
-    def decoded(self) -> Region:
-        """The part of the image to decode, once all stages have pruned."""
-        return kept_region(self.stages[-1], self.prompts, self.image_size)
-
-    def after_block(self, number: int, x: Tensor) -> StageRecord:
-        """Prune the tokens ``x`` (B, Z, C), the output of block ``number``."""
-        plan, alive, place = self.plan, self.alive(), (self.grid, self.image_size)
-        score = plan.scores(self.network.relevance[str(number)](x, *place, self.prompts, plan.k, alive), self.prompts)
-        keep = plan.select(score, alive, self.prompts.prompted, plan.held(self.prompts, *place))
-        self.stages.append(StageRecord(f"block {number}", self.grid, score, keep))
-        return self.stages[-1]
