@@ -62,7 +62,6 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
         400,
     )
     refused(ask(guarded_server, "GET", "/logs/?lines=-1"), 400, "lines: ")
-    refused(ask(guarded_server, "GET", "/datastore/dataset"), 404, "no labelled study")
     refused(ask(guarded_server, "GET", "/proxy/dicom/wado/x"), 404, "not on a DICOMweb server")
 
 

@@ -82,6 +82,7 @@ def test_no_labels_no_training(server: LiveServer) -> None:
     refused(server.post("/train/prato_nothing", {}), 404, "no model to train 'prato_nothing'")
     refused(server.post("/train/", {}), 400, "at least 2 patients")
     assert requests.get(f"{server.url}/train/", timeout=60).status_code == 404  # nothing was ever queued
+    refused(server.read(requests.get(f"{server.url}/datastore/dataset", timeout=60)), 404, "no labelled study")
     assert server.tree() == before
 
 
