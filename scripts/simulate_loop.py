@@ -105,7 +105,7 @@ class _Loop:
             raise ValueError(f"{studies} does not hold the labelled patients of {_SPLIT.name}: import all of ACDC.")
         self.pairs = pairs([f.study for f in files], load_manifest(studies))
         self.files = {f.study: f for f in files}
-        stored = json.loads(out.read_text()) if out.exists() else {"budget": budget, "rows": []}
+        stored: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"budget": budget, "rows": []}
         if stored["budget"] != budget:
             raise ValueError(f"{out} holds a simulation of another budget ({stored['budget']}): give the same, or another file.")
         self.rows: list[dict[str, Any]] = stored["rows"]

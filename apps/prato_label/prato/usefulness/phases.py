@@ -28,10 +28,10 @@ def pairs(studies: Iterable[str], manifest: Manifest | None) -> dict[str, Pair]:
     by_patient: dict[str, list[str]] = defaultdict(list)
     for study in sorted(studies):
         by_patient[patient_of(study, manifest)].append(study)
-    found = {}
+    found: dict[str, Pair] = {}
     for members in by_patient.values():
         ed, es = ([s for s in members if _phase(s, manifest) == phase] for phase in ("ED", "ES"))
-        pair = Pair(ed[0], es[0], True) if len(ed) == len(es) == 1 else Pair(*members, False) if len(members) == 2 else None
+        pair = Pair(ed[0], es[0], True) if len(ed) == len(es) == 1 else Pair(members[0], members[1], False) if len(members) == 2 else None
         if pair:
             found |= {pair.ed: pair, pair.es: pair}
     return found
