@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -67,6 +67,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
     sample: Annotated[int, typer.Option(min=_A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
     validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 6,
+    split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = _SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Dice and corrected voxels against labelled patients, row by row."""
@@ -75,7 +76,7 @@ def main(
     try:
         if network not in PRESETS:
             raise ValueError(f"--network must be one of {', '.join(PRESETS)}, not {network}.")
-        loop = _Loop(studies, out, budget)
+        loop = _Loop(studies, out, split, budget)
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
@@ -92,23 +93,20 @@ class _Loop:
     """What all runs share, and the rows, written as they come.
 
     Raises:
-        ValueError: ``out`` holds a simulation of another budget, or ``studies`` are not ACDC's.
+        ValueError: ``out`` holds another simulation or none, or ``studies`` lacks patients of the split.
     """
 
-    def __init__(self, studies: Path, out: Path, budget: dict[str, Any]) -> None:
-        split = load_split(_SPLIT)
+    def __init__(self, studies: Path, out: Path, split_file: Path, budget: dict[str, Any]) -> None:
+        split = load_split(split_file)
         self.spec, self.out, self.budget = PRESETS[budget["network"]], out, budget
         files = labelled_studies(studies)
         self.patients = {p: [f for f in files if f.patient == p] for p in split.train}
         self.measured = [f for f in files if f.patient in split.validation[: budget["validation_patients"]]]
         if not self.measured or not all(self.patients.values()):
-            raise ValueError(f"{studies} does not hold the labelled patients of {_SPLIT.name}: import all of ACDC.")
+            raise ValueError(f"{studies} does not hold labelled studies of all patients in {split_file.name}: import all of ACDC.")
         self.pairs = pairs([f.study for f in files], load_manifest(studies))
         self.files = {f.study: f for f in files}
-        stored: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"budget": budget, "rows": []}
-        if stored["budget"] != budget:
-            raise ValueError(f"{out} holds a simulation of another budget ({stored['budget']}): give the same, or another file.")
-        self.rows: list[dict[str, Any]] = stored["rows"]
+        self.rows = _stored(out, budget, self.patients) if out.exists() else []
         out.parent.mkdir(parents=True, exist_ok=True)
         self.model = out.with_suffix(".safetensors")
         self.cases: dict[str, Any] = {}
@@ -209,6 +207,19 @@ class _Loop:
         if pipeline is None or tight is None:
             return int(np.count_nonzero(truth))
         return int(np.count_nonzero(pipeline.predict(volume, Request((tight,), "roi")).mask != truth))
+
+
+def _stored(out: Path, budget: dict[str, Any], patients: Collection[str]) -> list[dict[str, Any]]:
+    """The rows in ``out``; a ValueError where they are no simulation of ``budget`` on ``patients``."""
+    try:
+        stored = json.loads(out.read_text())
+        rows: list[dict[str, Any]] = stored["rows"]
+        same = stored["budget"] == budget and all(set(row.get("patients", ())) <= set(patients) for row in rows)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        same = False
+    if not same:
+        raise ValueError(f"{out} is not a simulation of this budget and split: give what it was begun with, or another file.")
+    return rows
 
 
 def _rank(seed: int, number: int, patient: str) -> str:
