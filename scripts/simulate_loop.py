@@ -127,15 +127,17 @@ class _Loop:
         labelled = [*(done[-1]["patients"] if done else []), *new]
         bar.update(min(len(done), rounds))
         for number in range(len(done), rounds):
+            if not new:
+                break  # everybody is labelled
             pipeline, row = self._trained(labelled, seed, pruned)
             start = time.perf_counter()
-            following = self._chosen(pipeline, strategy, seed, number + 1, labelled)
+            new = self._chosen(pipeline, strategy, seed, number + 1, labelled)
             row["seconds"]["choose"] = round(time.perf_counter() - start, 1)
-            next_corrected = self._corrections(pipeline, following)
+            next_corrected = self._corrections(pipeline, new)
             about = {"strategy": strategy.value, "seed": seed, "pruned": pruned, "labelled_patients": len(labelled), "patients": labelled}
             counts = {"corrected_voxels_per_study": round(fmean(corrected.values())), "corrected_voxels": corrected}
-            self._keep({**about, **counts, **row, "next": following, "next_corrected_voxels": next_corrected})
-            labelled, corrected = [*labelled, *following], next_corrected
+            self._keep({**about, **counts, **row, "next": new, "next_corrected_voxels": next_corrected})
+            labelled, corrected = [*labelled, *new], next_corrected
             bar.update()
 
     def _known(self, strategy: str, seed: int, pruned: bool) -> list[dict[str, Any]]:
