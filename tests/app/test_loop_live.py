@@ -86,6 +86,21 @@ def test_no_labels_no_training(server: LiveServer) -> None:
     assert server.tree() == before
 
 
+@pytest.mark.parametrize("strategy", ["jitter", "phases", "entropy"])
+def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: str) -> None:
+    version = server.infer("prato_auto", "a_ED").json["model_version"]
+    assert strategy in requests.get(f"{server.url}/info/", timeout=60).json()["strategies"]
+    before = server.post(f"/activelearning/{strategy}", {"seed": 1})
+    assert before.status == 200, before.json
+    found = before.json
+    assert 0 <= found["score"] <= 1 and found["reason"].endswith(".")
+    assert (found["scored"], found["unlabelled"], found["model_version"]) == (4, 4, version)
+    # another labeller gets another one, which is not more useful
+    other = server.post(f"/activelearning/{strategy}", {"seed": 1}).json
+    assert other["id"] != found["id"] and other["scored"] == 3
+    assert other["score"] <= found["score"]
+
+
 def test_two_studies_of_one_patient_are_one_patient(server: LiveServer) -> None:
     for study in ("a_ED", "a_ES"):
         assert server.post("/activelearning/first", {}).json["id"] == study
@@ -183,5 +198,5 @@ def test_the_loop(server: LiveServer) -> None:
 def test_when_all_are_labelled_there_is_no_next(server: LiveServer) -> None:
     assert server.post("/activelearning/random", {}).json["id"] == "c_ED"
     assert submit(server, "c_ED", heart()).status == 200
-    for strategy in ("first", "random"):
+    for strategy in ("first", "random", "jitter"):
         refused(server.post(f"/activelearning/{strategy}", {}), 404, "Every study here has a final label")

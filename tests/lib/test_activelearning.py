@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastapi import HTTPException
 
-from lib.activelearning import strategies
+from lib.activelearning import scored, strategies
+from lib.activelearning.questions import Question, phases
+from lib.activelearning.scored import SAMPLE, Scored
+from prato.usefulness.judging import Opinion
 
 
 class Folder:
@@ -19,17 +23,45 @@ class Folder:
     def get_unlabeled_images(self) -> list[str]:
         return self.unlabelled
 
+    def list_images(self) -> list[str]:
+        return self.unlabelled
+
+    def get_image_uri(self, study: str) -> str:
+        return f"/nowhere/{study}.nii.gz"
+
     def get_image_info(self, study: str) -> dict[str, Any]:
         ts = self.handed_out.get(study)
         return {} if ts is None else {"strategy": {"random": {"ts": ts}}}
 
 
+class Model:
+    """What of a pipeline is asked when no image is looked at."""
+
+    current: str | None = "0123456789ab"
+
+    def version(self) -> str | None:
+        return self.current
+
+
 def drawn(folder: Folder, **more: Any) -> str:
-    return strategies()["random"]({"strategy": "random", **more}, folder)["id"]
+    return strategies(Model())["random"]({"strategy": "random", **more}, folder)["id"]
+
+
+def scoring(scores: Callable[[str], float], looked_at: list[str], model: Model | None = None) -> Scored:
+    """A strategy with the opinion ``scores``; each study that it judges is added to ``looked_at``."""
+
+    def question(study: str) -> Question:
+        def judge(predict: object) -> Opinion:
+            looked_at.append(study)
+            return Opinion(scores(study), f"of {study}")
+
+        return Question((), judge)
+
+    return Scored("x", lambda datastore: question, model or Model())
 
 
 def test_first_is_the_first_by_name() -> None:
-    assert strategies()["first"]({}, Folder("c", "a", "b")) == {"id": "a"}
+    assert strategies(Model())["first"]({}, Folder("c", "a", "b")) == {"id": "a"}
 
 
 def test_random_follows_its_seed() -> None:
@@ -43,7 +75,65 @@ def test_random_prefers_what_was_handed_out_longest_ago() -> None:
     assert drawn(Folder("a", "b", "c", handed_out={"a": 100, "b": 100, "c": 90})) == "c"
 
 
-@pytest.mark.parametrize("name", ["first", "random"])
+@pytest.mark.parametrize("name", strategies(Model()))
 def test_nothing_left_is_said(name: str) -> None:
     with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "final label" in error.detail):
-        strategies()[name]({"strategy": name}, Folder())
+        strategies(Model())[name]({"strategy": name}, Folder())
+
+
+def test_the_highest_score_wins_and_the_name_decides_a_tie() -> None:
+    answer = scoring({"a": 0.1, "b": 0.7, "c": 0.7}.__getitem__, [])({}, Folder("c", "b", "a"))
+    expected = {"id": "b", "score": 0.7, "reason": "of b", "scored": 3, "unlabelled": 3, "model_version": Model.current}
+    assert answer == expected
+
+
+def test_of_many_studies_a_seeded_sample_is_looked_at() -> None:
+    names, one, other = [f"heart{n}" for n in range(1000)], [], []
+    answer = scoring(lambda study: 0.5, one)({"seed": 1}, Folder(*names))
+    scoring(lambda study: 0.5, other)({"seed": 1}, Folder(*reversed(names)))
+    assert one == other and len(one) == answer["scored"] == SAMPLE
+    assert answer["id"] == min(one) and answer["unlabelled"] == 1000
+    scoring(lambda study: 0.5, two := [])({"seed": 2}, Folder(*names))
+    assert set(two) != set(one)
+
+
+def test_who_was_handed_out_already_waits_for_the_others() -> None:
+    folder = Folder("a", "b", handed_out={"a": 7})
+    assert scoring({"a": 0.9, "b": 0.1}.__getitem__, [])({"strategy": "random"}, folder)["id"] == "b"
+
+
+def test_an_opinion_is_kept_until_the_model_changes() -> None:
+    model, looked_at = Model(), []
+    strategy = scoring(lambda study: 0.5, looked_at, model)
+    strategy({}, Folder("a"))
+    strategy({}, Folder("a", "b"))
+    assert looked_at == ["a", "b"]
+    model.current = "ba9876543210"
+    assert strategy({}, Folder("a"))["model_version"] == "ba9876543210"
+    assert looked_at == ["a", "b", "a"]
+
+
+def test_when_time_is_up_one_study_was_looked_at_and_what_is_known_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scored, "SECONDS", 0.0)
+    strategy, folder = scoring(lambda study: 0.5, looked_at := []), Folder(*"abcdef")
+    assert strategy({}, folder)["scored"] == len(looked_at) == 1
+    strategy({}, Folder(next(name for name in folder.unlabelled if name not in looked_at)))
+    assert strategy({}, folder)["scored"] == len(looked_at) == 2
+
+
+def test_without_a_model_there_is_no_opinion() -> None:
+    model = Model()
+    model.current = None
+    with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "random" in error.detail):
+        strategies(model)["jitter"]({"strategy": "jitter"}, Folder("a"))
+
+
+def test_an_image_that_cannot_be_read_is_the_least_useful() -> None:
+    answer = strategies(Model())["entropy"]({"strategy": "entropy"}, Folder("a"))
+    assert answer["score"] == 0 and "a.nii.gz" in answer["reason"]
+
+
+def test_a_phase_alone_is_no_pair() -> None:
+    ask = phases(Folder("a_ED", "a_ES", "b_ED"))
+    assert [path.name for path in ask("a_ES").images] == ["a_ED.nii.gz", "a_ES.nii.gz"]
+    assert ask("b_ED").images == () and ask("b_ED").judge(None).score == 0

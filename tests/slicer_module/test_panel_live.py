@@ -9,12 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -218,5 +216,4 @@ def test_a_server_that_dies_takes_nothing_along(server: LiveServer, clicked: Dri
 
 def _kill(server: LiveServer) -> None:
     """End the server's process group, as a crash would."""
-    pid = subprocess.run(["pgrep", "-f", "--", f"--port {urlsplit(server.url).port}"], capture_output=True, check=True).stdout.split()[0]
-    os.killpg(os.getpgid(int(pid)), signal.SIGKILL)
+    os.killpg(os.getpgid(server.process.pid), signal.SIGKILL)

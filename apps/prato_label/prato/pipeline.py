@@ -49,6 +49,7 @@ class Prediction:
     latency_ms: dict[str, float]
     warnings: list[str]
     model_version: str
+    entropy: float | None = None
 
     def reply(self) -> dict[str, Any]:
         """The JSON part of the reply."""
@@ -100,7 +101,7 @@ class Pipeline:
         axis = stack.axis
         boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
-        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled)
+        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled, request.return_entropy)
         if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask):
             result = self._elsewhere(stack, boxes, request, result, cancelled)
         return Prediction(
@@ -114,6 +115,7 @@ class Pipeline:
             latency_ms={"locate": 1000 * (located - start), **result.latency_ms},
             warnings=_warnings(boxes, result) if source in ("roi", "points") else [],
             model_version=self.version,
+            entropy=result.entropy,
         )
 
     def _doubtful(self, stack: ImageStack, boxes: list[Box], mask: np.ndarray) -> bool:
@@ -139,7 +141,7 @@ class Pipeline:
         places = [place for column in columns if (place := column.intersection(proposed))]
         if not places:
             return first
-        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, cancelled)
+        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, cancelled, request.return_entropy)
         better = second if np.count_nonzero(second.mask) > np.count_nonzero(first.mask) else first
         return replace(
             better,

@@ -20,6 +20,7 @@ from prato.flops import counted
 from prato.image_stack import ImageStack
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput
+from prato.usefulness.entropy import mean_entropy
 from prato.window import Window, window_edge, window_edges, with_neighbours
 
 #: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
@@ -35,6 +36,7 @@ class Segmentation:
         tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless asked for.
         kept_fraction: by pruning stage, mean share of the tokens that went on.
         gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
+        entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless asked for.
     """
 
     mask: np.ndarray
@@ -43,6 +45,7 @@ class Segmentation:
     gflops: float = 0.0
     gflops_dense: float = 0.0
     latency_ms: dict[str, float] = field(default_factory=dict)
+    entropy: float | None = None
 
 
 class Segmenter:
@@ -81,6 +84,7 @@ class Segmenter:
         prune: str | None,
         return_tokens: bool,
         cancelled: Callable[[], bool] = never,
+        return_entropy: bool = False,
     ) -> Segmentation:
         """Segment the slices that ``boxes`` reach.
 
@@ -91,6 +95,7 @@ class Segmenter:
             prune: the contract's ``prune``; None for the model's plan.
             return_tokens: whether to make the token-retention map.
             cancelled: asked before every batch of slices.
+            return_entropy: whether to measure it.
 
         Raises:
             CancelledError: ``cancelled`` said so.
@@ -117,11 +122,15 @@ class Segmenter:
         predicted = time.perf_counter()
         mask = self._mask(volume, window, planes, torch.cat([o.logits for o in outputs]))
         tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
+        entropy = None
+        if return_entropy:
+            entropy = mean_entropy(torch.cat([o.logits for o in outputs]), torch.cat([o.token_map() for o in outputs]) == 1)
         kept = _kept(outputs)
         done = time.perf_counter()
         latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
         dense = self.dense_gflops(edge) * len(planes)
-        return Segmentation(mask, tokens, kept, gflops, dense, {step: 1000 * seconds for step, seconds in latency.items()})
+        took = {step: 1000 * seconds for step, seconds in latency.items()}
+        return Segmentation(mask, tokens, kept, gflops, dense, took, entropy)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network on one slice of noise, alone: the smallest window, in its middle a box two thirds as wide.

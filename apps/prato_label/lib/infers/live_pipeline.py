@@ -52,7 +52,7 @@ class LivePipeline:
 
     def version(self) -> str | None:
         """Of the model that answers the next request; None where there is none."""
-        identity = _identity(self.model)
+        identity = file_identity(self.model)
         if identity is None:
             return None
         if self._seen[0] != identity:
@@ -86,7 +86,7 @@ class LivePipeline:
 
     def _current(self, device: str) -> Pipeline:
         # looked at before loading: a file replaced in between is loaded once more, never missed
-        files = _identity(self.model), _identity(self.locator)
+        files = file_identity(self.model), file_identity(self.locator)
         if device not in self._loaded or self._loaded[device][0] != files:
             self._loaded.pop(device, None)
             pipeline = Pipeline(self.model, self.locator if files[1] else None, device)
@@ -101,7 +101,7 @@ class LivePipeline:
 live_pipeline = cache(LivePipeline)
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
+def file_identity(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file is replaced or rewritten; None where there is none."""
     try:
         stat = os.stat(path)

@@ -1,0 +1,1 @@
+"""How much a study would teach the model that looks at it: scores in 0..1, the higher the more."""
