@@ -25,6 +25,8 @@ class _Same(type):
 
 
 class _Jumping(_Datetime, metaclass=_Same):
+    __slots__ = ()  # as large as the true one, which compiled libraries look at
+
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
         return _Datetime.fromtimestamp(_time(), tz)
