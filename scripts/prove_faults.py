@@ -54,9 +54,11 @@ def main(
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    rows = [_proven(base, name, seed) for name in tqdm(only or FAULTS, unit="fault")]
-    head = {"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "seconds": round(time.monotonic() - start, 1)}
-    write_bytes(out / "result.json", (json.dumps({**head, "faults": rows}, indent=1) + "\n").encode())
+    rows: list[dict[str, Any]] = []
+    for name in tqdm(only or FAULTS, unit="fault"):
+        rows.append(_proven(base, name, seed))
+        head = {"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "seconds": round(time.monotonic() - start, 1)}
+        write_bytes(out / "result.json", (json.dumps({**head, "faults": rows}, indent=1) + "\n").encode())
     shutil.rmtree(base.folder)
     for row in rows:
         if row["verdict"] != "passed":
