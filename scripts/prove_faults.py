@@ -33,7 +33,7 @@ FAULTS: dict[str, Callable[[Bench], str]] = {
     "file times jump": clocks.file_times,
 }
 #: Versions that no server can give back afterwards.
-_DAMAGED = {"a version of a label damaged": [(_STUDY, 1)]}
+_DAMAGED = {"a version of a label damaged": [(_STUDY, 2)]}
 
 
 def main(

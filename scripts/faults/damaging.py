@@ -21,7 +21,7 @@ DAMAGES: dict[str, Callable[[bytes, Callable[[int], bytes]], bytes]] = {
 
 
 def targets(study: str) -> dict[str, str]:
-    """What is damaged, by name: a file below the bench's folder. ``study`` has two versions of its label."""
+    """What is damaged, by name: a file below the bench's folder. Version 2 of the label of ``study`` was submitted."""
     model, history = "app/model", f"studies/label_history/final/{study}"
     return {
         "the list of studies": "studies/datastore_v2.json",
@@ -34,8 +34,8 @@ def targets(study: str) -> dict[str, str]:
         "the locator's file": f"{model}/prato_locator.safetensors",
         "a kept model": f"{model}/versions/{MODEL}/*.safetensors",
         "a label": f"studies/labels/final/{study}.nii.gz",
-        "a version of a label": f"{history}/0001.nii.gz",
-        "a version's record": f"{history}/0001.json",
+        "a version of a label": f"{history}/0002.nii.gz",
+        "a version's record": f"{history}/0002.json",
         "an image": f"studies/{study}.nii.gz",
         "the split of patients": "studies/training_split.json",
         "the manifest": "studies/manifest.json",
