@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import tempfile
 import threading
 import time
 import zlib
@@ -158,3 +160,16 @@ def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, mo
     warming.join(60)
     assert measured == ["off", "25", "50", "75", None]
     assert list(pipeline.costs) == ["off", "25", "50", "75", "default"]
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_a_mask_that_finds_no_room_leaves_no_file(extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for writer in ("lib.infers.mask_file.write_bytes", "lib.infers.mask_file.write_volume", "nrrd.write"):
+        monkeypatch.setattr(writer, full)
+    with pytest.raises(OSError, match="No space left"):
+        write_mask(np.zeros((2, 2, 2), np.uint8), np.eye(4), extension, np.dtype(np.uint8))
+    assert not list(tmp_path.iterdir())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,3 +130,33 @@ def test_a_folder_from_before_there_were_versions(folder: Path) -> None:
     assert SENT.items() <= store.get_label_info("a", "final").items()
     (folder / "datastore_v2.json").unlink()
     assert SENT.items() <= StudiesDatastore(str(folder)).get_label_info("a", "final").items()
+
+
+def test_a_list_dated_1970_is_read(folder: Path, store: StudiesDatastore) -> None:
+    """As on a machine whose clock was lost: what was said of images stands in the list alone."""
+    store.update_image_info("b", {"quality": "poor"})
+    os.utime(folder / "datastore_v2.json", (0, 0))
+    assert StudiesDatastore(str(folder)).get_image_info("b")["quality"] == "poor"
+
+
+def test_a_full_disk_loses_no_label_and_no_watcher(folder: Path, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list alone finds no room: the label, which is stored, is acknowledged, the folder is looked through, and a server can start."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_volume(folder / "upload.tmp.nii", MASK // 2, AFFINE)
+    before = (folder / "datastore_v2.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("lib.index.write_bytes", full)
+        saved = store.submit_label("a", str(folder / "upload.tmp.nii"), "final", {})
+        assert saved is not None and saved.version.version == 2
+        write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
+        for listed in (store, StudiesDatastore(str(folder))):
+            listed.refresh()
+            assert "c" in listed.list_images()
+            assert listed.get_label_info("a", "final")["version"] == 2
+        assert (folder / "datastore_v2.json").read_bytes() == before
+        with pytest.raises(OSError, match="No space left"):
+            store.update_image_info("b", {"quality": "poor"})  # which nothing else keeps
+    store.refresh()

@@ -139,6 +139,16 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     assert job.sentence.startswith("None of the final labels can be used: label_a.nii.gz is not readable NIfTI")
 
 
-def test_a_damaged_list_of_jobs_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / "jobs.json").write_text('[{"state": "do')
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"state": "do',
+        '[1, null]',
+        '[{"request": {"model": "m"}, "order": {}, "state": "asleep", "lines": []}]',
+        '[{"request": "m", "order": {}, "state": "done", "lines": []}]',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_list_of_jobs_is_no_obstacle(tmp_path: Path, text: str) -> None:
+    (tmp_path / "jobs.json").write_text(text)
     assert JobQueue(tmp_path / "jobs.json").jobs() == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from prato.data.atomic import left_over, write_bytes
+from prato.data.atomic import left_over, no_room, write_bytes
 from prato.labelling.files import SUFFIX
 from prato.labelling.version import UnknownVersionError, Version
 from prato.labelling.versions import LabelVersions
@@ -38,7 +39,7 @@ class DurableIndex(LocalDatastore):
                         torn.unlink(missing_ok=True)
             try:
                 changed = path.stat().st_mtime
-                if changed == self._config_ts:
+                if changed == self._config_ts and not throw_exception:  # a file dated 1970 is no file that was read
                     return
                 read = LocalDatastoreModel.model_validate_json(path.read_bytes())
             except FileNotFoundError:
@@ -95,15 +96,18 @@ class DurableIndex(LocalDatastore):
                 labels.pop(tag, None)
             else:
                 labels[tag] = DataModel(info=_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
-            self._update_datastore_file(lock=False)
+            with _later():
+                self._update_datastore_file(lock=False)
 
     def _reconcile_datastore(self) -> None:
-        super()._reconcile_datastore()
+        with _later():
+            super()._reconcile_datastore()
         labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
         with FileLock(self._lock_file):
             changed = [self._describe(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
             if any(changed):
-                self._update_datastore_file(lock=False)
+                with _later():
+                    self._update_datastore_file(lock=False)
 
     def _describe(self, study: str, tag: str, label: DataModel) -> bool:
         """As ``_list`` for a label that may have come by another way; True if something else was said of it."""
@@ -121,6 +125,17 @@ class DurableIndex(LocalDatastore):
         if current is not None:
             label.info = _info(current, f"{study}{label.ext}")
         return current is not None
+
+
+@contextmanager
+def _later() -> Iterator[None]:
+    """Let a full disk not stop what the list can be made anew from: a label that is stored is stored, and the watcher goes on."""
+    try:
+        yield
+    except OSError as error:
+        if not no_room(error):
+            raise
+        logger.warning("the list of studies cannot be written now (%s); it will be with the next change", error.strerror)
 
 
 def _info(version: Version, name: str) -> dict[str, Any]:

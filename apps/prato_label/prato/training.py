@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -150,7 +149,7 @@ class Trainer:
         try:
             state = torch.load(state_file, map_location=self.device, weights_only=True)
             stored = state.get("run")
-        except (OSError, EOFError, RuntimeError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # damaged bytes lead the reader to any kind of error
             raise ValueError(f"{state_file} is not a training state that can be read: delete it, or train in another folder.") from error
         if stored is None:
             raise ValueError(f"{state_file} does not say which run it belongs to: delete it, or train in another folder.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from prato.checkpoint import version_of
+from prato.data.atomic import write_bytes
 from prato.retraining import model_store
 from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
 from prato.retraining.records import StoreError
@@ -113,3 +115,47 @@ def test_a_damaged_history_is_said_and_left_alone(store: ModelStore) -> None:
         store.history()
     store.recover()
     assert (store.folder / "history.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("damage", ["intent", "file cut short", "file gone"])
+def test_a_replacement_that_was_cut_off_and_then_damaged_is_given_up(store: ModelStore, monkeypatch, damage: str) -> None:
+    """The server starts, and the model that answered answers."""
+    store.history()
+
+    def killed(path: Path, data: bytes) -> None:
+        if path == store.model:
+            raise KeyboardInterrupt
+        write_bytes(path, data)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(model_store, "write_bytes", killed)
+        store.upload(b"model 1")
+    intent, file = store.folder / "replacing.json", store.file(version_of(b"model 1"))
+    if damage == "intent":
+        intent.write_bytes(intent.read_bytes()[:30])
+    elif damage == "file cut short":
+        file.write_bytes(b"mod")
+    else:
+        file.unlink()
+    store.recover()
+    assert not intent.exists()
+    assert store.model.read_bytes() == FIRST
+    assert [record.version for record in store.history()] == [version_of(FIRST)]
+
+
+def test_there_is_no_way_back_to_a_damaged_file(store: ModelStore) -> None:
+    publish(store, 1)
+    store.file(version_of(FIRST)).write_bytes(FIRST[:3])
+    with pytest.raises(StoreError, match="is damaged: bring it back from a backup"):
+        store.roll_back(version_of(FIRST))
+    assert store.model.read_bytes() == b"model 1"
+    assert len(store.history()) == 2
+
+
+def test_a_full_disk_is_no_reason_not_to_start(store: ModelStore, monkeypatch, caplog) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(model_store, "write_bytes", full)
+    store.recover()
+    assert "No space left" in caplog.text

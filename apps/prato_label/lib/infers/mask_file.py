@@ -38,14 +38,18 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: np.d
     """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``affine`` (voxel -> RAS+ mm); the server removes it once it is sent."""
     handle, path = tempfile.mkstemp(prefix="prato_", suffix=extension)
     os.close(handle)
-    array = mask.astype(dtype, copy=False)
-    if extension == ".nrrd":
-        # NRRD's common space is LPS: x and y change sign
-        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-        header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
-        nrrd.write(path, array, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
-    elif extension == ".nii":
-        write_bytes(path, nifti_bytes(array, affine))
-    else:
-        write_volume(path, array, affine, level=1)
+    try:
+        array = mask.astype(dtype, copy=False)
+        if extension == ".nrrd":
+            # NRRD's common space is LPS: x and y change sign
+            lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+            header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
+            nrrd.write(path, array, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
+        elif extension == ".nii":
+            write_bytes(path, nifti_bytes(array, affine))
+        else:
+            write_volume(path, array, affine, level=1)
+    except BaseException:  # a full disk: nobody is told of the file, so nobody would remove it
+        os.unlink(path)
+        raise
     return path

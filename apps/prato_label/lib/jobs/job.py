@@ -14,7 +14,8 @@ State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
 _STATUS: dict[str, str] = {
     **{"queued": "SUBMITTED", "running": "RUNNING", "done": "DONE", "stopped": "STOPPED", "failed": "ERROR", "interrupted": "ERROR"},
 }
-_LINES = 20
+#: Of its log, kept with it.
+LINES = 20
 
 
 def _clock() -> str:
@@ -38,7 +39,7 @@ class Job:
     state: State = "queued"
     started: str = field(default_factory=_clock)
     ended: str | None = None
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     result: dict[str, Any] | None = None
     sentence: str = ""
     begun: float = 0.0

@@ -8,11 +8,14 @@ from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 
-from lib.jobs.job import Job
+from pydantic import TypeAdapter
+
+from lib.jobs.job import LINES, Job
 from prato.data.atomic import write_bytes
 
 logger = logging.getLogger(__name__)
 _KEPT = 50
+_JOBS = TypeAdapter(list[Job])
 
 
 def save_jobs(path: Path, jobs: list[Job]) -> None:
@@ -25,14 +28,14 @@ def save_jobs(path: Path, jobs: list[Job]) -> None:
 def load_jobs(path: Path) -> list[Job]:
     """The jobs in ``path``, those that had not ended as interrupted; none where the file is missing or damaged."""
     try:
-        rows = json.loads(path.read_bytes())
-        jobs = [Job(**{**row, "lines": deque(row["lines"], maxlen=20)}) for row in rows]
+        jobs = _JOBS.validate_json(path.read_bytes())
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        logger.warning("%s cannot be read (%s): earlier trainings are not shown", path, error)
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read (%s): earlier trainings are not shown", path, str(error).splitlines()[0])
         return []
     for job in jobs:
+        job.lines = deque(job.lines, maxlen=LINES)
         if job.open:
             job.end("interrupted", "The server ended during this training: start it again, and it goes on where it was.")
     return jobs

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from lib.infers.turns import FullError
 from prato.cancelling import CancelledError
+from prato.data.atomic import no_room
 from prato_server.answers import refusal
 
 #: What nginx, and so many a log, calls a request whose client has gone; the standard has no status for it.
@@ -30,13 +31,22 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(FullError, _full)
     app.add_exception_handler(CancelledError, _cancelled)
+    app.add_exception_handler(OSError, _no_room)
 
 
 def _refused_by_route(request: Request, error: Any) -> JSONResponse:
+    if no_room(error.__cause__):  # the framework calls a body that it cannot put down a bad one
+        return _no_room(request, error.__cause__)
     what = f"{request.method} {request.url.path:.80}"
     framework = {"Not Found": f"There is nothing at {what}: /docs lists what there is", "Method Not Allowed": f"{what} is not offered"}
     sentence = framework.get(error.detail, str(error.detail))
     return refusal(request.scope, error.status_code, sentence if sentence.endswith(".") else f"{sentence}.", error.headers)
+
+
+def _no_room(request: Request, error: Any) -> JSONResponse:
+    if not no_room(error):
+        raise error
+    return refusal(request.scope, 507, "The server's disk is full: free some space there, then send this again.")
 
 
 def _not_found(request: Request, error: Any) -> JSONResponse:

@@ -69,4 +69,4 @@ def _submitted(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool
 
 
 def _task(job: Job) -> dict[str, Any]:
-    return job.as_task(app_instance().training_stats(job.request["model"]))
+    return job.as_task(app_instance().training_stats(job.request.get("model", "")))

@@ -55,10 +55,10 @@ class ModelStore:
             return list(records)
 
     def recover(self) -> None:
-        """Finish what a killed process began, and write down the model that is there; a damaged history is a line in the log."""
+        """Finish what a killed process began, and write down the model that is there; where it cannot be, that is a line in the log."""
         try:
             self.history()
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             logger.error("%s", error)
 
     def upload(self, data: bytes) -> None:
@@ -90,6 +90,7 @@ class ModelStore:
 
         Raises:
             UnknownVersionError: no such version, or its file was cleared away. ReplacedError: it is the current one.
+            StoreError: its file is damaged.
         """
         with self._settled() as records:
             current = _current(records)
@@ -101,7 +102,7 @@ class ModelStore:
                 choice = f"choose {kept}" if kept else "none is kept"
                 raise UnknownVersionError(f"There is no version {version[:40]!r} of {self.model.stem} to go back to: {choice}.")
             record = _record(version, records, "rolled_back", f"back from {current}")
-            self._replace(path.read_bytes(), record, records)
+            self._replace(self._kept(version), record, records)
             return record
 
     @contextmanager
@@ -113,9 +114,7 @@ class ModelStore:
                 left.unlink()
             records = self._read()
             if self._intent.exists():
-                record = ModelRecord.model_validate_json(self._intent.read_bytes())  # its file was written before it
-                logger.warning("a replacement of %s by %s was cut off: finishing it", self.model.stem, record.version)
-                self._replace(self.file(record.version).read_bytes(), record, records)
+                self._finish(records)
             if self.model.is_file():
                 data = self.model.read_bytes()
                 version = version_of(data)
@@ -126,6 +125,32 @@ class ModelStore:
                     records.append(_record(version, records, kind, reason))
                     self._write(records)
             yield records
+
+    def _finish(self, records: list[ModelRecord]) -> None:
+        """The replacement that was cut off; one of which the intent or the file was damaged since is given up, as if it had not begun."""
+        try:
+            record = ModelRecord.model_validate_json(self._intent.read_bytes())
+            data = self._kept(record.version)  # written before the intent
+        except (ValueError, UnknownVersionError) as error:
+            logger.error("a replacement of %s was cut off and cannot be finished: %s", self.model.stem, error)
+            self._intent.unlink()
+        else:
+            logger.warning("a replacement of %s by %s was cut off: finishing it", self.model.stem, record.version)
+            self._replace(data, record, records)
+
+    def _kept(self, version: str) -> bytes:
+        """The file of ``version``.
+
+        Raises:
+            UnknownVersionError: it is not kept. StoreError: it is not what it was.
+        """
+        path = self.file(version)
+        if not path.is_file():
+            raise UnknownVersionError(f"The file of {version} of {self.model.stem} is not kept.")
+        data = path.read_bytes()
+        if version_of(data) != version:
+            raise StoreError(f"The file of {version} of {self.model.stem} is damaged: bring it back from a backup or choose another.")
+        return data
 
     def _replace(self, data: bytes, record: ModelRecord, records: list[ModelRecord]) -> None:
         write_bytes(self.file(record.version), data)

@@ -67,9 +67,9 @@ class TrainingProgress:
 
 
 def stored_progress(path: Path) -> dict[str, Any]:
-    """What was last written to ``path``; empty before the first training."""
+    """What was last written to ``path``; empty before the first training, and where the file is damaged."""
     try:
-        stats: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        stats = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return stats
+    return stats if isinstance(stats, dict) else {}

@@ -19,6 +19,7 @@ from typing import IO, Any
 import torch
 
 from prato.checkpoint import CheckpointError
+from prato.data.atomic import no_room
 from prato.data.splits import SplitError
 from prato.retraining.order import TrainingOrder
 from prato.retraining.patients import TooFewPatientsError
@@ -94,6 +95,8 @@ class _Worker:
         except REFUSALS as error:
             return {"end": "failed", "sentence": str(error)}
         except Exception as error:
+            if no_room(error):
+                return {"end": "failed", "sentence": "The server's disk is full: free some space there, then start the training again."}
             logging.getLogger(__name__).exception("the training failed")
             return {
                 "end": "failed",
