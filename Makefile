@@ -61,7 +61,7 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(TESTABLE): tests/requirements.txt $(INSTALLED)
-	@echo "Installing what the tests of the Slicer module need: another 1 GB."
+	@echo "Installing what the tests need: another 1.3 GB."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -r tests/requirements.txt
 	@$(BIN)/python -m pip check
 	@touch $@
