@@ -1,7 +1,7 @@
 """Floating-point operations of the very call that is made.
 
-torch's own ``FlopCounterMode`` looks at every kernel that runs, and slows a call of a small network down by a tenth of a second. Here only
-calls of torch's public functions are looked at, which costs a few milliseconds; a test holds both to the same totals.
+torch's own ``FlopCounterMode`` looks at every kernel that runs, which can take longer than a small network itself. Here only calls of
+torch's public functions are looked at; a test holds both to the same totals.
 """
 
 from __future__ import annotations
