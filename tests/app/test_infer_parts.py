@@ -23,7 +23,8 @@ from lib.infers.live_pipeline import LivePipeline
 from lib.infers.mask_file import EXTENSIONS, mask_format, write_mask
 from lib.infers.parameters import checked_parameters
 from lib.infers.token_map import packed
-from prato.checkpoint import load_model, save_model
+from prato.checkpoint import CheckpointError, load_model, save_model
+from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume
 from prato.image_stack import ImageStack
 from prato.request import Request, RequestError
@@ -128,6 +129,14 @@ def test_default_prune_is_left_to_the_model_and_others_are_not() -> None:
         checked_parameters({"highress": 1})
 
 
+def measured_costs(pipeline: LivePipeline) -> dict[str, dict[str, float]]:
+    deadline = time.monotonic() + 60
+    while not pipeline.costs:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return pipeline.costs
+
+
 def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:
     path = tmp_path / "dense.safetensors"
     tiny_model(path, "unetr")
@@ -136,7 +145,7 @@ def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:
     pipeline = LivePipeline(path, tmp_path / "none")
     assert pipeline.costs == {}
     pipeline.warm_up("cpu")
-    assert list(pipeline.costs) == ["off", "default"]
+    assert list(measured_costs(pipeline)) == ["off", "default"]
     assert pipeline.costs["off"]["gflops"] == pipeline.costs["default"]["gflops"] > 0
 
 
@@ -152,14 +161,40 @@ def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, mo
         return measure(segmenter, prune)
 
     monkeypatch.setattr(Segmenter, "slice_cost", slowly)
-    warming = threading.Thread(target=lambda: pipeline.warm_up("cpu"))
-    warming.start()
+    pipeline.warm_up("cpu")
     assert began.wait(60)
     pipeline.predict("cpu", ImageStack(Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0]))), Request())
     assert len(measured) < 5
-    warming.join(60)
+    assert list(measured_costs(pipeline)) == ["off", "25", "50", "75", "default"]
     assert measured == ["off", "25", "50", "75", None]
-    assert list(pipeline.costs) == ["off", "25", "50", "75", "default"]
+
+
+def test_costs_come_although_the_file_was_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first, and again while they were measured."""
+    path = tmp_path / "model.safetensors"
+    tiny_model(path, "unetr")
+    whole = path.read_bytes()
+    pipeline = LivePipeline(path, tmp_path / "none")
+    write_bytes(path, whole[:1000])
+    with pytest.raises(CheckpointError):
+        pipeline.warm_up("cpu")
+    write_bytes(path, whole)
+    measure, damaged = Segmenter.slice_cost, threading.Event()
+
+    def damaging(segmenter: Segmenter, prune: str | None) -> Any:
+        if not damaged.is_set():
+            write_bytes(path, whole[:1000])
+            damaged.set()
+        return measure(segmenter, prune)
+
+    monkeypatch.setattr(Segmenter, "slice_cost", damaging)
+    pipeline.warm_up("cpu")
+    assert damaged.wait(60)
+    with pytest.raises(CheckpointError):
+        pipeline.warm_up("cpu")
+    write_bytes(path, whole)
+    pipeline.warm_up("cpu")
+    assert list(measured_costs(pipeline)) == ["off", "25", "50", "75", "default"]
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from prato.pipeline import Pipeline, Prediction
 from prato.pruning import PRUNE_CHOICES
 from prato.request import Request
 
+logger = logging.getLogger(__name__)
+
 #: All networks compute in this one thread. Torch's counter of operations hooks into every module of the process, so that two at once would
 #: count each other's work; and every thread that ever computed keeps memory, and threads of OpenMP, for itself.
 _COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="compute")
@@ -27,7 +30,8 @@ class LivePipeline:
     A reload never meets a prediction.
 
     Attributes:
-        costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; empty until measured.
+        costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; measured after every load of a network
+            for which they are not known, and empty until then.
     """
 
     def __init__(self, model: Path, locator: Path) -> None:
@@ -38,17 +42,12 @@ class LivePipeline:
         self.costs: dict[str, dict[str, float]] = {}
 
     def warm_up(self, device: str) -> None:
-        """Load the files now, so that no request need wait for it, and measure ``costs`` on ``device`` unless they are known.
-
-        A request that comes meanwhile waits for four slices at most.
+        """Load the files now, so that no request need wait for it; ``costs`` follow.
 
         Raises:
             CheckpointError: a model file cannot be used.
         """
-        build = _COMPUTING.submit(self._loaded_build, device).result()
-        if not self.costs:
-            costs = {prune: _COMPUTING.submit(self._cost, device, prune).result() for prune in (*PRUNE_CHOICES, DEFAULT_PRUNE)}
-            _COMPUTING.submit(self._keep, build, {prune: cost for prune, cost in costs.items() if cost}).result()
+        _COMPUTING.submit(self._current, device).result()
 
     def version(self) -> str | None:
         """Of the model that answers the next request; None where there is none."""
@@ -68,21 +67,26 @@ class LivePipeline:
         """
         return _COMPUTING.submit(lambda: self._current(device).predict(image, request, cancelled)).result()
 
-    def _loaded_build(self, device: str) -> ModelSpec | None:
-        self._current(device)
-        return self._build
+    def _measure(self, pipeline: Pipeline, left: tuple[str, ...], found: dict[str, dict[str, float]]) -> None:
+        """What a slice costs with each of ``left``, one at a time: a request that comes meanwhile waits for four slices at most.
 
-    def _cost(self, device: str, prune: str) -> dict[str, float] | None:
-        """What a slice costs with ``prune``; None where the model has no plan to follow."""
-        segmenter = self._current(device).segmenter
-        if not segmenter.plan and prune not in ("off", DEFAULT_PRUNE):
-            return None
-        gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
-        return {"gflops": round(gflops, 3), "ms": round(ms, 1)}
-
-    def _keep(self, build: ModelSpec | None, costs: dict[str, dict[str, float]]) -> None:
-        if self._build == build:
-            self.costs = self.costs or costs
+        Given up when another pipeline is loaded, which has its own costs measured.
+        """
+        if all(loaded is not pipeline for _, loaded in self._loaded.values()):
+            return
+        if not left:
+            self.costs = found
+            return
+        prune, *later = left
+        segmenter = pipeline.segmenter
+        if segmenter.plan or prune in ("off", DEFAULT_PRUNE):  # a model without a plan has none to follow
+            try:
+                gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
+            except Exception:  # in this thread nobody waits for it
+                logger.exception("What a slice costs could not be measured.")
+                return
+            found = {**found, prune: {"gflops": round(gflops, 3), "ms": round(ms, 1)}}
+        _COMPUTING.submit(self._measure, pipeline, tuple(later), found)
 
     def _current(self, device: str) -> Pipeline:
         # looked at before loading: a file replaced in between is loaded once more, never missed
@@ -94,6 +98,8 @@ class LivePipeline:
             build = pipeline.segmenter.spec.model_copy(update={"training": {}})
             if build != self._build:  # other weights cost the same, another network does not
                 self._build, self.costs = build, {}
+            if not self.costs:
+                _COMPUTING.submit(self._measure, pipeline, (*PRUNE_CHOICES, DEFAULT_PRUNE), {})
         return self._loaded[device][1]
 
 
