@@ -13,7 +13,8 @@ import typer
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from prato.data.splits import Split, load_split, save_split
-from simulate_loop import Strategy, main
+from simulate_loop import main
+from simulation.choosing import Strategy
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def simulated(folder: Path, name: str, **more: Any) -> list[dict[str, Any]]:
     """The rows of a simulation as small as can be, without what differs from run to run."""
-    asked = {"strategy": [Strategy.entropy], "seed": [0], "dense": False, "network": "swin_unetr", "rounds": 3, "steps": 2, **more}
+    asked = {
+        "strategy": [Strategy.entropy],
+        "seed": [0],
+        "dense": False,
+        "network": "swin_unetr",
+        "rounds": 3,
+        "first": 2,
+        "steps": 1,
+        **more,
+    }
     main(folder / "studies", folder / name, **asked, sample=2, validation=1, split=folder / "split.json", threads=1)
     rows = json.loads((folder / name).read_text())["rows"]
     return [{key: value for key, value in row.items() if key not in ("seconds", "command", "commit")} for row in rows]
@@ -52,6 +62,7 @@ def test_a_loop_that_was_cut_short_goes_on(folder: Path) -> None:
         for study in first["corrected_voxels"]
     }
     assert first["corrected_voxels"] == drawn  # without a model, all has to be drawn
+    assert first["heart_voxels"] == drawn and set(second["heart_voxels"]) == set(second["corrected_voxels"])
     (folder / "cut.json").write_text(json.dumps({**stored, "rows": stored["rows"][:-1]}))
     assert simulated(folder, "cut.json") == whole
 

@@ -1,0 +1,1 @@
+"""The parts of scripts/simulate_loop.py."""
