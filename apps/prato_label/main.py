@@ -43,7 +43,7 @@ class PratoLabelApp(MONAILabelApp):
         return {name: trainer for name, trainer in trainers.items() if trainer}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return strategies(self._infers["prato_auto"].pipeline)
+        return strategies({name: task.pipeline for name, task in self._infers.items()}, "prato_auto")
 
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
         """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where it cannot be."""

@@ -99,6 +99,9 @@ def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: s
     other = server.post(f"/activelearning/{strategy}", {"seed": 1}).json
     assert other["id"] != found["id"] and other["scored"] == 3
     assert other["score"] <= found["score"]
+    theirs = server.infer("prato_unetr", "a_ED").json["model_version"]
+    assert server.post(f"/activelearning/{strategy}", {"seed": 1, "model": "prato_unetr"}).json["model_version"] == theirs != version
+    refused(server.post(f"/activelearning/{strategy}", {"model": "unet"}), 404, "There is no model 'unet' here: choose prato_unetr or")
 
 
 def test_two_studies_of_one_patient_are_one_patient(server: LiveServer) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning import scored, strategies
 from lib.activelearning.questions import Question, phases
@@ -43,11 +44,16 @@ class Model:
         return self.current
 
 
+def asked(name: str, model: Model | None = None) -> Strategy:
+    """The strategy ``name`` of a server with one model."""
+    return strategies({"heart": model or Model()}, "heart")[name]
+
+
 def drawn(folder: Folder, **more: Any) -> str:
-    return strategies(Model())["random"]({"strategy": "random", **more}, folder)["id"]
+    return asked("random")({"strategy": "random", **more}, folder)["id"]
 
 
-def scoring(scores: Callable[[str], float], looked_at: list[str], model: Model | None = None) -> Scored:
+def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Model) -> Scored:
     """A strategy with the opinion ``scores``; each study that it judges is added to ``looked_at``."""
 
     def question(study: str) -> Question:
@@ -57,11 +63,11 @@ def scoring(scores: Callable[[str], float], looked_at: list[str], model: Model |
 
         return Question((), judge)
 
-    return Scored("x", lambda datastore: question, model or Model())
+    return Scored("x", lambda datastore: question, {"heart": Model(), **models}, "heart")
 
 
 def test_first_is_the_first_by_name() -> None:
-    assert strategies(Model())["first"]({}, Folder("c", "a", "b")) == {"id": "a"}
+    assert asked("first")({}, Folder("c", "a", "b")) == {"id": "a"}
 
 
 def test_random_follows_its_seed() -> None:
@@ -75,10 +81,10 @@ def test_random_prefers_what_was_handed_out_longest_ago() -> None:
     assert drawn(Folder("a", "b", "c", handed_out={"a": 100, "b": 100, "c": 90})) == "c"
 
 
-@pytest.mark.parametrize("name", strategies(Model()))
+@pytest.mark.parametrize("name", strategies({}, "heart"))
 def test_nothing_left_is_said(name: str) -> None:
     with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "final label" in error.detail):
-        strategies(Model())[name]({"strategy": name}, Folder())
+        asked(name)({"strategy": name}, Folder())
 
 
 def test_the_highest_score_wins_and_the_name_decides_a_tie() -> None:
@@ -104,13 +110,25 @@ def test_who_was_handed_out_already_waits_for_the_others() -> None:
 
 def test_an_opinion_is_kept_until_the_model_changes() -> None:
     model, looked_at = Model(), []
-    strategy = scoring(lambda study: 0.5, looked_at, model)
+    strategy = scoring(lambda study: 0.5, looked_at, heart=model)
     strategy({}, Folder("a"))
     strategy({}, Folder("a", "b"))
     assert looked_at == ["a", "b"]
     model.current = "ba9876543210"
     assert strategy({}, Folder("a"))["model_version"] == "ba9876543210"
     assert looked_at == ["a", "b", "a"]
+
+
+def test_the_model_that_the_request_names_judges() -> None:
+    other, looked_at = Model(), []
+    other.current = "ba9876543210"
+    strategy = scoring(lambda study: 0.5, looked_at, other=other)
+    for model, version in (("other", other.current), (None, Model.current), ("other", other.current), ("heart", Model.current)):
+        assert strategy({"model": model}, Folder("a"))["model_version"] == version
+    assert looked_at == ["a", "a"]  # once by each: what one thinks is kept while the other is asked
+    for model in ("unet", ["heart"], 7):
+        with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "choose heart or other" in error.detail):
+            strategy({"model": model}, Folder("a"))
 
 
 def test_when_time_is_up_one_study_was_looked_at_and_what_is_known_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +143,11 @@ def test_without_a_model_there_is_no_opinion() -> None:
     model = Model()
     model.current = None
     with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "random" in error.detail):
-        strategies(model)["jitter"]({"strategy": "jitter"}, Folder("a"))
+        asked("jitter", model)({"strategy": "jitter"}, Folder("a"))
 
 
 def test_an_image_that_cannot_be_read_is_the_least_useful() -> None:
-    answer = strategies(Model())["entropy"]({"strategy": "entropy"}, Folder("a"))
+    answer = asked("entropy")({"strategy": "entropy"}, Folder("a"))
     assert answer["score"] == 0 and "a.nii.gz" in answer["reason"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
@@ -33,28 +34,36 @@ class Scored(Strategy):
 
     Predictions are asked for one by one in the line of the networks' thread, so that a labeller's request waits for one of them at most.
     Opinions are kept until an image or the model changes.
+
+    Args:
+        pipelines: who may judge, by the name that a request gives as its ``model``. default: who does when it gives none.
     """
 
-    def __init__(self, description: str, asking: Asking, pipeline: LivePipeline) -> None:
+    def __init__(self, description: str, asking: Asking, pipelines: Mapping[str, LivePipeline], default: str) -> None:
         super().__init__(description)
-        self._asking, self._pipeline = asking, pipeline
-        self._known: tuple[str | None, dict[Any, Opinion]] = None, {}
+        self._asking, self._pipelines, self._default = asking, pipelines, default
+        #: By model, its version and what it thinks.
+        self._known: dict[str, tuple[str, dict[Any, Opinion]]] = {}
         self._judging = Lock()
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """The study with its ``score`` (0..1), the ``reason``, and how many were ``scored`` of the ``unlabelled``.
 
         Raises:
-            HTTPException: 404 for no study or no model, 503 for a model file or manifest that cannot be used.
+            HTTPException: 404 for no study, no such model or none yet, 503 for a model file or manifest that cannot be used.
         """
         start = time.monotonic()
         sample = shuffled(request, datastore)[:SAMPLE]
-        version = self._pipeline.version()
+        model = request.get("model") or self._default
+        pipeline = self._pipelines.get(model) if isinstance(model, str) else None
+        if pipeline is None:
+            raise HTTPException(404, f"There is no model {str(model)[:60]!r} here: choose {' or '.join(self._pipelines)}.")
+        version = pipeline.version()
         if version is None:
             raise HTTPException(404, "There is no model yet that could judge the studies: ask for the strategy random or first.")
-        if self._known[0] != version:
-            self._known = version, {}
-        known, ask = self._known[1], self._asking(datastore)
+        if self._known.get(model, ("",))[0] != version:
+            self._known[model] = version, {}
+        known, ask = self._known[model][1], self._asking(datastore)
         found: dict[str, Opinion] = {}
         for study in sample:
             question = ask(study)
@@ -62,7 +71,7 @@ class Scored(Strategy):
             if not found or time.monotonic() - start < SECONDS:
                 with self._judging:
                     if key not in known:
-                        known[key] = self._opinion(question)
+                        known[key] = self._opinion(pipeline, question)
             if key in known:
                 found[study] = known[key]
         best = min(found, key=lambda study: (-found[study].score, study))
@@ -75,11 +84,11 @@ class Scored(Strategy):
             "model_version": version,
         }
 
-    def _opinion(self, question: Question) -> Opinion:
+    def _opinion(self, pipeline: LivePipeline, question: Question) -> Opinion:
         device = device_named(None)
 
         def predict(image: ImageStack, request: Request) -> Prediction:
-            return self._pipeline.predict(device, image, request)
+            return pipeline.predict(device, image, request)
 
         try:
             return question.judge(predict, *(images.read(path) for path in question.images))
