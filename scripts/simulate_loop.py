@@ -3,7 +3,7 @@
 Patients of the shipped models' training side are labelled two a round, by their expert labels. A small network is trained on them, from
 fresh weights in the first round and further in each that follows, on all that is labelled by then; it is measured on fixed validation
 patients, and asked which patients come next. How many voxels the oracle then has to change in that model's masks is what a round cost.
-The model "all" goes on from the first round's network for as many steps as all other rounds together, on everybody: the goal.
+The model "all" is trained from fresh weights for as many steps as all rounds together, on everybody: the goal.
 The locator that proposes boxes to the strategies is the shipped one, which has seen these patients; it segments nothing.
 """
 
@@ -42,10 +42,11 @@ def main(
     strategy: Annotated[list[Strategy], typer.Option(help="Several may be given.")] = list(Strategy),  # noqa: B006
     seed: Annotated[list[int], typer.Option(min=0, help="Several may be given.")] = [0],  # noqa: B006
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning instead.")] = False,
+    goal: Annotated[bool, typer.Option(help="Train one on all patients, too.")] = True,
     network: Annotated[str, typer.Option(help="unetr or swin_unetr.")] = "swin_unetr",
     rounds: Annotated[int, typer.Option(min=2, help="Trainings of each strategy.")] = 10,
-    first: Annotated[int, typer.Option(min=1, help="Steps of the first training, from fresh weights.")] = 600,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training after it.")] = 50,
+    first: Annotated[int, typer.Option(min=1, help="Steps of the first training, from fresh weights.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training after it.")] = 60,
     sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
     validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 10,
     split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = _SPLIT,
@@ -62,12 +63,13 @@ def main(
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    with tqdm(total=len(seed) * (len(strategy) * rounds + 1), unit="training", desc="trainings") as bar:
+    with tqdm(total=len(seed) * (len(strategy) * rounds + goal), unit="training", desc="trainings") as bar:
         for one_seed in seed:
-            loop.everybody(one_seed, not dense)
-            bar.update()
             for each in strategy:
                 loop.run(each, one_seed, not dense, bar)
+            if goal:
+                loop.everybody(one_seed, not dense)
+                bar.update()
 
 
 class _Loop:
@@ -93,9 +95,8 @@ class _Loop:
     def everybody(self, seed: int, pruned: bool) -> None:
         """The row of the model that is trained on all patients."""
         if not self.rows.of("all", seed, pruned):
-            start, _ = self._trained("first", None, shuffled(self.patients, seed, 0)[:A_ROUND], seed, pruned)
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
-            model, seconds = self._trained("all", start, list(self.patients), seed, pruned)
+            model, seconds = self._trained("all", None, list(self.patients), seed, pruned)
             self.rows.keep({**about, **self._measured(Pipeline(model, _LOCATOR, "cpu")), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
@@ -119,7 +120,7 @@ class _Loop:
     def _round(self, strategy: Strategy, seed: int, pruned: bool, labelled: list[str]) -> Row:
         """Train on ``labelled``, measure, choose who comes next, and count what they will cost."""
         model = None
-        for number in range(A_ROUND, len(labelled) + 1, A_ROUND):  # those before are on disk
+        for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
             name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
             model, seconds = self._trained(name, model, labelled[:number], seed, pruned)
         assert model is not None
@@ -137,7 +138,8 @@ class _Loop:
     def _trained(self, name: str, start: Path | None, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
         """The model file ``name``: the network of ``start`` trained further on ``patients``; and the seconds that this took."""
         made = self.models / f"{name}_seed{seed}_{'pruned' if pruned else 'dense'}.safetensors"
-        steps = self.budget["first_steps"] if start is None else self.budget["steps"] * (self.budget["rounds"] - 1 if name == "all" else 1)
+        first, later = self.budget["first_steps"], self.budget["steps"]
+        steps = {"first": first, "all": first + later * (self.budget["rounds"] - 1)}.get(name, later)
         files = [file for patient in patients for file in self.patients[patient]]
         return made, self.learner.train(files, start, made, steps, seed * 1000 + len(patients), pruned)
 
