@@ -1,99 +1,167 @@
-"""The picture, the table and the goals of docs/simulation.md, from what scripts/simulate_loop.py measured."""
+"""The picture, the tables and the verdicts of docs/simulation.md, from what scripts/simulate_loop.py measured."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib
 import typer
 
 from prato.data.atomic import write_bytes
+from simulation.summary import DICE, MINUTES, PATIENTS, Run, against, runs
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _DOCS = Path(__file__).parents[1] / "docs"
-_COLOURS = {"random": "0.45", "jitter": "tab:blue", "phases": "tab:orange", "entropy": "tab:green"}
+_COLOURS = {"random": "0.45", "jitter": "tab:blue", "quickest": "tab:red", "phases": "tab:orange", "entropy": "tab:green"}
 _BLOCK = re.compile(r"(<!-- simulation: begin -->\n).*?(<!-- simulation: end -->)", re.DOTALL)
-#: The goals: share of the Dice that all patients give, share of the patients, and minutes a round.
-_DICE, _PATIENTS, _MINUTES = 0.95, 0.25, 10.0
-
-Run = list[dict[str, Any]]
 
 
 def main() -> None:
     """Dice and corrected voxels against labelled patients, by strategy, pruning and seed."""
     found = json.loads((_DOCS / "results" / "simulation.json").read_text())
-    runs: dict[tuple[str, int, bool], Run] = {}
-    for row in found["rows"]:
-        runs.setdefault((row["strategy"], row["seed"], row["pruned"]), []).append(row)
-    _plot(runs, found["budget"])
+    all_runs = runs(found["rows"])
+    _plot(all_runs, found["budget"])
     page = _DOCS / "simulation.md"
-    text = _BLOCK.sub(lambda block: block[1] + _table(runs, found["budget"]) + block[2], page.read_text())
+    parts = [_table(all_runs), _verdicts(all_runs), _making(found["rows"], found["budget"])]
+    text = _BLOCK.sub(lambda block: block[1] + "\n".join(parts) + "\n" + block[2], page.read_text())
     write_bytes(page, text.encode())
 
 
 def _name(run: Run) -> str:
-    return f"{run[0]['strategy']}, {'pruned' if run[0]['pruned'] else 'dense'}, seed {run[0]['seed']}"
+    return f"{run.strategy}, {'pruned' if run.key[1] else 'dense'}"
 
 
-def _plot(runs: dict[tuple[str, int, bool], Run], budget: dict[str, Any]) -> None:
-    figure, (dice, voxels) = plt.subplots(1, 2, figsize=(10, 3.8))
-    for (strategy, _, pruned), run in runs.items():
-        if strategy == "all":
-            goal = f"{_DICE:.0%} of all {run[0]['labelled_patients']} patients'"
-            dice.axhline(_DICE * run[0]["dice"], color="k", ls=":" if pruned else "-.", lw=1, label=goal)
-            continue
-        style: dict[str, Any] = {"color": _COLOURS[strategy], "ls": "-" if pruned else "--", "marker": "o", "ms": 4, "label": _name(run)}
-        patients = [row["labelled_patients"] for row in run]
-        dice.plot(patients, [row["dice"] for row in run], **style)
-        voxels.plot(patients, [row["corrected_voxels_per_study"] for row in run], **style)
-    dice.set(xlabel="labelled patients", ylabel=f"Dice, {budget['validation_patients']} validation patients, tight box")
-    voxels.set(xlabel="labelled patients", ylabel="voxels corrected a study, in the round")
-    for panel in (dice, voxels):
+def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
+    """Every run thin, the mean of its seeds thick."""
+    figure, panels = plt.subplots(1, 3, figsize=(13, 4))
+    named: dict[str, list[Run]] = {}
+    for run in all_runs:
+        named.setdefault(_name(run), []).append(run)
+    for name, members in named.items():
+        first = members[0]
+        style: dict[str, Any] = {"color": _COLOURS[first.strategy], "ls": "-" if first.key[1] else "--"}
+        curves = [_curves(run) for run in members]
+        for panel, lines in zip(panels, zip(*curves)):
+            for x, y in lines:
+                panel.plot(x, y, **style, lw=0.8, alpha=0.5)
+            rounds = min(len(x) for x, _ in lines)
+            middle = [fmean(y[n] for _, y in lines) for n in range(rounds)]
+            seeds = f" ({len(members)} seeds)" if len(members) > 1 else ""
+            panel.plot(lines[0][0][:rounds], middle, **style, lw=2, marker="o", ms=4, label=name + seeds)
+    for pruned, ls in ((True, ":"), (False, "-.")):
+        goal = next((run.goal for run in all_runs if run.key[1] == pruned and run.goal), None)
+        if goal:
+            label = f"{DICE:.0%} of all {goal['labelled_patients']} patients', {'pruned' if pruned else 'dense'}"
+            panels[0].axhline(DICE * goal["dice"], color="k", ls=ls, lw=1, label=label)
+    titles = (
+        f"Dice, {budget['validation_patients']} validation patients",
+        "voxels corrected so far in chosen patients (thousands)",
+        "voxels to correct a study, validation patients (thousands)",
+    )
+    for panel, title in zip(panels, titles):
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel("labelled patients")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
-    figure.suptitle(f"{budget['network']}, {budget['steps']} steps of {budget['batch']} slices from fresh weights a round", fontsize=10)
     figure.tight_layout()
     figure.savefig(_DOCS / "images" / "simulation.png", dpi=110)
 
 
-def _table(runs: dict[tuple[str, int, bool], Run], budget: dict[str, Any]) -> str:
-    lines = ["| strategy | labelled patients | Dice | voxels corrected a study | minutes of the round |", "| --- | --- | --- | --- | --- |"]
-    for run in runs.values():
-        for row in run:
-            corrected, minutes = row.get("corrected_voxels_per_study", ""), _minutes(row)
-            lines.append(f"| {_name(run)} | {row['labelled_patients']} | {row['dice']:.3f} | {corrected} | {minutes:.1f} |")
-    lines.append("")
-    for (strategy, seed, pruned), run in runs.items():
-        if strategy != "all" and ("all", seed, pruned) in runs:
-            lines.append(_goals(run, runs["all", seed, pruned][0], runs.get(("random", seed, pruned), [])))
-    made = sorted(
-        {f"`{row['command']}` at `{row['commit']}`, {row['device']}, {row['threads']} thread(s)" for run in runs.values() for row in run}
+def _curves(run: Run) -> list[tuple[list[int], list[float]]]:
+    """What each panel shows of ``run``: x and y."""
+    patients = run.patients
+    spent = [voxels / 1000 for voxels in run.spent(len(run.rows))]
+    left = [row["validation_voxels"] / 1000 for row in run.rows]
+    return [(patients, [row["dice"] for row in run.rows]), (patients[1:], spent), (patients, left)]
+
+
+def _table(all_runs: list[Run]) -> str:
+    lines = [
+        "| strategy | seed | patients | Dice | of all's | from | voxels corrected a study | of the heart | in all | longest round |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for run in all_runs:
+        last, rounds = run.rows[-1], len(run.rows)
+        share = f"{last['dice'] / run.goal['dice']:.1%}" if run.goal else ""
+        archive = f"{run.archive / 1e6:.2f} million" if run.archive else ""
+        cells = [_name(run), run.key[0], run.patients[-1], f"{last['dice']:.3f}", share, run.reached() or "not yet"]
+        cells += [f"{run.a_study(rounds):.0f}", f"{run.of_heart(rounds):.1%}", archive, f"{run.minutes:.1f} min"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _verdicts(all_runs: list[Run]) -> str:
+    """The goals, one by one, in words."""
+    lines = []
+    judged = [run for run in all_runs if run.goal]
+    if judged:
+        most = PATIENTS * judged[0].goal["labelled_patients"]  # type: ignore[index]
+        good = [run for run in judged if (run.reached() or most + 1) <= most]
+        word = "holds in every run" if len(good) == len(judged) else f"holds in {len(good)} of {len(judged)} runs"
+        lines.append(f"- **{DICE:.0%} of the full-data Dice with at most {most:.0f} patients**: {word}{_exceptions(judged, good)}.")
+    for strategy in dict.fromkeys(run.strategy for run in all_runs if run.strategy != "random"):
+        pairs = [(run, other) for run in all_runs if run.strategy == strategy and (other := against(run, all_runs))]
+        if pairs:
+            lines += _compared(strategy, pairs)
+    longest = max(run.minutes for run in all_runs)
+    kept = "holds" if longest < MINUTES else "does not hold"
+    lines.append(
+        f"- **A round in less than {MINUTES:.0f} minutes**: {kept} for this small network; the longest took {longest:.1f} minutes."
     )
-    return "\n".join([*lines, "", f"Budget: {json.dumps(budget)}; made by {'; '.join(made)}.", ""])
+    lines += _dense(all_runs)
+    return "\n".join([*lines, ""])
 
 
-def _minutes(row: dict[str, Any]) -> float:
-    return float(sum(row["seconds"].values())) / 60
+def _exceptions(judged: list[Run], good: list[Run]) -> str:
+    others = [f"{_name(run)}, seed {run.key[0]}" for run in judged if run not in good]
+    return f" (not {'; '.join(others)})" if others else ""
 
 
-def _goals(run: Run, everybody: dict[str, Any], random: Run) -> str:
-    most = _PATIENTS * everybody["labelled_patients"]
-    below = [n for n, row in enumerate(run) if row["dice"] < _DICE * everybody["dice"]]
-    stays = run[below[-1] + 1 :] if below else run  # reaching it once by chance is not enough
-    at = f"from {stays[0]['labelled_patients']} patients on" if stays else f"not with {run[-1]['labelled_patients']} patients"
-    text = f"- {_name(run)}: {_DICE:.0%} of the full-data Dice {at} (goal: {most:.0f} at most); "
-    text += f"longest round {max(map(_minutes, run)):.1f} min (goal: {_MINUTES:.0f})"
-    # all strategies begin with the same patients; what counts is what they chose, in as many rounds
-    ours, theirs = run[1:], random[1 : len(run)]
-    if run is not random and len(ours) == len(theirs) > 0:
-        ratio = sum(row["corrected_voxels_per_study"] for row in ours) / sum(row["corrected_voxels_per_study"] for row in theirs)
-        text += f"; {ratio:.2f} times the voxels corrected with random (goal: below 1)"
-    return text + "."
+def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
+    """How much work ``strategy`` makes beside random, seed by seed, in as many rounds: in who was chosen, and in the whole archive."""
+
+    def words(ratios: list[float]) -> str:
+        fewer = sum(ratio < 1 for ratio in ratios)
+        verdict = "in every seed" if fewer == len(ratios) else f"in {fewer} of {len(ratios)} seeds"
+        return f"{verdict} ({', '.join(f'{ratio:.2f}' for ratio in ratios)} times)"
+
+    rounds = [min(len(run.rows), len(other.rows)) for run, other in pairs]
+    chosen = [run.spent(n)[-1] / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds)]
+    share = [run.of_heart(n) / other.of_heart(n) for (run, other), n in zip(pairs, rounds)]
+    dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for (run, other), n in zip(pairs, rounds)]
+    whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
+    text = f"- **Fewer corrected voxels than random with `{strategy}`**: in the chosen patients {words(chosen)}"
+    text += f", as a share of their hearts {words(share)}"
+    if whole:
+        text += f"; in the whole archive, corrected or not yet, {words(whole)}"
+    return [f"{text}. Dice at the end: {', '.join(f'{each:+.3f}' for each in dice)} beside random."]
+
+
+def _dense(all_runs: list[Run]) -> list[str]:
+    """What training without pruning changes."""
+    lines = []
+    for run in (each for each in all_runs if not each.key[1]):
+        other = next((each for each in all_runs if each.strategy == run.strategy and each.key == (run.key[0], True)), None)
+        if other:
+            n = min(len(run.rows), len(other.rows))
+            dice = [each.rows[n - 1]["dice"] for each in (other, run)]
+            train = [fmean(row["seconds"]["train"] for row in each.rows[1:n]) for each in (other, run)]
+            about = f"`{run.strategy}`, seed {run.key[0]}, {run.patients[n - 1]} patients"
+            text = f"- **Pruned and dense** ({about}): Dice {dice[0]:.3f} and {dice[1]:.3f}, "
+            text += f"voxels corrected a study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
+            lines.append(f"{text}seconds of training a round {train[0]:.0f} and {train[1]:.0f}.")
+    return lines
+
+
+def _making(rows: list[dict[str, Any]], budget: dict[str, Any]) -> str:
+    made = dict.fromkeys(f"`{row['command']}` at `{row['commit']}`, {row['device']}, {row['threads']} thread(s)" for row in rows)
+    return f"Budget: {json.dumps(budget)}; made by {'; '.join(made)}."
 
 
 if __name__ == "__main__":
