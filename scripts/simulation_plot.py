@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _COLOURS = {"random": "0.45", "jitter": "tab:blue", "quickest": "tab:red", "phases": "tab:orange", "entropy": "tab:green"}
-_BLOCK = re.compile(r"(<!-- simulation: begin -->\n).*?(<!-- simulation: end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (simulation|scores): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -29,7 +29,8 @@ def main() -> None:
     _plot(all_runs, found["budget"])
     page = _DOCS / "simulation.md"
     parts = [_table(all_runs), _verdicts(all_runs), _making(found["rows"], found["budget"])]
-    text = _BLOCK.sub(lambda block: block[1] + "\n".join(parts) + "\n" + block[2], page.read_text())
+    blocks = {"simulation": "\n".join(parts), "scores": _scores(json.loads((_DOCS / "results" / "scores.json").read_text()))}
+    text = _BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}\n{block[3]}", page.read_text())
     write_bytes(page, text.encode())
 
 
@@ -157,6 +158,14 @@ def _dense(all_runs: list[Run]) -> list[str]:
             text += f"voxels corrected a study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
             lines.append(f"{text}seconds of training a round {train[0]:.0f} and {train[1]:.0f}.")
     return lines
+
+
+def _scores(found: dict[str, Any]) -> str:
+    """How well each score ranks the studies by what is wrong in them."""
+    lines = ["| score | with 1 - Dice | with the voxels to correct, as a share of the heart |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {both['1 - dice']:+.2f} | {both['share']:+.2f} |" for name, both in found["rank_correlation"].items()]
+    made = f"`{found['command']}` at `{found['commit']}`, model `{found['model_version']}`"
+    return "\n".join([*lines, "", f"{len(found['rows'])} studies; made by {made}."])
 
 
 def _making(rows: list[dict[str, Any]], budget: dict[str, Any]) -> str:
