@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _DOCS = Path(__file__).parents[1] / "docs"
-_COLOURS = {"random": "0.45", "jitter": "tab:blue", "quickest": "tab:red", "phases": "tab:orange", "entropy": "tab:green"}
+_COLOURS = {"random": "0.45", "jitter": "tab:blue", "phases": "tab:orange", "entropy": "tab:green"}
 _BLOCK = re.compile(r"(<!-- (simulation|scores): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
 
@@ -40,46 +40,48 @@ def _name(run: Run) -> str:
 
 def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
     """Every run thin, the mean of its seeds thick."""
-    figure, panels = plt.subplots(1, 3, figsize=(13, 4))
+    figure, grid = plt.subplots(2, 2, figsize=(11, 8))
+    panels = grid.ravel()
     named: dict[str, list[Run]] = {}
     for run in all_runs:
         named.setdefault(_name(run), []).append(run)
-    for name, members in named.items():
+    for label, members in named.items():
         first = members[0]
         style: dict[str, Any] = {"color": _COLOURS[first.strategy], "ls": "-" if first.key[1] else "--"}
         curves = [_curves(run) for run in members]
         for panel, lines in zip(panels, zip(*curves)):
             for x, y in lines:
                 panel.plot(x, y, **style, lw=0.8, alpha=0.5)
-            rounds = min(len(x) for x, _ in lines)
-            middle = [fmean(y[n] for _, y in lines) for n in range(rounds)]
+            rounds = range(min(len(x) for x, _ in lines))
+            across, up = ([fmean(line[axis][n] for line in lines) for n in rounds] for axis in (0, 1))
             seeds = f" ({len(members)} seeds)" if len(members) > 1 else ""
-            panel.plot(lines[0][0][:rounds], middle, **style, lw=2, marker="o", ms=4, label=name + seeds)
+            panel.plot(across, up, **style, lw=2, marker="o", ms=4, label=label + seeds)
     for pruned, ls in ((True, ":"), (False, "-.")):
         goal = next((run.goal for run in all_runs if run.key[1] == pruned and run.goal), None)
         if goal:
-            label = f"{DICE:.0%} of all {goal['labelled_patients']} patients', {'pruned' if pruned else 'dense'}"
-            panels[0].axhline(DICE * goal["dice"], color="k", ls=ls, lw=1, label=label)
-    titles = (
-        f"Dice, {budget['validation_patients']} validation patients",
-        "voxels corrected so far in chosen patients (thousands)",
-        "voxels to correct a study, validation patients (thousands)",
+            level = f"{DICE:.0%} of all {goal['labelled_patients']} patients', {'pruned' if pruned else 'dense'}"
+            panels[0].axhline(DICE * goal["dice"], color="k", ls=ls, lw=1, label=level)
+    axes = (
+        ("labelled patients", f"Dice, {budget['validation_patients']} validation patients"),
+        ("thousand voxels corrected since the first round", f"Dice, {budget['validation_patients']} validation patients"),
+        ("labelled patients", "thousand voxels corrected a study, chosen patients"),
+        ("labelled patients", "thousand voxels to correct a study, validation patients"),
     )
-    for panel, title in zip(panels, titles):
-        panel.set_title(title, fontsize=10)
-        panel.set_xlabel("labelled patients")
+    for panel, (across, up) in zip(panels, axes):
+        panel.set(xlabel=across, ylabel=up)
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(_DOCS / "images" / "simulation.png", dpi=110)
 
 
-def _curves(run: Run) -> list[tuple[list[int], list[float]]]:
+def _curves(run: Run) -> list[tuple[list[float], list[float]]]:
     """What each panel shows of ``run``: x and y."""
-    patients = run.patients
-    spent = [voxels / 1000 for voxels in run.spent(len(run.rows))]
+    patients, dice = [float(n) for n in run.patients], [row["dice"] for row in run.rows]
+    spent = [0.0, *(voxels / 1000 for voxels in run.spent(len(run.rows)))]
+    a_study = [fmean(row["corrected_voxels"].values()) / 1000 for row in run.rows[1:]]
     left = [row["validation_voxels"] / 1000 for row in run.rows]
-    return [(patients, [row["dice"] for row in run.rows]), (patients[1:], spent), (patients, left)]
+    return [(patients, dice), (spent, dice), (patients[1:], a_study), (patients, left)]
 
 
 def _table(all_runs: list[Run]) -> str:
@@ -136,9 +138,12 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
     chosen = [run.spent(n)[-1] / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds)]
     share = [run.of_heart(n) / other.of_heart(n) for (run, other), n in zip(pairs, rounds)]
     dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for (run, other), n in zip(pairs, rounds)]
+    alike = [first / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds) if (first := run.spent_until(other.rows[n - 1]["dice"]))]
     whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
     text = f"- **Fewer corrected voxels than random with `{strategy}`**: in the chosen patients {words(chosen)}"
     text += f", as a share of their hearts {words(share)}"
+    if len(alike) == len(pairs):
+        text += f"; until the model is as good as the last one of random, {words(alike)}"
     if whole:
         text += f"; in the whole archive, corrected or not yet, {words(whole)}"
     return [f"{text}. Dice at the end: {', '.join(f'{each:+.3f}' for each in dice)} beside random."]

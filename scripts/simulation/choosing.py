@@ -9,7 +9,7 @@ from hashlib import sha256
 from tqdm import tqdm
 
 from prato.pipeline import Pipeline
-from prato.usefulness.judging import Opinion, by_entropy, by_jitter, by_phases, by_steadiness
+from prato.usefulness.judging import Opinion, by_entropy, by_jitter, by_phases
 from prato.usefulness.phases import Pair
 from simulation.oracle import Oracle
 
@@ -22,7 +22,6 @@ class Strategy(str, Enum):
 
     random = "random"
     jitter = "jitter"
-    quickest = "quickest"
     entropy = "entropy"
     phases = "phases"
 
@@ -50,5 +49,5 @@ def _opinion(pipeline: Pipeline, strategy: Strategy, study: str, oracle: Oracle,
     if strategy is Strategy.phases:
         pair = pairs[study]
         return by_phases(pipeline.predict, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known)
-    judge = {Strategy.jitter: by_jitter, Strategy.quickest: by_steadiness, Strategy.entropy: by_entropy}[strategy]
+    judge = by_jitter if strategy is Strategy.jitter else by_entropy
     return judge(pipeline.predict, oracle.stack(study))

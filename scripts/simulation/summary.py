@@ -46,6 +46,11 @@ class Run:
         each = [sum(row["corrected_voxels"].values()) for row in self.rows[1:rounds]]
         return [sum(each[: n + 1]) for n in range(len(each))]
 
+    def spent_until(self, dice: float) -> int | None:
+        """Voxels corrected when the Dice was first at least ``dice``; None if it never was."""
+        rounds = next((n for n, row in enumerate(self.rows, 1) if row["dice"] >= dice), 0)
+        return self.spent(rounds)[-1] if rounds > 1 else None
+
     def a_study(self, rounds: int) -> float:
         """Voxels corrected a study in the chosen patients of those rounds."""
         return self.spent(rounds)[-1] / sum(len(row["corrected_voxels"]) for row in self.rows[1:rounds])

@@ -22,7 +22,6 @@ def strategies(pipelines: Mapping[str, LivePipeline], default: str) -> dict[str,
         "first": First(),
         "random": Random(),
         "jitter": Scored("The study whose mask changes most when the box is moved a little", questions.jitter, pipelines, default),
-        "quickest": Scored("The study whose mask changes least: likely the quickest to correct", questions.quickest, pipelines, default),
         "phases": Scored("The study whose ED and ES masks fit one heart least", questions.phases, pipelines, default),
         "entropy": Scored("The study over which the model is least decided", questions.entropy, pipelines, default),
     }

@@ -13,7 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.datastore import StudiesDatastore
 from prato.data.manifest import ManifestError, load_manifest
-from prato.usefulness.judging import Opinion, by_entropy, by_jitter, by_phases, by_steadiness
+from prato.usefulness.judging import Opinion, by_entropy, by_jitter, by_phases
 from prato.usefulness.phases import pairs
 
 
@@ -32,11 +32,6 @@ Asking = Callable[[Datastore], Callable[[str], Question]]
 def jitter(datastore: Datastore) -> Callable[[str], Question]:
     """Whether the mask hangs on how exactly the box is drawn."""
     return lambda study: Question((Path(datastore.get_image_uri(study)),), by_jitter)
-
-
-def quickest(datastore: Datastore) -> Callable[[str], Question]:
-    """Whether the mask stays the same however the box is drawn."""
-    return lambda study: Question((Path(datastore.get_image_uri(study)),), by_steadiness)
 
 
 def entropy(datastore: Datastore) -> Callable[[str], Question]:

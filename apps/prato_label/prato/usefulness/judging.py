@@ -35,12 +35,6 @@ def by_jitter(predict: Predict, image: ImageStack) -> Opinion:
     return Opinion(score, f"Moving the box a little changes the mask: Dice {1 - score:.3f} between {_BOXES + 1} boxes.")
 
 
-def by_steadiness(predict: Predict, image: ImageStack) -> Opinion:
-    """How little they differ: the opposite of ``by_jitter``, for the study that is likely the quickest to correct."""
-    found = by_jitter(predict, image)
-    return Opinion(1.0 - found.score, found.reason)
-
-
 def by_entropy(predict: Predict, image: ImageStack) -> Opinion:
     """How undecided the network is over the tokens that it keeps in the proposed box; one prediction."""
     prediction = predict(image, Request(return_entropy=True))
