@@ -67,8 +67,8 @@ def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
         ("labelled patients", "thousand voxels corrected a study, chosen patients"),
         ("labelled patients", "thousand voxels to correct a study, validation patients"),
     )
-    for panel, (across, up) in zip(panels, axes):
-        panel.set(xlabel=across, ylabel=up)
+    for panel, (x_label, y_label) in zip(panels, axes):
+        panel.set(xlabel=x_label, ylabel=y_label)
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     figure.tight_layout()
@@ -131,22 +131,26 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
 
     def words(ratios: list[float]) -> str:
         fewer = sum(ratio < 1 for ratio in ratios)
-        verdict = "in every seed" if fewer == len(ratios) else f"in {fewer} of {len(ratios)} seeds"
-        return f"{verdict} ({', '.join(f'{ratio:.2f}' for ratio in ratios)} times)"
+        verdict = "fewer in every seed" if fewer == len(ratios) else f"fewer in {fewer} of {len(ratios)} seeds"
+        return f"{verdict} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
 
     rounds = [min(len(run.rows), len(other.rows)) for run, other in pairs]
     chosen = [run.spent(n)[-1] / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds)]
+    validation = [run.validation(n) / other.validation(n) for (run, other), n in zip(pairs, rounds)]
     share = [run.of_heart(n) / other.of_heart(n) for (run, other), n in zip(pairs, rounds)]
     dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for (run, other), n in zip(pairs, rounds)]
     alike = [first / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds) if (first := run.spent_until(other.rows[n - 1]["dice"]))]
     whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
-    text = f"- **Fewer corrected voxels than random with `{strategy}`**: in the chosen patients {words(chosen)}"
-    text += f", as a share of their hearts {words(share)}"
+    lines = [
+        f"- **Fewer corrected voxels than random with `{strategy}`**; how many times as many, seed by seed:",
+        f"  - in a study of a validation patient, mean of all rounds: {words(validation)};",
+        f"  - in a study of a chosen patient: {words(chosen)}, as a share of their hearts {words(share)};",
+    ]
     if len(alike) == len(pairs):
-        text += f"; until the model is as good as the last one of random, {words(alike)}"
+        lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {words(alike)};")
     if whole:
-        text += f"; in the whole archive, corrected or not yet, {words(whole)}"
-    return [f"{text}. Dice at the end: {', '.join(f'{each:+.3f}' for each in dice)} beside random."]
+        lines.append(f"  - in the whole archive, corrected or to be corrected with the last model: {words(whole)};")
+    return [*lines, f"  - Dice after the last round, beside random's: {', '.join(f'{each:+.3f}' for each in dice)}."]
 
 
 def _dense(all_runs: list[Run]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from simulation.rows import Row
@@ -58,6 +59,10 @@ class Run:
     def of_heart(self, rounds: int) -> float:
         """Those voxels as a share of the chosen hearts."""
         return self.spent(rounds)[-1] / sum(sum(row["heart_voxels"].values()) for row in self.rows[1:rounds])
+
+    def validation(self, rounds: int) -> float:
+        """Voxels to correct in a study of a validation patient: the mean over those rounds' models."""
+        return fmean(row["validation_voxels"] for row in self.rows[1:rounds])
 
     @property
     def archive(self) -> int | None:
