@@ -44,16 +44,18 @@ def own_goals(tables: Mapping[str, Table]) -> list[Claim]:
             claims.append(_cheaper(table, data, row))
             if data == "acdc":
                 claims.append(_near_literature(row))
+        claims += _with_bad_boxes(tables["table6"], data) if "table6" in tables else []
     return claims
 
 
 def _variants(table: Table, data: str) -> list[Claim]:
     whole = table.where(data, lambda row: row.prato and not _without_entropy(row))
+    literal = [row for row in whole if row.literal]
     plain, cut = table.where(data, _without_entropy), table.where(data, lambda row: row.asked("sees_box") == "by cropping")
     weighting, cropping = "Weighting queries by their entropy helps", "Pruning beats cropping the image to the box"
-    if not whole:
-        return [Claim(weighting, data, NOT_RUN, ()), Claim(cropping, data, NOT_RUN, ())]
-    return [best_of(weighting, data, whole[0], plain), *(best_of(_of(cropping, row, whole), data, row, cut) for row in whole)]
+    helps = best_of(weighting, data, literal[0], plain) if literal else Claim(weighting, data, NOT_RUN, ())
+    beats = [best_of(_of(cropping, row, whole), data, row, cut) for row in whole]
+    return [helps, *(beats or [Claim(cropping, data, NOT_RUN, ())])]
 
 
 def _without_entropy(row: Row) -> bool:
@@ -61,15 +63,15 @@ def _without_entropy(row: Row) -> bool:
 
 
 def _thresholds(table: Table, data: str) -> list[Claim]:
-    fixed = table.where(data, lambda row: row.asked("threshold") is not None)
-    shares = table.where(data, lambda row: row.asked("percentile") is not None)
+    fixed = table.where(data, lambda row: row.literal and row.asked("threshold") is not None)
+    shares = table.where(data, lambda row: row.literal and row.asked("percentile") is not None)
     says = "A percentile as threshold is better than a fixed one"
     claims = [best_of(f"{says} ({row.label})", data, row, fixed) for row in shares] if fixed else []
     return claims or [Claim(says, data, NOT_RUN, ())]
 
 
 def _bins(table: Table, data: str) -> list[Claim]:
-    five = table.where(data, lambda row: row.asked("k") == 5)
+    five = table.where(data, lambda row: row.literal and row.asked("k") == 5)
     says = "k = 5 is the best size of the prompted region"
     if not five:
         return [Claim(says, data, NOT_RUN, ())]
@@ -96,15 +98,31 @@ def _hosts(table: Table, data: str) -> list[Claim]:
 
 def _boxes(table: Table, data: str) -> list[Claim]:
     says = "A tight box is better than a partial one, that than an oversized one, that than a misleading one"
-    families: dict[str, list[Row]] = {}
-    for row in table.run(data):
-        families.setdefault(row.asked("model_of") or row.experiment, []).append(row)
-    claims = []
-    for family in families.values():
-        by_box = {row.asked("box"): row for row in family}
-        if all(box in by_box for box in BOXES):
-            claims.append(ordered(says, data, [by_box[box] for box in BOXES]))
+    families = [family for family in _families(table, data) if family["tight"].prato]
+    claims = [
+        ordered(_of(says, family["tight"], [f["tight"] for f in families]), data, [family[box] for box in BOXES]) for family in families
+    ]
     return claims or [Claim(says, data, NOT_RUN, ())]
+
+
+def _families(table: Table, data: str) -> list[dict[str, Row]]:
+    """Rows that are one trained model under each of the four boxes, by box."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in table.run(data):
+        found.setdefault(row.asked("model_of") or row.experiment, {})[row.asked("box")] = row
+    return [family for family in found.values() if all(box in family for box in BOXES)]
+
+
+def _with_bad_boxes(table: Table, data: str) -> list[Claim]:
+    families = _families(table, data)
+    others = [family for family in families if not family["tight"].prato]
+    return [
+        best_of(f"{family[box].label} is better than what else sees that box", data, family[box], [other[box] for other in others])
+        for family in families
+        if family["tight"].prato
+        for box in BOXES
+        if box != "tight"
+    ]
 
 
 def _of(says: str, row: Row, rows: list[Row]) -> str:

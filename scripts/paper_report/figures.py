@@ -11,9 +11,6 @@ from paper_report.material import Material, read_material
 from paper_report.panels import draw_boxes, draw_methods, draw_retention
 from paper_report.tables import DATA, Row, Table
 
-#: Methods in a qualitative figure: what fits in its lines.
-_MOST = 16
-
 
 @dataclass(frozen=True)
 class Figures:
@@ -70,7 +67,7 @@ class Figures:
         def draw(path: Path) -> bool:
             found = self._found(sorted(self._rows("table4", data), key=_dense_first))
             if found:
-                draw_methods(path, data, dict(list(found.items())[-_MOST:]))
+                draw_methods(path, data, found)
             return bool(found)
 
         return draw
@@ -109,7 +106,8 @@ class Figures:
         return bool(asked)
 
     def _boxes(self, path: Path) -> bool:
-        found = self._found([_by_box(row) for row in self._rows("table6", "acdc")])
+        rows = [row for row in self._rows("table6", "acdc") if row.literal]
+        found = self._found([replace(row, label=str(row.asked("box"))) for row in rows])
         if len(found) > 1:
             draw_boxes(path, "acdc", found)
         return len(found) > 1
@@ -122,7 +120,3 @@ def _dense_first(row: Row) -> int:
 
 def _titled(row: Row) -> Row:
     return replace(row, label=f"{row.label}, {DATA[str(row.asked('data', 'acdc'))]}")
-
-
-def _by_box(row: Row) -> Row:
-    return replace(row, label=str(row.asked("box")))

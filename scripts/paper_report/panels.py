@@ -15,7 +15,8 @@ from paper_report.drawing import WIDTH, frame, key, save, show, square_round
 from paper_report.material import Material
 from paper_report.tables import BOXES
 
-_COLUMNS = 6
+#: Columns for up to so many panels a slice; seven are the most whose titles can be read.
+_COLUMNS = ((18, 6), (math.inf, 7))
 #: Slices in a figure of methods; one more would make it taller than a screen.
 _SLICES = 2
 
@@ -24,10 +25,10 @@ def draw_methods(path: Path, data: str, found: Mapping[str, Material]) -> None:
     """Image with its box, truth, and the mask of each of ``found`` (by title) with its DSC on the slice, for some slices."""
     first = next(iter(found.values()))
     slices = range(min(_SLICES, len(first.image)))
-    lines = math.ceil((2 + len(found)) / _COLUMNS)
-    cell = WIDTH / _COLUMNS
+    columns = next(columns for most, columns in _COLUMNS if 2 + len(found) <= most)
+    lines, cell = math.ceil((2 + len(found)) / columns), WIDTH / columns
     figure = Figure(figsize=(WIDTH, len(slices) * lines * (cell + 0.38) + 0.35))
-    axes = figure.subplots(len(slices) * lines, _COLUMNS, squeeze=False)
+    axes = figure.subplots(len(slices) * lines, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for n in slices:
@@ -39,7 +40,7 @@ def draw_methods(path: Path, data: str, found: Mapping[str, Material]) -> None:
         titles = ["image and box", "truth"]
         for axis, (name, material) in zip(own[2:], found.items()):
             show(axis, material.image[n], material.mask[n], data, cut)
-            titles.append(f"{fill(name, 24)}\n{material.slice_dice(n):.2f}")
+            titles.append(f"{fill(name, 20)}\n{material.slice_dice(n):.2f}")
         for axis, title in zip(own, titles):
             axis.set_title(title, fontsize=7.5, pad=2)
     _closed(figure, path, data)
@@ -53,7 +54,7 @@ def draw_retention(path: Path, found: Mapping[str, Material]) -> None:
     axes = figure.subplots(len(found), columns + 1, squeeze=False, width_ratios=[0.45, *[1] * columns])
     for line, (name, material) in zip(axes, found.items()):
         line[0].set_axis_off()
-        line[0].text(0.5, 0.5, fill(name, 12), ha="center", va="center", fontsize=8)
+        line[0].text(0.5, 0.5, name.replace(", ", "\n"), ha="center", va="center", fontsize=8)
         for n, axis in enumerate(line[1:]):
             show(axis, material.image[n])
             assert material.retention is not None

@@ -40,7 +40,12 @@ class Row:
     @property
     def prato(self) -> bool:
         """It prunes by relevance to a box."""
-        return self.outcome is not None and self.asked("method") == "prato"
+        return bool(self.asked("method") == "prato")
+
+    @property
+    def literal(self) -> bool:
+        """It is PrATo as the paper has it, without what this project adds."""
+        return self.prato and self.asked("recipe", "paper") == "paper"
 
     def dice(self) -> float | None:
         """Mean DSC over cases, structures and seeds."""
@@ -85,7 +90,6 @@ def read_tables(path: Path, outcomes: Mapping[str, Outcome]) -> dict[str, Table]
 def _table(name: str, table: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Table:
     rows: dict[str, list[Row]] = {}
     for row in table["rows"]:
-        for data, experiment in row["experiments"].items():
-            printed = (row.get("printed") or {}).get(data) or {}
-            rows.setdefault(data, []).append(Row(row["row"], experiment, printed, outcomes.get(experiment)))
+        made = Row(row["row"], row["experiment"], row["printed"], outcomes.get(row["experiment"]))
+        rows.setdefault(row["data"], []).append(made)
     return Table(name, table["title"], {data: tuple(own) for data, own in rows.items()})
