@@ -34,7 +34,7 @@ from provenance import command, commit
 _BLOCK, _K = 4, 5
 _FIXED = (0.1, 0.2, 0.3, 0.5)
 #: A UNETR of the usual size, the paper's likely host, and stages at which its Table II is met nearly.
-_FULL = {"in_channels": 1, "out_channels": 4, "img_size": 256, "feature_size": 16, "norm_name": "batch", "spatial_dims": 2}
+_FULL: dict[str, Any] = {"in_channels": 1, "out_channels": 4, "img_size": 256, "feature_size": 16, "norm_name": "batch", "spatial_dims": 2}
 _STAGES = ((2, 6, 11), (4, 7, 10))
 
 
@@ -96,7 +96,7 @@ def _scores(slices: int, seed: int) -> dict[str, Any]:
 
 
 def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: BoxPrompts) -> Iterator[tuple[str, Tensor]]:
-    """Relevance (Z,) of ``tokens`` (1, Z, C) with f1 = f2, with two of their own, and with none, of layer-normed and of raw tokens."""
+    """Relevance (Z,) of ``tokens`` (1, Z, C) with f1 = f2 and with two of their own, of layer-normed and of raw tokens."""
     dim = tokens.shape[-1]
     same = Relevance(dim, 2)
     other = nn.Linear(dim, dim, bias=False)
@@ -109,7 +109,6 @@ def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: BoxPrompts) -> Iterato
         for what, first, second in (
             ("f1 = f2", same.project_prompt, same.project_token),
             ("f1 and f2 apart", same.project_prompt, other),
-            ("neither", nn.Identity(), nn.Identity()),
         ):
             yield f"{how}, {what}", relevance(first(queries), second(y), valid, alive)[0]
 
@@ -117,8 +116,8 @@ def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: BoxPrompts) -> Iterato
 def _operations(seed: int) -> Iterator[dict[str, Any]]:
     """GFLOP of one image of 256 pixels through a UNETR of the usual size, by stages, percentile and mode."""
     torch.manual_seed(seed)
-    image, size = torch.randn(1, 1, 256, 256), (256, 256)
-    prompts = BoxPrompts.build([[((96.0, 96.0), (160.0, 160.0))]], size)
+    size = (_FULL["img_size"],) * 2
+    image, prompts = torch.randn(1, 1, *size), BoxPrompts.build([[((40.0, 40.0), (90.0, 90.0))]], size)
     for stages in _STAGES:
         network = PratoUNETR(**_FULL, stages=stages).eval()
         dense = counted(partial(network.segment, image, prompts, None))[1]

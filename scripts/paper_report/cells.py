@@ -27,7 +27,8 @@ def table_text(table: Table, data: str) -> str:
 
 
 def _cells(row: Row, structures: list[str], columns: list[str]) -> list[str]:
-    printed_parts = [", ".join(f"{row.printed[name]:.3f}" if name in row.printed else "-" for name in columns)] if columns else []
+    told = ", ".join(f"{row.printed[name]:.3f}" for name in columns if name in row.printed)
+    printed_parts = [told or "-"] if columns else []
     outcome = row.outcome
     if outcome is None or not outcome.runs:
         scored = [_beside("-", printed) for printed in (_printed_dice(row, columns), row.printed.get("iou"))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from paper_report.cells import table_text
 from paper_report.claims import own_goals, paper_claims
 from paper_report.figures import Figures
+from paper_report.method_page import fill_method
 from paper_report.outcomes import Outcome, read_outcomes
 from paper_report.ranking import ranking_text
 from paper_report.tables import DATA, Table, read_tables
@@ -24,8 +25,8 @@ Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmen
 `scripts/paper.py report` from the files in [paper](paper), one a run, each with its command, commit, seed and device. The method as it
 was read, and why: [method.md](../method.md).
 
-**How to read it.** Numbers in brackets are the paper's. Its trainings were longer and its networks larger than most rows' here, so
-compare rows with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true
+**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows, so compare rows
+with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true
 names. DSC, IoU and HD95 are means over cases and structures, ± the standard deviation over seeds where there is more than one. HD95 is
 in mm on ACDC and in pixels of the 256 x 256 image on ISIC; a structure of which either mask is empty has none, is left out of the mean,
 and is counted as *empty* beside it. GFLOP and ms: the network's call on a slice or image; GFLOP *of* the dense network's. Tokens: what
@@ -34,7 +35,7 @@ goes on after the last stage. Budget: what the training was given.
 
 
 def write(results: Path, out: Path, tables: Path = TABLES, material: Path = MATERIAL) -> None:
-    """The page ``out``/results/paper.md with its figures in ``out``/images/paper.
+    """The page ``out``/results/paper.md with its figures in ``out``/images/paper, and the marked parts of ``out``/method.md if it is there.
 
     Args:
         results: the folder with a folder of result files a table. out: the folder of the documents.
@@ -52,6 +53,8 @@ def write(results: Path, out: Path, tables: Path = TABLES, material: Path = MATE
     page = out / "results" / "paper.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(page, ("\n".join(part for part in parts if part).rstrip() + "\n").encode())
+    if (out / "method.md").exists():
+        fill_method(out / "method.md", out / "results", found)
 
 
 def _progress(tables: Mapping[str, Table]) -> str:

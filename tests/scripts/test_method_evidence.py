@@ -20,7 +20,7 @@ def run(out: Path) -> tuple[int, str]:
 
 
 def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"hidden_size": 48, "mlp_dim": 96, "num_heads": 3, "feature_size": 4}
+    small = {"hidden_size": 48, "mlp_dim": 96, "num_heads": 3, "feature_size": 4, "img_size": 128}
     monkeypatch.setattr(method_evidence, "_FULL", {**method_evidence._FULL, **small})
     out = tmp_path / "evidence.json"
     assert run(out)[0] == 0
@@ -31,8 +31,9 @@ def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monk
         dropped = [row["gflops"] for row in rows if row["mode"] == "drop"]
         assert dense > dropped[0] > dropped[1] > dropped[2]
         assert all(row["gflops"] >= dense for row in rows if row["mode"] == "mask")
-    assert found["decoding"]["batch"]["difference"] < 1e-4 < 0.05 < found["decoding"]["instance"]["difference"]
-    assert len(found["scores"]["box_over_outside"]) == 6
+    assert found["decoding"]["batch"]["difference"] < 1e-4
+    assert found["decoding"]["instance"]["difference"] > 0.05
+    assert len(found["scores"]["box_over_outside"]) == 4
     assert {"commit", "command", "seed", "device"} <= found.keys()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.scripts.paper_results import PATIENTS, Made, all_tables, write_result
 
 from paper_report.claims import own_goals, paper_claims
 from paper_report.material import read_material
+from paper_report.method_page import fill_method
 from paper_report.outcomes import read_outcomes
 from paper_report.paired import Paired, holm, paired
 from paper_report.report import write
@@ -163,3 +165,27 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "table4" / "half.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"half\.npz is no material"):
         read_material(tmp_path, "table4/half")
+
+
+def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
+    """Outside of the parts that are written, it has no decimals: a measured number would be one typed by hand."""
+    docs = Path(__file__).parents[2] / "docs"
+    page = tmp_path / "method.md"
+    page.write_text(re.sub(r"(: begin -->\n).*?(<!-- )", r"\1\2", (docs / "method.md").read_text(), flags=re.DOTALL))
+    left = re.sub(r"\(https?:[^)]*\)|2506\.16369", "", page.read_text())
+    assert set(re.findall(r"\d+\.\d+", left)) == {"1.5"}  # how oversized boxes are drawn
+    rows = [*all_tables(), Made("table2", "25th percentile", "a/b", 0.7, PRATO, printed={"gflops": 26.78})]
+    rows.append(Made("table2", "50th percentile", "a/c", 0.7, PRATO, printed={"gflops": 37.31}))
+    folder = tmp_path / "results"
+    tables = read_tables(write_results(folder, rows), read_outcomes(folder))
+    fill_method(page, docs / "results", tables)
+    text = page.read_text()
+    assert not re.search(r": begin -->\n<!-- ", text)
+    assert "within 8 % of the exchanged rows" in text and "| relevance minus random tokens, 25 % kept |" in text
+    assert "| PrATo beats each rival as it was published (PrATo) | holds | holds |" in text
+    before = page.read_bytes()
+    fill_method(page, docs / "results", tables)
+    assert page.read_bytes() == before
+    page.write_text(text.replace("speed: begin", "haste: begin"))
+    with pytest.raises(ValueError, match="haste"):
+        fill_method(page, docs / "results", tables)
