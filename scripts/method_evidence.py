@@ -45,15 +45,15 @@ def main(
 ) -> None:
     """Nothing here is trained, and no data are needed."""
     torch.set_num_threads(1)
-    with torch.no_grad():
-        result = {
-            "scores": _scores(slices, seed),
-            "operations": [*_operations(seed)],
-            "decoding": {norm: _decoded(norm, seed) for norm in ("batch", "instance")},
-        }
-    head = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad():
+            result = {
+                "scores": _scores(slices, seed),
+                "operations": [*_operations(seed)],
+                "decoding": {norm: _decoded(norm, seed) for norm in ("batch", "instance")},
+            }
+        head = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
         write_bytes(out, (json.dumps(result | head, indent=1) + "\n").encode())
     except OSError as error:
         typer.echo(f"{out} cannot be written: {error.strerror}.", err=True)
