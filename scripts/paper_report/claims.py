@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from paper_report.tables import BOXES, DATA, NETWORKS, Row, Table
 from paper_report.verdicts import NOT_RUN, Claim, best_of, no_loss, ordered
@@ -99,9 +100,11 @@ def _hosts(table: Table, data: str) -> list[Claim]:
 def _boxes(table: Table, data: str) -> list[Claim]:
     says = "A tight box is better than a partial one, that than an oversized one, that than a misleading one"
     families = [family for family in _families(table, data) if family["tight"].prato]
-    claims = [
-        ordered(_of(says, family["tight"], [f["tight"] for f in families]), data, [family[box] for box in BOXES]) for family in families
-    ]
+    claims = []
+    for family in families:
+        rows = [replace(family[box], label=box) for box in BOXES]
+        whose = family["tight"].label.removesuffix(", tight box")
+        claims.append(ordered(says if len(families) == 1 else f"{says} ({whose})", data, rows))
     return claims or [Claim(says, data, NOT_RUN, ())]
 
 

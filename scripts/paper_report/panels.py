@@ -40,7 +40,7 @@ def draw_methods(path: Path, data: str, found: Mapping[str, Material]) -> None:
         titles = ["image and box", "truth"]
         for axis, (name, material) in zip(own[2:], found.items()):
             show(axis, material.image[n], material.mask[n], data, cut)
-            titles.append(f"{fill(name, 20)}\n{material.slice_dice(n):.2f}")
+            titles.append(f"{fill(name, 24)}\n{material.slice_dice(n):.2f}")
         for axis, title in zip(own, titles):
             axis.set_title(title, fontsize=7.5, pad=2)
     _closed(figure, path, data)
