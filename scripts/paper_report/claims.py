@@ -9,7 +9,7 @@ from paper_report.tables import BOXES, DATA, NETWORKS, Row, Table
 from paper_report.verdicts import NOT_RUN, Claim, best_of, no_loss, ordered
 
 #: How a row's box reaches its network, as the plans say it.
-_SAME_BOX = ("as a channel", "as prompt", "by cropping")
+_SAME_BOX = ("as a channel", "as prompt", "by cropping", "in a window")
 #: Methods that are not among the paper's rivals, or spend nothing less.
 _NO_RIVALS = ("prato", "dense", "tome")
 #: Dice of the best fully automatic methods on ACDC (nnU-Net family, official test set), and how near is near.

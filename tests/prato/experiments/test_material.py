@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from prato.experiments.cases import View
 from prato.experiments.lesions import lesion_case, lesion_names, training_lesion
 from prato.experiments.material import Material
 from prato.experiments.schema import ExperimentError
@@ -20,7 +21,7 @@ def material(data, tmp_path):
     return Material(data, tmp_path)
 
 
-@pytest.mark.parametrize("sees_box", ["not at all", "by cropping"])
+@pytest.mark.parametrize("sees_box", ["not at all", "by cropping", "in a window"])
 @pytest.mark.parametrize("name", ["acdc", "isic"])
 def test_the_way_to_the_network_and_back_keeps_the_mask(material, name, sees_box):
     """A network that says what the expert says, at its own resolution, is nearly right on the scored grid."""
@@ -31,21 +32,24 @@ def test_the_way_to_the_network_and_back_keeps_the_mask(material, name, sees_box
         picture = case.picture(case.truth)
         assert picture.shape == case.grey.shape == (128, 128)
         assert set(np.unique(picture)) <= {0, *case.structures.values()}
-        maps = _maps(case, experiment.edge, sees_box == "by cropping")
+        maps = _maps(case, experiment.edge, experiment.boxes)
         scores = case_metrics(case.native(maps), case.truth, case.spacing, case.structures)
         assert all(own["dice"] > 0.85 for own in scores.values()), (case.case, scores)
 
 
-def _maps(case, edge, cut):
+def _maps(case, edge, boxes):
     """Class maps (K, C, edge, edge) of the truth."""
     truth = torch.from_numpy(case.truth.astype(np.int64))
     slices = truth[None] if truth.ndim == 2 else truth.permute(2, 0, 1)
     holds = [k for k in range(len(slices)) if slices[k].any()]
     one_hot = F.one_hot(slices[holds], len(case.structures) + 1).permute(0, 3, 1, 2).float()
-    if cut:
+    if boxes:
         filled = (slices[holds] > 0).any(0).nonzero()
-        (a, b), (c, d) = filled.amin(0).tolist(), (filled.amax(0) + 1).tolist()
-        return F.interpolate(one_hot[:, :, a:c, b:d], size=(edge, edge), mode="bilinear", align_corners=False)
+        tight = np.array([filled.amin(0).tolist(), (filled.amax(0) + 1).tolist()], dtype=float)
+        np.testing.assert_allclose(case.box, [[edge * (1 - 1 / boxes) / 2] * 2, [edge * (1 + 1 / boxes) / 2] * 2])
+        maps = View.of(tight, boxes, edge).cut(one_hot)
+        maps[:, 0] += (maps.sum(1) < 0).float()  # beyond the image lies background
+        return maps.clamp_min(0)
     if truth.ndim == 2:
         return F.interpolate(one_hot, size=(edge, edge), mode="bilinear", align_corners=False, antialias=True)
     window = case.native.args[0]
@@ -55,7 +59,7 @@ def _maps(case, edge, cut):
     return maps.clamp_min(0)
 
 
-@pytest.mark.parametrize("sees_box", ["not at all", "by cropping"])
+@pytest.mark.parametrize("sees_box", ["not at all", "by cropping", "in a window"])
 @pytest.mark.parametrize("name", ["acdc", "isic"])
 def test_samples_hang_on_seed_and_number_alone(material, name, sees_box):
     experiment = tiny(data=name, sees_box=sees_box)
@@ -64,8 +68,8 @@ def test_samples_hang_on_seed_and_number_alone(material, name, sees_box):
     assert all(torch.equal(one[key], again[key]) for key in one) and not torch.equal(one["image"], other["image"])
     edge = experiment.edge
     assert one["image"].shape == (3, edge, edge) and one["label"].shape == (edge, edge)
-    if sees_box == "by cropping":
-        torch.testing.assert_close(one["box"], torch.tensor([[0.0, 0.0], [edge, edge]]))
+    if (boxes := experiment.boxes) > 0:
+        torch.testing.assert_close(one["box"], edge / 2 + edge / (2 * boxes) * torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
 
 
 def test_a_cut_lesion_fills_its_image_from_edge_to_edge(material):
@@ -111,7 +115,7 @@ def test_an_image_that_cannot_be_read_is_named(data, tmp_path):
 def test_boxes_are_drawn_as_asked(data):
     name = lesion_names(data["isic"], None)[0]
     tight, again, loose, beside = (
-        lesion_case(data["isic"], name, condition, 64, False).box for condition in ("tight", "tight", "oversized", "misleading")
+        lesion_case(data["isic"], name, condition, 64, 64, 0.0).box for condition in ("tight", "tight", "oversized", "misleading")
     )
     assert np.array_equal(tight, again)
     assert np.prod(loose[1] - loose[0]) > 1.3 * np.prod(tight[1] - tight[0])

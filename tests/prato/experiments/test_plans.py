@@ -74,6 +74,8 @@ def test_networks_as_published_are_larger(network):
         ({"method": "tram", "plan": PLAN}, "has a plan"),
         ({"method": "tram", "network": "segformer"}, "rivals run on unetr"),
         ({"method": "tram", "sees_box": "by cropping"}, "cut to the box"),
+        ({"method": "tram", "sees_box": "in a window"}, "a window follows the box"),
+        ({"sees_box": "as prompt"}, "sees the box as prompt"),
         ({"method": "dynamic_vit"}, "teacher"),
         ({"budget": {"batch": 8}}, "steps or minutes"),
         ({"budget": {"steps": 3, "minutes": 2}}, "steps or minutes"),

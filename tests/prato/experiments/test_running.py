@@ -69,9 +69,11 @@ def test_hearts_are_scored_by_structure_and_the_plan_decides_what_goes_on(places
         "t/literal": tiny("prato", data="acdc"),
         "t/half": tiny("prato", data="acdc", plan={**PLAN, "percentile": 50.0, "weights": "equal"}),
         "t/cut": tiny("dense", "by cropping", data="acdc"),
+        "t/near": tiny("prato", "in a window", data="acdc", image=128),
     }
     found = done(places, experiments, list(experiments))
-    literal, half, cut = found["t/literal"], found["t/half"], found["t/cut"]
+    literal, half, cut, near = (found[f"t/{name}"] for name in ("literal", "half", "cut", "near"))
+    assert near["token_density"][0] == pytest.approx(0.75**3, abs=1e-3)  # three quarters of the tokens of a window of 3/4
     assert set(literal["cases"][0]["dice"]) == set(STRUCTURES) and literal["cases"][0]["patient"] != literal["cases"][0]["case"]
     assert literal["token_density"] == [0.75, 0.5625, 0.4375] and half["token_density"] == [0.5, 0.25, 0.125]
     assert half["mean"]["gflops"] < literal["mean"]["gflops"] < literal["gflops_dense"]

@@ -37,7 +37,7 @@ class SliceSamples(Dataset):
         batch: samples ``n * batch`` to ``n * batch + batch - 1`` share their window's edge.
         length: how many samples ``len()`` says there are.
         centre: what windows lie round: the "box", or the "image", where a window tells nothing of the heart's place.
-        stretched: a window is the box instead, stretched to fill it; nothing beyond the box is seen.
+        boxes: above 0, a window is so many times as long as the box instead, round its middle, and stretched to ``sizes``.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class SliceSamples(Dataset):
         batch: int,
         length: int,
         centre: Centre = "box",
-        stretched: bool = False,
+        boxes: float = 0.0,
     ) -> None:
-        self.stretched = stretched
+        self.boxes = boxes
         self.cases, self.sizes, self.seed, self.batch, self.length, self.centre = list(cases), list(sizes), seed, batch, length, centre
 
     def __len__(self) -> int:
@@ -66,8 +66,8 @@ class SliceSamples(Dataset):
         box, centre = prompt(rng, case, turn)
         if self.centre == "image":
             centre = np.round(turn @ np.array(case.image.shape[1:]) / 2)
-        if self.stretched:
-            turn, box, centre = stretch(turn, box, size)
+        if self.boxes:
+            turn, box, centre = stretch(turn, box, size, self.boxes)
         order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)  # stacks are stored base to apex and apex to base
         planes = [min(max(k + step, 0), case.image.shape[0] - 1) for step in order]
         image, label = cut(case, planes, k, turn, centre, size)
@@ -95,9 +95,9 @@ def random_turn(rng: np.random.Generator, pixel: tuple[float, float]) -> np.ndar
     return turn @ np.diag([1.0, pixel[1] / pixel[0]])
 
 
-def stretch(turn: np.ndarray, box: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``turn``, ``box`` (2, 2) and window centre, so that the box fills a window of ``size`` pixels."""
-    zoom = size / np.maximum(box[1] - box[0], 1.0)
+def stretch(turn: np.ndarray, box: np.ndarray, size: int, boxes: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``turn``, ``box`` (2, 2) and window centre, so that a window of ``size`` pixels is ``boxes`` boxes long."""
+    zoom = size / (boxes * np.maximum(box[1] - box[0], 1.0))
     return np.diag(zoom) @ turn, box * zoom, (box * zoom).mean(0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,26 +57,40 @@ def drawn_box(name: str, truth: np.ndarray, condition: str) -> Box:
     return box
 
 
-def boxed_view(slices: Tensor, start: np.ndarray, stop: np.ndarray, edge: int) -> Tensor:
-    """The part of ``slices`` (K, C, X, Y) between ``start`` and ``stop`` (pixels), stretched to (K, C, edge, edge).
+@dataclass(frozen=True)
+class View:
+    """The part of slices that a network sees: from ``start`` to ``stop`` (each (2,), pixels), stretched to ``edge`` pixels."""
 
-    As training's samples are made: bilinear, and -1 beyond the image.
-    """
-    size = np.maximum(stop - start, 1.0)
-    axes = [
-        2.0 * (s + (np.arange(edge) + 0.5) * length / edge) / n - 1.0
-        for s, length, n in zip((start + stop - size) / 2, size, slices.shape[2:])
-    ]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij")[::-1], -1)
-    sampled = torch.from_numpy(grid).float().expand(len(slices), -1, -1, -1)
-    return F.grid_sample(slices + 1, sampled, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+    start: np.ndarray
+    stop: np.ndarray
+    edge: int
 
+    @classmethod
+    def of(cls, box: np.ndarray, boxes: float, edge: int) -> View:
+        """``boxes`` times as long as ``box`` (2, 2), start and stop, and with the same middle."""
+        middle, half = box.mean(0), boxes * np.maximum(box[1] - box[0], 1.0) / 2
+        return cls(middle - half, middle + half, edge)
 
-def filling(edge: int) -> np.ndarray:
-    """The box (2, 2) that fills an image of ``edge`` pixels."""
-    return np.array([[0.0, 0.0], [edge, edge]])
+    def scaled(self, scale: np.ndarray) -> View:
+        """On a grid with ``scale`` (2,) times as many pixels."""
+        return View(self.start * scale, self.stop * scale, self.edge)
 
+    def inside(self, box: np.ndarray) -> np.ndarray:
+        """``box`` (2, 2) in pixels of the stretched view."""
+        return (box - self.start) * self.edge / (self.stop - self.start)
 
-def unboxed(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (K, C, edge, edge) of a stretched box, at the (K, C, *size) voxels of that box."""
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    def cut(self, slices: Tensor) -> Tensor:
+        """``slices`` (K, C, X, Y) -> (K, C, edge, edge), as training's samples are made: bilinear, and -1 beyond the image."""
+        places = self.start + (np.arange(self.edge) + 0.5)[:, None] * (self.stop - self.start) / self.edge
+        grid = np.stack(np.meshgrid(*(2.0 * places / slices.shape[2:] - 1.0).T, indexing="ij")[::-1], -1)
+        sampled = torch.from_numpy(grid).float().expand(len(slices), -1, -1, -1)
+        return F.grid_sample(slices + 1, sampled, mode="bilinear", padding_mode="zeros", align_corners=False) - 1
+
+    def back(self, maps: Tensor, shape: Sequence[int]) -> tuple[Tensor, tuple[slice, slice]]:
+        """Maps (K, C, edge, edge) at the pixels of a ``shape`` grid whose middles are in view, and which pixels these are."""
+        first = np.clip(np.ceil(self.start - 0.5), 0, shape).astype(int)
+        after = np.clip(np.ceil(self.stop - 0.5), first, shape).astype(int)
+        axes = [2.0 * (np.arange(a, b) + 0.5 - s) / (e - s) - 1.0 for a, b, s, e in zip(first, after, self.start, self.stop)]
+        grid = torch.from_numpy(np.stack(np.meshgrid(*axes, indexing="ij")[::-1], -1)).float().expand(len(maps), -1, -1, -1)
+        values = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return values, (slice(first[0], after[0]), slice(first[1], after[1]))

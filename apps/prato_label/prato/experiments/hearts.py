@@ -1,4 +1,4 @@
-"""ACDC: whole slices round the middle of the image, or the image cut to the box."""
+"""ACDC: whole slices round the middle of the image, or views that follow the box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prato.box import Box
 from prato.data.cases import StudyFile, read_label
 from prato.data.nifti import read_volume
 from prato.data.stack import stacked
-from prato.experiments.cases import TestCase, boxed_view, drawn_box, filling, unboxed
+from prato.experiments.cases import TestCase, View, drawn_box
 from prato.image_stack import ImageStack
 from prato.labels import STRUCTURES
 from prato.window import Window, with_neighbours
@@ -23,12 +23,12 @@ from prato.window import Window, with_neighbours
 CUT_MM = 1.5
 
 
-def heart_case(files: StudyFile, condition: str, pixel: float, edge: int, cut: bool) -> TestCase | None:
+def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge: int, boxes: float) -> TestCase | None:
     """One study; None where its label is empty. Its slices are those in the box's range, which is the heart's under every condition.
 
     Args:
-        condition: of the box. pixel: mm a pixel of whole slices.
-        edge: of the network's input. cut: it sees the box alone, stretched, of slices at ``CUT_MM``.
+        condition: of the box. pixel: mm a pixel of whole slices, shown in windows of ``image`` pixels.
+        edge: of the network's input. boxes: how many boxes long its view is, of slices at ``CUT_MM``; 0 for the whole window.
 
     Raises:
         VolumeError: image or label cannot be used.
@@ -43,7 +43,7 @@ def heart_case(files: StudyFile, condition: str, pixel: float, edge: int, cut: b
     planes = list(range(box.start[2], box.stop[2]))
     place = volume.array.shape, volume.spacing, pixel
     # pictures are of whole slices, whatever the network sees
-    whole = Window.centred(Box.whole(volume.array.shape), *place, 2 * edge if cut else edge)
+    whole = Window.centred(Box.whole(volume.array.shape), *place, image)
     seen = with_neighbours(whole.cut(stack.slices(pixel)), planes)
     around = np.array(whole.to_window(box))
     middle = len(planes) // 2
@@ -60,18 +60,19 @@ def heart_case(files: StudyFile, condition: str, pixel: float, edge: int, cut: b
         grey=seen[middle, 1].numpy(),
         grey_box=around,
     )
-    if not cut:
+    if not boxes:
         return case
     own = stack.slices(CUT_MM)
     scale = np.array(own.shape[1:]) / np.array(truth.shape[:2])
-    start, stop = np.array(box.start[:2]) * scale, np.array(box.stop[:2]) * scale
-    image = boxed_view(with_neighbours(own, planes), start, stop, edge)
-    return replace(case, image=image, box=filling(edge), native=partial(_from_box, box, truth.shape))
+    drawn = np.array([box.start[:2], box.stop[:2]], dtype=float)
+    view = View.of(drawn, boxes, edge)
+    image_seen = view.scaled(scale).cut(with_neighbours(own, planes))
+    return replace(case, image=image_seen, box=view.inside(drawn), native=partial(_from_view, view, truth.shape, planes))
 
 
-def heart_cases(files: Iterable[StudyFile], condition: str, pixel: float, edge: int, cut: bool) -> list[TestCase]:
+def heart_cases(files: Iterable[StudyFile], condition: str, pixel: float, image: int, edge: int, boxes: float) -> list[TestCase]:
     """All that hold a heart."""
-    cases = (heart_case(each, condition, pixel, edge, cut) for each in files)
+    cases = (heart_case(each, condition, pixel, image, edge, boxes) for each in files)
     return [case for case in cases if case is not None]
 
 
@@ -82,9 +83,10 @@ def _native(window: Window, shape: tuple[int, ...], planes: list[int], maps: Ten
     return mask
 
 
-def _from_box(box: Box, shape: tuple[int, ...], maps: Tensor) -> np.ndarray:
+def _from_view(view: View, shape: tuple[int, ...], planes: list[int], maps: Tensor) -> np.ndarray:
+    values, (x, y) = view.back(maps, shape[:2])
     mask = np.zeros(shape, dtype=np.uint8)
-    mask[box.slices] = unboxed(maps, (box.size[0], box.size[1])).argmax(1).to(torch.uint8).permute(1, 2, 0).numpy()
+    mask[x, y, planes] = values.argmax(1).to(torch.uint8).permute(1, 2, 0).numpy()
     return mask
 
 

@@ -15,10 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from prato.box import Box
 from prato.data.cases import TrainingCase
 from prato.data.sampling import cut, prompt, random_turn, relit, stretch
-from prato.experiments.cases import TestCase, boxed_view, drawn_box, filling, unboxed
+from prato.experiments.cases import TestCase, View, drawn_box
 from prato.experiments.schema import ExperimentError
 
 LESION = {"lesion": 1}
@@ -73,11 +72,11 @@ class LesionSamples(Dataset):
     """As ``SliceSamples`` of hearts: an endless, seeded stream of which sample ``n`` depends on the seed and ``n`` alone.
 
     Args:
-        cases: of :func:`training_lesion`. size: edge of a sample. stretched: a sample is the box alone, stretched.
+        cases: of :func:`training_lesion`. size: edge of a sample. boxes: as for ``SliceSamples``.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, stretched: bool) -> None:
-        self.cases, self.size, self.seed, self.stretched = list(cases), size, seed, stretched
+    def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, boxes: float) -> None:
+        self.cases, self.size, self.seed, self.boxes = list(cases), size, seed, boxes
 
     def __len__(self) -> int:
         return 2**40
@@ -88,22 +87,21 @@ class LesionSamples(Dataset):
         turn = random_turn(rng, case.pixel)
         box, _ = prompt(rng, case, turn)
         centre = np.round(turn @ np.array(case.image.shape[1:]) / 2)
-        if self.stretched:
-            turn, box, centre = stretch(turn, box, self.size)
+        if self.boxes:
+            turn, box, centre = stretch(turn, box, self.size, self.boxes)
         image, label = cut(case, [0, 1, 2], 0, turn, centre, self.size)
         return {"image": relit(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
 
 
-def lesion_case(folder: Path, name: str, condition: str, edge: int, stretched: bool) -> TestCase | None:
-    """One pair, scored at 256 x 256; None without a lesion in it. Arguments as for hearts."""
+def lesion_case(folder: Path, name: str, condition: str, whole: int, edge: int, boxes: float) -> TestCase | None:
+    """One pair, scored at 256 x 256; None without a lesion in it. Arguments as for hearts; ``whole`` is the edge of the whole image."""
     image, truth = read_pair(folder, name)
     if not truth.any():
         return None
     box = drawn_box(name, truth, condition)
-    start, stop = np.array(box.start, dtype=float), np.array(box.stop, dtype=float)
-    whole = 2 * edge if stretched else edge
+    drawn = np.array([box.start, box.stop], dtype=float)
     small = _shrunk(image, whole)
-    around = np.stack([start, stop]) * whole / NATIVE
+    around = drawn * whole / NATIVE
     case = TestCase(
         case=name,
         patient=name,
@@ -117,24 +115,27 @@ def lesion_case(folder: Path, name: str, condition: str, edge: int, stretched: b
         grey=small.mean(0).numpy(),
         grey_box=around,
     )
-    if not stretched:
+    if not boxes:
         return case
-    return replace(case, image=boxed_view(image[None], start, stop, edge), box=filling(edge), native=partial(_from_box, box))
+    view = View.of(drawn, boxes, edge)
+    return replace(case, image=view.cut(image[None]), box=view.inside(drawn), native=partial(_from_view, view))
 
 
-def lesion_cases(folder: Path, names: Iterable[str], condition: str, edge: int, stretched: bool) -> list[TestCase]:
+def lesion_cases(folder: Path, names: Iterable[str], condition: str, whole: int, edge: int, boxes: float) -> list[TestCase]:
     """All that hold a lesion."""
-    cases = (lesion_case(folder, name, condition, edge, stretched) for name in names)
+    cases = (lesion_case(folder, name, condition, whole, edge, boxes) for name in names)
     return [case for case in cases if case is not None]
 
 
 def _native(maps: Tensor) -> np.ndarray:
-    return unboxed(maps, (NATIVE, NATIVE)).argmax(1)[0].to(torch.uint8).numpy()
+    maps = F.interpolate(maps, size=(NATIVE, NATIVE), mode="bilinear", align_corners=False)
+    return maps.argmax(1)[0].to(torch.uint8).numpy()
 
 
-def _from_box(box: Box, maps: Tensor) -> np.ndarray:
+def _from_view(view: View, maps: Tensor) -> np.ndarray:
+    values, seen = view.back(maps, (NATIVE, NATIVE))
     mask = np.zeros((NATIVE, NATIVE), dtype=np.uint8)
-    mask[box.slices] = unboxed(maps, (box.size[0], box.size[1])).argmax(1)[0].numpy()
+    mask[seen] = values.argmax(1)[0].to(torch.uint8).numpy()
     return mask
 
 

@@ -56,11 +56,10 @@ class Material:
         Raises:
             ExperimentError, VolumeError: data that cannot be used.
         """
-        cut = experiment.sees_box == "by cropping"
-        cases = self._cases(experiment, cut, loading)
+        cases, boxes = self._cases(experiment, loading), experiment.boxes
         if experiment.data == "isic":
-            return LesionSamples(cases, experiment.edge, experiment.seed, cut)
-        return SliceSamples(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", cut)
+            return LesionSamples(cases, experiment.edge, experiment.seed, boxes)
+        return SliceSamples(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", boxes)
 
     def tests(self, experiment: Experiment) -> list[TestCase]:
         """The test side, with boxes as the experiment has them.
@@ -68,11 +67,11 @@ class Material:
         Raises:
             ExperimentError, VolumeError: data that cannot be used.
         """
-        split, cut = self.split(experiment), experiment.sees_box == "by cropping"
+        split, view = self.split(experiment), (experiment.image, experiment.edge, experiment.boxes)
         if experiment.data == "isic":
-            return lesion_cases(self.folders["isic"], split.test, experiment.box, experiment.edge, cut)
+            return lesion_cases(self.folders["isic"], split.test, experiment.box, *view)
         files = [f for f in self._studies() if f.patient in split.test]
-        return heart_cases(files, experiment.box, FIELD_MM / experiment.image, experiment.edge, cut)
+        return heart_cases(files, experiment.box, FIELD_MM / experiment.image, *view)
 
     def _studies(self) -> list[StudyFile]:
         files = labelled_studies(self.folders["acdc"])
@@ -80,16 +79,17 @@ class Material:
             raise ExperimentError(f"{self.folders['acdc']} has no labelled studies: make them with scripts/import_acdc.py, or name them.")
         return files
 
-    def _cases(self, experiment: Experiment, cut: bool, loading: Loading) -> list[TrainingCase]:
-        key = experiment.data, experiment.image, experiment.images, cut
+    def _cases(self, experiment: Experiment, loading: Loading) -> list[TrainingCase]:
+        fine = experiment.boxes > 0
+        key = experiment.data, experiment.image, experiment.images, fine
         if key not in self._training:
             names = self.split(experiment).train
             sources: Sequence[Any]
             if experiment.data == "isic":
-                folder, edge = self.folders["isic"], NATIVE if cut else experiment.image
+                folder, edge = self.folders["isic"], NATIVE if fine else experiment.image
                 sources, read = names, lambda name: training_lesion(folder, name, edge)
             else:
-                pixel = CUT_MM if cut else FIELD_MM / experiment.image
+                pixel = CUT_MM if fine else FIELD_MM / experiment.image
                 sources, read = [f for f in self._studies() if f.patient in names], lambda each: load_training_case(each, pixel)
             found = []
             for done, source in enumerate(sources, start=1):

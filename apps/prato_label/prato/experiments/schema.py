@@ -13,7 +13,10 @@ from prato.rivals.host import METHODS
 
 NetworkName = Literal["unetr", "swin_unetr", "transunet", "segformer"]
 MethodName = Literal["dense", "prato", "dynamic_vit", "evo_vit", "dtop", "stp", "tram", "random", "tome"]
-SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping"]
+SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping", "in a window"]
+
+#: How many times as long as the box the network's view is, and its edge as a share of ``image``; others see the whole image.
+_VIEWS = {"by cropping": (1.0, 0.5), "in a window": (1.5, 0.75)}
 
 
 class ExperimentError(ValueError):
@@ -45,6 +48,8 @@ class Experiment(_Strict):
         network, size: which network, and whether as published ("full") or small enough for a CPU ("reduced").
         method: what decides which tokens are computed; all but "dense" and "prato" run on UNETR.
         sees_box: how the box reaches the network. "by cropping": the image cut to the box and the cut stretched to half of ``image``.
+            "in a window": a window one and a half times as long as the box, stretched to three quarters of ``image``; in it, the box is
+            method prato's prompt.
         plan: of method "prato": fields of ``PruningPlan``.
         recipe: "paper": Dice + cross-entropy, at the plan alone. "engine": also the project's own supervision and levels.
         box: at evaluation.
@@ -72,12 +77,16 @@ class Experiment(_Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
-        if (self.method == "prato") != (self.plan is not None) or (self.method == "prato") != (self.sees_box == "as prompt"):
-            raise ValueError("method prato, and no other, has a plan and sees the box as prompt")
+        if (self.method == "prato") != (self.plan is not None):
+            raise ValueError("method prato, and no other, has a plan")
+        if (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt":
+            raise ValueError("method prato, and no other, sees the box as prompt, of the whole image or in a window")
         if self.network != "unetr" and (self.method not in ("dense", "prato") or self.sees_box == "as a channel"):
             raise ValueError(f"{self.network} is run dense or with prato, without a channel for the box: rivals run on unetr")
         if self.sees_box == "by cropping" and self.method != "dense":
             raise ValueError("the image is cut to the box for method dense alone")
+        if self.sees_box == "in a window" and self.method not in ("dense", "prato"):
+            raise ValueError("a window follows the box for the methods dense and prato")
         if (self.method == "dynamic_vit") != (self.teacher is not None):
             raise ValueError("method dynamic_vit, and no other, has a teacher")
         if self.images is not None and self.data != "isic":
@@ -111,7 +120,12 @@ class Experiment(_Strict):
     @property
     def edge(self) -> int:
         """Edge of the network's input in pixels."""
-        return self.image // 2 if self.sees_box == "by cropping" else self.image
+        return int(self.image * _VIEWS.get(self.sees_box, (0.0, 1.0))[1])
+
+    @property
+    def boxes(self) -> float:
+        """How many times as long as the box the network's view is; 0 where it sees the whole image."""
+        return _VIEWS.get(self.sees_box, (0.0, 1.0))[0]
 
 
 def load_experiments(folder: Path) -> dict[str, Experiment]:
