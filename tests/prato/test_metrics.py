@@ -34,6 +34,14 @@ def test_a_structure_at_the_border_of_the_image_is_measured_too():
     assert case_metrics(truth, truth, SPACING)["myocardium"] == {"dice": 1.0, "iou": 1.0, "hd95": 0.0}
 
 
+def test_a_flat_image_and_another_structure():
+    """In a volume of one slice every voxel is surface; in an image the border alone is."""
+    truth, moved = block((5, 5, 1), (10, 10, 2), 1)[..., 1], block((7, 5, 1), (12, 10, 2), 1)[..., 1]
+    assert case_metrics(moved, truth, (1.0, 1.0), {"lesion": 1}) == {
+        "lesion": {"dice": pytest.approx(0.6), "iou": pytest.approx(3 / 7), "hd95": pytest.approx(2.0)}
+    }
+
+
 def test_empty_masks():
     truth = block((5, 5, 1), (10, 10, 5), 1)
     empty = np.zeros_like(truth)

@@ -71,6 +71,7 @@ def test_the_straight_through_mask_is_hard_forward_and_soft_backward(plan):
         {"after": ()},
         {"after": (0,)},
         {"mode": "zero"},
+        {"weights": "uneven"},
     ],
 )
 def test_impossible_plans_are_refused(wrong):

@@ -39,6 +39,17 @@ def test_the_collapsed_form_equals_the_equations(m, z):
     torch.testing.assert_close(weights[0], torch.tensor(omega, dtype=torch.float64))
 
 
+def test_equal_weights_are_the_plain_mean_over_queries():
+    torch.manual_seed(3)
+    v1, v2 = torch.randn(2, 9, 8), torch.randn(2, 12, 8)
+    valid = torch.arange(9) < torch.tensor([[9], [4]])
+    v1 = v1 * valid.unsqueeze(-1)
+    everyone = torch.ones(2, 12, dtype=torch.bool)
+    plain = (v1 @ v2.transpose(1, 2)).sum(1) / valid.sum(1, keepdim=True) / math.sqrt(8)
+    torch.testing.assert_close(relevance(v1, v2, valid, everyone, "equal"), plain)
+    assert not torch.allclose(relevance(v1, v2, valid, everyone), plain)
+
+
 def test_a_single_query_counts_fully_and_padding_counts_nothing():
     similarity = torch.randn(2, 3, 7)
     valid = torch.tensor([[True, False, False], [True, True, True]])

@@ -1,5 +1,7 @@
 """Training: it learns, one seed gives one result, and a killed run goes on as if nothing had happened."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.data import default_collate
@@ -120,6 +122,19 @@ def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
     assert resumed.step == 6
     assert_same_state(resumed.network.state_dict(), unbroken.network.state_dict())
     assert_same_state(resumed.averaged.state_dict(), unbroken.averaged.state_dict())
+
+
+def test_a_stream_of_samples_is_drawn_from_as_the_cases_are(cases):
+    from_cases, from_stream = trainer(), trainer()
+    from_cases.fit(cases, Budget(steps=2))
+    from_stream.fit(SliceSamples(cases, SETTINGS.windows, SETTINGS.seed, SETTINGS.batch, 2**40), Budget(steps=2))
+    assert_same_state(from_stream.network.state_dict(), from_cases.network.state_dict())
+
+
+def test_without_levels_every_step_takes_the_plan_as_it_is():
+    learner = trainer(settings=replace(SETTINGS, levels=False))
+    for learner.step in range(40):
+        assert learner._plan_of_step() is learner.plan
 
 
 def test_no_state_is_the_beginning(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -13,12 +14,15 @@ from prato.box import Box
 from prato.labels import STRUCTURES
 
 
-def case_metrics(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, dict[str, float]]:
+def case_metrics(
+    predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], structures: Mapping[str, int] = STRUCTURES
+) -> dict[str, dict[str, float]]:
     """Scores of each structure.
 
     Args:
-        predicted, truth: uint8 (X, Y, Z), values of ``prato.labels``.
+        predicted, truth: uint8 (X, Y, Z) or (X, Y), values of ``structures``.
         spacing: voxel size in mm.
+        structures: name -> value.
 
     Returns:
         By structure name: ``dice`` and ``iou`` in 0..1 and ``hd95``, the 95th percentile of the symmetric surface distances in mm. Where
@@ -26,7 +30,7 @@ def case_metrics(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float,
     """
     diagonal = math.hypot(*(n * mm for n, mm in zip(truth.shape, spacing)))
     result = {}
-    for name, value in STRUCTURES.items():
+    for name, value in structures.items():
         ours, theirs = predicted == value, truth == value
         if not ours.any() or not theirs.any():
             same = not ours.any() and not theirs.any()
@@ -45,7 +49,7 @@ def case_metrics(predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float,
     return result
 
 
-def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, float, float]) -> float:
+def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, ...]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI's own call of a deprecated argument of its own
         return float(compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=list(spacing)))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.prompts import BoxPrompts
+from prato.relevance import Weights
 
 #: What the wire contract's ``prune`` may ask for: percent of the living tokens dropped at each stage.
 PRUNE_CHOICES = ("off", "25", "50", "75")
@@ -29,6 +30,7 @@ class PruningPlan:
         decode: "all" decodes the whole image; "kept", in evaluation, the smallest rectangle that holds the kept tokens and the boxes, where
             it gives the same numbers (with batch normalisation); the rest is background.
         choose: "relevance" ranks tokens by their relevance to the box; "random" by nothing: what the prompt must beat.
+        weights: how much each query of the box counts: by its "entropy", the sure ones most; or "equal", all the same, to be held against.
         margin: stage 0: tokens farther than this from every box, in pixels of the input, leave before the first block; None keeps all.
         boxed: tokens that a box touches never leave, so that more than the asked-for share may stay.
         temperature: slope of the straight-through estimator round the cut, used in training only.
@@ -44,6 +46,7 @@ class PruningPlan:
     mode: Literal["drop", "mask"] = "drop"
     decode: Literal["all", "kept"] = "all"
     choose: Literal["relevance", "random"] = "relevance"
+    weights: Weights = "entropy"
     margin: float | None = None
     boxed: bool = False
     temperature: float = 0.05
@@ -59,6 +62,8 @@ class PruningPlan:
             raise ValueError("A pruning plan's mode is 'drop' or 'mask', and it decodes 'all' or 'kept'.")
         if self.choose not in ("relevance", "random"):
             raise ValueError(f"A pruning plan chooses tokens by 'relevance' or at 'random', not by {self.choose!r}.")
+        if self.weights not in ("entropy", "equal"):
+            raise ValueError(f"A pruning plan weights the box's queries by 'entropy' or 'equal', not by {self.weights!r}.")
         if self.margin is not None and not self.margin >= 0:
             raise ValueError(f"margin must be at least 0 pixels, or None for no stage 0, not {self.margin}.")
         if self.k < 1 or not self.after or min(self.after) < 1:

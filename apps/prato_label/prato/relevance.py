@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from prato.prompts import BoxPrompts
 from prato.roi_align import roi_align
+
+#: How queries are weighted: by their entropy (eqs. 3 and 4), or all by 1.
+Weights = Literal["entropy", "equal"]
 
 
 class Relevance(nn.Module):
@@ -32,7 +35,14 @@ class Relevance(nn.Module):
         self.project_token.weight.data.copy_(self.project_prompt.weight.data)
 
     def forward(
-        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int, alive: Tensor
+        self,
+        tokens: Tensor,
+        grid: tuple[int, ...],
+        image_size: tuple[int, ...],
+        prompts: BoxPrompts,
+        k: int,
+        alive: Tensor,
+        weights: Weights = "entropy",
     ) -> Tensor:
         """Relevance r_j of every token.
 
@@ -43,23 +53,26 @@ class Relevance(nn.Module):
             prompts: the boxes of the batch.
             k: RoIAlign bins along each axis; a sample with b boxes asks b * k**D queries.
             alive: bool (B, Z), tokens that may be attended to and ranked.
+            weights: of the queries.
 
         Returns:
             float (B, Z); 0 everywhere for a sample without a prompt. Values of tokens that are not alive mean nothing.
         """
         with torch.autocast(tokens.device.type, enabled=False):  # ranks that training and evaluation agree on need single precision
-            return self._scored(tokens.float(), grid, image_size, prompts, k, alive)
+            v1, v2, valid = self.projected(tokens.float(), grid, image_size, prompts, k)
+            return relevance(v1, v2, valid, alive, weights)
 
-    def _scored(
-        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int, alive: Tensor
-    ) -> Tensor:
+    def projected(
+        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """V1 (B, M, d), V2 (B, Z, d) and bool (B, M), which queries are real, of float32 ``tokens``; arguments as for :meth:`forward`."""
         batch, _, dim = tokens.shape
         normed = F.layer_norm(tokens, (dim,))
         feature_map = normed.transpose(1, 2).reshape(batch, dim, *grid)
         scale = torch.tensor([g / s for g, s in zip(grid, image_size)], dtype=tokens.dtype, device=tokens.device)
         regions = roi_align(feature_map, prompts.boxes.to(tokens.dtype) * scale, prompts.sample, k)
         queries, valid = _queries_by_sample(regions.flatten(2).transpose(1, 2), prompts)
-        return relevance(self.project_prompt(queries), self.project_token(normed), valid, alive)
+        return self.project_prompt(queries), self.project_token(normed), valid
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # A plain MONAI state dict knows nothing of f1 and f2: it loads strictly, and they keep their initial rotation.
@@ -68,7 +81,7 @@ class Relevance(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def relevance(v1: Tensor, v2: Tensor, valid: Tensor, alive: Tensor) -> Tensor:
+def relevance(v1: Tensor, v2: Tensor, valid: Tensor, alive: Tensor, weights: Weights = "entropy") -> Tensor:
     """Equations 2 to 4 on projected queries and tokens.
 
     Args:
@@ -76,12 +89,16 @@ def relevance(v1: Tensor, v2: Tensor, valid: Tensor, alive: Tensor) -> Tensor:
         v2: (B, Z, d) projected tokens.
         valid: bool (B, M), False for padding where samples have fewer boxes than others.
         alive: bool (B, Z).
+        weights: of the queries; "equal" is Omega = 1.
 
     Returns:
         (B, Z): r_j = (1/M) * sum_i Omega_i * S_ij, computed in its collapsed form q . V2_j / sqrt(d) with q = (1/M) * sum_i Omega_i V1_i.
     """
-    similarity = v1 @ v2.transpose(1, 2) / v1.shape[-1] ** 0.5  # eq. 2
-    weight = query_weights(similarity, valid, alive)
+    if weights == "equal":
+        weight = valid.to(v1.dtype)
+    else:
+        similarity = v1 @ v2.transpose(1, 2) / v1.shape[-1] ** 0.5  # eq. 2
+        weight = query_weights(similarity, valid, alive)
     count = valid.sum(1, keepdim=True).clamp_min(1)
     query = (weight.unsqueeze(-1) * v1).sum(1) / count
     return (v2 @ query.unsqueeze(-1)).squeeze(-1) / v1.shape[-1] ** 0.5  # eq. 4

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from prato.checkpoint import channels_last
 from prato.data.atomic import write_bytes
@@ -63,6 +63,7 @@ class Settings:
         batch: slices a step. rate: peak learning rate of AdamW (warm-up over 3 % of the budget, then cosine to zero).
         window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
         centre: what windows lie round; round the "image", all are of the largest size.
+        levels: whether a network with a plan also learns the levels that a request may ask for, instead of its plan alone.
     """
 
     batch: int = 8
@@ -71,6 +72,7 @@ class Settings:
     seed: int = 0
     workers: int = 0
     centre: Centre = "box"
+    levels: bool = True
 
     @property
     def windows(self) -> list[int]:
@@ -99,8 +101,8 @@ def _bfloat16_pays(device: torch.device) -> bool:
 class Trainer:
     """Trains ``network`` for slices in windows; ``plan`` None trains it dense.
 
-    With a plan, six steps in ten use it as it is and the others use the levels that a request may ask for ("off", 25, 50, 75 %), so that
-    one set of weights serves them all.
+    With a plan and ``settings.levels``, six steps in ten use the plan as it is and the others the levels that a request may ask for ("off",
+    25, 50, 75 %), so that one set of weights serves them all.
 
     Args:
         run: what else tells this run from others (JSON values by name); a state is taken up only by the run that stored it.
@@ -163,7 +165,7 @@ class Trainer:
 
     def fit(
         self,
-        cases: Sequence[TrainingCase],
+        source: Sequence[TrainingCase] | Dataset,
         budget: Budget,
         report: Callable[[Progress], bool] = lambda progress: True,
         state_file: Path | None = None,
@@ -172,7 +174,7 @@ class Trainer:
         """Train until the budget is spent or ``report``, called after every step, says False.
 
         Args:
-            cases: at least one.
+            source: at least one case; or what gives sample ``n`` as :class:`SliceSamples` does, endlessly and from ``n`` alone.
             report: heard on the first process alone.
             state_file: where the first process keeps the state, every ``save_every_s`` seconds and at the end, for :meth:`resume`.
 
@@ -180,7 +182,7 @@ class Trainer:
             The averaged network, in evaluation mode.
         """
         settings = self.settings
-        samples = SliceSamples(cases, settings.windows, settings.seed, settings.batch, 2**40, settings.centre)
+        samples = source if isinstance(source, Dataset) else self._slices(source)
         # of every batch each process takes its share, so that together they see what one would see
         ahead = range(self.step * settings.batch + self.ranks.rank, 2**40, self.ranks.size)
         loader = DataLoader(Subset(samples, ahead), batch_size=self.share, num_workers=settings.workers)
@@ -202,6 +204,10 @@ class Trainer:
                 break
         return self.averaged.eval()
 
+    def _slices(self, cases: Sequence[TrainingCase]) -> SliceSamples:
+        chosen = self.settings
+        return SliceSamples(cases, chosen.windows, chosen.seed, chosen.batch, 2**40, chosen.centre)
+
     def prepare(self) -> None:
         """Put the network into the mode that steps are taken in."""
         self.network.train()
@@ -218,6 +224,8 @@ class Trainer:
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         image = image.contiguous(memory_format=torch.channels_last)
         prompts = BoxPrompts.build([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], image.shape[2:])
+        # what a network draws (dropout, noise) hangs on seed and step alone, so that a resumed run draws what an unbroken one would
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=_bfloat16_pays(self.device)):
             output = self.network.segment(image, prompts, self._plan_of_step())
         output = replace(output, logits=output.logits.float())
@@ -239,8 +247,8 @@ class Trainer:
         self.mean_loss = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
 
     def _plan_of_step(self) -> PruningPlan | None:
-        if self.plan is None:
-            return None
+        if self.plan is None or not self.settings.levels:
+            return self.plan
         choice = np.random.default_rng((self.settings.seed, self.step, 1)).random()
         levels = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
         return self.plan.asked(next(level for limit, level in levels if choice < limit))

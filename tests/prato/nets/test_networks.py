@@ -212,3 +212,11 @@ def test_strict_loading_still_notices_what_is_missing():
 def test_convolutional_swin_is_refused():
     with pytest.raises(ValueError, match="use_v2"):
         PratoSwinUNETR(in_channels=1, out_channels=4, spatial_dims=2, use_v2=True, **SMALL_SWIN)
+
+
+@torch.no_grad()
+def test_a_plan_says_how_every_network_weights_its_queries(case):
+    _, network, image, prompts, plan = case
+    by_entropy, equal = (network.segment(image, prompts, replace(plan, weights=weights)).stages[0] for weights in ("entropy", "equal"))
+    prompted = prompts.prompted
+    assert not torch.allclose(by_entropy.relevance[prompted], equal.relevance[prompted])

@@ -37,11 +37,20 @@ class SliceSamples(Dataset):
         batch: samples ``n * batch`` to ``n * batch + batch - 1`` share their window's edge.
         length: how many samples ``len()`` says there are.
         centre: what windows lie round: the "box", or the "image", where a window tells nothing of the heart's place.
+        boxes: above 0, a window is so many times as long as the box instead, round its middle, and stretched to ``sizes``.
     """
 
     def __init__(
-        self, cases: Sequence[TrainingCase], sizes: Sequence[int], seed: int, batch: int, length: int, centre: Centre = "box"
+        self,
+        cases: Sequence[TrainingCase],
+        sizes: Sequence[int],
+        seed: int,
+        batch: int,
+        length: int,
+        centre: Centre = "box",
+        boxes: float = 0.0,
     ) -> None:
+        self.boxes = boxes
         self.cases, self.sizes, self.seed, self.batch, self.length, self.centre = list(cases), list(sizes), seed, batch, length, centre
 
     def __len__(self) -> int:
@@ -54,9 +63,11 @@ class SliceSamples(Dataset):
         first, last = max(case.slices[0] - 1, 0), min(case.slices[1] + 1, case.image.shape[0])
         k = int(rng.integers(first, last))
         turn = random_turn(rng, case.pixel)
-        box, centre = _prompt(rng, case, turn)
+        box, centre = prompt(rng, case, turn)
         if self.centre == "image":
             centre = np.round(turn @ np.array(case.image.shape[1:]) / 2)
+        if self.boxes:
+            turn, box, centre = stretch(turn, box, size, self.boxes)
         order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)  # stacks are stored base to apex and apex to base
         planes = [min(max(k + step, 0), case.image.shape[0] - 1) for step in order]
         image, label = cut(case, planes, k, turn, centre, size)
@@ -84,7 +95,13 @@ def random_turn(rng: np.random.Generator, pixel: tuple[float, float]) -> np.ndar
     return turn @ np.diag([1.0, pixel[1] / pixel[0]])
 
 
-def _prompt(rng: np.random.Generator, case: TrainingCase, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def stretch(turn: np.ndarray, box: np.ndarray, size: int, boxes: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``turn``, ``box`` (2, 2) and window centre, so that a window of ``size`` pixels is ``boxes`` boxes long."""
+    zoom = size / (boxes * np.maximum(box[1] - box[0], 1.0))
+    return np.diag(zoom) @ turn, box * zoom, (box * zoom).mean(0)
+
+
+def prompt(rng: np.random.Generator, case: TrainingCase, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A box such as a person would draw round the turned heart: (2, 2) start and stop in turned pixels, and the window's centre."""
     places = (case.footprint.numpy() + 0.5) @ turn.T
     reach = 0.5 * np.abs(turn).sum(1)  # from pixel centres to pixel edges

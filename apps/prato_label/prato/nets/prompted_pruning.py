@@ -41,8 +41,9 @@ class PromptedPruning:
 
     def score(self, number: int, tokens: Tensor, grid: tuple[int, ...], alive: Tensor) -> Tensor:
         """(B, Z): what ``tokens`` (B, Z, C) are ranked by at stage ``number``; ``alive`` is bool (B, Z)."""
-        relevance = self.relevance[str(number)](tokens, grid, self.image_size, self.prompts, self.plan.k, alive)
-        return self.plan.scores(relevance, self.prompts)
+        plan = self.plan
+        relevance = self.relevance[str(number)](tokens, grid, self.image_size, self.prompts, plan.k, alive, plan.weights)
+        return plan.scores(relevance, self.prompts)
 
     def prune(self, name: str, grid: tuple[int, ...], score: Tensor, alive: Tensor) -> StageRecord:
         """Let the tokens of ``grid`` with the highest ``score`` (B, Z) among the ``alive`` (B, Z) go on."""

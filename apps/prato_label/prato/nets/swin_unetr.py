@@ -79,7 +79,7 @@ class PratoSwinUNETR(SwinUNETR):
             inner = (slice(None), *frame.slices)
             part = self._blocks(layer, x[inner], alive[inner], gate, plan, frame)
             if number in plan.after:
-                score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan.k), frame)
+                score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan), frame)
                 score = _siblings_mean(plan.scores(score, prompts))
                 flat, held = alive.flatten(1), plan.held(prompts, frame.size, image_size)
                 keep = plan.select(score.flatten(1), flat, prompts.prompted, held)
@@ -110,13 +110,14 @@ class PratoSwinUNETR(SwinUNETR):
         return x
 
     def _relevance(
-        self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: BoxPrompts, image_size: tuple[int, ...], k: int
+        self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: BoxPrompts, image_size: tuple[int, ...], plan: PruningPlan
     ) -> Tensor:
         """(B, *cells) of the tokens ``part`` (B, *cells, C), which lie in ``frame``."""
         token = [s // g for s, g in zip(image_size, frame.size)]
         seen = prompts.seen_from(tuple(a * t for a, t in zip(frame.start, token)))
         pixels = tuple(c * t for c, t in zip(frame.cells, token))
-        return self.relevance[str(stage)](part.flatten(1, -2), frame.cells, pixels, seen, k, alive.flatten(1)).view_as(alive)
+        tokens, living = part.flatten(1, -2), alive.flatten(1)
+        return self.relevance[str(stage)](tokens, frame.cells, pixels, seen, plan.k, living, plan.weights).view_as(alive)
 
     def _skip(self, x: Tensor) -> Source:
         """The skip connection that the tokens ``x`` (B, *grid, C) are, normed where it is wanted."""

@@ -85,10 +85,21 @@ def compared(before: CaseDice, after: CaseDice, patients: Mapping[str, str], see
         np.array([[np.mean([dice[study][name] for study in dice if patients[study] == one]) for name in names] for one in people])
         for dice in (before, after)
     )
-    interval: dict[str, tuple[float, float]] = {}
-    if len(people) >= _ENOUGH:
-        drawn = np.random.default_rng(seed).integers(len(people), size=(_RESAMPLED, len(people)))
-        low, high = np.percentile((theirs - ours)[drawn].mean(1), (2.5, 97.5), axis=0)
-        interval = {name: (float(a), float(b)) for name, a, b in zip(names, low, high)}
+    interval = dict(zip(names, bootstrap_intervals(theirs - ours, seed)))
     ours_mean, theirs_mean = (dict(zip(names, map(float, values.mean(0)))) for values in (ours, theirs))
     return Comparison(ours_mean, theirs_mean, interval, len(people))
+
+
+def bootstrap_intervals(differences: np.ndarray, seed: int) -> list[tuple[float, float]]:
+    """The 95 % percentile bootstrap interval of each column's mean; none for fewer than three patients, of whom it says nothing.
+
+    Args:
+        differences: float (patients, columns), of two answers to the same patient.
+        seed: of the resampling.
+    """
+    patients = len(differences)
+    if patients < _ENOUGH:
+        return []
+    drawn = np.random.default_rng(seed).integers(patients, size=(_RESAMPLED, patients))
+    low, high = np.percentile(differences[drawn].mean(1), (2.5, 97.5), axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high)]

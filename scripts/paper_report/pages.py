@@ -1,0 +1,28 @@
+"""Markdown, and pages whose parts between two marks a script writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def filled(page: str, blocks: Mapping[str, str]) -> str:
+    """``page`` with what stands between ``<!-- name: begin -->`` and ``<!-- name: end -->`` replaced, for every name.
+
+    Raises:
+        ValueError: the page has not got a block exactly once, or has one that nobody writes.
+    """
+    there = re.findall(r"<!-- ([\w ]+): begin -->", page)
+    if sorted(there) != sorted(blocks):
+        raise ValueError(f"The page has the blocks {sorted(there)}; written are {sorted(blocks)}.")
+    for name, text in blocks.items():
+        marks = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+        page, count = marks.subn(lambda found, text=text: found[1] + text.rstrip("\n") + "\n" + found[2], page)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"The block {name!r} has no end.")
+    return page
