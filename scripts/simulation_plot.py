@@ -64,8 +64,8 @@ def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
     axes = (
         ("labelled patients", f"Dice, {budget['validation_patients']} validation patients"),
         ("thousand voxels corrected since the first round", f"Dice, {budget['validation_patients']} validation patients"),
-        ("labelled patients", "thousand voxels corrected a study, chosen patients"),
-        ("labelled patients", "thousand voxels to correct a study, validation patients"),
+        ("labelled patients", "thousand voxels a study, chosen patients"),
+        ("labelled patients", "thousand voxels a study, validation patients"),
     )
     for panel, (x_label, y_label) in zip(panels, axes):
         panel.set(xlabel=x_label, ylabel=y_label)
@@ -102,9 +102,10 @@ def _table(all_runs: list[Run]) -> str:
 def _verdicts(all_runs: list[Run]) -> str:
     """The goals, one by one, in words."""
     lines = []
-    judged = [run for run in all_runs if run.goal]
+    goals = [run.goal for run in all_runs if run.goal]
+    most = PATIENTS * goals[0]["labelled_patients"] if goals else 0
+    judged = [run for run in all_runs if run.goal and run.patients[-1] >= most]  # one that is not done yet may still reach it
     if judged:
-        most = PATIENTS * judged[0].goal["labelled_patients"]  # type: ignore[index]
         good = [run for run in judged if (run.reached() or most + 1) <= most]
         word = "holds in every run" if len(good) == len(judged) else f"holds in {len(good)} of {len(judged)} runs"
         lines.append(f"- **{DICE:.0%} of the full-data Dice with at most {most:.0f} patients**: {word}{_exceptions(judged, good)}.")
@@ -146,11 +147,12 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
         f"  - in a study of a validation patient, mean of all rounds: {words(validation)};",
         f"  - in a study of a chosen patient: {words(chosen)}, as a share of their hearts {words(share)};",
     ]
-    if len(alike) == len(pairs):
-        lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {words(alike)};")
+    if alike:
+        reached = f"{len(alike)} of {len(pairs)} seeds came to it, {words(alike)}"
+        lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {reached};")
     if whole:
         lines.append(f"  - in the whole archive, corrected or to be corrected with the last model: {words(whole)};")
-    return [*lines, f"  - Dice after the last round, beside random's: {', '.join(f'{each:+.3f}' for each in dice)}."]
+    return [*lines, f"  - Dice after as many rounds as both have, beside random's: {', '.join(f'{each:+.3f}' for each in dice)}."]
 
 
 def _dense(all_runs: list[Run]) -> list[str]:
