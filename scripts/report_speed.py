@@ -47,8 +47,62 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _speed(name: str, result: dict[str, Any]) -> str:
+    said = f"{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}"
+    flat = [row for row in result["rows"] if not row["model"].endswith("3D")]
+    text = ""
+    if flat:
+        _draw_speed(name, flat)
+        text += f"## One call of the network: {said}, image of {result['window']} pixels\n\n"
+        text += f"![times against the area of the box](images/{name}.png)\n\n" + _ways(flat)
+    if len(flat) < len(result["rows"]):
+        text += f"## A volume of 96 pixels a side in one call: {said}\n\nUntrained networks: times hang on sizes alone. The box is an "
+        text += "eighth of the volume and ends between two tokens.\n\n" + _ways([row for row in result["rows"] if row not in flat])
+    return text + _parts(said, result.get("parts", [])) + _peers(said, result.get("peers", []))
+
+
+def _parts(said: str, rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    head = ["network", "way", "encoder", "scoring", "decoder", "together", "patches and first block", "their share, %"]
+    lines = [
+        [_TITLES.get(row["model"], row["model"]), row["way"]]
+        + [f"{row['ms'][part]:.1f}" for part in ("encoder", "scoring", "decoder", "network", "first")]
+        + [f"{100 * row['ms']['first'] / row['ms']['network']:.0f}"]
+        for row in rows
+    ]
+    text = f"## Where a slice's time goes: {said}\n\nMedians in ms, a box of {rows[0]['box_edge']} pixels. "
+    text += "Embedding patches and the first block (Swin: its first stage) of all tokens hang on no box where the window does not: that "
+    text += "share is the most that keeping them from one box on an image to the next could save. The shipped models' windows lie round "
+    text += "the box, and the engine's stage 0 runs that block on the tokens near the box alone, so nothing of it is kept; the image's "
+    text += "normalised and resampled slices are.\n\n"
+    return text + _table(head, lines)
+
+
+def _peers(said: str, rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    measured = [row for row in rows if "dice" in row]
+    structures = list(measured[0]["dice"]) if measured else []
+    lines = [
+        [row["model"]]
+        + ([f"{row['dice'][s]:.3f}" for s in structures] + [f"{row['ms_a_volume']:.0f}"] if "dice" in row else [row["status"]])
+        for row in rows
+    ]
+    text = f"## Beside others' models: {said}\n\n"
+    if measured:
+        text += (
+            f"DSC on {measured[0]['studies']} volumes of the validation patients, and the median ms of a whole volume. Ours get the tight "
+        )
+        text += (
+            "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
+        )
+        text += "these hearts.\n\n"
+    return text + _table(["model", *structures, "ms a volume"], lines)
+
+
+def _ways(rows: list[dict[str, Any]]) -> str:
     head = ["network", "slices a call", "box, % of the image", "way", "ms (quartiles)", "times faster than dense", "GFLOP"]
-    rows = [
+    lines = [
         [
             _TITLES.get(row["model"], row["model"]),
             str(row["batch"]),
@@ -58,19 +112,17 @@ def _speed(name: str, result: dict[str, Any]) -> str:
             f"{row['times_faster_than_dense']:.2f}",
             f"{row['gflops']:.1f}",
         ]
-        for row in result["rows"]
+        for row in rows
     ]
-    _draw_speed(name, result)
-    said = f"{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}, image of {result['window']} pixels"
-    return f"## One call of the network: {said}\n\n![times against the area of the box](images/{name}.png)\n\n" + _table(head, rows)
+    return _table(head, lines)
 
 
-def _draw_speed(name: str, result: dict[str, Any]) -> None:
-    models, batches = ([*dict.fromkeys(row[key] for row in result["rows"])] for key in ("model", "batch"))
+def _draw_speed(name: str, measured: list[dict[str, Any]]) -> None:
+    models, batches = ([*dict.fromkeys(row[key] for row in measured)] for key in ("model", "batch"))
     figure, panels = plt.subplots(len(batches), len(models), figsize=(5 * len(models), 3.2 * len(batches)), squeeze=False)
     for line, batch in zip(panels, batches):
         for panel, model in zip(line, models):
-            rows = [row for row in result["rows"] if row["model"] == model and row["batch"] == batch]
+            rows = [row for row in measured if row["model"] == model and row["batch"] == batch]
             for way, style in _LINES.items():
                 own = [row for row in rows if row["way"] == way]
                 panel.plot([100 * r["box_area"] for r in own], [r["ms"] for r in own], style, label=way, marker=".")

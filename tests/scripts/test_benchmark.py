@@ -48,7 +48,7 @@ def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
     spec = small_spec("unetr").with_plan(None)
     save_model(tmp_path / "dense.safetensors", spec.build(), spec)
-    for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "is not a model file")):
+    for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "There is no model")):
         done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), "--model", model)
         assert done.returncode == 2
         assert words in done.stderr and "Traceback" not in done.stderr
