@@ -14,19 +14,27 @@ from prato.flops import counted
 
 
 def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """A row for each of ``ways``, of which one is "dense": median and quartiles in ms of ``rounds`` calls, and the GFLOP of one."""
+    """A row for each of ``ways``, of which one is "dense": median and quartiles in ms of ``rounds`` calls, and the GFLOP of one.
+
+    Beside the time on the clock stands the processor's, which programs that run at the same time do not lengthen by making a call wait.
+    """
     cost = {name: counted(call)[1] for name, call in ways.items()}  # and warms up
     times: dict[str, list[float]] = {name: [] for name in ways}
+    worked: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, call in ways.items():
+            before = time.process_time()
             times[name].append(timed(call, device))
-    dense = float(np.median(times["dense"]))
+            worked[name].append(1000 * (time.process_time() - before))
+    middle, work = ({name: float(np.median(taken)) for name, taken in spent.items()} for spent in (times, worked))
     return [
         {
             "way": name,
-            "ms": round(float(np.median(taken)), 2),
+            "ms": round(middle[name], 2),
             "ms_quartiles": [round(float(q), 2) for q in np.percentile(taken, (25, 75))],
-            "times_faster_than_dense": round(dense / float(np.median(taken)), 3),
+            "times_faster_than_dense": round(middle["dense"] / middle[name], 3),
+            "processor_ms": round(work[name], 2),
+            "less_work_than_dense": round(work["dense"] / work[name], 3),
             "gflops": round(cost[name], 3),
         }
         for name, taken in times.items()

@@ -25,7 +25,7 @@ _HEAD = """# What a box saves, and what it is worth
 
 Every table and picture here is written by `scripts/report_speed.py` from files in [results](results) that `scripts/benchmark.py`,
 `scripts/benchmark_http.py` and `scripts/token_study.py` measured. Times of a shared machine mean little by themselves; the ways are timed
-in turn in one process, so their ratios mean something.
+in turn in one process, so their ratios mean something. *Processor ms* leave out the waiting for other programs of the same machine.
 
 """
 
@@ -101,7 +101,17 @@ def _peers(said: str, rows: list[dict[str, Any]]) -> str:
 
 
 def _ways(rows: list[dict[str, Any]]) -> str:
-    head = ["network", "slices a call", "box, % of the image", "way", "ms (quartiles)", "times faster than dense", "GFLOP"]
+    head = [
+        "network",
+        "slices a call",
+        "box, % of the image",
+        "way",
+        "ms (quartiles)",
+        "times faster than dense",
+        "processor ms",
+        "times less than dense",
+        "GFLOP",
+    ]
     lines = [
         [
             _TITLES.get(row["model"], row["model"]),
@@ -110,6 +120,8 @@ def _ways(rows: list[dict[str, Any]]) -> str:
             row["way"] + (f" ({100 * row['tokens_dropped']:.0f} % of tokens dropped)" if "tokens_dropped" in row else ""),
             f"{row['ms']:.0f} ({row['ms_quartiles'][0]:.0f} to {row['ms_quartiles'][1]:.0f})",
             f"{row['times_faster_than_dense']:.2f}",
+            f"{row['processor_ms']:.0f}" if "processor_ms" in row else "",
+            f"{row['less_work_than_dense']:.2f}" if "processor_ms" in row else "",
             f"{row['gflops']:.1f}",
         ]
         for row in rows
