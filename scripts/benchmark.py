@@ -86,7 +86,7 @@ def main(
             timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds)
             for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=name):
                 rows += [{"model": name, "model_version": version, **row} for row in timer.measure(cases, *size)]
-            parts += [{"model": name, **row} for row in timer.parts(cases, edge[len(edge) // 2])]
+            parts += [{"model": name, **row} for row in timer.parts(cases, edge[len(edge) // 2])] if 1 in batch else []
         if volumes:
             rows += volume_rows(max(volumes, 3), where)
         result = {

@@ -23,37 +23,37 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
     worked: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, call in ways.items():
-            before = time.process_time()
-            times[name].append(timed(call, device))
-            worked[name].append(1000 * (time.process_time() - before))
-    middle, work = ({name: float(np.median(taken)) for name, taken in spent.items()} for spent in (times, worked))
+            clock, work = timed(call, device)
+            times[name].append(clock)
+            worked[name].append(work)
+    middle, effort = ({name: float(np.median(taken)) for name, taken in spent.items()} for spent in (times, worked))
     return [
         {
             "way": name,
             "ms": round(middle[name], 2),
             "ms_quartiles": [round(float(q), 2) for q in np.percentile(taken, (25, 75))],
             "times_faster_than_dense": round(middle["dense"] / middle[name], 3),
-            "processor_ms": round(work[name], 2),
-            "less_work_than_dense": round(work["dense"] / work[name], 3),
+            "processor_ms": round(effort[name], 2),
+            "less_work_than_dense": round(effort["dense"] / effort[name], 3),
             "gflops": round(cost[name], 3),
         }
         for name, taken in times.items()
     ]
 
 
-def timed(call: Callable[[], Any], device: torch.device) -> float:
-    """Milliseconds that ``call`` takes."""
+def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+    """Milliseconds that ``call`` takes, and those that the processor works for it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), time.process_time()
     call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
 
 
 def shares(network: Any, call: Callable[[], Any], first: Callable[[], Any], rounds: int, device: torch.device) -> dict[str, float]:
-    """Medians in ms of what ``call``, a pruning call of ``network``, spends on encoding, scoring tokens and decoding.
+    """Medians in ms of what ``call``, a pruning call of ``network``, spends on encoding, scoring and decoding; on a CPU, of its work alone.
 
     Args:
         first: does again what of the call hangs on no box, so that it might be kept for the next one: embedding patches, and the first
@@ -65,10 +65,14 @@ def shares(network: Any, call: Callable[[], Any], first: Callable[[], Any], roun
     rows = []
     for _ in range(rounds):
         with _watched(network, device) as spent:
-            whole = timed(call, device)
+            whole = timed(call, device)[_kind(device)]
         parts = {"encoder": whole - spent["scoring"] - spent["decoder"], **spent}
-        rows.append({**parts, "network": whole, "first": timed(first, device)})
+        rows.append({**parts, "network": whole, "first": timed(first, device)[_kind(device)]})
     return {name: round(float(np.median([row[name] for row in rows])), 2) for name in rows[0]}
+
+
+def _kind(device: torch.device) -> int:
+    return 0 if device.type == "cuda" else 1
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def _watched(network: Any, device: torch.device) -> Iterator[dict[str, float]]:
     def watching(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any) -> Any:
             result: list[Any] = []
-            spent[name] += timed(lambda: result.append(function(*args)), device)
+            spent[name] += timed(lambda: result.append(function(*args)), device)[_kind(device)]
             return result[0]
 
         return watched

@@ -70,7 +70,7 @@ def _parts(said: str, rows: list[dict[str, Any]]) -> str:
         + [f"{100 * row['ms']['first'] / row['ms']['network']:.0f}"]
         for row in rows
     ]
-    text = f"## Where a slice's time goes: {said}\n\nMedians in ms, a box of {rows[0]['box_edge']} pixels. "
+    text = f"## Where a slice's time goes: {said}\n\nMedians in ms of the processor's work, a box of {rows[0]['box_edge']} pixels. "
     text += "Embedding patches and the first block (Swin: its first stage) of all tokens hang on no box where the window does not: that "
     text += "share is the most that keeping them from one box on an image to the next could save. The shipped models' windows lie round "
     text += "the box, and the engine's stage 0 runs that block on the tokens near the box alone, so nothing of it is kept; the image's "
