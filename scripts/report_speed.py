@@ -57,7 +57,9 @@ def _speed(name: str, result: dict[str, Any]) -> str:
     if len(flat) < len(result["rows"]):
         text += f"## A volume of 96 pixels a side in one call: {said}\n\nUntrained networks: times hang on sizes alone. The box is an "
         text += "eighth of the volume and ends between two tokens.\n\n" + _ways([row for row in result["rows"] if row not in flat])
-    return text + _parts(said, result.get("parts", [])) + _peers(said, result.get("peers", []))
+    # the parts are those of one slice
+    parts = result.get("parts", []) if any(row["batch"] == 1 for row in flat) else []
+    return text + _parts(said, parts) + _peers(said, result.get("peers", []))
 
 
 def _parts(said: str, rows: list[dict[str, Any]]) -> str:
@@ -91,9 +93,7 @@ def _peers(said: str, rows: list[dict[str, Any]]) -> str:
     ]
     text = f"## Beside others' models: {said}\n\n"
     if measured:
-        text += (
-            f"DSC on {measured[0]['studies']} volumes of the validation patients, and the median ms of a whole volume. Ours get the tight "
-        )
+        text += f"DSC on {measured[0]['studies']} volume(s) of the validation patients, and the median ms of a whole volume. Ours get the tight "
         text += (
             "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
         )
