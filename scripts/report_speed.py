@@ -93,7 +93,7 @@ def _peers(said: str, rows: list[dict[str, Any]]) -> str:
     ]
     text = f"## Beside others' models: {said}\n\n"
     if measured:
-        text += f"DSC on {measured[0]['studies']} volume(s) of the validation patients, and the median ms of a whole volume. Ours get the tight "
+        text += f"DSC on {measured[0]['studies']} volume(s) of the validation patients, and the median ms of a volume. Ours get the tight "
         text += (
             "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
         )
