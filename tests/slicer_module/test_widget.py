@@ -17,6 +17,7 @@ from driver import Shown, dialogs, shown_panel
 
 from PratoLabelLib.answers import TrainingState
 from PratoLabelLib.segmentation import show_mask
+from PratoLabelLib.styles import HINT_STYLE, WARNING_STYLE
 
 
 @pytest.fixture
@@ -107,13 +108,28 @@ def test_segment_undo_redo_submit(shown: Shown) -> None:
     assert shown.logic.open.mask().any()
     shown.click("submit")
     [sent] = [asked for asked in shown.server.asked if asked[0] == "submit"]
-    assert sent[2]["annotator"] == "Grace"
+    assert (sent[2]["annotator"], sent[2]["base_version"]) == ("Grace", 0)
     assert shown.status == "The label of p1_ES is stored. Go on with the next study."
     assert shown.ui.submitLabel.text == "p1_ES: LV cavity 245 voxels."
-    shown.server.conflict = {"message": "This label replaces version 1 by Ada.", "versions": []}
-    shown.click("submit")
-    assert shown.ui.submitLabel.text == "p1_ES: LV cavity 245 voxels. This label replaces version 1 by Ada."
     assert shown.ui.studiesLabel.text == "2 of 2 labelled"
+
+
+def test_a_conflict_is_said_where_it_is_seen(shown: Shown, caplog: pytest.LogCaptureFixture) -> None:
+    shown.click("test")
+    shown.select(0)
+    shown.click("open")
+    shown.server.conflict = {"message": "This label replaces version 4 by Bob, and was not made from it.", "versions": []}
+    shown.click("submit")
+    assert [asked[2]["base_version"] for asked in shown.server.asked if asked[0] == "submit"] == [3]
+    assert shown.ui.submitLabel.text == f"p1_ED: LV cavity 245 voxels. {shown.server.conflict['message']}"
+    assert shown.status == f"The label of p1_ED is stored. {shown.server.conflict['message']}"
+    assert shown.ui.statusLabel.styleSheet == shown.ui.submitLabel.styleSheet == WARNING_STYLE
+    shown.server.conflict = None
+    shown.click("submit")  # the labeller has seen it: from here on, the work is based on the label that was just stored
+    assert [asked[2]["base_version"] for asked in shown.server.asked if asked[0] == "submit"] == [3, 4]
+    assert shown.status == "The label of p1_ED is stored. Go on with the next study."
+    assert (shown.ui.statusLabel.styleSheet, shown.ui.submitLabel.styleSheet) == (HINT_STYLE, "")
+    assert dialogs(caplog) == []
 
 
 def test_the_expected_cost_follows_box_and_pruning(shown: Shown) -> None:
