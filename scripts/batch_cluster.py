@@ -140,4 +140,3 @@ class _Worker:
 
     def label(self, job: Job) -> dict[str, Any]:
         return self.labeller.label(job)
-

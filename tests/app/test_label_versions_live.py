@@ -170,12 +170,19 @@ def test_what_is_refused_changes_nothing(
 
 def test_what_is_deleted_can_be_restored(server: LiveServer, tmp_path: Path) -> None:
     kept = len(versions(server)["versions"])
-    assert requests.delete(f"{server.url}/datastore/label", params={"id": STUDY, "tag": "final"}, timeout=60).status_code == 200
+    query = {"id": STUDY, "tag": "final", "annotator": "Dr. Ärztin"}
+    assert requests.delete(f"{server.url}/datastore/label", params=query, timeout=60).status_code == 200
+    assert requests.delete(f"{server.url}/datastore/label", params=query, timeout=60).status_code == 404
     assert requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=60).status_code == 404
     assert (versions(server)["current"], len(versions(server)["versions"])) == (None, kept)
     assert ask(server, "/restore", "POST", version=2).json()["version"] == kept + 1
+    assert versions(server)["current"] == kept + 1
     assert requests.delete(f"{server.url}/datastore/image", params={"id": STUDY}, timeout=60).status_code == 200
-    assert len(versions(server)["versions"]) == kept + 1
+    found = versions(server)["versions"]
+    assert len(found) == kept + 1
+    removals = [[removal["annotator"] for removal in version["removals"]] for version in found]
+    assert removals == [[]] * (kept - 1) + [["Dr. Ärztin"], ["unknown"]]  # with the image, its label
+    assert found[-2]["removals"][0]["removed"] < found[-1]["removals"][0]["removed"]
     assert ask(server, "/version", version=1).content == file_of(heart(), server)
     refused = ask(server, "/restore", "POST", version=1)
     assert (refused.status_code, "add it again" in refused.json()["detail"]) == (409, True)

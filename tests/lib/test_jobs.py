@@ -143,7 +143,7 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     "text",
     [
         '[{"state": "do',
-        '[1, null]',
+        "[1, null]",
         '[{"request": {"model": "m"}, "order": {}, "state": "asleep", "lines": []}]',
         '[{"request": "m", "order": {}, "state": "done", "lines": []}]',
         "[" * 100_000,
