@@ -128,6 +128,18 @@ def test_a_short_one_ends_with_a_result(bench: Bench) -> None:
     assert json.loads((bench.folder / "jobs.json").read_text())[-1]["state"] == "done"
 
 
+def test_a_process_that_dies_while_it_waits_costs_no_training(bench: Bench) -> None:
+    """It is told of the next one before anybody can know that it is about to die."""
+    warm = bench.queue.worker_pid
+    os.kill(warm, signal.SIGSTOP)  # so that it cannot begin
+    job = bench.submit(2)
+    until(lambda: job.state == "running")
+    os.kill(warm, signal.SIGKILL)
+    bench.queue.wait(job)
+    assert job.state == "done", job.sentence
+    assert bench.queue.worker_pid != warm
+
+
 def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     for study in ("a", "b"):
         (bench.folder / f"label_{study}.nii.gz").write_bytes(b"no label")
