@@ -155,7 +155,7 @@ def test_cancel_gives_up_the_request_and_changes_nothing(shown: Shown, monkeypat
     shown.opened()
     release = threading.Event()
     infer = shown.server.infer
-    monkeypatch.setattr(shown.server, "infer", lambda *asked: release.wait(10) and infer(*asked))
+    monkeypatch.setattr(shown.server, "infer", lambda *asked: release.wait(200) and infer(*asked))
     shown.ui.fitButton.click()
     shown.wait(lambda: "cancel" in shown.enabled)
     assert shown.status == "Waiting for the server…"
@@ -171,17 +171,16 @@ def test_cancel_gives_up_the_request_and_changes_nothing(shown: Shown, monkeypat
 def test_the_table_follows_the_segments(shown: Shown) -> None:
     shown.opened()
     shown.click("run")
-    shown.rest(0.4)
     table = shown.ui.cardiacTable
+    shown.wait(lambda: table.item(1, 5).text())
     first = table.item(1, 0).text()
     assert float(first) == pytest.approx((shown.logic.open.mask() == 3).sum() * 0.032, abs=0.06)  # voxels of 2 x 2 x 8 mm
-    assert table.item(1, 5).text()  # the ejection fraction: the other phase has a label
+    assert float(table.item(1, 5).text()) < 100  # the ejection fraction: the other phase has a label
     assert shown.ui.phaseLabel.text == "p1: end diastole is p1_ED, end systole p1_ES."
     edited = shown.logic.open.mask()
     edited[2] = 0
     show_mask(shown.logic.open.segmentation_node, shown.logic.open.volume_node, shown.logic.labels, edited)
-    shown.rest(0.4)
-    assert float(table.item(1, 0).text()) < float(first)
+    shown.wait(lambda: float(table.item(1, 0).text()) < float(first))
     assert shown.ui.flagsLabel.isVisible()  # a slice is empty between filled ones
 
 

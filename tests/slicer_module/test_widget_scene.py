@@ -101,8 +101,7 @@ def test_another_module_in_front_is_left_alone(shown: Shown) -> None:
     shown.widget.enter()
     assert shown.ui.liveCheckBox.checked
     let_go(roi)
-    shown.rest(0.7)
-    assert len(shown.inferences) == 1
+    shown.wait(lambda: len(shown.inferences) == 1)
 
 
 def test_nothing_runs_after_the_end(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
