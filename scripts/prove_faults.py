@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,8 +81,16 @@ def _proven_all(base: Base, names: list[str], seed: int, at_once: int) -> Iterat
     if at_once == 1:
         yield from map(prove, names)
         return
-    with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(at_once, get_context("spawn"))
+    try:
         yield from pool.map(prove, names)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
 
 
 def _proven(base: Base, seed: int, name: str) -> dict[str, Any]:

@@ -153,26 +153,30 @@ def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:
 
 def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model(tmp_path / "model.safetensors", "unetr")
-    pipeline, measured, asked = LivePipeline(tmp_path / "model.safetensors", tmp_path / "none"), [], threading.Event()
+    pipeline, measured = LivePipeline(tmp_path / "model.safetensors", tmp_path / "none"), []
+    began, asked, answered = threading.Event(), threading.Event(), threading.Event()
     measure = Segmenter.slice_cost
 
-    def once_a_request_waits(segmenter: Segmenter, prune: str | None) -> Any:
-        assert asked.wait(300)
+    def in_turns(segmenter: Segmenter, prune: str | None) -> Any:
+        """The first once a request waits, the others once it is answered."""
+        began.set()
+        assert (answered if measured else asked).wait(200)
         measured.append(prune)
         return measure(segmenter, prune)
 
-    def predict() -> list[str | None]:
+    def predict() -> None:
         pipeline.predict("cpu", ImageStack(Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0]))), Request())
-        return list(measured)
+        answered.set()
 
-    monkeypatch.setattr(Segmenter, "slice_cost", once_a_request_waits)
+    monkeypatch.setattr(Segmenter, "slice_cost", in_turns)
     pipeline.warm_up("cpu")
+    assert began.wait(200)
     with ThreadPoolExecutor(1) as pool:
-        answered = pool.submit(predict)
-        while not live_pipeline._COMPUTING._work_queue.qsize():  # behind the first cost
+        request = pool.submit(predict)
+        while not live_pipeline._COMPUTING._work_queue.qsize():  # behind the first cost, which is being measured
             time.sleep(0.01)
         asked.set()
-        assert answered.result(300) == ["off"]
+        request.result(200)
     assert list(measured_costs(pipeline)) == ["off", "25", "50", "75", "default"]
     assert measured == ["off", "25", "50", "75", None]
 
