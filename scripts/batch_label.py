@@ -15,13 +15,13 @@ import typer
 from tqdm import tqdm
 
 from batch_throughput import throughput
+from model_files import locator_file, model_file
 from prato.archive.labeller import Labeller, error_sentence, run_parameters
 from prato.archive.run import Run
 from prato.archive.studies import ArchiveError, Job, read_jobs
 from prato.data.atomic import write_bytes
 from provenance import command, commit
 
-_MODELS = Path(__file__).resolve().parents[1] / "apps" / "prato_label" / "model"
 #: What is told in a sentence.
 _ERRORS = (ValueError, RuntimeError, OSError)
 
@@ -45,11 +45,7 @@ def main(
         if not local and find_spec("ray") is None:
             raise ArchiveError("Labelling with several workers needs Ray: pip install -r requirements-ray.txt, or use --local.")
         jobs = read_jobs(studies, boxes)
-        path = Path(model) if model.endswith(".safetensors") else _MODELS / f"{model}.safetensors"
-        if not path.is_file():
-            raise ArchiveError(f"There is no model {model}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
-        locator = _MODELS / "prato_locator.safetensors"
-        chosen = path.resolve(), locator if locator.is_file() else None, prune or None, "cuda" if gpus_per_worker else "cpu"
+        chosen = model_file(model), locator_file(), prune or None, "cuda" if gpus_per_worker else "cpu"
         parameters, folder = run_parameters(*chosen), out.resolve()
         build = partial(Labeller, *chosen, folder)
         workers, labelled = _labelling(build, parameters, None if local else address, workers, gpus_per_worker)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from benchmark_peers import peer_rows
+from benchmark_volumes import volume_rows
+from benchmark_ways import interleaved, shares
+from model_files import model_file
 from prato.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase, labelled_studies, load_training_case
-from prato.flops import counted
+from prato.nets import PratoUNETR
 from prato.nets.adapting import adapted
+from prato.nets.swin_block import dense_swin_blocks
 from prato.presets import WINDOW
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
@@ -29,7 +32,6 @@ from prato.validation import heart_slices
 from prato.window import window_edges
 from provenance import command, commit
 
-_MODELS = Path(__file__).parents[1] / "apps" / "prato_label" / "model"
 #: Every network here takes images whose sides are multiples of this.
 _STEP = 32
 #: The engine's context round the box, in pixels.
@@ -48,7 +50,10 @@ def main(
         int, typer.Option(min=64, help="Edge of the image in pixels of the network; 192 (288 mm) shows a whole slice.")
     ] = 192,
     prune: Annotated[str, typer.Option(help="25, 50 or 75; by default each model's own plan, and 75 for the engine.")] = "",
-    rounds: Annotated[int, typer.Option(min=3, help="Timed calls of each way.")] = 15,
+    rounds: Annotated[int, typer.Option(min=0, help="Timed calls of each way; 0 leaves 2D out.")] = 15,
+    volumes: Annotated[int, typer.Option(min=0, help="Timed calls of each way in 3D; 0 leaves 3D out.")] = 0,
+    peers: Annotated[int, typer.Option(min=0, help="Studies that others' models segment too; 0 leaves them out.")] = 0,
+    split: Annotated[Path | None, typer.Option(help="Split file: others' models see only its validation patients.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
@@ -65,11 +70,12 @@ def main(
         torch.set_num_threads(threads)
         where = torch.device(device)
         torch.zeros(1, device=where)
-        paths = [Path(name) if name.endswith(".safetensors") else _MODELS / f"{name}.safetensors" for name in model]
+        paths = [model_file(name) for name in model]
         networks = {path.stem: load_model(path) for path in paths}
         files = labelled_studies(studies)[:4]
         rows: list[dict[str, Any]] = []
-        for name, (network, spec, version) in networks.items():
+        parts: list[dict[str, Any]] = []
+        for name, (network, spec, version) in networks.items() if rounds else ():
             plan = spec.pruning_plan()
             if plan is None:
                 raise ValueError(f"{name} has no pruning plan: benchmark a model that was trained with one.")
@@ -80,8 +86,13 @@ def main(
             timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds)
             for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=name):
                 rows += [{"model": name, "model_version": version, **row} for row in timer.measure(cases, *size)]
+            parts += [{"model": name, **row} for row in timer.parts(cases, edge[len(edge) // 2])] if 1 in batch else []
+        if volumes:
+            rows += volume_rows(max(volumes, 3), where)
         result = {
             "rows": rows,
+            "parts": parts,
+            "peers": peer_rows(studies, split, peers, paths) if peers else [],
             "device": torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine(),
             "threads": threads,
             "rounds": rounds,
@@ -121,8 +132,7 @@ class _Timer:
     @torch.inference_mode()
     def measure(self, cases: list[TrainingCase], batch: int, edge: int) -> list[dict[str, Any]]:
         """A row for each way with ``batch`` slices of ``cases`` and a box of ``edge`` pixels round each heart's middle."""
-        image = torch.cat([heart_slices(case, self.window)[1] for case in cases])
-        image = image[torch.arange(batch) * len(image) // batch].to(self.device).contiguous(memory_format=torch.channels_last)
+        image = self._image(cases, batch)
         prompts, close = (
             self._prompts(batch, edge, self.window),
             min(self.window, next((e for e in _SHIPPED if e >= edge + 16), _SHIPPED[-1])),
@@ -141,27 +151,33 @@ class _Timer:
             "dropped, decode kept": lambda: segment(image, prompts, replace(self.plan, mode="drop", decode="kept")),
             "engine": lambda: segment(image, prompts, self.engine),
         }
-        cost = {name: counted(call)[1] for name, call in ways.items()}  # and warms up
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(self.rounds):
-            for name, call in ways.items():
-                times[name].append(self._timed(call))
-        dense = float(np.median(times["dense"]))
-        gone = 1.0 - float(segment(image, prompts, self.engine).stages[-1].alive.float().mean())
+        gone = {"tokens_dropped": round(1.0 - float(segment(image, prompts, self.engine).stages[-1].alive.float().mean()), 3)}
+        size = {"batch": batch, "box_edge": edge, "box_area": round((edge / self.window) ** 2, 4)}
+        return [{**size, **row, **(gone if row["way"] == "engine" else {})} for row in interleaved(ways, self.rounds, self.device)]
+
+    @torch.inference_mode()
+    def parts(self, cases: list[TrainingCase], edge: int) -> list[dict[str, Any]]:
+        """Where one slice's time goes, with the engine and where its first block sees all tokens, as a model of whole slices has it."""
+        image, prompts = self._image(cases, 1), self._prompts(1, edge, self.window)
+        plans = {"engine": self.engine, "engine without stage 0": replace(self.engine, margin=None)}
         return [
             {
-                "batch": batch,
-                "box_edge": edge,
-                "box_area": round((edge / self.window) ** 2, 4),
                 "way": name,
-                "ms": round(1000 * float(np.median(taken)), 2),
-                "ms_quartiles": [round(1000 * float(q), 2) for q in np.percentile(taken, (25, 75))],
-                "times_faster_than_dense": round(dense / float(np.median(taken)), 3),
-                "gflops": round(cost[name], 3),
-                **({"tokens_dropped": round(gone, 3)} if name == "engine" else {}),
+                "box_edge": edge,
+                "ms": shares(
+                    self.network,
+                    lambda: self.network.segment(image, prompts, plan),  # noqa: B023 - called at once
+                    lambda: _first(self.network, image),
+                    self.rounds,
+                    self.device,
+                ),
             }
-            for name, taken in times.items()
+            for name, plan in plans.items()
         ]
+
+    def _image(self, cases: list[TrainingCase], batch: int) -> torch.Tensor:
+        image = torch.cat([heart_slices(case, self.window)[1] for case in cases])
+        return image[torch.arange(batch) * len(image) // batch].to(self.device).contiguous(memory_format=torch.channels_last)
 
     @staticmethod
     def _prompts(batch: int, edge: int, size: int) -> BoxPrompts:
@@ -173,14 +189,13 @@ class _Timer:
         a = (image.shape[-1] - size) // 2
         return image[..., a : a + size, a : a + size].contiguous(memory_format=torch.channels_last)
 
-    def _timed(self, call: Callable[[], Any]) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        start = time.perf_counter()
-        call()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - start
+
+def _first(network: Any, image: torch.Tensor) -> Any:
+    """Patches embedded, and the first block or stage on all of them."""
+    if isinstance(network, PratoUNETR):
+        return network.vit.blocks[0](network._embed(image)[0])
+    vit = network.swinViT
+    return dense_swin_blocks(vit.layers1[0], vit.patch_embed(image).movedim(1, -1))
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -191,7 +206,10 @@ def _show(result: dict[str, Any]) -> None:
         quartiles = "-".join(map(str, row["ms_quartiles"]))
         shown = (row[key] for key in ("model", "batch", "box_edge", "way", "ms"))
         table.add_row(*map(str, shown), quartiles, str(row["times_faster_than_dense"]), str(row["gflops"]))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in (*result["parts"], *result["peers"]):
+        console.print(row)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import requests
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
 _APP = Path(__file__).resolve().parents[1] / "apps" / "prato_label"
-_START_S, _STOP_S, _REPLY_S = 120, 10, 120
+_START_S, _STOP_S, _REPLY_S = 300, 10, 300
 
 
 def copied_app(target: Path) -> Path:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from model_files import locator_file, model_file
 from prato.box_conditions import BoxCondition
 from prato.data.atomic import write_bytes
 from prato.data.cases import labelled_studies
@@ -21,8 +22,6 @@ from prato.evaluation import evaluate_cases, summary
 from prato.pipeline import Pipeline
 from prato.pruning import PRUNE_CHOICES
 from provenance import command, commit
-
-_MODELS = Path(__file__).parents[1] / "apps" / "prato_label" / "model"
 
 
 def main(
@@ -43,12 +42,9 @@ def main(
         if prune and prune not in PRUNE_CHOICES:
             raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
         _check_writable(out)
-        path = Path(model) if model.endswith(".safetensors") else _MODELS / f"{model}.safetensors"
-        if not path.is_file():
-            raise ValueError(f"There is no model {model}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
-        locator = _MODELS / "prato_locator.safetensors"
+        path = model_file(model)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        pipeline = Pipeline(path, locator if locator.is_file() else None, where)
+        pipeline = Pipeline(path, locator_file(), where)
         if prune and pipeline.plan is None:
             raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
         patients = None if split is None else set(load_split(split).validation)

@@ -126,7 +126,8 @@ def _versions(studies: Path, study: str) -> LabelVersions:
 def _described(version: Version) -> tuple[str, ...]:
     origin = version.origin if version.restored_from is None else f"{version.origin} from {version.restored_from}"
     model = " ".join(str(version.params[key]) for key in ("model", "model_version") if key in version.params)
-    return version.annotator, f"{version.created:%Y-%m-%d %H:%M}", origin, model, str(version.params.get("box", ""))
+    fate = "".join(f", removed by {removal.annotator} {removal.removed:%Y-%m-%d %H:%M}" for removal in version.removals)
+    return version.annotator, f"{version.created:%Y-%m-%d %H:%M}", origin + fate, model, str(version.params.get("box", ""))
 
 
 if __name__ == "__main__":

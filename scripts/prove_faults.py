@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +43,7 @@ def main(
     out: Annotated[Path, typer.Option(help="A new folder for the servers, their studies and result.json.")],
     seed: Annotated[int, typer.Option(min=0, help="Which hearts, which moments, which damage first.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Name of a fault; may be given several times. All of them otherwise.")] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="How many faults side by side, each on a server of its own.")] = 1,
 ) -> None:
     """Exit code 1 where a fault had another consequence than a clear refusal."""
     unknown = [name for name in only or () if name not in FAULTS]
@@ -55,8 +59,9 @@ def main(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     rows: list[dict[str, Any]] = []
-    for name in tqdm(only or FAULTS, unit="fault"):
-        rows.append(_proven(base, name, seed))
+    names = list(only or FAULTS)
+    for row in tqdm(_proven_all(base, names, seed, at_once), total=len(names), unit="fault"):
+        rows.append(row)
         head = {"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "seconds": round(time.monotonic() - start, 1)}
         write_bytes(out / "result.json", (json.dumps({**head, "faults": rows}, indent=1) + "\n").encode())
     shutil.rmtree(base.folder)
@@ -70,7 +75,25 @@ def main(
         raise typer.Exit(1)
 
 
-def _proven(base: Base, name: str, seed: int) -> dict[str, Any]:
+def _proven_all(base: Base, names: list[str], seed: int, at_once: int) -> Iterator[dict[str, Any]]:
+    """In the order of ``names``."""
+    prove = partial(_proven, base, seed)
+    if at_once == 1:
+        yield from map(prove, names)
+        return
+    pool = ProcessPoolExecutor(at_once, get_context("spawn"))
+    try:
+        yield from pool.map(prove, names)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _proven(base: Base, seed: int, name: str) -> dict[str, Any]:
     """What was done for the fault ``name``, which answers came, and whether all is well afterwards. A folder is left where it is not."""
     folder = base.folder.parent / name.replace(" ", "_").replace("'", "")
     bench, done, verdict = base.bench(folder, seed), "", ""

@@ -48,7 +48,9 @@ def main(
                 ).raise_for_status()
             workers = [Worker(server.url, seed * 1000 + n, own) for n, own in workers_of]
             memory = _work(workers, seconds, psutil.Process(server.process.pid))
-            requests.delete(f"{server.url}/train/", timeout=60)
+            asked = time.monotonic()
+            stopped = requests.delete(f"{server.url}/train/", timeout=60).json()
+            stopping = {"training": stopped and stopped["state"], "training_stopped_in_ms": round(1000 * (time.monotonic() - asked))}
             seen = [worker.seen for worker in workers]
             lost = set().union(*(one.taken for one in seen)) - stored(studies)
     except ServerError as error:
@@ -57,7 +59,7 @@ def main(
     unexplained = [line for one in seen for line in one.unexplained]
     result = {
         **{"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "cores": os.cpu_count()},
-        **{"seconds": seconds, "clients": clients, "trained_meanwhile": train},
+        **{"seconds": seconds, "clients": clients, "trained_meanwhile": train, **stopping},
         **{"requests": _requests(seen), "memory": memory},
         **{"labels_taken": len(set().union(*(one.taken for one in seen))), "labels_lost": len(lost), "unexplained": unexplained},
     }
@@ -73,12 +75,13 @@ def _work(workers: list[Worker], seconds: int, server: psutil.Process) -> dict[s
     end = time.monotonic() + seconds
     points = []
     with ThreadPoolExecutor(len(workers)) as pool:
-        for worker in workers:
-            pool.submit(worker.work, lambda: time.monotonic() < end)
+        working = [pool.submit(worker.work, lambda: time.monotonic() < end) for worker in workers]
         for _ in tqdm(range(seconds), unit="s"):
             time.sleep(1)
             done = sum(sum(c.total() for c in list(worker.seen.statuses.values())) for worker in workers)
             points.append((done, server.memory_info().rss / 2**20))
+    for one in working:
+        one.result()
     counts, rss = np.array(points).T
     late = counts > counts[-1] / 3
     slope = float(np.polyfit(counts[late], rss[late], 1)[0]) if late.sum() > 2 and np.ptp(counts[late]) else 0.0

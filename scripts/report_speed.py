@@ -25,7 +25,7 @@ _HEAD = """# What a box saves, and what it is worth
 
 Every table and picture here is written by `scripts/report_speed.py` from files in [results](results) that `scripts/benchmark.py`,
 `scripts/benchmark_http.py` and `scripts/token_study.py` measured. Times of a shared machine mean little by themselves; the ways are timed
-in turn in one process, so their ratios mean something.
+in turn in one process, so their ratios mean something. *Processor ms* leave out the waiting for other programs of the same machine.
 
 """
 
@@ -47,8 +47,73 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _speed(name: str, result: dict[str, Any]) -> str:
-    head = ["network", "slices a call", "box, % of the image", "way", "ms (quartiles)", "times faster than dense", "GFLOP"]
-    rows = [
+    said = f"{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}"
+    flat = [row for row in result["rows"] if not row["model"].endswith("3D")]
+    text = ""
+    if flat:
+        _draw_speed(name, flat)
+        text += f"## One call of the network: {said}, image of {result['window']} pixels\n\n"
+        text += f"![times against the area of the box](images/{name}.png)\n\n" + _ways(flat)
+    if len(flat) < len(result["rows"]):
+        text += f"## A volume of 96 pixels a side in one call: {said}\n\nUntrained networks: times hang on sizes alone. The box is an "
+        text += "eighth of the volume and ends between two tokens.\n\n" + _ways([row for row in result["rows"] if row not in flat])
+    # the parts are those of one slice
+    parts = result.get("parts", []) if any(row["batch"] == 1 for row in flat) else []
+    return text + _parts(said, parts) + _peers(said, result.get("peers", []))
+
+
+def _parts(said: str, rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    head = ["network", "way", "encoder", "scoring", "decoder", "together", "patches and first block", "their share, %"]
+    lines = [
+        [_TITLES.get(row["model"], row["model"]), row["way"]]
+        + [f"{row['ms'][part]:.1f}" for part in ("encoder", "scoring", "decoder", "network", "first")]
+        # with stage 0 that block is not run on all tokens
+        + [f"{100 * row['ms']['first'] / row['ms']['network']:.0f}" if row["way"].endswith("without stage 0") else ""]
+        for row in rows
+    ]
+    text = f"## Where a slice's time goes: {said}\n\nMedians in ms of the processor's work, a box of {rows[0]['box_edge']} pixels. "
+    text += "Embedding patches and the first block (Swin: its first stage) of all tokens hang on no box where the window does not: that "
+    text += "share is the most that keeping them from one box on an image to the next could save. The shipped models' windows lie round "
+    text += "the box, and the engine's stage 0 runs that block on the tokens near the box alone, so nothing of it is kept; the image's "
+    text += "normalised and resampled slices are.\n\n"
+    return text + _table(head, lines)
+
+
+def _peers(said: str, rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    measured = [row for row in rows if "dice" in row]
+    structures = list(measured[0]["dice"]) if measured else []
+    lines = [
+        [row["model"]]
+        + ([f"{row['dice'][s]:.3f}" for s in structures] + [f"{row['ms_a_volume']:.0f}"] if "dice" in row else [row["status"]])
+        for row in rows
+    ]
+    text = f"## Beside others' models: {said}\n\n"
+    if measured:
+        text += f"DSC on {measured[0]['studies']} volume(s) of the validation patients, and the median ms of a volume. Ours get the tight "
+        text += (
+            "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
+        )
+        text += "these hearts.\n\n"
+    return text + _table(["model", *structures, "ms a volume"], lines)
+
+
+def _ways(rows: list[dict[str, Any]]) -> str:
+    head = [
+        "network",
+        "slices a call",
+        "box, % of the image",
+        "way",
+        "ms (quartiles)",
+        "times faster than dense",
+        "processor ms",
+        "times less than dense",
+        "GFLOP",
+    ]
+    lines = [
         [
             _TITLES.get(row["model"], row["model"]),
             str(row["batch"]),
@@ -56,21 +121,21 @@ def _speed(name: str, result: dict[str, Any]) -> str:
             row["way"] + (f" ({100 * row['tokens_dropped']:.0f} % of tokens dropped)" if "tokens_dropped" in row else ""),
             f"{row['ms']:.0f} ({row['ms_quartiles'][0]:.0f} to {row['ms_quartiles'][1]:.0f})",
             f"{row['times_faster_than_dense']:.2f}",
+            f"{row['processor_ms']:.0f}" if "processor_ms" in row else "",
+            f"{row['less_work_than_dense']:.2f}" if "processor_ms" in row else "",
             f"{row['gflops']:.1f}",
         ]
-        for row in result["rows"]
+        for row in rows
     ]
-    _draw_speed(name, result)
-    said = f"{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}, image of {result['window']} pixels"
-    return f"## One call of the network: {said}\n\n![times against the area of the box](images/{name}.png)\n\n" + _table(head, rows)
+    return _table(head, lines)
 
 
-def _draw_speed(name: str, result: dict[str, Any]) -> None:
-    models, batches = ([*dict.fromkeys(row[key] for row in result["rows"])] for key in ("model", "batch"))
+def _draw_speed(name: str, measured: list[dict[str, Any]]) -> None:
+    models, batches = ([*dict.fromkeys(row[key] for row in measured)] for key in ("model", "batch"))
     figure, panels = plt.subplots(len(batches), len(models), figsize=(5 * len(models), 3.2 * len(batches)), squeeze=False)
     for line, batch in zip(panels, batches):
         for panel, model in zip(line, models):
-            rows = [row for row in result["rows"] if row["model"] == model and row["batch"] == batch]
+            rows = [row for row in measured if row["model"] == model and row["batch"] == batch]
             for way, style in _LINES.items():
                 own = [row for row in rows if row["way"] == way]
                 panel.plot([100 * r["box_area"] for r in own], [r["ms"] for r in own], style, label=way, marker=".")

@@ -23,6 +23,8 @@ from prove_fuzz import files
 MODEL = "prato_unetr"
 #: What a server may answer that cannot do what it is asked because of its files or its disk.
 _EXCUSED = (503, 507)
+#: How long a training may take to begin or to end: its process alone takes a minute to start on a machine that has much else to do.
+_PATIENCE_S = 600
 
 
 class Bench:
@@ -72,7 +74,7 @@ class Bench:
         assert self.server
         kind = f"{method} {path.partition('?')[0]}"
         try:
-            reply = requests.request(method, self.server.url + path, timeout=120, **parts)
+            reply = requests.request(method, self.server.url + path, timeout=_PATIENCE_S, **parts)
         except requests.RequestException as error:
             self.statuses[f"{kind} no answer"] += 1
             if not self.dying:
@@ -101,7 +103,8 @@ class Bench:
     def train_until_step(self, step: int) -> None:
         """Start a training that would take hours, and return once it has done ``step`` steps."""
         self.ask("POST", f"/train/{MODEL}", json={"max_steps": 10_000, "max_epochs": 10_000})
-        for _ in range(600):
+        end = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end:
             job = self.job()
             if (job.get("progress") or {}).get("step", 0) >= step:
                 return
@@ -117,7 +120,8 @@ class Bench:
 
     def ended(self) -> dict[str, Any]:
         """The latest training, once it has ended."""
-        for _ in range(900):
+        end = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < end:
             job = self.job()
             if job.get("state") not in ("queued", "running"):
                 break

@@ -29,13 +29,7 @@ def studies(bench: Bench) -> str:
             bench.use()
         if not refused:
             bench.wrong.append("no label was refused with 507")
-        disk.fill(leaving=0)
-        bench.kill()
-        bench.start()
-        bench.use()
-        disk.free()
-        bench.use(well=True)
-        bench.stop()
+        _full_at_a_start(bench, disk)
     bench.start()
     return "the studies' disk full but for 0 to 35 blocks while labels come in, full at a start, then with room again"
 
@@ -50,13 +44,7 @@ def models(bench: Bench) -> str:
             job = bench.train()
             if job and job.get("state") == "failed" and "disk" not in job.get("sentence", ""):
                 bench.wrong.append(f"a training on a full disk failed with: {job.get('sentence')}")
-        disk.fill(leaving=0)
-        bench.kill()
-        bench.start()
-        bench.use()
-        disk.free()
-        bench.use(well=True)
-        bench.stop()
+        _full_at_a_start(bench, disk)
     bench.start()
     return "the models' disk full while a training runs and at a start, then with room again"
 
@@ -73,6 +61,17 @@ def temporary(bench: Bench) -> str:
         bench.stop()
     bench.start()
     return "the disk of temporary files full, then with room again"
+
+
+def _full_at_a_start(bench: Bench, disk: _Disk) -> None:
+    """Killed while there is no room at all, started again all the same, and as good as ever once there is room."""
+    disk.fill(leaving=0)
+    bench.kill()
+    bench.start()
+    bench.use()
+    disk.free()
+    bench.use(well=True)
+    bench.stop()
 
 
 class _Disk:

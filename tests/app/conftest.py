@@ -42,7 +42,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
 
 @pytest.fixture(scope="session")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """``serve.py`` with a token, takes 1 MiB at most and lets two inferences wait; one of its studies takes a while."""
+    """``serve.py`` with a token, takes 1 MiB at most and lets two inferences wait; one of its studies takes longer than any test waits."""
     folder = tmp_path_factory.mktemp("guarded")
     app, studies = copy_app(folder / "app"), folder / "studies"
     (app / "model").mkdir()
@@ -52,7 +52,7 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     studies.mkdir()
     for n, name in enumerate(("a_ED", "b_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)
-    write_study(studies / "long.nii.gz", shape=(40, 36, 400))
+    write_study(studies / "long.nii.gz", shape=(40, 36, 1000))
     (folder / "sessions" / "cut-short").mkdir(parents=True)  # as a power cut leaves one
     guards = {"PRATO_LABEL_TOKEN": TOKEN, "PRATO_LABEL_MAX_REQUEST_MB": "1", "PRATO_LABEL_MAX_WAITING": str(WAITING)}
     with start_server(app, studies, folder / "server.log", guards) as server:

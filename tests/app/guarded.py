@@ -16,7 +16,7 @@ ROI = [8, 32, 6, 30, 1, 4]
 
 def ask(server: LiveServer, method: str, path: str, **parts: Any) -> requests.Response:
     parts.setdefault("headers", server.headers)
-    return requests.request(method, server.url + path, timeout=60, **parts)
+    return requests.request(method, server.url + path, timeout=200, **parts)
 
 
 def refused(response: requests.Response, status: int, words: str = "") -> None:
@@ -29,7 +29,7 @@ def refused(response: requests.Response, status: int, words: str = "") -> None:
     assert "Traceback" not in said["detail"]
 
 
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
+def until(true: Callable[[], Any], seconds: float = 200) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := true()):
         assert time.monotonic() < deadline

@@ -27,7 +27,7 @@ from prato.locator import LOCATOR
 from prato.presets import PRESETS
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
-START_SECONDS = 120
+START_SECONDS = 240
 
 
 def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
@@ -108,10 +108,10 @@ class LiveServer:
         text = params if isinstance(params, str) else json.dumps(params or {})
         query = query if image is None else {"image": image, **query}
         url = f"{self.url}/infer/{model}"
-        return self.read(requests.post(url, params=query, data={"params": text}, headers=self.headers, timeout=120))
+        return self.read(requests.post(url, params=query, data={"params": text}, headers=self.headers, timeout=200))
 
     def post(self, path: str, body: Any = None) -> Reply:
-        return self.read(requests.post(self.url + path, json=body, headers=self.headers, timeout=120))
+        return self.read(requests.post(self.url + path, json=body, headers=self.headers, timeout=200))
 
     @staticmethod
     def read(response: requests.Response) -> Reply:
@@ -162,7 +162,7 @@ def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | 
         deadline = time.monotonic() + START_SECONDS
         while True:
             with suppress(requests.ConnectionError):
-                if requests.get(f"{server.url}/info/", headers=headers, timeout=30).ok:
+                if requests.get(f"{server.url}/info/", headers=headers, timeout=200).ok:
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")

@@ -125,13 +125,13 @@ def test_names_in_other_paths(live_server: LiveServer, path: str, words: str) ->
     body = {"model": "unet"} if path == "/train/prato_unetr" else {}  # MONAI Label lets the body overrule the path
     refused(live_server.post(path, body), 404, words)
     assert live_server.tree() == before
-    assert requests.get(f"{live_server.url}/train/", timeout=30).status_code == 404  # nothing was queued
+    assert requests.get(f"{live_server.url}/train/", timeout=200).status_code == 404  # nothing was queued
 
 
 def test_an_uploaded_file_that_is_no_image(live_server: LiveServer) -> None:
     before = set(live_server.scratch.iterdir())
     response = requests.post(
-        f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("x.nii.gz", b"not a volume")}, timeout=30
+        f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("x.nii.gz", b"not a volume")}, timeout=200
     )
     refused(live_server.read(response), 400, "is not readable NIfTI")
     assert set(live_server.scratch.iterdir()) == before
@@ -150,7 +150,7 @@ def test_a_model_file_that_cannot_be_used_replaces_nothing(
 ) -> None:
     before = live_server.tree()
     data = (live_server.app / "model" / "prato_locator.safetensors").read_bytes() if content == b"locator" else content
-    response = requests.put(f"{live_server.url}/model/{model}", files={"file": ("m.safetensors", data)}, timeout=60)
+    response = requests.put(f"{live_server.url}/model/{model}", files={"file": ("m.safetensors", data)}, timeout=200)
     refused(live_server.read(response), status, words)
     assert live_server.tree() == before
 

@@ -35,7 +35,12 @@ def test_labellers_side_by_side_lose_no_label(guarded_server: LiveServer) -> Non
     labels = {study: (heart().astype(np.uint8), affine) for study in ("a_ED", "b_ED")}
     workers = [Worker(guarded_server.url, n, labels, guarded_server.headers) for n in range(3)]
     end = time.monotonic() + 8
-    threads = [threading.Thread(target=worker.work, args=(lambda: time.monotonic() < end,)) for worker in workers]
+
+    def going_on() -> bool:
+        """On a busy machine until there is something to be lost."""
+        return time.monotonic() < end or (time.monotonic() < end + 200 and not any(worker.seen.taken for worker in workers))
+
+    threads = [threading.Thread(target=worker.work, args=(going_on,)) for worker in workers]
     for thread in threads:
         thread.start()
     for thread in threads:

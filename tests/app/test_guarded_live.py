@@ -27,7 +27,7 @@ def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:
     routes += [("GET", path) for path in hidden] + [("POST", "/reload"), ("POST", "/infer/wsi/prato_unetr"), ("OPTIONS", "/info/")]
     with requests.Session() as session:
         for method, path in routes:
-            response = session.request(method, guarded_server.url + path.replace("{", "").replace("}", ""), timeout=30)
+            response = session.request(method, guarded_server.url + path.replace("{", "").replace("}", ""), timeout=200)
             if method == "HEAD":
                 assert response.status_code == 401, path
             else:
@@ -79,7 +79,7 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
 def test_a_start_that_would_leave_it_open_is_refused(tmp_path: Path, arguments: list[str], environment: dict[str, str], words: str) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PRATO_LABEL_")} | environment
     command = [sys.executable, str(APP / "serve.py"), "--studies", str(tmp_path), *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert words in done.stderr

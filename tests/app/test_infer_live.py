@@ -33,7 +33,7 @@ def mask_of(reply: Reply, tmp_path: Path) -> Any:
 
 
 def test_info_offers_the_models_as_stock_clients_expect_them(live_server: LiveServer) -> None:
-    info = requests.get(f"{live_server.url}/info/", timeout=30).json()
+    info = requests.get(f"{live_server.url}/info/", timeout=200).json()
     assert {name: model["type"] for name, model in info["models"].items()} == {
         "prato_unetr": "deepedit",
         "prato_swin_unetr": "deepedit",
@@ -50,9 +50,9 @@ def test_info_offers_the_models_as_stock_clients_expect_them(live_server: LiveSe
 
 def costs(server: LiveServer, differ_from: dict[str, Any] | None = None) -> dict[str, Any]:
     """``cost_per_slice`` by model, once every model has one, and the Swin's differs from its own in ``differ_from``."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
-        models = requests.get(f"{server.url}/info/", timeout=60).json()["models"]
+        models = requests.get(f"{server.url}/info/", timeout=200).json()["models"]
         found = {name: models[name]["cost_per_slice"] for name in MODELS}
         if all(found.values()) and found["prato_swin_unetr"] != (differ_from or {}).get("prato_swin_unetr"):
             return found
@@ -82,12 +82,12 @@ def test_costs_stay_with_new_weights_and_are_measured_anew_for_another_network(l
         assert costs(live_server) == before
         tiny_model(tmp_path / "other.safetensors", "unetr")
         other = (tmp_path / "other.safetensors").read_bytes()
-        assert requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", other)}, timeout=60).ok
+        assert requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", other)}, timeout=200).ok
         after = costs(live_server, differ_from=before)
         for prune, cost in after["prato_swin_unetr"].items():
             assert cost["gflops"] == before["prato_unetr"][prune]["gflops"]
     finally:
-        assert requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", old)}, timeout=60).ok
+        assert requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", old)}, timeout=200).ok
     assert costs(live_server, differ_from=after)["prato_swin_unetr"]["off"]["gflops"] == before["prato_swin_unetr"]["off"]["gflops"]
 
 
@@ -176,7 +176,7 @@ def test_points_become_a_box_and_nothing_becomes_a_proposal(live_server: LiveSer
 def test_session_and_uploaded_file(live_server: LiveServer) -> None:
     data = (live_server.studies / "heart_b.nii.gz").read_bytes()
     known = live_server.infer("prato_unetr", "heart_b", {"roi": ROI}).file
-    made = requests.put(f"{live_server.url}/session/", files={"files": ("h.nii.gz", data)}, timeout=30).json()
+    made = requests.put(f"{live_server.url}/session/", files={"files": ("h.nii.gz", data)}, timeout=200).json()
     session = live_server.infer("prato_unetr", None, {"roi": ROI}, session_id=made["session_id"])
     assert session.status == 200, session.json
     assert session.file == known
@@ -184,10 +184,10 @@ def test_session_and_uploaded_file(live_server: LiveServer) -> None:
         f"{live_server.url}/infer/prato_unetr",
         data={"params": f'{{"roi": {ROI}}}'},
         files={"file": ("h.nii.gz", data)},
-        timeout=60,
+        timeout=200,
     )
     assert live_server.read(response).file == known
-    assert requests.delete(f"{live_server.url}/session/{made['session_id']}", timeout=30).ok
+    assert requests.delete(f"{live_server.url}/session/{made['session_id']}", timeout=200).ok
 
 
 def test_concurrent_requests_get_their_own_masks(live_server: LiveServer) -> None:
@@ -206,12 +206,15 @@ def test_concurrent_requests_get_their_own_masks(live_server: LiveServer) -> Non
 
 
 def test_the_server_answers_others_during_an_inference(live_server: LiveServer) -> None:
-    inference = threading.Thread(target=lambda: live_server.infer("prato_swin_unetr", "heart_a", {"prune": "off"}))
-    inference.start()
-    answered = 0
-    while inference.is_alive():
-        answered += requests.get(f"{live_server.url}/datastore/", timeout=30).ok and inference.is_alive()
-    assert answered >= 3  # of a server that stands still meanwhile, the first and the last could be answered
+    """Three times during one: of a server that stands still meanwhile, the first and the last could be answered."""
+    answered, deadline = 0, time.monotonic() + 200
+    while answered < 3:  # an inference may be over sooner
+        assert time.monotonic() < deadline
+        inference = threading.Thread(target=lambda: live_server.infer("prato_swin_unetr", "heart_a", {"prune": "off"}))
+        inference.start()
+        answered = 0
+        while inference.is_alive():
+            answered += requests.get(f"{live_server.url}/datastore/", timeout=200).ok and inference.is_alive()
 
 
 def test_a_replaced_model_file_answers_the_next_request(live_server: LiveServer, tmp_path: Path) -> None:
@@ -224,7 +227,7 @@ def test_a_replaced_model_file_answers_the_next_request(live_server: LiveServer,
         assert after.json["model_version"] == version != before.json["model_version"]
         assert after.file != before.file
     finally:
-        uploaded = requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", old)}, timeout=60)
+        uploaded = requests.put(f"{live_server.url}/model/prato_swin_unetr", files={"file": ("m.safetensors", old)}, timeout=200)
     assert uploaded.ok, uploaded.text
     again = live_server.infer("prato_swin_unetr", "heart_a", {"roi": ROI})
     assert again.file == before.file
@@ -236,7 +239,7 @@ def test_a_model_without_weights_is_not_offered(live_server: LiveServer) -> None
     away = locator.with_suffix(".away")
     locator.rename(away)
     try:
-        assert set(requests.get(f"{live_server.url}/info/", timeout=30).json()["models"]) == set(INTERACTIVE)
+        assert set(requests.get(f"{live_server.url}/info/", timeout=200).json()["models"]) == set(INTERACTIVE)
         refused = live_server.infer("prato_auto", "heart_a")
         assert refused.status == 404
         assert "prato_unetr" in refused.json["detail"]
@@ -255,9 +258,9 @@ def test_the_mask_reads_back_as_a_volume(live_server: LiveServer, tmp_path: Path
 def test_replies_leave_no_files_behind(live_server: LiveServer) -> None:
     before = set(live_server.scratch.iterdir())
     data = (live_server.studies / "heart_b.nii.gz").read_bytes()
-    response = requests.post(f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("h.nii.gz", data)}, timeout=60)
+    response = requests.post(f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("h.nii.gz", data)}, timeout=200)
     assert response.ok
-    deadline = time.monotonic() + 5  # files go after the reply
+    deadline = time.monotonic() + 200  # files go after the reply
     while set(live_server.scratch.iterdir()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
     # files of earlier requests may go meanwhile

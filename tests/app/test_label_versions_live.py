@@ -26,12 +26,12 @@ def server(live_server: LiveServer, tmp_path_factory: pytest.TempPathFactory) ->
     """The tests of this file label one study of their own, one after the other."""
     add_image(live_server, tmp_path_factory.mktemp("image"))
     yield live_server
-    requests.delete(f"{live_server.url}/datastore/image", params={"id": STUDY}, timeout=60)
+    requests.delete(f"{live_server.url}/datastore/image", params={"id": STUDY}, timeout=200)
 
 
 def add_image(server: LiveServer, folder: Path) -> None:
     data = write_study(folder / "x.nii.gz", seed=3).read_bytes()
-    sent = requests.put(f"{server.url}/datastore/image", params={"image": STUDY}, files={"file": ("x.nii.gz", data)}, timeout=60)
+    sent = requests.put(f"{server.url}/datastore/image", params={"image": STUDY}, files={"file": ("x.nii.gz", data)}, timeout=200)
     assert sent.status_code == 200, sent.text
 
 
@@ -49,12 +49,12 @@ def smaller(slices: int) -> np.ndarray:
 def submit(server: LiveServer, mask: np.ndarray, **params: Any) -> Reply:
     query, data = {"image": STUDY, "tag": "final"}, {"params": json.dumps(params)}
     files = {"label": ("label.nii.gz", file_of(mask, server))}
-    return server.read(requests.put(f"{server.url}/datastore/label", params=query, data=data, files=files, timeout=60))
+    return server.read(requests.put(f"{server.url}/datastore/label", params=query, data=data, files=files, timeout=200))
 
 
 def ask(server: LiveServer, path: str, method: str = "GET", data: Any = None, **query: Any) -> requests.Response:
     url = f"{server.url}/datastore/label{path}"
-    return requests.request(method, url, params={"image": STUDY, **query}, data=data, timeout=60)
+    return requests.request(method, url, params={"image": STUDY, **query}, data=data, timeout=200)
 
 
 def versions(server: LiveServer) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_agreement(server: LiveServer) -> None:
     assert found["annotators"] == {"Ada": 3, "Bob": 2}
     assert found["pairs"][0]["structures"]["LV cavity"]["dice"] == pytest.approx(6 / 7, abs=1e-4)
     assert found["pairs"][0]["structures"]["LV cavity"]["hd95"] == pytest.approx(9)  # a slice
-    everywhere = requests.get(f"{server.url}/datastore/label/agreement", timeout=60).json()
+    everywhere = requests.get(f"{server.url}/datastore/label/agreement", timeout=200).json()
     assert found in everywhere["images"]
     assert set(everywhere["structures"]) == set(STRUCTURES)
 
@@ -108,7 +108,7 @@ def test_restoring_makes_a_new_version(server: LiveServer) -> None:
     assert reply["conflict"]["versions"][0]["version"] == 3
     last = versions(server)["versions"][-1]
     assert (last["origin"], last["restored_from"], last["annotator"]) == ("restored", 1, "Cy")
-    stored = requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=60)
+    stored = requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=200)
     assert stored.content == file_of(heart(), server)
 
 
@@ -118,7 +118,7 @@ def test_everyone_submits_and_downloads_at_once(server: LiveServer) -> None:
 
     def watch() -> None:
         while not done.is_set():
-            seen.append(requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=60).content)
+            seen.append(requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=200).content)
 
     with ThreadPoolExecutor(6) as pool:
         watching = [pool.submit(watch) for _ in range(2)]
@@ -170,12 +170,19 @@ def test_what_is_refused_changes_nothing(
 
 def test_what_is_deleted_can_be_restored(server: LiveServer, tmp_path: Path) -> None:
     kept = len(versions(server)["versions"])
-    assert requests.delete(f"{server.url}/datastore/label", params={"id": STUDY, "tag": "final"}, timeout=60).status_code == 200
-    assert requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=60).status_code == 404
+    query = {"id": STUDY, "tag": "final", "annotator": "Dr. Ärztin"}
+    assert requests.delete(f"{server.url}/datastore/label", params=query, timeout=200).status_code == 200
+    assert requests.delete(f"{server.url}/datastore/label", params=query, timeout=200).status_code == 404
+    assert requests.get(f"{server.url}/datastore/label", params={"label": STUDY, "tag": "final"}, timeout=200).status_code == 404
     assert (versions(server)["current"], len(versions(server)["versions"])) == (None, kept)
     assert ask(server, "/restore", "POST", version=2).json()["version"] == kept + 1
-    assert requests.delete(f"{server.url}/datastore/image", params={"id": STUDY}, timeout=60).status_code == 200
-    assert len(versions(server)["versions"]) == kept + 1
+    assert versions(server)["current"] == kept + 1
+    assert requests.delete(f"{server.url}/datastore/image", params={"id": STUDY}, timeout=200).status_code == 200
+    found = versions(server)["versions"]
+    assert len(found) == kept + 1
+    removals = [[removal["annotator"] for removal in version["removals"]] for version in found]
+    assert removals == [[]] * (kept - 1) + [["Dr. Ärztin"], ["unknown"]]  # with the image, its label
+    assert found[-2]["removals"][0]["removed"] < found[-1]["removals"][0]["removed"]
     assert ask(server, "/version", version=1).content == file_of(heart(), server)
     refused = ask(server, "/restore", "POST", version=1)
     assert (refused.status_code, "add it again" in refused.json()["detail"]) == (409, True)

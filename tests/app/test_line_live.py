@@ -14,15 +14,18 @@ import requests
 from guarded import ROI, TOKEN, WAITING, ask, refused, state, until
 from live import LiveServer
 
+#: Of the long study, without pruning; a box, so that the locator is not asked first, which cannot be cancelled.
+ALL = '{"prune": "off", "roi": [0, 40, 0, 36, 0, 1000]}'
+
 
 @pytest.fixture
 def busy(guarded_server: LiveServer) -> Iterator[Future[requests.Response]]:
     """An inference of many slices, which computes under the id ``long-one``."""
-    query, form = {"image": "long", "output": "json"}, {"params": '{"prune": "off"}'}
+    query, form = {"image": "long", "output": "json"}, {"params": ALL}
     headers = {**guarded_server.headers, "X-Request-ID": "long-one"}
     url = f"{guarded_server.url}/infer/prato_swin_unetr"
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(requests.post, url, params=query, data=form, headers=headers, timeout=60)
+        yield pool.submit(requests.post, url, params=query, data=form, headers=headers, timeout=200)
         ask(guarded_server, "DELETE", "/infer/long-one")
     until(lambda: line_length(guarded_server) == 0)
 
@@ -33,10 +36,10 @@ def line_length(server: LiveServer) -> int:
 
 def sent(server: LiveServer, image: str) -> socket.socket:
     """The connection of a client that asked for ``image``, all of it, without pruning."""
-    form = b"params=" + quote('{"prune": "off"}').encode()
+    form = b"params=" + quote(ALL).encode()
     head = f"POST /infer/prato_swin_unetr?image={image} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
     head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n"
-    line = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=30)
+    line = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=200)
     line.sendall(head.encode() + form)
     return line
 

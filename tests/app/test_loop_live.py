@@ -49,16 +49,16 @@ def submit(
     text = params if isinstance(params, str) else json.dumps(params or {})
     files = {"label": (path.name, path.read_bytes())}
     return server.read(
-        requests.put(f"{server.url}/datastore/label", params={"image": study, **query}, data={"params": text}, files=files, timeout=60)
+        requests.put(f"{server.url}/datastore/label", params={"image": study, **query}, data={"params": text}, files=files, timeout=200)
     )
 
 
 def job(server: LiveServer) -> dict[str, Any]:
-    return requests.get(f"{server.url}/train/", timeout=60).json()
+    return requests.get(f"{server.url}/train/", timeout=200).json()
 
 
 def stats(server: LiveServer) -> dict[str, Any]:
-    return requests.get(f"{server.url}/info/", timeout=60).json()["train_stats"][MODEL]
+    return requests.get(f"{server.url}/info/", timeout=200).json()["train_stats"][MODEL]
 
 
 def model_file(server: LiveServer) -> Path:
@@ -81,15 +81,15 @@ def test_no_labels_no_training(server: LiveServer) -> None:
         )
     refused(server.post("/train/prato_nothing", {}), 404, "no model to train 'prato_nothing'")
     refused(server.post("/train/", {}), 400, "at least 2 patients")
-    assert requests.get(f"{server.url}/train/", timeout=60).status_code == 404  # nothing was ever queued
-    refused(server.read(requests.get(f"{server.url}/datastore/dataset", timeout=60)), 404, "no labelled study")
+    assert requests.get(f"{server.url}/train/", timeout=200).status_code == 404  # nothing was ever queued
+    refused(server.read(requests.get(f"{server.url}/datastore/dataset", timeout=200)), 404, "no labelled study")
     assert server.tree() == before
 
 
 @pytest.mark.parametrize("strategy", ["jitter", "phases", "entropy"])
 def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: str) -> None:
     version = server.infer("prato_auto", "a_ED").json["model_version"]
-    assert strategy in requests.get(f"{server.url}/info/", timeout=60).json()["strategies"]
+    assert strategy in requests.get(f"{server.url}/info/", timeout=200).json()["strategies"]
     before = server.post(f"/activelearning/{strategy}", {"seed": 1})
     assert before.status == 200, before.json
     found = before.json
@@ -175,7 +175,7 @@ def test_bad_training_parameters_queue_nothing(server: LiveServer) -> None:
     before = server.tree()
     for params, words in BAD_PARAMETERS:
         refused(server.post(f"/train/{MODEL}", params), 400, words)
-    assert requests.get(f"{server.url}/train/", timeout=60).status_code == 404
+    assert requests.get(f"{server.url}/train/", timeout=200).status_code == 404
     assert server.tree() == before
 
 
@@ -183,7 +183,7 @@ def test_the_loop(server: LiveServer) -> None:
     asked = server.infer(MODEL, "c_ED", ROI)
     old = model_file(server).read_bytes()
     assert server.post(f"/train/{MODEL}", {"max_steps": 10, "seed": 3}).json["status"] in ("SUBMITTED", "RUNNING")
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while job(server)["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < deadline:
         time.sleep(0.5)
     assert job(server)["status"] == "DONE", job(server)

@@ -28,7 +28,7 @@ def browser() -> Iterator[Any]:
         pytest.skip("the status page is untested: there is no Chromium on this machine (apt-get install chromium)")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=flags)
+        started = driver.chromium.launch(executable_path=chromium, args=flags, timeout=200_000)
         yield started
         started.close()
 
@@ -40,6 +40,7 @@ def test_the_page_asks_for_the_token_and_shows_what_is_going_on(guarded_server: 
         assert guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI, "prune": "50"}).status == 200
         told: list[str] = []
         page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page.set_default_timeout(200_000)
         page.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: told.append(str(error)))
         asked: list[str] = []
@@ -83,6 +84,7 @@ def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> Non
         route.fulfill(json=said)
 
     page = browser.new_page(viewport={"width": 1100, "height": 1000})
+    page.set_default_timeout(200_000)
     page.route("**/prato/state", with_history)
     page.goto(f"{guarded_server.url}/prato/")
     page.locator("svg circle").nth(4).wait_for()

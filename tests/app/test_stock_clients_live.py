@@ -55,7 +55,7 @@ def test_what_the_stock_ohif_plugin_sends(live_server: LiveServer) -> None:
 
 
 def test_next_sample_and_the_automatic_model_go_together(live_server: LiveServer) -> None:
-    strategy = next(iter(requests.get(f"{live_server.url}/info/", timeout=30).json()["strategies"]))
+    strategy = next(iter(requests.get(f"{live_server.url}/info/", timeout=200).json()["strategies"]))
     sample = live_server.post(f"/activelearning/{strategy}", {})
     assert sample.status == 200, sample.json
     assert (live_server.studies / f"{sample.json['id']}.nii.gz").is_file()

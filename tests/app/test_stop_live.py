@@ -16,10 +16,10 @@ def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
     params = {"roi": [8, 32, 6, 30, 0, 80]}
     thread = threading.Thread(target=lambda: replies.append(guarded_server.infer("prato_swin_unetr", "long", params, output="json")))
     thread.start()
-    until(lambda: state(guarded_server)["line"]["length"] == 1)
+    until(lambda: replies or state(guarded_server)["line"]["length"] == 1)
     children = psutil.Process(guarded_server.process.pid).children(recursive=True)
     guarded_server.process.send_signal(signal.SIGTERM)
-    assert guarded_server.process.wait(60) in (0, -signal.SIGTERM)
+    assert guarded_server.process.wait(200) in (0, -signal.SIGTERM)
     thread.join()
     assert [reply.status for reply in replies] == [200]
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

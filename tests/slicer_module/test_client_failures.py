@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,10 +162,8 @@ def test_a_training_that_runs_already(double: HttpDouble) -> None:
 
 
 def test_silence_is_a_time_out(double: HttpDouble) -> None:
-    double.seconds = 5
-    start = time.monotonic()
+    double.seconds = 600
     assert "no answer within 0.3 s" in str(failure(Client(double.address, timeout=0.3).info))
-    assert time.monotonic() - start < 3
 
 
 def test_an_answer_cut_short_leaves_no_file(double: HttpDouble, folder: Path) -> None:

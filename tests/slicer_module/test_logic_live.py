@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from tests.slicer_harness.core import new_scene
 
+from PratoLabelLib.client import Client
 from PratoLabelLib.geometry import ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.logic import PratoLabelLogic
 from PratoLabelLib.segmentation import show_mask
@@ -71,7 +73,7 @@ def logic(server: LiveServer) -> Iterator[PratoLabelLogic]:
     assert not connected._worker._thread.is_alive()
 
 
-def wait(logic: PratoLabelLogic, until: Callable[[], Any], seconds: float = 60) -> None:
+def wait(logic: PratoLabelLogic, until: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < deadline, f"nothing came: {logic.said}"
@@ -158,10 +160,8 @@ def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, server: Liv
 
 
 def requests_content(server: LiveServer, roi: list[int]) -> bytes:
-    import requests
-
     url = f"{server.url}/infer/prato_swin_unetr"
-    return requests.post(url, params={"image": "b_ED", "output": "image"}, data={"params": json.dumps({"roi": roi})}, timeout=60).content
+    return requests.post(url, params={"image": "b_ED", "output": "image"}, data={"params": json.dumps({"roi": roi})}, timeout=200).content
 
 
 def test_two_boxes_a_proposal_and_the_token_map(logic: PratoLabelLogic) -> None:
@@ -265,6 +265,63 @@ def test_deleted_nodes_and_a_closed_scene(logic: PratoLabelLogic) -> None:
     assert logic.cardiac() is None
 
 
+def submitted(logic: PratoLabelLogic, annotator: str) -> dict[str, Any]:
+    replies: list[dict[str, Any]] = []
+    logic.submitted.connect(replies.append)
+    logic.submit(annotator)
+    wait(logic, lambda: replies)
+    logic.submitted.disconnect(replies.append)
+    return replies[0]
+
+
+def bases(server: LiveServer, study: str) -> list[int | None]:
+    """What each version was said to be made from."""
+    reply = requests.get(f"{server.url}/datastore/label/versions", params={"image": study}, timeout=200)
+    return [version["base_version"] for version in reply.json()["versions"]]
+
+
+def test_who_was_overtaken_is_told(logic: PratoLabelLogic, server: LiveServer, tmp_path: Path) -> None:
+    """Ada and Bob open one study; each learns of what came between, and of nothing else."""
+    Client(server.url).upload_image("shared", write_study(tmp_path / "shared.nii.gz", seed=9))
+    ada = opened(logic, "shared")
+    show_mask(ada.segmentation_node, ada.volume_node, ada.labels, heart().T)
+    bob = PratoLabelLogic()
+    try:
+        bob.said = []
+        bob.failed.connect(bob.said.append)
+        bob.connect_to(server.url)
+        wait(bob, lambda: bob.info is not None and bob.studies)
+        assert submitted(logic, "Ada")["conflict"] is None  # version 1, made from none
+        logic.forget_scene()
+        slicer.mrmlScene.Clear(0)  # Bob sits at another machine
+        theirs = opened(bob, "shared")
+        assert np.array_equal(theirs.mask(), heart().T)  # in spite of a list of studies from before Ada's label
+        show_mask(theirs.segmentation_node, theirs.volume_node, theirs.labels, FIRST_TWO)
+        assert submitted(bob, "Bob")["conflict"] is None  # version 2, made from hers
+        mine = opened(logic, "shared")
+        put = requests.post(
+            f"{server.url}/datastore/label/restore",
+            params={"image": "shared", "version": 1},
+            data={"params": '{"annotator": "Cy"}'},
+            timeout=200,
+        )
+        assert put.json()["version"] == 3
+        conflict = submitted(logic, "Ada")["conflict"]
+        assert [(other["version"], other["annotator"]) for other in conflict["versions"]] == [(3, "Cy")]
+        assert "replaces version 3 by Cy, and was not made from it" in conflict["message"]
+        assert submitted(logic, "Ada")["conflict"] is None  # made from the one before
+        assert bases(server, "shared") == [0, 1, None, 2, 4]
+        assert mine.base == (server.url, 5)
+        # a scene from before the server lost its history: the work gets through
+        mine.base = (server.url, 77)
+        assert submitted(logic, "Ada")["version"] == 6
+        assert bases(server, "shared")[-1] is None
+        assert logic.said == bob.said == []
+    finally:
+        bob.close()
+        requests.delete(f"{server.url}/datastore/image", params={"id": "shared"}, timeout=200)
+
+
 def test_the_loop(logic: PratoLabelLogic, server: LiveServer) -> None:
     """Correct, submit, train: the next prediction is the new model's."""
     labelled = opened(logic, "a_ED")
@@ -296,7 +353,7 @@ def test_the_loop(logic: PratoLabelLogic, server: LiveServer) -> None:
     states: list[Any] = []
     logic.training_changed.connect(states.append)
     logic.start_training(MODEL, 2)
-    wait(logic, lambda: states and not states[-1].running and states[-1].result, 240)
+    wait(logic, lambda: states and not states[-1].running and states[-1].result, 600)
     result = states[-1].result
     assert result["published"]
     assert result["model_version_before"] == reply["model_version"]

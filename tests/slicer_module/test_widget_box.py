@@ -69,27 +69,30 @@ def test_a_box_outside_the_image_is_refused_in_a_dialog(shown: Shown, caplog: py
 
 def test_a_live_update_waits_until_the_box_rests(shown: Shown) -> None:
     shown.opened()
-    roi = shown.roi()
+    roi, rest = shown.roi(), shown.panel.box._rest
     let_go(roi)
-    shown.rest(0.6)
-    assert shown.inferences == []  # not asked for
+    assert not rest.isActive()  # not asked for
     shown.ui.liveCheckBox.checked = True
+    while_it_rests = rest.interval
+    rest.setInterval(10**6)  # as if no time passed
     for _ in range(3):
         let_go(roi)
-        shown.rest(0.15)
+        shown.rest(0.05)
+    assert rest.isActive()
     assert shown.inferences == []  # still moving
-    shown.rest(0.6)
-    assert len(shown.inferences) == 1
+    rest.setInterval(while_it_rests)
+    let_go(roi)
+    shown.wait(lambda: len(shown.inferences) == 1)
+    shown.settle()
     other = shown.roi("other", select=False)
     let_go(other)  # not the box that is selected
-    shown.rest(0.6)
-    assert len(shown.inferences) == 1
+    assert not rest.isActive()
     shown.ui.roiSelector.setCurrentNode(other)
     let_go(roi)
-    shown.rest(0.6)
-    assert len(shown.inferences) == 1
+    assert not rest.isActive()
     let_go(other)
-    shown.rest(0.6)
+    shown.wait(lambda: len(shown.inferences) == 2)
+    shown.settle()
     assert len(shown.inferences) == 2
 
 

@@ -70,6 +70,7 @@ def test_a_saved_scene_reopens_as_it_was(shown: Shown, tmp_path: Path) -> None:
     shown.select(1)
     shown.click("open")
     assert np.array_equal(shown.logic.open.mask(), mask)  # as it was left, edits and all
+    assert shown.logic.open.base == ("http://double", 0)
 
 
 def test_closing_the_scene_leaves_a_panel_that_works(shown: Shown, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,8 +101,7 @@ def test_another_module_in_front_is_left_alone(shown: Shown) -> None:
     shown.widget.enter()
     assert shown.ui.liveCheckBox.checked
     let_go(roi)
-    shown.rest(0.7)
-    assert len(shown.inferences) == 1
+    shown.wait(lambda: len(shown.inferences) == 1)
 
 
 def test_nothing_runs_after_the_end(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from prato.data.nifti import VolumeError, read_volume, write_volume, zipped
 from prato.labelling.files import SUFFIX
 from prato.labelling.restoring import restore
 from prato.labelling.studies import repair
+from prato.labelling.version import UNKNOWN
 from prato.labelling.versions import LabelVersions, Saved
 from prato.labels import voxel_counts
 
@@ -79,9 +80,10 @@ class StudiesDatastore(DurableIndex):
             self._update_datastore_file(lock=False)
         return image_id
 
-    def remove_image(self, image_id: str) -> None:
-        """Remove a study; the versions of its labels stay."""
-        self._known(image_id)
+    def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
+        """Remove a study; the versions of its labels stay, and who removed them."""
+        for tag in list(self._known(image_id).labels):
+            self.remove_label(image_id, tag, annotator)
         super().remove_image(image_id)
         self.refresh()
 
@@ -149,13 +151,13 @@ class StudiesDatastore(DurableIndex):
         self._list(image_id, label_tag)
         return saved
 
-    def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label; it stays among the versions."""
+    def remove_label(self, label_id: str, label_tag: str, annotator: str = UNKNOWN) -> None:
+        """Remove a label; it stays among the versions, and who removed it."""
         self.get_label_uri(label_id, label_tag)
         if label_tag == DefaultLabelTag.ORIGINAL.value:
             super().remove_label(label_id, label_tag)
         else:
-            self.versions(label_id, label_tag).remove()
+            self.versions(label_id, label_tag).remove(annotator)
         self.refresh()
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:

@@ -16,10 +16,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import sdpa_flop_count
 
+from prato.cancelling import go_on_unless, never
 
-def counted(call: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of ``call`` and the GFLOP it took: convolutions, products and attention, a multiply-add counting as two."""
-    with _Counter() as counter:
+
+def counted(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> tuple[Any, float]:
+    """The result of ``call`` and the GFLOP it took: convolutions, products and attention, a multiply-add counting as two.
+
+    Args:
+        cancelled: asked before each of torch's functions, since they are looked at anyhow.
+
+    Raises:
+        CancelledError: ``cancelled`` said so.
+    """
+    with _Counter(cancelled) as counter:
         result = call()
     return result, counter.flop / 1e9
 
@@ -63,11 +72,13 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 
 
 class _Counter(TorchFunctionMode):
-    def __init__(self) -> None:
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
         super().__init__()
         self.flop = 0
+        self._cancelled = cancelled
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        go_on_unless(self._cancelled)
         out = func(*args, **(kwargs or {}))
         formula = _FORMULAS.get(func)
         if formula is not None:

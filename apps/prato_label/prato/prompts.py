@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -83,14 +84,30 @@ class BoxPrompts:
         hit[self.sample] = True
         return hit
 
+    @cached_property
+    def corners(self) -> list[list[list[float]]]:
+        """The boxes as numbers."""
+        corners: list[list[list[float]]] = self.boxes.tolist()
+        return corners
+
+    def cells(self, grid: tuple[int, ...], image_size: tuple[int, ...], margin: float) -> list[tuple[slice, ...]]:
+        """For each box, where on ``grid`` over ``image_size`` pixels tokens come within ``margin`` pixels of it."""
+        token = [size / count for size, count in zip(image_size, grid)]
+        return [
+            tuple(
+                slice(min(max(math.floor((a - margin) / t), 0), n), min(max(math.ceil((b + margin) / t), 0), n))
+                for a, b, t, n in zip(*corners, token, grid)
+            )
+            for corners in self.corners
+        ]
+
     def touched(self, grid: tuple[int, ...], image_size: tuple[int, ...], margin: float) -> Tensor:
         """bool (batch, Z): tokens of ``grid`` over ``image_size`` pixels that come within ``margin`` pixels of a box of their sample."""
-        inside: Tensor | None = None
-        for axis, (cells, size) in enumerate(zip(grid, image_size)):
-            edge = torch.arange(cells + 1, device=self.boxes.device) * (size / cells)
-            low, high = self.boxes[:, 0, axis, None] - margin, self.boxes[:, 1, axis, None] + margin
-            along = (edge[1:] > low) & (edge[:-1] < high)
-            inside = along if inside is None else (inside.unsqueeze(-1) & along.view(len(along), *[1] * (inside.ndim - 1), cells))
-        assert inside is not None
-        hits = torch.zeros(self.batch, math.prod(grid), dtype=torch.int32, device=self.boxes.device)
-        return hits.index_add(0, self.sample, inside.flatten(1).int()) > 0
+        hits = torch.zeros(self.batch, *grid, dtype=torch.bool, device=self.boxes.device)
+        owners: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for sample, where in zip(self.sample.tolist(), self.cells(grid, image_size, margin)):
+            owners.setdefault(tuple((part.start, part.stop) for part in where), []).append(sample)
+        for bounds, samples in owners.items():  # slices of a stack mostly share their box
+            some = slice(None) if len(set(samples)) == self.batch else samples
+            hits[(some, *(slice(*part) for part in bounds))] = True
+        return hits.flatten(1)

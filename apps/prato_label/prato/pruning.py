@@ -116,7 +116,7 @@ class PruningPlan:
             score = score.masked_fill(held, float("inf"))
         score = score.masked_fill(~alive, float("-inf"))
         order = score.argsort(dim=1, descending=True, stable=True)
-        rank = order.argsort(dim=1)
+        rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
         if self.percentile is not None:
             living = alive.sum(1, keepdim=True)
             # the small term keeps 0.75 * 100 from becoming 76 by rounding

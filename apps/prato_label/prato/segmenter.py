@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
-from prato.cancelling import go_on_unless, never
+from prato.cancelling import never
 from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
@@ -94,7 +95,7 @@ class Segmenter:
             focus: its in-plane centre is the window's centre.
             prune: the contract's ``prune``; None for the model's plan.
             return_tokens: whether to make the token-retention map.
-            cancelled: asked before every batch of slices.
+            cancelled: asked before every step of the network.
             return_entropy: whether to measure it.
 
         Raises:
@@ -114,9 +115,9 @@ class Segmenter:
         batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
         outputs, gflops = [], 0.0
         for batch in batches:
-            go_on_unless(cancelled)
             prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
-            output, cost = counted(lambda: self._run(image[batch.start : batch.stop], prompts, prune))  # noqa: B023 - called at once
+            run = partial(self._run, image[batch.start : batch.stop], prompts, prune)
+            output, cost = counted(run, cancelled)
             outputs.append(output)
             gflops += cost
         predicted = time.perf_counter()

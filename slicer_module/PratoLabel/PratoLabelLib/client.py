@@ -74,6 +74,21 @@ class Client:
         response = self._download("/datastore/label", {"label": study, "tag": tag}, f"{tag} label of {study}")
         return self._store(response, Path(folder) / f"{Path(study).name}_{tag}")
 
+    def current_version(self, study: str) -> int | None:
+        """The number of the version that is the study's final label, 0 for none; None where the server keeps no versions."""
+        try:
+            response = self._request("GET", "/datastore/label/versions", params={"image": study})
+        except ServerError as error:
+            if error.status in (400, 404, 405):
+                return None
+            raise
+        return self._read(response, lambda: expected(int, response.json()["current"] or 0))
+
+    def download_version(self, study: str, version: int, folder: str | os.PathLike[str]) -> Path:
+        """As :meth:`download_label`, of one version of the final label."""
+        response = self._download("/datastore/label/version", {"image": study, "version": str(version)}, f"version {version} of {study}")
+        return self._store(response, Path(folder) / f"{Path(study).name}_final")
+
     def upload_image(self, study: str, path: str | os.PathLike[str]) -> str:
         """Add the NIfTI file ``path`` as a new study; returns its id. Raises OSError if the file cannot be read."""
         data, query = {"params": self._params({})}, {"image": study}

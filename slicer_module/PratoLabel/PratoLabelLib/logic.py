@@ -25,6 +25,8 @@ from PratoLabelLib.worker import Worker
 _logger = logging.getLogger(__name__)
 _COSTS = "costs"
 _ASK_COSTS_S = 5.0
+#: A study, its image, and its label with the label's version where there are any.
+_Fetched = tuple[str, Path, Path | None, int | None]
 
 
 class PratoLabelLogic:
@@ -135,7 +137,7 @@ class PratoLabelLogic:
         self.cancel()
         node = node_of("vtkMRMLScalarVolumeNode", study_id)
         if node is not None and self.info is not None:
-            self._adopt(study_id, node, None)
+            self._adopt(study_id, node, None, None)
             return
         labelled = any(study.labelled for study in self.studies if study.id == study_id)
         self._ask(lambda client: self._fetched(client, study_id, labelled), self._show_study, "study")
@@ -151,28 +153,33 @@ class PratoLabelLogic:
             return
 
         def arrived(stored: str) -> None:
-            self._adopt(stored, volume_node, None)
+            self._adopt(stored, volume_node, None, 0)
             self.refresh_studies()
 
         self._ask(lambda client: client.upload_image(study_id, path), arrived, "study")
 
-    def _fetched(self, client: Client, study: str, labelled: bool) -> tuple[str, Path, Path | None]:
+    def _fetched(self, client: Client, study: str, labelled: bool) -> _Fetched:
         # in the worker: files alone, no nodes
-        image = client.download_image(study, self._folder.name)
-        return study, image, client.download_label(study, self._folder.name) if labelled else None
+        folder = self._folder.name
+        image = client.download_image(study, folder)
+        version = client.current_version(study)  # first its number: the label may be replaced at any moment
+        if version is None:
+            return study, image, client.download_label(study, folder) if labelled else None, None
+        return study, image, client.download_version(study, version, folder) if version else None, version
 
-    def _show_study(self, fetched: tuple[str, Path, Path | None]) -> None:
-        study, image, label = fetched
+    def _show_study(self, fetched: _Fetched) -> None:
+        study, image, label, version = fetched
         node = node_of("vtkMRMLScalarVolumeNode", study) or load_image(image, study)
         if node is None:
             self.failed.emit(f"The image of {study} cannot be read: see whether it opens in the module Add Data.")
             return
-        self._adopt(study, node, label)
+        self._adopt(study, node, label, version)
 
-    def _adopt(self, study: str, volume_node: Any, label: Path | None) -> None:
+    def _adopt(self, study: str, volume_node: Any, label: Path | None, version: int | None) -> None:
         mask = read_mask(label, volume_node, self.labels) if label else None
+        base = None if version is None or self._client is None else (self._client.address, version)
         self.forget_scene()
-        self._open = OpenStudy(study, volume_node, self.labels, mask, self.segmentation_changed.emit)
+        self._open = OpenStudy(study, volume_node, self.labels, mask, base, self.segmentation_changed.emit)
         self.study_opened.emit(volume_node)
         self.segmentation_changed.emit()
         self._measure_other_phases(study)
@@ -273,11 +280,12 @@ class PratoLabelLogic:
 
         def arrived(reply: dict[str, Any]) -> None:
             path.unlink()
+            opened.keep_base()
             self.submitted.emit(reply)
             self.refresh_studies()
 
         # in no lane: nothing replaces or cancels a submission
-        self._ask(lambda client: client.submit(opened.study, path, info), arrived, "")
+        self._ask(lambda client: _submitted(client, opened, path, info), arrived, "")
 
     def start_training(self, model: str, max_epochs: int) -> None:
         """Train ``model`` on the submitted labels; ``training_changed`` tells how far it is, about every two seconds."""
@@ -344,6 +352,20 @@ class PratoLabelLogic:
                 self.failed.emit(_sentence(error))
 
         self._worker.submit(job, done, failed, lane, client.cancel)
+
+
+def _submitted(client: Client, opened: OpenStudy, path: Path, info: dict[str, Any]) -> dict[str, Any]:
+    """Hand in the label at ``path``, which is what further work begins with. In the worker: no nodes."""
+    server, version = opened.base or ("", 0)
+    based = {"base_version": version} if server == client.address else {}
+    try:
+        reply = client.submit(opened.study, path, {**info, **based})
+    except ServerError as error:
+        if error.status != 400 or not based:
+            raise
+        reply = client.submit(opened.study, path, info)  # a server whose history was lost knows no such version, and the work must not be
+    opened.base = (client.address, reply["version"]) if isinstance(reply.get("version"), int) else None
+    return reply
 
 
 def _sentence(error: Exception) -> str:

@@ -19,6 +19,8 @@ from PratoLabelLib.volume_file import keep_order
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY = "PratoLabel.study"
+#: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
+BASE = "PratoLabel.base"
 
 
 class OpenStudy:
@@ -29,11 +31,21 @@ class OpenStudy:
         volume_node: its image.
         labels: structure name -> value in masks.
         mask: (K, J, I), what a new segmentation holds; None for nothing.
+        base: the server's address, and the number of the version that ``mask`` is (0 for none); None where nobody knows it.
         changed: called whenever a segment changes, by whomever.
+
+    Attributes:
+        base: the same for what the segmentation holds, also where it is not new.
     """
 
     def __init__(
-        self, study: str, volume_node: Any, labels: Mapping[str, int], mask: np.ndarray | None, changed: Callable[[], None]
+        self,
+        study: str,
+        volume_node: Any,
+        labels: Mapping[str, int],
+        mask: np.ndarray | None,
+        base: tuple[str, int] | None,
+        changed: Callable[[], None],
     ) -> None:
         self.study, self.volume_node, self.labels = study, volume_node, dict(labels)
         self.reply: dict[str, Any] | None = None
@@ -48,6 +60,10 @@ class OpenStudy:
             self.segmentation_node.SetAttribute(STUDY, study)
             if mask is not None:
                 show_mask(self.segmentation_node, volume_node, labels, mask)
+            self.base = base
+            self.keep_base()
+        number, _, server = (self.segmentation_node.GetAttribute(BASE) or "").partition(" ")
+        self.base = (server, int(number)) if number.isdigit() else None
         self._segmentation = self.segmentation_node.GetSegmentation()
         event = slicer.vtkSegmentation.SourceRepresentationModified
         self._observer = self._segmentation.AddObserver(event, lambda *_: changed())
@@ -60,6 +76,10 @@ class OpenStudy:
     def in_scene(self) -> bool:
         """Whether its nodes are still there: the user may delete them at any time."""
         return self.volume_node.GetScene() is not None and self.segmentation_node.GetScene() is not None
+
+    def keep_base(self) -> None:
+        """Write ``base`` into the scene, where it stays with the segments."""
+        self.segmentation_node.SetAttribute(BASE, f"{self.base[1]} {self.base[0]}" if self.base else None)
 
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""

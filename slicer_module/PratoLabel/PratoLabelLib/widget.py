@@ -11,7 +11,7 @@ import slicer.util
 import vtk
 
 from PratoLabelLib.parameters import Parameters
-from PratoLabelLib.styles import ERROR_STYLE, HINT_STYLE
+from PratoLabelLib.styles import ERROR_STYLE, HINT_STYLE, WARNING_STYLE
 from PratoLabelLib.widget_box import BoxSection
 from PratoLabelLib.widget_correct import CorrectSection
 from PratoLabelLib.widget_segment import SegmentSection
@@ -45,7 +45,7 @@ class Panel(slicer.util.VTKObservationMixin):
         self._busy = False
         self._waiting = False  # for an answer that the labeller wants to see
         self._dialog = False  # a failure is to be answered with a dialog
-        self._submitted = ""
+        self._submitted = self._conflict = ""
         self._error = ""
         self.server = ServerSection(self)
         self.study = StudySection(self)
@@ -146,8 +146,8 @@ class Panel(slicer.util.VTKObservationMixin):
         """Enable what can be done now, and show what is known now."""
         for section in self._sections:
             section.refresh()
-        self.ui.statusLabel.text = self._error or self._next_step()
-        self.ui.statusLabel.styleSheet = ERROR_STYLE if self._error else HINT_STYLE
+        self.ui.statusLabel.text = self._error or self._conflict or self._next_step()
+        self.ui.statusLabel.styleSheet = ERROR_STYLE if self._error else WARNING_STYLE if self._conflict else HINT_STYLE
 
     def _next_step(self) -> str:
         logic = self.logic
@@ -178,8 +178,12 @@ class Panel(slicer.util.VTKObservationMixin):
         self.refresh()
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:
-        self._say(submitted=f"The label of {reply['image']} is stored. Go on with the next study.")
+        stored = f"The label of {reply['image']} is stored."
+        if reply.get("conflict"):
+            self._say(conflict=f"{stored} {reply['conflict']['message']}")
+        else:
+            self._say(submitted=f"{stored} Go on with the next study.")
 
-    def _say(self, error: str = "", submitted: str = "") -> None:
-        self._error, self._submitted = error, submitted
+    def _say(self, error: str = "", submitted: str = "", conflict: str = "") -> None:
+        self._error, self._submitted, self._conflict = error, submitted, conflict
         self.refresh()

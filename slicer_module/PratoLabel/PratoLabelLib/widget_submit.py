@@ -7,6 +7,8 @@ from typing import Any
 import qt
 import slicer.util
 
+from PratoLabelLib.styles import WARNING_STYLE
+
 ANNOTATOR_SETTING = "PratoLabel/annotator"
 
 
@@ -35,8 +37,10 @@ class SubmitSection:
     def _on_submitted(self, reply: dict[str, Any]) -> None:
         counts = ", ".join(f"{name} {count}" for name, count in reply["voxels"].items())
         conflict = reply.get("conflict")
-        self._say(f"{reply['image']}: {counts} voxels." + (f" {conflict['message']}" if conflict else ""))
+        self._say(
+            f"{reply['image']}: {counts} voxels." + (f" {conflict['message']}" if conflict else ""), WARNING_STYLE if conflict else ""
+        )
 
-    def _say(self, text: str) -> None:
-        self._ui.submitLabel.text = text
+    def _say(self, text: str, style: str = "") -> None:
+        self._ui.submitLabel.text, self._ui.submitLabel.styleSheet = text, style
         self._ui.submitLabel.visible = bool(text)

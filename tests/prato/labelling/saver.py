@@ -36,7 +36,7 @@ def carry_out(studies: Path, order: dict) -> None:
     if order.get("event"):
         sys.addaudithook(hook)
     if order["do"] == "remove":
-        versions.remove()
+        versions.remove("Bob")
         return
     while True:
         mark = int(random.integers(1 << 30))

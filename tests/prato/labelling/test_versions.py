@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import threading
 from pathlib import Path
@@ -114,6 +115,35 @@ def test_restoring_is_a_new_version(label: LabelVersions, tmp_path: Path) -> Non
     with pytest.raises(UnknownVersionError, match="The label of a has no version 9: there are 1, 2, 3"):
         restore(label, 9, tmp_path / "a.nii.gz", {})
     assert len(label.all()) == before
+
+
+def test_who_took_a_label_away_is_kept_and_it_comes_back(label: LabelVersions, tmp_path: Path) -> None:
+    by_hand(tmp_path, 1)
+    label.remove("Ada")  # a label that nobody had recorded
+    label.remove("Bob")  # there is none: no error, and no record
+    assert label.current() is None
+    restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Cy"})
+    label.remove()
+    restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Cy"})
+    first, second, third = LabelVersions(tmp_path, "a").listed()[0]
+    assert [removal.annotator for removal in first.removals] == ["Ada"]
+    assert [removal.annotator for removal in second.removals] == ["unknown"]
+    assert third.removals == ()
+    assert first.removals[0].removed <= second.created <= second.removals[0].removed <= third.created
+    assert label.current() == third
+    assert stored(tmp_path).read_bytes() == label.read(1) == label.read(3)
+
+
+def test_a_removal_that_finds_no_room_has_not_happened(label: LabelVersions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    label.save(mask(2), AFFINE, {})
+    monkeypatch.setattr("prato.data.atomic.tempfile.mkstemp", full)
+    with pytest.raises(OSError, match="No space left"):
+        label.remove("Ada")
+    assert label.current() == label.find(1)
+    assert label.find(1).removals == ()
 
 
 def test_a_file_that_was_damaged_is_not_handed_out(label: LabelVersions, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 #: As MONAI Label's own trainings are logged.
 _task_logger = logging.getLogger("task_train")
 #: A round that has not stopped by itself by then is killed; it was asked to stop within two.
-_PATIENCE_S = 1.3
+_PATIENCE_S = 0.8
 
 
 class BusyError(RuntimeError):

@@ -53,19 +53,24 @@ class WorkerProcess:
         Raises:
             WorkerDiedError: it was killed, or ran out of memory.
         """
+        idle = self._process
         self.start()
-        process = self._process
+        process, heard = self._process, False
         assert process is not None
         with suppress(OSError):  # it is dead: the answer, which does not come, says so
             self._send(process, {"id": job, "order": order})
         assert process.stdout is not None
         for text in process.stdout:
-            message = json.loads(text)
+            if not text.endswith("\n"):  # killed in the middle of it
+                break
+            message, heard = json.loads(text), True
             if "line" in message:
                 line(message["line"])
             elif message["id"] == job:
                 return dict(message)
         code = process.wait()
+        if process is idle and process is self._process and not heard:
+            return self.run(job, order, line)  # it died while it waited, and never began this round
         raise WorkerDiedError(f"signal {-code}" if code < 0 else f"exit code {code}")
 
     def stop(self, job: str) -> None:

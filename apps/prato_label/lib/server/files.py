@@ -15,8 +15,10 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
+from lib.datastore import StudiesDatastore
 from lib.server import checks, roles
 from lib.server.leftovers import removed_if_refused
+from prato.labelling.version import annotator_of
 
 router = APIRouter()
 _ENDINGS = (".nii.gz", ".nii")
@@ -38,6 +40,17 @@ def add_image(
     checks.volume(file, "The uploaded image")
     with removed_if_refused(background_tasks):
         return datastore.add_image(background_tasks, image or name[: len(name) - len(ending)] or "-", params, file, user.username)
+
+
+@router.delete("/datastore/", include_in_schema=False)
+@router.delete("/datastore/image")
+def remove_image(id: str, annotator: str = "", user: User = roles.ADMIN) -> Any:
+    """Remove a study; the versions of its labels stay, and say who removed them."""
+    store = app_instance().datastore()
+    if not isinstance(store, StudiesDatastore):
+        return datastore.remove_image(id, user.username)
+    store.remove_image(id, annotator_of({"annotator": annotator}))
+    return {}
 
 
 @router.put("/session/")

@@ -1,6 +1,6 @@
-"""Labels handed in, and their versions: listed, downloaded, compared, restored. See docs/protocol.md.
+"""Labels handed in, and their versions: listed, downloaded, compared, restored, taken away. See docs/protocol.md.
 
-Submitting and downloading stand before MONAI Label's own routes of the same path, as plain functions that run in worker threads.
+Submitting, downloading and removing stand before MONAI Label's own routes of the same path, as plain functions that run in worker threads.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lib.labels import refusals
 from lib.server import checks, roles
 from prato.labelling.agreement import folder_agreement, study_agreement
 from prato.labelling.comparison import label_diff
+from prato.labelling.version import annotator_of
 from prato.labelling.versions import Saved
 
 router = APIRouter(prefix="/datastore/label", tags=["Datastore"])
@@ -65,6 +66,16 @@ def download_label(label: str, tag: str, user: User = roles.USER) -> Response:
     except FileNotFoundError:
         raise HTTPException(404, f"{label} has no label with the tag {tag!r:.60}.") from None
     return _file(data, path.name)
+
+
+@router.delete("")
+def remove_label(id: str, tag: str, annotator: str = "", user: User = roles.ADMIN) -> dict[str, Any]:
+    """Take a label away; its versions stay, and say who did it."""
+    store = app_instance().datastore()
+    if not isinstance(store, StudiesDatastore):
+        return dict(stock.remove_label(id, tag, user.username))
+    store.remove_label(id, tag, annotator_of({"annotator": annotator}))
+    return {}
 
 
 @router.get("/versions")

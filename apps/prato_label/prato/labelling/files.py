@@ -12,13 +12,13 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 from pydantic import ValidationError
 
-from prato.data.atomic import make_folder, write_bytes
+from prato.data.atomic import make_folder, staged
 from prato.data.nifti import zipped
 from prato.labelling.version import UnknownVersionError, Version
 
@@ -71,7 +71,21 @@ class LabelFiles:
             return None
 
     def write_record(self, version: Version) -> None:
-        write_bytes(self.record(version.version), (version.model_dump_json(indent=1) + "\n").encode())
+        with self.staged_record(version):
+            pass
+
+    def staged_record(self, version: Version) -> AbstractContextManager[None]:
+        """As ``prato.data.atomic.staged``."""
+        return staged(self.record(version.version), (version.model_dump_json(indent=1) + "\n").encode())
+
+    def tells_of_a_removal(self, temporary: Path) -> bool:
+        """Whether that file was to become the record of the last version, and tells of one removal more than the record there is."""
+        try:
+            told = Version.model_validate_json(temporary.read_bytes())
+        except ValueError:  # another file, or not all of it
+            return False
+        record = self.read_record(told.version)
+        return [told.version] == self.numbers()[-1:] and len(told.removals) > (len(record.removals) if record else 0)
 
     def current(self) -> bytes | None:
         """The current label as a ``.nii.gz`` file; None where there is none."""

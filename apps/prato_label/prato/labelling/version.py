@@ -21,6 +21,15 @@ class DamagedVersionError(LabelVersionError):
     """The file of a version is not the one that was stored."""
 
 
+class Removal(BaseModel):
+    """When (UTC) a label was taken away, and who did it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    annotator: str
+    removed: AwareDatetime
+
+
 class Version(BaseModel):
     """One version of a study's label.
 
@@ -34,6 +43,7 @@ class Version(BaseModel):
         restored_from: the version of which it is a copy.
         voxels: of each structure that it holds.
         params: all that the client said of it: box, model, its version, the prompt.
+        removals: each time that it was the study's label and was taken away.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +57,7 @@ class Version(BaseModel):
     restored_from: int | None = None
     voxels: dict[str, int] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
+    removals: tuple[Removal, ...] = ()
 
 
 def annotator_of(params: dict[str, Any]) -> str:

@@ -3,11 +3,15 @@
 A save first puts all bytes on the disk, as temporary files, and then moves them in place: the record, the current label, the version's
 file. The middle one decides. Killed before it, the save has not happened, and its record, which fits no file, is dropped. Killed after
 it, the label is there with its record, and the version's file is copied from it. So a label and its record never disagree.
+
+A removal puts the record that tells of it on the disk, as a temporary file, takes the label away, and moves the record in place. The
+middle step decides again: killed after it, the record is moved by whoever writes next, or by the next start.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,7 +22,7 @@ from prato.data.atomic import left_over, make_folder, staged, sync_folder, write
 from prato.data.nifti import nifti_bytes, zipped
 from prato.labelling.files import sha256
 from prato.labelling.reading import StoredVersions
-from prato.labelling.version import Version, annotator_of, base_of, overtaken
+from prato.labelling.version import UNKNOWN, Removal, Version, annotator_of, base_of, overtaken
 from prato.labels import voxel_counts
 
 logger = logging.getLogger(__name__)
@@ -84,16 +88,24 @@ class LabelVersions(StoredVersions):
             if version is not None:
                 self._files.write_record(version.model_copy(update={"params": {**version.params, **params}}))
 
-    def remove(self) -> None:
-        """Take the current label away; it stays among the versions. No label is no error."""
+    def remove(self, annotator: str = UNKNOWN) -> None:
+        """Take the current label away; it stays among the versions, and by whom it was removed. No label is no error.
+
+        Raises:
+            OSError: no space, no permission; the label is as it was.
+        """
         if self._files.current() is None:
             return
         with self._files.locked():
             self._mend()
-            self._adopt({})
-            self._files.stored.unlink(missing_ok=True)
-            self._files.plain.unlink(missing_ok=True)
-            sync_folder(self._files.stored.parent)
+            version = self._adopt({})
+            if version is None:  # somebody was faster
+                return
+            removal = Removal(annotator=annotator, removed=datetime.now(timezone.utc))
+            with self._files.staged_record(version.model_copy(update={"removals": (*version.removals, removal)})):
+                self._files.stored.unlink(missing_ok=True)
+                self._files.plain.unlink(missing_ok=True)
+                sync_folder(self._files.stored.parent)
 
     def repair(self) -> None:
         """Complete or drop what a killed process left half done; where there is no such thing, nothing is written."""
@@ -104,9 +116,11 @@ class LabelVersions(StoredVersions):
 
     def _mend(self) -> None:
         """After it, each record has its file, and no temporary file is left. Needs the lock."""
-        for path in left_over(self._files.folder):
-            path.unlink(missing_ok=True)
         current = self._files.current()
+        for path in left_over(self._files.folder):
+            if current is None and self._files.tells_of_a_removal(path):
+                os.replace(path, self._files.record(self._files.numbers()[-1]))
+            path.unlink(missing_ok=True)
         for number in self._files.numbers():
             path, record = self._files.version(number), self._files.read_record(number)
             if path.exists():

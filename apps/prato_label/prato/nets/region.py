@@ -7,12 +7,14 @@ a norm says of a pixel must not hang on the others: true of batch normalisation 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.networks.blocks import Convolution, UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
+import torch.nn.functional as F
+from monai.networks.blocks import Convolution, UnetrBasicBlock, UnetResBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import Tensor
 
 from prato.prompts import BoxPrompts
@@ -20,8 +22,6 @@ from prato.pruning import StageRecord
 
 #: Logits where nothing was decoded, of background and of the structures: surely background.
 _BACKGROUND, _STRUCTURE = 10.0, 0.0
-#: Rim of MONAI's residual and basic blocks: two convolutions of 3 cells.
-_RIM = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Region:
         """Grown until it begins and ends at multiples of ``steps``, as far as the grid reaches."""
         start = tuple(a // s * s for a, s in zip(self.start, steps))
         return Region(start, tuple(min(-(-b // s) * s, n) for b, s, n in zip(self.stop, steps, self.size)), self.size)
+
+    def joined(self, start: tuple[int, ...], stop: tuple[int, ...]) -> Region:
+        """The smallest that holds it and what lies between ``start`` and ``stop``."""
+        return Region(tuple(map(min, self.start, start)), tuple(map(max, self.stop, stop)), self.size)
 
     def coarser(self) -> Region:
         """The cells of half the resolution that cover it."""
@@ -104,11 +108,12 @@ def bounds(cells: Tensor) -> Region:
 
 def kept_region(stage: StageRecord, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:
     """The smallest region of the image that holds every box and every token that ``stage`` kept, in any sample of the batch."""
-    kept = stage.alive.view(-1, *stage.grid).any(0).nonzero()
-    token = torch.tensor([n // g for n, g in zip(image_size, stage.grid)], device=kept.device)
-    low = torch.minimum(kept.amin(0) * token, prompts.boxes[:, 0].amin(0).floor().long())
-    high = torch.maximum((kept.amax(0) + 1) * token, prompts.boxes[:, 1].amax(0).ceil().long())
-    return Region(tuple(low.tolist()), tuple(min(b, n) for b, n in zip(high.tolist(), image_size)), image_size)
+    kept = bounds(stage.alive.unflatten(1, stage.grid))
+    token = [n // g for n, g in zip(image_size, stage.grid)]
+    low = tuple(min(math.floor(a) for a in along) for along in zip(*(start for start, _ in prompts.corners)))
+    high = tuple(min(max(math.ceil(b) for b in along), n) for *along, n in zip(*(stop for _, stop in prompts.corners), image_size))
+    start, stop = (tuple(a * t for a, t in zip(ends, token)) for ends in (kept.start, kept.stop))
+    return Region(start, stop, image_size).joined(low, high)
 
 
 #: Features that are computed once it is known where they are wanted.
@@ -153,8 +158,27 @@ def _layer(layer: Any, source: Source) -> Source:
 
 
 def _convolved(block: Any, source: Source, want: Region) -> Part:
-    rimmed = want.grown(_RIM)
-    return Part(block(source(rimmed).values), rimmed).cut(want)
+    """MONAI's residual or basic block on its source, each convolution for no more than the next one looks at."""
+    rimmed, inner = want.grown(2), want.grown(1)
+    x = Part(source(rimmed).values, rimmed)
+    y = block.lrelu(block.norm1(_narrowed(block.conv1.conv, x, inner)))
+    y = block.norm2(_narrowed(block.conv2.conv, Part(y, inner), want))
+    if isinstance(block, UnetResBlock):
+        kept = x.cut(want).values
+        y += block.norm3(block.conv3(kept)) if block.downsample else kept
+    return Part(block.lrelu(y), want)
+
+
+def _narrowed(convolution: Any, source: Part, want: Region) -> Tensor:
+    """A convolution of 3 cells for ``want``: beyond the grid it sees zeros, everywhere else the rim that ``source`` has."""
+    padding, reached = [], []
+    for a, b, low, high in zip(source.region.start, source.region.stop, want.start, want.stop):
+        padding.append(int(a == low or b == high))
+        reached.append((a, b) if padding[-1] else (low, high))
+    run = F.conv2d if len(padding) == 2 else F.conv3d
+    y = run(source.values, convolution.weight, convolution.bias, 1, padding)
+    start, stop = zip(*reached)
+    return Part(y, Region(start, stop, want.size)).cut(want).values
 
 
 def _upsampled(convolution: Any, source: Source, want: Region) -> Part:

@@ -1,4 +1,4 @@
-"""One Swin transformer block in which windows without a living token are skipped (2D and 3D)."""
+"""The blocks of one Swin stage on the living tokens alone (2D and 3D)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from prato.attention import masked_softmax
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _joined(padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device) -> Tensor:
     """MONAI's mask of what a shifted window must not join; made once a size, as making it takes as long as a block."""
     with torch.inference_mode(False):
@@ -39,42 +39,109 @@ def dense_swin_blocks(layer: BasicLayer, x: Tensor) -> Tensor:
     return x
 
 
-def pruned_swin_block(block: SwinTransformerBlock, x: Tensor, alive: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Run ``block`` on the living tokens alone; the others keep their values and are seen by nobody.
+def pruned_swin_blocks(layer: BasicLayer, x: Tensor, alive: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """All blocks of a MONAI stage on the living tokens alone; the others keep their values and are seen by nobody.
 
     Args:
         x: (B, *cells, C), a part of the grid that holds all living tokens, and begins and ends between two windows or where the grid ends.
-        alive: bool (B, *cells).
+        alive: bool (B, *cells), at least one True.
         grid: tokens along each axis of the whole grid.
     """
-    frame = _Windows(block, x.shape, grid, x.device)
-    taken = frame.split(alive.unsqueeze(-1), outside=False).squeeze(-1).any(1).nonzero().squeeze(1)
-    # padding beyond the grid stays a key, as in MONAI
-    keys = frame.split(alive.unsqueeze(-1), outside=True).squeeze(-1)[taken]
-    windows = frame.split(block.norm1(x), outside=0.0)
-    blocked = torch.zeros_like(keys, dtype=x.dtype).masked_fill(~keys, float("-inf")).view(len(taken), 1, 1, -1)
-    # a window may hold padding alone besides dead tokens, never dead tokens alone: its rows have a key each
-    bias = frame.bias(block.attn)[taken % frame.per_sample if frame.shifted else torch.zeros_like(taken)] + blocked
-    q, k, v = _qkv(block.attn, windows[taken])
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).transpose(1, 2).flatten(2)
-    update = torch.zeros_like(windows).index_copy(0, taken, block.attn.proj(attended).to(windows.dtype))
-    x = torch.where(alive.unsqueeze(-1), x + frame.join(update), x)
-    living = x[alive]
-    return x.masked_scatter(alive.unsqueeze(-1), living + block.mlp(block.norm2(living)))
+    count, cells = alive.shape[0], math.prod(x.shape[1:-1])
+    places = alive.flatten().nonzero().squeeze(1)
+    dense = len(places) == count * cells
+    # a row for each living token, then one for the padding and one for whatever is dead
+    rows = torch.full((count * cells,), len(places) + 1, device=x.device)
+    rows[places] = torch.arange(len(places), device=x.device)
+    rows = F.pad(rows.view(count, cells), (0, 1), value=len(places))
+    canvas = x.flatten(0, -2)
+    tokens = canvas if dense else canvas.index_select(0, places)
+    block: Any
+    for block in layer.blocks:
+        tokens = _on_living(block, tokens, places, rows, _Windows(block, x.shape, grid, x.device))
+    return (tokens if dense else canvas.index_copy(0, places, tokens)).view_as(x)
+
+
+def _on_living(block: SwinTransformerBlock, tokens: Tensor, places: Tensor, rows: Tensor, frame: _Windows) -> Tensor:
+    """One block on ``tokens`` (n, C).
+
+    Args:
+        tokens: the living ones. places: (n,), their cells, those of all samples in a row.
+        rows: (B, cells + 1), for each cell its token, n for the padding and n + 1 for what is dead.
+    """
+    attention, n, heads = block.attn, len(tokens), block.attn.num_heads
+    layout, slots = frame.layout()
+    count, cells, size = len(rows), rows.shape[1] - 1, layout.shape[1]
+    held = rows.index_select(1, layout.flatten()).view(-1, size)  # (T windows, N)
+    back = (
+        slots.index_select(0, places) if count == 1 else slots[places % cells] + places.div(cells, rounding_mode="floor") * layout.numel()
+    )
+    taken: Tensor | None = None
+    if 2 * n < count * cells:  # the others are not worth what choosing costs
+        used = (held < n).any(1)
+        taken = used.nonzero().squeeze(1)
+        held = held.index_select(0, taken)
+        back = (used.cumsum(0) - 1)[back.div(size, rounding_mode="floor")] * size + back % size
+    qkv = attention.qkv(block.norm1(tokens))
+    # padding beyond the grid stays a key, as in MONAI; what is dead is masked below
+    padding = qkv.new_zeros(2, qkv.shape[1]) if attention.qkv.bias is None else attention.qkv.bias.to(qkv.dtype).expand(2, -1)
+    qkv = torch.cat((qkv, padding)).unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3).contiguous()
+    q, k, v = qkv.index_select(2, held.flatten()).view(3, -1, size, qkv.shape[3]).unbind()  # (heads * T, N, d)
+    scores = torch.bmm(q * attention.scale, k.transpose(1, 2)).view(heads, -1, size, size) + _relative(attention, size)
+    if frame.shifted:
+        scores = _held_apart(scores, frame.joined(), taken)
+    if n < count * cells:  # after all that is added, so that a window of dead tokens alone, which nobody reads, is no NaN
+        scores = scores.masked_fill((held > n).unsqueeze(1), torch.finfo(scores.dtype).min)
+    mixed = torch.bmm(scores.softmax(-1).to(v.dtype).flatten(0, 1), v).view(heads, -1, v.shape[2])
+    tokens = tokens + attention.proj(mixed.index_select(1, back).transpose(0, 1).flatten(1))
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+def _held_apart(scores: Tensor, joined: Tensor, taken: Tensor | None) -> Tensor:
+    """``scores`` (heads, T, N, N) of the windows ``taken``, or all, plus the mask ``joined`` (a sample's windows, N, N) of a shift."""
+    if taken is not None:
+        return scores + joined[taken % len(joined)]
+    return (scores.unflatten(1, (-1, len(joined))) + joined).flatten(1, 2)
 
 
 def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> Tensor:
     """The same numbers with every window computed, and a gradient to ``keep`` (B, *grid), which is 0 or 1 with a straight-through tail."""
     frame = _Windows(block, x.shape, tuple(x.shape[1:-1]), x.device)
     keys = frame.split(keep.unsqueeze(-1), outside=1.0).squeeze(-1)
-    q, k, v = _qkv(block.attn, frame.split(block.norm1(x), outside=0.0))
-    scores = q @ k.transpose(-2, -1)
-    bias = frame.bias(block.attn)
-    scores = (scores.unflatten(0, (-1, len(bias))) + bias).flatten(0, 1)
-    attended = block.attn.proj((masked_softmax(scores, keys) @ v).transpose(1, 2).flatten(2))
+    attention = block.attn
+    windows = attention.qkv(frame.split(block.norm1(x), outside=0.0))
+    q, k, v = windows.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    scores = (q * attention.scale) @ k.transpose(-2, -1) + _relative(attention, windows.shape[1]).transpose(0, 1)
+    if frame.shifted:
+        scores = (scores.unflatten(0, (-1, len(frame.joined()))) + frame.joined().unsqueeze(1)).flatten(0, 1)
+    attended = attention.proj((masked_softmax(scores, keys) @ v).transpose(1, 2).flatten(2))
     gate = keep.unsqueeze(-1)
     x = x + gate * frame.join(attended)
     return x + gate * block.mlp(block.norm2(x))
+
+
+@lru_cache(maxsize=256)
+def _layout(
+    cells: tuple[int, ...], padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(windows, N): the cell in each slot of a window, or their number for padding; (cells,): each cell's slot, windows in a row."""
+    count = math.prod(cells)
+    with torch.inference_mode(False):
+        numbers = torch.arange(count, device=device).view(1, *cells, 1)
+        layout = _windows(numbers, padded, window, shift, count).squeeze(-1)
+        flat = layout.flatten()
+        slots = torch.empty(count + 1, dtype=torch.int64, device=device)
+        slots[flat] = torch.arange(len(flat), device=device)
+        return layout, slots[:-1].clone()
+
+
+def _windows(x: Tensor, padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], outside: float) -> Tensor:
+    """(B, *cells, C) -> (B * windows, N, C), padded with ``outside``, then shifted."""
+    margins = [(0, p - g) for p, g in zip(padded, x.shape[1:-1])]
+    x = F.pad(x, [0, 0, *(m for pair in reversed(margins) for m in pair)], value=outside)
+    if any(shift):
+        x = torch.roll(x, [-s for s in shift], tuple(range(1, x.ndim - 1)))
+    return window_partition(x, window)
 
 
 class _Windows:
@@ -84,38 +151,31 @@ class _Windows:
         self.batch, self.grid = shape[0], tuple(shape[1:-1])
         self.window, self.shift = get_window_size(whole, block.window_size, block.shift_size)
         self.padded = tuple(math.ceil(g / w) * w for g, w in zip(self.grid, self.window))
-        self.per_sample = math.prod(p // w for p, w in zip(self.padded, self.window))
         self.shifted = any(self.shift)
-        self.axes = tuple(range(1, 1 + len(self.grid)))
         self.device = device
 
-    def split(self, x: Tensor, outside: float | bool) -> Tensor:
+    def layout(self) -> tuple[Tensor, Tensor]:
+        """See :func:`_layout`."""
+        return _layout(self.grid, self.padded, tuple(self.window), tuple(self.shift), self.device)
+
+    def split(self, x: Tensor, outside: float) -> Tensor:
         """(B, *grid, C) -> (B * windows, N, C); ``outside`` fills the padding."""
-        margins = [(0, p - g) for p, g in zip(self.padded, self.grid)]
-        x = F.pad(x, [0, 0, *(m for pair in reversed(margins) for m in pair)], value=outside)
-        if self.shifted:
-            x = torch.roll(x, [-s for s in self.shift], self.axes)
-        return window_partition(x, self.window)
+        return _windows(x, self.padded, self.window, self.shift, outside)
 
     def join(self, windows: Tensor) -> Tensor:
         """(B * windows, N, C) -> (B, *grid, C)."""
         x = window_reverse(windows.view(-1, *self.window, windows.shape[-1]), self.window, [self.batch, *self.padded])
         if self.shifted:
-            x = torch.roll(x, list(self.shift), self.axes)
+            x = torch.roll(x, list(self.shift), tuple(range(1, x.ndim - 1)))
         return x[(slice(None), *(slice(g) for g in self.grid))]
 
-    def bias(self, attention: WindowAttention) -> Tensor:
-        """(windows of one sample, or 1 when nothing is shifted; heads; N; N): relative position bias, and what the shift must not join."""
-        n = math.prod(self.window)
-        table: Any = attention.relative_position_index
-        index = table[:n, :n].reshape(-1)
-        bias = attention.relative_position_bias_table[index].view(1, n, n, -1).permute(0, 3, 1, 2)
-        if self.shifted:
-            bias = bias + _joined(self.padded, self.window, self.shift, self.device).unsqueeze(1)
-        return bias
+    def joined(self) -> Tensor:
+        """(windows of one sample, N, N): what the shift must not join."""
+        return _joined(self.padded, self.window, self.shift, self.device)
 
 
-def _qkv(attention: WindowAttention, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (already scaled), keys and values, each (windows, heads, N, C / heads)."""
-    q, k, v = attention.qkv(windows).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return q * attention.scale, k, v
+def _relative(attention: WindowAttention, n: int) -> Tensor:
+    """(heads, 1, n, n): the relative position bias."""
+    table: Any = attention.relative_position_index
+    index = table[:n, :n].reshape(-1)
+    return attention.relative_position_bias_table.index_select(0, index).t().reshape(-1, 1, n, n)

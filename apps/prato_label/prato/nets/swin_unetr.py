@@ -10,7 +10,7 @@ from monai.networks.nets.swin_unetr import get_window_size
 from torch import Tensor, nn
 
 from prato.nets.region import Part, Region, Source, basic, bounds, given, kept_region, up
-from prato.nets.swin_block import dense_swin_blocks, pruned_swin_block, relaxed_swin_block
+from prato.nets.swin_block import dense_swin_blocks, pruned_swin_blocks, relaxed_swin_block
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
 from prato.relevance import Relevance
@@ -81,14 +81,17 @@ class PratoSwinUNETR(SwinUNETR):
             if number in plan.after:
                 score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan), frame)
                 score = _siblings_mean(plan.scores(score, prompts))
-                flat, held = alive.flatten(1), plan.held(prompts, frame.size, image_size)
-                keep = plan.select(score.flatten(1), flat, prompts.prompted, held)
+                held = plan.held(prompts, frame.size, image_size)
+                # nothing lives outside the frame
+                held = None if held is None else held.view_as(alive)[inner].flatten(1)
+                rank, living = score[inner].flatten(1), alive[inner].flatten(1)
+                keep = plan.select(rank, living, prompts.prompted, held)
                 if relaxed:
-                    soft = plan.straight_through(score.flatten(1), keep, flat).view_as(alive)
+                    soft = plan.straight_through(rank, keep, living).view_as(alive)
                     gate = soft if gate is None else gate * soft
                     if plan.mode == "mask":
                         part = part * gate.unsqueeze(-1)  # eq. 5: beta * Y
-                alive = keep.view_as(alive)
+                alive = _placed(keep.view(-1, *frame.cells), frame)
             if frame == Region.whole(frame.size):
                 x = part
             else:
@@ -105,8 +108,10 @@ class PratoSwinUNETR(SwinUNETR):
     def _blocks(self, layer: Any, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan, frame: Region) -> Tensor:
         if plan.mode == "mask" or (frame == Region.whole(frame.size) and bool(alive.all())):
             return dense_swin_blocks(layer, x)  # nothing is held out of the computation
+        if gate is None:
+            return pruned_swin_blocks(layer, x, alive, frame.size)
         for block in layer.blocks:
-            x = pruned_swin_block(block, x, alive, frame.size) if gate is None else relaxed_swin_block(block, x, gate)
+            x = relaxed_swin_block(block, x, gate)
         return x
 
     def _relevance(
@@ -136,11 +141,13 @@ class PratoSwinUNETR(SwinUNETR):
 def _frame(alive: Tensor, layer: Any, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:
     """Where a stage's blocks have work: round all living tokens and the boxes, ending between two windows and between two merged tokens."""
     grid = tuple(alive.shape[1:])
+    frame = bounds(alive)
     # a box reads its tokens and, interpolating, their neighbours
-    boxes = prompts.touched(grid, image_size, max(s / g for s, g in zip(image_size, grid))).view_as(alive)
+    for box in prompts.cells(grid, image_size, max(s / g for s, g in zip(image_size, grid))):
+        frame = frame.joined(tuple(part.start for part in box), tuple(part.stop for part in box))
     window = get_window_size(grid, layer.window_size)
     steps = tuple(w * 2 if w % 2 else w for w in window)
-    frame = bounds(alive | boxes).aligned(steps)
+    frame = frame.aligned(steps)
     if any(n % w and b == n for b, n, w in zip(frame.stop, grid, window)):
         # MONAI pads such a grid, and padding is seen by its neighbours: by those beside the frame's ends too
         frame = frame.grown(max(window)).aligned(steps)

@@ -1,0 +1,52 @@
+"""The same comparison in 3D: a whole volume in one call, of networks as they are published, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmark_ways import interleaved
+from prato.nets import PratoSwinUNETR, PratoUNETR
+from prato.prompts import BoxPrompts
+from prato.pruning import PruningPlan
+
+#: Edge of the volume and of its box, and where the box begins: an eighth of the volume, beside its middle and between two tokens.
+_VOLUME, _BOX, _CORNER = 96, 48, 32
+#: A little more than the share that goes must leave, so that no token but the box's own is left.
+_ENGINE = PruningPlan(after=(1,), percentile=80.0, decode="kept", boxed=True, margin=16.0)
+_COMMON = {"in_channels": 1, "out_channels": 4, "norm_name": "batch", "spatial_dims": 3}
+#: Each network, how it is built, and the multiple that the edges of what it is given must be of.
+_NETWORKS: dict[str, tuple[Callable[..., Any], dict[str, Any], int]] = {
+    "UNETR 3D": (PratoUNETR, {"img_size": _VOLUME}, 16),
+    "Swin UNETR 3D": (PratoSwinUNETR, {"feature_size": 24, "window_size": 6}, 32),
+}
+
+
+@torch.inference_mode()
+def volume_rows(rounds: int, device: torch.device) -> list[dict[str, Any]]:
+    """A row for each network and each way: dense, cut to the box, without pruning the encoder, and the engine."""
+    rows = []
+    for name, (build, arguments, step) in _NETWORKS.items():
+        torch.manual_seed(0)
+        network = build(**_COMMON, **arguments, stages=_ENGINE.after).eval().to(device)
+        image = torch.rand(1, 1, *(_VOLUME,) * 3, device=device) * 2 - 1
+        prompts = BoxPrompts.build([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
+        edge = step * -(-_BOX // step)
+        corner = min(_CORNER, _VOLUME - edge)
+        cut = image[(..., *(slice(corner, corner + edge),) * 3)].contiguous()
+        ways: dict[str, Callable[[], Any]] = {
+            "dense": lambda: network.segment(image, None, None),  # noqa: B023 - called at once
+            "cut to the box": lambda: network.segment(cut, None, None),  # noqa: B023
+            "engine": lambda: network.segment(image, prompts, _ENGINE),  # noqa: B023
+        }
+        gone = 1.0 - float(network.segment(image, prompts, _ENGINE).stages[-1].alive.float().mean())
+        for row in interleaved(ways, rounds, device):
+            dropped = {"tokens_dropped": round(gone, 3)} if row["way"] == "engine" else {}
+            rows.append({"model": name, "model_version": None, "batch": 1, "box_edge": _BOX, **_share(), **row, **dropped})
+    return rows
+
+
+def _share() -> dict[str, float]:
+    return {"box_area": round((_BOX / _VOLUME) ** 3, 4)}
