@@ -32,6 +32,9 @@ def test_the_way_to_the_network_and_back_keeps_the_mask(material, name, sees_box
         picture = case.picture(case.truth)
         assert picture.shape == case.grey.shape == (128, 128)
         assert set(np.unique(picture)) <= {0, *case.structures.values()}
+        drawn = case.picture(np.ones_like(case.truth))  # all of the image, and nothing beside it
+        rows, columns = drawn.any(1), drawn.any(0)
+        assert np.array_equal(drawn > 0, np.outer(rows, columns)) and min(rows.sum(), columns.sum()) > 60
         maps = _maps(case, experiment.edge, experiment.boxes)
         scores = case_metrics(case.native(maps), case.truth, case.spacing, case.structures)
         assert all(own["dice"] > 0.85 for own in scores.values()), (case.case, scores)

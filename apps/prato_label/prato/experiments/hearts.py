@@ -92,10 +92,10 @@ def _from_view(view: View, shape: tuple[int, ...], planes: list[int], maps: Tens
 
 def _picture(window: Window, plane: int, mask: np.ndarray) -> np.ndarray:
     """Slice ``plane`` of ``mask`` in the window, by the nearest voxel."""
-    axes = []
-    for corner, native, resampled in zip(window.corner, window.native, window.resampled):
-        axes.append(np.floor((np.arange(window.size) + 0.5 + corner) * native / resampled).astype(int))
-    inside = np.ix_(*[(axis >= 0) & (axis < n) for axis, n in zip(axes, window.native)])
-    clipped = np.ix_(*[np.clip(axis, 0, n - 1) for axis, n in zip(axes, window.native)])
-    picture = mask[..., plane][clipped]
-    return np.where(inside[0] & inside[1], picture, 0).astype(np.uint8)
+    axes = [
+        np.floor((np.arange(window.size) + 0.5 + corner) * native / resampled).astype(int)
+        for corner, native, resampled in zip(window.corner, window.native, window.resampled)
+    ]
+    rows, columns = ((axis >= 0) & (axis < n) for axis, n in zip(axes, window.native))
+    nearest = np.ix_(*(np.clip(axis, 0, n - 1) for axis, n in zip(axes, window.native)))
+    return np.where(np.outer(rows, columns), mask[..., plane][nearest], 0).astype(np.uint8)
