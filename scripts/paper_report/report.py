@@ -31,8 +31,8 @@ names. DSC, IoU and HD95 are means over cases and structures, ± the standard de
 in mm on ACDC and in pixels of the 256 x 256 image on ISIC; a structure of which either mask is empty has none, is left out of the mean,
 and is counted as *empty* beside it. GFLOP and ms: the network's call on a slice or image; GFLOP *of* the dense network's. Tokens: what
 goes on after the last stage. Budget: what the training was given, from fresh weights. **A row of some hundred steps says how soon a
-method learns, not how good it becomes**: with such budgets no network here is near what it can reach, and claims of one row over another are
-claims about these budgets.
+method learns, not how good it becomes**: with such budgets no network here is near what it can reach, and claims of one row over
+another are claims about these budgets.
 """
 
 
