@@ -35,7 +35,7 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
             "times_faster_than_dense": round(middle["dense"] / middle[name], 3),
             "processor_ms": round(effort[name], 2),
             "less_work_than_dense": round(effort["dense"] / effort[name], 3),
-            "gflops": round(cost[name], 3),
+            "gflops": round(cost[name], 4),
         }
         for name, taken in times.items()
     ]

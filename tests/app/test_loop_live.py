@@ -94,11 +94,14 @@ def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: s
     assert before.status == 200, before.json
     found = before.json
     assert 0 <= found["score"] <= 1 and found["reason"].endswith(".")
-    assert (found["scored"], found["unlabelled"], found["model_version"]) == (4, 4, version)
-    # another labeller gets another one, which is not more useful
+    assert (found["unlabelled"], found["model_version"]) == (4, version)
+    # another labeller gets another one
     other = server.post(f"/activelearning/{strategy}", {"seed": 1}).json
-    assert other["id"] != found["id"] and other["scored"] == 3
-    assert other["score"] <= found["score"]
+    assert other["id"] != found["id"] and other["unlabelled"] == 4
+    # a machine that is very busy does not look at all of them in the time for an answer
+    assert 1 <= found["scored"] <= 4 and 1 <= other["scored"] <= 3
+    if found["scored"] == 4:
+        assert other["score"] <= found["score"]
     theirs = server.infer("prato_unetr", "a_ED").json["model_version"]
     assert server.post(f"/activelearning/{strategy}", {"seed": 1, "model": "prato_unetr"}).json["model_version"] == theirs != version
     refused(server.post(f"/activelearning/{strategy}", {"model": "unet"}), 404, "There is no model 'unet' here: choose prato_unetr or")
