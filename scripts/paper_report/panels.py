@@ -54,7 +54,7 @@ def draw_retention(path: Path, found: Mapping[str, Material]) -> None:
     axes = figure.subplots(len(found), columns + 1, squeeze=False, width_ratios=[0.45, *[1] * columns])
     for line, (name, material) in zip(axes, found.items()):
         line[0].set_axis_off()
-        line[0].text(0.5, 0.5, name.replace(", ", "\n"), ha="center", va="center", fontsize=8)
+        line[0].text(0.5, 0.5, "\n".join(fill(part, 13) for part in name.split(", ")), ha="center", va="center", fontsize=7.5)
         for n, axis in enumerate(line[1:]):
             show(axis, material.image[n])
             assert material.retention is not None

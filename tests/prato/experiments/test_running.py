@@ -60,6 +60,7 @@ def test_every_method_makes_a_valid_result(places, method, sees_box):
         assert ("retention" in shown) == (method != "dense")
         assert ("weight" in shown) == (method == "prato")
         if method == "prato":
+            assert shown["retention"].shape == shown["image"].shape
             assert shown["weight"].shape[1] == 25 and np.allclose(np.sort(shown["weight"]), np.linspace(0, 1, 25), atol=1e-6)
     assert not list((places.models / "t").glob("*.state.pt")) and not list((places.models / "t").glob("*.curve.json"))
 
@@ -74,6 +75,8 @@ def test_hearts_are_scored_by_structure_and_the_plan_decides_what_goes_on(places
     found = done(places, experiments, list(experiments))
     literal, half, cut, near = (found[f"t/{name}"] for name in ("literal", "half", "cut", "near"))
     assert near["token_density"][0] == pytest.approx(0.75**3, abs=1e-3)  # three quarters of the tokens of a window of 3/4
+    with np.load(places.models / "t/near.npz") as shown:  # where the window lies in the image, and nothing of what lies beyond
+        assert shown["retention"].shape == shown["image"].shape and 0 < (shown["retention"] > 0).mean() < 0.9
     assert set(literal["cases"][0]["dice"]) == set(STRUCTURES) and literal["cases"][0]["patient"] != literal["cases"][0]["case"]
     assert literal["token_density"] == [0.75, 0.5625, 0.4375] and half["token_density"] == [0.5, 0.25, 0.125]
     assert half["mean"]["gflops"] < literal["mean"]["gflops"] < literal["gflops_dense"]

@@ -19,45 +19,6 @@ _BOX_SEED = 0
 
 
 @dataclass(frozen=True)
-class TestCase:
-    """Slices of one volume, or one image.
-
-    Attributes:
-        case, patient: names; an image is its own patient.
-        image: float32 (K, 3, edge, edge).
-        box: (2, 2), start and stop in pixels of ``image``, the same on all slices.
-        truth: uint8 (X, Y, Z) or (X, Y), on the grid that is scored. spacing: of its voxels, in mm (ISIC: pixels).
-        structures: name -> value.
-        native: predicted classes' maps (K, C, edge, edge) -> mask on the grid of ``truth``.
-        picture: a mask on that grid -> (edge', edge') of the middle slice, for figures; and that slice in grey, and the box in it.
-    """
-
-    __test__ = False  # no test of pytest's
-
-    case: str
-    patient: str
-    image: Tensor
-    box: np.ndarray
-    truth: np.ndarray
-    spacing: tuple[float, ...]
-    structures: Mapping[str, int]
-    native: Callable[[Tensor], np.ndarray]
-    picture: Callable[[np.ndarray], np.ndarray]
-    grey: np.ndarray
-    grey_box: np.ndarray
-
-
-def drawn_box(name: str, truth: np.ndarray, condition: str) -> Box:
-    """The box that ``condition`` gives round the structures of ``truth``; it hangs on both and the case's ``name`` alone."""
-    tight = Box.around(truth > 0)
-    assert tight is not None
-    seed = hashlib.sha256(f"{_BOX_SEED}:{condition}:{name}".encode()).digest()[:8]
-    box = conditioned_box(tight, truth.shape, BoxCondition(condition), np.random.default_rng(int.from_bytes(seed, "big")))
-    assert box is not None
-    return box
-
-
-@dataclass(frozen=True)
 class View:
     """The part of slices that a network sees: from ``start`` to ``stop`` (each (2,), pixels), stretched to ``edge`` pixels."""
 
@@ -94,3 +55,44 @@ class View:
         grid = torch.from_numpy(np.stack(np.meshgrid(*axes, indexing="ij")[::-1], -1)).float().expand(len(maps), -1, -1, -1)
         values = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
         return values, (slice(first[0], after[0]), slice(first[1], after[1]))
+
+
+@dataclass(frozen=True)
+class TestCase:
+    """Slices of one volume, or one image.
+
+    Attributes:
+        case, patient: names; an image is its own patient.
+        image: float32 (K, 3, edge, edge).
+        box: (2, 2), start and stop in pixels of ``image``, the same on all slices.
+        truth: uint8 (X, Y, Z) or (X, Y), on the grid that is scored. spacing: of its voxels, in mm (ISIC: pixels).
+        structures: name -> value.
+        native: predicted classes' maps (K, C, edge, edge) -> mask on the grid of ``truth``.
+        picture: a mask on that grid -> (edge', edge') of the middle slice, for figures; and that slice in grey, and the box in it.
+        view: the part of that picture that ``image`` shows; None for all of it.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    case: str
+    patient: str
+    image: Tensor
+    box: np.ndarray
+    truth: np.ndarray
+    spacing: tuple[float, ...]
+    structures: Mapping[str, int]
+    native: Callable[[Tensor], np.ndarray]
+    picture: Callable[[np.ndarray], np.ndarray]
+    grey: np.ndarray
+    grey_box: np.ndarray
+    view: View | None = None
+
+
+def drawn_box(name: str, truth: np.ndarray, condition: str) -> Box:
+    """The box that ``condition`` gives round the structures of ``truth``; it hangs on both and the case's ``name`` alone."""
+    tight = Box.around(truth > 0)
+    assert tight is not None
+    seed = hashlib.sha256(f"{_BOX_SEED}:{condition}:{name}".encode()).digest()[:8]
+    box = conditioned_box(tight, truth.shape, BoxCondition(condition), np.random.default_rng(int.from_bytes(seed, "big")))
+    assert box is not None
+    return box

@@ -67,7 +67,8 @@ def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge:
     drawn = np.array([box.start[:2], box.stop[:2]], dtype=float)
     view = View.of(drawn, boxes, edge)
     image_seen = view.scaled(scale).cut(with_neighbours(own, planes))
-    return replace(case, image=image_seen, box=view.inside(drawn), native=partial(_from_view, view, truth.shape, planes))
+    native = partial(_from_view, view, truth.shape, planes)
+    return replace(case, image=image_seen, box=view.inside(drawn), native=native, view=View.of(around, boxes, edge))
 
 
 def heart_cases(files: Iterable[StudyFile], condition: str, pixel: float, image: int, edge: int, boxes: float) -> list[TestCase]:

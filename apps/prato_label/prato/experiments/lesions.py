@@ -118,7 +118,8 @@ def lesion_case(folder: Path, name: str, condition: str, whole: int, edge: int, 
     if not boxes:
         return case
     view = View.of(drawn, boxes, edge)
-    return replace(case, image=view.cut(image[None]), box=view.inside(drawn), native=partial(_from_view, view))
+    native = partial(_from_view, view)
+    return replace(case, image=view.cut(image[None]), box=view.inside(drawn), native=native, view=View.of(around, boxes, edge))
 
 
 def lesion_cases(folder: Path, names: Iterable[str], condition: str, whole: int, edge: int, boxes: float) -> list[TestCase]:

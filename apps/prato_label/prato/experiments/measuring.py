@@ -106,6 +106,16 @@ def _kept(outputs: Sequence[PrunedOutput]) -> list[float]:
     return [round(float(torch.cat(list(shares)).mean()), 4) for shares in stages]
 
 
+def _retained(case: TestCase, kept: Tensor) -> np.ndarray:
+    """``kept`` (edge, edge) of what the network saw, on the picture: nothing was kept of what it did not see."""
+    if case.view is None:
+        return kept.numpy()
+    seen, (x, y) = case.view.back(kept[None, None], case.grey.shape)
+    whole = np.zeros(case.grey.shape, dtype=np.float32)
+    whole[x, y] = seen[0, 0].numpy()
+    return whole
+
+
 def _scored(case: TestCase, mask: np.ndarray) -> dict[str, Any]:
     scores = case_metrics(mask, case.truth, case.spacing, case.structures)
     for name, value in case.structures.items():
@@ -123,7 +133,7 @@ def _pictured(case: TestCase, mask: np.ndarray, outputs: Sequence[PrunedOutput],
     arrays = {"image": case.grey, "box": case.grey_box, "truth": case.picture(case.truth), "mask": case.picture(mask)}
     if outputs[0].stages:
         kept = torch.cat([output.token_map().float().cpu() for output in outputs])
-        arrays["retention"] = kept[len(kept) // 2].numpy()
+        arrays["retention"] = _retained(case, kept[len(kept) // 2])
     omega = queries.omega()
     if omega is not None:
         weight = omega[len(omega) // 2].numpy()
