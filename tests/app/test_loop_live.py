@@ -14,6 +14,7 @@ import requests
 from hearts import blank_model, heart
 from live import LiveServer, Reply, copy_app, start_server, tiny_locator, tiny_model, write_study
 
+from lib.activelearning.scored import SECONDS
 from prato.data.nifti import read_volume, write_volume
 from prato.labels import STRUCTURES
 
@@ -86,22 +87,28 @@ def test_no_labels_no_training(server: LiveServer) -> None:
     assert server.tree() == before
 
 
+def next_study(server: LiveServer, strategy: str) -> tuple[dict[str, Any], bool]:
+    """The answer, and whether it came before a strategy stops looking at further studies."""
+    start = time.monotonic()
+    reply = server.post(f"/activelearning/{strategy}", {"seed": 1})
+    assert reply.status == 200, reply.json
+    return reply.json, time.monotonic() - start < SECONDS
+
+
 @pytest.mark.parametrize("strategy", ["jitter", "phases", "entropy"])
 def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: str) -> None:
     version = server.infer("prato_auto", "a_ED").json["model_version"]
     assert strategy in requests.get(f"{server.url}/info/", timeout=200).json()["strategies"]
-    before = server.post(f"/activelearning/{strategy}", {"seed": 1})
-    assert before.status == 200, before.json
-    found = before.json
+    found, in_time = next_study(server, strategy)
     assert 0 <= found["score"] <= 1 and found["reason"].endswith(".")
     assert (found["unlabelled"], found["model_version"]) == (4, version)
-    # another labeller gets another one
-    other = server.post(f"/activelearning/{strategy}", {"seed": 1}).json
-    assert other["id"] != found["id"] and other["unlabelled"] == 4
-    # a machine that is very busy does not look at all of them in the time for an answer
-    assert 1 <= found["scored"] <= 4 and 1 <= other["scored"] <= 3
-    if found["scored"] == 4:
-        assert other["score"] <= found["score"]
+    # fewer than all are looked at only when the time for an answer is up
+    assert found["scored"] == 4 or not in_time
+    # another labeller gets another one, which is not more useful
+    other, other_in_time = next_study(server, strategy)
+    assert other["id"] != found["id"]
+    assert other["scored"] == 3 or not other_in_time
+    assert other["score"] <= found["score"] or not in_time
     theirs = server.infer("prato_unetr", "a_ED").json["model_version"]
     assert server.post(f"/activelearning/{strategy}", {"seed": 1, "model": "prato_unetr"}).json["model_version"] == theirs != version
     refused(server.post(f"/activelearning/{strategy}", {"model": "unet"}), 404, "There is no model 'unet' here: choose prato_unetr or")
