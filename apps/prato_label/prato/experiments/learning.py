@@ -64,7 +64,7 @@ def trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
     made_for = spec.training.get("experiment")
     if made_for != described(experiment):
         raise ExperimentError(
-            f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --weights."
+            f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --models."
         )
     return spec
 
