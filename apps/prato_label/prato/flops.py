@@ -62,7 +62,7 @@ def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: An
 
 
 _FORMULAS: dict[Any, Callable[..., int]] = {
-    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), _convolution),
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution), _convolution),
     **dict.fromkeys((F.conv_transpose2d, F.conv_transpose3d), _transposed),
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
     F.linear: _linear,

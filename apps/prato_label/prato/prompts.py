@@ -85,6 +85,11 @@ class BoxPrompts:
         return hit
 
     @cached_property
+    def each_has_one(self) -> bool:
+        """Whether every sample has exactly one box, and they come in the samples' order."""
+        return self.sample.tolist() == list(range(self.batch))
+
+    @cached_property
     def corners(self) -> list[list[list[float]]]:
         """The boxes as numbers."""
         corners: list[list[list[float]]] = self.boxes.tolist()

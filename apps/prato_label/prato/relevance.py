@@ -115,9 +115,9 @@ def query_weights(similarity: Tensor, valid: Tensor, alive: Tensor) -> Tensor:
     Returns:
         (B, M) in [0, 1]: 1 - (rank of the query's entropy, spread evenly over [0, 1]); 1 for a sample's only query, 0 for padding.
     """
-    log_rho = similarity.masked_fill(~alive.unsqueeze(1), float("-inf")).log_softmax(-1)
-    rho = log_rho.exp()
-    entropy = -(rho * log_rho.masked_fill(rho == 0, 0.0)).sum(-1)  # eq. 3, with 0 * log 0 = 0
+    gone = torch.zeros_like(alive, dtype=similarity.dtype).masked_fill(~alive, torch.finfo(similarity.dtype).min / 2)
+    log_rho = (similarity + gone.unsqueeze(1)).log_softmax(-1)  # finite, so that 0 * log 0 = 0
+    entropy = -torch.linalg.vecdot(log_rho.exp(), log_rho)  # eq. 3
     rank = entropy.masked_fill(~valid, float("inf")).argsort(dim=1, stable=True).argsort(dim=1)
     last = (valid.sum(1, keepdim=True) - 1).clamp_min(1)
     return (1.0 - rank / last).clamp_min(0.0).to(similarity.dtype) * valid
@@ -126,6 +126,8 @@ def query_weights(similarity: Tensor, valid: Tensor, alive: Tensor) -> Tensor:
 def _queries_by_sample(regions: Tensor, prompts: BoxPrompts) -> tuple[Tensor, Tensor]:
     """(N, m, C) regions of all boxes -> (B, M, C) queries of each sample, padded, and bool (B, M) which are real."""
     per_box, dim = regions.shape[1:]
+    if prompts.each_has_one:
+        return regions, torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
     counts = torch.bincount(prompts.sample, minlength=prompts.batch)
     most = max(int(counts.max()), 1) if prompts.batch else 1
     queries = regions.new_zeros(prompts.batch, most, per_box, dim)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from monai.networks.blocks import Convolution, UnetrBasicBlock, UnetResBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import Tensor
 
+from prato.nets.folding import convolved
 from prato.prompts import BoxPrompts
 from prato.pruning import StageRecord
 
@@ -161,22 +161,23 @@ def _convolved(block: Any, source: Source, want: Region) -> Part:
     """MONAI's residual or basic block on its source, each convolution for no more than the next one looks at."""
     rimmed, inner = want.grown(2), want.grown(1)
     x = Part(source(rimmed).values, rimmed)
-    y = block.lrelu(block.norm1(_narrowed(block.conv1.conv, x, inner)))
-    y = block.norm2(_narrowed(block.conv2.conv, Part(y, inner), want))
+    y = block.lrelu(_narrowed(block.conv1.conv, block.norm1, x, inner))
+    y = _narrowed(block.conv2.conv, block.norm2, Part(y, inner), want)
     if isinstance(block, UnetResBlock):
         kept = x.cut(want).values
-        y += block.norm3(block.conv3(kept)) if block.downsample else kept
+        y += convolved(block.conv3.conv, block.norm3, kept, [0] * len(want.size)) if block.downsample else kept
     return Part(block.lrelu(y), want)
 
 
-def _narrowed(convolution: Any, source: Part, want: Region) -> Tensor:
-    """A convolution of 3 cells for ``want``: beyond the grid it sees zeros, everywhere else the rim that ``source`` has."""
+def _narrowed(convolution: Any, norm: Any, source: Part, want: Region) -> Tensor:
+    """A normed convolution of 3 cells for ``want``: beyond the grid it sees zeros, everywhere else the rim that ``source`` has."""
     padding, reached = [], []
     for a, b, low, high in zip(source.region.start, source.region.stop, want.start, want.stop):
         padding.append(int(a == low or b == high))
         reached.append((a, b) if padding[-1] else (low, high))
-    run = F.conv2d if len(padding) == 2 else F.conv3d
-    y = run(source.values, convolution.weight, convolution.bias, 1, padding)
+    y = convolved(convolution, norm, source.values, padding)
+    if not any(padding):
+        return y
     start, stop = zip(*reached)
     return Part(y, Region(start, stop, want.size)).cut(want).values
 

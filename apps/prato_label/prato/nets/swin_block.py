@@ -82,26 +82,25 @@ def _on_living(block: SwinTransformerBlock, tokens: Tensor, places: Tensor, rows
         taken = used.nonzero().squeeze(1)
         held = held.index_select(0, taken)
         back = (used.cumsum(0) - 1)[back.div(size, rounding_mode="floor")] * size + back % size
-    qkv = attention.qkv(block.norm1(tokens))
-    # padding beyond the grid stays a key, as in MONAI; what is dead is masked below
-    padding = qkv.new_zeros(2, qkv.shape[1]) if attention.qkv.bias is None else attention.qkv.bias.to(qkv.dtype).expand(2, -1)
-    qkv = torch.cat((qkv, padding)).unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3).contiguous()
-    q, k, v = qkv.index_select(2, held.flatten()).view(3, -1, size, qkv.shape[3]).unbind()  # (heads * T, N, d)
-    scores = torch.bmm(q * attention.scale, k.transpose(1, 2)).view(heads, -1, size, size) + _relative(attention, size)
+    # two rows more: padding beyond the grid stays a key, as in MONAI; what is dead is masked
+    qkv = attention.qkv(F.pad(block.norm1(tokens), (0, 0, 0, 2))).index_select(0, held.flatten())
+    q, k, v = qkv.view(-1, size, 3, heads, tokens.shape[1] // heads).permute(2, 3, 0, 1, 4).contiguous().flatten(1, 2).unbind()
+    scores = torch.bmm(q * attention.scale, k.transpose(1, 2)).view(heads, -1, size, size)  # SDPA takes twice as long on such small windows
+    scores += _relative(attention, size)
     if frame.shifted:
-        scores = _held_apart(scores, frame.joined(), taken)
-    if n < count * cells:  # after all that is added, so that a window of dead tokens alone, which nobody reads, is no NaN
-        scores = scores.masked_fill((held > n).unsqueeze(1), torch.finfo(scores.dtype).min)
+        scores += _held_apart(frame.joined(), len(held), taken)
+    if n < count * cells:  # a window of dead tokens alone, which nobody reads, must be no NaN
+        scores += ((held > n) * (torch.finfo(scores.dtype).min / 2)).unsqueeze(1).to(scores.dtype)
     mixed = torch.bmm(scores.softmax(-1).to(v.dtype).flatten(0, 1), v).view(heads, -1, v.shape[2])
-    tokens = tokens + attention.proj(mixed.index_select(1, back).transpose(0, 1).flatten(1))
+    tokens = tokens + attention.proj(mixed.transpose(0, 1).flatten(1).index_select(0, back))
     return tokens + block.mlp(block.norm2(tokens))
 
 
-def _held_apart(scores: Tensor, joined: Tensor, taken: Tensor | None) -> Tensor:
-    """``scores`` (heads, T, N, N) of the windows ``taken``, or all, plus the mask ``joined`` (a sample's windows, N, N) of a shift."""
+def _held_apart(joined: Tensor, windows: int, taken: Tensor | None) -> Tensor:
+    """The mask ``joined`` (a sample's windows, N, N) of a shift for the windows ``taken``, or all, of every sample: (T, N, N)."""
     if taken is not None:
-        return scores + joined[taken % len(joined)]
-    return (scores.unflatten(1, (-1, len(joined))) + joined).flatten(1, 2)
+        return joined[taken % len(joined)]
+    return joined.repeat(windows // len(joined), 1, 1)
 
 
 def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> Tensor:

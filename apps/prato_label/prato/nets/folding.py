@@ -1,0 +1,74 @@
+"""A convolution and the batch norm behind it as one convolution, for networks that predict."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils.flop_counter import conv_flop_count, register_flop_formula
+
+
+class _Folded(NamedTuple):
+    weight: Tensor
+    bias: Tensor
+    made_from: tuple[tuple[int, int], ...]
+
+
+_FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
+
+
+def convolved(convolution: Any, norm: nn.Module | None, x: Tensor, padding: list[int]) -> Tensor:
+    """``norm`` of ``convolution`` of ``x``, at stride 1 and with ``padding`` instead of the convolution's own.
+
+    A batch norm that predicts is folded into the weights, which are kept for as long as neither has changed; where gradients are wanted, or
+    the norm is another, the two run one after the other. The two ways agree but for rounding.
+
+    Args:
+        convolution: ``nn.Conv2d`` or ``nn.Conv3d`` without groups. norm: None for no norm.
+        x: (B, C, *grid). padding: cells on both sides of each axis.
+    """
+    tracked = not (torch.is_grad_enabled() or convolution.weight.is_inference())  # an inference tensor does not say that it was changed
+    if tracked and isinstance(norm, _BatchNorm) and not norm.training:
+        weight, bias, _ = _folded(convolution, norm)
+        return _run(x, weight, bias, padding)
+    y = _run(x, convolution.weight, convolution.bias, padding)
+    return y if norm is None else norm(y)
+
+
+@register_flop_formula(torch.ops.aten.mkldnn_convolution)
+def _flop(x_shape: Any, weight_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Torch's own counter does not know the routine that :func:`_run` may choose."""
+    return int(conv_flop_count(x_shape, weight_shape, out_shape))
+
+
+def _run(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int]) -> Tensor:
+    if x.ndim == 5:
+        return F.conv3d(x, weight, bias, 1, padding)
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled() and torch.backends.mkldnn.is_available():
+        # of small images torch's own choice is a slower routine
+        return torch.mkldnn_convolution(x, weight, bias, padding, (1, 1), (1, 1), 1)
+    return F.conv2d(x, weight, bias, 1, padding)
+
+
+def _folded(convolution: Any, norm: _BatchNorm) -> _Folded:
+    parts = (convolution.weight, convolution.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    # a changed value raises a tensor's version; what is moved or cast lies elsewhere
+    made_from = tuple((part.data_ptr(), part._version) for part in parts if part is not None)
+    known = _FOLDED.get(convolution)
+    if known is None or known.made_from != made_from:
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias)
+        known = _Folded(_laid_out_as(weight.detach(), convolution.weight), bias.detach(), made_from)
+        _FOLDED[convolution] = known
+    return known
+
+
+def _laid_out_as(weight: Tensor, model: Tensor) -> Tensor:
+    if model.ndim == 4 and model.is_contiguous(memory_format=torch.channels_last):
+        return weight.contiguous(memory_format=torch.channels_last)
+    return weight.contiguous()
