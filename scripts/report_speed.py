@@ -38,7 +38,9 @@ def main() -> None:
     for path in sorted(_RESULTS.glob("http_*.json")):
         text += _http(json.loads(path.read_text()))
     for path in sorted(_RESULTS.glob("tokens_*.json")):
-        text += _tokens(path.stem, json.loads(path.read_text()))
+        if "_seed" not in path.stem:
+            seeds = [path, *sorted(_RESULTS.glob(f"{path.stem}_seed*.json"))]
+            text += _tokens(path.stem, [json.loads(each.read_text()) for each in seeds])
     write_bytes(_ROOT / "docs" / "speed.md", (text.rstrip() + "\n").encode())
 
 
@@ -159,15 +161,18 @@ def _http(result: dict[str, Any]) -> str:
     return "## Whole requests over HTTP\n\n" + note + _table(["model", "request", "whole", *steps], rows)
 
 
-def _tokens(name: str, result: dict[str, Any]) -> str:
-    rows = result["rows"]
+def _tokens(name: str, results: list[dict[str, Any]]) -> str:
+    rows = [row for result in results for row in result["rows"]]
     ways = [*dict.fromkeys((row["way"], row["keep"]) for row in rows)]
-    by = {(row["way"], row["keep"], row["box"]): row for row in rows}
+    by: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        by.setdefault((row["way"], row["keep"], row["box"]), []).append(row)
     figure, panels = plt.subplots(1, len(_BOXES), figsize=(14, 3.4), sharey=True)
     for panel, box in zip(panels, _BOXES):
         for way in dict.fromkeys(way for way, _ in ways):
             own = [by[key] for key in ((way, keep, box) for w, keep in ways if w == way) if key in by]
-            panel.plot([r["keep"] for r in own], [r["dice"] for r in own], "o-" if len(own) > 1 else "s", label=way, markersize=4)
+            mean = [sum(r["dice"] for r in seeds) / len(seeds) for seeds in own]
+            panel.plot([seeds[0]["keep"] for seeds in own], mean, "o-" if len(own) > 1 else "s", label=way, markersize=4)
         panel.set(title=box, xlabel="% kept after the first stage")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("mean DSC")
@@ -181,10 +186,11 @@ def _tokens(name: str, result: dict[str, Any]) -> str:
     }
     text = f"## What the prompt is worth: {name.removeprefix('tokens_').replace('_', ' ')}\n\n"
     text += f"![DSC against kept tokens](images/{name}.png)\n\n"
-    text += f"{result['studies']} volumes of the validation patients, seed {result['seed']}; "
+    text += f"{results[0]['studies']} volumes of the validation patients; one number for each seed of training and boxes "
+    text += f"({', '.join(str(result['seed']) for result in results)}), the picture shows their mean; "
     text += "no search elsewhere when a box holds no heart.\n\n"
     for what, shown in cell.items():
-        lines = [[way, str(keep), *(shown(by[way, keep, box]) if (way, keep, box) in by else "" for box in _BOXES)] for way, keep in ways]
+        lines = [[way, str(keep), *(" / ".join(map(shown, by.get((way, keep, box), []))) for box in _BOXES)] for way, keep in ways]
         text += f"**{what}**\n\n" + _table(["way", "% kept", *_BOXES], lines)
     return text
 

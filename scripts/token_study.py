@@ -29,8 +29,8 @@ from prato.request import Request
 from provenance import command, commit
 
 _KEEP = (75, 50, 35, 25)
-#: Stage 0 of the engine: context round the box, in pixels of the network.
-_MARGIN = 16.0
+#: Stage 0 of the engine: context round the box in pixels of the network, as the models are trained, and closer.
+_MARGIN, _CLOSER = 16.0, 8.0
 _BOXES = (BoxCondition.tight, BoxCondition.oversized, BoxCondition.partial, BoxCondition.misleading)
 
 
@@ -101,6 +101,7 @@ def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path
         near = replace(plan, decode="kept", boxed=True, margin=_MARGIN)
         yield Way("engine, untrained", keep, relevance, near)
         yield Way("engine", keep, engine, near)
+        yield Way(f"engine, {_CLOSER:g} pixels round the box", keep, engine, replace(near, margin=_CLOSER))
 
 
 def _row(way: Way, condition: BoxCondition, pipeline: Pipeline, files: list[StudyFile], seed: int) -> dict[str, Any]:
