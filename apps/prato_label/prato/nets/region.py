@@ -102,8 +102,8 @@ class Part:
 
 def bounds(cells: Tensor) -> Region:
     """The smallest region of a grid that holds all cells that are True in bool (B, *grid), in any sample; one cell at least."""
-    places = cells.any(0).nonzero()
-    return Region(tuple(places.amin(0).tolist()), tuple((places.amax(0) + 1).tolist()), tuple(cells.shape[1:]))
+    low, high = torch.stack(torch.aminmax(cells.any(0).nonzero(), dim=0)).tolist()
+    return Region(tuple(low), tuple(n + 1 for n in high), tuple(cells.shape[1:]))
 
 
 def kept_region(stage: StageRecord, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:

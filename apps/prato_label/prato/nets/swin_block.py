@@ -93,7 +93,7 @@ def _on_living(block: SwinTransformerBlock, tokens: Tensor, places: Tensor, rows
         scores += ((held > n) * (torch.finfo(scores.dtype).min / 2)).unsqueeze(1).to(scores.dtype)
     mixed = torch.bmm(scores.softmax(-1).to(v.dtype).flatten(0, 1), v).view(heads, -1, v.shape[2])
     tokens = tokens + attention.proj(mixed.transpose(0, 1).flatten(1).index_select(0, back))
-    return tokens + block.mlp(block.norm2(tokens))
+    return tokens + block.mlp.linear2(block.mlp.fn(block.mlp.linear1(block.norm2(tokens))))  # no dropout
 
 
 def _held_apart(joined: Tensor, windows: int, taken: Tensor | None) -> Tensor:
