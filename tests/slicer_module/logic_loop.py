@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,12 @@ def predict(
     wait(logic, lambda: replies)
     logic.predicted.disconnect(replies.append)
     return replies[0]
+
+
+def judge(server: LiveServer) -> str:
+    """The version of the model that chose the study which the server named last."""
+    named = [line for line in server.log.read_text().splitlines() if "Next sample: " in line]
+    return re.search(r"'model_version': '(\w+)'", named[-1])[1]
 
 
 def submitted(logic: PratoLabelLogic, annotator: str) -> dict[str, Any]:

@@ -94,6 +94,8 @@ def test_studies_are_sorted_and_the_next_one_is_among_them(client: Client) -> No
     assert client.studies() == [Study(name, False, "") for name in ("a ES+1", "a_ED", "b_ED")]
     assert client.next_study("first") == "a ES+1"
     assert client.next_study("random") in {"a ES+1", "a_ED", "b_ED"}
+    assert client.next_study("entropy", "prato_swin_unetr") in {"a ES+1", "a_ED", "b_ED"}
+    refused(lambda: client.next_study("entropy", "unet"), 404, "There is no model 'unet' here")
 
 
 def test_download_and_upload_an_image(client: Client, server: LiveServer, tmp_path: Path) -> None:

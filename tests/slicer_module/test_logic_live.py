@@ -15,7 +15,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from hearts import heart
 from live import LiveServer, write_study
-from logic_loop import BOX, FIRST_TWO, LEFT_HANDED, connected_logic, loop_server, opened, predict, roi_round, submitted, wait
+from logic_loop import BOX, FIRST_TWO, LEFT_HANDED, MODEL, connected_logic, judge, loop_server, opened, predict, roi_round, submitted, wait
 from tests.slicer_harness.core import new_scene
 
 from prato.data.nifti import read_volume
@@ -49,6 +49,14 @@ def test_what_the_server_offers(logic: PratoLabelLogic) -> None:
     # measured soon after its start, and asked for until then
     wait(logic, lambda: logic.info.costs_known)
     assert logic.model("prato_unetr").cost["off"].gflops > 0
+
+
+@pytest.mark.parametrize("model", [MODEL, "prato_swin_unetr"])
+def test_the_model_that_is_named_judges_what_comes_next(logic: PratoLabelLogic, server: LiveServer, model: str) -> None:
+    logic.open_next("entropy", model)
+    wait(logic, lambda: logic.open)
+    assert logic.open.study in {study.id for study in logic.studies if not study.labelled}
+    assert judge(server) == predict(logic, model=model)["model_version"]
 
 
 def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, server: LiveServer) -> None:

@@ -101,7 +101,7 @@ def test_the_loop(logic: PratoLabelLogic, server: LiveServer) -> None:
     info = json.loads((server.studies / "datastore_v2.json").read_text())["objects"]["a_ES"]["labels"]["final"]["info"]
     assert info["annotator"] == "Ada"
     assert (info["box"], info["model"], info["model_version"]) == (list(BOX), MODEL, reply["model_version"])
-    logic.open_next("first")
+    logic.open_next("first", MODEL)
     wait(logic, lambda: logic.open.study == "b_ED")
     show_mask(logic.open.segmentation_node, logic.open.volume_node, logic.open.labels, heart().T)
     submitted(logic, "Ada")

@@ -22,6 +22,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from driver import Driver
 from hearts import blank_model, heart
 from live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+from logic_loop import judge
 from tests.slicer_harness.core import new_scene
 
 from prato.data.nifti import write_volume
@@ -85,6 +86,10 @@ def test_the_loop_is_clicked_through(clicked: Driver, server: LiveServer) -> Non
     label_a_second_patient(clicked)
     version = train(clicked)
     clicked.choose("model", "prato_unetr")
+    clicked.choose("strategy", "entropy")
+    before = clicked.logic.open.study
+    clicked.click("next", lambda: clicked.logic.open and clicked.logic.open.study != before)
+    assert judge(server) == version
     clicked.click("run", lambda: clicked.logic.open.reply and clicked.logic.open.reply["model"] == "prato_unetr")
     assert clicked.logic.open.reply["model_version"] == version
     assert version in clicked.ui.resultLabel.text

@@ -58,11 +58,11 @@ class PratoLabelLogic(ServerLogic):
 
     # Study
 
-    def open_next(self, strategy: str) -> None:
-        """Open the study that ``strategy`` would have labelled next; a prediction under way is not wanted any more."""
+    def open_next(self, strategy: str, model: str) -> None:
+        """Open the study that ``strategy`` would have labelled next, as ``model`` judges; a prediction under way is not wanted any more."""
         self.cancel()
         folder = self._folder
-        self._ask(lambda client: fetched(client, client.next_study(strategy), False, folder), self._show_study, "study")
+        self._ask(lambda client: fetched(client, client.next_study(strategy, model), False, folder), self._show_study, "study")
 
     def open_study(self, study_id: str) -> None:
         """Open a study, with its final label if it has one. One that is in the scene already is shown as it was left.
