@@ -12,10 +12,10 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.utils.async_tasks.task import AsyncTask
 
 import lib.server
 from lib.activelearning import strategies
+from lib.batch import Batch, Batches, BatchOrder
 from lib.configs import configs
 from lib.datastore import StudiesDatastore
 from lib.jobs import JobQueue
@@ -29,6 +29,7 @@ class PratoLabelApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.models = configs(app_dir, conf)
         self.trainings = JobQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
+        self.batches = Batches()
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
 
     def init_datastore(self) -> Datastore:
@@ -53,6 +54,12 @@ class PratoLabelApp(MONAILabelApp):
         """How far the latest training of ``model`` is."""
         return self._trainers[model].stats() if model in self._trainers else {}
 
+    def start_batch(self, request: dict[str, Any], order: BatchOrder) -> Batch:
+        """Begin a batch inference; BusyError where one runs."""
+        batch = Batch(request, order, self._infers[order.model].pipeline, self._datastore)
+        self.batches.start(batch)
+        return batch
+
     def model_version(self, model: str) -> str | None:
         """The version of ``model`` that answers the next request."""
         return self._infers[model].pipeline.version()
@@ -68,11 +75,9 @@ class PratoLabelApp(MONAILabelApp):
         Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()
 
     def close(self) -> None:
-        """End what would outlive the server: the background jobs, each a process of its own."""
+        """End the background jobs."""
         self.trainings.close()
-        for kind in ("batch_infer", "scoring"):
-            while AsyncTask.stop(kind):
-                pass
+        self.batches.stop()
 
     def warm_up(self, *models: str) -> None:
         """Load and measure those of ``models`` whose files are there."""

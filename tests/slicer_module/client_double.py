@@ -68,8 +68,8 @@ class ClientDouble:
         self._answer("studies")
         return [Study(name, name in self.labelled, self.labelled.get(name, "")) for name in ("p1_ED", "p1_ES")]
 
-    def next_study(self, strategy: str) -> str:
-        self._answer("next", strategy)
+    def next_study(self, strategy: str, model: str) -> str:
+        self._answer("next", strategy, model)
         return "p1_ES"
 
     def download_image(self, study: str, folder: str) -> Path:

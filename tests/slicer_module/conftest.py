@@ -1,4 +1,4 @@
-"""The Slicer module on the path, as 3D Slicer puts it there."""
+"""The Slicer module on the path, as 3D Slicer puts it there, and beside it the real server as the tests of the app start it."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "slicer_module" / "PratoLabel"))
+sys.path[:0] = [str(ROOT / "slicer_module" / "PratoLabel"), str(ROOT / "tests" / "app")]

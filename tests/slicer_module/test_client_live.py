@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,19 +14,14 @@ import nrrd
 import numpy as np
 import pytest
 import requests
-
-from PratoLabelLib.answers import Study, TrainingState
-from PratoLabelLib.client import Client
-from PratoLabelLib.errors import Cancelled, ServerError
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "app"))  # for the real server, which the tests of the app start too
-
 from hearts import blank_model, heart
 from live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
 
 from prato.data.nifti import read_volume, write_volume
 from prato.labels import STRUCTURES
+from PratoLabelLib.answers import Study, TrainingState
+from PratoLabelLib.client import Client
+from PratoLabelLib.errors import Cancelled, ServerError
 
 MODEL = "prato_unetr"
 ROI = [8, 32, 6, 30, 1, 4]
@@ -100,6 +94,8 @@ def test_studies_are_sorted_and_the_next_one_is_among_them(client: Client) -> No
     assert client.studies() == [Study(name, False, "") for name in ("a ES+1", "a_ED", "b_ED")]
     assert client.next_study("first") == "a ES+1"
     assert client.next_study("random") in {"a ES+1", "a_ED", "b_ED"}
+    assert client.next_study("entropy", "prato_swin_unetr") in {"a ES+1", "a_ED", "b_ED"}
+    refused(lambda: client.next_study("entropy", "unet"), 404, "There is no model 'unet' here")
 
 
 def test_download_and_upload_an_image(client: Client, server: LiveServer, tmp_path: Path) -> None:

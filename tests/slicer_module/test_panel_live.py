@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,20 +20,18 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from driver import Driver
+from hearts import blank_model, heart
+from live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+from logic_loop import judge
 from tests.slicer_harness.core import new_scene
 
+from prato.data.nifti import write_volume
 from PratoLabelLib.geometry import ijk_box_to_roi
 from PratoLabelLib.report import patient_of
 from PratoLabelLib.segmentation import show_mask
 from PratoLabelLib.styles import ERROR_STYLE
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "app"))
-from hearts import blank_model, heart
-from live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
-
-from prato.data.nifti import write_volume
-
 FOR_THE_DOCS = os.environ.get("PRATO_LABEL_PICTURE", "")
 PICTURE = ROOT / "docs" / "images" / "slicer_panel.png"
 PATIENCE_S = 1500 if FOR_THE_DOCS else 400
@@ -89,6 +86,10 @@ def test_the_loop_is_clicked_through(clicked: Driver, server: LiveServer) -> Non
     label_a_second_patient(clicked)
     version = train(clicked)
     clicked.choose("model", "prato_unetr")
+    clicked.choose("strategy", "entropy")
+    before = clicked.logic.open.study
+    clicked.click("next", lambda: clicked.logic.open and clicked.logic.open.study != before)
+    assert judge(server) == version
     clicked.click("run", lambda: clicked.logic.open.reply and clicked.logic.open.reply["model"] == "prato_unetr")
     assert clicked.logic.open.reply["model_version"] == version
     assert version in clicked.ui.resultLabel.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
+from live import oblique, write_study
 from tests.slicer_harness.core import new_scene
 
 from PratoLabelLib.segmentation import COLOURS, MaskError, mask_of, merged, new_segmentation, read_mask, show_mask, write_mask
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
-from live import oblique, write_study
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
 SHAPE = (40, 36, 5)

@@ -80,6 +80,18 @@ def test_a_study_is_opened_from_the_list(shown: Shown) -> None:
     assert shown.ui.studyTree.currentItem().font(0).bold()
 
 
+def test_the_model_that_is_chosen_judges_what_comes_next(shown: Shown) -> None:
+    shown.click("test")
+    shown.choose("strategy", "random")
+    shown.click("next")
+    shown.choose("model", "prato_auto")
+    shown.click("next")
+    assert [asked for asked in shown.server.asked if asked[0] == "next"] == [
+        ("next", "random", "prato_unetr"),
+        ("next", "random", "prato_auto"),
+    ]
+
+
 def test_a_volume_of_the_scene_becomes_a_study(shown: Shown) -> None:
     shown.click("test")
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mine")

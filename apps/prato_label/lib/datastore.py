@@ -16,6 +16,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.index import DurableIndex
 from lib.labels import LabelError, checked_label, refusals
+from lib.watching import CHANGES, Refresher
 from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError, read_volume, write_volume, zipped
 from prato.labelling.files import SUFFIX
@@ -47,7 +48,9 @@ class StudiesDatastore(DurableIndex):
         )
         if self._auto_reload:
             # files that are written whole arrive by a rename, which the stock datastore does not watch
-            self._handler.on_moved = self._on_any_event
+            self._handler.on_created = self._handler.on_deleted = self._handler.on_moved = Refresher(self.refresh)
+            self._observer.unschedule_all()
+            self._observer.schedule(self._handler, self._datastore_path, recursive=True, event_filter=CHANGES)
 
     @property
     def folder(self) -> Path:

@@ -59,9 +59,10 @@ class Client:
         response = self._request("GET", "/datastore/", params={"output": "all"})
         return self._read(response, lambda: read_studies(response.json()))
 
-    def next_study(self, strategy: str) -> str:
-        """The id of the study to label next."""
-        response = self._request("POST", f"/activelearning/{quote(strategy, safe='')}", json={"client_id": self._client_id})
+    def next_study(self, strategy: str, model: str = "") -> str:
+        """The id of the study to label next, which ``model`` judges where the strategy looks at images ("": the server's own choice)."""
+        asked = {"client_id": self._client_id, **({"model": model} if model else {})}
+        response = self._request("POST", f"/activelearning/{quote(strategy, safe='')}", json=asked)
         return self._read(response, lambda: expected(str, response.json()["id"]))
 
     def download_image(self, study: str, folder: str | os.PathLike[str]) -> Path:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from PratoLabelLib.answers import TrainingState
-from PratoLabelLib.client import Client
 
 LANE = "training"
 _ASK_S = 2.0
@@ -21,9 +19,7 @@ class TrainingWatch:
         changed: told each state that comes.
     """
 
-    def __init__(
-        self, ask: Callable[[Callable[[Client], Any], Callable[[Any], None], str], None], changed: Callable[[TrainingState], None]
-    ) -> None:
+    def __init__(self, ask: Callable[..., None], changed: Callable[[TrainingState], None]) -> None:
         self.state: TrainingState | None = None
         self._ask, self._changed = ask, changed
         self._model = ""
@@ -36,18 +32,18 @@ class TrainingWatch:
             self._model = model
             self._look()
 
-        self._ask(lambda client: client.train(model, {"max_epochs": max_epochs}), arrived, LANE)
+        self._ask(lambda client: client.train(model, {"max_epochs": max_epochs}), arrived, LANE, self._lose)
 
     def stop(self) -> None:
         """End the training that runs; the model stays as it was."""
-        self._ask(lambda client: client.stop_training(), lambda _: self._look(), LANE)
+        self._ask(lambda client: client.stop_training(), lambda _: self._look(), LANE, self._lose)
 
     def tick(self) -> None:
         """Ask how it goes, if a training runs and the last answer is two seconds old."""
         if self._model and time.monotonic() - self._asked > _ASK_S:
             self._look()
 
-    def lose(self) -> None:
+    def _lose(self) -> None:
         """The server does not answer, or is another one: no use in asking on."""
         self._model = ""
 
@@ -61,4 +57,4 @@ class TrainingWatch:
                 self._model = ""
             self._changed(state)
 
-        self._ask(lambda client: client.training(model), arrived, LANE)
+        self._ask(lambda client: client.training(model), arrived, LANE, self._lose)

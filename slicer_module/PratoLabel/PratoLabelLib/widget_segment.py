@@ -34,24 +34,29 @@ class SegmentSection:
         self._ui.cancelButton.connect("clicked()", self._logic.cancel)
 
     @property
+    def model(self) -> str:
+        """The model that is chosen; "" where there is none."""
+        return self._model.value
+
+    @property
     def ready(self) -> bool:
         """Whether there is a study to segment and a model to do it."""
-        return self._logic.open is not None and bool(self._model.value)
+        return self._logic.open is not None and bool(self.model)
 
     def run(self, rois: list[Any], dialog: bool = True) -> None:
         """Segment in ``rois``; if that fails, say so in a ``dialog`` as well."""
         show_tokens = self._panel.parameters.show_tokens
-        self._panel.ask(lambda: self._logic.predict(self._model.value, self._prune.value, rois, show_tokens), dialog)
+        self._panel.ask(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens), dialog)
 
     def refresh(self) -> None:
         """Offer the server's models, say what the request would cost, and show the latest reply."""
         info = self._logic.info
         self._model.offer([(model.name, model.name) for model in info.models] if info else [])
-        model = self._logic.model(self._model.value)
+        model = self._logic.model(self.model)
         self._prune.offer([(choice, PRUNING.get(choice, f"{choice} % at each stage")) for choice in model.prune] if model else [])
         self._ui.runButton.enabled = self.ready
         self._ui.cancelButton.enabled = self._panel.working
-        cost = self._logic.expected_cost(self._model.value, self._prune.value, self._panel.box.rois()) if self.ready else None
+        cost = self._logic.expected_cost(self.model, self._prune.value, self._panel.box.rois()) if self.ready else None
         self._ui.costLabel.visible = cost is not None
         self._ui.costLabel.text = f"≈ {cost.gflops:.1f} GFLOP, {cost.ms:.0f} ms" if cost else ""
         self._show(self._logic.open.reply if self._logic.open else None)

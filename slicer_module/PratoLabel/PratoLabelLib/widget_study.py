@@ -19,7 +19,7 @@ class StudySection:
         header.setStretchLastSection(False)
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         header.setSectionResizeMode(1, qt.QHeaderView.ResizeToContents)
-        self._ui.nextButton.connect("clicked()", lambda: panel.ask(lambda: self._logic.open_next(self._strategy.value)))
+        self._ui.nextButton.connect("clicked()", self._on_next)
         self._ui.refreshButton.connect("clicked()", lambda: panel.ask(self._logic.refresh_studies))
         self._ui.openButton.connect("clicked()", self._on_open)
         self._ui.sendButton.connect("clicked()", self._on_send)
@@ -59,6 +59,9 @@ class StudySection:
                 item.setFont(0, bold)
             if study.id == selected:
                 tree.setCurrentItem(item)
+
+    def _on_next(self) -> None:
+        self._panel.ask(lambda: self._logic.open_next(self._strategy.value, self._panel.segment.model))
 
     def _on_open(self) -> None:
         study = self._selected()

@@ -12,12 +12,11 @@ from prato.request import POINT_KEYS, RequestError
 DEFAULT_PRUNE = "default"
 CONTRACT = ("roi", "prune", "return_tokens", "device")
 #: Added by the server on a request's way to the task.
-_SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout", "_id", "_image_id"}
-#: Sent by MONAI Label's Slicer and OHIF plugins, its client library and its batch job, whatever the model.
+_SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout"}
+#: Sent by MONAI Label's Slicer and OHIF plugins and its client library, whatever the model.
 _CLIENTS = {
     *("client_id", "logging", "result_extension", "result_dtype", "result_compress", "result_write_to_file", "restore_label_idx"),
     *("background", "points", "point_labels", "label_prompt", "label_info", "selected_label_name", "slice", "reset_state", "highres"),
-    *("images", "multi_gpu", "gpus", "max_workers", "max_batch_size"),
 }
 _KNOWN = {*CONTRACT, *POINT_KEYS, *_SERVER, *_CLIENTS}
 

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -94,6 +94,11 @@ class Turns:
         with self._changed:
             self._changed.notify_all()
 
+    def quiet(self, seconds: float, unless: Callable[[], bool]) -> bool:
+        """Wait until the line is empty, or ``unless`` says so (see :meth:`look`), ``seconds`` at most; whether that has come."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._line or unless(), seconds)
+
     def length(self) -> int:
         """Requests in the line, the one that computes included."""
         return len(self._line)
@@ -103,6 +108,6 @@ class Turns:
         self._changed.notify_all()
 
 
-#: The turn in which the running code computes; unset where it runs outside of any request, as in a batch job.
+#: The turn in which the running code computes; unset where it runs outside of any request.
 current_turn: ContextVar[Turn] = ContextVar("current_turn")
 turns = Turns(settings().max_waiting)

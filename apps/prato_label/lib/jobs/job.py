@@ -1,4 +1,4 @@
-"""One training, from being asked for to its end."""
+"""One background job, from being asked for to its end."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _clock() -> str:
 
 @dataclass
 class Job:
-    """A training of ``request["model"]``.
+    """A training of ``request["model"]``, or a batch inference by it.
 
     Attributes:
-        request: as asked for. order: the same for the process that trains (JSON values).
+        request: as asked for. order: the same for the process that trains (JSON values), empty for a batch.
         state: queued -> running -> done, stopped or failed; interrupted, if the server ended before it did.
         begun: when it began to run, in seconds since 1970. lines: the last of its log.
         result: of ``train_round``, once done. sentence: why it failed.

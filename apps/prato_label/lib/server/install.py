@@ -5,7 +5,7 @@ from __future__ import annotations
 from monailabel.config import settings
 from starlette.middleware import Middleware
 
-from lib.server import errors, files, infer, label_routes, model_routes, page, routes, stock, train_routes
+from lib.server import batch_routes, errors, files, infer, label_routes, model_routes, page, routes, scoring_routes, stock, train_routes
 from prato_server.plain_requests import PlainRequests
 from prato_server.request_ids import RequestIds
 
@@ -17,7 +17,7 @@ def install() -> None:
     errors.register(app)
     table = app.router.routes
     theirs = list(table)
-    for module in (infer, files, label_routes, train_routes, model_routes, stock, routes, page):
+    for module in (infer, files, label_routes, train_routes, model_routes, batch_routes, scoring_routes, stock, routes, page):
         app.include_router(module.router, prefix=settings.MONAI_LABEL_API_STR)
     table[:] = [*table[len(theirs) :], *theirs]  # the first route that matches answers
     if not any(guard.cls is RequestIds for guard in app.user_middleware):  # the stock command, without serve.py's guards

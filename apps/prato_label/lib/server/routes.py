@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import torch
 from fastapi import APIRouter, BackgroundTasks, Depends, File, HTTPException, UploadFile
-from monailabel.endpoints import activelearning, batch_infer, scoring
+from monailabel.endpoints import activelearning
 from monailabel.endpoints.user.auth import User
-from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum
 
@@ -23,40 +22,18 @@ from prato.retraining.model_store import ModelStore
 from prato.segmenter import Segmenter
 
 router = APIRouter(dependencies=[Depends(checks.storable_body)])
-_user, _annotator, _admin = roles.USER, roles.ANNOTATOR, roles.ADMIN
-
-
-@router.post("/batch/infer/{model}")
-def run_batch_inference(
-    model: str,
-    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
-    params: dict[str, Any] | None = None,
-    run_sync: bool = False,
-    user: User = _admin,
-) -> Any:
-    """Segment many images in a background job; without a GPU the job asks for none."""
-    checks.known("model", (params or {}).get("model", model), app_instance().info()["models"])
-    # MONAI Label spreads the images over its GPUs unless told otherwise, and divides by their number
-    return batch_infer.run(model, images, {"multi_gpu": False, **(params or {})}, run_sync)
 
 
 @router.post("/activelearning/{strategy}")
-def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = _user) -> Any:
+def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = roles.USER) -> Any:
     """The study to label next."""
     checks.known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
     return activelearning.sample(strategy, params, user.username)
 
 
-@router.post("/scoring/{method}")
-def run_scoring(method: str, params: dict[str, Any] | None = None, run_sync: bool = False, user: User = _annotator) -> Any:
-    """Score labels in a background job."""
-    checks.known("scoring method", (params or {}).get("method", method), app_instance().info()["scoring"])
-    return scoring.run_method(method, params, run_sync)
-
-
 @router.put("/model/{model}")
 def replace_model(
-    background_tasks: BackgroundTasks, model: str, file: Annotated[UploadFile, File()], user: User = _annotator
+    background_tasks: BackgroundTasks, model: str, file: Annotated[UploadFile, File()], user: User = roles.ANNOTATOR
 ) -> dict[str, Any]:
     """Replace a model's weights by an uploaded model file, which is tried first; requests under way finish with the old one."""
     path = app_instance().model_file(model, validate=False)

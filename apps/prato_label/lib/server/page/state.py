@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.utils.async_tasks.task import AsyncTask
 
 from lib.infers.turns import turns
 from lib.server.recent import recent
@@ -27,7 +26,7 @@ def server_state(app: MONAILabelApp) -> dict[str, Any]:
         **{"name": info["name"], "version": info["version"], "now": int(time.time())},
         "studies": _studies(app),
         "models": {name: _model(app, name) for name in info["models"]},
-        "jobs": [*_trainings(app), *_tasks("batch_infer"), *_tasks("scoring")],
+        "jobs": [*_trainings(app), *_batches(app)],
         "line": {"length": turns.length(), "waiting_allowed": turns.waiting},
         "requests": list(recent),
     }
@@ -70,20 +69,16 @@ def _history(store: ModelStore) -> list[dict[str, Any]]:
 
 def _trainings(app: MONAILabelApp) -> list[dict[str, Any]]:
     """Newest first."""
-    jobs = []
-    for job in reversed(app.trainings.jobs()[-_JOBS:]):
-        model = str(job.request.get("model", ""))
-        task = job.as_task(app.training_stats(model))
-        far = task.get("progress") or {}
-        progress = {"step": far.get("step"), "steps": far.get("total_steps")}
-        jobs.append({"kind": "train", "model": model, "status": task["status"], "start": task["start_ts"], **progress})
-    return jobs
+    jobs = reversed(app.trainings.jobs()[-_JOBS:])
+    return [_job("train", job.as_task(app.training_stats(str(job.request.get("model", ""))))) for job in jobs]
 
 
-def _tasks(kind: str) -> list[dict[str, Any]]:
-    """MONAI Label's own background jobs, newest first."""
-    tasks, _ = AsyncTask.status(kind, all=True)
-    return [
-        {"kind": kind, "model": str(task["request"].get("model", "")), "status": task["status"], "start": task.get("start_ts")}
-        for task in reversed((tasks or [])[-_JOBS:])
-    ]
+def _batches(app: MONAILabelApp) -> list[dict[str, Any]]:
+    """Newest first."""
+    return [_job("batch_infer", batch.as_task()) for batch in reversed(app.batches.all()[-_JOBS:])]
+
+
+def _job(kind: str, task: dict[str, Any]) -> dict[str, Any]:
+    far, model = task.get("progress") or {}, str(task["request"].get("model", ""))
+    progress = {"step": far.get("step"), "steps": far.get("total_steps")}
+    return {"kind": kind, "model": model, "status": task["status"], "start": task["start_ts"], **progress}

@@ -1,0 +1,113 @@
+"""One batch inference, study by study."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from lib.batch.order import BatchOrder
+from lib.infers.image_cache import images
+from lib.infers.live_pipeline import LivePipeline
+from lib.infers.mask_file import EXTENSIONS, write_mask
+from lib.infers.turns import turns
+from lib.jobs import Job
+from lib.jobs.job import State
+from prato.cancelling import CancelledError, go_on_unless
+from prato.checkpoint import CheckpointError
+from prato.data.atomic import no_room
+from prato.data.nifti import VolumeError
+from prato.request import Request
+
+logger = logging.getLogger(__name__)
+#: How often a study is put off for labellers who wait, and how long at most each time, before it is its turn.
+_TIMES, _SECONDS = 3, 10.0
+
+
+class Batch:
+    """Proposals for the studies of ``order``, stored one by one as they are made.
+
+    The networks are those that answer the labellers, and it gives way to them: it begins a study when nobody waits, and begins it anew
+    when somebody comes before it is done.
+
+    Attributes:
+        job: how it stands. stopped: it is to end as soon as it can.
+        stored: how many studies have their proposal. failed: why others have none, by study.
+    """
+
+    def __init__(self, request: dict[str, Any], order: BatchOrder, pipeline: LivePipeline, datastore: Datastore) -> None:
+        self.job = Job(request, {})
+        self.order = order
+        self.stopped = False
+        self.stored, self.failed = 0, dict[str, str]()
+        self._pipeline, self._datastore = pipeline, datastore
+
+    def as_task(self) -> dict[str, Any]:
+        """As MONAI Label shows a task, with ``stored``, ``failed`` and, while it runs, ``progress``."""
+        step, seconds = self.stored + len(self.failed), time.time() - self.job.begun
+        left = seconds / step * (len(self.order.studies) - step) if step else None
+        stats = {"start_ts": self.job.begun, "step": step, "total_steps": len(self.order.studies), "seconds": round(seconds, 1)}
+        stats["eta_seconds"] = None if left is None else round(left, 1)
+        return {**self.job.as_task(stats), "stored": self.stored, "failed": dict(self.failed)}
+
+    def run(self) -> tuple[State, str]:
+        """Segment all that can be.
+
+        Returns:
+            The state in which the job ends, "done", "stopped" or "failed", and for the last one a sentence.
+        """
+        for study in self.order.studies:
+            try:
+                self._in_a_gap(study)
+            except CancelledError:
+                return "stopped", ""
+            except CheckpointError as error:
+                return "failed", str(error)
+            except (VolumeError, HTTPException) as error:  # HTTPException: it was removed meanwhile, or is on no usable grid
+                self._fail(study, str(getattr(error, "detail", error)))
+            except Exception as error:
+                if no_room(error):
+                    return "failed", "The server's disk is full: free some space there, then ask for the batch again."
+                logger.exception("%s cannot be segmented", study)
+                self._fail(study, f"{type(error).__name__}: the server's log has the details.")
+            else:
+                self.stored += 1
+                self._say(f"{study} is segmented")
+        return "done", ""
+
+    def _in_a_gap(self, study: str) -> None:
+        for _ in range(_TIMES):
+            if turns.quiet(_SECONDS, lambda: self.stopped):
+                try:
+                    return self._segment(study, lambda: self.stopped or turns.length() > 0)
+                except CancelledError:
+                    go_on_unless(lambda: self.stopped)
+        return self._segment(study, lambda: self.stopped)
+
+    def _segment(self, study: str, cancelled: Callable[[], bool]) -> None:
+        go_on_unless(cancelled)
+        image = images.read(Path(self._datastore.get_image_uri(study)))
+        prediction = self._pipeline.predict(self.order.device, image, Request(prune=self.order.prune), cancelled)
+        go_on_unless(lambda: self.stopped)  # nothing is stored once it was stopped
+        file = write_mask(prediction.mask, image.stored.affine, EXTENSIONS[0], np.dtype(np.uint8))
+        try:
+            reply = {**prediction.reply(), "device": self.order.device}
+            self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
+        finally:
+            os.unlink(file)
+
+    def _fail(self, study: str, sentence: str) -> None:
+        self.failed = {**self.failed, study: sentence}
+        self._say(f"{study} is left out: {sentence}")
+
+    def _say(self, line: str) -> None:
+        text = f"{line}; {self.stored + len(self.failed)} of {len(self.order.studies)}"
+        logger.info(text)
+        self.job.lines.append(text)

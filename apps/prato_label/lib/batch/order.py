@@ -1,0 +1,74 @@
+"""What a batch inference is asked to do, checked before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+
+from lib.infers.devices import device_named
+from lib.infers.parameters import DEFAULT_PRUNE
+from prato.request import RequestError, parse_request
+
+#: Of what MONAI Label's own batch job takes, without effect: here one network computes at a time, and every mask is stored.
+_IGNORED = {"multi_gpu", "gpus", "max_workers", "logging", "save_label", "client_id"}
+_CHOICES = ", ".join(kind.value for kind in BatchInferImageType)
+
+
+@dataclass(frozen=True)
+class BatchOrder:
+    """The ``studies`` to segment, in this order, by ``model`` on the torch device ``device``; ``prune`` as the wire contract has it."""
+
+    model: str
+    studies: tuple[str, ...]
+    prune: str | None
+    device: str
+
+
+def batch_order(request: Mapping[str, Any], datastore: Datastore) -> BatchOrder:
+    """Read ``request``: ``model`` and ``images``, and of ``max_batch_size``, ``label_tag``, ``prune`` and ``device`` what is there.
+
+    Raises:
+        HTTPException: 400 for a value that is not allowed, 404 for a study that is not there, or for none at all.
+    """
+    unknown = [name for name in request if name not in {"model", "images", "max_batch_size", "label_tag", "prune", "device", *_IGNORED}]
+    try:
+        if unknown:
+            raise RequestError(
+                f"{unknown[0]!r:.60} is not a parameter of a batch, whose boxes are proposed: use images, max_batch_size, prune or device."
+            )
+        if request.get("label_tag", DefaultLabelTag.ORIGINAL) != DefaultLabelTag.ORIGINAL:
+            raise RequestError("label_tag must be original, the models' own proposals: a batch replaces nothing that people submit.")
+        most = request.get("max_batch_size", 0)
+        if type(most) is not int or most < 0:
+            raise RequestError(f"max_batch_size must be a number of studies, 0 for all, not {most!r:.40}.")
+        prune = None if request.get("prune") == DEFAULT_PRUNE else request.get("prune")
+        asked = parse_request({"prune": prune}, (1, 1, 1), (1.0, 1.0, 1.0))
+        device = device_named(request.get("device"))
+        studies = _studies(request.get("images"), datastore)
+    except RequestError as error:
+        raise HTTPException(400, str(error)) from error
+    if not studies:
+        raise HTTPException(404, "There is no such study to segment: GET /datastore/?output=all lists those that there are.")
+    return BatchOrder(str(request["model"]), tuple(studies[:most] if most else studies), asked.prune, device)
+
+
+def _studies(images: Any, datastore: Datastore) -> list[str]:
+    """The ids that ``images`` means, sorted."""
+    everyone = sorted(datastore.list_images())
+    if images == BatchInferImageType.IMAGES_ALL:
+        return everyone
+    if images == BatchInferImageType.IMAGES_LABELED:
+        return sorted(datastore.get_labeled_images())
+    if images == BatchInferImageType.IMAGES_UNLABELED:
+        return sorted(datastore.get_unlabeled_images())
+    if not isinstance(images, list) or not all(isinstance(study, str) for study in images):
+        raise RequestError(f"images must be one of {_CHOICES}, or a list of studies' ids, not {images!r:.60}.")
+    absent = sorted(set(images) - set(everyone))
+    if absent:
+        raise HTTPException(404, f"There is no image {absent[0][:80]!r} among the studies: GET /datastore/?output=all lists their ids.")
+    return sorted(set(images))
