@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from benchmark_peers import peer_rows
 from benchmark_volumes import volume_rows
-from benchmark_ways import interleaved, shares
+from benchmark_ways import interleaved, norms_folded, shares
 from model_files import model_file
 from prato.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.data.atomic import write_bytes
@@ -59,8 +59,9 @@ def main(
 ) -> None:
     """Medians and quartiles of interleaved calls, and the GFLOP of one such call.
 
-    dense: the whole image. cut to the box: nothing but the box (edges that are multiples of 32). window at the box: the box and its
-    surroundings, as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan.
+    dense: the whole image. cut to the box: nothing but the box (edges that are multiples of 32). norms folded: the same with batch norms
+    made part of the convolutions, as the engine has them. window at the box: the box and its surroundings,
+    as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan.
     engine: on the whole image, tokens far from the box never enter, 75 % of the others leave after the first block or stage, and only what
     is kept is decoded. The weights are those of the model files, whatever the size of the image: times hang on the size alone.
     """
@@ -125,6 +126,7 @@ class _Timer:
 
     def __init__(self, network: Any, plan: PruningPlan, percentile: float, window: int, device: torch.device, rounds: int) -> None:
         self.network, self.plan, self.window, self.device, self.rounds = network, plan, window, device, rounds
+        self.folded = norms_folded(network)
         self.engine = replace(
             plan, after=(1,), percentile=percentile, threshold=None, mode="drop", decode="kept", boxed=True, margin=_MARGIN
         )
@@ -141,7 +143,9 @@ class _Timer:
         segment = self.network.segment
         ways: dict[str, Callable[[], Any]] = {
             "dense": lambda: segment(image, None, None),
+            "dense, norms folded": lambda: self.folded.segment(image, None, None),
             "cut to the box": lambda: segment(cut, None, None),
+            "cut to the box, norms folded": lambda: self.folded.segment(cut, None, None),
             "window at the box, dense": lambda: segment(near, None, None),
             "window at the box, plan": lambda: segment(
                 near, self._prompts(batch, edge, close), replace(self.plan, mode="drop", decode="kept")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmark_ways import interleaved
+from benchmark_ways import interleaved, norms_folded
 from prato.nets import PratoSwinUNETR, PratoUNETR
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
@@ -35,10 +35,13 @@ def volume_rows(rounds: int, device: torch.device) -> list[dict[str, Any]]:
         prompts = BoxPrompts.build([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
         edge = step * -(-_BOX // step)
         corner = min(_CORNER, _VOLUME - edge)
+        folded = norms_folded(network)
         cut = image[(..., *(slice(corner, corner + edge),) * 3)].contiguous()
         ways: dict[str, Callable[[], Any]] = {
             "dense": lambda: network.segment(image, None, None),  # noqa: B023 - called at once
+            "dense, norms folded": lambda: folded.segment(image, None, None),  # noqa: B023
             "cut to the box": lambda: network.segment(cut, None, None),  # noqa: B023
+            "cut to the box, norms folded": lambda: folded.segment(cut, None, None),  # noqa: B023
             "engine": lambda: network.segment(image, prompts, _ENGINE),  # noqa: B023
         }
         gone = 1.0 - float(network.segment(image, prompts, _ENGINE).stages[-1].alive.float().mean())

@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
+from monai.networks.blocks import UnetResBlock
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from prato.checkpoint import channels_last
 from prato.flops import counted
 
 
@@ -39,6 +44,20 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
         }
         for name, taken in times.items()
     ]
+
+
+def norms_folded(network: Any) -> Any:
+    """A copy of ``network`` whose residual blocks have no batch norms left: they are part of the convolutions.
+
+    The engine folds those of what it decodes; so what it is held against is given the same.
+    """
+    copy = deepcopy(network)
+    for block in [module for module in copy.modules() if isinstance(module, UnetResBlock)]:
+        for number in (1, 2, 3) if block.downsample else (1, 2):
+            layer, norm = getattr(block, f"conv{number}"), f"norm{number}"
+            layer.conv = fuse_conv_bn_eval(layer.conv, getattr(block, norm))
+            setattr(block, norm, nn.Identity())
+    return channels_last(copy)
 
 
 def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:

@@ -27,6 +27,10 @@ Every table and picture here is written by `scripts/report_speed.py` from files 
 `scripts/benchmark_http.py` and `scripts/token_study.py` measured. Times of a shared machine mean little by themselves; the ways are timed
 in turn in one process, so their ratios mean something. *Processor ms* leave out the waiting for other programs of the same machine.
 
+*Dense* and *cut to the box* are MONAI's own calls; *norms folded* are the same with batch norms made part of the convolutions, which the
+engine does where it decodes. The engine drops 75 % of the tokens that stage 0 leaves, but none that the box touches; *stage 0* keeps what
+lies within 8 pixels of the box in 2D, and within 16 in 3D.
+
 """
 
 

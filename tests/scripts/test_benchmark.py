@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tests.prato.conftest import small_spec
+from torch import nn
 
-from prato.checkpoint import save_model
+from benchmark_ways import norms_folded
+from model_files import model_file
+from prato.checkpoint import load_model, save_model
 from prato.data.phantom import make_phantoms
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
@@ -40,11 +44,12 @@ def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     assert all(
         0 < ms < part["ms"]["network"] for part in result["parts"] for name, ms in part["ms"].items() if name in ("encoder", "decoder")
     )
-    assert len(rows) == 8
+    assert len(rows) == 10
     assert rows["dense"]["times_faster_than_dense"] == 1
     assert all(row["ms_quartiles"][0] <= row["ms"] <= row["ms_quartiles"][1] for row in rows.values())
     gflops = {way: row["gflops"] for way, row in rows.items()}
     assert gflops["cut to the box"] < gflops["window at the box, dense"] < gflops["dense"]
+    assert gflops["dense, norms folded"] == gflops["dense"] and gflops["cut to the box, norms folded"] == gflops["cut to the box"]
     assert gflops["cut to the box"] < gflops["engine"] < gflops["dropped, decode all"]
     assert rows["engine"]["tokens_dropped"] > 0.7
     assert gflops["cut to the box"] < gflops["dropped, decode kept"] < gflops["dropped, decode all"] < gflops["dense"] < gflops["masked"]
@@ -71,3 +76,11 @@ def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) ->
         assert done.returncode == 2
         assert words in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out.json").exists()
+
+
+@torch.inference_mode()
+def test_folded_norms_leave_the_numbers_as_they_are() -> None:
+    network = load_model(model_file("prato_swin_unetr"))[0]
+    folded, image = norms_folded(network), torch.rand(1, 3, 64, 64) * 2 - 1
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 0
+    torch.testing.assert_close(folded.segment(image, None, None).logits, network.segment(image, None, None).logits, atol=1e-4, rtol=1e-4)
