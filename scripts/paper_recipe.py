@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +20,15 @@ from prato.experiments.schema import Experiment, load_experiments
 from provenance import command, commit
 
 PLANS = Path(__file__).parent / "experiments"
-#: What is held against each other: changes of a plan, by name.
+#: Ways to train, held against each other: changes of a plan, by when tokens begin to leave. Their pruning is the literal plan's.
 WAYS: dict[str, dict[str, Any]] = {
     "from the first step": {"dense_first": 0.0},
     "after half": {"dense_first": 0.5},
     "after seven tenths": {"dense_first": 0.7},
     "after half, the paper's loss at the plan alone": {"dense_first": 0.5, "recipe": "paper"},
 }
+#: Each trained network is measured with tokens under the box that may leave, and with such that stay.
+BOXED = (False, True)
 
 
 def main(
@@ -50,9 +53,11 @@ def main(
         rows = []
         for name in names:
             for way, changed in WAYS.items():
-                experiment = experiments[name].model_copy(update={**changed, "seed": seed})
+                experiment = experiments[name]
+                pruning = {**(experiment.plan or {}), "boxed": False}
+                experiment = experiment.model_copy(update={**changed, "plan": pruning, "seed": seed})
                 files = ModelFiles(models, f"{name}-{way.replace(' ', '_')}-seed{seed}")
-                rows.append({"name": name, "way": way, **_looked_up(experiment, files, material, made_by)})
+                rows += [{"name": name, "way": way, **row} for row in _looked_up(experiment, files, material, made_by)]
         make_folder(out.parent)
         write_bytes(out, (json.dumps({**made_by, "seed": seed, "side": "validation", "rows": rows}, indent=1) + "\n").encode())
     except (ValueError, RuntimeError, OSError) as error:
@@ -60,19 +65,22 @@ def main(
         raise typer.Exit(2) from None
 
 
-def _looked_up(experiment: Experiment, files: ModelFiles, material: Material, made_by: dict[str, Any]) -> dict[str, Any]:
+def _looked_up(experiment: Experiment, files: ModelFiles, material: Material, made_by: dict[str, Any]) -> list[dict[str, Any]]:
     device = torch.device("cpu")
     if trained(files, experiment) is None:
         samples = material.samples(experiment)
         with tqdm(total=100, desc=files.name, unit="%", mininterval=1.0) as bar:
             learn(experiment, files, None, samples, device, made_by, lambda progress: bar.update(int(100 * progress.share) - bar.n))
     network, spec = load_model(files.model)[:2]
-    cases = material.tests(experiment, "validation")
-    rows, _, _ = measure(network, spec.pruning_plan(), cases, device, (experiment.edge / experiment.image) ** 2)
-    found = means(rows)
-    tqdm.write(f"{files.name}: DSC {found['dice']}")
-    scored = [{"patient": row["patient"], "dice": row["dice"]} for row in rows]
-    return {"experiment": experiment.model_dump(mode="json"), "spent": spec.training["spent"], "mean": found, "cases": scored}
+    plan, cases, found = spec.pruning_plan(), material.tests(experiment, "validation"), []
+    assert plan is not None
+    begins_with = (experiment.edge / experiment.image) ** 2
+    for boxed in BOXED:
+        rows = measure(network, replace(plan, boxed=boxed), cases, device, begins_with)[0]
+        scored = [{"patient": row["patient"], "dice": row["dice"]} for row in rows]
+        found.append({"boxed": boxed, "spent": spec.training["spent"], "mean": means(rows), "cases": scored})
+        tqdm.write(f"{files.name}, boxed {boxed}: DSC {found[-1]['mean']['dice']}")
+    return [{"experiment": experiment.model_dump(mode="json"), **row} for row in found]
 
 
 if __name__ == "__main__":
