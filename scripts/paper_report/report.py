@@ -76,7 +76,15 @@ def _claims(tables: Mapping[str, Table]) -> str:
     claims, goals = paper_claims(tables), own_goals(tables)
     text = overview(claims) + "\n" + "".join(claim.text() for claim in claims if claim.because)
     if goals:
-        text += "\nBeyond what the paper claims:\n\n" + overview(goals) + "\n" + "".join(claim.text() for claim in goals)
+        text += (
+            "\nBeyond what the paper claims, in two readings: *rivals* are the paper's six and ToMe, which prune or merge as PrATo does; "
+        )
+        text += (
+            "*every method* counts dense networks and the cut to the box too, which use the box without pruning.\n\n"
+            + overview(goals)
+            + "\n"
+            + "".join(claim.text() for claim in goals)
+        )
     return text
 
 
