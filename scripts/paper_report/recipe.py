@@ -32,9 +32,8 @@ def recipe_text(path: Path) -> str:
     head = ["tokens leave", "tokens under the box", *(f"{DATA[data]}: mean DSC, GFLOP" for data in sets)]
     lines = [[way, "stay" if boxed else "may leave", *(own.get(data, "-") for data in sets)] for (way, boxed), own in cells.items()]
     counted = ", ".join(f"{looked_at[data]} of {DATA[data]}" for data in sets)
-    return (
-        _HEAD + grid(head, lines) + f"\nThe validation side ({counted}), tight boxes, seed {found['seed']}, commit `{found['commit']}`.\n"
-    )
+    told = f"The validation side ({counted}), tight boxes, seed {found['seed']}, commit `{found['commit']}`."
+    return f"{_HEAD}{grid(head, lines)}\n{told} Mean DSC over the data sets: {_together(dice)}.\n"
 
 
 def _together(cells: dict[tuple[str, bool], dict[str, float]]) -> str:
