@@ -50,6 +50,7 @@ How long the engine's rows train before tokens leave, and that *at its best* kee
 patients alone; rivals and literal rows have no such choice, and are trained at the same rate and budget. The question was asked because a
 first look at the test side had shown rows whose tokens leave from the first step behind dense ones. Half was taken from the rows of ACDC
 in which tokens under the box may leave, before the others were measured; the whole table has one seed, and a point or two in it may be
-chance, so it does not say that half is the best share.
+chance, so it does not say that half is the best share. Both data sets had the steps of their plan files here; the rows of ISIC have fewer
+(their column *budget*).
 
 """
