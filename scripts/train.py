@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
@@ -20,7 +18,6 @@ import typer
 from tqdm import tqdm
 
 from prato.checkpoint import ModelSpec, load_model, save_model
-from prato.data.atomic import write_bytes
 from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
 from prato.data.manifest import load_manifest
 from prato.data.splits import Split, load_split, save_split, split_patients
@@ -29,11 +26,9 @@ from prato.nets import PromptedNetwork
 from prato.nets.adapting import adapted
 from prato.presets import PRESETS
 from prato.pruning import PruningPlan
-from prato.training import Budget, Progress, Settings, Trainer
-from prato.validation import slice_dice
+from prato.training import Budget, Settings, Trainer
 from provenance import command, commit
-
-_CHECKS = 12  # points of the validation curve
+from train_curve import ValidationCurve
 
 
 class Choose(str, Enum):
@@ -68,6 +63,9 @@ def main(
         int | None, typer.Option(help="Train on windows of this many pixels round the image's middle instead of the box.")
     ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Model file of the same network, to go on from its weights.")] = None,
+    dense_first: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the budget in which no token leaves yet, for fresh weights.")
+    ] = 0.0,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in passes over the slices of the training patients.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
@@ -93,6 +91,8 @@ def main(
             _check_budget(epochs, minutes)
             if not 0 < rate < 1:
                 raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
+            if dense and dense_first:
+                raise ValueError("--dense trains without pruning, so --dense-first has nothing to say: leave one of them out.")
             if tensorboard and find_spec("tensorboard") is None:
                 raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
             spec = _spec(PRESETS[network.value], tuple(after), whole_slices)
@@ -102,7 +102,8 @@ def main(
             built, started_from = _network(spec, start_from)
             dealt = _split(studies, out / "split.json", split, seed)
             run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
-            trainer = Trainer(built, plan, Settings(batch, rate, spec.window, seed, workers, spec.centre), where, run, ranks)
+            settings = Settings(batch, rate, spec.window, seed, workers, spec.centre, dense_first=dense_first)
+            trainer = Trainer(built, plan, settings, where, run, ranks)
             trainer.resume(out / "state.pt")
             files = labelled_studies(studies)
             training = _load([f for f in files if f.patient in dealt.train], spec.pixel, ranks.first)
@@ -112,7 +113,7 @@ def main(
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
         ranks.check_same_start(trainer.network, trainer.step)
-        curve = _Curve(out / "curve.json", trainer, validation, slices / batch, tensorboard) if ranks.first else None
+        curve = ValidationCurve(out / "curve.json", trainer, validation, slices / batch, tensorboard) if ranks.first else None
         if curve:
             out.mkdir(parents=True, exist_ok=True)
             save_split(out / "split.json", dealt)
@@ -133,6 +134,7 @@ def main(
         "device": str(where),
         "processes": ranks.size,
         "dense": dense,
+        "dense_first": dense_first,
         "started_from": started_from,
         "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
         "command": command(),
@@ -207,45 +209,6 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
 def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:
     cases = [load_training_case(f, pixel) for f in tqdm(files, desc="loading", unit="study", mininterval=1.0, disable=not shown)]
     return [c for c in cases if c is not None]
-
-
-class _Curve:
-    """Shows progress, and measures the averaged network now and then: slices in windows round tight boxes, Dice by structure."""
-
-    def __init__(self, path: Path, trainer: Trainer, cases: list[TrainingCase], steps_an_epoch: float, tensorboard: bool) -> None:
-        self.path, self.trainer, self.cases, self.steps_an_epoch = path, trainer, cases, steps_an_epoch
-        rows = json.loads(path.read_text()) if path.exists() else []
-        # what was measured after the state was stored is measured again
-        self.rows: list[dict[str, Any]] = [row for row in rows if row["step"] <= trainer.step]
-        self.bar = tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
-        self.shown = time.monotonic()
-        self.writer = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(path.parent / "tensorboard"))
-
-    def __call__(self, progress: Progress) -> bool:
-        if time.monotonic() - self.shown > 2 or progress.share >= 1:
-            self.shown = time.monotonic()
-            self.bar.n = 100 * progress.share
-            self.bar.set_postfix_str(f"epoch {progress.step / self.steps_an_epoch:.2f} step {progress.step} loss {progress.loss:.3f}")
-        if progress.share * _CHECKS >= len(self.rows) + 1 or (progress.share >= 1 and len(self.rows) < _CHECKS):
-            trainer, settings = self.trainer, self.trainer.settings
-            dice = slice_dice(trainer.averaged, trainer.plan, self.cases, settings.window, trainer.device, settings.centre)
-            row = {"step": progress.step, "minutes": round(progress.seconds / 60, 2), "loss": round(progress.loss, 4), "dice": dice}
-            self.rows.append(row)
-            write_bytes(self.path, (json.dumps(self.rows, indent=1) + "\n").encode())
-            self.bar.write(f"step {progress.step}: validation Dice " + ", ".join(f"{k} {v:.3f}" for k, v in dice.items()))
-            if self.writer:
-                self.writer.add_scalar("loss", progress.loss, progress.step)
-                self.writer.add_scalars("dice", dice, progress.step)
-        return True
-
-    def close(self) -> None:
-        self.bar.close()
-        if self.writer:
-            self.writer.close()
 
 
 if __name__ == "__main__":

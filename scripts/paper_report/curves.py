@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def draw_queries(path: Path, found: Mapping[str, Material]) -> None:
             axis.hist(values.ravel(), bins=side * side, color="tab:blue")
             axis.set_xlabel(what, fontsize=8)
             axis.tick_params(labelsize=7)
-        line[0].set_ylabel(f"{name}\n\nqueries", fontsize=8)
+        line[0].set_ylabel(f"{fill(name, 18)}\n\nqueries", fontsize=7)
         for n, axis in enumerate(line[2:]):
             axis.set_axis_off()
             if n < len(material.weight) and side * side == material.weight.shape[1]:  # one box, one stage

@@ -57,6 +57,16 @@ class Outcome:
         """The mean over seeds, None where nothing was measured."""
         return _mean(self.by_seed(metric, structure))
 
+    @property
+    def seeds(self) -> list[int]:
+        """Of its runs."""
+        return [int(run["seed"]) for run in self.runs]
+
+    def of_seeds(self, seeds: Iterable[int]) -> Outcome:
+        """Its runs with ``seeds`` alone."""
+        wanted = set(seeds)
+        return Outcome(self.name, tuple(run for run in self.runs if int(run["seed"]) in wanted))
+
     def by_patient(self, metric: str) -> dict[str, float]:
         """Each patient's mean over cases and seeds: an ED and an ES, or two trainings, are no two witnesses."""
         found: dict[str, list[float | None]] = {}

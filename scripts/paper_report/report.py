@@ -11,6 +11,7 @@ from paper_report.figures import Figures
 from paper_report.method_page import fill_method
 from paper_report.outcomes import Outcome, read_outcomes
 from paper_report.ranking import ranking_text
+from paper_report.recipe import recipe_text
 from paper_report.tables import DATA, Table, read_tables
 from paper_report.verdicts import RULE, overview
 from prato.data.atomic import write_bytes
@@ -51,7 +52,13 @@ def write(results: Path, out: Path, tables: Path = TABLES, material: Path = MATE
     parts = [_HEAD, _progress(found), "## What of the paper holds here\n", RULE, _claims(found)]
     for table in found.values():
         parts += [f"## {table.title}\n", *(f"**{DATA.get(data, data)}**\n\n{table_text(table, data)}" for data in table.rows)]
-    parts += [_ranking(found), "## Figures\n", Figures(found, material, out / "images" / "paper").text("../images/paper"), _made(outcomes)]
+    parts += [
+        recipe_text(results.with_name("paper_recipe.json")),
+        _ranking(found),
+        "## Figures\n",
+        Figures(found, material, out / "images" / "paper").text("../images/paper"),
+        _made(outcomes),
+    ]
     page = out / "results" / "paper.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(page, ("\n".join(part for part in parts if part).rstrip() + "\n").encode())
@@ -69,7 +76,15 @@ def _claims(tables: Mapping[str, Table]) -> str:
     claims, goals = paper_claims(tables), own_goals(tables)
     text = overview(claims) + "\n" + "".join(claim.text() for claim in claims if claim.because)
     if goals:
-        text += "\nBeyond what the paper claims:\n\n" + overview(goals) + "\n" + "".join(claim.text() for claim in goals)
+        text += (
+            "\nBeyond what the paper claims, in two readings: *rivals* are the paper's six and ToMe, which prune or merge as PrATo does; "
+        )
+        text += (
+            "*every method* counts dense networks and the cut to the box too, which use the box without pruning.\n\n"
+            + overview(goals)
+            + "\n"
+            + "".join(claim.text() for claim in goals)
+        )
     return text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from paper_report.outcomes import Outcome
 from paper_report.pages import grid
 from paper_report.paired import Paired, holm, paired
 from paper_report.tables import DATA, Row
@@ -19,7 +20,8 @@ RULE = (
     "A claim that one row is better than others *holds* where the difference in mean DSC over the same patients is shown against every\n"
     "one of them (Wilcoxon signed-rank test, corrected after Holm for the comparisons of the claim, p below 0.05). It *does not hold*\n"
     "where one of them is shown to be better. Else it is *not shown either way*. That there is no loss *holds* where the whole 95 %\n"
-    f"bootstrap interval of the difference lies above -{MARGIN}; it *does not* where it lies below 0, or nothing is saved.\n"
+    f"bootstrap interval of the difference lies above -{MARGIN}; it *does not* where it lies below 0, or nothing is saved. A patient's\n"
+    "DSC is the mean over the seeds that both rows were trained with; means of single rows are over all of their own.\n"
 )
 
 
@@ -100,9 +102,22 @@ def named(row: Row) -> str:
     return f"{row.label} {row.dice():.3f}"
 
 
-def _difference(one: Row, other: Row) -> Paired | None:
+def over_common_seeds(one: Row, other: Row) -> tuple[float, float]:
+    """Mean DSC of both, of the seeds that both were trained with."""
+    ours, theirs = (outcome.mean("dice") or 0.0 for outcome in _alike(one, other))
+    return ours, theirs
+
+
+def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:
+    """Both with the seeds that both have: a seed that one of them lacks says nothing of their difference."""
     assert one.outcome and other.outcome
-    return paired(one.outcome.by_patient("dice"), other.outcome.by_patient("dice"))
+    both = set(one.outcome.seeds) & set(other.outcome.seeds)
+    return one.outcome.of_seeds(both), other.outcome.of_seeds(both)
+
+
+def _difference(one: Row, other: Row) -> Paired | None:
+    ours, theirs = _alike(one, other)
+    return paired(ours.by_patient("dice"), theirs.by_patient("dice"))
 
 
 def _verdict(found: Sequence[Paired]) -> str:

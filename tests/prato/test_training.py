@@ -134,7 +134,28 @@ def test_a_stream_of_samples_is_drawn_from_as_the_cases_are(cases):
 def test_without_levels_every_step_takes_the_plan_as_it_is():
     learner = trainer(settings=replace(SETTINGS, levels=False))
     for learner.step in range(40):
-        assert learner._plan_of_step() is learner.plan
+        assert learner._plan_of_step(0.0) is learner.plan
+
+
+def test_dense_first_lets_no_token_leave_before_its_share_is_spent(cases):
+    learner = trainer(settings=replace(SETTINGS, levels=False, dense_first=0.5))
+    pruned = []
+    learner.network.segment = lambda image, prompts, plan, segment=learner.network.segment: (
+        pruned.append(plan is not None) or segment(image, prompts, plan)
+    )
+    learner.fit(cases, Budget(steps=4))
+    assert pruned == [False, False, True, True]
+
+
+def test_a_killed_training_that_begins_dense_goes_on_to_the_same_weights(cases, tmp_path):
+    settings = replace(SETTINGS, dense_first=0.5)
+    unbroken, killed, resumed = (trainer(settings=settings) for _ in range(3))
+    unbroken.fit(cases, Budget(steps=4))
+    killed.fit(cases, Budget(steps=4), lambda progress: progress.step < 1, tmp_path / "state.pt")
+    resumed.resume(tmp_path / "state.pt")
+    assert resumed.step == 1
+    resumed.fit(cases, Budget(steps=4))
+    assert_same_state(resumed.network.state_dict(), unbroken.network.state_dict())
 
 
 def test_no_state_is_the_beginning(tmp_path):
@@ -152,6 +173,7 @@ def test_no_state_is_the_beginning(tmp_path):
         ({"settings": Settings(batch=2, seed=4)}, "another seed"),
         ({"settings": Settings(batch=4, seed=3)}, "another batch"),
         ({"settings": Settings(batch=2, seed=3, window=96)}, "another window"),
+        ({"settings": Settings(batch=2, seed=3, dense_first=0.5)}, "another dense_first"),
         ({"run": {"split": ["a"]}}, "another split"),
     ],
 )

@@ -5,11 +5,12 @@ from tests.prato.conftest import small_spec
 
 import prato.training
 import train
+import train_curve
 
 
 def make_small() -> None:
     prato.training._bfloat16_pays = lambda device: False  # its rounding would hide a wrong gradient
-    train._CHECKS = 1
+    train_curve._CHECKS = 1
     for name in ("unetr", "swin_unetr"):
         train.PRESETS[name] = small_spec(name)
 

@@ -64,6 +64,8 @@ class Settings:
         window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
         centre: what windows lie round; round the "image", all are of the largest size.
         levels: whether a network with a plan also learns the levels that a request may ask for, instead of its plan alone.
+        dense_first: share of the budget, from its start, in which no token leaves: a network that segments nothing yet has nothing to
+            rank tokens by. For fresh weights; 0 to go on from trained ones.
     """
 
     batch: int = 8
@@ -73,6 +75,7 @@ class Settings:
     workers: int = 0
     centre: Centre = "box"
     levels: bool = True
+    dense_first: float = 0.0
 
     @property
     def windows(self) -> list[int]:
@@ -102,7 +105,7 @@ class Trainer:
     """Trains ``network`` for slices in windows; ``plan`` None trains it dense.
 
     With a plan and ``settings.levels``, six steps in ten use the plan as it is and the others the levels that a request may ask for ("off",
-    25, 50, 75 %), so that one set of weights serves them all.
+    25, 50, 75 %), so that one set of weights serves them all. Before that, for ``settings.dense_first`` of the budget, no step prunes.
 
     Args:
         run: what else tells this run from others (JSON values by name); a state is taken up only by the run that stored it.
@@ -227,7 +230,7 @@ class Trainer:
         # what a network draws (dropout, noise) hangs on seed and step alone, so that a resumed run draws what an unbroken one would
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=_bfloat16_pays(self.device)):
-            output = self.network.segment(image, prompts, self._plan_of_step())
+            output = self.network.segment(image, prompts, self._plan_of_step(share))
         output = replace(output, logits=output.logits.float())
         loss = self.objective(*self.ranks.whole_batch(output, label), image, prompts)
         self.optimiser.zero_grad(set_to_none=True)
@@ -246,7 +249,9 @@ class Trainer:
         value = float(loss.detach())
         self.mean_loss = value if math.isnan(self.mean_loss) else 0.98 * self.mean_loss + 0.02 * value
 
-    def _plan_of_step(self) -> PruningPlan | None:
+    def _plan_of_step(self, share: float) -> PruningPlan | None:
+        if share < self.settings.dense_first:
+            return None
         if self.plan is None or not self.settings.levels:
             return self.plan
         choice = np.random.default_rng((self.settings.seed, self.step, 1)).random()

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from prato.experiments.building import dense_spec, model_spec
-from prato.experiments.schema import ExperimentError, chosen, load_experiments, load_tables
+from prato.experiments.schema import ExperimentError, chosen, load_experiments, load_tables, same_plan
 from prato.prompts import BoxPrompts
 from tests.prato.experiments.small import PLAN, tiny, write_plan
 
@@ -80,6 +80,8 @@ def test_networks_as_published_are_larger(network):
         ({"budget": {"batch": 8}}, "steps or minutes"),
         ({"budget": {"steps": 3, "minutes": 2}}, "steps or minutes"),
         ({"images": 20, "data": "acdc"}, "isic"),
+        ({"dense_first": 0.5}, "no token leaves"),
+        ({"method": "prato", "dense_first": 1.0}, "dense_first"),
         ({"unknown": 1}, "Extra"),
     ],
 )
@@ -100,6 +102,18 @@ def test_plan_files_are_checked_against_each_other(tmp_path):
     (tmp_path / "t" / "bad.json").write_text('{"network": "unet"}')
     with pytest.raises(ExperimentError, match=r"bad.json is no plan of an experiment: network"):
         load_experiments(tmp_path)
+
+
+def test_a_plan_written_without_a_newer_key_is_the_same_and_another_is_not():
+    stored = tiny("prato").model_dump(mode="json")
+    del stored["dense_first"]
+    assert same_plan(stored, tiny("prato"))
+    assert not same_plan(stored, tiny("prato", dense_first=0.5))
+    assert not same_plan({**stored, "unknown": 1}, tiny("prato")) and not same_plan(None, tiny("prato"))
+
+
+def test_the_project_s_recipe_trains_dense_first_and_the_paper_s_does_not():
+    assert {(e.recipe, e.dense_first) for e in EXPERIMENTS.values()} == {("paper", 0.0), ("engine", 0.5)}
 
 
 def test_a_folder_without_plans_and_a_row_without_one_are_refused(tmp_path):

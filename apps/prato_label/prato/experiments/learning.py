@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from prato.checkpoint import ModelSpec, load_model, save_model
 from prato.data.atomic import make_folder, write_bytes
 from prato.experiments.building import model_spec
-from prato.experiments.schema import Experiment, ExperimentError
+from prato.experiments.schema import Experiment, ExperimentError, same_plan
 from prato.losses import PratoLoss
 from prato.rivals.dtop import DToP
 from prato.rivals.dynamic_vit import DynamicViT
@@ -61,17 +61,16 @@ def trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
     if not files.model.exists():
         return None
     spec = load_model(files.model)[1]
-    made_for = spec.training.get("experiment")
-    if made_for != described(experiment):
+    if not same_plan(spec.training.get("experiment"), _learned(experiment)):
         raise ExperimentError(
             f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --models."
         )
     return spec
 
 
-def described(experiment: Experiment) -> dict[str, Any]:
+def _learned(experiment: Experiment) -> Experiment:
     """What a model's training hangs on: the plan, whatever box it is measured with."""
-    return experiment.model_copy(update={"model_of": None, "box": "tight"}).model_dump(mode="json")
+    return experiment.model_copy(update={"model_of": None, "box": "tight"})
 
 
 def learn(
@@ -94,8 +93,9 @@ def learn(
     """
     spec, budget = model_spec(experiment), experiment.budget
     torch.manual_seed(experiment.seed)
-    settings = Settings(budget.batch, _RATE, experiment.edge, experiment.seed, centre="image", levels=experiment.recipe == "engine")
-    run = {"experiment": described(experiment)}
+    settings = Settings(budget.batch, _RATE, experiment.edge, experiment.seed, centre="image")
+    settings = replace(settings, levels=experiment.recipe == "engine", dense_first=experiment.dense_first)
+    run = {"experiment": _learned(experiment).model_dump(mode="json")}
     trainer = Trainer(spec.build(), experiment.pruning_plan(), settings, device, run)
     if experiment.recipe == "paper" and isinstance(trainer.loss, PratoLoss):
         trainer.loss = PratoLoss(supervision=0.0)

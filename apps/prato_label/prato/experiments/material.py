@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
@@ -61,16 +61,17 @@ class Material:
             return LesionSamples(cases, experiment.edge, experiment.seed, boxes)
         return SliceSamples(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", boxes)
 
-    def tests(self, experiment: Experiment) -> list[TestCase]:
-        """The test side, with boxes as the experiment has them.
+    def tests(self, experiment: Experiment, side: Literal["test", "validation"] = "test") -> list[TestCase]:
+        """The test side, with boxes as the experiment has them; or the validation side, for what is to be chosen.
 
         Raises:
             ExperimentError, VolumeError: data that cannot be used.
         """
         split, view = self.split(experiment), (experiment.image, experiment.edge, experiment.boxes)
+        names = split.test if side == "test" else split.validation
         if experiment.data == "isic":
-            return lesion_cases(self.folders["isic"], split.test, experiment.box, *view)
-        files = [f for f in self._studies() if f.patient in split.test]
+            return lesion_cases(self.folders["isic"], names, experiment.box, *view)
+        files = [f for f in self._studies() if f.patient in names]
         return heart_cases(files, experiment.box, FIELD_MM / experiment.image, *view)
 
     def _studies(self) -> list[StudyFile]:

@@ -16,7 +16,7 @@ from prato.experiments.building import dense_spec
 from prato.experiments.learning import ModelFiles, learn, trained
 from prato.experiments.material import Material
 from prato.experiments.measuring import means, measure, write_pictures
-from prato.experiments.schema import Experiment, ExperimentError, Spending
+from prato.experiments.schema import Experiment, ExperimentError, Spending, same_plan
 from prato.flops import counted
 from prato.prompts import BoxPrompts
 
@@ -98,7 +98,7 @@ def _is_done(job: Job, path: Path) -> bool:
         made_for = json.loads(path.read_bytes())["experiment"]
     except (ValueError, KeyError, TypeError) as error:
         raise ExperimentError(f"{path} is not a result of an experiment: delete it.") from error
-    if made_for != job.experiment.model_dump(mode="json"):
+    if not same_plan(made_for, job.experiment):
         raise ExperimentError(f"{path} is the result of another plan, seed or budget: delete it or use another --out.")
     return True
 

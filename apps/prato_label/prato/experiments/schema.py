@@ -52,6 +52,7 @@ class Experiment(_Strict):
             method prato's prompt.
         plan: of method "prato": fields of ``PruningPlan``.
         recipe: "paper": Dice + cross-entropy, at the plan alone. "engine": also the project's own supervision and levels.
+        dense_first: of method "prato": share of the training, from its start, in which no token leaves.
         box: at evaluation.
         model_of: the experiment whose trained model is measured; None to train one.
         teacher: the experiment whose dense model DynamicViT learns from.
@@ -66,6 +67,7 @@ class Experiment(_Strict):
     sees_box: SeesBox
     plan: dict[str, Any] | None = None
     recipe: Literal["paper", "engine"] = "paper"
+    dense_first: float = Field(default=0.0, ge=0, lt=1)
     box: Literal["tight", "oversized", "partial", "misleading"] = "tight"
     model_of: str | None = None
     teacher: str | None = None
@@ -79,6 +81,8 @@ class Experiment(_Strict):
     def _fits_together(self) -> Experiment:
         if (self.method == "prato") != (self.plan is not None):
             raise ValueError("method prato, and no other, has a plan")
+        if self.dense_first and self.method != "prato":
+            raise ValueError("method prato, and no other, has a share of training in which no token leaves")
         if (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt":
             raise ValueError("method prato, and no other, sees the box as prompt, of the whole image or in a window")
         if self.network != "unetr" and (self.method not in ("dense", "prato") or self.sees_box == "as a channel"):
@@ -128,6 +132,14 @@ class Experiment(_Strict):
         return _VIEWS.get(self.sees_box, (0.0, 1.0))[0]
 
 
+def same_plan(stored: Any, experiment: Experiment) -> bool:
+    """Whether ``stored``, a plan as a result or model has it, is ``experiment``'s; a key that it was written without has its default."""
+    try:
+        return Experiment.model_validate(stored) == experiment
+    except ValidationError:
+        return False
+
+
 def load_experiments(folder: Path) -> dict[str, Experiment]:
     """Every plan file below ``folder``, by name such as "table4/prato_acdc"; checked against each other.
 
@@ -158,7 +170,7 @@ def _check_fit(name: str, experiment: Experiment, needed: str, other: Experiment
         raise ExperimentError(f"{name} needs {needed}, which trains no model of its own.")
     same = ["network", "size", "data", "images", "image", "sees_box"]
     if experiment.model_of:
-        same += ["method", "plan", "recipe", "seed", "budget"]
+        same += ["method", "plan", "recipe", "dense_first", "seed", "budget"]
     elif other.method != "dense":
         raise ExperimentError(f"The teacher of {name} must be dense: {needed} is not.")
     differ = [field for field in same if getattr(experiment, field) != getattr(other, field)]
