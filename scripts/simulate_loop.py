@@ -48,7 +48,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=2, help="Trainings of each strategy.")] = 10,
     phantoms: Annotated[int, typer.Option(min=1, help="Generated patients that the network is taught on before the first round.")] = 40,
     taught: Annotated[int, typer.Option(min=1, help="Steps on them.")] = 1500,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training, for every labelled patient.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training, for every labelled patient.")] = 8,
     sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
     validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 10,
     split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = _SPLIT,

@@ -146,9 +146,10 @@ def test_without_a_model_there_is_no_opinion() -> None:
         asked("jitter", model)({"strategy": "jitter"}, Folder("a"))
 
 
-def test_an_image_that_cannot_be_read_is_the_least_useful() -> None:
-    answer = asked("entropy")({"strategy": "entropy"}, Folder("a"))
-    assert answer["score"] == 0 and "a.nii.gz" in answer["reason"]
+@pytest.mark.parametrize("name", ["entropy", "coverage"])
+def test_an_image_that_cannot_be_read_is_the_least_useful(name: str) -> None:
+    answer = asked(name)({"strategy": name}, Folder("a"))
+    assert (answer["id"], answer["score"]) == ("a", 0) and "a.nii.gz" in answer["reason"]
 
 
 def test_a_phase_alone_is_no_pair() -> None:

@@ -52,12 +52,13 @@ def covering(looks: Sequence[Look], covered: np.ndarray) -> np.ndarray:
     Args:
         covered: bool (N,), the studies that are labelled or about to be.
     """
-    doubts = np.where(covered, 0.0, [each.doubt for each in looks])
+    doubts = np.array([each.doubt for each in looks])
     summaries = np.stack([each.summary for each in looks])
     spread = summaries.std(0)
     scaled = (summaries - summaries.mean(0)) / np.where(spread > 0, spread, 1.0)
     distances = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
-    nearest = distances[:, covered].min(1) if covered.any() else distances.max(1)
-    whole = float(doubts @ nearest)
-    gains = doubts @ np.maximum(nearest[:, None] - distances, 0.0) / whole if whole > 0 else np.zeros(len(looks))
-    return np.where(covered, 0.0, gains)
+    farthest = distances.max(1)
+    nearest = distances[:, covered].min(1) if covered.any() else farthest
+    gains = doubts @ np.maximum(nearest[:, None] - distances, 0.0)
+    whole = float(doubts @ farthest)
+    return gains / whole if whole > 0 else np.zeros(len(looks))
