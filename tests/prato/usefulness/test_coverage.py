@@ -20,28 +20,33 @@ def covered(count: int, *which: int) -> np.ndarray:
     return np.isin(np.arange(count), which)
 
 
-def test_the_middle_of_many_covers_more_than_an_outlier() -> None:
-    gains = covering(on_a_line(0, 1, 2, 10), covered(4))
+def test_a_label_is_worth_what_it_takes_away_from_all_doubts_beside_its_own() -> None:
     # the farthest others are 10, 9, 8 and 10 away; a label of the second brings that to 1, 0, 1 and 9
-    assert gains == pytest.approx([24 / 37, 26 / 37, 26 / 37, 10 / 37])
+    gain = 9 / 10 + 9 / 9 + 7 / 8 + 1 / 10
+    assert covering(on_a_line(0, 1, 2, 10), covered(4))[1] == pytest.approx(gain / (gain + 1))
 
 
-def test_what_is_like_a_labelled_one_teaches_nothing() -> None:
-    gains = covering(on_a_line(0, 0, 4, 5, 6), covered(5, 0))
-    assert gains[0] == gains[1] == 0 and gains.argmax() == 3
-    assert np.all(covering(on_a_line(0, 0, 4, 5, 6), covered(5, 0, 3)) <= gains)
+def test_the_middle_of_many_is_worth_more_than_an_outlier_and_than_what_is_like_a_labelled_one() -> None:
+    hearts = on_a_line(0, 0, *[4, 5, 6] * 4, 30)
+    worth = covering(hearts, covered(15, 0))
+    assert worth[0] == worth[1] == 0 and 0 < worth[14] < worth[3]
+    assert np.all(covering(hearts, covered(15, 0, 3)) <= worth)
 
 
-def test_doubt_weighs() -> None:
-    places = (0, -5, 5)
-    sure, unsure = (covering(on_a_line(*places, doubts=(1.0, one, 1.0)), covered(3, 0)) for one in (0.5, 2.0))
-    assert sure.argmax() == 2 and unsure.argmax() == 1
+def test_the_cheaper_one_of_two_alike_comes_first() -> None:
+    cheap, dear = covering(on_a_line(0, 5, 5, doubts=(1.0, 1.0, 2.0)), covered(3, 0))[1:]
+    assert cheap > dear > 0
 
 
-def test_where_all_are_alike_or_nobody_is_unsure_there_is_nothing_to_gain() -> None:
-    assert not covering(on_a_line(3, 3), covered(2)).any()
+def test_where_no_heart_is_found_all_may_have_to_be_drawn() -> None:
+    none, worst = (covering(on_a_line(0, 5, 6, doubts=(1.0, doubt, 3.0)), covered(3, 0)) for doubt in (0.0, 3.0))
+    assert np.array_equal(none, worst)
+
+
+def test_where_all_are_alike_or_nobody_is_unsure_nothing_is_worth_a_label() -> None:
+    assert not covering(on_a_line(3, 3), covered(2, 0)).any()
     assert not covering(on_a_line(0, 1, doubts=(0.0, 0.0)), covered(2)).any()
-    assert not covering(on_a_line(7), covered(1)).any()
+    assert not covering(on_a_line(7), covered(1, 0)).any()
 
 
 @pytest.mark.parametrize("name", ["swin_unetr", "unetr"])

@@ -1,4 +1,4 @@
-"""The study that stands for most of the archive, as far as the model's looks at it tell."""
+"""The study whose label is worth most for what it costs, as far as the model's looks at the archive tell."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prato.usefulness.judging import Predict
 
 
 class Covering(Looking[Look | str]):
-    """The study whose label would take away most of the model's doubt over all studies that it has looked at; see ``covering``.
+    """The study whose label would take away most doubt, over all studies that the model has looked at, for its own; see ``covering``.
 
     It looks at labelled studies, too: they say what is covered. So are studies that were handed out and are not back yet.
     """

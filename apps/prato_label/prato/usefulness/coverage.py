@@ -1,4 +1,4 @@
-"""Which study stands for most of what the model is unsure of, and is like none that was labelled."""
+"""Which study's label takes away most of what the model is unsure of, for what it costs to correct."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Look:
 
     Attributes:
         summary: float32 (C',), what the network sees in the proposed box.
-        doubt: ml of heart that the network is undecided about: the mask's volume times the entropy in the kept tokens (0..1).
+        doubt: voxels that the network is undecided about: those of the mask times the entropy in the kept tokens (0..1). The more there
+            are, the more have to be corrected.
     """
 
     summary: np.ndarray
@@ -38,27 +39,29 @@ def look(predict: Predict, image: ImageStack) -> Look:
     prediction = predict(image, Request(return_opinion=True))
     if prediction.summary is None:
         raise NoSummaryError("A model without pruning has no summaries of hearts: ask for another strategy.")
-    ml = np.count_nonzero(prediction.mask) * float(np.prod(image.stored.spacing)) / 1000.0
-    return Look(prediction.summary.numpy(), (prediction.entropy or 0.0) * ml)
+    return Look(prediction.summary.numpy(), (prediction.entropy or 0.0) * int(np.count_nonzero(prediction.mask)))
 
 
 def covering(looks: Sequence[Look], covered: np.ndarray) -> np.ndarray:
-    """The share of an archive's doubt that a label of each study would take away: (N,) in 0..1, 0 for those that are covered.
+    """What a label of each study is worth: gain / (gain + cost), (N,) in 0..1.
 
-    The doubt over a study weighs with the distance of its summary to the nearest covered one; what counts is by how much a label brings
-    it nearer (facility location, as in Wei, Iyer, Bilmes, "Submodularity in data subset selection and active learning", ICML 2015).
-    An outlier stands for itself alone and scores little; so does a heart like many that are labelled.
+    The cost is the doubt over the study itself. Of the doubt over another one, the gain takes the share by which the label brings it nearer
+    to a covered study, of the distance to the farthest (facility location, as in Wei, Iyer, Bilmes, "Submodularity in data subset selection
+    and active learning", ICML 2015). So a heart that is like many others and easily corrected comes early, one that is hard to correct when
+    the model has learned to, an outlier late, and one like those labelled last.
 
     Args:
         covered: bool (N,), the studies that are labelled or about to be.
     """
     doubts = np.array([each.doubt for each in looks])
+    if not doubts.any():
+        return np.zeros(len(looks))
+    doubts = np.where(doubts > 0, doubts, doubts.max())  # where the model finds no heart, all of it may have to be drawn
     summaries = np.stack([each.summary for each in looks])
     spread = summaries.std(0)
     scaled = (summaries - summaries.mean(0)) / np.where(spread > 0, spread, 1.0)
     distances = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
-    farthest = distances.max(1)
+    farthest = np.maximum(distances.max(1), np.finfo(float).tiny)
     nearest = distances[:, covered].min(1) if covered.any() else farthest
-    gains = doubts @ np.maximum(nearest[:, None] - distances, 0.0)
-    whole = float(doubts @ farthest)
-    return gains / whole if whole > 0 else np.zeros(len(looks))
+    gains = (doubts / farthest) @ np.maximum(nearest[:, None] - distances, 0.0)
+    return np.asarray(gains / (gains + doubts))
