@@ -62,14 +62,14 @@ def chosen(
 
 
 def _covering(pipeline: Pipeline, left: list[str], labelled: list[str], oracle: Oracle) -> list[str]:
-    """Who covers most, one after the other: the second one what the first leaves."""
+    """Whose labels are worth most, one after the other: the second one's, once the first one's is there."""
     patients = [*labelled, *left]
     studies = [oracle.studies(patient)[0] for patient in patients]  # that of one phase stands for the patient
     looks = [look(pipeline.predict, oracle.stack(study)) for study in tqdm(studies, desc="coverage", unit="study", leave=False)]
     new: list[str] = []
     for _ in range(min(A_ROUND, len(left))):
-        gains = covering(looks, np.isin(patients, [*labelled, *new]))
-        new.append(patients[int(gains.argmax())])
+        worth = covering(looks, np.isin(patients, [*labelled, *new]))
+        new.append(patients[int(worth.argmax())])
     return new
 
 

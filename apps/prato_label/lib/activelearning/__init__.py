@@ -25,5 +25,5 @@ def strategies(pipelines: Mapping[str, LivePipeline], default: str) -> dict[str,
         "jitter": Scored("The study whose mask changes most when the box is moved a little", questions.jitter, pipelines, default),
         "phases": Scored("The study whose ED and ES masks fit one heart least", questions.phases, pipelines, default),
         "entropy": Scored("The study over which the model is least decided", questions.entropy, pipelines, default),
-        "coverage": Covering("The study that stands for most of what the model is unsure of", pipelines, default),
+        "coverage": Covering("The study whose label takes away most doubt for what it costs", pipelines, default),
     }

@@ -58,12 +58,12 @@ class Covering(Looking[Look | str]):
             gains = covering(list(looks.values()), np.array([study not in open_ones for study in looks]))
             scores |= {study: float(gain) for study, gain in zip(looks, gains) if study in open_ones}
         best = min(scores, key=lambda study: (-scores[study], study))
-        unread = found[best]
-        covered = f"Its label would cover {100 * scores[best]:.1f} % of the doubt over {len(looks)} studies."
+        unread, times = found[best], scores[best] / max(1.0 - scores[best], 1e-9)
+        worth = f"Of the doubt over {len(looks)} studies its label would take away {times:.2f} times what is in it to correct."
         return {
             "id": best,
             "score": round(scores[best], 4),
-            "reason": unread if isinstance(unread, str) else covered,
+            "reason": unread if isinstance(unread, str) else worth,
             "scored": len(open_ones),
             "unlabelled": len(unlabelled(datastore)),
             "model_version": version,
