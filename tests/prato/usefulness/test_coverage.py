@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
@@ -13,10 +11,9 @@ from prato.pipeline import Pipeline
 from prato.usefulness.coverage import Look, NoSummaryError, covering, look
 
 
-def on_a_line(*places: float, entropies: Sequence[float] = (), voxels: Sequence[int] = ()) -> list[Look]:
-    """Hearts whose summaries differ in one number alone; a second one is the same for all."""
-    count = len(places)
-    return [Look(np.array([place, 5.0]), *more) for place, *more in zip(places, entropies or [0.5] * count, voxels or [100] * count)]
+def on_a_line(*places: float, doubts: tuple[float, ...] | None = None) -> list[Look]:
+    """Hearts that differ in one number alone; a second one is the same for all."""
+    return [Look(np.array([place, 5.0]), doubt) for place, doubt in zip(places, doubts or (1.0,) * len(places))]
 
 
 def covered(count: int, *which: int) -> np.ndarray:
@@ -36,26 +33,19 @@ def test_the_middle_of_many_is_worth_more_than_an_outlier_and_than_what_is_like_
     assert np.all(covering(hearts, covered(15, 0, 3)) <= worth)
 
 
-def test_of_two_alike_the_easier_one_comes_first_and_the_smaller_one_does_not() -> None:
-    easy, hard = covering(on_a_line(0, 5, 5, entropies=(0.2, 0.1, 0.2)), covered(3, 0))[1:]
-    assert easy > hard > 0
-    small, large = covering(on_a_line(0, 5, 5, voxels=(9, 10, 90)), covered(3, 0))[1:]
-    assert small == large > 0
+def test_the_cheaper_one_of_two_alike_comes_first() -> None:
+    cheap, dear = covering(on_a_line(0, 5, 5, doubts=(1.0, 1.0, 2.0)), covered(3, 0))[1:]
+    assert cheap > dear > 0
 
 
-def test_who_is_like_the_large_ones_is_worth_more() -> None:
-    few, many = covering(on_a_line(0, -5, 5, voxels=(9, 10, 90)), covered(3, 0))[1:]
-    assert many > few
-
-
-def test_where_no_heart_is_found_all_of_one_may_have_to_be_drawn() -> None:
-    none, large = (covering(on_a_line(0, 5, 6, voxels=(10, voxels, 30)), covered(3, 0)) for voxels in (0, 30))
-    assert np.array_equal(none, large)
+def test_where_no_heart_is_found_all_may_have_to_be_drawn() -> None:
+    none, worst = (covering(on_a_line(0, 5, 6, doubts=(1.0, doubt, 3.0)), covered(3, 0)) for doubt in (0.0, 3.0))
+    assert np.array_equal(none, worst)
 
 
 def test_where_all_are_alike_or_nobody_is_unsure_nothing_is_worth_a_label() -> None:
     assert not covering(on_a_line(3, 3), covered(2, 0)).any()
-    assert not covering(on_a_line(0, 1, entropies=(0.0, 0.0)), covered(2)).any()
+    assert not covering(on_a_line(0, 1, doubts=(0.0, 0.0)), covered(2)).any()
     assert not covering(on_a_line(7), covered(1, 0)).any()
 
 
@@ -65,8 +55,7 @@ def test_a_look_is_what_the_last_stage_sees_in_the_box(model_files, heart, name:
     one, two = look(pipeline.predict, image), look(pipeline.predict, image)
     network = pipeline.segmenter.network
     assert one.summary.shape == (network.relevance[str(max(pipeline.plan.after))].project_token.in_features,)
-    assert np.array_equal(one.summary, two.summary) and (one.entropy, one.voxels) == (two.entropy, two.voxels)
-    assert 0 < one.entropy < 1
+    assert np.array_equal(one.summary, two.summary) and one.doubt == two.doubt > 0
     assert not any(module._forward_hooks for module in network.modules())
 
 

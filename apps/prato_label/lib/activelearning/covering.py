@@ -59,7 +59,7 @@ class Covering(Looking[Look | str]):
             scores |= {study: float(gain) for study, gain in zip(looks, gains) if study in open_ones}
         best = min(scores, key=lambda study: (-scores[study], study))
         unread, times = found[best], scores[best] / max(1.0 - scores[best], 1e-9)
-        worth = f"Its label would take away {times:.2f} times as much of the doubt over {len(looks)} studies as it costs."
+        worth = f"Of the doubt over {len(looks)} studies its label would take away {times:.2f} times what is in it to correct."
         return {
             "id": best,
             "score": round(scores[best], 4),

@@ -18,12 +18,12 @@ class Look:
 
     Attributes:
         summary: float32 (C',), what the network sees in the proposed box.
-        entropy: of the classes in the kept tokens (0..1). voxels: of the mask.
+        doubt: voxels that the network is undecided about: those of the mask times the entropy in the kept tokens (0..1). The more there
+            are, the more have to be corrected.
     """
 
     summary: np.ndarray
-    entropy: float
-    voxels: int
+    doubt: float
 
 
 class NoSummaryError(ValueError):
@@ -39,31 +39,29 @@ def look(predict: Predict, image: ImageStack) -> Look:
     prediction = predict(image, Request(return_opinion=True))
     if prediction.summary is None:
         raise NoSummaryError("A model without pruning has no summaries of hearts: ask for another strategy.")
-    return Look(prediction.summary.numpy(), prediction.entropy or 0.0, int(np.count_nonzero(prediction.mask)))
+    return Look(prediction.summary.numpy(), (prediction.entropy or 0.0) * int(np.count_nonzero(prediction.mask)))
 
 
 def covering(looks: Sequence[Look], covered: np.ndarray) -> np.ndarray:
     """What a label of each study is worth: gain / (gain + cost), (N,) in 0..1.
 
-    The doubt over a study is its entropy times its voxels, about what there is to correct. Of each, the gain takes the share by which the
-    label brings its study nearer to a covered one, of the distance to the farthest (facility location, as in Wei, Iyer, Bilmes,
-    "Submodularity in data subset selection and active learning", ICML 2015). The cost is what the study would be to correct if it were of
-    the mean size: small hearts must not be chosen for being small, or the model never learns the large ones. So a heart that is like many
-    others and easily corrected comes early, a hard one when the model has learned to, and one like those labelled last.
+    The cost is the doubt over the study itself. Of the doubt over another one, the gain takes the share by which the label brings it nearer
+    to a covered study, of the distance to the farthest (facility location, as in Wei, Iyer, Bilmes, "Submodularity in data subset selection
+    and active learning", ICML 2015). So a heart that is like many others and easily corrected comes early, one that is hard to correct when
+    the model has learned to, an outlier late, and one like those labelled last.
 
     Args:
         covered: bool (N,), the studies that are labelled or about to be.
     """
-    entropies, voxels = (np.array([getattr(each, name) for each in looks], dtype=float) for name in ("entropy", "voxels"))
-    voxels = np.where(voxels > 0, voxels, voxels.max())  # where the model finds no heart, all of one may have to be drawn
-    doubts, costs = entropies * voxels, entropies * voxels.mean()
+    doubts = np.array([each.doubt for each in looks])
     if not doubts.any():
         return np.zeros(len(looks))
+    doubts = np.where(doubts > 0, doubts, doubts.max())  # where the model finds no heart, all of it may have to be drawn
     summaries = np.stack([each.summary for each in looks])
     spread = summaries.std(0)
     scaled = (summaries - summaries.mean(0)) / np.where(spread > 0, spread, 1.0)
     distances = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
-    farthest = distances.max(1)
+    farthest = np.maximum(distances.max(1), np.finfo(float).tiny)
     nearest = distances[:, covered].min(1) if covered.any() else farthest
-    gains = (doubts / np.where(farthest > 0, farthest, 1.0)) @ np.maximum(nearest[:, None] - distances, 0.0)
-    return np.asarray(gains / np.maximum(gains + costs, np.finfo(float).tiny))
+    gains = (doubts / farthest) @ np.maximum(nearest[:, None] - distances, 0.0)
+    return np.asarray(gains / (gains + doubts))
