@@ -141,6 +141,7 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
     share = [run.of_heart(n) / other.of_heart(n) for (run, other), n in zip(pairs, rounds)]
     dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for (run, other), n in zip(pairs, rounds)]
     alike = [first / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds) if (first := run.spent_until(other.rows[n - 1]["dice"]))]
+    goals = [one / two for run, other in pairs if (one := run.spent_to_goal()) and (two := other.spent_to_goal())]
     whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
     goal = f": {words(whole)}" if whole else ", not known yet"
     lines = [
@@ -148,6 +149,9 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
         f"  - in a study of a validation patient, mean of all rounds: {words(validation)};",
         f"  - in a study of a chosen patient: {words(chosen)}, as a share of their hearts {words(share)};",
     ]
+    if goals:
+        both = f"both came to it in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
+        lines.append(f"  - in all that were chosen until the Dice stayed above {DICE:.0%} of all's: {both};")
     if alike:
         reached = f"{len(alike)} of {len(pairs)} seeds came to it, {words(alike)}"
         lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {reached};")

@@ -52,6 +52,12 @@ class Run:
         rounds = next((n for n, row in enumerate(self.rows, 1) if row["dice"] >= dice), 0)
         return self.spent(rounds)[-1] if rounds > 1 else None
 
+    def spent_to_goal(self) -> int | None:
+        """Voxels corrected when the Dice had come to stay above its goal; None if it has not."""
+        patients = self.reached()
+        rounds = self.patients.index(patients) + 1 if patients else 0
+        return self.spent(rounds)[-1] if rounds > 1 else None
+
     def a_study(self, rounds: int) -> float:
         """Voxels corrected a study in the chosen patients of those rounds."""
         return self.spent(rounds)[-1] / sum(len(row["corrected_voxels"]) for row in self.rows[1:rounds])

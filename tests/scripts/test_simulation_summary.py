@@ -46,7 +46,8 @@ def test_the_work_of_a_run_leaves_out_the_first_round() -> None:
 def test_a_dice_reached_once_by_chance_is_not_reached() -> None:
     random, jitter = runs(ROWS)  # 95 % of 0.80, from the only model on all patients: 0.76
     assert random.reached() == 8 and jitter.reached() == 6
-    assert runs(ROWS[:5])[0].reached() is None
+    assert (random.spent_to_goal(), jitter.spent_to_goal()) == (300, 200)
+    assert runs(ROWS[:5])[0].reached() is None and runs(ROWS[:5])[0].spent_to_goal() is None
     assert runs([*ROWS[:5], ROWS[-1]])[0].reached() is None  # above it at 4 patients, below at 6
 
 
