@@ -1,9 +1,10 @@
 """The labelling loop with an oracle in the labeller's place: how soon is a model good, and how much is left to correct, by strategy?
 
-Patients of the shipped models' training side are labelled two a round, by their expert labels. A small network is trained on them, from
-fresh weights in the first round and further in each that follows, on all that is labelled by then; it is measured on fixed validation
-patients, and asked which patients come next. How many voxels the oracle then has to change in that model's masks is what a round cost.
-The model "all" is trained from fresh weights for as many steps as all rounds together, on everybody: the goal.
+Patients of the shipped models' training side are labelled two a round, by their expert labels. A small network that was taught on
+generated hearts, and has seen no patient, is trained further in each round, on all that is labelled by then, for so many steps a labelled
+patient; it is measured on fixed validation patients, and asked which patients come next. How many voxels the oracle then has to change in
+that model's masks is what a round cost.
+The model "all" is trained from the same beginning for as many steps as all rounds together, on everybody: the goal.
 The locator that proposes boxes to the strategies is the shipped one, which has seen these patients; it segments nothing.
 """
 
@@ -45,8 +46,9 @@ def main(
     goal: Annotated[bool, typer.Option(help="Train one on all patients, too.")] = True,
     network: Annotated[str, typer.Option(help="unetr or swin_unetr.")] = "swin_unetr",
     rounds: Annotated[int, typer.Option(min=2, help="Trainings of each strategy.")] = 10,
-    first: Annotated[int, typer.Option(min=1, help="Steps of the first training, from fresh weights.")] = 300,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training after it.")] = 60,
+    phantoms: Annotated[int, typer.Option(min=1, help="Generated patients that the network is taught on before the first round.")] = 40,
+    taught: Annotated[int, typer.Option(min=1, help="Steps on them.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training, for every labelled patient.")] = 8,
     sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
     validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 10,
     split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = _SPLIT,
@@ -54,11 +56,14 @@ def main(
 ) -> None:
     """Dice and corrected voxels against labelled patients, row by row."""
     torch.set_num_threads(threads)
-    trained = {"first_steps": first, "steps": steps, "rounds": rounds, "batch": BATCH, "rates": [FRESH, FURTHER]}
-    budget = {"network": network, "pixel": PIXEL, "window": WINDOW, **trained, "sample": sample, "validation_patients": validation}
+    trained = {"taught_steps": taught, "phantoms": phantoms, "steps_a_patient": steps, "rounds": rounds, "batch": BATCH}
+    looked = {"rates": [FRESH, FURTHER], "sample": sample, "validation_patients": validation}
+    budget = {"network": network, "pixel": PIXEL, "window": WINDOW, **trained, **looked}
     try:
         if network not in PRESETS:
             raise ValueError(f"--network must be one of {', '.join(PRESETS)}, not {network}.")
+        if dense and Strategy.coverage in strategy:
+            raise ValueError("The strategy coverage needs a network that prunes: leave out --dense, or choose other strategies.")
         loop = _Loop(studies, out, split, budget)
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
@@ -96,7 +101,7 @@ class _Loop:
         """The row of the model that is trained on all patients."""
         if not self.rows.of("all", seed, pruned):
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
-            model, seconds = self._trained("all", None, list(self.patients), seed, pruned)
+            model, seconds = self._trained("all", self._taught(pruned), list(self.patients), seed, pruned)
             self.rows.keep({**about, **self._measured(Pipeline(model, _LOCATOR, "cpu")), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
@@ -104,7 +109,7 @@ class _Loop:
         done = self.rows.of(strategy.value, seed, pruned)
         labelled = [patient for row in done[-1:] for patient in row["patients"]]
         new = done[-1]["next"] if done else shuffled(self.patients, seed, 0)[:A_ROUND]
-        cost = done[-1]["next_corrected_voxels"] if done else {study: self.oracle.drawn(study) for study in self._studies(new)}
+        cost = done[-1]["next_corrected_voxels"] if done else self._corrected(Pipeline(self._taught(pruned), _LOCATOR, "cpu"), new)
         bar.update(len(done))
         for _ in range(len(done), self.budget["rounds"]):
             if not new:
@@ -119,29 +124,34 @@ class _Loop:
 
     def _round(self, strategy: Strategy, seed: int, pruned: bool, labelled: list[str]) -> Row:
         """Train on ``labelled``, measure, choose who comes next, and count what they will cost."""
-        model = None
+        model, seconds = self._taught(pruned), 0.0
         for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
             name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
             model, seconds = self._trained(name, model, labelled[:number], seed, pruned)
-        assert model is not None
         pipeline, start = Pipeline(model, _LOCATOR, "cpu"), time.perf_counter()
         measured = self._measured(pipeline)
         evaluated = time.perf_counter()
         left = shuffled(set(self.patients) - set(labelled), seed, len(labelled))
-        new = chosen(pipeline, strategy, left[: self.budget["sample"]], self.oracle, self.pairs) if left else []
+        new = chosen(pipeline, strategy, left, labelled, self.budget["sample"], self.oracle, self.pairs) if left else []
         took = {"train": seconds, "evaluate": round(evaluated - start, 1), "choose": round(time.perf_counter() - evaluated, 1)}
         last = len(labelled) >= A_ROUND * self.budget["rounds"]
         counted = self._corrected(pipeline, left if last else new)
         found = {"next": new, "next_corrected_voxels": {study: counted[study] for study in self._studies(new)}}
         return {**measured, "seconds": took, **found, **({"unlabelled_voxels": counted} if last else {})}
 
-    def _trained(self, name: str, start: Path | None, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
+    def _taught(self, pruned: bool) -> Path:
+        """The model file that every run begins with."""
+        made = self.models / f"taught_{'pruned' if pruned else 'dense'}.safetensors"
+        self.learner.teach(self.models / "phantoms", self.budget["phantoms"], made, self.budget["taught_steps"], pruned)
+        return made
+
+    def _trained(self, name: str, start: Path, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
         """The model file ``name``: the network of ``start`` trained further on ``patients``; and the seconds that this took."""
         made = self.models / f"{name}_seed{seed}_{'pruned' if pruned else 'dense'}.safetensors"
-        first, later = self.budget["first_steps"], self.budget["steps"]
-        steps = {"first": first, "all": first + later * (self.budget["rounds"] - 1)}.get(name, later)
+        rounds, people = self.budget["rounds"], len(patients)
+        steps = self.budget["steps_a_patient"] * (A_ROUND * rounds * (rounds + 1) // 2 if name == "all" else people)
         files = [file for patient in patients for file in self.patients[patient]]
-        return made, self.learner.train(files, start, made, steps, seed * 1000 + len(patients), pruned)
+        return made, self.learner.train(files, start, made, steps, seed * 1000 + people, pruned)
 
     def _studies(self, patients: Iterable[str]) -> list[str]:
         return [file.study for patient in patients for file in self.patients[patient]]

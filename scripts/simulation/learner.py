@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from prato.checkpoint import ModelSpec, load_model, save_model, stored_version
-from prato.data.cases import StudyFile, TrainingCase, load_training_case
+from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
+from prato.data.phantom import make_phantoms
 from prato.presets import PRESETS
 from prato.training import Budget, Settings, Trainer
 
@@ -32,6 +34,13 @@ class Learner:
             update={"pixel": PIXEL, "window": WINDOW, "arguments": {**preset.arguments, **SMALL[name]}}
         )
         self._cases: dict[str, TrainingCase | None] = {}
+
+    def teach(self, folder: Path, patients: int, made: Path, steps: int, pruned: bool) -> None:
+        """Write to ``made`` a network of ``steps`` steps on generated ``patients``, kept in ``folder``; as :meth:`train` does."""
+        if not (folder / "manifest.json").exists():  # written last
+            shutil.rmtree(folder, ignore_errors=True)
+            make_phantoms(folder, patients, 0, lambda numbers: tqdm(numbers, desc="phantoms", leave=False))
+        self.train(labelled_studies(folder), None, made, steps, 0, pruned)
 
     def train(self, files: Sequence[StudyFile], start: Path | None, made: Path, steps: int, seed: int, pruned: bool) -> float:
         """Write to ``made`` the network of ``start`` (None: a fresh one) after ``steps`` steps on ``files``; returns the seconds it took.

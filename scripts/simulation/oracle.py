@@ -36,6 +36,10 @@ class Oracle:
         self.files = {file.study: file for file in files}
         self._read: dict[str, tuple[ImageStack, np.ndarray]] = {}
 
+    def studies(self, patient: str) -> list[str]:
+        """Those of ``patient``."""
+        return [file.study for file in self.files.values() if file.patient == patient]
+
     def stack(self, study: str) -> ImageStack:
         """The image of ``study``."""
         return self._known(study)[0]

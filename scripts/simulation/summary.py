@@ -52,6 +52,12 @@ class Run:
         rounds = next((n for n, row in enumerate(self.rows, 1) if row["dice"] >= dice), 0)
         return self.spent(rounds)[-1] if rounds > 1 else None
 
+    def spent_to_goal(self) -> int | None:
+        """Voxels corrected when the Dice had come to stay above its goal; None if it has not."""
+        patients = self.reached()
+        rounds = self.patients.index(patients) + 1 if patients else 0
+        return self.spent(rounds)[-1] if rounds > 1 else None
+
     def a_study(self, rounds: int) -> float:
         """Voxels corrected a study in the chosen patients of those rounds."""
         return self.spent(rounds)[-1] / sum(len(row["corrected_voxels"]) for row in self.rows[1:rounds])
@@ -65,10 +71,17 @@ class Run:
         return fmean(row["validation_voxels"] for row in self.rows[1:rounds])
 
     @property
-    def archive(self) -> int | None:
-        """Voxels corrected in all chosen patients, and those still to be corrected in all others with the last model; None before that."""
+    def archive(self) -> float | None:
+        """Voxels corrected a study of the whole archive, which is the goal's reading; None before the last round.
+
+        Each study counts once, whoever was chosen: corrected when its patient was, or left by the last model to be corrected now.
+        """
         left = self.rows[-1].get("unlabelled_voxels")
-        return None if left is None else self.spent(len(self.rows))[-1] + sum(left.values())
+        return (
+            None
+            if left is None
+            else fmean(voxels for each in (*(row["corrected_voxels"] for row in self.rows), left) for voxels in each.values())
+        )
 
     @property
     def minutes(self) -> float:

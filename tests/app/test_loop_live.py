@@ -14,7 +14,7 @@ import requests
 from hearts import blank_model, heart
 from live import LiveServer, Reply, copy_app, start_server, tiny_locator, tiny_model, write_study
 
-from lib.activelearning.scored import SECONDS
+from lib.activelearning.looking import SECONDS
 from prato.data.nifti import read_volume, write_volume
 from prato.labels import STRUCTURES
 
@@ -95,7 +95,7 @@ def next_study(server: LiveServer, strategy: str) -> tuple[dict[str, Any], bool]
     return reply.json, time.monotonic() - start < SECONDS
 
 
-@pytest.mark.parametrize("strategy", ["jitter", "phases", "entropy"])
+@pytest.mark.parametrize("strategy", ["jitter", "phases", "entropy", "coverage"])
 def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: str) -> None:
     version = server.infer("prato_auto", "a_ED").json["model_version"]
     assert strategy in requests.get(f"{server.url}/info/", timeout=200).json()["strategies"]

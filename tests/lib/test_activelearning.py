@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from lib.activelearning import scored, strategies
+from lib.activelearning import looking, strategies
 from lib.activelearning.questions import Question, phases
 from lib.activelearning.scored import SAMPLE, Scored
 from prato.usefulness.judging import Opinion
@@ -132,7 +132,7 @@ def test_the_model_that_the_request_names_judges() -> None:
 
 
 def test_when_time_is_up_one_study_was_looked_at_and_what_is_known_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scored, "SECONDS", 0.0)
+    monkeypatch.setattr(looking, "SECONDS", 0.0)
     strategy, folder = scoring(lambda study: 0.5, looked_at := []), Folder(*"abcdef")
     assert strategy({}, folder)["scored"] == len(looked_at) == 1
     strategy({}, Folder(next(name for name in folder.unlabelled if name not in looked_at)))
@@ -146,9 +146,10 @@ def test_without_a_model_there_is_no_opinion() -> None:
         asked("jitter", model)({"strategy": "jitter"}, Folder("a"))
 
 
-def test_an_image_that_cannot_be_read_is_the_least_useful() -> None:
-    answer = asked("entropy")({"strategy": "entropy"}, Folder("a"))
-    assert answer["score"] == 0 and "a.nii.gz" in answer["reason"]
+@pytest.mark.parametrize("name", ["entropy", "coverage"])
+def test_an_image_that_cannot_be_read_is_the_least_useful(name: str) -> None:
+    answer = asked(name)({"strategy": name}, Folder("a"))
+    assert (answer["id"], answer["score"]) == ("a", 0) and "a.nii.gz" in answer["reason"]
 
 
 def test_a_phase_alone_is_no_pair() -> None:

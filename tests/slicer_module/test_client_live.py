@@ -74,7 +74,7 @@ def refused(call: Callable[[], Any], status: int, words: str) -> None:
 def test_info(client: Client) -> None:
     info = wait_for(client.info, lambda info: all(model.cost for model in info.models))
     assert (info.name, info.version) == ("PrATo Label", "0.1.0")
-    assert set(info.strategies) == {"first", "random", "jitter", "phases", "entropy"}
+    assert set(info.strategies) == {"first", "random", "jitter", "phases", "entropy", "coverage"}
     assert info.round_trip_ms > 0
     models = {model.name: model for model in info.models}
     assert {name: (model.interactive, model.trainable) for name, model in models.items()} == {

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prato.box import Box
 from prato.cancelling import go_on_unless, never
@@ -50,6 +51,7 @@ class Prediction:
     warnings: list[str]
     model_version: str
     entropy: float | None = None
+    summary: Tensor | None = None
 
     def reply(self) -> dict[str, Any]:
         """The JSON part of the reply."""
@@ -101,7 +103,7 @@ class Pipeline:
         axis = stack.axis
         boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
         located = time.perf_counter()
-        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled, request.return_entropy)
+        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled, request.return_opinion)
         if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask):
             result = self._elsewhere(stack, boxes, request, result, cancelled)
         return Prediction(
@@ -116,6 +118,7 @@ class Pipeline:
             warnings=_warnings(boxes, result) if source in ("roi", "points") else [],
             model_version=self.version,
             entropy=result.entropy,
+            summary=result.summary,
         )
 
     def _doubtful(self, stack: ImageStack, boxes: list[Box], mask: np.ndarray) -> bool:
@@ -141,7 +144,7 @@ class Pipeline:
         places = [place for column in columns if (place := column.intersection(proposed))]
         if not places:
             return first
-        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, cancelled, request.return_entropy)
+        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, cancelled, request.return_opinion)
         better = second if np.count_nonzero(second.mask) > np.count_nonzero(first.mask) else first
         return replace(
             better,

@@ -32,14 +32,14 @@ class Request:
         source: where ``boxes`` come from.
         prune: the contract's ``prune``, or None for the model's own plan.
         return_tokens: whether the token-retention map is wanted.
-        return_entropy: whether the entropy is wanted; no client asks for it, the choice of the next study does.
+        return_opinion: whether entropy and summary are wanted; no client asks for them, the choice of the next study does.
     """
 
     boxes: tuple[Box, ...] = ()
     source: Literal["roi", "points", "none"] = "none"
     prune: str | None = None
     return_tokens: bool = False
-    return_entropy: bool = False
+    return_opinion: bool = False
 
 
 def parse_request(params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Request:

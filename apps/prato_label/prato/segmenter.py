@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from prato.image_stack import ImageStack
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput
 from prato.usefulness.entropy import mean_entropy
+from prato.usefulness.summary import BoxSummary
 from prato.window import Window, window_edge, window_edges, with_neighbours
 
 #: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
@@ -38,6 +40,7 @@ class Segmentation:
         kept_fraction: by pruning stage, mean share of the tokens that went on.
         gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
         entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless asked for.
+        summary: what the network sees in the boxes, see ``prato.usefulness.summary``; None unless asked for, or where nothing is pruned.
     """
 
     mask: np.ndarray
@@ -47,6 +50,7 @@ class Segmentation:
     gflops_dense: float = 0.0
     latency_ms: dict[str, float] = field(default_factory=dict)
     entropy: float | None = None
+    summary: Tensor | None = None
 
 
 class Segmenter:
@@ -85,7 +89,7 @@ class Segmenter:
         prune: str | None,
         return_tokens: bool,
         cancelled: Callable[[], bool] = never,
-        return_entropy: bool = False,
+        return_opinion: bool = False,
     ) -> Segmentation:
         """Segment the slices that ``boxes`` reach.
 
@@ -96,7 +100,7 @@ class Segmenter:
             prune: the contract's ``prune``; None for the model's plan.
             return_tokens: whether to make the token-retention map.
             cancelled: asked before every step of the network.
-            return_entropy: whether to measure it.
+            return_opinion: whether to find entropy and summary.
 
         Raises:
             CancelledError: ``cancelled`` said so.
@@ -114,24 +118,27 @@ class Segmenter:
         prepared = time.perf_counter()
         batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
         outputs, gflops = [], 0.0
-        for batch in batches:
-            prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
-            run = partial(self._run, image[batch.start : batch.stop], prompts, prune)
-            output, cost = counted(run, cancelled)
-            outputs.append(output)
-            gflops += cost
+        listening = BoxSummary(self.network, self.plan) if return_opinion else nullcontext()
+        with listening:
+            for batch in batches:
+                prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
+                run = partial(self._run, image[batch.start : batch.stop], prompts, prune)
+                output, cost = counted(run, cancelled)
+                outputs.append(output)
+                gflops += cost
         predicted = time.perf_counter()
         mask = self._mask(volume, window, planes, torch.cat([o.logits for o in outputs]))
         tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
-        entropy = None
-        if return_entropy:
+        entropy = summary = None
+        if isinstance(listening, BoxSummary):
             entropy = mean_entropy(torch.cat([o.logits for o in outputs]), torch.cat([o.token_map() for o in outputs]) == 1)
+            summary = listening.mean()
         kept = _kept(outputs)
         done = time.perf_counter()
         latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
         dense = self.dense_gflops(edge) * len(planes)
         took = {step: 1000 * seconds for step, seconds in latency.items()}
-        return Segmentation(mask, tokens, kept, gflops, dense, took, entropy)
+        return Segmentation(mask, tokens, kept, gflops, dense, took, entropy, summary)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network on one slice of noise, alone: the smallest window, in its middle a box two thirds as wide.

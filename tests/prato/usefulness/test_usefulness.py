@@ -110,7 +110,7 @@ def test_the_segmenter_measures_entropy_where_every_stage_kept_the_token(model_f
     pipeline = Pipeline(model_files["unetr"], None, "cpu")
     box = (Box((16, 6, 1), (44, 34, 4)),)
     assert pipeline.predict(heart, Request(box, "roi")).entropy is None and not seen
-    assert pipeline.predict(heart, Request(box, "roi", "50", return_entropy=True)).entropy == 0.25
+    assert pipeline.predict(heart, Request(box, "roi", "50", return_opinion=True)).entropy == 0.25
     logits, kept = seen[0]
     assert kept.shape == (logits.shape[0], *logits.shape[2:])
     assert 0 < kept.float().mean() < 0.5

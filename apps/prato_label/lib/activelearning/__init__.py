@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning import questions
+from lib.activelearning.covering import Covering
 from lib.activelearning.scored import Scored
 from lib.activelearning.unscored import First, Random
 from lib.infers.live_pipeline import LivePipeline
@@ -24,4 +25,5 @@ def strategies(pipelines: Mapping[str, LivePipeline], default: str) -> dict[str,
         "jitter": Scored("The study whose mask changes most when the box is moved a little", questions.jitter, pipelines, default),
         "phases": Scored("The study whose ED and ES masks fit one heart least", questions.phases, pipelines, default),
         "entropy": Scored("The study over which the model is least decided", questions.entropy, pipelines, default),
+        "coverage": Covering("The study whose label takes away most doubt for what it costs", pipelines, default),
     }

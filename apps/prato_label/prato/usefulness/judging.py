@@ -37,7 +37,7 @@ def by_jitter(predict: Predict, image: ImageStack) -> Opinion:
 
 def by_entropy(predict: Predict, image: ImageStack) -> Opinion:
     """How undecided the network is over the tokens that it keeps in the proposed box; one prediction."""
-    prediction = predict(image, Request(return_entropy=True))
+    prediction = predict(image, Request(return_opinion=True))
     if not prediction.mask.any():
         return Opinion(1.0, _NOT_FOUND)
     score = prediction.entropy or 0.0
