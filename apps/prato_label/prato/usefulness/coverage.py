@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from prato.image_stack import ImageStack
 from prato.request import Request
@@ -60,7 +61,7 @@ def covering(looks: Sequence[Look], covered: np.ndarray) -> np.ndarray:
     summaries = np.stack([each.summary for each in looks])
     spread = summaries.std(0)
     scaled = (summaries - summaries.mean(0)) / np.where(spread > 0, spread, 1.0)
-    distances = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
+    distances = cdist(scaled, scaled)
     farthest = np.maximum(distances.max(1), np.finfo(float).tiny)
     nearest = distances[:, covered].min(1) if covered.any() else farthest
     gains = (doubts / farthest) @ np.maximum(nearest[:, None] - distances, 0.0)
