@@ -150,7 +150,7 @@ def _draw_speed(name: str, measured: list[dict[str, Any]]) -> None:
             panel.plot([100 * a for a in area], [r["ms"] * r["box_area"] for r in dense], "0.6", ls="--", label="ideal: dense x area")
             panel.set(title=f"{_TITLES.get(model, model)}, {batch} a call", xlabel="box, % of the image", ylabel="ms", ylim=(0, None))
             panel.grid(alpha=0.3)
-    panels[0][0].legend(fontsize=7)
+    panels[0][0].legend(fontsize=6, loc="center right", bbox_to_anchor=(1.0, 0.58))
     _saved(figure, name)
 
 
