@@ -34,7 +34,7 @@ def test_the_numbers_are_those_of_convolution_and_norm(dims: int, padding: list[
     torch.testing.assert_close(convolved(convolution, norm, x, padding), _one_by_one(convolution, norm, x, padding), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changed", ["weight", "running_mean", "loaded", "cast"])
+@pytest.mark.parametrize("changed", ["weight", "running_mean", "gathered", "loaded", "cast"])
 def test_weights_that_change_are_folded_anew(changed: str) -> None:
     convolution, norm = _layers(2)
     x = torch.randn(1, 5, 8, 8)
@@ -45,6 +45,9 @@ def test_weights_that_change_are_folded_anew(changed: str) -> None:
             convolution.weight.mul_(2)
         elif changed == "running_mean":
             norm.running_mean.add_(1)
+        elif changed == "gathered":
+            norm.train()(5 * torch.randn(8, 7, 6, 6) + 2)
+            norm.eval()
         elif changed == "loaded":
             convolution.load_state_dict({"weight": torch.randn_like(convolution.weight)})
         else:

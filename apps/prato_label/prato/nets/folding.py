@@ -33,7 +33,7 @@ def convolved(convolution: Any, norm: nn.Module | None, x: Tensor, padding: list
         x: (B, C, *grid). padding: cells on both sides of each axis.
     """
     tracked = not (torch.is_grad_enabled() or convolution.weight.is_inference())  # an inference tensor does not say that it was changed
-    if tracked and isinstance(norm, _BatchNorm) and not norm.training:
+    if tracked and isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None:
         weight, bias, _ = _folded(convolution, norm)
         return _run(x, weight, bias, padding)
     y = _run(x, convolution.weight, convolution.bias, padding)
@@ -57,8 +57,8 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int]) -> 
 
 def _folded(convolution: Any, norm: _BatchNorm) -> _Folded:
     parts = (convolution.weight, convolution.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    # a changed value raises a tensor's version; what is moved or cast lies elsewhere
-    made_from = tuple((part.data_ptr(), part._version) for part in parts if part is not None)
+    # a changed value raises a tensor's version, but not statistics that a norm gathers: these it counts; what is moved lies elsewhere
+    made_from = tuple((part.data_ptr(), part._version) for part in (*parts, norm.num_batches_tracked) if part is not None)
     known = _FOLDED.get(convolution)
     if known is None or known.made_from != made_from:
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
