@@ -176,7 +176,7 @@ BAD_PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"val_split": 1.5}, "val_split must be a number from 0.05 to 0.5"),
     ({"seed": -1}, "seed must be a whole number"),
     ({"device": "abacus"}, "device 'abacus'"),
-    ({"name": "../../../tmp/x"}, "'name' is not a parameter of training"),
+    ({"name": "../../../elsewhere/x"}, "'name' is not a parameter of training"),
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from hearts import heart
 from live import LiveServer, write_study
-from logic_loop import BOX, FIRST_TWO, LEFT_HANDED, MODEL, connected_logic, judge, loop_server, opened, predict, roi_round, submitted, wait
-from tests.slicer_harness.core import new_scene
+from logic_loop import BOX, FIRST_TWO, LEFT_HANDED, MODEL, judge, opened, predict, roi_round, submitted, wait
 
 from prato.data.nifti import read_volume
 from PratoLabelLib.geometry import roi_to_ijk_box
@@ -26,20 +24,6 @@ from PratoLabelLib.volume_file import ijk_to_ras
 
 #: Slices in reverse, of five.
 TURN = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 4], [0, 0, 0, 1.0]])
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with loop_server(tmp_path_factory.mktemp("slicer")) as running:
-        yield running
-
-
-@pytest.fixture
-def logic(server: LiveServer) -> Iterator[PratoLabelLogic]:
-    """Connected, with an empty scene."""
-    new_scene()
-    with connected_logic(server) as connected:
-        yield connected
 
 
 def test_what_the_server_offers(logic: PratoLabelLogic) -> None:

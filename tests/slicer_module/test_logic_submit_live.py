@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,12 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 
 from hearts import heart
 from live import LiveServer, write_study
-from logic_loop import BOX, FIRST_TWO, MODEL, connected_logic, loop_server, opened, predict, roi_round, submitted, wait
-from tests.slicer_harness.core import new_scene
+from logic_loop import BOX, FIRST_TWO, MODEL, connected_logic, opened, predict, roi_round, submitted, wait
 
 from prato.data.nifti import read_volume
 from PratoLabelLib.client import Client
 from PratoLabelLib.logic import PratoLabelLogic
 from PratoLabelLib.segmentation import show_mask
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    with loop_server(tmp_path_factory.mktemp("slicer")) as running:
-        yield running
-
-
-@pytest.fixture
-def logic(server: LiveServer) -> Iterator[PratoLabelLogic]:
-    """Connected, with an empty scene."""
-    new_scene()
-    with connected_logic(server) as connected:
-        yield connected
 
 
 def bases(server: LiveServer, study: str) -> list[int | None]:

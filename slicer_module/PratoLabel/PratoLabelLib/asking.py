@@ -31,28 +31,18 @@ class Asking:
         lane: str,
         lost: Callable[[], None] = lambda: None,
         quiet: bool = False,
+        client: Client | None = None,
     ) -> None:
-        """Have ``question`` answered by the server that is connected.
+        """Have ``question`` answered by the server that is connected, or by ``client``'s, which need not be.
 
         Args:
             arrived: gets the answer. lane: of the worker.
             lost: called where the question fails, cancelled or not. quiet: nobody asked for it, so nobody is told that it failed.
         """
-        if self.client is None:
+        asked = client or self.client
+        if asked is None:
             self._failed("Not connected to a server: give its address and press Test.")
             return
-        self.ask_of(self.client, question, arrived, lane, lost, quiet)
-
-    def ask_of(
-        self,
-        client: Client,
-        question: Callable[[Client], Any],
-        arrived: Callable[[Any], None],
-        lane: str,
-        lost: Callable[[], None] = lambda: None,
-        quiet: bool = False,
-    ) -> None:
-        """The same of ``client``, which need not be connected."""
 
         def done(result: Any) -> None:
             try:
@@ -66,7 +56,7 @@ class Asking:
             if not quiet and not isinstance(error, Cancelled):
                 self._failed(_sentence(error))
 
-        self._worker.submit(lambda: question(client), done, failed, lane, client.cancel)
+        self._worker.submit(lambda: question(asked), done, failed, lane, asked.cancel)
 
 
 def _sentence(error: Exception) -> str:

@@ -48,7 +48,7 @@ class ServerLogic:
             self.connected.emit(info)
             self.refresh_studies()
 
-        self._asking.ask_of(client, lambda client: client.info(), arrived, "server")
+        self._asking.ask(lambda asked: asked.info(), arrived, "server", client=client)
 
     def disconnect(self) -> None:
         """Forget the server; nodes stay in the scene."""

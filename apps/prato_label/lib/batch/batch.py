@@ -95,10 +95,10 @@ class Batch:
         go_on_unless(cancelled)
         image = images.read(Path(self._datastore.get_image_uri(study)))
         prediction = self._pipeline.predict(self.order.device, image, Request(prune=self.order.prune), cancelled)
-        go_on_unless(lambda: self.stopped)  # nothing is stored once it was stopped
         file = write_mask(prediction.mask, image.stored.affine, EXTENSIONS[0], np.dtype(np.uint8))
         try:
             reply = {**prediction.reply(), "device": self.order.device}
+            go_on_unless(lambda: self.stopped)  # as late as can be: nothing is begun to be stored once it was stopped
             self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
         finally:
             os.unlink(file)

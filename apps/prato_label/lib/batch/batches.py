@@ -12,7 +12,7 @@ from lib.jobs import BusyError
 
 logger = logging.getLogger(__name__)
 _KEPT = 50
-#: What has not ended by itself by then is counted as ended; it stores nothing any more.
+#: What has not ended by itself by then is counted as ended; it begins to store nothing any more.
 _PATIENCE_S = 1.5
 
 

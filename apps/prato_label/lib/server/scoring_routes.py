@@ -17,7 +17,5 @@ router = APIRouter(prefix="/scoring")
 def no_scoring(method: str = "", user: User = roles.USER) -> None:
     """Nothing is scored beforehand."""
     named = f" {method[:60]!r}" if method else ""
-    raise HTTPException(
-        404,
-        f"There is no scoring method{named} here: POST /activelearning/jitter, phases or entropy scores studies as it chooses one.",
-    )
+    instead = "POST /activelearning/jitter, phases, entropy or coverage scores studies as it chooses one."
+    raise HTTPException(404, f"There is no scoring method{named} here: {instead}")
