@@ -23,7 +23,7 @@ PRESETS: dict[str, ModelSpec] = {
     ),
     "swin_unetr": ModelSpec(
         network="swin_unetr",
-        arguments={**_COMMON, "feature_size": 12, "window_size": 5, "num_heads": (1, 2, 4, 8)},
+        arguments={**_COMMON, "feature_size": 24, "window_size": 5, "num_heads": (1, 2, 4, 8)},
         window=WINDOW,
         pixel=PIXEL,
         plan=asdict(replace(swin_unetr.DEFAULT_PLAN, percentile=35.0, decode="kept")),
