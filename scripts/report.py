@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +107,24 @@ def _card(name: str, path: Path, results: dict[str, Any]) -> str:
         "- Not for clinical use: trained on one centre's scanners, one sequence, adults.\n",
     ]
     text = "\n".join(lines)
-    if made.get("note"):
-        text += f"\n{made['note']}\n"
+    text += "".join(_starts(made))
     if own:
         head = ["box", "pruning", *(f"{s} DSC" for s in STRUCTURES), "mean DSC", "mean HD95 (mm)", "tokens kept", "GFLOP"]
         text += "\n## Validation patients\n\n" + _row(head) + _row(["---"] * len(head)) + "".join(_row(_cells(r)) for r in own)
     if made.get("validation"):
         text += f"\n## Validation patients\n\n{made['validation']}\n"
     return text
+
+
+def _starts(made: dict[str, Any]) -> Iterator[str]:
+    """A paragraph for each model that a training went on from, the last one first."""
+    if made.get("note"):
+        yield f"\n{made['note']}\n"
+    if start := made.get("start"):
+        kind = "dense" if start.get("dense") else "pruned"
+        took = f"{start.get('steps')} steps, {start.get('training_minutes')} min on {start.get('device')}, {kind}"
+        yield f"\nIts start, version `{made['started_from']}`: {took}; `{start.get('command')}` at commit `{start.get('commit')}`.\n"
+        yield from _starts(start)
 
 
 def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:

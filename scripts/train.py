@@ -99,7 +99,7 @@ def main(
             asked = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
             plan = _plan(spec, dense, asked)
             torch.manual_seed(seed)
-            built, started_from = _network(spec, start_from)
+            built, started_from, start = _network(spec, start_from)
             dealt = _split(studies, out / "split.json", split, seed)
             run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
             settings = Settings(batch, rate, spec.window, seed, workers, spec.centre, dense_first=dense_first)
@@ -136,6 +136,7 @@ def main(
         "dense": dense,
         "dense_first": dense_first,
         "started_from": started_from,
+        "start": start,
         "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
         "command": command(),
         "commit": made_by,
@@ -176,10 +177,10 @@ def _plan(spec: ModelSpec, dense: bool, asked: dict[str, Any]) -> PruningPlan | 
     return replace(plan, **given)
 
 
-def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PromptedNetwork, str | None]:
-    """The network to train, and the version of the model file that its weights are from; None for fresh ones."""
+def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PromptedNetwork, str | None, dict[str, Any] | None]:
+    """The network to train, the version of the model file that its weights are from and how that was trained; None for fresh weights."""
     if start_from is None:
-        return spec.build(), None
+        return spec.build(), None, None
     source, found, version = load_model(start_from)
     if found.network != spec.network:
         raise ValueError(f"{start_from} holds a {found.network}, not a {spec.network}: start from a model file of the same network.")
@@ -188,7 +189,7 @@ def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PromptedNetwork,
         network.load_state_dict(adapted(source.state_dict(), network))
     except RuntimeError:
         raise ValueError(f"{start_from} holds a {spec.network} of another size: start from a model file of the same network.") from None
-    return network, version
+    return network, version, found.training
 
 
 def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split:

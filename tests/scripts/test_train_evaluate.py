@@ -70,12 +70,13 @@ def test_a_dense_run_says_so_and_has_no_plan(studies, tmp_path):
 def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path):
     start = tmp_path / "start.safetensors"
     torch.manual_seed(7)
-    version = save_model(start, small_spec("unetr").build(), small_spec("unetr"))
+    made = {"steps": 3, "command": "another"}
+    version = save_model(start, small_spec("unetr").build(), small_spec("unetr").model_copy(update={"training": made}))
     asked = ("--studies", studies, "--epochs", "0.01", "--batch", "2", "--percentile", "40")
     done = run(train, *asked, "--start-from", start, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     trained, spec, _ = load_model(tmp_path / "run" / "model.safetensors")
-    assert spec.training["started_from"] == version and spec.training["steps"] == 1
+    assert spec.training["started_from"] == version and spec.training["steps"] == 1 and spec.training["start"] == made
     assert spec.pruning_plan() == replace(small_spec("unetr").pruning_plan(), percentile=40.0)
     began, ended = (net.vit.patch_embedding.position_embeddings.detach() for net in (load_model(start)[0], trained))
     assert float((began - ended).abs().max()) < 1e-3  # one small step from there, not another draw
