@@ -20,6 +20,7 @@ from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
 from prato.image_stack import ImageStack
+from prato.one_heart import one_heart
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput
 from prato.usefulness.entropy import mean_entropy
@@ -35,7 +36,7 @@ class Segmentation:
     """A mask and what it took.
 
     Attributes:
-        mask: uint8 (X, Y, Z), values of ``prato.labels``; slices outside every box stay background and are never computed.
+        mask: uint8 (X, Y, Z), values of ``prato.labels``, without islands; slices outside every box stay background and are never computed.
         tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless asked for.
         kept_fraction: by pruning stage, mean share of the tokens that went on.
         gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
@@ -127,7 +128,7 @@ class Segmenter:
                 outputs.append(output)
                 gflops += cost
         predicted = time.perf_counter()
-        mask = self._mask(volume, window, planes, torch.cat([o.logits for o in outputs]))
+        mask = one_heart(self._mask(volume, window, planes, torch.cat([o.logits for o in outputs])), boxes)
         tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
         entropy = summary = None
         if isinstance(listening, BoxSummary):
