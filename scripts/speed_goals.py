@@ -1,0 +1,59 @@
+"""What was aimed at in speed, and what was measured: the first table of docs/speed.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+#: Least share of tokens that must be gone before a goal is asked for.
+_GONE = 0.75
+#: Times faster than dense on one thread, by model and slices a call.
+_FASTER = {
+    ("prato_unetr", 1): 2.5,
+    ("prato_unetr", 8): 3.3,
+    ("prato_swin_unetr", 1): 2.5,
+    ("UNETR 3D", 1): 3.5,
+    ("Swin UNETR 3D", 1): 3.5,
+}
+#: Times as long as a crop.
+_CROP = 1.2
+_REQUEST_MS = 1000
+
+
+def goal_rows(benchmarks: list[dict[str, Any]], requests: list[dict[str, Any]], titles: dict[str, str]) -> list[list[str]]:
+    """Rows "what, box, goal, measured, met" of results as ``scripts/benchmark.py`` and ``scripts/benchmark_http.py`` write them.
+
+    Args:
+        benchmarks: results of one thread count are enough; those of more than one thread have no goals.
+        requests: rows of whole requests.
+    """
+    rows = []
+    for result in benchmarks:
+        if result["threads"] == 1:
+            for engine in (row for row in result["rows"] if row["way"] == "engine" and row["tokens_dropped"] >= _GONE):
+                rows += _of_call(engine, result["rows"], titles)
+    for row in requests:
+        name = titles.get(row["model"], row["model"])
+        network = row["steps_ms"]["network"] / row["ms"]
+        measured = f"{row['ms']:.0f} ms, the network {100 * network:.0f} % of it"
+        met = row["ms"] < _REQUEST_MS and network > 0.5
+        rows.append([f"{name}, request over HTTP, {row['request']}", "", "< 1 s, more than half of it the network", measured, _said(met)])
+    return rows
+
+
+def _of_call(engine: dict[str, Any], rows: list[dict[str, Any]], titles: dict[str, str]) -> Iterator[list[str]]:
+    same = [row for row in rows if all(row[key] == engine[key] for key in ("model", "batch", "box_edge"))]
+    slices = "" if engine["model"].endswith("3D") else f", {engine['batch']} slice{'s' * (engine['batch'] > 1)} a call"
+    what, box = titles.get(engine["model"], engine["model"]) + slices, f"{100 * engine['box_area']:.0f} %"
+    times, goal = engine["times_faster_than_dense"], _FASTER.get((engine["model"], engine["batch"]))
+    if goal:
+        yield [what, box, f"{goal} times faster than dense", f"{times:.2f}", _said(times >= goal)]
+    for ways, name in ((("cut to the box", "cut to the box, norms folded"), "crop"), (("window at the box, dense",), "crop with context")):
+        took = [row["ms"] for row in same if row["way"] in ways]
+        if took:
+            ratio = engine["ms"] / min(took)
+            yield [what, box, f"within 20 % of the {name}", f"{ratio:.2f} times as long", _said(ratio <= _CROP)]
+
+
+def _said(met: bool) -> str:
+    return "yes" if met else "no"

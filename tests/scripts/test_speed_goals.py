@@ -1,0 +1,44 @@
+from typing import Any
+
+from speed_goals import goal_rows
+
+
+def call(way: str, ms: float, dense: float = 100.0, **more: Any) -> dict[str, Any]:
+    about = {"model": "prato_unetr", "batch": 1, "box_edge": 64, "box_area": 0.1111}
+    return {**about, "way": way, "ms": ms, "times_faster_than_dense": dense / ms, **more}
+
+
+def benchmark(*rows: dict[str, Any], threads: int = 1) -> dict[str, Any]:
+    return {"threads": threads, "rows": list(rows)}
+
+
+WAYS = (
+    call("dense", 100.0),
+    call("cut to the box", 40.0),
+    call("cut to the box, norms folded", 30.0),
+    call("window at the box, dense", 35.0),
+)
+
+
+def test_each_goal_is_held_against_what_was_measured() -> None:
+    rows = goal_rows([benchmark(*WAYS, call("engine", 38.0, tokens_dropped=0.8))], [], {"prato_unetr": "UNETR"})
+    assert [row[:2] for row in rows] == [["UNETR, 1 slice a call", "11 %"]] * 3
+    assert [row[3:] for row in rows] == [["2.63", "yes"], ["1.27 times as long", "no"], ["1.09 times as long", "yes"]]
+
+
+def test_a_slow_engine_is_said_to_miss_its_goal() -> None:
+    rows = goal_rows([benchmark(*WAYS, call("engine", 50.0, tokens_dropped=0.8))], [], {})
+    assert [row[4] for row in rows] == ["no", "no", "no"]
+
+
+def test_too_few_tokens_dropped_or_two_threads_have_no_goal() -> None:
+    few = benchmark(*WAYS, call("engine", 38.0, tokens_dropped=0.7))
+    assert goal_rows([few, benchmark(*WAYS, call("engine", 38.0, tokens_dropped=0.8), threads=2)], [], {}) == []
+
+
+def test_a_request_must_be_quick_and_mostly_network() -> None:
+    requests = [
+        {"model": "a", "request": "new image", "ms": ms, "steps_ms": {"network": network}}
+        for ms, network in ((400, 300), (400, 100), (1200, 900))
+    ]
+    assert [row[4] for row in goal_rows([], requests, {})] == ["yes", "no", "no"]
