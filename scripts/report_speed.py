@@ -36,8 +36,8 @@ lies within 8 pixels of the box in 2D, and within 16 in 3D.
 _GOALS = """## What was aimed at
 
 With at least 75 % of the tokens dropped, one thread. The *crop* is the quicker of the two ways to cut to the box, which see nothing but
-the box; the *crop with context* is the window that the app shows a dense model: the smaller of its two sizes in which 8 pixels, the engine's
-own context, lie round the box. All have edges that are multiples of 32 pixels, as the networks ask for.
+the box; the *crop with context* is the window that the app shows a dense model: the smaller of its two sizes in which 8 pixels, as the
+engine keeps, lie round the box. All have edges that are multiples of 32 pixels, which the networks ask for.
 
 """
 
