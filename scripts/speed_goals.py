@@ -27,7 +27,7 @@ def goal_rows(benchmarks: list[dict[str, Any]], requests: list[dict[str, Any]], 
         benchmarks: results of one thread count are enough; those of more than one thread have no goals.
         requests: rows of whole requests.
     """
-    rows = []
+    rows: list[list[str]] = []
     for result in benchmarks:
         if result["threads"] == 1:
             for engine in (row for row in result["rows"] if row["way"] == "engine" and row["tokens_dropped"] >= _GONE):

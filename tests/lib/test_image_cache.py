@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.prato.conftest import small_spec
 
 from lib.infers.image_cache import ImageCache
+from prato import image_stack
 from prato.box import Box
 from prato.checkpoint import save_model
 from prato.data.nifti import VolumeError, read_volume, write_volume
@@ -56,6 +58,48 @@ def test_the_second_box_finds_the_image_prepared(image: Path, pipeline: Pipeline
     again = cache.read(image)
     assert again is first
     assert again.slices(pipeline.segmenter.spec.pixel) is prepared
+
+
+@pytest.fixture(scope="module", params=["unetr", "swin_unetr"])
+def pruning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    spec = small_spec(request.param)
+    path = tmp_path_factory.mktemp("pruning") / "small.safetensors"
+    torch.manual_seed(1)
+    save_model(path, spec.build(), spec)
+    return Pipeline(path, None, "cpu")
+
+
+def test_a_box_moved_a_little_costs_only_what_hangs_on_it(image: Path, pruning: Pipeline) -> None:
+    kept = ImageCache(2**30).read(image)
+    for number, shift in enumerate((2, 3, 4)):  # the window stays
+        request = Request((Box((8, 8 + shift, 0), (30, 34 + shift, 3)),), "roi", return_tokens=True)
+        found, fresh = pruning.predict(kept, request), pruning.predict(read_volume(image), request)
+        assert np.array_equal(found.mask, fresh.mask) and np.array_equal(found.tokens, fresh.tokens)
+        assert found.gflops < fresh.gflops if number else found.gflops == fresh.gflops
+
+
+def test_other_slices_and_other_weights_are_begun_anew(image: Path, pruning: Pipeline, tmp_path: Path) -> None:
+    kept = ImageCache(2**30).read(image)
+    request = Request((Box((8, 8, 0), (30, 34, 3)),), "roi")
+    first = pruning.predict(kept, request)
+    fewer = Request((Box((8, 8, 0), (30, 34, 2)),), "roi")
+    assert pruning.predict(kept, fewer).gflops == pruning.predict(read_volume(image), fewer).gflops
+    spec = pruning.segmenter.spec
+    save_model(tmp_path / "other.safetensors", spec.build(), spec)
+    other = Pipeline(tmp_path / "other.safetensors", None, "cpu")
+    found, fresh = other.predict(kept, request), other.predict(read_volume(image), request)
+    assert found.gflops == fresh.gflops and np.array_equal(found.mask, fresh.mask)
+    assert pruning.predict(kept, request).gflops < first.gflops
+
+
+def test_what_is_begun_on_an_image_is_bounded(image: Path, pruning: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ImageCache(2**30).read(image)
+    pruning.predict(kept, Request((BOXES[0],), "roi"))
+    once = kept.nbytes
+    monkeypatch.setattr(image_stack, "_MOST", once - kept.stored.array.nbytes)
+    for last in (1, 2, 3, 4):
+        pruning.predict(kept, Request((Box((8, 8, 0), (30, 34, last)),), "roi"))
+    assert kept.nbytes <= 2 * once
 
 
 def test_another_content_under_the_same_name_is_another_image(image: Path) -> None:

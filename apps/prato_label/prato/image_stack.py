@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+
 import torch
 from torch import Tensor
 
@@ -9,7 +13,11 @@ from prato.box import Box
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stacked_volume
 from prato.locator import Locator
+from prato.nets.begun import Begun
 from prato.window import normalised, resample_in_plane, resampled_size
+
+#: Bytes that what networks began may take, for each image: a short-axis stack in one or two windows.
+_MOST = 16 * 2**20
 
 
 class ImageStack:
@@ -26,11 +34,31 @@ class ImageStack:
         self.volume = stacked_volume(stored, self.axis)
         self._slices: dict[float, Tensor] = {}
         self._proposed: dict[str, Box | None] = {}
+        self._lock = Lock()
+        self._begun: OrderedDict[Hashable, Begun] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes now."""
-        return self.stored.array.nbytes + sum(slices.nbytes for slices in self._slices.values())
+        with self._lock:
+            return self.stored.array.nbytes + sum(s.nbytes for s in self._slices.values()) + sum(b.nbytes for b in self._begun.values())
+
+    def begun(self, key: Hashable, begin: Callable[[], Begun]) -> Begun:
+        """What a network made of the image before it looked at a box.
+
+        Args:
+            key: all that it hangs on: the model's version, the window, the slices. begin: makes it, where it is not at hand.
+        """
+        with self._lock:
+            if key in self._begun:
+                self._begun.move_to_end(key)
+                return self._begun[key]
+        made = begin()
+        with self._lock:
+            self._begun[key] = made
+            while sum(part.nbytes for part in self._begun.values()) > _MOST:  # the longest unused goes; one too large is not kept at all
+                self._begun.popitem(last=False)
+        return made
 
     def slices(self, pixel: float) -> Tensor:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""

@@ -69,6 +69,11 @@ class PruningPlan:
         if self.k < 1 or not self.after or min(self.after) < 1:
             raise ValueError("A pruning plan needs k >= 1, and stages counted from 1.")
 
+    @property
+    def unprompted(self) -> int:
+        """Blocks or stages, from the first on, whose work hangs on no box: those before the first that tokens leave after or before."""
+        return 0 if self.margin is not None else min(self.after)
+
     def asked(self, prune: str | None) -> PruningPlan | None:
         """This plan as a request's ``prune`` wants it: None keeps it, "off" is no pruning (None), "25"/"50"/"75" the percentile.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,12 +20,14 @@ from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
 from prato.image_stack import ImageStack
+from prato.nets import PratoSwinUNETR, PratoUNETR
+from prato.nets.begun import Begun
 from prato.one_heart import one_heart
 from prato.prompts import BoxPrompts
-from prato.pruning import PrunedOutput
+from prato.pruning import PrunedOutput, PruningPlan
 from prato.usefulness.entropy import mean_entropy
 from prato.usefulness.summary import BoxSummary
-from prato.window import Window, window_edge, window_edges, with_neighbours
+from prato.window import STEP, Window, window_edge, window_edges, with_neighbours
 
 #: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
 _BATCH = 16
@@ -113,7 +115,7 @@ class Segmenter:
         if self.spec.centre == "image":
             focus = Box.whole(volume.array.shape)
         edge = max(window_edge(box, *place, self.spec.window) for box in (focus, *boxes))
-        window = Window.centred(focus, *place, edge)
+        window = Window.centred(focus, *place, edge, STEP if self.spec.centre == "box" else 1)
         image = self._input(stack, window, planes)
         per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
@@ -123,7 +125,8 @@ class Segmenter:
         with listening:
             for batch in batches:
                 prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
-                run = partial(self._run, image[batch.start : batch.stop], prompts, prune)
+                seen = window.corner, edge, tuple(planes[batch.start : batch.stop])
+                run = partial(self._run, image[batch.start : batch.stop], prompts, prune, partial(self._begun, stack, seen))
                 output, cost = counted(run, cancelled)
                 outputs.append(output)
                 gflops += cost
@@ -168,12 +171,24 @@ class Segmenter:
         first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
         return with_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
 
+    def _begun(self, stack: ImageStack, seen: tuple[Hashable, ...], image: Tensor, plan: PruningPlan) -> Begun:
+        """What the network makes of ``image`` before it looks at a box, kept with the ``stack``, of which ``image`` is what is ``seen``."""
+        key = self.version, str(self.device), plan.after, plan.unprompted, *seen
+        return stack.begun(key, partial(self.network.begin, image, plan))
+
     @torch.inference_mode()
-    def _run(self, image: Tensor, prompts: BoxPrompts, prune: str | None) -> PrunedOutput:
+    def _run(
+        self, image: Tensor, prompts: BoxPrompts, prune: str | None, begun: Callable[[Tensor, PruningPlan], Begun] | None = None
+    ) -> PrunedOutput:
+        """The network on ``image``; where it can begin without a box, ``begun`` does so, or knows what came of it before."""
         plan = self.plan.asked(prune) if self.plan is not None else None
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
-            output = self.network.segment(image, prompts, plan)
+            able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and len(prompts.boxes) > 0
+            if begun and able and plan and plan.mode == "drop":
+                output = self.network.finish(image, begun(image, plan), prompts, plan)
+            else:
+                output = self.network.segment(image, prompts, plan)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return output

@@ -16,8 +16,11 @@ from prato.box import Box
 
 #: What windows lie round: the prompt's box, or the middle of the image.
 Centre = Literal["box", "image"]
-#: Context (pixels) that a window shows beyond the box on each side at least.
+#: Context (pixels) that a window round the box's very middle shows beyond the box on each side at least.
 _MARGIN = 8
+#: Windows round boxes begin at multiples of so many pixels: a box that is moved a little stays in its window, and what the network made of
+#: that before it looked at a box serves again. A window's middle is at most half as far from the box's.
+STEP = 8
 
 
 def window_edges(largest: int) -> tuple[int, ...]:
@@ -74,11 +77,16 @@ class Window:
     size: int
 
     @classmethod
-    def centred(cls, box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, size: int) -> Window:
-        """The window round the in-plane centre of ``box`` (voxels) of an image of ``shape`` and ``spacing`` (mm)."""
+    def centred(cls, box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, size: int, step: int = 1) -> Window:
+        """The window round the in-plane centre of ``box`` (voxels) of an image of ``shape`` and ``spacing`` (mm).
+
+        Args:
+            step: the window's corner is the nearest pixel whose indices are multiples of this.
+        """
         resampled = resampled_size(shape, spacing, pixel)
         middle = [(a + b) / 2 * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)]
-        return cls((shape[0], shape[1]), resampled, (round(middle[0] - size / 2), round(middle[1] - size / 2)), size)
+        corner = [step * round((centre - size / 2) / step) for centre in middle]
+        return cls((shape[0], shape[1]), resampled, (corner[0], corner[1]), size)
 
     def cut(self, resampled: Tensor) -> Tensor:
         """(K, X', Y') -> (K, size, size)."""

@@ -35,6 +35,7 @@ class ImageCache:
         with self._lock:
             if content in self._images:
                 self._images.move_to_end(content)
+                self._forget()  # images grow while they are in use
                 return self._images[content]
         volume = read_volume(path)
         volume.array.setflags(write=False)  # it is everybody's
@@ -42,9 +43,12 @@ class ImageCache:
         if content is not None and _content(path) == content:  # else it was replaced meanwhile, and nobody knows what was read
             with self._lock:
                 self._images[content] = image
-                while len(self._images) > 1 and sum(kept.nbytes for kept in self._images.values()) > self._most:
-                    self._images.popitem(last=False)
+                self._forget()
         return image
+
+    def _forget(self) -> None:
+        while len(self._images) > 1 and sum(kept.nbytes for kept in self._images.values()) > self._most:
+            self._images.popitem(last=False)
 
 
 def _content(path: Path) -> str | None:

@@ -9,6 +9,7 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import get_window_size
 from torch import Tensor, nn
 
+from prato.nets.begun import Begun
 from prato.nets.region import Part, Region, Source, basic, bounds, given, kept_region, up
 from prato.nets.swin_block import dense_swin_blocks, pruned_swin_blocks, relaxed_swin_block
 from prato.prompts import BoxPrompts
@@ -57,14 +58,27 @@ class PratoSwinUNETR(SwinUNETR):
         if plan is None or prompts is None or len(prompts.boxes) == 0:
             return PrunedOutput(super().forward(x_in))
         self._check_input_size(x_in.shape[2:])
+        return self.finish(x_in, self.begin(x_in, plan), prompts, plan)
+
+    def begin(self, x_in: Tensor, plan: PruningPlan) -> Begun:
+        """What :meth:`segment` does with ``x_in`` by ``plan`` before it looks at a box: patches, and without a stage 0 the first stage."""
+        vit: Any = self.swinViT
+        patches = vit.pos_drop(vit.patch_embed(x_in)).movedim(1, -1)
+        if not plan.unprompted:
+            return Begun(patches, 0, {0: patches})
+        return Begun(dense_swin_blocks(vit.layers1[0], patches), 1, {0: patches})
+
+    def finish(self, x_in: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
+        """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
         prompts, size = prompts.to(x_in.device), tuple(x_in.shape[2:])
-        levels, stages = self._encode(x_in, prompts, plan)
+        levels, stages = self._encode(begun, prompts, plan, size)
         where = kept_region(stages[-1], prompts, size) if plan.decode == "kept" and not self.training else Region.whole(size)
         return PrunedOutput(self._decode(x_in, levels, where), tuple(stages))
 
-    def _encode(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> tuple[list[Source], list[StageRecord]]:
-        vit, image_size = self.swinViT, tuple(x_in.shape[2:])
-        x = vit.pos_drop(vit.patch_embed(x_in)).movedim(1, -1)
+    def _encode(
+        self, begun: Begun, prompts: BoxPrompts, plan: PruningPlan, image_size: tuple[int, ...]
+    ) -> tuple[list[Source], list[StageRecord]]:
+        vit, x = self.swinViT, begun.hidden[0]
         levels = [self._skip(x)]
         alive = plan.start(prompts, tuple(x.shape[1:-1]), image_size).view(x.shape[:-1])
         relaxed = self.training or plan.mode == "mask"
@@ -77,7 +91,7 @@ class PratoSwinUNETR(SwinUNETR):
         for number, (layer,) in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4), start=1):
             frame = Region.whole(tuple(alive.shape[1:])) if relaxed else _frame(alive, layer, prompts, image_size)
             inner = (slice(None), *frame.slices)
-            part = self._blocks(layer, x[inner], alive[inner], gate, plan, frame)
+            part = begun.tokens if number <= begun.blocks else self._blocks(layer, x[inner], alive[inner], gate, plan, frame)
             if number in plan.after:
                 score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan), frame)
                 score = _siblings_mean(plan.scores(score, prompts))

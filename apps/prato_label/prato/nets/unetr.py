@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from monai.networks.nets import UNETR
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from prato.attention import KeptTokens, relaxed_block
+from prato.nets.begun import Begun
 from prato.nets.prompted_pruning import PromptedPruning, first_gate
 from prato.nets.region import Part, Region, Source, basic, given, projected_up, up
 from prato.prompts import BoxPrompts
@@ -56,10 +58,38 @@ class PratoUNETR(UNETR):
         """
         if plan is None or prompts is None or len(prompts.boxes) == 0:
             return PrunedOutput(self._dense(x_in))
+        if not self.training and plan.mode == "drop":
+            return self.finish(x_in, self.begin(x_in, plan), prompts, plan)
         tokens, grid = self._embed(x_in)
-        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
-        encode = self._encode_relaxed if self.training or plan.mode == "mask" else self._encode_dropping
-        hidden, last = encode(tokens, grid, pruning)
+        pruning = self._pruning(x_in, prompts, plan)
+        hidden, last = self._encode_relaxed(tokens, grid, pruning)
+        return self._decoded(x_in, grid, hidden, last, pruning)
+
+    def begin(self, x_in: Tensor, plan: PruningPlan) -> Begun:
+        """What :meth:`segment` does with ``x_in`` by ``plan``, which drops tokens, in evaluation, before it looks at a box."""
+        x, _ = self._embed(x_in)
+        whole = KeptTokens(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+        tokens, hidden = whole.gather(x), {}
+        block: Any
+        for number, block in enumerate(self.vit.blocks[: plan.unprompted], start=1):
+            tokens = whole.run(block, tokens)
+            if number in _SKIPS or number in plan.after:
+                hidden[number] = tokens.view_as(x)
+        return Begun(tokens.view_as(x), plan.unprompted, hidden)
+
+    def finish(self, x_in: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
+        """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
+        grid = tuple(s // p for s, p in zip(x_in.shape[2:], self.patch_size))
+        pruning = self._pruning(x_in, prompts, plan)
+        hidden, last = self._encode_dropping(begun, grid, pruning)
+        return self._decoded(x_in, grid, hidden, last, pruning)
+
+    def _pruning(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> PromptedPruning:
+        return PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
+
+    def _decoded(
+        self, x_in: Tensor, grid: tuple[int, ...], hidden: dict[int, Tensor], last: Tensor, pruning: PromptedPruning
+    ) -> PrunedOutput:
         where = pruning.decoded(self.training)
         return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last), where), tuple(pruning.stages))
 
@@ -84,17 +114,18 @@ class PratoUNETR(UNETR):
         positions = embedding.position_embeddings.unflatten(1, tuple(self.feat_size))[middle].flatten(1, -2)
         return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
 
-    def _encode_dropping(self, canvas: Tensor, grid: tuple[int, ...], pruning: PromptedPruning) -> tuple[dict[int, Tensor], Tensor]:
+    def _encode_dropping(self, begun: Begun, grid: tuple[int, ...], pruning: PromptedPruning) -> tuple[dict[int, Tensor], Tensor]:
+        canvas, hidden = begun.tokens, dict(begun.hidden)
         alive = pruning.start(grid)
         kept = KeptTokens(alive)
         tokens = kept.gather(canvas)
-        hidden: dict[int, Tensor] = {}
         block: Any
         for number, block in enumerate(self.vit.blocks, start=1):
-            tokens = kept.run(block, tokens)
-            if number in _SKIPS or number in pruning.plan.after:
-                canvas = kept.scatter(canvas, tokens)
-                hidden[number] = canvas
+            if number > begun.blocks:
+                tokens = kept.run(block, tokens)
+                if number in _SKIPS or number in pruning.plan.after:
+                    canvas = kept.scatter(canvas, tokens)
+                    hidden[number] = canvas
             if number in pruning.plan.after:
                 alive = pruning.prune(f"block {number}", grid, pruning.score(number, canvas, grid, alive), alive).alive
                 kept = KeptTokens(alive)
