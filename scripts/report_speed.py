@@ -89,10 +89,15 @@ def _parts(said: str, rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     text = f"## Where a slice's time goes: {said}\n\nMedians in ms of the processor's work, a box of {rows[0]['box_edge']} pixels. "
-    text += "Embedding patches and the first block (Swin: its first stage) of all tokens hang on no box where the window does not: that "
-    text += "share is the most that keeping them from one box on an image to the next could save. The shipped models' windows lie round "
-    text += "the box, and the engine's stage 0 runs that block on the tokens near the box alone, so nothing of it is kept; the image's "
-    text += "normalised and resampled slices are.\n\n"
+    text += "Embedding patches and the first block (Swin: its first stage) of all tokens hang on no box where the window does not: their "
+    text += (
+        "share is what a second box in the same window saves. The app keeps them with the image, its normalised and resampled slices and "
+    )
+    text += "the locator's proposal: windows begin at multiples of 8 pixels, so that a box moved a little stays in its window, and the "
+    text += (
+        "shipped models' plans look at no box before the fourth block (UNETR) or the first merging (Swin UNETR). With stage 0 the patches "
+    )
+    text += "alone are kept.\n\n"
     return text + _table(head, lines)
 
 
