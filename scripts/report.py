@@ -136,7 +136,7 @@ def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:
     for panel, network in zip(panels[0], networks):
         start = curves.get(f"start_{network}", [])
         if start:
-            panel.plot([r["step"] for r in start], [r["dice"]["mean"] for r in start], "-", color="0.6", label="dense start, mean")
+            panel.plot([r["step"] for r in start], [r["dice"]["mean"] for r in start], "-", color="0.6", label="start, mean")
         before = start[-1]["step"] if start else 0
         rows = curves[f"prato_{network}"]
         steps = [before + r["step"] for r in rows]
