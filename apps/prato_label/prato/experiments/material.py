@@ -59,7 +59,7 @@ class Material:
         cases, boxes = self._cases(experiment, loading), experiment.boxes
         if experiment.data == "isic":
             return LesionSamples(cases, experiment.edge, experiment.seed, boxes)
-        return SliceSamples(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", boxes)
+        return SliceSamples(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", boxes, bend=False)
 
     def tests(self, experiment: Experiment, side: Literal["test", "validation"] = "test") -> list[TestCase]:
         """The test side, with boxes as the experiment has them; or the validation side, for what is to be chosen.
