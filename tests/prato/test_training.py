@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
 from prato.data.cases import labelled_studies, load_training_case
 from prato.data.phantom import make_phantoms
-from prato.data.sampling import SliceSamples
+from prato.data.sampling import SliceSamples, bending
 from prato.losses import PratoLoss
 from prato.presets import PRESETS
 from prato.prompts import BoxPrompts
@@ -71,6 +72,25 @@ def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
     shares = sorted(shares)
     assert shares[len(shares) // 2] > 0.97  # most boxes hold the heart
     assert shares[0] < 0.9  # and some are drawn badly on purpose
+
+
+def test_half_of_the_windows_are_bent_smoothly():
+    rng = np.random.default_rng(0)
+    moved = [bending(rng, 96) for _ in range(60)]
+    assert {each.shape for each in moved} == {(96, 96, 2)}
+    bent = [each for each in moved if each.any()]
+    assert 15 < len(bent) < 45
+    for each in bent:
+        assert np.abs(each).max() < 12.5  # pixels; five standard deviations
+        assert max(np.abs(np.diff(each, axis=axis)).max() for axis in (0, 1)) < 0.6  # nothing is folded
+
+
+def test_what_is_drawn_on_a_bent_window_is_bent_and_its_box_is_not(cases):
+    whole, straight = SliceSamples(cases, [128], 0, 2, 40), SliceSamples(cases, [128], 0, 2, 40, bend=False)
+    changed = [n for n in range(40) if not torch.equal(whole[n]["label"], straight[n]["label"])]
+    assert 10 < len(changed) < 35
+    for n in range(40):
+        assert torch.equal(whole[n]["box"], straight[n]["box"])
 
 
 def loss_on(trained, batch):

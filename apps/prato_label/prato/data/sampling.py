@@ -128,7 +128,7 @@ def prompt(rng: np.random.Generator, case: TrainingCase, turn: np.ndarray) -> tu
 def bending(rng: np.random.Generator, size: int) -> np.ndarray:
     """How far (size, size, 2), in pixels, each pixel of a window is moved: no heart has quite the shape of another.
 
-    Drawn every 24 pixels and interpolated between them, with up to 2.5 pixels of standard deviation; half of all windows are left as they are.
+    Drawn every 24 pixels and interpolated between, with up to 2.5 pixels of standard deviation; half of all windows are left as they are.
     """
     spread, nodes = max(rng.uniform(-2.5, 2.5), 0.0), max(size // 24, 2)
     drawn = torch.from_numpy(rng.normal(0.0, 1.0, (1, 2, nodes, nodes)) * spread)
