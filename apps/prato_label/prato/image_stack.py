@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
+from prato.calls import Calls
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stacked_volume
 from prato.locator import Locator
@@ -30,7 +31,7 @@ class ImageStack:
     @property
     def nbytes(self) -> int:
         """Memory that it takes now."""
-        return self.stored.array.nbytes + sum(slices.nbytes for slices in self._slices.values())
+        return self.stored.array.nbytes + sum(slices.nbytes for slices in list(self._slices.values()))  # others may add to them meanwhile
 
     def slices(self, pixel: float) -> Tensor:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""
@@ -40,8 +41,8 @@ class ImageStack:
             self._slices[pixel] = resample_in_plane(slices, resampled_size(shape, spacing, pixel))
         return self._slices[pixel]
 
-    def proposal(self, locator: Locator) -> Box | None:
-        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart."""
+    def proposal(self, locator: Locator, calls: Calls) -> Box | None:
+        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart. Raises CancelledError as ``calls`` does."""
         if locator.version not in self._proposed:
-            self._proposed[locator.version] = locator.propose(self.volume)
+            self._proposed[locator.version] = locator.propose(self.volume, calls)
         return self._proposed[locator.version]
