@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from driver import Shown, dialogs, let_go, shown_panel
-
-
-@pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Shown]:
-    with shown_panel(tmp_path) as panel:
-        yield panel
+from driver import Shown, dialogs, let_go
 
 
 def test_settings_survive_a_restart_and_the_token_does_not(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
