@@ -115,3 +115,15 @@ def test_nothing_runs_after_the_end(shown: Shown, monkeypatch: pytest.MonkeyPatc
     assert ticks == []
     assert len(shown.server.asked) == asked
     assert "PratoLabel worker" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_volumes_of_another_servers_studies_are_forgotten(shown: Shown) -> None:
+    shown.opened()
+    shown.click("run")
+    shown.wait(lambda: shown.ui.cardiacTable.item(1, 5).text())  # the ejection fraction: the other phase was measured too
+    shown.click("test")
+    assert set(shown.logic._phases.volumes) == {"p1_ED", "p1_ES"}, "the same server as before"
+    shown.server.address = "http://other"
+    shown.click("test")
+    shown.logic.cardiac()  # of the study that is still open, from the first server
+    assert not shown.logic._phases.volumes
