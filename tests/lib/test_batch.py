@@ -16,11 +16,12 @@ from lib.batch import Batch, Batches, batch_order, gaps
 from lib.batch import batches as all_batches
 from lib.datastore import StudiesDatastore
 from lib.infers import live_pipeline
-from lib.infers.image_cache import images
 from lib.infers.live_pipeline import LivePipeline
 from lib.infers.turns import Turn, turns
 from prato.calls import SLICES
 from prato.cancelling import CancelledError
+from prato.data.nifti import read_volume
+from prato.image_stack import ImageStack
 from prato.locator import Locator
 from prato.request import Request
 from prato.segmenter import Segmenter
@@ -107,7 +108,7 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
 
 def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * SLICES))  # the first by name
-    short = images.read(bench.folder / "studies" / "b.nii.gz")
+    short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known
     monkeypatch.setattr(gaps, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
     bench.pipeline.warm_up("cpu")
     until(lambda: bool(bench.pipeline.costs))  # nothing else computes from here on

@@ -80,7 +80,7 @@ class Batch:
         return "done", ""
 
     def _segment(self, study: str) -> None:
-        go_on_unless(self._gaps.cancelled)
+        self._gaps.wait()
         image = images.read(Path(self._datastore.get_image_uri(study)))
         prediction = self._pipeline.predict_call_by_call(self.order.device, image, Request(prune=self.order.prune), self._gaps)
         file = write_mask(prediction.mask, image.stored.affine, EXTENSIONS[0], np.dtype(np.uint8))

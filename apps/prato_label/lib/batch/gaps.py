@@ -21,6 +21,15 @@ class Gaps(Calls):
     A labeller waits for one call at most, and a batch beside labellers who never stop goes on all the same, call by call.
     """
 
+    def wait(self) -> None:
+        """Return when no labeller waits, or has waited for long: to be asked before a study is read.
+
+        Raises:
+            CancelledError: the batch was stopped.
+        """
+        turns.quiet(_SECONDS, self.cancelled)
+        go_on_unless(self.cancelled)
+
     def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
         for _ in range(_TIMES):
             if turns.quiet(_SECONDS, self.cancelled):
