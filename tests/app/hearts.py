@@ -1,4 +1,4 @@
-"""Labels for the small studies of the live tests, and a model that has everything to learn."""
+"""Labels for the small studies of the live tests, a model that has everything to learn, and an app with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tests.app.live import copy_app, tiny_locator, tiny_model
 
 from prato.checkpoint import save_model
 from prato.labels import BACKGROUND, STRUCTURES
@@ -36,3 +37,13 @@ def blank_model(path: Path, seed: int = 0) -> str:
                 if name.endswith("bias"):
                     parameter[BACKGROUND] = 0.03
     return save_model(path, network, spec)
+
+
+def app_that_learns(folder: Path) -> Path:
+    """The app at ``folder``: its UNETR is a :func:`blank_model`, its Swin UNETR and locator are untrained."""
+    app = copy_app(folder)
+    (app / "model").mkdir()
+    blank_model(app / "model" / "prato_unetr.safetensors")
+    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
+    tiny_locator(app / "model" / "prato_locator.safetensors")
+    return app

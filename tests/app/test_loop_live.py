@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from hearts import blank_model, heart
-from live import LiveServer, Reply, copy_app, start_server, tiny_locator, tiny_model, write_study
+from hearts import app_that_learns, heart
+from live import LiveServer, Reply, start_server, write_study
 
 from lib.activelearning.looking import SECONDS
 from prato.data.nifti import read_volume, write_volume
@@ -26,11 +26,7 @@ ROI = {"roi": [10, 30, 8, 28, 0, 5]}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """The stock command over four unlabelled studies of three patients; the tests of this file change it one after the other."""
     folder = tmp_path_factory.mktemp("loop")
-    app, studies = copy_app(folder / "app"), folder / "studies"
-    (app / "model").mkdir()
-    blank_model(app / "model" / f"{MODEL}.safetensors")
-    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    app, studies = app_that_learns(folder / "app"), folder / "studies"
     studies.mkdir()
     for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from hearts import blank_model, heart
-from live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
+from hearts import app_that_learns, heart
+from live import LiveServer, start_server, write_study
 
 from prato.data.nifti import read_volume, write_volume
 
@@ -28,11 +28,7 @@ LONG = {"max_steps": 5_000, "max_epochs": 10_000}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """The stock command over labelled studies of two patients; the tests of this file change it one after the other."""
     folder = tmp_path_factory.mktemp("training")
-    app, studies = copy_app(folder / "app"), folder / "studies"
-    (app / "model").mkdir()
-    blank_model(app / "model" / f"{MODEL}.safetensors")
-    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    app, studies = app_that_learns(folder / "app"), folder / "studies"
     (studies / "labels" / "final").mkdir(parents=True)
     for n, name in enumerate(("a_ED", "b_ED")):
         image = write_study(studies / f"{name}.nii.gz", seed=n)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.app.live import tiny_locator, tiny_model, write_study
+from torch import Tensor
 
-from lib.batch import Batch, Batches, batch_order
-from lib.batch import batch as one_batch
+from lib.batch import Batch, Batches, batch_order, gaps
 from lib.batch import batches as all_batches
 from lib.datastore import StudiesDatastore
+from lib.infers import live_pipeline
 from lib.infers.live_pipeline import LivePipeline
 from lib.infers.turns import Turn, turns
+from prato.calls import SLICES
 from prato.cancelling import CancelledError
+from prato.data.nifti import read_volume
+from prato.image_stack import ImageStack
+from prato.locator import Locator
+from prato.request import Request
+from prato.segmenter import Segmenter
 
 
 class Bench:
@@ -39,6 +48,13 @@ class Bench:
         return batch
 
 
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 600
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     (tmp_path / "studies").mkdir()
@@ -58,34 +74,70 @@ def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> N
 
 
 def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_batch, "_SECONDS", 0.05)
+    monkeypatch.setattr(gaps, "_SECONDS", 0.05)
     with turns.taken(Turn("labeller")):
         batch = bench.begin()
         bench.batches.wait(batch)
         assert (batch.job.state, batch.stored) == ("done", 2)
 
 
-def test_a_study_is_begun_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    predict, began, go_on, gave_way, times = LivePipeline.predict, threading.Event(), threading.Event(), threading.Event(), []
+def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_their_thread, began, go_on, gave_way, times = gaps.in_their_thread, threading.Event(), threading.Event(), threading.Event(), []
 
-    def watched(pipeline: LivePipeline, *arguments: object) -> object:
+    def watched(*arguments: object) -> object:
         times.append(arguments)
-        began.set()
-        assert go_on.wait(100)
+        if len(times) == 2:  # the first one loads the networks
+            began.set()
+            assert go_on.wait(600)
         try:
-            return predict(pipeline, *arguments)
+            return in_their_thread(*arguments)
         except CancelledError:
             gave_way.set()
             raise
 
-    monkeypatch.setattr(LivePipeline, "predict", watched)
+    monkeypatch.setattr(gaps, "in_their_thread", watched)
     batch = bench.begin()
-    assert began.wait(100)
-    with turns.taken(Turn("labeller")):  # in the middle of the first study
+    assert began.wait(600)
+    with turns.taken(Turn("labeller")):
         go_on.set()
-        assert gave_way.wait(100)
+        assert gave_way.wait(600)
     bench.batches.wait(batch)
-    assert (batch.stored, len(times)) == (2, 3)
+    assert batch.stored == 2
+    assert times[2][0] is times[1][0]
+
+
+def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * SLICES))  # the first by name
+    short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known
+    monkeypatch.setattr(gaps, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
+    bench.pipeline.warm_up("cpu")
+    until(lambda: bool(bench.pipeline.costs))  # nothing else computes from here on
+    computed, began, go_on = [], threading.Event(), threading.Event()
+
+    def watch(kind: type, name: str) -> None:
+        was = getattr(kind, name)
+
+        def watched(network: object, image: Tensor, *more: object) -> object:
+            computed.append((kind, len(image)))
+            began.set()
+            assert go_on.wait(600)
+            return was(network, image, *more)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    watch(Locator, "_logits")
+    watch(Segmenter, "_run")
+    with turns.taken(Turn("labeller")), ThreadPoolExecutor(1) as labeller:
+        batch = bench.begin()
+        assert began.wait(600)  # in its first call
+        answer = labeller.submit(bench.pipeline.predict, "cpu", short, Request(prune="off"))
+        until(lambda: live_pipeline._COMPUTING._work_queue.qsize() == 1)
+        go_on.set()
+        answer.result(600)
+    bench.batches.wait(batch)
+    assert (batch.job.state, batch.stored) == ("done", 2)
+    assert computed[:2] == [(Locator, SLICES), (Locator, 5)], "the labeller comes right after the call that ran"
+    assert max(slices for _, slices in computed) == SLICES
 
 
 def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:

@@ -1,5 +1,7 @@
 """Model files."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -71,3 +73,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         save_model(path, spec.build(), spec)
     assert load_model(path)[2] == version
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("norm", ["instance", ["GROUP", {"num_groups": 2}], None])
+@pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
+def test_a_decoded_region_that_dense_decoding_would_not_give_is_refused(tmp_path, name, norm):
+    spec = small_spec(name)
+    arguments = {key: value for key, value in spec.arguments.items() if key != "norm_name"}
+    if norm:
+        arguments["norm_name"] = norm
+    spec = spec.model_copy(update={"arguments": arguments})
+    said = r"A pruning plan with decode 'kept' needs the network's norm_name 'batch', not '(instance|GROUP)': use decode 'all'\.$"
+    with pytest.raises(ValueError, match="^" + said):
+        spec.pruning_plan()
+    path = tmp_path / "m.safetensors"
+    save_model(path, spec.build(), spec)
+    with pytest.raises(CheckpointError, match=r"^m\.safetensors cannot be used\. " + said):
+        load_model(path)
+    save_model(path, spec.build(), spec.with_plan(replace(small_spec(name).pruning_plan(), decode="all")))
+    load_model(path)
+
+
+def test_batch_normalisation_may_have_settings():
+    spec = small_spec("unetr")
+    spec.model_copy(update={"arguments": {**spec.arguments, "norm_name": ["batch", {"eps": 1e-3}]}}).pruning_plan()

@@ -6,6 +6,7 @@ import torch
 
 import prato.locating
 from prato.box import Box
+from prato.calls import SLICES
 from prato.data.cases import labelled_studies, load_training_case
 from prato.data.nifti import Volume, read_volume
 from prato.data.phantom import make_phantoms
@@ -121,3 +122,18 @@ def test_a_short_training_is_a_training(files, monkeypatch, steps):
     losses = []
     assert not train_locator([load_training_case(files[0], 3.0)], steps, 0, losses.append).training
     assert len(losses) == steps and np.isfinite(losses).all()
+
+
+def test_a_long_study_is_looked_at_a_few_slices_at_a_time(locator):
+    seen, network = [], locator.network
+
+    def watched(image):
+        seen.append(len(image))
+        return network(image)
+
+    image = volume((64, 60, 2 * SLICES + 3), (3.0, 3.0, 8.0))
+    locator.network = watched
+    locator.propose(image)
+    assert seen == [SLICES, SLICES, 3]
+    locator.network = lighting((slice(60, 70), slice(60, 70), slice(0, 2)))  # in each part
+    assert locator.propose(image).stop[2] == 2

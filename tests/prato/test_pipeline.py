@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from prato.box import Box
+from prato.calls import Calls
 from prato.cancelling import CancelledError
 from prato.checkpoint import save_model
 from prato.data.nifti import Volume
@@ -105,10 +106,10 @@ def test_several_boxes_on_different_slices(pipeline, heart):
 
 def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
     pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: BOX)
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: BOX)
     proposed = pipeline.predict(heart, Request())
     assert (proposed.box_source, proposed.box) == ("proposed", BOX)
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: None)
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: None)
     whole = pipeline.predict(heart, Request())
     assert (whole.box_source, whole.box) == ("whole_image", Box.whole(heart.array.shape))
     without = Pipeline(model_files["unetr"], None, "cpu").predict(heart, Request())
@@ -120,7 +121,7 @@ def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, hear
     pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
     seen = []
     segment = pipeline.segmenter.segment
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: Box((5, 5, 0), (20, 20, 5)))
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: Box((5, 5, 0), (20, 20, 5)))
     monkeypatch.setattr(
         pipeline.segmenter, "segment", lambda volume, boxes, focus, *rest: seen.append(focus) or segment(volume, boxes, focus, *rest)
     )
@@ -140,7 +141,7 @@ def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart
         return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
 
     monkeypatch.setattr(pipeline.segmenter, "segment", segment)
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: Box((18, 8, 0), (32, 22, 4)))
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: Box((18, 8, 0), (32, 22, 4)))
     beside = Box((40, 30, 1), (55, 45, 5))
     prediction = pipeline.predict(heart, Request((beside,), "roi"))
     assert seen == [[beside], [Box((18, 8, 1), (32, 22, 4))]]  # the proposal, in the prompt's slices
@@ -171,7 +172,7 @@ def test_what_little_is_found_beside_the_locator_s_heart_is_doubted(model_files,
         return Segmentation(mask, None, {}, 1.0, 1.0, {"network": 1.0})
 
     monkeypatch.setattr(pipeline.segmenter, "segment", segment)
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume: Box((18, 26, 0), (38, 46, 4)))
+    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: Box((18, 26, 0), (38, 46, 4)))
     pipeline.predict(heart, Request((Box((start, 30, 2), (start + 16, 46, 3)),), "roi"))
     assert len(seen) == looks
 
@@ -190,7 +191,7 @@ def test_what_is_given_up_ends_in_the_middle_of_the_network_and_the_next_is_as_e
         return len(asked) > 50
 
     with pytest.raises(CancelledError):
-        pipeline.predict(heart, Request((BOX,), "roi"), after_fifty_steps)  # three slices: one call of the network
+        pipeline.predict(heart, Request((BOX,), "roi"), Calls(after_fifty_steps))  # three slices: one call of the network
     assert len(asked) == 51
     assert np.array_equal(pipeline.predict(heart, Request((BOX,), "roi")).mask, before)
 

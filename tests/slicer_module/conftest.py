@@ -31,3 +31,28 @@ def logic(server: Any) -> Iterator[Any]:
     new_scene()
     with connected_logic(server) as connected:
         yield connected
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Iterator[Any]:
+    """The panel before a double of the server, in an empty scene."""
+    from driver import shown_panel  # needs slicer-core and Qt
+
+    with shown_panel(tmp_path) as panel:
+        yield panel
+
+
+@pytest.fixture
+def double() -> Iterator[Any]:
+    """A double of the server that answers as it is told."""
+    from http_double import http_double
+
+    with http_double() as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an image for every kind of request."""
+    (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b" + bytes(range(256)))
+    return tmp_path

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import slicer
-from hearts import blank_model, heart
-from live import LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+from hearts import app_that_learns, heart
+from live import LiveServer, oblique, start_server, write_study
 
 from prato.data.nifti import write_volume
 from PratoLabelLib.geometry import ijk_box_to_roi
@@ -29,11 +29,7 @@ FIRST_TWO[2:] = 0
 @contextmanager
 def loop_server(folder: Path) -> Iterator[LiveServer]:
     """Studies of three patients, the first labelled, and one left-handed; the tests of a file change them one after the other."""
-    app, studies = copy_app(folder / "app"), folder / "studies"
-    (app / "model").mkdir()
-    blank_model(app / "model" / f"{MODEL}.safetensors")
-    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    app, studies = app_that_learns(folder / "app"), folder / "studies"
     (studies / "labels" / "final").mkdir(parents=True)
     for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)

@@ -10,25 +10,13 @@ from pathlib import Path
 
 import pytest
 from client_calls import CALLS, failure
-from http_double import HttpDouble, http_double
+from http_double import HttpDouble
 
 from PratoLabelLib import connection
 from PratoLabelLib.client import Client
 from PratoLabelLib.errors import Cancelled, ServerError
 
 PATIENCE_S = 60
-
-
-@pytest.fixture
-def double() -> Iterator[HttpDouble]:
-    with http_double() as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b" + bytes(range(256)))
-    return tmp_path
 
 
 @pytest.mark.parametrize("call", CALLS)

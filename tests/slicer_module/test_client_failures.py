@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from client_calls import CALLS, failure
-from http_double import HttpDouble, http_double
+from http_double import HttpDouble
 
 from PratoLabelLib.client import Client
 
@@ -25,18 +24,6 @@ GARBAGE = [
     b'{"id": 4, "image": []}',
     b"\xff\xfe",
 ]
-
-
-@pytest.fixture
-def double() -> Iterator[HttpDouble]:
-    with http_double() as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b" + bytes(range(256)))
-    return tmp_path
 
 
 @pytest.mark.parametrize(

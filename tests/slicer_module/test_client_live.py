@@ -14,8 +14,8 @@ import nrrd
 import numpy as np
 import pytest
 import requests
-from hearts import blank_model, heart
-from live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
+from hearts import app_that_learns, heart
+from live import LiveServer, start_server, write_study
 
 from prato.data.nifti import read_volume, write_volume
 from prato.labels import STRUCTURES
@@ -32,11 +32,7 @@ PATIENCE_S = 600
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """The stock command over three unlabelled studies; the tests of this file change it one after the other."""
     folder = tmp_path_factory.mktemp("client")
-    app, studies = copy_app(folder / "app"), folder / "studies"
-    (app / "model").mkdir()
-    blank_model(app / "model" / f"{MODEL}.safetensors")
-    tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    app, studies = app_that_learns(folder / "app"), folder / "studies"
     studies.mkdir()
     for n, name in enumerate(("b_ED", "a_ED", "a ES+1")):
         write_study(studies / f"{name}.nii.gz", seed=n)

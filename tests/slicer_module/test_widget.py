@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +11,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from client_double import heart
-from driver import Shown, dialogs, shown_panel
+from driver import Shown, dialogs
 
 from PratoLabelLib.answers import TrainingState
 from PratoLabelLib.segmentation import show_mask
 from PratoLabelLib.styles import HINT_STYLE, WARNING_STYLE
-
-
-@pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Shown]:
-    with shown_panel(tmp_path) as panel:
-        yield panel
 
 
 def test_before_there_is_a_server_it_can_only_be_sought(shown: Shown) -> None:

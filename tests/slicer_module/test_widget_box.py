@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from driver import Shown, dialogs, let_go, shown_panel
+from driver import Shown, dialogs, let_go
 
 from PratoLabelLib.errors import ServerError
 from PratoLabelLib.geometry import roi_to_ijk_box
 from PratoLabelLib.styles import ERROR_STYLE, HINT_STYLE
-
-
-@pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Shown]:
-    with shown_panel(tmp_path) as panel:
-        yield panel
 
 
 def test_the_proposal_becomes_the_box(shown: Shown) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from driver import Shown, dialogs, let_go, shown_panel
-
-
-@pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Shown]:
-    with shown_panel(tmp_path) as panel:
-        yield panel
+from driver import Shown, dialogs, let_go
 
 
 def test_settings_survive_a_restart_and_the_token_does_not(shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,3 +115,15 @@ def test_nothing_runs_after_the_end(shown: Shown, monkeypatch: pytest.MonkeyPatc
     assert ticks == []
     assert len(shown.server.asked) == asked
     assert "PratoLabel worker" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_volumes_of_another_servers_studies_are_forgotten(shown: Shown) -> None:
+    shown.opened()
+    shown.click("run")
+    shown.wait(lambda: shown.ui.cardiacTable.item(1, 5).text())  # the ejection fraction: the other phase was measured too
+    shown.click("test")
+    assert set(shown.logic._phases.volumes) == {"p1_ED", "p1_ES"}, "the same server as before"
+    shown.server.address = "http://other"
+    shown.click("test")
+    shown.logic.cardiac()  # of the study that is still open, from the first server
+    assert not shown.logic._phases.volumes

@@ -33,6 +33,9 @@ NETWORKS: dict[str, type[nn.Module]] = {
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
+#: Networks whose ``norm_name`` says how they normalise; to MONAI none is "instance". The others have batch normalisation in their
+#: decoders, or decode everything.
+_NORM_CHOSEN = ("unetr", "swin_unetr")
 
 
 class CheckpointError(ValueError):
@@ -65,8 +68,21 @@ class ModelSpec(BaseModel):
         return NETWORKS[self.network](**self.arguments)
 
     def pruning_plan(self) -> PruningPlan | None:
-        """The default plan as an object."""
-        return None if self.plan is None else PruningPlan(**{**self.plan, "after": tuple(self.plan["after"])})
+        """The default plan as an object.
+
+        Raises:
+            ValueError: it is none. CheckpointError, which is one: what it decodes would not be what dense decoding gives.
+        """
+        if self.plan is None:
+            return None
+        plan = PruningPlan(**{**self.plan, "after": tuple(self.plan["after"])})
+        norm = self.arguments.get("norm_name", "instance") if self.network in _NORM_CHOSEN else "batch"
+        norm = str(norm if isinstance(norm, str) else norm[0])  # MONAI takes (name, settings) too
+        if plan.decode == "kept" and norm.lower() != "batch":
+            raise CheckpointError(
+                f"A pruning plan with decode 'kept' needs the network's norm_name 'batch', not {norm!r}: use decode 'all'."
+            )
+        return plan
 
     def with_plan(self, plan: PruningPlan | None) -> ModelSpec:
         """The same model with another default plan."""
@@ -89,7 +105,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     """Read a model file: the network in evaluation mode (float32, CPU), its spec and its version.
 
     Raises:
-        CheckpointError: not a model file of this project, or weights that do not fit the network that it names.
+        CheckpointError: not a model file of this project, weights that do not fit the network that it names, or a plan that does not.
     """
     path = Path(path)
     try:
@@ -104,6 +120,8 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
             raise KeyError(missing[0])
         state.update({name: value for name, value in own.items() if any(part in name for part in _REBUILT)})
         network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name} cannot be used. {error}") from error
     except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.") from error
     return network.eval(), spec, version_of(data)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
+from prato.calls import Calls
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stacked_volume
 from prato.locator import Locator
@@ -41,7 +42,8 @@ class ImageStack:
     def nbytes(self) -> int:
         """Memory that it takes now."""
         with self._lock:
-            return self.stored.array.nbytes + sum(s.nbytes for s in self._slices.values()) + sum(b.nbytes for b in self._begun.values())
+            begun = sum(part.nbytes for part in self._begun.values())
+        return self.stored.array.nbytes + begun + sum(slices.nbytes for slices in list(self._slices.values()))  # others may add to them
 
     def begun(self, key: Hashable, begin: Callable[[], Begun]) -> Begun:
         """What a network made of the image before it looked at a box.
@@ -68,8 +70,8 @@ class ImageStack:
             self._slices[pixel] = resample_in_plane(slices, resampled_size(shape, spacing, pixel))
         return self._slices[pixel]
 
-    def proposal(self, locator: Locator) -> Box | None:
-        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart."""
+    def proposal(self, locator: Locator, calls: Calls) -> Box | None:
+        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart. Raises CancelledError as ``calls`` does."""
         if locator.version not in self._proposed:
-            self._proposed[locator.version] = locator.propose(self.volume)
+            self._proposed[locator.version] = locator.propose(self.volume, calls)
         return self._proposed[locator.version]

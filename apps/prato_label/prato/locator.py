@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from prato.box import Box
+from prato.calls import AT_ONCE, Calls, in_parts
+from prato.cancelling import go_on_unless
 from prato.checkpoint import CheckpointError, ModelSpec, load_model
 from prato.data.nifti import Volume
 from prato.window import Window, normalised, resample_in_plane, with_neighbours
@@ -48,13 +53,18 @@ class Locator:
         self.network = network.to(device)
 
     @torch.inference_mode()
-    def propose(self, volume: Volume) -> Box | None:
-        """The box (voxels of the stored image) round the heart of ``volume``; None where no heart is seen."""
+    def propose(self, volume: Volume, calls: Calls = AT_ONCE) -> Box | None:
+        """The box (voxels of the stored image) round the heart of ``volume``; None where no heart is seen.
+
+        Raises:
+            CancelledError: ``calls`` was cancelled.
+        """
         slices = torch.from_numpy(normalised(volume.array)).permute(2, 0, 1)
         shape = volume.array.shape
         window = Window.centred(Box.whole(shape), shape, volume.spacing, self.spec.pixel, self.spec.window)
         coarse = window.cut(resample_in_plane(slices, window.resampled))
-        logits = self.network(with_neighbours(coarse, range(shape[2])).to(self.device)).float().cpu()
+        parts = [with_neighbours(coarse, planes) for planes in in_parts(shape[2])]
+        logits = torch.cat([calls(partial(self._logits, part)) for part in parts])
         native, extent = window.to_native(logits)
         found = (native[:, 0] > 0).permute(1, 2, 0).numpy()
         # one heart: of several pieces, the one with the most voxels
@@ -68,3 +78,8 @@ class Locator:
         start = [extent[a].start + tight.start[a] - margin[a] for a in (0, 1)]
         stop = [extent[a].start + tight.stop[a] + margin[a] for a in (0, 1)]
         return Box((max(start[0], 0), max(start[1], 0), tight.start[2]), (min(stop[0], shape[0]), min(stop[1], shape[1]), tight.stop[2]))
+
+    @torch.inference_mode()
+    def _logits(self, image: Tensor, cancelled: Callable[[], bool]) -> Tensor:
+        go_on_unless(cancelled)
+        return self.network(image.to(self.device)).float().cpu()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
-from prato.cancelling import go_on_unless, never
+from prato.calls import AT_ONCE, Calls
+from prato.cancelling import go_on_unless
 from prato.data.nifti import Volume
 from prato.data.stack import stacked_box, unstacked, unstacked_box
 from prato.image_stack import ImageStack
@@ -91,21 +91,24 @@ class Pipeline:
         """The segmenting model's default plan."""
         return self.segmenter.plan
 
-    def predict(self, image: Volume | ImageStack, request: Request, cancelled: Callable[[], bool] = never) -> Prediction:
+    def predict(self, image: Volume | ImageStack, request: Request, calls: Calls = AT_ONCE) -> Prediction:
         """Answer ``request`` on ``image``, whichever axis its slices lie along.
 
+        Args:
+            calls: how the networks' are made.
+
         Raises:
-            CancelledError: ``cancelled`` said so between two steps.
+            CancelledError: ``calls`` was cancelled.
         """
-        go_on_unless(cancelled)
+        go_on_unless(calls.cancelled)
         start = time.perf_counter()
         stack = image if isinstance(image, ImageStack) else ImageStack(image)
         axis = stack.axis
-        boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source)
+        boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source, calls)
         located = time.perf_counter()
-        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, cancelled, request.return_opinion)
-        if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask):
-            result = self._elsewhere(stack, boxes, request, result, cancelled)
+        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, calls, request.return_opinion)
+        if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask, calls):
+            result = self._elsewhere(stack, boxes, request, result, calls)
         return Prediction(
             mask=unstacked(result.mask, axis),
             tokens=None if result.tokens is None else unstacked(result.tokens, axis),
@@ -121,22 +124,20 @@ class Pipeline:
             summary=result.summary,
         )
 
-    def _doubtful(self, stack: ImageStack, boxes: list[Box], mask: np.ndarray) -> bool:
+    def _doubtful(self, stack: ImageStack, boxes: list[Box], mask: np.ndarray, calls: Calls) -> bool:
         """Whether ``boxes`` seem to hold no heart: next to nothing was found in them, or little, with the locator's heart beside them."""
         filled = _filled(boxes, mask)
         if filled < _EMPTY or filled >= _SPARSE or self.locator is None:
             return filled < _EMPTY
-        proposed = stack.proposal(self.locator)
+        proposed = stack.proposal(self.locator, calls)
         if proposed is None:
             return False
         both = Box.union(boxes).in_plane.intersection(proposed.in_plane)
         return both is None or both.voxels < _BESIDE * proposed.in_plane.voxels
 
-    def _elsewhere(
-        self, stack: ImageStack, boxes: list[Box], request: Request, first: Segmentation, cancelled: Callable[[], bool]
-    ) -> Segmentation:
+    def _elsewhere(self, stack: ImageStack, boxes: list[Box], request: Request, first: Segmentation, calls: Calls) -> Segmentation:
         """The heart where the locator sees it, in the slices of ``boxes``, if that finds more of it than ``first`` did."""
-        proposed = stack.proposal(self.locator) if self.locator else None
+        proposed = stack.proposal(self.locator, calls) if self.locator else None
         if proposed is None:
             return first
         # the proposal in plane, the prompt's slices
@@ -144,7 +145,7 @@ class Pipeline:
         places = [place for column in columns if (place := column.intersection(proposed))]
         if not places:
             return first
-        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, cancelled, request.return_opinion)
+        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, calls, request.return_opinion)
         better = second if np.count_nonzero(second.mask) > np.count_nonzero(first.mask) else first
         return replace(
             better,
@@ -153,17 +154,17 @@ class Pipeline:
             latency_ms={step: ms + second.latency_ms[step] for step, ms in first.latency_ms.items()},
         )
 
-    def _where(self, stack: ImageStack, boxes: list[Box], source: str) -> tuple[list[Box], str, Box]:
+    def _where(self, stack: ImageStack, boxes: list[Box], source: str, calls: Calls) -> tuple[list[Box], str, Box]:
         """The prompt boxes, where they come from, and the box whose centre the window takes."""
         whole = Box.whole(stack.volume.array.shape)
         if not boxes:
-            proposed = stack.proposal(self.locator) if self.locator else None
+            proposed = stack.proposal(self.locator, calls) if self.locator else None
             return ([proposed], "proposed", proposed) if proposed else ([whole], "whole_image", whole)
         focus = Box.union(boxes)
         edges_mm = [size * mm for size, mm in zip(focus.size, stack.volume.spacing[:2])]
         if self.locator and max(edges_mm) > self.segmenter.window_mm:
             # the network cannot see all of such a box at once: it looks where in the box the heart is
-            proposed = stack.proposal(self.locator)
+            proposed = stack.proposal(self.locator, calls)
             focus = (proposed.intersection(focus) if proposed else None) or focus
         return boxes, source, focus
 

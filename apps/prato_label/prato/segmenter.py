@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prato.box import Box
-from prato.cancelling import never
+from prato.calls import Calls, in_parts
 from prato.checkpoint import CheckpointError, channels_last, load_model
 from prato.data.nifti import Volume
 from prato.flops import counted
@@ -28,9 +28,6 @@ from prato.pruning import PrunedOutput, PruningPlan
 from prato.usefulness.entropy import mean_entropy
 from prato.usefulness.summary import BoxSummary
 from prato.window import STEP, Window, window_edge, window_edges, with_neighbours
-
-#: Slices in one call of the network: a whole short-axis stack, while a long one stays within memory.
-_BATCH = 16
 
 
 @dataclass
@@ -91,7 +88,7 @@ class Segmenter:
         focus: Box,
         prune: str | None,
         return_tokens: bool,
-        cancelled: Callable[[], bool] = never,
+        calls: Calls,
         return_opinion: bool = False,
     ) -> Segmentation:
         """Segment the slices that ``boxes`` reach.
@@ -102,11 +99,11 @@ class Segmenter:
             focus: its in-plane centre is the window's centre.
             prune: the contract's ``prune``; None for the model's plan.
             return_tokens: whether to make the token-retention map.
-            cancelled: asked before every step of the network.
+            calls: how the network's are made.
             return_opinion: whether to find entropy and summary.
 
         Raises:
-            CancelledError: ``cancelled`` said so.
+            CancelledError: ``calls`` was cancelled.
         """
         start = time.perf_counter()
         volume = stack.volume
@@ -119,15 +116,14 @@ class Segmenter:
         image = self._input(stack, window, planes)
         per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
-        batches = [range(a, min(a + _BATCH, len(planes))) for a in range(0, len(planes), _BATCH)]
         outputs, gflops = [], 0.0
         listening = BoxSummary(self.network, self.plan) if return_opinion else nullcontext()
         with listening:
-            for batch in batches:
+            for batch in in_parts(len(planes)):
                 prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
                 seen = window.corner, edge, tuple(planes[batch.start : batch.stop])
                 run = partial(self._run, image[batch.start : batch.stop], prompts, prune, partial(self._begun, stack, seen))
-                output, cost = counted(run, cancelled)
+                output, cost = calls(partial(counted, run))
                 outputs.append(output)
                 gflops += cost
         predicted = time.perf_counter()
@@ -140,7 +136,7 @@ class Segmenter:
         kept = _kept(outputs)
         done = time.perf_counter()
         latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
-        dense = self.dense_gflops(edge) * len(planes)
+        dense = calls(lambda _: self.dense_gflops(edge)) * len(planes)
         took = {step: 1000 * seconds for step, seconds in latency.items()}
         return Segmentation(mask, tokens, kept, gflops, dense, took, entropy, summary)
 

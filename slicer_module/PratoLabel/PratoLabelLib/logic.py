@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PratoLabelLib.answers import Answer, Cost
+from PratoLabelLib.answers import Answer, Cost, ServerInfo
 from PratoLabelLib.client import Client
 from PratoLabelLib.costs import expected_cost
 from PratoLabelLib.geometry import GeometryError, ijk_box_to_roi, roi_to_ijk_box
@@ -40,7 +40,9 @@ class PratoLabelLogic(ServerLogic):
         self.locked: set[str] = set()
         self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_")
         self._folder = Path(self._temporary.name)
-        self._phases = Phases()
+        self._phases = self._open_phases = Phases()
+        self._measured_at = ""
+        self.connected.connect(self._measure_at)
         self._open: OpenStudy | None = None
         self._submissions = 0
 
@@ -106,6 +108,7 @@ class PratoLabelLogic(ServerLogic):
         client = self._asking.client
         base = None if version is None or client is None else (client.address, version)
         self.forget_scene()
+        self._open_phases = self._phases
         self._open = OpenStudy(study, volume_node, self.labels, mask, base, self.segmentation_changed.emit)
         self.study_opened.emit(volume_node)
         self.segmentation_changed.emit()
@@ -155,13 +158,20 @@ class PratoLabelLogic(ServerLogic):
 
     def cardiac(self) -> CardiacReport | None:
         """The cardiac table for the segments as they are; None while no study is open."""
-        return self._phases.report(self.open) if self.open else None
+        return self._open_phases.report(self.open) if self.open else None
+
+    def _measure_at(self, _: ServerInfo) -> None:
+        """Forget the volumes of another server's studies: those of the same name here are others. An open study keeps its own table."""
+        address = self._asking.client.address
+        if address != self._measured_at:
+            self._phases, self._measured_at = Phases(), address
 
     def _measure_other_phases(self, study: str) -> None:
-        others, labels, folder = self._phases.missing(study, self.studies), self.labels, self._folder
+        phases, labels, folder = self._open_phases, self.labels, self._folder
+        others = phases.missing(study, self.studies)
 
         def arrived(paths: dict[str, Path]) -> None:
-            self._phases.add(paths, labels)
+            phases.add(paths, labels)
             self.segmentation_changed.emit()
 
         if others:

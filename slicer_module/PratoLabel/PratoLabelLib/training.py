@@ -26,17 +26,17 @@ class TrainingWatch:
         self._asked = 0.0
 
     def start(self, model: str, max_epochs: int) -> None:
-        """Train ``model`` on the submitted labels."""
+        """Train ``model`` on the submitted labels. Where that fails, a training that runs is followed as before."""
 
         def arrived(_: None) -> None:
             self._model = model
             self._look()
 
-        self._ask(lambda client: client.train(model, {"max_epochs": max_epochs}), arrived, LANE, self._lose)
+        self._ask(lambda client: client.train(model, {"max_epochs": max_epochs}), arrived, LANE)
 
     def stop(self) -> None:
-        """End the training that runs; the model stays as it was."""
-        self._ask(lambda client: client.stop_training(), lambda _: self._look(), LANE, self._lose)
+        """End the training that runs; the model stays as it was. Where that fails, it is followed as before."""
+        self._ask(lambda client: client.stop_training(), lambda _: self._look(), LANE)
 
     def tick(self) -> None:
         """Ask how it goes, if a training runs and the last answer is two seconds old."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
+from lib.batch.gaps import Gaps
 from lib.batch.order import BatchOrder
 from lib.infers.image_cache import images
 from lib.infers.live_pipeline import LivePipeline
 from lib.infers.mask_file import EXTENSIONS, write_mask
-from lib.infers.turns import turns
 from lib.jobs import Job
 from lib.jobs.job import State
 from prato.cancelling import CancelledError, go_on_unless
@@ -27,15 +26,12 @@ from prato.data.nifti import VolumeError
 from prato.request import Request
 
 logger = logging.getLogger(__name__)
-#: How often a study is put off for labellers who wait, and how long at most each time, before it is its turn.
-_TIMES, _SECONDS = 3, 10.0
 
 
 class Batch:
     """Proposals for the studies of ``order``, stored one by one as they are made.
 
-    The networks are those that answer the labellers, and it gives way to them: it begins a study when nobody waits, and begins it anew
-    when somebody comes before it is done.
+    The networks are those that answer the labellers, and it gives way to them between any two calls of a network.
 
     Attributes:
         job: how it stands. stopped: it is to end as soon as it can.
@@ -48,6 +44,7 @@ class Batch:
         self.stopped = False
         self.stored, self.failed = 0, dict[str, str]()
         self._pipeline, self._datastore = pipeline, datastore
+        self._gaps = Gaps(lambda: self.stopped)
 
     def as_task(self) -> dict[str, Any]:
         """As MONAI Label shows a task, with ``stored``, ``failed`` and, while it runs, ``progress``."""
@@ -65,7 +62,7 @@ class Batch:
         """
         for study in self.order.studies:
             try:
-                self._in_a_gap(study)
+                self._segment(study)
             except CancelledError:
                 return "stopped", ""
             except CheckpointError as error:
@@ -82,23 +79,14 @@ class Batch:
                 self._say(f"{study} is segmented")
         return "done", ""
 
-    def _in_a_gap(self, study: str) -> None:
-        for _ in range(_TIMES):
-            if turns.quiet(_SECONDS, lambda: self.stopped):
-                try:
-                    return self._segment(study, lambda: self.stopped or turns.length() > 0)
-                except CancelledError:
-                    go_on_unless(lambda: self.stopped)
-        return self._segment(study, lambda: self.stopped)
-
-    def _segment(self, study: str, cancelled: Callable[[], bool]) -> None:
-        go_on_unless(cancelled)
+    def _segment(self, study: str) -> None:
+        self._gaps.wait()
         image = images.read(Path(self._datastore.get_image_uri(study)))
-        prediction = self._pipeline.predict(self.order.device, image, Request(prune=self.order.prune), cancelled)
+        prediction = self._pipeline.predict_call_by_call(self.order.device, image, Request(prune=self.order.prune), self._gaps)
         file = write_mask(prediction.mask, image.stored.affine, EXTENSIONS[0], np.dtype(np.uint8))
         try:
             reply = {**prediction.reply(), "device": self.order.device}
-            go_on_unless(lambda: self.stopped)  # as late as can be: nothing is begun to be stored once it was stopped
+            go_on_unless(self._gaps.cancelled)  # as late as can be: nothing is begun to be stored once it was stopped
             self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
         finally:
             os.unlink(file)

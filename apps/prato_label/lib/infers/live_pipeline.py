@@ -8,8 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from lib.infers.parameters import DEFAULT_PRUNE
+from prato.calls import Calls
 from prato.cancelling import never
 from prato.checkpoint import ModelSpec, stored_version
 from prato.image_stack import ImageStack
@@ -22,12 +24,18 @@ logger = logging.getLogger(__name__)
 #: All networks compute in this one thread. Torch's counter of operations hooks into every module of the process, so that two at once would
 #: count each other's work; and every thread that ever computed keeps memory, and threads of OpenMP, for itself.
 _COMPUTING = ThreadPoolExecutor(1, thread_name_prefix="compute")
+_T = TypeVar("_T")
+
+
+def in_their_thread(call: Callable[[Callable[[], bool]], _T], cancelled: Callable[[], bool]) -> _T:
+    """What ``call`` returns, which is told ``cancelled``, in the networks' thread when it is free."""
+    return _COMPUTING.submit(call, cancelled).result()
 
 
 class LivePipeline:
     """The model file ``model`` (with ``locator`` where that file exists), loaded when first needed and again when a file changes.
 
-    A reload never meets a prediction.
+    A reload never meets a prediction: each is made by the networks that it began with.
 
     Attributes:
         costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; measured after every load of a network
@@ -65,7 +73,16 @@ class LivePipeline:
             CheckpointError: a model file cannot be used.
             CancelledError: ``cancelled`` said so between two steps.
         """
-        return _COMPUTING.submit(lambda: self._current(device).predict(image, request, cancelled)).result()
+        return _COMPUTING.submit(lambda: self._current(device).predict(image, request, Calls(cancelled))).result()
+
+    def predict_call_by_call(self, device: str, image: ImageStack, request: Request, calls: Calls) -> Prediction:
+        """As :meth:`predict`, with ``calls`` to make those of the networks, and all the rest in the thread that asks.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            CancelledError: ``calls`` was cancelled.
+        """
+        return calls(lambda _: self._current(device)).predict(image, request, calls)
 
     def _measure(self, pipeline: Pipeline, left: tuple[str, ...], found: dict[str, dict[str, float]]) -> None:
         """What a slice costs with each of ``left``, one at a time: a request that comes meanwhile waits for four slices at most.

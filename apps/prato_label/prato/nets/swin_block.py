@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,9 +19,13 @@ from monai.networks.nets.swin_unetr import (
 from torch import Tensor
 
 from prato.attention import masked_softmax
+from prato.nets.remembering import remembering
+
+#: Bytes of the masks, and as many of the layouts; one mask of a 3D network may take tens of MB.
+_MOST = 64 * 2**20
 
 
-@lru_cache(maxsize=256)
+@remembering(_MOST)
 def _joined(padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device) -> Tensor:
     """MONAI's mask of what a shifted window must not join; made once a size, as making it takes as long as a block."""
     with torch.inference_mode(False):
@@ -119,7 +122,7 @@ def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> 
     return x + gate * block.mlp(block.norm2(x))
 
 
-@lru_cache(maxsize=256)
+@remembering(_MOST)
 def _layout(
     cells: tuple[int, ...], padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
