@@ -204,6 +204,7 @@ def _tokens(name: str, results: list[dict[str, Any]]) -> str:
     }
     text = f"## What the prompt is worth: {name.removeprefix('tokens_').replace('_', ' ')}\n\n"
     text += f"![DSC against kept tokens](images/{name}.png)\n\n"
+    text += "Networks of half the shipped width, on whole slices. " if name.endswith("swin_unetr") else ""
     text += f"{results[0]['studies']} volumes of the validation patients; one number for each seed of training and boxes "
     text += f"({', '.join(str(result['seed']) for result in results)}), the picture shows their mean; "
     text += "no search elsewhere when a box holds no heart.\n\n"
