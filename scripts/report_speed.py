@@ -93,11 +93,11 @@ def _parts(said: str, rows: list[dict[str, Any]]) -> str:
     text += (
         "share is what a second box in the same window saves. The app keeps them with the image, its normalised and resampled slices and "
     )
-    text += "the locator's proposal: windows begin at multiples of 8 pixels, so that a box moved a little stays in its window, and the "
+    text += "the locator's proposal: windows begin at multiples of 8 pixels, so that a box moved a little stays in its window. The shipped "
     text += (
-        "shipped models' plans look at no box before the fourth block (UNETR) or the first merging (Swin UNETR). With stage 0 the patches "
+        "models' plans look at no box until after the fourth block (UNETR, which saves more than the table says) or the first stage (Swin "
     )
-    text += "alone are kept.\n\n"
+    text += "UNETR). With stage 0 the patches alone are kept.\n\n"
     return text + _table(head, lines)
 
 

@@ -102,6 +102,37 @@ def test_what_is_begun_on_an_image_is_bounded(image: Path, pruning: Pipeline, mo
     assert kept.nbytes <= 2 * once
 
 
+def test_of_a_long_stack_as_much_is_kept_as_there_is_room_for(tmp_path: Path, pruning: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three calls of the network a request: the parts of one request must not push each other out."""
+    path = tmp_path / "long.nii.gz"
+    write_volume(path, np.random.default_rng(0).integers(0, 900, (44, 40, 40)).astype(np.int16), AFFINE)
+    request = Request((Box((8, 8, 0), (30, 34, 40)),), "roi")
+    kept, fresh = ImageCache(2**30).read(path), pruning.predict(read_volume(path), request).gflops
+    pruning.predict(kept, request)
+    whole = fresh - pruning.predict(kept, request).gflops
+    assert whole > 0
+    kept.forget_begun()
+    assert pruning.predict(kept, request).gflops == fresh
+    monkeypatch.setattr(image_stack, "_MOST", int(0.9 * kept._begun_bytes()))
+    kept.forget_begun()
+    pruning.predict(kept, request)
+    assert 0 < fresh - pruning.predict(kept, request).gflops < whole
+
+
+def test_what_networks_began_goes_before_images_do(tmp_path: Path, pruning: Pipeline) -> None:
+    paths = [write(tmp_path / f"{n}.nii.gz", n) for n in range(3)]
+    plain = ImageCache(2**30)
+    for path in paths:
+        pruning.predict(plain.read(path), Request((BOXES[0],), "roi"))
+    most = sum(plain.read(path).nbytes for path in paths) - 1
+    cache = ImageCache(most)
+    first = [cache.read(path) for path in paths]
+    for image in first:
+        pruning.predict(image, Request((BOXES[0],), "roi"))
+    assert all(cache.read(path) is image for path, image in zip(paths, first))
+    assert sum(image.nbytes for image in first) <= most
+
+
 def test_another_content_under_the_same_name_is_another_image(image: Path) -> None:
     cache = ImageCache(2**30)
     before = cache.read(image)

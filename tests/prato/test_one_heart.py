@@ -57,6 +57,25 @@ def test_the_largest_part_stays_where_the_box_shows_little_of_it() -> None:
     np.testing.assert_array_equal(one_heart(mask, [Box((21, 5, 1), (26, 9, 4))]), heart())
 
 
+def test_a_slice_that_was_missed_does_not_part_the_heart() -> None:
+    mask = heart(slices=(0, 6))
+    mask[:, :, 2] = 0
+    np.testing.assert_array_equal(one_heart(mask, [around(mask)]), mask)
+
+
+def test_a_right_ventricle_a_pixel_off_its_wall_stays() -> None:
+    mask = heart(slices=(2, 3))
+    mask[16:20, 4:12, 2] = 0
+    mask[17:21, 4:12, 2] = RV
+    np.testing.assert_array_equal(one_heart(mask, [around(mask)]), mask)
+
+
+def test_what_is_in_the_box_goes_before_something_larger_outside() -> None:
+    mask = heart(2)
+    mask[20:38, 20:38, 2:4] = RV
+    np.testing.assert_array_equal(one_heart(mask, [around(heart(2))]), heart(2))
+
+
 def test_of_two_boxes_each_keeps_what_is_in_it() -> None:
     one, other = heart(2), heart(20, (2, 4))
     mask = one | other

@@ -239,3 +239,20 @@ def test_slices_without_a_usable_prompt_keep_all_their_tokens(model_files):
     kept = pipeline.predict(volume, request).kept_fraction
     assert list(kept) == ["block 4", "block 7", "block 10"]
     assert kept["block 4"] == pytest.approx((16 * 0.75 + 1) / 17)
+
+
+@pytest.mark.parametrize("width", [40, 70, 100, 112, 120, 128])
+def test_no_box_sticks_out_of_its_window(model_files, width, monkeypatch):
+    volume = Volume(np.random.default_rng(0).normal(size=(200, 200, 1)).astype(np.float32), np.diag([1.5, 1.5, 8.0, 1.0]))
+    pipeline = Pipeline(model_files["unetr"], None, "cpu")
+    edge = pipeline.segmenter.spec.window
+    seen = []
+    monkeypatch.setattr(
+        pipeline.segmenter, "_input", lambda stack, window, planes: seen.append(window) or torch.zeros(1, 3, *(window.size,) * 2)
+    )
+    for start in range(10, 26):
+        width_here = min(width, edge)
+        pipeline.predict(volume, Request((Box((start, start + 3, 0), (start + width_here, start + 3 + width_here, 1)),), "roi"))
+        (low, high), size = seen[-1].to_window(Box((start, start + 3), (start + width_here, start + 3 + width_here))), seen[-1].size
+        room = min(4, (size - width_here) // 2)
+        assert min(low) >= room and max(high) <= size - room

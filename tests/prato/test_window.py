@@ -88,3 +88,11 @@ def test_neighbours_repeat_at_the_ends():
     slices = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
     stacked = with_neighbours(slices, [0, 2, 3])[:, :, 0, 0]
     assert stacked.tolist() == [[0, 0, 1], [1, 2, 3], [2, 3, 3]]
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_a_window_s_corner_is_a_multiple_of_the_step(step):
+    for start in range(20, 40):
+        window = Window.centred(Box((start, 30), (start + 40, 80)), (200, 200), (1.5, 1.5), 1.5, 96, step)
+        assert all(corner % step == 0 for corner in window.corner)
+        assert abs(window.corner[0] + 48 - (start + 20)) <= step / 2

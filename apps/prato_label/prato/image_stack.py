@@ -36,21 +36,22 @@ class ImageStack:
         self._slices: dict[float, Tensor] = {}
         self._proposed: dict[str, Box | None] = {}
         self._lock = Lock()
-        self._begun: OrderedDict[Hashable, Begun] = OrderedDict()
+        self._begun: OrderedDict[tuple[Hashable, tuple[int, ...]], Begun] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes now."""
         with self._lock:
-            begun = sum(part.nbytes for part in self._begun.values())
+            begun = self._begun_bytes()
         return self.stored.array.nbytes + begun + sum(slices.nbytes for slices in list(self._slices.values()))  # others may add to them
 
-    def begun(self, key: Hashable, begin: Callable[[], Begun]) -> Begun:
+    def begun(self, window: Hashable, planes: tuple[int, ...], begin: Callable[[], Begun]) -> Begun:
         """What a network made of the image before it looked at a box.
 
         Args:
-            key: all that it hangs on: the model's version, the window, the slices. begin: makes it, where it is not at hand.
+            window: all that it hangs on but the slices ``planes``, the model's version too. begin: makes it, where it is not at hand.
         """
+        key = window, planes
         with self._lock:
             if key in self._begun:
                 self._begun.move_to_end(key)
@@ -58,9 +59,20 @@ class ImageStack:
         made = begin()
         with self._lock:
             self._begun[key] = made
-            while sum(part.nbytes for part in self._begun.values()) > _MOST:  # the longest unused goes; one too large is not kept at all
-                self._begun.popitem(last=False)
+            for old in list(self._begun):  # the longest unused goes first, but no other part of the same request
+                if self._begun_bytes() > _MOST and (old[0] != window or set(old[1]) & set(planes)):
+                    del self._begun[old]
+            if self._begun_bytes() > _MOST:
+                self._begun.pop(key, None)
         return made
+
+    def forget_begun(self) -> None:
+        """Let go of what networks made of the image."""
+        with self._lock:
+            self._begun.clear()
+
+    def _begun_bytes(self) -> int:
+        return sum(part.nbytes for part in self._begun.values())
 
     def slices(self, pixel: float) -> Tensor:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +28,9 @@ from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan
 from prato.usefulness.entropy import mean_entropy
 from prato.usefulness.summary import BoxSummary
-from prato.window import STEP, Window, window_edge, window_edges, with_neighbours
+from prato.window import STEP, Window, window_edge, window_edges, with_margin, with_neighbours
+
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -112,20 +115,21 @@ class Segmenter:
         if self.spec.centre == "image":
             focus = Box.whole(volume.array.shape)
         edge = max(window_edge(box, *place, self.spec.window) for box in (focus, *boxes))
-        window = Window.centred(focus, *place, edge, STEP if self.spec.centre == "box" else 1)
+        roomy = all(with_margin(box, *place) <= edge for box in (focus, *boxes))  # no box may stick out of its window for that
+        window = Window.centred(focus, *place, edge, STEP if roomy and self.spec.centre == "box" else 1)
         image = self._input(stack, window, planes)
         per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
-        outputs, gflops = [], 0.0
+        outputs, gflops, computing = [], 0.0, 0.0  # calls may have to wait: that is no computing
         listening = BoxSummary(self.network, self.plan) if return_opinion else nullcontext()
         with listening:
             for batch in in_parts(len(planes)):
                 prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
-                seen = window.corner, edge, tuple(planes[batch.start : batch.stop])
-                run = partial(self._run, image[batch.start : batch.stop], prompts, prune, partial(self._begun, stack, seen))
-                output, cost = calls(partial(counted, run))
+                begun = partial(self._begun, stack, window, tuple(planes[batch.start : batch.stop]))
+                run = partial(self._run, image[batch.start : batch.stop], prompts, prune, begun)
+                (output, cost), took = calls(partial(_timed, partial(counted, run)))
                 outputs.append(output)
-                gflops += cost
+                gflops, computing = gflops + cost, computing + took
         predicted = time.perf_counter()
         mask = one_heart(self._mask(volume, window, planes, torch.cat([o.logits for o in outputs])), boxes)
         tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
@@ -135,10 +139,11 @@ class Segmenter:
             summary = listening.mean()
         kept = _kept(outputs)
         done = time.perf_counter()
-        latency = {"preprocess": prepared - start, "network": predicted - prepared, "postprocess": done - predicted}
-        dense = calls(lambda _: self.dense_gflops(edge)) * len(planes)
-        took = {step: 1000 * seconds for step, seconds in latency.items()}
-        return Segmentation(mask, tokens, kept, gflops, dense, took, entropy, summary)
+        latency = {"preprocess": prepared - start, "network": computing, "postprocess": done - predicted}
+        known = self._dense.get(edge)
+        dense = (calls(lambda _: self.dense_gflops(edge)) if known is None else known) * len(planes)
+        took_ms = {step: 1000 * seconds for step, seconds in latency.items()}
+        return Segmentation(mask, tokens, kept, gflops, dense, took_ms, entropy, summary)
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network on one slice of noise, alone: the smallest window, in its middle a box two thirds as wide.
@@ -167,10 +172,10 @@ class Segmenter:
         first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
         return with_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
 
-    def _begun(self, stack: ImageStack, seen: tuple[Hashable, ...], image: Tensor, plan: PruningPlan) -> Begun:
-        """What the network makes of ``image`` before it looks at a box, kept with the ``stack``, of which ``image`` is what is ``seen``."""
-        key = self.version, str(self.device), plan.after, plan.unprompted, *seen
-        return stack.begun(key, partial(self.network.begin, image, plan))
+    def _begun(self, stack: ImageStack, window: Window, planes: tuple[int, ...], image: Tensor, plan: PruningPlan) -> Begun:
+        """What the network makes of ``image``, the ``window`` of those ``planes``, before it looks at a box; kept with the ``stack``."""
+        key = self.version, str(self.device), plan.after, plan.unprompted, window
+        return stack.begun(key, planes, partial(self.network.begin, image, plan))
 
     @torch.inference_mode()
     def _run(
@@ -202,6 +207,12 @@ class Segmenter:
         tokens = np.zeros(volume.array.shape, dtype=np.float32)
         tokens[x, y, planes] = native[:, 0].permute(1, 2, 0).cpu().numpy()
         return tokens
+
+
+def _timed(call: Callable[[Callable[[], bool]], _T], cancelled: Callable[[], bool]) -> tuple[_T, float]:
+    """What ``call`` returns, and the seconds that it took."""
+    start = time.perf_counter()
+    return call(cancelled), time.perf_counter() - start
 
 
 def _kept(outputs: list[PrunedOutput]) -> dict[str, float]:

@@ -19,7 +19,7 @@ Centre = Literal["box", "image"]
 #: Context (pixels) that a window round the box's very middle shows beyond the box on each side at least.
 _MARGIN = 8
 #: Windows round boxes begin at multiples of so many pixels: a box that is moved a little stays in its window, and what the network made of
-#: that before it looked at a box serves again. A window's middle is at most half as far from the box's.
+#: that before it looked at a box serves again. A window's middle is then at most half as far from the box's, and half of the margin stays.
 STEP = 8
 
 
@@ -28,15 +28,19 @@ def window_edges(largest: int) -> tuple[int, ...]:
     return tuple(sorted({min(largest, 32 * math.ceil(largest * part / 32)) for part in (0.6, 1.0)}))
 
 
+def with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> float:
+    """Pixels along the longer side of ``box`` (voxels of an image of ``shape`` and ``spacing`` in mm) and a margin on both its ends."""
+    resampled = resampled_size(shape, spacing, pixel)
+    return max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
+
+
 def window_edge(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, largest: int) -> int:
     """Edge of the smallest window that shows ``box`` and a margin, or else of the largest.
 
     Args:
-        box: in voxels of an image of ``shape`` and ``spacing`` (mm).
-        pixel: mm; largest: edge of the largest window, in pixels of that size.
+        box, shape, spacing, pixel: as for :func:`with_margin`. largest: edge of the largest window, in pixels.
     """
-    resampled = resampled_size(shape, spacing, pixel)
-    needed = max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
+    needed = with_margin(box, shape, spacing, pixel)
     return next((edge for edge in window_edges(largest) if edge >= needed), largest)
 
 

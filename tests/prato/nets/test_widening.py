@@ -9,9 +9,9 @@ from prato.pruning import PruningPlan
 ARGUMENTS = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "num_heads": (1, 2, 4, 4), "window_size": 3}
 
 
-def network(width: int, dims: int = 2) -> PratoSwinUNETR:
+def network(width: int, dims: int = 2, **other: object) -> PratoSwinUNETR:
     torch.manual_seed(width)
-    made = PratoSwinUNETR(**ARGUMENTS, feature_size=width, spatial_dims=dims)
+    made = PratoSwinUNETR(**{**ARGUMENTS, **other}, feature_size=width, spatial_dims=dims)
     for module in made.modules():  # statistics and biases of a network that has learned
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
             assert module.running_mean is not None and module.running_var is not None
@@ -50,3 +50,9 @@ def test_weights_of_another_size_are_still_refused() -> None:
     wide = network(24)
     with pytest.raises(RuntimeError, match="size mismatch"):
         wide.load_state_dict(adapted(network(36).state_dict(), wide))
+
+
+def test_more_heads_are_refused() -> None:
+    wide = network(24, num_heads=(2, 4, 8, 8))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        wide.load_state_dict(adapted(network(12).state_dict(), wide))

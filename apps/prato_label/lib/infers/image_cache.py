@@ -47,8 +47,16 @@ class ImageCache:
         return image
 
     def _forget(self) -> None:
-        while len(self._images) > 1 and sum(kept.nbytes for kept in self._images.values()) > self._most:
+        """What networks made of the images goes before the images do."""
+        for image in self._images.values():
+            if self._bytes() <= self._most:
+                return
+            image.forget_begun()
+        while len(self._images) > 1 and self._bytes() > self._most:
             self._images.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(kept.nbytes for kept in self._images.values())
 
 
 def _content(path: Path) -> str | None:
@@ -63,5 +71,5 @@ def _content(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-#: Some fifty short-axis stacks of one phase.
+#: Some fifty short-axis stacks of one phase, and what networks began on the last dozen.
 images = ImageCache(256 * 2**20)

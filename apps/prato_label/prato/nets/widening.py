@@ -30,7 +30,7 @@ def is_half_of(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
 
 
 def _doubled(name: str, value: Tensor, wide: torch.Size) -> Tensor:
-    if value.shape == wide or value.ndim != len(wide):
+    if value.shape == wide or value.ndim != len(wide) or name.endswith("relative_position_bias_table"):  # that one has heads, no channels
         return value
     reads = 0 if "transp_conv" in name else 1  # the axis of a weight that its input channels lie on
     for axis, (old, new) in enumerate(zip(value.shape, wide)):
