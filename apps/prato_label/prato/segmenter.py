@@ -131,7 +131,7 @@ class Segmenter:
                 outputs.append(output)
                 gflops, computing = gflops + cost, computing + took
         predicted = time.perf_counter()
-        mask = one_heart(self._mask(volume, window, planes, torch.cat([o.logits for o in outputs])), boxes)
+        mask = one_heart(self._mask(volume, window, planes, torch.cat([o.logits for o in outputs])))
         tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
         entropy = summary = None
         if isinstance(listening, BoxSummary):
