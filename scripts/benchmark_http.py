@@ -42,6 +42,7 @@ def main(
             served.mkdir()
             boxes = {f.study: _cropped(f, served, slices) for f in tqdm(files, desc="preparing", unit="image")}
             with DemoServer(copied_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
+                server.await_costs()
                 rows = [row for name in model for row in _measured(server, name, boxes)]
         device = platform.processor() or platform.machine()
         result = {"rows": rows, "device": device, "slices": slices, "commit": commit(), "command": command()}

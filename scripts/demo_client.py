@@ -83,6 +83,18 @@ class DemoServer:
         answer, mask = MultipartDecoder.from_response(reply).parts  # in this order
         return mask.content, json.loads(answer.text)
 
+    def await_costs(self) -> None:
+        """Return when the server has measured what its models cost: it does so after its start, in the gaps between requests.
+
+        Raises:
+            ServerError: that took more than two minutes.
+        """
+        until = time.monotonic() + 120
+        while not all(model.get("cost_per_slice", True) for model in self._ask("GET", "/info/").json()["models"].values()):
+            if time.monotonic() > until:
+                raise ServerError(f"The server has not measured the costs of its models: {self.log} says why.")
+            time.sleep(0.5)
+
     def next_study(self) -> str:
         """The name of the next study without a final label."""
         return str(self._ask("POST", "/activelearning/first", json={}).json()["id"])
