@@ -50,6 +50,7 @@ def test_a_study_that_comes_goes_or_is_renamed_is_seen(store: StudiesDatastore) 
     until(lambda: set(store.list_images()) == {"a", "c", "d"})
     (store.folder / "c.nii.gz").unlink()
     until(lambda: set(store.list_images()) == {"a", "d"})
+    assert set(store.list_images()) == {path.name.removesuffix(".nii.gz") for path in store.folder.glob("*.nii.gz")}
 
 
 def test_what_is_read_makes_no_events(store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,4 +96,5 @@ def test_a_decoded_region_that_dense_decoding_would_not_give_is_refused(tmp_path
 
 def test_batch_normalisation_may_have_settings():
     spec = small_spec("unetr")
-    spec.model_copy(update={"arguments": {**spec.arguments, "norm_name": ["batch", {"eps": 1e-3}]}}).pruning_plan()
+    other = spec.model_copy(update={"arguments": {**spec.arguments, "norm_name": ["batch", {"eps": 1e-3}]}})
+    assert other.pruning_plan() == spec.pruning_plan()

@@ -170,10 +170,12 @@ def test_submit_with_where_it_comes_from(client: Client, server: LiveServer, tmp
 
 
 def test_a_label_that_does_not_fit(client: Client, tmp_path: Path) -> None:
+    before = client.studies()
     write_volume(tmp_path / "label.nii.gz", heart()[:-1], np.eye(4))
     refused(lambda: client.submit("c_ED", tmp_path / "label.nii.gz", {}), 400, "export it on the image's own grid")
     (tmp_path / "label.nii").write_bytes(b"no label")
     refused(lambda: client.submit("c_ED", tmp_path / "label.nii", {}), 400, "not readable NIfTI")
+    assert client.studies() == before
 
 
 def test_a_training_runs_and_is_stopped(client: Client) -> None:
