@@ -107,12 +107,12 @@ def _watched(network: Any, device: torch.device) -> Iterator[dict[str, float]]:
         return watched
 
     scorers = list(network.relevance.values())
-    network._decode = watching("decoder", network._decode)
+    network.decode = watching("decoder", network.decode)
     for scorer in scorers:
         scorer.forward = watching("scoring", scorer.forward)
     try:
         yield spent
     finally:  # the class's own methods again
-        del network._decode
+        del network.decode
         for scorer in scorers:
             del scorer.forward

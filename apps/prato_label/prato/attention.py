@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from monai.networks.blocks import TransformerBlock
@@ -52,6 +54,32 @@ def packed_attention(q: Tensor, k: Tensor, v: Tensor, queries: list[int], keys: 
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
     split = ((x.transpose(0, 1).unsqueeze(0).split(counts, dim=2)) for x, counts in ((q, queries), (k, keys), (v, keys)))
     return torch.cat([F.scaled_dot_product_attention(*sample) for sample in zip(*split)], dim=2).squeeze(0).transpose(0, 1)
+
+
+def run_block(block: TransformerBlock, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+    """One MONAI ``TransformerBlock``, without dropout, on ``tokens`` (B, n, C).
+
+    Args:
+        seen: bool, broadcast to (B, heads, n, n), the keys that a query attends to; None for all.
+    """
+    attention = block.attn
+    q, k, v = attention.qkv(block.norm1(tokens)).unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
+    tokens = tokens + attention.out_proj(mixed)
+    return tokens + block.mlp(block.norm2(tokens))
+
+
+class LivingTokens(Protocol):
+    """The living tokens of a (B, Z, C) canvas, held as an implementation likes."""
+
+    def gather(self, canvas: Tensor) -> Tensor:
+        """Those of ``canvas``."""
+
+    def run(self, block: TransformerBlock, tokens: Tensor) -> Tensor:
+        """One MONAI ``TransformerBlock``, without dropout, on what :meth:`gather` gave."""
+
+    def scatter(self, canvas: Tensor, tokens: Tensor) -> Tensor:
+        """``canvas`` with the living tokens replaced; a token that has left keeps the value it had."""
 
 
 class KeptTokens:

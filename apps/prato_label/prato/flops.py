@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils.flop_counter import sdpa_flop_count
 
 from prato.cancelling import go_on_unless, never
@@ -31,6 +31,18 @@ def counted(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> t
     with _Counter(cancelled) as counter:
         result = call()
     return result, counter.flop / 1e9
+
+
+def noted(values: Tensor, flop: int) -> Tensor:
+    """``values``, which took ``flop`` operations that went past every counter: here all that are counting hear of them."""
+    if has_torch_function_unary(values):
+        told: Tensor = handle_torch_function(noted, (values,), values, flop)
+        return told
+    return values
+
+
+def _noted(out: Tensor, values: Tensor, flop: int) -> int:
+    return flop
 
 
 def _convolution(out: Tensor, image: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
@@ -65,6 +77,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution), _convolution),
     **dict.fromkeys((F.conv_transpose2d, F.conv_transpose3d), _transposed),
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
+    noted: _noted,
     F.linear: _linear,
     torch.einsum: _summed,
     F.scaled_dot_product_attention: _attention,

@@ -124,13 +124,17 @@ class PruningPlan:
         rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
         if self.percentile is not None:
             living = alive.sum(1, keepdim=True)
-            # the small term keeps 0.75 * 100 from becoming 76 by rounding
-            stay = rank < torch.ceil(living * (100.0 - self.percentile) / 100.0 - 1e-6).clamp_min(1)
+            stay = rank < self.quota(living)
         else:
             stay = (torch.sigmoid(score) > (self.threshold or 0.0)) | (rank == 0)
         if held is not None:
             stay = stay | held
         return alive & (stay | ~prompted.unsqueeze(1))
+
+    def quota(self, living: Tensor) -> Tensor:
+        """How many of ``living`` tokens a plan with a percentile keeps at a stage, before those that it holds."""
+        # the small term keeps 0.75 * 100 from becoming 76 by rounding
+        return torch.ceil(living * (100.0 - (self.percentile or 0.0)) / 100.0 - 1e-6).clamp_min(1)
 
     def straight_through(self, relevance: Tensor, keep: Tensor, alive: Tensor) -> Tensor:
         """The 0/1 mask of ``keep`` as numbers that pass a gradient to ``relevance`` (B, Z), as a sigmoid of the distance to the cut."""

@@ -69,8 +69,9 @@ class Relevance(nn.Module):
         batch, _, dim = tokens.shape
         normed = F.layer_norm(tokens, (dim,))
         feature_map = normed.transpose(1, 2).reshape(batch, dim, *grid)
-        scale = torch.tensor([g / s for g, s in zip(grid, image_size)], dtype=tokens.dtype, device=tokens.device)
-        regions = roi_align(feature_map, prompts.boxes.to(tokens.dtype) * scale, prompts.sample, k)
+        # no tensor made of numbers: a GPU would be waited for
+        boxes = torch.stack([prompts.boxes[..., axis] * (g / s) for axis, (g, s) in enumerate(zip(grid, image_size))], dim=-1)
+        regions = roi_align(feature_map, boxes.to(tokens.dtype), prompts.sample, k)
         queries, valid = _queries_by_sample(regions.flatten(2).transpose(1, 2), prompts)
         return self.project_prompt(queries), self.project_token(normed), valid
 

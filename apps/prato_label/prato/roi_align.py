@@ -21,12 +21,12 @@ def roi_align(features: Tensor, boxes: Tensor, sample: Tensor, k: int, samples_p
         (N, C, k, ..., k) in the dtype of ``features``.
     """
     dims = features.ndim - 2
-    grid_size = torch.tensor(features.shape[2:], dtype=features.dtype, device=features.device)
     points = k * samples_per_bin
     unit = (torch.arange(points, dtype=features.dtype, device=features.device) + 0.5) / points
     boxes = boxes.to(features.dtype)
     along = boxes[:, 0, :, None] + (boxes[:, 1] - boxes[:, 0])[:, :, None] * unit  # (N, D, points), in cells
-    along = 2.0 * along / grid_size[None, :, None] - 1.0  # grid_sample's coordinates with align_corners=False
+    # grid_sample's coordinates with align_corners=False
+    along = torch.stack([2.0 * along[:, a] / cells - 1.0 for a, cells in enumerate(features.shape[2:])], dim=1)
     mesh = [along[:, a].reshape(-1, *(points if i == a else 1 for i in range(dims))) for a in range(dims)]
     mesh = [m.expand(-1, *(points,) * dims) for m in mesh]
     # grid_sample wants the fastest axis first

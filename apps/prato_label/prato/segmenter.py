@@ -23,6 +23,7 @@ from prato.flops import counted
 from prato.image_stack import ImageStack
 from prato.nets import PratoSwinUNETR, PratoUNETR
 from prato.nets.begun import Begun
+from prato.nets.captured import CapturedNetwork
 from prato.one_heart import one_heart
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan
@@ -70,6 +71,7 @@ class Segmenter:
         self.plan = self.spec.pruning_plan()
         self.device = device
         self.network = channels_last(network.to(device))
+        self._predicting = CapturedNetwork(self.network) if device.type == "cuda" else self.network
         self._dense: dict[int, float] = {}
 
     def dense_gflops(self, edge: int) -> float:
@@ -175,7 +177,7 @@ class Segmenter:
     def _begun(self, stack: ImageStack, window: Window, planes: tuple[int, ...], image: Tensor, plan: PruningPlan) -> Begun:
         """What the network makes of ``image``, the ``window`` of those ``planes``, before it looks at a box; kept with the ``stack``."""
         key = self.version, str(self.device), plan.after, plan.unprompted, window
-        return stack.begun(key, planes, partial(self.network.begin, image, plan))
+        return stack.begun(key, planes, partial(self._predicting.begin, image, plan))
 
     @torch.inference_mode()
     def _run(
@@ -184,12 +186,12 @@ class Segmenter:
         """The network on ``image``; where it can begin without a box, ``begun`` does so, or knows what came of it before."""
         plan = self.plan.asked(prune) if self.plan is not None else None
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.device.type == "cuda"):
-            able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and len(prompts.boxes) > 0
-            if begun and able and plan and plan.mode == "drop":
-                output = self.network.finish(image, begun(image, plan), prompts, plan)
-            else:
-                output = self.network.segment(image, prompts, plan)
+        able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and len(prompts.boxes) > 0
+        output: PrunedOutput
+        if begun and able and plan and plan.mode == "drop":
+            output = self._predicting.finish(image, begun(image, plan), prompts, plan)
+        else:
+            output = self._predicting.segment(image, prompts, plan)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return output

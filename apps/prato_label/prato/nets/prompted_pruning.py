@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from prato.attention import KeptTokens, LivingTokens
 from prato.nets.region import Region, kept_region
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan, StageRecord
@@ -50,6 +51,10 @@ class PromptedPruning:
         held = self.plan.held(self.prompts, grid, self.image_size)
         self.stages.append(StageRecord(name, grid, score, self.plan.select(score, alive, self.prompts.prompted, held)))
         return self.stages[-1]
+
+    def kept(self, alive: Tensor) -> LivingTokens:
+        """The tokens that are ``alive`` (bool, B, Z), to run blocks on; asked for once at the start and once after every stage."""
+        return KeptTokens(alive)
 
     def gate(self, record: StageRecord, before: Tensor, gate: Tensor | None) -> Tensor:
         """The 0/1 mask of ``record`` with a gradient to its score, times the ``gate`` of stages before; ``before`` is who lived then."""

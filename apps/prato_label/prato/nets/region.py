@@ -95,7 +95,7 @@ class Part:
         if self.region == Region.whole(self.region.size):
             return self.values
         canvas = self.values.new_full((*self.values.shape[:2], *self.region.size), _STRUCTURE)
-        canvas[:, 0] = _BACKGROUND
+        canvas[:, 0].fill_(_BACKGROUND)
         canvas[(slice(None), slice(None), *self.region.slices)] = self.values
         return canvas
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
@@ -12,6 +14,20 @@ from torch import Tensor
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", bound=Tensor | tuple[Tensor, ...])
+
+
+_HELD: ContextVar[list[Tensor | tuple[Tensor, ...]] | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def held() -> Iterator[list[Tensor | tuple[Tensor, ...]]]:
+    """What is asked for while the block lasts, also in this list: while that is kept, what is forgotten is not freed."""
+    asked: list[Tensor | tuple[Tensor, ...]] = []
+    token = _HELD.set(asked)
+    try:
+        yield asked
+    finally:
+        _HELD.reset(token)
 
 
 def remembering(most: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
@@ -28,13 +44,16 @@ def remembering(most: int) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
         @wraps(make)
         def remembered(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             with lock:
-                if args in kept:
-                    kept.move_to_end(args)
-                    return kept[args]
-                made = kept[args] = make(*args, **kwargs)
+                if args not in kept:
+                    kept[args] = make(*args, **kwargs)
+                kept.move_to_end(args)
+                made = kept[args]
                 while len(kept) > 1 and sum(map(_bytes, kept.values())) > most:
                     kept.popitem(last=False)
-                return made
+            holding = _HELD.get()
+            if holding is not None:
+                holding.append(made)
+            return made
 
         return remembered
 

@@ -65,12 +65,29 @@ def pruned_swin_blocks(layer: BasicLayer, x: Tensor, alive: Tensor, grid: tuple[
     return (tokens if dense else canvas.index_copy(0, places, tokens)).view_as(x)
 
 
-def _on_living(block: SwinTransformerBlock, tokens: Tensor, places: Tensor, rows: Tensor, frame: _Windows) -> Tensor:
+def masked_swin_blocks(layer: BasicLayer, x: Tensor, alive: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """The numbers of :func:`pruned_swin_blocks` with all tokens computed: no shape hangs on which of them live. The same arguments."""
+    count, cells = alive.shape[0], math.prod(x.shape[1:-1])
+    tokens, living = x.flatten(0, -2), alive.flatten()
+    places = torch.arange(count * cells, device=x.device)
+    rows = F.pad(places.view(count, cells), (0, 1), value=count * cells)
+    dead = F.pad(~living, (0, 1))
+    block: Any
+    for block in layer.blocks:
+        changed = _on_living(block, tokens, places, rows, _Windows(block, x.shape, grid, x.device), dead)
+        tokens = torch.where(living.unsqueeze(1), changed, tokens)
+    return tokens.view_as(x)
+
+
+def _on_living(
+    block: SwinTransformerBlock, tokens: Tensor, places: Tensor, rows: Tensor, frame: _Windows, dead: Tensor | None = None
+) -> Tensor:
     """One block on ``tokens`` (n, C).
 
     Args:
         tokens: the living ones. places: (n,), their cells, those of all samples in a row.
         rows: (B, cells + 1), for each cell its token, n for the padding and n + 1 for what is dead.
+        dead: where all are given, bool (n + 1,), those that are no keys; the padding is one.
     """
     attention, n, heads = block.attn, len(tokens), block.attn.num_heads
     layout, slots = frame.layout()
@@ -92,8 +109,9 @@ def _on_living(block: SwinTransformerBlock, tokens: Tensor, places: Tensor, rows
     scores += _relative(attention, size)
     if frame.shifted:
         scores += _held_apart(frame.joined(), len(held), taken)
-    if n < count * cells:  # a window of dead tokens alone, which nobody reads, must be no NaN
-        scores += ((held > n) * (torch.finfo(scores.dtype).min / 2)).unsqueeze(1).to(scores.dtype)
+    if n < count * cells or dead is not None:  # a window of dead tokens alone, which nobody reads, must be no NaN
+        gone = held > n if dead is None else dead[held]
+        scores += (gone * (torch.finfo(scores.dtype).min / 2)).unsqueeze(1).to(scores.dtype)
     mixed = torch.bmm(scores.softmax(-1).to(v.dtype).flatten(0, 1), v).view(heads, -1, v.shape[2])
     tokens = tokens + attention.proj(mixed.transpose(0, 1).flatten(1).index_select(0, back))
     return tokens + block.mlp.linear2(block.mlp.fn(block.mlp.linear1(block.norm2(tokens))))  # no dropout

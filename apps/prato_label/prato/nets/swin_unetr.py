@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -9,9 +10,11 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import get_window_size
 from torch import Tensor, nn
 
-from prato.nets.begun import Begun
-from prato.nets.region import Part, Region, Source, basic, bounds, given, kept_region, up
-from prato.nets.swin_block import dense_swin_blocks, pruned_swin_blocks, relaxed_swin_block
+from prato.nets.begun import Begun, Encoded
+from prato.nets.fixed import FixedPruning
+from prato.nets.prompted_pruning import PromptedPruning
+from prato.nets.region import Part, Region, Source, basic, bounds, given, up
+from prato.nets.swin_block import dense_swin_blocks, masked_swin_blocks, pruned_swin_blocks, relaxed_swin_block
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan, StageRecord
 from prato.relevance import Relevance
@@ -70,28 +73,46 @@ class PratoSwinUNETR(SwinUNETR):
 
     def finish(self, x_in: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
         """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
-        prompts, size = prompts.to(x_in.device), tuple(x_in.shape[2:])
-        levels, stages = self._encode(begun, prompts, plan, size)
-        where = kept_region(stages[-1], prompts, size) if plan.decode == "kept" and not self.training else Region.whole(size)
-        return PrunedOutput(self._decode(x_in, levels, where), tuple(stages))
+        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
+        encoded = self.encode(begun, pruning)
+        return PrunedOutput(self.decode(x_in, encoded, pruning.decoded(self.training)), encoded.stages)
 
-    def _encode(
-        self, begun: Begun, prompts: BoxPrompts, plan: PruningPlan, image_size: tuple[int, ...]
-    ) -> tuple[list[Source], list[StageRecord]]:
-        vit, x = self.swinViT, begun.hidden[0]
-        levels = [self._skip(x)]
-        alive = plan.start(prompts, tuple(x.shape[1:-1]), image_size).view(x.shape[:-1])
+    def shapes(self, plan: PruningPlan, prompts: BoxPrompts, image_size: tuple[int, ...]) -> tuple[Region, ...]:
+        """Where each stage's blocks have work at most, whichever tokens leave: known before a call, see :class:`FixedPruning`."""
+        grid = tuple(s // p for s, p in zip(image_size, self.swinViT.patch_size))
+        alive = plan.start(prompts, grid, image_size).view(-1, *grid)
+        frames = []
+        layer: Any
+        for (layer,) in self._layers:
+            frames.append(_frame(alive, layer, prompts, image_size))
+            alive = _merge(alive.float()) > 0.5
+        return tuple(frames)
+
+    @property
+    def _layers(self) -> tuple[Any, ...]:
+        vit = self.swinViT
+        return vit.layers1, vit.layers2, vit.layers3, vit.layers4
+
+    def encode(self, begun: Begun, pruning: PromptedPruning) -> Encoded:
+        """The stages that ``begun`` has not run, on the tokens that ``pruning`` lets live."""
+        plan, prompts, image_size = pruning.plan, pruning.prompts, pruning.image_size
+        x = begun.hidden[0]
+        levels = {0: x}
+        alive = pruning.start(tuple(x.shape[1:-1])).view(x.shape[:-1])
         relaxed = self.training or plan.mode == "mask"
         gate: Tensor | None = None  # the mask with its straight-through gradient, while training
         if relaxed and not bool(alive.all()):
             gate = alive.to(x.dtype)
             x = x * gate.unsqueeze(-1) if plan.mode == "mask" else x
-        stages: list[StageRecord] = []
         layer: Any
-        for number, (layer,) in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4), start=1):
-            frame = Region.whole(tuple(alive.shape[1:])) if relaxed else _frame(alive, layer, prompts, image_size)
+        for number, (layer,) in enumerate(self._layers, start=1):
+            if isinstance(pruning, FixedPruning):
+                frame, blocks = pruning.shapes[number - 1], masked_swin_blocks
+            else:
+                frame = Region.whole(tuple(alive.shape[1:])) if relaxed else _frame(alive, layer, prompts, image_size)
+                blocks = partial(self._blocks, gate=gate, plan=plan)
             inner = (slice(None), *frame.slices)
-            part = begun.tokens if number <= begun.blocks else self._blocks(layer, x[inner], alive[inner], gate, plan, frame)
+            part = begun.tokens if number <= begun.blocks else blocks(layer, x[inner], alive[inner], frame.size)
             if number in plan.after:
                 score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan), frame)
                 score = _siblings_mean(plan.scores(score, prompts))
@@ -115,15 +136,15 @@ class PratoSwinUNETR(SwinUNETR):
             alive = _merge(alive.to(x.dtype)) > 0.5
             gate = None if gate is None else _merge(gate)
             if number in plan.after:
-                stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score).flatten(1), alive.flatten(1)))
-            levels.append(self._skip(x))
-        return levels, stages
+                pruning.stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score).flatten(1), alive.flatten(1)))
+            levels[number] = x
+        return Encoded(levels, tuple(pruning.stages))
 
-    def _blocks(self, layer: Any, x: Tensor, alive: Tensor, gate: Tensor | None, plan: PruningPlan, frame: Region) -> Tensor:
-        if plan.mode == "mask" or (frame == Region.whole(frame.size) and bool(alive.all())):
+    def _blocks(self, layer: Any, x: Tensor, alive: Tensor, grid: tuple[int, ...], gate: Tensor | None, plan: PruningPlan) -> Tensor:
+        if plan.mode == "mask" or (tuple(x.shape[1:-1]) == grid and bool(alive.all())):
             return dense_swin_blocks(layer, x)  # nothing is held out of the computation
         if gate is None:
-            return pruned_swin_blocks(layer, x, alive, frame.size)
+            return pruned_swin_blocks(layer, x, alive, grid)
         for block in layer.blocks:
             x = relaxed_swin_block(block, x, gate)
         return x
@@ -143,7 +164,9 @@ class PratoSwinUNETR(SwinUNETR):
         whole = Part(x.movedim(-1, 1), Region.whole(tuple(x.shape[1:-1])))
         return lambda want: Part(self.swinViT.proj_out(whole.cut(want).values, self.normalize), want)
 
-    def _decode(self, x_in: Tensor, levels: list[Source], where: Region) -> Tensor:
+    def decode(self, x_in: Tensor, encoded: Encoded, where: Region) -> Tensor:
+        """Logits (B, classes, *image), decoded ``where`` alone and surely background elsewhere."""
+        levels = [self._skip(encoded.features[number]) for number in range(5)]
         x = up(self.decoder5, basic(self.encoder10, levels[4]), levels[3])
         x = up(self.decoder4, x, basic(self.encoder4, levels[2]))
         x = up(self.decoder3, x, basic(self.encoder3, levels[1]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from monai.networks.nets import UNETR
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from prato.attention import KeptTokens, relaxed_block
-from prato.nets.begun import Begun
+from prato.attention import relaxed_block, run_block
+from prato.nets.begun import Begun, Encoded
+from prato.nets.fixed import token_counts
 from prato.nets.prompted_pruning import PromptedPruning, first_gate
 from prato.nets.region import Part, Region, Source, basic, given, projected_up, up
 from prato.prompts import BoxPrompts
@@ -20,6 +20,8 @@ from prato.relevance import Relevance
 #: After the blocks whose outputs are UNETR's skip connections, so that every skip is whole.
 DEFAULT_PLAN = PruningPlan(after=(4, 7, 10), percentile=25.0)
 _SKIPS = (4, 7, 10)
+#: Stands for the output of the last block, normed.
+LAST = 0
 
 
 class PratoUNETR(UNETR):
@@ -61,46 +63,75 @@ class PratoUNETR(UNETR):
         if not self.training and plan.mode == "drop":
             return self.finish(x_in, self.begin(x_in, plan), prompts, plan)
         tokens, grid = self._embed(x_in)
-        pruning = self._pruning(x_in, prompts, plan)
+        size = tuple(x_in.shape[2:])
+        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), size)
         hidden, last = self._encode_relaxed(tokens, grid, pruning)
-        return self._decoded(x_in, grid, hidden, last, pruning)
+        encoded = Encoded({**hidden, LAST: self.vit.norm(last)}, tuple(pruning.stages))
+        return PrunedOutput(self.decode(x_in, encoded, pruning.decoded(self.training)), encoded.stages)
 
     def begin(self, x_in: Tensor, plan: PruningPlan) -> Begun:
         """What :meth:`segment` does with ``x_in`` by ``plan``, which drops tokens, in evaluation, before it looks at a box."""
-        x, _ = self._embed(x_in)
-        whole = KeptTokens(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
-        tokens, hidden = whole.gather(x), {}
+        tokens, _ = self._embed(x_in)
+        hidden = {}
         block: Any
         for number, block in enumerate(self.vit.blocks[: plan.unprompted], start=1):
-            tokens = whole.run(block, tokens)
+            tokens = run_block(block, tokens)
             if number in _SKIPS or number in plan.after:
-                hidden[number] = tokens.view_as(x)
-        return Begun(tokens.view_as(x), plan.unprompted, hidden)
+                hidden[number] = tokens
+        return Begun(tokens, plan.unprompted, hidden)
 
     def finish(self, x_in: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
         """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
+        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
+        encoded = self.encode(begun, pruning)
+        return PrunedOutput(self.decode(x_in, encoded, pruning.decoded(False)), encoded.stages)
+
+    def shapes(self, plan: PruningPlan, prompts: BoxPrompts, image_size: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
+        """How many tokens the blocks run on: known before a call, see :class:`FixedPruning`."""
+        return token_counts(plan, prompts, tuple(s // p for s, p in zip(image_size, self.patch_size)), image_size)
+
+    def encode(self, begun: Begun, pruning: PromptedPruning) -> Encoded:
+        """The blocks that ``begun`` has not run, on the tokens that ``pruning`` lets live."""
+        grid = tuple(s // p for s, p in zip(pruning.image_size, self.patch_size))
+        canvas, hidden = begun.tokens, dict(begun.hidden)
+        alive = pruning.start(grid)
+        kept = pruning.kept(alive)
+        tokens = kept.gather(canvas)
+        block: Any
+        for number, block in enumerate(self.vit.blocks, start=1):
+            if number > begun.blocks:
+                tokens = kept.run(block, tokens)
+                if number in _SKIPS or number in pruning.plan.after:
+                    canvas = kept.scatter(canvas, tokens)
+                    hidden[number] = canvas
+            if number in pruning.plan.after:
+                alive = pruning.prune(f"block {number}", grid, pruning.score(number, canvas, grid, alive), alive).alive
+                kept = pruning.kept(alive)
+                tokens = kept.gather(canvas)
+        features = {number: values for number, values in hidden.items() if number in _SKIPS}
+        return Encoded({**features, LAST: self.vit.norm(kept.scatter(canvas, tokens))}, tuple(pruning.stages))
+
+    def decode(self, x_in: Tensor, encoded: Encoded, where: Region) -> Tensor:
+        """Logits (B, classes, *image), decoded ``where`` alone and surely background elsewhere."""
         grid = tuple(s // p for s, p in zip(x_in.shape[2:], self.patch_size))
-        pruning = self._pruning(x_in, prompts, plan)
-        hidden, last = self._encode_dropping(begun, grid, pruning)
-        return self._decoded(x_in, grid, hidden, last, pruning)
 
-    def _pruning(self, x_in: Tensor, prompts: BoxPrompts, plan: PruningPlan) -> PromptedPruning:
-        return PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
+        def tokens(number: int) -> Source:  # MONAI's own proj_feat knows the whole grid alone
+            return given(encoded.features[number].unflatten(1, grid).movedim(-1, 1).contiguous())
 
-    def _decoded(
-        self, x_in: Tensor, grid: tuple[int, ...], hidden: dict[int, Tensor], last: Tensor, pruning: PromptedPruning
-    ) -> PrunedOutput:
-        where = pruning.decoded(self.training)
-        return PrunedOutput(self._decode(x_in, grid, hidden, self.vit.norm(last), where), tuple(pruning.stages))
+        x = up(self.decoder5, tokens(LAST), projected_up(self.encoder4, tokens(10)))
+        x = up(self.decoder4, x, projected_up(self.encoder3, tokens(7)))
+        x = up(self.decoder3, x, projected_up(self.encoder2, tokens(4)))
+        x = up(self.decoder2, x, basic(self.encoder1, given(x_in)))
+        return Part(self.out(x(where).values), where).spread()
 
     def _dense(self, x_in: Tensor) -> Tensor:
         if tuple(x_in.shape[2:]) == self.img_size:
             return super().forward(x_in)
-        x, grid = self._embed(x_in)
+        x, _ = self._embed(x_in)
         hidden: dict[int, Tensor] = {}
         for number, block in enumerate(self.vit.blocks, start=1):
             x = hidden[number] = block(x)
-        return self._decode(x_in, grid, hidden, self.vit.norm(x), Region.whole(tuple(x_in.shape[2:])))
+        return self.decode(x_in, Encoded({**hidden, LAST: self.vit.norm(x)}, ()), Region.whole(tuple(x_in.shape[2:])))
 
     def _embed(self, x_in: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Tokens (B, Z, C) with their positions, and the grid that they lie on."""
@@ -113,24 +144,6 @@ class PratoUNETR(UNETR):
         middle = (slice(None), *(slice((f - g) // 2, (f - g) // 2 + g) for f, g in zip(self.feat_size, grid)))
         positions = embedding.position_embeddings.unflatten(1, tuple(self.feat_size))[middle].flatten(1, -2)
         return embedding.dropout(embedding.patch_embeddings(x_in).flatten(2).transpose(-1, -2) + positions), grid
-
-    def _encode_dropping(self, begun: Begun, grid: tuple[int, ...], pruning: PromptedPruning) -> tuple[dict[int, Tensor], Tensor]:
-        canvas, hidden = begun.tokens, dict(begun.hidden)
-        alive = pruning.start(grid)
-        kept = KeptTokens(alive)
-        tokens = kept.gather(canvas)
-        block: Any
-        for number, block in enumerate(self.vit.blocks, start=1):
-            if number > begun.blocks:
-                tokens = kept.run(block, tokens)
-                if number in _SKIPS or number in pruning.plan.after:
-                    canvas = kept.scatter(canvas, tokens)
-                    hidden[number] = canvas
-            if number in pruning.plan.after:
-                alive = pruning.prune(f"block {number}", grid, pruning.score(number, canvas, grid, alive), alive).alive
-                kept = KeptTokens(alive)
-                tokens = kept.gather(canvas)
-        return hidden, kept.scatter(canvas, tokens)
 
     def _encode_relaxed(self, x: Tensor, grid: tuple[int, ...], pruning: PromptedPruning) -> tuple[dict[int, Tensor], Tensor]:
         masking, alive = pruning.plan.mode == "mask", pruning.start(grid)
@@ -150,13 +163,3 @@ class PratoUNETR(UNETR):
                 if masking:
                     x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
         return hidden, x
-
-    def _decode(self, x_in: Tensor, grid: tuple[int, ...], hidden: dict[int, Tensor], last: Tensor, where: Region) -> Tensor:
-        def tokens(values: Tensor) -> Source:  # MONAI's own proj_feat knows the whole grid alone
-            return given(values.unflatten(1, grid).movedim(-1, 1).contiguous())
-
-        x = up(self.decoder5, tokens(last), projected_up(self.encoder4, tokens(hidden[10])))
-        x = up(self.decoder4, x, projected_up(self.encoder3, tokens(hidden[7])))
-        x = up(self.decoder3, x, projected_up(self.encoder2, tokens(hidden[4])))
-        x = up(self.decoder2, x, basic(self.encoder1, given(x_in)))
-        return Part(self.out(x(where).values), where).spread()

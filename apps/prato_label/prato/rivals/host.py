@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from prato.nets import begun
 from prato.nets.region import Region
-from prato.nets.unetr import PratoUNETR
+from prato.nets.unetr import LAST, PratoUNETR
 from prato.prompts import BoxPrompts
 from prato.pruning import PrunedOutput, PruningPlan
 from prato.rivals.box_channel import with_box
@@ -94,5 +95,6 @@ class RivalUNETR(PratoUNETR):
     def _run(self, image: Tensor, prompts: BoxPrompts | None) -> tuple[Encoded, Tensor]:
         tokens, grid = self._embed(image)
         encoded = self.method.encode(self.vit, tokens, Scene(image, grid, prompts))
-        logits = self._decode(image, grid, encoded.hidden, encoded.last, Region.whole(tuple(image.shape[2:])))
+        features = begun.Encoded({**encoded.hidden, LAST: encoded.last}, ())
+        logits = self.decode(image, features, Region.whole(tuple(image.shape[2:])))
         return encoded, logits if encoded.early is None else encoded.early.over(logits)
