@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from benchmark_peers import peer_rows
 from benchmark_volumes import volume_rows
-from benchmark_ways import interleaved, norms_folded, shares
+from benchmark_ways import interleaved, lowered, norms_folded, shares, ways_to_call
 from model_files import model_file
 from prato.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.data.atomic import write_bytes
@@ -40,6 +40,20 @@ _MARGIN = 8.0
 _SHIPPED = window_edges(WINDOW)
 
 
+class Dtype(str, Enum):
+    """Kinds of numbers."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+    @property
+    def torch(self) -> torch.dtype:
+        """Torch's object of that name."""
+        found: torch.dtype = getattr(torch, self.value)
+        return found
+
+
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its slices are what is timed.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
@@ -56,6 +70,7 @@ def main(
     split: Annotated[Path | None, typer.Option(help="Split file: others' models see only its validation patients.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    dtype: Annotated[list[Dtype], typer.Option(help="On a GPU: what is computed in; the app's is float16.")] = [Dtype.float16],  # noqa: B006
 ) -> None:
     """Medians and quartiles of interleaved calls, and the GFLOP of one such call.
 
@@ -63,7 +78,8 @@ def main(
     made part of the convolutions, as the engine has them. window at the box: the box and its surroundings,
     as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan.
     engine: on the whole image, tokens far from the box never enter, 75 % of the others leave after the first block or stage, and only what
-    is kept is decoded. The weights are those of the model files, whatever the size of the image: times hang on the size alone.
+    is kept is decoded. On a GPU each of these but the masked stands there also captured as a CUDA graph, as the app calls it. The weights
+    are those of the model files, whatever the size of the image: times hang on the size alone.
     """
     try:
         if window % _STEP:
@@ -71,6 +87,7 @@ def main(
         torch.set_num_threads(threads)
         where = torch.device(device)
         torch.zeros(1, device=where)
+        kinds = dtype if where.type == "cuda" else [Dtype.float32]
         paths = [model_file(name) for name in model]
         networks = {path.stem: load_model(path) for path in paths}
         files = labelled_studies(studies)[:4]
@@ -84,12 +101,16 @@ def main(
             if not cases:
                 raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
             wide = channels_last(_widened(network, spec, window).to(where))
-            timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds)
-            for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=name):
-                rows += [{"model": name, "model_version": version, **row} for row in timer.measure(cases, *size)]
-            parts += [{"model": name, **row} for row in timer.parts(cases, edge[len(edge) // 2])] if 1 in batch else []
-        if volumes:
-            rows += volume_rows(max(volumes, 3), where)
+            for kind in kinds:
+                timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds, kind.torch)
+                for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{name}, {kind.value}"):
+                    described = {"model": name, "model_version": version, "dtype": kind.value}
+                    rows += [{**described, **row} for row in timer.measure(cases, *size)]
+                parts += (
+                    [{"model": name, "dtype": kind.value, **row} for row in timer.parts(cases, edge[len(edge) // 2])] if 1 in batch else []
+                )
+        for kind in kinds if volumes else ():
+            rows += [{**row, "dtype": kind.value} for row in volume_rows(max(volumes, 3), where, kind.torch)]
         result = {
             "rows": rows,
             "parts": parts,
@@ -124,9 +145,11 @@ def _widened(network: Any, spec: ModelSpec, window: int) -> Any:
 class _Timer:
     """Times one network, ``rounds`` calls of every way."""
 
-    def __init__(self, network: Any, plan: PruningPlan, percentile: float, window: int, device: torch.device, rounds: int) -> None:
+    def __init__(
+        self, network: Any, plan: PruningPlan, percentile: float, window: int, device: torch.device, rounds: int, dtype: torch.dtype
+    ) -> None:
         self.network, self.plan, self.window, self.device, self.rounds = network, plan, window, device, rounds
-        self.folded = norms_folded(network)
+        self.dtype, self.folded = dtype, norms_folded(network)
         self.engine = replace(
             plan, after=(1,), percentile=percentile, threshold=None, mode="drop", decode="kept", boxed=True, margin=_MARGIN
         )
@@ -135,29 +158,32 @@ class _Timer:
     def measure(self, cases: list[TrainingCase], batch: int, edge: int) -> list[dict[str, Any]]:
         """A row for each way with ``batch`` slices of ``cases`` and a box of ``edge`` pixels round each heart's middle."""
         image = self._image(cases, batch)
-        prompts, close = (
-            self._prompts(batch, edge, self.window),
-            min(self.window, next((e for e in _SHIPPED if e >= edge + 16), _SHIPPED[-1])),
-        )
+        prompts = self._prompts(batch, edge, self.window)
+        close = min(self.window, next((e for e in _SHIPPED if e >= edge + 16), _SHIPPED[-1]))
+        in_near = self._prompts(batch, edge, close)
         cut, near = self._middle(image, min(self.window, _STEP * -(-edge // _STEP))), self._middle(image, close)
-        segment = self.network.segment
-        ways: dict[str, Callable[[], Any]] = {
-            "dense": lambda: segment(image, None, None),
-            "dense, norms folded": lambda: self.folded.segment(image, None, None),
-            "cut to the box": lambda: segment(cut, None, None),
-            "cut to the box, norms folded": lambda: self.folded.segment(cut, None, None),
-            "window at the box, dense": lambda: segment(near, None, None),
-            "window at the box, plan": lambda: segment(
-                near, self._prompts(batch, edge, close), replace(self.plan, mode="drop", decode="kept")
+        ways: dict[str, tuple[Any, ...]] = {
+            "dense": (self.network, image, None, None),
+            "dense, norms folded": (self.folded, image, None, None),
+            "cut to the box": (self.network, cut, None, None),
+            "cut to the box, norms folded": (self.folded, cut, None, None),
+            "window at the box, dense": (self.network, near, None, None),
+            "window at the box, plan": (
+                self.network,
+                near,
+                self._prompts(batch, edge, close),
+                replace(self.plan, mode="drop", decode="kept"),
             ),
-            "masked": lambda: segment(image, prompts, replace(self.plan, mode="mask", decode="all")),
-            "dropped, decode all": lambda: segment(image, prompts, replace(self.plan, mode="drop", decode="all")),
-            "dropped, decode kept": lambda: segment(image, prompts, replace(self.plan, mode="drop", decode="kept")),
-            "engine": lambda: segment(image, prompts, self.engine),
+            "masked": (self.network, image, prompts, replace(self.plan, mode="mask", decode="all")),
+            "dropped, decode all": (self.network, image, prompts, replace(self.plan, mode="drop", decode="all")),
+            "dropped, decode kept": (self.network, image, prompts, replace(self.plan, mode="drop", decode="kept")),
+            "engine": (self.network, image, prompts, self.engine),
         }
-        gone = {"tokens_dropped": round(1.0 - float(segment(image, prompts, self.engine).stages[-1].alive.float().mean()), 3)}
+        calls = ways_to_call(ways, self.device, self.dtype)
+        gone = {"tokens_dropped": round(1.0 - float(calls["engine"]().stages[-1].alive.float().mean()), 3)}
         size = {"batch": batch, "box_edge": edge, "box_area": round((edge / self.window) ** 2, 4)}
-        return [{**size, **row, **(gone if row["way"] == "engine" else {})} for row in interleaved(ways, self.rounds, self.device)]
+        rows = interleaved(calls, self.rounds, self.device)
+        return [{**size, **row, **(gone if row["way"].startswith("engine") else {})} for row in rows]
 
     @torch.inference_mode()
     def parts(self, cases: list[TrainingCase], edge: int) -> list[dict[str, Any]]:
@@ -170,8 +196,8 @@ class _Timer:
                 "box_edge": edge,
                 "ms": shares(
                     self.network,
-                    lambda: self.network.segment(image, prompts, plan),  # noqa: B023 - called at once
-                    lambda: _first(self.network, image),
+                    ways_to_call({name: (self.network, image, prompts, plan)}, self.device, self.dtype)[name],
+                    lowered(lambda: _first(self.network, image), self.device, self.dtype),
                     self.rounds,
                     self.device,
                 ),

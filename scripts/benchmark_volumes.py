@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmark_ways import interleaved, norms_folded
+from benchmark_ways import interleaved, norms_folded, ways_to_call
 from prato.nets import PratoSwinUNETR, PratoUNETR
 from prato.prompts import BoxPrompts
 from prato.pruning import PruningPlan
@@ -25,7 +25,7 @@ _NETWORKS: dict[str, tuple[Callable[..., Any], dict[str, Any], int]] = {
 
 
 @torch.inference_mode()
-def volume_rows(rounds: int, device: torch.device) -> list[dict[str, Any]]:
+def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[dict[str, Any]]:
     """A row for each network and each way: dense, cut to the box, without pruning the encoder, and the engine."""
     rows = []
     for name, (build, arguments, step) in _NETWORKS.items():
@@ -37,16 +37,17 @@ def volume_rows(rounds: int, device: torch.device) -> list[dict[str, Any]]:
         corner = min(_CORNER, _VOLUME - edge)
         folded = norms_folded(network)
         cut = image[(..., *(slice(corner, corner + edge),) * 3)].contiguous()
-        ways: dict[str, Callable[[], Any]] = {
-            "dense": lambda: network.segment(image, None, None),  # noqa: B023 - called at once
-            "dense, norms folded": lambda: folded.segment(image, None, None),  # noqa: B023
-            "cut to the box": lambda: network.segment(cut, None, None),  # noqa: B023
-            "cut to the box, norms folded": lambda: folded.segment(cut, None, None),  # noqa: B023
-            "engine": lambda: network.segment(image, prompts, _ENGINE),  # noqa: B023
+        ways = {
+            "dense": (network, image, None, None),
+            "dense, norms folded": (folded, image, None, None),
+            "cut to the box": (network, cut, None, None),
+            "cut to the box, norms folded": (folded, cut, None, None),
+            "engine": (network, image, prompts, _ENGINE),
         }
-        gone = 1.0 - float(network.segment(image, prompts, _ENGINE).stages[-1].alive.float().mean())
-        for row in interleaved(ways, rounds, device):
-            dropped = {"tokens_dropped": round(gone, 3)} if row["way"] == "engine" else {}
+        calls = ways_to_call(ways, device, dtype)
+        gone = 1.0 - float(calls["engine"]().stages[-1].alive.float().mean())
+        for row in interleaved(calls, rounds, device):
+            dropped = {"tokens_dropped": round(gone, 3)} if row["way"].startswith("engine") else {}
             rows.append({"model": name, "model_version": None, "batch": 1, "box_edge": _BOX, **_share(), **row, **dropped})
     return rows
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,40 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from prato.checkpoint import channels_last
 from prato.flops import counted
+from prato.nets.captured import CapturedNetwork
+
+#: Ends the names of ways that are CUDA graphs: these are held against the dense call that is one, too.
+CAPTURED = ", captured"
+
+
+def ways_to_call(ways: dict[str, tuple[Any, ...]], device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
+    """Calls of ``segment`` from "way: (network, image, prompts, plan)"; on a GPU in ``dtype``, and all but the masked also captured."""
+    calls = {name: lowered(partial(network.segment, *given), device, dtype) for name, (network, *given) in ways.items()}
+    if device.type == "cuda":
+        captured = {id(network): CapturedNetwork(network, dtype) for network, *_ in ways.values()}
+        calls |= {name + CAPTURED: partial(captured[id(n)].segment, *given) for name, (n, *given) in ways.items() if name != "masked"}
+    return calls
+
+
+def lowered(call: Callable[[], Any], device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
+    """``call`` with convolutions and products in ``dtype``."""
+
+    def made() -> Any:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return call()
+
+    return made
 
 
 def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> list[dict[str, Any]]:
     """A row for each of ``ways``, of which one is "dense": median and quartiles in ms of ``rounds`` calls, and the GFLOP of one.
 
-    Beside the time on the clock stands the processor's, which programs that run at the same time do not lengthen by making a call wait.
+    Beside the time on the clock stands the processor's, which programs that run at the same time do not lengthen by making a call wait; and
+    on a GPU the memory that a call takes at its height, besides what was taken before, where its kernels are not captured.
     """
+    if device.type == "cuda":
+        for call in ways.values():  # on the second a call is captured
+            call(), call()
     cost = {name: counted(call)[1] for name, call in ways.items()}  # and warms up
     times: dict[str, list[float]] = {name: [] for name in ways}
     worked: dict[str, list[float]] = {name: [] for name in ways}
@@ -32,18 +60,29 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
             times[name].append(clock)
             worked[name].append(work)
     middle, effort = ({name: float(np.median(taken)) for name, taken in spent.items()} for spent in (times, worked))
+    dense = {name: f"dense{CAPTURED}" if name.endswith(CAPTURED) else "dense" for name in ways}
     return [
         {
             "way": name,
             "ms": round(middle[name], 2),
             "ms_quartiles": [round(float(q), 2) for q in np.percentile(taken, (25, 75))],
-            "times_faster_than_dense": round(middle["dense"] / middle[name], 3),
+            "times_faster_than_dense": round(middle[dense[name]] / middle[name], 3),
             "processor_ms": round(effort[name], 2),
-            "less_work_than_dense": round(effort["dense"] / effort[name], 3),
+            "less_work_than_dense": round(effort[dense[name]] / effort[name], 3),
             "gflops": round(cost[name], 4),
+            **({"peak_mib": _peak_mib(ways[name], device)} if device.type == "cuda" and not name.endswith(CAPTURED) else {}),
         }
         for name, taken in times.items()
     ]
+
+
+def _peak_mib(call: Callable[[], Any], device: torch.device) -> float:
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    torch.cuda.synchronize(device)
+    return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
 
 
 def norms_folded(network: Any) -> Any:
