@@ -106,9 +106,8 @@ def main(
                 for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{name}, {kind.value}"):
                     described = {"model": name, "model_version": version, "dtype": kind.value}
                     rows += [{**described, **row} for row in timer.measure(cases, *size)]
-                parts += (
-                    [{"model": name, "dtype": kind.value, **row} for row in timer.parts(cases, edge[len(edge) // 2])] if 1 in batch else []
-                )
+                cut = timer.parts(cases, edge[len(edge) // 2]) if 1 in batch else []
+                parts += [{"model": name, "dtype": kind.value, **row} for row in cut]
         for kind in kinds if volumes else ():
             rows += [{**row, "dtype": kind.value} for row in volume_rows(max(volumes, 3), where, kind.torch)]
         result = {
@@ -168,12 +167,7 @@ class _Timer:
             "cut to the box": (self.network, cut, None, None),
             "cut to the box, norms folded": (self.folded, cut, None, None),
             "window at the box, dense": (self.network, near, None, None),
-            "window at the box, plan": (
-                self.network,
-                near,
-                self._prompts(batch, edge, close),
-                replace(self.plan, mode="drop", decode="kept"),
-            ),
+            "window at the box, plan": (self.network, near, in_near, replace(self.plan, mode="drop", decode="kept")),
             "masked": (self.network, image, prompts, replace(self.plan, mode="mask", decode="all")),
             "dropped, decode all": (self.network, image, prompts, replace(self.plan, mode="drop", decode="all")),
             "dropped, decode kept": (self.network, image, prompts, replace(self.plan, mode="drop", decode="kept")),
