@@ -1,0 +1,91 @@
+"""Copy labelled studies as training sees them: resampled in plane, cut about the middle, in 8 bits; small enough to carry elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from torch import Tensor
+from tqdm import tqdm
+
+from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
+from prato.data.manifest import load_manifest, save_manifest
+from prato.data.nifti import VolumeError, read_volume, write_volume
+from prato.data.stack import slice_axis, unstacked
+from prato.presets import PIXEL
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(help="The folder to make: a studies folder, too.")],
+    edge: Annotated[int, typer.Option(min=32, help="Most pixels along each side of a slice.")] = 208,
+) -> None:
+    """Every labelled study of the folder, under its own name, at the networks' resolution: loading it for training resamples nothing more.
+
+    Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay.
+    """
+    try:
+        if out.resolve() == studies.resolve():
+            raise ValueError("--out must be another folder than --studies.")
+        files = labelled_studies(studies)
+        if not files:
+            raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
+        (out / "labels" / "final").mkdir(parents=True, exist_ok=True)
+        manifest = load_manifest(studies)
+        if manifest:
+            save_manifest(out, manifest)
+        for file in tqdm(files, unit="study"):
+            target = out / "labels" / "final" / file.label.name
+            if not target.exists() and (case := load_training_case(file, PIXEL)) is not None:
+                packed = _packed(file, case, edge)
+                write_volume(out / file.image.name, packed.image, packed.affine)
+                write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
+    except (VolumeError, ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """uint8 (X, Y, Z) image and label, and the affine from their voxels to mm."""
+
+    image: np.ndarray
+    label: np.ndarray
+    affine: np.ndarray
+
+
+def _packed(file: StudyFile, case: TrainingCase, edge: int) -> _Packed:
+    volume = read_volume(file.image)
+    axis = slice_axis(volume.spacing)
+    in_plane = [a for a in range(3) if a != axis]
+    # as many pixels go on both sides, so that the middle stays the middle
+    sizes = [min(n, edge - (n - edge) % 2) for n in case.image.shape[1:]]
+    starts = [(n - size) // 2 for n, size in zip(case.image.shape[1:], sizes)]
+    step, first = np.ones(3), np.zeros(3)  # in voxels of the stored image: between the centres of pixels, and that of the first of them
+    for a, pixels, start, size in zip(in_plane, case.image.shape[1:], starts, sizes):
+        # within what is rounded to as many pixels when it is loaded
+        rounded = PIXEL / volume.spacing[a] * (1 + np.array((-0.499, 0.499)) / size)
+        step[a] = np.clip(volume.array.shape[a] / pixels, *rounded)
+        first[a] = (start + 0.5) * step[a] - 0.5
+    affine = volume.affine @ np.vstack([np.column_stack([np.diag(step), first]), (0, 0, 0, 1)])
+    parts = [slice(start, start + size) for start, size in zip(starts, sizes)]
+
+    def stored(slices: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(unstacked(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy(), axis))
+
+    return _Packed(_grey(stored(case.image.float())), stored(case.label), affine)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """uint8 of values in [-1, 1]; so many become 0 and 255 that these are the percentiles at which loading clips."""
+    tail = int(np.ceil(0.005 * image.size)) + 1
+    low, high = np.partition(image.ravel(), (tail, image.size - 1 - tail))[[tail, image.size - 1 - tail]]
+    grey = np.rint((image + 1) * 127.5)
+    return np.where(image <= low, 0, np.where(image >= high, 255, grey)).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,65 @@
+"""scripts/pack_studies.py: what training loads of the copy is what it loads of the original."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from prato.data.cases import labelled_studies, load_training_case
+from prato.data.nifti import read_volume, write_volume
+from prato.presets import PIXEL
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "pack_studies.py"
+
+
+def pack(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    folder = tmp_path / "studies"
+    (folder / "labels" / "final").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    for name, shape, spacing in [("a_1", (90, 112, 4), (1.8, 1.8, 8.0)), ("b_1", (3, 70, 61), (9.0, 1.4, 1.7))]:
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = turn @ np.diag(spacing), (10, -20, 30)
+        image = np.cumsum(rng.standard_normal(shape), axis=int(np.argsort(shape)[1])).astype(np.float32)
+        label = np.zeros(shape, np.uint8)
+        label[tuple(slice(n // 3, n - n // 4) for n in shape)] = 2
+        write_volume(folder / f"{name}.nii.gz", image, affine)
+        write_volume(folder / "labels" / "final" / f"{name}.nii.gz", label, affine)
+    return folder
+
+
+def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
+    done = pack("--studies", studies, "--out", tmp_path / "small", "--edge", 100)
+    assert done.returncode == 0, done.stderr
+    for before, after in zip(labelled_studies(studies), labelled_studies(tmp_path / "small"), strict=True):
+        whole, small = load_training_case(before, PIXEL), load_training_case(after, PIXEL)
+        assert whole and small and small.pixel == pytest.approx(whole.pixel, rel=1e-6) and small.slices == whole.slices
+        cut = [(w - s) // 2 for w, s in zip(whole.image.shape[1:], small.image.shape[1:])]
+        assert max(small.image.shape[1:]) <= 100
+        inner = tuple(slice(c, c + s) for c, s in zip(cut, small.image.shape[1:]))
+        assert torch.equal(small.label, whole.label[:, inner[0], inner[1]])
+        difference = (small.image - whole.image[:, inner[0], inner[1]]).abs()
+        assert difference.median() < 0.004 and (difference < 0.005).float().mean() > 0.98  # half a step, but for the two tails
+        # the middle of the image lies where it lay
+        centre = [read_volume(f.image).affine @ (*((np.array(read_volume(f.image).array.shape) - 1) / 2), 1) for f in (before, after)]
+        np.testing.assert_allclose(centre[0], centre[1], atol=1e-3)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
+    assert pack("--studies", studies, "--out", tmp_path / "small", "--edge", 100).returncode == 0
+    assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
+
+
+def test_refused_in_a_sentence(studies: Path, tmp_path: Path) -> None:
+    for arguments, said in [
+        (("--studies", tmp_path, "--out", tmp_path / "x"), "no labelled studies"),
+        (("--studies", studies, "--out", studies), "another"),
+    ]:
+        done = pack(*arguments)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
