@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from cines import Cine, write_cines
 from demo_client import DemoServer, ServerError, copied_app
 from prato.box import Box
 from prato.data.atomic import write_bytes
@@ -23,6 +25,11 @@ from prato.data.nifti import VolumeError, read_volume, write_volume
 from provenance import command, commit
 
 _STEPS = ("read", "locate", "preprocess", "network", "postprocess", "write", "http")
+#: Images or patients that are asked for first and not timed: a GPU captures its calls when they come a second time.
+_WARM = 2
+#: Most patients whose cines are timed.
+_CINES = 5
+_Taken = dict[str, float]
 
 
 def main(
@@ -30,22 +37,29 @@ def main(
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = ["prato_unetr", "prato_swin_unetr"],  # noqa: B006
     slices: Annotated[int, typer.Option(min=1, help="Slices of every image.")] = 10,
-    rounds: Annotated[int, typer.Option(min=3, help="Images, each asked for once as new and once with its box moved.")] = 12,
+    rounds: Annotated[int, typer.Option(min=3, help="Images that are timed, each as new and once with its box moved.")] = 12,
+    frames: Annotated[int, typer.Option(min=0, help="Frames of a cine; 0 leaves the cines out.")] = 30,
 ) -> None:
-    """Medians and quartiles in ms: an image seen for the first time, and another box on the same image."""
+    """Medians and quartiles in ms: an image seen for the first time, another box on the same image, and all frames of a heartbeat."""
     try:
-        files = [f for f in labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices][:rounds]
-        if len(files) < rounds:
-            raise ValueError(f"{studies} has {len(files)} labelled images of at least {slices} slices: ask for fewer --rounds or --slices.")
+        labelled = [f for f in labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices]
+        files = labelled[: rounds + _WARM]
+        if len(files) < rounds + _WARM:
+            raise ValueError(f"{studies} has {len(files)} labelled images of at least {slices} slices: {rounds + _WARM} are needed.")
         with tempfile.TemporaryDirectory() as folder:
             served = Path(folder) / "studies"
             served.mkdir()
             boxes = {f.study: _cropped(f, served, slices) for f in tqdm(files, desc="preparing", unit="image")}
-            with DemoServer(copied_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
-                server.await_costs()
-                rows = [row for name in model for row in _measured(server, name, boxes)]
-        device = platform.processor() or platform.machine()
-        result = {"rows": rows, "device": device, "slices": slices, "commit": commit(), "command": command()}
+            cines = write_cines(labelled, served, slices, frames, min(rounds, _CINES) + _WARM) if frames else []
+            app, rows = copied_app(Path(folder) / "app"), []
+            for name in model:
+                # a server of its own, so that every image is new to it
+                with DemoServer(app, served, Path(folder) / "server.log") as server:
+                    server.await_costs()
+                    where = server.infer(name, files[0].study, {"roi": list(boxes[files[0].study].bounds)})[1]["device"]
+                    rows += [*_measured(server, name, boxes), *_cines(server, name, cines)]
+        about = {"device": _name(where), "computed_on": where, "slices": slices, "frames": frames}
+        result = {"rows": rows, **about, "commit": commit(), "command": command()}
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
     except (ServerError, VolumeError, ValueError, OSError) as error:
@@ -63,22 +77,43 @@ def _cropped(file: StudyFile, served: Path, slices: int) -> Box:
     return Box((*around.start[:2], 0), (*around.stop[:2], slices))
 
 
+def _name(where: str) -> str:
+    """The device that the server calls ``where``, as its maker names it."""
+    return torch.cuda.get_device_name(where) if where.startswith("cuda") else platform.processor() or platform.machine()
+
+
 def _measured(server: DemoServer, model: str, boxes: dict[str, Box]) -> list[dict[str, Any]]:
-    warm = next(iter(boxes))
-    server.infer(model, warm, {"roi": list(boxes[warm].bounds)})
-    times: dict[str, list[dict[str, float]]] = {"new image": [], "box moved": []}
-    for study, box in tqdm(list(boxes.items())[1:], desc=model, unit="image"):
+    times: dict[str, list[_Taken]] = {"new image": [], "box moved": []}
+    for study, box in tqdm(boxes.items(), desc=model, unit="image"):
         moved = Box((box.start[0] + 2, box.start[1] + 2, 0), box.stop)
         for what, roi in (("new image", box), ("box moved", moved)):
-            start = time.perf_counter()
-            _, reply = server.infer(model, study, {"roi": list(roi.bounds)})
-            whole = 1000 * (time.perf_counter() - start)
-            steps = reply["latency_ms"]
-            times[what].append({**steps, "http": whole - steps["total"], "whole": whole})
-    return [{"model": model, "request": what, **_summed(taken)} for what, taken in times.items()]
+            times[what].append(_asked(server, model, [study], roi))
+    return _rows(model, times)
 
 
-def _summed(taken: list[dict[str, float]]) -> dict[str, Any]:
+def _cines(server: DemoServer, model: str, cines: list[Cine]) -> list[dict[str, Any]]:
+    times: dict[str, list[_Taken]] = {"cine of a slice": [], "cine of a stack": []}
+    for cine in tqdm(cines, desc=f"{model}, cines", unit="patient"):
+        times["cine of a slice"].append(_asked(server, model, [cine.slice], cine.slice_box))
+        times["cine of a stack"].append(_asked(server, model, cine.stacks, cine.stack_box))
+    return _rows(model, times) if cines else []
+
+
+def _asked(server: DemoServer, model: str, studies: list[str], roi: Box) -> _Taken:
+    """ms from the first prompt sent to the last mask received, one study after another; those of the steps are sums."""
+    params = {"roi": list(roi.bounds)}
+    start = time.perf_counter()
+    replies = [server.infer(model, study, params)[1]["latency_ms"] for study in studies]
+    whole = 1000 * (time.perf_counter() - start)
+    steps = {step: sum(reply[step] for reply in replies) for step in replies[0]}
+    return {**steps, "http": whole - steps["total"], "whole": whole}
+
+
+def _rows(model: str, times: dict[str, list[_Taken]]) -> list[dict[str, Any]]:
+    return [{"model": model, "request": what, **_summed(taken[_WARM:])} for what, taken in times.items()]
+
+
+def _summed(taken: list[_Taken]) -> dict[str, Any]:
     whole = [each["whole"] for each in taken]
     quartiles = [round(float(q), 1) for q in np.percentile(whole, (25, 75))]
     steps = {step: round(float(np.median([each[step] for each in taken])), 1) for step in _STEPS}

@@ -46,7 +46,7 @@ def main() -> None:
     """docs/speed.md and a picture for each of its benchmarks and studies."""
     timed = {path.stem: json.loads(path.read_text()) for path in sorted(_RESULTS.glob("benchmark_*.json"))}
     requests = [json.loads(path.read_text()) for path in sorted(_RESULTS.glob("http_*.json"))]
-    rows = goal_rows(list(timed.values()), [row for result in requests for row in result["rows"]], _TITLES)
+    rows = goal_rows(list(timed.values()), requests, _TITLES)
     text = _HEAD + _GOALS + _table(["what", "box, % of the image", "goal", "measured", "met"], rows)
     text += "".join(_speed(name, result) for name, result in timed.items())
     text += "".join(map(_http, requests))
@@ -175,8 +175,11 @@ def _http(result: dict[str, Any]) -> str:
         + [f"{row['steps_ms'][step]:.0f}" for step in steps]
         for row in result["rows"]
     ]
-    note = f"A warm server on {result['device']}, {result['slices']} slices; medians in ms. *http* is all that is not the app's.\n\n"
-    return "## Whole requests over HTTP\n\n" + note + _table(["model", "request", "whole", *steps], rows)
+    note = f"A warm server, {result['slices']} slices; medians in ms. *http* is all that is not the app's."
+    if result.get("frames"):
+        note += f" A cine has {result['frames']} frames: those of one slice are one request, those of a stack one request for each frame, "
+        note += "one after another, from the first prompt to the last mask; their steps are sums."
+    return f"## Whole requests over HTTP: {result['device']}\n\n{note}\n\n" + _table(["model", "request", "whole", *steps], rows)
 
 
 def _tokens(name: str, results: list[dict[str, Any]]) -> str:

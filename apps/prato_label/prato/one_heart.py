@@ -20,19 +20,18 @@ def one_heart(mask: np.ndarray) -> np.ndarray:
     """``mask`` (uint8, X, Y, Z, values of ``prato.labels``) without islands of a cavity, or of all structures together; a new array."""
     around = Box.around(mask)
     if around is None:
-        return mask.copy()
-    inner = mask[around.slices].copy()  # a small part of the image, as a rule
+        return np.copy(mask)
+    out = np.copy(mask)  # in the same order of memory
+    inner = out[around.slices]  # a small part of the image, as a rule
     for value in _CAVITIES:
-        inner[_islands(inner == value)] = 0
-    inner[_islands(inner > 0)] = 0
-    out = np.zeros_like(mask)
-    out[around.slices] = inner
+        _clear_islands(inner, inner == value)
+    _clear_islands(inner, inner > 0)
     return out
 
 
-def _islands(found: np.ndarray) -> np.ndarray:
-    """bool: the parts of ``found`` that are small beside its largest."""
-    parts, _ = ndimage.label(found, _TOUCHING)
-    sizes = np.bincount(parts.ravel())[1:]
-    small = np.flatnonzero(sizes < _ISLAND * sizes.max(initial=0)) + 1
-    return np.isin(parts, small)
+def _clear_islands(mask: np.ndarray, found: np.ndarray) -> None:
+    """Make background, in ``mask``, of the parts of ``found`` that are small beside its largest."""
+    parts, count = ndimage.label(found, _TOUCHING)
+    if count > 1:
+        sizes = np.bincount(parts.ravel())[1:]
+        mask[np.isin(parts, np.flatnonzero(sizes < _ISLAND * sizes.max()) + 1)] = 0

@@ -171,12 +171,13 @@ class Pipeline:
 
 def _filled(boxes: list[Box], mask: np.ndarray) -> float:
     """Share of the voxels of ``boxes`` that belong to a structure."""
-    return float(np.mean(mask[_inside(boxes, mask.shape)] > 0))
+    inside = _inside(boxes, mask)
+    return np.count_nonzero((mask > 0) & inside) / np.count_nonzero(inside)
 
 
-def _inside(boxes: list[Box], shape: tuple[int, ...]) -> np.ndarray:
-    """bool, True for the voxels of ``boxes``."""
-    inside = np.zeros(shape, dtype=bool)
+def _inside(boxes: list[Box], mask: np.ndarray) -> np.ndarray:
+    """bool, of the shape of ``mask`` and laid out as it is: True for the voxels of ``boxes``."""
+    inside = np.zeros_like(mask, dtype=bool)
     for box in boxes:
         inside[box.slices] = True
     return inside
@@ -184,8 +185,8 @@ def _inside(boxes: list[Box], shape: tuple[int, ...]) -> np.ndarray:
 
 def _warnings(boxes: list[Box], result: Segmentation) -> list[str]:
     target = result.mask > 0
-    total = int(target.sum())
-    held = int((target & _inside(boxes, target.shape)).sum())
+    total = np.count_nonzero(target)
+    held = np.count_nonzero(target & _inside(boxes, target))
     if total == 0 or held < _MISSED * total:
         return ["box_misses_target"]
     found = []

@@ -24,8 +24,8 @@ def stacked(array: np.ndarray, axis: int) -> np.ndarray:
 
 
 def unstacked(array: np.ndarray, axis: int) -> np.ndarray:
-    """The inverse of :func:`stacked`, contiguous."""
-    return np.ascontiguousarray(np.moveaxis(array, 2, axis))
+    """The inverse of :func:`stacked`."""
+    return np.moveaxis(array, 2, axis)
 
 
 def _order(axis: int) -> list[int]:
