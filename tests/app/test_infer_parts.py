@@ -215,8 +215,8 @@ def test_a_mask_that_finds_no_room_leaves_no_file(extension: str, tmp_path: Path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for writer in ("lib.infers.mask_file.write_bytes", "lib.infers.mask_file.write_volume", "nrrd.write"):
-        monkeypatch.setattr(writer, full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("nrrd.write", full)
     with pytest.raises(OSError, match="No space left"):
         write_mask(np.zeros((2, 2, 2), np.uint8), np.eye(4), extension, np.dtype(np.uint8))
     assert not list(tmp_path.iterdir())

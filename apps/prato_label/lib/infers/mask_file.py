@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import nrrd
 import numpy as np
 
-from prato.data.atomic import write_bytes
-from prato.data.nifti import nifti_bytes, write_volume
+from prato.data.nifti import nifti_bytes, zipped
 from prato.request import RequestError
 
 #: The Slicer and OHIF plugins ask for .nrrd; everyone who asks for nothing gets the first.
@@ -35,7 +35,10 @@ def mask_format(params: Mapping[str, Any]) -> tuple[str, np.dtype]:
 
 
 def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: np.dtype) -> str:
-    """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``affine`` (voxel -> RAS+ mm); the server removes it once it is sent."""
+    """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``affine`` (voxel -> RAS+ mm); the server removes it once it is sent.
+
+    It need not outlive a power cut, so nothing waits for the disk.
+    """
     handle, path = tempfile.mkstemp(prefix="prato_", suffix=extension)
     os.close(handle)
     try:
@@ -45,10 +48,9 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: np.d
             lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
             header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
             nrrd.write(path, array, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
-        elif extension == ".nii":
-            write_bytes(path, nifti_bytes(array, affine))
         else:
-            write_volume(path, array, affine, level=1)
+            raw = nifti_bytes(array, affine)
+            Path(path).write_bytes(raw if extension == ".nii" else zipped(raw, level=1))
     except BaseException:  # a full disk: nobody is told of the file, so nobody would remove it
         os.unlink(path)
         raise
