@@ -18,8 +18,8 @@ from prato.data.atomic import write_bytes
 from provenance import command, commit
 
 _BLOCK = re.compile(r"(<!-- cost: begin -->\n).*?(<!-- cost: end -->)", re.DOTALL)
-#: The way of scripts/benchmark.py that a request takes.
-_WAY = "window at the box, plan"
+#: The way of scripts/benchmark.py that a request takes on a GPU.
+_WAY = "window at the box, plan, captured"
 _GPUS = (1, 8, 64)
 _COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "bound by", "what it stands on")
 
@@ -135,7 +135,7 @@ def _pace(a_second: float | None, units: int, run: dict[str, Any], assumed: Assu
     if a_second is None:
         return dict.fromkeys(_COLUMNS[1:4])
     hours = (run["start_up_s"] + assumed.studies / a_second) / 3600
-    return dict(zip(_COLUMNS[1:4], (round(60 * a_second, 1), round(hours, 2), round(units * hours, 1))))
+    return dict(zip(_COLUMNS[1:4], (round(60 * a_second, 1), round(hours, 2), round(units * hours, 2))))
 
 
 def _json(path: Path) -> dict[str, Any]:

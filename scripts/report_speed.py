@@ -10,7 +10,9 @@ from typing import Any
 import matplotlib
 import typer
 
+from benchmark_ways import CAPTURED
 from prato.data.atomic import write_bytes
+from report_gpu import gpu_part, gpu_said
 from speed_goals import goal_rows
 
 matplotlib.use("Agg")
@@ -62,6 +64,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _speed(name: str, result: dict[str, Any]) -> str:
+    if any("peak_mib" in row for row in result["rows"]):
+        return _gpu(name, result)
     said = f"{result['device']}, {result['threads']} thread{'s' * (result['threads'] > 1)}"
     flat = [row for row in result["rows"] if not row["model"].endswith("3D")]
     text = ""
@@ -75,6 +79,19 @@ def _speed(name: str, result: dict[str, Any]) -> str:
     # the parts are those of one slice
     parts = result.get("parts", []) if any(row["batch"] == 1 for row in flat) else []
     return text + _parts(said, parts) + _peers(said, result.get("peers", []))
+
+
+def _gpu(name: str, result: dict[str, Any]) -> str:
+    """On a GPU, eager and captured; a picture of the captured calls where several boxes were measured."""
+    kinds = ", ".join(dict.fromkeys(row["dtype"] for row in result["rows"]))
+    text = f"## One call of the network: {result['device']}, {kinds}, image of {result['window']} pixels or 96 pixels cubed\n\n"
+    flat = [{**row, "way": row["way"].removesuffix(CAPTURED)} for row in result["rows"] if row["way"].endswith(CAPTURED)]
+    flat = [row for row in flat if not row["model"].endswith("3D")]
+    if len({row["box_edge"] for row in flat}) > 1:
+        _draw_speed(name, flat)
+        text += gpu_said() + f"![times of captured calls against the area of the box](images/{name}.png)\n\n"
+    head, *rows = gpu_part(result)
+    return text + _table(head, [[_TITLES.get(model, model), *rest] for model, *rest in rows])
 
 
 def _parts(said: str, rows: list[dict[str, Any]]) -> str:
