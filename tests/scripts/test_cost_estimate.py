@@ -47,7 +47,7 @@ def test_measured_paces_are_kept_up_and_unmeasured_ones_stay_empty(tmp_path):
     assert [row["hardware"][:6] for row in rows] == ["1 core", "2 core", "1 core", "1 GPU,", "8 GPUs", "64 GPU"]
     assert rows[0]["hours"] == round((36 + 10_000) / 3600, 2)
     assert rows[2]["studies a minute"] == 75.0  # 0.8 s of a core each
-    assert rows[1]["core- or GPU-hours"] == round(2 * (36 + 10_000 * 60 / 110) / 3600, 1)
+    assert rows[1]["core- or GPU-hours"] == round(2 * (36 + 10_000 * 60 / 110) / 3600, 2)
     assert all(row["hours"] is None and row["what it stands on"] == "not measured" for row in rows[3:])
     assert "old" not in page.read_text() and page.read_text().count("not measured") == 3 and page.read_text().endswith("after\n")
 

@@ -66,10 +66,12 @@ class ImageStack:
                 self._begun.pop(key, None)
         return made
 
-    def forget_begun(self) -> None:
-        """Let go of what networks made of the image."""
+    def forget_begun(self) -> int:
+        """Let go of what networks made of the image; the bytes that it took."""
         with self._lock:
+            taken = self._begun_bytes()
             self._begun.clear()
+        return taken
 
     def _begun_bytes(self) -> int:
         return sum(part.nbytes for part in self._begun.values())

@@ -48,15 +48,13 @@ class ImageCache:
 
     def _forget(self) -> None:
         """What networks made of the images goes before the images do."""
+        taken = sum(image.nbytes for image in self._images.values())
         for image in self._images.values():
-            if self._bytes() <= self._most:
+            if taken <= self._most:
                 return
-            image.forget_begun()
-        while len(self._images) > 1 and self._bytes() > self._most:
-            self._images.popitem(last=False)
-
-    def _bytes(self) -> int:
-        return sum(kept.nbytes for kept in self._images.values())
+            taken -= image.forget_begun()
+        while len(self._images) > 1 and taken > self._most:
+            taken -= self._images.popitem(last=False)[1].nbytes
 
 
 def _content(path: Path) -> str | None:
