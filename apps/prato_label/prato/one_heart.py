@@ -22,7 +22,7 @@ def one_heart(mask: np.ndarray) -> np.ndarray:
     if around is None:
         return np.copy(mask)
     out = np.copy(mask)  # in the same order of memory
-    inner = out[around.slices]  # a small part of the image, as a rule
+    inner = out[around.slices].T  # a small part, as a rule; its longest axes last, which label goes along in less time
     for value in _CAVITIES:
         _clear_islands(inner, inner == value)
     _clear_islands(inner, inner > 0)
