@@ -1,6 +1,7 @@
 from typing import Any
 
 from speed_goals import goal_rows
+from token_goals import token_goal_rows
 
 
 def call(way: str, ms: float, dense: float = 100.0, **more: Any) -> dict[str, Any]:
@@ -59,3 +60,23 @@ def test_a_gpu_has_goals_of_its_own_for_volumes_and_cines() -> None:
     assert all("Some GPU" in row[0] for row in found)
     # cines of another length have no goal
     assert len(goal_rows([], [{**result, "frames": 4}], {})) == 2
+
+
+def test_accuracy_goals_are_met_by_every_seed_or_not_at_all():
+    def result(engine, dense=0.9, partial=0.6):
+        rows = [("dense", 100, "tight", dense), ("engine", 25, "tight", engine), ("relevance, dropped", 25, "tight", 0.88)]
+        rows += [("random tokens", 25, "tight", 0.87)]
+        rows += [("engine", 25, box, value) for box, value in (("oversized", 0.9), ("partial", partial), ("misleading", 0.01))]
+        rows += [("cut to the box", 100, box, value) for box, value in (("oversized", 0.8), ("partial", 0.5), ("misleading", 0.01))]
+        return {"rows": [dict(zip(("way", "keep", "box", "dice"), row)) for row in rows]}
+
+    rows = token_goal_rows("Net", [result(0.896), result(0.897)])
+    assert [row[-1] for row in rows] == ["yes", "yes", "yes", "no", "yes"]  # equal is not above
+    assert rows[0] == [
+        "Net, engine, 25 % kept",
+        "tight",
+        "DSC at most 0.005 below dense",
+        "0.896 against 0.900; 0.897 against 0.900",
+        "yes",
+    ]
+    assert [row[-1] for row in token_goal_rows("Net", [result(0.896), result(0.894, partial=0.4)])] == ["no", "yes", "no", "no", "yes"]
