@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import typer
 from benchmark_ways import CAPTURED
 from prato.data.atomic import write_bytes
 from report_gpu import gpu_part, gpu_said
+from report_tokens import markdown_table, token_part
 from speed_goals import goal_rows
 from token_goals import token_goal_rows
 
@@ -24,14 +24,6 @@ _RESULTS, _IMAGES = _ROOT / "docs" / "results", _ROOT / "docs" / "images"
 _TITLES = {"prato_unetr": "UNETR", "prato_swin_unetr": "Swin UNETR"}
 #: How the ways are drawn; the others stand in the tables alone.
 _LINES = {"dense": "k-", "cut to the box": "C2-", "window at the box, plan": "C0-", "dropped, decode all": "C1:", "engine": "C3-"}
-#: Which networks a token study measured.
-_STUDIED = {
-    "tokens_swin_unetr": "Networks of half the shipped width, on whole slices. ",
-    "tokens_unetr": "Networks of the shipped size on whole slices, trained for four passes more from the shipped weights on copies of the "
-    "studies that `scripts/pack_studies.py` makes (`scripts/train.py --network unetr --whole-slices 192 --epochs 4 --rate 5e-4`, with "
-    "`--after 1 --percentile 65` and, for the engine, `--margin 16 --boxed`; seed 0's dense network of windows is the shipped dense twin). ",
-}
-_BOXES = ("tight", "oversized", "partial", "misleading")
 _HEAD = """# What a box saves, and what it is worth
 
 Every table and picture here is written by `scripts/report_speed.py` from files in [results](results) that `scripts/benchmark.py`,
@@ -60,20 +52,19 @@ def main() -> None:
     rows = goal_rows(list(timed.values()), requests, _TITLES)
     for name, seeds in studies.items():
         rows += token_goal_rows(_TITLES[name.replace("tokens", "prato")], seeds)
-    text = _HEAD + _GOALS + _table(["what", "box, % of the image", "goal", "measured", "met"], rows)
+    text = _HEAD + _GOALS + markdown_table(["what", "box, % of the image", "goal", "measured", "met"], rows)
     text += "".join(_speed(name, result) for name, result in timed.items())
     text += "".join(map(_http, requests))
-    text += "".join(_tokens(name, seeds) for name, seeds in studies.items())
+    for name, seeds in studies.items():
+        part, figure = token_part(name, seeds)
+        _saved(figure, name)
+        text += part
     write_bytes(_ROOT / "docs" / "speed.md", (text.rstrip() + "\n").encode())
 
 
 def _seeds(path: Path) -> list[dict[str, Any]]:
     """A token study with its other seeds."""
     return [json.loads(each.read_text()) for each in (path, *sorted(_RESULTS.glob(f"{path.stem}_seed*.json")))]
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *rows)) + "\n"
 
 
 def _speed(name: str, result: dict[str, Any]) -> str:
@@ -104,7 +95,7 @@ def _gpu(name: str, result: dict[str, Any]) -> str:
         _draw_speed(name, flat)
         text += gpu_said() + f"![times of captured calls against the area of the box](images/{name}.png)\n\n"
     head, *rows = gpu_part(result)
-    return text + _table(head, [[_TITLES.get(model, model), *rest] for model, *rest in rows])
+    return text + markdown_table(head, [[_TITLES.get(model, model), *rest] for model, *rest in rows])
 
 
 def _parts(said: str, rows: list[dict[str, Any]]) -> str:
@@ -128,7 +119,7 @@ def _parts(said: str, rows: list[dict[str, Any]]) -> str:
         "models' plans look at no box until after the fourth block (UNETR, which saves more than the table says) or the first stage (Swin "
     )
     text += "UNETR). With stage 0 the patches alone are kept.\n\n"
-    return text + _table(head, lines)
+    return text + markdown_table(head, lines)
 
 
 def _peers(said: str, rows: list[dict[str, Any]]) -> str:
@@ -148,7 +139,7 @@ def _peers(said: str, rows: list[dict[str, Any]]) -> str:
             "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
         )
         text += "these hearts.\n\n"
-    return text + _table(["model", *structures, "ms a volume"], lines)
+    return text + markdown_table(["model", *structures, "ms a volume"], lines)
 
 
 def _ways(rows: list[dict[str, Any]]) -> str:
@@ -177,7 +168,7 @@ def _ways(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return _table(head, lines)
+    return markdown_table(head, lines)
 
 
 def _draw_speed(name: str, measured: list[dict[str, Any]]) -> None:
@@ -209,42 +200,7 @@ def _http(result: dict[str, Any]) -> str:
     if result.get("frames"):
         note += f" A cine has {result['frames']} frames: those of one slice are one request, those of a stack one request for each frame, "
         note += "one after another, from the first prompt to the last mask; their steps are sums."
-    return f"## Whole requests over HTTP: {result['device']}\n\n{note}\n\n" + _table(["model", "request", "whole", *steps], rows)
-
-
-def _tokens(name: str, results: list[dict[str, Any]]) -> str:
-    rows = [row for result in results for row in result["rows"]]
-    ways = [*dict.fromkeys((row["way"], row["keep"]) for row in rows)]
-    by: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        by.setdefault((row["way"], row["keep"], row["box"]), []).append(row)
-    figure, panels = plt.subplots(1, len(_BOXES), figsize=(14, 3.4), sharey=True)
-    for panel, box in zip(panels, _BOXES):
-        for way in dict.fromkeys(way for way, _ in ways):
-            own = [by[key] for key in ((way, keep, box) for w, keep in ways if w == way) if key in by]
-            mean = [sum(r["dice"] for r in seeds) / len(seeds) for seeds in own]
-            panel.plot([seeds[0]["keep"] for seeds in own], mean, "o-" if len(own) > 1 else "s", label=way, markersize=4)
-        panel.set(title=box, xlabel="% kept after the first stage")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("mean DSC")
-    panels[-1].legend(fontsize=6)
-    _saved(figure, name)
-    cell: dict[str, Callable[[dict[str, Any]], str]] = {
-        "DSC": lambda r: f"{r['dice']:.3f}",
-        "HD95 (mm)": lambda r: f"{r['hd95']:.1f}",
-        "GFLOP a volume": lambda r: f"{r['gflops']:.1f}",
-        "network ms a volume": lambda r: f"{r['network_ms']:.0f}",
-    }
-    text = f"## What the prompt is worth: {name.removeprefix('tokens_').replace('_', ' ')}\n\n"
-    text += f"![DSC against kept tokens](images/{name}.png)\n\n"
-    text += _STUDIED[name]
-    text += f"{results[0]['studies']} volumes of the validation patients; one number for each seed of training and boxes "
-    text += f"({', '.join(str(result['seed']) for result in results)}), the picture shows their mean; "
-    text += "no search elsewhere when a box holds no heart.\n\n"
-    for what, shown in cell.items():
-        lines = [[way, str(keep), *(" / ".join(map(shown, by.get((way, keep, box), []))) for box in _BOXES)] for way, keep in ways]
-        text += f"**{what}**\n\n" + _table(["way", "% kept", *_BOXES], lines)
-    return text
+    return f"## Whole requests over HTTP: {result['device']}\n\n{note}\n\n" + markdown_table(["model", "request", "whole", *steps], rows)
 
 
 def _saved(figure: Any, name: str) -> None:
