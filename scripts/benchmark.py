@@ -35,7 +35,7 @@ from provenance import command, commit
 #: Every network here takes images whose sides are multiples of this.
 _STEP = 32
 #: The engine's context round the box, in pixels: scripts/token_study.py found no more to be worth anything.
-_MARGIN = 8.0
+MARGIN = 8.0
 #: Edges of the windows that the app looks through.
 _SHIPPED = window_edges(WINDOW)
 
@@ -100,7 +100,7 @@ def main(
             cases = [case for file in files if (case := load_training_case(file, spec.pixel))]
             if not cases:
                 raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
-            wide = channels_last(_widened(network, spec, window).to(where))
+            wide = channels_last(widened(network, spec, window).to(where))
             for kind in kinds:
                 timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds, kind.torch)
                 for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{name}, {kind.value}"):
@@ -130,7 +130,7 @@ def main(
     _show(result)
 
 
-def _widened(network: Any, spec: ModelSpec, window: int) -> Any:
+def widened(network: Any, spec: ModelSpec, window: int) -> Any:
     """``network`` for images of ``window`` pixels, able to prune after its first block or stage."""
     plan = spec.pruning_plan()
     arguments = {**spec.arguments, "stages": sorted({1, *spec.arguments.get("stages", ()), *(plan.after if plan else ())})}
@@ -150,7 +150,7 @@ class _Timer:
         self.network, self.plan, self.window, self.device, self.rounds = network, plan, window, device, rounds
         self.dtype, self.folded = dtype, norms_folded(network)
         self.engine = replace(
-            plan, after=(1,), percentile=percentile, threshold=None, mode="drop", decode="kept", boxed=True, margin=_MARGIN
+            plan, after=(1,), percentile=percentile, threshold=None, mode="drop", decode="kept", boxed=True, margin=MARGIN
         )
 
     @torch.inference_mode()
