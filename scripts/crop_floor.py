@@ -1,4 +1,4 @@
-"""Count what exact decoding of a box costs at least, beside a network that sees nothing but the box: where the crop's price cannot be met."""
+"""Count what decoding a box exactly costs at least, beside a network that sees nothing but the box: why a crop is cheaper."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ engine keeps, lie round the box. All have edges that are multiples of 32 pixels,
 """
 
 
-_FLOOR = """Why not within 20 % of the crop in 2D: what is decoded equals the dense network's numbers, so each convolution also computes the rim
-that the next one looks at, which the crop replaces with zeros. That alone, without any encoder and without context, is as much arithmetic as
+_FLOOR = """Why not within 20 % of the crop in 2D: what is decoded equals the dense network's numbers, so each convolution also computes the
+rim that the next one looks at, where the crop has zeros. That alone, without any encoder and without context, is as much arithmetic as
 the whole of the crop or more (GFLOP of a slice):
 
 """
@@ -78,11 +78,12 @@ def _seeds(path: Path) -> list[dict[str, Any]]:
 
 def _floor(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     ways = list(result["rows"][0]["gflops"])
-    lines = [
-        [_TITLES[row["model"]], f"{100 * (row['box_edge'] / result['image']) ** 2:.0f}", *(f"{row['gflops'][way]:.2f}" for way in ways)]
-        + [f"{row['gflops'][ways[-1]] / row['gflops']['crop']:.2f}"]
-        for row in result["rows"]
-    ]
+    lines = []
+    for row in result["rows"]:
+        gflops = row["gflops"]
+        area = 100 * (row["box_edge"] / result["image"]) ** 2
+        counts = [f"{gflops[way]:.2f}" for way in ways]
+        lines.append([_TITLES[row["model"]], f"{area:.0f}", *counts, f"{gflops[ways[-1]] / gflops['crop']:.2f}"])
     return ["network", "box, % of the image", *ways, f"{ways[-1]}, of the crop"], lines
 
 
