@@ -128,4 +128,6 @@ def test_what_cannot_be_is_refused_before_anything_begins(server: LiveServer, pa
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/"), ("POST", "/dice"), ("DELETE", "/")])
 def test_nothing_is_scored_beforehand(server: LiveServer, method: str, path: str) -> None:
+    before = server.tree()
     refused(ask(server, method, f"/scoring{path}"), 404, "here: POST /activelearning/jitter, phases, entropy or coverage scores studies")
+    assert server.tree() == before

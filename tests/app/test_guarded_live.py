@@ -54,6 +54,7 @@ def test_no_other_web_page_gets_an_answer(guarded_server: LiveServer) -> None:
 
 
 def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer) -> None:
+    before = guarded_server.tree()
     refused(ask(guarded_server, "GET", "/nowhere"), 404, "There is nothing at GET /nowhere")
     refused(ask(guarded_server, "PATCH", "/info/"), 405, "PATCH /info/ is not offered")
     refused(ask(guarded_server, "POST", "/reload"), 404, "does not offer /reload")
@@ -63,6 +64,7 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
     )
     refused(ask(guarded_server, "GET", "/logs/?lines=-1"), 400, "lines: ")
     refused(ask(guarded_server, "GET", "/proxy/dicom/wado/x"), 404, "not on a DICOMweb server")
+    assert guarded_server.tree() == before
 
 
 @pytest.mark.parametrize(

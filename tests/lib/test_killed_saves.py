@@ -104,15 +104,26 @@ def test_at_sixty_random_moments(studies: Path, order: Order) -> None:
 
 @pytest.mark.parametrize("before", ["nothing", "a version", "a version and a label by hand"])
 def test_before_every_step_of_a_save(studies: Path, order: Order, before: str) -> None:
-    every_step(studies, order, "save", before)
+    outcomes = every_step(studies, order, "save", before)
+    new = 1 + (before != "nothing") + ("hand" in before)
+    assert len(outcomes) > 4
+    assert outcomes[0] != outcomes[-1] == new  # at first the old label, in the end the new one
+    assert outcomes == sorted(outcomes, key=lambda outcome: outcome == new)  # and from one step on
 
 
 def test_before_every_step_of_a_removal(studies: Path, order: Order) -> None:
-    every_step(studies, order, "remove", "a label by hand")
+    outcomes = every_step(studies, order, "remove", "a label by hand")
+    assert len(outcomes) > 4
+    assert outcomes[0] is not None
+    assert outcomes[-1] is None
+    assert outcomes == sorted(outcomes, key=lambda outcome: outcome is None)
 
 
-def every_step(studies: Path, order: Order, do: str, before: str) -> None:
-    """From ``before``, kill ``do`` before its first step, its second, ... until it ends by itself: the old label or the new one."""
+def every_step(studies: Path, order: Order, do: str, before: str) -> list[int | None]:
+    """From ``before``, kill ``do`` before its first step, its second, ... until it ends by itself: each time the old label or the new one.
+
+    Returns the version that was current after each of them; None for no label.
+    """
     if "version" in before:
         assert order("save", 1) == 0
     if "hand" in before:
@@ -135,6 +146,4 @@ def every_step(studies: Path, order: Order, do: str, before: str) -> None:
         done = None if do == "remove" else 1 + len(old)
         assert outcomes[-1] in (len(old) or None, done)
     assert code == 0
-    assert event > 4
-    assert outcomes == sorted(outcomes, key=lambda outcome: outcome == done)  # the old label up to one step, the new one from there on
-    assert outcomes[0] != outcomes[-1] == done
+    return outcomes
