@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from batch_throughput import throughput
-from model_files import locator_file, model_file
 from prato.archive.labeller import Labeller, error_sentence, run_parameters
 from prato.archive.run import Run
 from prato.archive.studies import ArchiveError, Job, read_jobs
 from prato.data.atomic import write_bytes
-from provenance import command, commit
+from scripts.bench.batch_throughput import throughput
+from scripts.common.model_files import locator_file, model_file
+from scripts.common.provenance import command, commit
 
 #: What is told in a sentence.
 _ERRORS = (ValueError, RuntimeError, OSError)
@@ -96,7 +96,7 @@ def _labelling(
     """How many workers there are, and what gives the records of jobs as they come; ``address`` None is this process."""
     if address is None:
         return 1, partial(map, build().label)
-    from batch_cluster import Crew, connect  # --local does without Ray
+    from scripts.common.batch_cluster import Crew, connect  # --local does without Ray
 
     found = connect(address, workers, gpus)
     return found, lambda jobs: Crew(jobs, build, parameters, found, gpus).records()

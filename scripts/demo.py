@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo_client import DemoServer, ServerError, copied_app
-from demo_pictures import draw_loop
-from prato.box import Box
 from prato.data.atomic import write_bytes
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
-from prato.labels import STRUCTURES
-from prato.metrics import case_metrics
-from provenance import commit
+from prato.data.structures import STRUCTURES
+from prato.evaluation.metrics import case_metrics
+from prato.prompts.box import Box
+from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.common.demo_pictures import draw_loop
+from scripts.common.provenance import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "apps" / "prato_label"

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from model_files import locator_file, model_file
-from prato.box_conditions import BoxCondition
 from prato.data.atomic import write_bytes
 from prato.data.cases import labelled_studies
 from prato.data.splits import load_split
-from prato.evaluation import evaluate_cases, summary
-from prato.pipeline import Pipeline
-from prato.pruning import PRUNE_CHOICES
-from provenance import command, commit
+from prato.evaluation.box_conditions import BoxCondition
+from prato.evaluation.evaluate import evaluate_cases, summary
+from prato.inference.predictor import Pipeline
+from prato.pruning.plan import PRUNE_CHOICES
+from scripts.common.model_files import locator_file, model_file
+from scripts.common.provenance import command, commit
 
 
 def main(

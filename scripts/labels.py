@@ -20,7 +20,7 @@ from prato.labelling.restoring import restore
 from prato.labelling.studies import labelled_names
 from prato.labelling.version import UNKNOWN, Version
 from prato.labelling.versions import LabelVersions
-from provenance import command, commit
+from scripts.common.provenance import command, commit
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="The studies folder.")]

@@ -15,7 +15,7 @@ from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_tra
 from prato.data.manifest import load_manifest, save_manifest
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.stack import slice_axis, unstacked
-from prato.presets import PIXEL
+from prato.models.presets import PIXEL
 
 
 def main(

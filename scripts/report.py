@@ -11,10 +11,10 @@ from typing import Any
 import matplotlib
 import typer
 
-from prato.box_conditions import BoxCondition
-from prato.checkpoint import load_model
 from prato.data.atomic import write_bytes
-from prato.labels import COLOURS, STRUCTURES
+from prato.data.structures import COLOURS, STRUCTURES
+from prato.evaluation.box_conditions import BoxCondition
+from prato.models.checkpoint import load_model
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -17,18 +17,18 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.checkpoint import ModelSpec, load_model, save_model
 from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
 from prato.data.manifest import load_manifest
 from prato.data.splits import Split, load_split, save_split, split_patients
-from prato.distributed import ALONE, join
-from prato.nets import PromptedNetwork
-from prato.nets.adapting import adapted
-from prato.presets import PRESETS
-from prato.pruning import PruningPlan
-from prato.training import Budget, Settings, Trainer
-from provenance import command, commit
-from train_curve import ValidationCurve
+from prato.models import PromptedNetwork
+from prato.models.checkpoint import ModelSpec, load_model, save_model
+from prato.models.convert_state_dict import adapted
+from prato.models.presets import PRESETS
+from prato.pruning.plan import PruningPlan
+from prato.training.distributed import ALONE, join
+from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.provenance import command, commit
+from scripts.research.train_curve import ValidationCurve
 
 
 class Choose(str, Enum):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.app.live import copy_app, tiny_locator, tiny_model
 
-from prato.checkpoint import save_model
-from prato.labels import BACKGROUND, STRUCTURES
-from prato.presets import PRESETS
+from prato.data.structures import BACKGROUND, STRUCTURES
+from prato.models.checkpoint import save_model
+from prato.models.presets import PRESETS
+from tests.app.live import copy_app, tiny_locator, tiny_model
 
 
 def heart(shape: tuple[int, ...] = (40, 36, 5)) -> np.ndarray:

@@ -22,9 +22,9 @@ import requests
 import torch
 from requests_toolbelt.multipart import decoder
 
-from prato.checkpoint import ModelSpec, save_model
-from prato.locator import LOCATOR
-from prato.presets import PRESETS
+from prato.inference.locator import LOCATOR
+from prato.models.checkpoint import ModelSpec, save_model
+from prato.models.presets import PRESETS
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
 START_SECONDS = 240

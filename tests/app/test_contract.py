@@ -11,7 +11,7 @@ import pytest
 from live import LiveServer
 
 from lib.infers.parameters import CONTRACT
-from prato.request import POINT_KEYS
+from prato.prompts.request import POINT_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "tests" / "contract").glob("*.json"))

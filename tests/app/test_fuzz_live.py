@@ -1,4 +1,4 @@
-"""Short versions of what ``scripts/prove_fuzz.py`` and ``scripts/prove_load.py`` do at length."""
+"""Short versions of what ``scripts/chaos/prove_fuzz.py`` and ``scripts/chaos/prove_load.py`` do at length."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from guarded import ROI, ask
 from hearts import heart
 from live import LiveServer
 
-from load import Worker, stored
 from prato.data.nifti import read_volume
-from prove_fuzz import files, fuzzed
+from scripts.chaos.load import Worker, stored
+from scripts.chaos.prove_fuzz import files, fuzzed
 
 
 def test_nothing_that_is_sent_breaks_the_server(guarded_server: LiveServer) -> None:

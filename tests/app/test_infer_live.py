@@ -17,7 +17,7 @@ import requests
 from live import LiveServer, Reply, tiny_model
 
 from prato.data.nifti import read_volume
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 
 ROI = [8, 32, 6, 30, 1, 4]
 INTERACTIVE = ("prato_unetr", "prato_swin_unetr")

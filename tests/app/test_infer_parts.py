@@ -25,12 +25,12 @@ from lib.infers.live_pipeline import LivePipeline
 from lib.infers.mask_file import EXTENSIONS, mask_format, write_mask
 from lib.infers.parameters import checked_parameters
 from lib.infers.token_map import packed
-from prato.checkpoint import CheckpointError, load_model, save_model
 from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume
-from prato.image_stack import ImageStack
-from prato.request import Request, RequestError
-from prato.segmenter import Segmenter
+from prato.inference.image_stack import ImageStack
+from prato.inference.segmenter import Segmenter
+from prato.models.checkpoint import CheckpointError, load_model, save_model
+from prato.prompts.request import Request, RequestError
 
 GPUS = ("NVIDIA A", "NVIDIA B")
 

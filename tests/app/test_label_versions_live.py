@@ -16,7 +16,7 @@ from hearts import heart
 from live import LiveServer, Reply, write_study
 
 from prato.data.nifti import nifti_bytes, read_volume, zipped
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 
 STUDY = "Herz 7 ü"
 

@@ -16,7 +16,7 @@ from live import LiveServer, Reply, start_server, write_study
 
 from lib.activelearning.looking import SECONDS
 from prato.data.nifti import read_volume, write_volume
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 
 MODEL = "prato_unetr"
 ROI = {"roi": [10, 30, 8, 28, 0, 5]}

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from live import LiveServer
 from monailabel.client import MONAILabelClient
 
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 
 ROI = [8, 32, 6, 30, 1, 4]
 

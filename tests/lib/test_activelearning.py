@@ -12,7 +12,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lib.activelearning import looking, strategies
 from lib.activelearning.questions import Question, phases
 from lib.activelearning.scored import SAMPLE, Scored
-from prato.usefulness.judging import Opinion
+from prato.acquisition.judging import Opinion
 
 
 class Folder:

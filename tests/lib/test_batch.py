@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.app.live import tiny_locator, tiny_model, write_study
 from torch import Tensor
 
 from lib.batch import Batch, Batches, batch_order, gaps
@@ -18,13 +17,14 @@ from lib.datastore import StudiesDatastore
 from lib.infers import live_pipeline
 from lib.infers.live_pipeline import LivePipeline
 from lib.infers.turns import Turn, turns
-from prato.calls import SLICES
-from prato.cancelling import CancelledError
 from prato.data.nifti import read_volume
-from prato.image_stack import ImageStack
-from prato.locator import Locator
-from prato.request import Request
-from prato.segmenter import Segmenter
+from prato.inference.image_stack import ImageStack
+from prato.inference.locator import Locator
+from prato.inference.segmenter import Segmenter
+from prato.prompts.request import Request
+from prato.runtime.batch_runner import SLICES
+from prato.runtime.cancel_token import CancelledError
+from tests.app.live import tiny_locator, tiny_model, write_study
 
 
 class Bench:

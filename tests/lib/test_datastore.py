@@ -14,8 +14,8 @@ from fastapi import HTTPException
 import lib.datastore
 from lib.datastore import StudiesDatastore
 from prato.data.nifti import read_volume, write_volume
+from prato.data.structures import STRUCTURES
 from prato.labelling.files import HISTORY
-from prato.labels import STRUCTURES
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 SHAPE = (8, 7, 3)

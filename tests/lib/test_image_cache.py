@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.prato.conftest import small_spec
 
 from lib.infers.image_cache import ImageCache
 from prato import image_stack
-from prato.box import Box
-from prato.checkpoint import save_model
 from prato.data.nifti import VolumeError, read_volume, write_volume
-from prato.pipeline import Pipeline
-from prato.request import Request
+from prato.inference.predictor import Pipeline
+from prato.models.checkpoint import save_model
+from prato.prompts.box import Box
+from prato.prompts.request import Request
+from tests.prato.conftest import small_spec
 
 AFFINE = np.diag([1.4, 1.4, 8.0, 1.0])
 BOXES = [Box((8, 8, 0), (30, 34, 3)), Box((12, 6, 1), (36, 30, 4)), Box((8, 8, 0), (30, 34, 3))]

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.app.hearts import blank_model, heart
-from tests.app.live import write_study
 
 from lib.jobs import BusyError, Job, JobQueue, job_queue
 from prato.data.cases import StudyFile
 from prato.data.nifti import read_volume, write_volume
 from prato.retraining.order import TrainingOrder, TrainingParameters
 from prato.retraining.progress import stored_progress
+from tests.app.hearts import blank_model, heart
+from tests.app.live import write_study
 
 LONG = 10_000
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.prato.labelling import saver
 
 import lib.datastore
 from lib.datastore import StudiesDatastore
 from prato.data.nifti import read_volume, write_volume
 from prato.labelling.files import HISTORY, sha256
 from prato.labelling.version import Version
+from tests.prato.labelling import saver
 
 ROOT = Path(__file__).parents[2]
 KILLED = -9

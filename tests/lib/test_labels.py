@@ -11,7 +11,7 @@ import pytest
 
 from lib.labels import LabelError, checked_label
 from prato.data.nifti import write_volume
-from prato.labels import STRUCTURES, voxel_counts
+from prato.data.structures import STRUCTURES, voxel_counts
 
 RV, MYO, LV = STRUCTURES.values()
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])

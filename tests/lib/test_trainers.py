@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import HTTPException
-from tests.app.hearts import blank_model, heart
-from tests.app.live import write_study
 
 import lib.datastore
 from lib.datastore import StudiesDatastore
@@ -19,13 +17,15 @@ from lib.trainers import PratoTrainer
 from lib.trainers.parameters import training_parameters
 from prato.data.nifti import read_volume, write_volume
 from prato.data.splits import Split, save_split
-from prato.labels import STRUCTURES
-from prato.request import RequestError
+from prato.data.structures import STRUCTURES
+from prato.prompts.request import RequestError
 from prato.retraining import fine_tuning
 from prato.retraining import round as retraining_round
 from prato.retraining.comparison import CaseDice
 from prato.retraining.order import TrainingParameters
 from prato.retraining.patients import SPLIT_NAME
+from tests.app.hearts import blank_model, heart
+from tests.app.live import write_study
 
 
 class TestParameters:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from prato.checkpoint import ModelSpec, save_model
 from prato.data.nifti import Volume
-from prato.locator import LOCATOR
-from prato.presets import PRESETS
+from prato.inference.locator import LOCATOR
+from prato.models.checkpoint import ModelSpec, save_model
+from prato.models.presets import PRESETS
 
 SMALL = {
     "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2},

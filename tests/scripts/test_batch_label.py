@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 import typer
-from tests.prato.conftest import small_spec
 from typer.testing import CliRunner
 
-import batch_label
-import model_files
 from prato.archive.labeller import Labeller
-from prato.checkpoint import save_model
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
-from prato.pipeline import Pipeline
-from prato.request import Request, parse_request
+from prato.inference.predictor import Pipeline
+from prato.models.checkpoint import save_model
+from prato.prompts.request import Request, parse_request
+from scripts import batch_label
+from scripts.common import model_files
+from tests.prato.conftest import small_spec
 
 
 @pytest.fixture(scope="module")

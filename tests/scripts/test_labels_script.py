@@ -10,9 +10,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-import labels
 from prato.data.nifti import write_volume
 from prato.labelling.versions import LabelVersions
+from scripts import labels
 
 AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
 

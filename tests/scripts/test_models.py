@@ -6,9 +6,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-import models
-from prato.checkpoint import version_of
+from prato.models.checkpoint import version_of
 from prato.retraining.model_store import ModelStore
+from scripts import models
 
 
 def run(*arguments: str, status: int = 0) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from prato.data.cases import labelled_studies, load_training_case
 from prato.data.nifti import read_volume, write_volume
-from prato.presets import PIXEL
+from prato.models.presets import PIXEL
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "pack_studies.py"
 

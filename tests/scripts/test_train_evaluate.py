@@ -6,15 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 import typer
-from tests.prato.conftest import small_spec
 from typer.testing import CliRunner
 
-import evaluate
-import train
-import train_locator
-from prato.checkpoint import load_model, save_model
 from prato.data.phantom import make_phantoms
 from prato.data.splits import Split, save_split
+from prato.models.checkpoint import load_model, save_model
+from scripts import evaluate, train
+from scripts.research import train_locator
+from tests.prato.conftest import small_spec
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
 
 
 def test_the_locator_s_file_says_how_its_boxes_fit(studies, tmp_path, monkeypatch):
-    monkeypatch.setattr("prato.locating.LOCATOR", small_spec("locator"))
+    monkeypatch.setattr("prato.training.train_locator.LOCATOR", small_spec("locator"))
     monkeypatch.setattr(train_locator, "LOCATOR", small_spec("locator"))
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
     out = tmp_path / "locator.safetensors"

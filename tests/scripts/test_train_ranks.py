@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from tests.scripts import train_small
 from typer.testing import CliRunner
 
-import prato.training
-import train
-import train_curve
-from prato.checkpoint import load_model
+import prato.training.trainer
 from prato.data.phantom import make_phantoms
-from prato.training import Trainer
+from prato.models.checkpoint import load_model
+from prato.training.trainer import Trainer
+from scripts import train
+from scripts.research import train_curve
+from tests.scripts import train_small
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ def studies(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     # named first, so that they are put back
-    monkeypatch.setattr(prato.training, "_bfloat16_pays", prato.training._bfloat16_pays)
+    monkeypatch.setattr(prato.training.trainer, "_bfloat16_pays", prato.training.trainer._bfloat16_pays)
     monkeypatch.setattr(train_curve, "_CHECKS", train_curve._CHECKS)
     monkeypatch.setattr(train, "PRESETS", dict(train.PRESETS))
     train_small.make_small()

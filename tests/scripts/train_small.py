@@ -1,15 +1,15 @@
 """scripts/train.py with networks small enough for a test and in single precision; started by ``torchrun``."""
 
 import typer
-from tests.prato.conftest import small_spec
 
-import prato.training
-import train
-import train_curve
+import prato.training.trainer
+from scripts import train
+from scripts.research import train_curve
+from tests.prato.conftest import small_spec
 
 
 def make_small() -> None:
-    prato.training._bfloat16_pays = lambda device: False  # its rounding would hide a wrong gradient
+    prato.training.trainer._bfloat16_pays = lambda device: False  # its rounding would hide a wrong gradient
     train_curve._CHECKS = 1
     for name in ("unetr", "swin_unetr"):
         train.PRESETS[name] = small_spec(name)

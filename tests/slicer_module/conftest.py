@@ -26,6 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def logic(server: Any) -> Iterator[Any]:
     """The module's logic, connected, with an empty scene."""
     from logic_loop import connected_logic
+
     from tests.slicer_harness.core import new_scene
 
     new_scene()

@@ -15,6 +15,7 @@ import pytest
 import slicer
 from client_double import ClientDouble
 from PySide6.QtCore import QRect
+
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
 

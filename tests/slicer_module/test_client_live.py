@@ -18,7 +18,7 @@ from hearts import app_that_learns, heart
 from live import LiveServer, start_server, write_study
 
 from prato.data.nifti import read_volume, write_volume
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 from PratoLabelLib.answers import Study, TrainingState
 from PratoLabelLib.client import Client
 from PratoLabelLib.errors import Cancelled, ServerError

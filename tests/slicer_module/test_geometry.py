@@ -14,9 +14,9 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 vtk = pytest.importorskip("vtk")
 
 from scipy.spatial.transform import Rotation
-from tests.slicer_harness.core import new_scene
 
 from PratoLabelLib.geometry import GeometryError, box_round, ijk_box_to_roi, roi_to_ijk_box
+from tests.slicer_harness.core import new_scene
 
 
 @pytest.fixture(scope="module")

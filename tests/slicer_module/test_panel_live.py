@@ -23,13 +23,13 @@ from driver import Driver
 from hearts import blank_model, heart
 from live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
 from logic_loop import judge
-from tests.slicer_harness.core import new_scene
 
 from prato.data.nifti import write_volume
 from PratoLabelLib.geometry import ijk_box_to_roi
 from PratoLabelLib.report import patient_of
 from PratoLabelLib.segmentation import show_mask
 from PratoLabelLib.styles import ERROR_STYLE
+from tests.slicer_harness.core import new_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 FOR_THE_DOCS = os.environ.get("PRATO_LABEL_PICTURE", "")

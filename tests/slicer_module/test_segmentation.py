@@ -13,9 +13,9 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from live import oblique, write_study
-from tests.slicer_harness.core import new_scene
 
 from PratoLabelLib.segmentation import COLOURS, MaskError, mask_of, merged, new_segmentation, read_mask, show_mask, write_mask
+from tests.slicer_harness.core import new_scene
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
 SHAPE = (40, 36, 5)

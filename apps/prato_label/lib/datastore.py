@@ -19,12 +19,12 @@ from lib.labels import LabelError, checked_label, refusals
 from lib.watching import CHANGES, Refresher
 from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError, read_volume, write_volume, zipped
+from prato.data.structures import voxel_counts
 from prato.labelling.files import SUFFIX
 from prato.labelling.restoring import restore
 from prato.labelling.studies import repair
 from prato.labelling.version import UNKNOWN
 from prato.labelling.versions import LabelVersions, Saved
-from prato.labels import voxel_counts
 
 _NAME = re.compile(r"\w[\w .+-]*")
 

@@ -12,8 +12,8 @@ import numpy as np
 from fastapi import HTTPException
 
 from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.structures import BACKGROUND, STRUCTURES
 from prato.labelling.version import DamagedVersionError, LabelVersionError, UnknownVersionError
-from prato.labels import BACKGROUND, STRUCTURES
 
 #: How far a corner voxel of the label may lie from the image's, in smallest voxel edges: float32 headers round far below this.
 _CORNER_TOLERANCE = 0.1
@@ -25,7 +25,8 @@ class LabelError(ValueError):
 
 
 def checked_label(study: str, image: Path, label: Path, label_info: Any = None) -> Volume:
-    """The label at ``label``, as it is to be stored for ``study``: uint8 (X, Y, Z), values of ``prato.labels``, with the image's affine.
+    """The label at ``label``, as it is to be stored for ``study``: uint8 (X, Y, Z), values of ``prato.data.structures``, with the image's
+    affine.
 
     Args:
         label_info: the stock 3D Slicer module's list of segments, ``[{"name": ..., "idx": ...}]``. It numbers segments in the order in

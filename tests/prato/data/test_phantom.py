@@ -13,7 +13,7 @@ from scipy.ndimage import label
 
 from prato.data.manifest import load_manifest
 from prato.data.phantom import Phantom, make_phantom, make_phantoms
-from prato.labels import NUM_CLASSES, STRUCTURES
+from prato.data.structures import NUM_CLASSES, STRUCTURES
 
 NUMBERS = range(1, 5)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from prato.box import Box
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stacked, stacked_box, stacked_volume, unstacked, unstacked_box
-from prato.pipeline import Pipeline
-from prato.request import Request
+from prato.inference.predictor import Pipeline
+from prato.prompts.box import Box
+from prato.prompts.request import Request
 
 
 @pytest.mark.parametrize(

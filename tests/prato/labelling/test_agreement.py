@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import write_volume
+from prato.data.structures import STRUCTURES
 from prato.labelling.agreement import folder_agreement, study_agreement
 from prato.labelling.comparison import label_diff
 from prato.labelling.restoring import restore
 from prato.labelling.version import LabelVersionError
 from prato.labelling.versions import LabelVersions
-from prato.labels import STRUCTURES
 
 AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
 SHAPE = (20, 12, 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 from prato.retraining.comparison import CaseDice, bootstrap_intervals, compared
 
 

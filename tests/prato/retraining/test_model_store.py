@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prato.checkpoint import version_of
 from prato.data.atomic import write_bytes
+from prato.models.checkpoint import version_of
 from prato.retraining import model_store
 from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
 from prato.retraining.records import StoreError

@@ -15,9 +15,9 @@ from lib.activelearning.looking import Looking
 from lib.activelearning.unlabelled import shuffled, unlabelled
 from lib.infers.image_cache import images
 from lib.infers.live_pipeline import file_identity
+from prato.acquisition.coverage import Look, NoSummaryError, covering, look
+from prato.acquisition.judging import Predict
 from prato.data.nifti import VolumeError
-from prato.usefulness.coverage import Look, NoSummaryError, covering, look
-from prato.usefulness.judging import Predict
 
 
 class Covering(Looking[Look | str]):

@@ -12,11 +12,11 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.infers.devices import device_named
 from lib.infers.live_pipeline import LivePipeline
-from prato.checkpoint import CheckpointError
-from prato.image_stack import ImageStack
-from prato.pipeline import Prediction
-from prato.request import Request
-from prato.usefulness.judging import Predict
+from prato.acquisition.judging import Predict
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Prediction
+from prato.models.checkpoint import CheckpointError
+from prato.prompts.request import Request
 
 #: Seconds after which no further study is looked at. What is known already counts all the same.
 SECONDS = 8.0

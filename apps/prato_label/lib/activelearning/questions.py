@@ -12,9 +12,9 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
 from lib.datastore import StudiesDatastore
+from prato.acquisition.judging import Opinion, by_entropy, by_jitter, by_phases
+from prato.acquisition.phases import pairs
 from prato.data.manifest import ManifestError, load_manifest
-from prato.usefulness.judging import Opinion, by_entropy, by_jitter, by_phases
-from prato.usefulness.phases import pairs
 
 
 @dataclass(frozen=True)

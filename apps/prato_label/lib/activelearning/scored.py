@@ -12,8 +12,8 @@ from lib.activelearning.questions import Asking
 from lib.activelearning.unlabelled import shuffled, unlabelled
 from lib.infers.image_cache import images
 from lib.infers.live_pipeline import LivePipeline, file_identity
+from prato.acquisition.judging import Opinion, Predict
 from prato.data.nifti import VolumeError
-from prato.usefulness.judging import Opinion, Predict
 
 #: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
 SAMPLE = 8

@@ -19,11 +19,11 @@ from lib.infers.live_pipeline import LivePipeline
 from lib.infers.mask_file import EXTENSIONS, write_mask
 from lib.jobs import Job
 from lib.jobs.job import State
-from prato.cancelling import CancelledError, go_on_unless
-from prato.checkpoint import CheckpointError
 from prato.data.atomic import no_room
 from prato.data.nifti import VolumeError
-from prato.request import Request
+from prato.models.checkpoint import CheckpointError
+from prato.prompts.request import Request
+from prato.runtime.cancel_token import CancelledError, go_on_unless
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from lib.infers.live_pipeline import in_their_thread
 from lib.infers.turns import turns
-from prato.calls import Calls
-from prato.cancelling import CancelledError, go_on_unless
+from prato.runtime.batch_runner import Calls
+from prato.runtime.cancel_token import CancelledError, go_on_unless
 
 _T = TypeVar("_T")
 #: How often a call is put off for labellers who wait, and how long at most each time, before it is its turn.

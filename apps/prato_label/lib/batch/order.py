@@ -12,7 +12,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
 from lib.infers.devices import device_named
 from lib.infers.parameters import DEFAULT_PRUNE
-from prato.request import RequestError, parse_request
+from prato.prompts.request import RequestError, parse_request
 
 #: Of what MONAI Label's own batch job takes, without effect: here one network computes at a time, and every mask is stored.
 _IGNORED = {"multi_gpu", "gpus", "max_workers", "logging", "save_label", "client_id"}

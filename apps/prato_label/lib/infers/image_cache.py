@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from prato.data.nifti import read_volume
-from prato.image_stack import ImageStack
+from prato.inference.image_stack import ImageStack
 
 _CHUNK = 2**20
 

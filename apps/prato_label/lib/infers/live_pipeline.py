@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from lib.infers.parameters import DEFAULT_PRUNE
-from prato.calls import Calls
-from prato.cancelling import never
-from prato.checkpoint import ModelSpec, stored_version
-from prato.image_stack import ImageStack
-from prato.pipeline import Pipeline, Prediction
-from prato.pruning import PRUNE_CHOICES
-from prato.request import Request
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Pipeline, Prediction
+from prato.models.checkpoint import ModelSpec, stored_version
+from prato.prompts.request import Request
+from prato.pruning.plan import PRUNE_CHOICES
+from prato.runtime.batch_runner import Calls
+from prato.runtime.cancel_token import never
 
 logger = logging.getLogger(__name__)
 

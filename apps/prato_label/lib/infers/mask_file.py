@@ -12,7 +12,7 @@ import nrrd
 import numpy as np
 
 from prato.data.nifti import nifti_bytes, zipped
-from prato.request import RequestError
+from prato.prompts.request import RequestError
 
 #: The Slicer and OHIF plugins ask for .nrrd; everyone who asks for nothing gets the first.
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd")

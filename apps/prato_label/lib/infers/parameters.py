@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prato.pruning import PRUNE_CHOICES
-from prato.request import POINT_KEYS, RequestError
+from prato.prompts.request import POINT_KEYS, RequestError
+from prato.pruning.plan import PRUNE_CHOICES
 
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"

@@ -17,12 +17,12 @@ from lib.infers.mask_file import mask_format, write_mask
 from lib.infers.parameters import checked_parameters, shown_config
 from lib.infers.token_map import packed
 from lib.infers.turns import current_turn
-from prato.cancelling import never
-from prato.checkpoint import CheckpointError
 from prato.data.nifti import VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
-from prato.labels import STRUCTURES
-from prato.request import RequestError, parse_request
+from prato.data.structures import STRUCTURES
+from prato.models.checkpoint import CheckpointError
+from prato.prompts.request import RequestError, parse_request
+from prato.runtime.cancel_token import never
 
 logger = logging.getLogger(__name__)
 

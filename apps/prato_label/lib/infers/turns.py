@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from prato.cancelling import CancelledError
+from prato.runtime.cancel_token import CancelledError
 from prato_server.settings import settings
 
 

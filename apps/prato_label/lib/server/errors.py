@@ -13,8 +13,8 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 from starlette.exceptions import HTTPException
 
 from lib.infers.turns import FullError
-from prato.cancelling import CancelledError
 from prato.data.atomic import no_room
+from prato.runtime.cancel_token import CancelledError
 from prato_server.answers import refusal
 
 #: What nginx, and so many a log, calls a request whose client has gone; the standard has no status for it.

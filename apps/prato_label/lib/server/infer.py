@@ -18,7 +18,7 @@ from lib.server import checks, roles
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.leftovers import removed_if_refused
 from lib.server.recent import remember
-from prato.cancelling import CancelledError
+from prato.runtime.cancel_token import CancelledError
 from prato_server.answers import request_id
 
 router = APIRouter()

@@ -17,9 +17,9 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum
 
 from lib.server import checks, roles
-from prato.checkpoint import CheckpointError
+from prato.inference.segmenter import Segmenter
+from prato.models.checkpoint import CheckpointError
 from prato.retraining.model_store import ModelStore
-from prato.segmenter import Segmenter
 
 router = APIRouter(dependencies=[Depends(checks.storable_body)])
 

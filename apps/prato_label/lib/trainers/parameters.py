@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lib.infers.devices import device_named, offered_devices
-from prato.request import RequestError
+from prato.prompts.request import RequestError
 from prato.retraining.order import TrainingParameters
 
 #: Added by MONAI Label and its clients on a request's way to the task.

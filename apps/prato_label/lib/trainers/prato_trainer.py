@@ -13,11 +13,11 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.trainers.labelled import labelled_files
 from lib.trainers.parameters import shown_config, training_parameters
-from prato.checkpoint import CheckpointError
 from prato.data.cases import labelled_studies
 from prato.data.manifest import ManifestError
 from prato.data.splits import SplitError
-from prato.request import RequestError
+from prato.models.checkpoint import CheckpointError
+from prato.prompts.request import RequestError
 from prato.retraining.model_store import ModelStore
 from prato.retraining.order import TrainingOrder
 from prato.retraining.patients import TooFewPatientsError, dealt, stored_split

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from prato.archive.studies import ArchiveError, Job
-from prato.checkpoint import load_model
 from prato.data.atomic import write_bytes
 from prato.data.nifti import nifti_bytes, read_volume, zipped
-from prato.pipeline import Pipeline
-from prato.pruning import PRUNE_CHOICES
-from prato.request import parse_request
+from prato.inference.predictor import Pipeline
+from prato.models.checkpoint import load_model
+from prato.prompts.request import parse_request
+from prato.pruning.plan import PRUNE_CHOICES
 
 
 def run_parameters(model: Path, locator: Path | None, prune: str | None, device: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from prato.data.manifest import Study
 from prato.data.nifti import Volume, VolumeError, mended_affine, read_image, volume_of
-from prato.labels import NUM_CLASSES
+from prato.data.structures import NUM_CLASSES
 
 Frames = Literal["ed,es", "all"]
 _PATIENT = re.compile(r"patient\d+")

@@ -14,8 +14,8 @@ from torch import Tensor
 from prato.data.manifest import load_manifest, patient_of
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.stack import slice_axis, stacked, stacked_volume
-from prato.labels import NUM_CLASSES
-from prato.window import normalised, resample_in_plane, resampled_size
+from prato.data.structures import NUM_CLASSES
+from prato.inference.window import normalised, resample_in_plane, resampled_size
 
 
 @dataclass(frozen=True)

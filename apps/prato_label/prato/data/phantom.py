@@ -15,7 +15,7 @@ from prato.data.manifest import Manifest, Study, save_manifest
 from prato.data.nifti import write_volume
 from prato.data.phantom_body import BLOOD, FAT, over, paint_body, random_body, texture
 from prato.data.phantom_heart import Distances, Heart, Points, distances, random_heart
-from prato.labels import STRUCTURES
+from prato.data.structures import STRUCTURES
 
 SOURCE = "phantom"
 _KINDS = ("normal", "hypertrophic", "dilated")

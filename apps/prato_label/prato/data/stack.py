@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from prato.box import Box
 from prato.data.nifti import Volume
+from prato.prompts.box import Box
 
 #: How much thicker than both other edges of a voxel its third edge must be to say, against the usual order, where the slices lie.
 _CLEARLY = 1.5

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from prato.data.nifti import VolumeError
+from prato.data.structures import STRUCTURES
 from prato.labelling.comparison import likeness
 from prato.labelling.studies import labelled_names
 from prato.labelling.version import LabelVersionError, Version
 from prato.labelling.versions import LabelVersions
-from prato.labels import STRUCTURES
 
 
 def latest_by_annotator(versions: list[Version]) -> dict[str, int]:
@@ -31,7 +31,7 @@ def study_agreement(versions: LabelVersions) -> dict[str, Any]:
 
     Returns:
         ``image``, ``annotators`` (name -> version), ``pairs``: a list of ``annotators`` (two) and ``structures`` (name -> ``dice`` in 0..1
-        and ``hd95`` in mm; as ``prato.metrics.case_metrics`` where one has drawn nothing).
+        and ``hd95`` in mm; as ``prato.evaluation.metrics.case_metrics`` where one has drawn nothing).
 
     Raises:
         LabelVersionError, VolumeError: versions that cannot be compared.

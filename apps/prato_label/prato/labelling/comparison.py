@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from prato.data.nifti import Volume
+from prato.data.structures import STRUCTURES, voxel_counts
+from prato.evaluation.metrics import case_metrics
 from prato.labelling.version import LabelVersionError
 from prato.labelling.versions import LabelVersions
-from prato.labels import STRUCTURES, voxel_counts
-from prato.metrics import case_metrics
 
 
 def label_diff(versions: LabelVersions, old: int, new: int) -> dict[str, Any]:

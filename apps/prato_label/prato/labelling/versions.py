@@ -20,10 +20,10 @@ import numpy as np
 
 from prato.data.atomic import left_over, make_folder, staged, sync_folder, write_bytes
 from prato.data.nifti import nifti_bytes, zipped
+from prato.data.structures import voxel_counts
 from prato.labelling.files import sha256
 from prato.labelling.reading import StoredVersions
 from prato.labelling.version import UNKNOWN, Removal, Version, annotator_of, base_of, overtaken
-from prato.labels import voxel_counts
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class LabelVersions(StoredVersions):
         """Store a new version and make it the current one.
 
         Args:
-            mask: uint8 (X, Y, Z), values of ``prato.labels``.
+            mask: uint8 (X, Y, Z), values of ``prato.data.structures``.
             affine: 4x4, voxel -> RAS+ mm.
             params: kept with it; ``annotator`` (else ``user``, ``client_id``) and ``base_version`` are understood.
 

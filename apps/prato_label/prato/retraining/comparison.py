@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from prato.data.cases import StudyFile
-from prato.evaluation import evaluate_cases
-from prato.labels import STRUCTURES
-from prato.pipeline import Pipeline
+from prato.data.structures import STRUCTURES
+from prato.evaluation.evaluate import evaluate_cases
+from prato.inference.predictor import Pipeline
 
 #: Dice by structure and their "mean", by study.
 CaseDice = dict[str, dict[str, float]]

@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from prato.checkpoint import ModelSpec
 from prato.data.cases import TrainingCase
-from prato.nets import PromptedNetwork
+from prato.evaluation.validation import slice_dice
+from prato.models import PromptedNetwork
+from prato.models.checkpoint import ModelSpec
 from prato.retraining.blending import blend
 from prato.retraining.frozen import FrozenStatistics
 from prato.retraining.material import Material
 from prato.retraining.order import TrainingParameters
 from prato.retraining.progress import TrainingProgress
 from prato.retraining.stopping import Stopped
-from prato.training import Budget, Progress, Settings
-from prato.validation import slice_dice
+from prato.training.trainer import Budget, Progress, Settings
 
 #: Far below the rate for a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings back.
 RATE = 1.5e-4
 BATCH = 8
 #: Share of the fine-tuned weights in the candidate. Fixed, not chosen by the patients who then decide whether it is published: they would
-#: be asked four times and answer with the luckiest. scripts/forgetting.py measured it.
+#: be asked four times and answer with the luckiest. scripts/simulate/forgetting.py measured it.
 SHARE = 0.5
 #: How often in a training, and on how many studies at most, the growing model is looked at. It is shown to people and decides nothing.
 _LOOKS, _LOOKED_AT = 3, 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from prato.training import Trainer
+from prato.training.trainer import Trainer
 
 
 class FrozenStatistics(Trainer):

@@ -10,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from prato.checkpoint import version_of
 from prato.data.atomic import write_bytes
+from prato.models.checkpoint import version_of
 from prato.retraining.records import History, Kind, ModelRecord, StoreError, now
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from prato.checkpoint import ModelSpec, load_model, save_model
 from prato.data.cases import labelled_studies
+from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, case_dice, compared
 from prato.retraining.fine_tuning import RATE, SHARE, fine_tuned, planned
 from prato.retraining.material import Material, gathered

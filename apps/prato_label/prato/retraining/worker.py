@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import torch
 
-from prato.checkpoint import CheckpointError
 from prato.data.atomic import no_room
 from prato.data.splits import SplitError
+from prato.models.checkpoint import CheckpointError
 from prato.retraining.order import TrainingOrder
 from prato.retraining.patients import TooFewPatientsError
 from prato.retraining.records import StoreError

@@ -1,0 +1,85 @@
+"""A model measured on labelled studies, through the same pipeline that the server answers with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from prato.data.cases import StudyFile, read_label
+from prato.data.nifti import read_volume
+from prato.data.structures import STRUCTURES
+from prato.evaluation.box_conditions import BoxCondition, conditioned_box
+from prato.evaluation.metrics import case_metrics
+from prato.inference.predictor import Pipeline
+from prato.prompts.box import Box
+from prato.prompts.request import Request
+
+METRICS = ("dice", "iou", "hd95")
+
+
+def evaluate_case(pipeline: Pipeline, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int) -> dict[str, Any] | None:
+    """One study's row: metrics by structure and their means, the box and what the answer said of itself; None where its label is empty.
+
+    The box depends on ``seed``, ``condition`` and the study's name alone.
+
+    Raises:
+        VolumeError: image or label cannot be used.
+    """
+    volume = read_volume(files.image)
+    truth = read_label(files.label, volume)
+    tight = Box.around(truth > 0)
+    if tight is None:
+        return None
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.study}".encode()).digest()[:8], "big"))
+    box = conditioned_box(tight, volume.array.shape, condition, rng)
+    request = Request(prune=prune) if box is None else Request((box,), "roi", prune)
+    prediction = pipeline.predict(volume, request)
+    scores = case_metrics(prediction.mask, truth, volume.spacing)
+    return {
+        "study": files.study,
+        "patient": files.patient,
+        "scores": scores,
+        **{f"mean_{metric}": float(np.mean([scores[name][metric] for name in STRUCTURES])) for metric in METRICS},
+        **{key: value for key, value in prediction.reply().items() if key not in ("label_names", "model_version")},
+    }
+
+
+def evaluate_cases(
+    pipeline: Pipeline,
+    files: Sequence[StudyFile],
+    condition: BoxCondition = BoxCondition.tight,
+    prune: str | None = None,
+    seed: int = 0,
+    report: Callable[[dict[str, Any]], object] = id,
+) -> list[dict[str, Any]]:
+    """The rows of all ``files`` with a structure in their label; ``report`` sees each row as it comes."""
+    rows = []
+    for each in files:
+        row = evaluate_case(pipeline, each, condition, prune, seed)
+        if row is None:
+            continue
+        rows.append(row)
+        report(row)
+    return rows
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over cases (each structure's metrics and their mean), kept tokens, GFLOP, and median latency in ms by step."""
+    structures = {
+        name: {metric: round(float(np.mean([row["scores"][name][metric] for row in rows])), 4) for metric in METRICS} for name in STRUCTURES
+    }
+    # a case whose box is too small for a prompt keeps all its tokens, and names no stage
+    stages = {stage: None for row in rows for stage in row["kept_fraction"]}
+    return {
+        "cases": len(rows),
+        "patients": len({row["patient"] for row in rows}),
+        "structures": structures,
+        **{f"mean_{metric}": round(float(np.mean([row[f"mean_{metric}"] for row in rows])), 4) for metric in METRICS},
+        "kept_fraction": {stage: round(float(np.mean([row["kept_fraction"].get(stage, 1.0) for row in rows])), 4) for stage in stages},
+        "gflops": round(float(np.mean([row["gflops"] for row in rows])), 3),
+        "gflops_dense": round(float(np.mean([row["gflops_dense"] for row in rows])), 3),
+        "latency_ms": {step: round(float(np.median([row["latency_ms"][step] for row in rows])), 1) for step in rows[0]["latency_ms"]},
+    }

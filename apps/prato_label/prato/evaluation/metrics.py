@@ -1,0 +1,55 @@
+"""DSC, IoU and HD95 of one volume, by MONAI's implementations."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+
+from prato.data.structures import STRUCTURES
+from prato.prompts.box import Box
+
+
+def case_metrics(
+    predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], structures: Mapping[str, int] = STRUCTURES
+) -> dict[str, dict[str, float]]:
+    """Scores of each structure.
+
+    Args:
+        predicted, truth: uint8 (X, Y, Z) or (X, Y), values of ``structures``.
+        spacing: voxel size in mm.
+        structures: name -> value.
+
+    Returns:
+        By structure name: ``dice`` and ``iou`` in 0..1 and ``hd95``, the 95th percentile of the symmetric surface distances in mm. Where
+        both masks are empty: 1, 1, 0. Where one is: 0, 0 and the diagonal of the image in mm, the worst that a mask on it can be.
+    """
+    diagonal = math.hypot(*(n * mm for n, mm in zip(truth.shape, spacing)))
+    result = {}
+    for name, value in structures.items():
+        ours, theirs = predicted == value, truth == value
+        if not ours.any() or not theirs.any():
+            same = not ours.any() and not theirs.any()
+            result[name] = {"dice": float(same), "iou": float(same), "hd95": 0.0 if same else diagonal}
+            continue
+        # surfaces lie within the box round both masks; one voxel more keeps the border a border
+        around = Box.around(ours | theirs)
+        assert around is not None
+        cut = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(around.start, around.stop))
+        one, two = (torch.from_numpy(np.pad(m[cut], 1)[None, None].astype(np.float32)) for m in (ours, theirs))
+        result[name] = {
+            "dice": float(compute_dice(one, two)),
+            "iou": float(compute_iou(one, two)),
+            "hd95": _hd95(one, two, spacing),
+        }
+    return result
+
+
+def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, ...]) -> float:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI's own call of a deprecated argument of its own
+        return float(compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=list(spacing)))

@@ -1,0 +1,142 @@
+"""From the native voxel grid to the network's window and back: fixed in-plane resolution, centred on the prompt box."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prato.prompts.box import Box
+
+#: What windows lie round: the prompt's box, or the middle of the image.
+Centre = Literal["box", "image"]
+#: Context (pixels) that a window round the box's very middle shows beyond the box on each side at least.
+_MARGIN = 8
+#: Windows round boxes begin at multiples of so many pixels: a box that is moved a little stays in its window, and what the network made of
+#: that before it looked at a box serves again. A window's middle is then at most half as far from the box's, and half of the margin stays.
+STEP = 8
+
+
+def window_edges(largest: int) -> tuple[int, ...]:
+    """Edges of the windows, in pixels, that a network with windows of at most ``largest`` is trained on and used with, smallest first."""
+    return tuple(sorted({min(largest, 32 * math.ceil(largest * part / 32)) for part in (0.6, 1.0)}))
+
+
+def with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> float:
+    """Pixels along the longer side of ``box`` (voxels of an image of ``shape`` and ``spacing`` in mm) and a margin on both its ends."""
+    resampled = resampled_size(shape, spacing, pixel)
+    return max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
+
+
+def window_edge(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, largest: int) -> int:
+    """Edge of the smallest window that shows ``box`` and a margin, or else of the largest.
+
+    Args:
+        box, shape, spacing, pixel: as for :func:`with_margin`. largest: edge of the largest window, in pixels.
+    """
+    needed = with_margin(box, shape, spacing, pixel)
+    return next((edge for edge in window_edges(largest) if edge >= needed), largest)
+
+
+def normalised(volume: np.ndarray) -> np.ndarray:
+    """float32 (X, Y, Z) in [-1, 1]: clipped to the 0.5 and 99.5 percentile of the volume. A constant volume becomes -1."""
+    low, high = np.percentile(volume.ravel(order="K"), (0.5, 99.5))  # in the order of memory: no copy
+    if high <= low:
+        return np.full(volume.shape, -1.0, dtype=np.float32)
+    scaled = (volume.astype(np.float32) - low) * (2.0 / (high - low)) - 1.0
+    return np.clip(scaled, -1.0, 1.0, out=scaled).astype(np.float32, copy=False)
+
+
+def resampled_size(shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> tuple[int, int]:
+    """In-plane size in pixels of ``pixel`` mm of an image of ``shape`` voxels of ``spacing`` mm."""
+    return max(1, round(shape[0] * spacing[0] / pixel)), max(1, round(shape[1] * spacing[1] / pixel))
+
+
+def resample_in_plane(slices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Slices (K, X, Y) resampled to (K, *size), low-passed where that shrinks them."""
+    if tuple(slices.shape[1:]) == size:
+        return slices
+    return F.interpolate(slices.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of ``size`` pixels cut from the in-plane resampled image, and its place on the native grid.
+
+    Attributes:
+        native: (X, Y), the image in voxels.
+        resampled: (X', Y'), the image in pixels of the network's resolution.
+        corner: first pixel of the window in the resampled image; may be negative (beyond the image lies -1, the darkest value).
+        size: edge of the window in pixels.
+    """
+
+    native: tuple[int, int]
+    resampled: tuple[int, int]
+    corner: tuple[int, int]
+    size: int
+
+    @classmethod
+    def centred(cls, box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, size: int, step: int = 1) -> Window:
+        """The window round the in-plane centre of ``box`` (voxels) of an image of ``shape`` and ``spacing`` (mm).
+
+        Args:
+            step: the window's corner is the nearest pixel whose indices are multiples of this.
+        """
+        resampled = resampled_size(shape, spacing, pixel)
+        middle = [(a + b) / 2 * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)]
+        corner = [step * round((centre - size / 2) / step) for centre in middle]
+        return cls((shape[0], shape[1]), resampled, (corner[0], corner[1]), size)
+
+    def cut(self, resampled: Tensor) -> Tensor:
+        """(K, X', Y') -> (K, size, size)."""
+        out = resampled.new_full((resampled.shape[0], self.size, self.size), -1.0)
+        source, target = [], []
+        for corner, length in zip(self.corner, self.resampled):
+            a, b = max(corner, 0), min(corner + self.size, length)
+            source.append(slice(a, max(a, b)))
+            target.append(slice(a - corner, max(a, b) - corner))
+        out[:, target[0], target[1]] = resampled[:, source[0], source[1]]
+        return out
+
+    def to_window(self, box: Box) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The in-plane part of ``box`` (voxels) as (start, stop) in window pixels."""
+        scale = [r / n for r, n in zip(self.resampled, self.native)]
+        start = (box.start[0] * scale[0] - self.corner[0], box.start[1] * scale[1] - self.corner[1])
+        stop = (box.stop[0] * scale[0] - self.corner[0], box.stop[1] * scale[1] - self.corner[1])
+        return start, stop
+
+    def native_extent(self) -> tuple[slice, slice]:
+        """The native voxels whose centres lie inside the window."""
+        out = []
+        for corner, native, resampled in zip(self.corner, self.native, self.resampled):
+            first = np.ceil(corner * native / resampled - 0.5)
+            last = np.ceil((corner + self.size) * native / resampled - 0.5)
+            out.append(slice(int(np.clip(first, 0, native)), int(np.clip(last, 0, native))))
+        return out[0], out[1]
+
+    def to_native(self, maps: Tensor, mode: Literal["bilinear", "nearest"] = "bilinear") -> tuple[Tensor, tuple[slice, slice]]:
+        """Window maps (K, C, size, size), read at the centres of the native voxels that lie in the window.
+
+        Returns:
+            (K, C, x, y), and the slices of the native grid that it belongs to.
+        """
+        extent = self.native_extent()
+        axes = []
+        for part, corner, native, resampled in zip(extent, self.corner, self.native, self.resampled):
+            centre = torch.arange(part.start, part.stop, dtype=maps.dtype, device=maps.device) + 0.5
+            axes.append(2.0 * (centre * resampled / native - corner) / self.size - 1.0)
+        # grid_sample wants the last axis first
+        grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).expand(maps.shape[0], -1, -1, -1)
+        return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False), extent
+
+
+def with_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
+    """Each slice ``k`` in ``planes`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
+    k = torch.as_tensor(list(planes), device=slices.device)
+    return torch.stack([slices[(k + step).clamp(0, slices.shape[0] - 1)] for step in (-1, 0, 1)], dim=1)

@@ -1,0 +1,139 @@
+"""Model files: safetensors with the weights and, in the header, everything needed to build and describe the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from prato.data.atomic import write_bytes
+from prato.inference.window import Centre
+from prato.models.registry import build_model
+from prato.pruning.plan import PruningPlan
+
+#: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
+#: owns and no network here uses, a fifth of the file.
+_REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
+#: Networks whose ``norm_name`` says how they normalise; to MONAI none is "instance". The others have batch normalisation in their
+#: decoders, or decode everything.
+_NORM_CHOSEN = ("unetr", "swin_unetr")
+
+
+class CheckpointError(ValueError):
+    """A model file that cannot be used; the message is one sentence."""
+
+
+class ModelSpec(BaseModel):
+    """What a model file says of itself.
+
+    Attributes:
+        network: the name that its class is registered by.
+        arguments: its constructor's keyword arguments.
+        window: window edge in pixels; pixel: in-plane resolution in mm; centre: what windows lie round.
+        plan: default pruning plan; None for a network trained dense, and for the locator.
+        training: how it came to be (seed, steps, split, command); for people.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    network: str
+    arguments: dict[str, Any]
+    window: int = Field(gt=0)
+    pixel: float = Field(gt=0)
+    centre: Centre = "box"
+    plan: dict[str, Any] | None
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Any:
+        """A freshly initialised network, of the class that ``network`` names."""
+        return build_model(self.network, **self.arguments)
+
+    def pruning_plan(self) -> PruningPlan | None:
+        """The default plan as an object.
+
+        Raises:
+            ValueError: it is none. CheckpointError, which is one: what it decodes would not be what dense decoding gives.
+        """
+        if self.plan is None:
+            return None
+        plan = PruningPlan(**{**self.plan, "after": tuple(self.plan["after"])})
+        norm = self.arguments.get("norm_name", "instance") if self.network in _NORM_CHOSEN else "batch"
+        norm = str(norm if isinstance(norm, str) else norm[0])  # MONAI takes (name, settings) too
+        if plan.decode == "kept" and norm.lower() != "batch":
+            raise CheckpointError(
+                f"A pruning plan with decode 'kept' needs the network's norm_name 'batch', not {norm!r}: use decode 'all'."
+            )
+        return plan
+
+    def with_plan(self, plan: PruningPlan | None) -> ModelSpec:
+        """The same model with another default plan."""
+        return self.model_copy(update={"plan": None if plan is None else asdict(plan)})
+
+
+def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec) -> str:
+    """Write weights (half precision) and ``spec`` to ``path`` whole or not at all; returns the version, as ``model_version``."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+        if not any(part in name for part in _REBUILT)
+    }
+    data = save(tensors, {"prato": spec.model_dump_json()})
+    write_bytes(path, data)
+    return version_of(data)
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
+    """Read a model file: the network in evaluation mode (float32, CPU), its spec and its version.
+
+    Raises:
+        CheckpointError: not a model file of this project, weights that do not fit the network that it names, or a plan that does not.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()  # once: a file replaced meanwhile must not give the weights of one and the version of the other
+        spec = ModelSpec.model_validate_json(_described(data))
+        spec.pruning_plan()
+        state = load(data)
+        network = spec.build()
+        own = network.state_dict()
+        missing = [name for name in own if name not in state and not any(part in name for part in _REBUILT)]
+        if missing:  # load_state_dict would let relevance projections keep their random values
+            raise KeyError(missing[0])
+        state.update({name: value for name, value in own.items() if any(part in name for part in _REBUILT)})
+        network.load_state_dict({name: value.to(own[name].dtype) if name in own else value for name, value in state.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path.name} cannot be used. {error}") from error
+    except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.") from error
+    return network.eval(), spec, version_of(data)
+
+
+def stored_version(path: str | os.PathLike[str]) -> str:
+    """The version of the model file at ``path``, whether or not it can be used. Raises OSError where there is none."""
+    return version_of(Path(path).read_bytes())
+
+
+def _described(data: bytes) -> str:
+    """The spec in a safetensors header: eight bytes of length, then JSON with the file's own words under ``__metadata__``."""
+    length = int.from_bytes(data[:8], "little")
+    return str(json.loads(data[8 : 8 + length])["__metadata__"]["prato"])
+
+
+def version_of(data: bytes) -> str:
+    """Twelve hexadecimal digits of the file's SHA-256: the same file is the same version on every machine."""
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def channels_last(network: Any) -> Any:
+    """``network`` with its 2D convolutions in the channels-last layout, in which they run faster; a 3D network as it is."""
+    dims = {module.weight.ndim for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))}
+    return network.to(memory_format=torch.channels_last) if dims == {4} else network

@@ -1,0 +1,155 @@
+"""TransUNet, and TransUNet whose transformer drops the tokens that the prompted box makes irrelevant (2D)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from monai.networks.nets import ViT
+from torch import Tensor, nn
+
+from prato.models.hybrid_resnet import HybridResNet
+from prato.models.pruned_vit import run_dropping, run_relaxed
+from prato.models.registry import register_model
+from prato.prompts.box_prompts import BoxPrompts
+from prato.pruning.plan import PrunedOutput, PruningPlan
+from prato.pruning.prompted_pruning import PromptedPruning
+from prato.pruning.relevance import Relevance
+from prato.runtime.region_decode import Region, Source, given
+from prato.runtime.region_layers import convolved, enlarged, joined
+
+#: No skip connection leaves the transformer, so nothing speaks for pruning later.
+DEFAULT_PLAN = PruningPlan(after=(3, 6, 9), percentile=25.0)
+_PATCH = 16
+
+
+def _convolutions(source: int, channels: int, count: int) -> nn.Sequential:
+    """3 x 3 convolutions with batch norm and ReLU."""
+    layers: list[nn.Module] = []
+    for n in range(count):
+        convolution = nn.Conv2d(source if n == 0 else channels, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class TransUNet(nn.Module):
+    """R50 + ViT with a cascaded upsampler.
+
+    Source: Chen et al., "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation", 2021. There, upsampling aligns
+    corners; here it does not, so that a part of the image can be decoded by itself.
+
+    Args:
+        in_channels: of the image. out_channels: classes. img_size: side of the largest image, a multiple of 16.
+        hidden_size, mlp_dim, num_heads, num_layers: of the transformer.
+        width, units: of :class:`HybridResNet`. decoder: channels of the upsampler, which doubles the resolution four times.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        img_size: int = 224,
+        hidden_size: int = 768,
+        mlp_dim: int = 3072,
+        num_heads: int = 12,
+        num_layers: int = 12,
+        dropout_rate: float = 0.1,
+        width: int = 64,
+        units: Sequence[int] = (3, 4, 9),
+        decoder: Sequence[int] = (256, 128, 64, 16),
+    ) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.img_size, self.feat_size = (img_size, img_size), (img_size // _PATCH, img_size // _PATCH)
+        self.resnet = HybridResNet(in_channels, width, units)
+        self.vit = ViT(
+            in_channels=self.resnet.widths[-1],
+            img_size=self.feat_size,
+            patch_size=1,
+            hidden_size=hidden_size,
+            mlp_dim=mlp_dim,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            proj_type="conv",
+            dropout_rate=dropout_rate,
+            spatial_dims=2,
+            qkv_bias=True,
+        )
+        block: Any
+        for block in self.vit.blocks:  # MONAI's blocks own a cross-attention that only its decoders use
+            del block.cross_attn, block.norm_cross_attn
+        self.bridge = _convolutions(hidden_size, 8 * width, 1)
+        skips = (*reversed(self.resnet.widths[:-1]), 0)
+        below = (8 * width, *decoder[:-1])
+        self.up = nn.ModuleList(_convolutions(a + b, c, 2) for a, b, c in zip(below, skips, decoder))
+        self.out = nn.Conv2d(decoder[-1], out_channels, 3, padding=1)
+
+    def forward(self, x_in: Tensor) -> Tensor:
+        """Logits (B, classes, H, W) of ``x_in`` (B, channels, H, W), H and W multiples of 16 and at most ``img_size``.
+
+        A smaller image takes the middle of the position embedding.
+        """
+        levels, tokens, grid = self._embed(x_in)
+        for block in self.vit.blocks:
+            tokens = block(tokens)
+        return self._decode(levels, self.vit.norm(tokens), grid, Region.whole(tuple(x_in.shape[2:])))
+
+    def _embed(self, x_in: Tensor) -> tuple[list[Tensor], Tensor, tuple[int, ...]]:
+        """Skip features, the finest first, tokens (B, Z, C) with their positions, and the grid that they lie on."""
+        size, embedding = tuple(x_in.shape[2:]), self.vit.patch_embedding
+        if any(s % _PATCH or s > most for s, most in zip(size, self.img_size)):
+            raise ValueError(f"The image must have sides that are multiples of {_PATCH} and at most {self.img_size}, not {size}.")
+        *levels, deepest = self.resnet(x_in)
+        grid = tuple(s // _PATCH for s in size)
+        middle = (slice(None), *(slice((f - g) // 2, (f - g) // 2 + g) for f, g in zip(self.feat_size, grid)))
+        positions = embedding.position_embeddings.unflatten(1, self.feat_size)[middle].flatten(1, 2)
+        return levels, embedding.dropout(embedding.patch_embeddings(deepest).flatten(2).transpose(1, 2) + positions), grid
+
+    def _decode(self, levels: list[Tensor], last: Tensor, grid: tuple[int, ...], where: Region) -> Tensor:
+        x: Source = convolved(self.bridge, given(last.unflatten(1, grid).movedim(-1, 1)), rim=1)
+        for layers, skip in zip(self.up, (*reversed(levels), None)):
+            x = enlarged(x, 2)
+            x = convolved(layers, x if skip is None else joined(x, given(skip)), rim=2)
+        return convolved(self.out, x, rim=1)(where).spread()
+
+
+@register_model("transunet")
+class PratoTransUNet(TransUNet):
+    """TransUNet with prompt-driven token pruning after its transformer's blocks.
+
+    Takes TransUNet's arguments and loads its state dict strictly (the relevance projections, which it lacks, keep their initial values).
+    Without a plan, or without a prompt in the whole batch, a call is TransUNet's own.
+
+    Args:
+        stages: blocks, counted from 1, after which a plan may prune (each owns relevance projections).
+    """
+
+    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.after, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.relevance = nn.ModuleDict({str(stage): Relevance(self.hidden_size, 2) for stage in stages})
+
+    def forward(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> Tensor:
+        """Logits (B, classes, H, W) of ``x_in`` (B, channels, H, W); see :meth:`segment`."""
+        return self.segment(x_in, prompts, plan).logits
+
+    def segment(self, x_in: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+        """Logits and the record of what was pruned.
+
+        Args:
+            x_in: float (B, channels, H, W), H and W multiples of 16 and at most ``img_size``.
+            prompts: boxes in input pixels; a sample without one keeps all its tokens.
+            plan: what to prune; None for nothing. Tokens are removed in evaluation and masked, with a straight-through gradient to the
+                relevance, in training.
+
+        Raises:
+            KeyError: the plan prunes after a block that this network has no relevance projections for.
+            ValueError: the image does not fit.
+        """
+        if plan is None or prompts is None or len(prompts.boxes) == 0:
+            return PrunedOutput(super().forward(x_in))
+        levels, tokens, grid = self._embed(x_in)
+        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
+        run = run_relaxed if self.training or plan.mode == "mask" else run_dropping
+        last = self.vit.norm(run(self.vit.blocks, tokens, grid, pruning))
+        return PrunedOutput(self._decode(levels, last, grid, pruning.decoded(self.training)), tuple(pruning.stages))

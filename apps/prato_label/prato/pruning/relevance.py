@@ -1,0 +1,141 @@
+"""How relevant each token is to the prompted region (arXiv 2506.16369, eqs. 2-4)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prato.prompts.box_prompts import BoxPrompts
+from prato.pruning.roi_align import roi_align
+
+#: How queries are weighted: by their entropy (eqs. 3 and 4), or all by 1.
+Weights = Literal["entropy", "equal"]
+
+
+class Relevance(nn.Module):
+    """Scores the tokens of one pruning stage against the box prompts.
+
+    Tokens are layer-normed before the projections f1 (prompt) and f2 (token): without it, untrained projections of raw activations rank
+    tokens at chance level. Both start as the same random rotation, so that similarity is meaningful before any training.
+
+    Args:
+        dim: token width C'.
+        spatial_dims: 2 or 3.
+    """
+
+    def __init__(self, dim: int, spatial_dims: int) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.project_prompt = nn.Linear(dim, dim, bias=False)
+        self.project_token = nn.Linear(dim, dim, bias=False)
+        nn.init.orthogonal_(self.project_prompt.weight)
+        self.project_token.weight.data.copy_(self.project_prompt.weight.data)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        grid: tuple[int, ...],
+        image_size: tuple[int, ...],
+        prompts: BoxPrompts,
+        k: int,
+        alive: Tensor,
+        weights: Weights = "entropy",
+    ) -> Tensor:
+        """Relevance r_j of every token.
+
+        Args:
+            tokens: (B, Z, C') block output on its whole grid, Z = product of ``grid``.
+            grid: tokens along each axis.
+            image_size: network input size in pixels, which ``prompts`` refers to.
+            prompts: the boxes of the batch.
+            k: RoIAlign bins along each axis; a sample with b boxes asks b * k**D queries.
+            alive: bool (B, Z), tokens that may be attended to and ranked.
+            weights: of the queries.
+
+        Returns:
+            float (B, Z); 0 everywhere for a sample without a prompt. Values of tokens that are not alive mean nothing.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):  # ranks that training and evaluation agree on need single precision
+            v1, v2, valid = self.projected(tokens.float(), grid, image_size, prompts, k)
+            return relevance(v1, v2, valid, alive, weights)
+
+    def projected(
+        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """V1 (B, M, d), V2 (B, Z, d) and bool (B, M), which queries are real, of float32 ``tokens``; arguments as for :meth:`forward`."""
+        batch, _, dim = tokens.shape
+        normed = F.layer_norm(tokens, (dim,))
+        feature_map = normed.transpose(1, 2).reshape(batch, dim, *grid)
+        # no tensor made of numbers: a GPU would be waited for
+        boxes = torch.stack([prompts.boxes[..., axis] * (g / s) for axis, (g, s) in enumerate(zip(grid, image_size))], dim=-1)
+        regions = roi_align(feature_map, boxes.to(tokens.dtype), prompts.sample, k)
+        queries, valid = _queries_by_sample(regions.flatten(2).transpose(1, 2), prompts)
+        return self.project_prompt(queries), self.project_token(normed), valid
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        # A plain MONAI state dict knows nothing of f1 and f2: it loads strictly, and they keep their initial rotation.
+        if not any(name.startswith(prefix) for name in state_dict):
+            state_dict.update(self.state_dict(prefix=prefix))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def relevance(v1: Tensor, v2: Tensor, valid: Tensor, alive: Tensor, weights: Weights = "entropy") -> Tensor:
+    """Equations 2 to 4 on projected queries and tokens.
+
+    Args:
+        v1: (B, M, d) projected prompt queries.
+        v2: (B, Z, d) projected tokens.
+        valid: bool (B, M), False for padding where samples have fewer boxes than others.
+        alive: bool (B, Z).
+        weights: of the queries; "equal" is Omega = 1.
+
+    Returns:
+        (B, Z): r_j = (1/M) * sum_i Omega_i * S_ij, computed in its collapsed form q . V2_j / sqrt(d) with q = (1/M) * sum_i Omega_i V1_i.
+    """
+    if weights == "equal":
+        weight = valid.to(v1.dtype)
+    else:
+        similarity = v1 @ v2.transpose(1, 2) / v1.shape[-1] ** 0.5  # eq. 2
+        weight = query_weights(similarity, valid, alive)
+    count = valid.sum(1, keepdim=True).clamp_min(1)
+    query = (weight.unsqueeze(-1) * v1).sum(1) / count
+    return (v2 @ query.unsqueeze(-1)).squeeze(-1) / v1.shape[-1] ** 0.5  # eq. 4
+
+
+def query_weights(similarity: Tensor, valid: Tensor, alive: Tensor) -> Tensor:
+    """Omega: sure queries count, unsure ones do not.
+
+    Args:
+        similarity: S, (B, M, Z).
+        valid: bool (B, M).
+        alive: bool (B, Z); at least one per sample.
+
+    Returns:
+        (B, M) in [0, 1]: 1 - (rank of the query's entropy, spread evenly over [0, 1]); 1 for a sample's only query, 0 for padding.
+    """
+    gone = torch.zeros_like(alive, dtype=similarity.dtype).masked_fill(~alive, torch.finfo(similarity.dtype).min / 2)
+    log_rho = (similarity + gone.unsqueeze(1)).log_softmax(-1)  # finite, so that 0 * log 0 = 0
+    entropy = -torch.linalg.vecdot(log_rho.exp(), log_rho)  # eq. 3
+    rank = entropy.masked_fill(~valid, float("inf")).argsort(dim=1, stable=True).argsort(dim=1)
+    last = (valid.sum(1, keepdim=True) - 1).clamp_min(1)
+    return (1.0 - rank / last).clamp_min(0.0).to(similarity.dtype) * valid
+
+
+def _queries_by_sample(regions: Tensor, prompts: BoxPrompts) -> tuple[Tensor, Tensor]:
+    """(N, m, C) regions of all boxes -> (B, M, C) queries of each sample, padded, and bool (B, M) which are real."""
+    per_box, dim = regions.shape[1:]
+    if prompts.each_has_one:
+        return regions, torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
+    counts = torch.bincount(prompts.sample, minlength=prompts.batch)
+    most = max(int(counts.max()), 1) if prompts.batch else 1
+    queries = regions.new_zeros(prompts.batch, most, per_box, dim)
+    valid = torch.zeros(prompts.batch, most, dtype=torch.bool, device=regions.device)
+    order = prompts.sample.argsort(stable=True)
+    sample = prompts.sample[order]
+    slot = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[sample]
+    queries = queries.index_put((sample, slot), regions[order])
+    valid[sample, slot] = True
+    return queries.flatten(1, 2), valid.repeat_interleave(per_box, dim=1)

@@ -1,0 +1,99 @@
+"""Floating-point operations of the very call that is made.
+
+torch's own ``FlopCounterMode`` looks at every kernel that runs, which can take longer than a small network itself. Here only calls of
+torch's public functions are looked at; a test holds both to the same totals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
+from torch.utils.flop_counter import sdpa_flop_count
+
+from prato.runtime.cancel_token import go_on_unless, never
+
+
+def counted(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> tuple[Any, float]:
+    """The result of ``call`` and the GFLOP it took: convolutions, products and attention, a multiply-add counting as two.
+
+    Args:
+        cancelled: asked before each of torch's functions, since they are looked at anyhow.
+
+    Raises:
+        CancelledError: ``cancelled`` said so.
+    """
+    with _Counter(cancelled) as counter:
+        result = call()
+    return result, counter.flop / 1e9
+
+
+def noted(values: Tensor, flop: int) -> Tensor:
+    """``values``, which took ``flop`` operations that went past every counter: here all that are counting hear of them."""
+    if has_torch_function_unary(values):
+        told: Tensor = handle_torch_function(noted, (values,), values, flop)
+        return told
+    return values
+
+
+def _noted(out: Tensor, values: Tensor, flop: int) -> int:
+    return flop
+
+
+def _convolution(out: Tensor, image: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
+    return 2 * out.numel() * weight[0].numel()
+
+
+def _transposed(out: Tensor, image: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
+    return 2 * image.numel() * weight[0].numel()
+
+
+def _linear(out: Tensor, values: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
+    return 2 * out.numel() * weight.shape[-1]
+
+
+def _product(out: Tensor, a: Tensor, b: Tensor, **kwargs: Any) -> int:
+    return 2 * out.numel() * a.shape[-1]
+
+
+def _summed(out: Tensor, equation: str, *operands: Any) -> int:
+    sizes: dict[str, int] = {}
+    tensors = operands[0] if isinstance(operands[0], (list, tuple)) else operands
+    for names, values in zip(equation.split("->", maxsplit=1)[0].split(","), tensors):
+        sizes.update(zip(names, values.shape))
+    return 2 * math.prod(sizes.values())
+
+
+def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution), _convolution),
+    **dict.fromkeys((F.conv_transpose2d, F.conv_transpose3d), _transposed),
+    **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
+    noted: _noted,
+    F.linear: _linear,
+    torch.einsum: _summed,
+    F.scaled_dot_product_attention: _attention,
+}
+
+
+class _Counter(TorchFunctionMode):
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
+        super().__init__()
+        self.flop = 0
+        self._cancelled = cancelled
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        go_on_unless(self._cancelled)
+        out = func(*args, **(kwargs or {}))
+        formula = _FORMULAS.get(func)
+        if formula is not None:
+            self.flop += formula(out, *args, **(kwargs or {}))
+        return out

@@ -1,0 +1,79 @@
+"""What was aimed at in speed, and what was measured: the first table of docs/speed.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+#: Least share of tokens that must be gone before a goal is asked for.
+_GONE = 0.75
+#: Times faster than dense on one thread, by model and slices a call.
+_FASTER = {
+    ("prato_unetr", 1): 2.5,
+    ("prato_unetr", 8): 3.3,
+    ("prato_swin_unetr", 1): 2.5,
+    ("UNETR 3D", 1): 3.5,
+    ("Swin UNETR 3D", 1): 3.5,
+}
+#: Times as long as a crop.
+_CROP = 1.2
+#: ms of a whole request on a CPU, and on any other device by what is asked for.
+_CPU_MS = 1000
+_GPU_MS = {
+    "new image": ("volume", 60),
+    "box moved": ("volume", 60),
+    "cine of a slice": ("30-frame cine", 500),
+    "cine of a stack": ("30-frame cine", 500),
+}
+_CINE_FRAMES = 30
+
+
+def goal_rows(benchmarks: list[dict[str, Any]], requests: list[dict[str, Any]], titles: dict[str, str]) -> list[list[str]]:
+    """Rows "what, box, goal, measured, met" of results as ``scripts/bench/benchmark.py`` and ``scripts/bench/benchmark_http.py`` write
+    them.
+
+    Args:
+        benchmarks: results of one thread count are enough; those of more than one thread have no goals.
+        requests: results of whole requests; those that a CPU computed have a goal of their own.
+    """
+    rows: list[list[str]] = []
+    for result in benchmarks:
+        if result["threads"] == 1:
+            for engine in (row for row in result["rows"] if row["way"] == "engine" and row["tokens_dropped"] >= _GONE):
+                rows += _of_call(engine, result["rows"], titles)
+    return rows + [row for result in requests for row in _of_requests(result, titles)]
+
+
+def _of_requests(result: dict[str, Any], titles: dict[str, str]) -> Iterator[list[str]]:
+    on_cpu = result.get("computed_on", "cpu") == "cpu"
+    for row in result["rows"]:
+        cine = row["request"].startswith("cine")
+        if cine and (on_cpu or result["frames"] != _CINE_FRAMES):
+            continue
+        what = f"{titles.get(row['model'], row['model'])}, request over HTTP, {row['request']}"
+        network = row["steps_ms"]["network"] / row["ms"]
+        measured = f"{row['ms']:.0f} ms, the network {100 * network:.0f} % of it"
+        if on_cpu:
+            met = row["ms"] < _CPU_MS and network > 0.5
+            yield [what, "", "< 1 s, more than half of it the network", measured, _said(met)]
+        else:
+            kind, most = _GPU_MS[row["request"]]
+            yield [f"{what}, {result['device']}", "", f"{kind} over HTTP < {most} ms", measured, _said(row["ms"] < most)]
+
+
+def _of_call(engine: dict[str, Any], rows: list[dict[str, Any]], titles: dict[str, str]) -> Iterator[list[str]]:
+    same = [row for row in rows if all(row[key] == engine[key] for key in ("model", "batch", "box_edge"))]
+    slices = "" if engine["model"].endswith("3D") else f", {engine['batch']} slice{'s' * (engine['batch'] > 1)} a call"
+    what, box = titles.get(engine["model"], engine["model"]) + slices, f"{100 * engine['box_area']:.0f} %"
+    times, goal = engine["times_faster_than_dense"], _FASTER.get((engine["model"], engine["batch"]))
+    if goal:
+        yield [what, box, f"{goal} times faster than dense", f"{times:.2f}", _said(times >= goal)]
+    for ways, name in ((("cut to the box", "cut to the box, norms folded"), "crop"), (("window at the box, dense",), "crop with context")):
+        took = [row["ms"] for row in same if row["way"] in ways]
+        if took:
+            ratio = engine["ms"] / min(took)
+            yield [what, box, f"within 20 % of the {name}", f"{ratio:.2f} times as long", _said(ratio <= _CROP)]
+
+
+def _said(met: bool) -> str:
+    return "yes" if met else "no"

@@ -1,0 +1,104 @@
+"""Eight labellers and a training on one live server: how long they wait, what they are told, what memory it takes; no label is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import requests
+import typer
+from tqdm import tqdm
+
+from prato.data.atomic import write_bytes
+from prato.data.nifti import read_volume
+from prato.data.phantom import make_phantoms
+from scripts.chaos.load import Seen, Worker, stored
+from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.common.provenance import command, commit
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="A new folder for the server, its studies and result.json.")],
+    seconds: Annotated[int, typer.Option(min=5, help="How long.")] = 300,
+    clients: Annotated[int, typer.Option(min=1, max=30, help="Labellers at the same time.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Which hearts, and who asks what in which order.")] = 0,
+    train: Annotated[bool, typer.Option(help="Train a model meanwhile.")] = True,
+) -> None:
+    """Exit code 1 where a label was lost, or a request failed without a reason that its client could act on."""
+    if out.exists():
+        typer.echo(f"{out} is there already: give a new folder.", err=True)
+        raise typer.Exit(2)
+    app, studies = copied_app(out / "app"), out / "studies"
+    make_phantoms(studies, 3, seed)
+    labels = {path.name.removesuffix(".nii.gz"): read_volume(path) for path in sorted((studies / "labels" / "final").iterdir())}
+    workers_of = [(n, {study: (label.array.astype(np.uint8), label.affine) for study, label in labels.items()}) for n in range(clients)]
+    try:
+        with DemoServer(app, studies, out / "server.log", {"PRATO_LABEL_MAX_WAITING": str(max(clients // 2, 1))}) as server:
+            server.infer("prato_unetr", next(iter(labels)), {})
+            if train:
+                requests.post(
+                    f"{server.url}/train/prato_unetr", json={"max_steps": 10_000, "max_epochs": 10_000}, timeout=60
+                ).raise_for_status()
+            workers = [Worker(server.url, seed * 1000 + n, own) for n, own in workers_of]
+            memory = _work(workers, seconds, psutil.Process(server.process.pid))
+            asked = time.monotonic()
+            stopped = requests.delete(f"{server.url}/train/", timeout=60).json()
+            stopping = {"training": stopped and stopped["state"], "training_stopped_in_ms": round(1000 * (time.monotonic() - asked))}
+            seen = [worker.seen for worker in workers]
+            lost = set().union(*(one.taken for one in seen)) - stored(studies)
+    except ServerError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    unexplained = [line for one in seen for line in one.unexplained]
+    result = {
+        **{"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "cores": os.cpu_count()},
+        **{"seconds": seconds, "clients": clients, "trained_meanwhile": train, **stopping},
+        **{"requests": _requests(seen), "memory": memory},
+        **{"labels_taken": len(set().union(*(one.taken for one in seen))), "labels_lost": len(lost), "unexplained": unexplained},
+    }
+    write_bytes(out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+    typer.echo(json.dumps({key: result[key] for key in ("requests", "memory", "labels_taken", "labels_lost")}, indent=1))
+    if lost or unexplained:
+        typer.echo(f"Not well: {len(lost)} labels lost, {len(unexplained)} requests failed; see {out / 'result.json'}.", err=True)
+        raise typer.Exit(1)
+
+
+def _work(workers: list[Worker], seconds: int, server: psutil.Process) -> dict[str, Any]:
+    """Let ``workers`` work; MiB of the server's memory at the start, the end and at most, and what a request adds once it has warmed up."""
+    end = time.monotonic() + seconds
+    points = []
+    with ThreadPoolExecutor(len(workers)) as pool:
+        working = [pool.submit(worker.work, lambda: time.monotonic() < end) for worker in workers]
+        for _ in tqdm(range(seconds), unit="s"):
+            time.sleep(1)
+            done = sum(sum(c.total() for c in list(worker.seen.statuses.values())) for worker in workers)
+            points.append((done, server.memory_info().rss / 2**20))
+    for one in working:
+        one.result()
+    counts, rss = np.array(points).T
+    late = counts > counts[-1] / 3
+    slope = float(np.polyfit(counts[late], rss[late], 1)[0]) if late.sum() > 2 and np.ptp(counts[late]) else 0.0
+    ends = {"start_mib": round(rss[0], 1), "end_mib": round(rss[-1], 1), "most_mib": round(rss.max(), 1)}
+    return {**ends, "requests": int(counts[-1]), "kib_a_request": round(1024 * slope, 2)}
+
+
+def _requests(seen: list[Seen]) -> dict[str, Any]:
+    """By kind: statuses, and quantiles of the milliseconds of those that were answered."""
+    told = {}
+    for kind in sorted({kind for one in seen for kind in one.statuses}):
+        ms = np.array([value for one in seen for value in one.ms.get(kind, [])])
+        quantiles = {f"p{q}_ms": round(float(np.percentile(ms, q)), 1) for q in (50, 95, 100)} if len(ms) else {}
+        statuses: Counter[int] = sum((one.statuses.get(kind, Counter()) for one in seen), Counter())
+        told[kind] = {"statuses": {str(status): n for status, n in sorted(statuses.items())}, **quantiles}
+    return told
+
+
+if __name__ == "__main__":
+    typer.run(main)

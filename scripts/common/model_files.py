@@ -1,0 +1,25 @@
+"""Where the model that a command names lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "prato_label" / "model"
+
+
+def model_file(name: str) -> Path:
+    """The file of a shipped model (``prato_unetr``, ``prato_swin_unetr``), or ``name`` itself if it is a path of a ``.safetensors`` file.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    path = Path(name) if name.endswith(".safetensors") else _SHIPPED / f"{name}.safetensors"
+    if not path.is_file():
+        raise ValueError(f"There is no model {name}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
+    return path.resolve()
+
+
+def locator_file() -> Path | None:
+    """The shipped locator, where it is shipped."""
+    path = _SHIPPED / "prato_locator.safetensors"
+    return path if path.is_file() else None

@@ -1,0 +1,94 @@
+"""DToP: tokens that are sure of their class leave with it.
+
+Source: Tang et al., "Dynamic Token Pruning in Plain Vision Transformers for Semantic Segmentation", ICCV 2023.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets import ViT
+from torch import Tensor, nn
+
+from prato.pruning.plan import StageRecord
+from prato.pruning.tokens import KeptTokens
+from scripts.research.baselines.method import SKIPS, EarlyLogits, Encoded, Host, LossTerm, Scene, TokenMethod, numbered
+
+_HEAD_WEIGHT = 0.4
+
+
+class DToP(TokenMethod):
+    """After each of the blocks ``after`` an auxiliary head classifies the living tokens. Those whose highest class probability exceeds
+    ``threshold`` leave, except the ``context`` surest of each predicted class.
+
+    A token that left keeps its features for the decoder, and its early logits replace the decoder's over its pixels. Each head is trained
+    with cross-entropy, times 0.4. Training has two phases: first with ``threshold`` 1, at which nothing leaves, then with pruning on, hard
+    as in evaluation. The paper's heads are attention-to-mask decoders over all tokens; here they are MLPs token by token, so that the
+    living tokens alone are computed.
+    """
+
+    def __init__(self, host: Host, after: tuple[int, ...] = (6, 8), threshold: float = 0.9, context: int = 5) -> None:
+        super().__init__()
+        if not 0 < threshold <= 1 or context < 1:
+            raise ValueError(f"DToP needs a threshold above 0 and at most 1, and a context of 1 or more, not {threshold} and {context}.")
+        self.after, self.threshold, self.context = tuple(after), threshold, context
+        self.heads = nn.ModuleDict(
+            {
+                str(number): nn.Sequential(
+                    nn.LayerNorm(host.dim), nn.Linear(host.dim, host.dim), nn.GELU(), nn.Linear(host.dim, host.classes)
+                )
+                for number in self.after
+            }
+        )
+        self.classes = host.classes
+
+    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+        canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        said = tokens.new_zeros(*tokens.shape[:2], self.classes)
+        kept = KeptTokens(alive)
+        tokens = kept.gather(canvas)
+        hidden: dict[int, Tensor] = {}
+        stages: list[StageRecord] = []
+        heads: dict[str, LossTerm] = {}
+        for number, block in numbered(vit):
+            tokens = kept.run(block, tokens)
+            if number in SKIPS or number in self.after:
+                canvas = kept.scatter(canvas, tokens)
+            if number in SKIPS:
+                hidden[number] = canvas
+            if number in self.after:
+                said = kept.scatter(said, self.heads[str(number)](tokens).to(said.dtype))
+                heads[f"head after block {number}"] = _head_loss(EarlyLogits(said, ~alive, scene.grid))
+                sure = said.detach().softmax(-1)
+                alive = alive & ~leaving(sure, alive, self.threshold, self.context)
+                stages.append(StageRecord(f"block {number}", scene.grid, 1 - sure.amax(-1), alive))
+                kept = KeptTokens(alive)
+                tokens = kept.gather(canvas)
+        last = vit.norm(kept.scatter(canvas, tokens))
+        early = EarlyLogits(said, ~alive, scene.grid)
+        return Encoded(hidden, last, tuple(stages), heads if self.training else {}, early)
+
+
+def leaving(probability: Tensor, alive: Tensor, threshold: float, context: int) -> Tensor:
+    """Which living tokens are sure enough to leave.
+
+    Args:
+        probability: (B, Z, classes). alive: bool (B, Z).
+        threshold: a token whose highest probability exceeds it may leave.
+        context: so many of each predicted class, the surest, stay in each sample.
+
+    Returns:
+        bool (B, Z).
+    """
+    highest, predicted = probability.max(-1)
+    sure = alive & (highest > threshold)
+    leave = torch.zeros_like(sure)
+    for index in range(probability.shape[-1]):
+        of_class = sure & (predicted == index)
+        rank = highest.masked_fill(~of_class, -1.0).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        leave |= of_class & (rank >= context)
+    return leave
+
+
+def _head_loss(early: EarlyLogits) -> LossTerm:
+    return lambda logits, label: _HEAD_WEIGHT * F.cross_entropy(early.canvas(tuple(label.shape[1:])), label)

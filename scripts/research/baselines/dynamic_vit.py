@@ -1,0 +1,118 @@
+"""DynamicViT: a learned keep-or-drop decision before some blocks (Rao et al., NeurIPS 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from monai.networks.blocks import TransformerBlock
+from monai.networks.nets import ViT
+from torch import Tensor, nn
+
+from prato.pruning.plan import StageRecord
+from scripts.research.baselines.block import attend
+from scripts.research.baselines.living import Living, top
+from scripts.research.baselines.method import SKIPS, Encoded, Host, LossTerm, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.scorer import TokenScorer
+
+_SMOOTHING = 1e-6
+_RATIO, _DISTILLATION = 2.0, 0.5
+
+#: Logits (B, classes, *image) and normalised last tokens (B, Z, C) that a trained dense network gives for an input.
+Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class DynamicViT(TokenMethod):
+    """A scorer says, token by token, how likely it is to be worth keeping; of Z tokens ``keep``**s * Z go on after the s-th stage.
+
+    Evaluation keeps the highest scores and computes these alone. Training draws each decision with a hard Gumbel-softmax, times the
+    decision before, computes all tokens, and masks attention. Losses: 2 x the squared distance of the kept share from its target, and,
+    once :meth:`teach` has named a teacher, 0.5 x the Kullback-Leibler divergence of the logits from the teacher's and 0.5 x the squared
+    distance of the kept tokens from its tokens. A dropped token is restored with the value it had; so a masked token does not change
+    here while training (in a classifier, which forgets dropped tokens, that makes no difference).
+    """
+
+    def __init__(self, host: Host, after: tuple[int, ...] = (3, 6, 9), keep: float = 0.7) -> None:
+        super().__init__()
+        self.after, self.keep = tuple(after), share("keep", keep)
+        self.score = nn.ModuleDict({str(number): TokenScorer(host.dim, 2) for number in self.after})
+        self._teacher: Teacher | None = None
+
+    def teach(self, teacher: Teacher) -> None:
+        """Distil from ``teacher``, for example a dense host's ``answer``; its weights are no part of this method's."""
+        self._teacher = teacher
+
+    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+        return self._relaxed(vit, tokens, scene) if self.training else self._dropping(vit, tokens, scene)
+
+    def _dropping(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+        living = Living(tokens)
+        hidden: dict[int, Tensor] = {}
+        stages: list[StageRecord] = []
+        for number, block in numbered(vit):
+            living.tokens = block(living.tokens)
+            if number in SKIPS:
+                hidden[number] = living.restored
+            if number in self.after:
+                before, score = living.index, _preference(self.score[str(number)](living.tokens))
+                target = self.keep ** (len(stages) + 1)
+                living.keep(top(score, max(1, int(target * tokens.shape[1]))))
+                stages.append(living.record(f"block {number}", scene.grid, score, before))
+        return Encoded(hidden, vit.norm(living.restored), tuple(stages))
+
+    def _relaxed(self, vit: ViT, x: Tensor, scene: Scene) -> Encoded:
+        mask: Tensor | None = None
+        hidden: dict[int, Tensor] = {}
+        stages: list[StageRecord] = []
+        shares: list[Tensor] = []
+        for number, block in numbered(vit):
+            x = block(x) if mask is None else masked_block(block, x, mask)
+            if number in SKIPS:
+                hidden[number] = x
+            if number in self.after:
+                log_probability = self.score[str(number)](x, mask).log_softmax(-1)
+                drawn = F.gumbel_softmax(log_probability, hard=True)[..., 0]
+                mask = drawn if mask is None else drawn * mask
+                shares.append(mask.mean(1))
+                stages.append(StageRecord(f"block {number}", scene.grid, _preference(log_probability).detach(), mask.detach() > 0.5))
+        last = vit.norm(x)
+        targets = [self.keep**stage for stage in range(1, len(shares) + 1)]
+        ratio = torch.stack([(got - want).square().mean() for got, want in zip(shares, targets)]).mean()
+        losses: dict[str, LossTerm] = {"ratio": lambda logits, label: _RATIO * ratio}
+        if self._teacher is not None:
+            losses |= self._distilled(self._teacher, scene.image, last, stages[-1].alive)
+        return Encoded(hidden, last, tuple(stages), losses)
+
+    @staticmethod
+    def _distilled(teacher: Teacher, image: Tensor, last: Tensor, alive: Tensor) -> dict[str, LossTerm]:
+        with torch.no_grad():
+            logits_there, tokens_there = teacher(image)
+        distance = (last - tokens_there).square().mean(-1)[alive].sum() / alive.sum().clamp_min(1)
+
+        def divergence(logits: Tensor, label: Tensor) -> Tensor:
+            ours, theirs = logits.log_softmax(1), logits_there.log_softmax(1)
+            return _DISTILLATION * (ours.exp() * (ours - theirs)).sum(1).mean()
+
+        return {"tokens like the teacher's": lambda logits, label: _DISTILLATION * distance, "logits like the teacher's": divergence}
+
+
+def _preference(scores: Tensor) -> Tensor:
+    """(B, n): log-odds of keeping, from the two outputs (B, n, 2) of a scorer."""
+    return scores[..., 0] - scores[..., 1]
+
+
+def masked_block(block: TransformerBlock, x: Tensor, mask: Tensor) -> Tensor:
+    """A transformer block on all of ``x`` (B, Z, C) in which only tokens with ``mask`` (B, Z) are seen and change."""
+    gate = mask.unsqueeze(-1)
+    x = x + gate * attend(block, x, lambda scores: masked_attention(scores, mask)).update
+    return x + gate * block.mlp(block.norm2(x))
+
+
+def masked_attention(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax of ``scores`` (B, heads, Z, Z) over keys with ``mask`` (B, Z) 1 and the token itself, slightly smoothed."""
+    count = mask.shape[1]
+    itself = torch.eye(count, device=mask.device)
+    seen = (mask.unsqueeze(1) * (1 - itself) + itself).unsqueeze(1)
+    weight = torch.exp(scores - scores.amax(-1, keepdim=True).detach()) * seen
+    return (weight + _SMOOTHING / count) / (weight.sum(-1, keepdim=True) + _SMOOTHING)

@@ -1,0 +1,98 @@
+"""Evo-ViT: slow updates for the tokens that the class token attends to, one fast update for all others (Xu et al., AAAI 2022)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from monai.networks.blocks import TransformerBlock
+from monai.networks.nets import ViT
+from torch import Tensor, nn
+
+from prato.pruning.plan import StageRecord
+from scripts.research.baselines.block import attend, fed
+from scripts.research.baselines.living import put, take, top
+from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+
+_MEMORY = 0.5
+_CLASS_WEIGHT = 0.1
+
+
+class EvoViT(TokenMethod):
+    """No token is dropped: from block ``dense`` + 1 on, the share ``keep`` with the highest class attention runs through the block, and one
+    representative token stands for the rest.
+
+    Class attention is what the class token gives to a token, summed over heads; after block ``dense`` it is averaged with its past (half
+    and half), for the tokens that ran; the others keep theirs. The representative is the mean of the rest, weighted by class attention;
+    what the block adds to it is added to each of them. The choice is hard in training as in evaluation, and made anew for every block.
+
+    UNETR has no class token, so the method brings one. A linear layer on it tells which structures are in the slice; its cross-entropy,
+    times 0.1, is the auxiliary loss (in the paper: the class of the photograph).
+    """
+
+    def __init__(self, host: Host, dense: int = 4, keep: float = 0.5) -> None:
+        super().__init__()
+        self.dense, self.keep = dense, share("keep", keep)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, host.dim))
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        self.present = nn.Sequential(nn.LayerNorm(host.dim), nn.Linear(host.dim, host.classes - 1))
+
+    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+        summary, patches = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens
+        attention = tokens.new_zeros(tokens.shape[:2])
+        hidden: dict[int, Tensor] = {}
+        stages: list[StageRecord] = []
+        for number, block in numbered(vit):
+            if number <= self.dense:
+                summary, patches, attention = _whole(block, summary, patches)
+            else:
+                chosen = top(attention, math.ceil(self.keep * patches.shape[1]))
+                alive = torch.zeros_like(attention, dtype=torch.bool).scatter(1, chosen, True)
+                stages.append(StageRecord(f"block {number}", scene.grid, attention.detach(), alive))
+                summary, patches, attention = slow_fast(block, summary, patches, attention, chosen)
+            if number in SKIPS:
+                hidden[number] = patches
+
+        def presence(logits: Tensor, label: Tensor) -> Tensor:
+            says = self.present(summary[:, 0])
+            there = torch.stack([(label == c).flatten(1).any(1) for c in range(1, says.shape[1] + 1)], dim=1)
+            return _CLASS_WEIGHT * F.binary_cross_entropy_with_logits(says, there.to(says.dtype))
+
+        return Encoded(hidden, vit.norm(patches), tuple(stages), {"presence": presence} if self.training else {})
+
+
+def _whole(block: TransformerBlock, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.cat((summary, patches), dim=1)
+    attended = attend(block, x)
+    x = fed(block, x + attended.update)
+    return x[:, :1], x[:, 1:], class_attention(attended.weight)
+
+
+def class_attention(weight: Tensor) -> Tensor:
+    """(B, n): what the first token of ``weight`` (B, heads, 1 + n, 1 + n) gives to each other one, summed over heads."""
+    return weight[:, :, 0, 1:].sum(1)
+
+
+def slow_fast(
+    block: TransformerBlock, summary: Tensor, patches: Tensor, attention: Tensor, chosen: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One block on the class token, the ``chosen`` patches, and the representative of all others.
+
+    Args:
+        block: a transformer block. summary: class token (B, 1, C). patches: (B, Z, C).
+        attention: class attention (B, Z). chosen: int64 (B, k), places of the patches that run, in ascending order.
+
+    Returns:
+        summary, patches and attention after the block.
+    """
+    weight = attention.scatter(1, chosen, 0.0)
+    weight = weight / weight.sum(1, keepdim=True)
+    representative = weight.unsqueeze(1) @ patches
+    x = torch.cat((summary, take(patches, chosen), representative), dim=1)
+    attended = attend(block, x)
+    x = fed(block, x + attended.update)
+    patches = put(patches + (x[:, -1:] - representative), chosen, x[:, 1:-1])
+    seen = class_attention(attended.weight)[:, :-1]
+    attention = attention.scatter(1, chosen, _MEMORY * attention.gather(1, chosen) + (1 - _MEMORY) * seen)
+    return x[:, :1], patches, attention

@@ -1,0 +1,47 @@
+"""Random masking: what a score must beat."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import torch
+from monai.networks.nets import ViT
+from torch import Tensor
+
+from prato.pruning.plan import StageRecord
+from scripts.research.baselines.living import Living, top
+from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+
+
+class RandomMasking(TokenMethod):
+    """After each of the blocks ``after`` a fixed share ``keep`` of the living tokens stays, drawn at random.
+
+    In evaluation the draw hangs on the sample alone (and ``seed``), whatever its batch; in training on torch's generator, so that a sample
+    is seen in many ways. No loss of its own; a token that left is restored with the value it had. The settings are PrATo's.
+    """
+
+    def __init__(self, host: Host, after: tuple[int, ...] = (4, 7, 10), keep: float = 0.75, seed: int = 0) -> None:
+        super().__init__()
+        self.after, self.keep, self.seed = tuple(after), share("keep", keep), seed
+
+    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+        draws, living = self._draws(scene.image, tokens.shape[1]).to(tokens.device), Living(tokens)
+        hidden: dict[int, Tensor] = {}
+        stages: list[StageRecord] = []
+        for number, block in numbered(vit):
+            living.tokens = block(living.tokens)
+            if number in SKIPS:
+                hidden[number] = living.restored
+            if number in self.after:
+                before, score = living.index, draws[len(stages)].gather(1, living.index)
+                living.keep(top(score, math.ceil(self.keep * before.shape[1])))
+                stages.append(living.record(f"block {number}", scene.grid, score, before))
+        return Encoded(hidden, vit.norm(living.restored), tuple(stages))
+
+    def _draws(self, image: Tensor, count: int) -> Tensor:
+        """(stages, B, count) numbers in [0, 1)."""
+        if self.training:
+            return torch.rand(len(self.after), len(image), count)
+        samples = [zlib.crc32(sample.float().cpu().contiguous().numpy().tobytes(), self.seed) for sample in image]
+        return torch.stack([torch.rand(len(self.after), count, generator=torch.Generator().manual_seed(s)) for s in samples], dim=1)

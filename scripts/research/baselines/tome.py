@@ -1,0 +1,85 @@
+"""ToMe: in every block, the most similar tokens become one (Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets import ViT
+from torch import Tensor
+
+from prato.pruning.plan import StageRecord
+from scripts.research.baselines.block import attend, fed
+from scripts.research.baselines.living import take, top
+from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+
+
+class ToMe(TokenMethod):
+    """Between attention and MLP of every block, a share ``merged`` of the grid's tokens (the paper's r, here free of the image's size) is
+    merged into others.
+
+    Tokens are dealt in turn to two sets; each of the first finds its most similar partner in the second, by the cosine of keys averaged
+    over heads; the closest pairs are merged, each token weighing as much as the patches in it. Attention adds the logarithm of that size
+    to the keys' scores (proportional attention). Nothing is learned, there is no loss, training and evaluation are the same. Every patch
+    is restored with the value of the token that holds it. A record's "relevance" is the size of the token that holds a patch; alive are
+    the patches that a token is named after.
+    """
+
+    def __init__(self, host: Host, merged: float = 0.05) -> None:
+        super().__init__()
+        self.merged = share("merged", merged)
+
+    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+        batch, patches = tokens.shape[:2]
+        size = tokens.new_ones(batch, patches)
+        holder = torch.arange(patches, device=tokens.device).expand(batch, patches)  # by patch: which token it is in
+        name = holder  # by token: the patch that it is named after
+        hidden: dict[int, Tensor] = {}
+        stages: list[StageRecord] = []
+        for number, block in numbered(vit):
+            attended = attend(block, tokens, _proportional(size))
+            tokens = tokens + attended.update
+            count = min(round(self.merged * patches), tokens.shape[1] // 2)
+            to, stay = match(attended.keys.detach().mean(1), count)
+            tokens, size = merge(tokens, size, to, stay.shape[1])
+            holder, name = to.gather(1, holder), name.gather(1, stay)
+            tokens = fed(block, tokens)
+            alive = torch.zeros(batch, patches, dtype=torch.bool, device=tokens.device).scatter(1, name, True)
+            stages.append(StageRecord(f"block {number}", scene.grid, size.gather(1, holder), alive))
+            if number in SKIPS:
+                hidden[number] = take(tokens, holder)
+        return Encoded(hidden, vit.norm(take(tokens, holder)), tuple(stages))
+
+
+def _proportional(size: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda scores: (scores + size.log()[:, None, None]).softmax(-1)
+
+
+def match(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Bipartite soft matching.
+
+    Args:
+        keys: (B, n, d). count: tokens to merge away, at most n // 2.
+
+    Returns:
+        int64 (B, n), the place that each token takes among the tokens afterwards, and int64 (B, n - count), which tokens those are named
+        after, in ascending order.
+    """
+    batch, n = keys.shape[:2]
+    direction = F.normalize(keys.float(), dim=-1)
+    similarity, partner = (direction[:, ::2] @ direction[:, 1::2].transpose(1, 2)).max(-1)
+    leaving = 2 * top(similarity, count)  # places of the first set are even
+    stays = torch.ones(batch, n, dtype=torch.bool, device=keys.device).scatter(1, leaving, False)
+    place = stays.cumsum(1) - 1
+    joins = 2 * partner.gather(1, leaving // 2) + 1
+    to = place.scatter(1, leaving, place.gather(1, joins))
+    return to, top(stays.float(), n - count)
+
+
+def merge(tokens: Tensor, size: Tensor, to: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` tokens (B, count, C) that ``tokens`` (B, n, C) become, each the mean by ``size`` (B, n), and their sizes (B, count)."""
+    total = size.new_zeros(len(size), count).scatter_add(1, to, size)
+    weighted = tokens * size.unsqueeze(-1)
+    summed = weighted.new_zeros(len(tokens), count, tokens.shape[-1]).scatter_add(1, to.unsqueeze(-1).expand_as(weighted), weighted)
+    return summed / total.unsqueeze(-1), total

@@ -1,0 +1,154 @@
+"""What docs/method.md says of the method before any training, counted and measured: scores, thresholds, operations and decoding."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+
+from prato.data.atomic import write_bytes
+from prato.data.cases import labelled_studies, load_training_case
+from prato.data.phantom import make_phantoms
+from prato.models.presets import PIXEL, PRESETS, WINDOW
+from prato.models.unetr import PratoUNETR
+from prato.prompts.box_prompts import BoxPrompts
+from prato.pruning.plan import PruningPlan
+from prato.pruning.relevance import Relevance, relevance
+from prato.pruning.roi_align import roi_align
+from prato.runtime.flops import counted
+from prato.runtime.region_decode import kept_region
+from prato.training.augmentation import SliceSamples
+from scripts.common.provenance import command, commit
+
+#: The block whose output is scored, and the bins of the prompted region.
+_BLOCK, _K = 4, 5
+_FIXED = (0.1, 0.2, 0.3, 0.5)
+#: A UNETR of the usual size, the paper's likely host, and stages at which its Table II is met nearly.
+_FULL: dict[str, Any] = {"in_channels": 1, "out_channels": 4, "img_size": 256, "feature_size": 16, "norm_name": "batch", "spatial_dims": 2}
+_STAGES = ((2, 6, 11), (4, 7, 10))
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    slices: Annotated[int, typer.Option(min=1, help="Slices of phantom hearts that are scored, each by a network of its own.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Draws phantoms, weights and boxes.")] = 0,
+) -> None:
+    """Nothing here is trained, and no data are needed."""
+    torch.set_num_threads(1)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad():
+            result = {
+                "scores": _scores(slices, seed),
+                "operations": [*_operations(seed)],
+                "decoding": {norm: _decoded(norm, seed) for norm in ("batch", "instance")},
+            }
+        head = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+        write_bytes(out, (json.dumps(result | head, indent=1) + "\n").encode())
+    except OSError as error:
+        typer.echo(f"{out} cannot be written: {error.strerror}.", err=True)
+        raise typer.Exit(2) from None
+
+
+def _scores(slices: int, seed: int) -> dict[str, Any]:
+    """How often a token in the box outranks one outside (chance: 0.5), by what is projected and how, and where sigmoid(r) lies."""
+    ranks: dict[str, list[float]] = {}
+    spans: list[tuple[float, float]] = []
+    kept: dict[float, list[float]] = {tau: [] for tau in _FIXED}
+    with tempfile.TemporaryDirectory() as folder:
+        make_phantoms(Path(folder) / "hearts", 4, seed)
+        cases = [case for each in labelled_studies(Path(folder) / "hearts") if (case := load_training_case(each, PIXEL)) is not None]
+    samples = SliceSamples(cases, [WINDOW], seed, 1, slices, "image")
+    for n in range(slices):
+        torch.manual_seed(seed * slices + n)
+        network = PratoUNETR(**PRESETS["unetr"].arguments).eval()
+        size = (WINDOW, WINDOW)
+        prompts = BoxPrompts.build([[samples[n]["box"].tolist()]], size)
+        tokens, grid = network._embed(samples[n]["image"][None])
+        for block in network.vit.blocks[:_BLOCK]:  # type: ignore[index]
+            tokens = block(tokens)
+        inside = prompts.touched(grid, size, 0.0)[0]
+        if not len(prompts.boxes) or bool(inside.all()):
+            continue
+        for name, score in _ways(tokens, grid, prompts):
+            pairs = score[inside][:, None] > score[~inside][None]
+            ranks.setdefault(name, []).append(float(pairs.float().mean()))
+        likely = torch.sigmoid(network.relevance[str(_BLOCK)](tokens, grid, size, prompts, _K, torch.ones_like(inside)[None])[0])
+        spans.append((float(likely.min()), float(likely.max())))
+        for tau in _FIXED:
+            kept[tau].append(float((likely > tau).float().mean()))
+    return {
+        "scored": len(spans),
+        "box_over_outside": {name: round(float(np.mean(values)), 3) for name, values in ranks.items()},
+        "sigmoid_span": [round(min(low for low, _ in spans), 3), round(max(high for _, high in spans), 3)],
+        "kept_by_fixed_threshold": {str(tau): round(float(np.mean(values)), 3) for tau, values in kept.items()},
+    }
+
+
+def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: BoxPrompts) -> Iterator[tuple[str, Tensor]]:
+    """Relevance (Z,) of ``tokens`` (1, Z, C) with f1 = f2 and with two of their own, of layer-normed and of raw tokens."""
+    dim = tokens.shape[-1]
+    same = Relevance(dim, 2)
+    other = nn.Linear(dim, dim, bias=False)
+    nn.init.orthogonal_(other.weight)
+    scale = torch.tensor([g / WINDOW for g in grid])
+    for how, y in (("layer-normed", F.layer_norm(tokens, (dim,))), ("raw", tokens)):
+        regions = roi_align(y.transpose(1, 2).unflatten(2, grid), prompts.boxes * scale, prompts.sample, _K)
+        queries = regions.flatten(2).transpose(1, 2)
+        valid, alive = (torch.ones(x.shape[:2], dtype=torch.bool) for x in (queries, y))
+        for what, first, second in (
+            ("f1 = f2", same.project_prompt, same.project_token),
+            ("f1 and f2 apart", same.project_prompt, other),
+        ):
+            yield f"{how}, {what}", relevance(first(queries), second(y), valid, alive)[0]
+
+
+def _operations(seed: int) -> Iterator[dict[str, Any]]:
+    """GFLOP of one image of 256 pixels through a UNETR of the usual size, by stages, percentile and mode."""
+    torch.manual_seed(seed)
+    size = (_FULL["img_size"],) * 2
+    image, prompts = torch.randn(1, 1, *size), BoxPrompts.build([[((40.0, 40.0), (90.0, 90.0))]], size)
+    for stages in _STAGES:
+        network = PratoUNETR(**_FULL, stages=stages).eval()
+        dense = counted(partial(network.segment, image, prompts, None))[1]
+        yield {"after": stages, "percentile": None, "mode": "dense", "gflops": round(dense, 2)}
+        for percentile in (25.0, 50.0, 75.0):
+            for mode in ("drop", "mask"):
+                plan = PruningPlan(after=stages, percentile=percentile, mode=mode)  # type: ignore[arg-type]
+                output, cost = counted(partial(network.segment, image, prompts, plan))
+                kept = float([*output.kept_fraction().values()][-1])
+                yield {"after": stages, "percentile": percentile, "mode": mode, "gflops": round(cost, 2), "tokens": round(kept, 3)}
+
+
+def _decoded(norm: str, seed: int) -> dict[str, float]:
+    """How far decoding the kept region alone is from decoding the whole image, there: largest difference over the logits' spread."""
+    torch.manual_seed(seed)
+    network = PratoUNETR(**{**PRESETS["unetr"].arguments, "norm_name": norm}).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics as training leaves them, not those of an identity
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+    size = (WINDOW, WINDOW)
+    prompts = BoxPrompts.build([[((48.0, 48.0), (80.0, 80.0))]], size)
+    plan = PruningPlan(after=(_BLOCK,), percentile=99.0, boxed=True)
+    image = torch.randn(1, 3, *size)
+    whole, part = (network.segment(image, prompts, replace(plan, decode=decode)) for decode in ("all", "kept"))
+    where = kept_region(part.stages[-1], prompts, size)
+    inside = (slice(None), slice(None), *where.slices)
+    gap = (whole.logits[inside] - part.logits[inside]).abs().max()
+    return {"difference": float(gap / whole.logits[inside].std()), "region": round(where.share, 3)}
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,113 @@
+"""The paper, re-run: its experiments from their plan files, and the page made from their results."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+from scripts.common.provenance import command, commit
+from scripts.research.experiments.running import Places, jobs_to_do
+from scripts.research.experiments.schema import Experiment, ExperimentError, Spending, chosen, load_experiments, load_tables
+from scripts.research.paper_backends import Run, run_here
+
+PLANS = Path(__file__).parent / "experiments" / "plans"
+#: What is told in a sentence.
+_ERRORS = (ValueError, RuntimeError, OSError)
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+
+class Backend(str, Enum):
+    """Where experiments run."""
+
+    local = "local"
+    ray = "ray"
+
+
+@app.command()
+def run(
+    names: Annotated[list[str], typer.Argument(help="Tables (table1 to table6) or experiments (table4/prato_acdc).")],
+    budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, instead of the plans' own.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the plans'; results get -seedN behind their names.")] = None,
+    backend: Annotated[Backend, typer.Option(help="local: one after the other, here; ray: each a task of a Ray cluster.")] = Backend.local,
+    address: Annotated[str, typer.Option(help="Of the Ray cluster; by default one is started on this machine.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="With Ray: experiments at a time on this machine; 0 for one a core.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each experiment.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the result files and the splits.")] = Path("docs/results/paper"),
+    models: Annotated[Path, typer.Option(help="Folder of models, training states and the figures' material.")] = Path("out/paper"),
+    acdc: Annotated[Path, typer.Option(help="Studies folder that scripts/import_acdc.py made.")] = Path("out/acdc"),
+    isic: Annotated[Path, typer.Option(help="ISIC 2017 at 256 x 256: images/NAME.jpg, masks/NAME_segmentation.png.")] = Path("out/isic"),
+    plans: Annotated[Path, typer.Option(help="Folder of the plan files and tables.json.")] = PLANS,
+) -> None:
+    """Train and measure what is missing; started again after a kill, it goes on where it was."""
+    try:
+        experiments = load_experiments(plans)
+        wanted = chosen(names, load_tables(plans / "tables.json", experiments), experiments)
+        if backend is Backend.local and (address or workers):
+            raise ExperimentError("--backend local runs one experiment after the other here: leave --address and --workers out.")
+        if backend is Backend.ray and find_spec("ray") is None:
+            raise ExperimentError("--backend ray needs Ray: pip install -r requirements-ray.txt, or use --backend local.")
+        torch.zeros(1, device=device)
+        places = Places(out, models, {"acdc": acdc, "isic": isic})
+        spending = _spending(budget)
+        jobs = jobs_to_do(wanted, experiments, seed, spending, places)
+        _check_data(places, [job.experiment for job in jobs])
+        if not jobs:
+            typer.echo(f"Nothing is missing of {', '.join(names)}: results are in {out}.")
+            return
+        work = Run(places, device, threads, {"commit": commit(), "command": command()})
+        if backend is Backend.local:
+            run_here(jobs, work)
+        else:
+            from scripts.research.paper_ray import run_on_cluster
+
+            run_on_cluster(jobs, work, address, workers)
+    except _ERRORS as error:
+        tqdm.write(str(error).splitlines()[0], file=typer.get_text_stream("stderr"))
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("docs/results/paper"),
+    out: Annotated[Path, typer.Option(help="Folder of the documents.")] = Path("docs"),
+) -> None:
+    """Write the page with every table, claim and figure from the results."""
+    from scripts.research.paper_report.report import write
+
+    try:
+        write(results, out)
+    except _ERRORS as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+def _spending(text: str) -> Spending | None:
+    """``steps=N`` or ``minutes=M``; None for neither."""
+    if not text:
+        return None
+    unit, _, amount = text.partition("=")
+    try:
+        number = float(amount)
+        if unit not in ("steps", "minutes") or not 0 < number < math.inf or (unit == "steps" and number != int(number)):
+            raise ValueError
+    except ValueError:
+        raise ExperimentError(f"--budget is steps=N or minutes=M, above zero, not {text!r}.") from None
+    return Spending(steps=int(number)) if unit == "steps" else Spending(minutes=number)
+
+
+def _check_data(places: Places, experiments: list[Experiment]) -> None:
+    for name in sorted({experiment.data for experiment in experiments}):
+        if not places.data[name].is_dir():
+            raise ExperimentError(f"The data of {name} are not in {places.data[name]}: name their folder with --{name}.")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,56 @@
+"""The validation curve of a training: how it goes, and how good the network is now and then."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from prato.data.atomic import write_bytes
+from prato.data.cases import TrainingCase
+from prato.evaluation.validation import slice_dice
+from prato.training.trainer import Progress, Trainer
+
+_CHECKS = 12  # points of the curve
+
+
+class ValidationCurve:
+    """Shows progress, and measures the averaged network now and then: slices in windows round tight boxes, Dice by structure."""
+
+    def __init__(self, path: Path, trainer: Trainer, cases: list[TrainingCase], steps_an_epoch: float, tensorboard: bool) -> None:
+        self.path, self.trainer, self.cases, self.steps_an_epoch = path, trainer, cases, steps_an_epoch
+        rows = json.loads(path.read_text()) if path.exists() else []
+        # what was measured after the state was stored is measured again
+        self.rows: list[dict[str, Any]] = [row for row in rows if row["step"] <= trainer.step]
+        self.bar = tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
+        self.shown = time.monotonic()
+        self.writer = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(path.parent / "tensorboard"))
+
+    def __call__(self, progress: Progress) -> bool:
+        if time.monotonic() - self.shown > 2 or progress.share >= 1:
+            self.shown = time.monotonic()
+            self.bar.n = 100 * progress.share
+            self.bar.set_postfix_str(f"epoch {progress.step / self.steps_an_epoch:.2f} step {progress.step} loss {progress.loss:.3f}")
+        if progress.share * _CHECKS >= len(self.rows) + 1 or (progress.share >= 1 and len(self.rows) < _CHECKS):
+            trainer, settings = self.trainer, self.trainer.settings
+            dice = slice_dice(trainer.averaged, trainer.plan, self.cases, settings.window, trainer.device, settings.centre)
+            row = {"step": progress.step, "minutes": round(progress.seconds / 60, 2), "loss": round(progress.loss, 4), "dice": dice}
+            self.rows.append(row)
+            write_bytes(self.path, (json.dumps(self.rows, indent=1) + "\n").encode())
+            self.bar.write(f"step {progress.step}: validation Dice " + ", ".join(f"{k} {v:.3f}" for k, v in dice.items()))
+            if self.writer:
+                self.writer.add_scalar("loss", progress.loss, progress.step)
+                self.writer.add_scalars("dice", dice, progress.step)
+        return True
+
+    def close(self) -> None:
+        self.bar.close()
+        if self.writer:
+            self.writer.close()

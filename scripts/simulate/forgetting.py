@@ -1,0 +1,205 @@
+"""What retraining forgets: a shipped model fine-tuned on hearts of another kind, and what each remedy keeps of the old ones.
+
+The new kind are patients of the base model's own validation side with their contrast inverted, or generated hearts; some are trained on,
+others measured. The base set are further validation patients as they are. No patient of either set was ever trained on by the base model.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from tqdm import tqdm
+
+from prato.data.atomic import write_bytes
+from prato.data.cases import StudyFile, labelled_studies, load_training_case
+from prato.data.nifti import read_volume, write_volume
+from prato.data.phantom import make_phantoms
+from prato.data.splits import load_split
+from prato.evaluation.evaluate import evaluate_cases
+from prato.inference.predictor import Pipeline
+from prato.models.checkpoint import load_model, save_model
+from prato.prompts.box_prompts import BoxPrompts
+from prato.pruning.plan import PrunedOutput
+from prato.retraining.blending import blend
+from prato.retraining.fine_tuning import BATCH, RATE
+from prato.retraining.frozen import FrozenStatistics
+from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.provenance import command, commit
+
+_MODELS = Path(__file__).parents[2] / "apps" / "prato_label" / "model"
+_SPLIT = Path(__file__).parents[2] / "docs" / "results" / "acdc_split.json"
+#: New patients that are trained on, and as many that are measured; base patients that are measured.
+_NEW, _BASE = 3, 6
+
+
+class Kind(str, Enum):
+    """What the new hearts are."""
+
+    inverted = "inverted"
+    phantom = "phantom"
+
+
+class _Anchored(Trainer):
+    """L2-SP: a quadratic pull towards the weights that it started from (Li et al., ICML 2018)."""
+
+    pull = 0.05
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not hasattr(self, "start"):
+            self.start = [p.detach().clone() for p in self.network.parameters()]
+
+    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: BoxPrompts) -> Tensor:
+        loss = super().objective(output, label, image, prompts)
+        away = torch.stack([(p - s).square().sum() for p, s in zip(self.network.parameters(), self.start)]).sum()
+        return loss + 0.5 * self.pull * away
+
+
+class _Distilled(Trainer):
+    """The answers of the model as it was, on the new images, are half of what is learnt (Li and Hoiem, ECCV 2016)."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not hasattr(self, "teacher"):
+            self.teacher = copy.deepcopy(self.network).eval()
+
+    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: BoxPrompts) -> Tensor:
+        with torch.no_grad():
+            wanted = self.teacher.segment(image, prompts, self.plan).logits.float().softmax(1)
+        kept = F.cross_entropy(output.logits, wanted)
+        return super().objective(output, label, image, prompts) + kept
+
+
+class _FrozenDistilled(FrozenStatistics, _Distilled):
+    """Both."""
+
+
+#: By name: how to train, and the peak rate. Of each, several blends with the old weights are measured.
+_REMEDIES: dict[str, tuple[type[Trainer], float]] = {
+    "none": (Trainer, RATE),
+    "a third of the rate": (Trainer, RATE / 3),
+    "L2-SP": (_Anchored, RATE),
+    "frozen statistics": (FrozenStatistics, RATE),
+    "distillation": (_Distilled, RATE),
+    "frozen statistics and distillation": (_FrozenDistilled, RATE),
+}
+_SHARES = (1.0, 0.75, 0.5, 0.25)
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    kind: Annotated[Kind, typer.Option(help="What the new hearts are.")] = Kind.inverted,
+    model: Annotated[str, typer.Option(help="The shipped model to fine-tune.")] = "prato_swin_unetr",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Dice on new and on base patients before and after each way to fine-tune."""
+    torch.set_num_threads(threads)
+    made_by = commit()
+    try:
+        held_out = load_split(_SPLIT).validation
+        files = [f for f in labelled_studies(studies) if f.patient in held_out]
+        if len({f.patient for f in files}) < 2 * _NEW + _BASE:
+            raise ValueError(f"{studies} holds too few of the validation patients of {_SPLIT.name}: import all of ACDC.")
+        base = [f for f in files if f.patient in held_out[:_BASE]]
+        with tempfile.TemporaryDirectory() as folder:
+            result = _measured(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
+    except (ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+    about = {"kind": kind.value, "model": model, "steps": steps, "seed": seed, "device": "cpu", "threads": threads}
+    about |= {"commit": made_by, "command": command()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, (json.dumps({**about, **result}, indent=1) + "\n").encode())
+    _show(kind, result)
+
+
+def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder: Path, seed: int) -> list[StudyFile]:
+    """The studies of ``2 * _NEW`` patients of the new kind."""
+    if kind is Kind.phantom:
+        make_phantoms(folder / "new", 2 * _NEW, seed)
+        return labelled_studies(folder / "new")
+    (folder / "new").mkdir()
+    made = []
+    for file in (f for f in files if f.patient in patients[_BASE : _BASE + 2 * _NEW]):
+        volume = read_volume(file.image)
+        path = folder / "new" / file.image.name
+        write_volume(path, volume.array.max() - volume.array, volume.affine)
+        made.append(StudyFile(file.study, file.patient, path, file.label))
+    return made
+
+
+def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: str, steps: int, seed: int) -> dict[str, Any]:
+    start = _MODELS / f"{model}.safetensors"
+    patients = sorted({f.patient for f in new})
+    learnt, judged = ([f for f in new if f.patient in side] for side in (patients[:_NEW], patients[_NEW:]))
+    spec = load_model(start)[1]
+    cases = [case for f in learnt if (case := load_training_case(f, spec.pixel))]
+
+    def dice(path: Path) -> dict[str, float]:
+        pipeline = Pipeline(path, None, "cpu")
+        return {
+            name: round(fmean(row["mean_dice"] for row in evaluate_cases(pipeline, files)), 4)
+            for name, files in (("new", judged), ("base", base))
+        }
+
+    before = dice(start)
+    rows = []
+    for name, (kind, rate) in _REMEDIES.items():
+        network, _, _ = load_model(start)
+        old = {key: value.clone() for key, value in network.state_dict().items()}
+        torch.manual_seed(seed)
+        trainer = kind(network, spec.pruning_plan(), Settings(BATCH, rate, spec.window, seed), torch.device("cpu"))
+        with tqdm(total=steps, desc=name, unit="step", mininterval=1.0) as bar:
+            tuned = trainer.fit(cases, Budget(steps=steps), _shown(bar))
+        end = {key: value.clone() for key, value in tuned.state_dict().items()}
+        for share in _SHARES:
+            tuned.load_state_dict(end)
+            blend(old, tuned, share)
+            candidate = folder / "candidate.safetensors"
+            save_model(candidate, tuned, spec)
+            rows.append({"remedy": name, "rate": rate, "share_of_new_weights": share, **dice(candidate)})
+    return {
+        "new_trained": patients[:_NEW],
+        "new_measured": patients[_NEW:],
+        "base_measured": sorted({f.patient for f in base}),
+        "before": before,
+        "after": rows,
+    }
+
+
+def _shown(bar: tqdm) -> Callable[[object], bool]:
+    def step(_: object) -> bool:
+        bar.update()
+        return True
+
+    return step
+
+
+def _show(kind: Kind, result: dict[str, Any]) -> None:
+    table = Table(title=f"Dice, {kind.value} hearts")
+    for column in ("remedy", "new weights", "new hearts", "base hearts"):
+        table.add_column(column)
+    table.add_row("before", "", *(f"{result['before'][name]:.3f}" for name in ("new", "base")))
+    for row in result["after"]:
+        table.add_row(row["remedy"], f"{row['share_of_new_weights']:.2f}", *(f"{row[name]:.3f}" for name in ("new", "base")))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,76 @@
+"""Do the scores of the strategies tell what a labeller would have to correct?
+
+Each labelled study of the split's validation patients is scored without its label, as the server would, and segmented with a tight box;
+the rank correlation of the scores with what is then wrong says whether a strategy finds the studies that the model is bad at.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from scipy.stats import spearmanr
+from tqdm import tqdm
+
+from prato.acquisition.judging import by_entropy, by_jitter, by_phases
+from prato.acquisition.phases import pairs
+from prato.data.atomic import write_bytes
+from prato.data.cases import labelled_studies
+from prato.data.manifest import load_manifest
+from prato.data.splits import load_split
+from prato.inference.predictor import Pipeline
+from scripts.common.provenance import command, commit
+from scripts.simulate.simulation.oracle import Oracle
+
+_ROOT = Path(__file__).parents[2]
+_MODELS = _ROOT / "apps" / "prato_label" / "model"
+#: Studies below which a rank correlation says nothing.
+_ENOUGH = 4
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = _MODELS / "prato_swin_unetr.safetensors",
+    patients: Annotated[int, typer.Option(min=1, help="Validation patients at most.")] = 20,
+    split: Annotated[Path, typer.Option(help="Split file.")] = _ROOT / "docs" / "results" / "acdc_split.json",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Rank correlation of every score with 1 - Dice, and with the voxels to correct as a share of the heart."""
+    torch.set_num_threads(threads)
+    try:
+        people = load_split(split).validation[:patients]
+        oracle = Oracle(file for file in labelled_studies(studies) if file.patient in people)
+        if len(oracle.files) < _ENOUGH:
+            raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
+        pipeline = Pipeline(model, _MODELS / "prato_locator.safetensors", "cpu")
+    except (ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+    two = pairs(oracle.files, load_manifest(studies))
+    rows = []
+    for study in tqdm(oracle.files, unit="study"):
+        verdict, image = oracle.verdict(pipeline, study), oracle.stack(study)
+        scores = {"jitter": by_jitter(pipeline.predict, image).score, "entropy": by_entropy(pipeline.predict, image).score}
+        if pair := two.get(study):
+            scores["phases"] = by_phases(pipeline.predict, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known).score
+        wrong = {"dice": float(np.mean(list(verdict.dice.values()))), "share": verdict.changed / oracle.drawn(study)}
+        rows.append({"study": study, "scores": {name: round(score, 4) for name, score in scores.items()}, **wrong})
+    found = {}
+    for name in ("jitter", "entropy", "phases"):
+        with_it = [row for row in rows if name in row["scores"]]
+        scored = [row["scores"][name] for row in with_it]
+        truth = {"1 - dice": [1 - row["dice"] for row in with_it], "share": [row["share"] for row in with_it]}
+        found[name] = {what: round(float(spearmanr(scored, values).statistic), 3) for what, values in truth.items()}
+    made = {"model_version": pipeline.version, "commit": commit(), "command": command(), "device": "cpu", "threads": threads}
+    write_bytes(out, (json.dumps({"rank_correlation": found, **made, "rows": rows}, indent=1) + "\n").encode())
+    for name, values in found.items():
+        typer.echo(f"{name}: {values}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

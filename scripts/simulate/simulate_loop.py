@@ -1,0 +1,171 @@
+"""The labelling loop with an oracle in the labeller's place: how soon is a model good, and how much is left to correct, by strategy?
+
+Patients of the shipped models' training side are labelled two a round, by their expert labels. A small network that was taught on
+generated hearts, and has seen no patient, is trained further in each round, on all that is labelled by then, for so many steps a labelled
+patient; it is measured on fixed validation patients, and asked which patients come next. How many voxels the oracle then has to change in
+that model's masks is what a round cost.
+The model "all" is trained from the same beginning for as many steps as all rounds together, on everybody: the goal.
+The locator that proposes boxes to the strategies is the shipped one, which has seen these patients; it segments nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
+
+import torch
+import typer
+from tqdm import tqdm
+
+from prato.acquisition.phases import pairs
+from prato.data.cases import labelled_studies
+from prato.data.manifest import load_manifest
+from prato.data.splits import load_split
+from prato.inference.predictor import Pipeline
+from prato.models.presets import PRESETS
+from scripts.common.provenance import command, commit
+from scripts.simulate.simulation.choosing import A_ROUND, Strategy, chosen, shuffled
+from scripts.simulate.simulation.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
+from scripts.simulate.simulation.oracle import Oracle, mean_dice
+from scripts.simulate.simulation.rows import Row, Rows
+
+_ROOT = Path(__file__).parents[2]
+_LOCATOR = _ROOT / "apps" / "prato_label" / "model" / "prato_locator.safetensors"
+_SPLIT = _ROOT / "docs" / "results" / "acdc_split.json"
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write; one that is there is gone on with. Networks are kept beside it.")],
+    strategy: Annotated[list[Strategy], typer.Option(help="Several may be given.")] = list(Strategy),  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, help="Several may be given.")] = [0],  # noqa: B006
+    dense: Annotated[bool, typer.Option("--dense", help="Train without pruning instead.")] = False,
+    goal: Annotated[bool, typer.Option(help="Train one on all patients, too.")] = True,
+    network: Annotated[str, typer.Option(help="unetr or swin_unetr.")] = "swin_unetr",
+    rounds: Annotated[int, typer.Option(min=2, help="Trainings of each strategy.")] = 10,
+    phantoms: Annotated[int, typer.Option(min=1, help="Generated patients that the network is taught on before the first round.")] = 40,
+    taught: Annotated[int, typer.Option(min=1, help="Steps on them.")] = 1500,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training, for every labelled patient.")] = 8,
+    sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
+    validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 10,
+    split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = _SPLIT,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Dice and corrected voxels against labelled patients, row by row."""
+    torch.set_num_threads(threads)
+    trained = {"taught_steps": taught, "phantoms": phantoms, "steps_a_patient": steps, "rounds": rounds, "batch": BATCH}
+    looked = {"rates": [FRESH, FURTHER], "sample": sample, "validation_patients": validation}
+    budget = {"network": network, "pixel": PIXEL, "window": WINDOW, **trained, **looked}
+    try:
+        if network not in PRESETS:
+            raise ValueError(f"--network must be one of {', '.join(PRESETS)}, not {network}.")
+        if dense and Strategy.coverage in strategy:
+            raise ValueError("The strategy coverage needs a network that prunes: leave out --dense, or choose other strategies.")
+        loop = _Loop(studies, out, split, budget)
+    except (ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+    with tqdm(total=len(seed) * (len(strategy) * rounds + goal), unit="training", desc="trainings") as bar:
+        for one_seed in seed:
+            for each in strategy:
+                loop.run(each, one_seed, not dense, bar)
+            if goal:
+                loop.everybody(one_seed, not dense)
+                bar.update()
+
+
+class _Loop:
+    """What all runs share.
+
+    Raises:
+        ValueError: ``out`` holds another simulation or none, or ``studies`` lacks patients of the split.
+    """
+
+    def __init__(self, studies: Path, out: Path, split_file: Path, budget: dict[str, Any]) -> None:
+        split = load_split(split_file)
+        files = labelled_studies(studies)
+        self.patients = {p: [f for f in files if f.patient == p] for p in split.train}
+        self.measured = [f.study for f in files if f.patient in split.validation[: budget["validation_patients"]]]
+        if not self.measured or not all(self.patients.values()):
+            raise ValueError(f"{studies} does not hold labelled studies of all patients in {split_file.name}: import all of ACDC.")
+        self.pairs = pairs([f.study for f in files], load_manifest(studies))
+        made = {"commit": commit(), "command": command(), "device": "cpu", "threads": torch.get_num_threads()}
+        self.rows = Rows(out, budget, self.patients, made)
+        self.models, self.budget = out.with_suffix(""), budget
+        self.learner, self.oracle = Learner(budget["network"]), Oracle(files)
+
+    def everybody(self, seed: int, pruned: bool) -> None:
+        """The row of the model that is trained on all patients."""
+        if not self.rows.of("all", seed, pruned):
+            about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
+            model, seconds = self._trained("all", self._taught(pruned), list(self.patients), seed, pruned)
+            self.rows.keep({**about, **self._measured(Pipeline(model, _LOCATOR, "cpu")), "seconds": {"train": seconds}})
+
+    def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
+        """The rows of one strategy, those that are there already left out."""
+        done = self.rows.of(strategy.value, seed, pruned)
+        labelled = [patient for row in done[-1:] for patient in row["patients"]]
+        new = done[-1]["next"] if done else shuffled(self.patients, seed, 0)[:A_ROUND]
+        cost = done[-1]["next_corrected_voxels"] if done else self._corrected(Pipeline(self._taught(pruned), _LOCATOR, "cpu"), new)
+        bar.update(len(done))
+        for _ in range(len(done), self.budget["rounds"]):
+            if not new:
+                break  # everybody is labelled
+            labelled = [*labelled, *new]
+            before = {"corrected_voxels": cost, "heart_voxels": {study: self.oracle.drawn(study) for study in cost}}
+            after = self._round(strategy, seed, pruned, labelled)
+            about = {"strategy": strategy.value, "seed": seed, "pruned": pruned, "labelled_patients": len(labelled), "patients": labelled}
+            self.rows.keep({**about, **before, **after})
+            new, cost = after["next"], after["next_corrected_voxels"]
+            bar.update()
+
+    def _round(self, strategy: Strategy, seed: int, pruned: bool, labelled: list[str]) -> Row:
+        """Train on ``labelled``, measure, choose who comes next, and count what they will cost."""
+        model, seconds = self._taught(pruned), 0.0
+        for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
+            name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
+            model, seconds = self._trained(name, model, labelled[:number], seed, pruned)
+        pipeline, start = Pipeline(model, _LOCATOR, "cpu"), time.perf_counter()
+        measured = self._measured(pipeline)
+        evaluated = time.perf_counter()
+        left = shuffled(set(self.patients) - set(labelled), seed, len(labelled))
+        new = chosen(pipeline, strategy, left, labelled, self.budget["sample"], self.oracle, self.pairs) if left else []
+        took = {"train": seconds, "evaluate": round(evaluated - start, 1), "choose": round(time.perf_counter() - evaluated, 1)}
+        last = len(labelled) >= A_ROUND * self.budget["rounds"]
+        counted = self._corrected(pipeline, left if last else new)
+        found = {"next": new, "next_corrected_voxels": {study: counted[study] for study in self._studies(new)}}
+        return {**measured, "seconds": took, **found, **({"unlabelled_voxels": counted} if last else {})}
+
+    def _taught(self, pruned: bool) -> Path:
+        """The model file that every run begins with."""
+        made = self.models / f"taught_{'pruned' if pruned else 'dense'}.safetensors"
+        self.learner.teach(self.models / "phantoms", self.budget["phantoms"], made, self.budget["taught_steps"], pruned)
+        return made
+
+    def _trained(self, name: str, start: Path, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
+        """The model file ``name``: the network of ``start`` trained further on ``patients``; and the seconds that this took."""
+        made = self.models / f"{name}_seed{seed}_{'pruned' if pruned else 'dense'}.safetensors"
+        rounds, people = self.budget["rounds"], len(patients)
+        steps = self.budget["steps_a_patient"] * (A_ROUND * rounds * (rounds + 1) // 2 if name == "all" else people)
+        files = [file for patient in patients for file in self.patients[patient]]
+        return made, self.learner.train(files, start, made, steps, seed * 1000 + people, pruned)
+
+    def _studies(self, patients: Iterable[str]) -> list[str]:
+        return [file.study for patient in patients for file in self.patients[patient]]
+
+    def _corrected(self, pipeline: Pipeline, patients: Iterable[str]) -> dict[str, int]:
+        """Voxels that the oracle has to change in what ``pipeline`` makes of the studies of ``patients``."""
+        return {study: self.oracle.verdict(pipeline, study).changed for study in self._studies(patients)}
+
+    def _measured(self, pipeline: Pipeline) -> Row:
+        """What ``pipeline`` reaches on the validation patients."""
+        verdicts = [self.oracle.verdict(pipeline, study) for study in self.measured]
+        dice = mean_dice(verdicts)
+        return {"dice": dice.pop("mean"), "dice_by_structure": dice, "validation_voxels": round(fmean(v.changed for v in verdicts))}
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""The parts of scripts/simulate/simulate_loop.py."""

@@ -1,0 +1,75 @@
+"""The labeller who makes no mistake, and knows how many voxels a mask still needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+from prato.data.cases import StudyFile, read_label
+from prato.data.nifti import read_volume
+from prato.data.structures import STRUCTURES
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Pipeline
+from prato.prompts.box import Box
+from prato.prompts.request import Request
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model's mask for a tight box is worth.
+
+    Attributes:
+        dice: by structure. changed: voxels in which the mask differs from the expert label.
+    """
+
+    dice: Mapping[str, float]
+    changed: int
+
+
+class Oracle:
+    """Knows the expert labels of ``files``, and keeps the images in memory: every round looks at them again."""
+
+    def __init__(self, files: Iterable[StudyFile]) -> None:
+        self.files = {file.study: file for file in files}
+        self._read: dict[str, tuple[ImageStack, np.ndarray]] = {}
+
+    def studies(self, patient: str) -> list[str]:
+        """Those of ``patient``."""
+        return [file.study for file in self.files.values() if file.patient == patient]
+
+    def stack(self, study: str) -> ImageStack:
+        """The image of ``study``."""
+        return self._known(study)[0]
+
+    def drawn(self, study: str) -> int:
+        """Voxels of the heart: all have to be drawn where there is no model yet."""
+        return int(np.count_nonzero(self._known(study)[1]))
+
+    def verdict(self, pipeline: Pipeline, study: str) -> Verdict:
+        """What ``pipeline`` makes of ``study`` when somebody draws a tight box."""
+        stack, truth = self._known(study)
+        mask = pipeline.predict(stack, Request((Box.around(truth > 0) or Box.whole(truth.shape),), "roi")).mask
+        return Verdict(
+            {name: _dice(mask == value, truth == value) for name, value in STRUCTURES.items()}, int(np.count_nonzero(mask != truth))
+        )
+
+    def _known(self, study: str) -> tuple[ImageStack, np.ndarray]:
+        if study not in self._read:
+            volume = read_volume(self.files[study].image)
+            self._read[study] = ImageStack(volume), read_label(self.files[study].label, volume)
+        return self._read[study]
+
+
+def mean_dice(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """By structure and their "mean", over ``verdicts``."""
+    found = list(verdicts)
+    dice = {name: fmean(verdict.dice[name] for verdict in found) for name in STRUCTURES}
+    return {name: round(value, 4) for name, value in {**dice, "mean": fmean(dice.values())}.items()}
+
+
+def _dice(one: np.ndarray, two: np.ndarray) -> float:
+    both = int(one.sum()) + int(two.sum())
+    return 2.0 * int((one & two).sum()) / both if both else 1.0

@@ -1,1 +1,0 @@
-"""The parts of scripts/simulate_loop.py."""

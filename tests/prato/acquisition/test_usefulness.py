@@ -1,0 +1,116 @@
+"""Scores, against cases worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from prato.acquisition.disagreement import disagreement, jittered
+from prato.acquisition.entropy import mean_entropy
+from prato.acquisition.judging import by_entropy, by_jitter, by_phases
+from prato.acquisition.phases import Pair, inconsistency, pairs, volumes
+from prato.data.manifest import Manifest, Study
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Pipeline
+from prato.prompts.box import Box
+from prato.prompts.request import Request
+
+
+def row(*values: int) -> np.ndarray:
+    return np.array(values, np.uint8).reshape(-1, 1, 1)
+
+
+def test_disagreement_is_one_less_the_mean_dice_of_all_pairs() -> None:
+    same = row(3, 3, 0, 0)
+    assert disagreement([same, same, same]) == 0
+    # Dice of the pairs: 1, 2 * 1 / (2 + 2) and again
+    assert disagreement([same, same, row(0, 3, 3, 0)]) == pytest.approx(1 - (1 + 0.5 + 0.5) / 3)
+    # a structure that one mask lacks counts as 0, one that both lack not at all
+    assert disagreement([row(3, 3, 1, 0), row(3, 3, 0, 0)]) == pytest.approx(1 - (1 + 0) / 2)
+    assert disagreement([row(0, 0), row(0, 0)]) == 0
+
+
+def test_jittered_boxes_are_seeded_stay_in_the_image_and_on_their_slices() -> None:
+    box, shape = Box((0, 30, 2), (40, 60, 9)), (41, 61, 12)
+    boxes = jittered(box, shape, 2, 0.1, 200, seed=1)
+    assert boxes == jittered(box, shape, 2, 0.1, 200, seed=1) != jittered(box, shape, 2, 0.1, 200, seed=2)
+    assert {(b.start[2], b.stop[2]) for b in boxes} == {(2, 9)}
+    assert {b.start[0] for b in boxes} == set(range(5)) and {b.stop[0] for b in boxes} == set(range(36, 42))  # clipped at 0 and 41
+    assert {b.start[1] for b in boxes} == set(range(27, 34))
+    assert jittered(Box((3, 3, 0), (4, 4, 1)), (4, 4, 1), 2, 0.9, 9, 0)[0].voxels >= 1
+
+
+def test_entropy_is_measured_over_the_kept_pixels_alone() -> None:
+    logits = torch.zeros(1, 4, 1, 3)
+    logits[0, 0, 0, 1] = 100.0  # decided
+    logits[0, :2, 0, 2] = 100.0  # between two of the four
+    for kept, expected in (([1, 0, 0], 1.0), ([0, 1, 0], 0.0), ([0, 0, 1], math.log(2) / math.log(4)), ([1, 1, 0], 0.5), ([0, 0, 0], 0.0)):
+        assert mean_entropy(logits, torch.tensor([[kept]]).bool()) == pytest.approx(expected, abs=1e-6)
+
+
+ED = {"LV cavity": 100.0, "RV cavity": 120.0, "myocardium": 80.0}
+
+
+@pytest.mark.parametrize(
+    ("es", "known", "expected"),
+    [
+        ({"LV cavity": 50.0, "RV cavity": 60.0, "myocardium": 80.0}, True, 0.0),
+        ({"LV cavity": 50.0, "RV cavity": 60.0, "myocardium": 100.0}, True, 0.2 / 3),  # muscle cannot grow
+        ({"LV cavity": 200.0, "RV cavity": 60.0, "myocardium": 80.0}, True, 0.5 / 3),  # a cavity should shrink
+        ({"LV cavity": 200.0, "RV cavity": 240.0, "myocardium": 80.0}, True, 1.0 / 3),
+        ({"LV cavity": 200.0, "RV cavity": 240.0, "myocardium": 80.0}, False, 0.0),  # it was the other way round
+        ({"LV cavity": 200.0, "RV cavity": 90.0, "myocardium": 80.0}, False, 0.25 / 3),  # one cavity has to be wrong: the lesser
+        ({"LV cavity": 0.0, "RV cavity": 0.0, "myocardium": 0.0}, True, 1.0 / 3),
+    ],
+)
+def test_inconsistency_of_two_phases(es: dict[str, float], known: bool, expected: float) -> None:
+    assert inconsistency(ED, es, known) == pytest.approx(expected)
+
+
+def test_volumes_are_in_ml() -> None:
+    assert volumes(row(3, 3, 2, 0), (10.0, 10.0, 5.0)) == {"RV cavity": 0.0, "myocardium": 0.5, "LV cavity": 1.0}
+
+
+def test_pairs_are_by_manifest_by_name_or_of_two() -> None:
+    manifest = Manifest(source="x", studies={"p_1": Study(patient="p", phase="ES"), "p_2": Study(patient="p", phase="ED")})
+    found = pairs(["p_1", "p_2", "b_ED", "b_ES", "b_frame07", "c_frame01", "c_frame09", "d", "e_frame1", "e_frame2", "e_frame3"], manifest)
+    assert found["p_1"] == found["p_2"] == Pair("p_2", "p_1", True)
+    assert found["b_ED"] == Pair("b_ED", "b_ES", True)
+    assert found["c_frame09"] == Pair("c_frame01", "c_frame09", False)
+    assert set(found) == {"p_1", "p_2", "b_ED", "b_ES", "c_frame01", "c_frame09"}
+
+
+def test_a_model_judges_an_image_the_same_way_each_time(model_files, heart) -> None:
+    pipeline, image = Pipeline(model_files["swin_unetr"], None, "cpu"), ImageStack(heart)
+    for judge in (by_jitter, by_entropy):
+        opinion = judge(pipeline.predict, image)
+        assert 0 < opinion.score < 1
+        assert judge(pipeline.predict, image) == opinion
+    assert by_phases(pipeline.predict, image, image, True).score == 0
+
+
+def test_no_heart_at_all_is_the_most_useful(model_files, heart, monkeypatch) -> None:
+    pipeline, image = Pipeline(model_files["swin_unetr"], None, "cpu"), ImageStack(heart)
+    monkeypatch.setattr(type(pipeline.segmenter), "_mask", lambda *_: np.zeros(heart.array.shape, np.uint8))
+    for opinion in (
+        by_jitter(pipeline.predict, image),
+        by_entropy(pipeline.predict, image),
+        by_phases(pipeline.predict, image, image, True),
+    ):
+        assert opinion.score == 1 and "no heart" in opinion.reason
+
+
+def test_the_segmenter_measures_entropy_where_every_stage_kept_the_token(model_files, heart, monkeypatch) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr("prato.inference.segmenter.mean_entropy", lambda logits, kept: seen.append((logits, kept)) or 0.25)
+    pipeline = Pipeline(model_files["unetr"], None, "cpu")
+    box = (Box((16, 6, 1), (44, 34, 4)),)
+    assert pipeline.predict(heart, Request(box, "roi")).entropy is None and not seen
+    assert pipeline.predict(heart, Request(box, "roi", "50", return_opinion=True)).entropy == 0.25
+    logits, kept = seen[0]
+    assert kept.shape == (logits.shape[0], *logits.shape[2:])
+    assert 0 < kept.float().mean() < 0.5

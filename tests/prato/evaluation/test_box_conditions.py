@@ -1,0 +1,53 @@
+"""Table VI's prompting conditions, property by property."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prato.evaluation.box_conditions import BoxCondition, conditioned_box
+from prato.prompts.box import Box
+
+SHAPE = (200, 220, 10)
+tight_boxes = st.builds(
+    lambda i, j, a, b: Box((i, j, 2), (i + a, j + b, 8)), st.integers(70, 90), st.integers(70, 90), st.integers(20, 60), st.integers(20, 60)
+)
+
+
+def draw(tight, condition, seed):
+    return conditioned_box(tight, SHAPE, condition, np.random.default_rng(seed))
+
+
+@given(tight_boxes, st.integers(0, 1000))
+def test_oversized_holds_the_target_and_is_up_to_twice_as_long(tight, seed):
+    box = draw(tight, BoxCondition.oversized, seed)
+    assert box.intersection(tight) == tight
+    for a in (0, 1):
+        assert 1.45 <= box.size[a] / tight.size[a] <= 2.05
+
+
+@given(tight_boxes, st.integers(0, 1000))
+def test_partial_is_half_of_it(tight, seed):
+    box = draw(tight, BoxCondition.partial, seed)
+    assert tight.intersection(box) == box
+    assert box.in_plane.voxels / tight.in_plane.voxels == pytest.approx(0.5, abs=0.03)
+
+
+@given(tight_boxes, st.integers(0, 1000))
+def test_misleading_lies_beside_it(tight, seed):
+    box = draw(tight, BoxCondition.misleading, seed)
+    assert box.intersection(tight) is None
+    assert box.size == tight.size
+
+
+@given(tight_boxes, st.integers(0, 1000), st.sampled_from(["tight", "oversized", "partial", "misleading"]))
+def test_slices_are_the_target_s_and_the_seed_decides(tight, seed, name):
+    box = draw(tight, BoxCondition(name), seed)
+    assert (box.start[2], box.stop[2]) == (2, 8)
+    assert box == draw(tight, BoxCondition(name), seed)
+
+
+def test_none_and_tight():
+    tight = Box((5, 5, 0), (9, 9, 3))
+    assert draw(tight, BoxCondition.none, 0) is None
+    assert draw(tight, BoxCondition.tight, 0) == tight

@@ -1,0 +1,95 @@
+"""Summaries and quick validation against figures worked out by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from prato.data.cases import StudyFile, TrainingCase, load_training_case, read_label
+from prato.data.nifti import Volume, VolumeError, write_volume
+from prato.evaluation.evaluate import summary
+from prato.evaluation.validation import slice_dice
+from prato.pruning.plan import PrunedOutput
+
+AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
+
+
+def row(patient, dice, kept, latency):
+    scores = {name: {"dice": dice, "iou": dice / 2, "hd95": 3.0} for name in ("RV cavity", "myocardium", "LV cavity")}
+    means = {"mean_dice": dice, "mean_iou": dice / 2, "mean_hd95": 3.0}
+    return {
+        "patient": patient,
+        "scores": scores,
+        **means,
+        "kept_fraction": kept,
+        "gflops": 1.0,
+        "gflops_dense": 2.0,
+        "latency_ms": {"network": latency},
+    }
+
+
+def test_a_summary_is_means_and_a_median():
+    rows = [row("a", 0.5, {"block 4": 0.5}, 10.0), row("a", 0.7, {}, 30.0), row("b", 0.9, {"block 4": 0.75}, 11.0)]
+    found = summary(rows)
+    assert (found["cases"], found["patients"]) == (3, 2)
+    assert found["mean_dice"] == pytest.approx(0.7) and found["structures"]["LV cavity"]["iou"] == pytest.approx(0.35)
+    # a case without stages kept all its tokens
+    assert found["kept_fraction"] == {"block 4": 0.75}
+    assert found["latency_ms"] == {"network": 11.0}
+
+
+class Oracle(torch.nn.Module):
+    """A stand-in network that calls every pixel above zero myocardium."""
+
+    def segment(self, image, prompts, plan):
+        logits = torch.zeros(len(image), 4, *image.shape[2:])
+        logits[:, 0] = 0.5
+        logits[:, 2] = (image[:, 1] > 0).float()
+        return PrunedOutput(logits)
+
+
+def test_slice_dice_counts_voxels():
+    image = torch.full((3, 100, 100), -1.0)
+    label = torch.zeros(3, 100, 100, dtype=torch.uint8)
+    image[1, 40:60, 40:60] = 1.0
+    label[1, 40:60, 40:50] = 2
+    case = TrainingCase("p", image, label, (label > 0).any(0).nonzero(), (1, 2), (1.5, 1.5))
+    dice = slice_dice(Oracle(), None, [case], 64, torch.device("cpu"))
+    # 200 right of 400 found and 200 wanted; the other two structures are rightly absent
+    assert dice == {
+        "RV cavity": 1.0,
+        "myocardium": pytest.approx(2 / 3, abs=1e-4),
+        "LV cavity": 1.0,
+        "mean": pytest.approx(0.8889, abs=1e-4),
+    }
+
+
+def test_a_label_must_lie_where_its_image_does(tmp_path):
+    image = Volume(np.zeros((8, 9, 4), np.int16), AFFINE)
+    moved = AFFINE.copy()
+    moved[0, 3] = 20.0
+    label = np.ones((8, 9, 4), np.uint8)
+    for name, array, affine, word in [
+        ("shape", label[:, :, :3], AFFINE, "shape"),
+        ("place", label, moved, "elsewhere"),
+        ("value", label * 7, AFFINE, "values"),
+    ]:
+        write_volume(tmp_path / f"{name}.nii.gz", array, affine)
+        with pytest.raises(VolumeError, match=word):
+            read_label(tmp_path / f"{name}.nii.gz", image)
+    write_volume(tmp_path / "good.nii.gz", label, AFFINE)
+    assert read_label(tmp_path / "good.nii.gz", image).sum() == label.sum()
+
+
+def test_a_training_case_is_a_stack_whatever_its_storage(tmp_path):
+    rng = np.random.default_rng(0)
+    array, label = rng.integers(0, 500, (40, 36, 5)).astype(np.int16), np.zeros((40, 36, 5), np.uint8)
+    label[10:20, 5:25, 1:4] = 3
+    cases = []
+    for name, axes, affine in [("usual", (0, 1, 2), AFFINE), ("other", (2, 0, 1), np.diag([8.0, 1.5, 1.5, 1.0]))]:
+        write_volume(tmp_path / f"{name}.nii.gz", array.transpose(axes), affine)
+        write_volume(tmp_path / f"{name}_label.nii.gz", label.transpose(axes), affine)
+        cases.append(load_training_case(StudyFile(name, name, tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_label.nii.gz"), 1.5))
+    usual, other = cases
+    assert usual.slices == other.slices == (1, 4)
+    assert torch.equal(usual.image, other.image) and torch.equal(usual.label, other.label)
+    assert usual.footprint.amin(0).tolist() == [10, 5] and usual.footprint.amax(0).tolist() == [19, 24]

@@ -1,0 +1,50 @@
+"""Scores against figures known beforehand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from prato.data.structures import STRUCTURES
+from prato.evaluation.metrics import case_metrics
+
+SPACING = (2.0, 1.0, 8.0)
+
+
+def block(start, stop, value):
+    mask = np.zeros((20, 20, 6), np.uint8)
+    mask[tuple(slice(a, b) for a, b in zip(start, stop))] = value
+    return mask
+
+
+@pytest.mark.parametrize(("name", "value"), STRUCTURES.items())
+def test_a_shift_by_one_voxel(name, value):
+    truth, moved = block((5, 5, 1), (10, 10, 5), value), block((6, 5, 1), (11, 10, 5), value)
+    scores = case_metrics(moved, truth, SPACING)[name]
+    assert scores["dice"] == pytest.approx(0.8)
+    assert scores["iou"] == pytest.approx(4 / 6)
+    # one voxel along the first axis is 2 mm
+    assert scores["hd95"] == pytest.approx(2.0)
+    perfect = case_metrics(truth, truth, SPACING)[name]
+    assert perfect == {"dice": 1.0, "iou": 1.0, "hd95": 0.0}
+
+
+def test_a_structure_at_the_border_of_the_image_is_measured_too():
+    truth = block((0, 0, 0), (20, 20, 6), 2)
+    assert case_metrics(truth, truth, SPACING)["myocardium"] == {"dice": 1.0, "iou": 1.0, "hd95": 0.0}
+
+
+def test_a_flat_image_and_another_structure():
+    """In a volume of one slice every voxel is surface; in an image the border alone is."""
+    truth, moved = block((5, 5, 1), (10, 10, 2), 1)[..., 1], block((7, 5, 1), (12, 10, 2), 1)[..., 1]
+    assert case_metrics(moved, truth, (1.0, 1.0), {"lesion": 1}) == {
+        "lesion": {"dice": pytest.approx(0.6), "iou": pytest.approx(3 / 7), "hd95": pytest.approx(2.0)}
+    }
+
+
+def test_empty_masks():
+    truth = block((5, 5, 1), (10, 10, 5), 1)
+    empty = np.zeros_like(truth)
+    scores = case_metrics(empty, truth, SPACING)
+    assert scores["RV cavity"] == {"dice": 0.0, "iou": 0.0, "hd95": pytest.approx(math.hypot(40, 20, 48))}
+    assert scores["LV cavity"] == {"dice": 1.0, "iou": 1.0, "hd95": 0.0}

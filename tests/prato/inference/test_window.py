@@ -1,0 +1,98 @@
+"""The way to the network's window and back: places, sizes, and what lies outside."""
+
+import numpy as np
+import pytest
+import torch
+
+from prato.inference.window import Window, normalised, resample_in_plane, resampled_size, window_edge, window_edges, with_neighbours
+from prato.prompts.box import Box
+
+
+def blob(shape, centre, spacing, radius_mm):
+    i, j = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    return ((i - centre[0]) * spacing[0]) ** 2 + ((j - centre[1]) * spacing[1]) ** 2 <= radius_mm**2
+
+
+@pytest.mark.parametrize("spacing", [(1.5, 1.5), (0.8, 0.8), (1.95, 1.4)])
+@pytest.mark.parametrize("middle", [(60, 50), (12, 70)])
+def test_there_and_back_is_the_same_place(spacing, middle):
+    shape = (120, 101)
+    disc = blob(shape, middle, spacing, 25.0)
+    box = Box((middle[0] - 9, middle[1] - 12), (middle[0] + 10, middle[1] + 13))
+    window = Window.centred(box, shape, spacing, 1.5, 160)
+    resampled = resample_in_plane(torch.from_numpy(disc.astype(np.float32))[None], window.resampled)
+    back, (x, y) = window.to_native(window.cut(resampled)[:, None])
+    found = np.zeros(shape, dtype=bool)
+    found[x, y] = back[0, 0].numpy() > 0.5
+    overlap = 2 * (found & disc).sum() / (found.sum() + disc.sum())
+    assert overlap > 0.97
+    assert np.abs(np.argwhere(found).mean(0) - np.argwhere(disc).mean(0)).max() < 0.1
+
+
+def test_a_box_lands_where_the_voxels_do():
+    shape, spacing = (200, 150), (0.75, 1.2)
+    box = Box((50, 40), (90, 70))
+    window = Window.centred(box, shape, spacing, 1.5, 160)
+    image = torch.zeros(1, *shape)
+    image[0][box.slices] = 1.0
+    cut = window.cut(resample_in_plane(image, window.resampled))[0]
+    inside = (cut > 0.5).nonzero()
+    start, stop = window.to_window(box)
+    assert np.allclose(start, inside.amin(0).numpy(), atol=0.51)
+    assert np.allclose(stop, inside.amax(0).numpy() + 1, atol=0.51)
+    assert np.allclose((np.array(start) + stop) / 2, 80, atol=0.51)
+
+
+@pytest.mark.parametrize(("voxels", "edge"), [((40, 50), 96), ((80, 30), 96), ((81, 30), 128), ((30, 112), 128), ((150, 150), 128)])
+def test_the_window_follows_the_box(voxels, edge):
+    assert window_edge(Box((20, 10, 0), (20 + voxels[0], 10 + voxels[1], 3)), (200, 200, 5), (1.5, 1.5, 8.0), 1.5, 128) == edge
+    # the same box in finer voxels
+    fine = Box((40, 20, 0), (40 + 2 * voxels[0], 20 + 2 * voxels[1], 3))
+    assert window_edge(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5, 128) == edge
+
+
+def test_small_networks_have_one_window():
+    assert window_edges(128) == (96, 128)
+    assert window_edges(64) == (64,)
+    assert window_edges(96) == (64, 96)
+
+
+def test_beyond_the_image_lies_the_darkest_value():
+    window = Window.centred(Box((0, 0), (4, 4)), (40, 40), (1.5, 1.5), 1.5, 160)
+    cut = window.cut(torch.zeros(2, 40, 40))
+    assert (cut == 0).sum() == 2 * 40 * 40
+    assert cut[:, :70].eq(-1).all()
+
+
+def test_a_window_apart_from_the_image_is_dark_and_gives_nothing_back():
+    window = Window((10, 10), (10, 10), (500, 500), 32)
+    assert window.cut(torch.zeros(1, 10, 10)).eq(-1).all()
+    back, (x, y) = window.to_native(torch.zeros(1, 2, 32, 32))
+    assert back.shape == (1, 2, 0, 0) and x.start == x.stop and y.start == y.stop
+
+
+def test_intensities_are_clipped_to_percentiles():
+    volume = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
+    volume[0, 0, 0] = 32000
+    out = normalised(volume)
+    assert out.dtype == np.float32 and out.min() == -1 and out.max() == 1
+    assert abs(float(np.median(out))) < 0.05
+    assert normalised(np.full((4, 4, 4), 7)).tolist() == np.full((4, 4, 4), -1.0).tolist()
+
+
+def test_sizes_never_reach_zero():
+    assert resampled_size((3, 200, 5), (0.1, 1.5, 8.0), 1.5) == (1, 200)
+
+
+def test_neighbours_repeat_at_the_ends():
+    slices = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
+    stacked = with_neighbours(slices, [0, 2, 3])[:, :, 0, 0]
+    assert stacked.tolist() == [[0, 0, 1], [1, 2, 3], [2, 3, 3]]
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_a_window_s_corner_is_a_multiple_of_the_step(step):
+    for start in range(20, 40):
+        window = Window.centred(Box((start, 30), (start + 40, 80)), (200, 200), (1.5, 1.5), 1.5, 96, step)
+        assert all(corner % step == 0 for corner in window.corner)
+        assert abs(window.corner[0] + 48 - (start + 20)) <= step / 2

@@ -1,0 +1,97 @@
+"""Selection (eq. 5), its straight-through tail, and what a plan refuses."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
+
+ALL = torch.ones(1, 10, dtype=torch.bool)
+PROMPTED = torch.tensor([True])
+
+
+@given(st.integers(1, 60), st.floats(0, 99), st.integers(0, 2**31 - 1))
+def test_a_percentile_keeps_its_share_of_the_living(living, percentile, seed):
+    torch.manual_seed(seed)
+    alive = torch.zeros(1, 60, dtype=torch.bool)
+    alive[0, torch.randperm(60)[:living]] = True
+    keep = PruningPlan(after=(1,), percentile=percentile).select(torch.randn(1, 60), alive, PROMPTED)
+    assert not (keep & ~alive).any()
+    assert int(keep.sum()) == max(1, math.ceil(living * (100 - percentile) / 100 - 1e-6))
+
+
+def test_the_highest_scores_stay():
+    score = torch.tensor([[0.1, 0.9, -2.0, 0.5, 0.4, 3.0, -1.0, 0.0, 0.2, 0.3]])
+    keep = PruningPlan(after=(1,), percentile=70).select(score, ALL, PROMPTED)
+    assert keep[0].nonzero().flatten().tolist() == [1, 3, 5]
+
+
+def test_equal_scores_keep_the_first_on_the_grid():
+    keep = PruningPlan(after=(1,), percentile=60).select(torch.zeros(1, 10), ALL, PROMPTED)
+    assert keep[0].nonzero().flatten().tolist() == [0, 1, 2, 3]
+
+
+def test_a_fixed_threshold_is_eq_5_and_never_keeps_nothing():
+    plan = PruningPlan(after=(1,), percentile=None, threshold=0.5)
+    score = torch.tensor([[-1.0, 1.0, 0.2, -0.2, 5.0, -5.0, 0.0, 0.1, -3.0, 2.0]])
+    assert torch.equal(plan.select(score, ALL, PROMPTED), torch.sigmoid(score) > 0.5)
+    nothing = plan.select(torch.full((1, 10), -9.0), ALL, PROMPTED)
+    assert nothing[0].nonzero().flatten().tolist() == [0]
+
+
+def test_without_a_prompt_the_living_stay():
+    alive = ALL.clone()
+    alive[0, 3] = False
+    assert torch.equal(PruningPlan(after=(1,)).select(torch.randn(1, 10), alive, torch.tensor([False])), alive)
+
+
+@pytest.mark.parametrize("plan", [PruningPlan(after=(1,), percentile=50), PruningPlan(after=(1,), percentile=None, threshold=0.4)])
+def test_the_straight_through_mask_is_hard_forward_and_soft_backward(plan):
+    torch.manual_seed(1)
+    score = torch.randn(1, 10, requires_grad=True)
+    keep = plan.select(score.detach(), ALL, PROMPTED)
+    mask = plan.straight_through(score, keep, ALL)
+    torch.testing.assert_close(mask, keep.float())
+    mask.sum().backward()
+    assert (score.grad > 0).any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"percentile": 100.0},
+        {"percentile": -1.0},
+        {"percentile": None},
+        {"percentile": 25.0, "threshold": 0.5},
+        {"percentile": None, "threshold": 1.0},
+        {"k": 0},
+        {"after": ()},
+        {"after": (0,)},
+        {"mode": "zero"},
+        {"weights": "uneven"},
+    ],
+)
+def test_impossible_plans_are_refused(wrong):
+    with pytest.raises(ValueError):
+        PruningPlan(**{"after": (1, 2), **wrong})
+
+
+def test_a_request_changes_the_plan_or_switches_it_off():
+    plan = PruningPlan(after=(4, 7, 10), percentile=None, threshold=0.3)
+    assert plan.asked(None) is plan
+    assert plan.asked("off") is None
+    assert plan.asked("50") == PruningPlan(after=(4, 7, 10), percentile=50.0)
+    with pytest.raises(ValueError, match="off, 25, 50, 75"):
+        plan.asked("60")
+
+
+def test_the_token_map_counts_the_stages_survived():
+    first = StageRecord("block 1", (2, 2), torch.zeros(1, 4), torch.tensor([[True, True, True, False]]))
+    second = StageRecord("block 2", (2, 2), torch.zeros(1, 4), torch.tensor([[True, False, True, False]]))
+    output = PrunedOutput(torch.zeros(1, 4, 4, 4), (first, second))
+    assert output.token_map()[0, ::2, ::2].tolist() == [[1.0, 0.5], [1.0, 0.0]]
+    assert {name: share.tolist() for name, share in output.kept_fraction().items()} == {"block 1": [0.75], "block 2": [0.5]}
+    assert PrunedOutput(torch.zeros(2, 4, 4, 4)).token_map().eq(1).all()

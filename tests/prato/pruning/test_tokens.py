@@ -1,0 +1,29 @@
+"""The relaxed softmax: exact for living tokens, and a gradient that no removed key can blow up."""
+
+import torch
+
+from prato.pruning.tokens import masked_softmax
+
+
+def test_living_rows_are_the_softmax_over_living_keys():
+    torch.manual_seed(0)
+    scores, keep = torch.randn(2, 3, 6, 6) * 4, (torch.rand(2, 6) > 0.4).float()
+    keep[:, 0] = 1.0
+    weight = masked_softmax(scores, keep)
+    for b in range(2):
+        living = keep[b].bool()
+        expected = scores[b][:, living][:, :, living].softmax(-1)
+        torch.testing.assert_close(weight[b][:, living][:, :, living], expected)
+        assert weight[b][:, living][:, :, ~living].eq(0).all()
+    torch.testing.assert_close(weight.sum(-1), torch.ones(2, 3, 6))
+
+
+def test_a_removed_key_that_scores_far_above_the_living_has_a_bounded_gradient():
+    scores = torch.zeros(1, 1, 4, 4)
+    scores[..., 3] = 30.0
+    keep = torch.tensor([[1.0, 1.0, 1.0, 0.0]], requires_grad=True)
+    values = torch.tensor([1.0, 2.0, 3.0, 10.0])
+    (masked_softmax(scores, keep) @ values)[0, 0, 0].backward()
+    # (1 + 2 + 3) / 3 = 2: a key as strong as the strongest living one would add (10 - 2) / 3
+    torch.testing.assert_close(keep.grad[0, 3], torch.tensor(8.0 / 3.0))
+    assert torch.isfinite(keep.grad).all()

@@ -1,0 +1,142 @@
+"""Calls in shapes known beforehand: the numbers of dropping, and nothing in them that a GPU would have to be asked for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from prato.models import swin_unetr, unetr
+from prato.models.swin_unetr import PratoSwinUNETR
+from prato.models.unetr import PratoUNETR
+from prato.prompts.box_prompts import BoxPrompts
+from prato.runtime.captured import CapturedNetwork
+from prato.runtime.cuda_graphs import Graphs
+from prato.runtime.flops import counted, noted
+from prato.runtime.region_decode import Region
+from prato.runtime.static_shapes import FixedPruning, OneBoxEach, fits
+from prato.runtime.tensor_cache import held, remembering
+from tests.prato.models.test_networks import SMALL_SWIN, SMALL_UNETR
+
+STAGES = {"stages": (1, 2, 3, 4, 7, 10)}
+NETWORKS = {
+    "unetr 2d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": 96, "spatial_dims": 2}, unetr.DEFAULT_PLAN, (96, 96)),
+    "unetr 3d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
+    "swin 2d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 7, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
+    "swin 3d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 64)),
+}
+CHANGED = {
+    "plan": {},
+    "decode kept": {"decode": "kept", "percentile": 50.0},
+    "engine": {"after": (1,), "percentile": 75.0, "decode": "kept", "boxed": True, "margin": 8.0},
+    "far": {"decode": "kept", "percentile": 60.0, "margin": 4.0},
+}
+
+
+@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS.keys(), scope="module")
+def case(request):
+    build, arguments, plan, size = request.param
+    torch.manual_seed(0)
+    network = build(in_channels=1, out_channels=4, **{**arguments, **({"stages": (1, 2, 3)} if build is PratoSwinUNETR else {})})
+    for buffer in network.buffers():  # a norm that does something
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    return network.eval(), torch.randn(3, 1, *size), plan
+
+
+def boxes_of(size, *places):
+    return BoxPrompts.build([[(tuple(low for _ in size), tuple(high for _ in size))] for low, high in places], size)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED.keys())
+def test_the_numbers_of_dropping(case, changed):
+    network, image, plan = case
+    plan, size = replace(plan, **changed), tuple(image.shape[2:])
+    captured = CapturedNetwork(network, torch.float32)
+    for places in [((20.3, 46.1),) * 3, ((8.0, 24.0), (30.5, 61.0), (0.0, 40.2))]:
+        prompts = boxes_of(size, *places)
+        assert fits(plan, prompts)
+        expected, found = network.segment(image, prompts, plan), captured.segment(image, prompts, plan)
+        for a, b in zip(expected.stages, found.stages, strict=True):
+            assert (a.name, a.grid) == (b.name, b.grid) and torch.equal(a.alive, b.alive)
+            alive = a.alive
+            torch.testing.assert_close(b.relevance[alive], a.relevance[alive], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_other_prompts_and_listeners_are_answered_by_the_network(case):
+    network, image, plan = case
+    size, captured = tuple(image.shape[2:]), CapturedNetwork(network, torch.float32)
+    missing = BoxPrompts.build([[((4.0,) * len(size), (40.0,) * len(size))], [], []], size)
+    random = replace(plan, choose="random")
+    for prompts, asked in [(missing, plan), (boxes_of(size, *((9.0, 33.0),) * 3), random), (None, None)]:
+        assert prompts is None or not fits(asked, prompts)
+        expected = network.segment(image, prompts, asked).logits
+        assert torch.equal(captured.segment(image, prompts, asked).logits, expected)
+    heard = []
+    with network.relevance[str(max(plan.after))].register_forward_hook(lambda *call: heard.append(call)):
+        captured.segment(image, boxes_of(size, *((9.0, 33.0),) * 3), plan)
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED.keys())
+def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
+    """Traced without values: what looked at one would raise, and what carries numbers to the device would stand in the trace."""
+    network, image, plan = case
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # as on a GPU
+    plan, size = replace(plan, **changed), tuple(image.shape[2:])
+    prompts = boxes_of(size, *((20.3, 46.1),) * 3)
+    shapes = network.shapes(plan, prompts, size)
+    with torch.no_grad():
+        CapturedNetwork(network, torch.float32).segment(image, prompts, plan)  # what is remembered from call to call
+        begun = network.begin(image, plan)
+
+        def whole(boxes, image):
+            begun = network.begin(image, plan)
+            pruning = FixedPruning(network.relevance, plan, OneBoxEach.of(boxes), size, shapes=shapes)
+            encoded = network.encode(begun, pruning)
+            part = Region.whole(size) if plan.decode == "all" else Region((16,) * len(size), (48,) * len(size), size)
+            return network.decode(image, encoded, part)
+
+        traced = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)(prompts.boxes, image)
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
+    assert "aten.argsort.stable" in called or "aten.sort.stable" in called
+    assert not [name for name in called if any(word in name for word in ("lift_fresh", "nonzero", "_local_scalar", "masked_select"))]
+    with torch.no_grad():
+        torch.testing.assert_close(traced(prompts.boxes, image), whole(prompts.boxes, image))
+    assert begun.blocks == plan.unprompted
+
+
+def test_operations_that_no_counter_saw_are_told_to_all_that_count():
+    values = torch.zeros(2)
+    (inner, once), twice = counted(lambda: counted(lambda: noted(values, 3 * 10**9)))
+    assert inner is values and once == twice == 3.0 and noted(values, 7) is values
+
+    def unheard():
+        with torch._C.DisableTorchFunction():
+            return values @ values
+
+    assert counted(unheard)[1] == 0.0
+
+
+def test_what_is_forgotten_stays_while_it_is_held():
+    made = []
+
+    @remembering(1)
+    def numbers(n):
+        made.append(torch.full((n,), float(n)))
+        return made[-1]
+
+    with held() as kept:
+        numbers(2), numbers(3), numbers(3)
+    numbers(4)
+    assert [len(x) for x in kept] == [2, 3, 3] and len(made) == 3
+
+
+def test_a_cpu_makes_calls_as_they_are():
+    graphs, calls = Graphs(2), []
+    for n in range(3):
+        assert graphs("key", lambda x: calls.append(len(x)), (torch.zeros(n + 1),)) == (None, 0)
+    assert calls == [1, 2, 3] and len(graphs) == 0

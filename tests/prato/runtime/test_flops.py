@@ -1,0 +1,49 @@
+"""The cheap count is torch's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from prato.inference.locator import LOCATOR
+from prato.models.presets import PRESETS
+from prato.prompts.box_prompts import BoxPrompts
+from prato.runtime.flops import counted
+
+
+def by_torch(call: Any) -> float:
+    """GFLOP by torch's counter, which knows the attention kernels of GPUs but not the CPU's."""
+    attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *args, **kwargs: sdpa_flop_count(q, k, v)}
+    with FlopCounterMode(display=False, custom_mapping=attention) as counter:
+        call()
+    return counter.get_total_flops() / 1e9
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("how", ["dense", "drop", "mask", "ragged"])
+def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
+    torch.manual_seed(0)
+    spec = PRESETS[name]
+    network, plan = spec.build().eval(), spec.pruning_plan()
+    image = torch.randn(2, 3, 96, 96)
+    prompts = BoxPrompts.build([[((20.0, 20.0), (60.0, 60.0))], [((30.0, 40.0), (70.0, 80.0))]], (96, 96))
+    ragged = replace(plan, percentile=None, threshold=0.5)
+    changed = {"dense": None, "drop": plan, "mask": replace(plan, mode="mask"), "ragged": ragged}[how]
+
+    @torch.inference_mode()
+    def call() -> Any:
+        return network.segment(image, prompts, changed)
+
+    assert counted(call)[1] == pytest.approx(by_torch(call), rel=1e-9)
+
+
+def test_a_3d_network_and_the_locator_are_counted_too() -> None:
+    network = LOCATOR.build().eval()
+    assert counted(lambda: network(torch.randn(1, 3, 64, 64)))[1] == pytest.approx(by_torch(lambda: network(torch.randn(1, 3, 64, 64))))
+    volume = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.ConvTranspose3d(4, 3, 2, stride=2))
+    call = lambda: volume(torch.randn(1, 2, 8, 8, 8))  # noqa: E731
+    assert counted(call)[1] == pytest.approx(by_torch(call))

@@ -1,0 +1,76 @@
+"""Batch norms folded into convolutions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prato.runtime.fused_conv_bn import convolved
+
+
+def _layers(dims: int, bias: bool = False) -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(3)
+    convolution = (nn.Conv2d if dims == 2 else nn.Conv3d)(5, 7, 3, bias=bias)
+    norm = (nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d)(7)
+    for _ in range(3):  # statistics that are not those of a fresh norm
+        norm(3 * torch.randn(2, 7, *(6,) * dims) + 1)
+    nn.init.uniform_(norm.weight, 0.5, 2.0)
+    nn.init.normal_(norm.bias)
+    return convolution.eval(), norm.eval()
+
+
+def _one_by_one(convolution: nn.Module, norm: nn.Module, x: Tensor, padding: list[int]) -> Tensor:
+    rims = [rim for rim in reversed(padding) for _ in range(2)]
+    return norm(convolution(nn.functional.pad(x, rims)))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("dims", "padding"), [(2, [1, 0]), (3, [0, 1, 1])])
+@torch.inference_mode()
+def test_the_numbers_are_those_of_convolution_and_norm(dims: int, padding: list[int], bias: bool) -> None:
+    convolution, norm = _layers(dims, bias)
+    x = torch.randn(2, 5, *(9, 8, 7)[:dims])
+    torch.testing.assert_close(convolved(convolution, norm, x, padding), _one_by_one(convolution, norm, x, padding), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changed", ["weight", "running_mean", "gathered", "loaded", "cast"])
+def test_weights_that_change_are_folded_anew(changed: str) -> None:
+    convolution, norm = _layers(2)
+    x = torch.randn(1, 5, 8, 8)
+    with torch.inference_mode():
+        before = convolved(convolution, norm, x, [0, 0])
+    with torch.no_grad():
+        if changed == "weight":
+            convolution.weight.mul_(2)
+        elif changed == "running_mean":
+            norm.running_mean.add_(1)
+        elif changed == "gathered":
+            norm.train()(5 * torch.randn(8, 7, 6, 6) + 2)
+            norm.eval()
+        elif changed == "loaded":
+            convolution.load_state_dict({"weight": torch.randn_like(convolution.weight)})
+        else:
+            convolution, norm, x = convolution.double(), norm.double(), x.double()
+    with torch.inference_mode():
+        after = convolved(convolution, norm, x, [0, 0])
+        torch.testing.assert_close(after, _one_by_one(convolution, norm, x, [0, 0]), atol=1e-5, rtol=1e-5)
+    assert changed == "cast" or not torch.allclose(before, after, atol=1e-3)
+
+
+def test_a_norm_that_trains_sees_its_batch_and_passes_gradients() -> None:
+    convolution, norm = _layers(2)
+    norm.train()
+    x = torch.randn(4, 5, 8, 8)
+    seen = norm.running_mean.clone()
+    y = convolved(convolution, norm, x, [0, 0])
+    torch.testing.assert_close(y.mean((0, 2, 3)), norm.bias, atol=1e-4, rtol=1e-4)
+    y.square().sum().backward()
+    assert float(convolution.weight.grad.abs().sum()) > 0 and not torch.equal(seen, norm.running_mean)
+
+
+@torch.inference_mode()
+def test_a_norm_of_the_image_itself_is_left_as_it_is() -> None:
+    convolution, _ = _layers(2)
+    norm, x = nn.InstanceNorm2d(7), torch.randn(1, 5, 8, 8)
+    torch.testing.assert_close(convolved(convolution, norm, x, [1, 1]), _one_by_one(convolution, norm, x, [1, 1]), atol=1e-5, rtol=1e-5)

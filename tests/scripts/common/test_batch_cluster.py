@@ -1,0 +1,147 @@
+"""Labelling on Ray with processes killed by -9: every mask is there once, and as one process makes it. A cluster starts once a file."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from prato.archive.studies import Job
+from prato.data.phantom import make_phantoms
+from prato.models.checkpoint import save_model
+from scripts import batch_label
+from tests.prato.conftest import small_spec
+
+# what is slow on a busy machine is the start of processes, each of which imports torch and MONAI
+pytestmark = pytest.mark.timeout(900)
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+from scripts.common.batch_cluster import Crew, connect  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[3]
+PATH = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label", ROOT / "scripts")))
+PATIENCE_S = 200
+STUDIES = 40
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a cluster of two cores."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", PATH)  # for its workers
+        connect("", 2, 0)
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # its workers cannot import a test
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+class Deadly:
+    """Stands where a labeller does, and dies of studies called deadly, or of those called frail the first time."""
+
+    parameters = {"prune": None}
+
+    def label(self, job):
+        once = Path(job.image)
+        if job.study == "deadly" or (job.study == "frail" and not once.exists()):
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"study": job.study, "status": "done"}
+
+
+def test_a_study_that_kills_its_workers_is_given_up_and_the_others_are_not(cluster, tmp_path):
+    jobs = [Job(name, str(tmp_path / name)) for name in ("a", "deadly", "frail", "z")]
+    found = {record["study"]: record for record in Crew(jobs, Deadly, Deadly.parameters, 2).records()}
+    assert {name: record["status"] for name, record in found.items()} == {"a": "done", "deadly": "failed", "frail": "done", "z": "done"}
+    assert "died 3 times" in found["deadly"]["error"]
+
+
+def test_what_cannot_run_is_a_sentence(cluster):
+    with pytest.raises(ValueError, match="other model files"):
+        list(Crew([Job("a", "")], Deadly, {"prune": "50"}, 1).records())
+    with pytest.raises(ValueError, match=r"No worker starts.*no such thing"):
+        list(Crew([Job("a", "")], failing, Deadly.parameters, 1).records())
+
+
+def failing():
+    raise RuntimeError("no such thing")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive")
+    make_phantoms(folder / "studies", 2, 0)
+    # so many that a kill meant for the middle comes before the end, however busy the machine
+    for image in sorted((folder / "studies").glob("*.nii.gz")):
+        for n in range(STUDIES // 4 - 1):
+            shutil.copy(image, image.with_name(f"copy{n}_{image.name}"))
+    torch.manual_seed(0)
+    save_model(folder / "small.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr"))
+    return folder
+
+
+def arguments(archive, out, *more):
+    return [str(a) for a in ("--studies", archive / "studies", "--out", out, "--model", archive / "small.safetensors", *more)]
+
+
+@contextmanager
+def started(log, *given):
+    """The script as a process that is killed, if need be, at the end."""
+    with log.open("w") as said:
+        command = [sys.executable, str(ROOT / "scripts" / "batch_label.py"), *given]
+        driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PATH}, stdout=said, stderr=said)
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.wait()
+
+
+def records(out):
+    path = out / "records.jsonl"
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
+def until(met, driver, log):
+    end = time.monotonic() + PATIENCE_S
+    while not met():
+        assert driver.poll() is None, log.read_text()
+        assert time.monotonic() < end, f"waited in vain: {log.read_text()}"
+        time.sleep(0.01)
+
+
+def test_a_killed_worker_then_a_killed_driver_leave_every_mask_there_once(cluster, archive, tmp_path):
+    out, log = tmp_path / "ray", tmp_path / "log"
+    with started(log, *arguments(archive, out, "--workers", "1")) as driver:  # on a cluster of its own
+        until(lambda: len(records(out)) >= 2, driver, log)
+        family = psutil.Process(driver.pid).children(recursive=True)
+        (worker,) = [p for p in family if "".join(p.cmdline()).startswith("ray::_Worker")]
+        worker.kill()
+        before = len(records(out))
+        until(lambda: len(records(out)) > before + 1, driver, log)  # another worker labels
+        family = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+    assert before < len(records(out)) < STUDIES
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
+    assert not alive  # its cluster went with it
+
+    with started(log, *arguments(archive, out, "--workers", "1", "--address", cluster)) as again:
+        assert again.wait(PATIENCE_S) == 0, log.read_text()
+    assert f"{STUDIES} of {STUDIES} studies" in log.read_text()
+    app = typer.Typer()
+    app.command()(batch_label.main)
+    alone = CliRunner().invoke(app, arguments(archive, tmp_path / "alone", "--local"))
+    assert alone.exit_code == 0, alone.output
+    ours, theirs = ({path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} for folder in (out, tmp_path / "alone"))
+    assert len(ours) == STUDIES and ours == theirs
+    studies = [record["study"] for record in records(out)]
+    assert len(studies) == STUDIES and studies == sorted(set(studies))
+    assert not list(out.glob(".*.tmp"))

@@ -1,0 +1,28 @@
+"""A small host for every method, and an input that it can learn something from."""
+
+import torch
+
+from prato.prompts.box_prompts import BoxPrompts
+from scripts.research.baselines.host import RivalUNETR
+
+SIZES = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
+
+
+def host(method: str, settings=None, image: int = 64, dims: int = 2, **more) -> RivalUNETR:
+    torch.manual_seed(0)
+    return RivalUNETR(1, 4, method, settings, img_size=image, spatial_dims=dims, **SIZES, **more).eval()
+
+
+def discs(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, BoxPrompts]:
+    """Images (B, 1, size, size) of three rings in noise, one to each label value, the labels, and boxes round them."""
+    generator = torch.Generator().manual_seed(0)
+    j, i = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    labels, boxes = [], []
+    for n in range(count):
+        middle, radius = size // 3 + 8 * n, size // 4
+        distance = ((i - middle) ** 2 + (j - size // 2) ** 2).sqrt()
+        labels.append((distance < radius).long() + (distance < radius * 0.7).long() + (distance < radius * 0.4).long())
+        boxes.append([((size // 2 - radius, middle - radius), (size // 2 + radius, middle + radius))])
+    label = torch.stack(labels)
+    image = label.float().unsqueeze(1) + 0.1 * torch.randn(count, 1, size, size, generator=generator)
+    return image, label, BoxPrompts.build(boxes, (size, size))

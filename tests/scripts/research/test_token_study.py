@@ -1,0 +1,70 @@
+"""The study measures every way on the same volumes and boxes, goes on where it was, and its pages are made from its file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from prato.data.phantom import make_phantoms
+from prato.models.checkpoint import save_model
+from scripts.research import token_study
+from tests.prato.conftest import small_spec
+
+BOXES = {"tight", "oversized", "partial", "misleading"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    make_phantoms(folder / "studies", 1, 0)
+    patient = json.loads((folder / "studies" / "manifest.json").read_text())["studies"]
+    name = next(iter(patient.values()))["patient"]
+    (folder / "split.json").write_text(json.dumps({"seed": 0, "train": ["other"], "validation": [name]}))
+    whole = small_spec("swin_unetr").model_copy(update={"centre": "image"})
+    for model, spec in (("relevance", whole), ("dense", whole.with_plan(None)), ("at_box", small_spec("swin_unetr").with_plan(None))):
+        save_model(folder / f"{model}.safetensors", spec.build(), spec)
+    return folder
+
+
+def run(folder: Path, out: Path, **changed: Path) -> tuple[int, str]:
+    app = typer.Typer()
+    app.command()(token_study.main)
+    models = {"relevance": "relevance", "random": "relevance", "engine": "relevance", "dense": "dense", "at-box": "at_box"}
+    given = {name: changed.get(name, folder / f"{file}.safetensors") for name, file in models.items()}
+    options = [text for name, path in given.items() for text in (f"--{name}", str(path))]
+    done = CliRunner().invoke(
+        app, ["--studies", str(folder / "studies"), "--split", str(folder / "split.json"), "--out", str(out), *options]
+    )
+    return done.exit_code, done.output
+
+
+def test_every_way_meets_every_box_and_nothing_is_measured_twice(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["token_study.py"])
+    monkeypatch.setattr(token_study, "_KEEP", (25,))
+    out = tmp_path / "tokens.json"
+    assert run(folder, out)[0] == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert {(row["way"], row["box"]) for row in rows} == {(way.name, box) for way in _ways(folder) for box in BOXES}
+    kept = {row["way"]: row["tokens"] for row in rows if row["box"] == "tight"}
+    assert kept["dense"] == 1 and kept["random tokens"] == pytest.approx(kept["relevance, dropped"], abs=0.05)
+    gflops = {row["way"]: row["gflops"] for row in rows if row["box"] == "tight"}
+    assert gflops["engine"] < gflops["relevance, dropped"] < gflops["relevance, masked"]
+    cut = next(row for row in rows if row["way"] == "cut to the box" and row["box"] == "misleading")
+    assert cut["dice"] < 0.01  # nothing of the heart can be found beside it
+    monkeypatch.setattr(token_study, "_row", lambda *_: pytest.fail("measured again"))
+    assert run(folder, out)[0] == 0
+
+
+def _ways(folder: Path) -> list[token_study.Way]:
+    files = (folder / f"{name}.safetensors" for name in ("relevance", "relevance", "dense", "relevance", "at_box"))
+    return list(token_study._ways(*files))
+
+
+def test_a_model_without_a_plan_is_refused(folder: Path, tmp_path: Path) -> None:
+    code, said = run(folder, tmp_path / "no.json", relevance=folder / "dense.safetensors")
+    assert code == 2 and "trained without pruning" in said and not (tmp_path / "no.json").exists()

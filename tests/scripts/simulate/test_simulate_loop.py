@@ -1,0 +1,83 @@
+"""The simulated loop labels, chooses and counts as it says, and goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from prato.data.nifti import read_volume
+from prato.data.phantom import make_phantoms
+from prato.data.splits import Split, load_split, save_split
+from scripts.simulate.simulate_loop import main
+from scripts.simulate.simulation.choosing import Strategy
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantoms of six patients, and a split file that measures one of them."""
+    folder = tmp_path_factory.mktemp("simulation")
+    make_phantoms(folder / "studies", 6, 0)
+    patients = sorted({path.name.rsplit("_", 1)[0] for path in (folder / "studies").glob("*.nii.gz")})
+    assert len(patients) == 6
+    save_split(folder / "split.json", Split(seed=0, train=patients[1:], validation=patients[:1]))
+    return folder
+
+
+def simulated(folder: Path, name: str, **more: Any) -> list[dict[str, Any]]:
+    """The rows of a simulation as small as can be, without what differs from run to run."""
+    asked = {
+        "strategy": [Strategy.coverage],
+        "seed": [0],
+        "dense": False,
+        "network": "swin_unetr",
+        "rounds": 2,
+        "phantoms": 2,
+        "taught": 1,
+        "steps": 1,
+        **more,
+    }
+    main(folder / "studies", folder / name, **asked, sample=2, validation=1, split=folder / "split.json", threads=1)
+    rows = json.loads((folder / name).read_text())["rows"]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "command", "commit")} for row in rows]
+
+
+def test_a_loop_that_was_cut_short_goes_on(folder: Path) -> None:
+    whole = simulated(folder, "whole.json")
+    stored = json.loads((folder / "whole.json").read_text())
+    assert [(row["strategy"], row["labelled_patients"]) for row in whole] == [
+        ("coverage", 2),
+        ("coverage", 4),
+        ("all", 5),
+    ]
+    first, second, _ = whole
+    assert second["patients"] == [*first["patients"], *first["next"]]
+    assert second["corrected_voxels"] == first["next_corrected_voxels"]
+    assert len(set(second["patients"])) == 4 and set(second["patients"]) <= set(load_split(folder / "split.json").train)
+    drawn = {
+        study: np.count_nonzero(read_volume(folder / "studies/labels/final" / f"{study}.nii.gz").array)
+        for study in first["corrected_voxels"]
+    }
+    assert first["heart_voxels"] == drawn and set(second["heart_voxels"]) == set(second["corrected_voxels"])
+    assert all(first["corrected_voxels"].values())  # a model that was taught on anything at all leaves something to correct
+    assert set(second["unlabelled_voxels"]) == set(second["next_corrected_voxels"])  # one patient is left
+    (folder / "cut.json").write_text(json.dumps({**stored, "rows": stored["rows"][:1]}))
+    assert simulated(folder, "cut.json") == whole
+
+
+def test_what_cannot_be_simulated_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "other.json").write_text('{"rows": 1}')
+    before = (folder / "other.json").read_bytes()
+    for name, more, words in (
+        ("new.json", {"network": "unet"}, "--network must be"),
+        ("new.json", {"dense": True}, "needs a network that prunes"),
+        ("other.json", {}, "is not a simulation of this"),
+    ):
+        with pytest.raises(typer.Exit, check=lambda stopped: stopped.exit_code == 2):
+            simulated(folder, name, **more)
+        assert words in capsys.readouterr().err
+    assert (folder / "other.json").read_bytes() == before and not (folder / "new.json").exists()
