@@ -18,9 +18,9 @@ from prato.archive.labeller import Labeller, error_sentence, run_parameters
 from prato.archive.run import Run
 from prato.archive.studies import ArchiveError, Job, read_jobs
 from prato.data.atomic import write_bytes
-from scripts.bench.batch_throughput import throughput
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
+from scripts.common.throughput import throughput
 
 #: What is told in a sentence.
 _ERRORS = (ValueError, RuntimeError, OSError)

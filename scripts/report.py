@@ -15,13 +15,11 @@ from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.checkpoint import load_model
+from scripts.common.paths import IMAGES, MODELS, RESULTS, ROOT
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-_ROOT = Path(__file__).parents[1]
-_RESULTS = _ROOT / "docs" / "results"
-_MODELS = _ROOT / "apps" / "prato_label" / "model"
 #: Models by file name. The dense ones are the same networks, trained as long from the same start without pruning; they are not shipped.
 _TITLES = {
     "prato_swin_unetr": "PrATo Swin UNETR",
@@ -35,17 +33,17 @@ _BLOCK = re.compile(r"(<!-- results: begin -->\n).*?(<!-- results: end -->)", re
 
 def main() -> None:
     """README's table, docs/images/training.png and the model cards."""
-    found = {path.stem: json.loads(path.read_text()) for name in _TITLES for path in sorted(_RESULTS.glob(f"{name}_*.json"))}
+    found = {path.stem: json.loads(path.read_text()) for name in _TITLES for path in sorted(RESULTS.glob(f"{name}_*.json"))}
     boxes = list(BoxCondition)
     results = dict(sorted(found.items(), key=lambda item: (list(_TITLES).index(item[1]["model"]), boxes.index(item[1]["box"]))))
-    readme = _ROOT / "README.md"
+    readme = ROOT / "README.md"
     text = _BLOCK.sub(lambda found: found[1] + _readme_table(results) + found[2], readme.read_text())
     write_bytes(readme, text.encode())
     for name in _TITLES:
-        path = _MODELS / f"{name}.safetensors"
+        path = MODELS / f"{name}.safetensors"
         if path.exists():
             write_bytes(path.with_suffix(".md"), _card(name, path, results).encode())
-    _plot({path.stem.removeprefix("curve_"): json.loads(path.read_text()) for path in sorted(_RESULTS.glob("curve_*.json"))})
+    _plot({path.stem.removeprefix("curve_"): json.loads(path.read_text()) for path in sorted(RESULTS.glob("curve_*.json"))})
 
 
 def _row(cells: list[str]) -> str:
@@ -150,7 +148,7 @@ def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:
     panels[0][0].set_ylabel("Dice, validation patients, tight box")
     panels[0][-1].legend(loc="lower right")
     figure.tight_layout()
-    target = _ROOT / "docs" / "images" / "training.png"
+    target = IMAGES / "training.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=110)
     plt.close(figure)

@@ -28,7 +28,7 @@ from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, join
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.provenance import command, commit
-from scripts.research.train_curve import ValidationCurve
+from scripts.common.validation_curve import ValidationCurve
 
 
 class Choose(str, Enum):

@@ -26,9 +26,9 @@ from prato.models.presets import WINDOW
 from prato.models.swin_block import dense_swin_blocks
 from prato.prompts.box_prompts import BoxPrompts
 from prato.pruning.plan import PruningPlan
-from scripts.bench.benchmark_peers import peer_rows
-from scripts.bench.benchmark_volumes import volume_rows
-from scripts.bench.benchmark_ways import interleaved, lowered, norms_folded, shares, ways_to_call
+from scripts.bench.peers import peer_rows
+from scripts.bench.timing import interleaved, lowered, norms_folded, shares, ways_to_call
+from scripts.bench.volumes import volume_rows
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 

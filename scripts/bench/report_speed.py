@@ -10,17 +10,16 @@ import matplotlib
 import typer
 
 from prato.data.atomic import write_bytes
-from scripts.bench.benchmark_ways import CAPTURED
-from scripts.bench.report_gpu import gpu_part, gpu_said
+from scripts.bench.gpu_tables import gpu_part, gpu_said
 from scripts.bench.speed_goals import goal_rows
-from scripts.research.report_tokens import markdown_table, token_part
-from scripts.research.token_goals import token_goal_rows
+from scripts.bench.timing import CAPTURED
+from scripts.common.paths import DOCS, IMAGES, RESULTS
+from scripts.research.tables.token_goals import token_goal_rows
+from scripts.research.tables.token_tables import markdown_table, token_part
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-_ROOT = Path(__file__).parents[2]
-_RESULTS, _IMAGES = _ROOT / "docs" / "results", _ROOT / "docs" / "images"
 _TITLES = {"prato_unetr": "UNETR", "prato_swin_unetr": "Swin UNETR"}
 #: How the ways are drawn; the others stand in the tables alone.
 _LINES = {"dense": "k-", "cut to the box": "C2-", "window at the box, plan": "C0-", "dropped, decode all": "C1:", "engine": "C3-"}
@@ -55,14 +54,14 @@ the whole of the crop or more (GFLOP of a slice):
 
 def main() -> None:
     """docs/speed.md and a picture for each of its benchmarks and studies."""
-    timed = {path.stem: json.loads(path.read_text()) for path in sorted(_RESULTS.glob("benchmark_*.json"))}
-    requests = [json.loads(path.read_text()) for path in sorted(_RESULTS.glob("http_*.json"))]
-    studies = {path.stem: _seeds(path) for path in sorted(_RESULTS.glob("tokens_*.json")) if "_seed" not in path.stem}
+    timed = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("benchmark_*.json"))}
+    requests = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("http_*.json"))]
+    studies = {path.stem: _seeds(path) for path in sorted(RESULTS.glob("tokens_*.json")) if "_seed" not in path.stem}
     rows = goal_rows(list(timed.values()), requests, _TITLES)
     for name, seeds in studies.items():
         rows += token_goal_rows(_TITLES[name.replace("tokens", "prato")], seeds)
     text = _HEAD + _GOALS + markdown_table(["what", "box, % of the image", "goal", "measured", "met"], rows)
-    floor = json.loads((_RESULTS / "crop_floor.json").read_text())
+    floor = json.loads((RESULTS / "crop_floor.json").read_text())
     text += _FLOOR + markdown_table(*_floor(floor))
     text += "".join(_speed(name, result) for name, result in timed.items())
     text += "".join(map(_http, requests))
@@ -70,12 +69,12 @@ def main() -> None:
         part, figure = token_part(name, seeds)
         _saved(figure, name)
         text += part
-    write_bytes(_ROOT / "docs" / "speed.md", (text.rstrip() + "\n").encode())
+    write_bytes(DOCS / "speed.md", (text.rstrip() + "\n").encode())
 
 
 def _seeds(path: Path) -> list[dict[str, Any]]:
     """A token study with its other seeds."""
-    return [json.loads(each.read_text()) for each in (path, *sorted(_RESULTS.glob(f"{path.stem}_seed*.json")))]
+    return [json.loads(each.read_text()) for each in (path, *sorted(RESULTS.glob(f"{path.stem}_seed*.json")))]
 
 
 def _floor(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -227,8 +226,8 @@ def _http(result: dict[str, Any]) -> str:
 
 def _saved(figure: Any, name: str) -> None:
     figure.tight_layout()
-    _IMAGES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(_IMAGES / f"{name}.png", dpi=100)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(IMAGES / f"{name}.png", dpi=100)
     plt.close(figure)
 
 

@@ -16,21 +16,21 @@ import typer
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from scripts.chaos.faults import clocks, filling, killing
-from scripts.chaos.faults.asking import Bench
+from scripts.chaos.faults import clocks, full_disk, kill
 from scripts.chaos.faults.base import Base, made
-from scripts.chaos.faults.damaging import all_damages
+from scripts.chaos.faults.bench import Bench
+from scripts.chaos.faults.damage import all_damages
 from scripts.common.demo_client import ServerError
 from scripts.common.provenance import command, commit
 
 _STUDY = "phantom001_ED"
 FAULTS: dict[str, Callable[[Bench], str]] = {
-    "server killed during submits": killing.server_during_submits,
-    "server killed during a training": killing.server_during_training,
-    "training process killed": killing.training_process,
-    "studies' disk full": filling.studies,
-    "models' disk full": filling.models,
-    "temporary disk full": filling.temporary,
+    "server killed during submits": kill.server_during_submits,
+    "server killed during a training": kill.server_during_training,
+    "training process killed": kill.training_process,
+    "studies' disk full": full_disk.studies,
+    "models' disk full": full_disk.models,
+    "temporary disk full": full_disk.temporary,
     **all_damages(_STUDY),
     "clock jumps": clocks.jumps,
     "file times jump": clocks.file_times,
@@ -101,7 +101,7 @@ def _proven(base: Base, seed: int, name: str) -> dict[str, Any]:
         done = FAULTS[name](bench)
         bench.use(well=True)
         bench.verify(_DAMAGED.get(name, ()))
-    except filling.SkippedError as error:
+    except full_disk.SkippedError as error:
         done, verdict = str(error), "skipped"
     except ServerError as error:
         bench.wrong.append(str(error))

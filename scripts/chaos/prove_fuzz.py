@@ -17,11 +17,10 @@ from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
 from prato.data.phantom import make_phantoms
-from scripts.chaos.fuzzing import Fuzz, requests_for
+from scripts.chaos.fuzz_requests import Fuzz, requests_for
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
 from scripts.common.provenance import command, commit
 
-ROOT = Path(__file__).resolve().parents[2]
 #: A model file that is damaged meanwhile, or work that cannot be taken on now.
 _ALLOWED = (503,)
 

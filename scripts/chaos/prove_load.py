@@ -19,7 +19,7 @@ from tqdm import tqdm
 from prato.data.atomic import write_bytes
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
-from scripts.chaos.load import Seen, Worker, stored
+from scripts.chaos.load_clients import Seen, Worker, stored
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
 from scripts.common.provenance import command, commit
 

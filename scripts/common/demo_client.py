@@ -19,14 +19,15 @@ from typing import Any
 import requests
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 
-_APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
+from scripts.common.paths import APP
+
 _START_S, _STOP_S, _REPLY_S = 300, 10, 300
 
 
 def copied_app(target: Path) -> Path:
     """A copy of the app with its weights and without what it wrote, so that a server leaves the repository as it is."""
     skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info")
-    return Path(shutil.copytree(_APP, target, ignore=skipped))
+    return Path(shutil.copytree(APP, target, ignore=skipped))
 
 
 class ServerError(RuntimeError):

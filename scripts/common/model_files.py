@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_SHIPPED = Path(__file__).resolve().parents[2] / "apps" / "prato_label" / "model"
+from scripts.common.paths import MODELS
 
 
 def model_file(name: str) -> Path:
@@ -13,7 +13,7 @@ def model_file(name: str) -> Path:
     Raises:
         ValueError: there is no such file.
     """
-    path = Path(name) if name.endswith(".safetensors") else _SHIPPED / f"{name}.safetensors"
+    path = Path(name) if name.endswith(".safetensors") else MODELS / f"{name}.safetensors"
     if not path.is_file():
         raise ValueError(f"There is no model {name}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
     return path.resolve()
@@ -21,5 +21,5 @@ def model_file(name: str) -> Path:
 
 def locator_file() -> Path | None:
     """The shipped locator, where it is shipped."""
-    path = _SHIPPED / "prato_locator.safetensors"
+    path = MODELS / "prato_locator.safetensors"
     return path if path.is_file() else None

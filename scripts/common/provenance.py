@@ -1,4 +1,4 @@
-"""What every result says of its making."""
+"""What every result says of how it was made."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.common.paths import ROOT
+
 
 def commit() -> str:
     """The checkout's commit, ``-dirty`` behind it where files were changed since; "unknown" outside a checkout."""
-    here = Path(__file__).parents[1]
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=here, check=False)
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT, check=False)
     return done.stdout.strip() or "unknown"
 
 
 def command() -> str:
-    """The command line as it was typed, from the script's name on."""
-    return " ".join([f"scripts/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """The command line as it was typed, with the script's path below the repository (its bare name, if it lies elsewhere)."""
+    script = Path(sys.argv[0]).resolve()
+    name = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
+    return " ".join([name, *sys.argv[1:]])

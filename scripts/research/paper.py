@@ -13,9 +13,9 @@ import typer
 from tqdm import tqdm
 
 from scripts.common.provenance import command, commit
-from scripts.research.experiments.running import Places, jobs_to_do
+from scripts.research.experiments.jobs import Places, jobs_to_do
+from scripts.research.experiments.run_local import Run, run_here
 from scripts.research.experiments.schema import Experiment, ExperimentError, Spending, chosen, load_experiments, load_tables
-from scripts.research.paper_backends import Run, run_here
 
 PLANS = Path(__file__).parent / "experiments" / "plans"
 #: What is told in a sentence.
@@ -66,7 +66,7 @@ def run(
         if backend is Backend.local:
             run_here(jobs, work)
         else:
-            from scripts.research.paper_ray import run_on_cluster
+            from scripts.research.experiments.run_ray import run_on_cluster
 
             run_on_cluster(jobs, work, address, workers)
     except _ERRORS as error:
@@ -80,7 +80,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder of the documents.")] = Path("docs"),
 ) -> None:
     """Write the page with every table, claim and figure from the results."""
-    from scripts.research.paper_report.report import write
+    from scripts.research.tables.paper_page import write
 
     try:
         write(results, out)

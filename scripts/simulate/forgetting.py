@@ -37,10 +37,9 @@ from prato.retraining.blending import blend
 from prato.retraining.fine_tuning import BATCH, RATE
 from prato.retraining.frozen import FrozenStatistics
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 
-_MODELS = Path(__file__).parents[2] / "apps" / "prato_label" / "model"
-_SPLIT = Path(__file__).parents[2] / "docs" / "results" / "acdc_split.json"
 #: New patients that are trained on, and as many that are measured; base patients that are measured.
 _NEW, _BASE = 3, 6
 
@@ -112,10 +111,10 @@ def main(
     torch.set_num_threads(threads)
     made_by = commit()
     try:
-        held_out = load_split(_SPLIT).validation
+        held_out = load_split(ACDC_SPLIT).validation
         files = [f for f in labelled_studies(studies) if f.patient in held_out]
         if len({f.patient for f in files}) < 2 * _NEW + _BASE:
-            raise ValueError(f"{studies} holds too few of the validation patients of {_SPLIT.name}: import all of ACDC.")
+            raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
         base = [f for f in files if f.patient in held_out[:_BASE]]
         with tempfile.TemporaryDirectory() as folder:
             result = _measured(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
@@ -145,7 +144,7 @@ def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder
 
 
 def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: str, steps: int, seed: int) -> dict[str, Any]:
-    start = _MODELS / f"{model}.safetensors"
+    start = MODELS / f"{model}.safetensors"
     patients = sorted({f.patient for f in new})
     learnt, judged = ([f for f in new if f.patient in side] for side in (patients[:_NEW], patients[_NEW:]))
     spec = load_model(start)[1]

@@ -23,11 +23,10 @@ from prato.data.cases import labelled_studies
 from prato.data.manifest import load_manifest
 from prato.data.splits import load_split
 from prato.inference.predictor import Pipeline
+from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
-from scripts.simulate.simulation.oracle import Oracle
+from scripts.simulate.oracle import Oracle
 
-_ROOT = Path(__file__).parents[2]
-_MODELS = _ROOT / "apps" / "prato_label" / "model"
 #: Studies below which a rank correlation says nothing.
 _ENOUGH = 4
 
@@ -35,9 +34,9 @@ _ENOUGH = 4
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = _MODELS / "prato_swin_unetr.safetensors",
+    model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = MODELS / "prato_swin_unetr.safetensors",
     patients: Annotated[int, typer.Option(min=1, help="Validation patients at most.")] = 20,
-    split: Annotated[Path, typer.Option(help="Split file.")] = _ROOT / "docs" / "results" / "acdc_split.json",
+    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Rank correlation of every score with 1 - Dice, and with the voxels to correct as a share of the heart."""
@@ -47,7 +46,7 @@ def main(
         oracle = Oracle(file for file in labelled_studies(studies) if file.patient in people)
         if len(oracle.files) < _ENOUGH:
             raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
-        pipeline = Pipeline(model, _MODELS / "prato_locator.safetensors", "cpu")
+        pipeline = Pipeline(model, MODELS / "prato_locator.safetensors", "cpu")
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None

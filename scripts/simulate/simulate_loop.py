@@ -26,15 +26,14 @@ from prato.data.manifest import load_manifest
 from prato.data.splits import load_split
 from prato.inference.predictor import Pipeline
 from prato.models.presets import PRESETS
+from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
-from scripts.simulate.simulation.choosing import A_ROUND, Strategy, chosen, shuffled
-from scripts.simulate.simulation.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
-from scripts.simulate.simulation.oracle import Oracle, mean_dice
-from scripts.simulate.simulation.rows import Row, Rows
+from scripts.simulate.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
+from scripts.simulate.oracle import Oracle, mean_dice
+from scripts.simulate.rows import Row, Rows
+from scripts.simulate.strategies import A_ROUND, Strategy, chosen, shuffled
 
-_ROOT = Path(__file__).parents[2]
-_LOCATOR = _ROOT / "apps" / "prato_label" / "model" / "prato_locator.safetensors"
-_SPLIT = _ROOT / "docs" / "results" / "acdc_split.json"
+_LOCATOR = MODELS / "prato_locator.safetensors"
 
 
 def main(
@@ -51,7 +50,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training, for every labelled patient.")] = 8,
     sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
     validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 10,
-    split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = _SPLIT,
+    split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Dice and corrected voxels against labelled patients, row by row."""

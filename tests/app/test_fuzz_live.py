@@ -11,7 +11,7 @@ from hearts import heart
 from live import LiveServer
 
 from prato.data.nifti import read_volume
-from scripts.chaos.load import Worker, stored
+from scripts.chaos.load_clients import Worker, stored
 from scripts.chaos.prove_fuzz import files, fuzzed
 
 

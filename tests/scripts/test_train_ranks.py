@@ -16,7 +16,7 @@ from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Trainer
 from scripts import train
-from scripts.research import train_curve
+from scripts.common import validation_curve
 from tests.scripts import train_small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def studies(tmp_path_factory):
 def small(monkeypatch):
     # named first, so that they are put back
     monkeypatch.setattr(prato.training.trainer, "_bfloat16_pays", prato.training.trainer._bfloat16_pays)
-    monkeypatch.setattr(train_curve, "_CHECKS", train_curve._CHECKS)
+    monkeypatch.setattr(validation_curve, "_CHECKS", validation_curve._CHECKS)
     monkeypatch.setattr(train, "PRESETS", dict(train.PRESETS))
     train_small.make_small()
 
@@ -66,7 +66,7 @@ def test_two_processes_end_where_one_does(studies, tmp_path, small, monkeypatch)
 
     with monkeypatch.context() as within:
         within.setattr(Trainer.fit, "__defaults__", (*Trainer.fit.__defaults__[:-1], 0.0))  # the state is kept after every step
-        within.setattr(train_curve.ValidationCurve, "__call__", keep_the_first)
+        within.setattr(validation_curve.ValidationCurve, "__call__", keep_the_first)
         assert alone(*arguments(studies, one)).exit_code == 0
     unbroken, begun = (torch.load(folder / "state.pt", weights_only=True) for folder in (one, two))
     assert (begun["step"], unbroken["step"]) == (1, 3)

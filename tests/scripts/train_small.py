@@ -4,13 +4,13 @@ import typer
 
 import prato.training.trainer
 from scripts import train
-from scripts.research import train_curve
+from scripts.common import validation_curve
 from tests.prato.conftest import small_spec
 
 
 def make_small() -> None:
     prato.training.trainer._bfloat16_pays = lambda device: False  # its rounding would hide a wrong gradient
-    train_curve._CHECKS = 1
+    validation_curve._CHECKS = 1
     for name in ("unetr", "swin_unetr"):
         train.PRESETS[name] = small_spec(name)
 

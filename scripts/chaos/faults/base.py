@@ -13,7 +13,7 @@ from prato.inference.locator import LOCATOR
 from prato.models.checkpoint import ModelSpec, save_model
 from prato.models.presets import PRESETS
 from prato.retraining.model_store import ModelStore
-from scripts.chaos.faults.asking import MODEL, Bench
+from scripts.chaos.faults.bench import MODEL, Bench
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
 
 _SMALL = {"img_size": 64, "feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scripts.chaos.faults.asking import Bench
+from scripts.chaos.faults.bench import Bench
 
 _YEARS = 365 * 86400.0
 _HOUR = 3600.0

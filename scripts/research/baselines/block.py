@@ -30,6 +30,6 @@ def attend(block: TransformerBlock, x: Tensor, softmax: Callable[[Tensor], Tenso
     return Attended(attention.drop_output(attention.out_proj(mixed)), weight, k)
 
 
-def fed(block: TransformerBlock, x: Tensor) -> Tensor:
+def mlp_residual(block: TransformerBlock, x: Tensor) -> Tensor:
     """The block's second half: its MLP, added to ``x`` (B, n, C)."""
     return x + block.mlp(block.norm2(x))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.networks.nets import ViT
 from torch import Tensor
 
-from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered
 
 
 class Dense(TokenMethod):
@@ -14,7 +14,7 @@ class Dense(TokenMethod):
     def __init__(self, host: Host) -> None:
         super().__init__()
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
         hidden: dict[int, Tensor] = {}
         for number, block in numbered(vit):
             tokens = block(tokens)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prato.pruning.plan import StageRecord
 from prato.pruning.tokens import KeptTokens
-from scripts.research.baselines.method import SKIPS, EarlyLogits, Encoded, Host, LossTerm, Scene, TokenMethod, numbered
+from scripts.research.baselines.method import SKIPS, EarlyLogits, Encoded, EncoderInput, Host, LossTerm, TokenMethod, numbered
 
 _HEAD_WEIGHT = 0.4
 
@@ -42,7 +42,7 @@ class DToP(TokenMethod):
         )
         self.classes = host.classes
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
         canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         said = tokens.new_zeros(*tokens.shape[:2], self.classes)
         kept = KeptTokens(alive)
@@ -58,14 +58,14 @@ class DToP(TokenMethod):
                 hidden[number] = canvas
             if number in self.after:
                 said = kept.scatter(said, self.heads[str(number)](tokens).to(said.dtype))
-                heads[f"head after block {number}"] = _head_loss(EarlyLogits(said, ~alive, scene.grid))
+                heads[f"head after block {number}"] = _head_loss(EarlyLogits(said, ~alive, inputs.grid))
                 sure = said.detach().softmax(-1)
                 alive = alive & ~leaving(sure, alive, self.threshold, self.context)
-                stages.append(StageRecord(f"block {number}", scene.grid, 1 - sure.amax(-1), alive))
+                stages.append(StageRecord(f"block {number}", inputs.grid, 1 - sure.amax(-1), alive))
                 kept = KeptTokens(alive)
                 tokens = kept.gather(canvas)
         last = vit.norm(kept.scatter(canvas, tokens))
-        early = EarlyLogits(said, ~alive, scene.grid)
+        early = EarlyLogits(said, ~alive, inputs.grid)
         return Encoded(hidden, last, tuple(stages), heads if self.training else {}, early)
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from prato.pruning.plan import StageRecord
 from scripts.research.baselines.block import attend
-from scripts.research.baselines.living import Living, top
-from scripts.research.baselines.method import SKIPS, Encoded, Host, LossTerm, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, LossTerm, TokenMethod, numbered, share
 from scripts.research.baselines.scorer import TokenScorer
+from scripts.research.baselines.token_buffer import TokenBuffer, top
 
 _SMOOTHING = 1e-6
 _RATIO, _DISTILLATION = 2.0, 0.5
@@ -43,25 +43,25 @@ class DynamicViT(TokenMethod):
         """Distil from ``teacher``, for example a dense host's ``answer``; its weights are no part of this method's."""
         self._teacher = teacher
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
-        return self._relaxed(vit, tokens, scene) if self.training else self._dropping(vit, tokens, scene)
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+        return self._relaxed(vit, tokens, inputs) if self.training else self._dropping(vit, tokens, inputs)
 
-    def _dropping(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
-        living = Living(tokens)
+    def _dropping(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+        buffer = TokenBuffer(tokens)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         for number, block in numbered(vit):
-            living.tokens = block(living.tokens)
+            buffer.tokens = block(buffer.tokens)
             if number in SKIPS:
-                hidden[number] = living.restored
+                hidden[number] = buffer.restored
             if number in self.after:
-                before, score = living.index, _preference(self.score[str(number)](living.tokens))
+                before, score = buffer.index, _preference(self.score[str(number)](buffer.tokens))
                 target = self.keep ** (len(stages) + 1)
-                living.keep(top(score, max(1, int(target * tokens.shape[1]))))
-                stages.append(living.record(f"block {number}", scene.grid, score, before))
-        return Encoded(hidden, vit.norm(living.restored), tuple(stages))
+                buffer.keep(top(score, max(1, int(target * tokens.shape[1]))))
+                stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
+        return Encoded(hidden, vit.norm(buffer.restored), tuple(stages))
 
-    def _relaxed(self, vit: ViT, x: Tensor, scene: Scene) -> Encoded:
+    def _relaxed(self, vit: ViT, x: Tensor, inputs: EncoderInput) -> Encoded:
         mask: Tensor | None = None
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
@@ -75,13 +75,13 @@ class DynamicViT(TokenMethod):
                 drawn = F.gumbel_softmax(log_probability, hard=True)[..., 0]
                 mask = drawn if mask is None else drawn * mask
                 shares.append(mask.mean(1))
-                stages.append(StageRecord(f"block {number}", scene.grid, _preference(log_probability).detach(), mask.detach() > 0.5))
+                stages.append(StageRecord(f"block {number}", inputs.grid, _preference(log_probability).detach(), mask.detach() > 0.5))
         last = vit.norm(x)
         targets = [self.keep**stage for stage in range(1, len(shares) + 1)]
         ratio = torch.stack([(got - want).square().mean() for got, want in zip(shares, targets)]).mean()
         losses: dict[str, LossTerm] = {"ratio": lambda logits, label: _RATIO * ratio}
         if self._teacher is not None:
-            losses |= self._distilled(self._teacher, scene.image, last, stages[-1].alive)
+            losses |= self._distilled(self._teacher, inputs.image, last, stages[-1].alive)
         return Encoded(hidden, last, tuple(stages), losses)
 
     @staticmethod

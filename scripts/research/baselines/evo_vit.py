@@ -11,9 +11,9 @@ from monai.networks.nets import ViT
 from torch import Tensor, nn
 
 from prato.pruning.plan import StageRecord
-from scripts.research.baselines.block import attend, fed
-from scripts.research.baselines.living import put, take, top
-from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.block import attend, mlp_residual
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.token_buffer import put, take, top
 
 _MEMORY = 0.5
 _CLASS_WEIGHT = 0.1
@@ -38,7 +38,7 @@ class EvoViT(TokenMethod):
         nn.init.trunc_normal_(self.class_token, std=0.02)
         self.present = nn.Sequential(nn.LayerNorm(host.dim), nn.Linear(host.dim, host.classes - 1))
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
         summary, patches = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens
         attention = tokens.new_zeros(tokens.shape[:2])
         hidden: dict[int, Tensor] = {}
@@ -49,7 +49,7 @@ class EvoViT(TokenMethod):
             else:
                 chosen = top(attention, math.ceil(self.keep * patches.shape[1]))
                 alive = torch.zeros_like(attention, dtype=torch.bool).scatter(1, chosen, True)
-                stages.append(StageRecord(f"block {number}", scene.grid, attention.detach(), alive))
+                stages.append(StageRecord(f"block {number}", inputs.grid, attention.detach(), alive))
                 summary, patches, attention = slow_fast(block, summary, patches, attention, chosen)
             if number in SKIPS:
                 hidden[number] = patches
@@ -65,7 +65,7 @@ class EvoViT(TokenMethod):
 def _whole(block: TransformerBlock, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x = torch.cat((summary, patches), dim=1)
     attended = attend(block, x)
-    x = fed(block, x + attended.update)
+    x = mlp_residual(block, x + attended.update)
     return x[:, :1], x[:, 1:], class_attention(attended.weight)
 
 
@@ -91,7 +91,7 @@ def slow_fast(
     representative = weight.unsqueeze(1) @ patches
     x = torch.cat((summary, take(patches, chosen), representative), dim=1)
     attended = attend(block, x)
-    x = fed(block, x + attended.update)
+    x = mlp_residual(block, x + attended.update)
     patches = put(patches + (x[:, -1:] - representative), chosen, x[:, 1:-1])
     seen = class_attention(attended.weight)[:, :-1]
     attention = attention.scatter(1, chosen, _MEMORY * attention.gather(1, chosen) + (1 - _MEMORY) * seen)

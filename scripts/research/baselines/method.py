@@ -33,7 +33,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Scene:
+class EncoderInput:
     """One forward call: the network's input (B, channels, *image), tokens along each axis, and the boxes (None for no prompt)."""
 
     image: Tensor
@@ -90,7 +90,7 @@ class TokenMethod(nn.Module, ABC):
     """A way to spend less on some tokens. Its constructor takes the :class:`Host` and its own settings."""
 
     @abstractmethod
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
         """Run the blocks of ``vit`` on ``tokens`` (B, Z, C), which already hold their positions.
 
         Fewer tokens are computed in evaluation; in training, ``self.training``, a method may relax that.

@@ -10,8 +10,8 @@ from monai.networks.nets import ViT
 from torch import Tensor
 
 from prato.pruning.plan import StageRecord
-from scripts.research.baselines.living import Living, top
-from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.token_buffer import TokenBuffer, top
 
 
 class RandomMasking(TokenMethod):
@@ -25,19 +25,19 @@ class RandomMasking(TokenMethod):
         super().__init__()
         self.after, self.keep, self.seed = tuple(after), share("keep", keep), seed
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
-        draws, living = self._draws(scene.image, tokens.shape[1]).to(tokens.device), Living(tokens)
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+        draws, buffer = self._draws(inputs.image, tokens.shape[1]).to(tokens.device), TokenBuffer(tokens)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         for number, block in numbered(vit):
-            living.tokens = block(living.tokens)
+            buffer.tokens = block(buffer.tokens)
             if number in SKIPS:
-                hidden[number] = living.restored
+                hidden[number] = buffer.restored
             if number in self.after:
-                before, score = living.index, draws[len(stages)].gather(1, living.index)
-                living.keep(top(score, math.ceil(self.keep * before.shape[1])))
-                stages.append(living.record(f"block {number}", scene.grid, score, before))
-        return Encoded(hidden, vit.norm(living.restored), tuple(stages))
+                before, score = buffer.index, draws[len(stages)].gather(1, buffer.index)
+                buffer.keep(top(score, math.ceil(self.keep * before.shape[1])))
+                stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
+        return Encoded(hidden, vit.norm(buffer.restored), tuple(stages))
 
     def _draws(self, image: Tensor, count: int) -> Tensor:
         """(stages, B, count) numbers in [0, 1)."""

@@ -13,9 +13,9 @@ from monai.networks.nets import ViT
 from torch import Tensor, nn
 
 from prato.pruning.plan import StageRecord
-from scripts.research.baselines.living import Living, put, take, top
-from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
 from scripts.research.baselines.scorer import TokenScorer
+from scripts.research.baselines.token_buffer import TokenBuffer, put, take, top
 
 
 class STP(TokenMethod):
@@ -44,23 +44,23 @@ class STP(TokenMethod):
         self.assemble = TransformerBlock(host.dim, host.mlp_dim, host.heads, qkv_bias=True)
         self.project = nn.Linear(host.dim, host.dim)
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
-        living, canvas = Living(tokens), torch.zeros_like(tokens)
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+        buffer, canvas = TokenBuffer(tokens), torch.zeros_like(tokens)
         stages: list[StageRecord] = []
         for number, block in numbered(vit):
-            living.tokens = block(living.tokens)
+            buffer.tokens = block(buffer.tokens)
             if number in self.after:
-                before, score = living.index, F.logsigmoid(self.score[str(number)](living.tokens)).squeeze(-1)
+                before, score = buffer.index, F.logsigmoid(self.score[str(number)](buffer.tokens)).squeeze(-1)
                 count = max(1, round(tokens.shape[1] * self.keep ** (len(stages) + 1)))
                 chosen, mask = self._choice(score, count)
                 if mask is not None:
-                    living.tokens = living.tokens * mask.unsqueeze(-1)
+                    buffer.tokens = buffer.tokens * mask.unsqueeze(-1)
                 gone = _others(chosen, before.shape[1])
-                canvas = self._level(len(stages), canvas, before.gather(1, gone), take(living.tokens, gone))
-                living.keep(chosen)
-                stages.append(living.record(f"block {number}", scene.grid, score.detach(), before))
-        canvas = self._level(len(stages), canvas, living.index, living.tokens)
-        where = build_sincos_position_embedding(list(scene.grid), canvas.shape[-1], len(scene.grid)).to(canvas)
+                canvas = self._level(len(stages), canvas, before.gather(1, gone), take(buffer.tokens, gone))
+                buffer.keep(chosen)
+                stages.append(buffer.record(f"block {number}", inputs.grid, score.detach(), before))
+        canvas = self._level(len(stages), canvas, buffer.index, buffer.tokens)
+        where = build_sincos_position_embedding(list(inputs.grid), canvas.shape[-1], len(inputs.grid)).to(canvas)
         restored = self.project(self.assemble(canvas + where))
         return Encoded(dict.fromkeys(SKIPS, restored), restored, tuple(stages))
 

@@ -10,9 +10,9 @@ from monai.networks.nets import ViT
 from torch import Tensor
 
 from prato.pruning.plan import StageRecord
-from scripts.research.baselines.block import attend, fed
-from scripts.research.baselines.living import take, top
-from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.block import attend, mlp_residual
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.token_buffer import take, top
 
 
 class ToMe(TokenMethod):
@@ -30,7 +30,7 @@ class ToMe(TokenMethod):
         super().__init__()
         self.merged = share("merged", merged)
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
         batch, patches = tokens.shape[:2]
         size = tokens.new_ones(batch, patches)
         holder = torch.arange(patches, device=tokens.device).expand(batch, patches)  # by patch: which token it is in
@@ -44,9 +44,9 @@ class ToMe(TokenMethod):
             to, stay = match(attended.keys.detach().mean(1), count)
             tokens, size = merge(tokens, size, to, stay.shape[1])
             holder, name = to.gather(1, holder), name.gather(1, stay)
-            tokens = fed(block, tokens)
+            tokens = mlp_residual(block, tokens)
             alive = torch.zeros(batch, patches, dtype=torch.bool, device=tokens.device).scatter(1, name, True)
-            stages.append(StageRecord(f"block {number}", scene.grid, size.gather(1, holder), alive))
+            stages.append(StageRecord(f"block {number}", inputs.grid, size.gather(1, holder), alive))
             if number in SKIPS:
                 hidden[number] = take(tokens, holder)
         return Encoded(hidden, vit.norm(take(tokens, holder)), tuple(stages))

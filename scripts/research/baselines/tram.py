@@ -9,9 +9,9 @@ from monai.networks.nets import ViT
 from torch import Tensor
 
 from prato.pruning.plan import StageRecord
-from scripts.research.baselines.block import attend, fed
-from scripts.research.baselines.living import Living, top
-from scripts.research.baselines.method import SKIPS, Encoded, Host, Scene, TokenMethod, numbered, share
+from scripts.research.baselines.block import attend, mlp_residual
+from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.token_buffer import TokenBuffer, top
 
 
 class TRAM(TokenMethod):
@@ -26,23 +26,23 @@ class TRAM(TokenMethod):
         super().__init__()
         self.within, self.keep = tuple(within), share("keep", keep)
 
-    def encode(self, vit: ViT, tokens: Tensor, scene: Scene) -> Encoded:
-        living, score = Living(tokens), tokens.new_zeros(tokens.shape[:2])
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+        buffer, score = TokenBuffer(tokens), tokens.new_zeros(tokens.shape[:2])
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         for number, block in numbered(vit):
-            attended = attend(block, living.tokens)
-            living.tokens = living.tokens + attended.update
+            attended = attend(block, buffer.tokens)
+            buffer.tokens = buffer.tokens + attended.update
             score = score + number / len(vit.blocks) * centrality(attended.weight.detach())
             if number in self.within:
-                before, chosen = living.index, top(score, math.ceil(self.keep * score.shape[1]))
-                living.keep(chosen)
-                stages.append(living.record(f"block {number}", scene.grid, score, before))
+                before, chosen = buffer.index, top(score, math.ceil(self.keep * score.shape[1]))
+                buffer.keep(chosen)
+                stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
                 score = score.gather(1, chosen)
-            living.tokens = fed(block, living.tokens)
+            buffer.tokens = mlp_residual(block, buffer.tokens)
             if number in SKIPS:
-                hidden[number] = living.restored
-        return Encoded(hidden, vit.norm(living.restored), tuple(stages))
+                hidden[number] = buffer.restored
+        return Encoded(hidden, vit.norm(buffer.restored), tuple(stages))
 
 
 def centrality(weight: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prato.pruning.plan import PruningPlan
-from scripts.research.baselines.host import METHODS
+from scripts.research.baselines.unetr import METHODS
 
 NetworkName = Literal["unetr", "swin_unetr", "transunet", "segformer"]
 MethodName = Literal["dense", "prato", "dynamic_vit", "evo_vit", "dtop", "stp", "tram", "random", "tome"]
@@ -86,7 +86,7 @@ class Experiment(_Strict):
         if (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt":
             raise ValueError("method prato, and no other, sees the box as prompt, of the whole image or in a window")
         if self.network != "unetr" and (self.method not in ("dense", "prato") or self.sees_box == "as a channel"):
-            raise ValueError(f"{self.network} is run dense or with prato, without a channel for the box: rivals run on unetr")
+            raise ValueError(f"{self.network} is run dense or with prato, without a channel for the box: baselines run on unetr")
         if self.sees_box == "by cropping" and self.method != "dense":
             raise ValueError("the image is cut to the box for method dense alone")
         if self.sees_box == "in a window" and self.method not in ("dense", "prato"):
@@ -117,8 +117,8 @@ class Experiment(_Strict):
         return tuple(name for name in (self.model_of, self.teacher) if name is not None)
 
     @property
-    def rival(self) -> bool:
-        """Whether it runs in the rivals' host."""
+    def baseline(self) -> bool:
+        """Whether it runs in the baselines' host."""
         return self.network == "unetr" and self.method in METHODS
 
     @property

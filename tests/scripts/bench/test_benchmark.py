@@ -13,7 +13,7 @@ from torch import nn
 
 from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model, save_model
-from scripts.bench.benchmark_ways import norms_folded
+from scripts.bench.timing import norms_folded
 from scripts.common.model_files import model_file
 from tests.prato.conftest import small_spec
 

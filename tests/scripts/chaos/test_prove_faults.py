@@ -10,9 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from scripts.chaos import prove_faults
-from scripts.chaos.faults.asking import Bench
 from scripts.chaos.faults.base import laid_out
-from scripts.chaos.faults.damaging import damage
+from scripts.chaos.faults.bench import Bench
+from scripts.chaos.faults.damage import damage
 
 
 def run(out: Path, *names: str, status: int) -> str:

@@ -28,7 +28,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r re
 from scripts.common.batch_cluster import Crew, connect  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-PATH = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label", ROOT / "scripts")))
+PATH = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label")))
 PATIENCE_S = 200
 STUDIES = 40
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from scripts.research import paper
-from tests.scripts.research.experiments.small import make_blobs, small_unetr, tiny, write_plan
+from tests.scripts.research.small import make_blobs, small_unetr, tiny, write_plan
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -52,7 +52,7 @@ def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.timeout(600)
 def test_on_a_cluster_an_experiment_waits_for_what_it_needs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label", ROOT / "scripts"))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label"))))
     code, said = run(folder, tmp_path, "table1/taught", "--budget", "steps=1", "--backend", "ray", "--workers", "2")
     assert code == 0, said
     assert set(results(tmp_path)) == {"table1/dense.json", "table1/taught.json"}

@@ -14,7 +14,7 @@ from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from prato.data.splits import Split, load_split, save_split
 from scripts.simulate.simulate_loop import main
-from scripts.simulate.simulation.choosing import Strategy
+from scripts.simulate.strategies import Strategy
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.simulate.simulation.summary import against, runs
+from scripts.simulate.summary import against, runs
 
 
 def row(strategy: str, patients: int, dice: float, voxels: int, **more: Any) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import torch
 
 from prato.prompts.box_prompts import BoxPrompts
-from scripts.research.baselines.host import RivalUNETR
+from scripts.research.baselines.unetr import BaselineUNETR
 
 SIZES = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
 
 
-def host(method: str, settings=None, image: int = 64, dims: int = 2, **more) -> RivalUNETR:
+def host(method: str, settings=None, image: int = 64, dims: int = 2, **more) -> BaselineUNETR:
     torch.manual_seed(0)
-    return RivalUNETR(1, 4, method, settings, img_size=image, spatial_dims=dims, **SIZES, **more).eval()
+    return BaselineUNETR(1, 4, method, settings, img_size=image, spatial_dims=dims, **SIZES, **more).eval()
 
 
 def discs(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, BoxPrompts]:

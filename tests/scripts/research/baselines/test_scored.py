@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.research.baselines.dynamic_vit import masked_attention
-from scripts.research.baselines.method import Scene
+from scripts.research.baselines.method import EncoderInput
 from scripts.research.baselines.scorer import TokenScorer
 from tests.scripts.research.baselines.small import discs, host
 
@@ -111,6 +111,6 @@ def test_stp_feeds_one_tensor_to_every_skip_and_spares_its_share():
     network = host("stp", {"pruned": 0.9})
     image = discs()[0]
     tokens, grid = network._embed(image)
-    encoded = network.method.encode(network.vit, tokens, Scene(image, grid, None))
+    encoded = network.method.encode(network.vit, tokens, EncoderInput(image, grid, None))
     assert all(encoded.hidden[n] is encoded.last for n in (4, 7, 10))
     assert [s.alive.sum(1).tolist() for s in encoded.stages] == [[7, 7], [3, 3], [2, 2]]  # 16 * 0.1 ** (1/3, 2/3, 1)

@@ -1,0 +1,103 @@
+"""The UNETR in which every baseline runs: PrATo's own host, with another object deciding which tokens are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from prato.models import base
+from prato.models.registry import register_model
+from prato.models.unetr import LAST, PratoUNETR
+from prato.prompts.box_prompts import BoxPrompts
+from prato.pruning.plan import PrunedOutput, PruningPlan
+from prato.runtime.region_decode import Region
+from scripts.research.baselines.box_channel import with_box
+from scripts.research.baselines.dense import Dense
+from scripts.research.baselines.dtop import DToP
+from scripts.research.baselines.dynamic_vit import DynamicViT
+from scripts.research.baselines.evo_vit import EvoViT
+from scripts.research.baselines.method import Encoded, EncoderInput, Host, LossTerm, TokenMethod
+from scripts.research.baselines.random_masking import RandomMasking
+from scripts.research.baselines.stp import STP
+from scripts.research.baselines.tome import ToMe
+from scripts.research.baselines.tram import TRAM
+
+METHODS: dict[str, type[Any]] = {
+    "dense": Dense,
+    "dynamic_vit": DynamicViT,
+    "dtop": DToP,
+    "evo_vit": EvoViT,
+    "random": RandomMasking,
+    "stp": STP,
+    "tome": ToMe,
+    "tram": TRAM,
+}
+
+
+@dataclass(frozen=True)
+class BaselineOutput(PrunedOutput):
+    """Logits and records, with the auxiliary losses that a trainer adds to the task's (see
+    :class:`scripts.research.baselines.loss.BaselineLoss`)."""
+
+    losses: Mapping[str, LossTerm] = field(default_factory=dict)
+
+
+@register_model("baseline_unetr")
+class BaselineUNETR(PratoUNETR):
+    """UNETR with a baseline token method instead of PrATo's relevance and plan.
+
+    Takes UNETR's own arguments by name; loads its state dict once the method's own parameters (``method.``) are added.
+
+    Args:
+        in_channels: of the image, without the box. out_channels: classes.
+        method: a name of ``METHODS``. settings: the method's own; its published ones by default.
+        box_channel: the box is one more input channel ("with the same box"); else the network never learns of it ("as published").
+
+    Raises:
+        ValueError: no such method, or a setting out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        method: str,
+        settings: Mapping[str, Any] | None = None,
+        box_channel: bool = False,
+        num_heads: int = 12,
+        mlp_dim: int = 3072,
+        **kwargs: Any,
+    ) -> None:
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+        super().__init__(in_channels + box_channel, out_channels, num_heads=num_heads, mlp_dim=mlp_dim, stages=(), **kwargs)
+        self.box_channel = box_channel
+        host = Host(self.hidden_size, num_heads, mlp_dim, out_channels, len(self.patch_size))
+        self.method: TokenMethod = METHODS[method](host, **settings or {})
+
+    def segment(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> BaselineOutput:
+        """Logits, records and losses of ``x_in`` (B, in_channels, *image).
+
+        Raises:
+            ValueError: a plan is given, or the image does not fit (as for :class:`PratoUNETR`).
+        """
+        if plan is not None:
+            raise ValueError("A baseline decides by itself which tokens are computed: give no pruning plan.")
+        image = with_box(x_in, prompts) if self.box_channel else x_in
+        encoded, logits = self._run(image, prompts)
+        return BaselineOutput(logits, encoded.stages, encoded.losses)
+
+    def answer(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """A teacher's part: logits (B, classes, *image) and normalised last tokens (B, Z, C) of an input, its box channel included."""
+        encoded, logits = self._run(image, None)
+        return logits, encoded.last
+
+    def _run(self, image: Tensor, prompts: BoxPrompts | None) -> tuple[Encoded, Tensor]:
+        tokens, grid = self._embed(image)
+        encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts))
+        features = base.Encoded({**encoded.hidden, LAST: encoded.last}, ())
+        logits = self.decode(image, features, Region.whole(tuple(image.shape[2:])))
+        return encoded, logits if encoded.early is None else encoded.early.over(logits)

@@ -1,0 +1,149 @@
+"""ISIC 2017: pairs of a photograph and a lesion's mask, ``images/NAME.jpg`` and ``masks/NAME_segmentation.png``, 256 x 256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from prato.data.cases import TrainingCase
+from prato.training.augmentation import cut, prompt, random_turn, relit, stretch
+from scripts.research.datasets.base import EvalCase, View, drawn_box
+from scripts.research.experiments.schema import ExperimentError
+
+LESION = {"lesion": 1}
+#: Edge of the images as they are stored and scored.
+NATIVE = 256
+
+
+def lesion_names(folder: Path, images: int | None) -> list[str]:
+    """Names of the pairs in ``folder``, sorted; of so many ``images``, drawn by a hash of the name.
+
+    Raises:
+        ExperimentError: there are fewer.
+    """
+    names = [path.name.removesuffix("_segmentation.png") for path in (folder / "masks").glob("*_segmentation.png")]
+    names = sorted(name for name in names if (folder / "images" / f"{name}.jpg").is_file())
+    if len(names) < max(images or 1, 1):
+        raise ExperimentError(
+            f"{folder} holds {len(names)} pairs of images/NAME.jpg and masks/NAME_segmentation.png, not {images or 'one'}."
+        )
+    drawn = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:images]
+    return sorted(drawn)
+
+
+def read_pair(folder: Path, name: str) -> tuple[Tensor, np.ndarray]:
+    """A photograph, float32 (3, 256, 256) in [-1, 1], and its mask, uint8 (256, 256), of 0 and 1.
+
+    Raises:
+        ExperimentError: a file cannot be read, or has another size.
+    """
+    try:
+        with Image.open(folder / "images" / f"{name}.jpg") as photograph, Image.open(folder / "masks" / f"{name}_segmentation.png") as mask:
+            image, label = np.asarray(photograph.convert("RGB")), np.asarray(mask.convert("1"))
+    except OSError as error:
+        raise ExperimentError(f"The image {name} of {folder} or its mask cannot be read.") from error
+    if image.shape != (NATIVE, NATIVE, 3) or label.shape != (NATIVE, NATIVE):
+        raise ExperimentError(f"The image {name} of {folder} is not {NATIVE} x {NATIVE} pixels.")
+    return torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 127.5 - 1, label.astype(np.uint8)
+
+
+def training_lesion(folder: Path, name: str, edge: int) -> TrainingCase | None:
+    """One pair at ``edge`` pixels, its three colours in the place of slices; None without a lesion in it."""
+    image, label = read_pair(folder, name)
+    smaller = _shrunk(torch.cat((image, torch.from_numpy(label)[None].float())), edge)
+    small = (smaller[3] > 0.5).to(torch.uint8)
+    if not small.any():
+        return None
+    pixel = NATIVE / edge
+    return TrainingCase(name, smaller[:3].half(), small[None], small.nonzero(), (0, 1), (pixel, pixel))
+
+
+class LesionSamples(Dataset):
+    """As ``SliceSamples`` of hearts: an endless, seeded stream of which sample ``n`` depends on the seed and ``n`` alone.
+
+    Args:
+        cases: of :func:`training_lesion`. size: edge of a sample. boxes: as for ``SliceSamples``.
+    """
+
+    def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, boxes: float) -> None:
+        self.cases, self.size, self.seed, self.boxes = list(cases), size, seed, boxes
+
+    def __len__(self) -> int:
+        return 2**40
+
+    def __getitem__(self, n: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, n))
+        case = self.cases[rng.integers(len(self.cases))]
+        turn = random_turn(rng, case.pixel)
+        box, _ = prompt(rng, case, turn)
+        centre = np.round(turn @ np.array(case.image.shape[1:]) / 2)
+        if self.boxes:
+            turn, box, centre = stretch(turn, box, self.size, self.boxes)
+        image, label = cut(case, [0, 1, 2], 0, turn, centre, self.size)
+        return {"image": relit(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
+
+
+def lesion_case(folder: Path, name: str, condition: str, whole: int, edge: int, boxes: float) -> EvalCase | None:
+    """One pair, scored at 256 x 256; None without a lesion in it. Arguments as for hearts; ``whole`` is the edge of the whole image."""
+    image, truth = read_pair(folder, name)
+    if not truth.any():
+        return None
+    box = drawn_box(name, truth, condition)
+    drawn = np.array([box.start, box.stop], dtype=float)
+    small = _shrunk(image, whole)
+    around = drawn * whole / NATIVE
+    case = EvalCase(
+        case=name,
+        patient=name,
+        image=small[None],
+        box=around,
+        truth=truth,
+        spacing=(1.0, 1.0),
+        structures=LESION,
+        native=_native,
+        picture=partial(_picture, whole),
+        grey=small.mean(0).numpy(),
+        grey_box=around,
+    )
+    if not boxes:
+        return case
+    view = View.of(drawn, boxes, edge)
+    native = partial(_from_view, view)
+    return replace(case, image=view.cut(image[None]), box=view.inside(drawn), native=native, view=View.of(around, boxes, edge))
+
+
+def lesion_cases(folder: Path, names: Iterable[str], condition: str, whole: int, edge: int, boxes: float) -> list[EvalCase]:
+    """All that hold a lesion."""
+    cases = (lesion_case(folder, name, condition, whole, edge, boxes) for name in names)
+    return [case for case in cases if case is not None]
+
+
+def _native(maps: Tensor) -> np.ndarray:
+    maps = F.interpolate(maps, size=(NATIVE, NATIVE), mode="bilinear", align_corners=False)
+    return maps.argmax(1)[0].to(torch.uint8).numpy()
+
+
+def _from_view(view: View, maps: Tensor) -> np.ndarray:
+    values, seen = view.back(maps, (NATIVE, NATIVE))
+    mask = np.zeros((NATIVE, NATIVE), dtype=np.uint8)
+    mask[seen] = values.argmax(1)[0].to(torch.uint8).numpy()
+    return mask
+
+
+def _picture(edge: int, mask: np.ndarray) -> np.ndarray:
+    places = ((np.arange(edge) + 0.5) * NATIVE / edge).astype(int)
+    return mask[np.ix_(places, places)]
+
+
+def _shrunk(image: Tensor, edge: int) -> Tensor:
+    return F.interpolate(image[None], size=(edge, edge), mode="bilinear", align_corners=False, antialias=True)[0]

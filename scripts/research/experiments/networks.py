@@ -1,0 +1,62 @@
+"""From an experiment's plan to its network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import scripts.research.baselines.unetr  # noqa: F401 - registers the network that baselines run in
+from prato.data.structures import NUM_CLASSES
+from prato.models import segformer
+from prato.models.checkpoint import ModelSpec
+from scripts.research.experiments.schema import Experiment
+
+#: Side of the square that the network's window covers on a heart, in mm: the whole slice of nearly every study.
+FIELD_MM = 256.0
+#: Classes: ISIC's are skin and lesion.
+CLASSES = {"acdc": NUM_CLASSES, "isic": 2}
+
+_MONAI: dict[str, Any] = {"norm_name": "batch", "spatial_dims": 2}
+#: "reduced" is what a CPU can train; TransUNet's is its own design at a quarter of the width.
+SIZES: dict[tuple[str, str], dict[str, Any]] = {
+    ("unetr", "reduced"): {**_MONAI, "feature_size": 16, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6},
+    ("unetr", "full"): {**_MONAI, "feature_size": 16, "hidden_size": 768, "mlp_dim": 3072, "num_heads": 12},
+    ("swin_unetr", "reduced"): {**_MONAI, "feature_size": 12, "window_size": 5, "num_heads": (1, 2, 4, 8)},
+    ("swin_unetr", "full"): {**_MONAI, "feature_size": 48, "window_size": 7, "num_heads": (3, 6, 12, 24)},
+    ("transunet", "reduced"): {
+        **{"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 12},
+        **{"width": 16, "units": (2, 2, 2), "decoder": (64, 32, 16, 16)},
+    },
+    ("transunet", "full"): {},
+    ("segformer", "reduced"): dict(segformer.B0),
+    ("segformer", "full"): dict(segformer.B2),
+}
+
+
+def model_spec(experiment: Experiment) -> ModelSpec:
+    """The network that ``experiment`` trains, with its plan."""
+    plan = experiment.pruning_plan()
+    arguments = {"in_channels": 3, "out_channels": CLASSES[experiment.data], **SIZES[experiment.network, experiment.size]}
+    if experiment.network in ("unetr", "transunet"):
+        arguments["img_size"] = experiment.edge
+    network: Any = experiment.network
+    if experiment.baseline:
+        network = "baseline_unetr"
+        arguments |= {"method": experiment.method, "box_channel": experiment.sees_box == "as a channel"}
+    else:
+        arguments["stages"] = () if plan is None else plan.after
+    pixel = FIELD_MM / experiment.image
+    return ModelSpec(
+        network=network,
+        arguments=arguments,
+        window=experiment.edge,
+        pixel=pixel,
+        centre="image",
+        plan=None if plan is None else asdict(plan),
+    )
+
+
+def dense_spec(experiment: Experiment) -> ModelSpec:
+    """The same network for the whole image, dense: what its cost is held against."""
+    whole = experiment.model_copy(update={"method": "dense", "plan": None, "sees_box": "not at all", "teacher": None})
+    return model_spec(whole)

@@ -1,0 +1,60 @@
+"""The paper's experiments as tasks of a Ray cluster, each on a core or a GPU; all nodes see the same folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from scripts.common.batch_cluster import connect
+from scripts.research.experiments.jobs import Job, absolute, material_at, run
+from scripts.research.experiments.run_local import Run
+
+
+def run_on_cluster(jobs: Sequence[Job], work: Run, address: str, workers: int) -> None:
+    """All ``jobs``; one waits for those that it needs.
+
+    Args:
+        address, workers: as for :func:`batch_cluster.connect`.
+
+    Raises:
+        ValueError, OSError: of the first experiment that fails, once the others are done; they keep their results.
+    """
+    import ray  # after batch_cluster, which tells it what not to do
+    from ray.exceptions import RayError, RayTaskError
+
+    work = replace(work, places=absolute(work.places))
+    gpus = 1.0 if work.device.startswith("cuda") else 0.0
+    for job in jobs:  # before any task: two must not deal the same split
+        material_at(work.places).split(job.experiment)
+    connect(address, workers, gpus)
+    try:
+        task: Any = ray.remote(num_cpus=work.threads, num_gpus=gpus, max_retries=2)(_task)
+        tickets: dict[str, Any] = {}
+        for job in jobs:
+            tickets[job.name] = task.remote(job, work, *[tickets[needed] for needed in job.needs if needed in tickets])
+        names = {ticket: name for name, ticket in tickets.items()}
+        waiting, failed = list(names), None
+        with tqdm(total=len(jobs), unit="experiment") as bar:
+            while waiting:
+                (done,), waiting = ray.wait(waiting, num_returns=1)
+                try:
+                    bar.write(f"{names[done]}: {ray.get(done)}")
+                except RayTaskError as error:
+                    failed = failed or error.cause
+                    bar.write(f"{names[done]} failed: {error.cause}")
+                except RayError as error:
+                    failed = failed or RuntimeError(f"{names[done]} failed: {str(error).splitlines()[0]}")
+                bar.update()
+        if failed is not None:
+            raise failed
+    finally:
+        ray.shutdown()
+
+
+def _task(job: Job, work: Run, *needed: str) -> str:
+    torch.set_num_threads(work.threads)
+    return str(run(job, work.places, material_at(work.places), work.device, work.made_by, lambda what, share, loss: None))

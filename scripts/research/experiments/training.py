@@ -1,0 +1,148 @@
+"""Training of one experiment: the project's trainer for all, with what a method's source asks for besides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from prato.data.atomic import make_folder, write_bytes
+from prato.models.checkpoint import ModelSpec, load_model, save_model
+from prato.training.losses import PratoLoss
+from prato.training.trainer import Budget, Progress, Settings, Trainer
+from scripts.research.baselines.dtop import DToP
+from scripts.research.baselines.dynamic_vit import DynamicViT
+from scripts.research.baselines.loss import BaselineLoss
+from scripts.research.experiments.networks import model_spec
+from scripts.research.experiments.schema import Experiment, ExperimentError, same_plan
+
+#: The same for every experiment.
+_RATE = 1e-3
+#: About so many points has a loss curve, and a state is stored so often.
+_POINTS, _SAVE_EVERY_S = 50, 30.0
+#: Share of DToP's training in which nothing leaves yet.
+_DTOP_DENSE = 0.5
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where the model ``name`` lies below ``folder``, and what a killed training needs."""
+
+    folder: Path
+    name: str
+
+    @property
+    def model(self) -> Path:
+        """The weights."""
+        return self.folder / f"{self.name}.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """The trainer's state."""
+        return self.folder / f"{self.name}.state.pt"
+
+    @property
+    def curve(self) -> Path:
+        """Loss by step, of a training that goes on."""
+        return self.folder / f"{self.name}.curve.json"
+
+
+def trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
+    """What the model file says of itself; None where there is none.
+
+    Raises:
+        ExperimentError: it was trained otherwise than ``experiment`` says.
+        CheckpointError: it cannot be used.
+    """
+    if not files.model.exists():
+        return None
+    spec = load_model(files.model)[1]
+    if not same_plan(spec.training.get("experiment"), _learned(experiment)):
+        raise ExperimentError(
+            f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --models."
+        )
+    return spec
+
+
+def _learned(experiment: Experiment) -> Experiment:
+    """What a model's training hangs on: the plan, whatever box it is measured with."""
+    return experiment.model_copy(update={"model_of": None, "box": "tight"})
+
+
+def learn(
+    experiment: Experiment,
+    files: ModelFiles,
+    teacher: Path | None,
+    samples: Dataset,
+    device: torch.device,
+    made_by: dict[str, Any],
+    report: Callable[[Progress], object] = lambda progress: None,
+) -> ModelSpec:
+    """Train, from fresh weights or where a killed training was, and write the model file.
+
+    Args:
+        teacher: model file that DynamicViT learns from.
+        made_by: for the model file: commit and command.
+
+    Raises:
+        ValueError: the state belongs to another run.
+    """
+    spec, budget = model_spec(experiment), experiment.budget
+    torch.manual_seed(experiment.seed)
+    settings = Settings(budget.batch, _RATE, experiment.edge, experiment.seed, centre="image")
+    settings = replace(settings, levels=experiment.recipe == "engine", dense_first=experiment.dense_first)
+    run = {"experiment": _learned(experiment).model_dump(mode="json")}
+    loss: nn.Module | None = PratoLoss(supervision=0.0) if experiment.recipe == "paper" else None
+    loss = BaselineLoss() if experiment.baseline else loss
+    trainer = Trainer(spec.build(), experiment.pruning_plan(), settings, device, run, loss=loss)
+    method = getattr(trainer.network, "method", None)
+    if isinstance(method, DynamicViT) and teacher is not None:
+        method.teach(load_model(teacher)[0].to(device).answer)
+    trainer.resume(files.state)
+    amount = Budget(budget.steps, budget.minutes)
+    _phase(method, amount.spent(trainer.step, trainer.seconds))
+    curve = _Curve(files.curve, trainer.step)
+
+    def after_step(progress: Progress) -> bool:
+        _phase(method, progress.share)
+        curve.add(progress)
+        report(progress)
+        return True
+
+    make_folder(files.model.parent)
+    trainer.fit(samples, amount, after_step, files.state, _SAVE_EVERY_S)
+    spent = {"steps": trainer.step, "minutes": round(trainer.seconds / 60, 2), "batch": budget.batch}
+    training = {**run, "spent": spent, "loss_curve": curve.points, "device": str(device), **made_by}
+    spec = spec.model_copy(update={"training": training})
+    save_model(files.model, trainer.averaged, spec)
+    for left in (files.state, files.curve):
+        left.unlink(missing_ok=True)
+    return spec
+
+
+def _phase(method: object, share: float) -> None:
+    """DToP's first phase lets no token leave; the averaged network, which is kept, prunes in both."""
+    if isinstance(method, DToP):
+        method.threshold = 1.0 if share < _DTOP_DENSE else 0.9
+
+
+class _Curve:
+    """Mean loss at some fifty of the budget's steps. What was written after the state was stored is written again."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        rows: list[list[float]] = json.loads(path.read_bytes()) if path.exists() else []
+        self.points = [row for row in rows if row[0] <= step]
+        self.share = 0.0
+
+    def add(self, progress: Progress) -> None:
+        before, self.share = self.share, progress.share
+        if int(_POINTS * before) < int(_POINTS * progress.share) or progress.step == 1:
+            self.points.append([progress.step, round(progress.loss, 4)])
+            write_bytes(self.path, json.dumps(self.points).encode())

@@ -1,0 +1,122 @@
+"""The paper's figures, as far as the experiments have left what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scripts.research.figures.curves import draw_overview, draw_queries, draw_stages
+from scripts.research.figures.panels import draw_boxes, draw_methods, draw_retention
+from scripts.research.figures.slices import Material, read_material
+from scripts.research.tables.rows import DATA, Row, Table
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Draws all figures.
+
+    Attributes:
+        tables: with their outcomes. material: the folder with the experiments' slices. images: where the figures go.
+    """
+
+    tables: Mapping[str, Table]
+    material: Path
+    images: Path
+
+    def text(self, link: str) -> str:
+        """Draw them; Markdown with each figure, linked below the folder ``link``, or a line that says what it lacks."""
+        lines = []
+        for title, name, draw in self._all():
+            path = self.images / f"{name}.png"
+            lines.append(f"### {title}\n")
+            if draw(path):
+                lines.append(f"![{title}]({link}/{name}.png)\n")
+            else:
+                path.unlink(missing_ok=True)  # of an earlier report
+                lines.append("Left out: no experiment has left what it shows.\n")
+        return "\n".join(lines)
+
+    def _all(self) -> list[tuple[str, str, Callable[[Path], bool]]]:
+        methods = [(3, "acdc"), (4, "isic")]
+        return [
+            ("Overview (after figure 2): operations and DSC", "overview", self._overview),
+            *((f"Figure {n}: the methods on {DATA[data]}", f"figure{n}", self._methods(data)) for n, data in methods),
+            ("Figure 5: operations, and tokens by stage", "figure5", self._stages),
+            ("Figure 6: four networks, dense and pruned", "figure6", self._hosts),
+            ("Figure 7: where tokens stay", "figure7", self._retention),
+            ("Figure 8: ranks and weights of the queries", "figure8", self._queries),
+            ("Figure 9: one slice under four boxes", "figure9", self._boxes),
+        ]
+
+    def _rows(self, table: str, data: str) -> list[Row]:
+        return self.tables[table].run(data) if table in self.tables else []
+
+    def _found(self, rows: list[Row]) -> dict[str, Material]:
+        """The rows' material by label."""
+        found = ((row.label, read_material(self.material, row.experiment)) for row in rows)
+        return {label: material for label, material in found if material is not None}
+
+    def _overview(self, path: Path) -> bool:
+        rows = {data: own for data in DATA if (own := self._rows("table4", data))}
+        if rows:
+            draw_overview(path, rows)
+        return bool(rows)
+
+    def _methods(self, data: str) -> Callable[[Path], bool]:
+        def draw(path: Path) -> bool:
+            found = self._found(sorted(self._rows("table4", data), key=_dense_first))
+            if found:
+                draw_methods(path, data, found)
+            return bool(found)
+
+        return draw
+
+    def _stages(self, path: Path) -> bool:
+        rows = {row.experiment: row for table in ("table4", "table5") for row in self._rows(table, "acdc")}
+        pruned = [
+            row
+            for row in rows.values()
+            if row.asked("sees_box") != "as a channel" and row.outcome and row.outcome.runs[0].get("token_density")
+        ]
+        if pruned:
+            draw_stages(path, pruned)
+        return bool(pruned)
+
+    def _hosts(self, path: Path) -> bool:
+        found = self._found(self._rows("table5", "acdc"))
+        if found:
+            draw_methods(path, "acdc", found)
+        return bool(found)
+
+    def _retention(self, path: Path) -> bool:
+        rows = [row for data in DATA for row in self._rows("table4", data) if row.prato or row.asked("method") == "random"]
+        found = self._found([_titled(row) for row in rows if row.asked("sees_box") != "as a channel"])
+        kept = {label: material for label, material in found.items() if material.retention is not None}
+        if kept:
+            draw_retention(path, kept)
+        return bool(kept)
+
+    def _queries(self, path: Path) -> bool:
+        rows = [row for data in DATA for row in self._rows("table4", data) if row.prato]
+        found = self._found([_titled(row) for row in rows])
+        asked = {label: material for label, material in found.items() if material.rank is not None and material.weight is not None}
+        if asked:
+            draw_queries(path, asked)
+        return bool(asked)
+
+    def _boxes(self, path: Path) -> bool:
+        rows = [row for row in self._rows("table6", "acdc") if row.literal]
+        found = self._found([replace(row, label=str(row.asked("box"))) for row in rows])
+        if len(found) > 1:
+            draw_boxes(path, "acdc", found)
+        return len(found) > 1
+
+
+def _dense_first(row: Row) -> int:
+    """Dense, then the baselines, then PrATo, as the paper has them."""
+    return {"dense": 0, "prato": 2}.get(str(row.asked("method")), 1)
+
+
+def _titled(row: Row) -> Row:
+    return replace(row, label=f"{row.label}, {DATA[str(row.asked('data', 'acdc'))]}")

@@ -1,0 +1,39 @@
+"""Fill the parts of docs/method.md that stand between marks; the words round them are written by hand, the numbers never."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from prato.data.atomic import write_bytes
+from scripts.common.markdown import filled
+from scripts.research.tables import method_results, method_theory
+from scripts.research.tables.rows import Table
+
+
+def fill_method(page: Path, results: Path, tables: Mapping[str, Table]) -> None:
+    """Write the marked parts of ``page`` from the files in ``results`` and the paper's ``tables``.
+
+    Raises:
+        ValueError: the page has other marks than there are parts, or a file is not what it should be.
+        OSError: a file is not there.
+    """
+    try:
+        evidence = json.loads((results / "method_evidence.json").read_bytes())
+        study = method_results.study(results)
+        parts = {
+            "scores": method_theory.scores(evidence),
+            "thresholds": method_theory.thresholds(evidence),
+            "operations": method_theory.operations(evidence, tables),
+            "decoding": method_theory.decoding(evidence),
+            "columns": method_theory.columns(tables) + method_results.by_structure(results),
+            "masking": method_results.masking(study),
+            "worth": method_results.worth(study),
+            "speed": method_results.speed(results),
+            "validation": method_results.validation(results),
+            "claims": method_results.claims(tables),
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"A file in {results} lacks {error}.") from None
+    write_bytes(page, filled(page.read_text(), parts).encode())

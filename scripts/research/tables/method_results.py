@@ -1,0 +1,161 @@
+"""Parts of docs/method.md measured on trained networks: the study of tokens, the benchmark, the validation patients, the paper's claims."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.common.markdown import grid
+from scripts.research.tables.claims import own_goals, paper_claims
+from scripts.research.tables.paired import Paired, holm, paired
+from scripts.research.tables.rows import BOXES, NETWORKS, Table
+from scripts.research.tables.verdicts import NOT_RUN, overview
+
+Study = Mapping[tuple[str, int, str], Mapping[str, Any]]
+
+
+def study(results: Path) -> dict[tuple[str, int, str], dict[str, Any]]:
+    """Rows of tokens_swin_unetr.json by way, % kept and box."""
+    return {(row["way"], row["keep"], row["box"]): row for row in json.loads((results / "tokens_swin_unetr.json").read_bytes())["rows"]}
+
+
+def masking(found: Study) -> str:
+    """What masking costs, in operations and in DSC, beside dropping with the same weights."""
+    shares = sorted({keep for way, keep, _ in found if way == "relevance, masked"}, reverse=True)
+    head = ["% kept after stage 1", "dropped: DSC", "masked: DSC", "dropped: GFLOP", "masked: GFLOP"]
+    pairs = [[found[f"relevance, {how}", keep, "tight"] for how in ("dropped", "masked")] for keep in shares]
+    lines = [
+        [str(keep), *(f"{row['dice']:.3f}" for row in pair), *(f"{row['gflops']:.1f}" for row in pair)] for keep, pair in zip(shares, pairs)
+    ]
+    dense = found["dense", 100, "tight"]
+    return (
+        grid(head, lines)
+        + f"\nSwin UNETR, tight boxes; the dense network: DSC {dense['dice']:.3f}, {dense['gflops']:.1f} GFLOP a volume.\n"
+    )
+
+
+def worth(found: Study) -> str:
+    """Relevance against random tokens, and the engine against the other ways to use a box, under every box."""
+    shares = sorted({keep for way, keep, _ in found if way == "relevance, dropped"}, reverse=True)
+    most, least = shares[0], shares[-1]
+    groups = {
+        "relevance minus random tokens": [(f"{keep} % kept", ("relevance, dropped", keep), ("random tokens", keep)) for keep in shares],
+        "engine minus the cut to the box": [(f"{keep} % kept", ("engine", keep), ("cut to the box", 100)) for keep in (most, least)],
+        "engine minus dense in a window at the box": [
+            (f"{keep} % kept", ("engine", keep), ("dense, window at the box", 100)) for keep in (most, least)
+        ],
+        "engine minus dense on the whole slice": [(f"{keep} % kept", ("engine", keep), ("dense", 100)) for keep in (most, least)],
+    }
+    asked = [(group, *pair) for group, pairs in groups.items() for pair in pairs]
+    differences = [_minus(found[(*one, box)], found[(*two, box)]) for _, _, one, two in asked for box in BOXES]
+    corrected = holm(differences)
+    lines = [
+        [f"{group}, {share}", *map(_cell, corrected[n * len(BOXES) : (n + 1) * len(BOXES)])] for n, (group, share, *_) in enumerate(asked)
+    ]
+    text = grid(["difference in mean DSC", *BOXES], lines)
+    text += f"\n{differences[0].patients} patients; with \\* p is below 0.05 after Holm's correction for the whole table "
+    text += "(Wilcoxon signed-rank test).\n\n"
+    boxes = [box for _ in asked for box in BOXES]
+    names = [group for group, *_ in asked for _ in BOXES]
+    return text + "".join(_counted(g, [(box, c) for name, box, c in zip(names, boxes, corrected) if name == g]) for g in groups)
+
+
+def _counted(group: str, found: Sequence[tuple[str, Paired]]) -> str:
+    """An item of a list: in how many comparisons, and under which boxes, a difference is shown."""
+    parts = []
+    for words, chosen in (
+        ("higher", [box for box, change in found if change.better]),
+        ("lower", [box for box, change in found if change.worse]),
+    ):
+        where = f" ({', '.join(dict.fromkeys(chosen))})" if chosen else ""
+        parts.append(f"shown to be {words} in {len(chosen)}{where}")
+    means = [change.difference for _, change in found]
+    return f"- *{group}*: {', '.join(parts)} of {len(found)} comparisons; from {min(means):+.3f} to {max(means):+.3f}.\n"
+
+
+def speed(results: Path) -> str:
+    """Times faster than dense, over the boxes that were timed."""
+    rows = json.loads((results / "benchmark_cpu1.json").read_bytes())["rows"]
+    places = [*dict.fromkeys((row["model"], row["batch"]) for row in rows)]
+    times: dict[str, dict[tuple[str, int], list[float]]] = {}
+    for row in rows:
+        times.setdefault(row["way"], {}).setdefault((row["model"], row["batch"]), []).append(row["times_faster_than_dense"])
+    head = [f"{NETWORKS.get(model.removeprefix('prato_'), model)}, {batch} a call" for model, batch in places]
+    lines = [[way, *(_range(own[place]) for place in places)] for way, own in times.items()]
+    areas = [100 * row["box_area"] for row in rows]
+    text = grid(["way", *head], lines) + f"\nTimes faster than dense, for boxes of {min(areas):.0f} to {max(areas):.0f} % of the image.\n\n"
+    over_all = {way: _range([value for values in own.values() for value in values]) for way, own in times.items()}
+    chosen = {"masked": "masking", "dropped, decode all": "dropping alone", "dropped, decode kept": "dropping with the kept region decoded"}
+    chosen |= {"engine": "stage 0 and the kept region decoded"}
+    return text + f"Over all of it: {', '.join(f'{words} {over_all[way]}' for way, words in chosen.items() if way in over_all)}.\n"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def validation(results: Path) -> str:
+    """The shipped networks beside the same networks trained dense: pruned minus dense."""
+    lines, differences = [], []
+    for network in ("swin_unetr", "unetr"):
+        for box in BOXES:
+            both = [results / f"{kind}_{network}_{box}.json" for kind in ("prato", "dense")]
+            if not all(path.exists() for path in both):
+                continue
+            pruned, dense = (json.loads(path.read_bytes()) for path in both)
+            change = paired(_by_patient(pruned["cases"]), _by_patient(dense["cases"]))
+            if change is None:
+                continue
+            differences.append(change)
+            made = [result["summary"] for result in (pruned, dense)]
+            cells = [
+                NETWORKS[network],
+                box,
+                *(f"{own['mean_dice']:.3f}" for own in made),
+                f"{100 * (made[0]['gflops'] / made[0]['gflops_dense'] - 1):+.0f} %",
+            ]
+            lines.append(cells)
+    if not lines:
+        return NOT_RUN
+    told = [[*cells, change.words()] for cells, change in zip(lines, holm(differences))]
+    head = ["network", "box", "pruned: DSC", "trained dense: DSC", "GFLOP", "difference over patients"]
+    text = grid(head, told) + f"\n{differences[0].patients} patients, one seed; GFLOP against the same call unpruned.\n"
+    return text
+
+
+def claims(tables: Mapping[str, Table]) -> str:
+    """The verdicts of docs/results/paper.md."""
+    found = [*paper_claims(tables), *own_goals(tables)]
+    if all(claim.verdict == NOT_RUN for claim in found):
+        return "The paper's experiments have not been run yet."
+    return overview(found)
+
+
+def by_structure(results: Path) -> str:
+    """The order of the structures' DSC here, to hold against the paper's columns."""
+    found = json.loads((results / "dense_unetr_tight.json").read_bytes())["summary"]["structures"]
+    return f" Here, a dense UNETR under tight boxes: {', '.join(_named(name, own['dice']) for name, own in found.items())}."
+
+
+def _named(name: str, dice: float) -> str:
+    return f"{name} {dice:.3f}"
+
+
+def _minus(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
+    ours, theirs = ({case["study"]: case["dice"] for case in row["cases"]} for row in (one, two))
+    difference = paired(ours, theirs)
+    assert difference is not None  # the same studies in every row
+    return difference
+
+
+def _by_patient(cases: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for case in cases:
+        found.setdefault(case["patient"], []).append(case["mean_dice"])
+    return {patient: sum(values) / len(values) for patient, values in found.items()}
+
+
+def _cell(difference: Paired) -> str:
+    return f"{difference.difference:+.3f}" + (" \\*" if difference.better or difference.worse else "")

@@ -1,0 +1,36 @@
+"""Table IV's methods by their DSC, and each held against PrATo patient by patient."""
+
+from __future__ import annotations
+
+from scripts.common.markdown import grid
+from scripts.research.tables.paired import p_text
+from scripts.research.tables.rows import Table
+from scripts.research.tables.verdicts import compared
+
+
+def ranking_text(table: Table, data: str) -> str:
+    """Markdown: all methods on ``data``, the best first, with each PrATo row minus them; empty when nothing was run."""
+    rows = sorted(table.run(data), key=lambda row: -(row.dice() or 0.0))
+    ours = [row for row in rows if row.prato]
+    if not rows:
+        return ""
+    against = [{other.experiment: c for other, c in compared(one, [row for row in rows if row is not one])} for one in ours]
+    head = ["rank", "method", "box", "mean DSC", "GFLOP", *(f"{row.label} minus it, 95 % interval, p" for row in ours)]
+    lines = []
+    for place, row in enumerate(rows, start=1):
+        assert row.outcome
+        cells = []
+        for one, differences in zip(ours, against):
+            found = differences.get(row.experiment)
+            if row is one or found is None:
+                cells.append("-")
+                continue
+            interval = f" [{found.interval[0]:+.3f}, {found.interval[1]:+.3f}]" if found.interval else ""
+            cells.append(f"{found.difference:+.3f}{interval}, {p_text(found.p)}")
+        cost = row.outcome.mean("gflops")
+        lines.append(
+            [str(place), row.label, row.asked("sees_box", "-"), f"{row.dice():.3f}", "-" if cost is None else f"{cost:.2f}", *cells]
+        )
+    patients = len(rows[0].outcome.by_patient("dice")) if rows[0].outcome else 0
+    unit = "patients" if data == "acdc" else "images"
+    return grid(head, lines) + f"\n{patients} {unit}; p of the Wilcoxon signed-rank test, corrected after Holm within a column.\n"

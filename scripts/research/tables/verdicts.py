@@ -1,0 +1,139 @@
+"""How a claim fares: its verdict by a rule that is the same for all, and the sentences that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from scripts.common.markdown import grid
+from scripts.research.tables.outcomes import Outcome
+from scripts.research.tables.paired import Paired, holm, paired
+from scripts.research.tables.rows import DATA, Row
+
+HOLDS, FAILS, NOT_SHOWN, NOT_RUN = "holds", "does not hold", "not shown either way", "not run"
+#: With more comparisons than these, a claim's sentences leave out their intervals, which the ranking has.
+_FEW = 3
+#: A loss in DSC smaller than this is none.
+MARGIN = 0.01
+RULE = (
+    "A claim that one row is better than others *holds* where the difference in mean DSC over the same patients is shown against every\n"
+    "one of them (Wilcoxon signed-rank test, corrected after Holm for the comparisons of the claim, p below 0.05). It *does not hold*\n"
+    "where one of them is shown to be better. Else it is *not shown either way*. That there is no loss *holds* where the whole 95 %\n"
+    f"bootstrap interval of the difference lies above -{MARGIN}; it *does not* where it lies below 0, or nothing is saved. A patient's\n"
+    "DSC is the mean over the seeds that both rows were trained with; means of single rows are over all of their own.\n"
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper on one data set.
+
+    Attributes:
+        says: the claim. data: the data set's name in the plans.
+        verdict: one of the four above.
+        because: sentences made from the results.
+    """
+
+    says: str
+    data: str
+    verdict: str
+    because: tuple[str, ...]
+
+    def text(self) -> str:
+        """Markdown, an item of a list."""
+        return f"- **{self.says}**, {DATA.get(self.data, self.data)}: *{self.verdict}*. {' '.join(self.because)}".rstrip() + "\n"
+
+
+def overview(claims: Sequence[Claim]) -> str:
+    """Markdown: every claim's verdict, a column a data set."""
+    verdicts: dict[str, dict[str, str]] = {}
+    for claim in claims:
+        verdicts.setdefault(claim.says, {})[claim.data] = claim.verdict
+    return grid(["claim", *DATA.values()], [[says, *(found.get(data, "") for data in DATA)] for says, found in verdicts.items()])
+
+
+def compared(one: Row, others: Sequence[Row]) -> list[tuple[Row, Paired]]:
+    """``one`` minus each of ``others`` in DSC over patients, corrected together; those that share no patient are left out."""
+    found = [(other, difference) for other in others if (difference := _difference(one, other)) is not None]
+    return list(zip([other for other, _ in found], holm([difference for _, difference in found])))
+
+
+def best_of(says: str, data: str, one: Row, others: Sequence[Row]) -> Claim:
+    """The claim that ``one`` is better than all ``others``."""
+    found = compared(one, others)
+    if not found:
+        return Claim(says, data, NOT_RUN, ())
+    return Claim(says, data, _verdict([difference for _, difference in found]), _against(one, found))
+
+
+def ordered(says: str, data: str, rows: Sequence[Row]) -> Claim:
+    """The claim that each of ``rows`` is better than the next."""
+    steps = [(a, b, difference) for a, b in pairwise(rows) if (difference := _difference(a, b)) is not None]
+    if not steps:
+        return Claim(says, data, NOT_RUN, ())
+    corrected = holm([difference for _, _, difference in steps])
+    because = [f"Mean DSC: {', '.join(named(row) for row in rows)}."]
+    because += [f"{a.label} over {b.label}: {c.words()}." for (a, b, _), c in zip(steps, corrected)]
+    falling = sorted(rows, key=lambda row: -(row.dice() or 0.0))
+    if [row.label for row in falling] != [row.label for row in rows]:
+        because.append(f"By their means the order is {', '.join(row.label for row in falling)}.")
+    return Claim(says, data, _verdict(corrected), tuple(because))
+
+
+def no_loss(says: str, data: str, dense: Row, pruned: Row) -> Claim:
+    """The claim that ``pruned`` costs less than ``dense`` at no loss of DSC."""
+    difference = _difference(pruned, dense)
+    assert dense.outcome and pruned.outcome
+    before, after = dense.outcome.mean("gflops"), pruned.outcome.mean("gflops")
+    if difference is None or not before or after is None:
+        return Claim(says, data, NOT_RUN, ())
+    low, high = difference.interval or (float("-inf"), float("inf"))
+    verdict = FAILS if after >= before or high < 0 else HOLDS if low > -MARGIN else NOT_SHOWN
+    cut = f"{before:.2f} to {after:.2f} GFLOP a slice ({100 * (after / before - 1):+.0f} %)"
+    kept = pruned.outcome.mean("tokens")
+    tokens = f", {100 * kept:.0f} % of the tokens kept" if kept is not None else ""
+    means = f"DSC {dense.dice():.3f} to {pruned.dice():.3f}, {difference.words()}, {difference.patients} patients."
+    return Claim(says, data, verdict, (f"{cut}{tokens}; {means}",))
+
+
+def named(row: Row) -> str:
+    """A row with its mean DSC."""
+    return f"{row.label} {row.dice():.3f}"
+
+
+def over_common_seeds(one: Row, other: Row) -> tuple[float, float]:
+    """Mean DSC of both, of the seeds that both were trained with."""
+    ours, theirs = (outcome.mean("dice") or 0.0 for outcome in _alike(one, other))
+    return ours, theirs
+
+
+def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:
+    """Both with the seeds that both have: a seed that one of them lacks says nothing of their difference."""
+    assert one.outcome and other.outcome
+    both = set(one.outcome.seeds) & set(other.outcome.seeds)
+    return one.outcome.of_seeds(both), other.outcome.of_seeds(both)
+
+
+def _difference(one: Row, other: Row) -> Paired | None:
+    ours, theirs = _alike(one, other)
+    return paired(ours.by_patient("dice"), theirs.by_patient("dice"))
+
+
+def _verdict(found: Sequence[Paired]) -> str:
+    if any(difference.worse for difference in found):
+        return FAILS
+    return HOLDS if all(difference.better for difference in found) else NOT_SHOWN
+
+
+def _against(one: Row, found: Sequence[tuple[Row, Paired]]) -> tuple[str, ...]:
+    said = [f"{named(one)} on {found[0][1].patients} patients."]
+    for words, chosen in (
+        ("Better than", [pair for pair in found if pair[1].better]),
+        ("Worse than", [pair for pair in found if pair[1].worse]),
+        ("No difference shown from", [pair for pair in found if not pair[1].better and not pair[1].worse]),
+    ):
+        if chosen:
+            told = (f"{named(row)} ({difference.words(interval=len(found) <= _FEW)})" for row, difference in chosen)
+            said.append(f"{words} {', '.join(told)}.")
+    return tuple(said)

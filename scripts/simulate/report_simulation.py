@@ -1,0 +1,192 @@
+"""The picture, the tables and the verdicts of docs/simulation.md, from what scripts/simulate/simulate_loop.py measured."""
+
+from __future__ import annotations
+
+import json
+import re
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+import typer
+
+from prato.data.atomic import write_bytes
+from scripts.common.paths import DOCS
+from scripts.simulate.summary import DICE, MINUTES, PATIENTS, Run, against, runs
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+_COLOURS = {"random": "0.45", "jitter": "tab:blue", "phases": "tab:orange", "entropy": "tab:green", "coverage": "tab:red"}
+_BLOCK = re.compile(r"(<!-- (simulation|scores): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Dice and corrected voxels against labelled patients, by strategy, pruning and seed."""
+    found = json.loads((DOCS / "results" / "simulation.json").read_text())
+    all_runs = runs(found["rows"])
+    _plot(all_runs, found["budget"])
+    page = DOCS / "simulation.md"
+    parts = [_table(all_runs), _verdicts(all_runs), _making(found["rows"], found["budget"])]
+    blocks = {"simulation": "\n".join(parts), "scores": _scores(json.loads((DOCS / "results" / "scores.json").read_text()))}
+    text = _BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}\n{block[3]}", page.read_text())
+    write_bytes(page, text.encode())
+
+
+def _name(run: Run) -> str:
+    return f"{run.strategy}, {'pruned' if run.key[1] else 'dense'}"
+
+
+def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
+    """Every run thin, the mean of its seeds thick."""
+    figure, grid = plt.subplots(2, 2, figsize=(11, 8))
+    panels = grid.ravel()
+    named: dict[str, list[Run]] = {}
+    for run in all_runs:
+        named.setdefault(_name(run), []).append(run)
+    for label, members in named.items():
+        first = members[0]
+        style: dict[str, Any] = {"color": _COLOURS[first.strategy], "ls": "-" if first.key[1] else "--"}
+        curves = [_curves(run) for run in members]
+        for panel, lines in zip(panels, zip(*curves)):
+            for x, y in lines:
+                panel.plot(x, y, **style, lw=0.8, alpha=0.5)
+            rounds = range(min(len(x) for x, _ in lines))
+            across, up = ([fmean(line[axis][n] for line in lines) for n in rounds] for axis in (0, 1))
+            seeds = f" ({len(members)} seeds)" if len(members) > 1 else ""
+            panel.plot(across, up, **style, lw=2, marker="o", ms=4, label=label + seeds)
+    for pruned, ls in ((True, ":"), (False, "-.")):
+        goal = next((run.goal for run in all_runs if run.key[1] == pruned and run.goal), None)
+        if goal:
+            level = f"{DICE:.0%} of all {goal['labelled_patients']} patients', {'pruned' if pruned else 'dense'}"
+            panels[0].axhline(DICE * goal["dice"], color="k", ls=ls, lw=1, label=level)
+    axes = (
+        ("labelled patients", f"Dice, {budget['validation_patients']} validation patients"),
+        ("thousand voxels corrected since the first round", f"Dice, {budget['validation_patients']} validation patients"),
+        ("labelled patients", "thousand voxels a study, chosen patients"),
+        ("labelled patients", "thousand voxels a study, validation patients"),
+    )
+    for panel, (x_label, y_label) in zip(panels, axes):
+        panel.set(xlabel=x_label, ylabel=y_label)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(DOCS / "images" / "simulation.png", dpi=110)
+
+
+def _curves(run: Run) -> list[tuple[list[float], list[float]]]:
+    """What each panel shows of ``run``: x and y."""
+    patients, dice = [float(n) for n in run.patients], [row["dice"] for row in run.rows]
+    spent = [0.0, *(voxels / 1000 for voxels in run.spent(len(run.rows)))]
+    a_study = [fmean(row["corrected_voxels"].values()) / 1000 for row in run.rows[1:]]
+    left = [row["validation_voxels"] / 1000 for row in run.rows]
+    return [(patients, dice), (spent, dice), (patients[1:], a_study), (patients, left)]
+
+
+def _table(all_runs: list[Run]) -> str:
+    lines = [
+        "| strategy | seed | patients | Dice | of all's | from | voxels a study: archive | chosen | share of hearts | longest round |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for run in all_runs:
+        last, rounds = run.rows[-1], len(run.rows)
+        share = f"{last['dice'] / run.goal['dice']:.1%}" if run.goal else ""
+        archive = f"{run.archive:.0f}" if run.archive else ""
+        cells = [_name(run), run.key[0], run.patients[-1], f"{last['dice']:.3f}", share, run.reached() or "not yet"]
+        cells += [archive, f"{run.a_study(rounds):.0f}", f"{run.of_heart(rounds):.1%}", f"{run.minutes:.1f} min"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _verdicts(all_runs: list[Run]) -> str:
+    """The goals, one by one, in words."""
+    lines = []
+    goals = [run.goal for run in all_runs if run.goal]
+    most = PATIENTS * goals[0]["labelled_patients"] if goals else 0
+    judged = [run for run in all_runs if run.goal and run.patients[-1] >= most]  # one that is not done yet may still reach it
+    if judged:
+        good = [run for run in judged if (run.reached() or most + 1) <= most]
+        word = "holds in every run" if len(good) == len(judged) else f"holds in {len(good)} of {len(judged)} runs"
+        lines.append(f"- **{DICE:.0%} of the full-data Dice with at most {most:.0f} patients**: {word}{_exceptions(judged, good)}.")
+    for strategy in dict.fromkeys(run.strategy for run in all_runs if run.strategy != "random"):
+        pairs = [(run, other) for run in all_runs if run.strategy == strategy and (other := against(run, all_runs))]
+        if pairs:
+            lines += _compared(strategy, pairs)
+    longest = max(run.minutes for run in all_runs)
+    kept = "holds" if longest < MINUTES else "does not hold"
+    lines.append(
+        f"- **A round in less than {MINUTES:.0f} minutes**: {kept} for this small network; the longest took {longest:.1f} minutes."
+    )
+    lines += _dense(all_runs)
+    return "\n".join([*lines, ""])
+
+
+def _exceptions(judged: list[Run], good: list[Run]) -> str:
+    others = [f"{_name(run)}, seed {run.key[0]}" for run in judged if run not in good]
+    return f" (not {'; '.join(others)})" if others else ""
+
+
+def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
+    """How much work ``strategy`` makes beside random, seed by seed, in as many rounds: in who was chosen, and in the whole archive."""
+
+    def words(ratios: list[float]) -> str:
+        fewer = sum(ratio < 1 for ratio in ratios)
+        verdict = "fewer in every seed" if fewer == len(ratios) else f"fewer in {fewer} of {len(ratios)} seeds"
+        return f"{verdict} ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"
+
+    rounds = [min(len(run.rows), len(other.rows)) for run, other in pairs]
+    chosen = [run.spent(n)[-1] / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds)]
+    validation = [run.validation(n) / other.validation(n) for (run, other), n in zip(pairs, rounds)]
+    share = [run.of_heart(n) / other.of_heart(n) for (run, other), n in zip(pairs, rounds)]
+    dice = [run.rows[n - 1]["dice"] - other.rows[n - 1]["dice"] for (run, other), n in zip(pairs, rounds)]
+    alike = [first / other.spent(n)[-1] for (run, other), n in zip(pairs, rounds) if (first := run.spent_until(other.rows[n - 1]["dice"]))]
+    goals = [one / two for run, other in pairs if (one := run.spent_to_goal()) and (two := other.spent_to_goal())]
+    whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
+    goal = f": {words(whole)}" if whole else ", not known yet"
+    lines = [
+        f"- **Fewer corrected voxels a study of the archive than random with `{strategy}`**{goal}. By other readings:",
+        f"  - in a study of a validation patient, mean of all rounds: {words(validation)};",
+        f"  - in a study of a chosen patient: {words(chosen)}, as a share of their hearts {words(share)};",
+    ]
+    if goals:
+        both = f"both came to it in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
+        lines.append(f"  - in all that were chosen until the Dice stayed above {DICE:.0%} of all's: {both};")
+    if alike:
+        reached = f"{len(alike)} of {len(pairs)} seeds came to it, {words(alike)}"
+        lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {reached};")
+    return [*lines, f"  - Dice after as many rounds as both have, beside random's: {', '.join(f'{each:+.3f}' for each in dice)}."]
+
+
+def _dense(all_runs: list[Run]) -> list[str]:
+    """What training without pruning changes."""
+    lines = []
+    for run in (each for each in all_runs if not each.key[1]):
+        other = next((each for each in all_runs if each.strategy == run.strategy and each.key == (run.key[0], True)), None)
+        if other:
+            n = min(len(run.rows), len(other.rows))
+            dice = [each.rows[n - 1]["dice"] for each in (other, run)]
+            # the machine did other things as well, and every run of as many patients takes as many steps: the least disturbed one counts
+            alike = [[each for each in all_runs if each.key[1] == pruned and len(each.rows) >= n] for pruned in (True, False)]
+            train = [fmean(min(one.rows[r]["seconds"]["train"] for one in each) for r in range(1, n)) for each in alike]
+            about = f"`{run.strategy}`, seed {run.key[0]}, {run.patients[n - 1]} patients"
+            text = f"- **Pruned and dense** ({about}): Dice {dice[0]:.3f} and {dice[1]:.3f}, "
+            text += f"voxels corrected a study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
+            lines.append(f"{text}seconds of training a round {train[0]:.1f} and {train[1]:.1f} (of each round the quickest run).")
+    return lines
+
+
+def _scores(found: dict[str, Any]) -> str:
+    """How well each score ranks the studies by what is wrong in them."""
+    lines = ["| score | with 1 - Dice | with the voxels to correct, as a share of the heart |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {both['1 - dice']:+.2f} | {both['share']:+.2f} |" for name, both in found["rank_correlation"].items()]
+    made = f"`{found['command']}` at `{found['commit']}`, model `{found['model_version']}`"
+    return "\n".join([*lines, "", f"{len(found['rows'])} studies; made by {made}."])
+
+
+def _making(rows: list[dict[str, Any]], budget: dict[str, Any]) -> str:
+    made = dict.fromkeys(f"`{row['command']}` at `{row['commit']}`, {row['device']}, {row['threads']} thread(s)" for row in rows)
+    return f"Budget: {json.dumps(budget)}; made by {'; '.join(made)}."
+
+
+if __name__ == "__main__":
+    typer.run(main)

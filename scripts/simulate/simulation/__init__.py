@@ -1,1 +1,0 @@
-"""The parts of scripts/simulate/simulate_loop.py."""

@@ -1,0 +1,222 @@
+"""What the report says of results whose answer is known, and that its figures are there."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scripts.research.figures.slices import read_material
+from scripts.research.tables.claims import own_goals, paper_claims
+from scripts.research.tables.method_page import fill_method
+from scripts.research.tables.outcomes import read_outcomes
+from scripts.research.tables.paired import Paired, holm, paired
+from scripts.research.tables.paper_page import write
+from scripts.research.tables.recipe import recipe_text
+from scripts.research.tables.rows import read_tables
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, over_common_seeds
+from tests.scripts.research.tables.paper_results import PATIENTS, Made, all_tables, write_results
+
+PRATO = {"method": "prato"}
+
+
+def claims(folder: Path, rows: list[Made]) -> dict[str, Claim]:
+    tables = read_tables(write_results(folder, rows), read_outcomes(folder))
+    return {claim.says: claim for claim in [*paper_claims(tables), *own_goals(tables)]}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on everything, but for one row that was not run."""
+    folder = tmp_path_factory.mktemp("report")
+    unrun = [Made("table4", "ToMe", "table4/tome_acdc", 0.0, {}, printed={"dice": 0.5})]
+    tables = write_results(folder / "results", all_tables(), unrun, folder / "material")
+    write(folder / "results", folder / "docs", tables, folder / "material")
+    return folder / "docs"
+
+
+def test_every_row_stands_beside_what_is_printed(written: Path) -> None:
+    lines = (written / "results" / "paper.md").read_text().splitlines()
+    (row, isic) = (line for line in lines if line.startswith("| PrATo |"))
+    assert "(0.717) | 0.615, 0.717, 0.819 |" in row and "(19.9)" in row and "(3.5)" in row  # the mean of the printed columns
+    assert row.count("±") >= 6 and "3 seeds" in row and "3.00 ± 0.00 of 4.00 | 42 %" in row
+    assert "(0.863)" in isic
+    (tome,) = (line for line in lines if line.startswith("| ToMe |"))
+    assert "(0.500)" in tome and "| not run |" in tome
+    run = len({made.name for made in all_tables()})
+    assert f"{run} of {run + 1} experiments have been run." in lines
+    assert sum(line.startswith("## Table") and "ranked" not in line for line in lines) == 6
+
+
+def test_figures_are_there_and_small(written: Path) -> None:
+    text = (written / "results" / "paper.md").read_text()
+    for name in ("overview", *(f"figure{n}" for n in (3, 4, 5, 6, 7, 8, 9))):
+        path = written / "images" / "paper" / f"{name}.png"
+        assert f"(../images/paper/{name}.png)" in text
+        assert path.stat().st_size < 300_000
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert 700 < pixels.shape[1] < 1100 and pixels.std() > 10
+    assert "Left out" not in text
+
+
+def test_methods_are_ranked_by_dice(written: Path) -> None:
+    text = (written / "results" / "paper.md").read_text()
+    ranking = [line.split(" | ")[1] for line in text.split("ranked\n")[1].splitlines() if line.startswith("| ")][2:6]
+    assert ranking == ["PrATo, best", "crop to the box", "Random, same box", "TRAM, same box"]
+
+
+def test_nothing_run_says_so(tmp_path: Path) -> None:
+    tables = write_results(tmp_path / "results", [], [Made("table5", "UNETR", "table5/unetr", 0.0, {})])
+    write(tmp_path / "results", tmp_path / "docs", tables, tmp_path / "material")
+    text = (tmp_path / "docs" / "results" / "paper.md").read_text()
+    assert "0 of 1 experiments" in text and "not run" in text and "Left out" in text
+    assert not list((tmp_path / "docs").glob("images/paper/*"))
+
+
+def test_verdicts_follow_the_numbers(tmp_path: Path) -> None:
+    dense, pruned = Made("table5", "dense", "table5/dense", 0.8, {}), Made("table5", "pruned", "table5/pruned", 0.8, PRATO, 3.0)
+    says = "Pruning cuts the operations of UNETR at no loss"
+    assert claims(tmp_path / "a", [dense, pruned])[says].verdict == HOLDS
+    assert claims(tmp_path / "b", [dense, replace(pruned, dice=0.7)])[says].verdict == FAILS
+    assert claims(tmp_path / "c", [dense, replace(pruned, gflops=4.1)])[says].verdict == FAILS
+    found = claims(tmp_path / "d", [dense, replace(pruned, dice=0.9, gflops=2.0)])[says]
+    assert "4.00 to 2.00 GFLOP a slice (-50 %), 42 % of the tokens kept; DSC 0.80" in found.because[0]
+    assert claims(tmp_path / "e", [dense])[says].verdict == NOT_RUN
+
+
+def test_the_order_of_the_boxes_is_looked_at_step_by_step(tmp_path: Path) -> None:
+    says = "A tight box is better than a partial one, that than an oversized one, that than a misleading one"
+    dice = {"tight": 0.8, "partial": 0.78, "oversized": 0.76, "misleading": 0.6}
+    rows = [Made("table6", box, f"table6/{box}", value, {**PRATO, "box": box, "model_of": "table4/prato"}) for box, value in dice.items()]
+    assert claims(tmp_path / "a", rows)[says].verdict == HOLDS
+    swapped = [
+        replace(row, dice=0.77) if row.row == "oversized" else replace(row, dice=0.75) if row.row == "partial" else row for row in rows
+    ]
+    found = claims(tmp_path / "b", swapped)[says]
+    assert found.verdict == FAILS and found.because[-1] == "By their means the order is tight, oversized, partial, misleading."
+
+
+def test_prato_is_compared_with_baselines_and_against_those_with_its_box(tmp_path: Path) -> None:
+    rows = [
+        Made("table4", "TRAM", "table4/tram", 0.7, {"method": "tram"}),
+        Made("table4", "TRAM, box", "table4/tram_box", 0.8, {"method": "tram", "sees_box": "as a channel"}),
+        Made("table4", "PrATo", "table4/prato", 0.75, PRATO, 2.0),
+    ]
+    found = claims(tmp_path / "a", rows)
+    assert found["PrATo beats each baseline as it was published"].verdict == HOLDS
+    assert found["PrATo is better than every baseline that sees the same box"].verdict == FAILS
+    assert found["PrATo has a higher mean DSC than every baseline that sees the same box"].verdict == FAILS
+    assert found["PrATo takes fewer operations than every method that is at least as good"].verdict == HOLDS
+    equal = claims(tmp_path / "b", [replace(row, dice=0.75) for row in rows])["PrATo beats each baseline as it was published"]
+    assert equal.verdict == NOT_SHOWN and "No difference shown from TRAM" in equal.because[1]
+
+
+def test_patients_are_witnesses_once(tmp_path: Path) -> None:
+    write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO, seeds=3)])
+    outcome = read_outcomes(tmp_path)["table4/prato"]
+    assert [run["seed"] for run in outcome.runs] == [0, 1, 2]
+    assert len(outcome.by_patient("dice")) == PATIENTS
+    assert outcome.mean("dice") == pytest.approx(np.mean(list(outcome.by_patient("dice").values())))
+
+
+def test_a_missing_surface_is_counted_and_not_averaged(tmp_path: Path) -> None:
+    tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
+    path = tmp_path / "table4" / "prato.json"
+    run = json.loads(path.read_text())
+    run["cases"][0]["hd95"] = {"RV cavity": None, "myocardium": 5.0, "LV cavity": 7.0}
+    path.write_text(json.dumps(run | {"cases": run["cases"][:1]}))
+    write(tmp_path, tmp_path / "docs", tables, tmp_path / "none")
+    assert "| 6.0, 1 empty |" in (tmp_path / "docs" / "results" / "paper.md").read_text()
+
+
+def test_paired_by_hand() -> None:
+    one = {f"p{n}": 0.5 + 0.01 * n for n in range(8)}
+    found = paired(one | {"alone": 0.1}, {name: value - 0.02 for name, value in one.items()})
+    assert found is not None and found.patients == 8
+    assert found.difference == pytest.approx(0.02) and found.interval == pytest.approx((0.02, 0.02))
+    assert found.p == pytest.approx(2 / 2**8)  # all eight signs alike
+    same = paired(one, one)
+    assert same is not None and same.p == 1.0 and not same.better and not same.worse
+    assert paired(one, {"other": 1.0}) is None
+    two = paired({"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 0.5})
+    assert two is not None and two.interval is None
+
+
+def test_holm_by_hand() -> None:
+    ps = [0.04, 0.01, 0.03, 0.5]
+    assert [found.p for found in holm([Paired(9, 0.1, None, p) for p in ps])] == pytest.approx([0.09, 0.04, 0.09, 0.5])
+    assert holm([]) == []
+
+
+def test_what_is_no_result_is_named(tmp_path: Path) -> None:
+    tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
+    (tmp_path / "table4" / "half.json").write_text('{"experiment": {}}')
+    with pytest.raises(ValueError, match=r"half\.json is no result of an experiment: it lacks budget"):
+        read_outcomes(tmp_path)
+    (tmp_path / "table4" / "half.json").write_text("{")
+    with pytest.raises(ValueError, match=r"half\.json is not JSON"):
+        read_outcomes(tmp_path)
+    tables.write_text('{"table4": []}')
+    with pytest.raises(ValueError, match=r"tables\.json"):
+        read_tables(tables, {})
+    (tmp_path / "table4" / "half.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"half\.npz is no material"):
+        read_material(tmp_path, "table4/half")
+
+
+def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
+    """Outside of the parts that are written, it has no decimals: a measured number would be one typed by hand."""
+    docs = Path(__file__).parents[4] / "docs"
+    page = tmp_path / "method.md"
+    page.write_text(re.sub(r"(: begin -->\n).*?(<!-- )", r"\1\2", (docs / "method.md").read_text(), flags=re.DOTALL))
+    left = re.sub(r"\(https?:[^)]*\)|2506\.16369", "", page.read_text())
+    assert set(re.findall(r"\d+\.\d+", left)) == {"1.5"}  # how oversized boxes are drawn
+    rows = [*all_tables(), Made("table2", "25th percentile", "a/b", 0.7, PRATO, printed={"gflops": 26.78})]
+    rows.append(Made("table2", "50th percentile", "a/c", 0.7, PRATO, printed={"gflops": 37.31}))
+    folder = tmp_path / "results"
+    tables = read_tables(write_results(folder, rows), read_outcomes(folder))
+    fill_method(page, docs / "results", tables)
+    text = page.read_text()
+    assert not re.search(r": begin -->\n<!-- ", text)
+    assert "within 8 % of the exchanged rows" in text and "| relevance minus random tokens, 25 % kept |" in text
+    assert "| PrATo beats each baseline as it was published (PrATo) | holds | holds |" in text
+    before = page.read_bytes()
+    fill_method(page, docs / "results", tables)
+    assert page.read_bytes() == before
+    page.write_text(text.replace("speed: begin", "haste: begin"))
+    with pytest.raises(ValueError, match="haste"):
+        fill_method(page, docs / "results", tables)
+
+
+def test_a_seed_that_one_row_lacks_says_nothing_of_their_difference(tmp_path: Path) -> None:
+    rows = [
+        Made("table4", "TRAM", "table4/tram", 0.7, {"method": "tram"}),
+        Made("table4", "PrATo", "table4/prato", 0.75, PRATO, seeds=2),
+    ]
+    tables = write_results(tmp_path, rows)
+    path = tmp_path / "table4" / "prato-seed1.json"
+    run = json.loads(path.read_text())
+    for case in run["cases"]:
+        case["dice"] = dict.fromkeys(case["dice"], 0.0)
+    path.write_text(json.dumps(run))
+    tram, prato = read_tables(tables, read_outcomes(tmp_path))["table4"].run("acdc")
+    assert prato.dice() == pytest.approx(0.375, abs=0.03)
+    ours, theirs = over_common_seeds(prato, tram)
+    assert ours == pytest.approx(0.75, abs=0.05) and theirs == tram.dice()
+
+
+def test_what_was_chosen_on_validation_patients_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "paper_recipe.json"
+    assert recipe_text(path) == ""
+    row = {"experiment": {"data": "acdc"}, "way": "after half", "mean": {"dice": 0.5, "gflops": 1.0}, "cases": [{"patient": "a"}]}
+    path.write_text(json.dumps({"rows": [{**row, "boxed": boxed} for boxed in (False, True)], "seed": 0, "commit": "abc"}))
+    text = recipe_text(path)
+    assert "| after half | may leave | 0.500, 1.00 |" in text and "| after half | stay | 0.500, 1.00 |" in text and "1 of ACDC" in text
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="no result of"):
+        recipe_text(path)
