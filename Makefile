@@ -11,20 +11,30 @@ STUDIES ?=
 # Threads that wait by spinning starve each other when a server, a training and a test share two cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test lint serve
+# Two test files at once: most of a test's time is waiting for servers.
+PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch and MONAI anew.
+# Some files are templates and no Python, which compileall says and pip forgives.
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
+
+.PHONY: help demo test check lint serve
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo                            phantom hearts through the whole loop: box, mask, correction, training, better mask (out/demo)"
 	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, for this machine only; docs/server.md: for others"
-	@echo "make test                            the tests"
+	@echo "make check                           ruff, mypy and the quick tests, which are most of them"
+	@echo "make test                            all tests"
 	@echo "make lint                            ruff and mypy"
 
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
 
 test: $(TESTABLE)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(PYTEST)
+
+check: lint
+	@$(PYTEST) -m "not slow"
 
 lint: $(TESTABLE)
 	@$(BIN)/ruff check .
@@ -57,11 +67,13 @@ $(INSTALLED): requirements.txt pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV): some 4 GB, about 3 minutes."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(COMPILE)
 	@$(BIN)/python -m pip check
 	@touch $@
 
 $(TESTABLE): tests/requirements.txt $(INSTALLED)
 	@echo "Installing what the tests need: another 1.3 GB."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt -r tests/requirements.txt
+	@$(COMPILE)
 	@$(BIN)/python -m pip check
 	@touch $@

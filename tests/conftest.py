@@ -1,6 +1,45 @@
-"""What every test shares."""
+"""What every test shares: one thread of torch, what counts as slow, and which files go to which process of pytest-xdist."""
 
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
 # two test processes, or a server beside a test, on two cores: more threads than cores wait for each other
 torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Servers for the tests of several files: these files run in one process, one after the other, so that each server is started once.
+SHARED_SERVERS = ("live_server", "guarded_server")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests on the real server (``*_live.py``) are slow; with several processes, files with slow tests come first."""
+    for item in items:
+        if item.path.stem.endswith("_live"):
+            item.add_marker(pytest.mark.slow)
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests share a process, and so do the files that share a server."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _server_or_file(nodeid.split("::", maxsplit=1)[0])
+
+    return ByServer(config, log)
+
+
+@cache
+def _server_or_file(file: str) -> str:
+    source = (ROOT / file).read_text(encoding="utf-8")
+    return next((server for server in SHARED_SERVERS if server in source), file)
