@@ -11,14 +11,11 @@ from typing import Any
 
 import pytest
 
+from scripts import demo as demo_script
+from tests.scripts.cli import run_script
+
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "apps" / "prato_label" / "model" / "prato_unetr.safetensors"
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +25,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
         pytest.skip(f"{WEIGHTS.relative_to(ROOT)} is missing: the demo needs the shipped weights")
     before = WEIGHTS.read_bytes()
     out = tmp_path_factory.mktemp("demo") / "out"
-    done = run("--out", str(out), "--steps", "16")
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--out", str(out), "--steps", "16"]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert WEIGHTS.read_bytes() == before  # it trains a copy
     return out, done.stdout, json.loads((out / "summary.json").read_text())
@@ -66,7 +65,7 @@ def test_pictures_and_masks_are_there_and_the_server_is_gone(demo: tuple[Path, s
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = run("--out", str(tmp_path))
-    assert done.returncode == 2
+    done = run_script(demo_script.main, "--out", tmp_path)
+    assert done.exit_code == 2
     assert done.stderr.strip() == f"{tmp_path} holds something else than an earlier demo: give a new folder."
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

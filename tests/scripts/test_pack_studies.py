@@ -1,7 +1,5 @@
 """scripts/pack_studies.py: what training loads of the copy is what it loads of the original."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +9,8 @@ import torch
 from prato.data.cases import labelled_studies, load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.models.presets import PIXEL
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "pack_studies.py"
-
-
-def pack(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+from scripts import pack_studies
+from tests.scripts.cli import run_script
 
 
 @pytest.fixture
@@ -37,8 +31,8 @@ def studies(tmp_path: Path) -> Path:
 
 
 def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
-    done = pack("--studies", studies, "--out", tmp_path / "small", "--edge", 100)
-    assert done.returncode == 0, done.stderr
+    done = run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100)
+    assert done.exit_code == 0, done.output
     for before, after in zip(labelled_studies(studies), labelled_studies(tmp_path / "small"), strict=True):
         whole, small = load_training_case(before, PIXEL), load_training_case(after, PIXEL)
         assert whole and small and small.pixel == pytest.approx(whole.pixel, rel=1e-6) and small.slices == whole.slices
@@ -52,7 +46,7 @@ def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
         centre = [read_volume(f.image).affine @ (*((np.array(read_volume(f.image).array.shape) - 1) / 2), 1) for f in (before, after)]
         np.testing.assert_allclose(centre[0], centre[1], atol=1e-3)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
-    assert pack("--studies", studies, "--out", tmp_path / "small", "--edge", 100).returncode == 0
+    assert run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100).exit_code == 0
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
 
 
@@ -61,5 +55,5 @@ def test_refused_in_a_sentence(studies: Path, tmp_path: Path) -> None:
         (("--studies", tmp_path, "--out", tmp_path / "x"), "no labelled studies"),
         (("--studies", studies, "--out", studies), "another"),
     ]:
-        done = pack(*arguments)
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+        done = run_script(pack_studies.main, *arguments)
+        assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1
