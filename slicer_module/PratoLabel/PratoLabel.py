@@ -1,4 +1,4 @@
-"""The module as 3D Slicer sees it; what it does stands in PratoLabelLib."""
+"""The module as 3D Slicer sees it; PratoLabelLib does the work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slicer.ScriptedLoadableModule import (
 
 from PratoLabelLib import logic as lib
 from PratoLabelLib.client import Client
-from PratoLabelLib.widget import Panel
+from PratoLabelLib.panel import Panel
 
 
 class PratoLabel(ScriptedLoadableModule):
@@ -34,12 +34,12 @@ class PratoLabel(ScriptedLoadableModule):
         parent.dependencies = ["Markups", "Segmentations", "SegmentEditor", "Volumes"]
         parent.contributors = ["The PrATo Label authors"]
         parent.helpText = _(
-            "Draw a box round the heart in a cardiac MRI, and get right ventricle, myocardium and left ventricle back from a PrATo Label "
+            "Draw a box around the heart in a cardiac MRI, and get right ventricle, myocardium and left ventricle back from a PrATo Label "
             "server. Correct them, submit them, and let the model learn from them. The panel reads from top to bottom; hold the mouse "
             "over anything to see what it does. Not a medical device."
         )
         parent.acknowledgementText = _(
-            "PrATo Label puts prompt-driven adaptive token pruning to work; please cite "
+            "PrATo Label applies prompt-driven adaptive token pruning; please cite "
             '<a href="https://arxiv.org/abs/2506.16369">arXiv:2506.16369</a>, and '
             '<a href="https://doi.org/10.1016/j.media.2024.103207">MONAI Label</a>, which the server is an app of.'
         )
@@ -54,7 +54,7 @@ class PratoLabelLogic(lib.PratoLabelLogic, ScriptedLoadableModuleLogic):
 
 
 class PratoLabelWidget(ScriptedLoadableModuleWidget):
-    """Loads the panel and hands on what Slicer calls."""
+    """Loads the panel and forwards what Slicer calls."""
 
     def setup(self) -> None:
         """The module is opened for the first time."""
@@ -79,7 +79,7 @@ class PratoLabelWidget(ScriptedLoadableModuleWidget):
         self.panel.exit()
 
     def onReload(self) -> None:
-        """Reload what the module consists of as well, not this file alone."""
+        """Reload PratoLabelLib as well, not this file alone."""
         for name in [name for name in sys.modules if name.split(".")[0] == "PratoLabelLib"]:
             del sys.modules[name]
         super().onReload()

@@ -16,7 +16,7 @@ from live import APP, LiveServer
 sys.path.insert(0, str(APP.parents[1] / "slicer_module" / "PratoLabel"))
 
 from PratoLabelLib.client import Client
-from PratoLabelLib.errors import ServerError
+from PratoLabelLib.connection import ServerError
 
 
 def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:
@@ -40,7 +40,7 @@ def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:
 def test_the_slicer_client_with_and_without_the_token(guarded_server: LiveServer) -> None:
     assert Client(guarded_server.url, TOKEN).infer("prato_unetr", "a_ED", {"roi": ROI}).reply["box"] == ROI
     for token in ("", TOKEN[:-1]):
-        with pytest.raises(ServerError, match="wants an access token that it knows") as caught:
+        with pytest.raises(ServerError, match="requires a valid access token") as caught:
             Client(guarded_server.url, token).info()
         assert caught.value.status == 401
 

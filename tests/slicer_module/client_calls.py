@@ -1,4 +1,4 @@
-"""What the tests of the client ask of it, and how a failure must read."""
+"""Every kind of request that the client makes, and what its failures must look like."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from PratoLabelLib.client import Client
-from PratoLabelLib.errors import ServerError
+from PratoLabelLib.connection import ServerError
 
 #: Every kind of request; the folder holds ``image.nii.gz``.
 CALLS: dict[str, Callable[[Client, Path], Any]] = {

@@ -1,22 +1,18 @@
-"""The Slicer module on the path, as 3D Slicer puts it there, and beside it the real server as the tests of the app start it."""
+"""What the tests of the Slicer module share: servers, real and fake, and the panel or the logic in front of them."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "slicer_module" / "PratoLabel"), str(ROOT / "tests" / "app")]
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The server of the logic's tests, one a file; a file that has its own overrides it."""
-    from logic_loop import loop_server  # needs slicer-core, which a test that asks for it has looked for
+    """The real server of the logic's tests, one per file; a file that needs other studies overrides it."""
+    from tests.slicer_module.live_logic import loop_server  # needs slicer-core, which a test that uses it has checked
 
     with loop_server(tmp_path_factory.mktemp("slicer")) as running:
         yield running
@@ -25,9 +21,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def logic(server: Any) -> Iterator[Any]:
     """The module's logic, connected, with an empty scene."""
-    from logic_loop import connected_logic
-
     from tests.slicer_harness.core import new_scene
+    from tests.slicer_module.live_logic import connected_logic
 
     new_scene()
     with connected_logic(server) as connected:
@@ -35,20 +30,20 @@ def logic(server: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Iterator[Any]:
-    """The panel before a double of the server, in an empty scene."""
-    from driver import shown_panel  # needs slicer-core and Qt
+def driver(tmp_path: Path) -> Iterator[Any]:
+    """The panel in front of a fake server, in an empty scene."""
+    from tests.slicer_module.panel_driver import run_panel  # needs slicer-core and Qt
 
-    with shown_panel(tmp_path) as panel:
+    with run_panel(tmp_path) as panel:
         yield panel
 
 
 @pytest.fixture
-def double() -> Iterator[Any]:
-    """A double of the server that answers as it is told."""
-    from http_double import http_double
+def fake_server() -> Iterator[Any]:
+    """A server that replies as the test sets it."""
+    from tests.slicer_module.fake_server import run_fake_server
 
-    with http_double() as running:
+    with run_fake_server() as running:
         yield running
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from cardiac_masks import LABELS
 
-from PratoLabelLib.cardiac import Volumes, flags, function, phases, volumes
+from PratoLabelLib.cardiac import CardiacVolumes, compute_function, compute_volumes, find_ed_es, find_flags
+from tests.slicer_module.cardiac_masks import LABELS
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ def experts() -> list[Expert]:
     return found
 
 
-def measured(expert: Expert) -> dict[str, Volumes]:
-    return {frame: volumes(mask, LABELS, spacing) for frame, (mask, spacing) in expert.masks.items()}
+def measured(expert: Expert) -> dict[str, CardiacVolumes]:
+    return {frame: compute_volumes(mask, LABELS, spacing) for frame, (mask, spacing) in expert.masks.items()}
 
 
 def test_ejection_fractions_of_the_disease_groups(experts: list[Expert]) -> None:
     lv, rv = defaultdict(list), defaultdict(list)
     for expert in experts:
         of = measured(expert)
-        assert phases(of) == (expert.ed, expert.es)
+        assert find_ed_es(of) == (expert.ed, expert.es)
         ed, es = of[expert.ed], of[expert.es]
-        lv[expert.group].append(function(ed.lv_ml, es.lv_ml).ejection_fraction)
-        rv[expert.group].append(function(ed.rv_ml, es.rv_ml).ejection_fraction)
+        lv[expert.group].append(compute_function(ed.lv_ml, es.lv_ml).ejection_fraction)
+        rv[expert.group].append(compute_function(ed.rv_ml, es.rv_ml).ejection_fraction)
     assert {group: len(values) for group, values in lv.items()} == dict.fromkeys(("NOR", "MINF", "DCM", "HCM", "RV"), 20)
     mean = {group: float(np.mean(values)) for group, values in lv.items()}
     assert 55 <= mean["NOR"] <= 70 and 62 <= mean["HCM"] <= 75
@@ -79,16 +79,16 @@ def test_volumes_and_masses_are_those_of_hearts(experts: list[Expert]) -> None:
 
 
 def test_expert_labels_are_rarely_flagged(experts: list[Expert]) -> None:
-    said = Counter()
+    counts = Counter()
     flagged = 0
     for expert in experts:
         for mask, _ in expert.masks.values():
-            sentences = flags(mask, LABELS, 2)
+            sentences = find_flags(mask, LABELS, 2)
             flagged += bool(sentences)
-            said.update(re.sub(r" in \d.*| in slice.*", "", sentence) for sentence in sentences)
-    assert said["LV cavity is not enclosed by myocardium"] <= 2
-    assert said["RV cavity is"] <= 15 and said["LV cavity is"] <= 2 and said["Myocardium is"] == 0
-    assert set(said) <= {"LV cavity is not enclosed by myocardium", "RV cavity is", "LV cavity is"}, "none is missing, none has a gap"
+            counts.update(re.sub(r" in \d.*| in slice.*", "", sentence) for sentence in sentences)
+    assert counts["LV cavity is not enclosed by myocardium"] <= 2
+    assert counts["RV cavity is"] <= 15 and counts["LV cavity is"] <= 2 and counts["Myocardium is"] == 0
+    assert set(counts) <= {"LV cavity is not enclosed by myocardium", "RV cavity is", "LV cavity is"}, "none is missing, none has a gap"
     assert flagged <= 16
 
 
@@ -98,4 +98,4 @@ def test_a_wall_that_is_cut_is_always_seen(experts: list[Expert]) -> None:
         k = int(np.argmax(np.count_nonzero(mask == 3, axis=(0, 1))))
         row = int(np.median(np.nonzero(mask[:, :, k] == 3)[1]))
         mask[:, row:, k][mask[:, row:, k] == 2] = 0  # half of the ring, where the LV is widest
-        assert [s for s in flags(mask, LABELS, 2) if "not enclosed" in s and re.search(rf"slices?\b.* {k + 1}\b", s)]
+        assert [s for s in find_flags(mask, LABELS, 2) if "not enclosed" in s and re.search(rf"slices?\b.* {k + 1}\b", s)]

@@ -14,14 +14,14 @@ import nrrd
 import numpy as np
 import pytest
 import requests
-from hearts import app_that_learns, heart
-from live import LiveServer, start_server, write_study
 
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from PratoLabelLib.answers import Study, TrainingState
 from PratoLabelLib.client import Client
-from PratoLabelLib.errors import Cancelled, ServerError
+from PratoLabelLib.connection import Cancelled, ServerError
+from PratoLabelLib.responses import Study, TrainingState
+from tests.app.hearts import app_that_learns, heart
+from tests.app.live import LiveServer, start_server, write_study
 
 MODEL = "prato_unetr"
 ROI = [8, 32, 6, 30, 1, 4]
@@ -30,7 +30,7 @@ PATIENCE_S = 600
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """The stock command over three unlabelled studies; the tests of this file change it one after the other."""
+    """The stock command over three unlabelled studies; the tests of this file change it one after another."""
     folder = tmp_path_factory.mktemp("client")
     app, studies = app_that_learns(folder / "app"), folder / "studies"
     studies.mkdir()
@@ -45,13 +45,13 @@ def client(server: LiveServer) -> Client:
     return Client(server.url)
 
 
-def wait_for(ask: Callable[[], Any], true: Callable[[Any], Any]) -> Any:
-    """What ``ask`` says once ``true`` of it."""
+def wait_for(request: Callable[[], Any], condition: Callable[[Any], Any]) -> Any:
+    """What ``request`` returns once ``condition`` holds for it."""
     deadline = time.monotonic() + PATIENCE_S
-    while not true(said := ask()):
-        assert time.monotonic() < deadline, said
+    while not condition(result := request()):
+        assert time.monotonic() < deadline, result
         time.sleep(0.3)
-    return said
+    return result
 
 
 def submit(client: Client, study: str, folder: Path, **info: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def test_infer_with_a_box(client: Client, server: LiveServer) -> None:
     assert client.infer("prato_auto", "b_ED", {}).reply["box_source"] == "proposed"
 
 
-def test_what_the_server_refuses_is_told_in_its_words(client: Client, tmp_path: Path) -> None:
+def test_refusals_are_reported_in_the_server_s_words(client: Client, tmp_path: Path) -> None:
     refused(lambda: client.infer(MODEL, "a_ED", {"roi": [1, 2, 3]}), 400, "roi must be 6 voxel bounds")
     refused(lambda: client.infer(MODEL, "a_ED", {"prune": "99"}), 400, "prune must be one of")
     refused(lambda: client.infer(MODEL, "nobody", {}), 404, "no image 'nobody'")
@@ -184,7 +184,7 @@ def test_a_training_runs_and_is_stopped(client: Client) -> None:
     assert (first.running, first.result) == (True, {})
     under_way = wait_for(lambda: client.training(MODEL), lambda state: state.step)
     assert under_way.running
-    refused(lambda: client.train(MODEL, {}), 429, "A training runs already")
+    refused(lambda: client.train(MODEL, {}), 429, "A training is already running")
     assert 0 < under_way.step < under_way.steps == 5_000
     assert 1 <= under_way.epoch <= under_way.epochs
     assert under_way.dice == 0.0  # of a model that calls everything background

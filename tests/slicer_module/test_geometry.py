@@ -15,7 +15,7 @@ vtk = pytest.importorskip("vtk")
 
 from scipy.spatial.transform import Rotation
 
-from PratoLabelLib.geometry import GeometryError, box_round, ijk_box_to_roi, roi_to_ijk_box
+from PratoLabelLib.geometry import GeometryError, enclosing_box, ijk_box_to_roi, roi_to_ijk_box
 from tests.slicer_harness.core import new_scene
 
 
@@ -174,18 +174,18 @@ def test_the_oblique_volume_that_two_corners_get_wrong(scene: Any) -> None:
     ids=["centres on the faces", "between centres", "thinner than a voxel", "beyond the volume", "rounding"],
 )
 def test_which_voxels_a_reach_holds(low: tuple[float, ...], high: tuple[float, ...], expected: tuple[int, ...]) -> None:
-    assert box_round(np.array([low, high]), (10, 10, 10)) == expected
+    assert enclosing_box(np.array([low, high]), (10, 10, 10)) == expected
 
 
 @pytest.mark.parametrize("points", [((-3, 1, 1), (-0.6, 3, 3)), ((1, 1, 9.6), (3, 3, 20)), ((np.nan, 1, 1), (3, 3, 3))])
 def test_a_reach_beside_the_volume_holds_none(points: tuple[tuple[float, ...], ...]) -> None:
-    assert box_round(np.array(points), (10, 10, 10)) is None
+    assert enclosing_box(np.array(points), (10, 10, 10)) is None
 
 
 def test_what_cannot_be_a_box_is_said(scene: Any) -> None:
     heart = volume(scene, (20, 20, 5), np.diag((1.5, 1.5, 8.0, 1.0)))
     empty = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "new")
-    with pytest.raises(GeometryError, match="new has no size yet: place it round the heart"):
+    with pytest.raises(GeometryError, match="new has no size yet: place it around the heart"):
         roi_to_ijk_box(empty, heart)
     far = np.eye(4)
     far[:3, 3] = (500, 0, 0)
@@ -194,12 +194,12 @@ def test_what_cannot_be_a_box_is_said(scene: Any) -> None:
         roi_to_ijk_box(box, heart)
     with pytest.raises(GeometryError, match="is empty: open an image first"):
         roi_to_ijk_box(box, scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing"))
-    with pytest.raises(GeometryError, match="holds no voxel"):
+    with pytest.raises(GeometryError, match="contains no voxel"):
         ijk_box_to_roi((3, 3, 0, 5, 0, 5), heart, box)
 
 
 @pytest.mark.parametrize("which", ["roi", "volume"])
-def test_a_transform_that_bends_space_is_refused(scene: Any, which: str) -> None:
+def test_a_transform_that_is_not_linear_is_refused(scene: Any, which: str) -> None:
     heart = volume(scene, (20, 20, 5), np.diag((1.5, 1.5, 8.0, 1.0)))
     box = roi(scene, np.eye(4), (10.0, 10.0, 10.0))
     spline = vtk.vtkThinPlateSplineTransform()
@@ -211,5 +211,5 @@ def test_a_transform_that_bends_space_is_refused(scene: Any, which: str) -> None
     bent = scene.AddNewNodeByClass("vtkMRMLTransformNode", "breathing")
     bent.SetAndObserveTransformToParent(spline)
     (box if which == "roi" else heart).SetAndObserveTransformNodeID(bent.GetID())
-    with pytest.raises(GeometryError, match="transform breathing, which bends space: harden it"):
+    with pytest.raises(GeometryError, match="transform breathing, which is not linear: harden it"):
         roi_to_ijk_box(box, heart)

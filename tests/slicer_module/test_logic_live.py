@@ -12,15 +12,25 @@ import requests
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from hearts import heart
-from live import LiveServer, write_study
-from logic_loop import BOX, FIRST_TWO, LEFT_HANDED, MODEL, judge, opened, predict, roi_round, submitted, wait
-
 from prato.data.nifti import read_volume
 from PratoLabelLib.geometry import roi_to_ijk_box
 from PratoLabelLib.logic import PratoLabelLogic
-from PratoLabelLib.segmentation import show_mask
-from PratoLabelLib.volume_file import ijk_to_ras
+from PratoLabelLib.segmentation import import_mask
+from PratoLabelLib.volumes import ijk_to_ras
+from tests.app.hearts import heart
+from tests.app.live import LiveServer, write_study
+from tests.slicer_module.live_logic import (
+    BOX,
+    FIRST_TWO,
+    LEFT_HANDED,
+    MODEL,
+    open_study,
+    predict,
+    roi_around,
+    scoring_model_version,
+    submit,
+    wait,
+)
 
 #: Slices in reverse, of five.
 TURN = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 4], [0, 0, 0, 1.0]])
@@ -30,29 +40,29 @@ def test_what_the_server_offers(logic: PratoLabelLogic) -> None:
     assert [model.name for model in logic.info.models] == ["prato_unetr", "prato_swin_unetr", "prato_auto"]
     studies = {"a_ED": True, "a_ES": False, "b_ED": False, "c_ED": False, "left_handed": False}
     assert {study.id: study.labelled for study in logic.studies} == studies
-    # measured soon after its start, and asked for until then
-    wait(logic, lambda: logic.info.costs_known)
-    assert logic.model("prato_unetr").cost["off"].gflops > 0
+    # measured soon after its start, and polled until then
+    wait(logic, lambda: logic.info.has_costs)
+    assert logic.find_model("prato_unetr").cost["off"].gflops > 0
 
 
 @pytest.mark.parametrize("model", [MODEL, "prato_swin_unetr"])
-def test_the_model_that_is_named_judges_what_comes_next(logic: PratoLabelLogic, server: LiveServer, model: str) -> None:
+def test_the_chosen_model_scores_the_next_study(logic: PratoLabelLogic, server: LiveServer, model: str) -> None:
     logic.open_next("entropy", model)
-    wait(logic, lambda: logic.open)
-    assert logic.open.study in {study.id for study in logic.studies if not study.labelled}
-    assert judge(server) == predict(logic, model=model)["model_version"]
+    wait(logic, lambda: logic.current_study)
+    assert logic.current_study.study in {study.id for study in logic.studies if not study.labelled}
+    assert scoring_model_version(server) == predict(logic, model=model)["model_version"]
 
 
 def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, server: LiveServer) -> None:
     assert np.linalg.det(LEFT_HANDED[:3, :3]) < 0
-    study = opened(logic, "left_handed")
+    study = open_study(logic, "left_handed")
     image = read_volume(server.studies / "left_handed.nii.gz")
     assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, image.array)
     box = (10, 30, 8, 28, 0, 2)
-    assert predict(logic, roi_round(box, study.volume_node))["box"] == list(box)
+    assert predict(logic, roi_around(box, study.volume_node))["box"] == list(box)
     assert not study.mask()[2:].any()
-    show_mask(study.segmentation_node, study.volume_node, study.labels, FIRST_TWO)
-    submitted(logic, "Ada")
+    import_mask(study.segmentation_node, study.volume_node, study.labels, FIRST_TWO)
+    submit(logic, "Ada")
     stored = read_volume(server.studies / "labels" / "final" / "left_handed.nii.gz")
     assert np.array_equal(stored.array, FIRST_TWO.T)
     assert np.allclose(stored.affine, image.affine, atol=1e-4)
@@ -62,16 +72,16 @@ def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, serve
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(node) @ TURN))
     slicer.util.updateVolumeFromArray(node, turned)
     logic.forget_scene()
-    again = opened(logic, "left_handed")
+    again = open_study(logic, "left_handed")
     assert np.array_equal(slicer.util.arrayFromVolume(again.volume_node).T, image.array)
     assert np.array_equal(again.mask(), FIRST_TWO)
-    assert logic.said == []
+    assert logic.failures == []
 
 
 def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, server: LiveServer) -> None:
-    study = opened(logic, "b_ED")
+    study = open_study(logic, "b_ED")
     assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, read_volume(server.studies / "b_ED.nii.gz").array)
-    reply = predict(logic, roi_round(BOX, study.volume_node))
+    reply = predict(logic, roi_around(BOX, study.volume_node))
     assert reply["box"] == list(BOX)
     assert reply["box_source"] == "roi"
     mask = study.mask()
@@ -79,10 +89,10 @@ def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, server: Liv
     outside = mask.copy()
     outside[1:4, 8:28, 10:30] = 0
     assert not outside.any()
-    # the same mask that the server says to anybody who asks
-    asked = server.infer("prato_swin_unetr", "b_ED", {"roi": list(BOX)}, output="image")
-    path = server.log.parent / "asked.nii.gz"
-    path.write_bytes(asked.file or requests_content(server, list(BOX)))
+    # the same mask that any other client gets
+    reply = server.infer("prato_swin_unetr", "b_ED", {"roi": list(BOX)}, output="image")
+    path = server.log.parent / "direct.nii.gz"
+    path.write_bytes(reply.file or requests_content(server, list(BOX)))
     assert np.array_equal(mask[1:4, 8:28, 10:30], read_volume(path).array.T[1:4, 8:28, 10:30])
 
 
@@ -92,8 +102,8 @@ def requests_content(server: LiveServer, roi: list[int]) -> bytes:
 
 
 def test_two_boxes_a_proposal_and_the_token_map(logic: PratoLabelLogic) -> None:
-    study = opened(logic, "b_ED")
-    rois = [roi_round(BOX, study.volume_node, "one"), roi_round((20, 36, 3, 30, 4, 5), study.volume_node, "two")]
+    study = open_study(logic, "b_ED")
+    rois = [roi_around(BOX, study.volume_node, "one"), roi_around((20, 36, 3, 30, 4, 5), study.volume_node, "two")]
     assert predict(logic, *rois, tokens=True)["box"] == [10, 36, 3, 30, 1, 5]
     kept = slicer.util.getNode("b_ED tokens kept")
     array = slicer.util.arrayFromVolume(kept)
@@ -103,16 +113,16 @@ def test_two_boxes_a_proposal_and_the_token_map(logic: PratoLabelLogic) -> None:
     reply = predict(logic, prune="50")
     assert reply["box_source"] in ("proposed", "whole_image")
     assert slicer.mrmlScene.GetFirstNodeByName("b_ED tokens kept") is None
-    logic.box_from_reply(rois[0])
+    logic.fit_roi_to_reply(rois[0])
     assert list(roi_to_ijk_box(rois[0], study.volume_node)) == reply["box"]
 
 
 def test_edits_outside_the_box_and_locked_structures_survive(logic: PratoLabelLogic) -> None:
-    study = opened(logic, "c_ED")
+    study = open_study(logic, "c_ED")
     drawn = heart().T
-    show_mask(study.segmentation_node, study.volume_node, study.labels, drawn)
-    logic.locked = {"LV cavity"}
-    predict(logic, roi_round(BOX, study.volume_node))
+    import_mask(study.segmentation_node, study.volume_node, study.labels, drawn)
+    logic.locked_structures = {"LV cavity"}
+    predict(logic, roi_around(BOX, study.volume_node))
     after = study.mask()
     outside = np.ones(after.shape, bool)
     outside[1:4, 8:28, 10:30] = False
@@ -126,67 +136,67 @@ def test_edits_outside_the_box_and_locked_structures_survive(logic: PratoLabelLo
     assert np.array_equal(study.mask(), after)
 
 
-def test_what_cannot_be_asked_is_said_and_changes_nothing(logic: PratoLabelLogic) -> None:
+def test_a_request_that_cannot_be_made_is_reported_and_changes_nothing(logic: PratoLabelLogic) -> None:
     logic.predict("prato_unetr", "default", [])
     logic.submit("me")
-    study = opened(logic, "b_ED")
-    far = roi_round(BOX, study.volume_node, "astray")
+    study = open_study(logic, "b_ED")
+    far = roi_around(BOX, study.volume_node, "elsewhere")
     far.SetCenterWorld(900.0, 0.0, 0.0)
     logic.predict("prato_unetr", "default", [far])
     logic.predict("prato_nothing", "default", [])
-    wait(logic, lambda: len(logic.said) == 4)
+    wait(logic, lambda: len(logic.failures) == 4)
     logic.predict("prato_unetr", "60", [])
-    wait(logic, lambda: len(logic.said) == 5)
+    wait(logic, lambda: len(logic.failures) == 5)
     logic.open_study("nobody")
-    wait(logic, lambda: len(logic.said) == 6)
+    wait(logic, lambda: len(logic.failures) == 6)
     logic.submit("me")
-    assert [said.split(":")[0] for said in logic.said] == [
+    assert [failure.split(":")[0] for failure in logic.failures] == [
         "No study is open",
         "No study is open",
-        "The ROI astray lies outside b_ED",
+        "The ROI elsewhere lies outside b_ED",
         "There is no model 'prato_nothing' here",
         "prune must be one of off, 25, 50, 75 (as text), not '60'.",
-        logic.said[5].split(":")[0],
+        logic.failures[5].split(":")[0],
         "The segments are empty",
     ]
-    assert "nobody" in logic.said[5]
-    assert logic.open is study
+    assert "nobody" in logic.failures[5]
+    assert logic.current_study is study
     assert not study.mask().any()
 
 
-def test_an_answer_for_a_study_that_was_left_is_dropped(logic: PratoLabelLogic) -> None:
-    left = opened(logic, "b_ED")
+def test_a_prediction_for_a_study_that_was_closed_is_dropped(logic: PratoLabelLogic) -> None:
+    left = open_study(logic, "b_ED")
     replies: list[Any] = []
     logic.predicted.connect(replies.append)
     logic.predict("prato_unetr", "default", [])
     logic.predict("prato_unetr", "default", [])  # the newer one replaces the older
-    opened(logic, "c_ED")
-    wait(logic, lambda: not logic._worker.busy)
+    open_study(logic, "c_ED")
+    wait(logic, lambda: not logic._worker.is_busy)
     assert replies == []
     assert not left.mask().any()
     # back again: the nodes are the ones that were left, not new ones
-    assert opened(logic, "b_ED").segmentation_node is left.segmentation_node
+    assert open_study(logic, "b_ED").segmentation_node is left.segmentation_node
 
 
 def test_a_volume_of_the_scene_becomes_a_study(logic: PratoLabelLogic, tmp_path: Path) -> None:
     volume = slicer.util.loadVolume(str(write_study(tmp_path / "own.nii.gz", seed=8)), {"name": "own"})
     logic.send_volume(volume, "own heart")
-    wait(logic, lambda: logic.open is not None)
-    assert logic.open.volume_node is volume
-    assert logic.open.study == "own heart"
-    assert predict(logic, roi_round(BOX, volume))["box"] == list(BOX)
+    wait(logic, lambda: logic.current_study is not None)
+    assert logic.current_study.volume_node is volume
+    assert logic.current_study.study == "own heart"
+    assert predict(logic, roi_around(BOX, volume))["box"] == list(BOX)
     wait(logic, lambda: any(study.id == "own heart" for study in logic.studies))
 
 
 def test_deleted_nodes_and_a_closed_scene(logic: PratoLabelLogic) -> None:
-    study = opened(logic, "b_ED")
+    study = open_study(logic, "b_ED")
     slicer.mrmlScene.RemoveNode(study.volume_node)
-    assert logic.open is None
+    assert logic.current_study is None
     logic.predict("prato_unetr", "default", [])
-    assert logic.said == ["No study is open: open one, or send the volume that is open."]
-    opened(logic, "c_ED")
+    assert logic.failures == ["No study is open: open one, or send the volume that is open."]
+    open_study(logic, "c_ED")
     logic.predict("prato_unetr", "default", [])
     logic.forget_scene()
     slicer.mrmlScene.Clear(0)
-    wait(logic, lambda: not logic._worker.busy)
-    assert logic.cardiac() is None
+    wait(logic, lambda: not logic._worker.is_busy)
+    assert logic.cardiac_report() is None

@@ -19,17 +19,16 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from driver import Driver
-from hearts import blank_model, heart
-from live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
-from logic_loop import judge
-
 from prato.data.nifti import write_volume
+from PratoLabelLib.cardiac_report import patient_of
 from PratoLabelLib.geometry import ijk_box_to_roi
-from PratoLabelLib.report import patient_of
-from PratoLabelLib.segmentation import show_mask
-from PratoLabelLib.styles import ERROR_STYLE
+from PratoLabelLib.sections import ERROR_STYLE
+from PratoLabelLib.segmentation import import_mask
+from tests.app.hearts import blank_model, heart
+from tests.app.live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
 from tests.slicer_harness.core import new_scene
+from tests.slicer_module.live_logic import scoring_model_version
+from tests.slicer_module.panel_driver import PanelDriver
 
 ROOT = Path(__file__).resolve().parents[2]
 FOR_THE_DOCS = os.environ.get("PRATO_LABEL_PICTURE", "")
@@ -63,117 +62,117 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 
 @pytest.fixture
-def clicked(server: LiveServer, tmp_path: Path) -> Iterator[Driver]:
+def driver(server: LiveServer, tmp_path: Path) -> Iterator[PanelDriver]:
     new_scene()
-    panel = Driver(tmp_path)
+    panel = PanelDriver(tmp_path)
     panel.patience = PATIENCE_S
     panel.ui.addressEdit.text = server.url
     yield panel
     panel.widget.cleanup()
 
 
-def test_the_loop_is_clicked_through(clicked: Driver, server: LiveServer) -> None:
-    clicked.picture("before")
-    clicked.click("test", lambda: clicked.logic.studies)
-    assert clicked.ui.serverLabel.text.startswith("PrATo Label")
-    clicked.picture("connected")
-    clicked.choose("strategy", "first")
-    clicked.click("next", lambda: clicked.logic.open)
-    assert clicked.ui.studyTree.currentItem().text(0) == clicked.logic.open.study
-    segment(clicked)
-    submit(clicked, server)
-    connect_again(clicked)
-    label_a_second_patient(clicked)
-    version = train(clicked)
-    clicked.choose("model", "prato_unetr")
-    clicked.choose("strategy", "entropy")
-    before = clicked.logic.open.study
-    clicked.click("next", lambda: clicked.logic.open and clicked.logic.open.study != before)
-    assert judge(server) == version
-    clicked.click("run", lambda: clicked.logic.open.reply and clicked.logic.open.reply["model"] == "prato_unetr")
-    assert clicked.logic.open.reply["model_version"] == version
-    assert version in clicked.ui.resultLabel.text
+def test_the_loop_is_clicked_through(driver: PanelDriver, server: LiveServer) -> None:
+    driver.picture("before")
+    driver.click("test", lambda: driver.logic.studies)
+    assert driver.ui.serverLabel.text.startswith("PrATo Label")
+    driver.picture("connected")
+    driver.choose("strategy", "first")
+    driver.click("next", lambda: driver.logic.current_study)
+    assert driver.ui.studyTree.currentItem().text(0) == driver.logic.current_study.study
+    segment(driver)
+    submit(driver, server)
+    connect_again(driver)
+    label_a_second_patient(driver)
+    version = train(driver)
+    driver.choose("model", "prato_unetr")
+    driver.choose("strategy", "entropy")
+    before = driver.logic.current_study.study
+    driver.click("next", lambda: driver.logic.current_study and driver.logic.current_study.study != before)
+    assert scoring_model_version(server) == version
+    driver.click("run", lambda: driver.logic.current_study.reply and driver.logic.current_study.reply["model"] == "prato_unetr")
+    assert driver.logic.current_study.reply["model_version"] == version
+    assert version in driver.ui.resultLabel.text
 
 
-def segment(clicked: Driver) -> None:
+def segment(driver: PanelDriver) -> None:
     """In the proposed box, then in one that was drawn; undone and brought back."""
-    ui, opened = clicked.ui, clicked.logic.open
-    clicked.choose("model", "prato_swin_unetr")
-    clicked.choose("prune", "50")
-    clicked.click("fit", lambda: opened.reply)
-    assert opened.reply["box_source"] == "proposed"
-    roi = clicked.panel.parameters.roi
+    ui, study = driver.ui, driver.logic.current_study
+    driver.choose("model", "prato_swin_unetr")
+    driver.choose("prune", "50")
+    driver.click("fit", lambda: study.reply)
+    assert study.reply["box_source"] == "proposed"
+    roi = driver.panel.parameters.roi
     assert roi is not None
-    clicked.picture("proposed")
-    size = opened.volume_node.GetImageData().GetDimensions()
-    box = tuple(opened.reply["box"]) if FOR_THE_DOCS else (8, 32, 6, 30, 1, size[2])
-    ijk_box_to_roi(box, opened.volume_node, roi)
+    driver.picture("proposed")
+    size = study.volume_node.GetImageData().GetDimensions()
+    box = tuple(study.reply["box"]) if FOR_THE_DOCS else (8, 32, 6, 30, 1, size[2])
+    ijk_box_to_roi(box, study.volume_node, roi)
     ui.tokensCheckBox.checked = True
-    clicked.click("run", lambda: opened.reply["box_source"] == "roi")
-    assert opened.reply["box"] == list(box)
+    driver.click("run", lambda: study.reply["box_source"] == "roi")
+    assert study.reply["box"] == list(box)
     assert "your box" in ui.resultLabel.text
-    first = opened.mask()
-    clicked.picture("segmented")
-    clicked.click("undo", lambda: ui.redoButton.enabled)
-    clicked.click("redo", lambda: not ui.redoButton.enabled)
-    assert np.array_equal(opened.mask(), first)
+    first = study.mask()
+    driver.picture("segmented")
+    driver.click("undo", lambda: ui.redoButton.enabled)
+    driver.click("redo", lambda: not ui.redoButton.enabled)
+    assert np.array_equal(study.mask(), first)
 
 
-def correct(clicked: Driver) -> None:
+def correct(driver: PanelDriver) -> None:
     """Tiny models know nothing: the labeller does."""
-    opened = clicked.logic.open
+    study = driver.logic.current_study
     if not FOR_THE_DOCS:
-        show_mask(opened.segmentation_node, opened.volume_node, opened.labels, heart().T)
+        import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
 
 
-def submit(clicked: Driver, server: LiveServer) -> None:
-    ui, study = clicked.ui, clicked.logic.open.study
-    correct(clicked)
+def submit(driver: PanelDriver, server: LiveServer) -> None:
+    ui, study = driver.ui, driver.logic.current_study.study
+    correct(driver)
     ui.annotatorEdit.text = "Grace Hopper"
-    clicked.click("submit", lambda: ui.submitLabel.text)
-    assert "is stored" in clicked.status
+    driver.click("submit", lambda: ui.submitLabel.text)
+    assert "is stored" in driver.status
     assert (server.studies / "labels" / "final" / f"{study}.nii.gz").is_file()
-    assert clicked.rows()[study] == "Grace Hopper"
-    clicked.picture("submitted")
+    assert driver.rows()[study] == "Grace Hopper"
+    driver.picture("submitted")
 
 
-def connect_again(clicked: Driver) -> None:
+def connect_again(driver: PanelDriver) -> None:
     """The study stays open; and sooner or later the server has measured what a slice costs."""
-    opened, deadline = clicked.logic.open, time.monotonic() + PATIENCE_S
-    while not clicked.ui.costLabel.text and time.monotonic() < deadline:
-        clicked.click("test", lambda: clicked.logic.studies)
-        clicked.rest(0.5)
-    assert clicked.logic.open is opened
-    assert clicked.ui.modelBox.currentText == "prato_swin_unetr"
-    assert "GFLOP" in clicked.ui.costLabel.text
+    study, deadline = driver.logic.current_study, time.monotonic() + PATIENCE_S
+    while not driver.ui.costLabel.text and time.monotonic() < deadline:
+        driver.click("test", lambda: driver.logic.studies)
+        driver.rest(0.5)
+    assert driver.logic.current_study is study
+    assert driver.ui.modelBox.currentText == "prato_swin_unetr"
+    assert "GFLOP" in driver.ui.costLabel.text
 
 
-def label_a_second_patient(clicked: Driver) -> None:
+def label_a_second_patient(driver: PanelDriver) -> None:
     """A training needs two."""
-    logic = clicked.logic
+    logic = driver.logic
     while len({patient_of(study.id) for study in logic.studies if study.labelled}) < 2:
-        before = logic.open.study
-        clicked.click("next", lambda before=before: logic.open and logic.open.study != before)
-        clicked.click("fit", lambda: logic.open.reply)
-        correct(clicked)
+        before = logic.current_study.study
+        driver.click("next", lambda before=before: logic.current_study and logic.current_study.study != before)
+        driver.click("fit", lambda: logic.current_study.reply)
+        correct(driver)
         labelled = sum(study.labelled for study in logic.studies)
-        clicked.click("submit", lambda labelled=labelled: sum(study.labelled for study in logic.studies) > labelled)
+        driver.click("submit", lambda labelled=labelled: sum(study.labelled for study in logic.studies) > labelled)
 
 
-def train(clicked: Driver) -> str:
+def train(driver: PanelDriver) -> str:
     """Train to the end; returns the version of the model that answers from then on."""
-    ui = clicked.ui
-    clicked.choose("trainModel", "prato_unetr")
+    ui = driver.ui
+    driver.choose("trainModel", "prato_unetr")
     ui.epochsBox.value = 4 if FOR_THE_DOCS else 20
     ui.startButton.click()
     # how far it is may never be seen: a training as small as this is over within two questions, or even before the first
-    clicked.wait(lambda: ui.stopButton.enabled or (clicked.logic.training and clicked.logic.training.result))
+    driver.wait(lambda: ui.stopButton.enabled or (driver.logic.training_state and driver.logic.training_state.result))
     assert ui.startButton.enabled != ui.stopButton.enabled
-    clicked.picture("training")
-    clicked.wait(lambda: ui.startButton.enabled)
-    result = clicked.logic.training.result
+    driver.picture("training")
+    driver.wait(lambda: ui.startButton.enabled)
+    result = driver.logic.training_state.result
     assert "→" in ui.diceLabel.text
-    picture = clicked.picture("trained")
+    picture = driver.picture("trained")
     if FOR_THE_DOCS:
         shutil.copy(picture, PICTURE)
     else:
@@ -183,36 +182,36 @@ def train(clicked: Driver) -> str:
     return result["model_version_after" if result["published"] else "model_version_before"]
 
 
-def test_the_panel_stays_alive_while_the_server_computes(clicked: Driver) -> None:
-    clicked.click("test", lambda: clicked.logic.studies)
-    clicked.select(0)
-    clicked.click("open", lambda: clicked.logic.open)
+def test_the_panel_stays_alive_while_the_server_computes(driver: PanelDriver) -> None:
+    driver.click("test", lambda: driver.logic.studies)
+    driver.select(0)
+    driver.click("open", lambda: driver.logic.current_study)
     waited: list[bool] = []
-    tick = clicked.logic.tick
-    clicked.logic.tick = lambda: (waited.append(clicked.logic.open.reply is None), tick())
-    clicked.click("run", lambda: clicked.logic.open.reply)
+    tick = driver.logic.tick
+    driver.logic.tick = lambda: (waited.append(driver.logic.current_study.reply is None), tick())
+    driver.click("run", lambda: driver.logic.current_study.reply)
     assert any(waited)  # Qt went on handling events between the request and its reply, however fast that was
-    clicked.picture("opened_again")
+    driver.picture("opened_again")
 
 
-def test_a_wrong_address_is_said_where_it_is_seen(clicked: Driver) -> None:
-    clicked.ui.addressEdit.text = "127.0.0.1:9"
-    clicked.click("test", lambda: "No server runs" in clicked.status)
-    assert clicked.ui.serverLabel.text == "Not connected."
-    clicked.picture("wrong_address")
+def test_a_wrong_address_is_said_where_it_is_seen(driver: PanelDriver) -> None:
+    driver.ui.addressEdit.text = "127.0.0.1:9"
+    driver.click("test", lambda: "No server runs" in driver.status)
+    assert driver.ui.serverLabel.text == "Not connected."
+    driver.picture("wrong_address")
 
 
-def test_a_server_that_dies_takes_nothing_along(server: LiveServer, clicked: Driver) -> None:
-    clicked.click("test", lambda: clicked.logic.studies)
-    clicked.select(0)
-    clicked.click("open", lambda: clicked.logic.open)
-    before = clicked.logic.open.mask()
-    clicked.ui.addressEdit.text = server.url
+def test_a_server_that_dies_takes_nothing_along(server: LiveServer, driver: PanelDriver) -> None:
+    driver.click("test", lambda: driver.logic.studies)
+    driver.select(0)
+    driver.click("open", lambda: driver.logic.current_study)
+    before = driver.logic.current_study.mask()
+    driver.ui.addressEdit.text = server.url
     _kill(server)
-    clicked.click("run", lambda: clicked.ui.statusLabel.styleSheet == ERROR_STYLE)
-    assert "server" in clicked.status
-    assert np.array_equal(clicked.logic.open.mask(), before)
-    clicked.picture("server_gone")
+    driver.click("run", lambda: driver.ui.statusLabel.styleSheet == ERROR_STYLE)
+    assert "server" in driver.status
+    assert np.array_equal(driver.logic.current_study.mask(), before)
+    driver.picture("server_gone")
 
 
 def _kill(server: LiveServer) -> None:

@@ -12,9 +12,8 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from live import oblique, write_study
-
-from PratoLabelLib.segmentation import COLOURS, MaskError, mask_of, merged, new_segmentation, read_mask, show_mask, write_mask
+from PratoLabelLib.segmentation import COLOURS, MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
+from tests.app.live import oblique, write_study
 from tests.slicer_harness.core import new_scene
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -42,10 +41,10 @@ def nifti(path: Path, mask: np.ndarray, affine: np.ndarray | None = None) -> Pat
 
 
 def test_into_the_node_and_out_again_bit_for_bit(heart: Any) -> None:
-    node = new_segmentation(heart, LABELS, "mask")
+    node = create_segmentation(heart, LABELS, "mask")
     for seed in range(3):  # the second time the segments hold something already
-        show_mask(node, heart, LABELS, some_mask(seed))
-        assert np.array_equal(mask_of(node, heart, LABELS), some_mask(seed))
+        import_mask(node, heart, LABELS, some_mask(seed))
+        assert np.array_equal(export_mask(node, heart, LABELS), some_mask(seed))
     segmentation = node.GetSegmentation()
     names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
     assert names == ["RV cavity", "myocardium", "LV cavity"]
@@ -54,14 +53,14 @@ def test_into_the_node_and_out_again_bit_for_bit(heart: Any) -> None:
 
 
 def test_identifiers_and_other_segments_stay(heart: Any) -> None:
-    node = new_segmentation(heart, LABELS, "mask")
+    node = create_segmentation(heart, LABELS, "mask")
     scar = node.GetSegmentation().AddEmptySegment("scar", "scar")
     drawn = (some_mask(9) == 1).astype(np.uint8)
     slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, scar, heart)
     before = list(node.GetSegmentation().GetSegmentIDs())
-    show_mask(node, heart, LABELS, some_mask(1))
+    import_mask(node, heart, LABELS, some_mask(1))
     assert list(node.GetSegmentation().GetSegmentIDs()) == before
-    assert np.array_equal(mask_of(node, heart, LABELS), some_mask(1))
+    assert np.array_equal(export_mask(node, heart, LABELS), some_mask(1))
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
@@ -93,9 +92,9 @@ def test_a_moved_volume_changes_no_count(heart: Any) -> None:
     matrix = slicer.util.vtkMatrixFromArray(np.array([[0, -1, 0, 12.5], [1, 0, 0, -3], [0, 0, 1, 4.25], [0, 0, 0, 1.0]]))
     transform.SetMatrixTransformToParent(matrix)
     heart.SetAndObserveTransformNodeID(transform.GetID())
-    node = new_segmentation(heart, LABELS, "mask")
-    show_mask(node, heart, LABELS, some_mask())
-    assert np.array_equal(mask_of(node, heart, LABELS), some_mask())
+    node = create_segmentation(heart, LABELS, "mask")
+    import_mask(node, heart, LABELS, some_mask())
+    assert np.array_equal(export_mask(node, heart, LABELS), some_mask())
 
 
 def test_masks_that_do_not_fit_are_refused(heart: Any, tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_masks_that_do_not_fit_are_refused(heart: Any, tmp_path: Path) -> None:
 
 def test_a_prediction_counts_inside_the_boxes_alone() -> None:
     current, predicted = some_mask(1), some_mask(2)
-    result = merged(current, predicted, [(3, 10, 4, 9, 1, 3), (20, 30, 0, 36, 4, 5)], [])
+    result = merge_masks(current, predicted, [(3, 10, 4, 9, 1, 3), (20, 30, 0, 36, 4, 5)], [])
     inside = np.zeros(current.shape, bool)
     inside[1:3, 4:9, 3:10] = inside[4:5, :, 20:30] = True
     assert np.array_equal(result[inside], predicted[inside])
@@ -124,7 +123,7 @@ def test_a_prediction_counts_inside_the_boxes_alone() -> None:
 
 def test_a_locked_structure_neither_gains_nor_loses() -> None:
     current, predicted = some_mask(1), some_mask(2)
-    result = merged(current, predicted, [(0, 40, 0, 36, 0, 5)], [LABELS["myocardium"]])
+    result = merge_masks(current, predicted, [(0, 40, 0, 36, 0, 5)], [LABELS["myocardium"]])
     assert np.array_equal(result == 2, current == 2)
     free = (current != 2) & (predicted != 2)
     assert np.array_equal(result[free], predicted[free])

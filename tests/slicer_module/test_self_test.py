@@ -26,10 +26,10 @@ def test_the_module_tests_itself(capsys: pytest.CaptureFixture[str]) -> None:
     from PratoLabel import PratoLabelTest
 
     PratoLabelTest().runTest()
-    said = capsys.readouterr().out
-    assert "Ran 8 tests" in said
+    output = capsys.readouterr().out
+    assert "Ran 8 tests" in output
     for name in ("PratoLabelBoxTestCase", "PratoLabelPanelTestCase", "PratoLabelSegmentsTestCase"):
-        assert name in said
+        assert name in output
 
 
 def test_the_module_introduces_itself() -> None:

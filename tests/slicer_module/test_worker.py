@@ -17,9 +17,9 @@ PATIENCE_S = 200
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    made = Worker()
-    yield made
-    assert made.stop(PATIENCE_S)
+    worker = Worker()
+    yield worker
+    assert worker.stop(PATIENCE_S)
 
 
 class Slow:
@@ -42,10 +42,10 @@ def never(result: Any) -> None:
     raise AssertionError(f"{result!r} must not be delivered")
 
 
-def wait_for(true: Callable[[], Any], worker: Worker | None = None) -> None:
-    """Poll, as the main thread does, until ``true``."""
+def wait_for(condition: Callable[[], Any], worker: Worker | None = None) -> None:
+    """Poll, as the main thread does, until ``condition`` holds."""
     deadline = time.monotonic() + PATIENCE_S
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         if worker:
             worker.poll()
@@ -130,7 +130,7 @@ def test_a_job_that_goes_on_in_spite_of_cancel_is_cancelled_at_every_poll(worker
     worker.submit(lambda: (began.set(), two_requests())[1], never, never, lane="open", cancel=nudges.release)
     assert began.wait(PATIENCE_S)
     worker.cancel("open")
-    assert not worker.busy_in("open")
+    assert not worker.is_lane_busy("open")
     got: list[str] = []
     worker.submit(lambda: "next", got.append, never, cancel=lambda: got.append("the wrong job was cancelled"))
     wait_for(lambda: got, worker)
@@ -144,7 +144,7 @@ def test_a_callback_may_submit_and_cancel(worker: Worker) -> None:
     worker.submit(lambda: "doomed", never, never, lane="doomed")
     worker.submit(lambda: "kept", lambda r: (got.append(r), worker.submit(lambda: "chained", got.append, never)), never)
     gate.let_go.set()
-    wait_for(lambda: len(worker._wanted) == 3 and all(job.outcome for job in worker._wanted))
+    wait_for(lambda: len(worker._jobs) == 3 and all(job.outcome for job in worker._jobs))
     worker.poll()
     assert got == ["kept"]
     wait_for(lambda: len(got) == 2, worker)
@@ -152,15 +152,15 @@ def test_a_callback_may_submit_and_cancel(worker: Worker) -> None:
 
 
 def test_busy_until_the_result_is_delivered(worker: Worker) -> None:
-    assert not worker.busy
+    assert not worker.is_busy
     got: list[Any] = []
     worker.submit(lambda: 1, got.append, never, lane="a")
-    assert worker.busy
-    assert worker.busy_in("a")
-    assert not worker.busy_in("b")
+    assert worker.is_busy
+    assert worker.is_lane_busy("a")
+    assert not worker.is_lane_busy("b")
     wait_for(lambda: got, worker)
-    assert not worker.busy
-    assert not worker.busy_in("a")
+    assert not worker.is_busy
+    assert not worker.is_lane_busy("a")
 
 
 def test_stop_cancels_drops_and_ends_the_thread() -> None:
@@ -172,7 +172,7 @@ def test_stop_cancels_drops_and_ends_the_thread() -> None:
     assert slow.cancelled
     assert not worker._thread.is_alive()
     worker.poll()
-    assert not worker.busy
+    assert not worker.is_busy
     with pytest.raises(RuntimeError, match="stopped"):
         worker.submit(lambda: 1, never, never)
     assert worker.stop()  # once more does no harm

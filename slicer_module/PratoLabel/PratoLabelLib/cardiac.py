@@ -1,6 +1,6 @@
-"""What a mask of the heart says about the heart: volumes, the function of a ventricle, and what in the mask looks wrong.
+"""Clinical measures from a mask of the heart: volumes, the function of a ventricle, and what in the mask looks implausible.
 
-Structures go by name ("RV cavity", "myocardium", "LV cavity"), as data sets number them differently. One that ``labels`` does not name
+Structures are named ("RV cavity", "myocardium", "LV cavity"), as data sets number them differently. One that ``labels`` does not name
 has a volume of 0 and is never flagged.
 """
 
@@ -19,7 +19,7 @@ _OPEN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Volumes:
+class CardiacVolumes:
     """The structures' volumes in ml and the mass of the myocardium in g."""
 
     rv_ml: float
@@ -29,7 +29,7 @@ class Volumes:
 
 
 @dataclass(frozen=True)
-class Function:
+class VentricularFunction:
     """End-diastolic, end-systolic and stroke volume of one ventricle in ml, and its ejection fraction in percent."""
 
     edv_ml: float
@@ -38,7 +38,7 @@ class Function:
     ejection_fraction: float
 
 
-def volumes(mask: np.ndarray, labels: Mapping[str, int], spacing_mm: Sequence[float]) -> Volumes:
+def compute_volumes(mask: np.ndarray, labels: Mapping[str, int], spacing_mm: Sequence[float]) -> CardiacVolumes:
     """The volumes of the structures in ``mask``.
 
     Args:
@@ -52,35 +52,35 @@ def volumes(mask: np.ndarray, labels: Mapping[str, int], spacing_mm: Sequence[fl
     _check_3d(mask)
     spacing = np.asarray(spacing_mm, dtype=float)
     if spacing.shape != (3,) or not np.isfinite(spacing).all() or (spacing <= 0).any():
-        raise ValueError(f"The voxel spacing must be three positive lengths in mm, not {spacing_mm}: mend the image's header.")
+        raise ValueError(f"The voxel spacing must be three positive lengths in mm, not {spacing_mm}: correct the image's header.")
     voxel_ml = float(spacing.prod()) / 1000
-    rv, lv, myocardium = (int(np.count_nonzero(_where(mask, labels, name))) * voxel_ml for name in (RV, LV, MYOCARDIUM))
-    return Volumes(rv, lv, myocardium, myocardium * MYOCARDIAL_DENSITY_G_PER_ML)
+    rv, lv, myocardium = (int(np.count_nonzero(_structure(mask, labels, name))) * voxel_ml for name in (RV, LV, MYOCARDIUM))
+    return CardiacVolumes(rv, lv, myocardium, myocardium * MYOCARDIAL_DENSITY_G_PER_ML)
 
 
-def function(edv_ml: float, esv_ml: float) -> Function | None:
-    """The function of a ventricle that holds ``edv_ml`` at end diastole and ``esv_ml`` at end systole; None where ``edv_ml`` is 0."""
+def compute_function(edv_ml: float, esv_ml: float) -> VentricularFunction | None:
+    """The function of a ventricle of ``edv_ml`` at end diastole and ``esv_ml`` at end systole; None where ``edv_ml`` is 0."""
     if edv_ml == 0:
         return None
     stroke = edv_ml - esv_ml
-    return Function(edv_ml, esv_ml, stroke, 100 * stroke / edv_ml)
+    return VentricularFunction(edv_ml, esv_ml, stroke, 100 * stroke / edv_ml)
 
 
-def phases(volumes_by_study: Mapping[str, Volumes]) -> tuple[str, str] | None:
+def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes]) -> tuple[str, str] | None:
     """The studies of one patient at end diastole (largest LV) and end systole (smallest LV); None for fewer than two studies."""
     by_size = sorted(volumes_by_study, key=lambda study: volumes_by_study[study].lv_ml)
     return (by_size[-1], by_size[0]) if len(by_size) > 1 else None
 
 
-def flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> list[str]:
-    """What looks wrong in ``mask``, a sentence each; empty where nothing does. Slices count from 1 along ``slice_axis``.
+def find_flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> list[str]:
+    """What looks implausible in ``mask``, a sentence each; empty where nothing does. Slices count from 1 along ``slice_axis``.
 
     - A structure is missing altogether.
     - A structure is missing in a slice, but not in some slices on both sides of it.
-    - A structure is in parts: it is not one piece, voxels being joined by faces, edges and corners. The myocardium may be joined through
-      the LV cavity, for its apical cap often touches nothing else.
+    - A structure is in parts, where voxels connect by faces, edges and corners (26-connectivity). The myocardium may connect through
+      the LV cavity, as its apical cap often touches nothing else.
     - The LV cavity is not enclosed in a slice: of the voxels on its outline, more than one in twenty has one of its four neighbours in the
-      slice outside both LV cavity and myocardium, or outside the image. No slice is excused, basal or apical.
+      slice outside both LV cavity and myocardium, or outside the image. Basal and apical slices are no exception.
 
     Of ACDC's 200 expert labels, 13 are flagged: 12 have an RV and one an LV in parts (1 to 64 voxels lie apart: a speck, or the apex
     in a slice that lies a little beside the next), and one of them has an LV that is not enclosed. So a flag is a reason to look, not
@@ -96,72 +96,74 @@ def flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> list[
     """
     _check_3d(mask)
     stack = np.moveaxis(mask, slice_axis, 0)
-    where = {name: _where(stack, labels, name) for name in (RV, MYOCARDIUM, LV) if name in labels}
-    found = []
-    for name, structure in where.items():
+    structures = {name: _structure(stack, labels, name) for name in (RV, MYOCARDIUM, LV) if name in labels}
+    flags = []
+    for name, structure in structures.items():
         if not structure.any():
-            found.append(f"{_capital(name)} is missing altogether.")
+            flags.append(f"{_capitalise(name)} is missing altogether.")
             continue
         filled = np.flatnonzero(structure.any(axis=(1, 2)))
         gaps = np.setdiff1d(np.arange(filled[0], filled[-1]), filled)
         if gaps.size:
-            found.append(f"{_capital(name)} is missing in {_named(gaps)}, between slices that hold it.")
-        found += _parts(name, structure, structure | where[LV] if name == MYOCARDIUM and LV in where else structure)
-    if LV in where and MYOCARDIUM in where and where[MYOCARDIUM].any():
-        found += _open(where[LV], where[MYOCARDIUM])
-    return found
+            flags.append(f"{_capitalise(name)} is missing in {_format_slices(gaps)}, between slices that contain it.")
+        through_lv = name == MYOCARDIUM and LV in structures
+        flags += _flag_parts(name, structure, structure | structures[LV] if through_lv else structure)
+    if LV in structures and MYOCARDIUM in structures and structures[MYOCARDIUM].any():
+        flags += _flag_open_lv(structures[LV], structures[MYOCARDIUM])
+    return flags
 
 
-def _parts(name: str, structure: np.ndarray, joined: np.ndarray) -> list[str]:
-    """Whether ``structure`` is in parts that do not even hang together through ``joined``, which holds it."""
-    part = _part_of_each(joined)[structure[joined]]
-    sizes = np.bincount(part)
-    apart = part != sizes.argmax()
+def _flag_parts(name: str, structure: np.ndarray, connected: np.ndarray) -> list[str]:
+    """Whether ``structure`` is in parts that do not connect through ``connected`` either, which contains it."""
+    component = _label_components(connected)[structure[connected]]
+    sizes = np.bincount(component)
+    apart = component != sizes.argmax()
     if not apart.any():
         return []
     count = int(apart.sum())
-    where = _named(np.unique(np.nonzero(structure)[0][apart]))
+    where = _format_slices(np.unique(np.nonzero(structure)[0][apart]))
     lie = f"{count} voxels lie" if count > 1 else "1 voxel lies"
-    return [f"{_capital(name)} is in {np.count_nonzero(sizes)} parts: {lie} apart from the largest, in {where}."]
+    return [f"{_capitalise(name)} is in {np.count_nonzero(sizes)} parts: {lie} apart from the largest, in {where}."]
 
 
-def _open(lv: np.ndarray, myocardium: np.ndarray) -> list[str]:
-    outline = np.count_nonzero(lv & ~_surrounded(lv), axis=(1, 2))
-    bare = np.count_nonzero(lv & ~_surrounded(lv | myocardium), axis=(1, 2))
+def _flag_open_lv(lv: np.ndarray, myocardium: np.ndarray) -> list[str]:
+    outline = np.count_nonzero(lv & ~_is_surrounded(lv), axis=(1, 2))
+    bare = np.count_nonzero(lv & ~_is_surrounded(lv | myocardium), axis=(1, 2))
     slices = np.flatnonzero(bare > _OPEN_SHARE * outline)
     if not slices.size:
         return []
-    return [f"{LV} is not enclosed by myocardium in {slices.size} of its {np.count_nonzero(outline)} slices: {_named(slices)}."]
+    return [f"{LV} is not enclosed by myocardium in {slices.size} of its {np.count_nonzero(outline)} slices: {_format_slices(slices)}."]
 
 
-def _surrounded(region: np.ndarray) -> np.ndarray:
+def _is_surrounded(region: np.ndarray) -> np.ndarray:
     """Where all four neighbours in the slice (axes 1 and 2) belong to ``region``; beyond the image nothing does."""
     padded = np.pad(region, ((0, 0), (1, 1), (1, 1)))
     return padded[:, 2:, 1:-1] & padded[:, :-2, 1:-1] & padded[:, 1:-1, 2:] & padded[:, 1:-1, :-2]
 
 
-def _part_of_each(region: np.ndarray) -> np.ndarray:
-    """The number of the connected part that each voxel of ``region`` (3D, bool) belongs to, as int, in the order of ``region[region]``.
+def _label_components(region: np.ndarray) -> np.ndarray:
+    """The number of the 26-connected component of each voxel of ``region`` (3D, bool), as int, in the order of ``region[region]``.
 
-    Works on runs, the stretches of set voxels in a row: there are few of them, and a run meets the runs of a neighbouring row that begin
-    before its end and end after its beginning.
+    Works on runs, the stretches of set voxels in a row: there are few of them, and a run touches the runs of a neighbouring row that
+    begin before its end and end after its beginning.
     """
     # the rim of empty voxels lets a row be shifted onto its neighbour by adding to the flat index, without wrapping into another
     padded = np.pad(region, 1)
     row, plane = padded.shape[2], padded.shape[1] * padded.shape[2]
     change = np.diff(padded.ravel().astype(np.int8))
     start, stop = np.flatnonzero(change == 1) + 1, np.flatnonzero(change == -1) + 1
-    here, there = [], []
-    for shift in (row, plane - row, plane, plane + row):  # the other four of the eight rows are met from their side
+    here: list[np.ndarray] = []
+    there: list[np.ndarray] = []
+    for shift in (row, plane - row, plane, plane + row):  # the other four of the eight rows are covered from their side
         first = np.searchsorted(stop, start + shift, side="left")  # touching ends count on both sides: corners join
         count = np.searchsorted(start, stop + shift, side="right") - first
         here.append(np.repeat(np.arange(start.size), count))
         there.append(np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count))
-    return np.repeat(_lowest_linked(start.size, np.concatenate(here), np.concatenate(there)), stop - start)
+    return np.repeat(_lowest_connected(start.size, np.concatenate(here), np.concatenate(there)), stop - start)
 
 
-def _lowest_linked(size: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """For each of the nodes 0 to ``size - 1``, the lowest node that the links between ``a[n]`` and ``b[n]`` lead to."""
+def _lowest_connected(size: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """For each of the nodes 0 to ``size - 1``, the lowest node that can be reached by the edges between ``a[n]`` and ``b[n]``."""
     lowest = np.arange(size)
     while (lowest[a] != lowest[b]).any():
         both = np.minimum(lowest[a], lowest[b])
@@ -171,7 +173,7 @@ def _lowest_linked(size: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return lowest
 
 
-def _where(mask: np.ndarray, labels: Mapping[str, int], name: str) -> np.ndarray:
+def _structure(mask: np.ndarray, labels: Mapping[str, int], name: str) -> np.ndarray:
     return mask == labels[name] if name in labels else np.zeros(mask.shape, dtype=bool)
 
 
@@ -180,11 +182,11 @@ def _check_3d(mask: np.ndarray) -> None:
         raise ValueError(f"The mask must be 3D, not {mask.ndim}D: give one phase of the heart.")
 
 
-def _named(slices: np.ndarray) -> str:
-    """Slice numbers from 0, as a person reads them: "slice 3", "slices 3, 4 and 7"."""
+def _format_slices(slices: np.ndarray) -> str:
+    """Slice numbers from 0 as text, counted from 1: "slice 3", "slices 3, 4 and 7"."""
     numbers = [str(number + 1) for number in slices]
     return f"slice {numbers[0]}" if len(numbers) == 1 else f"slices {', '.join(numbers[:-1])} and {numbers[-1]}"
 
 
-def _capital(name: str) -> str:
+def _capitalise(name: str) -> str:
     return name[0].upper() + name[1:]

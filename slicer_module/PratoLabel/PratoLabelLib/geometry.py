@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 import slicer
 import vtk
 
-from PratoLabelLib.volume_file import ijk_to_ras
+from PratoLabelLib.volumes import ijk_to_ras, matrix_to_array
 
 Box = tuple[int, int, int, int, int, int]
 
@@ -23,37 +22,37 @@ _ROUNDING = 1e-6
 
 
 class GeometryError(ValueError):
-    """A box that cannot be made; the message is one sentence for the user."""
+    """An ROI or box that is unusable; the message is one sentence for the user."""
 
 
-def roi_to_ijk_box(roi_node: Any, volume_node: Any) -> Box:
+def roi_to_ijk_box(roi_node: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> Box:
     """The voxels of ``volume_node`` whose centres lie inside the ROI; at least one along each axis, clamped to the volume.
 
     All eight corners of the ROI go through its own rotation and its parent transforms, back through the volume's parent transforms, and
     into voxel indices; where the ROI is oblique to the volume, the box is the smallest that encloses it.
 
     Args:
-        roi_node: vtkMRMLMarkupsROINode.
-        volume_node: vtkMRMLScalarVolumeNode with an image.
+        roi_node: turned and under transforms as may be.
+        volume_node: with an image.
 
     Raises:
         GeometryError: the ROI has no size yet or lies outside the volume, the volume is empty, or a parent transform is not linear.
     """
     name = roi_node.GetName()
     if roi_node.GetNumberOfControlPoints() == 0 or min(roi_node.GetSize()) <= 0:
-        raise GeometryError(f"The ROI {name} has no size yet: place it round the heart.")
+        raise GeometryError(f"The ROI {name} has no size yet: place it around the heart.")
     _check_transforms(roi_node)
     # not GetObjectToWorldMatrix: it straightens an ROI that a parent transform shears, which Crop Volume does not
-    to_ijk = _to_ijk(roi_node.GetParentTransformNode(), volume_node) @ _array(roi_node.GetObjectToNodeMatrix())
+    to_ijk = _to_ijk(roi_node.GetParentTransformNode(), volume_node) @ matrix_to_array(roi_node.GetObjectToNodeMatrix())
     half = np.array(roi_node.GetSize()) / 2
     corners = np.array([(*(np.array(signs) * half), 1.0) for signs in product((-1, 1), repeat=3)])
-    box = box_round((corners @ to_ijk.T)[:, :3], _size(volume_node))
+    box = enclosing_box((corners @ to_ijk.T)[:, :3], _dimensions(volume_node))
     if box is None:
         raise GeometryError(f"The ROI {name} lies outside {volume_node.GetName()}: move it over the heart.")
     return box
 
 
-def box_round(points: np.ndarray, shape: Sequence[int]) -> Box | None:
+def enclosing_box(points: np.ndarray, shape: Sequence[int]) -> Box | None:
     """The box of the voxels whose centres lie between the extremes of ``points``; None where that reaches no voxel of the volume.
 
     Args:
@@ -71,22 +70,22 @@ def box_round(points: np.ndarray, shape: Sequence[int]) -> Box | None:
     return tuple(int(bound) for pair in zip(first, last + 1) for bound in pair)  # type: ignore[return-value]
 
 
-def ijk_box_to_roi(box: Sequence[int], volume_node: Any, roi_node: Any) -> None:
+def ijk_box_to_roi(box: Sequence[int], volume_node: slicer.vtkMRMLScalarVolumeNode, roi_node: slicer.vtkMRMLMarkupsROINode) -> None:
     """Make the ROI enclose exactly the voxels of ``box``, faces half a voxel beyond the outer centres.
 
     The ROI is turned along the volume's axes and put under the volume's parent transform, so that it stays on the voxels whatever that is.
 
     Args:
         box: half-open voxel bounds.
-        volume_node: vtkMRMLScalarVolumeNode.
-        roi_node: vtkMRMLMarkupsROINode.
+        volume_node: whose voxels they are.
+        roi_node: gets a new pose, size and parent transform.
 
     Raises:
-        GeometryError: the box holds no voxel.
+        GeometryError: the box contains no voxel.
     """
     start, stop = np.array(box[0::2], dtype=float), np.array(box[1::2], dtype=float)
     if (stop <= start).any():
-        raise GeometryError(f"The box {list(box)} holds no voxel: its upper bounds must lie above its lower ones.")
+        raise GeometryError(f"The box {list(box)} contains no voxel: its upper bounds must lie above its lower ones.")
     to_ras = ijk_to_ras(volume_node)
     spacing = np.linalg.norm(to_ras[:3, :3], axis=0)
     axes = to_ras[:3, :3] / spacing
@@ -103,29 +102,25 @@ def ijk_box_to_roi(box: Sequence[int], volume_node: Any, roi_node: Any) -> None:
     roi_node.SetSize(*((stop - start) * spacing))
 
 
-def _to_ijk(parent: Any, volume_node: Any) -> np.ndarray:
+def _to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """4x4 matrix from coordinates under the transform node ``parent`` (None for the world) to voxel indices."""
-    if min(_size(volume_node)) < 1:
+    if min(_dimensions(volume_node)) < 1:
         raise GeometryError(f"The volume {volume_node.GetName()} is empty: open an image first.")
     _check_transforms(volume_node)
     between, ras_to_ijk = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(parent, volume_node.GetParentTransformNode(), between)
     volume_node.GetRASToIJKMatrix(ras_to_ijk)
-    return _array(ras_to_ijk) @ _array(between)
+    return matrix_to_array(ras_to_ijk) @ matrix_to_array(between)
 
 
-def _check_transforms(node: Any) -> None:
+def _check_transforms(node: slicer.vtkMRMLTransformableNode) -> None:
     parent = node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
         raise GeometryError(
-            f"{node.GetName()} lies under the transform {parent.GetName()}, which bends space: harden it, or move the node out of it."
+            f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: harden it, or move the node out of it."
         )
 
 
-def _size(volume_node: Any) -> tuple[int, int, int]:
+def _dimensions(volume_node: slicer.vtkMRMLScalarVolumeNode) -> tuple[int, int, int]:
     image = volume_node.GetImageData()
     return tuple(image.GetDimensions()) if image is not None else (0, 0, 0)
-
-
-def _array(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])

@@ -1,26 +1,44 @@
-"""The study that is open: its nodes in the scene, its latest prediction, and what can be taken back."""
+"""The study that is open: its files from and to the server, its nodes in the scene, its latest prediction, undo and redo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import slicer
 import slicer.util
 
-from PratoLabelLib.answers import Answer
+from PratoLabelLib.client import Client
+from PratoLabelLib.connection import ServerError
 from PratoLabelLib.geometry import Box
-from PratoLabelLib.history import MaskHistory
-from PratoLabelLib.overlay import hide_tokens, show_tokens, token_map
-from PratoLabelLib.segmentation import mask_of, merged, new_segmentation, read_mask, show_mask
-from PratoLabelLib.volume_file import keep_order
+from PratoLabelLib.responses import Prediction
+from PratoLabelLib.segmentation import MaskHistory, create_segmentation, export_mask, import_mask, merge_masks, read_mask
+from PratoLabelLib.volumes import hide_token_map, restore_index_order, show_token_map, unpack_token_map
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
-STUDY = "PratoLabel.study"
+STUDY_ATTRIBUTE = "PratoLabel.study"
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
-BASE = "PratoLabel.base"
+BASE_ATTRIBUTE = "PratoLabel.base"
+
+
+class StudyFiles(NamedTuple):
+    """A downloaded study: its image and, where there is one, its label with the label's version."""
+
+    study: str
+    image: Path
+    label: Path | None
+    version: int | None
+
+
+def download_study(client: Client, study: str, is_labelled: bool, folder: Path) -> StudyFiles:
+    """Download a study into ``folder``, in the worker; ``is_labelled`` matters where the server keeps no versions of labels."""
+    image = client.download_image(study, folder)
+    version = client.current_version(study)  # its number first: the label may be replaced at any moment
+    if version is None:
+        return StudyFiles(study, image, client.download_label(study, folder) if is_labelled else None, None)
+    return StudyFiles(study, image, client.download_version(study, version, folder) if version else None, version)
 
 
 class OpenStudy:
@@ -30,111 +48,131 @@ class OpenStudy:
         study: the server's name for it.
         volume_node: its image.
         labels: structure name -> value in masks.
-        mask: (K, J, I), what a new segmentation holds; None for nothing.
-        base: the server's address, and the number of the version that ``mask`` is (0 for none); None where nobody knows it.
-        changed: called whenever a segment changes, by whomever.
+        mask: (K, J, I), the contents of a new segmentation; None for nothing.
+        base: the server's address, and the number of the version that ``mask`` is (0 for none); None where that is unknown.
+        on_change: called whenever a segment changes, by whomever.
 
     Attributes:
-        base: the same for what the segmentation holds, also where it is not new.
+        base: the same for the contents of the segmentation, also where it is not new.
+        reply: the latest prediction's reply, with its ``model``; None before.
     """
 
     def __init__(
         self,
         study: str,
-        volume_node: Any,
+        volume_node: slicer.vtkMRMLScalarVolumeNode,
         labels: Mapping[str, int],
         mask: np.ndarray | None,
         base: tuple[str, int] | None,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         self.study, self.volume_node, self.labels = study, volume_node, dict(labels)
         self.reply: dict[str, Any] | None = None
         self.history = MaskHistory()
-        self._tokens_node: Any = None
-        self._changed = changed
-        volume_node.SetAttribute(STUDY, study)
-        keep_order(volume_node)
-        self.segmentation_node = node_of("vtkMRMLSegmentationNode", study)
-        if self.segmentation_node is None:
-            self.segmentation_node = new_segmentation(volume_node, labels, f"{study} heart")
-            self.segmentation_node.SetAttribute(STUDY, study)
+        self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._on_change = on_change
+        volume_node.SetAttribute(STUDY_ATTRIBUTE, study)
+        restore_index_order(volume_node)
+        node = find_node("vtkMRMLSegmentationNode", study)
+        self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
+        if node is None:
+            self.segmentation_node.SetAttribute(STUDY_ATTRIBUTE, study)
             if mask is not None:
-                show_mask(self.segmentation_node, volume_node, labels, mask)
+                import_mask(self.segmentation_node, volume_node, labels, mask)
             self.base = base
-            self.keep_base()
-        number, _, server = (self.segmentation_node.GetAttribute(BASE) or "").partition(" ")
+            self.store_base()
+        number, _, server = (self.segmentation_node.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
         self.base = (server, int(number)) if number.isdigit() else None
         self._segmentation = self.segmentation_node.GetSegmentation()
         event = slicer.vtkSegmentation.SourceRepresentationModified
-        self._observer = self._segmentation.AddObserver(event, lambda *_: changed())
+        self._observer = self._segmentation.AddObserver(event, lambda *_: on_change())
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
         for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
             view.RotateToVolumePlane(volume_node)  # an oblique stack is shown as it was taken
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
 
     @property
-    def in_scene(self) -> bool:
+    def is_in_scene(self) -> bool:
         """Whether its nodes are still there: the user may delete them at any time."""
         return self.volume_node.GetScene() is not None and self.segmentation_node.GetScene() is not None
 
-    def keep_base(self) -> None:
+    def store_base(self) -> None:
         """Write ``base`` into the scene, where it stays with the segments."""
-        self.segmentation_node.SetAttribute(BASE, f"{self.base[1]} {self.base[0]}" if self.base else None)
+        self.segmentation_node.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
 
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
-        return mask_of(self.segmentation_node, self.volume_node, self.labels)
+        return export_mask(self.segmentation_node, self.volume_node, self.labels)
 
-    def take(self, answer: Answer, file: Path, boxes: Sequence[Box], model: str, locked: Collection[str]) -> None:
+    def apply(self, prediction: Prediction, file: Path, boxes: Sequence[Box], model: str, locked: Collection[str]) -> None:
         """Put a prediction into the segments, inside ``boxes`` (none: inside the box that the server used).
 
         Args:
             file: where the mask may be written for a moment.
+            model: the name of the model that made it.
             locked: structures that stay as they are.
 
         Raises:
-            MaskError, ValueError, KeyError: the answer does not fit; nothing has changed then.
+            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
         """
-        file.write_bytes(answer.mask)
-        labels = dict(answer.reply["label_names"])
+        reply = prediction.reply
+        file.write_bytes(prediction.mask)
+        labels = dict(reply["label_names"])
         predicted = read_mask(file, self.volume_node, labels)
-        kept = token_map(answer.reply["tokens"]) if "tokens" in answer.reply else None
-        current = mask_of(self.segmentation_node, self.volume_node, labels)
-        fresh = merged(current, predicted, boxes or [answer.reply["box"]], [labels[name] for name in labels if name in locked])
-        self.labels, self.reply = labels, {**answer.reply, "model": model}
+        token_map = unpack_token_map(reply["tokens"]) if "tokens" in reply else None
+        current = export_mask(self.segmentation_node, self.volume_node, labels)
+        merged = merge_masks(current, predicted, boxes or [reply["box"]], [labels[name] for name in labels if name in locked])
+        self.labels, self.reply = labels, {**reply, "model": model}
         self.history.add(current)
-        self._show(fresh)
-        self._show_tokens(kept)
+        self._show_mask(merged)
+        self._show_token_map(token_map)
 
     def undo(self) -> None:
         """Back to before the latest prediction, if there is one."""
         if self.history.can_undo:
-            self._show(self.history.undo(self.mask()))
+            self._show_mask(self.history.undo(self.mask()))
 
     def redo(self) -> None:
-        """Bring back what :meth:`undo` took, if it took something."""
+        """Bring back what :meth:`undo` took back, if there is anything."""
         if self.history.can_redo:
-            self._show(self.history.redo(self.mask()))
+            self._show_mask(self.history.redo(self.mask()))
 
-    def leave(self) -> None:
-        """Stop watching, and hide the segments and the token map; the nodes stay in the scene with all edits."""
+    def submit_label(self, client: Client, path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Send the label in the file ``path``, which becomes the new ``base``; returns the server's reply.
+
+        Runs in the worker: it touches no node.
+        """
+        server, version = self.base or ("", 0)
+        base_version = {"base_version": version} if server == client.address else {}
+        try:
+            reply = client.submit(self.study, path, {**info, **base_version})
+        except ServerError as error:
+            if error.status != 400 or not base_version:
+                raise
+            # a server that lost its history rejects the version, but must get the label
+            reply = client.submit(self.study, path, dict(info))
+        self.base = (client.address, reply["version"]) if isinstance(reply.get("version"), int) else None
+        return reply
+
+    def close(self) -> None:
+        """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""
         self._segmentation.RemoveObserver(self._observer)
-        self._show_tokens(None)
-        if self.in_scene:
+        self._show_token_map(None)
+        if self.is_in_scene:
             self.segmentation_node.GetDisplayNode().SetVisibility(False)
 
-    def _show(self, mask: np.ndarray) -> None:
-        show_mask(self.segmentation_node, self.volume_node, self.labels, mask)
-        self._changed()
+    def _show_mask(self, mask: np.ndarray) -> None:
+        import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
+        self._on_change()
 
-    def _show_tokens(self, kept: np.ndarray | None) -> None:
-        if kept is None:
-            hide_tokens(self._tokens_node)
-            self._tokens_node = None
+    def _show_token_map(self, token_map: np.ndarray | None) -> None:
+        if token_map is None:
+            hide_token_map(self._token_node)
+            self._token_node = None
         else:
-            self._tokens_node = show_tokens(kept, self.volume_node, self._tokens_node)
+            self._token_node = show_token_map(token_map, self.volume_node, self._token_node)
 
 
-def node_of(kind: str, study: str) -> Any:
-    """The node of class ``kind`` in the scene that shows ``study``; None if there is none."""
-    return next((node for node in slicer.util.getNodesByClass(kind) if node.GetAttribute(STUDY) == study), None)
+def find_node(class_name: str, study: str) -> slicer.vtkMRMLNode | None:
+    """The node of the class in the scene that shows ``study``; None if there is none."""
+    return next((node for node in slicer.util.getNodesByClass(class_name) if node.GetAttribute(STUDY_ATTRIBUTE) == study), None)

@@ -1,4 +1,4 @@
-"""Masks on their way between the server, numpy and a segmentation node with named, coloured segments.
+"""Masks between files, numpy and a segmentation node with named, coloured segments; and the undo history of predictions.
 
 A mask here is a uint8 array in numpy's order of Slicer, (K, J, I), with the values of a ``labels`` table, structure name -> value;
 0 is background.
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import slicer
 import slicer.util
 
-from PratoLabelLib.volume_file import ijk_to_ras, read_into, write_from
+from PratoLabelLib.volumes import ijk_to_ras, read_volume, write_volume
 
 #: Colours (RGB, 0..1) by structure; any other structure keeps the colour that Slicer gives it.
 COLOURS = {"RV cavity": (0.35, 0.60, 0.95), "myocardium": (0.95, 0.75, 0.30), "LV cavity": (0.90, 0.30, 0.30)}
@@ -27,15 +26,15 @@ class MaskError(ValueError):
     """A mask that does not fit; the message is one sentence for the user."""
 
 
-def read_mask(path: Path, volume_node: Any, labels: Mapping[str, int]) -> np.ndarray:
+def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]) -> np.ndarray:
     """The mask in the file ``path`` (NIfTI or NRRD), checked against ``volume_node``; the scene is not touched.
 
     Raises:
-        MaskError: unreadable, on another grid than the volume, or with values that ``labels`` does not name.
+        MaskError: it is unreadable, on another grid than the volume, or contains values that ``labels`` does not name.
     """
     node = slicer.vtkMRMLLabelMapVolumeNode()
-    if not read_into(node, path):
-        raise MaskError(f"The mask for {volume_node.GetName()} cannot be read: ask for it again.")
+    if not read_volume(node, path):
+        raise MaskError(f"The mask for {volume_node.GetName()} cannot be read: try again.")
     if node.GetImageData().GetDimensions() != volume_node.GetImageData().GetDimensions():
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
         raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: open the study again.")
@@ -44,11 +43,11 @@ def read_mask(path: Path, volume_node: Any, labels: Mapping[str, int]) -> np.nda
     mask = slicer.util.arrayFromVolume(node)
     unknown = set(np.unique(mask).tolist()) - {0, *labels.values()}
     if unknown:
-        raise MaskError(f"The mask holds the value {min(unknown)}, which names no structure: the server and this module do not match.")
+        raise MaskError(f"The mask holds the value {min(unknown)}, which names no structure: server and module are of different versions.")
     return mask.astype(np.uint8)
 
 
-def write_mask(path: Path, mask: np.ndarray, volume_node: Any) -> None:
+def write_mask(path: Path, mask: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
     """Write ``mask`` to the NIfTI file ``path`` on the grid of ``volume_node``, without its parent transforms.
 
     Raises:
@@ -57,11 +56,13 @@ def write_mask(path: Path, mask: np.ndarray, volume_node: Any) -> None:
     node = slicer.vtkMRMLLabelMapVolumeNode()
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(volume_node)))
     slicer.util.updateVolumeFromArray(node, mask)
-    if not write_from(node, path):
-        raise MaskError(f"{path} cannot be written: make room on the disk, or set another temporary folder.")
+    if not write_volume(node, path):
+        raise MaskError(f"{path} cannot be written: free some disk space, or set another temporary folder.")
 
 
-def new_segmentation(volume_node: Any, labels: Mapping[str, int], name: str) -> Any:
+def create_segmentation(
+    volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int], name: str
+) -> slicer.vtkMRMLSegmentationNode:
     """A segmentation node with an empty segment for each structure, on the grid and under the transform of ``volume_node``."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
@@ -71,7 +72,7 @@ def new_segmentation(volume_node: Any, labels: Mapping[str, int], name: str) -> 
     return node
 
 
-def add_segments(segmentation_node: Any, labels: Mapping[str, int]) -> None:
+def add_segments(segmentation_node: slicer.vtkMRMLSegmentationNode, labels: Mapping[str, int]) -> None:
     """Add an empty segment for each structure that has none, in the order of their values."""
     segmentation = segmentation_node.GetSegmentation()
     for name in sorted(labels, key=lambda structure: labels[structure]):
@@ -81,20 +82,27 @@ def add_segments(segmentation_node: Any, labels: Mapping[str, int]) -> None:
                 segment.SetColor(*COLOURS[name])
 
 
-def mask_of(segmentation_node: Any, volume_node: Any, labels: Mapping[str, int]) -> np.ndarray:
-    """The segments of ``labels`` as a mask on the grid of ``volume_node``; where two overlap, the one with the higher value counts."""
+def export_mask(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]
+) -> np.ndarray:
+    """The segments of ``labels`` as a mask on the grid of ``volume_node``; where two overlap, the higher value wins."""
     mask = np.zeros(volume_node.GetImageData().GetDimensions()[::-1], np.uint8)
     segmentation = segmentation_node.GetSegmentation()
     for name in sorted(labels, key=lambda structure: labels[structure]):
         segment = segmentation.GetSegmentIdBySegmentName(name)
         if segment:
-            filled = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment, volume_node)
-            if filled is not None:
-                mask[filled > 0] = labels[name]
+            array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment, volume_node)
+            if array is not None:
+                mask[array > 0] = labels[name]
     return mask
 
 
-def show_mask(segmentation_node: Any, volume_node: Any, labels: Mapping[str, int], mask: np.ndarray) -> None:
+def import_mask(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLScalarVolumeNode,
+    labels: Mapping[str, int],
+    mask: np.ndarray,
+) -> None:
     """Give the segments of ``labels`` the voxels of ``mask``; identifiers, names, colours and all other segments stay."""
     add_segments(segmentation_node, labels)
     segmentation = segmentation_node.GetSegmentation()
@@ -103,8 +111,8 @@ def show_mask(segmentation_node: Any, volume_node: Any, labels: Mapping[str, int
         slicer.util.updateSegmentBinaryLabelmapFromArray((mask == value).astype(np.uint8), segmentation_node, segment, volume_node)
 
 
-def merged(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Sequence[int]], locked: Collection[int]) -> np.ndarray:
-    """``current`` with what ``predicted`` says inside the boxes.
+def merge_masks(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Sequence[int]], locked: Collection[int]) -> np.ndarray:
+    """``current`` with the voxels of ``predicted`` inside the boxes.
 
     Args:
         current, predicted: masks (K, J, I).
@@ -115,11 +123,50 @@ def merged(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Sequenc
     for i0, i1, j0, j1, k0, k1 in boxes:
         inside[k0:k1, j0:j1, i0:i1] = True
     inside &= ~np.isin(current, list(locked))
-    fresh = np.where(np.isin(predicted, list(locked)), current, predicted)
-    return np.where(inside, fresh, current)
+    unlocked = np.where(np.isin(predicted, list(locked)), current, predicted)
+    return np.where(inside, unlocked, current)
 
 
-def _corner_distance(node: Any, other: Any) -> float:
+class MaskHistory:
+    """Masks as they were before each prediction, the newest last; the oldest go once there are more than ``capacity``.
+
+    An undo takes the user back to before the latest prediction, later edits included; a redo brings all of that back.
+    """
+
+    def __init__(self, capacity: int = 30) -> None:
+        self.capacity = capacity
+        self._undo: list[np.ndarray] = []
+        self._redo: list[np.ndarray] = []
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a prediction to undo."""
+        return bool(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether one was undone."""
+        return bool(self._redo)
+
+    def add(self, current: np.ndarray) -> None:
+        """Store ``current``, the mask that a prediction is about to change; nothing can be redone from here on."""
+        self._undo = [*self._undo, current][-self.capacity :]
+        self._redo.clear()
+
+    def undo(self, current: np.ndarray) -> np.ndarray:
+        """The mask to show instead of ``current``. Raises IndexError if there is none."""
+        mask = self._undo.pop()
+        self._redo.append(current)
+        return mask
+
+    def redo(self, current: np.ndarray) -> np.ndarray:
+        """The mask to show instead of ``current``. Raises IndexError if there is none."""
+        mask = self._redo.pop()
+        self._undo.append(current)
+        return mask
+
+
+def _corner_distance(node: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLVolumeNode) -> float:
     """Largest distance (mm) between matching corner voxels of two volumes of one size, both without their parent transforms."""
     corners = np.array([(*corner, 1.0) for corner in product(*((0, n - 1) for n in node.GetImageData().GetDimensions()))])
     return float(np.linalg.norm(corners @ (ijk_to_ras(node) - ijk_to_ras(other)).T, axis=1).max())

@@ -1,4 +1,4 @@
-"""Work beside the main thread: one thread, jobs in order, and results that come back on the main thread."""
+"""How work leaves the main thread and how its results come back: a worker thread, requests dispatched to it, and signals."""
 
 from __future__ import annotations
 
@@ -6,25 +6,33 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from PratoLabelLib.client import Client
+from PratoLabelLib.connection import Cancelled
+
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
-#: How long :meth:`Worker.stop` waits before it cancels the running job once more.
-_NUDGE_S = 0.05
+#: How long :meth:`Worker.stop` waits before it cancels the running job again.
+_CANCEL_INTERVAL_S = 0.05
 
 
+@dataclass(eq=False)
 class _Job:
     """A job and its callbacks; ``outcome`` is the callback with the result, once there is one."""
 
-    def __init__(self, run: Callable[[], Any], done: Any, failed: Any, lane: str, cancel: Callable[[], None] | None) -> None:
-        self.run, self.done, self.failed, self.lane, self.cancel = run, done, failed, lane, cancel
-        self.outcome: Callable[[], None] | None = None
+    run: Callable[[], Any]
+    on_result: Callable[[Any], None]
+    on_error: Callable[[Exception], None]
+    lane: str
+    cancel: Callable[[], None] | None
+    outcome: Callable[[], None] | None = None
 
 
 class Worker:
-    """Runs jobs one at a time, in the order in which they were submitted, on one thread that never keeps the program from ending.
+    """Runs jobs one at a time, in the order in which they were submitted, on a daemon thread; results are delivered by :meth:`poll`.
 
     All methods are for the main thread. ``cancel`` callbacks must be quick, must not call the worker, and may come more than once: a job
     that begins something just after it was cancelled is cancelled again at the next :meth:`poll`.
@@ -32,49 +40,49 @@ class Worker:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._wanted: list[_Job] = []  # waiting, running or with an outcome not yet delivered; a job that is dropped leaves
+        self._jobs: list[_Job] = []  # waiting, running or with an outcome not yet delivered; a job that is dropped leaves the list
         self._running: _Job | None = None
-        self._stopped = False
-        self._thread = threading.Thread(target=self._work, name="PratoLabel worker", daemon=True)
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._loop, name="PratoLabel worker", daemon=True)
         self._thread.start()
 
     def submit(
         self,
         job: Callable[[], _T],
-        done: Callable[[_T], None],
-        failed: Callable[[Exception], None],
+        on_result: Callable[[_T], None],
+        on_error: Callable[[Exception], None],
         lane: str = "",
         cancel: Callable[[], None] | None = None,
     ) -> None:
-        """Run ``job`` on the thread, then ``done`` with what it returned, or ``failed`` with what it raised, on the main thread.
+        """Run ``job`` on the thread, then ``on_result`` with its return value, or ``on_error`` with its exception, on the main thread.
 
         Args:
-            lane: of a named lane only the newest job is wanted: an older one that waits is dropped, one that runs is cancelled, and what
-                comes of it is dropped. Jobs without a lane never replace each other.
+            lane: a named lane keeps only its newest job: an older one that waits is dropped, one that runs is cancelled and its result
+                dropped. Jobs without a lane never replace each other.
             cancel: ends ``job`` early, from the main thread.
 
         Raises:
             RuntimeError: the worker was stopped.
         """
         with self._changed:
-            if self._stopped:
+            if self._is_stopped:
                 raise RuntimeError("The worker was stopped.")
             if lane:
-                self._wanted = [other for other in self._wanted if other.lane != lane]
-            self._wanted.append(_Job(job, done, failed, lane, cancel))
+                self._jobs = [other for other in self._jobs if other.lane != lane]
+            self._jobs.append(_Job(job, on_result, on_error, lane, cancel))
             self._changed.notify()
-            self._cancel_unwanted()
+            self._cancel_dropped()
 
     def poll(self) -> None:
-        """Deliver the results that have come; a callback that raises is a line in the log and keeps no other from its turn."""
+        """Deliver the results that have come; a callback that raises is logged and does not keep the others from being called."""
         with self._changed:
-            self._cancel_unwanted()
-            finished = [(job, job.outcome) for job in self._wanted if job.outcome]
+            self._cancel_dropped()
+            finished = [(job, job.outcome) for job in self._jobs if job.outcome]
         for job, outcome in finished:
             with self._changed:
-                if job not in self._wanted:  # a callback has dropped it
+                if job not in self._jobs:  # a callback has dropped it
                     continue
-                self._wanted.remove(job)
+                self._jobs.remove(job)
             try:
                 outcome()
             except Exception:
@@ -83,52 +91,133 @@ class Worker:
     def cancel(self, lane: str) -> None:
         """Drop the jobs of ``lane`` and their results; the one that runs is cancelled."""
         with self._changed:
-            self._wanted = [job for job in self._wanted if job.lane != lane]
-            self._cancel_unwanted()
+            self._jobs = [job for job in self._jobs if job.lane != lane]
+            self._cancel_dropped()
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether any result is still to be delivered."""
         with self._changed:
-            return bool(self._wanted)
+            return bool(self._jobs)
 
-    def busy_in(self, lane: str) -> bool:
+    def is_lane_busy(self, lane: str) -> bool:
         """Whether a result of ``lane`` is still to be delivered."""
         with self._changed:
-            return any(job.lane == lane for job in self._wanted)
+            return any(job.lane == lane for job in self._jobs)
 
     def stop(self, timeout: float = 3.0) -> bool:
         """Cancel all jobs, drop all results and end the thread; True if it has ended within ``timeout`` seconds."""
         with self._changed:
-            self._stopped = True
-            self._wanted = []
+            self._is_stopped = True
+            self._jobs = []
             self._changed.notify()
         deadline = time.monotonic() + timeout
         while self._thread.is_alive() and time.monotonic() < deadline:
             with self._changed:
-                self._cancel_unwanted()
-            self._thread.join(_NUDGE_S)
+                self._cancel_dropped()
+            self._thread.join(_CANCEL_INTERVAL_S)
         return not self._thread.is_alive()
 
-    def _cancel_unwanted(self) -> None:
-        # with the lock held, as the thread takes up no other job meanwhile: the next one's request is never hit
+    def _cancel_dropped(self) -> None:
+        # with the lock held, so that the thread takes up no other job meanwhile, whose request would be hit
         running = self._running
-        if running and running not in self._wanted and running.cancel:
+        if running and running not in self._jobs and running.cancel:
             running.cancel()
 
-    def _next(self) -> _Job | None:
-        return next((job for job in self._wanted if not job.outcome), None)
+    def _next_job(self) -> _Job | None:
+        return next((job for job in self._jobs if not job.outcome), None)
 
-    def _work(self) -> None:
+    def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped or self._next())
-                job = self._running = self._next()
+                self._changed.wait_for(lambda: self._is_stopped or self._next_job())
+                job = self._running = self._next_job()
             if job is None:
                 return
+            outcome: Callable[[], None]
             try:
-                outcome = partial(job.done, job.run())
+                outcome = partial(job.on_result, job.run())
             except Exception as error:
-                outcome = partial(job.failed, error)
+                outcome = partial(job.on_error, error)
             with self._changed:
                 job.outcome, self._running = outcome, None
+
+
+class RequestDispatcher:
+    """Sends requests to the connected server through the worker; a failure becomes one sentence for the user.
+
+    Args:
+        worker: runs the requests.
+        on_failure: gets a sentence where a request cannot be sent, fails, or its result cannot be used.
+
+    Attributes:
+        client: of the server that is connected; None before.
+    """
+
+    def __init__(self, worker: Worker, on_failure: Callable[[str], None]) -> None:
+        self.client: Client | None = None
+        self._worker, self._on_failure = worker, on_failure
+
+    def dispatch(
+        self,
+        request: Callable[[Client], _T],
+        on_result: Callable[[_T], None],
+        lane: str,
+        on_error: Callable[[], None] = lambda: None,
+        quiet: bool = False,
+        client: Client | None = None,
+    ) -> None:
+        """Call ``request`` with the client in the worker, then ``on_result`` with what it returned, on the main thread.
+
+        Args:
+            lane: see :meth:`Worker.submit`.
+            on_error: called where the request fails or is cancelled.
+            quiet: a failure is not reported, as the user did not start this request.
+            client: used instead of the connected server's.
+        """
+        receiver = client or self.client
+        if receiver is None:
+            self._on_failure("Not connected to a server: enter its address and press Test connection.")
+            return
+
+        def deliver(result: _T) -> None:
+            try:
+                on_result(result)
+            except Exception as error:  # whatever it is, the user must learn that nothing came of the request
+                _logger.exception("The result could not be used.")
+                self._on_failure(_sentence(error))
+
+        def fail(error: Exception) -> None:
+            on_error()
+            if not quiet and not isinstance(error, Cancelled):
+                self._on_failure(_sentence(error))
+
+        self._worker.submit(lambda: request(receiver), deliver, fail, lane, receiver.cancel)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) or f"Something unexpected happened ({type(error).__name__}): see the Python console."
+
+
+class Signal:
+    """A signal without Qt: calls its listeners in the order in which they connected. For the main thread alone."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[..., None]] = []
+
+    def connect(self, listener: Callable[..., None]) -> None:
+        """Call ``listener`` at every :meth:`emit`."""
+        self._listeners.append(listener)
+
+    def disconnect(self, listener: Callable[..., None]) -> None:
+        """Call ``listener`` no more.
+
+        Raises:
+            ValueError: it was not connected.
+        """
+        self._listeners.remove(listener)
+
+    def emit(self, *args: Any) -> None:
+        """Call every listener with ``args``."""
+        for listener in list(self._listeners):
+            listener(*args)

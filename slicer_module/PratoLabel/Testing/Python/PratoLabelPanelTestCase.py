@@ -33,13 +33,13 @@ class PratoLabelPanelTestCase(unittest.TestCase):
             self.assertFalse(button.enabled)
 
     def test_no_server_is_one_sentence(self) -> None:
-        self.widget.panel.ask(lambda: self.widget.logic.connect_to(NOWHERE), dialog=False)
+        self.widget.panel.request(lambda: self.widget.logic.connect_to(NOWHERE), dialog=False)
         deadline = time.monotonic() + 10
         while "No server runs" not in self.ui.statusLabel.text and time.monotonic() < deadline:
             slicer.app.processEvents()
         self.assertIn("No server runs at http://127.0.0.1:9", self.ui.statusLabel.text)
 
-    def test_what_is_set_stands_in_the_scene(self) -> None:
+    def test_parameters_are_stored_in_the_scene(self) -> None:
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
         self.ui.roiSelector.setCurrentNode(roi)
         self.ui.liveCheckBox.checked = True

@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 import slicer.util
 
-from PratoLabelLib.segmentation import mask_of, new_segmentation, read_mask, show_mask, write_mask
+from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask, read_mask, write_mask
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
 
@@ -26,15 +26,15 @@ class PratoLabelSegmentsTestCase(unittest.TestCase):
         self.volume.SetSpacing(1.4, 1.4, 8.0)
         self.volume.SetOrigin(-30, 12, 7)
 
-    def test_segments_hold_the_mask(self) -> None:
-        node = new_segmentation(self.volume, LABELS, "heart")
-        show_mask(node, self.volume, LABELS, self.mask)
+    def test_segments_contain_the_mask(self) -> None:
+        node = create_segmentation(self.volume, LABELS, "heart")
+        import_mask(node, self.volume, LABELS, self.mask)
         segmentation = node.GetSegmentation()
         names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
         self.assertEqual(names, list(LABELS))
-        self.assertTrue(np.array_equal(mask_of(node, self.volume, LABELS), self.mask))
+        self.assertTrue(np.array_equal(export_mask(node, self.volume, LABELS), self.mask))
 
-    def test_a_file_holds_the_mask(self) -> None:
+    def test_a_file_contains_the_mask(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "label.nii.gz"
             write_mask(path, self.mask, self.volume)

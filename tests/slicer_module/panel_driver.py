@@ -1,4 +1,4 @@
-"""Clicks through the panel as a user would, and waits as one would."""
+"""Clicks through the panel and waits, as a user does."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from unittest import mock
 
 import pytest
 import slicer
-from client_double import ClientDouble
 from PySide6.QtCore import QRect
 
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
+from tests.slicer_module.fake_client import FakeClient
 
 MODULE = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabel.py"
 BUTTONS = ("test", "next", "refresh", "open", "send", "place", "fit", "run", "cancel", "edit", "undo", "redo", "submit", "start", "stop")
 
 
-class Driver:
+class PanelDriver:
     """The module's widget in front of a user.
 
     Args:
@@ -81,8 +81,8 @@ class Driver:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until all answers are there and shown."""
-        self.wait(lambda: not self.logic._worker.busy)
+        """Wait until all answers are there and driver."""
+        self.wait(lambda: not self.logic._worker.is_busy)
         self.rest(0.1)
 
     def choose(self, box: str, value: str) -> None:
@@ -103,7 +103,7 @@ class Driver:
         return {item.text(0): item.text(1) for item in items}
 
     def roi(self, name: str = "heart", select: bool = True) -> Any:
-        """A ROI on the double's studies, 20 mm high."""
+        """An ROI on the studies of the fake server, 20 mm high."""
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
         roi.CreateDefaultDisplayNodes()
         roi.SetCenter(-24, -22, 16)
@@ -125,38 +125,38 @@ class Driver:
         return path
 
 
-class Shown(Driver):
-    """The panel before a double of the server."""
+class FakeServerDriver(PanelDriver):
+    """The panel in front of a fake server."""
 
     def __init__(self, folder: Path) -> None:
-        self.server = ClientDouble(folder)
+        self.server = FakeClient(folder)
         super().__init__(folder, self.server)
 
-    def opened(self) -> Shown:
+    def open_study(self) -> FakeServerDriver:
         """Connected, with a study open."""
         self.click("test")
         self.click("next")
-        assert self.logic.open.study == "p1_ES"
+        assert self.logic.current_study.study == "p1_ES"
         return self
 
     @property
     def inferences(self) -> list[Any]:
-        """What was to be segmented."""
-        return [asked for asked in self.server.asked if asked[0] == "infer"]
+        """The requests for a segmentation."""
+        return [request for request in self.server.requests if request[0] == "infer"]
 
 
 @contextmanager
-def shown_panel(folder: Path) -> Iterator[Shown]:
+def run_panel(folder: Path) -> Iterator[FakeServerDriver]:
     """A panel in an empty scene, until the block ends."""
     new_scene()
-    panel = Shown(folder)
+    panel = FakeServerDriver(folder)
     try:
         yield panel
     finally:
         panel.widget.cleanup()
 
 
-def let_go(roi: Any) -> None:
+def end_interaction(roi: Any) -> None:
     """What Slicer's views do when the user lets go of the ROI's handle."""
     roi.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
 

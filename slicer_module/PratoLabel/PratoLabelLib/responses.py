@@ -1,4 +1,7 @@
-"""What the server says, read into plain classes. ``docs/protocol.md`` defines it; anything else is a ValueError, KeyError or TypeError."""
+"""The server's replies, parsed into plain classes.
+
+``docs/protocol.md`` defines them; anything else raises ValueError, KeyError or TypeError.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from email.message import Message
 from json import loads
 from typing import Any, TypeVar
 
-#: What a running training's log says once its own numbers stand in the statistics; until then they are an earlier training's.
-_UNDER_WAY = re.compile(r"\d+ steps;|step \d+/")
-_RESULT = ("published", "dice_before", "dice_after", "model_version_before", "model_version_after")
-_Kind = TypeVar("_Kind")
+#: What a running training's log says once the statistics are its own; until then they are an earlier training's.
+_OWN_STATISTICS = re.compile(r"\d+ steps;|step \d+/")
+_RESULT_KEYS = ("published", "dice_before", "dice_after", "model_version_before", "model_version_after")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelInfo:
     """A model that the server offers.
 
     Attributes:
         interactive: whether it expects a box; one that is not proposes its own.
         labels: structure name -> value in the mask.
-        prune: what may be asked for, the default first.
+        prune: the pruning ratios it takes, the default first.
         trainable: whether submitted labels can train it.
         cost: by ``prune``; empty while the server has not measured it.
     """
@@ -45,16 +48,16 @@ class Model:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """The server, its models and strategies; ``round_trip_ms`` is what this very question took."""
+    """The server, its models and strategies; ``round_trip_ms`` is what this very request took."""
 
     name: str
     version: str
-    models: tuple[Model, ...]
+    models: tuple[ModelInfo, ...]
     strategies: tuple[str, ...]
     round_trip_ms: float
 
     @property
-    def costs_known(self) -> bool:
+    def has_costs(self) -> bool:
         """Whether the server has measured all its models."""
         return all(model.cost for model in self.models)
 
@@ -69,7 +72,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """A segmentation: the mask as an NRRD file, and the JSON part of the reply."""
 
     mask: bytes
@@ -78,11 +81,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far the latest training of a model is.
+    """The progress of the latest training of a model.
 
     Attributes:
         epoch, epochs, step, steps: done and in all; 0 before it begins.
-        dice: validation Dice of the growing model, at first of the model that it started from; None before it begins.
+        dice: validation Dice of the model in training, at first of the one that it started from; None before it begins.
         message: one sentence; "" if no training was started since the server was.
         result: of the last training that finished: ``published``, ``dice_before``, ``dice_after``, ``model_version_before``,
             ``model_version_after``; empty if there is none.
@@ -98,79 +101,82 @@ class TrainingState:
     result: dict[str, Any]
 
 
-def read_info(info: Any, round_trip_ms: float) -> ServerInfo:
+def parse_server_info(info: Any, round_trip_ms: float) -> ServerInfo:
     """``GET /info/``."""
-    models = tuple(_model(name, model, name in info["trainers"]) for name, model in expected(dict, info["models"]).items())
-    return ServerInfo(
-        expected(str, info["name"]), expected(str, info["version"]), models, tuple(expected(dict, info["strategies"])), round_trip_ms
-    )
+    models = tuple(_parse_model(name, model, name in info["trainers"]) for name, model in require_type(dict, info["models"]).items())
+    strategies = tuple(require_type(dict, info["strategies"]))
+    return ServerInfo(require_type(str, info["name"]), require_type(str, info["version"]), models, strategies, round_trip_ms)
 
 
-def _model(name: str, model: Mapping[str, Any], trainable: bool) -> Model:
-    return Model(
+def _parse_model(name: str, model: Mapping[str, Any], trainable: bool) -> ModelInfo:
+    return ModelInfo(
         name=name,
-        interactive=expected(str, model["type"]) == "deepedit",
-        labels={label: expected(int, value) for label, value in expected(dict, model["labels"]).items()},
-        prune=tuple(expected(str, choice) for choice in expected(list, model["config"]["prune"])),
+        interactive=require_type(str, model["type"]) == "deepedit",
+        labels={label: require_type(int, value) for label, value in require_type(dict, model["labels"]).items()},
+        prune=tuple(require_type(str, ratio) for ratio in require_type(list, model["config"]["prune"])),
         trainable=trainable,
-        cost={prune: Cost(float(c["gflops"]), float(c["ms"])) for prune, c in expected(dict, model.get("cost_per_slice", {})).items()},
+        cost={prune: Cost(float(c["gflops"]), float(c["ms"])) for prune, c in require_type(dict, model.get("cost_per_slice", {})).items()},
     )
 
 
-def read_studies(datastore: Any) -> list[Study]:
+def parse_studies(datastore: Any) -> list[Study]:
     """``GET /datastore/?output=all``, sorted by id."""
-    found = []
-    for study, entry in sorted(expected(dict, datastore["objects"]).items()):
-        final = expected(dict, entry["labels"]).get("final")
+    studies = []
+    for study, entry in sorted(require_type(dict, datastore["objects"]).items()):
+        final = require_type(dict, entry["labels"]).get("final")
         annotator = final["info"].get("annotator") if final else None
-        found.append(Study(study, final is not None, annotator if isinstance(annotator, str) else ""))
-    return found
+        studies.append(Study(study, final is not None, annotator if isinstance(annotator, str) else ""))
+    return studies
 
 
-def read_answer(content_type: str, body: bytes) -> Answer:
-    """``POST /infer/{model}`` with a .nrrd asked for."""
-    parts = _parts(content_type, body)
-    mask, reply = parts["image"], expected(dict, loads(parts["params"]))
+def parse_prediction(content_type: str, body: bytes) -> Prediction:
+    """``POST /infer/{model}`` for a .nrrd mask."""
+    parts = _split_multipart(content_type, body)
+    mask, reply = parts["image"], require_type(dict, loads(parts["params"]))
     if not mask.startswith(b"NRRD"):
         raise ValueError("the mask is no NRRD file")
     for key, kind in (("label_names", dict), ("box", list), ("warnings", list), ("model_version", str)):
-        expected(kind, reply[key])
-    return Answer(mask, reply)
+        require_type(kind, reply[key])
+    return Prediction(mask, reply)
 
 
-def read_training(model: str, tasks: Any, info: Any) -> TrainingState:
+def parse_training_state(model: str, tasks: Any, info: Any) -> TrainingState:
     """``GET /train/?all=true`` (newest last) and ``GET /info/``."""
-    stats = expected(dict, info["train_stats"].get(model, {}))
-    own = [task for task in expected(list, tasks) if task["request"].get("model") == model]
+    stats = require_type(dict, info["train_stats"].get(model, {}))
+    own = [task for task in require_type(list, tasks) if task["request"].get("model") == model]
     details = [str(line) for line in own[-1].get("details", [])] if own else []
-    status = expected(str, own[-1]["status"]) if own else ""
-    known = stats if status in ("", "DONE") or any(_UNDER_WAY.search(line) for line in details) else {}
-    epoch, epochs, step, steps = (int(known.get(name, 0)) for name in ("epoch", "total_epochs", "step", "total_steps"))
-    dice = known.get("validation", {}).get("mean", known.get("dice_before"))
+    status = require_type(str, own[-1]["status"]) if own else ""
+    is_own = status in ("", "DONE") or any(_OWN_STATISTICS.search(line) for line in details)
+    progress = stats if is_own else {}
+    epoch, epochs, step, steps = (int(progress.get(name, 0)) for name in ("epoch", "total_epochs", "step", "total_steps"))
+    dice = progress.get("validation", {}).get("mean", progress.get("dice_before"))
     messages = {
         "": "",
         "SUBMITTED": "The training is about to start.",
         "RUNNING": f"Step {step} of {steps}." if steps else "Reading the labels and measuring the model as it is.",
         "STOPPED": "The training was stopped: the model is as it was.",
         "DONE": "The training has ended.",
-        "ERROR": _failure(details),
+        "ERROR": _failure_sentence(details),
     }
     return TrainingState(
         running=status in ("SUBMITTED", "RUNNING"),
-        **{"epoch": epoch, "epochs": epochs, "step": step, "steps": steps},
+        epoch=epoch,
+        epochs=epochs,
+        step=step,
+        steps=steps,
         dice=None if dice is None else float(dice),
         message=messages[status],
-        result={key: stats[key] for key in _RESULT} if "published" in stats else {},
+        result={key: stats[key] for key in _RESULT_KEYS} if "published" in stats else {},
     )
 
 
-def _failure(details: Sequence[str]) -> str:
-    """The sentence that the server's log ends with, where a training was refused."""
+def _failure_sentence(details: Sequence[str]) -> str:
+    """The sentence at the end of the server's log, where a training was refused."""
     sentences = [line.split("HTTPException: ", 1)[1] for line in details if "HTTPException: " in line]
     return re.sub(r"^\d+: ", "", sentences[-1]) if sentences else "The training failed: the server's log says why."
 
 
-def _parts(content_type: str, body: bytes) -> dict[str, bytes]:
+def _split_multipart(content_type: str, body: bytes) -> dict[str, bytes]:
     """A multipart body by the names of its parts."""
     header = Message()
     header["Content-Type"] = content_type
@@ -186,7 +192,7 @@ def _parts(content_type: str, body: bytes) -> dict[str, bytes]:
     return parts
 
 
-def expected(kind: type[_Kind], value: Any) -> _Kind:
+def require_type(kind: type[_T], value: Any) -> _T:
     """``value``, if it is a ``kind``; TypeError else."""
     if not isinstance(value, kind):
         raise TypeError(f"{value!r:.60} is no {kind.__name__}")

@@ -1,4 +1,4 @@
-"""The client when the server is absent, silent, wrong or in the way: one sentence each."""
+"""The client when the server is absent, silent, wrong or refuses: one sentence each."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from client_calls import CALLS, failure
-from http_double import HttpDouble
 
 from PratoLabelLib.client import Client
+from tests.slicer_module.client_calls import CALLS, failure
+from tests.slicer_module.fake_server import FakeServer
 
 GARBAGE = [
     b"",
@@ -50,12 +50,12 @@ def test_what_is_no_address(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:{}", "http://127.0.0.1:{}/", " http://127.0.0.1:{} ", "localhost:{}", "HTTP://LocalHost:{}"]
 )
-def test_what_is_an_address(double: HttpDouble, address: str) -> None:
-    double.body = b'{"objects": {}}'
-    assert Client(address.format(double.server_port)).studies() == []
+def test_what_is_an_address(fake_server: FakeServer, address: str) -> None:
+    fake_server.body = b'{"objects": {}}'
+    assert Client(address.format(fake_server.server_port)).studies() == []
 
 
-def test_no_server(double: HttpDouble) -> None:
+def test_no_server(fake_server: FakeServer) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         error = failure(Client(f"127.0.0.1:{free.getsockname()[1]}").info)
@@ -73,23 +73,23 @@ def test_a_token_that_is_none() -> None:
         assert "token" in str(failure(lambda token=token: Client("127.0.0.1:1", token)))
 
 
-def test_the_token_goes_along_when_there_is_one(double: HttpDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_token_goes_along_when_there_is_one(fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    double.body = b'{"objects": {}}'
-    Client(double.address, " abc.def ").studies()
-    Client(double.address).studies()
-    assert [headers.get("Authorization") for headers in double.seen] == ["Bearer abc.def", None]
+    fake_server.body = b'{"objects": {}}'
+    Client(fake_server.address, " abc.def ").studies()
+    Client(fake_server.address).studies()
+    assert [headers.get("Authorization") for headers in fake_server.received] == ["Bearer abc.def", None]
 
 
 @pytest.mark.parametrize(
     ("call", "body"),
     [(call, body) for call in CALLS for body in GARBAGE if (call, body) != ("stop", b"null")],  # null: none runs
 )
-def test_garbage_is_no_answer(double: HttpDouble, folder: Path, call: str, body: bytes) -> None:
-    double.body = body
-    assert "not as a PrATo Label server" in str(failure(lambda: CALLS[call](Client(double.address), folder)))
+def test_garbage_is_no_answer(fake_server: FakeServer, folder: Path, call: str, body: bytes) -> None:
+    fake_server.body = body
+    assert "not like a PrATo Label server" in str(failure(lambda: CALLS[call](Client(fake_server.address), folder)))
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_garbage_is_no_answer(double: HttpDouble, folder: Path, call: str, body:
     ],
     ids=["no parts", "no mask", "no label names", "no JSON"],
 )
-def test_a_segmentation_that_lacks_something(double: HttpDouble, body: bytes) -> None:
-    double.headers, double.body = {"Content-Type": "multipart/form-data; boundary=b"}, body
-    assert "not as a PrATo Label server" in str(failure(lambda: Client(double.address).infer("prato_unetr", "heart", {})))
+def test_a_segmentation_that_lacks_something(fake_server: FakeServer, body: bytes) -> None:
+    fake_server.headers, fake_server.body = {"Content-Type": "multipart/form-data; boundary=b"}, body
+    assert "not like a PrATo Label server" in str(failure(lambda: Client(fake_server.address).infer("prato_unetr", "heart", {})))
 
 
-def test_a_mask_arrives_byte_by_byte_as_it_was(double: HttpDouble) -> None:
+def test_a_mask_arrives_byte_by_byte_as_it_was(fake_server: FakeServer) -> None:
     mask = b"NRRD0004\n" + bytes(range(256)) * 3 + b"\r\n\r\n--\r\n\r"
     reply = {"label_names": {"LV cavity": 3}, "box": [0] * 6, "warnings": [], "model_version": "abc"}
-    double.headers = {"Content-Type": 'multipart/form-data; boundary="4f"'}
+    fake_server.headers = {"Content-Type": 'multipart/form-data; boundary="4f"'}
     parts = (b'name="params"\r\n\r\n' + json.dumps(reply).encode(), b'name="image"; filename="name=.nrrd"\r\n\r\n' + mask)
-    double.body = b"".join(b"--4f\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--4f--\r\n"
-    answer = Client(double.address).infer("prato_unetr", "heart", {})
+    fake_server.body = b"".join(b"--4f\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts) + b"--4f--\r\n"
+    answer = Client(fake_server.address).infer("prato_unetr", "heart", {})
     assert (answer.mask, answer.reply) == (mask, reply)
 
 
@@ -132,47 +132,47 @@ def test_a_mask_arrives_byte_by_byte_as_it_was(double: HttpDouble) -> None:
         (307, b"", "connect to that address"),
     ],
 )
-def test_refusals(double: HttpDouble, folder: Path, status: int, body: bytes, words: str) -> None:
-    double.status, double.body = status, body
+def test_refusals(fake_server: FakeServer, folder: Path, status: int, body: bytes, words: str) -> None:
+    fake_server.status, fake_server.body = status, body
     for call in CALLS.values():
         if status == 404 and call is CALLS["training"]:
             continue  # where nothing was ever trained, that is the answer
-        error = failure(lambda call=call: call(Client(double.address), folder))
+        error = failure(lambda call=call: call(Client(fake_server.address), folder))
         assert words in str(error)
         assert error.status == status
 
 
-def test_a_training_that_runs_already(double: HttpDouble) -> None:
-    double.status, double.body = 429, b'{"detail": "++++++++++ Train Task is Already Running"}'
-    error = failure(lambda: Client(double.address).train("prato_unetr", {}))
-    assert (str(error)[:23], error.status) == ("A training runs already", 429)
+def test_a_training_that_runs_already(fake_server: FakeServer) -> None:
+    fake_server.status, fake_server.body = 429, b'{"detail": "++++++++++ Train Task is Already Running"}'
+    error = failure(lambda: Client(fake_server.address).train("prato_unetr", {}))
+    assert (str(error)[:29], error.status) == ("A training is already running", 429)
 
 
-def test_silence_is_a_time_out(double: HttpDouble) -> None:
-    double.seconds = 600
-    assert "no answer within 0.3 s" in str(failure(Client(double.address, timeout=0.3).info))
+def test_silence_is_a_time_out(fake_server: FakeServer) -> None:
+    fake_server.seconds = 600
+    assert "no answer within 0.3 s" in str(failure(Client(fake_server.address, timeout=0.3).info))
 
 
-def test_an_answer_cut_short_leaves_no_file(double: HttpDouble, folder: Path) -> None:
-    double.headers, double.body = {"Content-Length": "1000"}, b"\x1f\x8b half of it"
+def test_an_answer_cut_short_leaves_no_file(fake_server: FakeServer, folder: Path) -> None:
+    fake_server.headers, fake_server.body = {"Content-Length": "1000"}, b"\x1f\x8b half of it"
     before = sorted(folder.iterdir())
-    sentence = str(failure(lambda: Client(double.address).download_image("heart", folder)))
-    assert "cut short" in sentence or "broke off" in sentence  # as the versions of urllib3 have it
+    sentence = str(failure(lambda: Client(fake_server.address).download_image("heart", folder)))
+    assert "cut short" in sentence or "was lost" in sentence  # as the versions of urllib3 have it
     assert sorted(folder.iterdir()) == before
 
 
-def test_names_from_the_server_stay_in_the_folder(double: HttpDouble, folder: Path) -> None:
-    double.body = b"not zipped"
-    assert Client(double.address).download_image("../../heart", folder / ".") == folder / "heart.nii"
-    assert Client(double.address).download_label("/etc/heart", folder).parent == folder
+def test_names_from_the_server_stay_in_the_folder(fake_server: FakeServer, folder: Path) -> None:
+    fake_server.body = b"not zipped"
+    assert Client(fake_server.address).download_image("../../heart", folder / ".") == folder / "heart.nii"
+    assert Client(fake_server.address).download_label("/etc/heart", folder).parent == folder
 
 
-def test_a_folder_that_is_not_there_is_the_caller_s(double: HttpDouble, folder: Path) -> None:
+def test_a_folder_that_is_not_there_is_the_caller_s(fake_server: FakeServer, folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Client(double.address).download_image("heart", folder / "none")
+        Client(fake_server.address).download_image("heart", folder / "none")
     with pytest.raises(FileNotFoundError):
-        Client(double.address).upload_image("heart", folder / "none.nii.gz")
+        Client(fake_server.address).upload_image("heart", folder / "none.nii.gz")
 
 
-def test_a_server_that_knows_no_tls(double: HttpDouble) -> None:
-    assert "http://" in str(failure(Client(f"https://{double.address}").info))
+def test_a_server_that_knows_no_tls(fake_server: FakeServer) -> None:
+    assert "http://" in str(failure(Client(f"https://{fake_server.address}").info))

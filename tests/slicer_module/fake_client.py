@@ -1,4 +1,4 @@
-"""A double of the server's client, for what the panel does with answers; the real server answers in the live tests."""
+"""A fake of the server's client, for what the panel does with replies; the real server replies in the live tests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from PratoLabelLib.answers import Answer, Cost, Model, ServerInfo, Study, TrainingState
-from PratoLabelLib.errors import ServerError
+from PratoLabelLib.connection import ServerError
+from PratoLabelLib.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
 
 SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -35,14 +35,17 @@ def write(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-class ClientDouble:
-    """Two studies of one patient, one of them labelled; ``asked`` holds the requests, ``failure`` is raised instead of an answer."""
+class FakeClient:
+    """Two studies of one patient, one of them labelled.
 
-    address = "http://double"
+    ``requests`` collects what was requested; ``failure`` is raised instead of a reply.
+    """
+
+    address = "http://fake"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked: list[tuple[Any, ...]] = []
+        self.requests: list[tuple[Any, ...]] = []
         self.failure: ServerError | None = None
         self.warnings: list[str] = []
         self.conflict: dict[str, Any] | None = None
@@ -50,26 +53,26 @@ class ClientDouble:
         self.versions = {"p1_ED": 3}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
 
-    def __call__(self, address: str, token: str) -> ClientDouble:
-        self.asked.append(("connect", address, token))
+    def __call__(self, address: str, token: str) -> FakeClient:
+        self.requests.append(("connect", address, token))
         return self
 
-    def _answer(self, *asked: Any) -> None:
-        self.asked.append(asked)
+    def _record(self, *request: Any) -> None:
+        self.requests.append(request)
         if self.failure:
             raise self.failure
 
     def info(self) -> ServerInfo:
-        self._answer("info")
-        models = (Model("prato_unetr", True, LABELS, PRUNE, True, COST), Model("prato_auto", False, LABELS, PRUNE[:2], False, {}))
+        self._record("info")
+        models = (ModelInfo("prato_unetr", True, LABELS, PRUNE, True, COST), ModelInfo("prato_auto", False, LABELS, PRUNE[:2], False, {}))
         return ServerInfo("PrATo Label", "0.1.0", models, ("first", "random"), 3.4)
 
     def studies(self) -> list[Study]:
-        self._answer("studies")
+        self._record("studies")
         return [Study(name, name in self.labelled, self.labelled.get(name, "")) for name in ("p1_ED", "p1_ES")]
 
     def next_study(self, strategy: str, model: str) -> str:
-        self._answer("next", strategy, model)
+        self._record("next", strategy, model)
         return "p1_ES"
 
     def download_image(self, study: str, folder: str) -> Path:
@@ -86,31 +89,31 @@ class ClientDouble:
         return self.download_label(study, folder)
 
     def upload_image(self, study: str, path: Path) -> str:
-        self._answer("upload", study, path.read_bytes()[:2])
+        self._record("upload", study, path.read_bytes()[:2])
         return study
 
-    def infer(self, model: str, study: str, params: dict[str, Any]) -> Answer:
-        self._answer("infer", model, study, params)
+    def infer(self, model: str, study: str, params: dict[str, Any]) -> Prediction:
+        self._record("infer", model, study, params)
         box = params.get("roi", [[1, 23, 2, 20, 0, 5]])[0]
         reply = {"label_names": LABELS, "box": box, "box_source": "roi" if "roi" in params else "proposed", "warnings": self.warnings}
         reply |= {"kept_fraction": {"block 4": 0.5, "block 7": 0.25}, "gflops": 7.7, "gflops_dense": 8.0, "latency_ms": {"total": 698.4}}
         reply |= {"model_version": "a03b7f124ceb", "device": "cpu"}
-        return Answer(write(self.folder / "mask.nrrd", heart()).read_bytes(), reply)
+        return Prediction(write(self.folder / "mask.nrrd", heart()).read_bytes(), reply)
 
     def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
-        self._answer("submit", study, info)
+        self._record("submit", study, info)
         self.labelled[study], self.versions[study] = info["annotator"], self.current_version(study) + 1
-        said = {"voxels": {"LV cavity": 245}, "version": self.versions[study], "conflict": self.conflict}
-        return {"image": study, "label": study, **said}
+        stored = {"voxels": {"LV cavity": 245}, "version": self.versions[study], "conflict": self.conflict}
+        return {"image": study, "label": study, **stored}
 
     def train(self, model: str, params: dict[str, Any]) -> None:
-        self._answer("train", model, params)
+        self._record("train", model, params)
 
     def training(self, model: str) -> TrainingState:
         return self.state
 
     def stop_training(self) -> None:
-        self._answer("stop")
+        self._record("stop")
 
     def cancel(self) -> None:
-        self.asked.append(("cancel",))
+        self.requests.append(("cancel",))

@@ -9,20 +9,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from client_calls import CALLS, failure
-from http_double import HttpDouble
 
 from PratoLabelLib import connection
 from PratoLabelLib.client import Client
-from PratoLabelLib.errors import Cancelled, ServerError
+from PratoLabelLib.connection import Cancelled, ServerError
+from tests.slicer_module.client_calls import CALLS, failure
+from tests.slicer_module.fake_server import FakeServer
 
 PATIENCE_S = 60
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_cancel_ends_a_request_in_flight_at_once_and_the_next_one_works(double: HttpDouble, folder: Path, call: str) -> None:
-    client, raised = Client(double.address), []
-    double.seconds = 10 * PATIENCE_S  # no answer ends it
+def test_cancel_ends_a_request_in_flight_at_once_and_the_next_one_works(fake_server: FakeServer, folder: Path, call: str) -> None:
+    client, raised = Client(fake_server.address), []
+    fake_server.seconds = 10 * PATIENCE_S  # no answer ends it
 
     def ask() -> None:
         try:
@@ -32,20 +32,20 @@ def test_cancel_ends_a_request_in_flight_at_once_and_the_next_one_works(double: 
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert double.began.wait(PATIENCE_S)
+    assert fake_server.was_called.wait(PATIENCE_S)
     client.cancel()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert isinstance(raised[0], Cancelled)
-    double.seconds, double.body = 0, b'{"objects": {}}'
+    fake_server.seconds, fake_server.body = 0, b'{"objects": {}}'
     assert client.studies() == []
-    assert not client._lines
+    assert not client._connections
 
 
-def test_cancel_without_a_request_does_nothing(double: HttpDouble) -> None:
-    client = Client(double.address)
+def test_cancel_without_a_request_does_nothing(fake_server: FakeServer) -> None:
+    client = Client(fake_server.address)
     client.cancel()
-    double.body = b'{"objects": {}}'
+    fake_server.body = b'{"objects": {}}'
     assert client.studies() == []
 
 
@@ -71,8 +71,8 @@ def deaf() -> Iterator[str]:
 
 
 def test_a_port_that_takes_no_connection(deaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_S", 0.3)
-    assert "takes no connection" in str(failure(Client(deaf).info))
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.3)
+    assert "accepts no connection" in str(failure(Client(deaf).info))
 
 
 @contextmanager
@@ -95,13 +95,13 @@ def cancelling(client: Client, once: Callable[[], object] = lambda: None) -> Ite
 
 
 def test_cancel_while_connecting(deaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CONNECT_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 10 * PATIENCE_S)
     client = Client(deaf)
     with cancelling(client), pytest.raises(Cancelled):
         client.info()
 
 
-def begun(port: socket.socket, connections: ExitStack) -> None:
+def wait_for_request(port: socket.socket, connections: ExitStack) -> None:
     """Return when the first byte of a request has come."""
     connections.enter_context(port.accept()[0]).recv(1, socket.MSG_PEEK)
 
@@ -113,7 +113,7 @@ def test_cancel_during_an_upload(folder: Path) -> None:
         port.listen(1)
         client = Client(f"127.0.0.1:{port.getsockname()[1]}", timeout=10 * PATIENCE_S)
         (folder / "large.nii").write_bytes(bytes(50_000_000))
-        with cancelling(client, lambda: begun(port, connections)), pytest.raises(Cancelled):
+        with cancelling(client, lambda: wait_for_request(port, connections)), pytest.raises(Cancelled):
             client.upload_image("heart", folder / "large.nii")
 
 
@@ -123,5 +123,5 @@ def test_cancel_during_a_tls_handshake() -> None:
         port.bind(("127.0.0.1", 0))
         port.listen(1)
         client = Client(f"https://127.0.0.1:{port.getsockname()[1]}", timeout=10 * PATIENCE_S)
-        with cancelling(client, lambda: begun(port, connections)), pytest.raises(Cancelled):
+        with cancelling(client, lambda: wait_for_request(port, connections)), pytest.raises(Cancelled):
             client.info()

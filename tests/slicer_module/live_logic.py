@@ -1,4 +1,4 @@
-"""The real server with small hearts for the logic's tests, and what they do over and over: wait, open, predict, submit."""
+"""The real server with small hearts for the logic's tests, and their recurring steps: wait, open, predict, submit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import slicer
-from hearts import app_that_learns, heart
-from live import LiveServer, oblique, start_server, write_study
 
 from prato.data.nifti import write_volume
 from PratoLabelLib.geometry import ijk_box_to_roi
 from PratoLabelLib.logic import PratoLabelLogic
+from tests.app.hearts import app_that_learns, heart
+from tests.app.live import LiveServer, oblique, start_server, write_study
 
 MODEL = "prato_unetr"
 BOX = (10, 30, 8, 28, 1, 4)
@@ -28,7 +28,7 @@ FIRST_TWO[2:] = 0
 
 @contextmanager
 def loop_server(folder: Path) -> Iterator[LiveServer]:
-    """Studies of three patients, the first labelled, and one left-handed; the tests of a file change them one after the other."""
+    """Studies of three patients, the first labelled, and one left-handed; the tests of a file change them one after another."""
     app, studies = app_that_learns(folder / "app"), folder / "studies"
     (studies / "labels" / "final").mkdir(parents=True)
     for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
@@ -41,10 +41,10 @@ def loop_server(folder: Path) -> Iterator[LiveServer]:
 
 @contextmanager
 def connected_logic(server: LiveServer) -> Iterator[PratoLabelLogic]:
-    """Connected until the block ends; what ``failed`` says is collected in ``said``."""
+    """Connected until the block ends; what ``failed`` emits is collected in ``failures``."""
     connected = PratoLabelLogic()
-    connected.said = []
-    connected.failed.connect(connected.said.append)
+    connected.failures = []
+    connected.failed.connect(connected.failures.append)
     connected.connect_to(server.url)
     wait(connected, lambda: connected.info is not None and connected.studies)
     yield connected
@@ -55,18 +55,18 @@ def connected_logic(server: LiveServer) -> Iterator[PratoLabelLogic]:
 def wait(logic: PratoLabelLogic, until: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not until():
-        assert time.monotonic() < deadline, f"nothing came: {logic.said}"
+        assert time.monotonic() < deadline, f"nothing came: {logic.failures}"
         logic.tick()
         time.sleep(0.02)
 
 
-def opened(logic: PratoLabelLogic, study: str) -> Any:
+def open_study(logic: PratoLabelLogic, study: str) -> Any:
     logic.open_study(study)
-    wait(logic, lambda: logic.open is not None and logic.open.study == study)
-    return logic.open
+    wait(logic, lambda: logic.current_study is not None and logic.current_study.study == study)
+    return logic.current_study
 
 
-def roi_round(box: tuple[int, ...], volume: Any, name: str = "heart") -> Any:
+def roi_around(box: tuple[int, ...], volume: Any, name: str = "heart") -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
     ijk_box_to_roi(box, volume, node)
     return node
@@ -83,13 +83,13 @@ def predict(
     return replies[0]
 
 
-def judge(server: LiveServer) -> str:
-    """The version of the model that chose the study which the server named last."""
+def scoring_model_version(server: LiveServer) -> str:
+    """The version of the model that scored the study which the server picked last."""
     named = [line for line in server.log.read_text().splitlines() if "Next sample: " in line]
     return re.search(r"'model_version': '(\w+)'", named[-1])[1]
 
 
-def submitted(logic: PratoLabelLogic, annotator: str) -> dict[str, Any]:
+def submit(logic: PratoLabelLogic, annotator: str) -> dict[str, Any]:
     replies: list[dict[str, Any]] = []
     logic.submitted.connect(replies.append)
     logic.submit(annotator)

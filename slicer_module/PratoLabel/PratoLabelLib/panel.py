@@ -1,0 +1,196 @@
+"""The panel: brings sections, logic and parameter node together, keeps polling, and shows what is going on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+import slicer.util
+import vtk
+
+from PratoLabelLib.logic import PratoLabelLogic
+from PratoLabelLib.parameters import Parameters
+from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Section
+from PratoLabelLib.sections.box import BoxSection
+from PratoLabelLib.sections.correct import CorrectSection
+from PratoLabelLib.sections.segment import SegmentSection
+from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.sections.study import StudySection
+from PratoLabelLib.sections.submit import SubmitSection
+from PratoLabelLib.sections.train import TrainSection
+
+TICK_MS = 50
+
+
+class Panel(slicer.util.VTKObservationMixin):
+    """Lives from the module's setup to its cleanup.
+
+    A failure is shown at the top of the panel. A dialog shows it as well where it results from a click; what fails by itself (a live
+    update, a poll of the training) opens none.
+
+    Args:
+        ui: the widgets of PratoLabel.ui by name.
+        get_parameter_node: returns the scene's vtkMRMLScriptedModuleNode of this module.
+    """
+
+    def __init__(self, ui: Any, logic: PratoLabelLogic, get_parameter_node: Callable[[], slicer.vtkMRMLScriptedModuleNode]) -> None:
+        super().__init__()
+        self.ui, self.logic = ui, logic
+        self.parameters: Parameters | None = None
+        self._get_parameter_node = get_parameter_node
+        self._gui_tag: Any = None
+        self._is_entered = False
+        self._is_busy = False
+        self._awaits_reply = False  # one that the user has requested
+        self._wants_dialog = False  # a failure is to open one
+        self._submitted = self._conflict = self._error = ""
+        self.server = ServerSection(self)
+        self.study = StudySection(self)
+        self.segment = SegmentSection(self)
+        self.box = BoxSection(self)
+        self.correct = CorrectSection(self)
+        self.submit = SubmitSection(self)
+        self.train = TrainSection(self)
+        self._sections: tuple[Section, ...] = (
+            self.server,
+            self.study,
+            self.box,
+            self.segment,
+            self.correct,
+            self.submit,
+            self.train,
+        )
+        logic.failed.connect(self._on_failed)
+        logic.busy_changed.connect(self._on_busy_changed)
+        logic.submitted.connect(self._on_submitted)
+        for signal in (logic.connected, logic.study_opened, logic.predicted):
+            signal.connect(lambda *_: self._show_message())
+        for signal in (logic.studies_changed, logic.training_changed, logic.costs_measured):
+            signal.connect(lambda *_: self.refresh())
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.connect("timeout()", self._tick)
+        self._timer.start(TICK_MS)
+
+    def _tick(self) -> None:
+        try:
+            self.logic.tick()
+        finally:
+            self._timer.start(TICK_MS)
+
+    # What Slicer calls
+
+    def enter(self) -> None:
+        """The module comes to the front."""
+        self._is_entered = True
+        self._bind_parameters()
+
+    def exit(self) -> None:
+        """The module goes to the back; a training is still followed, the box no longer."""
+        self._is_entered = False
+        self._release_parameters()
+
+    def cleanup(self) -> None:
+        """The module is closed: nothing of it runs afterwards."""
+        self._timer.stop()
+        self._release_parameters()
+        self.correct.stop()
+        self.removeObservers()
+        self.logic.close()
+
+    def onSceneStartClose(self, caller: Any, event: Any) -> None:
+        """The nodes are about to be removed."""
+        self._release_parameters()
+        self.logic.forget_scene()
+
+    def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        """The scene is empty."""
+        if self._is_entered:
+            self._bind_parameters()
+
+    def onSceneEndImport(self, caller: Any, event: Any) -> None:
+        """A scene was loaded, and all its nodes are there now: the box that its parameter node names, for one."""
+        if self._is_entered:
+            self._bind_parameters()
+
+    def _bind_parameters(self) -> None:
+        self._release_parameters()
+        self.parameters = Parameters(self._get_parameter_node())
+        self._gui_tag = self.parameters.connectGui(self.ui)
+        self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
+        self.refresh()
+
+    def _release_parameters(self) -> None:
+        if self.parameters is not None:
+            self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
+            self.parameters.disconnectGui(self._gui_tag)
+            self.parameters = None
+        self.box.stop()
+
+    def _on_parameters_modified(self, caller: Any, event: Any) -> None:
+        self.refresh()
+
+    # What the sections call
+
+    def request(self, action: Callable[[], None], dialog: bool = True) -> None:
+        """Run ``action``, which makes the logic send a request for the user; a failure is shown, in a ``dialog`` as well."""
+        self._awaits_reply, self._wants_dialog = True, dialog
+        self._show_message()
+        action()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the user waits for the server (polls of a training do not count)."""
+        return self._is_busy and self._awaits_reply
+
+    def refresh(self) -> None:
+        """Enable what can be done now, and show what is known now."""
+        for section in self._sections:
+            section.refresh()
+        self.ui.statusLabel.text = self._error or self._conflict or self._next_step()
+        self.ui.statusLabel.styleSheet = ERROR_STYLE if self._error else WARNING_STYLE if self._conflict else HINT_STYLE
+
+    def _next_step(self) -> str:
+        logic = self.logic
+        if self.is_waiting:
+            return "Waiting for the server…"
+        if self._submitted:
+            return self._submitted
+        if logic.info is None:
+            return "Connect to a PrATo Label server to begin."
+        if logic.current_study is None:
+            return "Open a study: the next one, one of the list, or a volume of your own."
+        if logic.current_study.reply is None:
+            return "Place a box around both ventricles and segment, or segment without one."
+        return "Correct the result where needed, then submit it."
+
+    # What the logic signals
+
+    def _on_failed(self, sentence: str) -> None:
+        wants_dialog, self._wants_dialog = self._wants_dialog, False
+        self._show_message(error=sentence)
+        if wants_dialog:
+            slicer.util.errorDisplay(sentence)
+
+    def _on_busy_changed(self, is_busy: bool) -> None:
+        self._is_busy = is_busy
+        if not is_busy:
+            self._awaits_reply = self._wants_dialog = False
+        self.refresh()
+
+    def _on_submitted(self, reply: dict[str, Any]) -> None:
+        stored = f"The label of {reply['image']} is stored."
+        if reply.get("conflict"):
+            self._show_message(conflict=f"{stored} {reply['conflict']['message']}")
+        else:
+            self._show_message(submitted=f"{stored} Go on with the next study.")
+
+    def _show_message(self, error: str = "", submitted: str = "", conflict: str = "") -> None:
+        self._error, self._submitted, self._conflict = error, submitted, conflict
+        self.refresh()

@@ -1,0 +1,85 @@
+"""Section 4: segmenting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from PratoLabelLib.parameters import ParameterComboBox
+from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
+
+if TYPE_CHECKING:
+    from PratoLabelLib.panel import Panel
+
+#: The contract's warnings, for the labeller.
+WARNINGS = {
+    "box_cut_by_target": "The heart extends beyond the box: draw it larger.",
+    "box_far_larger_than_target": "The box is far larger than the heart: draw it tighter.",
+    "box_misses_target": "There is hardly any heart in the box: draw it elsewhere.",
+}
+BOX_SOURCES = {
+    "roi": "your box",
+    "points": "box around your points",
+    "proposed": "proposed box",
+    "whole_image": "no heart found, whole image",
+}
+PRUNING = {"default": "as the model was trained", "off": "off: keep every token"}
+
+
+class SegmentSection(Section):
+    """Model, pruning, the request and its reply."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self._model = ParameterComboBox(self._ui.modelBox, lambda: panel.parameters, "model")
+        self._prune = ParameterComboBox(self._ui.pruneBox, lambda: panel.parameters, "prune")
+        self._ui.runButton.connect("clicked()", self._on_run)
+        self._ui.cancelButton.connect("clicked()", self._logic.cancel)
+
+    @property
+    def model(self) -> str:
+        """The model that is chosen; "" where there is none."""
+        return self._model.value
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a study to segment and a model to do it."""
+        return self._logic.current_study is not None and bool(self.model)
+
+    def run(self, rois: list[slicer.vtkMRMLMarkupsROINode], dialog: bool = True) -> None:
+        """Segment in ``rois``; if that fails, say so in a ``dialog`` as well."""
+        show_tokens = self._parameters.show_tokens
+        self._panel.request(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens), dialog)
+
+    def refresh(self) -> None:
+        """Offer the server's models, show the expected cost of a request, and the latest reply."""
+        info = self._logic.info
+        self._model.set_entries([(model.name, model.name) for model in info.models] if info else [])
+        model = self._logic.find_model(self.model)
+        self._prune.set_entries([(ratio, PRUNING.get(ratio, f"{ratio} % at each stage")) for ratio in model.prune] if model else [])
+        self._ui.runButton.enabled = self.is_ready
+        self._ui.cancelButton.enabled = self._panel.is_waiting
+        cost = self._logic.expected_cost(self.model, self._prune.value, self._panel.box.selected_rois()) if self.is_ready else None
+        show_text(self._ui.costLabel, f"≈ {cost.gflops:.1f} GFLOP, {cost.ms:.0f} ms" if cost else "")
+        study = self._logic.current_study
+        self._show_reply(study.reply if study else None)
+
+    def _on_run(self) -> None:
+        self._panel.box.discard_proposal()
+        self.run(self._panel.box.selected_rois())
+
+    def _show_reply(self, reply: Mapping[str, Any] | None) -> None:
+        show_text(self._ui.resultLabel, describe_reply(reply) if reply else "")
+        warnings = [WARNINGS.get(name, name) for name in reply["warnings"]] if reply else []
+        show_text(self._ui.warningLabel, "\n".join(warnings), WARNING_STYLE)
+
+
+def describe_reply(reply: Mapping[str, Any]) -> str:
+    """The reply's JSON part in one line."""
+    kept = list(reply["kept_fraction"].values())
+    tokens = f"{kept[-1]:.0%} of the tokens kept" if kept else "every token kept"
+    cost = f"{reply['gflops']:.1f} of {reply['gflops_dense']:.1f} GFLOP"
+    source = BOX_SOURCES.get(reply["box_source"], reply["box_source"])
+    return f"{reply['latency_ms']['total']:.0f} ms, {source}, {tokens}, {cost}, version {reply['model_version']}"

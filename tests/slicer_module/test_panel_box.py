@@ -1,0 +1,104 @@
+"""The panel's box: placed, fitted, moved; and what a failure on the way shows."""
+
+from __future__ import annotations
+
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib.connection import ServerError
+from PratoLabelLib.geometry import roi_to_ijk_box
+from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE
+from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
+
+
+def test_the_proposal_becomes_the_box(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("fit")
+    roi = driver.panel.parameters.roi
+    assert roi_to_ijk_box(roi, driver.logic.current_study.volume_node) == (1, 23, 2, 20, 0, 5)
+    assert driver.ui.roiSelector.currentNode() is roi
+    driver.click("run")
+    assert driver.inferences[-1][3]["roi"] == [[1, 23, 2, 20, 0, 5]]
+    roi.SetSize(30, 30, 20)
+    driver.click("run")
+    assert roi.GetSize() == (30, 30, 20)  # only the button moves the box
+
+
+def test_placing_a_box_lets_the_views_draw_it(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("place")
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    assert interaction.GetCurrentInteractionMode() == interaction.Place
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    assert selection.GetActivePlaceNodeID() == driver.panel.parameters.roi.GetID()
+    assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsROINode"
+
+
+def test_all_visible_boxes_can_be_used(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    first, second, hidden = driver.roi("one"), driver.roi("two"), driver.roi("hidden")
+    second.SetCenter(-20, -22, 16)
+    hidden.SetDisplayVisibility(False)
+    driver.ui.roiSelector.setCurrentNode(first)
+    driver.ui.allBoxesCheckBox.checked = True
+    driver.click("run")
+    assert len(driver.inferences[-1][3]["roi"]) == 2
+
+
+def test_a_box_outside_the_image_is_refused_in_a_dialog(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
+    driver.open_study()
+    roi = driver.roi("far away")
+    roi.SetCenter(900, 0, 0)
+    driver.click("run")
+    assert "far away" in driver.status
+    assert dialogs(caplog) == [driver.status]
+    assert driver.inferences == []
+
+
+def test_a_live_update_waits_until_the_box_rests(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    roi, rest = driver.roi(), driver.panel.box._debounce_timer
+    end_interaction(roi)
+    assert not rest.isActive()  # not switched on
+    driver.ui.liveCheckBox.checked = True
+    while_it_rests = rest.interval
+    rest.setInterval(10**6)  # as if no time passed
+    for _ in range(3):
+        end_interaction(roi)
+        driver.rest(0.05)
+    assert rest.isActive()
+    assert driver.inferences == []  # still moving
+    rest.setInterval(while_it_rests)
+    end_interaction(roi)
+    driver.wait(lambda: len(driver.inferences) == 1)
+    driver.settle()
+    other = driver.roi("other", select=False)
+    end_interaction(other)  # not the box that is selected
+    assert not rest.isActive()
+    driver.ui.roiSelector.setCurrentNode(other)
+    end_interaction(roi)
+    assert not rest.isActive()
+    end_interaction(other)
+    driver.wait(lambda: len(driver.inferences) == 2)
+    driver.settle()
+    assert len(driver.inferences) == 2
+
+
+def test_a_live_update_that_fails_opens_no_dialog(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
+    driver.open_study()
+    roi = driver.roi()
+    driver.ui.liveCheckBox.checked = True
+    driver.server.failure = ServerError("The server is gone.")
+    end_interaction(roi)
+    driver.wait(lambda: driver.status == "The server is gone.")
+    driver.settle()
+    assert dialogs(caplog) == []
+    driver.click("run")
+    assert dialogs(caplog) == ["The server is gone."]
+    assert driver.ui.statusLabel.styleSheet == ERROR_STYLE
+    driver.server.failure = None
+    driver.click("run")
+    assert "Correct the result" in driver.status
+    assert driver.ui.statusLabel.styleSheet == HINT_STYLE

@@ -1,0 +1,129 @@
+"""What outlives a panel, a scene and a session of Slicer, and what does not."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
+
+
+def test_settings_survive_a_restart_and_the_token_does_not(driver: FakeServerDriver, tmp_path: Path) -> None:
+    driver.ui.addressEdit.text, driver.ui.tokenEdit.text, driver.ui.annotatorEdit.text = "heart.example:8000", "s3cret", "Grace"
+    driver.open_study()
+    driver.click("run")
+    driver.click("submit")
+    import qt
+
+    qt.QSettings().sync()
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    assert slicer.mrmlScene.Commit()
+    again = FakeServerDriver(tmp_path)
+    assert (again.ui.addressEdit.text, again.ui.tokenEdit.text, again.ui.annotatorEdit.text) == ("heart.example:8000", "", "Grace")
+    again.widget.cleanup()
+    written = [path for path in tmp_path.rglob("*") if path.suffix in (".mrml", ".ini")]
+    assert len(written) == 2
+    assert not any("s3cret" in path.read_text() for path in written)
+
+
+def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Path) -> None:
+    driver.open_study()
+    driver.roi("drawn")
+    driver.choose("strategy", "random")
+    driver.choose("model", "prato_auto")
+    driver.ui.epochsBox.value = 44
+    driver.click("run")
+    mask = driver.logic.current_study.mask()
+    for box in (driver.ui.liveCheckBox, driver.ui.tokensCheckBox, driver.ui.lockMyocardiumCheckBox):
+        box.checked = True
+    scene, bundle = slicer.mrmlScene, str(tmp_path / "scene.mrb")
+    assert scene.WriteToMRB(bundle)
+    scene.Clear(0)
+    assert driver.logic.current_study is None
+    assert driver.panel.parameters.max_epochs == 10
+    assert (driver.ui.epochsBox.value, driver.ui.liveCheckBox.checked) == (10, False)
+    assert "Open a study" in driver.status
+    zipfile.ZipFile(bundle).extractall(tmp_path / "unpacked")  # the desktop does this in a cache folder that is not here
+    [unpacked] = (tmp_path / "unpacked").rglob("*.mrml")
+    scene.SetURL(str(unpacked))
+    assert scene.Connect()
+    driver.rest(0.1)
+    roi = driver.ui.roiSelector.currentNode()
+    assert (roi.GetName(), roi.GetSize(), driver.ui.epochsBox.value) == ("drawn", (30, 30, 20), 44)
+    assert (driver.ui.strategyBox.currentText, driver.ui.modelBox.currentText) == ("random", "prato_auto")
+    boxes = (driver.ui.liveCheckBox, driver.ui.tokensCheckBox, driver.ui.lockMyocardiumCheckBox, driver.ui.lockLvCheckBox)
+    assert [box.checked for box in boxes] == [True, True, True, False]
+    driver.select(1)
+    driver.click("open")
+    assert np.array_equal(driver.logic.current_study.mask(), mask)  # as it was left, edits and all
+    assert driver.logic.current_study.base == ("http://fake", 0)
+
+
+def test_closing_the_scene_leaves_a_panel_that_works(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
+    driver.open_study()
+    roi = driver.roi()
+    driver.ui.liveCheckBox.checked = True
+    end_interaction(roi)
+    slicer.mrmlScene.Clear(0)
+    driver.rest(0.7)
+    assert driver.inferences == []
+    assert driver.enabled == {"test", "next", "refresh", "start", "open"}
+    assert driver.ui.cardiacTable.item(1, 0).text() == ""
+    driver.click("next")
+    driver.click("run")
+    assert driver.logic.current_study.mask().any()
+    assert dialogs(caplog) == []
+
+
+def test_another_module_in_front_is_left_alone(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    roi = driver.roi()
+    driver.ui.liveCheckBox.checked = True
+    driver.widget.exit()
+    end_interaction(roi)
+    slicer.mrmlScene.Modified()
+    driver.rest(0.6)
+    assert driver.inferences == []
+    driver.widget.enter()
+    assert driver.ui.liveCheckBox.checked
+    end_interaction(roi)
+    driver.wait(lambda: len(driver.inferences) == 1)
+
+
+def test_nothing_runs_after_the_end(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.open_study()
+    roi = driver.roi()
+    driver.ui.liveCheckBox.checked = True
+    driver.click("run")
+    end_interaction(roi)
+    threads = {thread.name for thread in threading.enumerate()}
+    assert "PratoLabel worker" in threads
+    driver.widget.cleanup()
+    requests = len(driver.server.requests)
+    ticks: list[None] = []
+    monkeypatch.setattr(driver.logic, "tick", lambda: ticks.append(None))
+    end_interaction(roi)
+    slicer.mrmlScene.Clear(0)
+    driver.rest(0.7)
+    assert ticks == []
+    assert len(driver.server.requests) == requests
+    assert "PratoLabel worker" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_volumes_of_another_servers_studies_are_forgotten(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("run")
+    driver.wait(lambda: driver.ui.cardiacTable.item(1, 5).text())  # the ejection fraction: the other phase was measured too
+    driver.click("test")
+    assert set(driver.logic._phases.by_study) == {"p1_ED", "p1_ES"}, "the same server as before"
+    driver.server.address = "http://other"
+    driver.click("test")
+    driver.logic.cardiac_report()  # of the study that is still open, from the first server
+    assert not driver.logic._phases.by_study

@@ -1,0 +1,59 @@
+"""A training is followed until it has ended, whatever else is requested meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from PratoLabelLib import server_logic
+from PratoLabelLib.connection import ServerError
+from PratoLabelLib.responses import TrainingState
+from PratoLabelLib.server_logic import TrainingMonitor
+from PratoLabelLib.worker import RequestDispatcher, Worker
+from tests.slicer_module.fake_client import FakeClient
+
+
+def settle(worker: Worker) -> None:
+    """Have all results delivered."""
+    deadline = time.monotonic() + 200
+    while worker.is_busy:
+        assert time.monotonic() < deadline
+        worker.poll()
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    "attempt", [lambda monitor: monitor.start("prato_unetr", 8), lambda monitor: monitor.stop()], ids=["start", "stop"]
+)
+def test_a_start_or_stop_that_fails_leaves_the_monitor_on_the_training_that_runs(
+    attempt: Callable[[TrainingMonitor], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_logic, "TRAINING_INTERVAL_S", 0.0)
+    client, worker = FakeClient(tmp_path), Worker()
+    failures: list[str] = []
+    dispatcher = RequestDispatcher(worker, failures.append)
+    dispatcher.client = client
+    monitor = TrainingMonitor(dispatcher, lambda state: None)
+    client.state = TrainingState(True, 3, 8, 120, 320, 0.8, "Step 120 of 320.", {})
+    monitor.start("prato_unetr", 8)
+    settle(worker)
+    client.failure = ServerError("A training is running already.")
+    attempt(monitor)
+    settle(worker)
+    assert failures == ["A training is running already."]
+    client.state = TrainingState(False, 8, 8, 320, 320, 0.9, "The training has ended.", {})
+    monitor.tick()
+    settle(worker)
+    assert not monitor.state.running
+    assert worker.stop()
+
+
+def test_a_request_without_a_server_is_refused_in_one_sentence() -> None:
+    worker, failures = Worker(), []
+    RequestDispatcher(worker, failures.append).dispatch(lambda client: client.info(), lambda info: None, "server")
+    assert failures == ["Not connected to a server: enter its address and press Test connection."]
+    assert not worker.is_busy
+    assert worker.stop()
