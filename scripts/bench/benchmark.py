@@ -24,7 +24,8 @@ from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, l
 from prato.models.convert_state_dict import adapted
 from prato.models.presets import WINDOW
 from prato.models.swin_block import dense_swin_blocks
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.bench.peers import peer_rows
 from scripts.bench.timing import interleaved, lowered, norms_folded, shares, ways_to_call
@@ -204,9 +205,9 @@ class _Timer:
         return image[torch.arange(batch) * len(image) // batch].to(self.device).contiguous(memory_format=torch.channels_last)
 
     @staticmethod
-    def _prompts(batch: int, edge: int, size: int) -> BoxPrompts:
+    def _prompts(batch: int, edge: int, size: int) -> PromptBatch:
         low, high = (size - edge) / 2, (size + edge) / 2
-        return BoxPrompts.build([[((low, low), (high, high))]] * batch, (size, size))
+        return BoxPrompt.batch([[((low, low), (high, high))]] * batch, (size, size))
 
     @staticmethod
     def _middle(image: torch.Tensor, size: int) -> torch.Tensor:

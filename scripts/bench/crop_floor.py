@@ -12,10 +12,10 @@ import typer
 
 from prato.data.atomic import write_bytes
 from prato.models.checkpoint import CheckpointError, load_model
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.runtime.flops import counted
-from prato.runtime.region_decode import Region
+from prato.runtime.region import Region
 from scripts.bench.benchmark import MARGIN, widened
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
@@ -48,7 +48,7 @@ def _row(name: str, edge: int) -> dict[str, Any]:
         raise ValueError(f"{name} has no pruning plan: name a model that was trained with one.")
     wide, size = widened(network, spec, _IMAGE), (_IMAGE,) * 2
     low, high = (_IMAGE - edge) // 2, (_IMAGE + edge) // 2
-    prompts = BoxPrompts.build([[((low,) * 2, (high,) * 2)]], size)
+    prompts = BoxPrompt.batch([[((low,) * 2, (high,) * 2)]], size)
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     near = replace(plan, after=(1,), percentile=75.0, threshold=None, mode="drop", decode="kept", boxed=True, margin=MARGIN)
     tight = replace(near, margin=0.0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from prato.models import PratoSwinUNETR, PratoUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.bench.timing import interleaved, norms_folded, ways_to_call
 
@@ -32,7 +32,7 @@ def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[d
         torch.manual_seed(0)
         network = build(**_COMMON, **arguments, stages=_ENGINE.after).eval().to(device)
         image = torch.rand(1, 1, *(_VOLUME,) * 3, device=device) * 2 - 1
-        prompts = BoxPrompts.build([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
+        prompts = BoxPrompt.batch([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
         edge = step * -(-_BOX // step)
         corner = min(_CORNER, _VOLUME - edge)
         folded = norms_folded(network)

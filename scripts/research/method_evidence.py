@@ -21,12 +21,12 @@ from prato.data.cases import labelled_studies, load_training_case
 from prato.data.phantom import make_phantoms
 from prato.models.presets import PIXEL, PRESETS, WINDOW
 from prato.models.unetr import PratoUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.pruning.prompted_pruning import kept_region
 from prato.pruning.relevance import Relevance, relevance
-from prato.pruning.roi_align import roi_align
 from prato.runtime.flops import counted
-from prato.runtime.region_decode import kept_region
 from prato.training.augmentation import SliceSamples
 from scripts.common.provenance import command, commit
 
@@ -73,12 +73,12 @@ def _scores(slices: int, seed: int) -> dict[str, Any]:
         torch.manual_seed(seed * slices + n)
         network = PratoUNETR(**PRESETS["unetr"].arguments).eval()
         size = (WINDOW, WINDOW)
-        prompts = BoxPrompts.build([[samples[n]["box"].tolist()]], size)
+        prompts = BoxPrompt.batch([[samples[n]["box"].tolist()]], size)
         tokens, grid = network._embed(samples[n]["image"][None])
         for block in network.vit.blocks[:_BLOCK]:  # type: ignore[index]
             tokens = block(tokens)
-        inside = prompts.touched(grid, size, 0.0)[0]
-        if not len(prompts.boxes) or bool(inside.all()):
+        inside = prompts.protected(grid)[0]
+        if prompts.is_empty or bool(inside.all()):
             continue
         for name, score in _ways(tokens, grid, prompts):
             pairs = score[inside][:, None] > score[~inside][None]
@@ -95,17 +95,15 @@ def _scores(slices: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: BoxPrompts) -> Iterator[tuple[str, Tensor]]:
+def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: PromptBatch) -> Iterator[tuple[str, Tensor]]:
     """Relevance (Z,) of ``tokens`` (1, Z, C) with f1 = f2 and with two of their own, of layer-normed and of raw tokens."""
     dim = tokens.shape[-1]
     same = Relevance(dim, 2)
     other = nn.Linear(dim, dim, bias=False)
     nn.init.orthogonal_(other.weight)
-    scale = torch.tensor([g / WINDOW for g in grid])
     for how, y in (("layer-normed", F.layer_norm(tokens, (dim,))), ("raw", tokens)):
-        regions = roi_align(y.transpose(1, 2).unflatten(2, grid), prompts.boxes * scale, prompts.sample, _K)
-        queries = regions.flatten(2).transpose(1, 2)
-        valid, alive = (torch.ones(x.shape[:2], dtype=torch.bool) for x in (queries, y))
+        queries, valid = prompts.queries(y.transpose(1, 2).unflatten(2, grid), _K)
+        alive = torch.ones(y.shape[:2], dtype=torch.bool)
         for what, first, second in (
             ("f1 = f2", same.project_prompt, same.project_token),
             ("f1 and f2 apart", same.project_prompt, other),
@@ -117,7 +115,7 @@ def _operations(seed: int) -> Iterator[dict[str, Any]]:
     """GFLOP of one image of 256 pixels through a UNETR of the usual size, by stages, percentile and mode."""
     torch.manual_seed(seed)
     size = (_FULL["img_size"],) * 2
-    image, prompts = torch.randn(1, 1, *size), BoxPrompts.build([[((40.0, 40.0), (90.0, 90.0))]], size)
+    image, prompts = torch.randn(1, 1, *size), BoxPrompt.batch([[((40.0, 40.0), (90.0, 90.0))]], size)
     for stages in _STAGES:
         network = PratoUNETR(**_FULL, stages=stages).eval()
         dense = counted(partial(network.segment, image, prompts, None))[1]
@@ -140,11 +138,11 @@ def _decoded(norm: str, seed: int) -> dict[str, float]:
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 2.0)
     size = (WINDOW, WINDOW)
-    prompts = BoxPrompts.build([[((48.0, 48.0), (80.0, 80.0))]], size)
+    prompts = BoxPrompt.batch([[((48.0, 48.0), (80.0, 80.0))]], size)
     plan = PruningPlan(after=(_BLOCK,), percentile=99.0, boxed=True)
     image = torch.randn(1, 3, *size)
     whole, part = (network.segment(image, prompts, replace(plan, decode=decode)) for decode in ("all", "kept"))
-    where = kept_region(part.stages[-1], prompts, size)
+    where = kept_region(part.stages[-1], prompts)
     inside = (slice(None), slice(None), *where.slices)
     gap = (whole.logits[inside] - part.logits[inside]).abs().max()
     return {"difference": float(gap / whole.logits[inside].std()), "region": round(where.share, 3)}

@@ -31,7 +31,7 @@ from prato.data.splits import load_split
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Pipeline
 from prato.models.checkpoint import load_model, save_model
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput
 from prato.retraining.blending import blend
 from prato.retraining.fine_tuning import BATCH, RATE
@@ -61,7 +61,7 @@ class _Anchored(Trainer):
         if not hasattr(self, "start"):
             self.start = [p.detach().clone() for p in self.network.parameters()]
 
-    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: BoxPrompts) -> Tensor:
+    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
         loss = super().objective(output, label, image, prompts)
         away = torch.stack([(p - s).square().sum() for p, s in zip(self.network.parameters(), self.start)]).sum()
         return loss + 0.5 * self.pull * away
@@ -75,7 +75,7 @@ class _Distilled(Trainer):
         if not hasattr(self, "teacher"):
             self.teacher = copy.deepcopy(self.network).eval()
 
-    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: BoxPrompts) -> Tensor:
+    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
         with torch.no_grad():
             wanted = self.teacher.segment(image, prompts, self.plan).logits.float().softmax(1)
         kept = F.cross_entropy(output.logits, wanted)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.networks.nets import ViT
 from torch import Tensor, nn
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import StageRecord
 
 #: Blocks, counted from 1, whose outputs are UNETR's skip connections.
@@ -38,7 +38,7 @@ class EncoderInput:
 
     image: Tensor
     grid: tuple[int, ...]
-    prompts: BoxPrompts | None
+    prompts: PromptBatch | None
 
 
 @dataclass(frozen=True)

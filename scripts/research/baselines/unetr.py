@@ -11,9 +11,9 @@ from torch import Tensor
 from prato.models import base
 from prato.models.registry import register_model
 from prato.models.unetr import LAST, PratoUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput, PruningPlan
-from prato.runtime.region_decode import Region
+from prato.runtime.region import Region
 from scripts.research.baselines.box_channel import with_box
 from scripts.research.baselines.dense import Dense
 from scripts.research.baselines.dtop import DToP
@@ -78,7 +78,7 @@ class BaselineUNETR(PratoUNETR):
         host = Host(self.hidden_size, num_heads, mlp_dim, out_channels, len(self.patch_size))
         self.method: TokenMethod = METHODS[method](host, **settings or {})
 
-    def segment(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> BaselineOutput:
+    def segment(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> BaselineOutput:
         """Logits, records and losses of ``x_in`` (B, in_channels, *image).
 
         Raises:
@@ -95,7 +95,7 @@ class BaselineUNETR(PratoUNETR):
         encoded, logits = self._run(image, None)
         return logits, encoded.last
 
-    def _run(self, image: Tensor, prompts: BoxPrompts | None) -> tuple[Encoded, Tensor]:
+    def _run(self, image: Tensor, prompts: PromptBatch | None) -> tuple[Encoded, Tensor]:
         tokens, grid = self._embed(image)
         encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts))
         features = base.Encoded({**encoded.hidden, LAST: encoded.last}, ())

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.runtime.flops import counted
 from tests.prato.conftest import small_spec
@@ -18,8 +19,8 @@ def network(request):
     return spec.build().eval(), spec
 
 
-def prompts(size: int, *corners: float) -> BoxPrompts:
-    return BoxPrompts.build([[((corner, corner), (corner + size / 3, corner + size / 2))] for corner in corners], (size, size))
+def prompts(size: int, *corners: float) -> PromptBatch:
+    return BoxPrompt.batch([[((corner, corner), (corner + size / 3, corner + size / 2))] for corner in corners], (size, size))
 
 
 @pytest.mark.parametrize("margin", [None, 8.0])

@@ -3,7 +3,7 @@ import torch
 
 from prato.models.convert_state_dict import adapted
 from prato.models.swin_unetr import PratoSwinUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 
 ARGUMENTS = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "num_heads": (1, 2, 4, 4), "window_size": 3}
@@ -25,7 +25,7 @@ def network(width: int, dims: int = 2, **other: object) -> PratoSwinUNETR:
 def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: PruningPlan | None) -> None:
     narrow, wide = network(12, dims), network(24, dims)
     image = torch.randn(2, 3, *(64,) * dims, generator=torch.Generator().manual_seed(0))
-    prompts = BoxPrompts.build([[((9.0,) * dims, (40.0,) * dims)], [((20.0,) * dims, (50.0,) * dims)]], (64,) * dims)
+    prompts = BoxPrompt.batch([[((9.0,) * dims, (40.0,) * dims)], [((20.0,) * dims, (50.0,) * dims)]], (64,) * dims)
     with torch.inference_mode():
         before = wide.segment(image, prompts, plan).logits
         wide.load_state_dict(adapted(narrow.state_dict(), wide))

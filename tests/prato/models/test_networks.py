@@ -12,10 +12,10 @@ from prato.models.segformer import PratoSegFormer, SegFormer
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.transunet import PratoTransUNet, TransUNet
 from prato.models.unetr import PratoUNETR
-from prato.prompts.box import Box
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
+from prato.pruning.prompted_pruning import kept_region
 from prato.runtime.flops import counted
-from prato.runtime.region_decode import kept_region
 
 SMALL_UNETR = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
 SMALL_SWIN = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "norm_name": "batch"}
@@ -41,15 +41,19 @@ def case(request):
     network.load_state_dict(reference.state_dict(), strict=True)
     image = torch.randn(3, 1, *size)
     low, high = (12,) * len(size), (52,) * len(size)
-    prompts = BoxPrompts.build([[Box(low, high)], [], [Box((0,) * len(size), low), Box(low, high)]], size)
+    prompts = BoxPrompt.batch([[(low, high)], [], [((0,) * len(size), low), (low, high)]], size)
     return reference, network, image, prompts, plan
+
+
+def first_alone(prompts: PromptBatch) -> PromptBatch:
+    return BoxPrompt.batch([[prompts.groups[0].coordinates[0]]], prompts.size)
 
 
 @torch.no_grad()
 def test_pruning_off_gives_monai_s_numbers(case):
     reference, network, image, prompts, plan = case
     expected = reference(image)
-    for output in (network(image), network(image, prompts, None), network(image, BoxPrompts.none(3, prompts.boxes.shape[-1]), plan)):
+    for output in (network(image), network(image, prompts, None), network(image, PromptBatch.empty(3, tuple(image.shape[2:])), plan)):
         torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)
     # a plan that drops nothing runs the project's own path
     torch.testing.assert_close(network(image, prompts, replace(plan, percentile=0.0)), expected, atol=1e-6, rtol=0)
@@ -78,7 +82,7 @@ def test_stage_0_and_held_tokens_too(case, changed, corner):
     _, network, image, _, plan = case
     size = tuple(image.shape[2:])
     far = tuple(min(corner + 24, s) for s in size)
-    prompts = BoxPrompts.build([[Box((min(corner, size[0] - 20),) * len(size), far)]] * 2, size)
+    prompts = BoxPrompt.batch([[((min(corner, size[0] - 20),) * len(size), far)]] * 2, size)
     # one query: among several that are nearly as sure, rounding decides the order
     plan = replace(plan, percentile=40.0, k=1, **changed)
     dropped = network.segment(image[:2], prompts, plan)
@@ -87,11 +91,11 @@ def test_stage_0_and_held_tokens_too(case, changed, corner):
     network.training = False
     for a, b in zip(dropped.stages, relaxed.stages):
         assert torch.equal(a.alive, b.alive)
-        held = prompts.touched(a.grid, size, 0.0)
-        near = prompts.touched(a.grid, size, plan.margin if plan.margin is not None else max(size))
+        held = prompts.protected(a.grid)
+        near = prompts.protected(a.grid, plan.margin if plan.margin is not None else max(size))
         assert not plan.boxed or a.alive[held].all()
         # a merged token may reach further than the living one in it
-        assert near.all() or not a.alive[~prompts.touched(a.grid, size, plan.margin + 32)].any()
+        assert near.all() or not a.alive[~prompts.protected(a.grid, plan.margin + 32)].any()
         assert a.alive.any(1).all()
     torch.testing.assert_close(relaxed.logits, dropped.logits, atol=1e-4, rtol=0)
 
@@ -105,7 +109,7 @@ def test_each_sample_is_pruned_by_its_own_prompt(case):
     kept = [output.kept_fraction()[stage.name][0] for stage in output.stages]
     if len({stage.grid for stage in output.stages}) == 1:  # a coarser token lives with any of its children
         assert kept == sorted(kept, reverse=True)
-    alone = network.segment(image[:1], BoxPrompts(prompts.boxes[:1], prompts.sample[:1], 1), plan)
+    alone = network.segment(image[:1], first_alone(prompts), plan)
     torch.testing.assert_close(output.logits[:1], alone.logits, atol=1e-5, rtol=0)
     assert output.token_map().shape == image[:, 0].shape
     assert output.token_map()[1].eq(1).all()
@@ -114,7 +118,7 @@ def test_each_sample_is_pruned_by_its_own_prompt(case):
 @torch.no_grad()
 def test_dropping_costs_less_and_masking_does_not(case):
     _, network, image, prompts, plan = case
-    image, prompts = image[:1], BoxPrompts(prompts.boxes[:1], prompts.sample[:1], 1)
+    image, prompts = image[:1], first_alone(prompts)
     _, dense = counted(lambda: network(image))
     # few queries: on networks as small as these the relevance itself would be a large part of the cost
     plan = replace(plan, percentile=60.0, k=2)
@@ -136,11 +140,11 @@ def test_decoding_what_is_kept_gives_the_dense_numbers_there_and_costs_less(case
         m.running_var.uniform_(0.5, 2.0, generator=generator)
     image, size = image[:1], tuple(image.shape[2:])
     box = [((20.0,) * len(size), (41.5,) * len(size))]
-    prompts = BoxPrompts.build([box], size)
+    prompts = BoxPrompt.batch([box], size)
     plan = replace(plan, percentile=percentile, k=2)
     everything, cost = counted(lambda: network.segment(image, prompts, plan))
     part, less = counted(lambda: network.segment(image, prompts, replace(plan, decode="kept")))
-    where = kept_region(part.stages[-1], prompts, size)
+    where = kept_region(part.stages[-1], prompts)
     inside = (slice(None), slice(None), *(slice(a, b) for a, b in zip(where.start, where.stop)))
     torch.testing.assert_close(part.logits[inside], everything.logits[inside], atol=1e-5, rtol=0)
     assert all(a <= 20 and b >= 42 for a, b in zip(where.start, where.stop))  # the box, whole pixels
@@ -189,7 +193,7 @@ def test_unetr_sees_a_smaller_image_as_the_middle_of_its_own(plan):
     state, key = large.state_dict(), "vit.patch_embedding.position_embeddings"
     state[key] = state[key].unflatten(1, (8, 8))[:, 2:6, 2:6].flatten(1, 2)
     small.load_state_dict(state)
-    image, prompts = torch.randn(2, 1, 64, 64), BoxPrompts.build([[Box((10, 12), (40, 50))], []], (64, 64))
+    image, prompts = torch.randn(2, 1, 64, 64), BoxPrompt.batch([[((10, 12), (40, 50))], []], (64, 64))
     torch.testing.assert_close(large(image, prompts, plan), small(image, prompts, plan), atol=1e-6, rtol=0)
 
 

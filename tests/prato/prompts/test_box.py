@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.prompts.box import Box, BoxError
+from prato.prompts.base import PromptError
+from prato.prompts.box import Box
 
 SHAPE = (40, 30, 8)
 
@@ -47,14 +48,14 @@ def test_bounds_are_sorted_clipped_and_grown(bounds, expected):
     ],
 )
 def test_unusable_bounds_are_refused_in_one_sentence(bounds, word):
-    with pytest.raises(BoxError, match=word) as caught:
+    with pytest.raises(PromptError, match=word) as caught:
         Box.from_bounds(bounds, SHAPE)
     assert "\n" not in str(caught.value)
 
 
 def test_a_plane_box_has_four_bounds():
     assert Box.from_bounds([1, 5, 2, 6], (10, 10)).size == (4, 4)
-    with pytest.raises(BoxError, match="4 voxel bounds"):
+    with pytest.raises(PromptError, match="4 voxel bounds"):
         Box.from_bounds([1, 5, 2, 6, 0, 1], (10, 10))
 
 
@@ -62,7 +63,7 @@ def test_a_plane_box_has_four_bounds():
 def test_what_is_accepted_lies_in_the_image_and_is_never_empty(bounds):
     try:
         box = Box.from_bounds(bounds, SHAPE)
-    except BoxError:
+    except PromptError:
         return
     assert all(0 <= a < b <= n for a, b, n in zip(box.start, box.stop, SHAPE))
     assert np.ones(SHAPE)[box.slices].size == box.voxels
@@ -83,5 +84,5 @@ def test_union_and_intersection():
 
 
 def test_an_empty_box_cannot_be_made():
-    with pytest.raises(BoxError, match="start < stop"):
+    with pytest.raises(PromptError, match="start < stop"):
         Box((1, 1, 1), (1, 2, 2))

@@ -9,12 +9,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from prato.models import swin_unetr, unetr
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
 from prato.runtime.captured import CapturedNetwork
 from prato.runtime.cuda_graphs import Graphs
 from prato.runtime.flops import counted, noted
-from prato.runtime.region_decode import Region
-from prato.runtime.static_shapes import FixedPruning, OneBoxEach, fits
+from prato.runtime.region import Region
+from prato.runtime.static_shapes import FixedPruning, fits
 from prato.runtime.tensor_cache import held, remembering
 from tests.prato.models.test_networks import SMALL_SWIN, SMALL_UNETR
 
@@ -45,7 +46,7 @@ def case(request):
 
 
 def boxes_of(size, *places):
-    return BoxPrompts.build([[(tuple(low for _ in size), tuple(high for _ in size))] for low, high in places], size)
+    return BoxPrompt.batch([[(tuple(low for _ in size), tuple(high for _ in size))] for low, high in places], size)
 
 
 @torch.inference_mode()
@@ -69,7 +70,7 @@ def test_the_numbers_of_dropping(case, changed):
 def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     network, image, plan = case
     size, captured = tuple(image.shape[2:]), CapturedNetwork(network, torch.float32)
-    missing = BoxPrompts.build([[((4.0,) * len(size), (40.0,) * len(size))], [], []], size)
+    missing = BoxPrompt.batch([[((4.0,) * len(size), (40.0,) * len(size))], [], []], size)
     random = replace(plan, choose="random")
     for prompts, asked in [(missing, plan), (boxes_of(size, *((9.0, 33.0),) * 3), random), (None, None)]:
         assert prompts is None or not fits(asked, prompts)
@@ -95,17 +96,17 @@ def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
 
         def whole(boxes, image):
             begun = network.begin(image, plan)
-            pruning = FixedPruning(network.relevance, plan, OneBoxEach.of(boxes), size, shapes=shapes)
+            pruning = FixedPruning(network.relevance, plan, PromptBatch.one_each(BoxPrompt, boxes, size), size, shapes=shapes)
             encoded = network.encode(begun, pruning)
             part = Region.whole(size) if plan.decode == "all" else Region((16,) * len(size), (48,) * len(size), size)
             return network.decode(image, encoded, part)
 
-        traced = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)(prompts.boxes, image)
+        traced = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)(prompts.groups[0].coordinates, image)
     called = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
     assert "aten.argsort.stable" in called or "aten.sort.stable" in called
     assert not [name for name in called if any(word in name for word in ("lift_fresh", "nonzero", "_local_scalar", "masked_select"))]
     with torch.no_grad():
-        torch.testing.assert_close(traced(prompts.boxes, image), whole(prompts.boxes, image))
+        torch.testing.assert_close(traced(prompts.groups[0].coordinates, image), whole(prompts.groups[0].coordinates, image))
     assert begun.blocks == plan.unprompted
 
 

@@ -10,7 +10,7 @@ from prato.models import swin_unetr, unetr
 from prato.models.checkpoint import channels_last
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from prato.runtime.captured import CapturedNetwork
 from prato.runtime.cuda_graphs import Graphs
 from prato.runtime.flops import counted
@@ -32,7 +32,7 @@ def case(request):
 
 
 def boxes(count, low, high):
-    return BoxPrompts.build([[((low, low), (high, high))]] * count, (96, 96))
+    return BoxPrompt.batch([[((low, low), (high, high))]] * count, (96, 96))
 
 
 @torch.inference_mode()

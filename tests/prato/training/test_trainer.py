@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 from prato.data.cases import labelled_studies, load_training_case
 from prato.data.phantom import make_phantoms
 from prato.models.presets import PRESETS
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
 from prato.training.augmentation import SliceSamples, bending
 from prato.training.losses import PratoLoss
@@ -92,7 +92,7 @@ def test_what_is_drawn_on_a_bent_window_is_bent_and_its_box_is_not(cases):
 
 
 def loss_on(trained, batch):
-    prompts = BoxPrompts.build([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], batch["image"].shape[2:])
+    prompts = BoxPrompt.batch([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], batch["image"].shape[2:])
     with torch.no_grad():
         return float(PratoLoss()(trained.network.train().segment(batch["image"], prompts, trained.plan), batch["label"]))
 

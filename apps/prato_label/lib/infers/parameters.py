@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prato.prompts.request import POINT_KEYS, RequestError
+from prato.prompts.points import PointsPrompt
+from prato.prompts.request import RequestError
 from prato.pruning.plan import PRUNE_CHOICES
 
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
@@ -18,7 +19,7 @@ _CLIENTS = {
     *("client_id", "logging", "result_extension", "result_dtype", "result_compress", "result_write_to_file", "restore_label_idx"),
     *("background", "points", "point_labels", "label_prompt", "label_info", "selected_label_name", "slice", "reset_state", "highres"),
 }
-_KNOWN = {*CONTRACT, *POINT_KEYS, *_SERVER, *_CLIENTS}
+_KNOWN = {*CONTRACT, *PointsPrompt.fields, *_SERVER, *_CLIENTS}
 
 
 def shown_config(devices: list[str]) -> dict[str, Any]:
@@ -34,7 +35,6 @@ def checked_parameters(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     unknown = [name for name in request if name not in _KNOWN]
     if unknown:
-        raise RequestError(
-            f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {', '.join(POINT_KEYS[:3])}."
-        )
+        structures = ", ".join(PointsPrompt.fields[:3])
+        raise RequestError(f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}.")
     return {name: value for name, value in request.items() if (name, value) != ("prune", DEFAULT_PRUNE)}

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
-from prato.pruning.roi_align import roi_align
 
 
 class BoxSummary:
@@ -36,9 +35,9 @@ class BoxSummary:
         return torch.cat(found).mean(0).cpu() if found else None
 
 
-def _pooled(tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int, *_: object) -> Tensor:
+def _pooled(tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: PromptBatch, k: int, *_: object) -> Tensor:
     """(boxes, C') of what ``Relevance`` is called with."""
     normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
     feature_map = normed.transpose(1, 2).unflatten(2, grid)
-    scale = torch.tensor([g / s for g, s in zip(grid, image_size)], device=tokens.device)
-    return roi_align(feature_map, prompts.boxes.float() * scale, prompts.sample, k).flatten(2).mean(2)
+    queries, valid = prompts.queries(feature_map, k)
+    return queries[valid]

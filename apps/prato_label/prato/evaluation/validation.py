@@ -11,7 +11,7 @@ from prato.data.cases import TrainingCase
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.inference.window import Centre, Window, with_neighbours
 from prato.models import PromptedNetwork
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 
 
@@ -52,7 +52,7 @@ def _case_dice(
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
     label = (place.cut(case.label[case.slices[0] : case.slices[1]].float() - 1) + 1).long()
     box = [[float(low[a]) - place.corner[a] for a in (0, 1)], [float(high[a]) - place.corner[a] for a in (0, 1)]]
-    prompts = BoxPrompts.build([[box]] * len(image), (size, size))
+    prompts = BoxPrompt.batch([[box]] * len(image), (size, size))
     predicted = network.segment(image.to(device), prompts, plan).logits.argmax(1).cpu()
     dice = []
     for value in range(1, NUM_CLASSES):

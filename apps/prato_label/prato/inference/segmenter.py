@@ -24,8 +24,8 @@ from prato.inference.window import STEP, Window, window_edge, window_edges, with
 from prato.models import PratoSwinUNETR, PratoUNETR
 from prato.models.base import Begun
 from prato.models.checkpoint import CheckpointError, channels_last, load_model
-from prato.prompts.box import Box
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PrunedOutput, PruningPlan
 from prato.runtime.batch_runner import Calls, in_parts
 from prato.runtime.captured import CapturedNetwork
@@ -79,7 +79,7 @@ class Segmenter:
         """GFLOP of one slice in a window of ``edge`` pixels without pruning, counted on a call."""
         if edge not in self._dense:
             blank = torch.zeros(1, 3, edge, edge)
-            _, self._dense[edge] = counted(lambda: self._run(blank, BoxPrompts.none(1, 2), "off"))
+            _, self._dense[edge] = counted(lambda: self._run(blank, PromptBatch.empty(1, (1, 1)), "off"))
         return self._dense[edge]
 
     @property
@@ -127,7 +127,7 @@ class Segmenter:
         listening = BoxSummary(self.network, self.plan) if return_opinion else nullcontext()
         with listening:
             for batch in in_parts(len(planes)):
-                prompts = BoxPrompts.build([per_slice[n] for n in batch], (edge, edge))
+                prompts = BoxPrompt.batch([per_slice[n] for n in batch], (edge, edge))
                 begun = partial(self._begun, stack, window, tuple(planes[batch.start : batch.stop]))
                 run = partial(self._run, image[batch.start : batch.stop], prompts, prune, begun)
                 (output, cost), took = calls(partial(_timed, partial(counted, run)))
@@ -160,7 +160,7 @@ class Segmenter:
         edge = window_edges(self.spec.window)[0]
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
         image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        prompts = BoxPrompts.build([[((edge / 6, edge / 6), (5 * edge / 6, 5 * edge / 6))]], (edge, edge))
+        prompts = BoxPrompt.batch([[((edge / 6, edge / 6), (5 * edge / 6, 5 * edge / 6))]], (edge, edge))
         self._run(image, prompts, prune)
         gflops, times = 0.0, []
         for _ in range(3):
@@ -182,12 +182,12 @@ class Segmenter:
 
     @torch.inference_mode()
     def _run(
-        self, image: Tensor, prompts: BoxPrompts, prune: str | None, begun: Callable[[Tensor, PruningPlan], Begun] | None = None
+        self, image: Tensor, prompts: PromptBatch, prune: str | None, begun: Callable[[Tensor, PruningPlan], Begun] | None = None
     ) -> PrunedOutput:
         """The network on ``image``; where it can begin without a box, ``begun`` does so, or knows what came of it before."""
         plan = self.plan.asked(prune) if self.plan is not None else None
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
-        able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and len(prompts.boxes) > 0
+        able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and not prompts.is_empty
         output: PrunedOutput
         if begun and able and plan and plan.mode == "drop":
             output = self._predicting.finish(image, begun(image, plan), prompts, plan)

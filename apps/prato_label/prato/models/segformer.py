@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from prato.models.mix_transformer import MixStage
 from prato.models.registry import register_model
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput, PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning, first_gate
 from prato.pruning.relevance import Relevance
-from prato.runtime.region_decode import Region, given
+from prato.runtime.region import Region
+from prato.runtime.region_decode import given
 from prato.runtime.region_layers import convolved, enlarged, joined
 
 #: Before the embedding of stages 2, 3 and 4.
@@ -96,11 +97,11 @@ class PratoSegFormer(SegFormer):
         super().__init__(*args, **kwargs)
         self.relevance = nn.ModuleDict({str(stage): Relevance(self.widths[stage - 1], 2) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> Tensor:
+    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
         """Logits (B, classes, H, W) of ``x_in`` (B, channels, H, W); see :meth:`segment`."""
         return self.segment(x_in, prompts, plan).logits
 
-    def segment(self, x_in: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
         """Logits and the record of what was pruned; a record's grid is that of the stage that follows.
 
         Args:
@@ -113,7 +114,7 @@ class PratoSegFormer(SegFormer):
             KeyError: the plan prunes after a stage that this network has no relevance projections for.
             ValueError: a side is no multiple of 32.
         """
-        if plan is None or prompts is None or len(prompts.boxes) == 0:
+        if plan is None or prompts is None or prompts.is_empty:
             return PrunedOutput(super().forward(x_in))
         self._check(x_in)
         pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from prato.models.base import Begun, Encoded
 from prato.models.registry import register_model
 from prato.models.swin_block import dense_swin_blocks, masked_swin_blocks, pruned_swin_blocks, relaxed_swin_block
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance
-from prato.runtime.region_decode import Part, Region, Source, basic, bounds, given, up
+from prato.runtime.region import Region
+from prato.runtime.region_decode import Part, Source, basic, given, up
 from prato.runtime.static_shapes import FixedPruning
 
 #: Before the first three mergings; after the fourth stage no transformer block is left to spare.
@@ -44,11 +45,11 @@ class PratoSwinUNETR(SwinUNETR):
         width = self.swinViT.embed_dim
         self.relevance = nn.ModuleDict({str(stage): Relevance(width * 2 ** (stage - 1), dims) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> Tensor:
+    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
         """Logits (B, classes, *image) of ``x_in`` (B, channels, *image); see :meth:`segment`."""
         return self.segment(x_in, prompts, plan).logits
 
-    def segment(self, x_in: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
         """Logits and the record of what was pruned.
 
         Args:
@@ -60,7 +61,7 @@ class PratoSwinUNETR(SwinUNETR):
         Raises:
             KeyError: the plan prunes at a stage that this network has no relevance projections for.
         """
-        if plan is None or prompts is None or len(prompts.boxes) == 0:
+        if plan is None or prompts is None or prompts.is_empty:
             return PrunedOutput(super().forward(x_in))
         self._check_input_size(x_in.shape[2:])
         return self.finish(x_in, self.begin(x_in, plan), prompts, plan)
@@ -73,13 +74,13 @@ class PratoSwinUNETR(SwinUNETR):
             return Begun(patches, 0, {0: patches})
         return Begun(dense_swin_blocks(vit.layers1[0], patches), 1, {0: patches})
 
-    def finish(self, x_in: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
+    def finish(self, x_in: Tensor, begun: Begun, prompts: PromptBatch, plan: PruningPlan) -> PrunedOutput:
         """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
         pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
         encoded = self.encode(begun, pruning)
         return PrunedOutput(self.decode(x_in, encoded, pruning.decoded(self.training)), encoded.stages)
 
-    def shapes(self, plan: PruningPlan, prompts: BoxPrompts, image_size: tuple[int, ...]) -> tuple[Region, ...]:
+    def shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[Region, ...]:
         """Where each stage's blocks have work at most, whichever tokens leave: known before a call, see :class:`FixedPruning`."""
         grid = tuple(s // p for s, p in zip(image_size, self.swinViT.patch_size))
         alive = plan.start(prompts, grid, image_size).view(-1, *grid)
@@ -152,12 +153,12 @@ class PratoSwinUNETR(SwinUNETR):
         return x
 
     def _relevance(
-        self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: BoxPrompts, image_size: tuple[int, ...], plan: PruningPlan
+        self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: PromptBatch, image_size: tuple[int, ...], plan: PruningPlan
     ) -> Tensor:
         """(B, *cells) of the tokens ``part`` (B, *cells, C), which lie in ``frame``."""
         token = [s // g for s, g in zip(image_size, frame.size)]
-        seen = prompts.seen_from(tuple(a * t for a, t in zip(frame.start, token)))
         pixels = tuple(c * t for c, t in zip(frame.cells, token))
+        seen = prompts.crop(tuple(a * t for a, t in zip(frame.start, token)), pixels)
         tokens, living = part.flatten(1, -2), alive.flatten(1)
         return self.relevance[str(stage)](tokens, frame.cells, pixels, seen, plan.k, living, plan.weights).view_as(alive)
 
@@ -177,19 +178,19 @@ class PratoSwinUNETR(SwinUNETR):
         return Part(self.out(x(where).values), where).spread()
 
 
-def _frame(alive: Tensor, layer: Any, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:
+def _frame(alive: Tensor, layer: Any, prompts: PromptBatch, image_size: tuple[int, ...]) -> Region:
     """Where a stage's blocks have work: round all living tokens and the boxes, ending between two windows and between two merged tokens."""
     grid = tuple(alive.shape[1:])
-    frame = bounds(alive)
+    frame = Region.from_mask(alive)
     # a box reads its tokens and, interpolating, their neighbours
-    for box in prompts.cells(grid, image_size, max(s / g for s, g in zip(image_size, grid))):
-        frame = frame.joined(tuple(part.start for part in box), tuple(part.stop for part in box))
+    boxes = prompts.footprint(grid, max(s / g for s, g in zip(image_size, grid)))
+    frame = frame.union(boxes.start, boxes.stop)
     window = get_window_size(grid, layer.window_size)
     steps = tuple(w * 2 if w % 2 else w for w in window)
-    frame = frame.aligned(steps)
+    frame = frame.align(steps)
     if any(n % w and b == n for b, n, w in zip(frame.stop, grid, window)):
         # MONAI pads such a grid, and padding is seen by its neighbours: by those beside the frame's ends too
-        frame = frame.grown(max(window)).aligned(steps)
+        frame = frame.dilate(max(window)).align(steps)
     return frame
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from prato.models.hybrid_resnet import HybridResNet
 from prato.models.pruned_vit import run_dropping, run_relaxed
 from prato.models.registry import register_model
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput, PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance
-from prato.runtime.region_decode import Region, Source, given
+from prato.runtime.region import Region
+from prato.runtime.region_decode import Source, given
 from prato.runtime.region_layers import convolved, enlarged, joined
 
 #: No skip connection leaves the transformer, so nothing speaks for pruning later.
@@ -129,11 +130,11 @@ class PratoTransUNet(TransUNet):
         super().__init__(*args, **kwargs)
         self.relevance = nn.ModuleDict({str(stage): Relevance(self.hidden_size, 2) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> Tensor:
+    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
         """Logits (B, classes, H, W) of ``x_in`` (B, channels, H, W); see :meth:`segment`."""
         return self.segment(x_in, prompts, plan).logits
 
-    def segment(self, x_in: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
         """Logits and the record of what was pruned.
 
         Args:
@@ -146,7 +147,7 @@ class PratoTransUNet(TransUNet):
             KeyError: the plan prunes after a block that this network has no relevance projections for.
             ValueError: the image does not fit.
         """
-        if plan is None or prompts is None or len(prompts.boxes) == 0:
+        if plan is None or prompts is None or prompts.is_empty:
             return PrunedOutput(super().forward(x_in))
         levels, tokens, grid = self._embed(x_in)
         pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))

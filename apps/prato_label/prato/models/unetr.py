@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from prato.models.base import Begun, Encoded
 from prato.models.registry import register_model
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput, PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning, first_gate
 from prato.pruning.relevance import Relevance
 from prato.pruning.tokens import relaxed_block, run_block
-from prato.runtime.region_decode import Part, Region, Source, basic, given, projected_up, up
+from prato.runtime.region import Region
+from prato.runtime.region_decode import Part, Source, basic, given, projected_up, up
 from prato.runtime.static_shapes import token_counts
 
 #: After the blocks whose outputs are UNETR's skip connections, so that every skip is whole.
@@ -43,11 +44,11 @@ class PratoUNETR(UNETR):
         self.img_size: tuple[int, ...] = tuple(f * p for f, p in zip(self.feat_size, ensure_tuple_rep(16, dims)))
         self.relevance = nn.ModuleDict({str(stage): Relevance(self.hidden_size, dims) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: BoxPrompts | None = None, plan: PruningPlan | None = None) -> Tensor:
+    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
         """Logits (B, classes, *image) of ``x_in`` (B, channels, *image); see :meth:`segment`."""
         return self.segment(x_in, prompts, plan).logits
 
-    def segment(self, x_in: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
         """Logits and the record of what was pruned.
 
         Args:
@@ -60,7 +61,7 @@ class PratoUNETR(UNETR):
             KeyError: the plan prunes after a block that this network has no relevance projections for.
             ValueError: the image is larger than ``img_size``, or a side is no multiple of the patch size.
         """
-        if plan is None or prompts is None or len(prompts.boxes) == 0:
+        if plan is None or prompts is None or prompts.is_empty:
             return PrunedOutput(self._dense(x_in))
         if not self.training and plan.mode == "drop":
             return self.finish(x_in, self.begin(x_in, plan), prompts, plan)
@@ -82,13 +83,13 @@ class PratoUNETR(UNETR):
                 hidden[number] = tokens
         return Begun(tokens, plan.unprompted, hidden)
 
-    def finish(self, x_in: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
+    def finish(self, x_in: Tensor, begun: Begun, prompts: PromptBatch, plan: PruningPlan) -> PrunedOutput:
         """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
         pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
         encoded = self.encode(begun, pruning)
         return PrunedOutput(self.decode(x_in, encoded, pruning.decoded(False)), encoded.stages)
 
-    def shapes(self, plan: PruningPlan, prompts: BoxPrompts, image_size: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
+    def shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
         """How many tokens the blocks run on: known before a call, see :class:`FixedPruning`."""
         return token_counts(plan, prompts, tuple(s // p for s, p in zip(image_size, self.patch_size)), image_size)
 

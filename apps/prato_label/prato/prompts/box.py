@@ -1,16 +1,21 @@
-"""The prompt box: half-open voxel bounds in the stored image's own index order."""
+"""Boxes: half-open voxel bounds in the stored image's own index order, and the prompt that is drawn as one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from prato.prompts.base import Prompt, PromptError, register_prompt
+from prato.prompts.roi_align import roi_align
 
-class BoxError(ValueError):
-    """A box prompt that cannot be used; the message is one sentence fit to be shown to the person who drew it."""
+#: More boxes than anybody draws on one heart; every box costs queries on every slice.
+MAX_BOXES = 32
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Box:
     ``array[box.slices]`` is the boxed region and ``stop - start`` its size in voxels.
 
     Raises:
-        BoxError: lengths differ or are not 2 or 3, or some ``stop`` is not above its ``start``.
+        PromptError: lengths differ or are not 2 or 3, or some ``stop`` is not above its ``start``.
     """
 
     start: tuple[int, ...]
@@ -29,9 +34,9 @@ class Box:
 
     def __post_init__(self) -> None:
         if len(self.start) != len(self.stop) or len(self.start) not in (2, 3):
-            raise BoxError(f"A box needs 2 or 3 axes with a start and a stop each, not {self.start} and {self.stop}.")
+            raise PromptError(f"A box needs 2 or 3 axes with a start and a stop each, not {self.start} and {self.stop}.")
         if any(b <= a for a, b in zip(self.start, self.stop)):
-            raise BoxError(f"A box needs start < stop on every axis, not {list(self.bounds)}: draw a box that holds at least one voxel.")
+            raise PromptError(f"A box needs start < stop on every axis, not {list(self.bounds)}: draw a box that holds at least one voxel.")
 
     @classmethod
     def from_bounds(cls, bounds: Sequence[float], shape: Sequence[int]) -> Box:
@@ -41,28 +46,30 @@ class Box:
         grows to the one voxel it lies in.
 
         Raises:
-            BoxError: wrong length, not numbers, NaN or infinite, area of zero (two or more axes without thickness), or nothing inside.
+            PromptError: wrong length, not numbers, NaN or infinite, area of zero (two or more axes without thickness), or nothing inside.
         """
         n = 2 * len(shape)
         names = ",".join(f"{a}{s}" for a in "ijk"[: len(shape)] for s in "01")
         if isinstance(bounds, (str, bytes)) or not isinstance(bounds, (Sequence, np.ndarray)) or len(bounds) != n:
-            raise BoxError(f"roi must be {n} voxel bounds [{names}], not {_shown(bounds)}.")
+            raise PromptError(f"roi must be {n} voxel bounds [{names}], not {_shown(bounds)}.")
         try:
             values = [float(v) for v in bounds if not isinstance(v, (bool, str, bytes))]
         except (TypeError, ValueError):
             values = []
         if len(values) != n or not all(math.isfinite(v) for v in values):
-            raise BoxError(f"roi must be {n} finite numbers [{names}], not {_shown(bounds)}.")
+            raise PromptError(f"roi must be {n} finite numbers [{names}], not {_shown(bounds)}.")
         pairs = [sorted(values[2 * a : 2 * a + 2]) for a in range(len(shape))]
         if sum(lo == hi for lo, hi in pairs) > 1:
-            raise BoxError(f"roi {_shown(bounds)} has no area: draw a box with a width and a height of at least one voxel.")
+            raise PromptError(f"roi {_shown(bounds)} has no area: draw a box with a width and a height of at least one voxel.")
         start, stop = [], []
         for (lo, hi), size in zip(pairs, shape):
             a, b = math.floor(lo), math.ceil(hi)
             if a == b:
                 b = a + 1
             if b <= 0 or a >= size:
-                raise BoxError(f"roi {_shown(bounds)} lies outside the image of {'x'.join(map(str, shape))} voxels: give bounds within it.")
+                raise PromptError(
+                    f"roi {_shown(bounds)} lies outside the image of {'x'.join(map(str, shape))} voxels: give bounds within it."
+                )
             start.append(max(a, 0))
             stop.append(min(b, size))
         return cls(tuple(start), tuple(stop))
@@ -113,6 +120,10 @@ class Box:
         """The box without its third axis."""
         return Box(self.start[:2], self.stop[:2])
 
+    def permute(self, axes: Sequence[int]) -> Box:
+        """The box on the image whose axis ``n`` is this one's axis ``axes[n]``."""
+        return Box(tuple(self.start[a] for a in axes), tuple(self.stop[a] for a in axes))
+
     def intersection(self, other: Box) -> Box | None:
         """What both boxes hold; None where they do not meet."""
         start = tuple(max(a, b) for a, b in zip(self.start, other.start))
@@ -123,6 +134,54 @@ class Box:
     def voxels(self) -> int:
         """Number of voxels inside."""
         return math.prod(self.size)
+
+
+@register_prompt("roi")
+@dataclass(frozen=True)
+class BoxPrompt(Prompt):
+    """A box: relevance is measured against the features under a grid of RoIAlign bins laid over it."""
+
+    fields: ClassVar[tuple[str, ...]] = ("roi",)
+
+    @classmethod
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Sequence[Prompt]:
+        """One prompt for each box in ``roi``: ``[i0, i1, j0, j1, k0, k1]``, or a list of such; see :meth:`Box.from_bounds`."""
+        roi = params.get("roi")
+        if roi is None or (isinstance(roi, Sequence) and len(roi) == 0 and not isinstance(roi, str)):
+            return ()
+        if isinstance(roi, list) and len(roi) > MAX_BOXES and isinstance(roi[0], list):
+            raise PromptError(f"roi holds {len(roi)} boxes: send at most {MAX_BOXES} at a time.")
+        is_list_of_boxes = isinstance(roi, (list, tuple)) and all(isinstance(item, (list, tuple)) for item in roi)
+        return tuple(cls(Box.from_bounds(bounds, shape)) for bounds in (roi if is_list_of_boxes else [roi]))
+
+    @staticmethod
+    def clip(coordinates: Tensor, size: tuple[int, ...]) -> Tensor | None:
+        """Start and stop, sorted and clipped. A box with less than one pixel inside the image counts as no box; one without thickness on a
+        single axis is kept (RoIAlign samples it at one place)."""
+        start, stop = coordinates.amin(0), coordinates.amax(0)
+        limit = torch.tensor(size, dtype=torch.float32)
+        thin = start == stop
+        clipped = torch.stack((start.clamp_min(0.0), torch.minimum(stop, limit)))
+        edges = clipped[1] - clipped[0]
+        outside = (edges < 0) | ((edges == 0) & ~thin) | (thin & (start >= limit))
+        if outside.any() or thin.sum() > 1 or edges.masked_fill(thin, 1.0).prod() < 1.0:
+            return None
+        return clipped
+
+    @staticmethod
+    def queries(features: Tensor, coordinates: Tensor, sample: Tensor, k: int) -> Tensor:
+        """(N, k**D, C): the features under k bins along each axis of each box."""
+        return roi_align(features, coordinates, sample, k).flatten(2).transpose(1, 2)
+
+    @staticmethod
+    def guidance(coordinates: Tensor, size: tuple[int, ...]) -> Tensor:
+        """float32 (N, 1, *size): 1 where a pixel's middle lies in the box, 0 elsewhere."""
+        inside = torch.ones(len(coordinates), *size, dtype=torch.bool, device=coordinates.device)
+        for axis, count in enumerate(size):
+            middle = torch.arange(count, device=coordinates.device) + 0.5
+            along = (middle >= coordinates[:, :1, axis]) & (middle < coordinates[:, 1:, axis])
+            inside &= along.view(-1, *(count if a == axis else 1 for a in range(len(size))))
+        return inside.unsqueeze(1).float()
 
 
 def _shown(value: object) -> str:

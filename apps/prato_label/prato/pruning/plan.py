@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.relevance import Weights
 
 #: What the wire contract's ``prune`` may ask for: percent of the living tokens dropped at each stage.
@@ -86,21 +86,21 @@ class PruningPlan:
             raise ValueError(f"prune must be one of {', '.join(PRUNE_CHOICES)} (as text), not {prune!r}.")
         return None if prune == "off" else replace(self, percentile=float(prune), threshold=None)
 
-    def start(self, prompts: BoxPrompts, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor:
+    def start(self, prompts: PromptBatch, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor:
         """Stage 0: bool (B, Z), the tokens that the first block sees; all of a sample without a prompt."""
         if self.margin is None:
-            return torch.ones(prompts.batch, math.prod(grid), dtype=torch.bool, device=prompts.boxes.device)
-        return prompts.touched(grid, image_size, self.margin) | ~prompts.prompted.unsqueeze(1)
+            return torch.ones(prompts.batch, math.prod(grid), dtype=torch.bool, device=prompts.device)
+        return prompts.protected(grid, self.margin) | ~prompts.prompted.unsqueeze(1)
 
-    def held(self, prompts: BoxPrompts, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor | None:
+    def held(self, prompts: PromptBatch, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor | None:
         """bool (B, Z), the tokens that never leave; None where the plan knows no such."""
-        return prompts.touched(grid, image_size, 0.0) if self.boxed else None
+        return prompts.protected(grid) if self.boxed else None
 
-    def scores(self, relevance: Tensor, prompts: BoxPrompts) -> Tensor:
+    def scores(self, relevance: Tensor, prompts: PromptBatch) -> Tensor:
         """What tokens are ranked by, (B, ...): their ``relevance``, or numbers drawn at random, the same for the same boxes."""
         if self.choose == "relevance":
             return relevance
-        source = torch.Generator().manual_seed(int(prompts.boxes.double().sum().item() * 1000) % 2**31)
+        source = torch.Generator().manual_seed(prompts.seed)
         return torch.randn(relevance.shape, generator=source).to(relevance)
 
     def select(self, score: Tensor, alive: Tensor, prompted: Tensor, held: Tensor | None = None) -> Tensor:

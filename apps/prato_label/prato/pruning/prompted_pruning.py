@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan, StageRecord
 from prato.pruning.tokens import KeptTokens, LivingTokens
-from prato.runtime.region_decode import Region, kept_region
+from prato.runtime.region import Region
 
 
 @dataclass
@@ -28,7 +28,7 @@ class PromptedPruning:
 
     relevance: nn.ModuleDict
     plan: PruningPlan
-    prompts: BoxPrompts
+    prompts: PromptBatch
     image_size: tuple[int, ...]
     stages: list[StageRecord] = field(default_factory=list)
 
@@ -63,8 +63,17 @@ class PromptedPruning:
 
     def decoded(self, training: bool) -> Region:
         """The part of the image to decode, once all stages have pruned."""
-        whole = Region.whole(self.image_size)
-        return whole if training or self.plan.decode == "all" else kept_region(self.stages[-1], self.prompts, self.image_size)
+        if training or self.plan.decode == "all":
+            return Region.whole(self.image_size)
+        return kept_region(self.stages[-1], self.prompts)
+
+
+def kept_region(stage: StageRecord, prompts: PromptBatch) -> Region:
+    """The smallest region of the image that holds every prompt and every token that ``stage`` kept, in any sample of the batch."""
+    kept = Region.from_mask(stage.alive.unflatten(1, stage.grid))
+    token = [n // g for n, g in zip(prompts.size, stage.grid)]
+    start, stop = (tuple(a * t for a, t in zip(ends, token)) for ends in (kept.start, kept.stop))
+    return prompts.footprint(prompts.size).union(start, stop)
 
 
 def first_gate(alive: Tensor, dtype: torch.dtype) -> Tensor | None:

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prato.prompts.box_prompts import BoxPrompts
-from prato.pruning.roi_align import roi_align
+from prato.prompts.batch import PromptBatch
 
 #: How queries are weighted: by their entropy (eqs. 3 and 4), or all by 1.
 Weights = Literal["entropy", "equal"]
@@ -39,7 +38,7 @@ class Relevance(nn.Module):
         tokens: Tensor,
         grid: tuple[int, ...],
         image_size: tuple[int, ...],
-        prompts: BoxPrompts,
+        prompts: PromptBatch,
         k: int,
         alive: Tensor,
         weights: Weights = "entropy",
@@ -63,16 +62,13 @@ class Relevance(nn.Module):
             return relevance(v1, v2, valid, alive, weights)
 
     def projected(
-        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: BoxPrompts, k: int
+        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: PromptBatch, k: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """V1 (B, M, d), V2 (B, Z, d) and bool (B, M), which queries are real, of float32 ``tokens``; arguments as for :meth:`forward`."""
         batch, _, dim = tokens.shape
         normed = F.layer_norm(tokens, (dim,))
         feature_map = normed.transpose(1, 2).reshape(batch, dim, *grid)
-        # no tensor made of numbers: a GPU would be waited for
-        boxes = torch.stack([prompts.boxes[..., axis] * (g / s) for axis, (g, s) in enumerate(zip(grid, image_size))], dim=-1)
-        regions = roi_align(feature_map, boxes.to(tokens.dtype), prompts.sample, k)
-        queries, valid = _queries_by_sample(regions.flatten(2).transpose(1, 2), prompts)
+        queries, valid = prompts.queries(feature_map, k)
         return self.project_prompt(queries), self.project_token(normed), valid
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -122,20 +118,3 @@ def query_weights(similarity: Tensor, valid: Tensor, alive: Tensor) -> Tensor:
     rank = entropy.masked_fill(~valid, float("inf")).argsort(dim=1, stable=True).argsort(dim=1)
     last = (valid.sum(1, keepdim=True) - 1).clamp_min(1)
     return (1.0 - rank / last).clamp_min(0.0).to(similarity.dtype) * valid
-
-
-def _queries_by_sample(regions: Tensor, prompts: BoxPrompts) -> tuple[Tensor, Tensor]:
-    """(N, m, C) regions of all boxes -> (B, M, C) queries of each sample, padded, and bool (B, M) which are real."""
-    per_box, dim = regions.shape[1:]
-    if prompts.each_has_one:
-        return regions, torch.ones(regions.shape[:2], dtype=torch.bool, device=regions.device)
-    counts = torch.bincount(prompts.sample, minlength=prompts.batch)
-    most = max(int(counts.max()), 1) if prompts.batch else 1
-    queries = regions.new_zeros(prompts.batch, most, per_box, dim)
-    valid = torch.zeros(prompts.batch, most, dtype=torch.bool, device=regions.device)
-    order = prompts.sample.argsort(stable=True)
-    sample = prompts.sample[order]
-    slot = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[sample]
-    queries = queries.index_put((sample, slot), regions[order])
-    valid[sample, slot] = True
-    return queries.flatten(1, 2), valid.repeat_interleave(per_box, dim=1)

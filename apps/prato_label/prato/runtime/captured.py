@@ -11,13 +11,14 @@ from torch import Tensor
 from prato.models.base import Begun, Encoded
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.runtime.cuda_graphs import Graphs
 from prato.runtime.flops import noted
-from prato.runtime.region_decode import Part, Region
-from prato.runtime.static_shapes import FixedPruning, OneBoxEach, fits
+from prato.runtime.region import Region
+from prato.runtime.region_decode import Part
+from prato.runtime.static_shapes import FixedPruning, fits
 
 _T = TypeVar("_T")
 #: Captured calls of a network: a few numbers of slices, sizes of windows and regions, with and without pruning.
@@ -42,11 +43,11 @@ class CapturedNetwork:
         self._graphs = Graphs(_MOST)
 
     @torch.inference_mode()
-    def segment(self, image: Tensor, prompts: BoxPrompts | None, plan: PruningPlan | None) -> PrunedOutput:
+    def segment(self, image: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
         """As the network's own."""
         if not self._able():
             return self._lowered(self.network.segment, image)(image, prompts, plan)
-        if plan is None or prompts is None or len(prompts.boxes) == 0:
+        if plan is None or prompts is None or prompts.is_empty:
             whole = _even(image)
             logits, flop = self._captured("dense", lambda x: self.network.segment(x, None, None).logits, (whole,))
             return PrunedOutput(noted(logits[: len(image)].clone(), flop))
@@ -65,26 +66,27 @@ class CapturedNetwork:
         return Begun(tokens, made.blocks, {number: own[values.data_ptr()] for number, values in made.hidden.items()})
 
     @torch.inference_mode()
-    def finish(self, image: Tensor, begun: Begun, prompts: BoxPrompts, plan: PruningPlan) -> PrunedOutput:
+    def finish(self, image: Tensor, begun: Begun, prompts: PromptBatch, plan: PruningPlan) -> PrunedOutput:
         """As the network's own, of ``prompts`` on the CPU."""
         if not self._able() or not fits(plan, prompts):
             return self._lowered(self.network.finish, image)(image, begun, prompts, plan)
         count, size = len(image), tuple(image.shape[2:])
-        image, boxes = _even(image), _even(prompts.boxes).to(image.device)
-        asked = BoxPrompts(_even(prompts.boxes), torch.arange(len(image)), len(image))
+        kind, coordinates = prompts.groups[0].kind, _even(prompts.groups[0].coordinates)
+        image, asked = _even(image), PromptBatch.one_each(kind, coordinates, size)
         shapes, numbers = self.network.shapes(plan, asked, size), tuple(begun.hidden)
 
-        def encode(boxes: Tensor, tokens: Tensor, *hidden: Tensor) -> Encoded:
-            pruning = FixedPruning(self.network.relevance, plan, OneBoxEach.of(boxes), size, shapes=shapes)
+        def encode(coordinates: Tensor, tokens: Tensor, *hidden: Tensor) -> Encoded:
+            placed = PromptBatch.one_each(kind, coordinates, size)
+            pruning = FixedPruning(self.network.relevance, plan, placed, size, shapes=shapes)
             encoded: Encoded = self.network.encode(Begun(tokens, begun.blocks, dict(zip(numbers, hidden))), pruning)
             return encoded
 
-        inputs = (boxes, _even(begun.tokens), *map(_even, begun.hidden.values()))
-        encoded, first = self._captured(("encode", plan, size, shapes, begun.blocks), encode, inputs)
+        inputs = (coordinates.to(image.device), _even(begun.tokens), *map(_even, begun.hidden.values()))
+        encoded, first = self._captured(("encode", plan, kind, size, shapes, begun.blocks), encode, inputs)
         stages = tuple(StageRecord(s.name, s.grid, s.relevance[:count].clone(), s.alive[:count].clone()) for s in encoded.stages)
         # which part is decoded hangs on what was kept: here the device is asked, once
         where = PromptedPruning(self.network.relevance, plan, asked, size, list(encoded.stages)).decoded(False)
-        near, kept = where.aligned((_STEP,) * len(size)), tuple(encoded.features)
+        near, kept = where.align((_STEP,) * len(size)), tuple(encoded.features)
 
         def decode(image: Tensor, *features: Tensor) -> Tensor:
             logits: Tensor = self.network.decode(image, Encoded(dict(zip(kept, features)), ()), near)

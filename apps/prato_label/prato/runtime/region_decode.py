@@ -7,7 +7,6 @@ a norm says of a pixel must not hang on the others: true of batch normalisation 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,66 +15,11 @@ import torch
 from monai.networks.blocks import Convolution, UnetrBasicBlock, UnetResBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import Tensor
 
-from prato.prompts.box_prompts import BoxPrompts
-from prato.pruning.plan import StageRecord
 from prato.runtime.fused_conv_bn import convolved
+from prato.runtime.region import Region
 
 #: Logits where nothing was decoded, of background and of the structures: surely background.
 _BACKGROUND, _STRUCTURE = 10.0, 0.0
-
-
-@dataclass(frozen=True)
-class Region:
-    """Half-open bounds on a grid of ``size`` cells along each axis (2 or 3 axes)."""
-
-    start: tuple[int, ...]
-    stop: tuple[int, ...]
-    size: tuple[int, ...]
-
-    @classmethod
-    def whole(cls, size: tuple[int, ...]) -> Region:
-        """All of a grid."""
-        return cls((0,) * len(size), size, size)
-
-    def grown(self, cells: int) -> Region:
-        """With a rim of ``cells``, as far as the grid reaches; beyond it, dense decoding pads with zeros just as well."""
-        start = tuple(max(a - cells, 0) for a in self.start)
-        return Region(start, tuple(min(b + cells, n) for b, n in zip(self.stop, self.size)), self.size)
-
-    def aligned(self, steps: tuple[int, ...]) -> Region:
-        """Grown until it begins and ends at multiples of ``steps``, as far as the grid reaches."""
-        start = tuple(a // s * s for a, s in zip(self.start, steps))
-        return Region(start, tuple(min(-(-b // s) * s, n) for b, s, n in zip(self.stop, steps, self.size)), self.size)
-
-    def joined(self, start: tuple[int, ...], stop: tuple[int, ...]) -> Region:
-        """The smallest that holds it and what lies between ``start`` and ``stop``."""
-        return Region(tuple(map(min, self.start, start)), tuple(map(max, self.stop, stop)), self.size)
-
-    def coarser(self) -> Region:
-        """The cells of half the resolution that cover it."""
-        return Region(tuple(a // 2 for a in self.start), tuple(-(-b // 2) for b in self.stop), tuple(n // 2 for n in self.size))
-
-    def finer(self) -> Region:
-        """The same place at twice the resolution."""
-        return Region(*(tuple(2 * n for n in bounds) for bounds in (self.start, self.stop, self.size)))
-
-    @property
-    def cells(self) -> tuple[int, ...]:
-        """Its length along each axis."""
-        return tuple(b - a for a, b in zip(self.start, self.stop))
-
-    @property
-    def slices(self) -> tuple[slice, ...]:
-        """What cuts it from the grid."""
-        return tuple(slice(a, b) for a, b in zip(self.start, self.stop))
-
-    @property
-    def share(self) -> float:
-        """Part of the grid's cells, 0..1."""
-        share = 1.0
-        for a, b, n in zip(self.start, self.stop, self.size):
-            share *= (b - a) / n
-        return share
 
 
 @dataclass(frozen=True)
@@ -98,22 +42,6 @@ class Part:
         canvas[:, 0].fill_(_BACKGROUND)
         canvas[(slice(None), slice(None), *self.region.slices)] = self.values
         return canvas
-
-
-def bounds(cells: Tensor) -> Region:
-    """The smallest region of a grid that holds all cells that are True in bool (B, *grid), in any sample; one cell at least."""
-    low, high = torch.stack(torch.aminmax(cells.any(0).nonzero(), dim=0)).tolist()
-    return Region(tuple(low), tuple(n + 1 for n in high), tuple(cells.shape[1:]))
-
-
-def kept_region(stage: StageRecord, prompts: BoxPrompts, image_size: tuple[int, ...]) -> Region:
-    """The smallest region of the image that holds every box and every token that ``stage`` kept, in any sample of the batch."""
-    kept = bounds(stage.alive.unflatten(1, stage.grid))
-    token = [n // g for n, g in zip(image_size, stage.grid)]
-    low = tuple(min(math.floor(a) for a in along) for along in zip(*(start for start, _ in prompts.corners)))
-    high = tuple(min(max(math.ceil(b) for b in along), n) for *along, n in zip(*(stop for _, stop in prompts.corners), image_size))
-    start, stop = (tuple(a * t for a, t in zip(ends, token)) for ends in (kept.start, kept.stop))
-    return Region(start, stop, image_size).joined(low, high)
 
 
 #: Features that are computed once it is known where they are wanted.
@@ -159,7 +87,7 @@ def _layer(layer: Any, source: Source) -> Source:
 
 def _convolved(block: Any, source: Source, want: Region) -> Part:
     """MONAI's residual or basic block on its source, each convolution for no more than the next one looks at."""
-    rimmed, inner = want.grown(2), want.grown(1)
+    rimmed, inner = want.dilate(2), want.dilate(1)
     x = Part(source(rimmed).values, rimmed)
     y = block.lrelu(_narrowed(block.conv1.conv, block.norm1, x, inner))
     y = _narrowed(block.conv2.conv, block.norm2, Part(y, inner), want)
@@ -183,5 +111,5 @@ def _narrowed(convolution: Any, norm: Any, source: Part, want: Region) -> Tensor
 
 
 def _upsampled(convolution: Any, source: Source, want: Region) -> Part:
-    coarse = want.coarser()
-    return Part(convolution(source(coarse).values), coarse.finer()).cut(want)
+    coarse = want.downscale()
+    return Part(convolution(source(coarse).values), coarse.upscale()).cut(want)

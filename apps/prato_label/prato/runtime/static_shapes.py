@@ -15,7 +15,7 @@ import torch
 from monai.networks.blocks import TransformerBlock
 from torch import Tensor
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.tokens import run_block
@@ -24,42 +24,14 @@ from prato.pruning.tokens import run_block
 _BUCKET = 8
 
 
-class OneBoxEach(BoxPrompts):
-    """One box for each sample, asked of nothing but tensors: what is computed with it may be computed for other boxes again."""
-
-    @classmethod
-    def of(cls, boxes: Tensor) -> OneBoxEach:
-        """``boxes``: float32 (B, 2, D), in pixels of the network's input."""
-        return cls(boxes, torch.arange(len(boxes), device=boxes.device), len(boxes))
-
-    each_has_one = True
-
-    @property
-    def prompted(self) -> Tensor:
-        return torch.ones(self.batch, dtype=torch.bool, device=self.boxes.device)
-
-    def seen_from(self, corner: tuple[int, ...]) -> OneBoxEach:
-        moved = torch.stack([self.boxes[..., axis] - start for axis, start in enumerate(corner)], dim=-1)
-        return OneBoxEach(moved, self.sample, self.batch)
-
-    def touched(self, grid: tuple[int, ...], image_size: tuple[int, ...], margin: float) -> Tensor:
-        hits = torch.ones(self.batch, *(1,) * len(grid), dtype=torch.bool, device=self.boxes.device)
-        for axis, (cells, pixels) in enumerate(zip(grid, image_size)):
-            token, number = pixels / cells, torch.arange(cells, device=self.boxes.device)
-            start, stop = self.boxes[:, :, axis].double().unsqueeze(2).unbind(1)
-            within = (number >= ((start - margin) / token).floor()) & (number < ((stop + margin) / token).ceil())
-            hits = hits & within.view(-1, *(cells if a == axis else 1 for a in range(len(grid))))
-        return hits.flatten(1)
-
-
-def fits(plan: PruningPlan, prompts: BoxPrompts) -> bool:
+def fits(plan: PruningPlan, prompts: PromptBatch) -> bool:
     """Whether a call in evaluation with ``plan`` and ``prompts`` has shapes that are known before it."""
-    return plan.mode == "drop" and plan.choose == "relevance" and plan.percentile is not None and prompts.each_has_one and prompts.batch > 0
+    return plan.mode == "drop" and plan.choose == "relevance" and plan.percentile is not None and prompts.is_one_each and prompts.batch > 0
 
 
 @dataclass
 class FixedPruning(PromptedPruning):
-    """The pruning of a call in evaluation, whose ``prompts`` are :class:`OneBoxEach`, in shapes that a network's ``shapes`` foretold."""
+    """The pruning of a call in evaluation, whose ``prompts`` are one for each sample, in shapes that a network's ``shapes`` foretold."""
 
     shapes: tuple[Any, ...] = ()
 
@@ -68,7 +40,7 @@ class FixedPruning(PromptedPruning):
 
 
 def token_counts(
-    plan: PruningPlan, prompts: BoxPrompts, grid: tuple[int, ...], image_size: tuple[int, ...]
+    plan: PruningPlan, prompts: PromptBatch, grid: tuple[int, ...], image_size: tuple[int, ...]
 ) -> tuple[tuple[int, bool], ...]:
     """Before and after each pruning stage: how many tokens of a sample live at most, and whether that is how many live in each."""
     living = plan.start(prompts, grid, image_size).sum(1)

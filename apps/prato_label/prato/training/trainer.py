@@ -23,7 +23,8 @@ from prato.data.cases import TrainingCase
 from prato.inference.window import Centre, window_edges
 from prato.models import PromptedNetwork
 from prato.models.checkpoint import channels_last
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PrunedOutput, PruningPlan
 from prato.training.augmentation import SliceSamples
 from prato.training.distributed import ALONE, Ranks
@@ -216,7 +217,7 @@ class Trainer:
         """Put the network into the mode that steps are taken in."""
         self.network.train()
 
-    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: BoxPrompts) -> Tensor:
+    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
         """What a step minimises, of the ``output`` for ``image`` (B, channels, H, W) with ``prompts`` and its ``label`` (B, H, W)."""
         loss: Tensor = self.loss(output, label)
         return loss
@@ -227,7 +228,7 @@ class Trainer:
             group["lr"] = rate
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         image = image.contiguous(memory_format=torch.channels_last)
-        prompts = BoxPrompts.build([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], image.shape[2:])
+        prompts = BoxPrompt.batch([[box.tolist()] for box in batch["box"]], image.shape[2:])
         # what a network draws (dropout, noise) hangs on seed and step alone, so that a resumed run draws what an unbroken one would
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=_bfloat16_pays(self.device)):

@@ -2,7 +2,8 @@
 
 import torch
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import BoxPrompt
 from scripts.research.baselines.unetr import BaselineUNETR
 
 SIZES = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
@@ -13,7 +14,7 @@ def host(method: str, settings=None, image: int = 64, dims: int = 2, **more) -> 
     return BaselineUNETR(1, 4, method, settings, img_size=image, spatial_dims=dims, **SIZES, **more).eval()
 
 
-def discs(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, BoxPrompts]:
+def discs(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, PromptBatch]:
     """Images (B, 1, size, size) of three rings in noise, one to each label value, the labels, and boxes round them."""
     generator = torch.Generator().manual_seed(0)
     j, i = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -25,4 +26,4 @@ def discs(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, B
         boxes.append([((size // 2 - radius, middle - radius), (size // 2 + radius, middle + radius))])
     label = torch.stack(labels)
     image = label.float().unsqueeze(1) + 0.1 * torch.randn(count, 1, size, size, generator=generator)
-    return image, label, BoxPrompts.build(boxes, (size, size))
+    return image, label, BoxPrompt.batch(boxes, (size, size))

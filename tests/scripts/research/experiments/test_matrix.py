@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from prato.prompts.box_prompts import BoxPrompts
+from prato.prompts.box import BoxPrompt
 from scripts.research.experiments.networks import dense_spec, model_spec
 from scripts.research.experiments.schema import ExperimentError, chosen, load_experiments, load_tables, same_plan
 from tests.scripts.research.small import PLAN, tiny, write_plan
@@ -50,7 +50,7 @@ def test_every_plan_builds_its_network_and_a_slice_goes_through():
     for spec, experiment in built.values():
         torch.manual_seed(0)
         edge = experiment.edge
-        prompts = BoxPrompts.build([[((16, 16), (48, 48))]], (edge, edge))
+        prompts = BoxPrompt.batch([[((16, 16), (48, 48))]], (edge, edge))
         with torch.inference_mode():
             output = spec.build().eval().segment(torch.randn(1, 3, edge, edge), prompts, spec.pruning_plan())
         assert output.logits.shape == (1, 4, edge, edge)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prato.pruning.roi_align import roi_align
+from prato.prompts.roi_align import roi_align
 
 
 def field(grid, weights, offset):

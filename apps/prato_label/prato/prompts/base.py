@@ -1,0 +1,159 @@
+"""Prompts: what a labeller draws, and all that the rest of the program may know of it.
+
+A kind of prompt is one class in one file of this folder. It reads itself from a request, says which voxels it spans, and answers the four
+questions that a network has: what relevance is measured against (``queries``), which tokens must stay (``protected``), what must be decoded
+(``footprint``), and what else the network may be shown (``guidance``). Nobody outside this folder asks which kind a prompt is.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from prato.runtime.region import Region
+
+if TYPE_CHECKING:
+    from prato.prompts.batch import PromptBatch
+    from prato.prompts.box import Box
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be used; the message is one sentence fit to be shown to the person who drew it."""
+
+
+@dataclass(frozen=True)
+class Prompt(ABC):
+    """One prompt in voxels of the image that it was drawn on; its static methods answer for N prompts of its kind on a network's input.
+
+    There, a prompt is its ``coordinates`` alone: (N, P, D) for N prompts of P positions each, in pixels of the input (D = 2 or 3).
+
+    Attributes:
+        box: the voxels that it spans: no other slices are segmented, and the network's window shows all of it where it can.
+        name: the name that the kind is registered by, which is the reply's ``box_source``.
+        fields: the parameters of a request that it is read from.
+    """
+
+    box: Box
+    name: ClassVar[str]
+    fields: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    @abstractmethod
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Sequence[Prompt]:
+        """The prompts of this kind in a request's ``params``, none where its ``fields`` are absent or empty.
+
+        Args:
+            shape, spacing: of the image, in voxels and mm.
+
+        Raises:
+            PromptError: they cannot be used on such an image.
+        """
+
+    @property
+    def coordinates(self) -> Sequence[Sequence[float]]:
+        """Its P positions in voxels, (i, j, k) each: by default its box's two corners."""
+        return self.box.start, self.box.stop
+
+    @classmethod
+    def batch(cls, per_sample: Sequence[Sequence[Any]], size: Sequence[int]) -> PromptBatch:
+        """Prompts of this kind that are known in pixels of the network's input already, as in training.
+
+        Args:
+            per_sample: for each sample of the batch its prompts, each (P, D) positions: a tensor or nested sequences.
+            size: of the input in pixels.
+
+        Raises:
+            ValueError: positions that are not finite, or of another number of axes than ``size``.
+        """
+        from prato.prompts.batch import PromptBatch
+
+        return PromptBatch.from_pixels([[(cls, prompt) for prompt in prompts] for prompts in per_sample], size)
+
+    @staticmethod
+    def clip(coordinates: Tensor, size: tuple[int, ...]) -> Tensor | None:
+        """One prompt's float32 (P, D) positions, clipped to an input of ``size`` pixels; None where nothing of it is left there."""
+        limit = torch.tensor(size, dtype=coordinates.dtype)
+        inside = ((coordinates >= 0) & (coordinates <= limit)).all(1)
+        return torch.minimum(coordinates.clamp_min(0.0), limit) if bool(inside.any()) else None
+
+    @staticmethod
+    @abstractmethod
+    def queries(features: Tensor, coordinates: Tensor, sample: Tensor, k: int) -> Tensor:
+        """What relevance is measured against (eq. 2).
+
+        Args:
+            features: (B, C, *grid); the centre of cell ``t`` lies at ``t + 0.5``.
+            coordinates: (N, P, D) in cells of the grid.
+            sample: int64 (N,), whose features each prompt refers to.
+            k: how finely a prompt is sampled, along each axis.
+
+        Returns:
+            (N, m, C): m queries of each prompt.
+        """
+
+    @staticmethod
+    def protected(coordinates: Tensor, size: tuple[int, ...], grid: tuple[int, ...], margin: float = 0.0) -> Tensor:
+        """bool (N, *grid): the tokens that a prompt touches, or comes within ``margin`` pixels of; by default those of its bounding box.
+
+        In torch's functions alone, and without asking the device for a number, so that calls can be captured.
+        """
+        low, high = coordinates.double().amin(1), coordinates.double().amax(1)
+        hits = torch.ones(len(coordinates), *(1,) * len(grid), dtype=torch.bool, device=coordinates.device)
+        for axis, (cells, pixels) in enumerate(zip(grid, size)):
+            token, number = pixels / cells, torch.arange(cells, device=coordinates.device)
+            start, stop = low[:, axis].unsqueeze(1), high[:, axis].unsqueeze(1)
+            within = (number >= ((start - margin) / token).floor()) & (number < ((stop + margin) / token).ceil())
+            hits = hits & within.view(-1, *(cells if a == axis else 1 for a in range(len(grid))))
+        return hits
+
+    @staticmethod
+    def footprint(coordinates: Tensor, size: tuple[int, ...], grid: tuple[int, ...], margin: float = 0.0) -> Region:
+        """The smallest region of ``grid`` that holds all N prompts and ``margin`` pixels round them: at full resolution, what must be
+        decoded whatever tokens were kept."""
+        low, high = coordinates.flatten(0, 1).aminmax(dim=0)
+        token = [pixels / cells for pixels, cells in zip(size, grid)]
+        start = tuple(min(max(math.floor((a - margin) / t), 0), n) for a, t, n in zip(low.tolist(), token, grid))
+        stop = tuple(min(max(math.ceil((b + margin) / t), 0), n) for b, t, n in zip(high.tolist(), token, grid))
+        return Region(start, stop, grid)
+
+    @staticmethod
+    def guidance(coordinates: Tensor, size: tuple[int, ...]) -> Tensor | None:
+        """float32 (N, channels, *size) for a network that takes prompts as input channels; None for a kind without such a picture."""
+        return None
+
+
+_Kind = TypeVar("_Kind", bound=type[Prompt])
+_KINDS: dict[str, type[Prompt]] = {}
+
+
+def register_prompt(name: str) -> Callable[[_Kind], _Kind]:
+    """Class decorator: from now on requests may hold prompts of the decorated kind, which replies call ``name``.
+
+    Raises:
+        ValueError: another kind is registered by that name.
+    """
+
+    def register(kind: _Kind) -> _Kind:
+        if _KINDS.setdefault(name, kind) is not kind:
+            raise ValueError(f"Two kinds of prompts are registered as {name!r}: give one of them another name.")
+        kind.name = name
+        return kind
+
+    return register
+
+
+def list_prompts() -> list[type[Prompt]]:
+    """The kinds of prompts, in the order in which a request is searched for them: boxes first, then by name."""
+    import prato.prompts
+
+    for module in iter_modules(prato.prompts.__path__):
+        import_module(f"prato.prompts.{module.name}")
+    return [_KINDS[name] for name in sorted(_KINDS, key=lambda name: (name != "roi", name))]

@@ -1,0 +1,57 @@
+"""Clicked points, which stand for the box round them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from prato.data.structures import STRUCTURES
+from prato.prompts.base import Prompt, PromptError, register_prompt
+from prato.prompts.box import Box, BoxPrompt
+
+#: Room left round clicked points, in mm: a click marks the inside of a structure, seldom its rim.
+ROOM_MM = 30.0
+
+
+@register_prompt("points")
+@dataclass(frozen=True)
+class PointsPrompt(BoxPrompt):
+    """All points clicked on an image: to a network, the box that holds them and some room round them."""
+
+    #: The structures' names, their short forms, and what OHIF calls "inside".
+    fields: ClassVar[tuple[str, ...]] = (*STRUCTURES, "RV", "MYO", "LV", "foreground")
+
+    @classmethod
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Sequence[Prompt]:
+        """One prompt for all points [i, j, k] under all of ``fields``."""
+        points = [_point(name, point, shape) for name in cls.fields for point in _points(name, params.get(name))]
+        if not points:
+            return ()
+        room = [math.ceil(ROOM_MM / mm) for mm in spacing[:2]]
+        start = [max(min(p[a] for p in points) - room[a], 0) for a in (0, 1)]
+        stop = [min(max(p[a] for p in points) + room[a] + 1, shape[a]) for a in (0, 1)]
+        planes = [p[2] for p in points]
+        # clicks on one slice say where the heart is in plane, not how far it reaches along the stack
+        first, last = (0, shape[2]) if min(planes) == max(planes) else (max(min(planes) - 1, 0), min(max(planes) + 2, shape[2]))
+        return (cls(Box((start[0], start[1], first), (stop[0], stop[1], last))),)
+
+
+def _points(name: str, value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise PromptError(f"{name} must be a list of points [i, j, k], not {value!r:.80}.")
+    # OHIF sends one bare point where there is only one
+    return [value] if len(value) == 3 and all(isinstance(v, (int, float)) for v in value) else list(value)
+
+
+def _point(name: str, value: Any, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) for v in value)
+    if not numbers or not all(math.isfinite(v) for v in value):
+        raise PromptError(f"{name} must hold points of three finite voxel indices [i, j, k], not {value!r:.80}.")
+    i, j, k = (math.floor(v) for v in value)
+    if not all(0 <= v < size for v, size in zip((i, j, k), shape)):
+        raise PromptError(f"The point {list(value)} of {name} lies outside the image of {'x'.join(map(str, shape))} voxels.")
+    return i, j, k
