@@ -14,12 +14,10 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from prato.labelling.agreement import folder_agreement, study_agreement
-from prato.labelling.comparison import label_diff
-from prato.labelling.restoring import restore
-from prato.labelling.studies import labelled_names
-from prato.labelling.version import UNKNOWN, Version
-from prato.labelling.versions import LabelVersions
+from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.labelling.files import labelled_names
+from prato.labelling.records import UNKNOWN, Version
+from prato.labelling.versions import LabelVersions, restore
 from scripts.common.provenance import command, commit
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)

@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
-from prato.retraining.records import StoreError
+from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Model = Annotated[Path, typer.Argument(help="A model file of the app, such as apps/prato_label/model/prato_unetr.safetensors.")]

@@ -13,14 +13,15 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
-import lib.server
 from lib.activelearning import strategies
-from lib.batch import Batch, Batches, BatchOrder
-from lib.configs import configs
-from lib.datastore import StudiesDatastore
-from lib.jobs import JobQueue
-from lib.sessions import UploadSessions
-from prato.retraining.order import TrainingOrder
+from lib.configs.prato import configs
+from lib.datastore.studies import StudiesDatastore
+from lib.jobs.batch import Batch, Batches
+from lib.jobs.batch_order import BatchOrder
+from lib.jobs.training_queue import JobQueue
+from lib.server.install import install
+from lib.server.uploads import UploadSessions
+from prato.retraining.round import TrainingOrder
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -69,7 +70,7 @@ class PratoLabelApp(MONAILabelApp):
 
     def on_init_complete(self) -> None:
         super().on_init_complete()
-        lib.server.install()
+        install()
         for trainer in self._trainers.values():
             trainer.store.recover()
         Thread(target=self.warm_up, args=list(self._infers), name="warm-up", daemon=True).start()

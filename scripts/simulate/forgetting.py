@@ -33,9 +33,7 @@ from prato.inference.predictor import Pipeline
 from prato.models.checkpoint import load_model, save_model
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput
-from prato.retraining.blending import blend
-from prato.retraining.fine_tuning import BATCH, RATE
-from prato.retraining.frozen import FrozenStatistics
+from prato.training.fine_tuning import BATCH, RATE, FrozenStatistics, blend
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from lib.batch import Batch, Batches, batch_order, gaps
-from lib.batch import batches as all_batches
-from lib.datastore import StudiesDatastore
+from lib.datastore.studies import StudiesDatastore
 from lib.infers import live_pipeline
 from lib.infers.live_pipeline import LivePipeline
 from lib.infers.turns import Turn, turns
+from lib.jobs import batch as batch_module
+from lib.jobs.batch import Batch, Batches
+from lib.jobs.batch_order import batch_order
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
@@ -74,7 +75,7 @@ def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> N
 
 
 def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "_SECONDS", 0.05)
+    monkeypatch.setattr(batch_module, "_SECONDS", 0.05)
     with turns.taken(Turn("labeller")):
         batch = bench.begin()
         bench.batches.wait(batch)
@@ -82,7 +83,8 @@ def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_their_thread, began, go_on, gave_way, times = gaps.in_their_thread, threading.Event(), threading.Event(), threading.Event(), []
+    in_their_thread, times = batch_module.in_their_thread, []
+    began, go_on, gave_way = threading.Event(), threading.Event(), threading.Event()
 
     def watched(*arguments: object) -> object:
         times.append(arguments)
@@ -95,7 +97,7 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
             gave_way.set()
             raise
 
-    monkeypatch.setattr(gaps, "in_their_thread", watched)
+    monkeypatch.setattr(batch_module, "in_their_thread", watched)
     batch = bench.begin()
     assert began.wait(600)
     with turns.taken(Turn("labeller")):
@@ -109,7 +111,7 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
 def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * SLICES))  # the first by name
     short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known
-    monkeypatch.setattr(gaps, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
+    monkeypatch.setattr(batch_module, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
     bench.pipeline.warm_up("cpu")
     until(lambda: bool(bench.pipeline.costs))  # nothing else computes from here on
     computed, began, go_on = [], threading.Event(), threading.Event()
@@ -141,7 +143,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
 
 
 def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:
-    assert all_batches._PATIENCE_S < 2
+    assert batch_module._PATIENCE_S < 2
     with turns.taken(Turn("labeller")):
         batch = bench.begin()
         assert bench.batches.stop() is batch

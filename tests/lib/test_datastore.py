@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
-import lib.datastore
-from lib.datastore import StudiesDatastore
+import lib.datastore.studies
+from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
 from prato.labelling.files import HISTORY
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
-    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     return StudiesDatastore(str(folder))
 
 

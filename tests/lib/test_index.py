@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lib.datastore
-from lib.datastore import StudiesDatastore
+import lib.datastore.studies
+from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti import write_volume
 from prato.labelling.versions import LabelVersions
 
@@ -47,7 +47,7 @@ DAMAGE = pytest.mark.parametrize("damage", [truncated, garbage, emptied, another
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     for name in "ab":
         write_volume(tmp_path / f"{name}.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
     return tmp_path
@@ -70,7 +70,7 @@ def entry(folder: Path) -> dict:
 def test_at_start(folder: Path, store: StudiesDatastore, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture) -> None:
     before = entry(folder)
     damage(folder / "datastore_v2.json")
-    with caplog.at_level(logging.WARNING, "lib.index"):
+    with caplog.at_level(logging.WARNING, "lib.datastore.index"):
         again = StudiesDatastore(str(folder))
     assert sorted(again.list_images()) == ["a", "b"]
     assert again.get_label_info("a", "final") == entry(folder) == before
@@ -89,7 +89,7 @@ def test_while_the_server_runs(folder: Path, store: StudiesDatastore, damage: Ca
 
 
 def test_a_new_folder_is_no_reason_to_warn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "lib.index"):
+    with caplog.at_level(logging.WARNING, "lib.datastore.index"):
         StudiesDatastore(str(folder))
     assert not caplog.records
 
@@ -148,7 +148,7 @@ def test_a_full_disk_loses_no_label_and_no_watcher(folder: Path, store: StudiesD
     write_volume(folder / "upload.tmp.nii", MASK // 2, AFFINE)
     before = (folder / "datastore_v2.json").read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("lib.index.write_bytes", full)
+        patched.setattr("lib.datastore.index.write_bytes", full)
         saved = store.submit_label("a", str(folder / "upload.tmp.nii"), "final", {})
         assert saved is not None and saved.version.version == 2
         write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from lib.jobs import BusyError, Job, JobQueue, job_queue
+from lib.jobs import training_queue
+from lib.jobs.job import BusyError, Job
+from lib.jobs.training_queue import JobQueue
 from prato.data.cases import StudyFile
 from prato.data.nifti import read_volume, write_volume
-from prato.retraining.order import TrainingOrder, TrainingParameters
-from prato.retraining.progress import stored_progress
+from prato.retraining.round import TrainingOrder
+from prato.training.fine_tuning import TrainingParameters
+from prato.training.progress import stored_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
@@ -118,7 +121,7 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
 
 def test_one_that_does_not_hear_is_ended_all_the_same(bench: Bench) -> None:
     """Within two seconds, with nothing half-written."""
-    assert job_queue._PATIENCE_S < 2
+    assert training_queue._PATIENCE_S < 2
     model, frozen = bench.model.read_bytes(), bench.submit(LONG)
     until(lambda: frozen.lines)
     os.kill(bench.queue.worker_pid, signal.SIGSTOP)

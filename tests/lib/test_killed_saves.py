@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lib.datastore
-from lib.datastore import StudiesDatastore
+import lib.datastore.studies
+from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti import read_volume, write_volume
 from prato.labelling.files import HISTORY, sha256
-from prato.labelling.version import Version
+from prato.labelling.records import Version
 from tests.prato.labelling import saver
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ Order = Callable[..., int]
 
 @pytest.fixture
 def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     folder = tmp_path / "studies"
     (folder / "labels" / "final").mkdir(parents=True)
     write_volume(folder / "a.nii.gz", np.ones(saver.SHAPE, np.int16), saver.AFFINE)

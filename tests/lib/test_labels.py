@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lib.labels import LabelError, checked_label
+from lib.datastore.label_check import LabelError, checked_label
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
 

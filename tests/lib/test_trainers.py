@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
-import lib.datastore
-from lib.datastore import StudiesDatastore
-from lib.trainers import PratoTrainer
-from lib.trainers.parameters import training_parameters
+import lib.datastore.studies
+from lib.datastore.studies import StudiesDatastore
+from lib.trainers.prato_trainer import PratoTrainer, training_parameters
 from prato.data.nifti import read_volume, write_volume
 from prato.data.splits import Split, save_split
 from prato.data.structures import STRUCTURES
 from prato.prompts.request import RequestError
-from prato.retraining import fine_tuning
 from prato.retraining import round as retraining_round
 from prato.retraining.comparison import CaseDice
-from prato.retraining.order import TrainingParameters
-from prato.retraining.patients import SPLIT_NAME
+from prato.retraining.training_data import SPLIT_NAME
+from prato.training import fine_tuning
+from prato.training.fine_tuning import TrainingParameters
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
@@ -67,7 +66,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PratoTrainer:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
     """Four labelled studies of three patients."""
-    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
     final = tmp_path / "studies" / "labels" / "final"
     final.mkdir(parents=True)
     for n, study in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):

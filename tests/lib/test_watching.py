@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from watchdog.events import FileCreatedEvent, FileSystemEvent
 
-import lib.datastore
-from lib.datastore import StudiesDatastore
-from lib.watching import Refresher
+import lib.datastore.studies
+from lib.datastore.index import Refresher
+from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti import write_volume
 
 
@@ -32,7 +32,7 @@ def until(true: Callable[[], Any]) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudiesDatastore]:
-    monkeypatch.setattr(lib.datastore.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", True)
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", True)
     write(tmp_path / "a.nii.gz")
     watched = StudiesDatastore(str(tmp_path))
     yield watched

@@ -12,13 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from prato_server.answers import refusal
-from prato_server.body_limit import SMALL, BodyLimit
-from prato_server.hosts import Hosts
-from prato_server.plain_requests import PlainRequests
-from prato_server.request_ids import RequestIds
+from prato_server.guards import OPEN_PATHS, SMALL, BodyLimit, Hosts, PlainRequests, RequestIds, TokenGate, refusal
 from prato_server.settings import Settings, SettingsError, settings
-from prato_server.token import OPEN_PATHS, TokenGate
 
 TOKEN = "a-token-of-thirty-two-characters"
 

@@ -11,12 +11,8 @@ from monailabel.interfaces.utils.app import app_instance
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from prato_server.body_limit import BodyLimit
-from prato_server.hosts import Hosts
-from prato_server.plain_requests import PlainRequests
-from prato_server.request_ids import HEADER, RequestIds
+from prato_server.guards import HEADER, BodyLimit, Hosts, PlainRequests, RequestIds, TokenGate
 from prato_server.settings import Settings, settings
-from prato_server.token import TokenGate
 
 
 def guards(asked: Settings) -> list[Middleware]:

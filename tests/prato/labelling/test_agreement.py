@@ -9,11 +9,9 @@ import pytest
 
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES
-from prato.labelling.agreement import folder_agreement, study_agreement
-from prato.labelling.comparison import label_diff
-from prato.labelling.restoring import restore
-from prato.labelling.version import LabelVersionError
-from prato.labelling.versions import LabelVersions
+from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.labelling.records import LabelVersionError
+from prato.labelling.versions import LabelVersions, restore
 
 AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
 SHAPE = (20, 12, 4)

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import VolumeError, write_volume
-from prato.labelling.files import HISTORY
-from prato.labelling.restoring import restore
-from prato.labelling.studies import labelled_names
-from prato.labelling.version import DamagedVersionError, LabelVersionError, UnknownVersionError
-from prato.labelling.versions import LabelVersions
+from prato.labelling.files import HISTORY, labelled_names
+from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
+from prato.labelling.versions import LabelVersions, restore
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 SHAPE = (8, 7, 3)

@@ -10,8 +10,7 @@ import pytest
 from prato.data.atomic import write_bytes
 from prato.models.checkpoint import version_of
 from prato.retraining import model_store
-from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
-from prato.retraining.records import StoreError
+from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
 
 FIRST = b"model 0"
 

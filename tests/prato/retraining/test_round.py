@@ -10,11 +10,10 @@ import pytest
 
 from prato.data.cases import StudyFile
 from prato.data.nifti import read_volume, write_volume
-from prato.retraining import fine_tuning
-from prato.retraining.order import TrainingOrder, TrainingParameters
-from prato.retraining.progress import stored_progress
-from prato.retraining.round import round_folder, train_round
-from prato.retraining.stopping import Stopped
+from prato.retraining.round import TrainingOrder, round_folder, train_round
+from prato.training import fine_tuning
+from prato.training.fine_tuning import Stopped, TrainingParameters
+from prato.training.progress import stored_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
@@ -43,7 +42,7 @@ def until_step(number: int, order: TrainingOrder) -> Callable[[], bool]:
 @pytest.fixture(autouse=True)
 def every_step_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tuning, "RATE", 0.01)
-    monkeypatch.setattr("prato.retraining.progress._EVERY_S", 0.0)
+    monkeypatch.setattr("prato.training.progress._EVERY_S", 0.0)
 
 
 def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
-from lib.datastore import StudiesDatastore
+from lib.datastore.studies import StudiesDatastore
 from prato.acquisition.judging import Opinion, by_entropy, by_jitter, by_phases
 from prato.acquisition.phases import pairs
 from prato.data.manifest import ManifestError, load_manifest

@@ -1,14 +1,22 @@
-"""One background job, from being asked for to its end."""
+"""One background job, from its request to its end, and the list of them on disk."""
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from prato.data.atomic import write_bytes
+
+logger = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
 #: What MONAI Label's clients call it. An interrupted training is an error to them, with a sentence that says how to go on.
 _STATUS: dict[str, str] = {
@@ -16,6 +24,10 @@ _STATUS: dict[str, str] = {
 }
 #: Of its log, kept with it.
 LINES = 20
+
+
+class BusyError(RuntimeError):
+    """There is a job of that kind already; the message is one sentence."""
 
 
 def _clock() -> str:
@@ -73,3 +85,30 @@ class Job:
         if self.state == "running" and stats.get("start_ts", 0) >= int(self.begun):
             task["progress"] = {name: stats.get(name) for name in ("step", "total_steps", "seconds", "eta_seconds")}
         return task
+
+
+_KEPT = 50
+_JOBS = TypeAdapter(list[Job])
+
+
+def save_jobs(path: Path, jobs: list[Job]) -> None:
+    """Write the last fifty of ``jobs``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{**asdict(job), "lines": list(job.lines)} for job in jobs[-_KEPT:]]
+    write_bytes(path, (json.dumps(rows, indent=1, default=str) + "\n").encode())
+
+
+def load_jobs(path: Path) -> list[Job]:
+    """The jobs in ``path``, those that had not ended as interrupted; none where the file is missing or damaged."""
+    try:
+        jobs = _JOBS.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read (%s): earlier trainings are not shown", path, str(error).splitlines()[0])
+        return []
+    for job in jobs:
+        job.lines = deque(job.lines, maxlen=LINES)
+        if job.open:
+            job.end("interrupted", "The server ended during this training: start it again, and it goes on where it was.")
+    return jobs

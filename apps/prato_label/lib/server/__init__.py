@@ -1,5 +1,1 @@
 """What this app adds to the MONAI Label server that runs it: checks before work starts, and reasons instead of bare errors."""
-
-from lib.server.install import install
-
-__all__ = ["install"]

@@ -1,4 +1,4 @@
-"""Refusals: each raises an HTTPException with one sentence, before anything is computed, queued or written."""
+"""What a request must meet before anything is computed, queued or written: a role, and checks that raise an HTTPException."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from fastapi import HTTPException, Request, UploadFile
+from fastapi import Depends, HTTPException, Request, UploadFile
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.app import MONAILabelApp
 
 from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
@@ -124,3 +126,8 @@ def known_session(app: MONAILabelApp, session: str) -> None:
 
 def _choice(names: Collection[str]) -> str:
     return f"choose {' or '.join(names)}" if names else "none is available"
+
+
+USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from lib.infers.turns import FullError
 from prato.data.atomic import no_room
 from prato.runtime.cancel_token import CancelledError
-from prato_server.answers import refusal
+from prato_server.guards import refusal
 
 #: What nginx, and so many a log, calls a request whose client has gone; the standard has no status for it.
 CLIENT_CLOSED_REQUEST = 499

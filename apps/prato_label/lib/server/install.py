@@ -5,9 +5,13 @@ from __future__ import annotations
 from monailabel.config import settings
 from starlette.middleware import Middleware
 
-from lib.server import batch_routes, errors, files, infer, label_routes, model_routes, page, routes, scoring_routes, stock, train_routes
-from prato_server.plain_requests import PlainRequests
-from prato_server.request_ids import RequestIds
+from lib.server import errors, infer_routes, job_routes, label_routes, model_routes, page, stock_routes, uploads
+from prato_server.guards import PlainRequests, RequestIds
+
+_ROUTERS = (
+    *(module.router for module in (infer_routes, uploads, label_routes, model_routes, stock_routes, page)),
+    *(job_routes.training, job_routes.batch),
+)
 
 
 def install() -> None:
@@ -17,8 +21,8 @@ def install() -> None:
     errors.register(app)
     table = app.router.routes
     theirs = list(table)
-    for module in (infer, files, label_routes, train_routes, model_routes, batch_routes, scoring_routes, stock, routes, page):
-        app.include_router(module.router, prefix=settings.MONAI_LABEL_API_STR)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     table[:] = [*table[len(theirs) :], *theirs]  # the first route that matches answers
     if not any(guard.cls is RequestIds for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIds), Middleware(PlainRequests)]

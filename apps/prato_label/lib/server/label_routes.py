@@ -17,12 +17,12 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
-from lib.datastore import StudiesDatastore
-from lib.labels import refusals
-from lib.server import checks, roles
-from prato.labelling.agreement import folder_agreement, study_agreement
-from prato.labelling.comparison import label_diff
-from prato.labelling.version import annotator_of
+from lib.datastore.label_check import refusals
+from lib.datastore.studies import StudiesDatastore
+from lib.server import checks
+from lib.server.checks import ADMIN, ANNOTATOR, USER
+from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.labelling.records import annotator_of
 from prato.labelling.versions import Saved
 
 router = APIRouter(prefix="/datastore/label", tags=["Datastore"])
@@ -36,7 +36,7 @@ def submit_label(
     params: Annotated[str, Form()] = "{}",
     tag: str = "final",
     label: Annotated[UploadFile, File()],
-    user: User = roles.ANNOTATOR,
+    user: User = ANNOTATOR,
 ) -> dict[str, Any]:
     """Store a label as a new version; the reply says whose it replaced."""
     sent, store = checks.storable(checks.json_object(params)), app_instance().datastore()
@@ -55,7 +55,7 @@ def submit_label(
 
 
 @router.get("")
-def download_label(label: str, tag: str, user: User = roles.USER) -> Response:
+def download_label(label: str, tag: str, user: User = USER) -> Response:
     """The current label's file, as it is at one moment: the stock route asks for its size first and then opens what may be another."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
@@ -69,7 +69,7 @@ def download_label(label: str, tag: str, user: User = roles.USER) -> Response:
 
 
 @router.delete("")
-def remove_label(id: str, tag: str, annotator: str = "", user: User = roles.ADMIN) -> dict[str, Any]:
+def remove_label(id: str, tag: str, annotator: str = "", user: User = ADMIN) -> dict[str, Any]:
     """Take a label away; its versions stay, and say who did it."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
@@ -79,14 +79,14 @@ def remove_label(id: str, tag: str, annotator: str = "", user: User = roles.ADMI
 
 
 @router.get("/versions")
-def list_versions(image: str, tag: str = "final", user: User = roles.USER) -> dict[str, Any]:
+def list_versions(image: str, tag: str = "final", user: User = USER) -> dict[str, Any]:
     """Every version of a label, oldest first."""
     versions, current = _store().versions(image, tag).listed()
     return {"image": image, "tag": tag, "current": current.version if current else None, "versions": versions}
 
 
 @router.get("/version")
-def download_version(image: str, version: int, tag: str = "final", user: User = roles.USER) -> Response:
+def download_version(image: str, version: int, tag: str = "final", user: User = USER) -> Response:
     """The file of one version."""
     versions = _store().versions(image, tag)
     with refusals():
@@ -99,7 +99,7 @@ def diff_versions(
     old: Annotated[int, Query(alias="from")],
     new: Annotated[int, Query(alias="to")],
     tag: str = "final",
-    user: User = roles.USER,
+    user: User = USER,
 ) -> dict[str, Any]:
     """What changed between two versions, by structure."""
     versions = _store().versions(image, tag)
@@ -109,14 +109,14 @@ def diff_versions(
 
 @router.post("/restore")
 def restore_version(
-    image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR
+    image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR
 ) -> dict[str, Any]:
     """Make a copy of an older version the current label, as a new version."""
     return _reply(image, _store().restore_label(image, tag, version, checks.json_object(params)))
 
 
 @router.get("/agreement")
-def agreement(image: str | None = None, tag: str = "final", user: User = roles.USER) -> dict[str, Any]:
+def agreement(image: str | None = None, tag: str = "final", user: User = USER) -> dict[str, Any]:
     """How far the annotators of one study, or of all, agree."""
     store = _store()
     with refusals():

@@ -1,24 +1,33 @@
-"""A model's history over HTTP, and the way back to an older version."""
+"""A model's history over HTTP, the way back to an older version, and its replacement by an uploaded file."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, HTTPException, Response
+import numpy as np
+import torch
+from fastapi import APIRouter, BackgroundTasks, File, HTTPException, Response, UploadFile
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import file_checksum
 
-from lib.server import checks, roles
-from lib.server.history_plot import history_png
-from prato.retraining.model_store import ModelStore, ReplacedError, UnknownVersionError
-from prato.retraining.records import StoreError
+from lib.server import checks
+from lib.server.checks import ADMIN, ANNOTATOR, USER
+from prato.inference.segmenter import Segmenter
+from prato.models.checkpoint import CheckpointError
+from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError
 
 router = APIRouter(prefix="/model")
 
 
 @router.get("/{model}/history")
-def model_history(model: str, user: User = roles.USER) -> dict[str, Any]:
+def model_history(model: str, user: User = USER) -> dict[str, Any]:
     """What became of the model so far, oldest first; ``kept`` says which versions can be gone back to."""
     store = _store(model)
     try:
@@ -30,7 +39,7 @@ def model_history(model: str, user: User = roles.USER) -> dict[str, Any]:
 
 
 @router.get("/{model}/history.png", response_class=Response)
-def model_history_plot(model: str, user: User = roles.USER) -> Response:
+def model_history_plot(model: str, user: User = USER) -> Response:
     """The same as a picture: Dice and labels by round of training."""
     try:
         return Response(history_png(model, _store(model).history()), media_type="image/png")
@@ -39,7 +48,7 @@ def model_history_plot(model: str, user: User = roles.USER) -> Response:
 
 
 @router.post("/{model}/rollback")
-def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user: User = roles.ADMIN) -> dict[str, Any]:
+def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user: User = ADMIN) -> dict[str, Any]:
     """Let an older version answer again; requests under way finish with the one that they began with."""
     try:
         record = _store(model).roll_back(version)
@@ -53,8 +62,53 @@ def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user:
     return record.model_dump()
 
 
+@router.put("/{model}")
+def replace_model(
+    background_tasks: BackgroundTasks, model: str, file: Annotated[UploadFile, File()], user: User = ANNOTATOR
+) -> dict[str, Any]:
+    """Replace a model's weights by an uploaded model file, which is tried first; requests under way finish with the old one."""
+    store = _store(model)
+    data = file.file.read()
+    with tempfile.TemporaryDirectory() as folder:
+        upload = Path(folder) / "model.safetensors"  # never under its own name, which may be anything
+        upload.write_bytes(data)
+        try:
+            Segmenter(upload, torch.device("cpu"))
+        except CheckpointError as error:
+            raise HTTPException(400, str(error)) from error
+    store.upload(data)
+    background_tasks.add_task(app_instance().warm_up, model)
+    return {"checksum": file_checksum(store.model), "modified_time": int(store.model.stat().st_mtime)}
+
+
 def _store(model: str) -> ModelStore:
     path = app_instance().model_file(model, validate=False)
     if path is None:
         checks.known("model", model, app_instance().info()["models"])
     return ModelStore(Path(path))
+
+
+def history_png(model: str, records: Sequence[ModelRecord]) -> bytes:
+    """Mean Dice on the patients held back by round, with the 95 % interval of its change, over the number of labels that it learnt from."""
+    rounds = [record for record in records if record.kind == "trained"]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    dice, labels = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    x = np.arange(1, len(rounds) + 1)
+    dice.plot(x, [r.training["dice_before"] for r in rounds], "_", color="0.5", markersize=14, label="before")
+    for published, colour in ((True, "tab:blue"), (False, "tab:red")):
+        chosen = [(n, r) for n, r in zip(x, rounds) if r.published is published]
+        after = [r.training["dice_after"] for _, r in chosen]
+        dice.plot([n for n, _ in chosen], after, "o", color=colour, label="published" if published else "not published")
+        for n, record in chosen:
+            if record.training["interval"]:
+                low, high = (record.training["dice_before"] + change for change in record.training["interval"])
+                dice.vlines(n, low, high, color=colour, alpha=0.5)
+    dice.set(title=f"{model}: rounds of training", ylabel="mean Dice, patients held back")
+    dice.legend(loc="best")
+    labels.bar(x, [len(r.training["labels"]) for r in rounds], color="0.7")
+    labels.set(xlabel="round", ylabel="labels")
+    labels.xaxis.set_major_locator(MaxNLocator(integer=True))
+    labels.yaxis.set_major_locator(MaxNLocator(integer=True))
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=100)
+    return stream.getvalue()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,17 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lib.trainers.labelled import labelled_files
-from lib.trainers.parameters import shown_config, training_parameters
-from prato.data.cases import labelled_studies
-from prato.data.manifest import ManifestError
+from lib.infers.devices import device_named, offered_devices
+from prato.data.cases import StudyFile, labelled_studies
+from prato.data.manifest import ManifestError, load_manifest, patient_of
 from prato.data.splits import SplitError
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RequestError
-from prato.retraining.model_store import ModelStore
-from prato.retraining.order import TrainingOrder
-from prato.retraining.patients import TooFewPatientsError, dealt, stored_split
-from prato.retraining.progress import stored_progress
-from prato.retraining.records import StoreError
-from prato.retraining.round import round_folder, train_round
+from prato.retraining.model_store import ModelStore, StoreError
+from prato.retraining.round import TrainingOrder, round_folder, train_round
+from prato.retraining.training_data import TooFewPatientsError, dealt, stored_split
+from prato.training.fine_tuning import TrainingParameters
+from prato.training.progress import stored_progress
 
 #: A studies folder on which each training is to measure what it forgets.
 BASE_STUDIES = "PRATO_LABEL_BASE_STUDIES"
@@ -86,3 +86,54 @@ def _base_studies() -> Path | None:
     if not labelled_studies(folder):
         raise RequestError(f"{BASE_STUDIES} names {folder}, which holds no labelled studies: labels belong in its folder labels/final.")
     return Path(folder).absolute()
+
+
+def labelled_files(datastore: Datastore) -> list[StudyFile]:
+    """The studies with a final label, sorted by name.
+
+    Raises:
+        ManifestError: the folder's manifest cannot be used.
+    """
+    pairs = [(Path(entry["image"]), Path(entry["label"])) for entry in datastore.datalist()]
+    manifests = {folder: load_manifest(folder) for folder in {image.parent for image, _ in pairs}}
+    found = []
+    for image, label in pairs:
+        study = image.name.removesuffix(".gz").removesuffix(".nii")
+        found.append(StudyFile(study, patient_of(study, manifests[image.parent]), image, label))
+    return sorted(found, key=lambda file: file.study)
+
+
+#: Added by MONAI Label and its clients on a request's way to the task.
+_SERVER = {"model", "client_id", "gpus", "multi_gpu", "local_rank"}
+_LIMITS = {"max_epochs": (1, 10_000), "max_steps": (1, 1_000_000), "val_split": (0.05, 0.5), "seed": (0, 2**31 - 1)}
+
+
+def shown_config() -> dict[str, Any]:
+    """The options and defaults that clients show."""
+    return {**asdict(TrainingParameters()), "device": offered_devices()}
+
+
+def training_parameters(request: Mapping[str, Any]) -> TrainingParameters:
+    """Read ``request``; numbers may come as text, and what is empty is the default.
+
+    Raises:
+        RequestError: an unknown name, or a value out of its range.
+    """
+    names = ("device", *_LIMITS)
+    unknown = [name for name in request if name not in (*names, *_SERVER)]
+    if unknown:
+        raise RequestError(f"{unknown[0]!r:.60} is not a parameter of training: use {', '.join(names)}.")
+    numbers = {name: _number(name, request[name]) for name in _LIMITS if request.get(name) not in (None, "")}
+    return TrainingParameters(**numbers, device=device_named(request.get("device")))
+
+
+def _number(name: str, value: Any) -> Any:
+    low, high = _LIMITS[name]
+    whole = isinstance(low, int)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low <= number <= high or (whole and number != int(number)):
+        raise RequestError(f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}, not {value!r:.60}.")
+    return int(number) if whole else number

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from prato.data.atomic import make_folder, staged
 from prato.data.nifti import zipped
-from prato.labelling.version import UnknownVersionError, Version
+from prato.labelling.records import UnknownVersionError, Version
 
 #: Not below "labels", where MONAI Label takes each folder for a tag.
 HISTORY = "label_history"
@@ -130,3 +130,15 @@ def read(path: Path) -> bytes | None:
 def sha256(data: bytes) -> str:
     """In hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def labelled_names(studies: str | os.PathLike[str], tag: str = "final") -> list[str]:
+    """The studies that have, or once had, a label with ``tag``, sorted."""
+    stored = (name for name in file_names(Path(studies) / "labels" / tag) if name[0] != "." and name.endswith((SUFFIX, ".nii")))
+    kept = (name for name in file_names(Path(studies) / HISTORY / tag) if name[0] != ".")
+    return sorted({*(name.removesuffix(".gz").removesuffix(".nii") for name in stored), *kept})
+
+
+def file_names(folder: Path) -> list[str]:
+    """The names in ``folder``, sorted; none where there is no such folder."""
+    return sorted(os.listdir(folder)) if folder.is_dir() else []

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prato.data.atomic import left_over, make_folder, staged, sync_folder, write_bytes
-from prato.data.nifti import nifti_bytes, zipped
+from prato.data.cases import label_on
+from prato.data.nifti import VolumeError, nifti_bytes, read_volume, zipped
 from prato.data.structures import voxel_counts
-from prato.labelling.files import sha256
-from prato.labelling.reading import StoredVersions
-from prato.labelling.version import UNKNOWN, Removal, Version, annotator_of, base_of, overtaken
+from prato.labelling.files import HISTORY, file_names, sha256
+from prato.labelling.records import UNKNOWN, LabelVersionError, Removal, UnknownVersionError, Version, annotator_of, base_of, overtaken
+from prato.labelling.stored_versions import StoredVersions
 
 logger = logging.getLogger(__name__)
 
@@ -142,3 +145,30 @@ class LabelVersions(StoredVersions):
             with staged(self._files.version(version.version), current):
                 self._files.write_record(version)
         return version
+
+
+def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> Saved:
+    """Store a copy of version ``number`` as a new version; nothing is removed.
+
+    Args:
+        image: the study's image, which the label must still fit.
+        params: as for ``LabelVersions.save``.
+
+    Raises:
+        LabelVersionError: no such version, or one that does not fit the image.
+    """
+    stored = versions.find(number)
+    try:
+        grid = read_volume(image)
+        mask = label_on(grid, versions.volume(stored.version), f"version {number} of {versions.study}")
+    except VolumeError as error:
+        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
+    return versions.save(mask, grid.affine, params, restored_from=number)
+
+
+def repair(studies: str | os.PathLike[str]) -> None:
+    """Complete or drop what a killed process left half done, in the labels of all studies and tags."""
+    for tag in file_names(Path(studies) / HISTORY):
+        for study in file_names(Path(studies) / HISTORY / tag):
+            with suppress(UnknownVersionError):  # somebody else's folder
+                LabelVersions(studies, study, tag).repair()

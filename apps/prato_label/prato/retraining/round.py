@@ -1,4 +1,4 @@
-"""One round: gather the labels, measure the current model, fine-tune, measure the candidate, publish it or say why not."""
+"""One round: load the labels, measure the current model, fine-tune, measure the candidate, publish it or say why not."""
 
 from __future__ import annotations
 
@@ -11,15 +11,40 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from prato.data.cases import labelled_studies
+from pydantic import BaseModel, ConfigDict
+
+from prato.data.cases import StudyFile, labelled_studies
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, case_dice, compared
-from prato.retraining.fine_tuning import RATE, SHARE, fine_tuned, planned
-from prato.retraining.material import Material, gathered
 from prato.retraining.model_store import ModelStore, ReplacedError
-from prato.retraining.order import TrainingOrder, label_checksums
-from prato.retraining.progress import TrainingProgress
-from prato.retraining.stopping import Stopped
+from prato.retraining.training_data import Material, gathered
+from prato.training.fine_tuning import RATE, SHARE, Stopped, TrainingParameters, fine_tuned, planned
+from prato.training.progress import TrainingProgress
+
+
+class TrainingOrder(BaseModel):
+    """One round.
+
+    Attributes:
+        model: the model file to retrain. asked: how.
+        files: the labelled studies. base: a studies folder whose labels show what is forgotten; None to leave that unmeasured.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Path
+    asked: TrainingParameters
+    files: list[StudyFile]
+    base: Path | None = None
+
+
+def label_checksums(files: list[StudyFile]) -> dict[str, str]:
+    """The SHA-256 of each study's label file.
+
+    Raises:
+        OSError: a label is gone.
+    """
+    return {file.study: hashlib.sha256(file.label.read_bytes()).hexdigest() for file in files}
 
 
 def round_folder(model: Path) -> Path:
@@ -59,7 +84,7 @@ def train_round(order: TrainingOrder, go_on: Callable[[], bool]) -> dict[str, An
     patients = {file.study: file.patient for file in material.compared}
     progress = TrainingProgress(folder / "stats.json", epochs, steps, compared(before, before, patients, 0).before["mean"])
     run = {"model": version, "labels": hashlib.sha256(json.dumps([labels, material.patients()]).encode()).hexdigest(), **asdict(asked)}
-    trained = fine_tuned(network, spec, asked, material, progress, folder / "state.pt", run, go_on)
+    trained = fine_tuned(network, spec, asked, material.training, material.validation, progress, folder / "state.pt", run, go_on)
     candidate = folder / f"candidate{order.model.suffix}"
     candidate_version = save_model(candidate, trained, _described(spec, order, version, steps, material))
     after, base_after = _dice(order, candidate, material, check)

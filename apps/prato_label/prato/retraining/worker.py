@@ -21,11 +21,10 @@ import torch
 from prato.data.atomic import no_room
 from prato.data.splits import SplitError
 from prato.models.checkpoint import CheckpointError
-from prato.retraining.order import TrainingOrder
-from prato.retraining.patients import TooFewPatientsError
-from prato.retraining.records import StoreError
-from prato.retraining.round import train_round
-from prato.retraining.stopping import Stopped
+from prato.retraining.model_store import StoreError
+from prato.retraining.round import TrainingOrder, train_round
+from prato.retraining.training_data import TooFewPatientsError
+from prato.training.fine_tuning import Stopped
 
 #: Errors whose message is written for a person.
 REFUSALS = (TooFewPatientsError, SplitError, CheckpointError, StoreError)

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.server import roles
+from lib.server.checks import USER
 from lib.server.page.state import server_state
 
 router = APIRouter(prefix="/prato", include_in_schema=False)
@@ -44,6 +44,6 @@ def style() -> FileResponse:
 
 
 @router.get("/state")
-def state(user: User = roles.USER) -> dict[str, Any]:
+def state(user: User = USER) -> dict[str, Any]:
     """What the page shows; see docs/protocol.md."""
     return server_state(app_instance())

@@ -10,9 +10,8 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.infers.turns import turns
-from lib.server.recent import recent
-from prato.retraining.model_store import ModelStore
-from prato.retraining.records import StoreError
+from lib.server.infer_routes import recent
+from prato.retraining.model_store import ModelStore, StoreError
 
 #: A page is no place for more; their number is told all the same.
 _STUDIES = 1000

@@ -1,28 +1,31 @@
-"""One batch inference, study by study."""
+"""Batch inference: many studies segmented in the background, on the networks that answer the labellers."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Condition, Thread
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from lib.batch.gaps import Gaps
-from lib.batch.order import BatchOrder
 from lib.infers.image_cache import images
-from lib.infers.live_pipeline import LivePipeline
+from lib.infers.live_pipeline import LivePipeline, in_their_thread
 from lib.infers.mask_file import EXTENSIONS, write_mask
-from lib.jobs import Job
-from lib.jobs.job import State
+from lib.infers.turns import turns
+from lib.jobs.batch_order import BatchOrder
+from lib.jobs.job import BusyError, Job, State
 from prato.data.atomic import no_room
 from prato.data.nifti import VolumeError
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import Request
+from prato.runtime.batch_runner import Calls
 from prato.runtime.cancel_token import CancelledError, go_on_unless
 
 logger = logging.getLogger(__name__)
@@ -99,3 +102,98 @@ class Batch:
         text = f"{line}; {self.stored + len(self.failed)} of {len(self.order.studies)}"
         logger.info(text)
         self.job.lines.append(text)
+
+
+_KEPT = 50
+#: What has not ended by itself by then is counted as ended; it begins to store nothing any more.
+_PATIENCE_S = 1.5
+
+
+class Batches:
+    """The last fifty, in memory alone: what they made lies among the studies."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._batches: deque[Batch] = deque(maxlen=_KEPT)
+
+    def all(self) -> list[Batch]:
+        """Oldest first."""
+        with self._changed:
+            return list(self._batches)
+
+    def start(self, batch: Batch) -> None:
+        """Run ``batch`` in a thread of its own.
+
+        Raises:
+            BusyError: another one runs.
+        """
+        with self._changed:
+            if self._running():
+                raise BusyError("A batch is running already: wait for its end, or stop it with DELETE /batch/infer.")
+            batch.job.begin()
+            self._batches.append(batch)
+        Thread(target=self._work, args=[batch], name="batch", daemon=True).start()
+
+    def stop(self) -> Batch | None:
+        """End the batch that runs, within two seconds; what it has stored stays. None if there is none."""
+        with self._changed:
+            batch = self._running()
+            if batch is None:
+                return None
+            batch.stopped = True
+        turns.look()
+        with self._changed:
+            if not self._changed.wait_for(lambda: not batch.job.open, _PATIENCE_S):
+                batch.job.end("stopped")
+                self._changed.notify_all()
+        return batch
+
+    def wait(self, batch: Batch) -> None:
+        """Return when ``batch`` has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: not batch.job.open)
+
+    def _work(self, batch: Batch) -> None:
+        try:
+            end = batch.run()
+        except Exception as error:  # it must not stand as running for ever
+            logger.exception("the batch cannot go on")
+            end = "failed", f"The batch failed ({type(error).__name__}: {error}): the server's log has the details."
+        with self._changed:
+            if batch.job.open:
+                batch.job.end(*end)
+            self._changed.notify_all()
+
+    def _running(self) -> Batch | None:
+        return next((batch for batch in self._batches if batch.job.open), None)
+
+
+_T = TypeVar("_T")
+#: How often a call is put off for labellers who wait, and how long at most each time, before it is its turn.
+_TIMES, _SECONDS = 3, 10.0
+
+
+class Gaps(Calls):
+    """Makes each call in the networks' thread when no labeller waits, and anew where one came before it was done.
+
+    A labeller waits for one call at most, and a batch beside labellers who never stop goes on all the same, call by call.
+    """
+
+    def wait(self) -> None:
+        """Return when no labeller waits, or has waited for long: to be asked before a study is read.
+
+        Raises:
+            CancelledError: the batch was stopped.
+        """
+        turns.quiet(_SECONDS, self.cancelled)
+        go_on_unless(self.cancelled)
+
+    def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
+        for _ in range(_TIMES):
+            if turns.quiet(_SECONDS, self.cancelled):
+                try:
+                    return in_their_thread(call, lambda: self.cancelled() or turns.length() > 0)
+                except CancelledError:
+                    go_on_unless(self.cancelled)
+        go_on_unless(self.cancelled)
+        return in_their_thread(call, self.cancelled)

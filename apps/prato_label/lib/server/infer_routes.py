@@ -1,9 +1,10 @@
-"""Inference: asked for, waited for in a line, and cancelled."""
+"""Inference over HTTP: requested, waited for in a queue, and cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -14,12 +15,12 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.infers.turns import FullError, Turn, turns
-from lib.server import checks, roles
+from lib.server import checks
+from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
-from lib.server.leftovers import removed_if_refused
-from lib.server.recent import remember
+from lib.server.uploads import removed_if_refused
 from prato.runtime.cancel_token import CancelledError
-from prato_server.answers import request_id
+from prato_server.guards import request_id
 
 router = APIRouter()
 
@@ -52,7 +53,7 @@ def run_inference(
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
     output: infer.ResultType | None = None,
-    user: User = roles.USER,
+    user: User = USER,
 ) -> Any:
     """Segment one image; see docs/protocol.md."""
     app, asked = app_instance(), checks.json_object(params)
@@ -81,8 +82,24 @@ def run_inference(
 
 
 @router.delete("/infer/{request_id}")
-def cancel_inference(request_id: str, user: User = roles.USER) -> dict[str, str]:
+def cancel_inference(request_id: str, user: User = USER) -> dict[str, str]:
     """Give up the request with that ``X-Request-ID``, waiting or computing."""
     if not turns.cancel(request_id):
         raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
     return {"cancelled": request_id}
+
+
+#: Newest first; in memory alone.
+recent: deque[dict[str, Any]] = deque(maxlen=50)
+
+
+def remember(turn: Turn, model: str, image: str, status: int, seconds: float) -> None:
+    """Note how a request ended: with which HTTP status, and after how long."""
+    reply = turn.reply
+    recent.appendleft(
+        {
+            **{"request_id": turn.request_id, "ended": int(time.time()), "model": model, "image": image, "status": status},
+            **{"ms": round(1000 * seconds), "box_source": reply.get("box_source"), "kept_fraction": reply.get("kept_fraction", {})},
+            "gflops": reply.get("gflops"),
+        }
+    )

@@ -14,17 +14,14 @@ from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.index import DurableIndex
-from lib.labels import LabelError, checked_label, refusals
-from lib.watching import CHANGES, Refresher
+from lib.datastore.index import CHANGES, DurableIndex, Refresher
+from lib.datastore.label_check import LabelError, checked_label, refusals
 from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError, read_volume, write_volume, zipped
 from prato.data.structures import voxel_counts
 from prato.labelling.files import SUFFIX
-from prato.labelling.restoring import restore
-from prato.labelling.studies import repair
-from prato.labelling.version import UNKNOWN
-from prato.labelling.versions import LabelVersions, Saved
+from prato.labelling.records import UNKNOWN
+from prato.labelling.versions import LabelVersions, Saved, repair, restore
 
 _NAME = re.compile(r"\w[\w .+-]*")
 

@@ -1,4 +1,4 @@
-"""Whether a submitted label fits its image and names known structures, asked before anything stored is touched."""
+"""Whether a submitted label fits its image and names known structures, checked before anything stored is touched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi import HTTPException
 
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.structures import BACKGROUND, STRUCTURES
-from prato.labelling.version import DamagedVersionError, LabelVersionError, UnknownVersionError
+from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
 
 #: How far a corner voxel of the label may lie from the image's, in smallest voxel edges: float32 headers round far below this.
 _CORNER_TOLERANCE = 0.1

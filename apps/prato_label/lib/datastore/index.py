@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
+from watchdog.events import FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from prato.data.atomic import left_over, no_room, write_bytes
 from prato.labelling.files import SUFFIX
-from prato.labelling.version import UnknownVersionError, Version
+from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.versions import LabelVersions
 
 logger = logging.getLogger(__name__)
@@ -142,3 +144,27 @@ def _info(version: Version, name: str) -> dict[str, Any]:
     """What the list of studies says of a label: all that its client sent, and what the server knows."""
     known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
     return {**version.params, **known, "sha256": version.sha256}
+
+
+#: Not that a file is opened or closed: the server reads every version of a label when one is submitted, and the watcher, looking at its own
+#: reading, would fill the memory with events faster than it can deal with them.
+CHANGES = [FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent]
+
+
+class Refresher:
+    """Called with an event, has ``refresh`` run soon; one run answers all events that came before it began."""
+
+    def __init__(self, refresh: Callable[[], None]) -> None:
+        self._refresh, self._due = refresh, Event()
+        Thread(target=self._work, name="refresh", daemon=True).start()
+
+    def __call__(self, event: FileSystemEvent) -> None:
+        self._due.set()
+
+    def _work(self) -> None:
+        while self._due.wait():
+            self._due.clear()
+            try:
+                self._refresh()
+            except Exception:  # the next change must be seen all the same
+                logger.exception("the studies folder cannot be looked through")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from prato.retraining.blending import blend
+from prato.training.fine_tuning import blend
 
 
 def test_the_share_of_the_way() -> None:

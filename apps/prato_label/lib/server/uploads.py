@@ -5,6 +5,9 @@ Plain functions, so that they run in worker threads: MONAI Label's own pack and 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +17,12 @@ from monailabel.endpoints import datastore, session
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
+from monailabel.utils.sessions import SessionInfo, Sessions
 
-from lib.datastore import StudiesDatastore
-from lib.server import checks, roles
-from lib.server.leftovers import removed_if_refused
-from prato.labelling.version import annotator_of
+from lib.datastore.studies import StudiesDatastore
+from lib.server import checks
+from lib.server.checks import ADMIN, ANNOTATOR, USER
+from prato.labelling.records import annotator_of
 
 router = APIRouter()
 _ENDINGS = (".nii.gz", ".nii")
@@ -31,7 +35,7 @@ def add_image(
     file: Annotated[UploadFile, File()],
     image: str = "",
     params: Annotated[str, Form()] = "{}",
-    user: User = roles.ANNOTATOR,
+    user: User = ANNOTATOR,
 ) -> Any:
     """Add a study."""
     checks.storable(checks.json_object(params))
@@ -44,7 +48,7 @@ def add_image(
 
 @router.delete("/datastore/", include_in_schema=False)
 @router.delete("/datastore/image")
-def remove_image(id: str, annotator: str = "", user: User = roles.ADMIN) -> Any:
+def remove_image(id: str, annotator: str = "", user: User = ADMIN) -> Any:
     """Remove a study; the versions of its labels stay, and say who removed them."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
@@ -59,7 +63,7 @@ def create_session(
     files: Annotated[list[UploadFile], File()],
     uncompress: bool = False,
     expiry: int = 0,
-    user: User = roles.USER,
+    user: User = USER,
 ) -> Any:
     """Keep one uploaded image for a while. An archive is not unpacked: it could name files anywhere."""
     if uncompress or len(files) != 1:
@@ -70,7 +74,7 @@ def create_session(
 
 
 @router.get("/datastore/dataset")
-def download_dataset(background_tasks: BackgroundTasks, limit_cases: int | None = None, user: User = roles.ANNOTATOR) -> FileResponse:
+def download_dataset(background_tasks: BackgroundTasks, limit_cases: int | None = None, user: User = ANNOTATOR) -> FileResponse:
     """All labelled studies as a ZIP archive, which is removed once it is sent."""
     store = app_instance().datastore()
     if not store.datalist():
@@ -78,3 +82,36 @@ def download_dataset(background_tasks: BackgroundTasks, limit_cases: int | None 
     path = store.get_dataset_archive(limit_cases)
     background_tasks.add_task(remove_file, path)
     return FileResponse(path, media_type="application/zip", filename="dataset.zip", background=background_tasks)
+
+
+@contextmanager
+def removed_if_refused(background_tasks: BackgroundTasks) -> Iterator[None]:
+    """MONAI Label removes a request's files after its reply; where the block raises there is none, so they go now."""
+    try:
+        yield
+    except BaseException:
+        for task in background_tasks.tasks:
+            task.func(*task.args, **task.kwargs)
+        raise
+
+
+class UploadSessions(Sessions):
+    """MONAI Label's sessions. Its own stop the server from starting over one whose description was never written, or not to its end."""
+
+    def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
+        """The session, or None where there is none that can be used."""
+        try:
+            return super().get_session(session_id, update_ts, fetch_cache)
+        except (ValueError, OSError, AttributeError):
+            return None
+
+    def remove_expired(self) -> int:
+        """Remove what was not asked for within its time; what cannot be read, after the longest one."""
+        count, now = 0, time.time()
+        for folder in [path for path in Path(self.store_path).glob("*") if path.is_dir()]:
+            info = self.get_session(folder.name, update_ts=False, fetch_cache=False)
+            last, kept = (info.last_access_ts, info.expiry) if info else (folder.stat().st_mtime, self.expiry)
+            if last + kept < now:
+                self.remove_session(folder.name)
+                count += 1
+        return count

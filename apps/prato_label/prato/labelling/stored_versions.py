@@ -9,7 +9,7 @@ from pathlib import Path
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.structures import voxel_counts
 from prato.labelling.files import HISTORY, LabelFiles, read, sha256
-from prato.labelling.version import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
+from prato.labelling.records import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
 
 
 class StoredVersions:

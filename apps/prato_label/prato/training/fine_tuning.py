@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prato.data.cases import TrainingCase
 from prato.evaluation.validation import slice_dice
 from prato.models import PromptedNetwork
 from prato.models.checkpoint import ModelSpec
-from prato.retraining.blending import blend
-from prato.retraining.frozen import FrozenStatistics
-from prato.retraining.material import Material
-from prato.retraining.order import TrainingParameters
-from prato.retraining.progress import TrainingProgress
-from prato.retraining.stopping import Stopped
-from prato.training.trainer import Budget, Progress, Settings
+from prato.training.progress import TrainingProgress
+from prato.training.trainer import Budget, Progress, Settings, Trainer
 
 #: Far below the rate for a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings back.
 RATE = 1.5e-4
@@ -30,6 +26,24 @@ SHARE = 0.5
 #: How often in a training, and on how many studies at most, the growing model is looked at. It is shown to people and decides nothing.
 _LOOKS, _LOOKED_AT = 3, 8
 _SAVE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True)
+class TrainingParameters:
+    """A training as asked for.
+
+    Attributes:
+        max_epochs, max_steps: whichever is reached first ends it. An epoch shows as many slices as the training patients have.
+        val_split: share of the patients that are held back to compare models on; patients already dealt stay where they are.
+        seed: everything random follows from it.
+        device: a torch device.
+    """
+
+    max_epochs: int = 20
+    max_steps: int = 120
+    val_split: float = 0.2
+    seed: int = 1
+    device: str = "cpu"
 
 
 def planned(cases: Sequence[TrainingCase], asked: TrainingParameters) -> tuple[int, int]:
@@ -43,7 +57,8 @@ def fine_tuned(
     network: PromptedNetwork,
     spec: ModelSpec,
     asked: TrainingParameters,
-    material: Material,
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
     progress: TrainingProgress,
     state_file: Path,
     run: dict[str, Any],
@@ -72,7 +87,7 @@ def fine_tuned(
         state_file.unlink()  # of other labels, another model or other parameters
 
     def dice(model: PromptedNetwork) -> dict[str, float]:
-        return slice_dice(model, trainer.plan, material.validation[:_LOOKED_AT], spec.window, device)
+        return slice_dice(model, trainer.plan, validation[:_LOOKED_AT], spec.window, device)
 
     def report(done: Progress) -> bool:
         progress.step(done.step, done.loss)
@@ -81,9 +96,33 @@ def fine_tuned(
             progress.validation(dice(trainer.averaged))
         return going
 
-    trained = trainer.fit(material.training, Budget(steps=steps), report, state_file, _SAVE_EVERY_S)
+    trained = trainer.fit(training, Budget(steps=steps), report, state_file, _SAVE_EVERY_S)
     if trainer.step < steps:
         raise Stopped
     blend(start, trained, SHARE)
     progress.validation(dice(trained))
     return trained
+
+
+class FrozenStatistics(Trainer):
+    """Batch normalisation keeps its statistics: those of a handful of new images would soon stand for all images."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def blend(start: Mapping[str, Tensor], tuned: nn.Module, share: float) -> None:
+    """Give ``tuned`` the weights ``share`` of the way (0..1) from those of ``start`` to its own; what counts or indexes stays its own."""
+    tuned.load_state_dict(
+        {
+            name: torch.lerp(start[name].to(value), value, share) if value.is_floating_point() else value
+            for name, value in tuned.state_dict().items()
+        }
+    )
+
+
+class Stopped(Exception):
+    """The training was stopped before its end; what it had reached is stored."""

@@ -8,33 +8,34 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import monailabel.endpoints
-from fastapi import APIRouter, Form, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
-from monailabel.endpoints import datastore, logs, session
+from monailabel.endpoints import activelearning, datastore, logs, session
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.server import checks, roles
+from lib.server import checks
+from lib.server.checks import ADMIN, ANNOTATOR, USER
 
 router = APIRouter()
 _OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 
 
 @router.get("/info/")
-def info(user: User = roles.USER) -> Any:
+def info(user: User = USER) -> Any:
     """What this server offers."""
     return app_instance().info()
 
 
 @router.get("/datastore/")
-def studies(output: datastore.ResultType | None = None, user: User = roles.USER) -> Any:
+def studies(output: datastore.ResultType | None = None, user: User = USER) -> Any:
     """The studies and their labels."""
     return datastore.datastore(output)
 
 
 @router.head("/datastore/image")
-def check_image(image: str, check_sum: str | None = None, user: User = roles.USER) -> Any:
+def check_image(image: str, check_sum: str | None = None, user: User = USER) -> Any:
     """Whether there is a study, and with that check sum."""
     algorithm, colon, _ = (check_sum or "").partition(":")
     if colon and algorithm not in ("SHA256", "SHA512", "MD5"):
@@ -43,7 +44,7 @@ def check_image(image: str, check_sum: str | None = None, user: User = roles.USE
 
 
 @router.put("/datastore/image/info")
-def set_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR) -> Any:
+def set_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
     """Add to what is known of a study."""
     checks.described(checks.json_object(info, "info"), "info")
     checks.known_image(app_instance(), image)
@@ -51,28 +52,46 @@ def set_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User =
 
 
 @router.put("/datastore/label/info")
-def set_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR) -> Any:
+def set_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
     """Add to what is known of a label."""
     checks.described(checks.json_object(info, "info"), "info")
     return datastore.update_label_info(label, tag, info, user.username)
 
 
 @router.put("/datastore/updatelabelinfo", include_in_schema=False)
-def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()] = "{}", user: User = roles.ANNOTATOR) -> Any:
+def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
     """The same, as older clients send it."""
     checks.described(checks.json_object(params), "params")
     return datastore.update_label_info(label, tag, params, user.username)
 
 
+@router.post("/activelearning/{strategy}", dependencies=[Depends(checks.storable_body)])
+def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = USER) -> Any:
+    """The study to label next."""
+    checks.known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
+    return activelearning.sample(strategy, params, user.username)
+
+
+@router.get("/scoring/")
+@router.post("/scoring/")
+@router.post("/scoring/{method}")
+@router.delete("/scoring/")
+def no_scoring(method: str = "", user: User = USER) -> None:
+    """Nothing is scored beforehand."""
+    named = f" {method[:60]!r}" if method else ""
+    instead = "POST /activelearning/jitter, phases, entropy or coverage scores studies as it chooses one."
+    raise HTTPException(404, f"There is no scoring method{named} here: {instead}")
+
+
 @router.get("/session/{session_id}")
-def get_session(session_id: str, update_ts: bool = False, image: bool = False, user: User = roles.USER) -> Any:
+def get_session(session_id: str, update_ts: bool = False, image: bool = False, user: User = USER) -> Any:
     """What a session holds."""
     checks.known_session(app_instance(), session_id)
     return session.get_session(session_id, update_ts, image)
 
 
 @router.delete("/session/{session_id}")
-def remove_session(session_id: str, user: User = roles.USER) -> Any:
+def remove_session(session_id: str, user: User = USER) -> Any:
     """End a session."""
     checks.known_session(app_instance(), session_id)
     return session.remove_session(session_id)
@@ -80,14 +99,14 @@ def remove_session(session_id: str, user: User = roles.USER) -> Any:
 
 @router.get("/logs/")
 def log(
-    lines: Annotated[int, Query(ge=1, le=10_000)] = 300, html: bool = True, text: bool = False, refresh: int = 0, user: User = roles.ADMIN
+    lines: Annotated[int, Query(ge=1, le=10_000)] = 300, html: bool = True, text: bool = False, refresh: int = 0, user: User = ADMIN
 ) -> Any:
     """The end of the server's log."""
     return logs.get_logs(str(Path(settings.MONAI_LABEL_APP_DIR) / "logs" / "app.log"), lines, html, text, refresh)
 
 
 @router.get("/logs/gpu")
-async def gpu(user: User = roles.ADMIN) -> Response:
+async def gpu(user: User = ADMIN) -> Response:
     """What nvidia-smi says."""
     if not shutil.which("nvidia-smi"):
         raise HTTPException(404, "There is no nvidia-smi on this server: it has no GPU, or no driver for one.")
@@ -95,7 +114,7 @@ async def gpu(user: User = roles.ADMIN) -> Response:
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def ohif(path: str, user: User = roles.USER) -> FileResponse:
+def ohif(path: str, user: User = USER) -> FileResponse:
     """The OHIF viewer."""
     file = _OHIF / path
     inside = os.path.isfile(file) and file.resolve().is_relative_to(_OHIF.resolve())  # pathlib's own would raise over a long name
@@ -103,7 +122,7 @@ def ohif(path: str, user: User = roles.USER) -> FileResponse:
 
 
 @router.api_route("/proxy/dicom/{path:path}", methods=["GET", "POST"], include_in_schema=False)
-async def dicomweb(request: Request, path: str, user: User = roles.USER) -> Response:
+async def dicomweb(request: Request, path: str, user: User = USER) -> Response:
     """The DICOMweb server behind this one, where the studies are on one."""
     if not app_instance().studies.startswith(("http://", "https://")):
         raise HTTPException(404, "The studies here are files, not on a DICOMweb server: there is nothing to pass the request on to.")

@@ -1,4 +1,4 @@
-"""Trainings, one at a time, in the order in which they were asked for."""
+"""Trainings, one at a time, in the order in which they were requested."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
-from lib.jobs.job import Job
-from lib.jobs.job_file import load_jobs, save_jobs
+from lib.jobs.job import BusyError, Job, load_jobs, save_jobs
 from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
 from prato.retraining.round import tidy_after
 
@@ -17,10 +16,6 @@ logger = logging.getLogger(__name__)
 _task_logger = logging.getLogger("task_train")
 #: A round that has not stopped by itself by then is killed; it was asked to stop within two.
 _PATIENCE_S = 0.8
-
-
-class BusyError(RuntimeError):
-    """There is a training already; the message is one sentence."""
 
 
 class JobQueue:

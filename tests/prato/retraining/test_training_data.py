@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prato.data.splits import Split
-from prato.retraining.patients import TooFewPatientsError, dealt
+from prato.retraining.training_data import TooFewPatientsError, dealt
 
 
 def patients(count: int) -> list[str]:

@@ -1,0 +1,57 @@
+"""The models that this app offers, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monailabel.interfaces.config import TaskConfig
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.interfaces.tasks.train import TrainTask
+
+from lib.infers import PratoInfer
+from lib.trainers.prato_trainer import PratoTrainer
+
+
+class Interactive(TaskConfig):
+    """A box or points in, RV, myocardium and LV out; the name decides whose weights answer."""
+
+    def infer(self) -> PratoInfer:
+        folder = Path(self.model_dir)
+        return PratoInfer(
+            InferType.DEEPEDIT,
+            needed=(folder / f"{self.name}.safetensors",),
+            locator=folder / "prato_locator.safetensors",
+            description="Heart in a box: RV cavity, myocardium and LV cavity by a transformer that drops irrelevant tokens",
+        )
+
+    def trainer(self) -> TrainTask:
+        return PratoTrainer(self.name, Path(self.model_dir) / f"{self.name}.safetensors")
+
+
+class PratoAuto(TaskConfig):
+    """A coarse pass proposes the box, then PrATo Swin UNETR prunes and segments with it. Trained through `prato_swin_unetr`."""
+
+    def infer(self) -> PratoInfer:
+        folder = Path(self.model_dir)
+        locator = folder / "prato_locator.safetensors"
+        return PratoInfer(
+            InferType.SEGMENTATION,
+            needed=(folder / "prato_swin_unetr.safetensors", locator),
+            locator=locator,
+            description="The whole heart without a prompt: proposes a box, then segments RV cavity, myocardium and LV cavity with it",
+        )
+
+    def trainer(self) -> None:
+        return None
+
+
+_MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": Interactive, "prato_swin_unetr": Interactive, "prato_auto": PratoAuto}
+
+
+def configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
+    """Every model's config, with its files in ``<app_dir>/model``."""
+    made = {}
+    for name, kind in _MODELS.items():
+        made[name] = kind()
+        made[name].init(name, str(Path(app_dir) / "model"), conf, None)
+    return made
