@@ -20,10 +20,10 @@ PULLS_TORCHVISION = (
 )
 #: Folder (or file) -> what nothing in it may import.
 FORBIDDEN = {
-    "apps/prato_label/prato": ("monailabel", "fastapi", "starlette", "prato_server", "lib", "main", "slicer", "scripts"),
-    "apps/prato_label/lib": ("slicer", "scripts", "main"),
-    "apps/prato_label/main.py": ("slicer", "scripts"),
-    "apps/prato_label/prato_server": ("torch", "prato", "lib", "main", "slicer", "scripts"),
+    "apps": ("scripts", "slicer"),
+    "apps/prato_label/prato": ("monailabel", "fastapi", "starlette", "prato_server", "lib", "main"),
+    "apps/prato_label/lib": ("main",),
+    "apps/prato_label/prato_server": ("torch", "prato", "lib", "main"),
     "scripts": ("monailabel", "lib", "main", "slicer"),
     "slicer_module": ("torch", "monai", "monailabel", "prato", "lib", "main", "scripts"),
 }
@@ -59,6 +59,48 @@ def test_imports_point_one_way(place: str) -> None:
 def test_nothing_pulls_in_torchvision(place: str) -> None:
     found = {str(p.relative_to(ROOT)): offences(p.read_text(encoding="utf-8"), PULLS_TORCHVISION) for p in python_files(place)}
     assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+def registered_networks() -> set[str]:
+    """The names of the classes that ``@register_model`` decorates."""
+    return {
+        node.name
+        for path in python_files("apps/prato_label/prato/models")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and any("register_model" in ast.unparse(decorator) for decorator in node.decorator_list)
+    }
+
+
+def asks_which_network(source: str, networks: set[str]) -> list[str]:
+    """Calls of isinstance or issubclass, and patterns of match, that name one of the classes ``networks``."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass")
+        if call or isinstance(node, ast.MatchClass):
+            names = {n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)}
+            found += [ast.unparse(node)] if names & networks else []
+    return found
+
+
+def test_nobody_outside_models_asks_which_network_it_has() -> None:
+    networks = registered_networks()
+    assert {"PratoUNETR", "PratoSwinUNETR", "PratoTransUNet", "PratoSegFormer"} <= networks
+    outside = [path for place in ("apps", "scripts") for path in python_files(place) if "prato/models" not in path.as_posix()]
+    found = {str(p.relative_to(ROOT)): asks_which_network(p.read_text(encoding="utf-8"), networks) for p in outside}
+    assert {name: calls for name, calls in found.items() if calls} == {}
+    assert asks_which_network("isinstance(x, int | models.PratoUNETR)", networks)
+    assert asks_which_network("match x:\n  case PratoUNETR(): pass", networks)
+    assert not asks_which_network("isinstance(x, UNETR), PratoUNETR()", networks)
+
+
+def test_the_top_of_scripts_holds_what_a_user_runs_and_no_more() -> None:
+    assert len([path for path in (ROOT / "scripts").iterdir() if path.is_file()]) <= 18
+
+
+@pytest.mark.parametrize("place", ["apps", "scripts", "slicer_module"])
+def test_a_file_holds_one_idea(place: str) -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in python_files(place)}
+    assert {name: lines for name, lines in lengths.items() if lines > 280} == {}
 
 
 def test_the_rules_look_at_files_that_exist() -> None:

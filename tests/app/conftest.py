@@ -36,7 +36,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     singular = np.diag([4.0, 4.0, 0.0, 1.0])
     write_study(studies / "singular.nii.gz", affine=singular)
     (studies / "torn.nii.gz").write_bytes((studies / "heart_a.nii.gz").read_bytes()[:900])
-    with start_server(app, studies, folder / "server.log") as server:
+    with start_server(app, studies, folder / "server.log", forked=False) as server:
         yield server
 
 
@@ -55,5 +55,5 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     write_study(studies / "long.nii.gz", shape=(40, 36, 1000))
     (folder / "sessions" / "cut-short").mkdir(parents=True)  # as a power cut leaves one
     guards = {"PRATO_LABEL_TOKEN": TOKEN, "PRATO_LABEL_MAX_REQUEST_MB": "1", "PRATO_LABEL_MAX_WAITING": str(WAITING)}
-    with start_server(app, studies, folder / "server.log", guards) as server:
+    with start_server(app, studies, folder / "server.log", guards, forked=False) as server:
         yield server

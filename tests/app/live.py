@@ -25,6 +25,7 @@ from requests_toolbelt.multipart import decoder
 from prato.inference.locator import LOCATOR
 from prato.models.checkpoint import ModelSpec, save_model
 from prato.models.presets import PRESETS
+from tests.app.forked import ForkedServer
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
 START_SECONDS = 240
@@ -100,7 +101,7 @@ class LiveServer:
     studies: Path
     log: Path
     scratch: Path
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedServer
     headers: dict[str, str] = field(default_factory=dict)
 
     def infer(self, model: str, image: str | None = None, params: Any = None, **query: str) -> Reply:
@@ -135,10 +136,13 @@ def copy_app(target: Path) -> Path:
 
 
 @contextmanager
-def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | None = None) -> Iterator[LiveServer]:
+def start_server(
+    app: Path, studies: Path, log: Path, guarded: dict[str, str] | None = None, forked: bool = True
+) -> Iterator[LiveServer]:
     """The stock command on a free port, until the block ends; then its whole process group is killed.
 
     With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a token among them goes with the requests.
+    Unless ``forked``, it starts in full, as a user starts it, and takes many times as long.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -153,10 +157,13 @@ def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | 
     env |= {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false", "MONAI_LABEL_SESSION_PATH": str(log.parent / "sessions")}
     env |= guarded or {}
     headers = {"Authorization": f"Bearer {guarded['PRATO_LABEL_TOKEN']}"} if guarded and "PRATO_LABEL_TOKEN" in guarded else {}
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)], stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True
-        )
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    process: subprocess.Popen[bytes] | ForkedServer
+    if forked:
+        process = ForkedServer(command if guarded is None else command[1:], log, env)
+    else:
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True)
     try:
         server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch, process, headers)
         deadline = time.monotonic() + START_SECONDS

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 
 from prato.data.structures import STRUCTURES
 from prato.prompts.box import Box
@@ -28,6 +27,8 @@ def case_metrics(
         By structure name: ``dice`` and ``iou`` in 0..1 and ``hd95``, the 95th percentile of the symmetric surface distances in mm. Where
         both masks are empty: 1, 1, 0. Where one is: 0, 0 and the diagonal of the image in mm, the worst that a mask on it can be.
     """
+    from monai.metrics import compute_dice, compute_iou  # here: MONAI takes seconds to import, which who compares labels need not wait for
+
     diagonal = math.hypot(*(n * mm for n, mm in zip(truth.shape, spacing)))
     result = {}
     for name, value in structures.items():
@@ -50,6 +51,8 @@ def case_metrics(
 
 
 def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, ...]) -> float:
+    from monai.metrics import compute_hausdorff_distance
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI's own call of a deprecated argument of its own
         return float(compute_hausdorff_distance(one, two, include_background=True, percentile=95, spacing=list(spacing)))
