@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Servers for the tests of several files: these files run in one process, one after the other, so that each server is started once.
-SHARED_SERVERS = ("live_server", "guarded_server")
+SHARED_SERVERS = ("live_server", "guarded_server", "labelling_server")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,23 +9,23 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The real server of the logic's tests, one per file; a file that needs other studies overrides it."""
-    from tests.slicer_module.live_logic import loop_server  # needs slicer-core, which a test that uses it has checked
+@pytest.fixture(scope="session")
+def labelling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The real server of the logic's tests, which change its studies one after another; the last of them kills it."""
+    from tests.slicer_module.live_logic import start_labelling_server  # needs slicer-core, which a test that uses it has checked
 
-    with loop_server(tmp_path_factory.mktemp("slicer")) as running:
+    with start_labelling_server(tmp_path_factory.mktemp("slicer")) as running:
         yield running
 
 
 @pytest.fixture
-def logic(server: Any) -> Iterator[Any]:
+def logic(labelling_server: Any) -> Iterator[Any]:
     """The module's logic, connected, with an empty scene."""
     from tests.slicer_harness.core import new_scene
     from tests.slicer_module.live_logic import connected_logic
 
     new_scene()
-    with connected_logic(server) as connected:
+    with connected_logic(labelling_server) as connected:
         yield connected
 
 

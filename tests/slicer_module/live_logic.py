@@ -27,8 +27,8 @@ FIRST_TWO[2:] = 0
 
 
 @contextmanager
-def loop_server(folder: Path) -> Iterator[LiveServer]:
-    """Studies of three patients, the first labelled, and one left-handed; the tests of a file change them one after another."""
+def start_labelling_server(folder: Path) -> Iterator[LiveServer]:
+    """Studies of three patients, the first labelled, and one left-handed."""
     app, studies = app_that_learns(folder / "app"), folder / "studies"
     (studies / "labels" / "final").mkdir(parents=True)
     for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):

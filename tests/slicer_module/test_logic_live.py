@@ -46,24 +46,24 @@ def test_what_the_server_offers(logic: PratoLabelLogic) -> None:
 
 
 @pytest.mark.parametrize("model", [MODEL, "prato_swin_unetr"])
-def test_the_chosen_model_scores_the_next_study(logic: PratoLabelLogic, server: LiveServer, model: str) -> None:
+def test_the_chosen_model_scores_the_next_study(logic: PratoLabelLogic, labelling_server: LiveServer, model: str) -> None:
     logic.open_next("entropy", model)
     wait(logic, lambda: logic.current_study)
     assert logic.current_study.study in {study.id for study in logic.studies if not study.labelled}
-    assert scoring_model_version(server) == predict(logic, model=model)["model_version"]
+    assert scoring_model_version(labelling_server) == predict(logic, model=model)["model_version"]
 
 
-def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, server: LiveServer) -> None:
+def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     assert np.linalg.det(LEFT_HANDED[:3, :3]) < 0
     study = open_study(logic, "left_handed")
-    image = read_volume(server.studies / "left_handed.nii.gz")
+    image = read_volume(labelling_server.studies / "left_handed.nii.gz")
     assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, image.array)
     box = (10, 30, 8, 28, 0, 2)
     assert predict(logic, roi_around(box, study.volume_node))["box"] == list(box)
     assert not study.mask()[2:].any()
     import_mask(study.segmentation_node, study.volume_node, study.labels, FIRST_TWO)
     submit(logic, "Ada")
-    stored = read_volume(server.studies / "labels" / "final" / "left_handed.nii.gz")
+    stored = read_volume(labelling_server.studies / "labels" / "final" / "left_handed.nii.gz")
     assert np.array_equal(stored.array, FIRST_TWO.T)
     assert np.allclose(stored.affine, image.affine, atol=1e-4)
     # as a scene that was saved and reopened has it
@@ -78,9 +78,9 @@ def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, serve
     assert logic.failures == []
 
 
-def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, server: LiveServer) -> None:
+def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     study = open_study(logic, "b_ED")
-    assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, read_volume(server.studies / "b_ED.nii.gz").array)
+    assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, read_volume(labelling_server.studies / "b_ED.nii.gz").array)
     reply = predict(logic, roi_around(BOX, study.volume_node))
     assert reply["box"] == list(BOX)
     assert reply["box_source"] == "roi"
@@ -90,9 +90,9 @@ def test_a_prediction_lands_where_the_box_is(logic: PratoLabelLogic, server: Liv
     outside[1:4, 8:28, 10:30] = 0
     assert not outside.any()
     # the same mask that any other client gets
-    reply = server.infer("prato_swin_unetr", "b_ED", {"roi": list(BOX)}, output="image")
-    path = server.log.parent / "direct.nii.gz"
-    path.write_bytes(reply.file or requests_content(server, list(BOX)))
+    reply = labelling_server.infer("prato_swin_unetr", "b_ED", {"roi": list(BOX)}, output="image")
+    path = labelling_server.log.parent / "direct.nii.gz"
+    path.write_bytes(reply.file or requests_content(labelling_server, list(BOX)))
     assert np.array_equal(mask[1:4, 8:28, 10:30], read_volume(path).array.T[1:4, 8:28, 10:30])
 
 

@@ -29,12 +29,12 @@ def bases(server: LiveServer, study: str) -> list[int | None]:
     return [version["base_version"] for version in reply.json()["versions"]]
 
 
-def test_a_conflict_is_reported_to_whom_it_concerns(logic: PratoLabelLogic, server: LiveServer, tmp_path: Path) -> None:
+def test_a_conflict_is_reported_to_whom_it_concerns(logic: PratoLabelLogic, labelling_server: LiveServer, tmp_path: Path) -> None:
     """Ada and Bob open one study; each hears about labels submitted in between, and about nothing else."""
-    Client(server.url).upload_image("shared", write_study(tmp_path / "shared.nii.gz", seed=9))
+    Client(labelling_server.url).upload_image("shared", write_study(tmp_path / "shared.nii.gz", seed=9))
     ada = open_study(logic, "shared")
     import_mask(ada.segmentation_node, ada.volume_node, ada.labels, heart().T)
-    with connected_logic(server) as bob:
+    with connected_logic(labelling_server) as bob:
         assert submit(logic, "Ada")["conflict"] is None  # version 1, made from none
         logic.forget_scene()
         slicer.mrmlScene.Clear(0)  # Bob sits at another machine
@@ -44,7 +44,7 @@ def test_a_conflict_is_reported_to_whom_it_concerns(logic: PratoLabelLogic, serv
         assert submit(bob, "Bob")["conflict"] is None  # version 2, made from hers
         mine = open_study(logic, "shared")
         put = requests.post(
-            f"{server.url}/datastore/label/restore",
+            f"{labelling_server.url}/datastore/label/restore",
             params={"image": "shared", "version": 1},
             data={"params": '{"annotator": "Cy"}'},
             timeout=200,
@@ -54,17 +54,17 @@ def test_a_conflict_is_reported_to_whom_it_concerns(logic: PratoLabelLogic, serv
         assert [(other["version"], other["annotator"]) for other in conflict["versions"]] == [(3, "Cy")]
         assert "replaces version 3 by Cy, and was not made from it" in conflict["message"]
         assert submit(logic, "Ada")["conflict"] is None  # made from the one before
-        assert bases(server, "shared") == [0, 1, None, 2, 4]
-        assert mine.base == (server.url, 5)
+        assert bases(labelling_server, "shared") == [0, 1, None, 2, 4]
+        assert mine.base == (labelling_server.url, 5)
         # a scene from before the server lost its history: the work gets through
-        mine.base = (server.url, 77)
+        mine.base = (labelling_server.url, 77)
         assert submit(logic, "Ada")["version"] == 6
-        assert bases(server, "shared")[-1] is None
+        assert bases(labelling_server, "shared")[-1] is None
         assert logic.failures == bob.failures == []
-    requests.delete(f"{server.url}/datastore/image", params={"id": "shared"}, timeout=200)
+    requests.delete(f"{labelling_server.url}/datastore/image", params={"id": "shared"}, timeout=200)
 
 
-def test_the_loop(logic: PratoLabelLogic, server: LiveServer) -> None:
+def test_the_loop(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     """Correct, submit, train: the next prediction is the new model's."""
     labelled = open_study(logic, "a_ED")
     assert np.array_equal(labelled.mask(), heart().T)  # its label came with it
@@ -78,10 +78,10 @@ def test_the_loop(logic: PratoLabelLogic, server: LiveServer) -> None:
     assert (table.patient, table.ed, table.es) == ("a", "a_ED", "a_ES")
     assert table.lv.ejection_fraction == pytest.approx(20.0, abs=0.5)  # one slice of five
     submit(logic, "Ada")
-    stored = read_volume(server.studies / "labels" / "final" / "a_ES.nii.gz")
+    stored = read_volume(labelling_server.studies / "labels" / "final" / "a_ES.nii.gz")
     assert np.array_equal(stored.array, smaller.T)
-    assert np.allclose(stored.affine, read_volume(server.studies / "a_ES.nii.gz").affine, atol=1e-4)
-    info = json.loads((server.studies / "datastore_v2.json").read_text())["objects"]["a_ES"]["labels"]["final"]["info"]
+    assert np.allclose(stored.affine, read_volume(labelling_server.studies / "a_ES.nii.gz").affine, atol=1e-4)
+    info = json.loads((labelling_server.studies / "datastore_v2.json").read_text())["objects"]["a_ES"]["labels"]["final"]["info"]
     assert info["annotator"] == "Ada"
     assert (info["box"], info["model"], info["model_version"]) == (list(BOX), MODEL, reply["model_version"])
     logic.open_next("first", MODEL)
@@ -100,10 +100,10 @@ def test_the_loop(logic: PratoLabelLogic, server: LiveServer) -> None:
     assert logic.failures == []
 
 
-def test_the_server_dies_in_the_middle(logic: PratoLabelLogic, server: LiveServer) -> None:
+def test_the_server_dies_in_the_middle(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     study = open_study(logic, "c_ED")
     import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
-    group = os.getpgid(server.process.pid)
+    group = os.getpgid(labelling_server.process.pid)
     os.killpg(group, signal.SIGSTOP)  # so that no answer is faster than its death
     logic.predict("prato_unetr", "default", [])
     os.killpg(group, signal.SIGKILL)

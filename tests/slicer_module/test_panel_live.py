@@ -24,8 +24,8 @@ from PratoLabelLib.cardiac_report import patient_of
 from PratoLabelLib.geometry import ijk_box_to_roi
 from PratoLabelLib.sections import ERROR_STYLE
 from PratoLabelLib.segmentation import import_mask
-from tests.app.hearts import blank_model, heart
-from tests.app.live import APP, LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+from tests.app.hearts import app_that_learns, heart
+from tests.app.live import APP, LiveServer, copy_app, oblique, start_server, write_study
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.live_logic import scoring_model_version
 from tests.slicer_module.panel_driver import PanelDriver
@@ -40,8 +40,9 @@ PATIENCE_S = 1500 if FOR_THE_DOCS else 400
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """Studies of three patients, the first of them labelled."""
     folder = tmp_path_factory.mktemp("panel")
-    app, studies = copy_app(folder / "app"), folder / "studies"
+    studies = folder / "studies"
     if FOR_THE_DOCS:
+        app = copy_app(folder / "app")
         shutil.copytree(APP / "model", app / "model")
         (studies / "labels" / "final").mkdir(parents=True)
         for n, path in enumerate(sorted((ROOT / FOR_THE_DOCS).glob("*.nii.gz"))[:6]):
@@ -49,10 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
             if n % 2 == 0 and n < 4:  # one phase each of two patients
                 shutil.copy(path.parent / "labels" / "final" / path.name, studies / "labels" / "final")
     else:
-        (app / "model").mkdir()
-        blank_model(app / "model" / "prato_unetr.safetensors")
-        tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-        tiny_locator(app / "model" / "prato_locator.safetensors")
+        app = app_that_learns(folder / "app")
         (studies / "labels" / "final").mkdir(parents=True)
         for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
             write_study(studies / f"{name}.nii.gz", seed=n)
