@@ -11,7 +11,7 @@ import pytest
 from live import LiveServer
 
 from lib.infers.parameters import CONTRACT
-from prato.prompts.request import POINT_KEYS
+from prato.prompts.points import PointsPrompt
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "tests" / "contract").glob("*.json"))
@@ -60,7 +60,7 @@ def first_column(heading: str) -> set[str]:
 
 
 def test_the_page_lists_the_parameters() -> None:
-    assert first_column("| parameter |") == {*CONTRACT, *POINT_KEYS, "result_extension", "result_dtype"}
+    assert first_column("| parameter |") == {*CONTRACT, *PointsPrompt.fields, "result_extension", "result_dtype"}
 
 
 def test_the_page_lists_the_parts_of_a_reply() -> None:
