@@ -14,8 +14,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from prato.data.cases import labelled_studies
 from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_cases, summary
 from prato.inference.predictor import Pipeline
@@ -48,7 +48,7 @@ def main(
         if prune and pipeline.plan is None:
             raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
         patients = None if split is None else set(load_split(split).validation)
-        files = [f for f in labelled_studies(studies) if patients is None or f.patient in patients]
+        files = [f for f in find_labelled_studies(studies) if patients is None or f.patient in patients]
         if not files:
             raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
         with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:

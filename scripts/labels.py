@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
-from prato.labelling.files import labelled_names
+from prato.labelling.files import list_labelled_studies
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.versions import LabelVersions, restore
 from scripts.common.provenance import command, commit
@@ -32,7 +32,7 @@ def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar
         names = [study] if study else _labelled(studies)
         table = Table("study", "version", "annotator", "stored (UTC)", "origin", "model", "box")
         for name in names:
-            versions, current = _versions(studies, name).listed()
+            versions, current = _versions(studies, name).list_versions()
             for version in versions:
                 table.add_row(name, f"{version.version}{' *' if version == current else ''}", *_described(version))
     Console(markup=False).print(table)
@@ -78,7 +78,7 @@ def agreement(
             images = [found]
         else:
             _labelled(studies)
-            found = folder_agreement(studies, watched=lambda names: tqdm(names, unit="study"))
+            found = folder_agreement(studies, progress=lambda names: tqdm(names, unit="study"))
             images = found["images"]
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _labelled(studies: Path) -> list[str]:
-    names = labelled_names(studies)
+    names = list_labelled_studies(studies)
     if not names:
         raise ValueError(f"{studies} has no labels: name a studies folder, whose labels lie in its folder labels/final.")
     return names

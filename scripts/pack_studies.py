@@ -11,10 +11,10 @@ import typer
 from torch import Tensor
 from tqdm import tqdm
 
-from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
-from prato.data.manifest import load_manifest, save_manifest
+from prato.data.cases import TrainingCase, load_training_case
 from prato.data.nifti import VolumeError, read_volume, write_volume
-from prato.data.stack import slice_axis, unstacked
+from prato.data.stack import from_stack, slice_axis
+from prato.data.studies import StudyFile, find_labelled_studies, load_manifest, save_manifest
 from prato.models.presets import PIXEL
 
 
@@ -30,7 +30,7 @@ def main(
     try:
         if out.resolve() == studies.resolve():
             raise ValueError("--out must be another folder than --studies.")
-        files = labelled_studies(studies)
+        files = find_labelled_studies(studies)
         if not files:
             raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
         (out / "labels" / "final").mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def _packed(file: StudyFile, case: TrainingCase, edge: int) -> _Packed:
     parts = [slice(start, start + size) for start, size in zip(starts, sizes)]
 
     def stored(slices: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(unstacked(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy(), axis))
+        return np.ascontiguousarray(from_stack(slices[:, parts[0], parts[1]].permute(1, 2, 0).numpy(), axis))
 
     return _Packed(_grey(stored(case.image.float())), stored(case.label), affine)
 

@@ -17,15 +17,15 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
-from prato.data.manifest import load_manifest
+from prato.data.cases import TrainingCase, load_training_case
 from prato.data.splits import Split, load_split, save_split, split_patients
+from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.models import PromptedNetwork
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.models.convert_state_dict import adapted
 from prato.models.presets import PRESETS
 from prato.pruning.plan import PruningPlan
-from prato.training.distributed import ALONE, join
+from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.provenance import command, commit
 from scripts.common.validation_curve import ValidationCurve
@@ -86,8 +86,8 @@ def main(
     try:
         if threads:
             torch.set_num_threads(threads)
-        ranks, where = join(device)
-        with ranks.together():  # all read before the first of them writes
+        ranks, where = init_ranks(device)
+        with ranks.share_errors():  # all read before the first of them writes
             _check_budget(epochs, minutes)
             if not 0 < rate < 1:
                 raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
@@ -105,25 +105,25 @@ def main(
             settings = Settings(batch, rate, spec.window, seed, workers, spec.centre, dense_first=dense_first)
             trainer = Trainer(built, plan, settings, where, run, ranks)
             trainer.resume(out / "state.pt")
-            files = labelled_studies(studies)
-            training = _load([f for f in files if f.patient in dealt.train], spec.pixel, ranks.first)
-            validation = _load([f for f in files if f.patient in dealt.validation], spec.pixel, ranks.first)
+            files = find_labelled_studies(studies)
+            training = _load([f for f in files if f.patient in dealt.train], spec.pixel, ranks.is_first)
+            validation = _load([f for f in files if f.patient in dealt.validation], spec.pixel, ranks.is_first)
             if not training or not validation:
                 raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
-        ranks.check_same_start(trainer.network, trainer.step)
-        curve = ValidationCurve(out / "curve.json", trainer, validation, slices / batch, tensorboard) if ranks.first else None
+        ranks.check_same_weights(trainer.network, trainer.step)
+        curve = ValidationCurve(out / "curve.json", trainer, validation, slices / batch, tensorboard) if ranks.is_first else None
         if curve:
             out.mkdir(parents=True, exist_ok=True)
             save_split(out / "split.json", dealt)
     except (ValueError, RuntimeError, OSError) as error:
-        if ranks.first:
+        if ranks.is_first:
             typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
     trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
-    ranks.leave()
+    ranks.close()
     if curve is None:
         return
     curve.close()
@@ -204,7 +204,7 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
         return before
     manifest = load_manifest(studies)
     groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
-    return split_patients((f.patient for f in labelled_studies(studies)), 0.2, seed, groups)
+    return split_patients((f.patient for f in find_labelled_studies(studies)), 0.2, seed, groups)
 
 
 def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:

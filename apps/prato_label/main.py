@@ -18,7 +18,7 @@ from lib.configs.prato import configs
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import BatchOrder
-from lib.jobs.training_queue import JobQueue
+from lib.jobs.training_queue import TrainingQueue
 from lib.server.install import install
 from lib.server.uploads import UploadSessions
 from prato.retraining.round import TrainingOrder
@@ -29,7 +29,7 @@ class PratoLabelApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.models = configs(app_dir, conf)
-        self.trainings = JobQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
+        self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
         self.batches = Batches()
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
 

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from prato_server.settings import PREFIX, SettingsError, is_loopback, settings
+from prato_server.settings import PREFIX, SettingsError, is_loopback, load_settings
 
 _APP = Path(__file__).resolve().parent
 #: MONAI Label starts the whole app once more for every score, tracks trainings in a database, and looks for CT on a DICOMweb server.
@@ -18,16 +18,16 @@ _DEFAULTS = {
 }
 
 
-def refusal(studies: str, host: str) -> str | None:
+def reason_not_to_start(studies: str, host: str) -> str | None:
     """Why the server would not start, in one sentence; None if it would."""
     if not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
         return f"{studies} is not a folder: give --studies a folder of NIfTI images."
     try:
-        token = settings().secret()
+        token = load_settings().read_token()
     except SettingsError as error:
         return str(error)
     if token is None and not is_loopback(host):
-        return f"Without an access token the server binds to 127.0.0.1 alone, not {host}: set {PREFIX}TOKEN or {PREFIX}TOKEN_FILE."
+        return f"Without an access token the server binds to 127.0.0.1 only, not {host}: set {PREFIX}TOKEN or {PREFIX}TOKEN_FILE."
     return None
 
 
@@ -36,16 +36,16 @@ def main() -> None:
     parser.add_argument("--studies", required=True, help="folder of 3D NIfTI images, or the address of a DICOMweb server")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to; another than 127.0.0.1 needs an access token")
     parser.add_argument("--port", default="8000")
-    asked, passed_on = parser.parse_known_args()
-    reason = refusal(asked.studies, asked.host)
+    options, passed_on = parser.parse_known_args()
+    reason = reason_not_to_start(options.studies, options.host)
     if reason:
         print(reason, file=sys.stderr)
         sys.exit(2)
     os.environ.update({name: value for name, value in _DEFAULTS.items() if name not in os.environ})
     from monailabel.main import Main  # after the environment, which it reads as it is imported
 
-    checked = ["--app", str(_APP), "--studies", asked.studies, "--host", asked.host, "--port", asked.port]
-    # of an option that is given twice the last one counts: what was checked here must
+    checked = ["--app", str(_APP), "--studies", options.studies, "--host", options.host, "--port", options.port]
+    # of an option that is given twice the last one counts: the values checked here must be it
     sys.argv = ["monailabel", "start_server", *passed_on, *checked, "--uvicorn_app", "prato_server.app:app"]
     Main().run()
 

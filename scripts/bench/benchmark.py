@@ -16,7 +16,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from prato.data.cases import TrainingCase, labelled_studies, load_training_case
+from prato.data.cases import TrainingCase, load_training_case
+from prato.data.studies import find_labelled_studies
 from prato.evaluation.validation import heart_slices
 from prato.inference.window import window_edges
 from prato.models import PratoUNETR
@@ -91,7 +92,7 @@ def main(
         kinds = dtype if where.type == "cuda" else [Dtype.float32]
         paths = [model_file(name) for name in model]
         networks = {path.stem: load_model(path) for path in paths}
-        files = labelled_studies(studies)[:4]
+        files = find_labelled_studies(studies)[:4]
         rows: list[dict[str, Any]] = []
         parts: list[dict[str, Any]] = []
         for name, (network, spec, version) in networks.items() if rounds else ():

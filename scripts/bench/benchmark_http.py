@@ -17,8 +17,9 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from prato.data.cases import StudyFile, labelled_studies, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import VolumeError, read_volume, write_volume
+from prato.data.studies import StudyFile, find_labelled_studies
 from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
@@ -42,7 +43,7 @@ def main(
 ) -> None:
     """Medians and quartiles in ms: an image seen for the first time, another box on the same image, and all frames of a heartbeat."""
     try:
-        labelled = [f for f in labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices]
+        labelled = [f for f in find_labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices]
         files = labelled[: rounds + _WARM]
         if len(files) < rounds + _WARM:
             raise ValueError(f"{studies} has {len(files)} labelled images of at least {slices} slices: {rounds + _WARM} are needed.")

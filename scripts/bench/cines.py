@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from prato.data.cases import StudyFile, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies import StudyFile
 from prato.prompts.box import Box
 
 

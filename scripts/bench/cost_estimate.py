@@ -27,7 +27,7 @@ _COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "boun
 @dataclass(frozen=True)
 class Assumptions:
     """What is not measured. ``efficiency``: share of the pace of n separate GPUs that n together reach. ``storage_mb_s``: what the
-    shared storage reads and writes, in 10**6 bytes a second. ``cores_per_gpu``: workers that prepare studies for one GPU."""
+    shared storage reads and writes, in 10**6 bytes a second. ``cores_per_gpu``: workers that set_train_mode studies for one GPU."""
 
     studies: int
     efficiency: float

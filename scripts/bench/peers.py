@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from prato.data.cases import labelled_studies, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
+from prato.data.studies import find_labelled_studies
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Pipeline
 from prato.inference.window import normalised
@@ -42,7 +43,7 @@ def peer_rows(studies: Path, split: Path | None, count: int, models: Sequence[Pa
         ValueError: there are fewer studies.
     """
     patients = None if split is None else set(load_split(split).validation)
-    files = [file for file in labelled_studies(studies) if patients is None or file.patient in patients][:count]
+    files = [file for file in find_labelled_studies(studies) if patients is None or file.patient in patients][:count]
     if len(files) < count:
         raise ValueError(f"{studies} has {len(files)} such labelled studies: ask for fewer --peers.")
     builders: dict[str, Callable[[], Model]] = {path.stem: lambda path=path: _ours(path) for path in models}  # type: ignore[misc]

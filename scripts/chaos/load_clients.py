@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import requests
 
-from prato.data.nifti import nifti_bytes, read_image, zipped
+from prato.data.nifti import gzip_bytes, nifti_bytes, read_image
 
 #: How often which request is made.
 _SHARES = {"infer": 70, "submit": 12, "list": 12, "info": 6}
@@ -69,7 +69,7 @@ class Worker:
         mask = true.copy()
         changed = self.random.sample(range(mask.size), 20)
         mask.reshape(-1)[changed] = [self.random.randrange(4) for _ in changed]
-        file, params = zipped(nifti_bytes(mask, affine), 1), {"params": json.dumps({"annotator": self.name})}
+        file, params = gzip_bytes(nifti_bytes(mask, affine), 1), {"params": json.dumps({"annotator": self.name})}
         reply = self._ask("submit", "PUT", f"/datastore/label?image={study}", files={"label": ("m.nii.gz", file)}, data=params)
         if reply is not None and reply.ok:
             self.seen.taken.add(voxels(mask))

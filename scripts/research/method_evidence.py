@@ -17,8 +17,9 @@ import typer
 from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
-from prato.data.cases import labelled_studies, load_training_case
+from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
+from prato.data.studies import find_labelled_studies
 from prato.models.presets import PIXEL, PRESETS, WINDOW
 from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
@@ -27,7 +28,7 @@ from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import kept_region
 from prato.pruning.relevance import Relevance, relevance
 from prato.runtime.flops import counted
-from prato.training.augmentation import SliceSamples
+from prato.training.augmentation import SliceDataset
 from scripts.common.provenance import command, commit
 
 #: The block whose output is scored, and the bins of the prompted region.
@@ -67,8 +68,8 @@ def _scores(slices: int, seed: int) -> dict[str, Any]:
     kept: dict[float, list[float]] = {tau: [] for tau in _FIXED}
     with tempfile.TemporaryDirectory() as folder:
         make_phantoms(Path(folder) / "hearts", 4, seed)
-        cases = [case for each in labelled_studies(Path(folder) / "hearts") if (case := load_training_case(each, PIXEL)) is not None]
-    samples = SliceSamples(cases, [WINDOW], seed, 1, slices, "image")
+        cases = [case for each in find_labelled_studies(Path(folder) / "hearts") if (case := load_training_case(each, PIXEL)) is not None]
+    samples = SliceDataset(cases, [WINDOW], seed, 1, slices, "image")
     for n in range(slices):
         torch.manual_seed(seed * slices + n)
         network = PratoUNETR(**PRESETS["unetr"].arguments).eval()

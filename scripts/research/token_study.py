@@ -15,10 +15,11 @@ import typer
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from prato.data.cases import StudyFile, labelled_studies, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
+from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition, conditioned_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Pipeline
@@ -62,7 +63,7 @@ def main(
     try:
         torch.set_num_threads(threads)
         patients = set(load_split(split).validation)
-        files = [f for f in labelled_studies(studies) if f.patient in patients]
+        files = [f for f in find_labelled_studies(studies) if f.patient in patients]
         if phases == 1:
             files = files[0::4] + files[3::4]
         if not files:

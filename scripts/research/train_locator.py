@@ -9,8 +9,9 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
+from prato.data.cases import TrainingCase, load_training_case
 from prato.data.splits import load_split
+from prato.data.studies import StudyFile, find_labelled_studies
 from prato.inference.locator import LOCATOR, Locator
 from prato.models.checkpoint import save_model
 from prato.training.train_locator import box_fit, train_locator
@@ -27,7 +28,7 @@ def main(
     """Train the locator and say how well its boxes fit the validation patients."""
     try:
         dealt = load_split(split)
-        files = labelled_studies(studies)
+        files = find_labelled_studies(studies)
         patients = {"train": dealt.train, "validation": dealt.validation}
         sides = {side: [f for f in files if f.patient in names] for side, names in patients.items()}
         cases = {side: _load(part, side) for side, part in sides.items()}  # validation too: an unusable label shows before the training

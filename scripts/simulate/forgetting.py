@@ -24,16 +24,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
-from prato.data.cases import StudyFile, labelled_studies, load_training_case
+from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom import make_phantoms
 from prato.data.splits import load_split
+from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Pipeline
 from prato.models.checkpoint import load_model, save_model
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput
-from prato.training.fine_tuning import BATCH, RATE, FrozenStatistics, blend
+from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
@@ -54,13 +55,13 @@ class _Anchored(Trainer):
 
     pull = 0.05
 
-    def prepare(self) -> None:
-        super().prepare()
+    def set_train_mode(self) -> None:
+        super().set_train_mode()
         if not hasattr(self, "start"):
             self.start = [p.detach().clone() for p in self.network.parameters()]
 
-    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
-        loss = super().objective(output, label, image, prompts)
+    def compute_loss(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
+        loss = super().compute_loss(output, label, image, prompts)
         away = torch.stack([(p - s).square().sum() for p, s in zip(self.network.parameters(), self.start)]).sum()
         return loss + 0.5 * self.pull * away
 
@@ -68,30 +69,30 @@ class _Anchored(Trainer):
 class _Distilled(Trainer):
     """The answers of the model as it was, on the new images, are half of what is learnt (Li and Hoiem, ECCV 2016)."""
 
-    def prepare(self) -> None:
-        super().prepare()
+    def set_train_mode(self) -> None:
+        super().set_train_mode()
         if not hasattr(self, "teacher"):
             self.teacher = copy.deepcopy(self.network).eval()
 
-    def objective(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
+    def compute_loss(self, output: PrunedOutput, label: Tensor, image: Tensor, prompts: PromptBatch) -> Tensor:
         with torch.no_grad():
             wanted = self.teacher.segment(image, prompts, self.plan).logits.float().softmax(1)
         kept = F.cross_entropy(output.logits, wanted)
-        return super().objective(output, label, image, prompts) + kept
+        return super().compute_loss(output, label, image, prompts) + kept
 
 
-class _FrozenDistilled(FrozenStatistics, _Distilled):
+class _FrozenDistilled(FrozenBatchNormTrainer, _Distilled):
     """Both."""
 
 
 #: By name: how to train, and the peak rate. Of each, several blends with the old weights are measured.
 _REMEDIES: dict[str, tuple[type[Trainer], float]] = {
-    "none": (Trainer, RATE),
-    "a third of the rate": (Trainer, RATE / 3),
-    "L2-SP": (_Anchored, RATE),
-    "frozen statistics": (FrozenStatistics, RATE),
-    "distillation": (_Distilled, RATE),
-    "frozen statistics and distillation": (_FrozenDistilled, RATE),
+    "none": (Trainer, LEARNING_RATE),
+    "a third of the rate": (Trainer, LEARNING_RATE / 3),
+    "L2-SP": (_Anchored, LEARNING_RATE),
+    "frozen statistics": (FrozenBatchNormTrainer, LEARNING_RATE),
+    "distillation": (_Distilled, LEARNING_RATE),
+    "frozen statistics and distillation": (_FrozenDistilled, LEARNING_RATE),
 }
 _SHARES = (1.0, 0.75, 0.5, 0.25)
 
@@ -110,7 +111,7 @@ def main(
     made_by = commit()
     try:
         held_out = load_split(ACDC_SPLIT).validation
-        files = [f for f in labelled_studies(studies) if f.patient in held_out]
+        files = [f for f in find_labelled_studies(studies) if f.patient in held_out]
         if len({f.patient for f in files}) < 2 * _NEW + _BASE:
             raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
         base = [f for f in files if f.patient in held_out[:_BASE]]
@@ -130,7 +131,7 @@ def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder
     """The studies of ``2 * _NEW`` patients of the new kind."""
     if kind is Kind.phantom:
         make_phantoms(folder / "new", 2 * _NEW, seed)
-        return labelled_studies(folder / "new")
+        return find_labelled_studies(folder / "new")
     (folder / "new").mkdir()
     made = []
     for file in (f for f in files if f.patient in patients[_BASE : _BASE + 2 * _NEW]):
@@ -161,7 +162,7 @@ def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: 
         network, _, _ = load_model(start)
         old = {key: value.clone() for key, value in network.state_dict().items()}
         torch.manual_seed(seed)
-        trainer = kind(network, spec.pruning_plan(), Settings(BATCH, rate, spec.window, seed), torch.device("cpu"))
+        trainer = kind(network, spec.pruning_plan(), Settings(BATCH_SIZE, rate, spec.window, seed), torch.device("cpu"))
         with tqdm(total=steps, desc=name, unit="step", mininterval=1.0) as bar:
             tuned = trainer.fit(cases, Budget(steps=steps), _shown(bar))
         end = {key: value.clone() for key, value in tuned.state_dict().items()}

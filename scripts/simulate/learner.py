@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
+from prato.data.cases import TrainingCase, load_training_case
 from prato.data.phantom import make_phantoms
+from prato.data.studies import StudyFile, find_labelled_studies
 from prato.models.checkpoint import ModelSpec, load_model, save_model, stored_version
 from prato.models.presets import PRESETS
 from prato.training.trainer import Budget, Settings, Trainer
@@ -40,7 +41,7 @@ class Learner:
         if not (folder / "manifest.json").exists():  # written last
             shutil.rmtree(folder, ignore_errors=True)
             make_phantoms(folder, patients, 0, lambda numbers: tqdm(numbers, desc="phantoms", leave=False))
-        self.train(labelled_studies(folder), None, made, steps, 0, pruned)
+        self.train(find_labelled_studies(folder), None, made, steps, 0, pruned)
 
     def train(self, files: Sequence[StudyFile], start: Path | None, made: Path, steps: int, seed: int, pruned: bool) -> float:
         """Write to ``made`` the network of ``start`` (None: a fresh one) after ``steps`` steps on ``files``; returns the seconds it took.

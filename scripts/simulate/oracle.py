@@ -8,9 +8,10 @@ from statistics import fmean
 
 import numpy as np
 
-from prato.data.cases import StudyFile, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Pipeline
 from prato.prompts.box import Box

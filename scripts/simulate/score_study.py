@@ -19,9 +19,8 @@ from tqdm import tqdm
 from prato.acquisition.judging import by_entropy, by_jitter, by_phases
 from prato.acquisition.phases import pairs
 from prato.data.atomic import write_bytes
-from prato.data.cases import labelled_studies
-from prato.data.manifest import load_manifest
 from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Pipeline
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
@@ -43,7 +42,7 @@ def main(
     torch.set_num_threads(threads)
     try:
         people = load_split(split).validation[:patients]
-        oracle = Oracle(file for file in labelled_studies(studies) if file.patient in people)
+        oracle = Oracle(file for file in find_labelled_studies(studies) if file.patient in people)
         if len(oracle.files) < _ENOUGH:
             raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
         pipeline = Pipeline(model, MODELS / "prato_locator.safetensors", "cpu")

@@ -21,9 +21,8 @@ import typer
 from tqdm import tqdm
 
 from prato.acquisition.phases import pairs
-from prato.data.cases import labelled_studies
-from prato.data.manifest import load_manifest
 from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Pipeline
 from prato.models.presets import PRESETS
 from scripts.common.paths import ACDC_SPLIT, MODELS
@@ -85,7 +84,7 @@ class _Loop:
 
     def __init__(self, studies: Path, out: Path, split_file: Path, budget: dict[str, Any]) -> None:
         split = load_split(split_file)
-        files = labelled_studies(studies)
+        files = find_labelled_studies(studies)
         self.patients = {p: [f for f in files if f.patient == p] for p in split.train}
         self.measured = [f.study for f in files if f.patient in split.validation[: budget["validation_patients"]]]
         if not self.measured or not all(self.patients.values()):

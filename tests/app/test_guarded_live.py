@@ -70,7 +70,7 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
-        (["--host", "0.0.0.0"], {}, "Without an access token the server binds to 127.0.0.1 alone, not 0.0.0.0"),
+        (["--host", "0.0.0.0"], {}, "Without an access token the server binds to 127.0.0.1 only, not 0.0.0.0"),
         (["--host", "0.0.0.0"], {"PRATO_LABEL_TOKEN": "short"}, "at least 16"),
         (["--host", "::"], {}, "not ::"),
         ([], {"PRATO_LABEL_TOKEN_FILE": "/nowhere/token"}, "cannot be read"),

@@ -15,7 +15,7 @@ import requests
 from hearts import heart
 from live import LiveServer, Reply, write_study
 
-from prato.data.nifti import nifti_bytes, read_volume, zipped
+from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
 from prato.data.structures import STRUCTURES
 
 STUDY = "Herz 7 ü"
@@ -36,7 +36,7 @@ def add_image(server: LiveServer, folder: Path) -> None:
 
 
 def file_of(mask: np.ndarray, server: LiveServer) -> bytes:
-    return zipped(nifti_bytes(mask, read_volume(server.studies / "heart_a.nii.gz").affine))
+    return gzip_bytes(nifti_bytes(mask, read_volume(server.studies / "heart_a.nii.gz").affine))
 
 
 def smaller(slices: int) -> np.ndarray:

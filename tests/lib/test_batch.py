@@ -17,7 +17,7 @@ from lib.infers.live_pipeline import LivePipeline
 from lib.infers.turns import Turn, turns
 from lib.jobs import batch as batch_module
 from lib.jobs.batch import Batch, Batches
-from lib.jobs.batch_order import batch_order
+from lib.jobs.batch_order import parse_batch_order
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
@@ -44,7 +44,7 @@ class Bench:
 
     def begin(self) -> Batch:
         request = {"model": "m", "images": "all"}
-        batch = Batch(request, batch_order(request, self.store), self.pipeline, self.store)
+        batch = Batch(request, parse_batch_order(request, self.store), self.pipeline, self.store)
         self.batches.start(batch)
         return batch
 
@@ -143,7 +143,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
 
 
 def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:
-    assert batch_module._PATIENCE_S < 2
+    assert batch_module._STOP_TIMEOUT_S < 2
     with turns.taken(Turn("labeller")):
         batch = bench.begin()
         assert bench.batches.stop() is batch

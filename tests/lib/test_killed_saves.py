@@ -63,7 +63,7 @@ def reopened(studies: Path) -> tuple[list[Version], Version | None]:
     """The folder as a server finds it when it starts: checked, then its versions and the current one."""
     store = StudiesDatastore(str(studies))
     assert store.list_images() == ["a"]
-    versions, current = store.versions("a", "final").listed()
+    versions, current = store.versions("a", "final").list_versions()
     stored = studies / "labels" / "final" / "a.nii.gz"
     assert (current is None) == (not stored.exists())
     for version in versions:

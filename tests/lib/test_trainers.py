@@ -13,7 +13,7 @@ from fastapi import HTTPException
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
-from lib.trainers.prato_trainer import PratoTrainer, training_parameters
+from lib.trainers.prato_trainer import PratoTrainer, parse_training_parameters
 from prato.data.nifti import read_volume, write_volume
 from prato.data.splits import Split, save_split
 from prato.data.structures import STRUCTURES
@@ -29,8 +29,8 @@ from tests.app.live import write_study
 
 class TestParameters:
     def test_defaults_and_text_as_stock_clients_send_them(self) -> None:
-        assert training_parameters({"model": "m", "client_id": "c", "gpus": "all", "local_rank": 0}) == TrainingParameters()
-        asked = training_parameters({"max_epochs": "3", "max_steps": 40.0, "val_split": "0.25", "seed": "", "device": ["cpu"]})
+        assert parse_training_parameters({"model": "m", "client_id": "c", "gpus": "all", "local_rank": 0}) == TrainingParameters()
+        asked = parse_training_parameters({"max_epochs": "3", "max_steps": 40.0, "val_split": "0.25", "seed": "", "device": ["cpu"]})
         assert asked == TrainingParameters(max_epochs=3, max_steps=40, val_split=0.25)
 
     @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ class TestParameters:
     )
     def test_refused(self, params: dict[str, Any], words: str) -> None:
         with pytest.raises(RequestError, match=words):
-            training_parameters(params)
+            parse_training_parameters(params)
 
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PratoTrainer:
     """Of a model that knows nothing, in a hurry."""
-    monkeypatch.setattr(fine_tuning, "RATE", 0.03)
+    monkeypatch.setattr(fine_tuning, "LEARNING_RATE", 0.03)
     model = tmp_path / "model" / "prato_unetr.safetensors"
     model.parent.mkdir()
     blank_model(model)
@@ -125,13 +125,13 @@ def test_a_published_model_takes_the_place_of_one_that_is_kept(trainer: PratoTra
 
 def test_a_model_that_is_worse_is_not_published(trainer: PratoTrainer, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
     start = trainer.model.read_bytes()
-    measured = retraining_round.case_dice
+    measured = retraining_round.measure_dice
 
     def scored(model: Path, *more: Any) -> CaseDice:
         score = 0.8 if model == trainer.model else 0.7999
         return {study: dict.fromkeys(dice, score) for study, dice in measured(model, *more).items()}
 
-    monkeypatch.setattr(retraining_round, "case_dice", scored)
+    monkeypatch.setattr(retraining_round, "measure_dice", scored)
     result = trainer({"max_steps": 2}, store)
     assert not result["published"]
     assert (result["dice_before"], result["dice_after"]) == (0.8, 0.7999)
@@ -148,8 +148,8 @@ def test_a_model_that_was_replaced_meanwhile_stays(
 ) -> None:
     blank_model(tmp_path / "other.safetensors", seed=1)
     other = (tmp_path / "other.safetensors").read_bytes()
-    trained = retraining_round.fine_tuned
-    monkeypatch.setattr(retraining_round, "fine_tuned", lambda *a: (trainer.store.upload(other), trained(*a))[1])
+    trained = retraining_round.fine_tune
+    monkeypatch.setattr(retraining_round, "fine_tune", lambda *a: (trainer.store.upload(other), trained(*a))[1])
     result = trainer({"max_steps": 12}, store)
     assert not result["published"]
     assert "was replaced by" in result["reason"]

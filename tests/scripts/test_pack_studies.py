@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from prato.data.cases import labelled_studies, load_training_case
+from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies import find_labelled_studies
 from prato.models.presets import PIXEL
 from scripts import pack_studies
 from tests.scripts.cli import run_script
@@ -33,7 +34,7 @@ def studies(tmp_path: Path) -> Path:
 def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
     done = run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100)
     assert done.exit_code == 0, done.output
-    for before, after in zip(labelled_studies(studies), labelled_studies(tmp_path / "small"), strict=True):
+    for before, after in zip(find_labelled_studies(studies), find_labelled_studies(tmp_path / "small"), strict=True):
         whole, small = load_training_case(before, PIXEL), load_training_case(after, PIXEL)
         assert whole and small and small.pixel == pytest.approx(whole.pixel, rel=1e-6) and small.slices == whole.slices
         cut = [(w - s) // 2 for w, s in zip(whole.image.shape[1:], small.image.shape[1:])]

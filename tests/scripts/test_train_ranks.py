@@ -32,7 +32,7 @@ def studies(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     # named first, so that they are put back
-    monkeypatch.setattr(prato.training.trainer, "_bfloat16_pays", prato.training.trainer._bfloat16_pays)
+    monkeypatch.setattr(prato.training.trainer, "_is_bfloat16_fast", prato.training.trainer._is_bfloat16_fast)
     monkeypatch.setattr(validation_curve, "_CHECKS", validation_curve._CHECKS)
     monkeypatch.setattr(train, "PRESETS", dict(train.PRESETS))
     train_small.make_small()

@@ -1,4 +1,4 @@
-"""The stock MONAI Label server behind this package's guards, for ``monailabel start_server --uvicorn_app prato_server.app:app``."""
+"""The stock MONAI Label server behind this package's middleware, for ``monailabel start_server --uvicorn_app prato_server.app:app``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from monailabel.interfaces.utils.app import app_instance
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from prato_server.guards import HEADER, BodyLimit, Hosts, PlainRequests, RequestIds, TokenGate
-from prato_server.settings import Settings, settings
+from prato_server.middleware import HEADER, AddressMiddleware, BodyLimitMiddleware, HostMiddleware, RequestIdMiddleware, TokenMiddleware
+from prato_server.settings import Settings, load_settings
 
 
-def guards(asked: Settings) -> list[Middleware]:
-    """What a request passes, outermost first. Of the stock server's own, which let every origin in, none stays."""
-    token = asked.secret()
-    stack = [Middleware(RequestIds), Middleware(PlainRequests), Middleware(Hosts, origins=asked.origins, open_to_others=token is not None)]
-    if asked.origins:
+def build_middleware(settings: Settings) -> list[Middleware]:
+    """What a request passes, outermost first. None of the stock server's own stays, as it admits every origin."""
+    token = settings.read_token()
+    stack = [
+        Middleware(RequestIdMiddleware),
+        Middleware(AddressMiddleware),
+        Middleware(HostMiddleware, origins=settings.origins, open_to_others=token is not None),
+    ]
+    if settings.origins:
         methods, exposed = ["GET", "POST", "PUT", "DELETE", "HEAD"], [HEADER, "Retry-After"]
         stack.append(
-            Middleware(CORSMiddleware, allow_origins=asked.origins, allow_methods=methods, allow_headers=["*"], expose_headers=exposed)
+            Middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"], expose_headers=exposed)
         )
     if token is not None:
-        stack.append(Middleware(TokenGate, token=token))
-    return [*stack, Middleware(BodyLimit, upload=asked.max_request_mb * 2**20)]
+        stack.append(Middleware(TokenMiddleware, token=token))
+    return [*stack, Middleware(BodyLimitMiddleware, upload=settings.max_request_mb * 2**20)]
 
 
 _stock_lifespan = app.router.lifespan_context
@@ -39,5 +43,5 @@ async def _lifespan(served: FastAPI) -> AsyncIterator[None]:
         app_instance().close()
 
 
-app.user_middleware[:] = guards(settings())
+app.user_middleware[:] = build_middleware(load_settings())
 app.router.lifespan_context = _lifespan

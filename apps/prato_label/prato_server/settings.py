@@ -1,4 +1,4 @@
-"""What whoever runs the server may set, from environment variables; ``docs/server.md`` explains them."""
+"""What the administrator of the server may set, from environment variables; ``docs/server.md`` explains them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "PRATO_LABEL_"
-#: Below it, a token can be guessed by trying.
+#: A shorter token can be guessed by trying.
 _TOKEN_CHARACTERS = 16
 
 
@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     """The environment variables ``PRATO_LABEL_<NAME>``.
 
     Attributes:
-        token: what every request must bring; token_file: a file that holds it instead.
+        token: what every request must carry; token_file: a file that holds it instead.
         origins: web pages of other origins that may use the server, such as ``https://viewer.example``.
         max_request_mb: largest upload, in MiB.
         max_waiting: inferences that may wait for the one that computes.
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
                 raise ValueError("must be origins such as https://viewer.example, with commas between")
         return origins
 
-    def secret(self) -> bytes | None:
+    def read_token(self) -> bytes | None:
         """The token, from the variable or the file; None where neither is set.
 
         Raises:
@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         return token.encode("ascii")
 
 
-def settings() -> Settings:
+def load_settings() -> Settings:
     """The settings as the environment has them now.
 
     Raises:
@@ -89,7 +89,7 @@ def settings() -> Settings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is this machine alone."""
+    """Whether ``host``, a name or an address, is reachable from this machine only."""
     if host == "localhost":
         return True
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import requests
 
-from prato.data.nifti import Volume, nifti_bytes, zipped
+from prato.data.nifti import Volume, gzip_bytes, nifti_bytes
 from scripts.chaos.prove_fuzz import files
 from scripts.common.demo_client import DemoServer
 
@@ -93,7 +93,10 @@ class Bench:
         mask = np.array(true.array, np.uint8, order="C")  # of which reshape gives a view, so that it changes
         changed = self.random.sample(range(mask.size), 20)
         mask.reshape(-1)[changed] = [self.random.randrange(4) for _ in changed]
-        parts = {"files": {"label": ("m.nii.gz", zipped(nifti_bytes(mask, true.affine), 1))}, "data": {"params": '{"annotator": "Ada"}'}}
+        parts = {
+            "files": {"label": ("m.nii.gz", gzip_bytes(nifti_bytes(mask, true.affine), 1))},
+            "data": {"params": '{"annotator": "Ada"}'},
+        }
         reply = self.ask("PUT", f"/datastore/label?image={study}", **parts)
         if reply is not None and reply.ok:
             said = reply.json()

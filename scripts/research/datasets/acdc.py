@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prato.data.cases import StudyFile, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.stack import stacked
+from prato.data.stack import to_stack
 from prato.data.structures import STRUCTURES
+from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.window import Window, with_neighbours
 from prato.prompts.box import Box
@@ -38,7 +39,7 @@ def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge:
     if not truth.any():
         return None
     stack = ImageStack(volume)
-    volume, truth = stack.volume, stacked(truth, stack.axis)
+    volume, truth = stack.volume, to_stack(truth, stack.axis)
     box = drawn_box(files.study, truth, condition)
     planes = list(range(box.start[2], box.stop[2]))
     place = volume.array.shape, volume.spacing, pixel

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from torch.utils.data import Dataset
 
-from prato.data.cases import StudyFile, TrainingCase, labelled_studies, load_training_case
-from prato.data.manifest import load_manifest
-from prato.training.augmentation import SliceSamples
+from prato.data.cases import TrainingCase, load_training_case
+from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
+from prato.training.augmentation import SliceDataset
 from scripts.research.datasets.acdc import CUT_MM, heart_cases
 from scripts.research.datasets.base import EvalCase
 from scripts.research.datasets.isic import NATIVE, LesionSamples, lesion_cases, lesion_names, training_lesion
@@ -59,7 +59,7 @@ class Material:
         cases, boxes = self._cases(experiment, loading), experiment.boxes
         if experiment.data == "isic":
             return LesionSamples(cases, experiment.edge, experiment.seed, boxes)
-        return SliceSamples(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", boxes, bend=False)
+        return SliceDataset(cases, [experiment.edge], experiment.seed, experiment.budget.batch, 2**40, "image", boxes, elastic=False)
 
     def tests(self, experiment: Experiment, side: Literal["test", "validation"] = "test") -> list[EvalCase]:
         """The test side, with boxes as the experiment has them; or the validation side, for what is to be chosen.
@@ -75,7 +75,7 @@ class Material:
         return heart_cases(files, experiment.box, FIELD_MM / experiment.image, *view)
 
     def _studies(self) -> list[StudyFile]:
-        files = labelled_studies(self.folders["acdc"])
+        files = find_labelled_studies(self.folders["acdc"])
         if not files:
             raise ExperimentError(f"{self.folders['acdc']} has no labelled studies: make them with scripts/import_acdc.py, or name them.")
         return files

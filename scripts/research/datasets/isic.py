@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
-from prato.training.augmentation import cut, prompt, random_turn, relit, stretch
+from prato.training.augmentation import augment_intensity, random_affine, random_box, sample_window, scale_to_box
 from scripts.research.datasets.base import EvalCase, View, drawn_box
 from scripts.research.experiments.schema import ExperimentError
 
@@ -69,10 +69,10 @@ def training_lesion(folder: Path, name: str, edge: int) -> TrainingCase | None:
 
 
 class LesionSamples(Dataset):
-    """As ``SliceSamples`` of hearts: an endless, seeded stream of which sample ``n`` depends on the seed and ``n`` alone.
+    """As ``SliceDataset`` of hearts: an endless, seeded stream of which sample ``n`` depends on the seed and ``n`` alone.
 
     Args:
-        cases: of :func:`training_lesion`. size: edge of a sample. boxes: as for ``SliceSamples``.
+        cases: of :func:`training_lesion`. size: edge of a sample. boxes: as for ``SliceDataset``.
     """
 
     def __init__(self, cases: Sequence[TrainingCase], size: int, seed: int, boxes: float) -> None:
@@ -84,13 +84,13 @@ class LesionSamples(Dataset):
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, n))
         case = self.cases[rng.integers(len(self.cases))]
-        turn = random_turn(rng, case.pixel)
-        box, _ = prompt(rng, case, turn)
-        centre = np.round(turn @ np.array(case.image.shape[1:]) / 2)
+        affine = random_affine(rng, case.pixel)
+        box, _ = random_box(rng, case, affine)
+        centre = np.round(affine @ np.array(case.image.shape[1:]) / 2)
         if self.boxes:
-            turn, box, centre = stretch(turn, box, self.size, self.boxes)
-        image, label = cut(case, [0, 1, 2], 0, turn, centre, self.size)
-        return {"image": relit(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
+            affine, box, centre = scale_to_box(affine, box, self.size, self.boxes)
+        image, label = sample_window(case, [0, 1, 2], 0, affine, centre, self.size)
+        return {"image": augment_intensity(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
 
 
 def lesion_case(folder: Path, name: str, condition: str, whole: int, edge: int, boxes: float) -> EvalCase | None:

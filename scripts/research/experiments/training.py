@@ -106,7 +106,7 @@ def learn(
         method.teach(load_model(teacher)[0].to(device).answer)
     trainer.resume(files.state)
     amount = Budget(budget.steps, budget.minutes)
-    _phase(method, amount.spent(trainer.step, trainer.seconds))
+    _phase(method, amount.fraction_spent(trainer.step, trainer.seconds))
     curve = _Curve(files.curve, trainer.step)
 
     def after_step(progress: Progress) -> bool:

@@ -13,7 +13,7 @@ from prato.acquisition.disagreement import disagreement, jittered
 from prato.acquisition.entropy import mean_entropy
 from prato.acquisition.judging import by_entropy, by_jitter, by_phases
 from prato.acquisition.phases import Pair, inconsistency, pairs, volumes
-from prato.data.manifest import Manifest, Study
+from prato.data.studies import Manifest, Study
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Pipeline
 from prato.prompts.box import Box

@@ -14,8 +14,8 @@ import SimpleITK as sitk
 
 from prato.data.acdc import import_acdc
 from prato.data.acdc_layout import AcdcError, find_patients, read_info
-from prato.data.manifest import load_manifest
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies import load_manifest
 
 SHAPE, PIXDIM = (12, 10, 4), (1.5625, 1.40625, 10.0)
 INFO = "ED: 1\nES: 3\nGroup: DCM\nHeight: 184.0\nNbFrame: 4\nWeight: 95.0\n"

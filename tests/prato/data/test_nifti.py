@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from prato.data.nifti import VolumeError, mended_affine, read_image, read_volume, write_volume
+from prato.data.nifti import VolumeError, affine_from_pixdim, read_image, read_volume, write_volume
 
 RNG = np.random.default_rng(0)
 
@@ -93,7 +93,7 @@ def test_acdc_affine_is_mended_from_pixdim(tmp_path: Path) -> None:
     path = acdc_like(tmp_path / "a.nii.gz", np.ones((4, 5, 6), np.int16), (1.5625, 1.5625, 10.0))
     assert np.allclose(nib.Nifti1Image.from_filename(path).affine, np.diag([-1, -1, 1, 1])), "the trap that this test is about is not there"
     expected = np.diag([-1.5625, -1.5625, 10.0, 1.0])
-    np.testing.assert_array_equal(mended_affine(nib.Nifti1Image.from_filename(path)), expected)
+    np.testing.assert_array_equal(affine_from_pixdim(nib.Nifti1Image.from_filename(path)), expected)
     np.testing.assert_array_equal(read_volume(path).affine, expected)
     assert read_volume(path).spacing == sitk.ReadImage(str(path)).GetSpacing()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import Volume
-from prato.data.stack import slice_axis, stacked, stacked_box, stacked_volume, unstacked, unstacked_box
+from prato.data.stack import box_from_stack, box_to_stack, from_stack, slice_axis, to_stack, volume_to_stack
 from prato.inference.predictor import Pipeline
 from prato.prompts.box import Box
 from prato.prompts.request import Request
@@ -21,17 +21,17 @@ def test_the_thickest_edge_says_where_the_slices_are(spacing, axis):
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_there_and_back(axis):
     array = np.arange(24).reshape(2, 3, 4)
-    assert np.array_equal(unstacked(stacked(array, axis), axis), array)
+    assert np.array_equal(from_stack(to_stack(array, axis), axis), array)
     box = Box((0, 1, 2), (2, 3, 4))
-    assert unstacked_box(stacked_box(box, axis), axis) == box
-    assert np.array_equal(stacked(array, axis)[stacked_box(box, axis).slices], stacked(array[box.slices], axis))
+    assert box_from_stack(box_to_stack(box, axis), axis) == box
+    assert np.array_equal(to_stack(array, axis)[box_to_stack(box, axis).slices], to_stack(array[box.slices], axis))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_stacked_volume_lies_where_it_lay(axis):
     affine = np.array([[0.0, -1.4, 0.3, 5], [1.5, 0, 0, -3], [0, 0.2, 8.0, 1], [0, 0, 0, 1]])
     volume = Volume(np.zeros((5, 6, 7)), affine)
-    moved = stacked_volume(volume, axis)
+    moved = volume_to_stack(volume, axis)
     voxel = np.array([1, 2, 3])
     order = [a for a in range(3) if a != axis] + [axis]
     assert np.allclose(moved.affine @ [*voxel[order], 1], affine @ [*voxel, 1])
@@ -46,9 +46,9 @@ def test_the_mask_does_not_depend_on_how_the_stack_is_stored(model_files, heart,
     columns = heart.affine[:, [0, 1, 2]]
     order = list(np.argsort([*(a for a in range(3) if a != axis), axis]))
     affine = np.column_stack([columns[:, order], heart.affine[:, 3]])
-    stored = Volume(unstacked(heart.array, axis), affine)
-    other = pipeline.predict(stored, Request((unstacked_box(box, axis),), "roi", return_tokens=True))
+    stored = Volume(from_stack(heart.array, axis), affine)
+    other = pipeline.predict(stored, Request((box_from_stack(box, axis),), "roi", return_tokens=True))
     assert other.mask.shape == stored.array.shape
-    assert np.array_equal(stacked(other.mask, axis), usual.mask)
-    assert np.array_equal(stacked(other.tokens, axis), usual.tokens)
-    assert other.box == unstacked_box(usual.box, axis)
+    assert np.array_equal(to_stack(other.mask, axis), usual.mask)
+    assert np.array_equal(to_stack(other.tokens, axis), usual.tokens)
+    assert other.box == box_from_stack(usual.box, axis)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from prato.data.cases import StudyFile, TrainingCase, load_training_case, read_label
+from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.nifti import Volume, VolumeError, write_volume
+from prato.data.studies import StudyFile
 from prato.evaluation.evaluate import summary
 from prato.evaluation.validation import slice_dice
 from prato.pruning.plan import PrunedOutput

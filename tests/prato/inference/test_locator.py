@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import prato.training.train_locator
-from prato.data.cases import labelled_studies, load_training_case
+from prato.data.cases import load_training_case
 from prato.data.nifti import Volume, read_volume
 from prato.data.phantom import make_phantoms
+from prato.data.studies import find_labelled_studies
 from prato.inference.locator import Locator
 from prato.prompts.box import Box
 from prato.runtime.batch_runner import SLICES
@@ -78,7 +79,7 @@ def test_nothing_seen_is_no_box(locator):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
     make_phantoms(folder, 1, 0)
-    return labelled_studies(folder)
+    return find_labelled_studies(folder)
 
 
 class Saying:

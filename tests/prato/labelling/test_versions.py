@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prato.data.nifti import VolumeError, write_volume
-from prato.labelling.files import HISTORY, labelled_names
+from prato.labelling.files import HISTORY, list_labelled_studies
 from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
 from prato.labelling.versions import LabelVersions, restore
 
@@ -53,13 +53,13 @@ def test_a_version_says_where_it_comes_from(label: LabelVersions, tmp_path: Path
     assert str(first.created.tzinfo) == "UTC"
     assert label.current() == third
     assert label.read(3) == stored(tmp_path).read_bytes()
-    assert np.array_equal(label.volume(1).array, mask(2))
+    assert np.array_equal(label.read_volume(1).array, mask(2))
 
 
 def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path) -> None:
     by_hand(tmp_path, 1)
-    overtaken = [
-        [version.version for version in label.save(mask(size), AFFINE, params).overtaken]
+    conflicts = [
+        [version.version for version in label.save(mask(size), AFFINE, params).conflicts]
         for size, params in enumerate(
             (
                 {"annotator": "Ada"},  # version 2: what was found in the folder is nobody's
@@ -72,9 +72,9 @@ def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path
             2,
         )
     ]
-    assert overtaken == [[], [], [3], [], [4, 5], [1, 2, 3, 4, 5, 6]]
+    assert conflicts == [[], [], [3], [], [4, 5], [1, 2, 3, 4, 5, 6]]
     label.remove()
-    assert label.save(mask(9), AFFINE, {"annotator": "Bob"}).overtaken == []
+    assert label.save(mask(9), AFFINE, {"annotator": "Bob"}).conflicts == []
 
 
 @pytest.mark.parametrize("base", [9, -1, "1", 1.0, True])
@@ -96,7 +96,7 @@ def test_labels_that_come_by_another_way_are_versions_too(label: LabelVersions, 
     assert label.current() is not None
     label.save(mask(4), AFFINE, {})
     assert [version.origin for version in label.all()] == ["found", "submitted", "found", "found", "submitted"]
-    assert [int(label.volume(n).array.sum() / 2) for n in range(1, 6)] == [1, 2, 3, 1, 4]
+    assert [int(label.read_volume(n).array.sum() / 2) for n in range(1, 6)] == [1, 2, 3, 1, 4]
     assert [path.name for path in stored(tmp_path).parent.iterdir()] == ["a.nii.gz"]
 
 
@@ -123,7 +123,7 @@ def test_who_took_a_label_away_is_kept_and_it_comes_back(label: LabelVersions, t
     restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Cy"})
     label.remove()
     restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Cy"})
-    first, second, third = LabelVersions(tmp_path, "a").listed()[0]
+    first, second, third = LabelVersions(tmp_path, "a").list_versions()[0]
     assert [removal.annotator for removal in first.removals] == ["Ada"]
     assert [removal.annotator for removal in second.removals] == ["unknown"]
     assert third.removals == ()
@@ -152,13 +152,13 @@ def test_a_file_that_was_damaged_is_not_handed_out(label: LabelVersions, tmp_pat
     (history / "0002.json").write_text('{"version": 2')
     with pytest.raises(DamagedVersionError, match="The file of version 1 of the label of a is missing or damaged"):
         label.read(1)
-    assert np.array_equal(label.volume(2).array, mask(3))  # its file is whole; of the record, only who and when is lost
+    assert np.array_equal(label.read_volume(2).array, mask(3))  # its file is whole; of the record, only who and when is lost
     assert (label.all()[1].origin, label.all()[1].voxels) == ("found", {"myocardium": 3})
     by_hand(tmp_path, 4)
     stored(tmp_path).write_bytes(b"no label")
     assert label.all()[2].voxels == {}
     with pytest.raises(VolumeError, match="Version 3 of the label of a is not readable NIfTI"):
-        label.volume(3)
+        label.read_volume(3)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../a", "a/b", "a\\b", "/etc/passwd", "a\0", "x" * 300, "\ud800"])
@@ -181,7 +181,7 @@ def test_everyone_at_once(label: LabelVersions, tmp_path: Path) -> None:
 
     def look() -> None:
         while not done.is_set():
-            versions, current = label.listed()
+            versions, current = label.list_versions()
             if any(version.origin != "submitted" for version in versions) or (versions and current != versions[-1]):
                 faults.append((versions, current))
             try:
@@ -211,4 +211,4 @@ def test_which_studies_have_labels(label: LabelVersions, tmp_path: Path) -> None
     (stored(tmp_path).parent / "c.nii").write_bytes(b"")
     LabelVersions(tmp_path, "gone").save(mask(2), AFFINE, {})
     LabelVersions(tmp_path, "gone").remove()
-    assert labelled_names(tmp_path) == ["a", "c", "gone"]
+    assert list_labelled_studies(tmp_path) == ["a", "c", "gone"]

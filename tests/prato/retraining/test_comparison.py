@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 
 from prato.data.structures import STRUCTURES
-from prato.retraining.comparison import CaseDice, bootstrap_intervals, compared
+from prato.retraining.comparison import CaseDice, bootstrap_intervals, compare
 
 
 def dice(mean: list[float], **structures: list[float]) -> CaseDice:
@@ -23,34 +23,34 @@ def own(count: int) -> dict[str, str]:
 
 
 def test_equal_is_not_worse_and_less_is() -> None:
-    assert compared(dice([0.8, 0.6]), dice([0.8, 0.6]), own(2), 0).worse is None
-    assert compared(dice([0.8, 0.6]), dice([0.8, 0.5999]), own(2), 0).worse == "the mean Dice"
+    assert compare(dice([0.8, 0.6]), dice([0.8, 0.6]), own(2), 0).regression is None
+    assert compare(dice([0.8, 0.6]), dice([0.8, 0.5999]), own(2), 0).regression == "the mean Dice"
 
 
 def test_a_patient_counts_once_however_many_studies_there_are() -> None:
     before, after = dice([0.5, 0.5, 0.5]), dice([0.6, 0.6, 0.35])
-    assert compared(before, after, own(3), 0).worse is None
-    found = compared(before, after, {"s0": "a", "s1": "a", "s2": "b"}, 0)
-    assert (found.worse, found.patients) == ("the mean Dice", 2)
+    assert compare(before, after, own(3), 0).regression is None
+    found = compare(before, after, {"s0": "a", "s1": "a", "s2": "b"}, 0)
+    assert (found.regression, found.patients) == ("the mean Dice", 2)
     assert found.after["mean"] == pytest.approx(0.475)
 
 
 def test_a_structure_given_up_for_the_others_is_noticed() -> None:
     before = dice([0.7] * 4)
     after = dice([0.75] * 4, RV=[0.5, 0.52, 0.51, 0.53])
-    assert compared(before, after, own(4), 0).worse == "the Dice of the RV cavity"
-    assert compared(before, dice([0.75] * 4, RV=[0.69, 0.72, 0.69, 0.70]), own(4), 0).worse is None  # as good as chance
+    assert compare(before, after, own(4), 0).regression == "the Dice of the RV cavity"
+    assert compare(before, dice([0.75] * 4, RV=[0.69, 0.72, 0.69, 0.70]), own(4), 0).regression is None  # as good as chance
 
 
 def test_the_interval_is_paired_seeded_and_covers() -> None:
     rng = np.random.default_rng(0)
     before = rng.uniform(0.2, 0.9, 12)  # patients differ far more than models do
     after = before + 0.02 + rng.normal(0, 0.01, 12)
-    found = compared(dice(list(before)), dice(list(after)), own(12), 5)
+    found = compare(dice(list(before)), dice(list(after)), own(12), 5)
     low, high = found.interval["mean"]
     assert 0 < low < np.mean(after - before) < high < 0.04
-    assert compared(dice(list(before)), dice(list(after)), own(12), 5) == found
-    assert compared(dice(list(before)), dice(list(after)), own(12), 6) != found
+    assert compare(dice(list(before)), dice(list(after)), own(12), 5) == found
+    assert compare(dice(list(before)), dice(list(after)), own(12), 6) != found
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -73,7 +73,7 @@ def test_the_interval_is_the_one_of_another_bootstrap() -> None:
     rng = np.random.default_rng(3)
     hearts = np.repeat(rng.uniform(0.2, 0.8, 15), 2)
     changes = np.repeat(rng.exponential(0.03, 15), 2) - 0.02 + rng.normal(0, 0.01, 30)
-    found = compared(dice(list(hearts)), dice(list(hearts + changes)), {f"s{n}": f"p{n // 2}" for n in range(30)}, 0).interval["mean"]
+    found = compare(dice(list(hearts)), dice(list(hearts + changes)), {f"s{n}": f"p{n // 2}" for n in range(30)}, 0).interval["mean"]
     each = changes.reshape(15, 2).mean(1)
     theirs = bootstrap((each,), np.mean, n_resamples=50_000, method="percentile", random_state=np.random.default_rng(4))
     # four standard errors of what 2000 draws say of such a bound; an interval of 90 % would lie 0.31 off, one of 99 % 0.62
@@ -81,7 +81,7 @@ def test_the_interval_is_the_one_of_another_bootstrap() -> None:
 
 
 def test_two_patients_have_no_interval() -> None:
-    found = compared(dice([0.5, 0.6]), dice([0.6, 0.7]), own(2), 0)
+    found = compare(dice([0.5, 0.6]), dice([0.6, 0.7]), own(2), 0)
     assert found.interval == {}
-    assert found.report()["interval"] is None
-    assert found.sentence() == "mean Dice 0.5500 -> 0.6500 on 2 patients held back, too few for an interval"
+    assert found.to_json()["interval"] is None
+    assert found.summary() == "mean Dice 0.5500 -> 0.6500 on 2 patients held back, too few for an interval"

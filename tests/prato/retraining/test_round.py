@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from prato.data.cases import StudyFile
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies import StudyFile
 from prato.retraining.round import TrainingOrder, round_folder, train_round
 from prato.training import fine_tuning
-from prato.training.fine_tuning import Stopped, TrainingParameters
-from prato.training.progress import stored_progress
+from prato.training.fine_tuning import TrainingParameters, TrainingStopped
+from prato.training.progress import load_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
 STEPS = 8
 
 
-def order(folder: Path, **asked: int) -> TrainingOrder:
+def order(folder: Path, **parameters: int) -> TrainingOrder:
     """Two patients and a model that knows nothing, in ``folder``."""
     files = []
     for n, study in enumerate(("a_ED", "b_ED")):
@@ -32,16 +32,18 @@ def order(folder: Path, **asked: int) -> TrainingOrder:
     if not (folder / "model").exists():
         (folder / "model").mkdir()
         blank_model(folder / "model" / "m.safetensors")
-    return TrainingOrder(model=folder / "model" / "m.safetensors", asked=TrainingParameters(max_steps=STEPS, **asked), files=files)
+    return TrainingOrder(
+        model=folder / "model" / "m.safetensors", parameters=TrainingParameters(max_steps=STEPS, **parameters), files=files
+    )
 
 
 def until_step(number: int, order: TrainingOrder) -> Callable[[], bool]:
-    return lambda: stored_progress(round_folder(order.model) / "stats.json").get("step", 0) < number
+    return lambda: load_progress(round_folder(order.model) / "stats.json").get("step", 0) < number
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fine_tuning, "RATE", 0.01)
+    monkeypatch.setattr(fine_tuning, "LEARNING_RATE", 0.01)
     monkeypatch.setattr("prato.training.progress._EVERY_S", 0.0)
 
 
@@ -51,14 +53,14 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path
     whole = train_round(order(tmp_path / "through"), lambda: True)
     broken = order(tmp_path / "broken")
     start = broken.model.read_bytes()
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         train_round(broken, until_step(3, broken))
     assert broken.model.read_bytes() == start
     state = round_folder(broken.model) / "state.pt"
     assert state.is_file()
     (state.parent / ".state.pt.torn.tmp").write_bytes(b"of a process that was killed")
     steps: list[int] = []
-    seen = stored_progress
+    seen = load_progress
 
     def counting() -> bool:
         steps.append(seen(state.parent / "stats.json").get("step", 0))
@@ -73,7 +75,7 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path
 @pytest.mark.parametrize("changed", ["label", "model", "parameters"])
 def test_a_state_of_something_else_is_not_taken_up(tmp_path: Path, changed: str) -> None:
     first = order(tmp_path)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         train_round(first, until_step(2, first))
     if changed == "label":
         label = read_volume(first.files[0].label)
@@ -85,7 +87,7 @@ def test_a_state_of_something_else_is_not_taken_up(tmp_path: Path, changed: str)
     steps: list[int] = []
 
     def counting() -> bool:
-        steps.append(stored_progress(round_folder(then.model) / "stats.json").get("step", 0))
+        steps.append(load_progress(round_folder(then.model) / "stats.json").get("step", 0))
         return True
 
     train_round(then, counting)

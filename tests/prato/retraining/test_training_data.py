@@ -1,11 +1,11 @@
-"""Who is on which side: dealt once, for good."""
+"""Who is on which side: assign_split once, for good."""
 
 from __future__ import annotations
 
 import pytest
 
 from prato.data.splits import Split
-from prato.retraining.training_data import TooFewPatientsError, dealt
+from prato.retraining.training_data import TooFewPatientsError, assign_split
 
 
 def patients(count: int) -> list[str]:
@@ -13,15 +13,15 @@ def patients(count: int) -> list[str]:
 
 
 def test_half_and_half_at_the_start_then_by_share() -> None:
-    assert [len(dealt(None, patients(n), 0.2, 1).validation) for n in (2, 3, 7, 8, 50)] == [1, 1, 1, 2, 10]
-    assert len(dealt(None, patients(40), 0.5, 1).validation) == 20
+    assert [len(assign_split(None, patients(n), 0.2, 1).validation) for n in (2, 3, 7, 8, 50)] == [1, 1, 1, 2, 10]
+    assert len(assign_split(None, patients(40), 0.5, 1).validation) == 20
 
 
 def test_nobody_ever_changes_sides() -> None:
     split = None
     sides: dict[str, str] = {}
     for count in (2, 3, 5, 9, 30, 31, 80):
-        split = dealt(split, patients(count), 0.2, seed=count)  # not even when the seed is another
+        split = assign_split(split, patients(count), 0.2, seed=count)  # not even when the seed is another
         now = dict.fromkeys(split.train, "train") | dict.fromkeys(split.validation, "validation")
         assert sides.items() <= now.items()
         assert len(now) == count
@@ -30,14 +30,14 @@ def test_nobody_ever_changes_sides() -> None:
 
 
 def test_the_seed_shuffles() -> None:
-    assert len({tuple(dealt(None, patients(10), 0.2, seed).validation) for seed in range(20)}) > 5
-    assert dealt(None, patients(10), 0.2, 3) == dealt(None, reversed(patients(10)), 0.2, 3)
+    assert len({tuple(assign_split(None, patients(10), 0.2, seed).validation) for seed in range(20)}) > 5
+    assert assign_split(None, patients(10), 0.2, 3) == assign_split(None, reversed(patients(10)), 0.2, 3)
 
 
 def test_the_first_newcomer_fills_a_side_that_fell_empty() -> None:
     split = Split(seed=1, train=["a"], validation=["b"])
-    assert "c" in dealt(split, ["a", "c"], 0.2, 1).validation
-    assert "c" in dealt(split, ["b", "c"], 0.2, 1).train
+    assert "c" in assign_split(split, ["a", "c"], 0.2, 1).validation
+    assert "c" in assign_split(split, ["b", "c"], 0.2, 1).train
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_the_first_newcomer_fills_a_side_that_fell_empty() -> None:
 )
 def test_too_few(labelled: list[str], words: str) -> None:
     with pytest.raises(TooFewPatientsError, match=words):
-        dealt(Split(seed=1, train=["a", "b"], validation=["c", "d"]), labelled, 0.2, 1)
+        assign_split(Split(seed=1, train=["a", "b"], validation=["c", "d"]), labelled, 0.2, 1)

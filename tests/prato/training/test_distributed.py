@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from prato.training.distributed import ALONE, Ranks, join
+from prato.training.distributed import ALONE, Ranks, init_ranks
 
 
 def normalised(norm, x, weights):
@@ -22,33 +22,33 @@ def normalised(norm, x, weights):
 def as_one(rank, port, folder):
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    ranks, where = join("cpu")
-    assert (ranks.rank, ranks.size, ranks.first, where.type) == (rank, 2, rank == 0, "cpu")
+    ranks, where = init_ranks("cpu")
+    assert (ranks.rank, ranks.size, ranks.is_first, where.type) == (rank, 2, rank == 0, "cpu")
 
     torch.manual_seed(0)
     # far from zero and narrow: sums of squares would lose the variance
     x, weights = torch.randn(4, 3, 5, 5) * 1e-2 + 10, torch.randn(4, 3, 5, 5)
     whole = normalised(nn.BatchNorm2d(3), x, weights)
-    network = ranks.sharing_statistics(nn.Sequential(nn.BatchNorm2d(3)))
+    network = ranks.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(3)))
     shared = normalised(network[0], x[rank::2], weights[rank::2])
     for name in ("y", "x"):
         torch.testing.assert_close(shared[name], whole[name][rank::2], rtol=1e-2, atol=1e-2)
     for name in ("mean", "var"):
         torch.testing.assert_close(shared[name], whole[name])
-    ranks.add_gradients(network.parameters())
+    ranks.all_reduce_gradients(network.parameters())
     for name in ("weight", "bias"):
         torch.testing.assert_close(shared[name], whole[name], rtol=1e-2, atol=1e-2)
 
-    assert ranks.of_first(float(rank + 5), where) == 5.0
-    ranks.check_same_start(network, 3)
+    assert ranks.broadcast_from_first(float(rank + 5), where) == 5.0
+    ranks.check_same_weights(network, 3)
     with pytest.raises(ValueError, match="same weights"):
-        ranks.check_same_start(network, 3 + rank)
-    with pytest.raises(ValueError, match="not here"), ranks.together():
+        ranks.check_same_weights(network, 3 + rank)
+    with pytest.raises(ValueError, match="not here"), ranks.share_errors():
         if rank == 1:
             raise OSError("not here")
-    with ranks.together():
+    with ranks.share_errors():
         (folder / str(rank)).touch()
-    ranks.leave()
+    ranks.close()
     assert not dist.is_initialized()
 
 
@@ -60,15 +60,15 @@ def test_two_processes_are_as_one(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
 
 
-def test_a_batch_is_dealt_evenly_or_refused():
-    assert Ranks(1, 2).share(8) == 4
-    with pytest.raises(ValueError, match="9 slices cannot be dealt evenly to 2 processes"):
-        Ranks(0, 2).share(9)
+def test_a_batch_is_divided_evenly_or_refused():
+    assert Ranks(1, 2).local_batch_size(8) == 4
+    with pytest.raises(ValueError, match="9 slices cannot be divided evenly among 2 processes"):
+        Ranks(0, 2).local_batch_size(9)
 
 
 def test_alone_nothing_changes():
     network = nn.Sequential(nn.BatchNorm2d(3))
-    assert type(ALONE.sharing_statistics(network)[0]) is nn.BatchNorm2d
-    assert ALONE.of_first(2.5, torch.device("cpu")) == 2.5 and ALONE.first
-    with pytest.raises(ValueError, match="broken"), ALONE.together():
+    assert type(ALONE.convert_sync_batchnorm(network)[0]) is nn.BatchNorm2d
+    assert ALONE.broadcast_from_first(2.5, torch.device("cpu")) == 2.5 and ALONE.is_first
+    with pytest.raises(ValueError, match="broken"), ALONE.share_errors():
         raise RuntimeError("broken")

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from prato.data.cases import labelled_studies, load_training_case
+from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
+from prato.data.studies import find_labelled_studies
 from prato.models.presets import PRESETS
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
-from prato.training.augmentation import SliceSamples, bending
+from prato.training.augmentation import SliceDataset, elastic_displacement
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Settings, Trainer
 from tests.prato.conftest import small_spec
@@ -24,7 +25,7 @@ SETTINGS = Settings(batch=2, seed=3)
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
     make_phantoms(folder, 1, 0)
-    return [load_training_case(f, 1.5) for f in labelled_studies(folder)]
+    return [load_training_case(f, 1.5) for f in find_labelled_studies(folder)]
 
 
 def trainer(name="unetr", plan="its own", settings=SETTINGS, run=None):
@@ -40,7 +41,7 @@ def assert_same_state(one, other):
 
 
 def test_samples_depend_on_seed_and_number_alone(cases):
-    samples, again, other = (SliceSamples(cases, [128], seed, 2, 100) for seed in (0, 0, 1))
+    samples, again, other = (SliceDataset(cases, [128], seed, 2, 100) for seed in (0, 0, 1))
     again[5]  # something drawn in between
     for key in ("image", "label", "box"):
         assert torch.equal(samples[7][key], again[7][key])
@@ -48,7 +49,7 @@ def test_samples_depend_on_seed_and_number_alone(cases):
 
 
 def test_a_batch_shares_its_window_and_windows_differ(cases):
-    samples = SliceSamples(cases, Settings(window=128).windows, 0, 4, 80)
+    samples = SliceDataset(cases, Settings(window=128).windows, 0, 4, 80)
     edges = [samples[n]["image"].shape[-1] for n in range(80)]
     assert all(len(set(edges[n : n + 4])) == 1 for n in range(0, 80, 4))
     assert set(edges) == {96, 128}
@@ -58,7 +59,7 @@ def test_a_batch_shares_its_window_and_windows_differ(cases):
 
 
 def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
-    samples = SliceSamples(cases, [128], 0, 2, 200)
+    samples = SliceDataset(cases, [128], 0, 2, 200)
     shares = []
     for n in range(60):
         sample = samples[n]
@@ -74,7 +75,7 @@ def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
 
 def test_half_of_the_windows_are_bent_smoothly():
     rng = np.random.default_rng(0)
-    moved = [bending(rng, 96) for _ in range(60)]
+    moved = [elastic_displacement(rng, 96) for _ in range(60)]
     assert {each.shape for each in moved} == {(96, 96, 2)}
     bent = [each for each in moved if each.any()]
     assert 15 < len(bent) < 45
@@ -84,7 +85,7 @@ def test_half_of_the_windows_are_bent_smoothly():
 
 
 def test_what_is_drawn_on_a_bent_window_is_bent_and_its_box_is_not(cases):
-    whole, straight = SliceSamples(cases, [128], 0, 2, 40), SliceSamples(cases, [128], 0, 2, 40, bend=False)
+    whole, straight = SliceDataset(cases, [128], 0, 2, 40), SliceDataset(cases, [128], 0, 2, 40, elastic=False)
     changed = [n for n in range(40) if not torch.equal(whole[n]["label"], straight[n]["label"])]
     assert 10 < len(changed) < 35
     for n in range(40):
@@ -99,7 +100,7 @@ def loss_on(trained, batch):
 
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
 def test_the_loss_falls(cases, name):
-    batch = default_collate([SliceSamples(cases, [128], 9, 4, 4)[n] for n in range(4)])
+    batch = default_collate([SliceDataset(cases, [128], 9, 4, 4)[n] for n in range(4)])
     learner = trainer(name, settings=Settings(batch=2, rate=3e-3, seed=3))
     before = loss_on(learner, batch)
     learner.fit(cases, Budget(steps=8))
@@ -145,7 +146,7 @@ def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
 def test_a_stream_of_samples_is_drawn_from_as_the_cases_are(cases):
     from_cases, from_stream = trainer(), trainer()
     from_cases.fit(cases, Budget(steps=2))
-    from_stream.fit(SliceSamples(cases, SETTINGS.windows, SETTINGS.seed, SETTINGS.batch, 2**40), Budget(steps=2))
+    from_stream.fit(SliceDataset(cases, SETTINGS.windows, SETTINGS.seed, SETTINGS.batch, 2**40), Budget(steps=2))
     assert_same_state(from_stream.network.state_dict(), from_cases.network.state_dict())
 
 

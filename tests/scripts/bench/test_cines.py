@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prato.data.cases import StudyFile
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies import StudyFile
 from scripts.bench.cines import write_cines
 
 

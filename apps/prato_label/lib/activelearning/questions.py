@@ -14,7 +14,7 @@ from monailabel.interfaces.datastore import Datastore
 from lib.datastore.studies import StudiesDatastore
 from prato.acquisition.judging import Opinion, by_entropy, by_jitter, by_phases
 from prato.acquisition.phases import pairs
-from prato.data.manifest import ManifestError, load_manifest
+from prato.data.studies import ManifestError, load_manifest
 
 
 @dataclass(frozen=True)

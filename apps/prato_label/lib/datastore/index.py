@@ -17,7 +17,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.datastore import DefaultLabelTag
 from watchdog.events import FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
-from prato.data.atomic import left_over, no_room, write_bytes
+from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
 from prato.labelling.files import SUFFIX
 from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.versions import LabelVersions
@@ -36,7 +36,7 @@ class DurableIndex(LocalDatastore):
         path = Path(self._datastore_config_path)
         with FileLock(self._lock_file):
             if throw_exception:  # the first time
-                for torn in left_over(path.parent):
+                for torn in find_leftovers(path.parent):
                     if torn.name.startswith(f".{path.name}."):
                         torn.unlink(missing_ok=True)
             try:
@@ -135,7 +135,7 @@ def _later() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not no_room(error):
+        if not is_disk_full(error):
             raise
         logger.warning("the list of studies cannot be written now (%s); it will be with the next change", error.strerror)
 

@@ -17,11 +17,11 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from lib.datastore.index import CHANGES, DurableIndex, Refresher
 from lib.datastore.label_check import LabelError, checked_label, refusals
 from prato.data.atomic import write_bytes
-from prato.data.nifti import VolumeError, read_volume, write_volume, zipped
+from prato.data.nifti import VolumeError, gzip_bytes, read_volume, write_volume
 from prato.data.structures import voxel_counts
 from prato.labelling.files import SUFFIX
 from prato.labelling.records import UNKNOWN
-from prato.labelling.versions import LabelVersions, Saved, repair, restore
+from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels, restore
 
 _NAME = re.compile(r"\w[\w .+-]*")
 
@@ -36,7 +36,7 @@ class StudiesDatastore(DurableIndex):
 
     def __init__(self, studies: str) -> None:
         if not settings.MONAI_LABEL_DATASTORE_READ_ONLY:
-            repair(studies)
+            recover_labels(studies)
         super().__init__(
             studies,
             extensions=(f"*{SUFFIX}", "*.nii"),
@@ -66,7 +66,7 @@ class StudiesDatastore(DurableIndex):
         except VolumeError as error:
             raise HTTPException(400, str(error).replace(Path(image_filename).name, f"The image {image_id}")) from error
         data = Path(image_filename).read_bytes()
-        data = data if data[:2] == b"\x1f\x8b" else zipped(data)
+        data = data if data[:2] == b"\x1f\x8b" else gzip_bytes(data)
         path = Path(self._datastore.image_path()) / f"{image_id}{SUFFIX}"
         with FileLock(self._lock_file):
             if image_id in self._datastore.objects or path.exists():
@@ -103,7 +103,7 @@ class StudiesDatastore(DurableIndex):
         self.submit_label(image_id, label_filename, label_tag, label_info)
         return image_id
 
-    def submit_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> Saved | None:
+    def submit_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> SavedVersion | None:
         """Check and store a label; see ``checked_label`` for what is refused. A "final" one must also hold a structure.
 
         Returns:
@@ -140,7 +140,7 @@ class StudiesDatastore(DurableIndex):
                 self._known(image_id)
         return versions
 
-    def restore_label(self, image_id: str, label_tag: str, version: int, params: dict[str, Any]) -> Saved:
+    def restore_label(self, image_id: str, label_tag: str, version: int, params: dict[str, Any]) -> SavedVersion:
         """Make a copy of an older version the current label."""
         versions, params = self.versions(image_id, label_tag), _plain_json(params)
         with refusals():
@@ -168,7 +168,7 @@ class StudiesDatastore(DurableIndex):
             return
         if "annotator" in info:
             raise HTTPException(400, "Who answers for a stored label cannot be changed: submit it again under the other name.")
-        self.versions(label_id, label_tag).amend(_plain_json(info))
+        self.versions(label_id, label_tag).update_params(_plain_json(info))
         self._list(label_id, label_tag)
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:

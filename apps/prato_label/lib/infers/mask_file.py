@@ -11,7 +11,7 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from prato.data.nifti import nifti_bytes, zipped
+from prato.data.nifti import gzip_bytes, nifti_bytes
 from prato.prompts.request import RequestError
 
 #: The Slicer and OHIF plugins ask for .nrrd; everyone who asks for nothing gets the first.
@@ -50,7 +50,7 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: np.d
             nrrd.write(path, array, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
         else:
             raw = nifti_bytes(array, affine)
-            Path(path).write_bytes(raw if extension == ".nii" else zipped(raw, level=1))
+            Path(path).write_bytes(raw if extension == ".nii" else gzip_bytes(raw, level=1))
     except BaseException:  # a full disk: nobody is told of the file, so nobody would remove it
         os.unlink(path)
         raise

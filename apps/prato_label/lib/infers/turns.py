@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from prato.runtime.cancel_token import CancelledError
-from prato_server.settings import settings
+from prato_server.settings import load_settings
 
 
 class FullError(Exception):
@@ -110,4 +110,4 @@ class Turns:
 
 #: The turn in which the running code computes; unset where it runs outside of any request.
 current_turn: ContextVar[Turn] = ContextVar("current_turn")
-turns = Turns(settings().max_waiting)
+turns = Turns(load_settings().max_waiting)

@@ -21,7 +21,7 @@ from lib.infers.mask_file import EXTENSIONS, write_mask
 from lib.infers.turns import turns
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
-from prato.data.atomic import no_room
+from prato.data.atomic import is_disk_full
 from prato.data.nifti import VolumeError
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import Request
@@ -47,7 +47,7 @@ class Batch:
         self.stopped = False
         self.stored, self.failed = 0, dict[str, str]()
         self._pipeline, self._datastore = pipeline, datastore
-        self._gaps = Gaps(lambda: self.stopped)
+        self._gaps = LowPriorityRunner(lambda: self.stopped)
 
     def as_task(self) -> dict[str, Any]:
         """As MONAI Label shows a task, with ``stored``, ``failed`` and, while it runs, ``progress``."""
@@ -73,7 +73,7 @@ class Batch:
             except (VolumeError, HTTPException) as error:  # HTTPException: it was removed meanwhile, or is on no usable grid
                 self._fail(study, str(getattr(error, "detail", error)))
             except Exception as error:
-                if no_room(error):
+                if is_disk_full(error):
                     return "failed", "The server's disk is full: free some space there, then ask for the batch again."
                 logger.exception("%s cannot be segmented", study)
                 self._fail(study, f"{type(error).__name__}: the server's log has the details.")
@@ -106,7 +106,7 @@ class Batch:
 
 _KEPT = 50
 #: What has not ended by itself by then is counted as ended; it begins to store nothing any more.
-_PATIENCE_S = 1.5
+_STOP_TIMEOUT_S = 1.5
 
 
 class Batches:
@@ -130,7 +130,7 @@ class Batches:
         with self._changed:
             if self._running():
                 raise BusyError("A batch is running already: wait for its end, or stop it with DELETE /batch/infer.")
-            batch.job.begin()
+            batch.job.start()
             self._batches.append(batch)
         Thread(target=self._work, args=[batch], name="batch", daemon=True).start()
 
@@ -143,7 +143,7 @@ class Batches:
             batch.stopped = True
         turns.look()
         with self._changed:
-            if not self._changed.wait_for(lambda: not batch.job.open, _PATIENCE_S):
+            if not self._changed.wait_for(lambda: not batch.job.is_open, _STOP_TIMEOUT_S):
                 batch.job.end("stopped")
                 self._changed.notify_all()
         return batch
@@ -151,7 +151,7 @@ class Batches:
     def wait(self, batch: Batch) -> None:
         """Return when ``batch`` has ended."""
         with self._changed:
-            self._changed.wait_for(lambda: not batch.job.open)
+            self._changed.wait_for(lambda: not batch.job.is_open)
 
     def _work(self, batch: Batch) -> None:
         try:
@@ -160,12 +160,12 @@ class Batches:
             logger.exception("the batch cannot go on")
             end = "failed", f"The batch failed ({type(error).__name__}: {error}): the server's log has the details."
         with self._changed:
-            if batch.job.open:
+            if batch.job.is_open:
                 batch.job.end(*end)
             self._changed.notify_all()
 
     def _running(self) -> Batch | None:
-        return next((batch for batch in self._batches if batch.job.open), None)
+        return next((batch for batch in self._batches if batch.job.is_open), None)
 
 
 _T = TypeVar("_T")
@@ -173,7 +173,7 @@ _T = TypeVar("_T")
 _TIMES, _SECONDS = 3, 10.0
 
 
-class Gaps(Calls):
+class LowPriorityRunner(Calls):
     """Makes each call in the networks' thread when no labeller waits, and anew where one came before it was done.
 
     A labeller waits for one call at most, and a batch beside labellers who never stop goes on all the same, call by call.

@@ -29,7 +29,7 @@ class BatchOrder:
     device: str
 
 
-def batch_order(request: Mapping[str, Any], datastore: Datastore) -> BatchOrder:
+def parse_batch_order(request: Mapping[str, Any], datastore: Datastore) -> BatchOrder:
     """Read ``request``: ``model`` and ``images``, and of ``max_batch_size``, ``label_tag``, ``prune`` and ``device`` what is there.
 
     Raises:

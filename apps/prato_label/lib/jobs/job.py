@@ -18,19 +18,19 @@ from prato.data.atomic import write_bytes
 
 logger = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
-#: What MONAI Label's clients call it. An interrupted training is an error to them, with a sentence that says how to go on.
+#: The status that MONAI Label's clients know. An interrupted training is an error to them, with a sentence that says how to go on.
 _STATUS: dict[str, str] = {
     **{"queued": "SUBMITTED", "running": "RUNNING", "done": "DONE", "stopped": "STOPPED", "failed": "ERROR", "interrupted": "ERROR"},
 }
-#: Of its log, kept with it.
-LINES = 20
+#: Lines of its log that are kept with it.
+LOG_LINES = 20
 
 
 class BusyError(RuntimeError):
     """There is a job of that kind already; the message is one sentence."""
 
 
-def _clock() -> str:
+def _timestamp() -> str:
     return datetime.now().strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -39,9 +39,9 @@ class Job:
     """A training of ``request["model"]``, or a batch inference by it.
 
     Attributes:
-        request: as asked for. order: the same for the process that trains (JSON values), empty for a batch.
+        request: as it was sent. order: the same for the process that trains (JSON values), empty for a batch.
         state: queued -> running -> done, stopped or failed; interrupted, if the server ended before it did.
-        begun: when it began to run, in seconds since 1970. lines: the last of its log.
+        begun: when it began to run, in seconds since 1970 (0 before). lines: the last of its log.
         result: of ``train_round``, once done. sentence: why it failed.
     """
 
@@ -49,25 +49,25 @@ class Job:
     order: dict[str, Any]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = "queued"
-    started: str = field(default_factory=_clock)
+    started: str = field(default_factory=_timestamp)
     ended: str | None = None
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
     result: dict[str, Any] | None = None
     sentence: str = ""
     begun: float = 0.0
 
-    def begin(self) -> None:
-        """It is this one's turn."""
+    def start(self) -> None:
+        """It begins to run."""
         self.state, self.begun = "running", time.time()
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Whether it has not ended."""
         return self.state in ("queued", "running")
 
     def end(self, state: State, sentence: str = "", result: dict[str, Any] | None = None) -> None:
         """Its last change of state."""
-        self.state, self.sentence, self.result, self.ended = state, sentence, result, _clock()
+        self.state, self.sentence, self.result, self.ended = state, sentence, result, _timestamp()
         if sentence:
             # where the log of a training that MONAI Label runs shows the reason, and where clients look for it
             self.lines.append(f"HTTPException: {sentence}")
@@ -108,7 +108,7 @@ def load_jobs(path: Path) -> list[Job]:
         logger.warning("%s cannot be read (%s): earlier trainings are not shown", path, str(error).splitlines()[0])
         return []
     for job in jobs:
-        job.lines = deque(job.lines, maxlen=LINES)
-        if job.open:
+        job.lines = deque(job.lines, maxlen=LOG_LINES)
+        if job.is_open:
             job.end("interrupted", "The server ended during this training: start it again, and it goes on where it was.")
     return jobs

@@ -9,16 +9,16 @@ from typing import Any
 
 from lib.jobs.job import BusyError, Job, load_jobs, save_jobs
 from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
-from prato.retraining.round import tidy_after
+from prato.retraining.round import recover_round
 
 logger = logging.getLogger(__name__)
 #: As MONAI Label's own trainings are logged.
 _task_logger = logging.getLogger("task_train")
 #: A round that has not stopped by itself by then is killed; it was asked to stop within two.
-_PATIENCE_S = 0.8
+_STOP_TIMEOUT_S = 0.8
 
 
-class JobQueue:
+class TrainingQueue:
     """The trainings of this server, also those of its last life, which are read from ``path``."""
 
     def __init__(self, path: Path) -> None:
@@ -80,10 +80,10 @@ class JobQueue:
                 return job
         self._worker.stop(job.id)
         with self._changed:
-            if not self._changed.wait_for(lambda: not job.open, _PATIENCE_S):
+            if not self._changed.wait_for(lambda: not job.is_open, _STOP_TIMEOUT_S):
                 self._ended(job, "stopped")
                 self._worker.kill()
-                tidy_after(Path(job.order["model"]))
+                recover_round(Path(job.order["model"]))
             return job
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class JobQueue:
     def wait(self, job: Job) -> None:
         """Return when ``job`` has ended."""
         with self._changed:
-            self._changed.wait_for(lambda: not job.open)
+            self._changed.wait_for(lambda: not job.is_open)
 
     def _work(self) -> None:
         while True:
@@ -103,12 +103,12 @@ class JobQueue:
                 self._changed.wait_for(lambda: self._next() is not None)
                 job = self._next()
                 assert job is not None
-                job.begin()
+                job.start()
                 self._save()
             try:
                 end = self._worker.run(job.id, job.order, lambda line: self._line(job, line))  # noqa: B023 - called at once
             except WorkerDiedError as error:
-                tidy_after(Path(job.order["model"]))
+                recover_round(Path(job.order["model"]))
                 end = {
                     "end": "failed",
                     "sentence": f"The training process was killed ({error}): start the training again, and it goes on where it was.",
@@ -118,7 +118,7 @@ class JobQueue:
                 self._worker.kill()
                 end = {"end": "failed", "sentence": f"The training process cannot be used ({error}): the server's log has the details."}
             with self._changed:
-                if job.open:
+                if job.is_open:
                     self._ended(job, end["end"], end.get("sentence", ""), end.get("result"))
 
     def _line(self, job: Job, line: str) -> None:
@@ -132,7 +132,7 @@ class JobQueue:
         self._changed.notify_all()
 
     def _next(self) -> Job | None:
-        return next((job for job in self._jobs if job.open), None)
+        return next((job for job in self._jobs if job.is_open), None)
 
     def _save(self) -> None:
         try:

@@ -13,9 +13,9 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 from starlette.exceptions import HTTPException
 
 from lib.infers.turns import FullError
-from prato.data.atomic import no_room
+from prato.data.atomic import is_disk_full
 from prato.runtime.cancel_token import CancelledError
-from prato_server.guards import refusal
+from prato_server.middleware import error_response
 
 #: What nginx, and so many a log, calls a request whose client has gone; the standard has no status for it.
 CLIENT_CLOSED_REQUEST = 499
@@ -35,41 +35,41 @@ def register(app: FastAPI) -> None:
 
 
 def _refused_by_route(request: Request, error: Any) -> JSONResponse:
-    if no_room(error.__cause__):  # the framework calls a body that it cannot put down a bad one
+    if is_disk_full(error.__cause__):  # the framework calls a body that it cannot put down a bad one
         return _no_room(request, error.__cause__)
     what = f"{request.method} {request.url.path:.80}"
     framework = {"Not Found": f"There is nothing at {what}: /docs lists what there is", "Method Not Allowed": f"{what} is not offered"}
     sentence = framework.get(error.detail, str(error.detail))
-    return refusal(request.scope, error.status_code, sentence if sentence.endswith(".") else f"{sentence}.", error.headers)
+    return error_response(request.scope, error.status_code, sentence if sentence.endswith(".") else f"{sentence}.", error.headers)
 
 
 def _no_room(request: Request, error: Any) -> JSONResponse:
-    if not no_room(error):
+    if not is_disk_full(error):
         raise error
-    return refusal(request.scope, 507, "The server's disk is full: free some space there, then send this again.")
+    return error_response(request.scope, 507, "The server's disk is full: free some space there, then send this again.")
 
 
 def _not_found(request: Request, error: Any) -> JSONResponse:
-    return refusal(request.scope, 404, f"{error.msg}: GET /datastore/?output=all lists what there is.")
+    return error_response(request.scope, 404, f"{error.msg}: GET /datastore/?output=all lists what there is.")
 
 
 def _refused(request: Request, error: Any) -> JSONResponse:
-    return refusal(request.scope, 400, f"{error.msg}.")
+    return error_response(request.scope, 400, f"{error.msg}.")
 
 
 def _not_json(request: Request, error: Any) -> JSONResponse:
-    return refusal(request.scope, 400, f"The request holds text that is not valid JSON ({error}).")
+    return error_response(request.scope, 400, f"The request holds text that is not valid JSON ({error}).")
 
 
 def _not_valid(request: Request, error: Any) -> JSONResponse:
     faults: Sequence[Any] = error.errors()
     first = faults[0]
-    return refusal(request.scope, 400, f"{'.'.join(map(str, first['loc'][1:])) or 'The request'}: {first['msg']}.")
+    return error_response(request.scope, 400, f"{'.'.join(map(str, first['loc'][1:])) or 'The request'}: {first['msg']}.")
 
 
 def _full(request: Request, error: Any) -> JSONResponse:
-    return refusal(request.scope, 429, str(error), {"Retry-After": str(error.seconds)})
+    return error_response(request.scope, 429, str(error), {"Retry-After": str(error.seconds)})
 
 
 def _cancelled(request: Request, error: Any) -> JSONResponse:
-    return refusal(request.scope, CLIENT_CLOSED_REQUEST, "The request was cancelled: send it again if you still want the answer.")
+    return error_response(request.scope, CLIENT_CLOSED_REQUEST, "The request was cancelled: send it again if you still want the answer.")

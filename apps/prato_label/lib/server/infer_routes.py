@@ -20,7 +20,7 @@ from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.uploads import removed_if_refused
 from prato.runtime.cancel_token import CancelledError
-from prato_server.guards import request_id
+from prato_server.middleware import request_id
 
 router = APIRouter()
 

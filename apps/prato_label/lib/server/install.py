@@ -6,7 +6,7 @@ from monailabel.config import settings
 from starlette.middleware import Middleware
 
 from lib.server import errors, infer_routes, job_routes, label_routes, model_routes, page, stock_routes, uploads
-from prato_server.guards import PlainRequests, RequestIds
+from prato_server.middleware import AddressMiddleware, RequestIdMiddleware
 
 _ROUTERS = (
     *(module.router for module in (infer_routes, uploads, label_routes, model_routes, stock_routes, page)),
@@ -24,7 +24,7 @@ def install() -> None:
     for router in _ROUTERS:
         app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
     table[:] = [*table[len(theirs) :], *theirs]  # the first route that matches answers
-    if not any(guard.cls is RequestIds for guard in app.user_middleware):  # the stock command, without serve.py's guards
-        app.user_middleware[:0] = [Middleware(RequestIds), Middleware(PlainRequests)]
+    if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
+        app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]
     # this runs inside the server's start-up event, with the stack already built: the first request builds it anew, with all of this
     app.middleware_stack = None

@@ -9,7 +9,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.jobs.batch_order import batch_order
+from lib.jobs.batch_order import parse_batch_order
 from lib.jobs.job import BusyError, Job
 from lib.server import checks
 from lib.server.checks import ADMIN, USER
@@ -23,7 +23,7 @@ def training_status(all: bool = False, check_if_running: bool = False, user: Use
     """The latest training, all of them, or the one that runs."""
     jobs = app_instance().trainings.jobs()
     if check_if_running:
-        jobs = [job for job in jobs if job.open][:1]
+        jobs = [job for job in jobs if job.is_open][:1]
     if not jobs:
         raise HTTPException(404, "No training is running." if check_if_running else "Nothing was trained here yet.")
     tasks = [_task(job) for job in jobs]
@@ -61,7 +61,7 @@ def _submitted(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool
     checks.known("model to train", model, app.info()["trainers"])
     order = app.training_order(model, params)
     try:
-        job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json"), enqueue)
+        job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json", by_alias=True), enqueue)
     except BusyError as error:
         raise HTTPException(429, str(error)) from error
     if not run_sync:
@@ -81,7 +81,7 @@ def batch_status(all: bool = False, check_if_running: bool = False, user: User =
     """The latest batch, all of them, or the one that runs."""
     batches = app_instance().batches.all()
     if check_if_running:
-        batches = [each for each in batches if each.job.open]
+        batches = [each for each in batches if each.job.is_open]
     if not batches:
         raise HTTPException(404, "No batch is running." if check_if_running else "There was no batch since the server started.")
     tasks = [each.as_task() for each in batches]
@@ -100,7 +100,7 @@ def run_batch(
     app, request = app_instance(), {"model": model, "images": images.value, **(params or {})}
     checks.known("model", request["model"], app.info()["models"])
     try:
-        started = app.start_batch(request, batch_order(request, app.datastore()))
+        started = app.start_batch(request, parse_batch_order(request, app.datastore()))
     except BusyError as error:
         raise HTTPException(429, str(error)) from error
     if run_sync:

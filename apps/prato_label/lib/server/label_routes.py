@@ -22,8 +22,8 @@ from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
-from prato.labelling.records import annotator_of
-from prato.labelling.versions import Saved
+from prato.labelling.records import annotator_from
+from prato.labelling.versions import SavedVersion
 
 router = APIRouter(prefix="/datastore/label", tags=["Datastore"])
 
@@ -74,14 +74,14 @@ def remove_label(id: str, tag: str, annotator: str = "", user: User = ADMIN) -> 
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return dict(stock.remove_label(id, tag, user.username))
-    store.remove_label(id, tag, annotator_of({"annotator": annotator}))
+    store.remove_label(id, tag, annotator_from({"annotator": annotator}))
     return {}
 
 
 @router.get("/versions")
 def list_versions(image: str, tag: str = "final", user: User = USER) -> dict[str, Any]:
     """Every version of a label, oldest first."""
-    versions, current = _store().versions(image, tag).listed()
+    versions, current = _store().versions(image, tag).list_versions()
     return {"image": image, "tag": tag, "current": current.version if current else None, "versions": versions}
 
 
@@ -130,9 +130,9 @@ def _store() -> StudiesDatastore:
     return store
 
 
-def _reply(image: str, saved: Saved) -> dict[str, Any]:
+def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
     version, conflict = saved.version, None
-    others = [other.model_dump(mode="json", include={"version", "annotator", "created"}) for other in saved.overtaken]
+    others = [other.model_dump(mode="json", include={"version", "annotator", "created"}) for other in saved.conflicts]
     if others:
         names = ", ".join(f"version {other['version']} by {other['annotator']}" for other in others)
         conflict = {"message": f"This label replaces {names}, and was not made from it: compare them, or restore one.", "versions": others}

@@ -21,7 +21,7 @@ from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from prato.inference.segmenter import Segmenter
 from prato.models.checkpoint import CheckpointError
-from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError
+from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError, current_version
 
 router = APIRouter(prefix="/model")
 
@@ -35,7 +35,7 @@ def model_history(model: str, user: User = USER) -> dict[str, Any]:
     except StoreError as error:
         raise HTTPException(503, str(error)) from error
     rows = [{**record.model_dump(), "kept": record.published and store.file(record.version).is_file()} for record in records]
-    return {"model": model, "current": next((r.version for r in reversed(records) if r.published), None), "records": rows}
+    return {"model": model, "current": current_version(records), "records": rows}
 
 
 @router.get("/{model}/history.png", response_class=Response)

@@ -22,7 +22,7 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
-from prato.labelling.records import annotator_of
+from prato.labelling.records import annotator_from
 
 router = APIRouter()
 _ENDINGS = (".nii.gz", ".nii")
@@ -53,7 +53,7 @@ def remove_image(id: str, annotator: str = "", user: User = ADMIN) -> Any:
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return datastore.remove_image(id, user.username)
-    store.remove_image(id, annotator_of({"annotator": annotator}))
+    store.remove_image(id, annotator_from({"annotator": annotator}))
     return {}
 
 

@@ -14,16 +14,15 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.infers.devices import device_named, offered_devices
-from prato.data.cases import StudyFile, labelled_studies
-from prato.data.manifest import ManifestError, load_manifest, patient_of
 from prato.data.splits import SplitError
+from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RequestError
 from prato.retraining.model_store import ModelStore, StoreError
 from prato.retraining.round import TrainingOrder, round_folder, train_round
-from prato.retraining.training_data import TooFewPatientsError, dealt, stored_split
+from prato.retraining.training_data import TooFewPatientsError, assign_split, load_stored_split
 from prato.training.fine_tuning import TrainingParameters
-from prato.training.progress import stored_progress
+from prato.training.progress import load_progress
 
 #: A studies folder on which each training is to measure what it forgets.
 BASE_STUDIES = "PRATO_LABEL_BASE_STUDIES"
@@ -45,7 +44,7 @@ class PratoTrainer(TrainTask):
         return shown_config()
 
     def stats(self) -> dict[str, Any]:
-        return stored_progress(round_folder(self.model) / "stats.json")
+        return load_progress(round_folder(self.model) / "stats.json")
 
     def order(self, params: Mapping[str, Any], datastore: Datastore) -> TrainingOrder:
         """What the process that trains is to do for ``params``. Looks at names, not into images.
@@ -56,13 +55,13 @@ class PratoTrainer(TrainTask):
         # training all models at once hands every job the parameters of all, each in an object of its own
         flat = {name: value for name, value in params.items() if not isinstance(value, dict)}
         try:
-            asked = training_parameters(flat)
+            parameters = parse_training_parameters(flat)
             if not self.model.is_file():
                 raise CheckpointError(f"There is no {self.model.name} to start from: restore the shipped one in the app's model folder.")
             files = labelled_files(datastore)
-            split = stored_split(files)[1] if files else None
-            dealt(split, (file.patient for file in files), asked.val_split, asked.seed)
-            return TrainingOrder(model=self.model.absolute(), asked=asked, files=files, base=_base_studies())
+            split = load_stored_split(files)[1] if files else None
+            assign_split(split, (file.patient for file in files), parameters.val_split, parameters.seed)
+            return TrainingOrder(model=self.model.absolute(), parameters=parameters, files=files, base=_base_studies())
         except _REFUSALS as error:
             raise HTTPException(400, str(error)) from error
 
@@ -83,7 +82,7 @@ def _base_studies() -> Path | None:
     folder = os.environ.get(BASE_STUDIES)
     if not folder:
         return None
-    if not labelled_studies(folder):
+    if not find_labelled_studies(folder):
         raise RequestError(f"{BASE_STUDIES} names {folder}, which holds no labelled studies: labels belong in its folder labels/final.")
     return Path(folder).absolute()
 
@@ -113,7 +112,7 @@ def shown_config() -> dict[str, Any]:
     return {**asdict(TrainingParameters()), "device": offered_devices()}
 
 
-def training_parameters(request: Mapping[str, Any]) -> TrainingParameters:
+def parse_training_parameters(request: Mapping[str, Any]) -> TrainingParameters:
     """Read ``request``; numbers may come as text, and what is empty is the default.
 
     Raises:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.data.manifest import Manifest, patient_of
 from prato.data.structures import STRUCTURES
+from prato.data.studies import Manifest, patient_of
 
 _CAVITIES = ("LV cavity", "RV cavity")
 

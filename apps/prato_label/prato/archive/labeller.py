@@ -11,7 +11,7 @@ import torch
 
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import write_bytes
-from prato.data.nifti import nifti_bytes, read_volume, zipped
+from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
 from prato.inference.predictor import Pipeline
 from prato.models.checkpoint import load_model
 from prato.prompts.request import parse_request
@@ -74,7 +74,7 @@ class Labeller:
         except Exception as error:  # whatever a study does to the code, the others are still to be labelled
             return {**record, "error": error_sentence(error)}
         predicted = time.perf_counter()
-        data = zipped(nifti_bytes(prediction.mask, volume.affine), level=1)
+        data = gzip_bytes(nifti_bytes(prediction.mask, volume.affine), level=1)
         write_bytes(self.out / f"{job.study}.nii.gz", data)
         written = time.perf_counter()
         record |= {key: value for key, value in prediction.reply().items() if key != "label_names"}

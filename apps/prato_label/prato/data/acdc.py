@@ -1,6 +1,6 @@
 """ACDC into a studies folder: one 3D volume a frame with its true voxel size, expert labels, and a manifest of patients and frames.
 
-ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until that is mended (``mended_affine``).
+ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until that is mended (``affine_from_pixdim``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from prato.data.acdc_layout import AcdcError, Frame, Frames, find_patients, read_patient
 from prato.data.atomic import write_bytes
-from prato.data.manifest import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
-from prato.data.nifti import nifti_bytes, zipped
+from prato.data.nifti import gzip_bytes, nifti_bytes
+from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
 
 LABELS = "labels/final"
 SOURCE = "ACDC"
@@ -114,5 +114,5 @@ def _put(path: Path, raw: bytes, summary: Summary) -> None:
     if _content(path) == raw:
         summary.unchanged += 1
     else:
-        write_bytes(path, zipped(raw))
+        write_bytes(path, gzip_bytes(raw))
         summary.written += 1

@@ -16,9 +16,9 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 
-from prato.data.manifest import Study
-from prato.data.nifti import Volume, VolumeError, mended_affine, read_image, volume_of
+from prato.data.nifti import Volume, VolumeError, affine_from_pixdim, read_image, volume_from_image
 from prato.data.structures import NUM_CLASSES
+from prato.data.studies import Study
 
 Frames = Literal["ed,es", "all"]
 _PATIENT = re.compile(r"patient\d+")
@@ -154,8 +154,8 @@ def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
 
 
 def _mended(image: nib.Nifti1Image, name: str) -> Volume:
-    volume = volume_of(image, name)
-    return Volume(volume.array, mended_affine(image, name))
+    volume = volume_from_image(image, name)
+    return Volume(volume.array, affine_from_pixdim(image, name))
 
 
 def _read_cine(folder: Path, info: Info) -> nib.Nifti1Image:

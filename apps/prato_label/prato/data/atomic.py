@@ -28,12 +28,12 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: the folder does not exist or cannot be written to; ``path`` is then as it was.
     """
-    with staged(path, data):
+    with stage_bytes(path, data):
         pass
 
 
 @contextmanager
-def staged(path: str | os.PathLike[str], data: bytes, folder: Path | None = None) -> Iterator[None]:
+def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None = None) -> Iterator[None]:
     """As ``write_bytes``, but ``data`` is on the disk when the block begins, and takes the place of ``path`` when it ends well.
 
     Two files that belong together are staged both before either is put in place, so that a full disk stops neither half-way. The
@@ -76,12 +76,12 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def no_room(error: BaseException | None) -> bool:
+def is_disk_full(error: BaseException | None) -> bool:
     """Whether ``error`` is that a disk, or somebody's share of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def left_over(folder: Path) -> list[Path]:
+def find_leftovers(folder: Path) -> list[Path]:
     """Temporary files in ``folder``: of processes that were killed, or that write right now."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [folder / name for name in names if name.startswith(".") and name.endswith(_TEMPORARY)]

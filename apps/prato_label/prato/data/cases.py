@@ -11,21 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.data.manifest import load_manifest, patient_of
 from prato.data.nifti import Volume, VolumeError, read_volume
-from prato.data.stack import slice_axis, stacked, stacked_volume
+from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
+from prato.data.studies import StudyFile
 from prato.inference.window import normalised, resample_in_plane, resampled_size
-
-
-@dataclass(frozen=True)
-class StudyFile:
-    """Where one labelled study lies, and whose heart it is."""
-
-    study: str
-    patient: str
-    image: Path
-    label: Path
 
 
 @dataclass(frozen=True)
@@ -49,29 +39,16 @@ class TrainingCase:
     pixel: tuple[float, float]
 
 
-def labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
-    """The studies of ``folder`` that have a label in ``labels/final``, sorted by name."""
-    folder = Path(folder)
-    manifest = load_manifest(folder)
-    found = []
-    for label in sorted((folder / "labels" / "final").glob("*.nii.gz")):
-        image = folder / label.name
-        if image.is_file():
-            study = label.name.removesuffix(".nii.gz")
-            found.append(StudyFile(study, patient_of(study, manifest), image, label))
-    return found
-
-
 def read_label(path: str | os.PathLike[str], image: Volume) -> np.ndarray:
     """The label at ``path`` as uint8 (X, Y, Z), checked against its ``image``.
 
     Raises:
-        VolumeError: unreadable, or as ``label_on``.
+        VolumeError: unreadable, or as ``check_label_grid``.
     """
-    return label_on(image, read_volume(path), Path(path).name)
+    return check_label_grid(image, read_volume(path), Path(path).name)
 
 
-def label_on(image: Volume, stored: Volume, name: str) -> np.ndarray:
+def check_label_grid(image: Volume, stored: Volume, name: str) -> np.ndarray:
     """The label ``stored`` as uint8 (X, Y, Z), checked against its ``image``; ``name`` is what messages call it.
 
     Raises:
@@ -99,7 +76,7 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
     if not label.any():
         return None
     axis = slice_axis(volume.spacing)
-    volume, label = stacked_volume(volume, axis), stacked(label, axis)
+    volume, label = volume_to_stack(volume, axis), to_stack(label, axis)
     size = resampled_size(volume.array.shape, volume.spacing, pixel)
     image = resample_in_plane(torch.from_numpy(normalised(volume.array)).permute(2, 0, 1), size)
     one_hot = F.one_hot(torch.from_numpy(label).permute(2, 0, 1).long(), NUM_CLASSES).permute(0, 3, 1, 2).float()

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from prato.data.atomic import write_bytes
-from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, announced, unpacked
+from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, decompress, read_header
 
 #: Largest cosine between two voxel axes that still counts as a right angle: float32 rounding of an oblique affine stays below 1e-6,
 #: and readers built on ITK refuse what is visibly sheared.
@@ -50,8 +50,8 @@ def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            stream = unpacked(file)
-            klass, head, offset, wanted = announced(stream, path.name)
+            stream = decompress(file)
+            klass, head, offset, wanted = read_header(stream, path.name)
             raw = head + stream.read(max(offset + wanted - len(head), 0))
             more = stream.read(SLACK + 1)
         if len(more) > SLACK:
@@ -79,10 +79,10 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     """
     path = Path(path)
     image = read_image(path)
-    return volume_of(image, path.name)
+    return volume_from_image(image, path.name)
 
 
-def volume_of(image: nib.Nifti1Image, name: str) -> Volume:
+def volume_from_image(image: nib.Nifti1Image, name: str) -> Volume:
     """The checked ``Volume`` of a loaded image, as ``read_volume`` describes; ``name`` is what messages call it."""
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -99,12 +99,12 @@ def volume_of(image: nib.Nifti1Image, name: str) -> Volume:
         raise VolumeError(f"{name} holds {image.get_data_dtype()} voxels: export it as one grey value a voxel.")
     affine = np.array(image.affine, dtype=np.float64)
     if np.array_equal(np.linalg.norm(affine[:3, :3], axis=0), np.ones(3)):
-        affine = mended_affine(image, name)
+        affine = affine_from_pixdim(image, name)
     check_affine(affine, name)
     return Volume(_voxels(image, name).reshape(shape, order="F"), affine)
 
 
-def mended_affine(image: nib.Nifti1Image, name: str = "the image") -> np.ndarray:
+def affine_from_pixdim(image: nib.Nifti1Image, name: str = "the image") -> np.ndarray:
     """The 4x4 affine (RAS+ mm) with its columns rescaled to the header's ``pixdim``; directions and origin stay.
 
     ACDC's files carry a correct ``pixdim`` and an sform that says 1 x 1 x 1 mm.
@@ -165,10 +165,10 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, affine: np.nda
         VolumeError: as ``nifti_bytes``.
         OSError: the folder does not exist or cannot be written to.
     """
-    write_bytes(path, zipped(nifti_bytes(array, affine), level))
+    write_bytes(path, gzip_bytes(nifti_bytes(array, affine), level))
 
 
-def zipped(raw: bytes, level: int = 6) -> bytes:
+def gzip_bytes(raw: bytes, level: int = 6) -> bytes:
     """``raw`` as gzip without name or time in its header: the same volume is the same file, whenever it is written."""
     stream = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=level, mtime=0) as out:

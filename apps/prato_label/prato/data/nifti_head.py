@@ -37,7 +37,7 @@ def check_size(stream: BinaryIO, name: str) -> None:
         VolumeError: the header is not that of a NIfTI file.
     """
     try:
-        announced(unpacked(stream), name)
+        read_header(decompress(stream), name)
     except VolumeError:
         raise
     except UNREADABLE as error:
@@ -46,14 +46,14 @@ def check_size(stream: BinaryIO, name: str) -> None:
         stream.seek(0)
 
 
-def unpacked(stream: BinaryIO) -> BinaryIO:
+def decompress(stream: BinaryIO) -> BinaryIO:
     """``stream``, open at its beginning, or what it holds where it is gzip."""
-    zipped = stream.read(2) == b"\x1f\x8b"
+    is_gzip = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb")) if zipped else stream
+    return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb")) if is_gzip else stream
 
 
-def announced(stream: BinaryIO, name: str) -> tuple[type[nib.Nifti1Image], bytes, int, int]:
+def read_header(stream: BinaryIO, name: str) -> tuple[type[nib.Nifti1Image], bytes, int, int]:
     """What the head of ``stream`` says of the rest: the image's class, the bytes read so far, where the voxels begin and how many bytes."""
     head = stream.read(nib.Nifti2Header.sizeof_hdr)
     klass = nib.Nifti2Image if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image

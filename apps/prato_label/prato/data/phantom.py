@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter, label
 
-from prato.data.manifest import Manifest, Study, save_manifest
 from prato.data.nifti import write_volume
 from prato.data.phantom_body import BLOOD, FAT, over, paint_body, random_body, texture
 from prato.data.phantom_heart import Distances, Heart, Points, distances, random_heart
 from prato.data.structures import STRUCTURES
+from prato.data.studies import Manifest, Study, save_manifest
 
 SOURCE = "phantom"
 _KINDS = ("normal", "hypertrophic", "dilated")

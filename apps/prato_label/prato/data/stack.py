@@ -18,13 +18,13 @@ def slice_axis(spacing: tuple[float, float, float]) -> int:
     return thickest if spacing[thickest] > _CLEARLY * max(others) else 2
 
 
-def stacked(array: np.ndarray, axis: int) -> np.ndarray:
+def to_stack(array: np.ndarray, axis: int) -> np.ndarray:
     """``array`` (X, Y, Z) with ``axis`` moved to the end."""
     return np.moveaxis(array, axis, 2)
 
 
-def unstacked(array: np.ndarray, axis: int) -> np.ndarray:
-    """The inverse of :func:`stacked`."""
+def from_stack(array: np.ndarray, axis: int) -> np.ndarray:
+    """The inverse of :func:`to_stack`."""
     return np.moveaxis(array, 2, axis)
 
 
@@ -32,21 +32,21 @@ def _order(axis: int) -> list[int]:
     return [a for a in range(3) if a != axis] + [axis]
 
 
-def stacked_volume(volume: Volume, axis: int) -> Volume:
+def volume_to_stack(volume: Volume, axis: int) -> Volume:
     """``volume`` with ``axis`` as its last, and the affine that belongs to it."""
     affine = volume.affine.copy()
     affine[:, :3] = volume.affine[:, _order(axis)]
-    return Volume(stacked(volume.array, axis), affine)
+    return Volume(to_stack(volume.array, axis), affine)
 
 
-def stacked_box(box: Box, axis: int) -> Box:
-    """``box`` on the stacked volume."""
+def box_to_stack(box: Box, axis: int) -> Box:
+    """``box`` on the to_stack volume."""
     order = _order(axis)
     return Box(tuple(box.start[a] for a in order), tuple(box.stop[a] for a in order))
 
 
-def unstacked_box(box: Box, axis: int) -> Box:
-    """The inverse of :func:`stacked_box`."""
+def box_from_stack(box: Box, axis: int) -> Box:
+    """The inverse of :func:`box_to_stack`."""
     start, stop = list(box.start[:2]), list(box.stop[:2])
     start.insert(axis, box.start[2])
     stop.insert(axis, box.stop[2])

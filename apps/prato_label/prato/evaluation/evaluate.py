@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.cases import StudyFile, read_label
+from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, conditioned_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Pipeline

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prato.data.nifti import Volume
-from prato.data.stack import slice_axis, stacked_volume
+from prato.data.stack import slice_axis, volume_to_stack
 from prato.inference.locator import Locator
 from prato.inference.window import normalised, resample_in_plane, resampled_size
 from prato.models.base import Begun
@@ -32,7 +32,7 @@ class ImageStack:
     def __init__(self, stored: Volume) -> None:
         self.axis = slice_axis(stored.spacing)
         self.stored = stored
-        self.volume = stacked_volume(stored, self.axis)
+        self.volume = volume_to_stack(stored, self.axis)
         self._slices: dict[float, Tensor] = {}
         self._proposed: dict[str, Box | None] = {}
         self._lock = Lock()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prato.data.nifti import Volume
-from prato.data.stack import stacked_box, unstacked, unstacked_box
+from prato.data.stack import box_from_stack, box_to_stack, from_stack
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
@@ -104,15 +104,15 @@ class Pipeline:
         start = time.perf_counter()
         stack = image if isinstance(image, ImageStack) else ImageStack(image)
         axis = stack.axis
-        boxes, source, focus = self._where(stack, [stacked_box(box, axis) for box in request.boxes], request.source, calls)
+        boxes, source, focus = self._where(stack, [box_to_stack(box, axis) for box in request.boxes], request.source, calls)
         located = time.perf_counter()
         result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, calls, request.return_opinion)
         if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask, calls):
             result = self._elsewhere(stack, boxes, request, result, calls)
         return Prediction(
-            mask=unstacked(result.mask, axis),
-            tokens=None if result.tokens is None else unstacked(result.tokens, axis),
-            box=unstacked_box(Box.union(boxes), axis),
+            mask=from_stack(result.mask, axis),
+            tokens=None if result.tokens is None else from_stack(result.tokens, axis),
+            box=box_from_stack(Box.union(boxes), axis),
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,

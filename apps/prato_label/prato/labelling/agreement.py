@@ -12,7 +12,7 @@ import numpy as np
 from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import STRUCTURES, voxel_counts
 from prato.evaluation.metrics import case_metrics
-from prato.labelling.files import labelled_names
+from prato.labelling.files import list_labelled_studies
 from prato.labelling.records import LabelVersionError, Version
 from prato.labelling.versions import LabelVersions
 
@@ -27,7 +27,7 @@ def label_diff(versions: LabelVersions, old: int, new: int) -> dict[str, Any]:
     Raises:
         LabelVersionError, VolumeError: no such version, or one that cannot be compared.
     """
-    before, after = _pair(versions, old, new)
+    before, after = _read_pair(versions, old, new)
     scores = case_metrics(after.array, before.array, before.spacing)
     ml = float(np.prod(before.spacing)) / 1000
     counts = [voxel_counts(volume.array) for volume in (before, after)]
@@ -45,19 +45,19 @@ def label_diff(versions: LabelVersions, old: int, new: int) -> dict[str, Any]:
     return {"image": versions.study, "from": old, "to": new, "changed_voxels": changed, "structures": structures}
 
 
-def likeness(versions: LabelVersions, one: int, other: int) -> dict[str, dict[str, float]]:
+def _pair_scores(versions: LabelVersions, one: int, other: int) -> dict[str, dict[str, float]]:
     """``dice`` (0..1) and ``hd95`` (mm) between two versions, by structure.
 
     Raises:
         LabelVersionError, VolumeError: as ``label_diff``.
     """
-    first, second = _pair(versions, one, other)
+    first, second = _read_pair(versions, one, other)
     scores = case_metrics(first.array, second.array, first.spacing)
     return {name: {"dice": round(found["dice"], 4), "hd95": round(found["hd95"], 2)} for name, found in scores.items()}
 
 
-def _pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, Volume]:
-    first, second = versions.volume(one), versions.volume(other)
+def _read_pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, Volume]:
+    first, second = versions.read_volume(one), versions.read_volume(other)
     if first.array.shape != second.array.shape or not np.allclose(first.affine, second.affine, atol=1e-3):
         raise LabelVersionError(
             f"Versions {one} and {other} of the label of {versions.study} lie on different grids: only labels of one image can be compared."
@@ -66,12 +66,12 @@ def _pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, Volume
 
 
 def latest_by_annotator(versions: list[Version]) -> dict[str, int]:
-    """Annotator -> number of the latest version that shows what they drew: who restores another's version has not drawn it."""
-    makers: dict[int, str] = {}
+    """Annotator -> number of the latest version that they drew: restoring another's version is not drawing it."""
+    drawn_by_version: dict[int, str] = {}
     for version in versions:
-        drawn_by = makers.get(version.restored_from or 0, version.annotator)
-        makers[version.version] = drawn_by
-    return {makers[v.version]: v.version for v in versions if makers[v.version] == v.annotator}
+        annotator = drawn_by_version.get(version.restored_from or 0, version.annotator)
+        drawn_by_version[version.version] = annotator
+    return {drawn_by_version[v.version]: v.version for v in versions if drawn_by_version[v.version] == v.annotator}
 
 
 def study_agreement(versions: LabelVersions) -> dict[str, Any]:
@@ -86,22 +86,23 @@ def study_agreement(versions: LabelVersions) -> dict[str, Any]:
     """
     latest = dict(sorted(latest_by_annotator(versions.all()).items()))
     pairs = [
-        {"annotators": [one, other], "structures": likeness(versions, latest[one], latest[other])} for one, other in combinations(latest, 2)
+        {"annotators": [one, other], "structures": _pair_scores(versions, latest[one], latest[other])}
+        for one, other in combinations(latest, 2)
     ]
     return {"image": versions.study, "annotators": latest, "pairs": pairs}
 
 
 def folder_agreement(
-    studies: str | os.PathLike[str], tag: str = "final", watched: Callable[[list[str]], Iterable[str]] = iter
+    studies: str | os.PathLike[str], tag: str = "final", progress: Callable[[list[str]], Iterable[str]] = iter
 ) -> dict[str, Any]:
-    """The agreement on every study that at least two annotators labelled; ``watched`` may show a bar over the studies' names.
+    """The agreement on every study that at least two annotators labelled; ``progress`` may show a bar over the studies' names.
 
     Returns:
         ``images``: as ``study_agreement``, one each; ``pairs``: how many were compared; ``structures``: name -> mean ``dice`` and ``hd95``
         over all pairs, empty without a pair; ``left_out``: study -> why its versions cannot be compared.
     """
     found, left_out = [], {}
-    for study in watched(labelled_names(studies, tag)):
+    for study in progress(list_labelled_studies(studies, tag)):
         versions = LabelVersions(studies, study, tag)
         try:
             agreement = study_agreement(versions)

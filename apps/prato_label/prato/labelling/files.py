@@ -1,4 +1,4 @@
-"""Where the versions of a label lie, and what of them is on the disk.
+"""Where the versions of a label lie, and the files of which they consist.
 
 - ``labels/<tag>/<study>.nii.gz``: the current label, which MONAI Label and training read
 - ``label_history/<tag>/<study>/0001.nii.gz``: version 1
@@ -18,8 +18,8 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ValidationError
 
-from prato.data.atomic import make_folder, staged
-from prato.data.nifti import zipped
+from prato.data.atomic import make_folder, stage_bytes
+from prato.data.nifti import gzip_bytes
 from prato.labelling.records import UnknownVersionError, Version
 
 #: Not below "labels", where MONAI Label takes each folder for a tag.
@@ -33,11 +33,11 @@ class LabelFiles:
     """The files of one study's label with one tag.
 
     Attributes:
-        stored: the current label; ``plain``: the same uncompressed, where somebody put it in the folder so.
+        path: of the current label. uncompressed_path: of the same where somebody put it into the folder uncompressed.
         folder: of the history.
 
     Raises:
-        UnknownVersionError: ``study`` or ``tag`` is no plain file name.
+        UnknownVersionError: ``study`` or ``tag`` is not a plain file name.
     """
 
     def __init__(self, studies: str | os.PathLike[str], study: str, tag: str) -> None:
@@ -45,64 +45,64 @@ class LabelFiles:
             # the longest part of a path is 255 bytes, and a temporary file's name is longer than the study's
             if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name or len(name.encode()) > 230:
                 raise UnknownVersionError(f"There are no labels under the name {name!r:.80}: give a study's name as the server lists it.")
-        self.stored = Path(studies) / "labels" / tag / f"{study}{SUFFIX}"
-        self.plain = self.stored.with_name(f"{study}.nii")
+        self.path = Path(studies) / "labels" / tag / f"{study}{SUFFIX}"
+        self.uncompressed_path = self.path.with_name(f"{study}.nii")
         self.folder = Path(studies) / HISTORY / tag / study
 
-    def version(self, number: int) -> Path:
+    def version_path(self, number: int) -> Path:
         return self.folder / f"{number:04d}{SUFFIX}"
 
-    def record(self, number: int) -> Path:
+    def record_path(self, number: int) -> Path:
         return self.folder / f"{number:04d}.json"
 
     def numbers(self) -> list[int]:
-        """Of all versions with a file or a record, in order."""
+        """The numbers of all versions with a file or a record, in order."""
         names = os.listdir(self.folder) if self.folder.is_dir() else []
         return sorted({int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found})
 
     def read_record(self, number: int) -> Version | None:
         """None where there is none, or none that can be read."""
         try:
-            return Version.model_validate_json(self.record(number).read_bytes())
+            return Version.model_validate_json(self.record_path(number).read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
-            logger.warning("%s is damaged: where that version comes from is not known any more.", self.record(number))
+            logger.warning("%s is damaged: where that version comes from is no longer known.", self.record_path(number))
             return None
 
     def write_record(self, version: Version) -> None:
-        with self.staged_record(version):
+        with self.stage_record(version):
             pass
 
-    def staged_record(self, version: Version) -> AbstractContextManager[None]:
-        """As ``prato.data.atomic.staged``."""
-        return staged(self.record(version.version), (version.model_dump_json(indent=1) + "\n").encode())
+    def stage_record(self, version: Version) -> AbstractContextManager[None]:
+        """As ``prato.data.atomic.stage_bytes``."""
+        return stage_bytes(self.record_path(version.version), (version.model_dump_json(indent=1) + "\n").encode())
 
-    def tells_of_a_removal(self, temporary: Path) -> bool:
-        """Whether that file was to become the record of the last version, and tells of one removal more than the record there is."""
+    def is_pending_removal(self, temporary: Path) -> bool:
+        """Whether ``temporary`` was to become the record of the last version, with one removal more than that record has."""
         try:
-            told = Version.model_validate_json(temporary.read_bytes())
+            pending = Version.model_validate_json(temporary.read_bytes())
         except ValueError:  # another file, or not all of it
             return False
-        record = self.read_record(told.version)
-        return [told.version] == self.numbers()[-1:] and len(told.removals) > (len(record.removals) if record else 0)
+        record = self.read_record(pending.version)
+        return [pending.version] == self.numbers()[-1:] and len(pending.removals) > (len(record.removals) if record else 0)
 
-    def current(self) -> bytes | None:
+    def read_current(self) -> bytes | None:
         """The current label as a ``.nii.gz`` file; None where there is none."""
-        data = read(self.stored)
+        data = read_if_exists(self.path)
         if data is None:
-            data = read(self.plain)
-            data = None if data is None else zipped(data)
+            data = read_if_exists(self.uncompressed_path)
+            data = None if data is None else gzip_bytes(data)
         return data
 
-    def place(self) -> Path:
+    def current_path(self) -> Path:
         """Where the current label lies, or would lie."""
-        return self.stored if self.stored.exists() or not self.plain.exists() else self.plain
+        return self.path if self.path.exists() or not self.uncompressed_path.exists() else self.uncompressed_path
 
     def stamp(self) -> list[tuple[int, int, int] | None]:
-        """Another one whenever the current label was replaced or removed."""
+        """Changes whenever the current label is replaced or removed."""
         found: list[tuple[int, int, int] | None] = []
-        for path in (self.stored, self.plain):
+        for path in (self.path, self.uncompressed_path):
             try:
                 stat = path.stat()
             except FileNotFoundError:
@@ -112,14 +112,14 @@ class LabelFiles:
         return found
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """One writer at a time, in whichever process."""
         make_folder(self.folder)
         with FileLock(self.folder / ".lock"):
             yield
 
 
-def read(path: Path) -> bytes | None:
+def read_if_exists(path: Path) -> bytes | None:
     """The file's bytes; None where there is no such file."""
     try:
         return path.read_bytes()
@@ -128,11 +128,11 @@ def read(path: Path) -> bytes | None:
 
 
 def sha256(data: bytes) -> str:
-    """In hexadecimal digits."""
+    """The SHA-256 of ``data`` in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
-def labelled_names(studies: str | os.PathLike[str], tag: str = "final") -> list[str]:
+def list_labelled_studies(studies: str | os.PathLike[str], tag: str = "final") -> list[str]:
     """The studies that have, or once had, a label with ``tag``, sorted."""
     stored = (name for name in file_names(Path(studies) / "labels" / tag) if name[0] != "." and name.endswith((SUFFIX, ".nii")))
     kept = (name for name in file_names(Path(studies) / HISTORY / tag) if name[0] != ".")

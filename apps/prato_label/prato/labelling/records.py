@@ -10,7 +10,7 @@ UNKNOWN = "unknown"
 
 
 class LabelVersionError(ValueError):
-    """A question about versions that has no answer; the message is one sentence."""
+    """A request about versions that cannot be answered; the message is one sentence."""
 
 
 class UnknownVersionError(LabelVersionError):
@@ -22,7 +22,7 @@ class DamagedVersionError(LabelVersionError):
 
 
 class Removal(BaseModel):
-    """When (UTC) a label was taken away, and who did it."""
+    """When (UTC) a label was removed, and who removed it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,15 +35,15 @@ class Version(BaseModel):
 
     Attributes:
         version: counts from 1, by study and tag.
-        origin: "submitted" by a labeller, "restored" from an older version, or "found" in the studies folder, where it came by another way.
-        annotator: who answers for it, or "unknown".
+        origin: "submitted" by a labeller, "restored" from an older version, or "found" in the studies folder, put there by other means.
+        annotator: who is responsible for it, or "unknown".
         created: when it was stored (UTC).
         sha256: of its file, in hexadecimal digits.
         base_version: the version that it was made from, 0 for none; None where nobody said.
         restored_from: the version of which it is a copy.
         voxels: of each structure that it holds.
-        params: all that the client said of it: box, model, its version, the prompt.
-        removals: each time that it was the study's label and was taken away.
+        params: all that the client sent with it: box, model, its version, the prompt.
+        removals: each time that it was the study's label and was removed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -60,14 +60,14 @@ class Version(BaseModel):
     removals: tuple[Removal, ...] = ()
 
 
-def annotator_of(params: dict[str, Any]) -> str:
+def annotator_from(params: dict[str, Any]) -> str:
     """Who sent ``params``: the annotator, else the user, else the client that they name, else "unknown"."""
     names = (params.get(key) for key in ("annotator", "user", "client_id"))
     return next((name.strip() for name in names if isinstance(name, str) and name.strip()), UNKNOWN)
 
 
-def base_of(params: dict[str, Any], study: str, versions: list[Version]) -> int | None:
-    """The ``base_version`` that ``params`` name, None where they do not.
+def base_version_from(params: dict[str, Any], study: str, versions: list[Version]) -> int | None:
+    """The ``base_version`` in ``params``, None where there is none.
 
     Raises:
         LabelVersionError: it is neither 0 nor one of ``versions``.
@@ -84,7 +84,7 @@ def base_of(params: dict[str, Any], study: str, versions: list[Version]) -> int 
     return base
 
 
-def overtaken(versions: list[Version], labelled: bool, annotator: str, base: int | None) -> list[Version]:
+def find_conflicts(versions: list[Version], labelled: bool, annotator: str, base: int | None) -> list[Version]:
     """Those of ``versions`` that a new one by ``annotator`` replaces without having been made from them.
 
     With a ``base``, all that came after it; without one, the current version (there is one if ``labelled``) where a labeller of another

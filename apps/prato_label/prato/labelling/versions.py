@@ -4,7 +4,7 @@ A save first puts all bytes on the disk, as temporary files, and then moves them
 file. The middle one decides. Killed before it, the save has not happened, and its record, which fits no file, is dropped. Killed after
 it, the label is there with its record, and the version's file is copied from it. So a label and its record never disagree.
 
-A removal puts the record that tells of it on the disk, as a temporary file, takes the label away, and moves the record in place. The
+A removal puts the record that notes it on the disk, as a temporary file, removes the label, and moves the record in place. The
 middle step decides again: killed after it, the record is moved by whoever writes next, or by the next start.
 """
 
@@ -20,29 +20,38 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.atomic import left_over, make_folder, staged, sync_folder, write_bytes
-from prato.data.cases import label_on
-from prato.data.nifti import VolumeError, nifti_bytes, read_volume, zipped
+from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
+from prato.data.cases import check_label_grid
+from prato.data.nifti import VolumeError, gzip_bytes, nifti_bytes, read_volume
 from prato.data.structures import voxel_counts
 from prato.labelling.files import HISTORY, file_names, sha256
-from prato.labelling.records import UNKNOWN, LabelVersionError, Removal, UnknownVersionError, Version, annotator_of, base_of, overtaken
-from prato.labelling.stored_versions import StoredVersions
+from prato.labelling.reader import VersionReader
+from prato.labelling.records import (
+    UNKNOWN,
+    LabelVersionError,
+    Removal,
+    UnknownVersionError,
+    Version,
+    annotator_from,
+    base_version_from,
+    find_conflicts,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedVersion:
     """A version that was stored, and those that it replaced without having been made from them."""
 
     version: Version
-    overtaken: list[Version]
+    conflicts: list[Version]
 
 
-class LabelVersions(StoredVersions):
+class LabelVersions(VersionReader):
     """The versions of one study's label with one tag. Any thread or process may read, save and remove at any time."""
 
-    def save(self, mask: np.ndarray, affine: np.ndarray, params: dict[str, Any], restored_from: int | None = None) -> Saved:
+    def save(self, mask: np.ndarray, affine: np.ndarray, params: dict[str, Any], restored_from: int | None = None) -> SavedVersion:
         """Store a new version and make it the current one.
 
         Args:
@@ -54,10 +63,10 @@ class LabelVersions(StoredVersions):
             LabelVersionError: ``base_version`` is no version; nothing has changed then.
             OSError: no space, no permission; the current label is as it was, or the new one.
         """
-        base = base_of(params, self.study, self.all())  # before the lock, whose file a refusal should not leave
-        data, annotator = zipped(nifti_bytes(mask, affine)), annotator_of(params)
-        with self._files.locked():
-            self._mend()
+        base = base_version_from(params, self.study, self.all())  # before the lock: a refused save should not leave its file
+        data, annotator = gzip_bytes(nifti_bytes(mask, affine)), annotator_from(params)
+        with self._files.lock():
+            self._recover()
             labelled = self._adopt({}) is not None
             versions = self.all()
             version = Version(
@@ -71,83 +80,83 @@ class LabelVersions(StoredVersions):
                 voxels=voxel_counts(mask),
                 params=params,
             )
-            make_folder(self._files.stored.parent)
-            with staged(self._files.version(version.version), data), staged(self._files.stored, data, self._files.folder):
+            make_folder(self._files.path.parent)
+            with stage_bytes(self._files.version_path(version.version), data), stage_bytes(self._files.path, data, self._files.folder):
                 self._files.write_record(version)
-            self._files.plain.unlink(missing_ok=True)
-        return Saved(version, overtaken(versions, labelled, annotator, base))
+            self._files.uncompressed_path.unlink(missing_ok=True)
+        return SavedVersion(version, find_conflicts(versions, labelled, annotator, base))
 
     def adopt(self, params: dict[str, Any]) -> None:
-        """Record the current label, with ``params``, where it came by another way."""
-        with self._files.locked():
-            self._mend()
+        """Record the current label, with ``params``, where it was put into the folder by other means."""
+        with self._files.lock():
+            self._recover()
             self._adopt(params)
 
-    def amend(self, params: dict[str, Any]) -> None:
+    def update_params(self, params: dict[str, Any]) -> None:
         """Add ``params`` to those of the current version; all else in its record stays. No label is no error."""
-        with self._files.locked():
-            self._mend()
+        with self._files.lock():
+            self._recover()
             version = self._adopt({})
             if version is not None:
                 self._files.write_record(version.model_copy(update={"params": {**version.params, **params}}))
 
     def remove(self, annotator: str = UNKNOWN) -> None:
-        """Take the current label away; it stays among the versions, and by whom it was removed. No label is no error.
+        """Remove the current label; it stays among the versions, with who removed it. No label is no error.
 
         Raises:
             OSError: no space, no permission; the label is as it was.
         """
-        if self._files.current() is None:
+        if self._files.read_current() is None:
             return
-        with self._files.locked():
-            self._mend()
+        with self._files.lock():
+            self._recover()
             version = self._adopt({})
-            if version is None:  # somebody was faster
+            if version is None:  # another process removed it first
                 return
             removal = Removal(annotator=annotator, removed=datetime.now(timezone.utc))
-            with self._files.staged_record(version.model_copy(update={"removals": (*version.removals, removal)})):
-                self._files.stored.unlink(missing_ok=True)
-                self._files.plain.unlink(missing_ok=True)
-                sync_folder(self._files.stored.parent)
+            with self._files.stage_record(version.model_copy(update={"removals": (*version.removals, removal)})):
+                self._files.path.unlink(missing_ok=True)
+                self._files.uncompressed_path.unlink(missing_ok=True)
+                sync_folder(self._files.path.parent)
 
-    def repair(self) -> None:
-        """Complete or drop what a killed process left half done; where there is no such thing, nothing is written."""
-        halves = (number for number in self._files.numbers() if not self._files.version(number).exists())
-        if any(halves) or left_over(self._files.folder):
-            with self._files.locked():
-                self._mend()
+    def recover(self) -> None:
+        """Complete or drop what a killed process left incomplete; where there is nothing of that kind, nothing is written."""
+        incomplete = (number for number in self._files.numbers() if not self._files.version_path(number).exists())
+        if any(incomplete) or find_leftovers(self._files.folder):
+            with self._files.lock():
+                self._recover()
 
-    def _mend(self) -> None:
-        """After it, each record has its file, and no temporary file is left. Needs the lock."""
-        current = self._files.current()
-        for path in left_over(self._files.folder):
-            if current is None and self._files.tells_of_a_removal(path):
-                os.replace(path, self._files.record(self._files.numbers()[-1]))
+    def _recover(self) -> None:
+        """Leave each record with its file, and no temporary file. Needs the lock."""
+        current = self._files.read_current()
+        for path in find_leftovers(self._files.folder):
+            if current is None and self._files.is_pending_removal(path):
+                os.replace(path, self._files.record_path(self._files.numbers()[-1]))
             path.unlink(missing_ok=True)
         for number in self._files.numbers():
-            path, record = self._files.version(number), self._files.read_record(number)
+            path, record = self._files.version_path(number), self._files.read_record(number)
             if path.exists():
                 continue
             if record and current is not None and record.sha256 == sha256(current):
                 write_bytes(path, current)
             else:
                 logger.warning("Version %d of the label of %s was never stored: its record is dropped.", number, self.study)
-                self._files.record(number).unlink(missing_ok=True)
+                self._files.record_path(number).unlink(missing_ok=True)
 
     def _adopt(self, params: dict[str, Any]) -> Version | None:
-        """As ``adopt``; returns the current version, None where there is no label. Needs the lock, after ``_mend``."""
-        versions, current = self._look()
+        """As ``adopt``; returns the current version, None where there is no label. Needs the lock, after ``_recover``."""
+        versions, current = self._scan()
         if current is None:
             return None
         version = versions[-1]
-        if not self._files.record(version.version).exists():
-            version = version.model_copy(update={"params": params, "annotator": annotator_of(params)})
-            with staged(self._files.version(version.version), current):
+        if not self._files.record_path(version.version).exists():
+            version = version.model_copy(update={"params": params, "annotator": annotator_from(params)})
+            with stage_bytes(self._files.version_path(version.version), current):
                 self._files.write_record(version)
         return version
 
 
-def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> Saved:
+def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> SavedVersion:
     """Store a copy of version ``number`` as a new version; nothing is removed.
 
     Args:
@@ -160,15 +169,15 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
     stored = versions.find(number)
     try:
         grid = read_volume(image)
-        mask = label_on(grid, versions.volume(stored.version), f"version {number} of {versions.study}")
+        mask = check_label_grid(grid, versions.read_volume(stored.version), f"version {number} of {versions.study}")
     except VolumeError as error:
         raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
     return versions.save(mask, grid.affine, params, restored_from=number)
 
 
-def repair(studies: str | os.PathLike[str]) -> None:
-    """Complete or drop what a killed process left half done, in the labels of all studies and tags."""
+def recover_labels(studies: str | os.PathLike[str]) -> None:
+    """Complete or drop what a killed process left incomplete, in the labels of all studies and tags."""
     for tag in file_names(Path(studies) / HISTORY):
         for study in file_names(Path(studies) / HISTORY / tag):
             with suppress(UnknownVersionError):  # somebody else's folder
-                LabelVersions(studies, study, tag).repair()
+                LabelVersions(studies, study, tag).recover()

@@ -9,27 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.cases import StudyFile
 from prato.data.structures import STRUCTURES
+from prato.data.studies import StudyFile
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Pipeline
 
 #: Dice by structure and their "mean", by study.
 CaseDice = dict[str, dict[str, float]]
-_RESAMPLED = 2000
+_RESAMPLES = 2000
 #: Below this many patients a bootstrap interval says nothing.
-_ENOUGH = 3
+_MIN_PATIENTS = 3
 
 
-def case_dice(model: Path, files: Sequence[StudyFile], device: str, each: Callable[[], object]) -> CaseDice:
-    """Dice by study, as the server would answer tight boxes with ``model``; ``each`` is called after every study and may raise."""
-    rows = evaluate_cases(Pipeline(model, None, device), files, report=lambda _: each())
+def measure_dice(model: Path, files: Sequence[StudyFile], device: str, on_study: Callable[[], object]) -> CaseDice:
+    """Dice by study, as the server would answer tight boxes with ``model``; ``on_study`` is called after every study and may raise."""
+    rows = evaluate_cases(Pipeline(model, None, device), files, report=lambda _: on_study())
     return {row["study"]: {**{name: row["scores"][name]["dice"] for name in STRUCTURES}, "mean": row["mean_dice"]} for row in rows}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the patients held back say.
+    """What the validation patients say.
 
     Attributes:
         before, after: Dice by structure and their "mean", each the mean over patients of the mean over their studies.
@@ -43,8 +43,8 @@ class Comparison:
     patients: int
 
     @property
-    def worse(self) -> str | None:
-        """In what the candidate is worse, None if in nothing: its mean is lower, or a structure's whole interval lies below zero.
+    def regression(self) -> str | None:
+        """What the candidate is worse at, None if nothing: its mean is lower, or a structure's whole interval lies below zero.
 
         A mean that is higher can hide a structure that was given up for the others.
         """
@@ -52,16 +52,16 @@ class Comparison:
             return "the mean Dice"
         return next((f"the Dice of the {name}" for name, (_, high) in self.interval.items() if high < 0), None)
 
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """The mean and its interval in words."""
-        of = "1 patient" if self.patients == 1 else f"{self.patients} patients"
-        change = f"mean Dice {self.before['mean']:.4f} -> {self.after['mean']:.4f} on {of} held back"
+        patients = "1 patient" if self.patients == 1 else f"{self.patients} patients"
+        change = f"mean Dice {self.before['mean']:.4f} -> {self.after['mean']:.4f} on {patients} held back"
         if not self.interval:
             return f"{change}, too few for an interval"
         low, high = self.interval["mean"]
         return f"{change}, 95 % interval of the change {low:+.4f} to {high:+.4f}"
 
-    def report(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON values, rounded."""
         rounded = {name: [round(low, 4), round(high, 4)] for name, (low, high) in self.interval.items()}
         return {
@@ -71,23 +71,23 @@ class Comparison:
         }
 
 
-def compared(before: CaseDice, after: CaseDice, patients: Mapping[str, str], seed: int) -> Comparison:
+def compare(before: CaseDice, after: CaseDice, patients: Mapping[str, str], seed: int) -> Comparison:
     """Compare case by case; the interval is a percentile bootstrap over patients, paired: a patient brings both models' Dice.
 
     Args:
         before, after: of the same studies.
-        patients: whose heart each study is. A patient's ED and ES are no two witnesses, so they are averaged first.
+        patients: whose heart each study is. A patient's ED and ES are not independent, so they are averaged first.
         seed: of the resampling.
     """
     names = (*STRUCTURES, "mean")
     people = sorted({patients[study] for study in before})
-    ours, theirs = (
-        np.array([[np.mean([dice[study][name] for study in dice if patients[study] == one]) for name in names] for one in people])
+    old, new = (
+        np.array([[np.mean([dice[study][name] for study in dice if patients[study] == person]) for name in names] for person in people])
         for dice in (before, after)
     )
-    interval = dict(zip(names, bootstrap_intervals(theirs - ours, seed)))
-    ours_mean, theirs_mean = (dict(zip(names, map(float, values.mean(0)))) for values in (ours, theirs))
-    return Comparison(ours_mean, theirs_mean, interval, len(people))
+    interval = dict(zip(names, bootstrap_intervals(new - old, seed)))
+    old_mean, new_mean = (dict(zip(names, map(float, values.mean(0)))) for values in (old, new))
+    return Comparison(old_mean, new_mean, interval, len(people))
 
 
 def bootstrap_intervals(differences: np.ndarray, seed: int) -> list[tuple[float, float]]:
@@ -98,8 +98,8 @@ def bootstrap_intervals(differences: np.ndarray, seed: int) -> list[tuple[float,
         seed: of the resampling.
     """
     patients = len(differences)
-    if patients < _ENOUGH:
+    if patients < _MIN_PATIENTS:
         return []
-    drawn = np.random.default_rng(seed).integers(patients, size=(_RESAMPLED, patients))
+    drawn = np.random.default_rng(seed).integers(patients, size=(_RESAMPLES, patients))
     low, high = np.percentile(differences[drawn].mean(1), (2.5, 97.5), axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high)]

@@ -32,7 +32,7 @@ class ModelStore:
     """The versions of the model file ``model``, in ``versions/<name>/`` beside it: ``<version>.safetensors`` and ``history.json``.
 
     All records are kept; files are kept of the first model, the current one and the last five others. What replaces the model is first
-    written down as an intent, so that a process killed at any point leaves the old model or, once anyone looks, the new one with its
+    written to disk as an intent, so that a process killed at any point leaves the old model or, at the next access, the new one with its
     record. Safe between threads and processes.
     """
 
@@ -52,11 +52,11 @@ class ModelStore:
         Raises:
             StoreError: the history cannot be read.
         """
-        with self._settled() as records:
+        with self._locked_records() as records:
             return list(records)
 
     def recover(self) -> None:
-        """Finish what a killed process began, and write down the model that is there; where it cannot be, that is a line in the log."""
+        """Finish what a killed process began, and record the model that is there; a store that cannot be read is logged, no error."""
         try:
             self.history()
         except (StoreError, OSError) as error:
@@ -64,37 +64,37 @@ class ModelStore:
 
     def upload(self, data: bytes) -> None:
         """Let the model file ``data``, which a client sent, answer from now on."""
-        with self._settled() as records:
-            self._replace(data, _record(version_of(data), records, "uploaded", "sent by a client"), records)
+        with self._locked_records() as records:
+            self._replace(data, _new_record(version_of(data), records, "uploaded", "sent by a client"), records)
 
     def publish(self, data: bytes, parent: str, reason: str, training: dict[str, Any]) -> ModelRecord:
-        """Let the trained model ``data`` answer from now on, in the place of ``parent``, which it was compared with.
+        """Let the trained model ``data`` answer from now on, in place of ``parent``, which it was compared with.
 
         Raises:
             ReplacedError: another model answers by now; the store is as it was.
         """
-        with self._settled() as records:
-            if _current(records) != parent:
-                raise ReplacedError(f"the model was replaced by {_current(records)} while this one was trained")
-            record = _record(version_of(data), records, "trained", reason, training=training)
+        with self._locked_records() as records:
+            if current_version(records) != parent:
+                raise ReplacedError(f"the model was replaced by {current_version(records)} while this one was trained")
+            record = _new_record(version_of(data), records, "trained", reason, training=training)
             self._replace(data, record, records)
             return record
 
     def refuse(self, version: str, parent: str, reason: str, training: dict[str, Any]) -> None:
-        """Record that the trained model ``version`` did not get to answer; its file is not kept."""
-        with self._settled() as records:
-            record = _record(version, records, "trained", reason, training=training)
+        """Record that the trained model ``version`` was not published; its file is not kept."""
+        with self._locked_records() as records:
+            record = _new_record(version, records, "trained", reason, training=training)
             self._write([*records, record.model_copy(update={"published": False, "parent": parent})])
 
     def roll_back(self, version: str) -> ModelRecord:
-        """Let ``version`` answer again; a request under way finishes with the model that it began with.
+        """Let ``version`` answer again; a request in progress finishes with the model that it began with.
 
         Raises:
-            UnknownVersionError: no such version, or its file was cleared away. ReplacedError: it is the current one.
+            UnknownVersionError: no such version, or its file was removed. ReplacedError: it is the current one.
             StoreError: its file is damaged.
         """
-        with self._settled() as records:
-            current = _current(records)
+        with self._locked_records() as records:
+            current = current_version(records)
             if version == current:
                 raise ReplacedError(f"{version} is the model that answers already: choose another version to go back to.")
             path = self.file(version) if any(r.version == version and r.published for r in records) else None
@@ -102,48 +102,48 @@ class ModelStore:
                 kept = ", ".join(sorted(p.stem for p in self.folder.glob(f"*{self.model.suffix}") if p.stem != current))
                 choice = f"choose {kept}" if kept else "none is kept"
                 raise UnknownVersionError(f"There is no version {version[:40]!r} of {self.model.stem} to go back to: {choice}.")
-            record = _record(version, records, "rolled_back", f"back from {current}")
-            self._replace(self._kept(version), record, records)
+            record = _new_record(version, records, "rolled_back", f"back from {current}")
+            self._replace(self._read_kept(version), record, records)
             return record
 
     @contextmanager
-    def _settled(self) -> Iterator[list[ModelRecord]]:
-        """The records, under the lock: a replacement that was cut off finished, and a model file that came by hand written down."""
+    def _locked_records(self) -> Iterator[list[ModelRecord]]:
+        """The records, under the lock, after an interrupted replacement was finished and a model file put there by hand recorded."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
-            for left in self.folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes here now
-                left.unlink()
+            for temporary in self.folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes here now
+                temporary.unlink()
             records = self._read()
             if self._intent.exists():
-                self._finish(records)
+                self._finish_replacement(records)
             if self.model.is_file():
                 data = self.model.read_bytes()
                 version = version_of(data)
-                if version != _current(records):
+                if version != current_version(records):
                     kind: Kind = "found" if records else "shipped"
                     reason = "put there by hand" if records else "the first model here"
                     write_bytes(self.file(version), data)
-                    records.append(_record(version, records, kind, reason))
+                    records.append(_new_record(version, records, kind, reason))
                     self._write(records)
             yield records
 
-    def _finish(self, records: list[ModelRecord]) -> None:
-        """The replacement that was cut off; one of which the intent or the file was damaged since is given up, as if it had not begun."""
+    def _finish_replacement(self, records: list[ModelRecord]) -> None:
+        """Finish the interrupted replacement; where its intent or its file was damaged since, give it up as if it had not begun."""
         try:
             record = ModelRecord.model_validate_json(self._intent.read_bytes())
-            data = self._kept(record.version)  # written before the intent
+            data = self._read_kept(record.version)  # written before the intent
         except (ValueError, UnknownVersionError) as error:
-            logger.error("a replacement of %s was cut off and cannot be finished: %s", self.model.stem, error)
+            logger.error("a replacement of %s was interrupted and cannot be finished: %s", self.model.stem, error)
             self._intent.unlink()
         else:
-            logger.warning("a replacement of %s by %s was cut off: finishing it", self.model.stem, record.version)
+            logger.warning("a replacement of %s by %s was interrupted: finishing it", self.model.stem, record.version)
             self._replace(data, record, records)
 
-    def _kept(self, version: str) -> bytes:
+    def _read_kept(self, version: str) -> bytes:
         """The file of ``version``.
 
         Raises:
-            UnknownVersionError: it is not kept. StoreError: it is not what it was.
+            UnknownVersionError: it is not kept. StoreError: it is damaged.
         """
         path = self.file(version)
         if not path.is_file():
@@ -161,9 +161,9 @@ class ModelStore:
             records.append(record)
             self._write(records)
         self._intent.unlink()
-        self._tidy(records)
+        self._remove_old_files(records)
 
-    def _tidy(self, records: list[ModelRecord]) -> None:
+    def _remove_old_files(self, records: list[ModelRecord]) -> None:
         answered = [record.version for record in records if record.published]
         recent = list(dict.fromkeys(reversed(answered)))[: _KEPT + 1]
         for path in self.folder.glob(f"*{self.model.suffix}"):
@@ -182,11 +182,11 @@ class ModelStore:
         write_bytes(self._history, History(records=records).model_dump_json(indent=1).encode())
 
 
-def _record(version: str, records: list[ModelRecord], kind: Kind, reason: str, **more: Any) -> ModelRecord:
-    return ModelRecord(version=version, parent=_current(records), kind=kind, published=True, reason=reason, when=now(), **more)
+def _new_record(version: str, records: list[ModelRecord], kind: Kind, reason: str, **more: Any) -> ModelRecord:
+    return ModelRecord(version=version, parent=current_version(records), kind=kind, published=True, reason=reason, when=now(), **more)
 
 
-def _current(records: list[ModelRecord]) -> str | None:
+def current_version(records: list[ModelRecord]) -> str | None:
     return next((record.version for record in reversed(records) if record.published), None)
 
 

@@ -11,29 +11,29 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from prato.data.cases import StudyFile, labelled_studies
+from prato.data.studies import StudyFile, find_labelled_studies
 from prato.models.checkpoint import ModelSpec, load_model, save_model
-from prato.retraining.comparison import CaseDice, Comparison, case_dice, compared
+from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice
 from prato.retraining.model_store import ModelStore, ReplacedError
-from prato.retraining.training_data import Material, gathered
-from prato.training.fine_tuning import RATE, SHARE, Stopped, TrainingParameters, fine_tuned, planned
+from prato.retraining.training_data import TrainingData, load_training_data
+from prato.training.fine_tuning import BLEND_SHARE, LEARNING_RATE, TrainingParameters, TrainingStopped, fine_tune, schedule
 from prato.training.progress import TrainingProgress
 
 
 class TrainingOrder(BaseModel):
-    """One round.
+    """One round, as it goes from the server to the process that trains.
 
     Attributes:
-        model: the model file to retrain. asked: how.
+        model: the model file to retrain. parameters: how ("asked" in JSON, where stored jobs hold it).
         files: the labelled studies. base: a studies folder whose labels show what is forgotten; None to leave that unmeasured.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     model: Path
-    asked: TrainingParameters
+    parameters: TrainingParameters = Field(validation_alias=AliasChoices("parameters", "asked"), serialization_alias="asked")
     files: list[StudyFile]
     base: Path | None = None
 
@@ -52,11 +52,11 @@ def round_folder(model: Path) -> Path:
     return model.parent / model.stem
 
 
-def train_round(order: TrainingOrder, go_on: Callable[[], bool]) -> dict[str, Any]:
-    """Train, compare, publish; what was stopped or killed goes on where it was if labels, model and parameters are the same.
+def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> dict[str, Any]:
+    """Train, compare, publish; a round that was stopped or killed resumes where it was if labels, model and parameters are the same.
 
     Args:
-        go_on: asked between steps and studies; the round stops when it says False.
+        should_continue: called between steps and studies; the round stops when it returns False.
 
     Returns:
         ``published`` and the ``reason``, in words; ``dice_before`` and ``dice_after``, means over the validation patients and structures
@@ -67,86 +67,91 @@ def train_round(order: TrainingOrder, go_on: Callable[[], bool]) -> dict[str, An
         ``steps``, ``seconds``.
 
     Raises:
-        Stopped: on request. TooFewPatientsError, SplitError, CheckpointError, StoreError: as their modules say.
+        TrainingStopped: ``should_continue`` returned False.
+        TooFewPatientsError, SplitError, CheckpointError, StoreError: as their modules say.
     """
 
     def check() -> None:
-        if not go_on():
-            raise Stopped
+        if not should_continue():
+            raise TrainingStopped
 
-    began, asked, store, folder = time.monotonic(), order.asked, ModelStore(order.model), round_folder(order.model)
-    tidy_after(order.model)  # by which the model that answers has its record, too, before anything takes its place
+    start, parameters, store, folder = time.monotonic(), order.parameters, ModelStore(order.model), round_folder(order.model)
+    recover_round(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
     labels = label_checksums(order.files)
-    material = gathered(order.files, spec.pixel, asked.val_split, asked.seed, check)
-    before, base_before = _dice(order, order.model, material, check)
-    epochs, steps = planned(material.training, asked)
-    patients = {file.study: file.patient for file in material.compared}
-    progress = TrainingProgress(folder / "stats.json", epochs, steps, compared(before, before, patients, 0).before["mean"])
-    run = {"model": version, "labels": hashlib.sha256(json.dumps([labels, material.patients()]).encode()).hexdigest(), **asdict(asked)}
-    trained = fine_tuned(network, spec, asked, material.training, material.validation, progress, folder / "state.pt", run, go_on)
+    data = load_training_data(order.files, spec.pixel, parameters.val_split, parameters.seed, check)
+    before, base_before = _measure(order, order.model, data, check)
+    epochs, steps = schedule(data.training, parameters)
+    patients = {file.study: file.patient for file in data.validation_files}
+    progress = TrainingProgress(folder / "stats.json", epochs, steps, compare(before, before, patients, 0).before["mean"])
+    run = {"model": version, "labels": hashlib.sha256(json.dumps([labels, data.patients()]).encode()).hexdigest(), **asdict(parameters)}
+    trained = fine_tune(network, spec, parameters, data.training, data.validation, progress, folder / "state.pt", run, should_continue)
     candidate = folder / f"candidate{order.model.suffix}"
-    candidate_version = save_model(candidate, trained, _described(spec, order, version, steps, material))
-    after, base_after = _dice(order, candidate, material, check)
-    found = compared(before, after, patients, asked.seed)
+    candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, data))
+    after, base_after = _measure(order, candidate, data, check)
+    comparison = compare(before, after, patients, parameters.seed)
     result = {
-        "dice_before": round(found.before["mean"], 4),
-        "dice_after": round(found.after["mean"], 4),
-        **found.report(),
+        "dice_before": round(comparison.before["mean"], 4),
+        "dice_after": round(comparison.after["mean"], 4),
+        **comparison.to_json(),
         "base": None if base_before is None or base_after is None else {"before": _mean(base_before), "after": _mean(base_after)},
-        "share_of_new_weights": SHARE,
-        "patients": material.patients(),
-        "labels": {study: labels[study] for study in labels if study not in material.left_out},
-        "left_out": material.left_out,
+        "share_of_new_weights": BLEND_SHARE,
+        "patients": data.patients(),
+        "labels": {study: labels[study] for study in labels if study not in data.left_out},
+        "left_out": data.left_out,
         "cases": {study: {"before": _rounded(before[study]), "after": _rounded(after[study])} for study in before},
-        **{"seed": asked.seed, "steps": steps, "seconds": round(time.monotonic() - began, 1)},
+        **{"seed": parameters.seed, "steps": steps, "seconds": round(time.monotonic() - start, 1)},
     }
-    published, reason = _judged(store, candidate, candidate_version, version, found, result)
+    published, reason = _publish_or_refuse(store, candidate, candidate_version, version, comparison, result)
     (folder / "state.pt").unlink(missing_ok=True)
     candidate.unlink()
     result |= {"published": published, "reason": reason}
     result |= {"model_version_before": version, "model_version_after": candidate_version if published else version}
-    progress.done(result)
+    progress.report_result(result)
     return result
 
 
-def _judged(store: ModelStore, candidate: Path, version: str, parent: str, found: Comparison, result: dict[str, Any]) -> tuple[bool, str]:
+def recover_round(model: Path) -> None:
+    """Remove the half-written files of a killed process, and finish or give up what it was about to publish."""
+    folder = round_folder(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink()
+    ModelStore(model).recover()
+
+
+def _publish_or_refuse(
+    store: ModelStore, candidate: Path, version: str, parent: str, comparison: Comparison, result: dict[str, Any]
+) -> tuple[bool, str]:
     """Publish ``candidate`` if nothing speaks against it; either way there is a record of it."""
     data = candidate.read_bytes()
-    if found.worse:
-        reason = f"{found.worse} fell: {found.sentence()}"
+    if comparison.regression:
+        reason = f"{comparison.regression} fell: {comparison.summary()}"
     else:
         try:
-            store.publish(data, parent, found.sentence(), result)
+            store.publish(data, parent, comparison.summary(), result)
         except ReplacedError as error:
             reason = str(error)
         else:
-            return True, found.sentence()
+            return True, comparison.summary()
     store.refuse(version, parent, reason, result)
     return False, reason
 
 
-def _dice(order: TrainingOrder, model: Path, material: Material, check: Callable[[], None]) -> tuple[CaseDice, CaseDice | None]:
-    """Dice of ``model`` on the patients held back, and on the base studies."""
-    own = case_dice(model, material.compared, order.asked.device, check)
-    return own, case_dice(model, labelled_studies(order.base), order.asked.device, check) if order.base else None
+def _measure(order: TrainingOrder, model: Path, data: TrainingData, check: Callable[[], None]) -> tuple[CaseDice, CaseDice | None]:
+    """Dice of ``model`` on the validation patients, and on the base studies."""
+    device = order.parameters.device
+    own = measure_dice(model, data.validation_files, device, check)
+    return own, measure_dice(model, find_labelled_studies(order.base), device, check) if order.base else None
 
 
-def _described(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, material: Material) -> ModelSpec:
-    about = {
-        **{"started_from": version, "seed": order.asked.seed, "steps": steps, "rate": RATE, "share_of_new_weights": SHARE},
-        "patients": {side: len(names) for side, names in material.patients().items()},
+def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, data: TrainingData) -> ModelSpec:
+    seed = order.parameters.seed
+    training = {
+        **{"started_from": version, "seed": seed, "steps": steps, "rate": LEARNING_RATE, "share_of_new_weights": BLEND_SHARE},
+        "patients": {side: len(names) for side, names in data.patients().items()},
     }
-    return spec.model_copy(update={"training": about})
-
-
-def tidy_after(model: Path) -> None:
-    """Clear away the half-written files of a killed process, and finish or forget what it was about to publish."""
-    folder = round_folder(model)
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.tmp"):
-        left.unlink()
-    ModelStore(model).recover()
+    return spec.model_copy(update={"training": training})
 
 
 def _mean(dice: CaseDice) -> float:

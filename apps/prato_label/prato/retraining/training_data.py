@@ -8,26 +8,33 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prato.data.cases import StudyFile, TrainingCase, load_training_case
+from prato.data.cases import TrainingCase, load_training_case
 from prato.data.nifti import VolumeError
 from prato.data.splits import Split, load_split, save_split
+from prato.data.studies import StudyFile
 
 logger = logging.getLogger(__name__)
+#: Beside the images: the split belongs to the patients, not to a model, so that all models are compared on the same ones.
+SPLIT_NAME = "training_split.json"
+
+
+class TooFewPatientsError(ValueError):
+    """Not enough labelled patients to train and to compare; the message is one sentence."""
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """The usable labelled studies, by side.
 
     Attributes:
         training, validation: studies of training and validation patients, loaded.
-        compared: the files of ``validation``.
+        validation_files: the files of ``validation``.
         left_out: the reason, by study, for labels that cannot be used.
     """
 
     training: list[TrainingCase]
     validation: list[TrainingCase]
-    compared: list[StudyFile]
+    validation_files: list[StudyFile]
     left_out: dict[str, str]
 
     def patients(self) -> dict[str, list[str]]:
@@ -38,14 +45,16 @@ class Material:
         }
 
 
-def gathered(files: Sequence[StudyFile], pixel: float, share: float, seed: int, each: Callable[[], object]) -> Material:
-    """Load the labelled studies at ``pixel`` mm, and deal new patients to a side (written down before anything is trained).
+def load_training_data(
+    files: Sequence[StudyFile], pixel: float, validation_share: float, seed: int, on_study: Callable[[], object]
+) -> TrainingData:
+    """Load the labelled studies at ``pixel`` mm, and assign new patients to a side (written to disk before anything is trained).
 
     Args:
-        each: called after every study; may raise.
+        on_study: called after every study; may raise.
 
     Raises:
-        TooFewPatientsError, SplitError: as ``dealt`` and ``stored_split``.
+        TooFewPatientsError, SplitError: as ``assign_split`` and ``load_stored_split``.
     """
     usable: list[tuple[StudyFile, TrainingCase]] = []
     left_out = {}
@@ -59,32 +68,24 @@ def gathered(files: Sequence[StudyFile], pixel: float, share: float, seed: int, 
                 left_out[file.study] = f"The label for {file.study} is empty."
             else:
                 usable.append((file, case))
-        each()
+        on_study()
     for study, reason in left_out.items():
         logger.warning("%s is left out: %s", study, reason)
     if not usable:
         raise TooFewPatientsError("None of the final labels can be used: " + " ".join(left_out.values()))
-    path, split = stored_split(file for file, _ in usable)
-    split = dealt(split, (file.patient for file, _ in usable), share, seed)
+    path, split = load_stored_split(file for file, _ in usable)
+    split = assign_split(split, (file.patient for file, _ in usable), validation_share, seed)
     save_split(path, split)
-    held_back = set(split.validation)
-    return Material(
-        training=[case for file, case in usable if file.patient not in held_back],
-        validation=[case for file, case in usable if file.patient in held_back],
-        compared=[file for file, _ in usable if file.patient in held_back],
+    validation = set(split.validation)
+    return TrainingData(
+        training=[case for file, case in usable if file.patient not in validation],
+        validation=[case for file, case in usable if file.patient in validation],
+        validation_files=[file for file, _ in usable if file.patient in validation],
         left_out=left_out,
     )
 
 
-#: Beside the images: the split belongs to the patients, not to a model, so that all models are compared on the same ones.
-SPLIT_NAME = "training_split.json"
-
-
-class TooFewPatientsError(ValueError):
-    """Not enough labelled patients to train and to compare; the message is one sentence."""
-
-
-def stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:
+def load_stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:
     """Where the split of ``files`` (at least one) is kept, and the split, None before the first training.
 
     Raises:
@@ -94,9 +95,11 @@ def stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:
     return path, load_split(path) if path.exists() else None
 
 
-def dealt(split: Split | None, patients: Iterable[str], share: float, seed: int) -> Split:
-    """``split`` with all of ``patients`` on one of its sides: who is on a side stays there; newcomers come in an order that ``seed``
-    shuffles and fill up the validation side to ``share`` of ``patients``, after both sides have one.
+def assign_split(split: Split | None, patients: Iterable[str], validation_share: float, seed: int) -> Split:
+    """``split`` with each of ``patients`` on one of its sides.
+
+    Patients who are on a side stay there; newcomers come in an order that ``seed`` shuffles and fill up the validation side to
+    ``validation_share`` of ``patients``, after both sides have one.
 
     Raises:
         TooFewPatientsError: ``patients`` are fewer than two, or all on one side.
@@ -107,8 +110,8 @@ def dealt(split: Split | None, patients: Iterable[str], share: float, seed: int)
         raise TooFewPatientsError(f"Training needs final labels of at least 2 patients, one of them to compare models on: {have}.")
     train, validation = set(split.train if split else ()), set(split.validation if split else ())
     for patient in sorted(everyone - train - validation, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()):
-        held_back = len(validation & everyone)
-        to_validation = held_back == 0 or (train & everyone and held_back + 1 <= round(share * len(everyone)))
+        held_out = len(validation & everyone)
+        to_validation = held_out == 0 or (train & everyone and held_out + 1 <= round(validation_share * len(everyone)))
         (validation if to_validation else train).add(patient)
     for side, other in ((train, "validation"), (validation, "training")):
         if not side & everyone:

@@ -1,7 +1,7 @@
 """The process that trains: ``python -m prato.retraining.worker``, kept warm from one round to the next.
 
 It reads one JSON object a line: ``{"id", "order"}`` starts a round, ``{"stop": id}`` ends it. It writes one a line, too: ``{"id", "line"}``
-is a line of the log, ``{"id", "end"}`` the last word: "done" with a ``result``, "stopped", or "failed" with a ``sentence``. When its
+is a line of the log, ``{"id", "end"}`` the last message: "done" with a ``result``, "stopped", or "failed" with a ``sentence``. When its
 input ends, as it does when the server dies however it dies, it stops what runs, stores it, and ends.
 """
 
@@ -18,19 +18,19 @@ from typing import IO, Any
 
 import torch
 
-from prato.data.atomic import no_room
+from prato.data.atomic import is_disk_full
 from prato.data.splits import SplitError
 from prato.models.checkpoint import CheckpointError
 from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, train_round
 from prato.retraining.training_data import TooFewPatientsError
-from prato.training.fine_tuning import Stopped
+from prato.training.fine_tuning import TrainingStopped
 
 #: Errors whose message is written for a person.
-REFUSALS = (TooFewPatientsError, SplitError, CheckpointError, StoreError)
+_REFUSALS = (TooFewPatientsError, SplitError, CheckpointError, StoreError)
 
 
-class _Lines(logging.Handler):
+class _LogSender(logging.Handler):
     """Sends the log of the round ``job`` to the server."""
 
     def __init__(self, worker: _Worker, job: str) -> None:
@@ -39,19 +39,19 @@ class _Lines(logging.Handler):
         self._worker, self._job = worker, job
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._worker.say(id=self._job, line=self.format(record))
+        self._worker.send(id=self._job, line=self.format(record))
 
 
 class _Worker:
-    """Runs rounds one after the other on the thread that calls :meth:`run`, while another reads what the server says."""
+    """Runs rounds one after the other on the thread that calls :meth:`run`, while another thread reads what the server sends."""
 
     def __init__(self, orders: IO[str], answers: IO[str]) -> None:
         self._orders, self._answers = orders, answers
         self._queue: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self._stopped: set[str | None] = set()
 
-    def say(self, **message: Any) -> None:
-        """One line to the server; there may be nobody left to hear it."""
+    def send(self, **message: Any) -> None:
+        """Send one line to the server, which may be gone."""
         try:
             self._answers.write(json.dumps(message) + "\n")
             self._answers.flush()
@@ -77,24 +77,24 @@ class _Worker:
         """Work until the server is gone."""
         while (message := self._queue.get()) is not None:
             job = message["id"]
-            lines = _Lines(self, job)
-            logging.getLogger("prato").addHandler(lines)
+            sender = _LogSender(self, job)
+            logging.getLogger("prato").addHandler(sender)
             try:
-                end = self._round(job, message["order"])
+                end = self._run_round(job, message["order"])
             finally:
-                torch.cuda.empty_cache()  # what a round had on the GPU is for the server while this process waits
-                logging.getLogger("prato").removeHandler(lines)
-            self.say(id=job, **end)
+                torch.cuda.empty_cache()  # the server needs the GPU memory of the round while this process waits
+                logging.getLogger("prato").removeHandler(sender)
+            self.send(id=job, **end)
 
-    def _round(self, job: str, order: Any) -> dict[str, Any]:
+    def _run_round(self, job: str, order: Any) -> dict[str, Any]:
         try:
             result = train_round(TrainingOrder.model_validate(order), lambda: not {job, None} & self._stopped)
-        except Stopped:
+        except TrainingStopped:
             return {"end": "stopped"}
-        except REFUSALS as error:
+        except _REFUSALS as error:
             return {"end": "failed", "sentence": str(error)}
         except Exception as error:
-            if no_room(error):
+            if is_disk_full(error):
                 return {"end": "failed", "sentence": "The server's disk is full: free some space there, then start the training again."}
             logging.getLogger(__name__).exception("the training failed")
             return {

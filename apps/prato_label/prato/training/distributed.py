@@ -1,4 +1,4 @@
-"""Training by several processes that together take the very step that one would take on the whole batch.
+"""Training by several processes that together take the same step as one process would on the whole batch.
 
 Each process runs its share of the batch. What a step draws from the batch as a whole is computed on the whole: the statistics of batch
 normalisation, and the loss (Dice and cross-entropy over all slices), to which every process contributes the gradient of its own slices.
@@ -23,43 +23,45 @@ from prato.pruning.plan import PrunedOutput
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that train together: this one is number ``rank`` of ``size``. Alone, every method leaves things as they are."""
+    """The processes that train together: this one is number ``rank`` of ``size``. With one process, every method changes nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes files, prints and validates."""
         return self.rank == 0
 
-    def share(self, batch: int) -> int:
+    def local_batch_size(self, batch: int) -> int:
         """How many slices of a ``batch`` are this process's.
 
         Raises:
-            ValueError: they cannot be dealt out evenly.
+            ValueError: the batch cannot be divided evenly.
         """
         if batch % self.size:
-            raise ValueError(f"A batch of {batch} slices cannot be dealt evenly to {self.size} processes: take a multiple of {self.size}.")
+            raise ValueError(
+                f"A batch of {batch} slices cannot be divided evenly among {self.size} processes: take a multiple of {self.size}."
+            )
         return batch // self.size
 
-    def sharing_statistics(self, network: Any) -> Any:
+    def convert_sync_batchnorm(self, network: Any) -> Any:
         """``network`` with batch normalisation over the slices of all processes; parameters and their names stay."""
         if self.size > 1:
             for parent in list(network.modules()):
                 for name, child in parent.named_children():
                     if type(child) is nn.BatchNorm2d:
-                        setattr(parent, name, _SharedBatchNorm.of(child))
+                        setattr(parent, name, _SyncBatchNorm.from_batch_norm(child))
         return network
 
-    def whole_batch(self, output: PrunedOutput, label: Tensor) -> tuple[PrunedOutput, Tensor]:
+    def gather_batch(self, output: PrunedOutput, label: Tensor) -> tuple[PrunedOutput, Tensor]:
         """Output and label (B, ...) of the whole batch; a gradient reaches this process's slices alone."""
         if self.size == 1:
             return output, label
-        stages = tuple(replace(s, relevance=self._gathered(s.relevance), alive=self._gathered(s.alive)) for s in output.stages)
-        return replace(output, logits=self._gathered(output.logits), stages=stages), self._gathered(label)
+        stages = tuple(replace(s, relevance=self._all_gather(s.relevance), alive=self._all_gather(s.alive)) for s in output.stages)
+        return replace(output, logits=self._all_gather(output.logits), stages=stages), self._all_gather(label)
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Each gradient becomes its sum over the processes."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.size == 1 or not gradients:
@@ -69,8 +71,8 @@ class Ranks:
         for gradient, total in zip(gradients, flat.split([g.numel() for g in gradients])):
             gradient.copy_(total.view_as(gradient))
 
-    def of_first(self, value: float, device: torch.device) -> float:
-        """The first process's ``value``: clocks and wishes differ, and all must take the same number of steps."""
+    def broadcast_from_first(self, value: float, device: torch.device) -> float:
+        """The first process's ``value``: clocks differ, and all must take the same number of steps."""
         if self.size == 1:
             return value
         agreed = torch.tensor(value, dtype=torch.float64, device=device)
@@ -78,23 +80,23 @@ class Ranks:
         return float(agreed)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is refused in one process's block is refused in all; nobody goes on, and waits for the others, alone.
+    def share_errors(self) -> Iterator[None]:
+        """An error in one process's block is raised in all, so that no process goes on alone and waits for the others.
 
         Raises:
-            ValueError: the first of the refusals (ValueError, RuntimeError, OSError).
+            ValueError: the first of the errors (ValueError, RuntimeError, OSError).
         """
-        refusal: str | None = None
+        message: str | None = None
         try:
             yield
         except (ValueError, RuntimeError, OSError) as error:
-            refusal = str(error)
-        refusals = [text for text in self._everyones(refusal) if text is not None]
-        if refusals:
-            raise ValueError(refusals[0])
+            message = str(error)
+        messages = [text for text in self._all_gather_object(message) if text is not None]
+        if messages:
+            raise ValueError(messages[0])
 
-    def check_same_start(self, network: nn.Module, step: int) -> None:
-        """Compare where the processes start.
+    def check_same_weights(self, network: nn.Module, step: int) -> None:
+        """Compare the weights and steps from which the processes start.
 
         Raises:
             ValueError: their weights or steps differ, as they do where some cannot see the file that the others resumed from.
@@ -104,21 +106,21 @@ class Ranks:
         digest = hashlib.sha256(str(step).encode())
         for value in network.state_dict().values():
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        if len(set(self._everyones(digest.hexdigest()))) > 1:
+        if len(set(self._all_gather_object(digest.hexdigest()))) > 1:
             raise ValueError("The processes do not start from the same weights: keep the run's folder where all of them can read it.")
 
-    def leave(self) -> None:
-        """The end of training together."""
+    def close(self) -> None:
+        """End the process group."""
         if self.size > 1:
             dist.destroy_process_group()
 
-    def _everyones(self, value: Any) -> list[Any]:
+    def _all_gather_object(self, value: Any) -> list[Any]:
         values = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(values, value)
         return values
 
-    def _gathered(self, own: Tensor) -> Tensor:
+    def _all_gather(self, own: Tensor) -> Tensor:
         sent = own.detach().contiguous()
         sent = sent.to(torch.uint8) if sent.dtype == torch.bool else sent
         parts = [torch.empty_like(sent) for _ in range(self.size)]
@@ -130,7 +132,7 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(device: str) -> tuple[Ranks, torch.device]:
+def init_ranks(device: str) -> tuple[Ranks, torch.device]:
     """The processes that ``torchrun`` started, or this one alone, and where this one computes.
 
     Args:
@@ -152,7 +154,7 @@ def join(device: str) -> tuple[Ranks, torch.device]:
     return Ranks(dist.get_rank(), size), where
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """The sum over all processes; so is its gradient."""
 
     @staticmethod
@@ -168,11 +170,11 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-class _SharedBatchNorm(nn.BatchNorm2d):
+class _SyncBatchNorm(nn.BatchNorm2d):
     """Batch normalisation by the statistics of all processes, on CPU and GPU; their shares of the batch are equal."""
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d) -> _SharedBatchNorm:
+    def from_batch_norm(cls, norm: nn.BatchNorm2d) -> _SyncBatchNorm:
         shared = cls(norm.num_features, norm.eps, norm.momentum)
         shared.load_state_dict(norm.state_dict())
         return shared.to(norm.weight.device)
@@ -182,10 +184,10 @@ class _SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         axes, size = (0, 2, 3), dist.get_world_size()
         values = x.float()
-        mean = _Sum.apply(values.mean(axes)) / size
+        mean = _AllReduceSum.apply(values.mean(axes)) / size
         centred = values - mean[:, None, None]
         # around the common mean: from sums of squares, small variances would be rounding
-        variance = _Sum.apply(centred.square().mean(axes)) / size
+        variance = _AllReduceSum.apply(centred.square().mean(axes)) / size
         with torch.no_grad():
             count = size * x.numel() / x.shape[1]
             momentum = self.momentum or 0.0

@@ -1,4 +1,4 @@
-"""What training minimises: Dice + cross-entropy on the mask, and the relevance held to where the organ is."""
+"""What training minimises: Dice + cross-entropy on the mask, and a supervision of the relevance by where the organ is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PratoLoss(nn.Module):
             label: int64 (B, *image).
 
         Returns:
-            A scalar. Only tokens that a stage could still drop weigh in its relevance; the others' relevance means nothing.
+            A scalar. Only tokens that a stage could still drop count; the relevance of the others means nothing.
         """
         loss = self.segmentation(output.logits, label.unsqueeze(1))
         if not output.stages:
@@ -39,7 +39,7 @@ class PratoLoss(nn.Module):
         pool = F.adaptive_max_pool2d if label.ndim == 3 else F.adaptive_max_pool3d
         terms, alive = [], torch.ones_like(foreground)
         for stage in output.stages:
-            want, weight = (pool(values, stage.grid).flatten(1) for values in (foreground, alive))
-            terms.append(F.binary_cross_entropy_with_logits(stage.relevance, want, weight, reduction="sum") / weight.sum())
+            target, weight = (pool(values, stage.grid).flatten(1) for values in (foreground, alive))
+            terms.append(F.binary_cross_entropy_with_logits(stage.relevance, target, weight, reduction="sum") / weight.sum())
             alive = stage.alive.to(weight.dtype).unflatten(1, (1, *stage.grid))
         return loss + self.supervision * torch.stack(terms).mean()

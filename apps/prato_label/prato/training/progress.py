@@ -15,16 +15,17 @@ _EVERY_S = 2.0
 
 
 class TrainingProgress:
-    """Writes what is told to it to the log and to the file ``path`` (JSON, always whole); steps not more often than every two seconds.
+    """Writes what is reported to it to the log and to the file ``path`` (JSON, always whole); steps at most every two seconds.
 
     ``epoch``, ``total_epochs``, ``best_metric`` and ``total_time`` (seconds, once it is over) are what the stock 3D Slicer module shows.
-    ``seconds`` were spent on steps so far, in this go; ``eta_seconds`` are left for them at that speed, None before the second.
+    ``seconds`` is the time spent on steps since this process started or resumed the training; ``eta_seconds`` is what is left at that
+    speed, None before the second step.
     """
 
     def __init__(self, path: Path, epochs: int, steps: int, dice: float) -> None:
         """Args: epochs, steps: in all. dice: the current model's."""
         self.path, self.steps = path, steps
-        self.began = self.shown = time.monotonic()
+        self._start_time = self._last_write = time.monotonic()
         self._first: tuple[int, float] | None = None
         self.state: dict[str, Any] = {
             **{"epoch": 0, "total_epochs": epochs, "step": 0, "total_steps": steps, "loss": None},
@@ -34,31 +35,31 @@ class TrainingProgress:
         logger.info("%d epochs, %d steps; validation Dice of the current model %.4f", epochs, steps, dice)
         self._write()
 
-    def step(self, step: int, loss: float) -> None:
+    def report_step(self, step: int, loss: float) -> None:
         """``step`` optimiser steps are done, counted from the beginning however often it was stopped."""
         now, epochs = time.monotonic(), self.state["total_epochs"]
-        first = self._first is None
+        is_first = self._first is None
         self._first = self._first or (step, now)
-        done, took = step - self._first[0], now - self._first[1]
-        eta = round((self.steps - step) * took / done, 1) if done else None
+        done, seconds = step - self._first[0], now - self._first[1]
+        eta = round((self.steps - step) * seconds / done, 1) if done else None
         self.state |= {"step": step, "epoch": -(-step * epochs // self.steps), "loss": round(loss, 4)}
-        self.state |= {"seconds": round(took, 1), "eta_seconds": eta}
-        if first or now - self.shown >= _EVERY_S or step == self.steps:
-            self.shown = now
+        self.state |= {"seconds": round(seconds, 1), "eta_seconds": eta}
+        if is_first or now - self._last_write >= _EVERY_S or step == self.steps:
+            self._last_write = now
             logger.info("epoch %d/%d, step %d/%d, loss %.3f", self.state["epoch"], epochs, step, self.steps, loss)
             self._write()
 
-    def validation(self, dice: dict[str, float]) -> None:
+    def report_validation(self, dice: dict[str, float]) -> None:
         """Dice by structure and their "mean" on slices of validation patients, now."""
         logger.info("validation Dice: %s", ", ".join(f"{name} {value:.3f}" for name, value in dice.items()))
         self.state |= {"validation": dice, "best_metric": max(self.state["best_metric"], dice["mean"])}
         self._write()
 
-    def done(self, result: dict[str, Any]) -> None:
-        """It is over, with ``result`` (see ``train_round``)."""
+    def report_result(self, result: dict[str, Any]) -> None:
+        """The training is over, with ``result`` (see ``train_round``)."""
         logger.info("%s: %s", "published" if result["published"] else "not published", result["reason"])
         best = result["dice_after"] if result["published"] else result["dice_before"]
-        self.state |= {**result, "best_metric": best, "total_time": round(time.monotonic() - self.began, 1), "eta_seconds": 0.0}
+        self.state |= {**result, "best_metric": best, "total_time": round(time.monotonic() - self._start_time, 1), "eta_seconds": 0.0}
         self._write()
 
     def _write(self) -> None:
@@ -66,10 +67,10 @@ class TrainingProgress:
         write_bytes(self.path, (json.dumps(self.state, indent=1) + "\n").encode())
 
 
-def stored_progress(path: Path) -> dict[str, Any]:
+def load_progress(path: Path) -> dict[str, Any]:
     """What was last written to ``path``; empty before the first training, and where the file is damaged."""
     try:
-        stats = json.loads(path.read_bytes())
+        state = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return stats if isinstance(stats, dict) else {}
+    return state if isinstance(state, dict) else {}

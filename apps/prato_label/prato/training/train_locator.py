@@ -9,12 +9,13 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from prato.data.cases import StudyFile, TrainingCase, read_label
+from prato.data.cases import TrainingCase, read_label
 from prato.data.nifti import read_volume
-from prato.data.stack import slice_axis, stacked, stacked_volume
+from prato.data.stack import slice_axis, to_stack, volume_to_stack
+from prato.data.studies import StudyFile
 from prato.inference.locator import LOCATOR, Locator
 from prato.prompts.box import Box
-from prato.training.augmentation import cut, random_turn, relit
+from prato.training.augmentation import augment_intensity, random_affine, sample_window
 
 _BATCH = 16
 
@@ -45,16 +46,16 @@ def train_locator(cases: Sequence[TrainingCase], steps: int, seed: int, report: 
 
 
 def _sample(cases: Sequence[TrainingCase], seed: int, n: int) -> tuple[Tensor, Tensor]:
-    """Image (3, size, size) and heart (1, size, size): any slice of a case, turned, shifted by up to 60 mm, re-lit."""
+    """Image (3, size, size) and heart (1, size, size): any slice of a case, augmented and shifted by up to 60 mm."""
     rng = np.random.default_rng((seed, n, 2))
     case = cases[int(rng.integers(len(cases)))]
     planes = case.image.shape[0]
     k = int(rng.integers(planes))
-    turn = random_turn(rng, case.pixel)
-    middle = turn @ (np.array(case.image.shape[1:]) / 2) + rng.uniform(-20, 20, 2)
+    affine = random_affine(rng, case.pixel)
+    middle = affine @ (np.array(case.image.shape[1:]) / 2) + rng.uniform(-20, 20, 2)
     order = (-1, 0, 1) if rng.random() < 0.5 else (1, 0, -1)
-    image, label = cut(case, [min(max(k + s, 0), planes - 1) for s in order], k, turn, np.round(middle), LOCATOR.window)
-    return relit(image, rng), (label > 0).float().unsqueeze(0)
+    image, label = sample_window(case, [min(max(k + s, 0), planes - 1) for s in order], k, affine, np.round(middle), LOCATOR.window)
+    return augment_intensity(image, rng), (label > 0).float().unsqueeze(0)
 
 
 def box_fit(locator: Locator, files: Sequence[StudyFile]) -> str:
@@ -63,11 +64,11 @@ def box_fit(locator: Locator, files: Sequence[StudyFile]) -> str:
     for file in files:
         volume = read_volume(file.image)
         axis = slice_axis(volume.spacing)
-        heart = stacked(read_label(file.label, volume), axis) > 0
+        heart = to_stack(read_label(file.label, volume), axis) > 0
         tight = Box.around(heart)
         if tight is None:
             continue
-        proposed = locator.propose(stacked_volume(volume, axis))
+        proposed = locator.propose(volume_to_stack(volume, axis))
         common = proposed.intersection(tight) if proposed else None
         if proposed is None or common is None:
             overlaps.append(0.0)

@@ -5,8 +5,9 @@ import torch
 from monai.networks.nets import UNETR
 from torch import nn
 
-from prato.data.cases import labelled_studies, load_training_case
+from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
+from prato.data.studies import find_labelled_studies
 from prato.models import unetr
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
@@ -131,7 +132,7 @@ def test_what_makes_no_sense_is_refused():
 
 def test_a_baseline_is_trained_with_its_own_losses(tmp_path):
     make_phantoms(tmp_path, 1, 0)
-    cases = [load_training_case(file, 1.5) for file in labelled_studies(tmp_path)]
+    cases = [load_training_case(file, 1.5) for file in find_labelled_studies(tmp_path)]
     torch.manual_seed(0)
     arguments = {**small_spec("unetr").arguments, "method": "dynamic_vit", "box_channel": True}
     network = BaselineUNETR(**arguments)

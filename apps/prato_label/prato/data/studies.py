@@ -1,4 +1,4 @@
-"""``manifest.json`` of a studies folder: which patient, frame and phase each study is.
+"""A studies folder: its labelled images, and ``manifest.json``, which says what patient, frame and phase each study is.
 
 A studies folder is flat, as MONAI Label wants it: images ``<id>.nii.gz``, expert labels ``labels/final/<id>.nii.gz``. Nothing in it says
 which two files are one patient, and a split by file would leak a patient's ES frame into the validation of its ED frame.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +65,9 @@ def load_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ManifestError(f"{path} is not a studies manifest of version 1 ({where}: {first['msg']}): mend it or import again.") from error
+        raise ManifestError(
+            f"{path} is not a studies manifest of version 1 ({where}: {first['msg']}): correct it or import again."
+        ) from error
 
 
 def save_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
@@ -78,10 +81,33 @@ def save_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
 
 
 def patient_of(study_id: str, manifest: Manifest | None) -> str:
-    """The patient that ``study_id`` belongs to: the manifest's word where it knows the id, else the id without its frame or phase ending.
+    """The patient that ``study_id`` belongs to: as the manifest says where it lists the id, else the id without its frame or phase ending.
 
     ``patient001_frame12`` -> ``patient001``, ``phantom003_ES`` -> ``phantom003``, ``case7`` -> ``case7``.
     """
     if manifest is not None and study_id in manifest.studies:
         return manifest.studies[study_id].patient
     return _FRAME_SUFFIX.sub("", study_id)
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """Where one labelled study lies, and whose heart it is."""
+
+    study: str
+    patient: str
+    image: Path
+    label: Path
+
+
+def find_labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
+    """The studies of ``folder`` that have a label in ``labels/final``, sorted by name."""
+    folder = Path(folder)
+    manifest = load_manifest(folder)
+    found = []
+    for label in sorted((folder / "labels" / "final").glob("*.nii.gz")):
+        image = folder / label.name
+        if image.is_file():
+            study = label.name.removesuffix(".nii.gz")
+            found.append(StudyFile(study, patient_of(study, manifest), image, label))
+    return found

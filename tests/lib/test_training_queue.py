@@ -15,12 +15,12 @@ import pytest
 
 from lib.jobs import training_queue
 from lib.jobs.job import BusyError, Job
-from lib.jobs.training_queue import JobQueue
-from prato.data.cases import StudyFile
+from lib.jobs.training_queue import TrainingQueue
 from prato.data.nifti import read_volume, write_volume
+from prato.data.studies import StudyFile
 from prato.retraining.round import TrainingOrder
 from prato.training.fine_tuning import TrainingParameters
-from prato.training.progress import stored_progress
+from prato.training.progress import load_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
@@ -37,19 +37,19 @@ class Bench:
         for n, study in enumerate(("a", "b")):
             image = write_study(folder / f"{study}.nii.gz", seed=n)
             write_volume(folder / f"label_{study}.nii.gz", heart(), read_volume(image).affine)
-        self.queue = JobQueue(folder / "jobs.json")
+        self.queue = TrainingQueue(folder / "jobs.json")
 
     def order(self, steps: int, **asked: int) -> dict[str, Any]:
         files = [StudyFile(s, s, self.folder / f"{s}.nii.gz", self.folder / f"label_{s}.nii.gz") for s in ("a", "b")]
         parameters = TrainingParameters(max_epochs=10_000, max_steps=steps, **asked)
-        return TrainingOrder(model=self.model, asked=parameters, files=files).model_dump(mode="json")
+        return TrainingOrder(model=self.model, parameters=parameters, files=files).model_dump(mode="json", by_alias=True)
 
     def submit(self, steps: int, enqueue: bool = False, **asked: int) -> Job:
         return self.queue.submit({"model": "m"}, self.order(steps, **asked), enqueue)
 
     @property
     def step(self) -> int:
-        return int(stored_progress(self.model.parent / "m" / "stats.json").get("step", 0))
+        return int(load_progress(self.model.parent / "m" / "stats.json").get("step", 0))
 
 
 def until(true: Callable[[], Any], seconds: float = 600) -> None:
@@ -80,7 +80,7 @@ def test_of_many_at_the_same_moment_one_is_taken(bench: Bench) -> None:
     (job,) = bench.queue.jobs()
     until(lambda: bench.step >= 3)
     assert job.state == "running"
-    task = job.as_task(stored_progress(bench.model.parent / "m" / "stats.json"))
+    task = job.as_task(load_progress(bench.model.parent / "m" / "stats.json"))
     assert task["status"] == "RUNNING"
     assert task["progress"]["total_steps"] == LONG
     assert task["progress"]["eta_seconds"] > task["progress"]["seconds"] > 0
@@ -104,12 +104,12 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
     job = bench.queue.current
     following = bench.submit(LONG, enqueue=True)
     os.kill(bench.queue.worker_pid, signal.SIGKILL)
-    until(lambda: not job.open)
+    until(lambda: not job.is_open)
     assert job.state == "failed"
     assert job.sentence == "The training process was killed (signal 9): start the training again, and it goes on where it was."
     assert job.as_task({})["details"][-1] == f"HTTPException: {job.sentence}"
     until(lambda: following.lines)  # by a new process
-    restarted = JobQueue(bench.folder / "jobs.json").jobs()
+    restarted = TrainingQueue(bench.folder / "jobs.json").jobs()
     assert [(j.state, j.as_task({})["status"]) for j in restarted] == [
         ("stopped", "STOPPED"),
         ("failed", "ERROR"),
@@ -121,7 +121,7 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
 
 def test_one_that_does_not_hear_is_ended_all_the_same(bench: Bench) -> None:
     """Within two seconds, with nothing half-written."""
-    assert training_queue._PATIENCE_S < 2
+    assert training_queue._STOP_TIMEOUT_S < 2
     model, frozen = bench.model.read_bytes(), bench.submit(LONG)
     until(lambda: frozen.lines)
     os.kill(bench.queue.worker_pid, signal.SIGSTOP)
@@ -174,4 +174,4 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
 )
 def test_a_damaged_list_of_jobs_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (tmp_path / "jobs.json").write_text(text)
-    assert JobQueue(tmp_path / "jobs.json").jobs() == []
+    assert TrainingQueue(tmp_path / "jobs.json").jobs() == []

@@ -21,24 +21,24 @@ logger = logging.getLogger(__name__)
 
 
 def request_id(scope: Scope) -> str:
-    """The id that ``RequestIds`` gave the request."""
+    """The id that ``RequestIdMiddleware`` gave the request."""
     return str(scope["state"]["request_id"])
 
 
-def refusal(scope: Scope, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The answer to a request that is not served."""
+def error_response(scope: Scope, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The reply to a request that is refused: ``{"detail": sentence, "request_id": id}``."""
     # what a client sent may stand in the sentence, and half a surrogate pair has no UTF-8
     sentence = sentence.encode("utf-8", "replace").decode()
     return JSONResponse({"detail": sentence, "request_id": request_id(scope)}, status, headers)
 
 
 HEADER = "X-Request-ID"
-#: An id that a client chose stands in the log and in a header: nothing may break out of either.
-_GOOD = re.compile(r"[A-Za-z0-9_-]{8,64}")
+#: An id that a client chose appears in the log and in a header: nothing may break out of either.
+_USABLE = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
-class RequestIds:
-    """Gives each request an id, the client's own where it sent a usable one, and answers for what fails unforeseen."""
+class RequestIdMiddleware:
+    """Gives each request an id, the client's own where it sent a usable one, and answers when a request fails unexpectedly."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -47,12 +47,12 @@ class RequestIds:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        wished = Headers(scope=scope).get(HEADER, "")
-        name = wished if _GOOD.fullmatch(wished) else uuid.uuid4().hex
+        requested = Headers(scope=scope).get(HEADER, "")
+        name = requested if _USABLE.fullmatch(requested) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = name
         started = False
 
-        async def named(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -60,21 +60,21 @@ class RequestIds:
             await send(message)
 
         try:
-            await self.app(scope, receive, named)
+            await self.app(scope, receive, send_with_id)
         except Exception:
             logger.exception("Request %s failed: %s %r", name, scope["method"], scope["path"])
             if not started:
                 sentence = f"{scope['method']} {scope['path']:.80} failed on the server: its log has the details under this request_id."
-                await refusal(scope, 500, sentence)(scope, receive, named)
+                await error_response(scope, 500, sentence)(scope, receive, send_with_id)
 
 
-_LONGEST = 8192
+_MAX_ADDRESS = 8192
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_STEPS = re.compile(r"[/\\]")
+_SEPARATORS = re.compile(r"[/\\]")
 
 
-class PlainRequests:
-    """Refuses paths that climb (``..``), control characters (NUL above all) and addresses of absurd length."""
+class AddressMiddleware:
+    """Refuses paths that climb (``..``), control characters (NUL above all) and addresses that are too long."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -83,17 +83,17 @@ class PlainRequests:
         answer = None
         if scope["type"] == "http":
             path, query = scope["path"], scope.get("query_string", b"").decode("latin-1")
-            if len(path) + len(query) > _LONGEST:
-                answer = refusal(scope, 414, f"The address is longer than {_LONGEST} characters: send what is long in the body.")
+            if len(path) + len(query) > _MAX_ADDRESS:
+                answer = error_response(scope, 414, f"The address is longer than {_MAX_ADDRESS} characters: send long values in the body.")
             elif _CONTROL.search(path) or _CONTROL.search(unquote_plus(query)):
-                answer = refusal(scope, 400, "The address holds control characters: names here are letters, digits and signs.")
-            elif any(step in (".", "..") for step in _STEPS.split(path)):
-                answer = refusal(scope, 400, "The path climbs with '..': name what you want by its id.")
+                answer = error_response(scope, 400, "The address contains control characters: names here are letters, digits and signs.")
+            elif any(part in (".", "..") for part in _SEPARATORS.split(path)):
+                answer = error_response(scope, 400, "The path must not contain '..': address things by their id.")
         await (answer or self.app)(scope, receive, send)
 
 
-class Hosts:
-    """Refuses web pages of other origins than ``origins`` and, where the server has no token, whatever is not this machine itself.
+class HostMiddleware:
+    """Refuses web pages of other origins than ``origins`` and, where the server has no token, every other machine.
 
     A page that a browser on this machine shows can send requests here, and by a name that suddenly means 127.0.0.1 (DNS rebinding) even
     read the replies: the first is told by ``Origin``, the second by ``Host``.
@@ -111,13 +111,17 @@ class Hosts:
         hosts = headers.getlist("host")
         if not self.open_to_others:
             if scope.get("server") and not is_loopback(scope["server"][0]):
-                return refusal(scope, 403, "This server has no access token, so it answers this machine alone: start it with one.")
+                return error_response(scope, 403, "This server has no access token, so it answers this machine only: start it with one.")
             if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
                 named = ", ".join(hosts)[:60]
-                return refusal(scope, 403, f"The request is for the host {named!r}: without an access token the server is 127.0.0.1 alone.")
+                return error_response(
+                    scope, 403, f"The request is for the host {named!r}: without an access token the server answers 127.0.0.1 only."
+                )
         for origin in headers.getlist("origin"):
             if origin not in self.origins and [urlsplit(origin).netloc] != hosts:
-                return refusal(scope, 403, f"Web pages of {origin[:80]} may not use this server: PRATO_LABEL_ORIGINS lists those that may.")
+                return error_response(
+                    scope, 403, f"Web pages of {origin[:80]} may not use this server: PRATO_LABEL_ORIGINS lists those that may."
+                )
         return None
 
 
@@ -129,39 +133,39 @@ def _name(host: str) -> str:
         return ""
 
 
-#: The status page's own files, which say nothing of this server: the page asks for the token, and needs it for all it shows.
-OPEN_PATHS = frozenset({"/prato/", "/prato/page.js", "/prato/page.css"})
+#: The status page's own files, which reveal nothing of this server: the page asks for the token, and needs it for all that it shows.
+PUBLIC_PATHS = frozenset({"/prato/", "/prato/page.js", "/prato/page.css"})
 
 
-class TokenGate:
-    """Lets through what brings ``Authorization: Bearer <token>``, on every route; compared in constant time."""
+class TokenMiddleware:
+    """Lets requests with ``Authorization: Bearer <token>`` through, on every route; compared in constant time."""
 
     def __init__(self, app: ASGIApp, token: bytes) -> None:
         self.app, self.token = app, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._opens(scope):
+        if scope["type"] == "lifespan" or self._is_authorised(scope):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
         else:
-            sentence = "The server wants its access token: send it as 'Authorization: Bearer <token>'."
-            await refusal(scope, 401, sentence, {"WWW-Authenticate": 'Bearer realm="PrATo Label"'})(scope, receive, send)
+            sentence = "The server requires its access token: send it as 'Authorization: Bearer <token>'."
+            await error_response(scope, 401, sentence, {"WWW-Authenticate": 'Bearer realm="PrATo Label"'})(scope, receive, send)
 
-    def _opens(self, scope: Scope) -> bool:
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in OPEN_PATHS:
+    def _is_authorised(self, scope: Scope) -> bool:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and scope["path"] in PUBLIC_PATHS:
             return True
         scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode("latin-1"), self.token)
         return right and scheme.lower() == "bearer"
 
 
-#: Bodies other than uploads are read into memory and parsed in one go.
-SMALL = 2**20
+#: Largest body other than an upload: those are read into memory and parsed at once.
+MAX_BODY_BYTES = 2**20
 
 
-class BodyLimit:
-    """Refuses bodies of more than ``upload`` bytes, or ``SMALL`` where it is no upload, by what they say and by what they bring."""
+class BodyLimitMiddleware:
+    """Refuses bodies of more than ``upload`` bytes, or ``MAX_BODY_BYTES`` where it is no upload, by declared and actual length."""
 
     def __init__(self, app: ASGIApp, upload: int) -> None:
         self.app, self.upload = app, upload
@@ -171,21 +175,21 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self.upload if headers.get("content-type", "").lower().startswith("multipart/") else SMALL
-        sentence = f"The request holds more than {limit // 2**20} MiB, the most that this server takes: send less at once."
-        said = headers.get("content-length", "0")
-        if said.isdigit() and int(said) > limit:
-            await refusal(scope, 413, sentence, {"Connection": "close"})(scope, receive, send)
+        limit = self.upload if headers.get("content-type", "").lower().startswith("multipart/") else MAX_BODY_BYTES
+        sentence = f"The request is larger than {limit // 2**20} MiB, the most that this server takes: send less at once."
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > limit:
+            await error_response(scope, 413, sentence, {"Connection": "close"})(scope, receive, send)
             return
-        brought = 0
+        received = 0
 
-        async def counted() -> Message:
-            nonlocal brought
+        async def receive_within_limit() -> Message:
+            nonlocal received
             message = await receive()
-            brought += len(message.get("body", b""))
-            if brought > limit:
-                # passed on by FastAPI as it is, wherever it was reading
+            received += len(message.get("body", b""))
+            if received > limit:
+                # FastAPI passes it on unchanged, wherever it was reading
                 raise HTTPException(413, sentence, {"Connection": "close"})
             return message
 
-        await self.app(scope, counted, send)
+        await self.app(scope, receive_within_limit, send)

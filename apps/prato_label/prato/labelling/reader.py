@@ -1,4 +1,4 @@
-"""The versions of a label, read. Nothing here waits or writes, and what a process saves meanwhile is seen whole or not yet."""
+"""The versions of a label, read. Nothing here waits or writes; a save by another process meanwhile is seen whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from pathlib import Path
 
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.structures import voxel_counts
-from prato.labelling.files import HISTORY, LabelFiles, read, sha256
+from prato.labelling.files import HISTORY, LabelFiles, read_if_exists, sha256
 from prato.labelling.records import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
 
 
-class StoredVersions:
+class VersionReader:
     """The versions of one study's label with one tag.
 
     Raises:
-        UnknownVersionError: ``study`` or ``tag`` is no plain file name.
+        UnknownVersionError: ``study`` or ``tag`` is not a plain file name.
     """
 
     def __init__(self, studies: str | os.PathLike[str], study: str, tag: str = "final") -> None:
         self.study = study
         self._files = LabelFiles(studies, study, tag)
 
-    def listed(self) -> tuple[list[Version], Version | None]:
+    def list_versions(self) -> tuple[list[Version], Version | None]:
         """Every version, oldest first, and the one that is the study's label now (None where it has none).
 
-        A current label that came by another way is the last of them, recorded or not.
+        A current label that was put into the folder by other means is the last of them, recorded or not.
         """
-        versions, current = self._look()
+        versions, current = self._scan()
         return versions, None if current is None else versions[-1]
 
     def all(self) -> list[Version]:
         """Every version, oldest first."""
-        return self.listed()[0]
+        return self.list_versions()[0]
 
     def current(self) -> Version | None:
         """The version that is the study's label now; None where it has none."""
-        return self.listed()[1]
+        return self.list_versions()[1]
 
     def is_current(self, number: int, checksum: str) -> bool:
-        """Whether the current label still is version ``number``, with that SHA-256: a look that costs little."""
-        current, numbers = self._files.current(), self._files.numbers()
+        """Whether the current label still is version ``number``, with that SHA-256; cheap."""
+        current, numbers = self._files.read_current(), self._files.numbers()
         return current is not None and sha256(current) == checksum and all(newer <= number for newer in numbers[-1:])
 
     def find(self, number: int) -> Version:
@@ -63,58 +63,58 @@ class StoredVersions:
             UnknownVersionError: as ``find``.
             DamagedVersionError: the file has changed since.
         """
-        return self._whole(number)[1]
+        return self._read_intact(number)[1]
 
-    def volume(self, number: int) -> Volume:
+    def read_volume(self, number: int) -> Volume:
         """Version ``number`` as (X, Y, Z) voxels with its affine.
 
         Raises:
             UnknownVersionError, DamagedVersionError: as ``read``.
-            VolumeError: a file that was found in the folder and is no label.
+            VolumeError: a file that was found in the folder and is not a label.
         """
-        path = self._whole(number)[0]
+        path = self._read_intact(number)[0]
         try:
             return read_volume(path)
         except VolumeError as error:
             raise VolumeError(str(error).replace(path.name, f"Version {number} of the label of {self.study}")) from error
 
-    def _whole(self, number: int) -> tuple[Path, bytes]:
-        """The file of a version, and what it holds (zipped)."""
-        version, path = self.find(number), self._files.version(number)
-        for place, data in ((path, read(path)), (self._files.place(), self._files.current())):
+    def _read_intact(self, number: int) -> tuple[Path, bytes]:
+        """The file of a version, and its content (gzipped)."""
+        version, path = self.find(number), self._files.version_path(number)
+        for found_at, data in ((path, read_if_exists(path)), (self._files.current_path(), self._files.read_current())):
             if data is not None and sha256(data) == version.sha256:
-                return place, data
+                return found_at, data
         raise DamagedVersionError(
             f"The file of version {number} of the label of {self.study} is missing or damaged: bring it back from a backup of {HISTORY}."
         )
 
-    def _look(self) -> tuple[list[Version], bytes | None]:
+    def _scan(self) -> tuple[list[Version], bytes | None]:
         """All versions, and the current label's file."""
-        while True:  # until nobody replaced the current label meanwhile
-            stamp, current = self._files.stamp(), self._files.current()
+        while True:  # until the current label was not replaced meanwhile
+            stamp, current = self._files.stamp(), self._files.read_current()
             digest = None if current is None else sha256(current)
-            versions = self._recorded(digest)
+            versions = self._read_history(digest)
             if self._files.stamp() == stamp:
                 break
         if current is not None and (not versions or versions[-1].sha256 != digest):
-            versions.append(_found(versions[-1].version + 1 if versions else 1, current, self._files.place()))
+            versions.append(_version_from_file(versions[-1].version + 1 if versions else 1, current, self._files.current_path()))
         return versions, current
 
-    def _recorded(self, current: str | None) -> list[Version]:
+    def _read_history(self, current: str | None) -> list[Version]:
         """The versions in the history; ``current`` is the current label's checksum."""
         numbers, versions = self._files.numbers(), []
         for number in numbers:
-            path, record = self._files.version(number), self._files.read_record(number)
-            data = None if record else read(path)
+            path, record = self._files.version_path(number), self._files.read_record(number)
+            data = None if record else read_if_exists(path)
             if data is not None:
-                versions.append(_found(number, data, path))
+                versions.append(_version_from_file(number, data, path))
             elif record and (path.exists() or (record.sha256 == current and number == numbers[-1])):
                 versions.append(record)
         return versions
 
 
-def _found(number: int, data: bytes, path: Path) -> Version:
-    """A label at ``path`` (in the history or not) of which nobody said where it comes from."""
+def _version_from_file(number: int, data: bytes, path: Path) -> Version:
+    """The version of a label at ``path`` (in the history or not) that has no record of where it comes from."""
     try:
         voxels = voxel_counts(read_volume(path).array)
     except VolumeError:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prato.data.manifest import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
+from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
 
 STUDY = Study(patient="patient001", frame=1, phase="ED", group="DCM", height_cm=184.0, weight_kg=95.0)
 

@@ -12,18 +12,27 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from prato_server.guards import OPEN_PATHS, SMALL, BodyLimit, Hosts, PlainRequests, RequestIds, TokenGate, refusal
-from prato_server.settings import Settings, SettingsError, settings
+from prato_server.middleware import (
+    MAX_BODY_BYTES,
+    PUBLIC_PATHS,
+    AddressMiddleware,
+    BodyLimitMiddleware,
+    HostMiddleware,
+    RequestIdMiddleware,
+    TokenMiddleware,
+    error_response,
+)
+from prato_server.settings import Settings, SettingsError, load_settings
 
 TOKEN = "a-token-of-thirty-two-characters"
 
 
 def client(*guards: Middleware, address: str = "http://127.0.0.1:8000") -> TestClient:
-    app = FastAPI(middleware=[Middleware(RequestIds), *guards])
+    app = FastAPI(middleware=[Middleware(RequestIdMiddleware), *guards])
 
     @app.exception_handler(HTTPException)
     def told(request: Request, error: HTTPException) -> Any:
-        return refusal(request.scope, error.status_code, str(error.detail))
+        return error_response(request.scope, error.status_code, str(error.detail))
 
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT"])
     async def reached(request: Request, path: str) -> dict[str, Any]:
@@ -58,24 +67,24 @@ WRONG = [None, TOKEN, f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN
 
 @pytest.mark.parametrize("given", WRONG)
 def test_a_wrong_token_opens_nothing_but_the_pages_own_files(given: str | None) -> None:
-    asking = client(Middleware(TokenGate, token=TOKEN.encode()))
+    asking = client(Middleware(TokenMiddleware, token=TOKEN.encode()))
     headers = {} if given is None else {"Authorization": given.encode("latin-1")}
     for path in ("/", "/info/", "/prato/state", "/prato", "/prato/page.js/", "/prato/../info/"):
         refused = asking.get(path, headers=headers)
         assert "access token" in sentence(refused, 401)
         assert refused.headers["WWW-Authenticate"].startswith("Bearer")
-    for path in OPEN_PATHS:
+    for path in PUBLIC_PATHS:
         assert asking.get(path, headers=headers).status_code == 200
         sentence(asking.post(path, headers=headers), 401)
 
 
 def test_the_right_token() -> None:
-    asking = client(Middleware(TokenGate, token=TOKEN.encode()))
+    asking = client(Middleware(TokenMiddleware, token=TOKEN.encode()))
     for scheme in ("Bearer", "bearer"):
         assert asking.get("/info/", headers={"Authorization": f"{scheme} {TOKEN}"}).status_code == 200
 
 
-HOSTS = Middleware(Hosts, origins=("https://viewer.example",), open_to_others=False)
+HOSTS = Middleware(HostMiddleware, origins=("https://viewer.example",), open_to_others=False)
 
 
 def test_without_a_token_only_this_machine_is_answered() -> None:
@@ -86,7 +95,7 @@ def test_without_a_token_only_this_machine_is_answered() -> None:
     for host in ("evil.example", "evil.example:8000", *disguised):
         assert "host" in sentence(client(HOSTS).get("/info/", headers={"Host": host}), 403)
     assert "no access token" in sentence(client(HOSTS, address="http://10.0.0.5").get("/info/"), 403)
-    others = Middleware(Hosts, origins=(), open_to_others=True)
+    others = Middleware(HostMiddleware, origins=(), open_to_others=True)
     assert client(others, address="http://labels.example").get("/info/").status_code == 200
 
 
@@ -103,7 +112,7 @@ def test_other_web_pages_are_refused_whatever_they_send() -> None:
 )
 def test_addresses_that_climb_or_hide(path: str) -> None:
     # past the client's own tidying: the raw path goes into the request as it is
-    asking = client(Middleware(PlainRequests))
+    asking = client(Middleware(AddressMiddleware))
     url = asking.base_url.copy_with(raw_path=path.encode())
     sentence(asking.send(asking.build_request("GET", url)), 414 if len(path) > 8192 else 400)
     for good in ("/a..b/c.nii.gz", "/a?image=..%2fx", "/a?image=Übung 1"):
@@ -111,12 +120,12 @@ def test_addresses_that_climb_or_hide(path: str) -> None:
 
 
 def test_bodies_are_bounded_by_what_they_say_and_by_what_they_bring() -> None:
-    asking = client(Middleware(BodyLimit, upload=2 * SMALL))
+    asking = client(Middleware(BodyLimitMiddleware, upload=2 * MAX_BODY_BYTES))
 
     def streamed(size: int) -> Iterator[bytes]:
         yield from (b"x" * 2**16 for _ in range(size // 2**16))
 
-    for kind, limit in (("application/json", SMALL), ("multipart/form-data; boundary=x", 2 * SMALL)):
+    for kind, limit in (("application/json", MAX_BODY_BYTES), ("multipart/form-data; boundary=x", 2 * MAX_BODY_BYTES)):
         headers = {"Content-Type": kind}
         assert asking.post("/x", content=b"x" * limit, headers=headers).json() == {"bytes": limit}
         assert "MiB" in sentence(asking.post("/x", content=b"x" * (limit + 1), headers=headers), 413)
@@ -125,22 +134,22 @@ def test_bodies_are_bounded_by_what_they_say_and_by_what_they_bring() -> None:
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert Settings().secret() is None
+    assert Settings().read_token() is None
     (tmp_path / "token").write_text(f"{TOKEN}\n")
-    assert Settings(token_file=tmp_path / "token").secret() == TOKEN.encode()
+    assert Settings(token_file=tmp_path / "token").read_token() == TOKEN.encode()
     monkeypatch.setenv("PRATO_LABEL_TOKEN", TOKEN)
-    assert settings().secret() == TOKEN.encode()
-    assert TOKEN not in repr(settings())
+    assert load_settings().read_token() == TOKEN.encode()
+    assert TOKEN not in repr(load_settings())
     with pytest.raises(SettingsError, match="both set"):
-        Settings(token_file=tmp_path / "token").secret()
+        Settings(token_file=tmp_path / "token").read_token()
     monkeypatch.setenv("PRATO_LABEL_ORIGINS", "https://a.example, http://b.example:81")
-    assert settings().origins == ("https://a.example", "http://b.example:81")
+    assert load_settings().origins == ("https://a.example", "http://b.example:81")
 
 
 @pytest.mark.parametrize("token", ["", "short", "has a space but is long", "schlüssel-mit-umlaut-drin", "with\ttab-that-is-long"])
 def test_tokens_that_protect_nothing_are_refused(token: str) -> None:
     with pytest.raises(SettingsError, match="at least 16"):
-        Settings(token=token).secret()
+        Settings(token=token).read_token()
 
 
 @pytest.mark.parametrize(
@@ -150,4 +159,4 @@ def test_tokens_that_protect_nothing_are_refused(token: str) -> None:
 def test_settings_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PRATO_LABEL_{name}", value)
     with pytest.raises(SettingsError, match=rf"^PRATO_LABEL_{name} is not usable: .+\.$"):
-        settings()
+        load_settings()
