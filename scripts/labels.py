@@ -56,7 +56,7 @@ def restore_version(
     studies: Studies,
     study: Name,
     version: Annotated[int, typer.Argument()],
-    annotator: Annotated[str, typer.Option(help="Who answers for it.")] = UNKNOWN,
+    annotator: Annotated[str, typer.Option(help="Who is responsible for it.")] = UNKNOWN,
 ) -> None:
     """Make a copy of an older version the current label, as a new version. A server that runs on the folder notices."""
     with _refusals():

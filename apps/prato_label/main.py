@@ -1,4 +1,4 @@
-"""PrATo Label: which models, strategies and scores the server offers. What they do stands in `lib`, how in `prato`."""
+"""PrATo Label: which models and strategies the server offers. What they do is in `lib`, how in `prato`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.activelearning import strategies
-from lib.configs.prato import configs
+from lib.configs.prato import load_configs
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import BatchOrder
@@ -28,7 +28,7 @@ class PratoLabelApp(MONAILabelApp):
     """A box round the heart in; RV cavity, myocardium and LV cavity out; retrained from the labels that come back."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        self.models = configs(app_dir, conf)
+        self.models = load_configs(app_dir, conf)
         self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
         self.batches = Batches()
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
@@ -48,15 +48,15 @@ class PratoLabelApp(MONAILabelApp):
         return strategies({name: task.pipeline for name, task in self._infers.items()}, "prato_auto")
 
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
-        """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where it cannot be."""
+        """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where that is not possible."""
         return self._trainers[model].order(params, self._datastore)
 
     def training_stats(self, model: str) -> dict[str, Any]:
-        """How far the latest training of ``model`` is."""
+        """The progress of the latest training of ``model``."""
         return self._trainers[model].stats() if model in self._trainers else {}
 
     def start_batch(self, request: dict[str, Any], order: BatchOrder) -> Batch:
-        """Begin a batch inference; BusyError where one runs."""
+        """Start a batch inference; BusyError where one runs."""
         batch = Batch(request, order, self._infers[order.model].pipeline, self._datastore)
         self.batches.start(batch)
         return batch

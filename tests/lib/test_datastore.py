@@ -96,7 +96,7 @@ def test_what_is_said_later_stays_with_the_version(store: StudiesDatastore, fold
     assert store.get_label_info("a", "final")["quality"] == "good"
     assert store.versions("a", "final").find(1).params == {"annotator": "Ada", "quality": "good"}
     before = tree(folder)
-    with refused(400, "Who answers for a stored label cannot be changed"):
+    with refused(400, "The annotator of a stored label cannot be changed"):
         store.update_label_info("a", "final", {"annotator": "Bob"})
     assert tree(folder) == before
 

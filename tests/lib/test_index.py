@@ -75,7 +75,7 @@ def test_at_start(folder: Path, store: StudiesDatastore, damage: Callable[[Path]
     assert sorted(again.list_images()) == ["a", "b"]
     assert again.get_label_info("a", "final") == entry(folder) == before
     assert SENT.items() <= before.items()
-    assert caplog.text.count("made anew from the files") == 1
+    assert caplog.text.count("rebuilt from the files") == 1
     assert (folder / "datastore_v2.damaged").exists() == (damage is not deleted)
 
 

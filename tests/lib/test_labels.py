@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lib.datastore.label_check import LabelError, checked_label
+from lib.datastore.label_check import LabelError, check_label
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
 
@@ -36,7 +36,7 @@ def drawn(*values: int) -> np.ndarray:
 def check(image: Path, mask: np.ndarray, affine: np.ndarray = AFFINE, label_info: Any = None) -> dict[str, int]:
     path = image.parent / "sent.nii.gz"
     write_volume(path, mask, affine)
-    return voxel_counts(checked_label("heart", image, path, label_info).array)
+    return voxel_counts(check_label("heart", image, path, label_info).array)
 
 
 def named(*names: str, first: int = 1) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def test_a_label_on_the_image_grid_is_taken_as_it_is(image: Path) -> None:
     path = image.parent / "sent.nii.gz"
     nearly = AFFINE + np.array([[0, 0, 0, 0.01]] * 3 + [[0] * 4])  # as headers round
     write_volume(path, drawn(RV, MYO, LV).astype(np.float32), nearly)
-    taken = checked_label("heart", image, path)
+    taken = check_label("heart", image, path)
     assert taken.array.dtype == np.uint8
     assert np.array_equal(taken.array, drawn(RV, MYO, LV))
     assert np.array_equal(taken.affine, AFFINE)
@@ -60,7 +60,7 @@ def test_axes_stored_in_reverse_are_turned_round(image: Path, axes: tuple[int, .
     for axis in axes:
         reverse[axis, axis], reverse[axis, 3] = -1, SHAPE[axis] - 1
     write_volume(image.parent / "sent.nii.gz", np.ascontiguousarray(mask), AFFINE @ reverse)
-    taken = checked_label("heart", image, image.parent / "sent.nii.gz")
+    taken = check_label("heart", image, image.parent / "sent.nii.gz")
     assert np.array_equal(taken.array, drawn(RV, MYO, LV))
     assert np.array_equal(taken.affine, AFFINE)
 
@@ -102,14 +102,14 @@ def test_a_fraction_is_no_label(image: Path) -> None:
     path = image.parent / "sent.nii.gz"
     write_volume(path, drawn(RV).astype(np.float32) * 0.5, AFFINE)
     with pytest.raises(LabelError, match=r"holds the value 0\.5"):
-        checked_label("heart", image, path)
+        check_label("heart", image, path)
 
 
 def test_damaged_files_are_named_by_their_study(image: Path) -> None:
     path = image.parent / "tmp8x.nii.gz"
     path.write_bytes(b"no label at all")
     with pytest.raises(LabelError, match=r"^The label for heart is not readable NIfTI"):
-        checked_label("heart", image, path)
+        check_label("heart", image, path)
 
 
 @pytest.mark.parametrize(

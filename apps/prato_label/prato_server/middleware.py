@@ -96,7 +96,7 @@ class HostMiddleware:
     """Refuses web pages of other origins than ``origins`` and, where the server has no token, every other machine.
 
     A page that a browser on this machine shows can send requests here, and by a name that suddenly means 127.0.0.1 (DNS rebinding) even
-    read the replies: the first is told by ``Origin``, the second by ``Host``.
+    read the replies: ``Origin`` shows the first, ``Host`` the second.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str], open_to_others: bool) -> None:

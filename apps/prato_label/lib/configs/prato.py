@@ -12,7 +12,7 @@ from lib.infers import PratoInfer
 from lib.trainers.prato_trainer import PratoTrainer
 
 
-class Interactive(TaskConfig):
+class PratoInteractive(TaskConfig):
     """A box or points in, RV, myocardium and LV out; the name decides whose weights answer."""
 
     def infer(self) -> PratoInfer:
@@ -45,13 +45,13 @@ class PratoAuto(TaskConfig):
         return None
 
 
-_MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": Interactive, "prato_swin_unetr": Interactive, "prato_auto": PratoAuto}
+_MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": PratoInteractive, "prato_swin_unetr": PratoInteractive, "prato_auto": PratoAuto}
 
 
-def configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
+def load_configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
     """Every model's config, with its files in ``<app_dir>/model``."""
-    made = {}
-    for name, kind in _MODELS.items():
-        made[name] = kind()
-        made[name].init(name, str(Path(app_dir) / "model"), conf, None)
-    return made
+    configs = {}
+    for name, config in _MODELS.items():
+        configs[name] = config()
+        configs[name].init(name, str(Path(app_dir) / "model"), conf, None)
+    return configs

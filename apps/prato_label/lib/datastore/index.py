@@ -26,19 +26,21 @@ logger = logging.getLogger(__name__)
 
 
 class DurableIndex(LocalDatastore):
-    """MONAI Label's local datastore, whose list is written whole, and made anew from the files where it is lost or damaged.
+    """MONAI Label's local datastore, whose list is written whole, and rebuilt from the files where it is lost or damaged.
 
     What it says of a label is what the record of the label's current version says.
     """
 
+    _config_ts: float
+
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
-        """As the stock one, but no reason to fail: what cannot be read is set aside."""
+        """As the stock one, but it never fails: a list that cannot be read is set aside."""
         path = Path(self._datastore_config_path)
         with FileLock(self._lock_file):
-            if throw_exception:  # the first time
-                for torn in find_leftovers(path.parent):
-                    if torn.name.startswith(f".{path.name}."):
-                        torn.unlink(missing_ok=True)
+            if throw_exception:  # at start
+                for temporary in find_leftovers(path.parent):
+                    if temporary.name.startswith(f".{path.name}."):
+                        temporary.unlink(missing_ok=True)
             try:
                 changed = path.stat().st_mtime
                 if changed == self._config_ts and not throw_exception:  # a file dated 1970 is no file that was read
@@ -46,17 +48,17 @@ class DurableIndex(LocalDatastore):
                 read = LocalDatastoreModel.model_validate_json(path.read_bytes())
             except FileNotFoundError:
                 if not self._config_ts and not (throw_exception and any(path.parent.glob("labels/*/*"))):
-                    return  # a folder that is new to the server, or that is being looked through
-                logger.warning("%s is missing: the list of studies is made anew from the files.", path.name)
+                    return  # a folder that is new to the server, or that is being scanned
+                logger.warning("%s is missing: the list of studies is rebuilt from the files.", path.name)
             except ValueError:
                 damaged = path.with_suffix(".damaged")
-                logger.warning("%s is damaged: it is set aside as %s and made anew from the files.", path.name, damaged.name)
+                logger.warning("%s is damaged: it is set aside as %s and rebuilt from the files.", path.name, damaged.name)
                 os.replace(path, damaged)
             else:
                 read.base_path = self._datastore_path
                 self._datastore, self._config_ts = read, changed
                 return
-            if not throw_exception:  # at first, the files have yet to be looked through
+            if not throw_exception:  # at start, the files have yet to be scanned
                 self._update_datastore_file(lock=False)
 
     def _update_datastore_file(self, lock: bool = True) -> None:
@@ -66,7 +68,7 @@ class DurableIndex(LocalDatastore):
             self._config_ts = Path(self._datastore_config_path).stat().st_mtime
 
     def _remove_non_existing(self) -> int:
-        """As the stock one, but the list is replaced in one go: it empties it first, and a request meanwhile finds no study."""
+        """As the stock one, but the list is replaced at once: the stock one empties it first, and a request meanwhile finds no study."""
         self._init_from_datastore_file()
         gone, there = 0, {}
         for image_id, study in list(self._datastore.objects.items()):
@@ -83,39 +85,39 @@ class DurableIndex(LocalDatastore):
         self._datastore.objects = there
         return gone
 
-    def _known(self, image_id: str) -> ImageLabelModel:
+    def _get_study(self, image_id: str) -> ImageLabelModel:
         study = self._datastore.objects.get(image_id)
         if study is None:
             raise HTTPException(404, f"There is no study called {image_id!r:.80} here: GET /datastore/?output=all lists them.")
         return study
 
-    def _list(self, study: str, tag: str) -> None:
-        """Let the list of studies say of a label what the record of its current version says."""
+    def _update_label_entry(self, study: str, tag: str) -> None:
+        """Write into the list of studies what the record of a label's current version says."""
         with FileLock(self._lock_file):
-            labels = self._known(study).labels  # not sooner: the watcher may have read the list anew since
+            labels = self._get_study(study).labels  # not earlier: the watcher may have reloaded the list since
             current = LabelVersions(self._datastore_path, study, tag).current()
             if current is None:
                 labels.pop(tag, None)
             else:
-                labels[tag] = DataModel(info=_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
-            with _later():
+                labels[tag] = DataModel(info=_label_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
+            with _tolerate_full_disk():
                 self._update_datastore_file(lock=False)
 
     def _reconcile_datastore(self) -> None:
-        with _later():
+        with _tolerate_full_disk():
             super()._reconcile_datastore()
         labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
         with FileLock(self._lock_file):
-            changed = [self._describe(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
+            changed = [self._refresh_label_entry(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
             if any(changed):
-                with _later():
+                with _tolerate_full_disk():
                     self._update_datastore_file(lock=False)
 
-    def _describe(self, study: str, tag: str, label: DataModel) -> bool:
-        """As ``_list`` for a label that may have come by another way; True if something else was said of it."""
+    def _refresh_label_entry(self, study: str, tag: str, label: DataModel) -> bool:
+        """As ``_update_label_entry`` for a label that may have been put there by other means; True if its entry changed."""
         try:
             versions = LabelVersions(self._datastore_path, study, tag)
-        except UnknownVersionError:  # a name that a file may have and a submission may not
+        except UnknownVersionError:  # a file may have a name that a submission may not
             return False
         number, checksum = label.info.get("version"), label.info.get("sha256")
         if isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
@@ -125,13 +127,13 @@ class DurableIndex(LocalDatastore):
             versions.adopt(sent)
         current = versions.current()
         if current is not None:
-            label.info = _info(current, f"{study}{label.ext}")
+            label.info = _label_info(current, f"{study}{label.ext}")
         return current is not None
 
 
 @contextmanager
-def _later() -> Iterator[None]:
-    """Let a full disk not stop what the list can be made anew from: a label that is stored is stored, and the watcher goes on."""
+def _tolerate_full_disk() -> Iterator[None]:
+    """Tolerate a full disk where only the list is written, which can be rebuilt: a stored label stays stored, and the watcher goes on."""
     try:
         yield
     except OSError as error:
@@ -140,31 +142,31 @@ def _later() -> Iterator[None]:
         logger.warning("the list of studies cannot be written now (%s); it will be with the next change", error.strerror)
 
 
-def _info(version: Version, name: str) -> dict[str, Any]:
-    """What the list of studies says of a label: all that its client sent, and what the server knows."""
+def _label_info(version: Version, name: str) -> dict[str, Any]:
+    """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
     known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
     return {**version.params, **known, "sha256": version.sha256}
 
 
-#: Not that a file is opened or closed: the server reads every version of a label when one is submitted, and the watcher, looking at its own
-#: reading, would fill the memory with events faster than it can deal with them.
+#: Not the opening or closing of files: the server reads every version of a label when one is submitted, and the watcher, notified of these
+#: reads, would fill the memory with events faster than it can handle them.
 CHANGES = [FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent]
 
 
 class Refresher:
-    """Called with an event, has ``refresh`` run soon; one run answers all events that came before it began."""
+    """Called with an event, runs ``refresh`` soon; one run covers all events before it began."""
 
     def __init__(self, refresh: Callable[[], None]) -> None:
-        self._refresh, self._due = refresh, Event()
+        self._refresh, self._is_due = refresh, Event()
         Thread(target=self._work, name="refresh", daemon=True).start()
 
     def __call__(self, event: FileSystemEvent) -> None:
-        self._due.set()
+        self._is_due.set()
 
     def _work(self) -> None:
-        while self._due.wait():
-            self._due.clear()
+        while self._is_due.wait():
+            self._is_due.clear()
             try:
                 self._refresh()
-            except Exception:  # the next change must be seen all the same
-                logger.exception("the studies folder cannot be looked through")
+            except Exception:  # the next change must still be seen
+                logger.exception("the studies folder cannot be scanned")

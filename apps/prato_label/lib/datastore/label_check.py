@@ -24,7 +24,7 @@ class LabelError(ValueError):
     """A label that is not taken; the message is one sentence that says what is wrong and what would be right."""
 
 
-def checked_label(study: str, image: Path, label: Path, label_info: Any = None) -> Volume:
+def check_label(study: str, image: Path, label: Path, label_info: Any = None) -> Volume:
     """The label at ``label``, as it is to be stored for ``study``: uint8 (X, Y, Z), values of ``prato.data.structures``, with the image's
     affine.
 
@@ -37,9 +37,9 @@ def checked_label(study: str, image: Path, label: Path, label_info: Any = None) 
     """
     grid = _read(image, f"The image {study}")
     found = _read(label, f"The label for {study}")
-    array = _on_grid(study, found, grid)
+    array = _match_grid(study, found, grid)
     values = np.unique(array)
-    numbers = _numbers(study, label_info, values) if label_info else {value: value for value in STRUCTURES.values()}
+    numbers = _structure_numbers(study, label_info, values) if label_info else {value: value for value in STRUCTURES.values()}
     unknown = [v for v in values if v != BACKGROUND and v not in numbers]
     if unknown:
         raise LabelError(f"The label for {study} holds the value {unknown[0]:g}, which names no structure: the values are {_VALUES}.")
@@ -50,8 +50,8 @@ def checked_label(study: str, image: Path, label: Path, label_info: Any = None) 
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turns what is said against a label or a version into the server's answer: 400, 404 for an unknown version, 503 for a damaged one."""
+def http_errors() -> Iterator[None]:
+    """Turn errors about a label or a version into HTTP errors: 400, 404 for an unknown version, 503 for a damaged one."""
     try:
         yield
     except UnknownVersionError as error:
@@ -69,7 +69,7 @@ def _read(path: Path, name: str) -> Volume:
         raise LabelError(str(error).replace(path.name, name)) from error
 
 
-def _on_grid(study: str, label: Volume, image: Volume) -> np.ndarray:
+def _match_grid(study: str, label: Volume, image: Volume) -> np.ndarray:
     """The label's voxels in the image's index order. 3D Slicer stores an axis in reverse where an image is left-handed."""
     if label.array.shape != image.array.shape:
         theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))
@@ -77,21 +77,21 @@ def _on_grid(study: str, label: Volume, image: Volume) -> np.ndarray:
     for steps in product((1, -1), repeat=3):
         reverse = np.diag([*map(float, steps), 1.0])
         reverse[:3, 3] = [n - 1 if step < 0 else 0 for step, n in zip(steps, label.array.shape)]
-        if _apart(label.affine @ reverse, image) <= _CORNER_TOLERANCE * min(image.spacing):
+        if _corner_distance(label.affine @ reverse, image) <= _CORNER_TOLERANCE * min(image.spacing):
             return label.array[tuple(slice(None, None, step) for step in steps)]
     raise LabelError(
-        f"The label for {study} lies {_apart(label.affine, image):.1f} mm off its image (another affine): "
+        f"The label for {study} lies {_corner_distance(label.affine, image):.1f} mm off its image (another affine): "
         "export it on the image's own grid, untransformed."
     )
 
 
-def _apart(affine: np.ndarray, image: Volume) -> float:
+def _corner_distance(affine: np.ndarray, image: Volume) -> float:
     """Largest distance (mm) between matching corner voxels of ``image`` and of the same voxels under ``affine``."""
     corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in image.array.shape))], dtype=float).T
     return float(np.linalg.norm(((affine - image.affine) @ corners)[:3], axis=0).max())
 
 
-def _numbers(study: str, label_info: Any, values: Sequence[float] | np.ndarray) -> dict[int, int]:
+def _structure_numbers(study: str, label_info: Any, values: Sequence[float] | np.ndarray) -> dict[int, int]:
     """Value in the file -> number of the structure, from the segments' names.
 
     The stock module counts ``idx`` over all segments of the scene, but the file over those that are sent (a hidden background shifts

@@ -1,4 +1,4 @@
-"""The studies folder, guarded: what does not fit is refused before anything changes, and each label that is handed in is kept."""
+"""The studies folder, guarded: what does not fit is refused before anything changes, and each submitted label is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.datastore.index import CHANGES, DurableIndex, Refresher
-from lib.datastore.label_check import LabelError, checked_label, refusals
+from lib.datastore.label_check import LabelError, check_label, http_errors
 from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError, gzip_bytes, read_volume, write_volume
 from prato.data.structures import voxel_counts
@@ -60,7 +60,7 @@ class StudiesDatastore(DurableIndex):
         Raises:
             HTTPException: 400 for a bad name or an image that no model can use, 409 for another image under a name that is taken.
         """
-        image_id = _name(image_id or self._to_id(Path(image_filename).name)[0], "An image's name")
+        image_id = _check_name(image_id or self._to_id(Path(image_filename).name)[0], "An image's name")
         try:
             read_volume(image_filename)
         except VolumeError as error:
@@ -73,7 +73,7 @@ class StudiesDatastore(DurableIndex):
                 taken = Path(super().get_image_uri(image_id) or path)
                 if taken.read_bytes() == data:
                     return image_id
-                raise HTTPException(409, f"There is another image called {image_id} already: send this one under another name.")
+                raise HTTPException(409, f"There is already another image called {image_id}: send this one under another name.")
             write_bytes(path, data)
             info = {**(image_info or {}), "ts": int(time.time()), "name": path.name}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
@@ -81,20 +81,20 @@ class StudiesDatastore(DurableIndex):
         return image_id
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
-        """Remove a study; the versions of its labels stay, and who removed them."""
-        for tag in list(self._known(image_id).labels):
+        """Remove a study; the versions of its labels stay, with who removed them."""
+        for tag in list(self._get_study(image_id).labels):
             self.remove_label(image_id, tag, annotator)
         super().remove_image(image_id)
         self.refresh()
 
     def get_image_uri(self, image_id: str) -> str:
         """Where the image of a known study lies."""
-        self._known(image_id)
+        self._get_study(image_id)
         return str(super().get_image_uri(image_id))
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Where a label that exists lies."""
-        if label_tag not in self._known(label_id).labels:
+        if label_tag not in self._get_study(label_id).labels:
             raise HTTPException(404, f"{label_id} has no label with the tag {label_tag!r:.60}.")
         return str(super().get_label_uri(label_id, label_tag))
 
@@ -104,55 +104,55 @@ class StudiesDatastore(DurableIndex):
         return image_id
 
     def submit_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> SavedVersion | None:
-        """Check and store a label; see ``checked_label`` for what is refused. A "final" one must also hold a structure.
+        """Check and store a label; see ``check_label`` for what is refused. A "final" one must also hold a structure.
 
         Returns:
             The new version; None for a proposal of the model's, of which only the last is kept.
         """
-        self._known(image_id)
-        tag = _name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
-        info = _plain_json(label_info)
-        with refusals():
-            label = checked_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info.get("label_info"))
+        self._get_study(image_id)
+        tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
+        info = _check_plain_json(label_info)
+        with http_errors():
+            label = check_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info.get("label_info"))
             voxels = voxel_counts(label.array)
             if tag == DefaultLabelTag.FINAL.value and not voxels:
                 raise LabelError(f"The label for {image_id} is empty: draw at least one structure before submitting it.")
             if tag != DefaultLabelTag.ORIGINAL.value:
                 saved = LabelVersions(self._datastore_path, image_id, tag).save(label.array, label.affine, info)
-                self._list(image_id, tag)
+                self._update_label_entry(image_id, tag)
                 return saved
         path = Path(self._datastore.label_path(tag)) / f"{image_id}{SUFFIX}"
         with FileLock(self._lock_file):
             write_volume(path, label.array, label.affine)
             info |= {"ts": int(time.time()), "name": path.name, "voxels": voxels}
-            self._known(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
+            self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
             self._update_datastore_file(lock=False)
         return None
 
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:
-        """The versions of a label, of a study that is here or was."""
-        tag = _name(label_tag, "A label's tag")
+        """The versions of a label, of a study that is or was here."""
+        tag = _check_name(label_tag, "A label's tag")
         if tag == DefaultLabelTag.ORIGINAL.value:
-            raise HTTPException(400, "The models' own proposals (tag original) have no versions: ask for the tag final.")
-        with refusals():
+            raise HTTPException(400, "The models' own proposals (tag original) have no versions: use the tag final.")
+        with http_errors():
             versions = LabelVersions(self._datastore_path, image_id, tag)
             if image_id not in self._datastore.objects and not versions.all():
-                self._known(image_id)
+                self._get_study(image_id)
         return versions
 
     def restore_label(self, image_id: str, label_tag: str, version: int, params: dict[str, Any]) -> SavedVersion:
         """Make a copy of an older version the current label."""
-        versions, params = self.versions(image_id, label_tag), _plain_json(params)
-        with refusals():
+        versions, params = self.versions(image_id, label_tag), _check_plain_json(params)
+        with http_errors():
             versions.find(version)
             if image_id not in self._datastore.objects:
                 raise HTTPException(409, f"The image of {image_id} was removed: add it again under that name, then restore its label.")
             saved = restore(versions, version, self.get_image_uri(image_id), params)
-        self._list(image_id, label_tag)
+        self._update_label_entry(image_id, label_tag)
         return saved
 
     def remove_label(self, label_id: str, label_tag: str, annotator: str = UNKNOWN) -> None:
-        """Remove a label; it stays among the versions, and who removed it."""
+        """Remove a label; it stays among the versions, with who removed it."""
         self.get_label_uri(label_id, label_tag)
         if label_tag == DefaultLabelTag.ORIGINAL.value:
             super().remove_label(label_id, label_tag)
@@ -161,24 +161,24 @@ class StudiesDatastore(DurableIndex):
         self.refresh()
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        """Merge ``info`` into what is known of a label, but for who answers for it."""
+        """Merge ``info`` into what is known of a label, except who is responsible for it."""
         self.get_label_uri(label_id, label_tag)
         if label_tag == DefaultLabelTag.ORIGINAL.value:
             super().update_label_info(label_id, label_tag, info)
             return
         if "annotator" in info:
-            raise HTTPException(400, "Who answers for a stored label cannot be changed: submit it again under the other name.")
-        self.versions(label_id, label_tag).update_params(_plain_json(info))
-        self._list(label_id, label_tag)
+            raise HTTPException(400, "The annotator of a stored label cannot be changed: submit it again under the other name.")
+        self.versions(label_id, label_tag).update_params(_check_plain_json(info))
+        self._update_label_entry(label_id, label_tag)
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge ``info`` into what is known of a study."""
-        self._known(image_id)
+        self._get_study(image_id)
         super().update_image_info(image_id, info)
 
 
-def _plain_json(params: Any) -> dict[str, Any]:
-    """``params``, if they can be stored and sent again as they are."""
+def _check_plain_json(params: Any) -> dict[str, Any]:
+    """``params``, if they can be stored and sent as they are."""
     if not isinstance(params or {}, dict):
         raise HTTPException(400, f"params must be a JSON object, not {params!r:.60}.")
     try:
@@ -188,7 +188,7 @@ def _plain_json(params: Any) -> dict[str, Any]:
     return dict(params or {})
 
 
-def _name(text: str, what: str) -> str:
-    if not _NAME.fullmatch(text) or len(text.encode("utf-8", "replace")) > 150:  # a file's name, and more is put round it
+def _check_name(text: str, what: str) -> str:
+    if not _NAME.fullmatch(text) or len(text.encode("utf-8", "replace")) > 150:  # it becomes part of a file's name
         raise HTTPException(400, f"{what} must be letters, digits, space, dot, plus, dash or underscore (150 bytes), not {text!r:.60}.")
     return text

@@ -1,4 +1,4 @@
-"""Batch inference: many studies segmented in the background, on the networks that answer the labellers."""
+"""Batch inference: many studies segmented in the background, by the networks that answer the labellers."""
 
 from __future__ import annotations
 
@@ -29,15 +29,47 @@ from prato.runtime.batch_runner import Calls
 from prato.runtime.cancel_token import CancelledError, go_on_unless
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+#: How often a call is postponed for labellers who wait, and for how long at most each time, before it runs.
+_YIELDS, _SECONDS = 3, 10.0
+_KEPT = 50
+#: A batch that has not ended by then is treated as ended; it stores nothing more.
+_STOP_TIMEOUT_S = 1.5
+
+
+class LowPriorityRunner(Calls):
+    """Runs each call in the networks' thread when no labeller waits, and again where one arrived before it was done.
+
+    A labeller waits for one call at most, and a batch makes progress, call by call, even beside labellers who never stop.
+    """
+
+    def wait(self) -> None:
+        """Return when no labeller waits, or after a while; to be called before a study is read.
+
+        Raises:
+            CancelledError: the batch was stopped.
+        """
+        turns.quiet(_SECONDS, self.cancelled)
+        go_on_unless(self.cancelled)
+
+    def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
+        for _ in range(_YIELDS):
+            if turns.quiet(_SECONDS, self.cancelled):
+                try:
+                    return in_their_thread(call, lambda: self.cancelled() or turns.length() > 0)
+                except CancelledError:
+                    go_on_unless(self.cancelled)
+        go_on_unless(self.cancelled)
+        return in_their_thread(call, self.cancelled)
 
 
 class Batch:
-    """Proposals for the studies of ``order``, stored one by one as they are made.
+    """Proposals for the studies of ``order``, stored one by one.
 
-    The networks are those that answer the labellers, and it gives way to them between any two calls of a network.
+    The networks are those that answer the labellers, and the batch yields to them between any two calls of a network.
 
     Attributes:
-        job: how it stands. stopped: it is to end as soon as it can.
+        job: its state. stopped: whether it is to end as soon as it can.
         stored: how many studies have their proposal. failed: why others have none, by study.
     """
 
@@ -47,13 +79,18 @@ class Batch:
         self.stopped = False
         self.stored, self.failed = 0, dict[str, str]()
         self._pipeline, self._datastore = pipeline, datastore
-        self._gaps = LowPriorityRunner(lambda: self.stopped)
+        self._runner = LowPriorityRunner(lambda: self.stopped)
 
     def as_task(self) -> dict[str, Any]:
         """As MONAI Label shows a task, with ``stored``, ``failed`` and, while it runs, ``progress``."""
         step, seconds = self.stored + len(self.failed), time.time() - self.job.begun
         left = seconds / step * (len(self.order.studies) - step) if step else None
-        stats = {"start_ts": self.job.begun, "step": step, "total_steps": len(self.order.studies), "seconds": round(seconds, 1)}
+        stats: dict[str, Any] = {
+            "start_ts": self.job.begun,
+            "step": step,
+            "total_steps": len(self.order.studies),
+            "seconds": round(seconds, 1),
+        }
         stats["eta_seconds"] = None if left is None else round(left, 1)
         return {**self.job.as_task(stats), "stored": self.stored, "failed": dict(self.failed)}
 
@@ -70,47 +107,42 @@ class Batch:
                 return "stopped", ""
             except CheckpointError as error:
                 return "failed", str(error)
-            except (VolumeError, HTTPException) as error:  # HTTPException: it was removed meanwhile, or is on no usable grid
-                self._fail(study, str(getattr(error, "detail", error)))
+            except (VolumeError, HTTPException) as error:  # HTTPException: the study was removed meanwhile, or has no usable grid
+                self._leave_out(study, str(getattr(error, "detail", error)))
             except Exception as error:
                 if is_disk_full(error):
-                    return "failed", "The server's disk is full: free some space there, then ask for the batch again."
+                    return "failed", "The server's disk is full: free some space there, then start the batch again."
                 logger.exception("%s cannot be segmented", study)
-                self._fail(study, f"{type(error).__name__}: the server's log has the details.")
+                self._leave_out(study, f"{type(error).__name__}: the server's log has the details.")
             else:
                 self.stored += 1
-                self._say(f"{study} is segmented")
+                self._log(f"{study} is segmented")
         return "done", ""
 
     def _segment(self, study: str) -> None:
-        self._gaps.wait()
+        self._runner.wait()
         image = images.read(Path(self._datastore.get_image_uri(study)))
-        prediction = self._pipeline.predict_call_by_call(self.order.device, image, Request(prune=self.order.prune), self._gaps)
+        prediction = self._pipeline.predict_call_by_call(self.order.device, image, Request(prune=self.order.prune), self._runner)
         file = write_mask(prediction.mask, image.stored.affine, EXTENSIONS[0], np.dtype(np.uint8))
         try:
             reply = {**prediction.reply(), "device": self.order.device}
-            go_on_unless(self._gaps.cancelled)  # as late as can be: nothing is begun to be stored once it was stopped
+            go_on_unless(self._runner.cancelled)  # as late as possible: nothing is stored once the batch was stopped
             self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
         finally:
             os.unlink(file)
 
-    def _fail(self, study: str, sentence: str) -> None:
+    def _leave_out(self, study: str, sentence: str) -> None:
         self.failed = {**self.failed, study: sentence}
-        self._say(f"{study} is left out: {sentence}")
+        self._log(f"{study} is left out: {sentence}")
 
-    def _say(self, line: str) -> None:
+    def _log(self, line: str) -> None:
         text = f"{line}; {self.stored + len(self.failed)} of {len(self.order.studies)}"
         logger.info(text)
         self.job.lines.append(text)
 
 
-_KEPT = 50
-#: What has not ended by itself by then is counted as ended; it begins to store nothing any more.
-_STOP_TIMEOUT_S = 1.5
-
-
 class Batches:
-    """The last fifty, in memory alone: what they made lies among the studies."""
+    """The last fifty batch inferences of this server, one at a time; in memory only: their proposals lie among the studies."""
 
     def __init__(self) -> None:
         self._changed = Condition()
@@ -156,7 +188,7 @@ class Batches:
     def _work(self, batch: Batch) -> None:
         try:
             end = batch.run()
-        except Exception as error:  # it must not stand as running for ever
+        except Exception as error:  # or it would be shown as running for ever
             logger.exception("the batch cannot go on")
             end = "failed", f"The batch failed ({type(error).__name__}: {error}): the server's log has the details."
         with self._changed:
@@ -166,34 +198,3 @@ class Batches:
 
     def _running(self) -> Batch | None:
         return next((batch for batch in self._batches if batch.job.is_open), None)
-
-
-_T = TypeVar("_T")
-#: How often a call is put off for labellers who wait, and how long at most each time, before it is its turn.
-_TIMES, _SECONDS = 3, 10.0
-
-
-class LowPriorityRunner(Calls):
-    """Makes each call in the networks' thread when no labeller waits, and anew where one came before it was done.
-
-    A labeller waits for one call at most, and a batch beside labellers who never stop goes on all the same, call by call.
-    """
-
-    def wait(self) -> None:
-        """Return when no labeller waits, or has waited for long: to be asked before a study is read.
-
-        Raises:
-            CancelledError: the batch was stopped.
-        """
-        turns.quiet(_SECONDS, self.cancelled)
-        go_on_unless(self.cancelled)
-
-    def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
-        for _ in range(_TIMES):
-            if turns.quiet(_SECONDS, self.cancelled):
-                try:
-                    return in_their_thread(call, lambda: self.cancelled() or turns.length() > 0)
-                except CancelledError:
-                    go_on_unless(self.cancelled)
-        go_on_unless(self.cancelled)
-        return in_their_thread(call, self.cancelled)

@@ -14,7 +14,7 @@ from lib.infers.devices import device_named
 from lib.infers.parameters import DEFAULT_PRUNE
 from prato.prompts.request import RequestError, parse_request
 
-#: Of what MONAI Label's own batch job takes, without effect: here one network computes at a time, and every mask is stored.
+#: Parameters of MONAI Label's own batch job that have no effect: here one network computes at a time, and every mask is stored.
 _IGNORED = {"multi_gpu", "gpus", "max_workers", "logging", "save_label", "client_id"}
 _CHOICES = ", ".join(kind.value for kind in BatchInferImageType)
 
@@ -33,7 +33,7 @@ def parse_batch_order(request: Mapping[str, Any], datastore: Datastore) -> Batch
     """Read ``request``: ``model`` and ``images``, and of ``max_batch_size``, ``label_tag``, ``prune`` and ``device`` what is there.
 
     Raises:
-        HTTPException: 400 for a value that is not allowed, 404 for a study that is not there, or for none at all.
+        HTTPException: 400 for a value that is not allowed, 404 for an unknown study, or for none at all.
     """
     unknown = [name for name in request if name not in {"model", "images", "max_batch_size", "label_tag", "prune", "device", *_IGNORED}]
     try:
@@ -43,22 +43,22 @@ def parse_batch_order(request: Mapping[str, Any], datastore: Datastore) -> Batch
             )
         if request.get("label_tag", DefaultLabelTag.ORIGINAL) != DefaultLabelTag.ORIGINAL:
             raise RequestError("label_tag must be original, the models' own proposals: a batch replaces nothing that people submit.")
-        most = request.get("max_batch_size", 0)
-        if type(most) is not int or most < 0:
-            raise RequestError(f"max_batch_size must be a number of studies, 0 for all, not {most!r:.40}.")
+        limit = request.get("max_batch_size", 0)
+        if type(limit) is not int or limit < 0:
+            raise RequestError(f"max_batch_size must be a number of studies, 0 for all, not {limit!r:.40}.")
         prune = None if request.get("prune") == DEFAULT_PRUNE else request.get("prune")
-        asked = parse_request({"prune": prune}, (1, 1, 1), (1.0, 1.0, 1.0))
+        parsed = parse_request({"prune": prune}, (1, 1, 1), (1.0, 1.0, 1.0))
         device = device_named(request.get("device"))
         studies = _studies(request.get("images"), datastore)
     except RequestError as error:
         raise HTTPException(400, str(error)) from error
     if not studies:
         raise HTTPException(404, "There is no such study to segment: GET /datastore/?output=all lists those that there are.")
-    return BatchOrder(str(request["model"]), tuple(studies[:most] if most else studies), asked.prune, device)
+    return BatchOrder(str(request["model"]), tuple(studies[:limit] if limit else studies), parsed.prune, device)
 
 
 def _studies(images: Any, datastore: Datastore) -> list[str]:
-    """The ids that ``images`` means, sorted."""
+    """The ids of the studies that ``images`` selects, sorted."""
     everyone = sorted(datastore.list_images())
     if images == BatchInferImageType.IMAGES_ALL:
         return everyone

@@ -14,12 +14,12 @@ from prato.retraining.round import recover_round
 logger = logging.getLogger(__name__)
 #: As MONAI Label's own trainings are logged.
 _task_logger = logging.getLogger("task_train")
-#: A round that has not stopped by itself by then is killed; it was asked to stop within two.
+#: A round that has not stopped by then is killed; a stop must take less than two seconds.
 _STOP_TIMEOUT_S = 0.8
 
 
 class TrainingQueue:
-    """The trainings of this server, also those of its last life, which are read from ``path``."""
+    """The trainings of this server, and those before its last start, which are read from ``path``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,7 +45,7 @@ class TrainingQueue:
         return self._worker.pid
 
     def prepare(self) -> None:
-        """Have the process that trains ready: it is likely to be needed."""
+        """Start the process that trains, as it is likely to be needed."""
         try:
             self._worker.start()
         except OSError as error:
@@ -55,9 +55,9 @@ class TrainingQueue:
         """Start a training, or with ``enqueue`` put it behind those that there are.
 
         Raises:
-            BusyError: there is one, and ``enqueue`` is not asked for.
+            BusyError: there is one, and not ``enqueue``.
         """
-        with self._changed:  # looked at and added in one go: of two requests at the same moment, one is refused
+        with self._changed:  # checked and added at once: of two requests at the same moment, one is refused
             if not enqueue and self._next():
                 raise BusyError("A training is running already: wait for its end, stop it with DELETE /train/, or send enqueue=true.")
             job = Job(request, order)
@@ -70,18 +70,18 @@ class TrainingQueue:
             return job
 
     def stop(self) -> Job | None:
-        """End the training that runs, within two seconds; it can be taken up again. None if there is none."""
+        """End the training that runs, within two seconds; it can be resumed. None if there is none."""
         with self._changed:
             job = self._next()
             if job is None:
                 return None
-            if job.state == "queued":  # no process has it yet
-                self._ended(job, "stopped")
+            if job.state == "queued":  # not sent to the process yet
+                self._end(job, "stopped")
                 return job
         self._worker.stop(job.id)
         with self._changed:
             if not self._changed.wait_for(lambda: not job.is_open, _STOP_TIMEOUT_S):
-                self._ended(job, "stopped")
+                self._end(job, "stopped")
                 self._worker.kill()
                 recover_round(Path(job.order["model"]))
             return job
@@ -106,7 +106,7 @@ class TrainingQueue:
                 job.start()
                 self._save()
             try:
-                end = self._worker.run(job.id, job.order, lambda line: self._line(job, line))  # noqa: B023 - called at once
+                end = self._worker.run(job.id, job.order, lambda line: self._log_line(job, line))  # noqa: B023 - called at once
             except WorkerDiedError as error:
                 recover_round(Path(job.order["model"]))
                 end = {
@@ -119,14 +119,14 @@ class TrainingQueue:
                 end = {"end": "failed", "sentence": f"The training process cannot be used ({error}): the server's log has the details."}
             with self._changed:
                 if job.is_open:
-                    self._ended(job, end["end"], end.get("sentence", ""), end.get("result"))
+                    self._end(job, end["end"], end.get("sentence", ""), end.get("result"))
 
-    def _line(self, job: Job, line: str) -> None:
+    def _log_line(self, job: Job, line: str) -> None:
         _task_logger.info(line)
         with self._changed:
             job.lines.append(line)
 
-    def _ended(self, job: Job, *end: Any) -> None:
+    def _end(self, job: Job, *end: Any) -> None:
         job.end(*end)
         self._save()
         self._changed.notify_all()
@@ -137,5 +137,5 @@ class TrainingQueue:
     def _save(self) -> None:
         try:
             save_jobs(self._path, self._jobs)
-        except OSError as error:  # the list is a comfort: a full disk must not end a training
+        except OSError as error:  # a full disk must not end a training
             logger.warning("%s cannot be written: %s", self._path, error)

@@ -1,4 +1,4 @@
-"""The other end of ``prato.retraining.worker``: starts it when first needed, hands it rounds, and hears of their ends."""
+"""The server's side of ``prato.retraining.worker``: starts it when first needed, sends it rounds, and receives their results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import psutil
 import prato
 
 logger = logging.getLogger(__name__)
-#: Steps of priority below the server: an answer to a labeller goes first, yet a stop must be heard at once on a busy machine.
-_NICER = 5
+#: Steps of priority below the server: an answer to a labeller goes first, yet a stop must be received at once on a busy machine.
+_NICENESS = 5
 
 
 class WorkerDiedError(RuntimeError):
@@ -34,53 +34,53 @@ class WorkerProcess:
         self._lock = Lock()
 
     def start(self) -> None:
-        """Start the process if there is none. It takes seconds to be ready, in which nobody waits."""
+        """Start the process if there is none. It takes seconds to be ready; nobody waits for that."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
-                self._process = _started()
+                self._process = _start_worker()
 
     @property
     def pid(self) -> int | None:
         """Of the process, where there is one."""
         return self._process.pid if self._process else None
 
-    def run(self, job: str, order: dict[str, Any], line: Callable[[str], None]) -> dict[str, Any]:
-        """Have ``order`` carried out; ``line`` gets each line of its log.
+    def run(self, job: str, order: dict[str, Any], on_line: Callable[[str], None]) -> dict[str, Any]:
+        """Run ``order`` in the process; ``on_line`` gets each line of its log.
 
         Returns:
-            The worker's last word, see ``prato.retraining.worker``.
+            The worker's last message, see ``prato.retraining.worker``.
 
         Raises:
             WorkerDiedError: it was killed, or ran out of memory.
         """
-        idle = self._process
+        idle_process = self._process
         self.start()
-        process, heard = self._process, False
+        process, has_answered = self._process, False
         assert process is not None
-        with suppress(OSError):  # it is dead: the answer, which does not come, says so
+        with suppress(OSError):  # it is dead, which the missing answer shows
             self._send(process, {"id": job, "order": order})
         assert process.stdout is not None
         for text in process.stdout:
             if not text.endswith("\n"):  # killed in the middle of it
                 break
-            message, heard = json.loads(text), True
+            message, has_answered = json.loads(text), True
             if "line" in message:
-                line(message["line"])
+                on_line(message["line"])
             elif message["id"] == job:
                 return dict(message)
         code = process.wait()
-        if process is idle and process is self._process and not heard:
-            return self.run(job, order, line)  # it died while it waited, and never began this round
+        if process is idle_process and process is self._process and not has_answered:
+            return self.run(job, order, on_line)  # it died while idle, and never began this round
         raise WorkerDiedError(f"signal {-code}" if code < 0 else f"exit code {code}")
 
     def stop(self, job: str) -> None:
-        """Ask the process to end the round ``job`` as soon as it can."""
+        """Tell the process to end the round ``job`` as soon as it can."""
         with self._lock, suppress(OSError):
             if self._process:
                 self._send(self._process, {"stop": job})
 
     def kill(self) -> None:
-        """End the process now, whatever it does. What it stores is whole or not there."""
+        """Kill the process now. Its files are whole or not there."""
         with self._lock:
             if self._process:
                 self._process.kill()
@@ -94,16 +94,20 @@ class WorkerProcess:
         process.stdin.flush()
 
 
-def _started() -> subprocess.Popen[str]:
+def _start_worker() -> subprocess.Popen[str]:
     # this app's own `prato`, from wherever it runs; threads that wait by spinning would cost the server's inference several times the time
     path = os.pathsep.join([str(Path(prato.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
     process = subprocess.Popen(
         [sys.executable, "-m", "prato.retraining.worker"],
-        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment, "text": True, "encoding": "utf-8"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        encoding="utf-8",
     )
     with suppress(psutil.Error):
         started = psutil.Process(process.pid)
-        started.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else min(started.nice() + _NICER, 19))
+        started.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if psutil.WINDOWS else min(started.nice() + _NICENESS, 19))
     logger.info("the training process %d has started", process.pid)
     return process

@@ -14,11 +14,15 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
 
+#: MONAI Label's roles, as its own routes require them; they matter only where its authentication is switched on.
+USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))
 #: A session's id becomes a folder's name.
 _SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
-def json_object(text: str, name: str = "params") -> dict[str, Any]:
+def parse_json_object(text: str, name: str = "params") -> dict[str, Any]:
     """The JSON object in the form field ``name``; an empty field is an empty object.
 
     Raises:
@@ -33,10 +37,10 @@ def json_object(text: str, name: str = "params") -> dict[str, Any]:
     return value
 
 
-def storable(value: Any, name: str = "params") -> Any:
-    """``value``, read from JSON, if it can be told again to every client.
+def require_storable(value: Any, name: str = "params") -> Any:
+    """``value``, read from JSON, if it can be sent to every client.
 
-    Python reads numbers that are none and half surrogate pairs, which no reply can carry: once stored, they would break each reply.
+    Python reads NaN, infinity and half surrogate pairs, which no reply can carry: once stored, they would break every reply.
 
     Raises:
         HTTPException: 400.
@@ -48,8 +52,8 @@ def storable(value: Any, name: str = "params") -> Any:
     return value
 
 
-def described(info: dict[str, Any], name: str) -> None:
-    """Refuse an ``info`` for a study or label that is not ``storable``, or that would overwrite what the server itself keeps there.
+def require_info(info: dict[str, Any], name: str) -> None:
+    """Refuse an ``info`` for a study or label that cannot be stored, or that would overwrite what the server itself keeps there.
 
     Raises:
         HTTPException: 400.
@@ -57,24 +61,24 @@ def described(info: dict[str, Any], name: str) -> None:
     own = [key for key in ("ts", "name", "strategy", "voxels") if key in info]
     if own:
         raise HTTPException(400, f"{name} may not set {own[0]}, which the server keeps: use another key.")
-    storable(info, name)
+    require_storable(info, name)
 
 
-async def storable_body(request: Request) -> None:
-    """For routes that read a JSON body: refuse what ``storable`` refuses.
+async def require_storable_body(request: Request) -> None:
+    """For routes that read a JSON body: refuse what ``require_storable`` refuses.
 
     Raises:
         HTTPException: 400.
     """
     if "json" in request.headers.get("content-type", ""):
         try:
-            storable(await request.json(), "The body")
+            require_storable(await request.json(), "The body")
         except ValueError:
-            return  # what is no JSON at all is told by whoever reads it
+            return  # the route itself reports a body that is not JSON
 
 
-def volume(file: UploadFile, name: str) -> None:
-    """Refuse an uploaded ``file`` that is no NIfTI by its header, or that says it holds too much.
+def require_nifti(file: UploadFile, name: str) -> None:
+    """Refuse an uploaded ``file`` that is not NIfTI by its header, or whose header announces too many voxels.
 
     From here on it has a plain name: its own, which may be anything, would become part of a path.
 
@@ -91,8 +95,8 @@ def volume(file: UploadFile, name: str) -> None:
     file.file.seek(0)
 
 
-def known(kind: str, name: Any, names: Collection[str]) -> None:
-    """Refuse a ``name`` that is none of this server's ``names``.
+def require_known(kind: str, name: Any, names: Collection[str]) -> None:
+    """Refuse a ``name`` that is not one of this server's ``names``.
 
     Raises:
         HTTPException: 404.
@@ -101,8 +105,8 @@ def known(kind: str, name: Any, names: Collection[str]) -> None:
         raise HTTPException(404, f"There is no {kind} {str(name)[:60]!r} here: {_choice(names)}.")
 
 
-def known_image(app: MONAILabelApp, image: Any) -> None:
-    """Refuse an image id that is not in the studies folder (a path is never one).
+def require_image(app: MONAILabelApp, image: Any) -> None:
+    """Refuse an image id that is not in the studies folder (a path never is).
 
     Raises:
         HTTPException: 400 for none at all, 404 for an unknown one.
@@ -113,7 +117,7 @@ def known_image(app: MONAILabelApp, image: Any) -> None:
         raise HTTPException(404, f"There is no image {str(image)[:80]!r} among the studies: GET /datastore/?output=all lists their ids.")
 
 
-def known_session(app: MONAILabelApp, session: str) -> None:
+def require_session(app: MONAILabelApp, session: str) -> None:
     """Refuse a session that is unknown or has expired.
 
     Raises:
@@ -121,13 +125,10 @@ def known_session(app: MONAILabelApp, session: str) -> None:
     """
     sessions = app.sessions()
     if sessions is None or not _SESSION.fullmatch(session) or sessions.get_session(session) is None:
-        raise HTTPException(404, f"There is no session {session[:60]!r} here (any more): upload the image again with PUT /session/.")
+        raise HTTPException(
+            404, f"There is no session {session[:60]!r} here (it may have expired): upload the image again with PUT /session/."
+        )
 
 
 def _choice(names: Collection[str]) -> str:
     return f"choose {' or '.join(names)}" if names else "none is available"
-
-
-USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
-ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
-ADMIN = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))

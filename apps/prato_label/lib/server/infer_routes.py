@@ -18,11 +18,13 @@ from lib.infers.turns import FullError, Turn, turns
 from lib.server import checks
 from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
-from lib.server.uploads import removed_if_refused
+from lib.server.uploads import remove_uploads_on_error
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
 
 router = APIRouter()
+#: The last requests for inference, newest first, for the status page; in memory only.
+recent_requests: deque[dict[str, Any]] = deque(maxlen=50)
 
 
 async def _turn(request: Request) -> AsyncIterator[Turn]:
@@ -56,47 +58,49 @@ def run_inference(
     user: User = USER,
 ) -> Any:
     """Segment one image; see docs/protocol.md."""
-    app, asked = app_instance(), checks.json_object(params)
-    model = asked.get("model", model)
-    checks.known("model", model, app.info()["models"])
+    app, options = app_instance(), checks.parse_json_object(params)
+    model = options.get("model", model)
+    checks.require_known("model", model, app.info()["models"])
     if session_id:
-        checks.known_session(app, session_id)
-    if "image" in asked or not (file or session_id):
-        image = asked.get("image", image)
-        checks.known_image(app, image)
+        checks.require_session(app, session_id)
+    if "image" in options or not (file or session_id):
+        image = options.get("image", image)
+        checks.require_image(app, image)
     if file:
-        checks.volume(file, "The uploaded image")
+        checks.require_nifti(file, "The uploaded image")
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     start, status = time.monotonic(), 500
     try:
-        with removed_if_refused(background_tasks), turns.taken(turn):
+        with remove_uploads_on_error(background_tasks), turns.taken(turn):
             answer = infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
         status = 200
         return answer
-    except (HTTPException, FullError, CancelledError) as error:
-        status = {FullError: 429, CancelledError: CLIENT_CLOSED_REQUEST}.get(type(error)) or error.status_code
+    except HTTPException as error:
+        status = error.status_code
+        raise
+    except FullError:
+        status = 429
+        raise
+    except CancelledError:
+        status = CLIENT_CLOSED_REQUEST
         raise
     finally:
-        remember(turn, model, image or "(uploaded)", status, time.monotonic() - start)
+        record_request(turn, model, image or "(uploaded)", status, time.monotonic() - start)
 
 
 @router.delete("/infer/{request_id}")
 def cancel_inference(request_id: str, user: User = USER) -> dict[str, str]:
-    """Give up the request with that ``X-Request-ID``, waiting or computing."""
+    """Cancel the request with that ``X-Request-ID``, whether it waits or computes."""
     if not turns.cancel(request_id):
         raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
     return {"cancelled": request_id}
 
 
-#: Newest first; in memory alone.
-recent: deque[dict[str, Any]] = deque(maxlen=50)
-
-
-def remember(turn: Turn, model: str, image: str, status: int, seconds: float) -> None:
-    """Note how a request ended: with which HTTP status, and after how long."""
+def record_request(turn: Turn, model: str, image: str, status: int, seconds: float) -> None:
+    """Record how a request ended: with which HTTP status, and after how long."""
     reply = turn.reply
-    recent.appendleft(
+    recent_requests.appendleft(
         {
             **{"request_id": turn.request_id, "ended": int(time.time()), "model": model, "image": image, "status": status},
             **{"ms": round(1000 * seconds), "box_source": reply.get("box_source"), "kept_fraction": reply.get("kept_fraction", {})},

@@ -20,11 +20,11 @@ def install() -> None:
 
     errors.register(app)
     table = app.router.routes
-    theirs = list(table)
+    stock_routes_before = list(table)
     for router in _ROUTERS:
         app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
-    table[:] = [*table[len(theirs) :], *theirs]  # the first route that matches answers
+    table[:] = [*table[len(stock_routes_before) :], *stock_routes_before]  # the first route that matches answers
     if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]
-    # this runs inside the server's start-up event, with the stack already built: the first request builds it anew, with all of this
+    # this runs inside the server's start-up event, with the stack already built: the first request rebuilds it, with all of this
     app.middleware_stack = None

@@ -14,8 +14,8 @@ from lib.jobs.job import BusyError, Job
 from lib.server import checks
 from lib.server.checks import ADMIN, USER
 
-training = APIRouter(prefix="/train", dependencies=[Depends(checks.storable_body)])
-batch = APIRouter(prefix="/batch/infer", dependencies=[Depends(checks.storable_body)])
+training = APIRouter(prefix="/train", dependencies=[Depends(checks.require_storable_body)])
+batch = APIRouter(prefix="/batch/infer", dependencies=[Depends(checks.require_storable_body)])
 
 
 @training.get("/")
@@ -35,18 +35,18 @@ def run_training(
     model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = ADMIN
 ) -> Any:
     """Train one model in the background; 429 while another training runs, unless ``enqueue``."""
-    return _submitted((params or {}).get("model", model), params or {}, run_sync, enqueue)
+    return _submit((params or {}).get("model", model), params or {}, run_sync, enqueue)
 
 
 @training.post("/")
 def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = ADMIN) -> Any:
     """Train all models, one after the other; ``params`` holds an object for each by its name."""
     app, given = app_instance(), params or {}
-    everyones = {name: value for name, value in given.items() if not isinstance(value, dict)}
-    asked = {model: everyones | (given[model] if isinstance(given.get(model), dict) else {}) for model in app.info()["trainers"]}
-    for model, own in asked.items():  # all or none
+    shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
+    requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in app.info()["trainers"]}
+    for model, own in requests.items():  # all or none
         app.training_order(model, own)
-    return {model: {"result": _submitted(model, own, run_sync, True), "detail": None} for model, own in asked.items()}
+    return {model: {"result": _submit(model, own, run_sync, True), "detail": None} for model, own in requests.items()}
 
 
 @training.delete("/")
@@ -56,9 +56,9 @@ def stop_training(user: User = ADMIN) -> Any:
     return job and _task(job)
 
 
-def _submitted(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -> Any:
+def _submit(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -> Any:
     app = app_instance()
-    checks.known("model to train", model, app.info()["trainers"])
+    checks.require_known("model to train", model, app.info()["trainers"])
     order = app.training_order(model, params)
     try:
         job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json", by_alias=True), enqueue)
@@ -98,7 +98,7 @@ def run_batch(
 ) -> Any:
     """Propose masks for many studies in the background; 429 while another batch runs."""
     app, request = app_instance(), {"model": model, "images": images.value, **(params or {})}
-    checks.known("model", request["model"], app.info()["models"])
+    checks.require_known("model", request["model"], app.info()["models"])
     try:
         started = app.start_batch(request, parse_batch_order(request, app.datastore()))
     except BusyError as error:

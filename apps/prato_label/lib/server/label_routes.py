@@ -1,4 +1,4 @@
-"""Labels handed in, and their versions: listed, downloaded, compared, restored, taken away. See docs/protocol.md.
+"""Submitted labels and their versions: listed, downloaded, compared, restored, removed. See docs/protocol.md.
 
 Submitting, downloading and removing stand before MONAI Label's own routes of the same path, as plain functions that run in worker threads.
 """
@@ -17,7 +17,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
-from lib.datastore.label_check import refusals
+from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
@@ -38,10 +38,10 @@ def submit_label(
     label: Annotated[UploadFile, File()],
     user: User = ANNOTATOR,
 ) -> dict[str, Any]:
-    """Store a label as a new version; the reply says whose it replaced."""
-    sent, store = checks.storable(checks.json_object(params)), app_instance().datastore()
-    checks.volume(label, f"The label for {image:.80}")
-    app_instance().trainings.prepare()  # what is labelled will be learnt: its process takes seconds to start
+    """Store a label as a new version; the reply says whose version it replaced."""
+    sent, store = checks.require_storable(checks.parse_json_object(params)), app_instance().datastore()
+    checks.require_nifti(label, f"The label for {image:.80}")
+    app_instance().trainings.prepare()  # a training is likely to follow, and its process takes seconds to start
     if not isinstance(store, StudiesDatastore):
         return dict(stock.save_label(background_tasks, image, params, tag, label, user.username))
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def submit_label(
 
 @router.get("")
 def download_label(label: str, tag: str, user: User = USER) -> Response:
-    """The current label's file, as it is at one moment: the stock route asks for its size first and then opens what may be another."""
+    """The current label's file, read at once: the stock route reads its size first and then opens what may be another file."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return stock.download_label(label, tag)
@@ -70,7 +70,7 @@ def download_label(label: str, tag: str, user: User = USER) -> Response:
 
 @router.delete("")
 def remove_label(id: str, tag: str, annotator: str = "", user: User = ADMIN) -> dict[str, Any]:
-    """Take a label away; its versions stay, and say who did it."""
+    """Remove a label; its versions stay, with who removed it."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return dict(stock.remove_label(id, tag, user.username))
@@ -89,7 +89,7 @@ def list_versions(image: str, tag: str = "final", user: User = USER) -> dict[str
 def download_version(image: str, version: int, tag: str = "final", user: User = USER) -> Response:
     """The file of one version."""
     versions = _store().versions(image, tag)
-    with refusals():
+    with http_errors():
         return _file(versions.read(version), f"{image}_v{version}.nii.gz")
 
 
@@ -103,7 +103,7 @@ def diff_versions(
 ) -> dict[str, Any]:
     """What changed between two versions, by structure."""
     versions = _store().versions(image, tag)
-    with refusals():
+    with http_errors():
         return label_diff(versions, old, new)
 
 
@@ -112,14 +112,14 @@ def restore_version(
     image: str, version: int, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR
 ) -> dict[str, Any]:
     """Make a copy of an older version the current label, as a new version."""
-    return _reply(image, _store().restore_label(image, tag, version, checks.json_object(params)))
+    return _reply(image, _store().restore_label(image, tag, version, checks.parse_json_object(params)))
 
 
 @router.get("/agreement")
 def agreement(image: str | None = None, tag: str = "final", user: User = USER) -> dict[str, Any]:
     """How far the annotators of one study, or of all, agree."""
     store = _store()
-    with refusals():
+    with http_errors():
         return study_agreement(store.versions(image, tag)) if image is not None else folder_agreement(store.folder, tag)
 
 
@@ -142,5 +142,5 @@ def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
 
 def _file(data: bytes, name: str) -> Response:
     quoted = quote(name)
-    told = f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"
-    return Response(data, media_type=get_mime_type(name), headers={"content-disposition": f"attachment; {told}"})
+    name_field = f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"
+    return Response(data, media_type=get_mime_type(name), headers={"content-disposition": f"attachment; {name_field}"})

@@ -84,7 +84,7 @@ def replace_model(
 def _store(model: str) -> ModelStore:
     path = app_instance().model_file(model, validate=False)
     if path is None:
-        checks.known("model", model, app_instance().info()["models"])
+        checks.require_known("model", model, app_instance().info()["models"])
     return ModelStore(Path(path))
 
 

@@ -46,29 +46,29 @@ def check_image(image: str, check_sum: str | None = None, user: User = USER) -> 
 @router.put("/datastore/image/info")
 def set_image_info(image: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
     """Add to what is known of a study."""
-    checks.described(checks.json_object(info, "info"), "info")
-    checks.known_image(app_instance(), image)
+    checks.require_info(checks.parse_json_object(info, "info"), "info")
+    checks.require_image(app_instance(), image)
     return datastore.update_image_info(image, info, user.username)
 
 
 @router.put("/datastore/label/info")
 def set_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
     """Add to what is known of a label."""
-    checks.described(checks.json_object(info, "info"), "info")
+    checks.require_info(checks.parse_json_object(info, "info"), "info")
     return datastore.update_label_info(label, tag, info, user.username)
 
 
 @router.put("/datastore/updatelabelinfo", include_in_schema=False)
 def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
     """The same, as older clients send it."""
-    checks.described(checks.json_object(params), "params")
+    checks.require_info(checks.parse_json_object(params), "params")
     return datastore.update_label_info(label, tag, params, user.username)
 
 
-@router.post("/activelearning/{strategy}", dependencies=[Depends(checks.storable_body)])
+@router.post("/activelearning/{strategy}", dependencies=[Depends(checks.require_storable_body)])
 def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = USER) -> Any:
     """The study to label next."""
-    checks.known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
+    checks.require_known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
     return activelearning.sample(strategy, params, user.username)
 
 
@@ -86,14 +86,14 @@ def no_scoring(method: str = "", user: User = USER) -> None:
 @router.get("/session/{session_id}")
 def get_session(session_id: str, update_ts: bool = False, image: bool = False, user: User = USER) -> Any:
     """What a session holds."""
-    checks.known_session(app_instance(), session_id)
+    checks.require_session(app_instance(), session_id)
     return session.get_session(session_id, update_ts, image)
 
 
 @router.delete("/session/{session_id}")
 def remove_session(session_id: str, user: User = USER) -> Any:
     """End a session."""
-    checks.known_session(app_instance(), session_id)
+    checks.require_session(app_instance(), session_id)
     return session.remove_session(session_id)
 
 
@@ -135,6 +135,6 @@ async def dicomweb(request: Request, path: str, user: User = USER) -> Response:
 @router.post("/reload", include_in_schema=False)
 @router.post("/infer/wsi/{model}", include_in_schema=False)
 @router.post("/infer/wsi_v2/{model}", include_in_schema=False)
-def closed(request: Request) -> None:
-    """One would start the whole app anew on a stranger's word, the others read any file of the machine by its path."""
+def refuse_closed_route(request: Request) -> None:
+    """The first would restart the whole app at any client's request, the others read any file of the machine by its path."""
     raise HTTPException(404, f"PrATo Label does not offer {request.url.path:.80}: POST /infer/<model> segments an image.")

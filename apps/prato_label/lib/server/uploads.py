@@ -1,6 +1,6 @@
 """What clients upload, checked before it is stored, and what is packed for them.
 
-Plain functions, so that they run in worker threads: MONAI Label's own pack and unpack whole images while nobody else is answered.
+Plain functions, so that they run in worker threads: MONAI Label's own pack and unpack whole images and block every other request meanwhile.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def add_image(
     user: User = ANNOTATOR,
 ) -> Any:
     """Add a study."""
-    checks.storable(checks.json_object(params))
+    checks.require_storable(checks.parse_json_object(params))
     name = Path(file.filename or "").name
     ending = next((e for e in _ENDINGS if name.lower().endswith(e)), "")
-    checks.volume(file, "The uploaded image")
-    with removed_if_refused(background_tasks):
+    checks.require_nifti(file, "The uploaded image")
+    with remove_uploads_on_error(background_tasks):
         return datastore.add_image(background_tasks, image or name[: len(name) - len(ending)] or "-", params, file, user.username)
 
 
 @router.delete("/datastore/", include_in_schema=False)
 @router.delete("/datastore/image")
 def remove_image(id: str, annotator: str = "", user: User = ADMIN) -> Any:
-    """Remove a study; the versions of its labels stay, and say who removed them."""
+    """Remove a study; the versions of its labels stay, with who removed them."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return datastore.remove_image(id, user.username)
@@ -68,8 +68,8 @@ def create_session(
     """Keep one uploaded image for a while. An archive is not unpacked: it could name files anywhere."""
     if uncompress or len(files) != 1:
         raise HTTPException(400, "A session holds one NIfTI file: send it alone, as files, without uncompress.")
-    checks.volume(files[0], "The uploaded image")
-    with removed_if_refused(background_tasks):
+    checks.require_nifti(files[0], "The uploaded image")
+    with remove_uploads_on_error(background_tasks):
         return session.create_session(background_tasks, False, expiry, files)
 
 
@@ -85,8 +85,8 @@ def download_dataset(background_tasks: BackgroundTasks, limit_cases: int | None 
 
 
 @contextmanager
-def removed_if_refused(background_tasks: BackgroundTasks) -> Iterator[None]:
-    """MONAI Label removes a request's files after its reply; where the block raises there is none, so they go now."""
+def remove_uploads_on_error(background_tasks: BackgroundTasks) -> Iterator[None]:
+    """Remove a request's temporary files when the block raises: MONAI Label removes them after a reply, and then there is none."""
     try:
         yield
     except BaseException:
@@ -96,7 +96,7 @@ def removed_if_refused(background_tasks: BackgroundTasks) -> Iterator[None]:
 
 
 class UploadSessions(Sessions):
-    """MONAI Label's sessions. Its own stop the server from starting over one whose description was never written, or not to its end."""
+    """MONAI Label's sessions, where one whose description was not written completely does not keep the server from starting."""
 
     def get_session(self, session_id: str, update_ts: bool = True, fetch_cache: bool = True) -> SessionInfo | None:
         """The session, or None where there is none that can be used."""
@@ -106,12 +106,12 @@ class UploadSessions(Sessions):
             return None
 
     def remove_expired(self) -> int:
-        """Remove what was not asked for within its time; what cannot be read, after the longest one."""
+        """Remove sessions not used within their time, and those that cannot be read after the longest time."""
         count, now = 0, time.time()
         for folder in [path for path in Path(self.store_path).glob("*") if path.is_dir()]:
             info = self.get_session(folder.name, update_ts=False, fetch_cache=False)
-            last, kept = (info.last_access_ts, info.expiry) if info else (folder.stat().st_mtime, self.expiry)
-            if last + kept < now:
+            last_access, expiry = (info.last_access_ts, info.expiry) if info else (folder.stat().st_mtime, self.expiry)
+            if last_access + expiry < now:
                 self.remove_session(folder.name)
                 count += 1
         return count

@@ -24,13 +24,16 @@ from prato.retraining.training_data import TooFewPatientsError, assign_split, lo
 from prato.training.fine_tuning import TrainingParameters
 from prato.training.progress import load_progress
 
-#: A studies folder on which each training is to measure what it forgets.
+#: Environment variable: a studies folder on which each training measures what it forgets.
 BASE_STUDIES = "PRATO_LABEL_BASE_STUDIES"
+#: Added by MONAI Label and its clients on a request's way to the task.
+_IGNORED = {"model", "client_id", "gpus", "multi_gpu", "local_rank"}
+_LIMITS = {"max_epochs": (1, 10_000), "max_steps": (1, 1_000_000), "val_split": (0.05, 0.5), "seed": (0, 2**31 - 1)}
 _REFUSALS = (RequestError, TooFewPatientsError, ManifestError, SplitError, CheckpointError, StoreError)
 
 
 class PratoTrainer(TrainTask):
-    """Fine-tunes the model file ``model`` on the datastore's final labels and publishes the result if it earns it.
+    """Fine-tunes the model file ``model`` on the datastore's final labels and publishes the result if it is at least as good.
 
     Everything else that it writes lies beside the model, in ``<name>/`` and ``versions/<name>/``.
     """
@@ -41,16 +44,16 @@ class PratoTrainer(TrainTask):
         self.store = ModelStore(model)
 
     def config(self) -> dict[str, Any]:
-        return shown_config()
+        return training_options()
 
     def stats(self) -> dict[str, Any]:
         return load_progress(round_folder(self.model) / "stats.json")
 
     def order(self, params: Mapping[str, Any], datastore: Datastore) -> TrainingOrder:
-        """What the process that trains is to do for ``params``. Looks at names, not into images.
+        """What the process that trains is to do for ``params``. Reads names, no images.
 
         Raises:
-            HTTPException: 400 with one sentence: parameters that cannot be, too few labels, or files that cannot be used.
+            HTTPException: 400 with one sentence: bad parameters, too few labels, or files that cannot be used.
         """
         # training all models at once hands every job the parameters of all, each in an object of its own
         flat = {name: value for name, value in params.items() if not isinstance(value, dict)}
@@ -58,7 +61,7 @@ class PratoTrainer(TrainTask):
             parameters = parse_training_parameters(flat)
             if not self.model.is_file():
                 raise CheckpointError(f"There is no {self.model.name} to start from: restore the shipped one in the app's model folder.")
-            files = labelled_files(datastore)
+            files = find_labelled_files(datastore)
             split = load_stored_split(files)[1] if files else None
             assign_split(split, (file.patient for file in files), parameters.val_split, parameters.seed)
             return TrainingOrder(model=self.model.absolute(), parameters=parameters, files=files, base=_base_studies())
@@ -87,7 +90,7 @@ def _base_studies() -> Path | None:
     return Path(folder).absolute()
 
 
-def labelled_files(datastore: Datastore) -> list[StudyFile]:
+def find_labelled_files(datastore: Datastore) -> list[StudyFile]:
     """The studies with a final label, sorted by name.
 
     Raises:
@@ -102,12 +105,7 @@ def labelled_files(datastore: Datastore) -> list[StudyFile]:
     return sorted(found, key=lambda file: file.study)
 
 
-#: Added by MONAI Label and its clients on a request's way to the task.
-_SERVER = {"model", "client_id", "gpus", "multi_gpu", "local_rank"}
-_LIMITS = {"max_epochs": (1, 10_000), "max_steps": (1, 1_000_000), "val_split": (0.05, 0.5), "seed": (0, 2**31 - 1)}
-
-
-def shown_config() -> dict[str, Any]:
+def training_options() -> dict[str, Any]:
     """The options and defaults that clients show."""
     return {**asdict(TrainingParameters()), "device": offered_devices()}
 
@@ -119,20 +117,20 @@ def parse_training_parameters(request: Mapping[str, Any]) -> TrainingParameters:
         RequestError: an unknown name, or a value out of its range.
     """
     names = ("device", *_LIMITS)
-    unknown = [name for name in request if name not in (*names, *_SERVER)]
+    unknown = [name for name in request if name not in (*names, *_IGNORED)]
     if unknown:
         raise RequestError(f"{unknown[0]!r:.60} is not a parameter of training: use {', '.join(names)}.")
-    numbers = {name: _number(name, request[name]) for name in _LIMITS if request.get(name) not in (None, "")}
+    numbers = {name: _parse_number(name, request[name]) for name in _LIMITS if request.get(name) not in (None, "")}
     return TrainingParameters(**numbers, device=device_named(request.get("device")))
 
 
-def _number(name: str, value: Any) -> Any:
+def _parse_number(name: str, value: Any) -> Any:
     low, high = _LIMITS[name]
-    whole = isinstance(low, int)
+    is_whole = isinstance(low, int)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not low <= number <= high or (whole and number != int(number)):
-        raise RequestError(f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}, not {value!r:.60}.")
-    return int(number) if whole else number
+    if not low <= number <= high or (is_whole and number != int(number)):
+        raise RequestError(f"{name} must be a {'whole ' if is_whole else ''}number from {low} to {high}, not {value!r:.60}.")
+    return int(number) if is_whole else number

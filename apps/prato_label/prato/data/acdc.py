@@ -1,6 +1,6 @@
 """ACDC into a studies folder: one 3D volume a frame with its true voxel size, expert labels, and a manifest of patients and frames.
 
-ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until that is mended (``affine_from_pixdim``).
+ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until ``affine_from_pixdim`` corrects it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ Progress = Callable[[list[T], str], Iterable[T]]
 
 @dataclass
 class Summary:
-    """What an import did: numbers of patients and studies, files written and files found as they should be, and the names (relative to
-    the studies folder) of labels that were left alone because somebody has changed them."""
+    """What an import did: numbers of patients and studies, files written and files found unchanged, and the names (relative to
+    the studies folder) of labels that were kept because they have been changed."""
 
     patients: int
     studies: int = 0
@@ -39,7 +39,7 @@ class Summary:
 def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[Path] = lambda items, _: items) -> Summary:
     """Turn the official ACDC folder ``source`` into the studies folder ``target``; everything is checked before anything is written.
 
-    It can be run again: files that are as they should be are left alone, so is a label in ``labels/final`` that differs (a labeller may
+    It can be run again: unchanged files stay, and so does a label in ``labels/final`` that differs (a labeller may
     have corrected it), and other studies and other lines of the manifest stay.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The official ACDC folder (Bernard et al., TMI 2018), read and doubted: which patients and frames it holds, and whether they are whole.
+"""The official ACDC folder (Bernard et al., TMI 2018), read and checked: which patients and frames it holds, and whether they are complete.
 
 ``patientNNN/`` holds ``Info.cfg`` (ED and ES frame, counted from 1), ``patientNNN_frameMM.nii.gz`` with its expert label
 ``patientNNN_frameMM_gt.nii.gz`` for those two frames, and the cine ``patientNNN_4d.nii.gz``.
@@ -47,7 +47,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Frame:
-    """One study to be: ``image`` is (X, Y, Z) with its mended affine, ``label`` (X, Y, Z) uint8 on the same grid or None."""
+    """One future study: ``image`` is (X, Y, Z) with its corrected affine, ``label`` (X, Y, Z) uint8 on the same grid or None."""
 
     id: str
     study: Study
@@ -133,9 +133,9 @@ def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
         image, label = None, None
         try:
             if phase is not None:
-                image = _mended(read_image(folder / f"{id}.nii.gz"), f"{id}.nii.gz")
+                image = _read_volume(read_image(folder / f"{id}.nii.gz"), f"{id}.nii.gz")
             elif cine is not None:
-                image = _mended(cine.slicer[..., number - 1], f"{folder.name}_4d.nii.gz")
+                image = _read_volume(cine.slicer[..., number - 1], f"{folder.name}_4d.nii.gz")
         except VolumeError as error:
             faults.append(str(error))
         try:
@@ -153,7 +153,7 @@ def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
         raise AcdcError(faults)
 
 
-def _mended(image: nib.Nifti1Image, name: str) -> Volume:
+def _read_volume(image: nib.Nifti1Image, name: str) -> Volume:
     volume = volume_from_image(image, name)
     return Volume(volume.array, affine_from_pixdim(image, name))
 
@@ -172,7 +172,7 @@ def _read_cine(folder: Path, info: Info) -> nib.Nifti1Image:
 
 def _read_label(path: Path, image: Volume | None) -> np.ndarray:
     stored = read_image(path)
-    label = _mended(stored, path.name)
+    label = _read_volume(stored, path.name)
     if image is not None:
         if label.array.shape != image.array.shape:
             theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))

@@ -18,7 +18,7 @@ def _umask() -> int:
     return current
 
 
-#: Asked once, at import: it can only be read by setting it, which a server's other threads would notice.
+#: Read once, at import: it can only be read by setting it, which a server's other threads would notice.
 _UMASK = _umask()
 
 
@@ -36,7 +36,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None = None) -> Iterator[None]:
     """As ``write_bytes``, but ``data`` is on the disk when the block begins, and takes the place of ``path`` when it ends well.
 
-    Two files that belong together are staged both before either is put in place, so that a full disk stops neither half-way. The
+    Two files that belong together are both staged before either is put in place, so that a full disk stops neither half-way. The
     temporary file lies in ``folder`` (of the same file system), by default beside ``path``.
 
     Raises:
@@ -68,7 +68,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """See to it that what was put into the folder ``path``, or taken out, stays so after a power cut."""
+    """Make what was put into the folder ``path``, or removed from it, survive a power cut."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -77,7 +77,7 @@ def sync_folder(path: Path) -> None:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether ``error`` is that a disk, or somebody's share of it, is full."""
+    """Whether ``error`` says that a disk, or a quota on it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -1,4 +1,4 @@
-"""Labelled studies, loaded once and held at the network's resolution for training."""
+"""Labelled studies, loaded once and kept at the network's resolution for training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingCase:
         label: uint8 (Z, X', Y').
         footprint: int64 (N, 2), the pixels that hold a structure on any slice: what a tight box of the volume encloses in plane.
         slices: first and one past the last slice that holds a structure.
-        pixel: mm per pixel along X' and Y' (the resolution asked for, up to rounding to whole pixels).
+        pixel: mm per pixel along X' and Y' (the requested resolution, up to rounding to whole pixels).
     """
 
     patient: str

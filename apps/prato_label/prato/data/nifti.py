@@ -1,4 +1,4 @@
-"""NIfTI volumes in and out, with every doubt about them raised here and in one sentence."""
+"""NIfTI volumes in and out; every fault in one is reported here, in one sentence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Volume:
 def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
     """The NIfTI file at ``path``, plain or gzipped, read to its last byte (a gzip cut short anywhere is noticed); nothing else is checked.
 
-    What the header announces is asked before the voxels are read, so that a small gzip cannot unfold to any size.
+    The size in the header is checked before the voxels are read, so that a small gzip cannot unfold to any size.
 
     Raises:
         VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels.
@@ -71,7 +71,7 @@ def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
 def read_volume(path: str | os.PathLike[str]) -> Volume:
     """Read and check the 3D volume at ``path`` (plain or gzipped NIfTI).
 
-    An affine of unit columns beside another voxel size in ``pixdim`` (all of ACDC) is a placeholder and is mended, so that the spacing
+    An affine of unit columns beside another voxel size in ``pixdim`` (all of ACDC) is a placeholder and is corrected, so that the spacing
     here is the one that ITK and 3D Slicer show.
 
     Raises:

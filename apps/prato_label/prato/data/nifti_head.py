@@ -1,4 +1,4 @@
-"""How much a NIfTI file says it holds, asked before anything of that size is read."""
+"""The size that a NIfTI file's header announces, checked before anything of that size is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nibabel.wrapstruct import WrapStructError
 MAX_VOXEL_BYTES = 2**28
 #: Bytes that may lie between a header and the voxels (extensions), and behind the voxels.
 SLACK = 2**20
-#: What nibabel, numpy and gzip raise over a file that is none of theirs.
+#: What nibabel, numpy and gzip raise for a file that they cannot read.
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
@@ -30,7 +30,7 @@ class VolumeTooLargeError(VolumeError):
 
 
 def check_size(stream: BinaryIO, name: str) -> None:
-    """Ask the header alone whether a file, open at its beginning and called ``name`` in messages, may be read; it is rewound after.
+    """Check by the header alone that a file, open at its beginning and called ``name`` in messages, may be read; it is rewound after.
 
     Raises:
         VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels.
@@ -47,7 +47,7 @@ def check_size(stream: BinaryIO, name: str) -> None:
 
 
 def decompress(stream: BinaryIO) -> BinaryIO:
-    """``stream``, open at its beginning, or what it holds where it is gzip."""
+    """``stream``, open at its beginning, or its decompressed content where it is gzip."""
     is_gzip = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
     return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb")) if is_gzip else stream
@@ -58,7 +58,7 @@ def read_header(stream: BinaryIO, name: str) -> tuple[type[nib.Nifti1Image], byt
     head = stream.read(nib.Nifti2Header.sizeof_hdr)
     klass = nib.Nifti2Image if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
     header = klass.header_class.from_fileobj(io.BytesIO(head))
-    # plain integers: sizes that a header makes up must not wrap round
+    # plain integers: absurd sizes in a header must not wrap round
     wanted = header.get_data_dtype().itemsize * math.prod(int(n) for n in header.get_data_shape())
     offset = int(header.get_data_offset())
     if wanted > MAX_VOXEL_BYTES:

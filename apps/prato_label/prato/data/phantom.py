@@ -1,4 +1,4 @@
-"""Beating short-axis hearts that nobody owns: generated images with exact labels, for the demo, the tests and a first try."""
+"""Beating short-axis hearts of no patient: generated images with exact labels, for the demo, the tests and a first try."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def make_phantom(seed: int, number: int) -> Phantom:
     front = -np.cos(diastole.rv_angle) * (outer + diastole.rv_reach)
     below = max(outer, np.sin(diastole.rv_angle) * (outer + diastole.rv_reach) * 0.9 + 8)
     body = paint_body(rng, random_body(rng, front, below), Points(u, v, z), pixel)
-    held = rng.normal(0, 0.7, (2, nz)).astype(np.float32)  # every slice is its own breath-hold: the heart is never quite where it was
+    shift = rng.normal(0, 0.7, (2, nz)).astype(np.float32)  # every slice is its own breath-hold: the heart is never quite where it was
     bias = _bias(rng, u, v)
     scale, noise = rng.uniform(250, 800), rng.uniform(0.012, 0.03)
-    at = Points(u - held[0], v - held[1], z)
+    at = Points(u - shift[0], v - shift[1], z)
     images, labels = {}, {}
     for phase, heart in (("ED", diastole), ("ES", systole)):
         painted, labels[phase] = _paint_heart(rng, body, heart, at, thickness)
-        images[phase] = _acquired(rng, painted, bias, noise, scale)
+        images[phase] = _acquire(rng, painted, bias, noise, scale)
     return Phantom(kind, _oblique_affine(rng, (nx, ny, nz), pixel, thickness), images, labels)
 
 
@@ -157,7 +157,7 @@ def _labels(d: Distances, below: np.ndarray) -> np.ndarray:
     mask[d.lv < 0] = STRUCTURES["myocardium"]
     mask[d.cavity < 0] = STRUCTURES["LV cavity"]
     mask[:, :, below[0, 0] < 0] = 0
-    for k in range(mask.shape[2]):  # the LV may cut the tip off the crescent: what hangs on its own is not drawn
+    for k in range(mask.shape[2]):  # the LV may cut the tip off the crescent: a detached piece is not drawn
         parts, count = label(mask[:, :, k] == STRUCTURES["RV cavity"])
         if count > 1:
             largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
@@ -173,7 +173,7 @@ def _bias(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     ).astype(np.float32)
 
 
-def _acquired(rng: np.random.Generator, picture: np.ndarray, bias: np.ndarray, noise: float, scale: float) -> np.ndarray:
+def _acquire(rng: np.random.Generator, picture: np.ndarray, bias: np.ndarray, noise: float, scale: float) -> np.ndarray:
     """int16 magnitude image: point spread, coil sensitivity, Rician noise (both channels, correlated as zero filling leaves it)."""
     signal = gaussian_filter(picture, (0.55, 0.55, 0)) * bias
     real, imaginary = (noise * texture(rng, picture.shape, (0.5, 0.5, 0)) for _ in range(2))

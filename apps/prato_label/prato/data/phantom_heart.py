@@ -73,10 +73,10 @@ def random_heart(rng: np.random.Generator, kind: str) -> tuple[Heart, Heart]:
         lean=(rng.uniform(-12, -2), rng.uniform(0, 10)),
         ovality=(rng.uniform(0.0, 0.05), rng.uniform(0, np.pi)),
     )
-    return diastole, contracted(diastole, rng.uniform(*ef))
+    return diastole, contract(diastole, rng.uniform(*ef))
 
 
-def contracted(heart: Heart, ef: float) -> Heart:
+def contract(heart: Heart, ef: float) -> Heart:
     """``heart`` (end-diastole) after it has ejected the fraction ``ef`` of its LV cavity, with the same volume of muscle."""
     descent = heart.length * 0.22 * ef
     length = heart.length - descent

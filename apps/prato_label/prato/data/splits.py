@@ -15,7 +15,7 @@ from prato.data.atomic import write_bytes
 
 
 class Split(BaseModel):
-    """Patients for training and for validation, and the seed that dealt them."""
+    """Patients for training and for validation, and the seed that assigned them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,9 +29,9 @@ class SplitError(ValueError):
 
 
 def split_patients(patients: Iterable[str], validation_share: float, seed: int, groups: Mapping[str, str | None] | None = None) -> Split:
-    """Deal ``patients`` out, ``validation_share`` of each disease group (where known) to validation, at least one of all to each side.
+    """Assign ``patients``: ``validation_share`` of each disease group (where known) to validation, at least one to each side.
 
-    The order is by a hash of seed and name, so it does not hang on the order in which they are given.
+    The order is by a hash of seed and name, so it does not depend on the order in which they are given.
 
     Raises:
         ValueError: fewer than two patients.

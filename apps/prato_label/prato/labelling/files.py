@@ -33,7 +33,7 @@ class LabelFiles:
     """The files of one study's label with one tag.
 
     Attributes:
-        path: of the current label. uncompressed_path: of the same where somebody put it into the folder uncompressed.
+        path: of the current label. uncompressed_path: of the same where it was put into the folder uncompressed.
         folder: of the history.
 
     Raises:

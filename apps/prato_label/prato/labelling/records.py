@@ -39,7 +39,7 @@ class Version(BaseModel):
         annotator: who is responsible for it, or "unknown".
         created: when it was stored (UTC).
         sha256: of its file, in hexadecimal digits.
-        base_version: the version that it was made from, 0 for none; None where nobody said.
+        base_version: the version that it was made from, 0 for none; None where the client did not say.
         restored_from: the version of which it is a copy.
         voxels: of each structure that it holds.
         params: all that the client sent with it: box, model, its version, the prompt.

@@ -5,7 +5,7 @@ file. The middle one decides. Killed before it, the save has not happened, and i
 it, the label is there with its record, and the version's file is copied from it. So a label and its record never disagree.
 
 A removal puts the record that notes it on the disk, as a temporary file, removes the label, and moves the record in place. The
-middle step decides again: killed after it, the record is moved by whoever writes next, or by the next start.
+middle step decides again: killed after it, the record is moved by the next process that writes, or at the next start.
 """
 
 from __future__ import annotations
@@ -179,5 +179,5 @@ def recover_labels(studies: str | os.PathLike[str]) -> None:
     """Complete or drop what a killed process left incomplete, in the labels of all studies and tags."""
     for tag in file_names(Path(studies) / HISTORY):
         for study in file_names(Path(studies) / HISTORY / tag):
-            with suppress(UnknownVersionError):  # somebody else's folder
+            with suppress(UnknownVersionError):  # not a folder of labels
                 LabelVersions(studies, study, tag).recover()

@@ -46,7 +46,7 @@ class Comparison:
     def regression(self) -> str | None:
         """What the candidate is worse at, None if nothing: its mean is lower, or a structure's whole interval lies below zero.
 
-        A mean that is higher can hide a structure that was given up for the others.
+        A higher mean can hide a structure that was sacrificed for the others.
         """
         if self.after["mean"] < self.before["mean"]:
             return "the mean Dice"

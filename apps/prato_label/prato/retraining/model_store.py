@@ -111,7 +111,7 @@ class ModelStore:
         """The records, under the lock, after an interrupted replacement was finished and a model file put there by hand recorded."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
-            for temporary in self.folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes here now
+            for temporary in self.folder.glob(".*.tmp"):  # of a process that was killed; no other process writes here now
                 temporary.unlink()
             records = self._read()
             if self._intent.exists():

@@ -10,10 +10,10 @@ from typing import Any
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.infers.turns import turns
-from lib.server.infer_routes import recent
+from lib.server.infer_routes import recent_requests
 from prato.retraining.model_store import ModelStore, StoreError
 
-#: A page is no place for more; their number is told all the same.
+#: The page lists no more than this; the total is shown.
 _STUDIES = 1000
 _JOBS = 10
 
@@ -27,7 +27,7 @@ def server_state(app: MONAILabelApp) -> dict[str, Any]:
         "models": {name: _model(app, name) for name in info["models"]},
         "jobs": [*_trainings(app), *_batches(app)],
         "line": {"length": turns.length(), "waiting_allowed": turns.waiting},
-        "requests": list(recent),
+        "requests": list(recent_requests),
     }
 
 
