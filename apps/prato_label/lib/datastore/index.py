@@ -157,15 +157,15 @@ class Refresher:
     """Called with an event, runs ``refresh`` soon; one run covers all events before it began."""
 
     def __init__(self, refresh: Callable[[], None]) -> None:
-        self._refresh, self._is_due = refresh, Event()
+        self._refresh, self._due = refresh, Event()
         Thread(target=self._work, name="refresh", daemon=True).start()
 
     def __call__(self, event: FileSystemEvent) -> None:
-        self._is_due.set()
+        self._due.set()
 
     def _work(self) -> None:
-        while self._is_due.wait():
-            self._is_due.clear()
+        while self._due.wait():
+            self._due.clear()
             try:
                 self._refresh()
             except Exception:  # the next change must still be seen

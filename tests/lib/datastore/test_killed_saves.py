@@ -20,7 +20,7 @@ from prato.labelling.files import HISTORY, sha256
 from prato.labelling.records import Version
 from tests.prato.labelling import saver
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KILLED = -9
 Order = Callable[..., int]
 
