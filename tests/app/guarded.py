@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -27,14 +25,6 @@ def refused(response: requests.Response, status: int, words: str = "") -> None:
     assert said["detail"].endswith(".")
     assert words in said["detail"]
     assert "Traceback" not in said["detail"]
-
-
-def until(true: Callable[[], Any], seconds: float = 200) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
 
 
 def state(server: LiveServer) -> Any:

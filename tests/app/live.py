@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,9 +25,9 @@ from prato.inference.locator import LOCATOR
 from prato.models.checkpoint import ModelSpec, save_model
 from prato.models.presets import PRESETS
 from tests.app.forked import ForkedServer
+from tests.waiting import wait_until
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
-START_SECONDS = 240
 
 
 def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
@@ -104,6 +103,13 @@ class LiveServer:
     process: subprocess.Popen[bytes] | ForkedServer
     headers: dict[str, str] = field(default_factory=dict)
 
+    def answers(self) -> bool:
+        """Whether it has started; one that has ended instead is an error."""
+        assert self.process.poll() is None, f"the server did not start:\n{self.log.read_text()[-4000:]}"
+        with suppress(requests.ConnectionError):
+            return requests.get(f"{self.url}/info/", headers=self.headers, timeout=200).ok
+        return False
+
     def infer(self, model: str, image: str | None = None, params: Any = None, **query: str) -> Reply:
         """POST /infer; ``params`` is sent as JSON, or as it is where it is text."""
         text = params if isinstance(params, str) else json.dumps(params or {})
@@ -166,14 +172,7 @@ def start_server(
             process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True)
     try:
         server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch, process, headers)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with suppress(requests.ConnectionError):
-                if requests.get(f"{server.url}/info/", headers=headers, timeout=200).ok:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the server did not start:\n{log.read_text()[-4000:]}")
-            time.sleep(0.3)
+        wait_until(server.answers, state=lambda: log.read_text()[-4000:])
         yield server
     finally:
         with suppress(ProcessLookupError):

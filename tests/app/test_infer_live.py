@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import threading
-import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from live import LiveServer, Reply, tiny_model
 
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from tests.waiting import wait_until
 
 ROI = [8, 32, 6, 30, 1, 4]
 INTERACTIVE = ("prato_unetr", "prato_swin_unetr")
@@ -50,14 +50,13 @@ def test_info_offers_the_models_as_stock_clients_expect_them(live_server: LiveSe
 
 def costs(server: LiveServer, differ_from: dict[str, Any] | None = None) -> dict[str, Any]:
     """``cost_per_slice`` by model, once every model has one, and the Swin's differs from its own in ``differ_from``."""
-    deadline = time.monotonic() + 300
-    while True:
+
+    def found() -> dict[str, Any] | None:
         models = requests.get(f"{server.url}/info/", timeout=200).json()["models"]
-        found = {name: models[name]["cost_per_slice"] for name in MODELS}
-        if all(found.values()) and found["prato_swin_unetr"] != (differ_from or {}).get("prato_swin_unetr"):
-            return found
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+        costs = {name: models[name]["cost_per_slice"] for name in MODELS}
+        return costs if all(costs.values()) and costs["prato_swin_unetr"] != (differ_from or {}).get("prato_swin_unetr") else None
+
+    return wait_until(found)
 
 
 def test_info_says_what_a_slice_costs(live_server: LiveServer) -> None:
@@ -207,14 +206,16 @@ def test_concurrent_requests_get_their_own_masks(live_server: LiveServer) -> Non
 
 def test_the_server_answers_others_during_an_inference(live_server: LiveServer) -> None:
     """Three times during one: of a server that stands still meanwhile, the first and the last could be answered."""
-    answered, deadline = 0, time.monotonic() + 200
-    while answered < 3:  # an inference may be over sooner
-        assert time.monotonic() < deadline
+
+    def answered_meanwhile() -> int:
         inference = threading.Thread(target=lambda: live_server.infer("prato_swin_unetr", "heart_a", {"prune": "off"}))
         inference.start()
         answered = 0
         while inference.is_alive():
             answered += requests.get(f"{live_server.url}/datastore/", timeout=200).ok and inference.is_alive()
+        return answered
+
+    wait_until(lambda: answered_meanwhile() >= 3)  # an inference may be over sooner
 
 
 def test_a_replaced_model_file_answers_the_next_request(live_server: LiveServer, tmp_path: Path) -> None:
@@ -260,8 +261,5 @@ def test_replies_leave_no_files_behind(live_server: LiveServer) -> None:
     data = (live_server.studies / "heart_b.nii.gz").read_bytes()
     response = requests.post(f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("h.nii.gz", data)}, timeout=200)
     assert response.ok
-    deadline = time.monotonic() + 200  # files go after the reply
-    while set(live_server.scratch.iterdir()) - before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    # files of earlier requests may go meanwhile
-    assert not set(live_server.scratch.iterdir()) - before
+    # files go after the reply; those of earlier requests may go meanwhile
+    wait_until(lambda: not set(live_server.scratch.iterdir()) - before)

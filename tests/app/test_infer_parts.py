@@ -31,6 +31,7 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.segmenter import Segmenter
 from prato.models.checkpoint import CheckpointError, load_model, save_model
 from prato.prompts.request import Request, RequestError
+from tests.waiting import wait_until
 
 GPUS = ("NVIDIA A", "NVIDIA B")
 
@@ -132,11 +133,7 @@ def test_default_prune_is_left_to_the_model_and_others_are_not() -> None:
 
 
 def measured_costs(pipeline: LivePipeline) -> dict[str, dict[str, float]]:
-    deadline = time.monotonic() + 300
-    while not pipeline.costs:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return pipeline.costs
+    return wait_until(lambda: pipeline.costs)
 
 
 def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from live import LiveServer, Reply, start_server, write_study
 from lib.activelearning.looking import SECONDS
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
+from tests.waiting import wait_until
 
 MODEL = "prato_unetr"
 ROI = {"roi": [10, 30, 8, 28, 0, 5]}
@@ -189,9 +190,7 @@ def test_the_loop(server: LiveServer) -> None:
     asked = server.infer(MODEL, "c_ED", ROI)
     old = model_file(server).read_bytes()
     assert server.post(f"/train/{MODEL}", {"max_steps": 10, "seed": 3}).json["status"] in ("SUBMITTED", "RUNNING")
-    deadline = time.monotonic() + 600
-    while job(server)["status"] in ("SUBMITTED", "RUNNING") and time.monotonic() < deadline:
-        time.sleep(0.5)
+    wait_until(lambda: job(server)["status"] not in ("SUBMITTED", "RUNNING"))
     assert job(server)["status"] == "DONE", job(server)
     found = stats(server)
     assert found["published"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hearts import app_that_learns, heart
 from live import LiveServer, start_server, write_study
 
 from prato.data.nifti import read_volume, write_volume
+from tests.waiting import wait_until
 
 MODEL = "prato_unetr"
 ROI = {"roi": [10, 30, 8, 28, 0, 5]}
@@ -53,13 +53,6 @@ def step(server: LiveServer) -> int:
     return int(get(server, "/info/")["train_stats"][MODEL].get("step", 0))
 
 
-def until(true: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 600
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def models(server: LiveServer) -> dict[str, bytes]:
     return {name: data for name, data in server.tree().items() if name.endswith(".safetensors")}
 
@@ -79,7 +72,7 @@ def test_of_two_at_the_same_moment_one_is_refused(server: LiveServer) -> None:
 
 def test_stopped_it_leaves_nothing_half_written(server: LiveServer) -> None:
     before = models(server)
-    until(lambda: step(server) > 2)
+    wait_until(lambda: step(server) > 2)
     shown = job(server)
     assert (shown["status"], shown["state"]) == ("RUNNING", "running")
     assert "step" in shown["details"][-1]
@@ -95,7 +88,7 @@ def test_stopped_it_leaves_nothing_half_written(server: LiveServer) -> None:
 def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
     reached, shipped = step(server), answering(server)
     assert server.post(f"/train/{MODEL}", LONG).status == 200
-    until(lambda: step(server) >= reached and job(server).get("progress"))
+    wait_until(lambda: step(server) >= reached and job(server).get("progress"))
     assert job(server)["progress"]["step"] >= reached
     requests.delete(f"{server.url}/train/", timeout=200)
     done = server.read(requests.post(f"{server.url}/train/{MODEL}?run_sync=true", json={"max_steps": 10, "seed": 3}, timeout=600)).json
@@ -116,9 +109,9 @@ def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
 
 def test_a_worker_that_is_killed_is_a_sentence_and_the_server_goes_on(server: LiveServer) -> None:
     assert server.post(f"/train/{MODEL}", LONG).status == 200
-    until(lambda: job(server).get("progress"))
+    wait_until(lambda: job(server).get("progress"))
     os.kill(worker(server), signal.SIGKILL)
-    until(lambda: job(server)["status"] != "RUNNING")
+    wait_until(lambda: job(server)["status"] != "RUNNING")
     assert (job(server)["status"], job(server)["state"]) == ("ERROR", "failed")
     assert "The training process was killed (signal 9)" in job(server)["details"][-1]
     assert server.infer(MODEL, "a_ED", ROI).status == 200
@@ -138,7 +131,7 @@ def stored(server: LiveServer) -> Path:
 def trains(server: LiveServer, asked: dict[str, int]) -> None:
     """Have a training begin; it may be over soon."""
     assert server.post(f"/train/{MODEL}", asked).status == 200
-    until(lambda: (job(server).get("progress") or {}).get("step") or ended(server))
+    wait_until(lambda: (job(server).get("progress") or {}).get("step") or ended(server))
 
 
 def caught_in_the_middle(server: LiveServer) -> tuple[dict[str, int], int]:
@@ -173,7 +166,7 @@ def test_killed_with_all_its_processes_it_starts_clean_and_the_training_goes_on_
         assert not list(again.app.rglob("*.tmp"))
         shipped = answering(again)
         trains(again, asked)
-        until(lambda: ended(again))
+        wait_until(lambda: ended(again))
         done = job(again)
         assert done["state"] == "done", done
         steps = [int(found[1]) for line in done["details"] if (found := re.search(r"step (\d+)/100", line))]

@@ -13,6 +13,7 @@ import pytest
 
 from scripts import demo as demo_script
 from tests.scripts.cli import run_script
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "apps" / "prato_label" / "model" / "prato_unetr.safetensors"
@@ -27,7 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
     out = tmp_path_factory.mktemp("demo") / "out"
     command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--out", str(out), "--steps", "16"]
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert WEIGHTS.read_bytes() == before  # it trains a copy
     return out, done.stdout, json.loads((out / "summary.json").read_text())

@@ -18,6 +18,7 @@ from prato.training.trainer import Trainer
 from scripts import train
 from scripts.common import validation_curve
 from tests.scripts import train_small
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +52,7 @@ def alone(*given):
 def by_two(*given):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", train_small.__file__, *given]
     path = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label", ROOT / "scripts")))
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, "PYTHONPATH": path}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, env={**os.environ, "PYTHONPATH": path}, check=False)
 
 
 def test_two_processes_end_where_one_does(studies, tmp_path, small, monkeypatch):

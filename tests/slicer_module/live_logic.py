@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from PratoLabelLib.geometry import ijk_box_to_roi
 from PratoLabelLib.logic import PratoLabelLogic
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import LiveServer, oblique, start_server, write_study
+from tests.waiting import wait_until
 
 MODEL = "prato_unetr"
 BOX = (10, 30, 8, 28, 1, 4)
@@ -52,12 +52,8 @@ def connected_logic(server: LiveServer) -> Iterator[PratoLabelLogic]:
     assert not connected._worker._thread.is_alive()
 
 
-def wait(logic: PratoLabelLogic, until: Callable[[], Any], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, f"nothing came: {logic.failures}"
-        logic.tick()
-        time.sleep(0.02)
+def wait(logic: PratoLabelLogic, until: Callable[[], Any]) -> None:
+    wait_until(until, logic.tick, lambda: logic.failures)
 
 
 def open_study(logic: PratoLabelLogic, study: str) -> Any:

@@ -18,6 +18,7 @@ from PySide6.QtCore import QRect
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.fake_client import FakeClient
+from tests.waiting import wait_until
 
 MODULE = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabel.py"
 BUTTONS = ("test", "next", "refresh", "open", "send", "place", "fit", "run", "cancel", "edit", "undo", "redo", "submit", "start", "stop")
@@ -29,13 +30,10 @@ class PanelDriver:
     Args:
         folder: for the settings and the pictures.
         make_client: instead of the real Client.
-
-    Attributes:
-        patience: seconds to wait for anything.
     """
 
     def __init__(self, folder: Path, make_client: Callable[[str, str], Any] | None = None) -> None:
-        self.folder, self.patience = folder, 200.0
+        self.folder = folder
         self.app = qt_standin.install(MODULE, folder)
         import PratoLabel
 
@@ -66,10 +64,7 @@ class PanelDriver:
 
     def wait(self, until: Callable[[], Any]) -> None:
         """Let Qt run until ``until`` holds."""
-        deadline = time.monotonic() + self.patience
-        while not until():
-            assert time.monotonic() < deadline, f"nothing came; the panel says: {self.status}"
-            self.rest(0.01)
+        wait_until(until, self.app.processEvents, lambda: f"the panel says: {self.status}")
 
     def click(self, name: str, until: Callable[[], Any] = lambda: True) -> None:
         """Press a button, which must be enabled, and wait until ``until`` holds and all answers are there."""

@@ -22,10 +22,10 @@ from PratoLabelLib.connection import Cancelled, ServerError
 from PratoLabelLib.responses import Study, TrainingState
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import LiveServer, start_server, write_study
+from tests.waiting import wait_until
 
 MODEL = "prato_unetr"
 ROI = [8, 32, 6, 30, 1, 4]
-PATIENCE_S = 600
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,9 @@ def client(server: LiveServer) -> Client:
 
 def wait_for(request: Callable[[], Any], condition: Callable[[Any], Any]) -> Any:
     """What ``request`` returns once ``condition`` holds for it."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition(result := request()):
-        assert time.monotonic() < deadline, result
-        time.sleep(0.3)
-    return result
+    results = [request()]
+    wait_until(lambda: condition(results[-1]), lambda: results.append(request()))
+    return results[-1]
 
 
 def submit(client: Client, study: str, folder: Path, **info: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +13,12 @@ from PratoLabelLib.responses import TrainingState
 from PratoLabelLib.server_logic import TrainingMonitor
 from PratoLabelLib.worker import RequestDispatcher, Worker
 from tests.slicer_module.fake_client import FakeClient
+from tests.waiting import wait_until
 
 
 def settle(worker: Worker) -> None:
     """Have all results delivered."""
-    deadline = time.monotonic() + 200
-    while worker.is_busy:
-        assert time.monotonic() < deadline
-        worker.poll()
-        time.sleep(0.005)
+    wait_until(lambda: not worker.is_busy, worker.poll)
 
 
 @pytest.mark.parametrize(

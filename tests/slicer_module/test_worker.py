@@ -11,15 +11,14 @@ from typing import Any
 import pytest
 
 from PratoLabelLib.worker import Worker
-
-PATIENCE_S = 200
+from tests.waiting import HANG_S, wait_until
 
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
     worker = Worker()
     yield worker
-    assert worker.stop(PATIENCE_S)
+    assert worker.stop(HANG_S)
 
 
 class Slow:
@@ -30,7 +29,7 @@ class Slow:
 
     def __call__(self) -> Any:
         self.began.set()
-        assert self.let_go.wait(PATIENCE_S)
+        assert self.let_go.wait(HANG_S)
         return self.value
 
     def cancel(self) -> None:
@@ -44,12 +43,7 @@ def never(result: Any) -> None:
 
 def wait_for(condition: Callable[[], Any], worker: Worker | None = None) -> None:
     """Poll, as the main thread does, until ``condition`` holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        if worker:
-            worker.poll()
-        time.sleep(0.005)
+    wait_until(condition, worker and worker.poll)
 
 
 def test_results_come_in_order_and_on_the_main_thread(worker: Worker) -> None:
@@ -88,7 +82,7 @@ def test_a_callback_that_raises_is_logged_and_keeps_no_other_from_its_turn(worke
 def test_within_a_lane_the_newest_wins(worker: Worker) -> None:
     slow, got = Slow(), []
     worker.submit(slow, never, never, lane="predict", cancel=slow.cancel)
-    assert slow.began.wait(PATIENCE_S)
+    assert slow.began.wait(HANG_S)
     for n in range(3):
         worker.submit(lambda n=n: n, got.append if n == 2 else never, never, lane="predict")
     assert slow.cancelled  # the one that ran; those that waited never begin
@@ -102,7 +96,7 @@ def test_other_lanes_and_jobs_without_one_are_left_alone(worker: Worker) -> None
     worker.submit(lambda: "plain", got.append, never)
     worker.submit(lambda: "other", got.append, never, lane="studies")
     worker.submit(lambda: "plain again", got.append, never)
-    assert slow.began.wait(PATIENCE_S)
+    assert slow.began.wait(HANG_S)
     assert not slow.cancelled
     slow.let_go.set()
     wait_for(lambda: len(got) == 4, worker)
@@ -113,7 +107,7 @@ def test_a_result_that_has_come_but_was_not_delivered_is_dropped_too(worker: Wor
     worker.submit(lambda: "old", never, never, lane="predict")
     done, got = threading.Event(), []
     worker.submit(done.set, got.append, never)
-    assert done.wait(PATIENCE_S)  # so the first has ended, and poll was never called
+    assert done.wait(HANG_S)  # so the first has ended, and poll was never called
     worker.submit(lambda: "new", got.append, never, lane="predict")
     wait_for(lambda: "new" in got, worker)
 
@@ -123,12 +117,12 @@ def test_a_job_that_goes_on_in_spite_of_cancel_is_cancelled_at_every_poll(worker
 
     def two_requests() -> str:
         for _ in range(2):  # the second begins after the first was cancelled
-            assert nudges.acquire(timeout=PATIENCE_S)
+            assert nudges.acquire(timeout=HANG_S)
         return "late"
 
     began = threading.Event()
     worker.submit(lambda: (began.set(), two_requests())[1], never, never, lane="open", cancel=nudges.release)
-    assert began.wait(PATIENCE_S)
+    assert began.wait(HANG_S)
     worker.cancel("open")
     assert not worker.is_lane_busy("open")
     got: list[str] = []
@@ -167,8 +161,8 @@ def test_stop_cancels_drops_and_ends_the_thread() -> None:
     worker, slow = Worker(), Slow()
     worker.submit(slow, never, never, cancel=slow.cancel)
     worker.submit(lambda: "waiting", never, never)
-    assert slow.began.wait(PATIENCE_S)
-    assert worker.stop(PATIENCE_S)
+    assert slow.began.wait(HANG_S)
+    assert worker.stop(HANG_S)
     assert slow.cancelled
     assert not worker._thread.is_alive()
     worker.poll()
@@ -181,8 +175,8 @@ def test_stop_cancels_drops_and_ends_the_thread() -> None:
 def test_stop_says_when_a_job_will_not_end_and_does_not_wait_longer() -> None:
     worker, slow = Worker(), Slow()
     worker.submit(slow, never, never)
-    assert slow.began.wait(PATIENCE_S)
+    assert slow.began.wait(HANG_S)
     assert not worker.stop(timeout=0.2)
     assert worker._thread.daemon  # it keeps no program from ending
     slow.let_go.set()
-    assert worker.stop(PATIENCE_S)
+    assert worker.stop(HANG_S)

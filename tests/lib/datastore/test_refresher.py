@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,18 +14,12 @@ import lib.datastore.studies
 from lib.datastore.index import Refresher
 from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti import write_volume
+from tests.waiting import wait_until
 
 
 def write(path: Path) -> Path:
     write_volume(path, np.ones((8, 7, 3), np.int16), np.diag([-1.5, -1.5, 8.0, 1.0]))
     return path
-
-
-def until(true: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 200
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -43,13 +35,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StudiesDa
 def test_a_study_that_comes_goes_or_is_renamed_is_seen(store: StudiesDatastore) -> None:
     path = store.folder / "b.nii.gz"
     write(path)  # as a temporary file, renamed
-    until(lambda: set(store.list_images()) == {"a", "b"})
+    wait_until(lambda: set(store.list_images()) == {"a", "b"})
     (store.folder / "c.nii.gz").write_bytes(path.read_bytes())  # in place
-    until(lambda: set(store.list_images()) == {"a", "b", "c"})
+    wait_until(lambda: set(store.list_images()) == {"a", "b", "c"})
     path.rename(store.folder / "d.nii.gz")
-    until(lambda: set(store.list_images()) == {"a", "c", "d"})
+    wait_until(lambda: set(store.list_images()) == {"a", "c", "d"})
     (store.folder / "c.nii.gz").unlink()
-    until(lambda: set(store.list_images()) == {"a", "d"})
+    wait_until(lambda: set(store.list_images()) == {"a", "d"})
     assert set(store.list_images()) == {path.name.removesuffix(".nii.gz") for path in store.folder.glob("*.nii.gz")}
 
 
@@ -60,7 +52,7 @@ def test_what_is_read_makes_no_events(store: StudiesDatastore, monkeypatch: pyte
         (store.folder / "a.nii.gz").read_bytes()
         list(store.folder.iterdir())
     write(store.folder / "last.nii.gz")
-    until(lambda: any(str(store.folder / "last.nii.gz") in (event.src_path, event.dest_path) for event in list(seen)))
+    wait_until(lambda: any(str(store.folder / "last.nii.gz") in (event.src_path, event.dest_path) for event in list(seen)))
     assert {event.event_type for event in seen} <= {"created", "modified", "moved"}
     assert len(seen) < 20
 
@@ -81,8 +73,8 @@ def test_one_look_answers_all_events_that_came_before_it() -> None:
     for n in range(1000):
         refresher(FileCreatedEvent(f"b{n}"))
     go_on.set()
-    until(lambda: len(looks) == 2)
+    wait_until(lambda: len(looks) == 2)
     # and the next change is seen, whatever that look came to
     refresher(FileCreatedEvent("c"))
-    until(lambda: len(looks) == 3)
+    wait_until(lambda: len(looks) == 3)
     assert not refresher._due.is_set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
 from prato.labelling.files import HISTORY
+from tests.waiting import wait_until
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 SHAPE = (8, 7, 3)
@@ -183,9 +183,7 @@ def test_the_labels_of_a_removed_study_can_be_restored_once_its_image_is_back(st
 def test_files_that_arrive_by_a_rename_are_noticed(folder: Path) -> None:
     store = StudiesDatastore(str(folder))
     write_volume(folder / "c.nii.gz", np.ones(SHAPE, np.int16), AFFINE)
-    deadline = time.monotonic() + 200
-    while "c" not in store.list_images() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: "c" in store.list_images())
     store._observer.stop()
     assert sorted(store.list_images()) == ["a", "b", "c"]
 

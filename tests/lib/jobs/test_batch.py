@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from prato.prompts.request import Request
 from prato.runtime.batch_runner import SLICES
 from prato.runtime.cancel_token import CancelledError
 from tests.app.live import tiny_locator, tiny_model, write_study
+from tests.waiting import wait_until
 
 
 class Bench:
@@ -47,13 +47,6 @@ class Bench:
         batch = Batch(request, parse_batch_order(request, self.store), self.pipeline, self.store)
         self.batches.start(batch)
         return batch
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 600
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -113,7 +106,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
     short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known
     monkeypatch.setattr(batch_module, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
     bench.pipeline.warm_up("cpu")
-    until(lambda: bool(bench.pipeline.costs))  # nothing else computes from here on
+    wait_until(lambda: bool(bench.pipeline.costs))  # nothing else computes from here on
     computed, began, go_on = [], threading.Event(), threading.Event()
 
     def watch(kind: type, name: str) -> None:
@@ -133,7 +126,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
         batch = bench.begin()
         assert began.wait(600)  # in its first call
         answer = labeller.submit(bench.pipeline.predict, "cpu", short, Request(prune="off"))
-        until(lambda: live_pipeline._COMPUTING._work_queue.qsize() == 1)
+        wait_until(lambda: live_pipeline._COMPUTING._work_queue.qsize() == 1)
         go_on.set()
         answer.result(600)
     bench.batches.wait(batch)

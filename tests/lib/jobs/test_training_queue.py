@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from prato.training.fine_tuning import TrainingParameters
 from prato.training.progress import load_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
+from tests.waiting import wait_until
 
 LONG = 10_000
 
@@ -52,13 +52,6 @@ class Bench:
         return int(load_progress(self.model.parent / "m" / "stats.json").get("step", 0))
 
 
-def until(true: Callable[[], Any], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The tests of this file change it one after the other: starting the process takes longer than all of them."""
@@ -78,7 +71,7 @@ def test_of_many_at_the_same_moment_one_is_taken(bench: Bench) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(attempt, range(8))) == 1
     (job,) = bench.queue.jobs()
-    until(lambda: bench.step >= 3)
+    wait_until(lambda: bench.step >= 3)
     assert job.state == "running"
     task = job.as_task(load_progress(bench.model.parent / "m" / "stats.json"))
     assert task["status"] == "RUNNING"
@@ -96,7 +89,7 @@ def test_stopped_and_taken_up(bench: Bench) -> None:
     assert bench.model.read_bytes() == model
     assert not list(bench.folder.rglob("*.tmp"))
     second = bench.submit(LONG)
-    until(lambda: bench.step > reached)
+    wait_until(lambda: bench.step > reached)
     assert second.state == "running"
 
 
@@ -104,11 +97,11 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
     job = bench.queue.current
     following = bench.submit(LONG, enqueue=True)
     os.kill(bench.queue.worker_pid, signal.SIGKILL)
-    until(lambda: not job.is_open)
+    wait_until(lambda: not job.is_open)
     assert job.state == "failed"
     assert job.sentence == "The training process was killed (signal 9): start the training again, and it goes on where it was."
     assert job.as_task({})["details"][-1] == f"HTTPException: {job.sentence}"
-    until(lambda: following.lines)  # by a new process
+    wait_until(lambda: following.lines)  # by a new process
     restarted = TrainingQueue(bench.folder / "jobs.json").jobs()
     assert [(j.state, j.as_task({})["status"]) for j in restarted] == [
         ("stopped", "STOPPED"),
@@ -123,7 +116,7 @@ def test_one_that_does_not_hear_is_ended_all_the_same(bench: Bench) -> None:
     """Within two seconds, with nothing half-written."""
     assert training_queue._STOP_TIMEOUT_S < 2
     model, frozen = bench.model.read_bytes(), bench.submit(LONG)
-    until(lambda: frozen.lines)
+    wait_until(lambda: frozen.lines)
     os.kill(bench.queue.worker_pid, signal.SIGSTOP)
     assert bench.queue.stop() is frozen
     assert frozen.state == "stopped"
@@ -144,7 +137,7 @@ def test_a_process_that_dies_while_it_waits_costs_no_training(bench: Bench) -> N
     warm = bench.queue.worker_pid
     os.kill(warm, signal.SIGSTOP)  # so that it cannot begin
     job = bench.submit(2)
-    until(lambda: job.state == "running")
+    wait_until(lambda: job.state == "running")
     os.kill(warm, signal.SIGKILL)
     bench.queue.wait(job)
     assert job.state == "done", job.sentence
