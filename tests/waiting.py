@@ -10,18 +10,24 @@ from typing import Any
 HANG_S = 1500
 
 
-def wait_until(condition: Callable[[], Any], meanwhile: Callable[[], Any] | None = None, state: Callable[[], Any] = lambda: "") -> Any:
+def wait_until(
+    condition: Callable[[], Any],
+    meanwhile: Callable[[], Any] | None = None,
+    state: Callable[[], Any] = lambda: "",
+    every: float = 0.02,
+) -> Any:
     """Poll ``condition`` until it is true.
 
     Args:
         condition: its value is returned once it is true.
-        meanwhile: called between two polls, to let events be handled; by default the test sleeps a little.
+        meanwhile: called between two polls, to let events be handled.
         state: what to say of a condition that never comes true.
+        every: seconds from one poll to the next; more where a poll is a request to a server that has something else to do.
     """
     deadline = time.monotonic() + HANG_S
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited in vain: {state()}"
         if meanwhile:
             meanwhile()
-        time.sleep(0.01)
+        time.sleep(every)
     return value

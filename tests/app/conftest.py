@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `live`, which several test modules share
-
-from guarded import TOKEN, WAITING
-from live import LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+from tests.app.guarded import TOKEN, WAITING
+from tests.app.live import LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
 
 
 @pytest.fixture(scope="session")

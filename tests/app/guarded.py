@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import requests
-from live import LiveServer
+
+from tests.app.live import LiveServer
 
 TOKEN = "a-token-for-the-tests-0123456789"
 WAITING = 2

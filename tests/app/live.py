@@ -172,7 +172,7 @@ def start_server(
             process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True)
     try:
         server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch, process, headers)
-        wait_until(server.answers, state=lambda: log.read_text()[-4000:])
+        wait_until(server.answers, state=lambda: log.read_text()[-4000:], every=0.1)
         yield server
     finally:
         with suppress(ProcessLookupError):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import requests
-from live import LiveServer, Reply
 
 from prato.data.atomic import write_bytes
+from tests.app.live import LiveServer, Reply
 
 #: Said of every refusal: one sentence that ends, with no path of the server and no traceback in it.
 SENTENCE = re.compile(r"[A-Z'a-z][^\n]{15,300}\.")

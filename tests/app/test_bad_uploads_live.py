@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from guarded import ROI, TOKEN, ask, refused, until
-from hearts import heart
-from live import LiveServer
 
 from prato.data.nifti import nifti_bytes, read_volume
 from prato.data.nifti_head import MAX_VOXEL_BYTES
+from tests.app.guarded import ROI, TOKEN, ask, refused
+from tests.app.hearts import heart
+from tests.app.live import LiveServer
+from tests.waiting import wait_until
 
 #: What must never become a part of a path, whoever sends it as what.
 BAD_NAMES = [
@@ -76,7 +77,7 @@ def test_no_name_leads_out_of_the_studies_folder(guarded_server: LiveServer, nam
             made = response.json()["image"]
             assert "/" not in made
             assert ask(guarded_server, "DELETE", f"/datastore/image?id={made}").ok
-            until(lambda m=made: not (guarded_server.studies / f"{m}.nii.gz").exists())
+            wait_until(lambda m=made: not (guarded_server.studies / f"{m}.nii.gz").exists())
         else:
             assert 400 <= response.status_code < 500, (path, parts.get("params"), response.text)
             refused(response, response.status_code)
@@ -110,7 +111,7 @@ def test_uploads_are_taken_by_what_they_hold_not_by_their_names(guarded_server: 
     refused(ask(guarded_server, "PUT", "/session/?uncompress=true", files={"files": ("x.zip", image)}), 400, "without uncompress")
     refused(ask(guarded_server, "PUT", "/session/", files=[("files", ("x", image)), ("files", ("y", image))]), 400, "one NIfTI file")
     refused(ask(guarded_server, "PUT", "/session/", files={"files": ("x.nii", b"#!/bin/sh")}), 400, "not readable NIfTI")
-    until(lambda: not set(guarded_server.scratch.iterdir()) - before)
+    wait_until(lambda: not set(guarded_server.scratch.iterdir()) - before)
 
 
 def test_too_much_is_refused_before_it_is_read(guarded_server: LiveServer) -> None:
@@ -136,7 +137,7 @@ def test_too_much_is_refused_before_it_is_read(guarded_server: LiveServer) -> No
         refused(ask(guarded_server, method, path, files={part: ("x.nii", vast)}), 413, "holds more voxels")
     (guarded_server.studies / "vast.nii").write_bytes(vast)
     try:
-        until(lambda: "vast" in ask(guarded_server, "GET", "/datastore/?output=all").text)
+        wait_until(lambda: "vast" in ask(guarded_server, "GET", "/datastore/?output=all").text)
         refused(ask(guarded_server, "POST", "/infer/prato_unetr?image=vast", data={"params": "{}"}), 413, "holds more voxels")
     finally:
         (guarded_server.studies / "vast.nii").unlink()

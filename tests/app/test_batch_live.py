@@ -7,11 +7,12 @@ from typing import Any
 
 import psutil
 import pytest
-from guarded import TOKEN, ask, refused, until
-from hearts import heart
-from live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
 
 from prato.data.nifti import read_volume, write_volume
+from tests.app.guarded import TOKEN, ask, refused
+from tests.app.hearts import heart
+from tests.app.live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
+from tests.waiting import wait_until
 
 MODEL = "prato_swin_unetr"
 BATCH = f"/batch/infer/{MODEL}"
@@ -64,7 +65,7 @@ def test_it_proposes_what_inference_answers_and_leaves_labels_alone(server: Live
     params |= {"max_workers": 1, "max_batch_size": 0, "images": ["torn", "b_ED", "a_ED"]}
     begun = server.post(BATCH, params).json
     assert (begun["status"], begun["request"]["model"]) == ("RUNNING", MODEL)
-    done = until(lambda: (task := latest(server))["status"] != "RUNNING" and task)
+    done = wait_until(lambda: (task := latest(server))["status"] != "RUNNING" and task)
     assert (done["id"], done["status"], done["state"], done["stored"]) == (begun["id"], "DONE", "done", 2)
     assert list(done["failed"]) == ["torn"]
     assert "torn.nii.gz is not readable NIfTI" in done["failed"]["torn"]
@@ -85,7 +86,7 @@ def test_it_proposes_what_inference_answers_and_leaves_labels_alone(server: Live
 
 def test_labellers_are_answered_while_it_runs_and_stopped_it_stores_nothing_more(server: LiveServer) -> None:
     begun = server.post(f"{BATCH}?images=all", {"prune": "off"}).json
-    progress = until(lambda: (task := latest(server))["stored"] == 2 and task["progress"])
+    progress = wait_until(lambda: (task := latest(server))["stored"] == 2 and task["progress"])
     assert (progress["step"], progress["total_steps"]) == (2, 4)
     assert progress["eta_seconds"] >= progress["seconds"] * 0.9  # as much is left as was done
     before = proposals(server)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import LiveServer
 
 from lib.infers.parameters import CONTRACT
 from prato.prompts.points import PointsPrompt
+from tests.app.live import LiveServer
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "tests" / "contract").glob("*.json"))

@@ -6,13 +6,13 @@ import threading
 import time
 
 import numpy as np
-from guarded import ROI, ask
-from hearts import heart
-from live import LiveServer
 
 from prato.data.nifti import read_volume
 from scripts.chaos.load_clients import Worker, stored
 from scripts.chaos.prove_fuzz import files, fuzzed
+from tests.app.guarded import ROI, ask
+from tests.app.hearts import heart
+from tests.app.live import LiveServer
 
 
 def test_nothing_that_is_sent_breaks_the_server(guarded_server: LiveServer) -> None:

@@ -10,13 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from guarded import ROI, TOKEN, ask, refused
-from live import APP, LiveServer
-
-sys.path.insert(0, str(APP.parents[1] / "slicer_module" / "PratoLabel"))
 
 from PratoLabelLib.client import Client
 from PratoLabelLib.connection import ServerError
+from tests.app.guarded import ROI, TOKEN, ask, refused
+from tests.app.live import APP, LiveServer
 
 
 def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:

@@ -13,10 +13,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from live import LiveServer, Reply, tiny_model
 
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from tests.app.live import LiveServer, Reply, tiny_model
 from tests.waiting import wait_until
 
 ROI = [8, 32, 6, 30, 1, 4]
@@ -56,7 +56,7 @@ def costs(server: LiveServer, differ_from: dict[str, Any] | None = None) -> dict
         costs = {name: models[name]["cost_per_slice"] for name in MODELS}
         return costs if all(costs.values()) and costs["prato_swin_unetr"] != (differ_from or {}).get("prato_swin_unetr") else None
 
-    return wait_until(found)
+    return wait_until(found, every=0.2)
 
 
 def test_info_says_what_a_slice_costs(live_server: LiveServer) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from live import tiny_model
 
 from lib.infers import live_pipeline
 from lib.infers.devices import device_named, offered_devices
@@ -31,6 +30,7 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.segmenter import Segmenter
 from prato.models.checkpoint import CheckpointError, load_model, save_model
 from prato.prompts.request import Request, RequestError
+from tests.app.live import tiny_model
 from tests.waiting import wait_until
 
 GPUS = ("NVIDIA A", "NVIDIA B")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from hearts import heart
-from live import LiveServer, Reply, write_study
 
 from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
 from prato.data.structures import STRUCTURES
+from tests.app.hearts import heart
+from tests.app.live import LiveServer, Reply, write_study
 
 STUDY = "Herz 7 ü"
 

@@ -11,8 +11,10 @@ from urllib.parse import quote
 import psutil
 import pytest
 import requests
-from guarded import ROI, TOKEN, WAITING, ask, refused, state, until
-from live import LiveServer
+
+from tests.app.guarded import ROI, TOKEN, WAITING, ask, refused, state
+from tests.app.live import LiveServer
+from tests.waiting import wait_until
 
 #: Of the long study, without pruning; a box, so that the locator is not asked first, which cannot be cancelled.
 ALL = '{"prune": "off", "roi": [0, 40, 0, 36, 0, 1000]}'
@@ -27,7 +29,7 @@ def busy(guarded_server: LiveServer) -> Iterator[Future[requests.Response]]:
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(requests.post, url, params=query, data=form, headers=headers, timeout=200)
         ask(guarded_server, "DELETE", "/infer/long-one")
-    until(lambda: line_length(guarded_server) == 0)
+    wait_until(lambda: line_length(guarded_server) == 0)
 
 
 def line_length(server: LiveServer) -> int:
@@ -45,10 +47,10 @@ def sent(server: LiveServer, image: str) -> socket.socket:
 
 
 def test_a_full_line_sends_the_next_one_away(guarded_server: LiveServer, busy: Future[requests.Response]) -> None:
-    until(lambda: line_length(guarded_server) == 1)
+    wait_until(lambda: line_length(guarded_server) == 1)
     with ThreadPoolExecutor(WAITING) as pool:
         waiting = [pool.submit(guarded_server.infer, "prato_unetr", study, {"roi": ROI}) for study in ("a_ED", "b_ED")]
-        until(lambda: line_length(guarded_server) == 1 + WAITING)
+        wait_until(lambda: line_length(guarded_server) == 1 + WAITING)
         response = ask(guarded_server, "POST", "/infer/prato_unetr?image=a_ED", data={"params": "{}"})
         refused(response, 429, f"{WAITING} requests wait already")
         assert int(response.headers["Retry-After"]) >= 1
@@ -69,11 +71,11 @@ def test_a_client_that_hangs_up_frees_its_place(guarded_server: LiveServer) -> N
 
     before = given_up()
     with sent(guarded_server, "long"):
-        until(lambda: line_length(guarded_server) == 1)
+        wait_until(lambda: line_length(guarded_server) == 1)
         with sent(guarded_server, "a_ED"):
-            until(lambda: line_length(guarded_server) == 2)
-        until(lambda: line_length(guarded_server) == 1)  # the one that waited
-    until(lambda: given_up() == before + 2)  # and the one that computed
+            wait_until(lambda: line_length(guarded_server) == 2)
+        wait_until(lambda: line_length(guarded_server) == 1)  # the one that waited
+    wait_until(lambda: given_up() == before + 2)  # and the one that computed
     assert guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}).status == 200
 
 
@@ -91,9 +93,9 @@ def test_many_requests_leave_no_memory_and_no_files_behind(guarded_server: LiveS
             assert ask(guarded_server, "POST", "/infer/prato_unetr", **sent).ok
 
     several(15)  # allocators and caches fill
-    until(lambda: not list(guarded_server.scratch.glob("*.nii*")))
+    wait_until(lambda: not list(guarded_server.scratch.glob("*.nii*")))
     before = process.memory_info().rss
     several(45)
     grown = (process.memory_info().rss - before) / 45
     assert grown < 0.2 * 2**20, f"{grown / 2**20:.2f} MiB a request"
-    until(lambda: not list(guarded_server.scratch.glob("*.nii*")))
+    wait_until(lambda: not list(guarded_server.scratch.glob("*.nii*")))

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from hearts import app_that_learns, heart
-from live import LiveServer, Reply, start_server, write_study
 
 from lib.activelearning.looking import SECONDS
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
+from tests.app.hearts import app_that_learns, heart
+from tests.app.live import LiveServer, Reply, start_server, write_study
 from tests.waiting import wait_until
 
 MODEL = "prato_unetr"
@@ -190,7 +190,7 @@ def test_the_loop(server: LiveServer) -> None:
     asked = server.infer(MODEL, "c_ED", ROI)
     old = model_file(server).read_bytes()
     assert server.post(f"/train/{MODEL}", {"max_steps": 10, "seed": 3}).json["status"] in ("SUBMITTED", "RUNNING")
-    wait_until(lambda: job(server)["status"] not in ("SUBMITTED", "RUNNING"))
+    wait_until(lambda: job(server)["status"] not in ("SUBMITTED", "RUNNING"), every=0.2)
     assert job(server)["status"] == "DONE", job(server)
     found = stats(server)
     assert found["published"]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guarded import ROI, TOKEN, ask
-from live import LiveServer, write_study
+
+from tests.app.guarded import ROI, TOKEN, ask
+from tests.app.live import LiveServer, write_study
 
 #: Where a run that is asked to leaves a picture of the page for the documentation.
 PICTURE = os.environ.get("PRATO_TEST_PAGE_PICTURE")

@@ -11,10 +11,10 @@ import nrrd
 import numpy as np
 import requests
 import SimpleITK as sitk
-from live import LiveServer
 from monailabel.client import MONAILabelClient
 
 from prato.data.structures import STRUCTURES
+from tests.app.live import LiveServer
 
 ROI = [8, 32, 6, 30, 1, 4]
 

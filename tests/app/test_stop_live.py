@@ -6,8 +6,10 @@ import signal
 import threading
 
 import psutil
-from guarded import state, until
-from live import LiveServer, Reply
+
+from tests.app.guarded import state
+from tests.app.live import LiveServer, Reply
+from tests.waiting import wait_until
 
 
 def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
@@ -16,7 +18,7 @@ def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
     params = {"roi": [8, 32, 6, 30, 0, 80]}
     thread = threading.Thread(target=lambda: replies.append(guarded_server.infer("prato_swin_unetr", "long", params, output="json")))
     thread.start()
-    until(lambda: replies or state(guarded_server)["line"]["length"] == 1)
+    wait_until(lambda: replies or state(guarded_server)["line"]["length"] == 1)
     children = psutil.Process(guarded_server.process.pid).children(recursive=True)
     guarded_server.process.send_signal(signal.SIGTERM)
     assert guarded_server.process.wait(200) in (0, -signal.SIGTERM)

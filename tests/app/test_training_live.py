@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 import requests
-from hearts import app_that_learns, heart
-from live import LiveServer, start_server, write_study
 
 from prato.data.nifti import read_volume, write_volume
+from tests.app.hearts import app_that_learns, heart
+from tests.app.live import LiveServer, start_server, write_study
 from tests.waiting import wait_until
 
 MODEL = "prato_unetr"
@@ -72,7 +72,7 @@ def test_of_two_at_the_same_moment_one_is_refused(server: LiveServer) -> None:
 
 def test_stopped_it_leaves_nothing_half_written(server: LiveServer) -> None:
     before = models(server)
-    wait_until(lambda: step(server) > 2)
+    wait_until(lambda: step(server) > 2, every=0.2)
     shown = job(server)
     assert (shown["status"], shown["state"]) == ("RUNNING", "running")
     assert "step" in shown["details"][-1]
@@ -88,7 +88,7 @@ def test_stopped_it_leaves_nothing_half_written(server: LiveServer) -> None:
 def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
     reached, shipped = step(server), answering(server)
     assert server.post(f"/train/{MODEL}", LONG).status == 200
-    wait_until(lambda: step(server) >= reached and job(server).get("progress"))
+    wait_until(lambda: step(server) >= reached and job(server).get("progress"), every=0.2)
     assert job(server)["progress"]["step"] >= reached
     requests.delete(f"{server.url}/train/", timeout=200)
     done = server.read(requests.post(f"{server.url}/train/{MODEL}?run_sync=true", json={"max_steps": 10, "seed": 3}, timeout=600)).json
@@ -166,7 +166,7 @@ def test_killed_with_all_its_processes_it_starts_clean_and_the_training_goes_on_
         assert not list(again.app.rglob("*.tmp"))
         shipped = answering(again)
         trains(again, asked)
-        wait_until(lambda: ended(again))
+        wait_until(lambda: ended(again), every=0.2)
         done = job(again)
         assert done["state"] == "done", done
         steps = [int(found[1]) for line in done["details"] if (found := re.search(r"step (\d+)/100", line))]

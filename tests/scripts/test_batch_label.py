@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from prato.archive.labeller import Labeller
 from prato.data.nifti import read_volume
-from prato.data.phantom import make_phantoms
 from prato.inference.predictor import Pipeline
 from prato.models.checkpoint import save_model
 from prato.prompts.request import Request, parse_request
 from scripts import batch_label
 from scripts.common import model_files
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 
 
@@ -24,9 +24,9 @@ from tests.prato.conftest import small_spec
 def archive(tmp_path_factory):
     """Two phantom patients, one study that cannot be read, boxes for one, and small models."""
     folder = tmp_path_factory.mktemp("archive")
-    make_phantoms(folder / "studies", 2, 0)
+    make_thin_phantoms(folder / "studies", 2)
     (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
-    (folder / "boxes.json").write_text(json.dumps({"phantom001_ED": [30, 110, 40, 120, 2, 8]}))
+    (folder / "boxes.json").write_text(json.dumps({"phantom001_ED": [30, 110, 40, 120, 1, 4]}))
     for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "locator")):
         torch.manual_seed(0)
         save_model(folder / f"{name}.safetensors", spec.build(), spec)
@@ -74,7 +74,7 @@ def test_masks_are_the_pipeline_s_and_a_broken_study_stops_nothing(archive, labe
             continue
         volume = read_volume(archive / "studies" / f"{study}.nii.gz")
         boxed = study == "phantom001_ED"
-        asked = parse_request({"roi": [30, 110, 40, 120, 2, 8]}, volume.array.shape, volume.spacing) if boxed else Request()
+        asked = parse_request({"roi": [30, 110, 40, 120, 1, 4]}, volume.array.shape, volume.spacing) if boxed else Request()
         wanted = pipeline.predict(volume, asked)
         mask = nib.load(out / f"{study}.nii.gz")
         assert mask.get_data_dtype() == np.uint8 and np.array_equal(np.asarray(mask.dataobj), wanted.mask)

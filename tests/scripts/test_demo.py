@@ -15,6 +15,8 @@ from scripts import demo as demo_script
 from tests.scripts.cli import run_script
 from tests.waiting import HANG_S
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "apps" / "prato_label" / "model" / "prato_unetr.safetensors"
 

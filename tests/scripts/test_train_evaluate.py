@@ -8,18 +8,18 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from prato.data.phantom import make_phantoms
 from prato.data.splits import Split, save_split
 from prato.models.checkpoint import load_model, save_model
 from scripts import evaluate, train
 from scripts.research import train_locator
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    make_phantoms(folder, 2, 0)
+    make_thin_phantoms(folder, 2)
     return folder
 
 

@@ -48,7 +48,7 @@ def client(server: LiveServer) -> Client:
 def wait_for(request: Callable[[], Any], condition: Callable[[Any], Any]) -> Any:
     """What ``request`` returns once ``condition`` holds for it."""
     results = [request()]
-    wait_until(lambda: condition(results[-1]), lambda: results.append(request()))
+    wait_until(lambda: condition(results[-1]), lambda: results.append(request()), every=0.2)
     return results[-1]
 
 

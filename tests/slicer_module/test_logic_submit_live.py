@@ -91,7 +91,7 @@ def test_the_loop(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     states: list[Any] = []
     logic.training_changed.connect(states.append)
     logic.start_training(MODEL, 2)
-    wait(logic, lambda: states and not states[-1].running and states[-1].result, 600)
+    wait(logic, lambda: states and not states[-1].running and states[-1].result)
     result = states[-1].result
     assert result["published"]
     assert result["model_version_before"] == reply["model_version"]

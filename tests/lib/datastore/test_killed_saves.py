@@ -20,6 +20,8 @@ from prato.labelling.files import HISTORY, sha256
 from prato.labelling.records import Version
 from tests.prato.labelling import saver
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 KILLED = -9
 Order = Callable[..., int]

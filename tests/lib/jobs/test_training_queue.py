@@ -24,6 +24,8 @@ from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 LONG = 10_000
 
 

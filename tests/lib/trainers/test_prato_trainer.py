@@ -85,6 +85,7 @@ def timeless(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name != "seconds"}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(trainer: PratoTrainer, store: StudiesDatastore) -> None:
     start = trainer.model.read_bytes()
     results = []

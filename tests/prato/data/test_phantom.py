@@ -28,6 +28,7 @@ def ml(phantom: Phantom, phase: str, name: str) -> float:
     return float((phantom.labels[phase] == STRUCTURES[name]).sum() * voxel)
 
 
+@pytest.mark.slow
 def test_hearts_beat_within_what_is_seen_in_people(patients: list[Phantom]) -> None:
     for p in patients:
         ed, es = ml(p, "ED", "LV cavity"), ml(p, "ES", "LV cavity")

@@ -17,6 +17,8 @@ from prato.training.progress import load_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 
 

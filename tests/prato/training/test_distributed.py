@@ -10,6 +10,8 @@ from torch import nn
 
 from prato.training.distributed import ALONE, Ranks, init_ranks
 
+pytestmark = pytest.mark.slow
+
 
 def normalised(norm, x, weights):
     """Output, gradients and running statistics of one call of ``norm``."""

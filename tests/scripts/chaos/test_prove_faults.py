@@ -24,6 +24,7 @@ def run(out: Path, *names: str, status: int) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_survived_and_a_lost_label_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(bench: Bench) -> str:
         """A version removed behind the server's back, which no server can make good, after a fault that it has to survive."""

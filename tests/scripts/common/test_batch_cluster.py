@@ -16,14 +16,16 @@ import typer
 from typer.testing import CliRunner
 
 from prato.archive.studies import Job
-from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import save_model
 from scripts import batch_label
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 from tests.waiting import HANG_S, wait_until
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
 from scripts.common.batch_cluster import Crew, connect  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 PATH = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label")))
@@ -75,7 +77,7 @@ def failing():
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive")
-    make_phantoms(folder / "studies", 2, 0)
+    make_thin_phantoms(folder / "studies", 2)
     # so many that a kill meant for the middle comes before the end, however busy the machine
     for image in sorted((folder / "studies").glob("*.nii.gz")):
         for n in range(STUDIES // 4 - 1):

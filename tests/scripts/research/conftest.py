@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prato.data.phantom import make_phantoms
+from tests.phantoms import make_thin_phantoms
 from tests.scripts.research.small import make_blobs, small_unetr
 
 
@@ -12,7 +12,7 @@ from tests.scripts.research.small import make_blobs, small_unetr
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of three phantom patients and twelve lesions."""
     folder = tmp_path_factory.mktemp("data")
-    make_phantoms(folder / "acdc", 3, 0)
+    make_thin_phantoms(folder / "acdc", 3)
     return {"acdc": folder / "acdc", "isic": make_blobs(folder / "isic", 12)}
 
 

@@ -49,7 +49,7 @@ def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     assert code == 0 and "Nothing is missing" in said
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_on_a_cluster_an_experiment_waits_for_what_it_needs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label"))))

@@ -10,10 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import save_model
 from scripts.research import token_study
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
+
+pytestmark = pytest.mark.slow
 
 BOXES = {"tight", "oversized", "partial", "misleading"}
 
@@ -21,7 +23,7 @@ BOXES = {"tight", "oversized", "partial", "misleading"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    make_phantoms(folder / "studies", 1, 0)
+    make_thin_phantoms(folder / "studies", 1)
     patient = json.loads((folder / "studies" / "manifest.json").read_text())["studies"]
     name = next(iter(patient.values()))["patient"]
     (folder / "split.json").write_text(json.dumps({"seed": 0, "train": ["other"], "validation": [name]}))

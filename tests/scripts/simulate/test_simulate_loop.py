@@ -11,17 +11,19 @@ import pytest
 import typer
 
 from prato.data.nifti import read_volume
-from prato.data.phantom import make_phantoms
 from prato.data.splits import Split, load_split, save_split
 from scripts.simulate.simulate_loop import main
 from scripts.simulate.strategies import Strategy
+from tests.phantoms import make_thin_phantoms
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantoms of six patients, and a split file that measures one of them."""
     folder = tmp_path_factory.mktemp("simulation")
-    make_phantoms(folder / "studies", 6, 0)
+    make_thin_phantoms(folder / "studies", 6)
     patients = sorted({path.name.rsplit("_", 1)[0] for path in (folder / "studies").glob("*.nii.gz")})
     assert len(patients) == 6
     save_split(folder / "split.json", Split(seed=0, train=patients[1:], validation=patients[:1]))
