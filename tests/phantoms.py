@@ -6,8 +6,8 @@ from pathlib import Path
 
 import nibabel as nib
 
-from prato.data.manifest import Manifest
 from prato.data.phantom import make_phantoms
+from prato.data.studies import Manifest
 
 
 def make_thin_phantoms(folder: Path, patients: int, slices: int = 4) -> Manifest:

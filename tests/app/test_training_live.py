@@ -109,9 +109,9 @@ def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
 
 def test_a_worker_that_is_killed_is_a_sentence_and_the_server_goes_on(server: LiveServer) -> None:
     assert server.post(f"/train/{MODEL}", LONG).status == 200
-    wait_until(lambda: job(server).get("progress"))
+    wait_until(lambda: job(server).get("progress"), every=0.2)
     os.kill(worker(server), signal.SIGKILL)
-    wait_until(lambda: job(server)["status"] != "RUNNING")
+    wait_until(lambda: job(server)["status"] != "RUNNING", every=0.2)
     assert (job(server)["status"], job(server)["state"]) == ("ERROR", "failed")
     assert "The training process was killed (signal 9)" in job(server)["details"][-1]
     assert server.infer(MODEL, "a_ED", ROI).status == 200
@@ -131,7 +131,7 @@ def stored(server: LiveServer) -> Path:
 def trains(server: LiveServer, asked: dict[str, int]) -> None:
     """Have a training begin; it may be over soon."""
     assert server.post(f"/train/{MODEL}", asked).status == 200
-    wait_until(lambda: (job(server).get("progress") or {}).get("step") or ended(server))
+    wait_until(lambda: (job(server).get("progress") or {}).get("step") or ended(server), every=0.2)
 
 
 def caught_in_the_middle(server: LiveServer) -> tuple[dict[str, int], int]:

@@ -37,7 +37,7 @@ def archive(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_locator(archive, monkeypatch):
     (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
-    monkeypatch.setattr(model_files, "_SHIPPED", archive)
+    monkeypatch.setattr(model_files, "MODELS", archive)
 
 
 def run(archive, out, *more):
@@ -55,7 +55,7 @@ def records(out):
 def labelled(archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("labelled") / "out"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(model_files, "_SHIPPED", archive)
+        patched.setattr(model_files, "MODELS", archive)
         (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
         return out, run(archive, out, "--boxes", archive / "boxes.json")
 
