@@ -12,11 +12,11 @@ import typer
 from typer.testing import CliRunner
 
 import prato.training.trainer
+from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Trainer
 from scripts import train
 from scripts.common import validation_curve
-from tests.phantoms import make_thin_phantoms
 from tests.scripts import train_small
 from tests.waiting import HANG_S
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    make_thin_phantoms(folder, 2)
+    make_phantoms(folder, 2, 0)
     return folder
 
 

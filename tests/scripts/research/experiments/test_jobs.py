@@ -21,7 +21,7 @@ BASELINES = ("dense", "dynamic_vit", "evo_vit", "dtop", "stp", "tram", "random",
 WAYS = [(method, sees) for method in BASELINES for sees in ("not at all", "as a channel")] + [("prato", "as prompt")]
 MADE_BY = {"commit": "abc1234", "command": "scripts/research/paper.py run t"}
 METRICS = {"dice", "iou", "hd95", "gflops", "tokens", "network_ms"}
-pytestmark = pytest.mark.usefixtures("small")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small")]
 
 
 @pytest.fixture
