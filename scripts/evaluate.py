@@ -1,4 +1,4 @@
-"""Measure a model on labelled studies, through the pipeline that the server answers with."""
+"""Measure a model on labelled studies, through the predictor that the server answers with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_cases, summary
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
@@ -44,22 +44,22 @@ def main(
         _check_writable(out)
         path = model_file(model)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        pipeline = Pipeline(path, locator_file(), where)
-        if prune and pipeline.plan is None:
+        predictor = Predictor.from_files(path, locator_file(), where)
+        if prune and predictor.plan is None:
             raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
         patients = None if split is None else set(load_split(split).validation)
         files = [f for f in find_labelled_studies(studies) if patients is None or f.patient in patients]
         if not files:
             raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
         with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:
-            rows = evaluate_cases(pipeline, files, box, prune or None, seed, lambda row: bar.update())
+            rows = evaluate_cases(predictor, files, box, prune or None, seed, lambda row: bar.update())
         if not rows:
             raise ValueError(f"Every label in {studies} is empty: there is nothing to measure against.")
         result = {
             "model": path.stem,
-            "model_version": pipeline.version,
+            "model_version": predictor.version,
             "box": box.value,
-            "prune": prune or ("the model's plan" if pipeline.plan else "off"),
+            "prune": prune or ("the model's plan" if predictor.plan else "off"),
             "device": where,
             "threads": torch.get_num_threads(),
             "seed": seed,

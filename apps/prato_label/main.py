@@ -13,7 +13,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lib.activelearning import strategies
+from lib.activelearning.registry import build_strategies
 from lib.configs.prato import load_configs
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
@@ -45,7 +45,7 @@ class PratoLabelApp(MONAILabelApp):
         return {name: trainer for name, trainer in trainers.items() if trainer}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return strategies({name: task.pipeline for name, task in self._infers.items()}, "prato_auto")
+        return build_strategies({name: task.predictor for name, task in self._infers.items()}, "prato_auto")
 
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
         """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where that is not possible."""
@@ -57,13 +57,13 @@ class PratoLabelApp(MONAILabelApp):
 
     def start_batch(self, request: dict[str, Any], order: BatchOrder) -> Batch:
         """Start a batch inference; BusyError where one runs."""
-        batch = Batch(request, order, self._infers[order.model].pipeline, self._datastore)
+        batch = Batch(request, order, self._infers[order.model].predictor, self._datastore)
         self.batches.start(batch)
         return batch
 
     def model_version(self, model: str) -> str | None:
         """The version of ``model`` that answers the next request."""
-        return self._infers[model].pipeline.version()
+        return self._infers[model].predictor.version()
 
     def _load_sessions(self, load: bool = False) -> UploadSessions | None:
         return UploadSessions(settings.MONAI_LABEL_SESSION_PATH, settings.MONAI_LABEL_SESSION_EXPIRY) if load else None

@@ -23,10 +23,9 @@ from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.metrics import case_metrics
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.inference.window import normalised
-from prato.prompts.box import Box
-from prato.prompts.request import Request
+from prato.prompts.box import Box, BoxPrompt
 
 #: A mask of a volume, given the tight box of its heart and the truth, of which a model may see the tight box of each structure.
 Model = Callable[[Volume, Box, np.ndarray], np.ndarray]
@@ -76,8 +75,13 @@ def _measured(name: str, model: Model, files: Sequence[Any]) -> dict[str, Any]:
 
 
 def _ours(path: Path) -> Model:
-    pipeline = Pipeline(path, None, "cpu")
-    return lambda volume, box, truth: pipeline.predict(volume, Request((box,), "roi")).mask
+    predictor = Predictor.from_files(path)
+
+    def segment(volume: Volume, box: Box, truth: np.ndarray) -> np.ndarray:
+        predictor.set_image(volume)
+        return predictor.predict([BoxPrompt(box)]).mask
+
+    return segment
 
 
 def _medsam() -> Model:

@@ -22,10 +22,9 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition, conditioned_box
 from prato.evaluation.metrics import case_metrics
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.models.checkpoint import CheckpointError
-from prato.prompts.box import Box
-from prato.prompts.request import Request
+from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.common.provenance import command, commit
 
@@ -72,11 +71,11 @@ def main(
         done = {(row["way"], row["keep"], row["box"], row["model_version"]) for row in rows}
         todo = [(way, box) for way in _ways(relevance, random, dense, engine, at_box) for box in _BOXES]
         for way, box in tqdm(todo, unit="row"):
-            pipeline = Pipeline(way.model, None, "cpu")
-            if (way.name, way.keep, box.value, pipeline.version) in done:
+            predictor = Predictor.from_files(way.model)
+            if (way.name, way.keep, box.value, predictor.version) in done:
                 continue
-            pipeline.segmenter.plan = way.plan
-            rows.append({**_row(way, box, pipeline, files, seed), "commit": commit()})
+            predictor.segmenter.plan = way.plan
+            rows.append({**_row(way, box, predictor, files, seed), "commit": commit()})
             result = {"rows": rows, "seed": seed, "threads": threads, "device": "cpu", "command": command(), "studies": len(files)}
             out.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
@@ -86,7 +85,7 @@ def main(
 
 
 def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path) -> Iterator[Way]:
-    trained = Pipeline(relevance, None, "cpu").plan
+    trained = Predictor.from_files(relevance).plan
     if trained is None:
         raise ValueError(f"{relevance} was trained without pruning: name a model that was trained with a plan.")
     first = (min(trained.after),)
@@ -105,7 +104,7 @@ def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path
         yield Way(f"engine, {_CLOSER:g} pixels round the box", keep, engine, replace(near, margin=_CLOSER))
 
 
-def _row(way: Way, condition: BoxCondition, pipeline: Pipeline, files: list[StudyFile], seed: int) -> dict[str, Any]:
+def _row(way: Way, condition: BoxCondition, predictor: Predictor, files: list[StudyFile], seed: int) -> dict[str, Any]:
     cases = []
     for each in files:
         volume = read_volume(each.image)
@@ -116,7 +115,7 @@ def _row(way: Way, condition: BoxCondition, pipeline: Pipeline, files: list[Stud
         drawn = hashlib.sha256(f"{seed}:{condition.value}:{each.study}".encode()).digest()
         box = conditioned_box(tight, volume.array.shape, condition, np.random.default_rng(int.from_bytes(drawn[:8], "big")))
         assert box is not None  # every condition here has one
-        mask, reply = _cut(pipeline, volume, box) if way.cut else _whole(pipeline, volume, box)
+        mask, reply = _cut(predictor, volume, box) if way.cut else _whole(predictor, volume, box)
         scores = case_metrics(mask, truth, volume.spacing)
         kept = list(reply["kept_fraction"].values())
         cases.append(
@@ -133,17 +132,19 @@ def _row(way: Way, condition: BoxCondition, pipeline: Pipeline, files: list[Stud
     described = {"way": way.name, "keep": way.keep, "box": condition.value, "model": way.model.parent.name or way.model.stem}
     plan = None if way.plan is None else asdict(way.plan)
     median = round(float(np.median([case["network_ms"] for case in cases])), 2)
-    return {**described, "model_version": pipeline.version, "plan": plan, **means, "network_ms": median, "cases": cases}
+    return {**described, "model_version": predictor.version, "plan": plan, **means, "network_ms": median, "cases": cases}
 
 
-def _whole(pipeline: Pipeline, volume: Volume, box: Box) -> tuple[np.ndarray, dict[str, Any]]:
-    prediction = pipeline.predict(volume, Request((box,), "roi"))
+def _whole(predictor: Predictor, volume: Volume, box: Box) -> tuple[np.ndarray, dict[str, Any]]:
+    predictor.set_image(volume)
+    prediction = predictor.predict([BoxPrompt(box)])
     return prediction.mask, prediction.reply()
 
 
-def _cut(pipeline: Pipeline, volume: Volume, box: Box) -> tuple[np.ndarray, dict[str, Any]]:
+def _cut(predictor: Predictor, volume: Volume, box: Box) -> tuple[np.ndarray, dict[str, Any]]:
     """The image cut to the box, and the cut segmented: nothing outside it is seen."""
-    prediction = pipeline.predict(replace(volume, array=np.ascontiguousarray(volume.array[box.slices])), Request())
+    predictor.set_image(replace(volume, array=np.ascontiguousarray(volume.array[box.slices])))
+    prediction = predictor.predict()
     mask = np.zeros(volume.array.shape, dtype=np.uint8)
     mask[box.slices] = prediction.mask
     return mask, prediction.reply()

@@ -30,7 +30,7 @@ from prato.data.phantom import make_phantoms
 from prato.data.splits import load_split
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.evaluate import evaluate_cases
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model, save_model
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PrunedOutput
@@ -150,9 +150,9 @@ def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: 
     cases = [case for f in learnt if (case := load_training_case(f, spec.pixel))]
 
     def dice(path: Path) -> dict[str, float]:
-        pipeline = Pipeline(path, None, "cpu")
+        predictor = Predictor.from_files(path)
         return {
-            name: round(fmean(row["mean_dice"] for row in evaluate_cases(pipeline, files)), 4)
+            name: round(fmean(row["mean_dice"] for row in evaluate_cases(predictor, files)), 4)
             for name, files in (("new", judged), ("base", base))
         }
 

@@ -13,9 +13,8 @@ from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Pipeline
-from prato.prompts.box import Box
-from prato.prompts.request import Request
+from prato.inference.predictor import Predictor
+from prato.prompts.box import Box, BoxPrompt
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,11 @@ class Oracle:
         """Voxels of the heart: all have to be drawn where there is no model yet."""
         return int(np.count_nonzero(self._known(study)[1]))
 
-    def verdict(self, pipeline: Pipeline, study: str) -> Verdict:
-        """What ``pipeline`` makes of ``study`` when somebody draws a tight box."""
+    def verdict(self, predictor: Predictor, study: str) -> Verdict:
+        """What ``predictor`` makes of ``study`` when somebody draws a tight box."""
         stack, truth = self._known(study)
-        mask = pipeline.predict(stack, Request((Box.around(truth > 0) or Box.whole(truth.shape),), "roi")).mask
+        predictor.set_image(stack)
+        mask = predictor.predict([BoxPrompt(Box.around(truth > 0) or Box.whole(truth.shape))]).mask
         return Verdict(
             {name: _dice(mask == value, truth == value) for name, value in STRUCTURES.items()}, int(np.count_nonzero(mask != truth))
         )

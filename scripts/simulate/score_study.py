@@ -16,12 +16,12 @@ import typer
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from prato.acquisition.judging import by_entropy, by_jitter, by_phases
-from prato.acquisition.phases import pairs
+from prato.acquisition.phases import find_pairs
+from prato.acquisition.scores import entropy_score, jitter_score, phases_score
 from prato.data.atomic import write_bytes
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 from scripts.simulate.oracle import Oracle
@@ -45,17 +45,17 @@ def main(
         oracle = Oracle(file for file in find_labelled_studies(studies) if file.patient in people)
         if len(oracle.files) < _ENOUGH:
             raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
-        pipeline = Pipeline(model, MODELS / "prato_locator.safetensors", "cpu")
+        predictor = Predictor.from_files(model, MODELS / "prato_locator.safetensors")
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    two = pairs(oracle.files, load_manifest(studies))
+    two = find_pairs(oracle.files, load_manifest(studies))
     rows = []
     for study in tqdm(oracle.files, unit="study"):
-        verdict, image = oracle.verdict(pipeline, study), oracle.stack(study)
-        scores = {"jitter": by_jitter(pipeline.predict, image).score, "entropy": by_entropy(pipeline.predict, image).score}
+        verdict, image = oracle.verdict(predictor, study), oracle.stack(study)
+        scores = {"jitter": jitter_score(predictor, image).value, "entropy": entropy_score(predictor, image).value}
         if pair := two.get(study):
-            scores["phases"] = by_phases(pipeline.predict, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known).score
+            scores["phases"] = phases_score(predictor, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known).value
         wrong = {"dice": float(np.mean(list(verdict.dice.values()))), "share": verdict.changed / oracle.drawn(study)}
         rows.append({"study": study, "scores": {name: round(score, 4) for name, score in scores.items()}, **wrong})
     found = {}
@@ -64,7 +64,7 @@ def main(
         scored = [row["scores"][name] for row in with_it]
         truth = {"1 - dice": [1 - row["dice"] for row in with_it], "share": [row["share"] for row in with_it]}
         found[name] = {what: round(float(spearmanr(scored, values).statistic), 3) for what, values in truth.items()}
-    made = {"model_version": pipeline.version, "commit": commit(), "command": command(), "device": "cpu", "threads": threads}
+    made = {"model_version": predictor.version, "commit": commit(), "command": command(), "device": "cpu", "threads": threads}
     write_bytes(out, (json.dumps({"rank_correlation": found, **made, "rows": rows}, indent=1) + "\n").encode())
     for name, values in found.items():
         typer.echo(f"{name}: {values}")

@@ -20,10 +20,10 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.acquisition.phases import pairs
+from prato.acquisition.phases import find_pairs
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.models.presets import PRESETS
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
@@ -89,7 +89,7 @@ class _Loop:
         self.measured = [f.study for f in files if f.patient in split.validation[: budget["validation_patients"]]]
         if not self.measured or not all(self.patients.values()):
             raise ValueError(f"{studies} does not hold labelled studies of all patients in {split_file.name}: import all of ACDC.")
-        self.pairs = pairs([f.study for f in files], load_manifest(studies))
+        self.pairs = find_pairs([f.study for f in files], load_manifest(studies))
         made = {"commit": commit(), "command": command(), "device": "cpu", "threads": torch.get_num_threads()}
         self.rows = Rows(out, budget, self.patients, made)
         self.models, self.budget = out.with_suffix(""), budget
@@ -100,14 +100,14 @@ class _Loop:
         if not self.rows.of("all", seed, pruned):
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
             model, seconds = self._trained("all", self._taught(pruned), list(self.patients), seed, pruned)
-            self.rows.keep({**about, **self._measured(Pipeline(model, _LOCATOR, "cpu")), "seconds": {"train": seconds}})
+            self.rows.keep({**about, **self._measured(Predictor.from_files(model, _LOCATOR)), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
         """The rows of one strategy, those that are there already left out."""
         done = self.rows.of(strategy.value, seed, pruned)
         labelled = [patient for row in done[-1:] for patient in row["patients"]]
         new = done[-1]["next"] if done else shuffled(self.patients, seed, 0)[:A_ROUND]
-        cost = done[-1]["next_corrected_voxels"] if done else self._corrected(Pipeline(self._taught(pruned), _LOCATOR, "cpu"), new)
+        cost = done[-1]["next_corrected_voxels"] if done else self._corrected(Predictor.from_files(self._taught(pruned), _LOCATOR), new)
         bar.update(len(done))
         for _ in range(len(done), self.budget["rounds"]):
             if not new:
@@ -126,14 +126,14 @@ class _Loop:
         for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
             name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
             model, seconds = self._trained(name, model, labelled[:number], seed, pruned)
-        pipeline, start = Pipeline(model, _LOCATOR, "cpu"), time.perf_counter()
-        measured = self._measured(pipeline)
+        predictor, start = Predictor.from_files(model, _LOCATOR), time.perf_counter()
+        measured = self._measured(predictor)
         evaluated = time.perf_counter()
         left = shuffled(set(self.patients) - set(labelled), seed, len(labelled))
-        new = chosen(pipeline, strategy, left, labelled, self.budget["sample"], self.oracle, self.pairs) if left else []
+        new = chosen(predictor, strategy, left, labelled, self.budget["sample"], self.oracle, self.pairs) if left else []
         took = {"train": seconds, "evaluate": round(evaluated - start, 1), "choose": round(time.perf_counter() - evaluated, 1)}
         last = len(labelled) >= A_ROUND * self.budget["rounds"]
-        counted = self._corrected(pipeline, left if last else new)
+        counted = self._corrected(predictor, left if last else new)
         found = {"next": new, "next_corrected_voxels": {study: counted[study] for study in self._studies(new)}}
         return {**measured, "seconds": took, **found, **({"unlabelled_voxels": counted} if last else {})}
 
@@ -154,13 +154,13 @@ class _Loop:
     def _studies(self, patients: Iterable[str]) -> list[str]:
         return [file.study for patient in patients for file in self.patients[patient]]
 
-    def _corrected(self, pipeline: Pipeline, patients: Iterable[str]) -> dict[str, int]:
-        """Voxels that the oracle has to change in what ``pipeline`` makes of the studies of ``patients``."""
-        return {study: self.oracle.verdict(pipeline, study).changed for study in self._studies(patients)}
+    def _corrected(self, predictor: Predictor, patients: Iterable[str]) -> dict[str, int]:
+        """Voxels that the oracle has to change in what ``predictor`` makes of the studies of ``patients``."""
+        return {study: self.oracle.verdict(predictor, study).changed for study in self._studies(patients)}
 
-    def _measured(self, pipeline: Pipeline) -> Row:
-        """What ``pipeline`` reaches on the validation patients."""
-        verdicts = [self.oracle.verdict(pipeline, study) for study in self.measured]
+    def _measured(self, predictor: Predictor) -> Row:
+        """What ``predictor`` reaches on the validation patients."""
+        verdicts = [self.oracle.verdict(predictor, study) for study in self.measured]
         dice = mean_dice(verdicts)
         return {"dice": dice.pop("mean"), "dice_by_structure": dice, "validation_voxels": round(fmean(v.changed for v in verdicts))}
 

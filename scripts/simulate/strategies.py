@@ -9,10 +9,10 @@ from hashlib import sha256
 import numpy as np
 from tqdm import tqdm
 
-from prato.acquisition.coverage import covering, look
-from prato.acquisition.judging import Opinion, by_entropy, by_jitter, by_phases
+from prato.acquisition.facility_location import facility_location, summarise
 from prato.acquisition.phases import Pair
-from prato.inference.predictor import Pipeline
+from prato.acquisition.scores import Score, entropy_score, jitter_score, phases_score
+from prato.inference.predictor import Predictor
 from scripts.simulate.oracle import Oracle
 
 #: Patients labelled before the first round and in each.
@@ -35,7 +35,7 @@ def shuffled(patients: Iterable[str], seed: int, number: int) -> list[str]:
 
 
 def chosen(
-    pipeline: Pipeline,
+    predictor: Predictor,
     strategy: Strategy,
     left: list[str],
     labelled: list[str],
@@ -50,32 +50,32 @@ def chosen(
     if strategy is Strategy.random:
         return left[:A_ROUND]
     if strategy is Strategy.coverage:
-        return _covering(pipeline, left, labelled, oracle)
+        return _facility_location(predictor, left, labelled, oracle)
     studies = {patient: oracle.studies(patient) for patient in left[:sample]}
     if strategy is Strategy.phases:  # both studies of a patient are the same question
         studies = {patient: found[:1] for patient, found in studies.items()}
     scores = {
-        patient: max(_opinion(pipeline, strategy, study, oracle, pairs).score for study in found)
+        patient: max(_score(predictor, strategy, study, oracle, pairs).value for study in found)
         for patient, found in tqdm(studies.items(), desc=strategy.value, unit="patient", leave=False)
     }
     return sorted(scores, key=lambda patient: (-scores[patient], patient))[:A_ROUND]
 
 
-def _covering(pipeline: Pipeline, left: list[str], labelled: list[str], oracle: Oracle) -> list[str]:
+def _facility_location(predictor: Predictor, left: list[str], labelled: list[str], oracle: Oracle) -> list[str]:
     """Whose labels are worth most, one after the other: the second one's, once the first one's is there."""
     patients = [*labelled, *left]
     studies = [oracle.studies(patient)[0] for patient in patients]  # that of one phase stands for the patient
-    looks = [look(pipeline.predict, oracle.stack(study)) for study in tqdm(studies, desc="coverage", unit="study", leave=False)]
+    summaries = [summarise(predictor, oracle.stack(study)) for study in tqdm(studies, desc="coverage", unit="study", leave=False)]
     new: list[str] = []
     for _ in range(min(A_ROUND, len(left))):
-        worth = covering(looks, np.isin(patients, [*labelled, *new]))
+        worth = facility_location(summaries, np.isin(patients, [*labelled, *new]))
         new.append(patients[int(worth.argmax())])
     return new
 
 
-def _opinion(pipeline: Pipeline, strategy: Strategy, study: str, oracle: Oracle, pairs: dict[str, Pair]) -> Opinion:
+def _score(predictor: Predictor, strategy: Strategy, study: str, oracle: Oracle, pairs: dict[str, Pair]) -> Score:
     if strategy is Strategy.phases:
         pair = pairs[study]
-        return by_phases(pipeline.predict, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known)
-    judge = by_jitter if strategy is Strategy.jitter else by_entropy
-    return judge(pipeline.predict, oracle.stack(study))
+        return phases_score(predictor, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known)
+    judge = jitter_score if strategy is Strategy.jitter else entropy_score
+    return judge(predictor, oracle.stack(study))

@@ -142,9 +142,7 @@ def copy_app(target: Path) -> Path:
 
 
 @contextmanager
-def start_server(
-    app: Path, studies: Path, log: Path, guarded: dict[str, str] | None = None, forked: bool = True
-) -> Iterator[LiveServer]:
+def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | None = None, forked: bool = True) -> Iterator[LiveServer]:
     """The stock command on a free port, until the block ends; then its whole process group is killed.
 
     With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a token among them goes with the requests.

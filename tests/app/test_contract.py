@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lib.infers.parameters import CONTRACT
 from prato.prompts.points import PointsPrompt
+from prato.prompts.request import CONTRACT
 from tests.app.live import LiveServer
 
 pytestmark = pytest.mark.slow

@@ -18,18 +18,16 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from lib.infers import live_pipeline
+from lib.infers import live_predictor
 from lib.infers.devices import device_named, offered_devices
-from lib.infers.live_pipeline import LivePipeline
-from lib.infers.mask_file import EXTENSIONS, mask_format, write_mask
-from lib.infers.parameters import checked_parameters
-from lib.infers.token_map import packed
+from lib.infers.live_predictor import LivePredictor
+from lib.infers.result_files import encode_tokens, write_mask
 from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.segmenter import Segmenter
 from prato.models.checkpoint import CheckpointError, load_model, save_model
-from prato.prompts.request import Request, RequestError
+from prato.prompts.request import RESULT_EXTENSIONS, RequestError
 from tests.app.live import tiny_model
 from tests.waiting import wait_until
 
@@ -87,7 +85,7 @@ def test_device_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         device_named("cuda:0")
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("extension", RESULT_EXTENSIONS)
 @pytest.mark.parametrize("left_handed", [False, True])
 def test_every_format_holds_the_same_mask_in_the_same_place(extension: str, left_handed: bool) -> None:
     q, _ = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))
@@ -97,8 +95,7 @@ def test_every_format_holds_the_same_mask_in_the_same_place(extension: str, left
         affine[:3, 2] *= -1
     affine[:3, 3] = (-30.0, 12.5, 70.0)
     mask: np.ndarray = np.random.default_rng(2).integers(0, 4, (7, 6, 5)).astype(np.uint8)
-    name, dtype = mask_format({"result_extension": extension, "result_dtype": "uint16"})
-    path = Path(write_mask(mask, affine, name, dtype))
+    path = Path(write_mask(mask, affine, extension, "uint16"))
     try:
         image = sitk.ReadImage(str(path))
     finally:
@@ -111,7 +108,7 @@ def test_every_format_holds_the_same_mask_in_the_same_place(extension: str, left
 
 
 def test_nrrd_is_raw_so_that_browsers_need_not_inflate_it() -> None:
-    path = Path(write_mask(np.zeros((3, 3, 3), np.uint8), np.eye(4), ".nrrd", np.dtype("uint8")))
+    path = Path(write_mask(np.zeros((3, 3, 3), np.uint8), np.eye(4), ".nrrd"))
     try:
         assert nrrd.read_header(str(path))["encoding"] == "raw"
     finally:
@@ -120,20 +117,13 @@ def test_nrrd_is_raw_so_that_browsers_need_not_inflate_it() -> None:
 
 def test_token_map_survives_the_journey() -> None:
     tokens: np.ndarray = (np.random.default_rng(0).integers(0, 4, (6, 5, 4)) / 3).astype(np.float32)
-    sent = packed(tokens)
+    sent = encode_tokens(tokens)
     levels = np.frombuffer(zlib.decompress(base64.b64decode(sent["data"])), np.uint8).reshape(sent["shape"])
     np.testing.assert_allclose(levels / 255, tokens, atol=0.002)
 
 
-def test_default_prune_is_left_to_the_model_and_others_are_not() -> None:
-    assert checked_parameters({"prune": "default", "roi": [1]}) == {"roi": [1]}
-    assert checked_parameters({"prune": "25"}) == {"prune": "25"}
-    with pytest.raises(RequestError, match="'highress' is not a parameter"):
-        checked_parameters({"highress": 1})
-
-
-def measured_costs(pipeline: LivePipeline) -> dict[str, dict[str, float]]:
-    return wait_until(lambda: pipeline.costs)
+def measured_costs(predictor: LivePredictor) -> dict[str, dict[str, float]]:
+    return wait_until(lambda: predictor.costs)
 
 
 def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:
@@ -141,16 +131,16 @@ def test_a_model_without_a_plan_has_two_costs(tmp_path: Path) -> None:
     tiny_model(path, "unetr")
     network, spec, _ = load_model(path)
     save_model(path, network, spec.with_plan(None))
-    pipeline = LivePipeline(path, tmp_path / "none")
-    assert pipeline.costs == {}
-    pipeline.warm_up("cpu")
-    assert list(measured_costs(pipeline)) == ["off", "default"]
-    assert pipeline.costs["off"]["gflops"] == pipeline.costs["default"]["gflops"] > 0
+    predictor = LivePredictor(path, tmp_path / "none")
+    assert predictor.costs == {}
+    predictor.warm_up("cpu")
+    assert list(measured_costs(predictor)) == ["off", "default"]
+    assert predictor.costs["off"]["gflops"] == predictor.costs["default"]["gflops"] > 0
 
 
 def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_model(tmp_path / "model.safetensors", "unetr")
-    pipeline, measured = LivePipeline(tmp_path / "model.safetensors", tmp_path / "none"), []
+    predictor, measured = LivePredictor(tmp_path / "model.safetensors", tmp_path / "none"), []
     began, asked, answered = threading.Event(), threading.Event(), threading.Event()
     measure = Segmenter.slice_cost
 
@@ -162,19 +152,19 @@ def test_a_request_does_not_wait_until_all_costs_are_measured(tmp_path: Path, mo
         return measure(segmenter, prune)
 
     def predict() -> None:
-        pipeline.predict("cpu", ImageStack(Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0]))), Request())
+        predictor.predict("cpu", ImageStack(Volume(np.zeros((20, 20, 1), np.float32), np.diag([3.0, 3.0, 8.0, 1.0]))))
         answered.set()
 
     monkeypatch.setattr(Segmenter, "slice_cost", in_turns)
-    pipeline.warm_up("cpu")
+    predictor.warm_up("cpu")
     assert began.wait(200)
     with ThreadPoolExecutor(1) as pool:
         request = pool.submit(predict)
-        while not live_pipeline._COMPUTING._work_queue.qsize():  # behind the first cost, which is being measured
+        while not live_predictor._COMPUTE_THREAD._work_queue.qsize():  # behind the first cost, which is being measured
             time.sleep(0.01)
         asked.set()
         request.result(200)
-    assert list(measured_costs(pipeline)) == ["off", "25", "50", "75", "default"]
+    assert list(measured_costs(predictor)) == ["off", "25", "50", "75", "default"]
     assert measured == ["off", "25", "50", "75", None]
 
 
@@ -183,10 +173,10 @@ def test_costs_come_although_the_file_was_damaged(tmp_path: Path, monkeypatch: p
     path = tmp_path / "model.safetensors"
     tiny_model(path, "unetr")
     whole = path.read_bytes()
-    pipeline = LivePipeline(path, tmp_path / "none")
+    predictor = LivePredictor(path, tmp_path / "none")
     write_bytes(path, whole[:1000])
     with pytest.raises(CheckpointError):
-        pipeline.warm_up("cpu")
+        predictor.warm_up("cpu")
     write_bytes(path, whole)
     measure, damaged = Segmenter.slice_cost, threading.Event()
 
@@ -197,16 +187,16 @@ def test_costs_come_although_the_file_was_damaged(tmp_path: Path, monkeypatch: p
         return measure(segmenter, prune)
 
     monkeypatch.setattr(Segmenter, "slice_cost", damaging)
-    pipeline.warm_up("cpu")
+    predictor.warm_up("cpu")
     assert damaged.wait(300)
     with pytest.raises(CheckpointError):
-        pipeline.warm_up("cpu")
+        predictor.warm_up("cpu")
     write_bytes(path, whole)
-    pipeline.warm_up("cpu")
-    assert list(measured_costs(pipeline)) == ["off", "25", "50", "75", "default"]
+    predictor.warm_up("cpu")
+    assert list(measured_costs(predictor)) == ["off", "25", "50", "75", "default"]
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("extension", RESULT_EXTENSIONS)
 def test_a_mask_that_finds_no_room_leaves_no_file(extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -215,5 +205,5 @@ def test_a_mask_that_finds_no_room_leaves_no_file(extension: str, tmp_path: Path
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr("nrrd.write", full)
     with pytest.raises(OSError, match="No space left"):
-        write_mask(np.zeros((2, 2, 2), np.uint8), np.eye(4), extension, np.dtype(np.uint8))
+        write_mask(np.zeros((2, 2, 2), np.uint8), np.eye(4), extension)
     assert not list(tmp_path.iterdir())

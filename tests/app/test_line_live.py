@@ -52,7 +52,7 @@ def test_a_full_line_sends_the_next_one_away(guarded_server: LiveServer, busy: F
         waiting = [pool.submit(guarded_server.infer, "prato_unetr", study, {"roi": ROI}) for study in ("a_ED", "b_ED")]
         wait_until(lambda: line_length(guarded_server) == 1 + WAITING)
         response = ask(guarded_server, "POST", "/infer/prato_unetr?image=a_ED", data={"params": "{}"})
-        refused(response, 429, f"{WAITING} requests wait already")
+        refused(response, 429, f"{WAITING} requests are waiting already")
         assert int(response.headers["Retry-After"]) >= 1
         assert ask(guarded_server, "GET", "/info/").ok  # others are answered all the while
         assert ask(guarded_server, "DELETE", "/infer/long-one").json() == {"cancelled": "long-one"}

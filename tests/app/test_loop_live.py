@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import requests
 
-from lib.activelearning.looking import SECONDS
+from lib.activelearning.acquisition_strategy import SECONDS
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
 from tests.app.hearts import app_that_learns, heart

@@ -9,10 +9,10 @@ import pytest
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from lib.activelearning import looking, strategies
-from lib.activelearning.questions import Question, phases
-from lib.activelearning.scored import SAMPLE, Scored
-from prato.acquisition.judging import Opinion
+from lib.activelearning import acquisition_strategy
+from lib.activelearning.registry import build_strategies, register_strategy
+from lib.activelearning.scores import SAMPLE, Phases, ScoreStrategy, StudyScore
+from prato.acquisition.scores import Score
 
 
 class Folder:
@@ -36,7 +36,7 @@ class Folder:
 
 
 class Model:
-    """What of a pipeline is asked when no image is looked at."""
+    """As much of a live predictor as is used when no image is looked at."""
 
     current: str | None = "0123456789ab"
 
@@ -44,30 +44,36 @@ class Model:
         return self.current
 
 
-def asked(name: str, model: Model | None = None) -> Strategy:
+def built(name: str, model: Model | None = None) -> Strategy:
     """The strategy ``name`` of a server with one model."""
-    return strategies({"heart": model or Model()}, "heart")[name]
+    return build_strategies({"heart": model or Model()}, "heart")[name]
 
 
 def drawn(folder: Folder, **more: Any) -> str:
-    return asked("random")({"strategy": "random", **more}, folder)["id"]
+    return built("random")({"strategy": "random", **more}, folder)["id"]
 
 
-def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Model) -> Scored:
-    """A strategy with the opinion ``scores``; each study that it judges is added to ``looked_at``."""
+def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Model) -> ScoreStrategy:
+    """A strategy with these ``scores``; each study that it scores is added to ``looked_at``."""
 
-    def question(study: str) -> Question:
-        def judge(predict: object) -> Opinion:
-            looked_at.append(study)
-            return Opinion(scores(study), f"of {study}")
+    class Given(ScoreStrategy):
+        description = "x"
 
-        return Question((), judge)
+        def scorer(self, datastore: object) -> Callable[[str], StudyScore]:
+            def score_of(study: str) -> StudyScore:
+                def score(predictor: object) -> Score:
+                    looked_at.append(study)
+                    return Score(scores(study), f"of {study}")
 
-    return Scored("x", lambda datastore: question, {"heart": Model(), **models}, "heart")
+                return (), score
+
+            return score_of
+
+    return Given({"heart": Model(), **models}, "heart")
 
 
 def test_first_is_the_first_by_name() -> None:
-    assert asked("first")({}, Folder("c", "a", "b")) == {"id": "a"}
+    assert built("first")({}, Folder("c", "a", "b")) == {"id": "a"}
 
 
 def test_random_follows_its_seed() -> None:
@@ -81,10 +87,10 @@ def test_random_prefers_what_was_handed_out_longest_ago() -> None:
     assert drawn(Folder("a", "b", "c", handed_out={"a": 100, "b": 100, "c": 90})) == "c"
 
 
-@pytest.mark.parametrize("name", strategies({}, "heart"))
+@pytest.mark.parametrize("name", build_strategies({}, "heart"))
 def test_nothing_left_is_said(name: str) -> None:
     with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "final label" in error.detail):
-        asked(name)({"strategy": name}, Folder())
+        built(name)({"strategy": name}, Folder())
 
 
 def test_the_highest_score_wins_and_the_name_decides_a_tie() -> None:
@@ -108,7 +114,7 @@ def test_who_was_handed_out_already_waits_for_the_others() -> None:
     assert scoring({"a": 0.9, "b": 0.1}.__getitem__, [])({"strategy": "random"}, folder)["id"] == "b"
 
 
-def test_an_opinion_is_kept_until_the_model_changes() -> None:
+def test_a_score_is_kept_until_the_model_changes() -> None:
     model, looked_at = Model(), []
     strategy = scoring(lambda study: 0.5, looked_at, heart=model)
     strategy({}, Folder("a"))
@@ -119,40 +125,47 @@ def test_an_opinion_is_kept_until_the_model_changes() -> None:
     assert looked_at == ["a", "b", "a"]
 
 
-def test_the_model_that_the_request_names_judges() -> None:
+def test_the_model_that_the_request_names_scores() -> None:
     other, looked_at = Model(), []
     other.current = "ba9876543210"
     strategy = scoring(lambda study: 0.5, looked_at, other=other)
     for model, version in (("other", other.current), (None, Model.current), ("other", other.current), ("heart", Model.current)):
         assert strategy({"model": model}, Folder("a"))["model_version"] == version
-    assert looked_at == ["a", "a"]  # once by each: what one thinks is kept while the other is asked
+    assert looked_at == ["a", "a"]  # once by each: what one found is kept while the other is used
     for model in ("unet", ["heart"], 7):
         with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "choose heart or other" in error.detail):
             strategy({"model": model}, Folder("a"))
 
 
 def test_when_time_is_up_one_study_was_looked_at_and_what_is_known_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "SECONDS", 0.0)
+    monkeypatch.setattr(acquisition_strategy, "SECONDS", 0.0)
     strategy, folder = scoring(lambda study: 0.5, looked_at := []), Folder(*"abcdef")
     assert strategy({}, folder)["scored"] == len(looked_at) == 1
     strategy({}, Folder(next(name for name in folder.unlabelled if name not in looked_at)))
     assert strategy({}, folder)["scored"] == len(looked_at) == 2
 
 
-def test_without_a_model_there_is_no_opinion() -> None:
+def test_without_a_model_there_is_no_score() -> None:
     model = Model()
     model.current = None
     with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "random" in error.detail):
-        asked("jitter", model)({"strategy": "jitter"}, Folder("a"))
+        built("jitter", model)({"strategy": "jitter"}, Folder("a"))
 
 
 @pytest.mark.parametrize("name", ["entropy", "coverage"])
 def test_an_image_that_cannot_be_read_is_the_least_useful(name: str) -> None:
-    answer = asked(name)({"strategy": name}, Folder("a"))
+    answer = built(name)({"strategy": name}, Folder("a"))
     assert (answer["id"], answer["score"]) == ("a", 0) and "a.nii.gz" in answer["reason"]
 
 
 def test_a_phase_alone_is_no_pair() -> None:
-    ask = phases(Folder("a_ED", "a_ES", "b_ED"))
-    assert [path.name for path in ask("a_ES").images] == ["a_ED.nii.gz", "a_ES.nii.gz"]
-    assert ask("b_ED").images == () and ask("b_ED").judge(None).score == 0
+    score_of = Phases({}, "heart").scorer(Folder("a_ED", "a_ES", "b_ED"))
+    assert [path.name for path in score_of("a_ES")[0]] == ["a_ED.nii.gz", "a_ES.nii.gz"]
+    paths, score = score_of("b_ED")
+    assert paths == () and score(None).value == 0
+
+
+def test_strategies_are_registered_by_name() -> None:
+    assert list(build_strategies({}, "heart")) == ["first", "random", "jitter", "phases", "entropy", "coverage"]
+    with pytest.raises(ValueError, match="registered as 'phases'"):
+        register_strategy("phases")(ScoreStrategy)

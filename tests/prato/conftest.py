@@ -1,15 +1,19 @@
 """Small model files and hearts for the tests of the science."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from prato.data.nifti import Volume
+from prato.inference.image_stack import ImageStack
 from prato.inference.locator import LOCATOR
+from prato.inference.predictor import Prediction, Predictor
 from prato.models.checkpoint import ModelSpec, save_model
 from prato.models.presets import PRESETS
+from prato.prompts.box import Box, BoxPrompt
 
 SMALL = {
     "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2},
@@ -21,6 +25,13 @@ SMALL = {
 def small_spec(name: str) -> ModelSpec:
     spec = LOCATOR if name == "locator" else PRESETS[name]
     return spec.model_copy(update={"arguments": {**spec.arguments, **SMALL[name]}})
+
+
+def predict(predictor: Predictor, image: Volume | ImageStack, *boxes: Box, **options: Any) -> Prediction:
+    """What ``predictor``'s networks make of ``image`` for ``boxes``, whatever image it has itself."""
+    own = Predictor(predictor.segmenter, predictor.locator)
+    own.set_image(image)
+    return own.predict([BoxPrompt(box) for box in boxes], **options)
 
 
 @pytest.fixture(scope="session")

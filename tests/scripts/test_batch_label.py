@@ -1,4 +1,4 @@
-"""Labelling an archive in one process: masks as the pipeline makes them, one record each, and every way it can stop."""
+"""Labelling an archive in one process: masks as the predictor makes them, one record each, and every way it can stop."""
 
 import json
 
@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from prato.archive.labeller import Labeller
 from prato.data.nifti import read_volume
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.models.checkpoint import save_model
-from prato.prompts.request import Request, parse_request
+from prato.prompts.box import Box, BoxPrompt
 from scripts import batch_label
 from scripts.common import model_files
 from tests.phantoms import make_thin_phantoms
@@ -60,7 +60,7 @@ def labelled(archive, tmp_path_factory):
         return out, run(archive, out, "--boxes", archive / "boxes.json")
 
 
-def test_masks_are_the_pipeline_s_and_a_broken_study_stops_nothing(archive, labelled):
+def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, labelled):
     out, done = labelled
     assert done.exit_code == 1 and "broken failed: broken.nii.gz is not readable NIfTI" in done.output
     assert "4 of 5 studies" in done.output
@@ -68,20 +68,20 @@ def test_masks_are_the_pipeline_s_and_a_broken_study_stops_nothing(archive, labe
     assert list(found) == ["broken", *(f"phantom00{n}_{phase}" for n in (1, 2) for phase in ("ED", "ES"))]
     assert found["broken"]["status"] == "failed" and not (out / "broken.nii.gz").exists()
 
-    pipeline = Pipeline(archive / "swin_unetr.safetensors", archive / "locator.safetensors", "cpu")
+    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "locator.safetensors")
     for study, record in found.items():
         if study == "broken":
             continue
         volume = read_volume(archive / "studies" / f"{study}.nii.gz")
         boxed = study == "phantom001_ED"
-        asked = parse_request({"roi": [30, 110, 40, 120, 1, 4]}, volume.array.shape, volume.spacing) if boxed else Request()
-        wanted = pipeline.predict(volume, asked)
+        predictor.set_image(volume)
+        wanted = predictor.predict([BoxPrompt(Box((30, 40, 1), (110, 120, 4)))] if boxed else [])
         mask = nib.load(out / f"{study}.nii.gz")
         assert mask.get_data_dtype() == np.uint8 and np.array_equal(np.asarray(mask.dataobj), wanted.mask)
         np.testing.assert_allclose(mask.affine, volume.affine, atol=1e-5)
         assert record["box"] == list(wanted.box.bounds) and record["box_source"] == wanted.box_source
         assert (wanted.box_source == "roi") == boxed
-        assert record["model_version"] == pipeline.version and record["gflops"] == round(wanted.gflops, 3)
+        assert record["model_version"] == predictor.version and record["gflops"] == round(wanted.gflops, 3)
         assert {"read", "locate", "network", "write", "total"} <= record["latency_ms"].keys()
     summary = json.loads((out / "summary.json").read_text())
     assert summary["studies"] == 4 and summary["workers"] == 1 and {"commit", "command", "device", "seed"} <= summary.keys()

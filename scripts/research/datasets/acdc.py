@@ -46,7 +46,7 @@ def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge:
     # pictures are of whole slices, whatever the network sees
     whole = Window.centred(Box.whole(volume.array.shape), *place, image)
     seen = with_neighbours(whole.cut(stack.slices(pixel)), planes)
-    around = np.array(whole.to_window(box))
+    around = np.array([whole.to_pixels(box.start), whole.to_pixels(box.stop)])
     middle = len(planes) // 2
     case = EvalCase(
         case=files.study,

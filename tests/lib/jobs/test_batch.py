@@ -11,9 +11,9 @@ import pytest
 from torch import Tensor
 
 from lib.datastore.studies import StudiesDatastore
-from lib.infers import live_pipeline
-from lib.infers.live_pipeline import LivePipeline
-from lib.infers.turns import Turn, turns
+from lib.infers import live_predictor
+from lib.infers.inference_queue import InferenceSlot, inference_queue
+from lib.infers.live_predictor import LivePredictor
 from lib.jobs import batch as batch_module
 from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import parse_batch_order
@@ -21,7 +21,6 @@ from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
 from prato.inference.segmenter import Segmenter
-from prato.prompts.request import Request
 from prato.runtime.batch_runner import SLICES
 from prato.runtime.cancel_token import CancelledError
 from tests.app.live import tiny_locator, tiny_model, write_study
@@ -39,12 +38,12 @@ class Bench:
         for n, name in enumerate(("a", "b")):
             write_study(folder / "studies" / f"{name}.nii.gz", seed=n)
         self.store = StudiesDatastore(str(folder / "studies"))
-        self.pipeline = LivePipeline(self.model, locator)
+        self.predictor = LivePredictor(self.model, locator)
         self.batches = Batches()
 
     def begin(self) -> Batch:
         request = {"model": "m", "images": "all"}
-        batch = Batch(request, parse_batch_order(request, self.store), self.pipeline, self.store)
+        batch = Batch(request, parse_batch_order(request, self.store), self.predictor, self.store)
         self.batches.start(batch)
         return batch
 
@@ -58,9 +57,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> None:
-    with turns.taken(Turn("labeller")):
+    with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
-        assert not batch._pipeline._loaded  # it has not even looked at its networks
+        assert not batch._predictor._loaded  # it has not even looked at its networks
         assert batch.job.state == "running"
     bench.batches.wait(batch)
     assert (batch.job.state, batch.stored, batch.failed) == ("done", 2, {})
@@ -69,14 +68,14 @@ def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> N
 
 def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_module, "_SECONDS", 0.05)
-    with turns.taken(Turn("labeller")):
+    with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
         bench.batches.wait(batch)
         assert (batch.job.state, batch.stored) == ("done", 2)
 
 
 def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_their_thread, times = batch_module.in_their_thread, []
+    run_in_compute_thread, times = batch_module.run_in_compute_thread, []
     began, go_on, gave_way = threading.Event(), threading.Event(), threading.Event()
 
     def watched(*arguments: object) -> object:
@@ -85,15 +84,15 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
             began.set()
             assert go_on.wait(600)
         try:
-            return in_their_thread(*arguments)
+            return run_in_compute_thread(*arguments)
         except CancelledError:
             gave_way.set()
             raise
 
-    monkeypatch.setattr(batch_module, "in_their_thread", watched)
+    monkeypatch.setattr(batch_module, "run_in_compute_thread", watched)
     batch = bench.begin()
     assert began.wait(600)
-    with turns.taken(Turn("labeller")):
+    with inference_queue.acquire(InferenceSlot("labeller")):
         go_on.set()
         assert gave_way.wait(600)
     bench.batches.wait(batch)
@@ -105,8 +104,8 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
     write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * SLICES))  # the first by name
     short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known
     monkeypatch.setattr(batch_module, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
-    bench.pipeline.warm_up("cpu")
-    wait_until(lambda: bool(bench.pipeline.costs))  # nothing else computes from here on
+    bench.predictor.warm_up("cpu")
+    wait_until(lambda: bool(bench.predictor.costs))  # nothing else computes from here on
     computed, began, go_on = [], threading.Event(), threading.Event()
 
     def watch(kind: type, name: str) -> None:
@@ -122,11 +121,11 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
 
     watch(Locator, "_logits")
     watch(Segmenter, "_run")
-    with turns.taken(Turn("labeller")), ThreadPoolExecutor(1) as labeller:
+    with inference_queue.acquire(InferenceSlot("labeller")), ThreadPoolExecutor(1) as labeller:
         batch = bench.begin()
         assert began.wait(600)  # in its first call
-        answer = labeller.submit(bench.pipeline.predict, "cpu", short, Request(prune="off"))
-        wait_until(lambda: live_pipeline._COMPUTING._work_queue.qsize() == 1)
+        answer = labeller.submit(bench.predictor.predict, "cpu", short, prune="off")
+        wait_until(lambda: live_predictor._COMPUTE_THREAD._work_queue.qsize() == 1)
         go_on.set()
         answer.result(600)
     bench.batches.wait(batch)
@@ -137,7 +136,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
 
 def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:
     assert batch_module._STOP_TIMEOUT_S < 2
-    with turns.taken(Turn("labeller")):
+    with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
         assert bench.batches.stop() is batch
         assert batch.job.state == "stopped"
@@ -154,7 +153,7 @@ def test_a_damaged_model_ends_it_with_the_reason(bench: Bench) -> None:
 
 
 def test_a_study_that_is_removed_meanwhile_is_left_out(bench: Bench) -> None:
-    with turns.taken(Turn("labeller")):
+    with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
         bench.store.remove_image("a")
     bench.batches.wait(batch)

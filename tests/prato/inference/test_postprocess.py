@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from prato.data.structures import STRUCTURES
-from prato.inference.postprocess import one_heart
+from prato.inference.postprocess import remove_small_components
 
 RV, MYO, LV = (STRUCTURES[name] for name in ("RV cavity", "myocardium", "LV cavity"))
 
@@ -18,7 +18,7 @@ def heart(at: int = 4, slices: tuple[int, int] = (1, 5)) -> np.ndarray:
 
 def test_a_whole_heart_is_left_alone() -> None:
     mask = heart()
-    kept = one_heart(mask)
+    kept = remove_small_components(mask)
     np.testing.assert_array_equal(kept, mask)
     assert kept is not mask and kept.dtype == np.uint8
 
@@ -27,13 +27,13 @@ def test_a_whole_heart_is_left_alone() -> None:
 def test_islands_of_any_structure_go(structure: int) -> None:
     mask = heart()
     mask[30:33, 30:33, 2] = structure
-    np.testing.assert_array_equal(one_heart(mask), heart())
+    np.testing.assert_array_equal(remove_small_components(mask), heart())
 
 
 def test_a_cavity_s_second_part_goes_though_it_touches_the_heart() -> None:
     mask = heart()
     mask[4:6, 12:14, 2] = RV  # beside the myocardium, far from the right ventricle
-    np.testing.assert_array_equal(one_heart(mask), heart())
+    np.testing.assert_array_equal(remove_small_components(mask), heart())
 
 
 def test_myocardium_in_parts_stays_where_it_touches_a_structure() -> None:
@@ -41,21 +41,21 @@ def test_myocardium_in_parts_stays_where_it_touches_a_structure() -> None:
     mask[:, :, 4] = 0
     mask[6:8, 6:8, 4] = LV  # the apex: a tip of the cavity, and of the wall a piece that the wall does not touch
     mask[8:9, 8:9, 5] = MYO
-    np.testing.assert_array_equal(one_heart(mask), mask)
+    np.testing.assert_array_equal(remove_small_components(mask), mask)
 
 
 def test_a_slice_that_was_missed_does_not_part_the_heart() -> None:
     mask = heart(slices=(0, 6))
     mask[:, :, 2] = 0
-    np.testing.assert_array_equal(one_heart(mask), mask)
+    np.testing.assert_array_equal(remove_small_components(mask), mask)
 
 
 def test_two_hearts_of_a_like_size_stay() -> None:
     one, other = heart(2), heart(20, (2, 4))
     mask = one | other
     mask[35:37, 2:4, 2] = LV
-    np.testing.assert_array_equal(one_heart(mask), one | other)
+    np.testing.assert_array_equal(remove_small_components(mask), one | other)
 
 
 def test_nothing_found_is_nothing_kept() -> None:
-    assert not one_heart(np.zeros((8, 8, 4), dtype=np.uint8)).any()
+    assert not remove_small_components(np.zeros((8, 8, 4), dtype=np.uint8)).any()

@@ -7,26 +7,26 @@ import pytest
 import torch
 
 from prato.data.nifti import Volume
-from prato.inference.predictor import Pipeline, _warnings
+from prato.inference.predictor import Predictor, _warnings
 from prato.inference.segmenter import Segmentation
 from prato.inference.window import window_edges
 from prato.models.checkpoint import save_model
-from prato.prompts.box import Box
-from prato.prompts.request import Request
+from prato.prompts.box import Box, BoxPrompt
+from prato.prompts.points import PointsPrompt
 from prato.runtime.batch_runner import Calls
 from prato.runtime.cancel_token import CancelledError
-from tests.prato.conftest import small_spec
+from tests.prato.conftest import predict, small_spec
 
 BOX = Box((15, 5, 1), (45, 35, 4))
 
 
 @pytest.fixture(scope="module", params=["unetr", "swin_unetr"])
-def pipeline(request, model_files) -> Pipeline:
-    return Pipeline(model_files[request.param], model_files["locator"], "cpu")
+def predictor(request, model_files) -> Predictor:
+    return Predictor.from_files(model_files[request.param], model_files["locator"])
 
 
-def test_the_mask_lies_on_the_image_s_own_grid(pipeline, heart):
-    prediction = pipeline.predict(heart, Request((BOX,), "roi"))
+def test_the_mask_lies_on_the_image_s_own_grid(predictor, heart):
+    prediction = predict(predictor, heart, BOX)
     assert prediction.mask.shape == heart.array.shape and prediction.mask.dtype == np.uint8
     # slices outside the box are never computed
     assert not prediction.mask[:, :, [0, 4]].any()
@@ -34,45 +34,45 @@ def test_the_mask_lies_on_the_image_s_own_grid(pipeline, heart):
     assert prediction.tokens is None
 
 
-def test_the_reply_says_what_it_took(pipeline, heart):
-    reply = pipeline.predict(heart, Request((BOX,), "roi")).reply()
+def test_the_reply_says_what_it_took(predictor, heart):
+    reply = predict(predictor, heart, BOX).reply()
     assert reply["label_names"] == {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
     assert reply["box"] == [15, 45, 5, 35, 1, 4]
     shares = list(reply["kept_fraction"].values())
     assert len(shares) == 3 and shares == sorted(shares, reverse=True) and shares[-1] <= 0.5
     assert 0 < reply["gflops"] < reply["gflops_dense"]
     assert set(reply["latency_ms"]) == {"locate", "preprocess", "network", "postprocess"}
-    assert reply["model_version"] == pipeline.version
+    assert reply["model_version"] == predictor.version
 
 
-def test_off_keeps_every_token_and_costs_the_dense_network(pipeline, heart):
-    reply = pipeline.predict(heart, Request((BOX,), "roi", prune="off")).reply()
+def test_off_keeps_every_token_and_costs_the_dense_network(predictor, heart):
+    reply = predict(predictor, heart, BOX, prune="off").reply()
     assert reply["kept_fraction"] == {}
     assert reply["gflops"] == pytest.approx(reply["gflops_dense"], rel=1e-6)
 
 
-def test_more_pruning_costs_less(pipeline, heart):
-    costs = [pipeline.predict(heart, Request((BOX,), "roi", prune=prune)).gflops for prune in ("25", "50", "75")]
+def test_more_pruning_costs_less(predictor, heart):
+    costs = [predict(predictor, heart, BOX, prune=prune).gflops for prune in ("25", "50", "75")]
     assert costs[0] > costs[1] > costs[2]
 
 
-def test_a_wider_box_takes_a_larger_window(pipeline, heart):
+def test_a_wider_box_takes_a_larger_window(predictor, heart):
     wide = replace(heart, array=np.zeros((160, 160, 1), np.float32), affine=np.diag([1.5, 1.5, 8, 1]))
     boxes = [Box((80 - half, 60, 0), (80 + half, 100, 1)) for half in (20, 39, 41, 60)]
-    costs = [pipeline.predict(wide, Request((box,), "roi", prune="off")).gflops for box in boxes]
+    costs = [predict(predictor, wide, box, prune="off").gflops for box in boxes]
     assert costs[0] == costs[1] < costs[2] == costs[3]
 
 
-def test_a_slice_costs_what_it_costs_in_a_request(pipeline, heart):
+def test_a_slice_costs_what_it_costs_in_a_request(predictor, heart):
     """The box is the one that is measured with: central, two thirds as wide as the smallest window."""
-    segmenter = pipeline.segmenter
+    segmenter = predictor.segmenter
     mm = segmenter.spec.pixel
     wide = replace(heart, array=np.random.default_rng(0).normal(size=(160, 160, 1)).astype(np.float32), affine=np.diag([mm, mm, 8, 1]))
     box = Box((48, 48, 0), (112, 112, 1))
     for prune in (None, "off", "25", "50", "75"):
         gflops, ms = segmenter.slice_cost(prune)
         # which tokens stay decides how much is decoded
-        assert gflops == pytest.approx(pipeline.predict(wide, Request((box,), "roi", prune=prune)).gflops, rel=0.25)
+        assert gflops == pytest.approx(predict(predictor, wide, box, prune=prune).gflops, rel=0.25)
         assert ms > 0
     assert segmenter.slice_cost("off")[0] == pytest.approx(segmenter.dense_gflops(window_edges(segmenter.spec.window)[0]))
     assert segmenter.slice_cost(None)[0] == segmenter.slice_cost(None)[0]
@@ -81,78 +81,78 @@ def test_a_slice_costs_what_it_costs_in_a_request(pipeline, heart):
 def test_a_model_without_a_plan_costs_the_same_however_it_is_asked(tmp_path):
     spec = small_spec("unetr").with_plan(None)
     save_model(tmp_path / "dense.safetensors", spec.build(), spec)
-    segmenter = Pipeline(tmp_path / "dense.safetensors", None, "cpu").segmenter
+    segmenter = Predictor.from_files(tmp_path / "dense.safetensors").segmenter
     assert segmenter.slice_cost(None)[0] == segmenter.slice_cost("75")[0] == segmenter.dense_gflops(window_edges(segmenter.spec.window)[0])
 
 
-def test_the_token_map_is_1_near_the_box_s_kind_and_0_where_nothing_was_computed(pipeline, heart):
-    tokens = pipeline.predict(heart, Request((BOX,), "roi", return_tokens=True)).tokens
+def test_the_token_map_is_1_near_the_box_s_kind_and_0_where_nothing_was_computed(predictor, heart):
+    tokens = predict(predictor, heart, BOX, return_tokens=True).tokens
     assert tokens.shape == heart.array.shape and tokens.dtype == np.float32
     assert tokens.min() == 0 and 0 < tokens.max() <= 1
     assert not tokens[:, :, 0].any()
 
 
-def test_the_same_request_gives_the_same_mask(pipeline, heart):
-    masks = [pipeline.predict(heart, Request((BOX,), "roi")).mask for _ in range(2)]
+def test_the_same_request_gives_the_same_mask(predictor, heart):
+    masks = [predict(predictor, heart, BOX).mask for _ in range(2)]
     assert np.array_equal(*masks)
 
 
-def test_several_boxes_on_different_slices(pipeline, heart):
+def test_several_boxes_on_different_slices(predictor, heart):
     low, high = Box((15, 5, 0), (45, 35, 1)), Box((10, 5, 3), (45, 35, 4))
-    prediction = pipeline.predict(heart, Request((low, high), "roi"))
+    prediction = predict(predictor, heart, low, high)
     assert prediction.box.bounds == (10, 45, 5, 35, 0, 4)
     assert not prediction.mask[:, :, 1:3].any()
 
 
 def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
-    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: BOX)
-    proposed = pipeline.predict(heart, Request())
+    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
+    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: BOX)
+    proposed = predict(predictor, heart)
     assert (proposed.box_source, proposed.box) == ("proposed", BOX)
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: None)
-    whole = pipeline.predict(heart, Request())
+    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: None)
+    whole = predict(predictor, heart)
     assert (whole.box_source, whole.box) == ("whole_image", Box.whole(heart.array.shape))
-    without = Pipeline(model_files["unetr"], None, "cpu").predict(heart, Request())
+    without = predict(Predictor.from_files(model_files["unetr"]), heart)
     assert np.array_equal(without.mask, whole.mask)
 
 
 def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, heart, monkeypatch):
     wide = replace(heart, affine=heart.affine @ np.diag([4.0, 4.0, 1.0, 1.0]))  # 480 x 400 mm
-    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
     seen = []
-    segment = pipeline.segmenter.segment
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: Box((5, 5, 0), (20, 20, 5)))
+    segment = predictor.segmenter.segment
+    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: Box((5, 5, 0), (20, 20, 5)))
     monkeypatch.setattr(
-        pipeline.segmenter, "segment", lambda volume, boxes, focus, *rest: seen.append(focus) or segment(volume, boxes, focus, *rest)
+        predictor.segmenter, "segment", lambda image, prompts, focus, **more: seen.append(focus) or segment(image, prompts, focus, **more)
     )
-    prediction = pipeline.predict(wide, Request((Box((10, 0, 0), (60, 50, 5)),), "roi"))
+    prediction = predict(predictor, wide, Box((10, 0, 0), (60, 50, 5)))
     assert seen[0] == Box((10, 5, 0), (20, 20, 5))
     assert prediction.box_source == "roi" and prediction.box.bounds == (10, 60, 0, 50, 0, 5)
 
 
 def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart, monkeypatch):
-    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
     seen = []
 
-    def segment(stack, boxes, focus, *rest):
-        seen.append(boxes)
-        mask = np.zeros(stack.volume.array.shape, np.uint8)
+    def segment(image, prompts, focus, **more):
+        seen.append([prompt.box for prompt in prompts])
+        mask = np.zeros(image.volume.array.shape, np.uint8)
         mask[20:30, 10:20, 2] = 2  # the heart, wherever one looks from
         return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
 
-    monkeypatch.setattr(pipeline.segmenter, "segment", segment)
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: Box((18, 8, 0), (32, 22, 4)))
+    monkeypatch.setattr(predictor.segmenter, "segment", segment)
+    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: Box((18, 8, 0), (32, 22, 4)))
     beside = Box((40, 30, 1), (55, 45, 5))
-    prediction = pipeline.predict(heart, Request((beside,), "roi"))
+    prediction = predict(predictor, heart, beside)
     assert seen == [[beside], [Box((18, 8, 1), (32, 22, 4))]]  # the proposal, in the prompt's slices
     assert (prediction.box, prediction.box_source, prediction.warnings) == (beside, "roi", ["box_misses_target"])
     assert (prediction.gflops, prediction.gflops_dense, prediction.latency_ms["network"]) == (3.0, 4.0, 20.0)
     seen.clear()
     around = Box((18, 8, 1), (32, 22, 4))
-    assert pipeline.predict(heart, Request((around,), "roi")).warnings == []
+    assert predict(predictor, heart, around).warnings == []
     assert seen == [[around]]
     seen.clear()  # other slices than the locator's: nowhere to look
-    pipeline.predict(heart, Request((Box((40, 30, 4), (55, 45, 5)),), "roi"))
+    predict(predictor, heart, Box((40, 30, 4), (55, 45, 5)))
     assert len(seen) == 1
 
 
@@ -162,44 +162,67 @@ def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart
     ids=["little, beside the locator's heart", "half full", "little, round the locator's heart"],
 )
 def test_what_little_is_found_beside_the_locator_s_heart_is_doubted(model_files, heart, monkeypatch, start, found, looks):
-    pipeline = Pipeline(model_files["unetr"], model_files["locator"], "cpu")
+    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
     seen = []
 
-    def segment(stack, boxes, focus, *rest):
-        seen.append(boxes)
-        mask = np.zeros(stack.volume.array.shape, np.uint8)
+    def segment(image, prompts, focus, **more):
+        seen.append([prompt.box for prompt in prompts])
+        mask = np.zeros(image.volume.array.shape, np.uint8)
         mask[start : start + found, 30 : 30 + found, 2] = 2
         return Segmentation(mask, None, {}, 1.0, 1.0, {"network": 1.0})
 
-    monkeypatch.setattr(pipeline.segmenter, "segment", segment)
-    monkeypatch.setattr(pipeline.locator, "propose", lambda volume, calls: Box((18, 26, 0), (38, 46, 4)))
-    pipeline.predict(heart, Request((Box((start, 30, 2), (start + 16, 46, 3)),), "roi"))
+    monkeypatch.setattr(predictor.segmenter, "segment", segment)
+    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: Box((18, 26, 0), (38, 46, 4)))
+    predict(predictor, heart, Box((start, 30, 2), (start + 16, 46, 3)))
     assert len(seen) == looks
 
 
-def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(pipeline, heart):
+def test_without_an_image_there_is_nothing_to_segment(model_files):
+    with pytest.raises(ValueError, match="set_image"):
+        Predictor.from_files(model_files["unetr"]).predict()
+
+
+def test_an_image_is_segmented_for_one_prompt_after_another_until_the_next_is_set(predictor, heart):
+    own = Predictor(predictor.segmenter)
+    own.set_image(heart)
+    first = own.predict([BoxPrompt(BOX)])
+    assert own.predict([BoxPrompt(BOX)]).gflops < first.gflops  # what depends on no prompt is there already
+    own.set_image(replace(heart, array=heart.array[:, :, :2]))
+    assert own.predict().mask.shape == (60, 50, 2)
+
+
+def test_points_answer_as_the_box_that_they_stand_for(predictor, heart):
+    own = Predictor(predictor.segmenter)
+    own.set_image(heart)
+    points = own.predict(PointsPrompt.from_request({"LV": [[30, 20, 2], [34, 22, 3]]}, heart.array.shape, heart.spacing))
+    box = own.predict([BoxPrompt(points.box)])
+    assert (points.box_source, box.box_source) == ("points", "roi")
+    assert np.array_equal(points.mask, box.mask) and points.warnings == box.warnings
+
+
+def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(predictor, heart):
     for array in (np.zeros((60, 50, 5), np.float32), np.ones((1, 1, 1), np.int16), np.zeros((3, 200, 2), np.uint8)):
-        prediction = pipeline.predict(replace(heart, array=array), Request((Box.whole(array.shape),), "roi"))
+        prediction = predict(predictor, replace(heart, array=array), Box.whole(array.shape))
         assert prediction.mask.shape == array.shape
 
 
-def test_what_is_given_up_ends_in_the_middle_of_the_network_and_the_next_is_as_ever(pipeline, heart):
-    before, asked = pipeline.predict(heart, Request((BOX,), "roi")).mask, []
+def test_what_is_given_up_ends_in_the_middle_of_the_network_and_the_next_is_as_ever(predictor, heart):
+    before, asked = predict(predictor, heart, BOX).mask, []
 
     def after_fifty_steps() -> bool:
         asked.append(None)
         return len(asked) > 50
 
     with pytest.raises(CancelledError):
-        pipeline.predict(heart, Request((BOX,), "roi"), Calls(after_fifty_steps))  # three slices: one call of the network
+        predict(predictor, heart, BOX, runner=Calls(after_fifty_steps))  # three slices: one call of the network
     assert len(asked) == 51
-    assert np.array_equal(pipeline.predict(heart, Request((BOX,), "roi")).mask, before)
+    assert np.array_equal(predict(predictor, heart, BOX).mask, before)
 
 
-def mask_with(box: Box) -> Segmentation:
+def mask_with(box: Box) -> np.ndarray:
     mask = np.zeros((60, 50, 5), dtype=np.uint8)
     mask[box.slices] = 2
-    return Segmentation(mask, None)
+    return mask
 
 
 @pytest.mark.parametrize(
@@ -216,27 +239,26 @@ def test_warnings_say_what_is_wrong_with_the_box(target, expected):
 
 
 def test_an_empty_mask_means_the_box_missed():
-    assert _warnings([BOX], Segmentation(np.zeros((60, 50, 5), np.uint8), None)) == ["box_misses_target"]
+    assert _warnings([BOX], np.zeros((60, 50, 5), np.uint8)) == ["box_misses_target"]
 
 
 def test_not_a_number_becomes_background(model_files, heart, monkeypatch):
-    pipeline = Pipeline(model_files["unetr"], None, "cpu")
-    run = pipeline.segmenter._run
+    predictor = Predictor.from_files(model_files["unetr"])
+    run = predictor.segmenter._run
 
     def broken(*args):
         output = run(*args)
         return replace(output, logits=torch.full_like(output.logits, float("nan")))
 
-    monkeypatch.setattr(pipeline.segmenter, "_run", broken)
-    assert not pipeline.predict(heart, Request((BOX,), "roi")).mask.any()
+    monkeypatch.setattr(predictor.segmenter, "_run", broken)
+    assert not predict(predictor, heart, BOX).mask.any()
 
 
 def test_slices_without_a_usable_prompt_keep_all_their_tokens(model_files):
     """Sixteen slices are one call of the network; the seventeenth has only a box that lies outside the window."""
     volume = Volume(np.random.default_rng(0).normal(size=(300, 100, 17)).astype(np.float32), np.diag([1.5, 1.5, 8.0, 1.0]))
-    pipeline = Pipeline(model_files["unetr"], None, "cpu")
-    request = Request((Box((0, 10, 0), (120, 60, 16)), Box((280, 10, 16), (300, 60, 17))), "roi")
-    kept = pipeline.predict(volume, request).kept_fraction
+    predictor = Predictor.from_files(model_files["unetr"])
+    kept = predict(predictor, volume, Box((0, 10, 0), (120, 60, 16)), Box((280, 10, 16), (300, 60, 17))).kept_fraction
     assert list(kept) == ["block 4", "block 7", "block 10"]
     assert kept["block 4"] == pytest.approx((16 * 0.75 + 1) / 17)
 
@@ -244,15 +266,16 @@ def test_slices_without_a_usable_prompt_keep_all_their_tokens(model_files):
 @pytest.mark.parametrize("width", [40, 70, 100, 112, 120, 128])
 def test_no_box_sticks_out_of_its_window(model_files, width, monkeypatch):
     volume = Volume(np.random.default_rng(0).normal(size=(200, 200, 1)).astype(np.float32), np.diag([1.5, 1.5, 8.0, 1.0]))
-    pipeline = Pipeline(model_files["unetr"], None, "cpu")
-    edge = pipeline.segmenter.spec.window
+    predictor = Predictor.from_files(model_files["unetr"])
+    edge = predictor.segmenter.spec.window
     seen = []
     monkeypatch.setattr(
-        pipeline.segmenter, "_input", lambda stack, window, planes: seen.append(window) or torch.zeros(1, 3, *(window.size,) * 2)
+        predictor.segmenter, "_slices", lambda image, window, planes: seen.append(window) or torch.zeros(1, 3, *(window.size,) * 2)
     )
     for start in range(10, 26):
         width_here = min(width, edge)
-        pipeline.predict(volume, Request((Box((start, start + 3, 0), (start + width_here, start + 3 + width_here, 1)),), "roi"))
-        (low, high), size = seen[-1].to_window(Box((start, start + 3), (start + width_here, start + 3 + width_here))), seen[-1].size
+        predict(predictor, volume, Box((start, start + 3, 0), (start + width_here, start + 3 + width_here, 1)))
+        low, high = (seen[-1].to_pixels((start + more, start + 3 + more)) for more in (0, width_here))
+        size = seen[-1].size
         room = min(4, (size - width_here) // 2)
         assert min(low) >= room and max(high) <= size - room

@@ -2,45 +2,67 @@
 
 import pytest
 
-from prato.prompts.request import RequestError, parse_request
+from prato.prompts.request import InferenceRequest, RequestError
 
 SHAPE, SPACING = (100, 80, 10), (1.5, 1.5, 8.0)
 
 
+def prompts(**params):
+    return InferenceRequest.parse(params).prompts(SHAPE, SPACING)
+
+
 def parse(**params):
-    return parse_request(params, SHAPE, SPACING)
+    return InferenceRequest.parse(params)
 
 
-def test_nothing_asked_is_a_proposal():
+def test_no_prompt_is_a_proposal():
     request = parse()
-    assert request.boxes == () and request.source == "none" and request.prune is None and not request.return_tokens
-    assert parse(roi=None).source == parse(roi=[]).source == "none"
+    assert request.prune is None and not request.return_tokens and request.image is None
+    assert prompts() == prompts(roi=None) == prompts(roi=[]) == prompts(RV=None, foreground=[]) == ()
 
 
 def test_one_box_or_several():
-    assert [b.bounds for b in parse(roi=[1, 20, 2, 30, 0, 5]).boxes] == [(1, 20, 2, 30, 0, 5)]
-    two = parse(roi=[[1, 20, 2, 30, 0, 5], [60, 40, 2, 30, 9, 5]])
-    assert [b.bounds for b in two.boxes] == [(1, 20, 2, 30, 0, 5), (40, 60, 2, 30, 5, 9)]
-    assert two.source == "roi"
+    assert [p.box.bounds for p in prompts(roi=[1, 20, 2, 30, 0, 5])] == [(1, 20, 2, 30, 0, 5)]
+    two = prompts(roi=[[1, 20, 2, 30, 0, 5], [60, 40, 2, 30, 9, 5]])
+    assert [p.box.bounds for p in two] == [(1, 20, 2, 30, 0, 5), (40, 60, 2, 30, 5, 9)]
+    assert {p.name for p in two} == {"roi"}
 
 
 def test_points_become_a_box_with_room_round_them():
-    request = parse(RV=[[40, 40, 4]], LV=[[60, 45, 6]], foreground=[])
-    assert request.source == "points"
-    assert request.boxes[0].bounds == (20, 81, 20, 66, 3, 8)
+    (found,) = prompts(RV=[[40, 40, 4]], LV=[[60, 45, 6]], foreground=[])
+    assert found.name == "points"
+    assert found.box.bounds == (20, 81, 20, 66, 3, 8)
     # on one slice they say nothing of the others
-    assert parse(**{"LV cavity": [[50, 40, 4]]}).boxes[0].bounds == (30, 71, 20, 61, 0, 10)
+    assert prompts(**{"LV cavity": [[50, 40, 4]]})[0].box.bounds == (30, 71, 20, 61, 0, 10)
     # a bare point, as OHIF sends it
-    assert parse(foreground=[50, 40, 4]).boxes == parse(foreground=[[50, 40, 4]]).boxes
+    assert prompts(foreground=[50, 40, 4]) == prompts(foreground=[[50, 40, 4]])
 
 
 def test_a_box_goes_before_points():
-    assert parse(roi=[1, 20, 2, 30, 0, 5], RV=[[40, 40, 4]]).source == "roi"
+    assert prompts(roi=[1, 20, 2, 30, 0, 5], RV=[[40, 40, 4]])[0].name == "roi"
 
 
-def test_a_choice_list_sent_back_means_the_default():
+def test_what_a_client_sends_back_untouched_means_the_default():
     assert parse(prune=["off", "25", "50", "75"]).prune is None
+    assert parse(prune="default").prune is None
     assert parse(prune="50").prune == "50"
+    assert (parse().result_extension, parse(result_extension="", result_dtype=None).result_dtype) == (".nii.gz", "uint8")
+    assert (parse(result_extension=".nrrd").result_extension, parse(result_dtype="uint16").result_dtype) == (".nrrd", "uint16")
+
+
+def test_what_stock_clients_and_the_server_send_along_is_let_through():
+    request = parse(
+        model="m", image="/a/b.nii", client_id="x", slice=3, points=[], label_info=[], save_label=False, result_write_to_file=False
+    )
+    assert request.image == "/a/b.nii" and request.drawn == {}
+    assert parse(roi=[1, 2], background=[[1, 2, 3]]).drawn == {"roi": [1, 2]}
+
+
+@pytest.mark.parametrize("name", ["highress", "prunee", "drawn", "prompts"])
+def test_a_parameter_that_nobody_knows_is_refused(name):
+    wanted = "use roi, prune, return_tokens, device, or points .i,j,k. under RV cavity, myocardium, LV cavity"
+    with pytest.raises(RequestError, match=f"'{name}' is not a parameter here: {wanted}"):
+        parse(**{name: 1})
 
 
 @pytest.mark.parametrize(
@@ -53,6 +75,9 @@ def test_a_choice_list_sent_back_means_the_default():
         ({"roi": [1, 20, 2, 30, 0, float("nan")]}, "finite"),
         ({"roi": [200, 300, 2, 30, 0, 5]}, "outside the image of 100x80x10"),
         ({"roi": [5, 5, 5, 5, 0, 5]}, "no area"),
+        ({"result_extension": ".mha"}, "result_extension must be one of .nii.gz, .nii, .nrrd, not '.mha'"),
+        ({"result_dtype": "float"}, "result_dtype must be one of uint8, uint16, not 'float'"),
+        ({"prune": {"a": 1}}, "off, 25, 50, 75"),
         ({"prune": "60"}, "off, 25, 50, 75"),
         ({"prune": 50}, "off, 25, 50, 75"),
         ({"return_tokens": "yes"}, "true or false"),
@@ -64,5 +89,5 @@ def test_a_choice_list_sent_back_means_the_default():
 )
 def test_what_cannot_be_answered_is_refused_in_one_sentence(params, word):
     with pytest.raises(RequestError, match=word) as caught:
-        parse(**params)
+        prompts(**params)
     assert "\n" not in str(caught.value)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
+from cachetools import LRUCache
+
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
+from prato.runtime.feature_cache import FeatureCache
 
 _CHUNK = 2**20
 
 
 class ImageCache:
-    """Images by the content of their files, the longest unused forgotten first.
+    """Images by the content of their files, and what networks made of them; those used longest ago are dropped first.
 
     Args:
-        most: bytes that all of them may take together; one image is kept whatever its size.
+        max_image_bytes: memory that all images may take together; one is kept whatever its size.
+        max_feature_bytes: the same of what networks made of them before they looked at a prompt.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_image_bytes: int, max_feature_bytes: int) -> None:
         self._lock = Lock()
-        self._images: OrderedDict[str, ImageStack] = OrderedDict()
+        self._images: LRUCache[str, ImageStack] = LRUCache(max_image_bytes, getsizeof=lambda image: min(image.nbytes, max_image_bytes))
+        self.features = FeatureCache(max_feature_bytes)
 
     def read(self, path: Path) -> ImageStack:
         """The image at ``path`` as it is now.
@@ -31,33 +34,27 @@ class ImageCache:
         Raises:
             VolumeError: as ``read_volume``.
         """
-        content = _content(path)
+        content = _digest(path)
         with self._lock:
-            if content in self._images:
-                self._images.move_to_end(content)
-                self._forget()  # images grow while they are in use
-                return self._images[content]
+            if content is not None and (image := self._images.get(content)) is not None:
+                return image
         volume = read_volume(path)
-        volume.array.setflags(write=False)  # it is everybody's
-        image = ImageStack(volume)
-        if content is not None and _content(path) == content:  # else it was replaced meanwhile, and nobody knows what was read
-            with self._lock:
-                self._images[content] = image
-                self._forget()
+        volume.array.setflags(write=False)  # it is shared
+        if content is None or _digest(path) != content:  # it was replaced meanwhile, and nobody knows what was read
+            return ImageStack(volume)
+        image = ImageStack(volume, self.features, content, lambda: self._measure(content))
+        with self._lock:
+            self._images[content] = image
         return image
 
-    def _forget(self) -> None:
-        """What networks made of the images goes before the images do."""
-        taken = sum(image.nbytes for image in self._images.values())
-        for image in self._images.values():
-            if taken <= self._most:
-                return
-            taken -= image.forget_begun()
-        while len(self._images) > 1 and taken > self._most:
-            taken -= self._images.popitem(last=False)[1].nbytes
+    def _measure(self, content: str) -> None:
+        """The image has grown: others may have to go."""
+        with self._lock:
+            if content in self._images:
+                self._images[content] = self._images[content]
 
 
-def _content(path: Path) -> str | None:
+def _digest(path: Path) -> str | None:
     """The file's SHA-256; None where it cannot be read, which ``read_volume`` puts into words."""
     digest = hashlib.sha256()
     try:
@@ -69,5 +66,5 @@ def _content(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-#: Some fifty short-axis stacks of one phase, and what networks began on the last dozen.
-images = ImageCache(256 * 2**20)
+#: Some fifty short-axis stacks of one phase, and what networks made of the last dozen.
+images = ImageCache(160 * 2**20, 96 * 2**20)

@@ -1,4 +1,4 @@
-"""MONAI Label's inference task round a PrATo pipeline, on the image's own voxel grid."""
+"""MONAI Label's inference task round a predictor, on the image's own voxel grid."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.infers.devices import device_named, offered_devices
 from lib.infers.image_cache import images
-from lib.infers.live_pipeline import live_pipeline
-from lib.infers.mask_file import mask_format, write_mask
-from lib.infers.parameters import checked_parameters, shown_config
-from lib.infers.token_map import packed
-from lib.infers.turns import current_turn
+from lib.infers.inference_queue import current_slot
+from lib.infers.live_predictor import live_predictor
+from lib.infers.result_files import encode_tokens, write_mask
 from prato.data.nifti import VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import CheckpointError
-from prato.prompts.request import RequestError, parse_request
+from prato.prompts.request import DEFAULT_PRUNE, InferenceRequest, RequestError
+from prato.pruning.plan import PRUNE_CHOICES
 from prato.runtime.cancel_token import never
 
 logger = logging.getLogger(__name__)
@@ -37,12 +36,14 @@ class PratoInfer(InferTask):
     """
 
     def __init__(self, type: InferType, needed: tuple[Path, ...], locator: Path, description: str) -> None:
-        super().__init__(type, dict(STRUCTURES), 3, description, shown_config(offered_devices()))
+        # options that clients show: lists become choices, booleans check boxes
+        options = {"device": offered_devices(), "prune": [DEFAULT_PRUNE, *PRUNE_CHOICES], "return_tokens": False}
+        super().__init__(type, dict(STRUCTURES), 3, description, options)
         self.needed = needed
-        self.pipeline = live_pipeline(needed[0], locator)
+        self.predictor = live_predictor(needed[0], locator)
 
     def info(self) -> dict[str, Any]:
-        return {**super().info(), "cost_per_slice": self.pipeline.costs}
+        return {**super().info(), "cost_per_slice": self.predictor.costs}
 
     def is_valid(self) -> bool:
         return all(path.is_file() for path in self.needed)
@@ -53,7 +54,7 @@ class PratoInfer(InferTask):
     def warm_up(self) -> None:
         """Load and measure the model on the default device; a damaged file is a line in the log now, and every request's answer later."""
         try:
-            self.pipeline.warm_up(device_named(None))
+            self.predictor.warm_up(device_named(None))
         except CheckpointError as error:
             logger.error("%s", error)
 
@@ -63,7 +64,7 @@ class PratoInfer(InferTask):
         Raises:
             HTTPException: 400 for a request or an image that cannot be used, 413 for an image that is too large, 503 for a model file
                 that cannot be used.
-            CancelledError: the request's turn was cancelled.
+            CancelledError: the request was cancelled.
         """
         try:
             return self._answer(request)
@@ -74,30 +75,34 @@ class PratoInfer(InferTask):
         except CheckpointError as error:
             raise HTTPException(503, str(error)) from error
 
-    def _answer(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _answer(self, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         start = time.perf_counter()
-        params = checked_parameters(request)
-        extension, dtype = mask_format(params)
-        device = device_named(params.get("device"))
-        image = params.get("image")
-        if not isinstance(image, str) or not image:
+        request = InferenceRequest.parse(params)
+        device = device_named(request.device)
+        if not isinstance(request.image, str) or not request.image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
-        stack = images.read(Path(image))
-        volume = stack.stored
-        x, y, z = volume.array.shape
-        asked = parse_request(params, (x, y, z), volume.spacing)
+        image = images.read(Path(request.image))
+        volume = image.stored
+        prompts = request.prompts(volume.array.shape, volume.spacing)
         read = time.perf_counter()
-        turn = current_turn.get(None)
-        prediction = self.pipeline.predict(device, stack, asked, (lambda: turn.cancelled) if turn else never)
+        slot = current_slot.get(None)
+        prediction = self.predictor.predict(
+            device,
+            image,
+            prompts,
+            request.prune,
+            return_tokens=request.return_tokens,
+            cancelled=(lambda: slot.is_cancelled) if slot else never,
+        )
         predicted = time.perf_counter()
-        path = write_mask(prediction.mask, volume.affine, extension, dtype)
+        path = write_mask(prediction.mask, volume.affine, request.result_extension, request.result_dtype)
         done = time.perf_counter()
         reply = {**prediction.reply(), "device": device}
         steps = {"read": read - start, "write": done - predicted, "total": done - start}
         reply["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in steps.items()}
-        if turn:
-            turn.reply = dict(reply)
+        if slot:
+            slot.reply = dict(reply)
         if prediction.tokens is not None:
-            reply["tokens"] = packed(prediction.tokens)
-        logger.info("%s: %s box %s, %.0f ms", Path(image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])
+            reply["tokens"] = encode_tokens(prediction.tokens)
+        logger.info("%s: %s box %s, %.0f ms", Path(request.image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])
         return path, reply

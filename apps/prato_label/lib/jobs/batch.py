@@ -11,20 +11,19 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, TypeVar
 
-import numpy as np
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from lib.infers.image_cache import images
-from lib.infers.live_pipeline import LivePipeline, in_their_thread
-from lib.infers.mask_file import EXTENSIONS, write_mask
-from lib.infers.turns import turns
+from lib.infers.inference_queue import inference_queue
+from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
+from lib.infers.result_files import write_mask
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
 from prato.data.atomic import is_disk_full
 from prato.data.nifti import VolumeError
 from prato.models.checkpoint import CheckpointError
-from prato.prompts.request import Request
+from prato.prompts.request import RESULT_EXTENSIONS
 from prato.runtime.batch_runner import Calls
 from prato.runtime.cancel_token import CancelledError, go_on_unless
 
@@ -49,18 +48,18 @@ class LowPriorityRunner(Calls):
         Raises:
             CancelledError: the batch was stopped.
         """
-        turns.quiet(_SECONDS, self.cancelled)
+        inference_queue.wait_idle(_SECONDS, self.cancelled)
         go_on_unless(self.cancelled)
 
     def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
         for _ in range(_YIELDS):
-            if turns.quiet(_SECONDS, self.cancelled):
+            if inference_queue.wait_idle(_SECONDS, self.cancelled):
                 try:
-                    return in_their_thread(call, lambda: self.cancelled() or turns.length() > 0)
+                    return run_in_compute_thread(call, lambda: self.cancelled() or len(inference_queue) > 0)
                 except CancelledError:
                     go_on_unless(self.cancelled)
         go_on_unless(self.cancelled)
-        return in_their_thread(call, self.cancelled)
+        return run_in_compute_thread(call, self.cancelled)
 
 
 class Batch:
@@ -73,12 +72,12 @@ class Batch:
         stored: how many studies have their proposal. failed: why others have none, by study.
     """
 
-    def __init__(self, request: dict[str, Any], order: BatchOrder, pipeline: LivePipeline, datastore: Datastore) -> None:
+    def __init__(self, request: dict[str, Any], order: BatchOrder, predictor: LivePredictor, datastore: Datastore) -> None:
         self.job = Job(request, {})
         self.order = order
         self.stopped = False
         self.stored, self.failed = 0, dict[str, str]()
-        self._pipeline, self._datastore = pipeline, datastore
+        self._predictor, self._datastore = predictor, datastore
         self._runner = LowPriorityRunner(lambda: self.stopped)
 
     def as_task(self) -> dict[str, Any]:
@@ -122,8 +121,8 @@ class Batch:
     def _segment(self, study: str) -> None:
         self._runner.wait()
         image = images.read(Path(self._datastore.get_image_uri(study)))
-        prediction = self._pipeline.predict_call_by_call(self.order.device, image, Request(prune=self.order.prune), self._runner)
-        file = write_mask(prediction.mask, image.stored.affine, EXTENSIONS[0], np.dtype(np.uint8))
+        prediction = self._predictor.predict_with(self._runner, self.order.device, image, self.order.prune)
+        file = write_mask(prediction.mask, image.stored.affine, RESULT_EXTENSIONS[0])
         try:
             reply = {**prediction.reply(), "device": self.order.device}
             go_on_unless(self._runner.cancelled)  # as late as possible: nothing is stored once the batch was stopped
@@ -173,7 +172,7 @@ class Batches:
             if batch is None:
                 return None
             batch.stopped = True
-        turns.look()
+        inference_queue.notify()
         with self._changed:
             if not self._changed.wait_for(lambda: not batch.job.is_open, _STOP_TIMEOUT_S):
                 batch.job.end("stopped")

@@ -11,8 +11,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
 from lib.infers.devices import device_named
-from lib.infers.parameters import DEFAULT_PRUNE
-from prato.prompts.request import RequestError, parse_request
+from prato.prompts.request import InferenceRequest, RequestError
 
 #: Parameters of MONAI Label's own batch job that have no effect: here one network computes at a time, and every mask is stored.
 _IGNORED = {"multi_gpu", "gpus", "max_workers", "logging", "save_label", "client_id"}
@@ -46,15 +45,14 @@ def parse_batch_order(request: Mapping[str, Any], datastore: Datastore) -> Batch
         limit = request.get("max_batch_size", 0)
         if type(limit) is not int or limit < 0:
             raise RequestError(f"max_batch_size must be a number of studies, 0 for all, not {limit!r:.40}.")
-        prune = None if request.get("prune") == DEFAULT_PRUNE else request.get("prune")
-        parsed = parse_request({"prune": prune}, (1, 1, 1), (1.0, 1.0, 1.0))
+        prune = InferenceRequest.parse({"prune": request.get("prune")}).prune
         device = device_named(request.get("device"))
         studies = _studies(request.get("images"), datastore)
     except RequestError as error:
         raise HTTPException(400, str(error)) from error
     if not studies:
         raise HTTPException(404, "There is no such study to segment: GET /datastore/?output=all lists those that there are.")
-    return BatchOrder(str(request["model"]), tuple(studies[:limit] if limit else studies), parsed.prune, device)
+    return BatchOrder(str(request["model"]), tuple(studies[:limit] if limit else studies), prune, device)
 
 
 def _studies(images: Any, datastore: Datastore) -> list[str]:

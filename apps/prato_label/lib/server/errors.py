@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from starlette.exceptions import HTTPException
 
-from lib.infers.turns import FullError
+from lib.infers.inference_queue import QueueFullError
 from prato.data.atomic import is_disk_full
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import error_response
@@ -29,7 +29,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(MONAILabelException, _handle_monailabel_exception)
     app.add_exception_handler(JSONDecodeError, _handle_invalid_json)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
-    app.add_exception_handler(FullError, _handle_full_queue)
+    app.add_exception_handler(QueueFullError, _handle_full_queue)
     app.add_exception_handler(CancelledError, _handle_cancelled)
     app.add_exception_handler(OSError, _handle_full_disk)
 

@@ -14,7 +14,7 @@ from monailabel.endpoints import infer
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.infers.turns import FullError, Turn, turns
+from lib.infers.inference_queue import InferenceSlot, QueueFullError, inference_queue
 from lib.server import checks
 from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
@@ -27,19 +27,19 @@ router = APIRouter()
 recent_requests: deque[dict[str, Any]] = deque(maxlen=50)
 
 
-async def _turn(request: Request) -> AsyncIterator[Turn]:
-    """The request's turn, cancelled once its client has gone."""
-    turn = Turn(request_id(request.scope))
+async def _slot(request: Request) -> AsyncIterator[InferenceSlot]:
+    """The request's slot in the queue, cancelled once its client has gone."""
+    slot = InferenceSlot(request_id(request.scope))
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
-        turn.cancelled = True
-        turns.look()
+        slot.is_cancelled = True
+        inference_queue.notify()
 
     watcher = asyncio.create_task(watch())
     try:
-        yield turn
+        yield slot
     finally:
         watcher.cancel()
 
@@ -48,7 +48,7 @@ async def _turn(request: Request) -> AsyncIterator[Turn]:
 def run_inference(
     *,
     background_tasks: BackgroundTasks,
-    turn: Annotated[Turn, Depends(_turn)],
+    slot: Annotated[InferenceSlot, Depends(_slot)],
     model: str,
     image: str = "",
     session_id: str = "",
@@ -72,37 +72,37 @@ def run_inference(
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     start, status = time.monotonic(), 500
     try:
-        with remove_uploads_on_error(background_tasks), turns.taken(turn):
+        with remove_uploads_on_error(background_tasks), inference_queue.acquire(slot):
             answer = infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
         status = 200
         return answer
     except HTTPException as error:
         status = error.status_code
         raise
-    except FullError:
+    except QueueFullError:
         status = 429
         raise
     except CancelledError:
         status = CLIENT_CLOSED_REQUEST
         raise
     finally:
-        record_request(turn, model, image or "(uploaded)", status, time.monotonic() - start)
+        record_request(slot, model, image or "(uploaded)", status, time.monotonic() - start)
 
 
 @router.delete("/infer/{request_id}")
 def cancel_inference(request_id: str, user: User = USER) -> dict[str, str]:
     """Cancel the request with that ``X-Request-ID``, whether it waits or computes."""
-    if not turns.cancel(request_id):
+    if not inference_queue.cancel(request_id):
         raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
     return {"cancelled": request_id}
 
 
-def record_request(turn: Turn, model: str, image: str, status: int, seconds: float) -> None:
+def record_request(slot: InferenceSlot, model: str, image: str, status: int, seconds: float) -> None:
     """Record how a request ended: with which HTTP status, and after how long."""
-    reply = turn.reply
+    reply = slot.reply
     recent_requests.appendleft(
         {
-            **{"request_id": turn.request_id, "ended": int(time.time()), "model": model, "image": image, "status": status},
+            **{"request_id": slot.request_id, "ended": int(time.time()), "model": model, "image": image, "status": status},
             **{"ms": round(1000 * seconds), "box_source": reply.get("box_source"), "kept_fraction": reply.get("kept_fraction", {})},
             "gflops": reply.get("gflops"),
         }

@@ -23,18 +23,18 @@ class Pair:
     known: bool
 
 
-def pairs(studies: Iterable[str], manifest: Manifest | None) -> dict[str, Pair]:
+def find_pairs(studies: Iterable[str], manifest: Manifest | None) -> dict[str, Pair]:
     """By study, the pair that it belongs to: its patient's ED and ES where these are known, else the patient's only two studies."""
     by_patient: dict[str, list[str]] = defaultdict(list)
     for study in sorted(studies):
         by_patient[patient_of(study, manifest)].append(study)
-    found: dict[str, Pair] = {}
+    pairs: dict[str, Pair] = {}
     for members in by_patient.values():
         ed, es = ([s for s in members if _phase(s, manifest) == phase] for phase in ("ED", "ES"))
         pair = Pair(ed[0], es[0], True) if len(ed) == len(es) == 1 else Pair(members[0], members[1], False) if len(members) == 2 else None
         if pair:
-            found |= {pair.ed: pair, pair.es: pair}
-    return found
+            pairs |= {pair.ed: pair, pair.es: pair}
+    return pairs
 
 
 def volumes(mask: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""One study of an archive: image in, mask file and record out, through the pipeline that the server answers with."""
+"""One study of an archive: image in, mask file and record out, through the predictor that the server answers with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import write_bytes
 from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model
-from prato.prompts.request import parse_request
+from prato.prompts.request import InferenceRequest
 from prato.pruning.plan import PRUNE_CHOICES
 
 
@@ -51,7 +51,7 @@ class Labeller:
         if device == "cuda" and not torch.cuda.is_available():
             raise ArchiveError("There is no CUDA GPU here, or torch was built without: leave --gpus-per-worker out to label on the CPU.")
         self.parameters = run_parameters(model, locator, prune, device)
-        self.pipeline = Pipeline(model, locator, device)
+        self.predictor = Predictor.from_files(model, locator, device)
         self.out = out
 
     def label(self, job: Job) -> dict[str, Any]:
@@ -68,9 +68,10 @@ class Labeller:
             volume = read_volume(job.image)
             record["image_sha256"] = sha256(Path(job.image))
             read = time.perf_counter()
-            x, y, z = volume.array.shape
-            request = parse_request({"roi": job.roi, "prune": self.parameters["prune"]}, (x, y, z), volume.spacing)
-            prediction = self.pipeline.predict(volume, request)
+            request = InferenceRequest.parse({"roi": job.roi, "prune": self.parameters["prune"]})
+            prompts = request.prompts(volume.array.shape, volume.spacing)
+            self.predictor.set_image(volume)
+            prediction = self.predictor.predict(prompts, request.prune)
         except Exception as error:  # whatever a study does to the code, the others are still to be labelled
             return {**record, "error": error_sentence(error)}
         predicted = time.perf_counter()

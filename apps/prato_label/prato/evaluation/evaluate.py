@@ -1,4 +1,4 @@
-"""A model measured on labelled studies, through the same pipeline that the server answers with."""
+"""A model measured on labelled studies, through the same predictor that the server answers with."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, conditioned_box
 from prato.evaluation.metrics import case_metrics
-from prato.inference.predictor import Pipeline
-from prato.prompts.box import Box
-from prato.prompts.request import Request
+from prato.inference.predictor import Predictor
+from prato.prompts.box import Box, BoxPrompt
 
 METRICS = ("dice", "iou", "hd95")
 
 
-def evaluate_case(pipeline: Pipeline, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int) -> dict[str, Any] | None:
+def evaluate_case(predictor: Predictor, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int) -> dict[str, Any] | None:
     """One study's row: metrics by structure and their means, the box and what the answer said of itself; None where its label is empty.
 
     The box depends on ``seed``, ``condition`` and the study's name alone.
@@ -36,8 +35,8 @@ def evaluate_case(pipeline: Pipeline, files: StudyFile, condition: BoxCondition,
         return None
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.study}".encode()).digest()[:8], "big"))
     box = conditioned_box(tight, volume.array.shape, condition, rng)
-    request = Request(prune=prune) if box is None else Request((box,), "roi", prune)
-    prediction = pipeline.predict(volume, request)
+    predictor.set_image(volume)
+    prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
     scores = case_metrics(prediction.mask, truth, volume.spacing)
     return {
         "study": files.study,
@@ -49,7 +48,7 @@ def evaluate_case(pipeline: Pipeline, files: StudyFile, condition: BoxCondition,
 
 
 def evaluate_cases(
-    pipeline: Pipeline,
+    predictor: Predictor,
     files: Sequence[StudyFile],
     condition: BoxCondition = BoxCondition.tight,
     prune: str | None = None,
@@ -59,7 +58,7 @@ def evaluate_cases(
     """The rows of all ``files`` with a structure in their label; ``report`` sees each row as it comes."""
     rows = []
     for each in files:
-        row = evaluate_case(pipeline, each, condition, prune, seed)
+        row = evaluate_case(predictor, each, condition, prune, seed)
         if row is None:
             continue
         rows.append(row)

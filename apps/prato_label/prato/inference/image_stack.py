@@ -1,80 +1,55 @@
-"""An image, and what of it hangs on no box: computed once, however many boxes are drawn on it."""
+"""An image as networks look at it, and everything about it that depends on no prompt: computed once, however many are drawn on it."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from threading import Lock
 
 import torch
 from torch import Tensor
 
 from prato.data.nifti import Volume
-from prato.data.stack import slice_axis, volume_to_stack
+from prato.data.stack import slice_axis, stack_axes, volume_to_stack
 from prato.inference.locator import Locator
 from prato.inference.window import normalised, resample_in_plane, resampled_size
 from prato.models.base import Begun
 from prato.prompts.box import Box
 from prato.runtime.batch_runner import Calls
+from prato.runtime.feature_cache import FeatureCache
 
-#: Bytes that what networks began may take, for each image: a short-axis stack in one or two windows.
-_MOST = 16 * 2**20
+#: For an image by itself: embeddings of a short-axis stack in one or two windows.
+_FEATURE_BYTES = 16 * 2**20
 
 
 class ImageStack:
     """A volume as the stack of slices that networks look at.
 
+    Args:
+        stored: the volume on its own grid.
+        features: a cache that images share, and ``key``, by which it tells this one; by default one of its own.
+        on_growth: called after it has come to take more memory.
+
     Attributes:
         axis: of the stored volume, along which the slices lie.
-        volume: with that axis as its last.
+        axes: of the stored volume, in the order in which ``volume`` has them.
+        volume: with ``axis`` as its last.
     """
 
-    def __init__(self, stored: Volume) -> None:
+    def __init__(
+        self, stored: Volume, features: FeatureCache | None = None, key: Hashable = None, on_growth: Callable[[], object] = lambda: None
+    ) -> None:
         self.axis = slice_axis(stored.spacing)
+        self.axes = stack_axes(self.axis)
         self.stored = stored
         self.volume = volume_to_stack(stored, self.axis)
+        self._features = FeatureCache(_FEATURE_BYTES) if features is None else features
+        self._key, self._on_growth = key, on_growth
         self._slices: dict[float, Tensor] = {}
         self._proposed: dict[str, Box | None] = {}
-        self._lock = Lock()
-        self._begun: OrderedDict[tuple[Hashable, tuple[int, ...]], Begun] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
-        """Memory that it takes now."""
-        with self._lock:
-            begun = self._begun_bytes()
-        return self.stored.array.nbytes + begun + sum(slices.nbytes for slices in list(self._slices.values()))  # others may add to them
-
-    def begun(self, window: Hashable, planes: tuple[int, ...], begin: Callable[[], Begun]) -> Begun:
-        """What a network made of the image before it looked at a box.
-
-        Args:
-            window: all that it hangs on but the slices ``planes``, the model's version too. begin: makes it, where it is not at hand.
-        """
-        key = window, planes
-        with self._lock:
-            if key in self._begun:
-                self._begun.move_to_end(key)
-                return self._begun[key]
-        made = begin()
-        with self._lock:
-            self._begun[key] = made
-            for old in list(self._begun):  # the longest unused goes first, but no other part of the same request
-                if self._begun_bytes() > _MOST and (old[0] != window or set(old[1]) & set(planes)):
-                    del self._begun[old]
-            if self._begun_bytes() > _MOST:
-                self._begun.pop(key, None)
-        return made
-
-    def forget_begun(self) -> int:
-        """Let go of what networks made of the image; the bytes that it took."""
-        with self._lock:
-            taken = self._begun_bytes()
-            self._begun.clear()
-        return taken
-
-    def _begun_bytes(self) -> int:
-        return sum(part.nbytes for part in self._begun.values())
+        """Memory that it takes now, without what is in the feature cache."""
+        return self.stored.array.nbytes + sum(slices.nbytes for slices in list(self._slices.values()))  # others may add to them
 
     def slices(self, pixel: float) -> Tensor:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""
@@ -82,10 +57,19 @@ class ImageStack:
             shape, spacing = self.volume.array.shape, self.volume.spacing
             slices = torch.from_numpy(normalised(self.volume.array)).permute(2, 0, 1).contiguous()
             self._slices[pixel] = resample_in_plane(slices, resampled_size(shape, spacing, pixel))
+            self._on_growth()
         return self._slices[pixel]
+
+    def embedding(self, key: Hashable, planes: tuple[int, ...], encode: Callable[[], Begun]) -> Begun:
+        """What a network made of the slices ``planes`` before it looked at a prompt; arguments as for :meth:`FeatureCache.get`."""
+        return self._features.get((self._key, key), planes, encode)
 
     def proposal(self, locator: Locator, calls: Calls) -> Box | None:
         """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart. Raises CancelledError as ``calls`` does."""
         if locator.version not in self._proposed:
             self._proposed[locator.version] = locator.propose(self.volume, calls)
         return self._proposed[locator.version]
+
+    def stored_box(self, box: Box) -> Box:
+        """``box`` in voxels of ``volume``, in voxels of the stored volume."""
+        return box.permute([self.axes.index(axis) for axis in range(3)])

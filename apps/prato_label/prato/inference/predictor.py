@@ -1,9 +1,12 @@
-"""A request answered: which box, where to look, the mask, and what the labeller should know of the box."""
+"""Prompts on an image answered: where to look, the mask, and what the labeller should know of the prompts."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,13 @@ import torch
 from torch import Tensor
 
 from prato.data.nifti import Volume
-from prato.data.stack import box_from_stack, box_to_stack, from_stack
+from prato.data.stack import from_stack
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
 from prato.inference.segmenter import Segmentation, Segmenter
-from prato.prompts.box import Box
-from prato.prompts.request import Request
+from prato.prompts.base import Prompt
+from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.runtime.batch_runner import AT_ONCE, Calls
 from prato.runtime.cancel_token import go_on_unless
@@ -34,6 +37,9 @@ _EMPTY = 0.05
 _SPARSE, _BESIDE = 0.25, 0.1
 #: Share of the mask inside the box below which the box is said to miss the target.
 _MISSED = 0.25
+
+#: Segments one image for prompts, in a window round a box in voxels of ``ImageStack.volume``.
+_Segment = Callable[[Sequence[Prompt], Box], Segmentation]
 
 
 @dataclass(frozen=True)
@@ -68,18 +74,30 @@ class Prediction:
         }
 
 
-class Pipeline:
-    """A segmenting model and, where there is one, the locator that proposes boxes for it.
+class Predictor:
+    """Segments an image for any number of prompts; what depends on no prompt is computed once.
 
-    Raises:
-        CheckpointError: a model file cannot be used.
-        RuntimeError: torch does not know ``device``.
+    Holds one image at a time. Several may share their networks, where calls of these do not overlap.
+
+    Args:
+        segmenter: the segmenting network.
+        locator: proposes a box where no prompt is given; None to take the whole image then.
     """
 
-    def __init__(self, model: Path, locator: Path | None, device: str) -> None:
-        self.device = torch.device(device)
-        self.segmenter = Segmenter(model, self.device)
-        self.locator = None if locator is None else Locator(locator, self.device)
+    def __init__(self, segmenter: Segmenter, locator: Locator | None = None) -> None:
+        self.segmenter, self.locator = segmenter, locator
+        self._image: ImageStack | None = None
+
+    @classmethod
+    def from_files(cls, model: str | os.PathLike[str], locator: str | os.PathLike[str] | None = None, device: str = "cpu") -> Predictor:
+        """A predictor with the networks of these model files.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            RuntimeError: torch does not know ``device``.
+        """
+        where = torch.device(device)
+        return cls(Segmenter(Path(model), where), None if locator is None else Locator(Path(locator), where))
 
     @property
     def version(self) -> str:
@@ -91,53 +109,97 @@ class Pipeline:
         """The segmenting model's default plan."""
         return self.segmenter.plan
 
-    def predict(self, image: Volume | ImageStack, request: Request, calls: Calls = AT_ONCE) -> Prediction:
-        """Answer ``request`` on ``image``, whichever axis its slices lie along.
+    def set_image(self, image: Volume | ImageStack) -> None:
+        """From now on prompts refer to ``image``, whichever axis its slices lie along."""
+        self._image = image if isinstance(image, ImageStack) else ImageStack(image)
+
+    def predict(
+        self,
+        prompts: Sequence[Prompt] = (),
+        prune: str | None = None,
+        *,
+        return_tokens: bool = False,
+        return_uncertainty: bool = False,
+        runner: Calls = AT_ONCE,
+    ) -> Prediction:
+        """Segment the image.
 
         Args:
-            calls: how the networks' are made.
+            prompts: of one kind, in voxels of the image as it is stored; none to have a box proposed.
+            prune: "off" for no pruning, or the percentage of tokens that leave at each stage ("25", "50", "75"); None for the model's plan.
+            return_tokens: whether to make the token-retention map.
+            return_uncertainty: whether to compute ``entropy`` and ``summary``.
+            runner: makes the networks' calls.
 
         Raises:
-            CancelledError: ``calls`` was cancelled.
+            ValueError: no image was set, or ``prune`` is none of these.
+            CancelledError: ``runner`` was cancelled.
         """
-        go_on_unless(calls.cancelled)
+        if self._image is None:
+            raise ValueError("There is no image to segment: call set_image first.")
+        go_on_unless(runner.cancelled)
         start = time.perf_counter()
-        stack = image if isinstance(image, ImageStack) else ImageStack(image)
-        axis = stack.axis
-        boxes, source, focus = self._where(stack, [box_to_stack(box, axis) for box in request.boxes], request.source, calls)
+        image = self._image
+        prompts, source, focus = self._locate(image, prompts, runner)
         located = time.perf_counter()
-        result = self.segmenter.segment(stack, boxes, focus, request.prune, request.return_tokens, calls, request.return_opinion)
-        if source in ("roi", "points") and self._doubtful(stack, boxes, result.mask, calls):
-            result = self._elsewhere(stack, boxes, request, result, calls)
+        segment: _Segment = partial(
+            self.segmenter.segment,
+            image,
+            prune=prune,
+            return_tokens=return_tokens,
+            return_uncertainty=return_uncertainty,
+            runner=runner,
+        )
+        result = segment(prompts, focus)
+        boxes = [prompt.box.permute(image.axes) for prompt in prompts]
+        is_drawn = source == prompts[0].name
+        if is_drawn and self._looks_empty(image, boxes, result.mask, runner):
+            result = self._segment_elsewhere(image, boxes, segment, result, runner)
         return Prediction(
-            mask=from_stack(result.mask, axis),
-            tokens=None if result.tokens is None else from_stack(result.tokens, axis),
-            box=box_from_stack(Box.union(boxes), axis),
+            mask=from_stack(result.mask, image.axis),
+            tokens=None if result.tokens is None else from_stack(result.tokens, image.axis),
+            box=Box.union(prompt.box for prompt in prompts),
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
             gflops_dense=result.gflops_dense,
             latency_ms={"locate": 1000 * (located - start), **result.latency_ms},
-            warnings=_warnings(boxes, result) if source in ("roi", "points") else [],
+            warnings=_warnings(boxes, result.mask) if is_drawn else [],
             model_version=self.version,
             entropy=result.entropy,
             summary=result.summary,
         )
 
-    def _doubtful(self, stack: ImageStack, boxes: list[Box], mask: np.ndarray, calls: Calls) -> bool:
+    def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: Calls) -> tuple[Sequence[Prompt], str, Box]:
+        """The prompts or a proposed one, where they come from, and whose centre the window takes: a box in voxels of ``image.volume``."""
+        if not prompts:
+            proposed = image.proposal(self.locator, runner) if self.locator else None
+            focus = proposed or Box.whole(image.volume.array.shape)
+            return (BoxPrompt(image.stored_box(focus)),), "proposed" if proposed else "whole_image", focus
+        focus = Box.union(prompt.box for prompt in prompts).permute(image.axes)
+        edges_mm = [size * mm for size, mm in zip(focus.size, image.volume.spacing[:2])]
+        if self.locator and max(edges_mm) > self.segmenter.window_mm:
+            # the network cannot see all of such a box at once: it looks where in the box the heart is
+            proposed = image.proposal(self.locator, runner)
+            focus = (proposed.intersection(focus) if proposed else None) or focus
+        return prompts, prompts[0].name, focus
+
+    def _looks_empty(self, image: ImageStack, boxes: list[Box], mask: np.ndarray, runner: Calls) -> bool:
         """Whether ``boxes`` seem to hold no heart: next to nothing was found in them, or little, with the locator's heart beside them."""
         filled = _filled(boxes, mask)
         if filled < _EMPTY or filled >= _SPARSE or self.locator is None:
             return filled < _EMPTY
-        proposed = stack.proposal(self.locator, calls)
+        proposed = image.proposal(self.locator, runner)
         if proposed is None:
             return False
         both = Box.union(boxes).in_plane.intersection(proposed.in_plane)
         return both is None or both.voxels < _BESIDE * proposed.in_plane.voxels
 
-    def _elsewhere(self, stack: ImageStack, boxes: list[Box], request: Request, first: Segmentation, calls: Calls) -> Segmentation:
+    def _segment_elsewhere(
+        self, image: ImageStack, boxes: list[Box], segment: _Segment, first: Segmentation, runner: Calls
+    ) -> Segmentation:
         """The heart where the locator sees it, in the slices of ``boxes``, if that finds more of it than ``first`` did."""
-        proposed = stack.proposal(self.locator, calls) if self.locator else None
+        proposed = image.proposal(self.locator, runner) if self.locator else None
         if proposed is None:
             return first
         # the proposal in plane, the prompt's slices
@@ -145,7 +207,7 @@ class Pipeline:
         places = [place for column in columns if (place := column.intersection(proposed))]
         if not places:
             return first
-        second = self.segmenter.segment(stack, places, places[0], request.prune, request.return_tokens, calls, request.return_opinion)
+        second = segment([BoxPrompt(image.stored_box(place)) for place in places], places[0])
         better = second if np.count_nonzero(second.mask) > np.count_nonzero(first.mask) else first
         return replace(
             better,
@@ -153,20 +215,6 @@ class Pipeline:
             gflops_dense=first.gflops_dense + second.gflops_dense,
             latency_ms={step: ms + second.latency_ms[step] for step, ms in first.latency_ms.items()},
         )
-
-    def _where(self, stack: ImageStack, boxes: list[Box], source: str, calls: Calls) -> tuple[list[Box], str, Box]:
-        """The prompt boxes, where they come from, and the box whose centre the window takes."""
-        whole = Box.whole(stack.volume.array.shape)
-        if not boxes:
-            proposed = stack.proposal(self.locator, calls) if self.locator else None
-            return ([proposed], "proposed", proposed) if proposed else ([whole], "whole_image", whole)
-        focus = Box.union(boxes)
-        edges_mm = [size * mm for size, mm in zip(focus.size, stack.volume.spacing[:2])]
-        if self.locator and max(edges_mm) > self.segmenter.window_mm:
-            # the network cannot see all of such a box at once: it looks where in the box the heart is
-            proposed = stack.proposal(self.locator, calls)
-            focus = (proposed.intersection(focus) if proposed else None) or focus
-        return boxes, source, focus
 
 
 def _filled(boxes: list[Box], mask: np.ndarray) -> float:
@@ -183,8 +231,9 @@ def _inside(boxes: list[Box], mask: np.ndarray) -> np.ndarray:
     return inside
 
 
-def _warnings(boxes: list[Box], result: Segmentation) -> list[str]:
-    target = result.mask > 0
+def _warnings(boxes: list[Box], mask: np.ndarray) -> list[str]:
+    """What the labeller should know of ``boxes``, given the ``mask`` on the same grid."""
+    target = mask > 0
     total = np.count_nonzero(target)
     held = np.count_nonzero(target & _inside(boxes, target))
     if total == 0 or held < _MISSED * total:

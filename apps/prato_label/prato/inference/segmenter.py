@@ -1,4 +1,4 @@
-"""One model on one volume: window, network, mask on the native grid."""
+"""One network on one image: window, slices, logits, mask on the image's own grid."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prato.acquisition.entropy import mean_entropy
-from prato.acquisition.summary import BoxSummary
+from prato.acquisition.uncertainty import PromptSummary, mean_entropy
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
-from prato.inference.postprocess import one_heart
-from prato.inference.window import STEP, Window, window_edge, window_edges, with_margin, with_neighbours
+from prato.inference.postprocess import remove_small_components
+from prato.inference.window import Window, window_edges, with_neighbours
 from prato.models import PratoSwinUNETR, PratoUNETR
 from prato.models.base import Begun
 from prato.models.checkpoint import CheckpointError, channels_last, load_model
+from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PrunedOutput, PruningPlan
@@ -39,13 +39,14 @@ class Segmentation:
     """A mask and what it took.
 
     Attributes:
-        mask: uint8 (X, Y, Z), values of ``prato.data.structures``, without islands; slices outside every box stay background and are
-        never computed.
-        tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless asked for.
+        mask: uint8 (X, Y, Z), values of ``prato.data.structures``, without islands; slices outside every prompt's box stay background and
+            are never computed.
+        tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless requested.
         kept_fraction: by pruning stage, mean share of the tokens that went on.
         gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
-        entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless asked for.
-        summary: what the network sees in the boxes, see ``prato.acquisition.summary``; None unless asked for, or where nothing is pruned.
+        entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless requested.
+        summary: what the network sees in the prompts, see ``prato.acquisition.uncertainty``; None unless requested, or where nothing is
+            pruned.
     """
 
     mask: np.ndarray
@@ -79,7 +80,7 @@ class Segmenter:
         """GFLOP of one slice in a window of ``edge`` pixels without pruning, counted on a call."""
         if edge not in self._dense:
             blank = torch.zeros(1, 3, edge, edge)
-            _, self._dense[edge] = counted(lambda: self._run(blank, PromptBatch.empty(1, (1, 1)), "off"))
+            _, self._dense[edge] = counted(lambda: self._run(blank, PromptBatch.empty(1, (edge, edge)), "off"))
         return self._dense[edge]
 
     @property
@@ -89,64 +90,62 @@ class Segmenter:
 
     def segment(
         self,
-        stack: ImageStack,
-        boxes: Sequence[Box],
+        image: ImageStack,
+        prompts: Sequence[Prompt],
         focus: Box,
+        *,
         prune: str | None,
         return_tokens: bool,
-        calls: Calls,
-        return_opinion: bool = False,
+        return_uncertainty: bool,
+        runner: Calls,
     ) -> Segmentation:
-        """Segment the slices that ``boxes`` reach.
+        """Segment the slices that ``prompts`` reach.
 
         Args:
-            stack: the image.
-            boxes: prompts in voxels, at least one, inside the image.
-            focus: its in-plane centre is the window's centre.
+            prompts: at least one, inside the image.
+            focus: in voxels of ``image.volume``; its in-plane centre is the window's centre.
             prune: the contract's ``prune``; None for the model's plan.
             return_tokens: whether to make the token-retention map.
-            calls: how the network's are made.
-            return_opinion: whether to find entropy and summary.
+            return_uncertainty: whether to compute entropy and summary.
+            runner: makes the calls of the network.
 
         Raises:
-            CancelledError: ``calls`` was cancelled.
+            CancelledError: ``runner`` was cancelled.
         """
         start = time.perf_counter()
-        volume = stack.volume
+        volume = image.volume
+        boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
-        place = volume.array.shape, volume.spacing, self.spec.pixel
-        if self.spec.centre == "image":
-            focus = Box.whole(volume.array.shape)
-        edge = max(window_edge(box, *place, self.spec.window) for box in (focus, *boxes))
-        roomy = all(with_margin(box, *place) <= edge for box in (focus, *boxes))  # no box may stick out of its window for that
-        window = Window.centred(focus, *place, edge, STEP if roomy and self.spec.centre == "box" else 1)
-        image = self._input(stack, window, planes)
-        per_slice = [[window.to_window(box) for box in boxes if box.start[2] <= k < box.stop[2]] for k in planes]
+        spec = self.spec
+        window = Window.for_boxes(boxes, focus, volume.array.shape, volume.spacing, spec.pixel, spec.window, spec.centre)
+        slices = self._slices(image, window, planes)
+        per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
-        outputs, gflops, computing = [], 0.0, 0.0  # calls may have to wait: that is no computing
-        listening = BoxSummary(self.network, self.plan) if return_opinion else nullcontext()
-        with listening:
-            for batch in in_parts(len(planes)):
-                prompts = BoxPrompt.batch([per_slice[n] for n in batch], (edge, edge))
-                begun = partial(self._begun, stack, window, tuple(planes[batch.start : batch.stop]))
-                run = partial(self._run, image[batch.start : batch.stop], prompts, prune, begun)
-                (output, cost), took = calls(partial(_timed, partial(counted, run)))
+        outputs, gflops, computing = [], 0.0, 0.0  # the runner may have to wait: that is no computing
+        summary = PromptSummary(self.network, self.plan) if return_uncertainty else None
+        with summary or nullcontext():
+            for part in in_parts(len(planes)):
+                batch = PromptBatch.from_voxels(
+                    [per_slice[n] for n in part], lambda at: window.to_pixels([at[axis] for axis in image.axes]), (window.size,) * 2
+                )
+                embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
+                run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
+                (output, cost), seconds = runner(partial(_timed, partial(counted, run)))
                 outputs.append(output)
-                gflops, computing = gflops + cost, computing + took
+                gflops, computing = gflops + cost, computing + seconds
         predicted = time.perf_counter()
-        mask = one_heart(self._mask(volume, window, planes, torch.cat([o.logits for o in outputs])))
-        tokens = self._tokens(volume, window, planes, outputs) if return_tokens else None
-        entropy = summary = None
-        if isinstance(listening, BoxSummary):
-            entropy = mean_entropy(torch.cat([o.logits for o in outputs]), torch.cat([o.token_map() for o in outputs]) == 1)
-            summary = listening.mean()
-        kept = _kept(outputs)
+        logits = torch.cat([output.logits for output in outputs])
+        mask = remove_small_components(self._mask(volume, window, planes, logits))
+        result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if return_tokens else None, _kept(outputs), gflops)
+        if summary is not None:
+            result.entropy = mean_entropy(logits, torch.cat([output.token_map() for output in outputs]) == 1)
+            result.summary = summary.mean()
         done = time.perf_counter()
-        latency = {"preprocess": prepared - start, "network": computing, "postprocess": done - predicted}
-        known = self._dense.get(edge)
-        dense = (calls(lambda _: self.dense_gflops(edge)) if known is None else known) * len(planes)
-        took_ms = {step: 1000 * seconds for step, seconds in latency.items()}
-        return Segmentation(mask, tokens, kept, gflops, dense, took_ms, entropy, summary)
+        known = self._dense.get(window.size)
+        result.gflops_dense = (runner(lambda _: self.dense_gflops(window.size)) if known is None else known) * len(planes)
+        seconds_by_step = {"preprocess": prepared - start, "network": computing, "postprocess": done - predicted}
+        result.latency_ms = {step: 1000 * seconds for step, seconds in seconds_by_step.items()}
+        return result
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network on one slice of noise, alone: the smallest window, in its middle a box two thirds as wide.
@@ -169,30 +168,30 @@ class Segmenter:
             times.append(time.perf_counter() - start)
         return gflops, 1000 * median(times)
 
-    def _input(self, stack: ImageStack, window: Window, planes: list[int]) -> Tensor:
-        slices = stack.slices(self.spec.pixel)
+    def _slices(self, image: ImageStack, window: Window, planes: list[int]) -> Tensor:
+        slices = image.slices(self.spec.pixel)
         # the neighbours of the first and last slice are channels of theirs
         first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
         return with_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
 
-    def _begun(self, stack: ImageStack, window: Window, planes: tuple[int, ...], image: Tensor, plan: PruningPlan) -> Begun:
-        """What the network makes of ``image``, the ``window`` of those ``planes``, before it looks at a box; kept with the ``stack``."""
+    def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> Begun:
+        """What the network makes of ``slices``, the ``window`` of those ``planes``, before it looks at a prompt; kept with ``image``."""
         key = self.version, str(self.device), plan.after, plan.unprompted, window
-        return stack.begun(key, planes, partial(self._predicting.begin, image, plan))
+        return image.embedding(key, planes, partial(self._predicting.begin, slices, plan))
 
     @torch.inference_mode()
     def _run(
-        self, image: Tensor, prompts: PromptBatch, prune: str | None, begun: Callable[[Tensor, PruningPlan], Begun] | None = None
+        self, slices: Tensor, prompts: PromptBatch, prune: str | None, embed: Callable[[Tensor, PruningPlan], Begun] | None = None
     ) -> PrunedOutput:
-        """The network on ``image``; where it can begin without a box, ``begun`` does so, or knows what came of it before."""
+        """The network on ``slices``; where it can begin without a prompt, ``embed`` does so, or knows what came of it before."""
         plan = self.plan.asked(prune) if self.plan is not None else None
-        image = image.to(self.device).contiguous(memory_format=torch.channels_last)
+        slices = slices.to(self.device).contiguous(memory_format=torch.channels_last)
         able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and not prompts.is_empty
         output: PrunedOutput
-        if begun and able and plan and plan.mode == "drop":
-            output = self._predicting.finish(image, begun(image, plan), prompts, plan)
+        if embed and able and plan and plan.mode == "drop":
+            output = self._predicting.finish(slices, embed(slices, plan), prompts, plan)
         else:
-            output = self._predicting.segment(image, prompts, plan)
+            output = self._predicting.segment(slices, prompts, plan)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return output

@@ -93,6 +93,30 @@ class Window:
         corner = [step * round((centre - size / 2) / step) for centre in middle]
         return cls((shape[0], shape[1]), resampled, (corner[0], corner[1]), size)
 
+    @classmethod
+    def for_boxes(
+        cls,
+        boxes: Sequence[Box],
+        focus: Box,
+        shape: tuple[int, ...],
+        spacing: tuple[float, ...],
+        pixel: float,
+        largest: int,
+        centre: Centre,
+    ) -> Window:
+        """The smallest window that shows ``focus`` and ``boxes`` (voxels) with a margin, or else the largest.
+
+        Args:
+            focus: its in-plane centre is the window's, unless ``centre`` is "image".
+            shape, spacing, pixel, largest: as for :func:`window_edge`.
+        """
+        place = shape, spacing, pixel
+        if centre == "image":
+            focus = Box.whole(shape)
+        edge = max(window_edge(box, *place, largest) for box in (focus, *boxes))
+        is_roomy = all(with_margin(box, *place) <= edge for box in (focus, *boxes))  # no box may stick out of its window for the step
+        return cls.centred(focus, *place, edge, STEP if is_roomy and centre == "box" else 1)
+
     def cut(self, resampled: Tensor) -> Tensor:
         """(K, X', Y') -> (K, size, size)."""
         out = resampled.new_full((resampled.shape[0], self.size, self.size), -1.0)
@@ -104,12 +128,9 @@ class Window:
         out[:, target[0], target[1]] = resampled[:, source[0], source[1]]
         return out
 
-    def to_window(self, box: Box) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The in-plane part of ``box`` (voxels) as (start, stop) in window pixels."""
-        scale = [r / n for r, n in zip(self.resampled, self.native)]
-        start = (box.start[0] * scale[0] - self.corner[0], box.start[1] * scale[1] - self.corner[1])
-        stop = (box.stop[0] * scale[0] - self.corner[0], box.stop[1] * scale[1] - self.corner[1])
-        return start, stop
+    def to_pixels(self, position: Sequence[float]) -> tuple[float, ...]:
+        """The first two of ``position`` (voxels) in pixels of the window: the one way from an image's grid to a network's."""
+        return tuple(v * (r / n) - c for v, r, n, c in zip(position, self.resampled, self.native, self.corner))
 
     def native_extent(self) -> tuple[slice, slice]:
         """The native voxels whose centres lie inside the window."""

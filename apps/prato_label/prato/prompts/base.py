@@ -47,7 +47,7 @@ class Prompt(ABC):
 
     @classmethod
     @abstractmethod
-    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Sequence[Prompt]:
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> Sequence[Prompt]:
         """The prompts of this kind in a request's ``params``, none where its ``fields`` are absent or empty.
 
         Args:

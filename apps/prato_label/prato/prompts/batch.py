@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,15 @@ class PromptBatch:
 
     @classmethod
     def from_voxels(
-        cls, per_sample: Sequence[Sequence[Prompt]], scale: Sequence[float], corner: Sequence[float], size: Sequence[int]
+        cls, per_sample: Sequence[Sequence[Prompt]], to_pixels: Callable[[Sequence[float]], Sequence[float]], size: Sequence[int]
     ) -> PromptBatch:
-        """The one conversion from voxels to a network's input.
+        """From each sample's prompts as they were drawn, none for "no prompt".
 
         Args:
-            per_sample: for each sample its prompts, none for "no prompt".
-            scale: pixels for each voxel along the input's axes, which are the image's first.
-            corner: where the input begins, in pixels from the image's first voxel.
+            to_pixels: from a position in voxels to pixels of the input.
             size: of the input in pixels.
         """
-        placed = [
-            [(type(prompt), [[v * s - c for v, s, c in zip(at, scale, corner)] for at in prompt.coordinates]) for prompt in prompts]
-            for prompts in per_sample
-        ]
+        placed = [[(type(p), [to_pixels(position) for position in p.coordinates]) for p in prompts] for prompts in per_sample]
         return cls.from_pixels(placed, size)
 
     @classmethod

@@ -144,7 +144,7 @@ class BoxPrompt(Prompt):
     fields: ClassVar[tuple[str, ...]] = ("roi",)
 
     @classmethod
-    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Sequence[Prompt]:
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> Sequence[Prompt]:
         """One prompt for each box in ``roi``: ``[i0, i1, j0, j1, k0, k1]``, or a list of such; see :meth:`Box.from_bounds`."""
         roi = params.get("roi")
         if roi is None or (isinstance(roi, Sequence) and len(roi) == 0 and not isinstance(roi, str)):

@@ -24,7 +24,7 @@ class PointsPrompt(BoxPrompt):
     fields: ClassVar[tuple[str, ...]] = (*STRUCTURES, "RV", "MYO", "LV", "foreground")
 
     @classmethod
-    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Sequence[Prompt]:
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> Sequence[Prompt]:
         """One prompt for all points [i, j, k] under all of ``fields``."""
         points = [_point(name, point, shape) for name in cls.fields for point in _points(name, params.get(name))]
         if not points:
@@ -47,7 +47,7 @@ def _points(name: str, value: Any) -> list[Any]:
     return [value] if len(value) == 3 and all(isinstance(v, (int, float)) for v in value) else list(value)
 
 
-def _point(name: str, value: Any, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+def _point(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:
     numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(isinstance(v, (int, float)) for v in value)
     if not numbers or not all(math.isfinite(v) for v in value):
         raise PromptError(f"{name} must hold points of three finite voxel indices [i, j, k], not {value!r:.80}.")

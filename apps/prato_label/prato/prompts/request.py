@@ -1,56 +1,122 @@
-"""What a client asks for, read and checked before anything is computed."""
+"""The parameters of an inference request, read and checked once, before anything is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from prato.prompts.base import PromptError, list_prompts
-from prato.prompts.box import Box
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from prato.prompts.base import Prompt, PromptError, list_prompts
+from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PRUNE_CHOICES
+
+#: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
+DEFAULT_PRUNE = "default"
+#: What the wire contract (docs/protocol.md) offers, besides points.
+CONTRACT = ("roi", "prune", "return_tokens", "device")
+#: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
+RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
+RESULT_DTYPES = ("uint8", "uint16")
+#: Added by the server on a request's way to the network.
+_SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout"}
+#: Sent by MONAI Label's Slicer and OHIF plugins and its client library, whatever the model, and without effect here.
+_CLIENTS = {
+    *("client_id", "logging", "result_compress", "result_write_to_file", "restore_label_idx"),
+    *("background", "points", "point_labels", "label_prompt", "label_info", "selected_label_name", "slice", "reset_state", "highres"),
+}
 
 
 class RequestError(ValueError):
     """A request that cannot be answered; the message is one sentence for the person who sent it."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """A checked request.
+class InferenceRequest(BaseModel):
+    """A request whose parameters are what the wire contract allows; its prompts are checked against an image, see :meth:`prompts`.
 
     Attributes:
-        boxes: prompt boxes in voxels of the stored image; empty when the box has to be proposed.
-        source: where ``boxes`` come from.
+        image: the image's file; None where the request names none.
         prune: the contract's ``prune``, or None for the model's own plan.
-        return_tokens: whether the token-retention map is wanted.
-        return_opinion: whether entropy and summary are wanted; no client asks for them, the choice of the next study does.
+        return_tokens: whether the token-retention map is requested.
+        device: as it was sent, for the server to look up.
+        result_extension, result_dtype: of the mask's file.
+        drawn: the parameters that hold prompts, as they were sent.
     """
 
-    boxes: tuple[Box, ...] = ()
-    source: str = "none"
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image: Any = None
     prune: str | None = None
     return_tokens: bool = False
-    return_opinion: bool = False
+    device: Any = None
+    result_extension: str = RESULT_EXTENSIONS[0]
+    result_dtype: str = RESULT_DTYPES[0]
+    drawn: dict[str, Any] = Field(default_factory=dict)
 
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> InferenceRequest:
+        """Read ``params`` (JSON values by name).
 
-def parse_request(params: Mapping[str, Any], shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Request:
-    """Read ``params`` as the wire contract defines it, for an image of ``shape`` voxels of ``spacing`` mm.
+        Raises:
+            RequestError: a parameter that neither the contract nor a stock client has, or a value that the contract does not allow.
+        """
+        try:
+            return cls.model_validate(dict(params))
+        except ValidationError as error:
+            raise RequestError(str(error.errors()[0]["ctx"]["error"])) from error
 
-    Raises:
-        RequestError: a value is not what the contract allows.
-    """
-    prune = params.get("prune")
-    if isinstance(prune, (list, tuple)):  # a choice list that a stock client handed back untouched
-        prune = None
-    if prune is not None and prune not in PRUNE_CHOICES:
-        raise RequestError(f"prune must be one of {', '.join(PRUNE_CHOICES)} (as text), not {prune!r}.")
-    return_tokens = params.get("return_tokens", False)
-    if not isinstance(return_tokens, bool):
-        raise RequestError(f"return_tokens must be true or false, not {return_tokens!r}.")
-    try:
-        found = (tuple(kind.from_request(params, shape, spacing)) for kind in list_prompts())
-        prompts = next((prompts for prompts in found if prompts), ())
-        return Request(tuple(p.box for p in prompts), prompts[0].name if prompts else "none", prune, return_tokens)
-    except PromptError as error:
-        raise RequestError(str(error)) from error
+    def prompts(self, shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[Prompt, ...]:
+        """The prompts of the first kind that was drawn, for an image of ``shape`` voxels of ``spacing`` mm; none to have a box proposed.
+
+        Raises:
+            RequestError: they cannot be used on that image.
+        """
+        try:
+            for kind in list_prompts():
+                if found := kind.from_request(self.drawn, shape, spacing):
+                    return tuple(found)
+        except PromptError as error:
+            raise RequestError(str(error)) from error
+        return ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort(cls, params: dict[str, Any]) -> dict[str, Any]:
+        drawn = {field for kind in list_prompts() for field in kind.fields}
+        unknown = [name for name in params if name not in {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} or name == "drawn"]
+        if unknown:
+            structures = ", ".join(PointsPrompt.fields[:3])
+            raise ValueError(
+                f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}."
+            )
+        return {**params, "drawn": {name: value for name, value in params.items() if name in drawn}}
+
+    @field_validator("prune", mode="before")
+    @classmethod
+    def _check_prune(cls, prune: Any) -> Any:
+        if isinstance(prune, (list, tuple)) or prune == DEFAULT_PRUNE:  # the choice list, which a stock client handed back untouched
+            return None
+        if prune is not None and prune not in PRUNE_CHOICES:
+            raise ValueError(f"prune must be one of {', '.join(PRUNE_CHOICES)} (as text), not {prune!r}.")
+        return prune
+
+    @field_validator("return_tokens", mode="before")
+    @classmethod
+    def _check_return_tokens(cls, return_tokens: Any) -> bool:
+        if not isinstance(return_tokens, bool):
+            raise ValueError(f"return_tokens must be true or false, not {return_tokens!r}.")
+        return return_tokens
+
+    @field_validator("result_extension", mode="before")
+    @classmethod
+    def _check_extension(cls, extension: Any) -> Any:
+        if extension and extension not in RESULT_EXTENSIONS:
+            raise ValueError(f"result_extension must be one of {', '.join(RESULT_EXTENSIONS)}, not {extension!r:.40}.")
+        return extension or RESULT_EXTENSIONS[0]
+
+    @field_validator("result_dtype", mode="before")
+    @classmethod
+    def _check_dtype(cls, dtype: Any) -> Any:
+        if dtype and dtype not in RESULT_DTYPES:
+            raise ValueError(f"result_dtype must be one of {', '.join(RESULT_DTYPES)}, not {dtype!r:.40}.")
+        return dtype or RESULT_DTYPES[0]

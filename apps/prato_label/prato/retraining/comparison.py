@@ -12,7 +12,7 @@ import numpy as np
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.evaluate import evaluate_cases
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 
 #: Dice by structure and their "mean", by study.
 CaseDice = dict[str, dict[str, float]]
@@ -23,7 +23,7 @@ _MIN_PATIENTS = 3
 
 def measure_dice(model: Path, files: Sequence[StudyFile], device: str, on_study: Callable[[], object]) -> CaseDice:
     """Dice by study, as the server would answer tight boxes with ``model``; ``on_study`` is called after every study and may raise."""
-    rows = evaluate_cases(Pipeline(model, None, device), files, report=lambda _: on_study())
+    rows = evaluate_cases(Predictor.from_files(model, device=device), files, report=lambda _: on_study())
     return {row["study"]: {**{name: row["scores"][name]["dice"] for name in STRUCTURES}, "mean": row["mean_dice"]} for row in rows}
 
 

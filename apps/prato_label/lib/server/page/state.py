@@ -9,7 +9,7 @@ from typing import Any
 
 from monailabel.interfaces.app import MONAILabelApp
 
-from lib.infers.turns import turns
+from lib.infers.inference_queue import inference_queue
 from lib.server.infer_routes import recent_requests
 from prato.retraining.model_store import ModelStore, StoreError
 
@@ -26,7 +26,7 @@ def server_state(app: MONAILabelApp) -> dict[str, Any]:
         "studies": _studies(app),
         "models": {name: _model(app, name) for name in info["models"]},
         "jobs": [*_trainings(app), *_batches(app)],
-        "line": {"length": turns.length(), "waiting_allowed": turns.waiting},
+        "line": {"length": len(inference_queue), "waiting_allowed": inference_queue.max_waiting},
         "requests": list(recent_requests),
     }
 

@@ -1,10 +1,11 @@
-"""The mask as a file in the format that the client reads."""
+"""What an inference is answered with: the mask as a file in the format that the client reads, the token map as JSON."""
 
 from __future__ import annotations
 
+import base64
 import os
 import tempfile
-from collections.abc import Mapping
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +13,15 @@ import nrrd
 import numpy as np
 
 from prato.data.nifti import gzip_bytes, nifti_bytes
-from prato.prompts.request import RequestError
-
-#: The Slicer and OHIF plugins ask for .nrrd; everyone who asks for nothing gets the first.
-EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
-DTYPES = ("uint8", "uint16")
 
 
-def mask_format(params: Mapping[str, Any]) -> tuple[str, np.dtype]:
-    """File extension and dtype that ``params`` ask for with ``result_extension`` and ``result_dtype``.
-
-    Raises:
-        RequestError: one that is not written here.
-    """
-    extension = params.get("result_extension") or EXTENSIONS[0]
-    if extension not in EXTENSIONS:
-        raise RequestError(f"result_extension must be one of {', '.join(EXTENSIONS)}, not {extension!r:.40}.")
-    dtype = params.get("result_dtype") or DTYPES[0]
-    if dtype not in DTYPES:
-        raise RequestError(f"result_dtype must be one of {', '.join(DTYPES)}, not {dtype!r:.40}.")
-    return extension, np.dtype(dtype)
-
-
-def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: np.dtype) -> str:
+def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: str = "uint8") -> str:
     """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``affine`` (voxel -> RAS+ mm); the server removes it once it is sent.
 
     It need not outlive a power cut, so nothing waits for the disk.
+
+    Args:
+        extension: one of ``prato.prompts.request.RESULT_EXTENSIONS``. dtype: one of ``RESULT_DTYPES``.
     """
     handle, path = tempfile.mkstemp(prefix="prato_", suffix=extension)
     os.close(handle)
@@ -55,3 +39,10 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: np.d
         os.unlink(path)
         raise
     return path
+
+
+def encode_tokens(tokens: np.ndarray) -> dict[str, Any]:
+    """``tokens`` (X, Y, Z) in 0..1 as the reply's ``tokens``: bytes of 255 * share in C order, deflated, in base64."""
+    levels = np.rint(tokens * 255).astype(np.uint8)
+    data = base64.b64encode(zlib.compress(np.ascontiguousarray(levels).tobytes(), 6)).decode("ascii")
+    return {"shape": list(levels.shape), "dtype": "uint8", "order": "C", "encoding": "zlib+base64", "data": data}

@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from prato.acquisition.disagreement import disagreement, jittered
-from prato.acquisition.entropy import mean_entropy
-from prato.acquisition.judging import by_entropy, by_jitter, by_phases
-from prato.acquisition.phases import Pair, inconsistency, pairs, volumes
+from prato.acquisition.phases import Pair, find_pairs, inconsistency, volumes
+from prato.acquisition.scores import disagreement, entropy_score, jitter_box, jitter_score, phases_score
+from prato.acquisition.uncertainty import mean_entropy
 from prato.data.studies import Manifest, Study
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Pipeline
+from prato.inference.predictor import Predictor
 from prato.prompts.box import Box
-from prato.prompts.request import Request
+from tests.prato.conftest import predict
 
 
 def row(*values: int) -> np.ndarray:
@@ -36,12 +35,12 @@ def test_disagreement_is_one_less_the_mean_dice_of_all_pairs() -> None:
 
 def test_jittered_boxes_are_seeded_stay_in_the_image_and_on_their_slices() -> None:
     box, shape = Box((0, 30, 2), (40, 60, 9)), (41, 61, 12)
-    boxes = jittered(box, shape, 2, 0.1, 200, seed=1)
-    assert boxes == jittered(box, shape, 2, 0.1, 200, seed=1) != jittered(box, shape, 2, 0.1, 200, seed=2)
+    boxes = jitter_box(box, shape, 2, 0.1, 200, seed=1)
+    assert boxes == jitter_box(box, shape, 2, 0.1, 200, seed=1) != jitter_box(box, shape, 2, 0.1, 200, seed=2)
     assert {(b.start[2], b.stop[2]) for b in boxes} == {(2, 9)}
     assert {b.start[0] for b in boxes} == set(range(5)) and {b.stop[0] for b in boxes} == set(range(36, 42))  # clipped at 0 and 41
     assert {b.start[1] for b in boxes} == set(range(27, 34))
-    assert jittered(Box((3, 3, 0), (4, 4, 1)), (4, 4, 1), 2, 0.9, 9, 0)[0].voxels >= 1
+    assert jitter_box(Box((3, 3, 0), (4, 4, 1)), (4, 4, 1), 2, 0.9, 9, 0)[0].voxels >= 1
 
 
 def test_entropy_is_measured_over_the_kept_pixels_alone() -> None:
@@ -77,40 +76,42 @@ def test_volumes_are_in_ml() -> None:
 
 def test_pairs_are_by_manifest_by_name_or_of_two() -> None:
     manifest = Manifest(source="x", studies={"p_1": Study(patient="p", phase="ES"), "p_2": Study(patient="p", phase="ED")})
-    found = pairs(["p_1", "p_2", "b_ED", "b_ES", "b_frame07", "c_frame01", "c_frame09", "d", "e_frame1", "e_frame2", "e_frame3"], manifest)
+    found = find_pairs(
+        ["p_1", "p_2", "b_ED", "b_ES", "b_frame07", "c_frame01", "c_frame09", "d", "e_frame1", "e_frame2", "e_frame3"], manifest
+    )
     assert found["p_1"] == found["p_2"] == Pair("p_2", "p_1", True)
     assert found["b_ED"] == Pair("b_ED", "b_ES", True)
     assert found["c_frame09"] == Pair("c_frame01", "c_frame09", False)
     assert set(found) == {"p_1", "p_2", "b_ED", "b_ES", "c_frame01", "c_frame09"}
 
 
-def test_a_model_judges_an_image_the_same_way_each_time(model_files, heart) -> None:
-    pipeline, image = Pipeline(model_files["swin_unetr"], None, "cpu"), ImageStack(heart)
-    for judge in (by_jitter, by_entropy):
-        opinion = judge(pipeline.predict, image)
-        assert 0 < opinion.score < 1
-        assert judge(pipeline.predict, image) == opinion
-    assert by_phases(pipeline.predict, image, image, True).score == 0
+def test_a_model_scores_an_image_the_same_way_each_time(model_files, heart) -> None:
+    predictor, image = Predictor.from_files(model_files["swin_unetr"]), ImageStack(heart)
+    for measure in (jitter_score, entropy_score):
+        score = measure(predictor, image)
+        assert 0 < score.value < 1
+        assert measure(predictor, image) == score
+    assert phases_score(predictor, image, image, True).value == 0
 
 
 def test_no_heart_at_all_is_the_most_useful(model_files, heart, monkeypatch) -> None:
-    pipeline, image = Pipeline(model_files["swin_unetr"], None, "cpu"), ImageStack(heart)
-    monkeypatch.setattr(type(pipeline.segmenter), "_mask", lambda *_: np.zeros(heart.array.shape, np.uint8))
-    for opinion in (
-        by_jitter(pipeline.predict, image),
-        by_entropy(pipeline.predict, image),
-        by_phases(pipeline.predict, image, image, True),
+    predictor, image = Predictor.from_files(model_files["swin_unetr"]), ImageStack(heart)
+    monkeypatch.setattr(type(predictor.segmenter), "_mask", lambda *_: np.zeros(heart.array.shape, np.uint8))
+    for score in (
+        jitter_score(predictor, image),
+        entropy_score(predictor, image),
+        phases_score(predictor, image, image, True),
     ):
-        assert opinion.score == 1 and "no heart" in opinion.reason
+        assert score.value == 1 and "no heart" in score.reason
 
 
 def test_the_segmenter_measures_entropy_where_every_stage_kept_the_token(model_files, heart, monkeypatch) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
     monkeypatch.setattr("prato.inference.segmenter.mean_entropy", lambda logits, kept: seen.append((logits, kept)) or 0.25)
-    pipeline = Pipeline(model_files["unetr"], None, "cpu")
+    predictor = Predictor.from_files(model_files["unetr"])
     box = (Box((16, 6, 1), (44, 34, 4)),)
-    assert pipeline.predict(heart, Request(box, "roi")).entropy is None and not seen
-    assert pipeline.predict(heart, Request(box, "roi", "50", return_opinion=True)).entropy == 0.25
+    assert predict(predictor, heart, *box).entropy is None and not seen
+    assert predict(predictor, heart, *box, prune="50", return_uncertainty=True).entropy == 0.25
     logits, kept = seen[0]
     assert kept.shape == (logits.shape[0], *logits.shape[2:])
     assert 0 < kept.float().mean() < 0.5

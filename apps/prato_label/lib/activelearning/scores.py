@@ -1,0 +1,110 @@
+"""The study that the model would learn most from, as far as a short look tells: its score, by one of several measures."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Hashable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore
+
+from lib.activelearning.acquisition_strategy import AcquisitionStrategy
+from lib.activelearning.registry import register_strategy
+from lib.activelearning.studies import list_unlabelled, shuffle_unlabelled
+from lib.datastore.studies import StudiesDatastore
+from lib.infers.image_cache import images
+from lib.infers.live_predictor import file_identity
+from prato.acquisition.phases import find_pairs
+from prato.acquisition.scores import ImagePredictor, Score, entropy_score, jitter_score, phases_score
+from prato.data.nifti import VolumeError
+from prato.data.studies import ManifestError, load_manifest
+
+#: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
+SAMPLE = 8
+#: The images that a study is scored by, and how: called with a predictor and an ``ImageStack`` for each.
+StudyScore = tuple[tuple[Path, ...], Callable[..., Score]]
+
+
+class ScoreStrategy(AcquisitionStrategy[Score]):
+    """Of a seeded sample of the studies without a final label, the one with the highest score."""
+
+    @abstractmethod
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        """How the studies of ``datastore`` are scored, each by its id."""
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """The study with its ``score`` (0..1), the ``reason``, and how many were ``scored`` of the ``unlabelled``.
+
+        Raises:
+            HTTPException: 404 for no study, no such model or none yet, 503 for a model file or manifest that cannot be used.
+        """
+        sample, scorer = shuffle_unlabelled(request, datastore)[:SAMPLE], self.scorer(datastore)
+
+        def look(study: str) -> tuple[Hashable, Callable[[ImagePredictor], Score]]:
+            paths, score = scorer(study)
+
+            def read_and_score(predictor: ImagePredictor) -> Score:
+                try:
+                    return score(predictor, *(images.read(path) for path in paths))
+                except VolumeError as error:
+                    return Score(0.0, str(error))
+
+            return tuple(file_identity(path) for path in paths), read_and_score
+
+        scores, version = self.look_at(request, sample, look)
+        best = min(scores, key=lambda study: (-scores[study].value, study))
+        return {
+            "id": best,
+            "score": round(scores[best].value, 4),
+            "reason": scores[best].reason,
+            "scored": len(scores),
+            "unlabelled": len(list_unlabelled(datastore)),
+            "model_version": version,
+        }
+
+
+@register_strategy("jitter")
+class Jitter(ScoreStrategy):
+    """Whether the mask depends on how exactly the box is drawn."""
+
+    description = "The study whose mask changes most when the box is moved a little"
+
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        return lambda study: ((Path(datastore.get_image_uri(study)),), jitter_score)
+
+
+@register_strategy("entropy")
+class Entropy(ScoreStrategy):
+    """Whether the network is undecided between the classes."""
+
+    description = "The study over which the model is least decided"
+
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        return lambda study: ((Path(datastore.get_image_uri(study)),), entropy_score)
+
+
+@register_strategy("phases")
+class Phases(ScoreStrategy):
+    """Whether a patient's two phases, labelled or not, are predicted as one heart."""
+
+    description = "The study whose ED and ES masks fit one heart least"
+
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        """Raises HTTPException: 503, the folder's manifest cannot be used."""
+        try:
+            manifest = load_manifest(datastore.folder) if isinstance(datastore, StudiesDatastore) else None
+        except ManifestError as error:
+            raise HTTPException(503, str(error)) from error
+        pairs = find_pairs(datastore.list_images(), manifest)
+
+        def score_of(study: str) -> StudyScore:
+            pair = pairs.get(study)
+            if pair is None:
+                return (), lambda predictor: Score(0.0, "The patient has no second phase here to compare with.")
+            paths = tuple(Path(datastore.get_image_uri(each)) for each in (pair.ed, pair.es))
+            return paths, partial(phases_score, known=pair.known)
+
+        return score_of

@@ -1,0 +1,113 @@
+"""The queue of inference requests: one computes at a time, a bounded number waits, and any of them can be cancelled."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from prato.runtime.cancel_token import CancelledError
+from prato_server.settings import load_settings
+
+
+class QueueFullError(Exception):
+    """No more requests may wait; ``seconds`` is when to try again."""
+
+    def __init__(self, waiting: int, seconds: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already: try again in {seconds} s.")
+        self.seconds = seconds
+
+
+class InferenceSlot:
+    """One request's place in the queue.
+
+    Attributes:
+        request_id: under which it can be cancelled.
+        is_cancelled: whether nobody waits for the answer any more.
+        reply: the JSON part of the answer, once there is one.
+    """
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.is_cancelled = False
+        self.reply: dict[str, Any] = {}
+
+
+class InferenceQueue:
+    """All requests for inference, in the order in which they came; the first one computes.
+
+    Two at once would only share the same cores, or the same GPU.
+    """
+
+    def __init__(self, max_waiting: int) -> None:
+        """Args: max_waiting: how many may wait behind the one that computes."""
+        self.max_waiting = max_waiting
+        self._slots: deque[InferenceSlot] = deque()
+        self._changed = threading.Condition()
+        self._seconds = 1.0
+
+    def __len__(self) -> int:
+        """Requests in the queue, the one that computes included."""
+        return len(self._slots)
+
+    @contextmanager
+    def acquire(self, slot: InferenceSlot) -> Iterator[None]:
+        """Wait until ``slot`` is the first; the next one is when the block ends.
+
+        Raises:
+            QueueFullError: too many wait.
+            CancelledError: it was cancelled while it waited.
+        """
+        with self._changed:
+            if len(self._slots) > self.max_waiting:
+                raise QueueFullError(len(self._slots) - 1, math.ceil(self._seconds * len(self._slots)))
+            self._slots.append(slot)
+            try:
+                self._changed.wait_for(lambda: slot.is_cancelled or self._slots[0] is slot)
+                if slot.is_cancelled:
+                    raise CancelledError
+            except BaseException:
+                self._release(slot)
+                raise
+        start = time.monotonic()
+        token = current_slot.set(slot)
+        try:
+            yield
+        finally:
+            current_slot.reset(token)
+            with self._changed:
+                self._seconds = max(time.monotonic() - start, 0.1)
+                self._release(slot)
+
+    def cancel(self, request_id: str) -> bool:
+        """Cancel the requests of that id, waiting or computing; False where there is none."""
+        with self._changed:
+            found = [slot for slot in self._slots if slot.request_id == request_id]
+            for slot in found:
+                slot.is_cancelled = True
+            self._changed.notify_all()
+        return bool(found)
+
+    def notify(self) -> None:
+        """To be called when a slot was marked as cancelled: those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_idle(self, seconds: float, unless: Callable[[], bool]) -> bool:
+        """Wait until the queue is empty, or ``unless`` says so (see :meth:`notify`), ``seconds`` at most; whether that has come."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._slots or unless(), seconds)
+
+    def _release(self, slot: InferenceSlot) -> None:
+        self._slots.remove(slot)
+        self._changed.notify_all()
+
+
+#: The slot in which the running code computes; unset where it runs outside of any request.
+current_slot: ContextVar[InferenceSlot] = ContextVar("current_slot")
+inference_queue = InferenceQueue(load_settings().max_waiting)

@@ -1,0 +1,156 @@
+"""A predictor that follows its files: a model published by training answers the next request."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Prediction, Predictor
+from prato.models.checkpoint import ModelSpec, stored_version
+from prato.prompts.base import Prompt
+from prato.prompts.request import DEFAULT_PRUNE
+from prato.pruning.plan import PRUNE_CHOICES
+from prato.runtime.batch_runner import Calls
+from prato.runtime.cancel_token import never
+
+logger = logging.getLogger(__name__)
+
+#: All networks compute in this one thread. Torch's counter of operations hooks into every module of the process, so that two at once would
+#: count each other's work; and every thread that ever computed keeps memory, and threads of OpenMP, for itself.
+_COMPUTE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="compute")
+_T = TypeVar("_T")
+
+
+def run_in_compute_thread(call: Callable[[Callable[[], bool]], _T], cancelled: Callable[[], bool]) -> _T:
+    """What ``call(cancelled)`` returns, run in the networks' thread when that is free."""
+    return _COMPUTE_THREAD.submit(call, cancelled).result()
+
+
+class LivePredictor:
+    """The model file ``model`` (with ``locator`` where that file exists), loaded when first needed and again when a file changes.
+
+    A reload never meets a prediction: each is made by the networks that it began with.
+
+    Attributes:
+        costs: what a slice costs, by ``prune``, as ``docs/protocol.md`` describes it; measured after every load of a network
+            for which they are not known, and empty until then.
+    """
+
+    def __init__(self, model: Path, locator: Path) -> None:
+        self.model, self.locator = model, locator
+        self._loaded: dict[str, tuple[tuple[object, ...], Predictor]] = {}
+        self._build: ModelSpec | None = None
+        self._stored: tuple[object, str] = None, ""
+        self.costs: dict[str, dict[str, float]] = {}
+
+    def warm_up(self, device: str) -> None:
+        """Load the files now, so that no request need wait for it; ``costs`` follow.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+        """
+        _COMPUTE_THREAD.submit(self._load, device).result()
+
+    def version(self) -> str | None:
+        """Of the model that answers the next request; None where there is none."""
+        identity = file_identity(self.model)
+        if identity is None:
+            return None
+        if self._stored[0] != identity:
+            self._stored = identity, stored_version(self.model)
+        return self._stored[1]
+
+    def predict(
+        self,
+        device: str,
+        image: ImageStack,
+        prompts: Sequence[Prompt] = (),
+        prune: str | None = None,
+        *,
+        return_tokens: bool = False,
+        return_uncertainty: bool = False,
+        cancelled: Callable[[], bool] = never,
+    ) -> Prediction:
+        """Segment ``image`` with the files as they are now; arguments as for :meth:`Predictor.predict`.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            CancelledError: ``cancelled`` said so between two steps.
+        """
+
+        def predict() -> Prediction:
+            predictor = self._predictor(device, image)
+            options = {"return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
+            return predictor.predict(prompts, prune, **options, runner=Calls(cancelled))
+
+        return _COMPUTE_THREAD.submit(predict).result()
+
+    def predict_with(self, runner: Calls, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
+        """As :meth:`predict` without a prompt, with ``runner`` to make the networks' calls, and all the rest in the calling thread.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            CancelledError: ``runner`` was cancelled.
+        """
+        return runner(lambda _: self._predictor(device, image)).predict(prune=prune, runner=runner)
+
+    def _predictor(self, device: str, image: ImageStack) -> Predictor:
+        """One for ``image`` by itself: others on the same networks may have other images."""
+        loaded = self._load(device)
+        predictor = Predictor(loaded.segmenter, loaded.locator)
+        predictor.set_image(image)
+        return predictor
+
+    def _measure(self, predictor: Predictor, remaining: tuple[str, ...], found: dict[str, dict[str, float]]) -> None:
+        """What a slice costs with each of ``remaining``, one at a time: a request that comes meanwhile waits for four slices at most.
+
+        Given up when another predictor is loaded, which has its own costs measured.
+        """
+        if all(loaded is not predictor for _, loaded in self._loaded.values()):
+            return
+        if not remaining:
+            self.costs = found
+            return
+        prune, *later = remaining
+        segmenter = predictor.segmenter
+        if segmenter.plan or prune in ("off", DEFAULT_PRUNE):  # a model without a plan has none to follow
+            try:
+                gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
+            except Exception:  # in this thread nobody waits for it
+                logger.exception("What a slice costs could not be measured.")
+                return
+            found = {**found, prune: {"gflops": round(gflops, 3), "ms": round(ms, 1)}}
+        _COMPUTE_THREAD.submit(self._measure, predictor, tuple(later), found)
+
+    def _load(self, device: str) -> Predictor:
+        # looked at before loading: a file replaced in between is loaded once more, never missed
+        files = file_identity(self.model), file_identity(self.locator)
+        if device not in self._loaded or self._loaded[device][0] != files:
+            self._loaded.pop(device, None)
+            predictor = Predictor.from_files(self.model, self.locator if files[1] else None, device)
+            self._loaded[device] = files, predictor
+            build = predictor.segmenter.spec.model_copy(update={"training": {}})
+            if build != self._build:  # other weights cost the same, another network does not
+                self._build, self.costs = build, {}
+            if not self.costs:
+                _COMPUTE_THREAD.submit(self._measure, predictor, (*PRUNE_CHOICES, DEFAULT_PRUNE), {})
+        return self._loaded[device][1]
+
+
+#: Two models that answer with the same files share one predictor.
+live_predictor = cache(LivePredictor)
+
+
+def file_identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced or rewritten; None where there is none."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
