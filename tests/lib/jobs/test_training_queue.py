@@ -41,13 +41,13 @@ class Bench:
             write_volume(folder / f"label_{study}.nii.gz", heart(), read_volume(image).affine)
         self.queue = TrainingQueue(folder / "jobs.json")
 
-    def order(self, steps: int, **asked: int) -> dict[str, Any]:
+    def order(self, steps: int, **parameters: int) -> dict[str, Any]:
         files = [StudyFile(s, s, self.folder / f"{s}.nii.gz", self.folder / f"label_{s}.nii.gz") for s in ("a", "b")]
-        parameters = TrainingParameters(max_epochs=10_000, max_steps=steps, **asked)
-        return TrainingOrder(model=self.model, parameters=parameters, files=files).model_dump(mode="json", by_alias=True)
+        training = TrainingParameters(max_epochs=10_000, max_steps=steps, **parameters)
+        return TrainingOrder(model=self.model, parameters=training, files=files).model_dump(mode="json", by_alias=True)
 
-    def submit(self, steps: int, enqueue: bool = False, **asked: int) -> Job:
-        return self.queue.submit({"model": "m"}, self.order(steps, **asked), enqueue)
+    def submit(self, steps: int, enqueue: bool = False, **parameters: int) -> Job:
+        return self.queue.submit({"model": "m"}, self.order(steps, **parameters), enqueue)
 
     @property
     def step(self) -> int:
