@@ -38,7 +38,7 @@ check: lint
 
 lint: $(TESTABLE)
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy apps/prato_label/prato apps/prato_label/prato_server scripts slicer_module/PratoLabel
+	@$(BIN)/mypy apps/prato_label scripts slicer_module/PratoLabel
 
 # What the stock command "monailabel start_server" does, guarded (docs/server.md), with spaces in STUDIES allowed.
 serve: studies-given $(INSTALLED)
