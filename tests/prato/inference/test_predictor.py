@@ -182,6 +182,12 @@ def test_without_an_image_there_is_nothing_to_segment(model_files):
         Predictor.from_files(model_files["unetr"]).predict()
 
 
+@pytest.mark.parametrize("box", [Box((15, 5, 1), (61, 35, 4)), Box((15, 5, -1), (45, 35, 4)), Box((70, 60, 1), (80, 70, 4))])
+def test_a_prompt_beyond_the_image_is_refused(predictor, heart, box):
+    with pytest.raises(ValueError, match=r"the image has \(60, 50, 5\) voxels: draw inside it"):
+        predict(predictor, heart, box)
+
+
 def test_an_image_is_segmented_for_one_prompt_after_another_until_the_next_is_set(predictor, heart):
     own = Predictor(predictor.segmenter)
     own.set_image(heart)

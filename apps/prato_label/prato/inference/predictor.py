@@ -132,7 +132,7 @@ class Predictor:
             runner: makes the networks' calls.
 
         Raises:
-            ValueError: no image was set, or ``prune`` is none of these.
+            ValueError: no image was set, a prompt reaches beyond it, or ``prune`` is none of these.
             CancelledError: ``runner`` was cancelled.
         """
         if self._image is None:
@@ -176,7 +176,10 @@ class Predictor:
             proposed = image.proposal(self.locator, runner) if self.locator else None
             focus = proposed or Box.whole(image.volume.array.shape)
             return (BoxPrompt(image.stored_box(focus)),), "proposed" if proposed else "whole_image", focus
-        focus = Box.union(prompt.box for prompt in prompts).permute(image.axes)
+        drawn = Box.union(prompt.box for prompt in prompts)
+        if drawn.intersection(Box.whole(image.stored.array.shape)) != drawn:
+            raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
+        focus = drawn.permute(image.axes)
         edges_mm = [size * mm for size, mm in zip(focus.size, image.volume.spacing[:2])]
         if self.locator and max(edges_mm) > self.segmenter.window_mm:
             # the network cannot see all of such a box at once: it looks where in the box the heart is
