@@ -119,7 +119,7 @@ def test_a_worker_that_is_killed_is_a_sentence_and_the_server_goes_on(server: Li
 
 def worker(server: LiveServer) -> int:
     """The process that trains."""
-    (found,) = [p for p in psutil.Process(server.process.pid).children() if p.cmdline()[-1:] == ["prato.retraining.worker"]]
+    (found,) = [p for p in psutil.Process(server.process.pid).children() if p.cmdline()[-1:] == ["prato.retraining"]]
     return int(found.pid)
 
 

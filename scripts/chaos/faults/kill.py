@@ -67,7 +67,7 @@ def training_process(bench: Bench) -> str:
 
 def _kill_worker(bench: Bench) -> None:
     assert bench.server
-    workers = [p for p in psutil.Process(bench.server.process.pid).children() if "prato.retraining.worker" in p.cmdline()]
+    workers = [p for p in psutil.Process(bench.server.process.pid).children() if "prato.retraining" in p.cmdline()]
     if not workers:
         bench.wrong.append("there was no process that trains to be killed")
     for worker in workers:

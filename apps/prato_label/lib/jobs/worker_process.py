@@ -99,7 +99,7 @@ def _start_worker() -> subprocess.Popen[str]:
     path = os.pathsep.join([str(Path(prato.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "prato.retraining.worker"],
+        [sys.executable, "-m", "prato.retraining"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

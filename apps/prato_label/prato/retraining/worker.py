@@ -1,4 +1,4 @@
-"""The process that trains: ``python -m prato.retraining.worker``, kept warm from one round to the next.
+"""The process that trains: ``python -m prato.retraining``, kept warm from one round to the next.
 
 It reads one JSON object a line: ``{"id", "order"}`` starts a round, ``{"stop": id}`` ends it. It writes one a line, too: ``{"id", "line"}``
 is a line of the log, ``{"id", "end"}`` the last message: "done" with a ``result``, "stopped", or "failed" with a ``sentence``. When its
@@ -118,6 +118,3 @@ def main() -> None:
     threading.Thread(target=worker.listen, name="orders", daemon=True).start()
     worker.run()
 
-
-if __name__ == "__main__":
-    main()
