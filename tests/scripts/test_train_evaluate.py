@@ -35,6 +35,7 @@ def run(script, *arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
+@pytest.mark.slow
 def test_train_then_evaluate(studies, tmp_path):
     out = tmp_path / "run"
     trained = run(train, "--studies", studies, "--out", out, "--epochs", "0.4", "--batch", "2", "--threads", "1")

@@ -105,6 +105,7 @@ def reach(box: Any, heart: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.min(places, axis=0), np.max(places, axis=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_it_agrees_with_slicers_crop_logic_but_for_its_rule(scene: Any, seed: int) -> None:
@@ -133,6 +134,7 @@ def test_it_agrees_with_slicers_crop_logic_but_for_its_rule(scene: Any, seed: in
         scene.Clear()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_box_drawn_back_is_the_same_box(scene: Any, seed: int) -> None:

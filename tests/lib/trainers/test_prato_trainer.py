@@ -102,6 +102,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(trainer: Pr
     assert first["patients"]["train"] == json.loads((Path(store._datastore_path) / SPLIT_NAME).read_text())["train"]
 
 
+@pytest.mark.slow
 def test_a_published_model_takes_the_place_of_one_that_is_kept(trainer: PratoTrainer, store: StudiesDatastore) -> None:
     start = trainer.model.read_bytes()
     result = trainer({"max_steps": "12", "prato_unetr": {"max_steps": 12}, "prato_swin_unetr": {}}, store)
@@ -144,6 +145,7 @@ def test_a_model_that_is_worse_is_not_published(trainer: PratoTrainer, store: St
     assert set(model_tree(trainer)) == {"prato_unetr.safetensors", f"versions/prato_unetr/{result['model_version_before']}.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_model_that_was_replaced_meanwhile_stays(
     trainer: PratoTrainer, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def test_hearts_beat_within_what_is_seen_in_people(patients: list[Phantom]) -> N
         assert ml(p, "ES", "myocardium") == pytest.approx(ml(p, "ED", "myocardium"), rel=0.2), "muscle is neither made nor lost in a beat"
 
 
+@pytest.mark.slow
 def test_patients_differ_and_one_is_hypertrophic(patients: list[Phantom]) -> None:
     assert {p.kind for p in patients} == {"normal", "hypertrophic", "dilated"}
     ratio = {p.kind: ml(p, "ED", "myocardium") / ml(p, "ED", "LV cavity") for p in patients[:3]}

@@ -20,6 +20,7 @@ def network(width: int, dims: int = 2, **other: object) -> PratoSwinUNETR:
     return made.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("plan", [None, PruningPlan(after=(1, 2, 3), percentile=40.0)])
 def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: PruningPlan | None) -> None:

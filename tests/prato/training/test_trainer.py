@@ -98,6 +98,7 @@ def loss_on(trained, batch):
         return float(PratoLoss()(trained.network.train().segment(batch["image"], prompts, trained.plan), batch["label"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
 def test_the_loss_falls(cases, name):
     batch = default_collate([SliceDataset(cases, [128], 9, 4, 4)[n] for n in range(4)])
@@ -129,6 +130,7 @@ def kill_at(step):
     return report
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
     unbroken = trainer()
     unbroken.fit(cases, Budget(steps=6))

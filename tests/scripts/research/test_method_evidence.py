@@ -19,6 +19,7 @@ def run(out: Path) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "feature_size": 4, "img_size": 128}
     monkeypatch.setattr(method_evidence, "_FULL", {**method_evidence._FULL, **small})

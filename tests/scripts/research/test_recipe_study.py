@@ -29,6 +29,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 def test_all_ways_on_the_validation_side(places: list[str], tmp_path: Path) -> None:
     code, said = run("table4/best", *places)
     assert code == 0, said

@@ -41,6 +41,7 @@ def test_all_rows_of_a_data_set_have_the_same_budget_and_input():
         assert len({(e.budget, e.image, e.images, e.seed) for e in EXPERIMENTS.values() if e.data == data}) == 1
 
 
+@pytest.mark.slow
 def test_every_plan_builds_its_network_and_a_slice_goes_through():
     specs = {model_spec(experiment).model_dump_json(): experiment for experiment in EXPERIMENTS.values() if experiment.data == "acdc"}
     built = {}

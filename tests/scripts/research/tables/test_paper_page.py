@@ -40,6 +40,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "docs"
 
 
+@pytest.mark.slow
 def test_every_row_stands_beside_what_is_printed(written: Path) -> None:
     lines = (written / "results" / "paper.md").read_text().splitlines()
     (row, isic) = (line for line in lines if line.startswith("| PrATo |"))
