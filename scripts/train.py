@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.splits import Split, load_split, save_split, split_patients
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
-from prato.models import PromptedNetwork
+from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.models.convert_state_dict import adapted
 from prato.models.presets import PRESETS
@@ -174,10 +173,10 @@ def _plan(spec: ModelSpec, dense: bool, asked: dict[str, Any]) -> PruningPlan | 
         raise ValueError(f"--dense trains without pruning, so --{next(iter(given))} has nothing to say: leave one of them out.")
     if dense or plan is None:
         return None
-    return replace(plan, **given)
+    return PruningPlan.from_dict({**plan.to_dict(), **given})
 
 
-def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PromptedNetwork, str | None, dict[str, Any] | None]:
+def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PrunableNetwork, str | None, dict[str, Any] | None]:
     """The network to train, the version of the model file that its weights are from and how that was trained; None for fresh weights."""
     if start_from is None:
         return spec.build(), None, None

@@ -20,11 +20,9 @@ from prato.data.cases import TrainingCase, load_training_case
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.validation import heart_slices
 from prato.inference.window import window_edges
-from prato.models import PratoUNETR
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.models.convert_state_dict import adapted
 from prato.models.presets import WINDOW
-from prato.models.swin_block import dense_swin_blocks
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -104,7 +102,7 @@ def main(
                 raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
             wide = channels_last(widened(network, spec, window).to(where))
             for kind in kinds:
-                timer = _Timer(wide, plan.asked(prune or None) or plan, float(prune or 75), window, where, rounds, kind.torch)
+                timer = _Timer(wide, plan.with_override(prune or None) or plan, float(prune or 75), window, where, rounds, kind.torch)
                 for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{name}, {kind.value}"):
                     described = {"model": name, "model_version": version, "dtype": kind.value}
                     rows += [{**described, **row} for row in timer.measure(cases, *size)]
@@ -135,7 +133,7 @@ def main(
 def widened(network: Any, spec: ModelSpec, window: int) -> Any:
     """``network`` for images of ``window`` pixels, able to prune after its first block or stage."""
     plan = spec.pruning_plan()
-    arguments = {**spec.arguments, "stages": sorted({1, *spec.arguments.get("stages", ()), *(plan.after if plan else ())})}
+    arguments = {**spec.arguments, "stages": sorted({1, *spec.arguments.get("stages", ()), *(plan.prune_after if plan else ())})}
     if "img_size" in arguments:
         arguments["img_size"] = window
     wide = spec.model_copy(update={"arguments": arguments}).build().eval()
@@ -152,7 +150,14 @@ class _Timer:
         self.network, self.plan, self.window, self.device, self.rounds = network, plan, window, device, rounds
         self.dtype, self.folded = dtype, norms_folded(network)
         self.engine = replace(
-            plan, after=(1,), percentile=percentile, threshold=None, mode="drop", decode="kept", boxed=True, margin=MARGIN
+            plan,
+            prune_after=(1,),
+            percentile=percentile,
+            threshold=None,
+            mode="drop",
+            decode="kept",
+            protect_prompted=True,
+            margin=MARGIN,
         )
 
     @torch.inference_mode()
@@ -185,7 +190,8 @@ class _Timer:
     def parts(self, cases: list[TrainingCase], edge: int) -> list[dict[str, Any]]:
         """Where one slice's time goes, with the engine and where its first block sees all tokens, as a model of whole slices has it."""
         image, prompts = self._image(cases, 1), self._prompts(1, edge, self.window)
-        plans = {"engine": self.engine, "engine without stage 0": replace(self.engine, margin=None)}
+        first = replace(self.engine, margin=None)  # its image's embedding: patches, and the first block or stage on all of them
+        plans = {"engine": self.engine, "engine without stage 0": first}
         return [
             {
                 "way": name,
@@ -193,7 +199,7 @@ class _Timer:
                 "ms": shares(
                     self.network,
                     ways_to_call({name: (self.network, image, prompts, plan)}, self.device, self.dtype)[name],
-                    lowered(lambda: _first(self.network, image), self.device, self.dtype),
+                    lowered(lambda: self.network.encode_image(image, first), self.device, self.dtype),
                     self.rounds,
                     self.device,
                 ),
@@ -214,14 +220,6 @@ class _Timer:
     def _middle(image: torch.Tensor, size: int) -> torch.Tensor:
         a = (image.shape[-1] - size) // 2
         return image[..., a : a + size, a : a + size].contiguous(memory_format=torch.channels_last)
-
-
-def _first(network: Any, image: torch.Tensor) -> Any:
-    """Patches embedded, and the first block or stage on all of them."""
-    if isinstance(network, PratoUNETR):
-        return network.vit.blocks[0](network._embed(image)[0])
-    vit = network.swinViT
-    return dense_swin_blocks(vit.layers1[0], vit.patch_embed(image).movedim(1, -1))
 
 
 def _show(result: dict[str, Any]) -> None:

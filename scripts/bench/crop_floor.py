@@ -14,7 +14,7 @@ from prato.data.atomic import write_bytes
 from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 from prato.runtime.region import Region
 from scripts.bench.benchmark import MARGIN, widened
 from scripts.common.model_files import model_file
@@ -50,9 +50,18 @@ def _row(name: str, edge: int) -> dict[str, Any]:
     low, high = (_IMAGE - edge) // 2, (_IMAGE + edge) // 2
     prompts = BoxPrompt.batch([[((low,) * 2, (high,) * 2)]], size)
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    near = replace(plan, after=(1,), percentile=75.0, threshold=None, mode="drop", decode="kept", boxed=True, margin=MARGIN)
+    near = replace(
+        plan,
+        prune_after=(1,),
+        percentile=75.0,
+        threshold=None,
+        mode="drop",
+        decode="kept",
+        protect_prompted=True,
+        margin=MARGIN,
+    )
     tight = replace(near, margin=0.0)
-    encoded = wide.encode(wide.begin(image, tight), PromptedPruning(wide.relevance, tight, prompts, size))
+    encoded = wide.encode(image, wide.encode_image(image, tight), PromptedPruning(wide.relevance, tight, prompts, size))
     cut = _STEP * -(-edge // _STEP)
     crop = image[..., :cut, :cut].contiguous()
     calls = {
@@ -61,7 +70,7 @@ def _row(name: str, edge: int) -> dict[str, Any]:
         "engine, no context": lambda: wide.segment(image, prompts, tight),
         "decoding the box alone": lambda: wide.decode(image, encoded, Region((low,) * 2, (high,) * 2, size)),
     }
-    return {"model": name, "box_edge": edge, "gflops": {way: round(counted(call)[1], 4) for way, call in calls.items()}}
+    return {"model": name, "box_edge": edge, "gflops": {way: round(count_flops(call)[1], 4) for way, call in calls.items()}}
 
 
 if __name__ == "__main__":

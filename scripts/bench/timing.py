@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from prato.models.checkpoint import channels_last
-from prato.runtime.captured import CapturedNetwork
-from prato.runtime.flops import counted
+from prato.runtime.cuda_graphs import CudaGraphRunner
+from prato.runtime.flops import count_flops
 
 #: Ends the names of ways that are CUDA graphs: these are held against the dense call that is one, too.
 CAPTURED = ", captured"
@@ -27,7 +27,7 @@ def ways_to_call(ways: dict[str, tuple[Any, ...]], device: torch.device, dtype: 
     """Calls of ``segment`` from "way: (network, image, prompts, plan)"; on a GPU in ``dtype``, and all but the masked also captured."""
     calls = {name: lowered(partial(network.segment, *given), device, dtype) for name, (network, *given) in ways.items()}
     if device.type == "cuda":
-        captured = {id(network): CapturedNetwork(network, dtype) for network, *_ in ways.values()}
+        captured = {id(network): CudaGraphRunner(network, dtype) for network, *_ in ways.values()}
         calls |= {name + CAPTURED: partial(captured[id(n)].segment, *given) for name, (n, *given) in ways.items() if name != "masked"}
     return calls
 
@@ -51,7 +51,7 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
     if device.type == "cuda":
         for call in ways.values():  # on the second a call is captured
             call(), call()
-    cost = {name: counted(call)[1] for name, call in ways.items()}  # and warms up
+    cost = {name: count_flops(call)[1] for name, call in ways.items()}  # and warms up
     times: dict[str, list[float]] = {name: [] for name in ways}
     worked: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):

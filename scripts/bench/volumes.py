@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from prato.models import PratoSwinUNETR, PratoUNETR
+from prato.models.swin_unetr import PratoSwinUNETR
+from prato.models.unetr import PratoUNETR
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.bench.timing import interleaved, norms_folded, ways_to_call
@@ -15,7 +16,7 @@ from scripts.bench.timing import interleaved, norms_folded, ways_to_call
 #: Edge of the volume and of its box, and where the box begins: an eighth of the volume, beside its middle and between two tokens.
 _VOLUME, _BOX, _CORNER = 96, 48, 32
 #: A little more than the share that goes must leave, so that no token but the box's own is left.
-_ENGINE = PruningPlan(after=(1,), percentile=80.0, decode="kept", boxed=True, margin=16.0)
+_ENGINE = PruningPlan(prune_after=(1,), percentile=80.0, decode="kept", protect_prompted=True, margin=16.0)
 _COMMON = {"in_channels": 1, "out_channels": 4, "norm_name": "batch", "spatial_dims": 3}
 #: Each network, how it is built, and the multiple that the edges of what it is given must be of.
 _NETWORKS: dict[str, tuple[Callable[..., Any], dict[str, Any], int]] = {
@@ -30,7 +31,7 @@ def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[d
     rows = []
     for name, (build, arguments, step) in _NETWORKS.items():
         torch.manual_seed(0)
-        network = build(**_COMMON, **arguments, stages=_ENGINE.after).eval().to(device)
+        network = build(**_COMMON, **arguments, stages=_ENGINE.prune_after).eval().to(device)
         image = torch.rand(1, 1, *(_VOLUME,) * 3, device=device) * 2 - 1
         prompts = BoxPrompt.batch([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
         edge = step * -(-_BOX // step)

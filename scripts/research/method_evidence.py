@@ -27,7 +27,7 @@ from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import kept_region
 from prato.pruning.relevance import Relevance, relevance
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 from prato.training.augmentation import SliceDataset
 from scripts.common.provenance import command, commit
 
@@ -119,12 +119,12 @@ def _operations(seed: int) -> Iterator[dict[str, Any]]:
     image, prompts = torch.randn(1, 1, *size), BoxPrompt.batch([[((40.0, 40.0), (90.0, 90.0))]], size)
     for stages in _STAGES:
         network = PratoUNETR(**_FULL, stages=stages).eval()
-        dense = counted(partial(network.segment, image, prompts, None))[1]
+        dense = count_flops(partial(network.segment, image, prompts, None))[1]
         yield {"after": stages, "percentile": None, "mode": "dense", "gflops": round(dense, 2)}
         for percentile in (25.0, 50.0, 75.0):
             for mode in ("drop", "mask"):
-                plan = PruningPlan(after=stages, percentile=percentile, mode=mode)  # type: ignore[arg-type]
-                output, cost = counted(partial(network.segment, image, prompts, plan))
+                plan = PruningPlan(prune_after=stages, percentile=percentile, mode=mode)  # type: ignore[arg-type]
+                output, cost = count_flops(partial(network.segment, image, prompts, plan))
                 kept = float([*output.kept_fraction().values()][-1])
                 yield {"after": stages, "percentile": percentile, "mode": mode, "gflops": round(cost, 2), "tokens": round(kept, 3)}
 
@@ -140,7 +140,7 @@ def _decoded(norm: str, seed: int) -> dict[str, float]:
             module.running_var.uniform_(0.5, 2.0)
     size = (WINDOW, WINDOW)
     prompts = BoxPrompt.batch([[((48.0, 48.0), (80.0, 80.0))]], size)
-    plan = PruningPlan(after=(_BLOCK,), percentile=99.0, boxed=True)
+    plan = PruningPlan(prune_after=(_BLOCK,), percentile=99.0, protect_prompted=True)
     image = torch.randn(1, 3, *size)
     whole, part = (network.segment(image, prompts, replace(plan, decode=decode)) for decode in ("all", "kept"))
     where = kept_region(part.stages[-1], prompts)

@@ -76,7 +76,7 @@ def _looked_up(experiment: Experiment, files: ModelFiles, material: Material, ma
     assert plan is not None
     begins_with = (experiment.edge / experiment.image) ** 2
     for boxed in BOXED:
-        rows = measure(network, replace(plan, boxed=boxed), cases, device, begins_with)[0]
+        rows = measure(network, replace(plan, protect_prompted=boxed), cases, device, begins_with)[0]
         scored = [{"patient": row["patient"], "dice": row["dice"]} for row in rows]
         found.append({"boxed": boxed, "spent": spec.training["spent"], "mean": means(rows), "cases": scored})
         tqdm.write(f"{files.name}, boxed {boxed}: DSC {found[-1]['mean']['dice']}")

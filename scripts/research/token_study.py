@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,17 +88,17 @@ def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path
     trained = Predictor.from_files(relevance).plan
     if trained is None:
         raise ValueError(f"{relevance} was trained without pruning: name a model that was trained with a plan.")
-    first = (min(trained.after),)
+    first = (min(trained.prune_after),)
     yield Way("dense", 100, dense)
     yield Way("dense, window at the box", 100, at_box)
     yield Way("cut to the box", 100, at_box, cut=True)
     yield Way("relevance, none dropped", 100, relevance)
     for keep in _KEEP:
-        plan = replace(trained, after=first, percentile=100.0 - keep, threshold=None, decode="all")
-        yield Way("random tokens", keep, random, replace(plan, choose="random"))
+        plan = replace(trained, prune_after=first, percentile=100.0 - keep, threshold=None, decode="all")
+        yield Way("random tokens", keep, random, replace(plan, score_by="random"))
         yield Way("relevance, masked", keep, relevance, replace(plan, mode="mask"))
         yield Way("relevance, dropped", keep, relevance, plan)
-        near = replace(plan, decode="kept", boxed=True, margin=_MARGIN)
+        near = replace(plan, decode="kept", protect_prompted=True, margin=_MARGIN)
         yield Way("engine, untrained", keep, relevance, near)
         yield Way("engine", keep, engine, near)
         yield Way(f"engine, {_CLOSER:g} pixels round the box", keep, engine, replace(near, margin=_CLOSER))
@@ -130,7 +130,7 @@ def _row(way: Way, condition: BoxCondition, predictor: Predictor, files: list[St
         )
     means = {key: round(float(np.mean([case[key] for case in cases])), 4) for key in ("dice", "hd95", "gflops", "tokens")}
     described = {"way": way.name, "keep": way.keep, "box": condition.value, "model": way.model.parent.name or way.model.stem}
-    plan = None if way.plan is None else asdict(way.plan)
+    plan = None if way.plan is None else way.plan.to_dict()
     median = round(float(np.median([case["network_ms"] for case in cases])), 2)
     return {**described, "model_version": predictor.version, "plan": plan, **means, "network_ms": median, "cases": cases}
 

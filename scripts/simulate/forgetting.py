@@ -33,7 +33,7 @@ from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model, save_model
 from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PrunedOutput
+from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.paths import ACDC_SPLIT, MODELS

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from monai.networks.nets import ViT
 from torch import Tensor, nn
 
-from prato.pruning.plan import StageRecord
-from prato.pruning.tokens import KeptTokens
+from prato.pruning.record import StageRecord
+from prato.pruning.tokens import PackedTokens
 from scripts.research.baselines.method import SKIPS, EarlyLogits, Encoded, EncoderInput, Host, LossTerm, TokenMethod, numbered
 
 _HEAD_WEIGHT = 0.4
@@ -45,7 +45,7 @@ class DToP(TokenMethod):
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
         canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         said = tokens.new_zeros(*tokens.shape[:2], self.classes)
-        kept = KeptTokens(alive)
+        kept = PackedTokens(alive)
         tokens = kept.gather(canvas)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
@@ -62,7 +62,7 @@ class DToP(TokenMethod):
                 sure = said.detach().softmax(-1)
                 alive = alive & ~leaving(sure, alive, self.threshold, self.context)
                 stages.append(StageRecord(f"block {number}", inputs.grid, 1 - sure.amax(-1), alive))
-                kept = KeptTokens(alive)
+                kept = PackedTokens(alive)
                 tokens = kept.gather(canvas)
         last = vit.norm(kept.scatter(canvas, tokens))
         early = EarlyLogits(said, ~alive, inputs.grid)

@@ -10,7 +10,7 @@ from monai.networks.blocks import TransformerBlock
 from monai.networks.nets import ViT
 from torch import Tensor, nn
 
-from prato.pruning.plan import StageRecord
+from prato.pruning.record import StageRecord
 from scripts.research.baselines.block import attend
 from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, LossTerm, TokenMethod, numbered, share
 from scripts.research.baselines.scorer import TokenScorer

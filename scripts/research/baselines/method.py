@@ -12,7 +12,7 @@ from monai.networks.nets import ViT
 from torch import Tensor, nn
 
 from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import StageRecord
+from prato.pruning.record import StageRecord
 
 #: Blocks, counted from 1, whose outputs are UNETR's skip connections.
 SKIPS = (4, 7, 10)

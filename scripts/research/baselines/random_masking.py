@@ -9,7 +9,7 @@ import torch
 from monai.networks.nets import ViT
 from torch import Tensor
 
-from prato.pruning.plan import StageRecord
+from prato.pruning.record import StageRecord
 from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
 from scripts.research.baselines.token_buffer import TokenBuffer, top
 

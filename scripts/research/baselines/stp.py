@@ -12,7 +12,7 @@ from monai.networks.blocks.pos_embed_utils import build_sincos_position_embeddin
 from monai.networks.nets import ViT
 from torch import Tensor, nn
 
-from prato.pruning.plan import StageRecord
+from prato.pruning.record import StageRecord
 from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
 from scripts.research.baselines.scorer import TokenScorer
 from scripts.research.baselines.token_buffer import TokenBuffer, put, take, top

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prato.pruning.plan import StageRecord
+from prato.pruning.record import StageRecord
 
 
 def top(score: Tensor, count: int) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from prato.models import base
+from prato.models.base import EncoderOutput, ImageEmbedding
 from prato.models.registry import register_model
 from prato.models.unetr import LAST, PratoUNETR
 from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PrunedOutput, PruningPlan
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import PrunedOutput
 from prato.runtime.region import Region
 from scripts.research.baselines.box_channel import with_box
 from scripts.research.baselines.dense import Dense
@@ -78,15 +79,22 @@ class BaselineUNETR(PratoUNETR):
         host = Host(self.hidden_size, num_heads, mlp_dim, out_channels, len(self.patch_size))
         self.method: TokenMethod = METHODS[method](host, **settings or {})
 
-    def segment(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> BaselineOutput:
-        """Logits, records and losses of ``x_in`` (B, in_channels, *image).
+    @property
+    def has_static_shapes(self) -> bool:
+        return False  # a method decides token by token
+
+    def encode_image(self, image: Tensor, plan: PruningPlan | None) -> ImageEmbedding:
+        return ImageEmbedding()  # the box may be a channel of the image
+
+    def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> BaselineOutput:
+        """Logits, records and losses of ``image`` (B, in_channels, *image).
 
         Raises:
             ValueError: a plan is given, or the image does not fit (as for :class:`PratoUNETR`).
         """
         if plan is not None:
             raise ValueError("A baseline decides by itself which tokens are computed: give no pruning plan.")
-        image = with_box(x_in, prompts) if self.box_channel else x_in
+        image = with_box(image, prompts) if self.box_channel else image
         encoded, logits = self._run(image, prompts)
         return BaselineOutput(logits, encoded.stages, encoded.losses)
 
@@ -98,6 +106,6 @@ class BaselineUNETR(PratoUNETR):
     def _run(self, image: Tensor, prompts: PromptBatch | None) -> tuple[Encoded, Tensor]:
         tokens, grid = self._embed(image)
         encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts))
-        features = base.Encoded({**encoded.hidden, LAST: encoded.last}, ())
+        features = EncoderOutput({**encoded.hidden, LAST: encoded.last})
         logits = self.decode(image, features, Region.whole(tuple(image.shape[2:])))
         return encoded, logits if encoded.early is None else encoded.early.over(logits)

@@ -13,7 +13,7 @@ import torch
 from prato.data.atomic import make_folder, write_bytes
 from prato.models.checkpoint import load_model
 from prato.prompts.batch import PromptBatch
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 from scripts.research.datasets.folders import Material
 from scripts.research.experiments.measure import means, measure, write_pictures
 from scripts.research.experiments.networks import dense_spec
@@ -161,7 +161,7 @@ def _dense_gflops(experiment: Experiment) -> float:
     network = dense_spec(experiment).build().eval()
     image = torch.zeros(1, 3, experiment.image, experiment.image)
     with torch.inference_mode():
-        return counted(lambda: network.segment(image, PromptBatch.empty(1, (1, 1)), None))[1]
+        return count_flops(lambda: network.segment(image, PromptBatch.empty(1, (1, 1)), None))[1]
 
 
 def absolute(places: Places) -> Places:

@@ -17,8 +17,9 @@ from prato.data.atomic import make_folder, write_bytes
 from prato.evaluation.metrics import case_metrics
 from prato.models.checkpoint import channels_last
 from prato.prompts.box import BoxPrompt
-from prato.pruning.plan import PrunedOutput, PruningPlan
-from prato.runtime.flops import counted
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import PrunedOutput
+from prato.runtime.flops import count_flops
 from scripts.research.datasets.base import EvalCase
 from scripts.research.experiments.query_weights import QueryWeights
 
@@ -94,7 +95,7 @@ def write_pictures(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def _run(network: Any, plan: PruningPlan | None, image: Tensor, box: np.ndarray, device: torch.device) -> tuple[PrunedOutput, float]:
     prompts = BoxPrompt.batch([[box.tolist()]] * len(image), image.shape[2:])
     image = image.to(device).contiguous(memory_format=torch.channels_last)
-    output, gflops = counted(lambda: network.segment(image, prompts, plan))
+    output, gflops = count_flops(lambda: network.segment(image, prompts, plan))
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return output, gflops

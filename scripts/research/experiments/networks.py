@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import scripts.research.baselines.unetr  # noqa: F401 - registers the network that baselines run in
@@ -44,7 +43,7 @@ def model_spec(experiment: Experiment) -> ModelSpec:
         network = "baseline_unetr"
         arguments |= {"method": experiment.method, "box_channel": experiment.sees_box == "as a channel"}
     else:
-        arguments["stages"] = () if plan is None else plan.after
+        arguments["stages"] = () if plan is None else plan.prune_after
     pixel = FIELD_MM / experiment.image
     return ModelSpec(
         network=network,
@@ -52,7 +51,7 @@ def model_spec(experiment: Experiment) -> ModelSpec:
         window=experiment.edge,
         pixel=pixel,
         centre="image",
-        plan=None if plan is None else asdict(plan),
+        plan=None if plan is None else plan.to_dict(),
     )
 
 

@@ -15,8 +15,8 @@ class QueryWeights:
     """While the block lasts, what the first pruning stage of ``network`` is asked is kept, to weight its queries afterwards."""
 
     def __init__(self, network: Any, plan: PruningPlan | None) -> None:
-        weighted = plan is not None and plan.choose == "relevance" and plan.weights == "entropy"
-        self._watched: Any = network.relevance[str(min(plan.after))] if plan is not None and weighted else None
+        weighted = plan is not None and plan.score_by == "relevance" and plan.weights == "entropy"
+        self._watched: Any = network.relevance[str(min(plan.prune_after))] if plan is not None and weighted else None
         self._asked: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> QueryWeights:

@@ -107,7 +107,7 @@ class Experiment(_Strict):
         if self.plan is None:
             return None
         try:
-            return PruningPlan(**{**self.plan, "after": tuple(self.plan["after"])})
+            return PruningPlan.from_dict(self.plan)
         except (TypeError, KeyError) as error:
             raise ValueError(f"plan is not a pruning plan: {error}") from error
 

@@ -54,7 +54,7 @@ def test_a_look_is_what_the_last_stage_sees_in_the_box(model_files, heart, name:
     predictor, image = Predictor.from_files(model_files[name]), ImageStack(heart)
     one, two = summarise(predictor, image), summarise(predictor, image)
     network = predictor.segmenter.network
-    assert one.features.shape == (network.relevance[str(max(predictor.plan.after))].project_token.in_features,)
+    assert one.features.shape == (network.relevance[str(max(predictor.plan.prune_after))].project_token.in_features,)
     assert np.array_equal(one.features, two.features) and one.uncertainty == two.uncertainty > 0
     assert not any(module._forward_hooks for module in network.modules())
 

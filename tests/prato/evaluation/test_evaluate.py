@@ -9,7 +9,7 @@ from prato.data.nifti import Volume, VolumeError, write_volume
 from prato.data.studies import StudyFile
 from prato.evaluation.evaluate import summary
 from prato.evaluation.validation import slice_dice
-from prato.pruning.plan import PrunedOutput
+from prato.pruning.record import PrunedOutput
 
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
 

@@ -22,7 +22,7 @@ def network(width: int, dims: int = 2, **other: object) -> PratoSwinUNETR:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("plan", [None, PruningPlan(after=(1, 2, 3), percentile=40.0)])
+@pytest.mark.parametrize("plan", [None, PruningPlan(prune_after=(1, 2, 3), percentile=40.0)])
 def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: PruningPlan | None) -> None:
     narrow, wide = network(12, dims), network(24, dims)
     image = torch.randn(2, 3, *(64,) * dims, generator=torch.Generator().manual_seed(0))

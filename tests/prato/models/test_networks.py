@@ -15,7 +15,7 @@ from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import kept_region
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 
 SMALL_UNETR = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
 SMALL_SWIN = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "norm_name": "batch"}
@@ -76,7 +76,9 @@ def test_masking_in_training_equals_dropping_in_evaluation(case, percentile):
 
 @torch.no_grad()
 @pytest.mark.parametrize("corner", [0, 33, 60])
-@pytest.mark.parametrize("changed", [{"margin": 4.0}, {"margin": 20.0, "boxed": True}, {"choose": "random", "boxed": True}])
+@pytest.mark.parametrize(
+    "changed", [{"margin": 4.0}, {"margin": 20.0, "protect_prompted": True}, {"score_by": "random", "protect_prompted": True}]
+)
 def test_stage_0_and_held_tokens_too(case, changed, corner):
     """Without a sample that keeps all, dropping works on a part of the grid alone."""
     _, network, image, _, plan = case
@@ -93,7 +95,7 @@ def test_stage_0_and_held_tokens_too(case, changed, corner):
         assert torch.equal(a.alive, b.alive)
         held = prompts.protected(a.grid)
         near = prompts.protected(a.grid, plan.margin if plan.margin is not None else max(size))
-        assert not plan.boxed or a.alive[held].all()
+        assert not plan.protect_prompted or a.alive[held].all()
         # a merged token may reach further than the living one in it
         assert near.all() or not a.alive[~prompts.protected(a.grid, plan.margin + 32)].any()
         assert a.alive.any(1).all()
@@ -119,11 +121,11 @@ def test_each_sample_is_pruned_by_its_own_prompt(case):
 def test_dropping_costs_less_and_masking_does_not(case):
     _, network, image, prompts, plan = case
     image, prompts = image[:1], first_alone(prompts)
-    _, dense = counted(lambda: network(image))
+    _, dense = count_flops(lambda: network(image))
     # few queries: on networks as small as these the relevance itself would be a large part of the cost
     plan = replace(plan, percentile=60.0, k=2)
-    _, dropped = counted(lambda: network(image, prompts, plan))
-    _, masked = counted(lambda: network(image, prompts, replace(plan, mode="mask")))
+    _, dropped = count_flops(lambda: network(image, prompts, plan))
+    _, masked = count_flops(lambda: network(image, prompts, replace(plan, mode="mask")))
     assert dropped < dense <= masked
 
 
@@ -142,8 +144,8 @@ def test_decoding_what_is_kept_gives_the_dense_numbers_there_and_costs_less(case
     box = [((20.0,) * len(size), (41.5,) * len(size))]
     prompts = BoxPrompt.batch([box], size)
     plan = replace(plan, percentile=percentile, k=2)
-    everything, cost = counted(lambda: network.segment(image, prompts, plan))
-    part, less = counted(lambda: network.segment(image, prompts, replace(plan, decode="kept")))
+    everything, cost = count_flops(lambda: network.segment(image, prompts, plan))
+    part, less = count_flops(lambda: network.segment(image, prompts, replace(plan, decode="kept")))
     where = kept_region(part.stages[-1], prompts)
     inside = (slice(None), slice(None), *(slice(a, b) for a, b in zip(where.start, where.stop)))
     torch.testing.assert_close(part.logits[inside], everything.logits[inside], atol=1e-5, rtol=0)
@@ -180,7 +182,7 @@ def test_a_mask_is_finite_whatever_the_scores(case):
 def test_a_plan_for_a_block_without_projections_is_refused(case):
     _, network, image, prompts, plan = case
     with pytest.raises(KeyError), torch.no_grad():
-        network(image, prompts, replace(plan, after=(*plan.after[:-1], 4 if 4 not in plan.after else 5)))
+        network(image, prompts, replace(plan, prune_after=(*plan.prune_after[:-1], 4 if 4 not in plan.prune_after else 5)))
 
 
 @torch.no_grad()

@@ -9,14 +9,14 @@ from safetensors.torch import save_file
 from prato.models.pretrained import PretrainedError, load_hybrid, load_mix_transformer
 from prato.models.segformer import B0, B2, SegFormer
 from prato.models.transunet import TransUNet
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 
 
 def size_and_cost(network, image: int) -> tuple[float, float]:
     """Millions of parameters, and GFLOP for one image with a multiply-add counting as two; nothing is computed."""
     image = torch.zeros(1, 3, image, image, device="meta")
     with torch.no_grad():
-        _, flop = counted(lambda: network.eval()(image))
+        _, flop = count_flops(lambda: network.eval()(image))
     return sum(p.numel() for p in network.parameters()) / 1e6, flop
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from prato.pruning.tokens import masked_softmax
+from prato.pruning.straight_through import masked_softmax
 
 
 def test_living_rows_are_the_softmax_over_living_keys():

@@ -11,9 +11,8 @@ from prato.models.checkpoint import channels_last
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
 from prato.prompts.box import BoxPrompt
-from prato.runtime.captured import CapturedNetwork
-from prato.runtime.cuda_graphs import Graphs
-from prato.runtime.flops import counted
+from prato.runtime.cuda_graphs import CudaGraphRunner, GraphCache
+from prato.runtime.flops import count_flops
 from tests.prato.models.test_networks import SMALL_SWIN, SMALL_UNETR
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: CUDA graphs are captured on one")
@@ -39,7 +38,7 @@ def boxes(count, low, high):
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
     "changed",
-    [{"decode": "kept"}, {"after": (1,), "percentile": 75.0, "decode": "kept", "boxed": True, "margin": 8.0}],
+    [{"decode": "kept"}, {"prune_after": (1,), "percentile": 75.0, "decode": "kept", "protect_prompted": True, "margin": 8.0}],
     ids=["plan", "engine"],
 )
 def test_replayed_calls_are_the_first_call_bit_for_bit(case, count, changed):
@@ -47,36 +46,36 @@ def test_replayed_calls_are_the_first_call_bit_for_bit(case, count, changed):
     plan = replace(plan, **changed)
     image = torch.randn(count, 1, 96, 96, device="cuda").contiguous(memory_format=torch.channels_last)
     here, there = boxes(count, 20.3, 56.0), boxes(count, 31.0, 66.0)
-    captured = CapturedNetwork(network)
-    first, cost = counted(lambda: captured.segment(image, here, plan))
+    captured = CudaGraphRunner(network)
+    first, cost = count_flops(lambda: captured.segment(image, here, plan))
     other = captured.segment(image, there, plan)
     for asked, expected in [(here, first), (there, other), (here, first), (there, other), (here, first)]:
-        again, same_cost = counted(partial(captured.segment, image, asked, plan))
+        again, same_cost = count_flops(partial(captured.segment, image, asked, plan))
         assert torch.equal(again.logits, expected.logits)
         assert all(torch.equal(a.alive, b.alive) for a, b in zip(again.stages, expected.stages, strict=True))
         if asked is here:
             assert same_cost == pytest.approx(cost, rel=1e-9)
     assert len(captured._graphs) > 0
-    full = CapturedNetwork(network, torch.float32).segment(image, here, plan)
+    full = CudaGraphRunner(network, torch.float32).segment(image, here, plan)
     torch.testing.assert_close(full.logits, network.segment(image, here, plan).logits, atol=2e-2, rtol=0)  # tf32 in the convolutions
 
 
 @torch.inference_mode()
-def test_what_was_begun_stays_as_it_was(case):
+def test_an_embedding_stays_as_it_was(case):
     network, plan = case
-    captured = CapturedNetwork(network)
+    captured = CudaGraphRunner(network)
     images = [torch.randn(2, 1, 96, 96, device="cuda").contiguous(memory_format=torch.channels_last) for _ in range(3)]
-    begun = [captured.begin(image, plan) for image in images]
-    before = [part.tokens.clone() for part in begun]
-    answers = [captured.finish(image, part, boxes(2, 20.0, 60.0), plan).logits for image, part in zip(images, begun)]
-    for image, part, tokens, answer in zip(images, begun, before, answers):
+    embeddings = [captured.encode_image(image, plan) for image in images]
+    before = [part.tokens.clone() for part in embeddings]
+    answers = [captured.predict(image, part, boxes(2, 20.0, 60.0), plan).logits for image, part in zip(images, embeddings)]
+    for image, part, tokens, answer in zip(images, embeddings, before, answers):
         assert torch.equal(part.tokens, tokens)
         assert torch.equal(captured.segment(image, boxes(2, 20.0, 60.0), plan).logits, answer)
 
 
 @torch.inference_mode()
-def test_no_more_graphs_than_asked_for():
-    graphs = Graphs(2)
+def test_no_more_graphs_than_allowed():
+    graphs = GraphCache(2)
     for size in (3, 4, 5, 3):
         for _ in range(3):
             values = torch.arange(float(size), device="cuda")

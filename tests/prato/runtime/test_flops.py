@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from prato.inference.locator import LOCATOR
 from prato.models.presets import PRESETS
 from prato.prompts.box import BoxPrompt
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 
 
 def by_torch(call: Any) -> float:
@@ -38,12 +38,12 @@ def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
     def call() -> Any:
         return network.segment(image, prompts, changed)
 
-    assert counted(call)[1] == pytest.approx(by_torch(call), rel=1e-9)
+    assert count_flops(call)[1] == pytest.approx(by_torch(call), rel=1e-9)
 
 
 def test_a_3d_network_and_the_locator_are_counted_too() -> None:
     network = LOCATOR.build().eval()
-    assert counted(lambda: network(torch.randn(1, 3, 64, 64)))[1] == pytest.approx(by_torch(lambda: network(torch.randn(1, 3, 64, 64))))
+    assert count_flops(lambda: network(torch.randn(1, 3, 64, 64)))[1] == pytest.approx(by_torch(lambda: network(torch.randn(1, 3, 64, 64))))
     volume = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.ConvTranspose3d(4, 3, 2, stride=2))
     call = lambda: volume(torch.randn(1, 2, 8, 8, 8))  # noqa: E731
-    assert counted(call)[1] == pytest.approx(by_torch(call))
+    assert count_flops(call)[1] == pytest.approx(by_torch(call))

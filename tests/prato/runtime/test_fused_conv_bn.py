@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prato.runtime.fused_conv_bn import convolved
+from prato.runtime.fused_conv_bn import conv_norm
 
 
 def _layers(dims: int, bias: bool = False) -> tuple[nn.Module, nn.Module]:
@@ -31,7 +31,7 @@ def _one_by_one(convolution: nn.Module, norm: nn.Module, x: Tensor, padding: lis
 def test_the_numbers_are_those_of_convolution_and_norm(dims: int, padding: list[int], bias: bool) -> None:
     convolution, norm = _layers(dims, bias)
     x = torch.randn(2, 5, *(9, 8, 7)[:dims])
-    torch.testing.assert_close(convolved(convolution, norm, x, padding), _one_by_one(convolution, norm, x, padding), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(conv_norm(convolution, norm, x, padding), _one_by_one(convolution, norm, x, padding), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("changed", ["weight", "running_mean", "gathered", "loaded", "cast"])
@@ -39,7 +39,7 @@ def test_weights_that_change_are_folded_anew(changed: str) -> None:
     convolution, norm = _layers(2)
     x = torch.randn(1, 5, 8, 8)
     with torch.inference_mode():
-        before = convolved(convolution, norm, x, [0, 0])
+        before = conv_norm(convolution, norm, x, [0, 0])
     with torch.no_grad():
         if changed == "weight":
             convolution.weight.mul_(2)
@@ -53,7 +53,7 @@ def test_weights_that_change_are_folded_anew(changed: str) -> None:
         else:
             convolution, norm, x = convolution.double(), norm.double(), x.double()
     with torch.inference_mode():
-        after = convolved(convolution, norm, x, [0, 0])
+        after = conv_norm(convolution, norm, x, [0, 0])
         torch.testing.assert_close(after, _one_by_one(convolution, norm, x, [0, 0]), atol=1e-5, rtol=1e-5)
     assert changed == "cast" or not torch.allclose(before, after, atol=1e-3)
 
@@ -63,7 +63,7 @@ def test_a_norm_that_trains_sees_its_batch_and_passes_gradients() -> None:
     norm.train()
     x = torch.randn(4, 5, 8, 8)
     seen = norm.running_mean.clone()
-    y = convolved(convolution, norm, x, [0, 0])
+    y = conv_norm(convolution, norm, x, [0, 0])
     torch.testing.assert_close(y.mean((0, 2, 3)), norm.bias, atol=1e-4, rtol=1e-4)
     y.square().sum().backward()
     assert float(convolution.weight.grad.abs().sum()) > 0 and not torch.equal(seen, norm.running_mean)
@@ -73,4 +73,4 @@ def test_a_norm_that_trains_sees_its_batch_and_passes_gradients() -> None:
 def test_a_norm_of_the_image_itself_is_left_as_it_is() -> None:
     convolution, _ = _layers(2)
     norm, x = nn.InstanceNorm2d(7), torch.randn(1, 5, 8, 8)
-    torch.testing.assert_close(convolved(convolution, norm, x, [1, 1]), _one_by_one(convolution, norm, x, [1, 1]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(conv_norm(convolution, norm, x, [1, 1]), _one_by_one(convolution, norm, x, [1, 1]), atol=1e-5, rtol=1e-5)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from prato.models import swin_block
-from prato.runtime.tensor_cache import remembering
+from prato.runtime.tensor_cache import cached_tensors
 
 
 @pytest.mark.parametrize("several", [False, True])
 def test_what_was_asked_for_longest_ago_goes_first(several):
     made = []
 
-    @remembering(2 * 4000)
+    @cached_tensors(2 * 4000)
     def tensor(key, floats):
         made.append(key)
         return (torch.zeros(floats // 2), torch.zeros(floats // 2)) if several else torch.zeros(floats)
@@ -38,5 +38,5 @@ def test_the_masks_of_large_volumes_do_not_pile_up():
     for n in range(1, 7):  # 16 MB and more each
         masks.append(weakref.ref(swin_block._joined((7, 14, 70 * n), (7, 7, 7), (3, 3, 3), torch.device("cpu"))))
     gc.collect()
-    assert sum(mask().nbytes for mask in masks if mask() is not None) <= swin_block._MOST
+    assert sum(mask().nbytes for mask in masks if mask() is not None) <= swin_block._MAX_BYTES
     assert masks[0]() is None and masks[-1]() is not None

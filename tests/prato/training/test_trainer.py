@@ -12,7 +12,8 @@ from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
 from prato.models.presets import PRESETS
 from prato.prompts.box import BoxPrompt
-from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import PrunedOutput, StageRecord
 from prato.training.augmentation import SliceDataset, elastic_displacement
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Settings, Trainer
@@ -190,7 +191,7 @@ def test_no_state_is_the_beginning(tmp_path):
     [
         ({"name": "swin_unetr"}, "another network, plan"),
         ({"plan": None}, "another plan"),
-        ({"plan": PruningPlan(after=(4, 7, 10), percentile=30.0)}, "another plan"),
+        ({"plan": PruningPlan(prune_after=(4, 7, 10), percentile=30.0)}, "another plan"),
         ({"settings": Settings(batch=2, seed=4)}, "another seed"),
         ({"settings": Settings(batch=4, seed=3)}, "another batch"),
         ({"settings": Settings(batch=2, seed=3, window=96)}, "another window"),
@@ -286,4 +287,4 @@ def test_impossible_budgets_are_refused(wrong):
 def test_presets_keep_half_of_the_tokens_or_less():
     for spec in PRESETS.values():
         plan = spec.pruning_plan()
-        assert (1 - plan.percentile / 100) ** len(plan.after) < 0.5
+        assert (1 - plan.percentile / 100) ** len(plan.prune_after) < 0.5

@@ -33,7 +33,7 @@ class PromptSummary:
 
     def __init__(self, network: Any, plan: PruningPlan | None) -> None:
         self._calls: list[tuple[Any, ...]] = []
-        self._relevance = None if plan is None else network.relevance[str(max(plan.after))]
+        self._relevance = None if plan is None else network.relevance[str(max(plan.prune_after))]
 
     def __enter__(self) -> PromptSummary:
         collect = lambda module, arguments, result: self._calls.append(arguments)  # noqa: E731

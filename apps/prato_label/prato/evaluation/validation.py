@@ -10,14 +10,14 @@ from torch import Tensor
 from prato.data.cases import TrainingCase
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.inference.window import Centre, Window, with_neighbours
-from prato.models import PromptedNetwork
+from prato.models.base import PrunableNetwork
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 
 
 @torch.no_grad()
 def slice_dice(
-    network: PromptedNetwork,
+    network: PrunableNetwork,
     plan: PruningPlan | None,
     cases: Sequence[TrainingCase],
     window: int,
@@ -46,7 +46,7 @@ def heart_slices(case: TrainingCase, size: int, centre: Centre = "box") -> tuple
 
 
 def _case_dice(
-    network: PromptedNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device, centre: Centre
+    network: PrunableNetwork, plan: PruningPlan | None, case: TrainingCase, size: int, device: torch.device, centre: Centre
 ) -> Tensor:
     place, image = heart_slices(case, size, centre)
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1

@@ -11,7 +11,7 @@ from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
 from prato.inference.locator import Locator
 from prato.inference.window import normalised, resample_in_plane, resampled_size
-from prato.models.base import Begun
+from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
 from prato.runtime.batch_runner import Calls
 from prato.runtime.feature_cache import FeatureCache
@@ -60,7 +60,7 @@ class ImageStack:
             self._on_growth()
         return self._slices[pixel]
 
-    def embedding(self, key: Hashable, planes: tuple[int, ...], encode: Callable[[], Begun]) -> Begun:
+    def embedding(self, key: Hashable, planes: tuple[int, ...], encode: Callable[[], ImageEmbedding]) -> ImageEmbedding:
         """What a network made of the slices ``planes`` before it looked at a prompt; arguments as for :meth:`FeatureCache.get`."""
         return self._features.get((self._key, key), planes, encode)
 

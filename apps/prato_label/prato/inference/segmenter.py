@@ -20,16 +20,16 @@ from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.window import Window, window_edges, with_neighbours
-from prato.models import PratoSwinUNETR, PratoUNETR
-from prato.models.base import Begun
+from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import CheckpointError, channels_last, load_model
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
-from prato.pruning.plan import PrunedOutput, PruningPlan
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import Calls, in_parts
-from prato.runtime.captured import CapturedNetwork
-from prato.runtime.flops import counted
+from prato.runtime.cuda_graphs import CudaGraphRunner
+from prato.runtime.flops import count_flops
 
 _T = TypeVar("_T")
 
@@ -73,14 +73,14 @@ class Segmenter:
         self.plan = self.spec.pruning_plan()
         self.device = device
         self.network = channels_last(network.to(device))
-        self._predicting = CapturedNetwork(self.network) if device.type == "cuda" else self.network
+        self._predicting = CudaGraphRunner(self.network) if device.type == "cuda" else self.network
         self._dense: dict[int, float] = {}
 
     def dense_gflops(self, edge: int) -> float:
         """GFLOP of one slice in a window of ``edge`` pixels without pruning, counted on a call."""
         if edge not in self._dense:
             blank = torch.zeros(1, 3, edge, edge)
-            _, self._dense[edge] = counted(lambda: self._run(blank, PromptBatch.empty(1, (edge, edge)), "off"))
+            _, self._dense[edge] = count_flops(lambda: self._run(blank, PromptBatch.empty(1, (edge, edge)), "off"))
         return self._dense[edge]
 
     @property
@@ -130,7 +130,7 @@ class Segmenter:
                 )
                 embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
                 run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
-                (output, cost), seconds = runner(partial(_timed, partial(counted, run)))
+                (output, cost), seconds = runner(partial(_timed, partial(count_flops, run)))
                 outputs.append(output)
                 gflops, computing = gflops + cost, computing + seconds
         predicted = time.perf_counter()
@@ -164,7 +164,7 @@ class Segmenter:
         gflops, times = 0.0, []
         for _ in range(3):
             start = time.perf_counter()
-            _, gflops = counted(lambda: self._run(image, prompts, prune))
+            _, gflops = count_flops(lambda: self._run(image, prompts, prune))
             times.append(time.perf_counter() - start)
         return gflops, 1000 * median(times)
 
@@ -174,24 +174,23 @@ class Segmenter:
         first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
         return with_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
 
-    def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> Begun:
+    def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> ImageEmbedding:
         """What the network makes of ``slices``, the ``window`` of those ``planes``, before it looks at a prompt; kept with ``image``."""
-        key = self.version, str(self.device), plan.after, plan.unprompted, window
-        return image.embedding(key, planes, partial(self._predicting.begin, slices, plan))
+        key = self.version, str(self.device), plan.embedding_key, window
+        return image.embedding(key, planes, partial(self._predicting.encode_image, slices, plan))
 
     @torch.inference_mode()
     def _run(
-        self, slices: Tensor, prompts: PromptBatch, prune: str | None, embed: Callable[[Tensor, PruningPlan], Begun] | None = None
+        self, slices: Tensor, prompts: PromptBatch, prune: str | None, embed: Callable[[Tensor, PruningPlan], ImageEmbedding] | None = None
     ) -> PrunedOutput:
-        """The network on ``slices``; where it can begin without a prompt, ``embed`` does so, or knows what came of it before."""
-        plan = self.plan.asked(prune) if self.plan is not None else None
+        """The network on ``slices``; ``embed`` encodes them without a prompt, or knows what came of it before."""
+        plan = self.plan.with_override(prune) if self.plan is not None else None
         slices = slices.to(self.device).contiguous(memory_format=torch.channels_last)
-        able = isinstance(self.network, PratoUNETR | PratoSwinUNETR) and not prompts.is_empty
-        output: PrunedOutput
-        if embed and able and plan and plan.mode == "drop":
-            output = self._predicting.finish(slices, embed(slices, plan), prompts, plan)
+        if plan is None or prompts.is_empty:
+            output = self._predicting.predict(slices, ImageEmbedding(), prompts, None)
         else:
-            output = self._predicting.segment(slices, prompts, plan)
+            embedding = (embed or self._predicting.encode_image)(slices, plan)
+            output = self._predicting.predict(slices, embedding, prompts, plan)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return output

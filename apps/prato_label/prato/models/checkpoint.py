@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,12 @@ from torch import nn
 
 from prato.data.atomic import write_bytes
 from prato.inference.window import Centre
-from prato.models.registry import build_model
+from prato.models.registry import build_model, model_class
 from prato.pruning.plan import PruningPlan
 
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
-#: Networks whose ``norm_name`` says how they normalise; to MONAI none is "instance". The others have batch normalisation in their
-#: decoders, or decode everything.
-_NORM_CHOSEN = ("unetr", "swin_unetr")
 
 
 class CheckpointError(ValueError):
@@ -65,9 +61,8 @@ class ModelSpec(BaseModel):
         """
         if self.plan is None:
             return None
-        plan = PruningPlan(**{**self.plan, "after": tuple(self.plan["after"])})
-        norm = self.arguments.get("norm_name", "instance") if self.network in _NORM_CHOSEN else "batch"
-        norm = str(norm if isinstance(norm, str) else norm[0])  # MONAI takes (name, settings) too
+        plan = PruningPlan.from_dict(self.plan)
+        norm = model_class(self.network).decoder_norm(self.arguments)
         if plan.decode == "kept" and norm.lower() != "batch":
             raise CheckpointError(
                 f"A pruning plan with decode 'kept' needs the network's norm_name 'batch', not {norm!r}: use decode 'all'."
@@ -76,7 +71,7 @@ class ModelSpec(BaseModel):
 
     def with_plan(self, plan: PruningPlan | None) -> ModelSpec:
         """The same model with another default plan."""
-        return self.model_copy(update={"plan": None if plan is None else asdict(plan)})
+        return self.model_copy(update={"plan": None if plan is None else plan.to_dict()})
 
 
 def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec) -> str:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
-from prato.pruning.tokens import KeptTokens, packed_attention
+from prato.pruning.straight_through import gated_softmax
+from prato.pruning.tokens import PackedTokens, packed_attention
 
 _EXPANSION = 4
 _EPSILON = 1e-6
@@ -45,13 +46,13 @@ class MixBlock(nn.Module):
         hidden = self._mixed(self.expand(self.norm2(x)) * shown)
         return x + shown * self.drop_path(self.contract(F.gelu(hidden)))
 
-    def dropping(self, x: Tensor, alive: Tensor) -> Tensor:
+    def run_dropping(self, x: Tensor, alive: Tensor) -> Tensor:
         """The same numbers, in evaluation, with the tokens ``alive`` (bool (B, h, w)) alone computed; the others keep their values."""
-        canvas, kept = x.flatten(1, 2), KeptTokens(alive.flatten(1))
+        canvas, kept = x.flatten(1, 2), PackedTokens(alive.flatten(1))
         tokens = kept.gather(canvas)
         normed = self.norm1(tokens)
         if self.reduction > 1:
-            cells = KeptTokens(F.max_pool2d(alive.to(x.dtype).unsqueeze(1), self.reduction).flatten(1) > 0)
+            cells = PackedTokens(F.max_pool2d(alive.to(x.dtype).unsqueeze(1), self.reduction).flatten(1) > 0)
             windows = self._windows(kept.scatter(torch.zeros_like(canvas), normed).view_as(x))
             weight = self.reduce.weight.permute(0, 2, 3, 1).flatten(1)
             keys, counts = self.reduce_norm(F.linear(cells.gather(windows), weight, self.reduce.bias)), cells.counts
@@ -89,15 +90,6 @@ class MixBlock(nn.Module):
 
     def _mixed(self, hidden: Tensor) -> Tensor:
         return self.mix(hidden.movedim(-1, 1)).movedim(1, -1)
-
-
-def gated_softmax(scores: Tensor, gate: Tensor) -> Tensor:
-    """Softmax of ``scores`` (B, heads, n, m) over keys weighted by ``gate`` (B, m), at least one of it above 0, with a gradient to it."""
-    dtype, scores, gate = scores.dtype, scores.float(), gate[:, None, None].float()
-    top = scores.masked_fill(gate.detach() <= 0, float("-inf")).amax(-1, keepdim=True).detach()
-    # a key that is not seen may score far above the others: its gradient must not drown theirs
-    weight = torch.exp((scores - top).clamp_max(0.0)) * gate
-    return (weight / weight.sum(-1, keepdim=True)).to(dtype)
 
 
 class MixStage(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from prato.data.structures import NUM_CLASSES
 from prato.models import swin_unetr, unetr
@@ -19,13 +19,13 @@ PRESETS: dict[str, ModelSpec] = {
         arguments={**_COMMON, "img_size": WINDOW, "feature_size": 16, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6},
         window=WINDOW,
         pixel=PIXEL,
-        plan=asdict(replace(unetr.DEFAULT_PLAN, decode="kept")),
+        plan=replace(unetr.DEFAULT_PLAN, decode="kept").to_dict(),
     ),
     "swin_unetr": ModelSpec(
         network="swin_unetr",
         arguments={**_COMMON, "feature_size": 24, "window_size": 5, "num_heads": (1, 2, 4, 8)},
         window=WINDOW,
         pixel=PIXEL,
-        plan=asdict(replace(swin_unetr.DEFAULT_PLAN, percentile=35.0, decode="kept")),
+        plan=replace(swin_unetr.DEFAULT_PLAN, percentile=35.0, decode="kept").to_dict(),
     ),
 }

@@ -9,18 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.mix_transformer import MixStage
 from prato.models.registry import register_model
-from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PrunedOutput, PruningPlan
-from prato.pruning.prompted_pruning import PromptedPruning, first_gate
+from prato.pruning.plan import PruningPlan
+from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance
 from prato.runtime.region import Region
-from prato.runtime.region_decode import given
-from prato.runtime.region_layers import convolved, enlarged, joined
+from prato.runtime.region_decode import apply_layers, concat, from_tensor, upsample
 
 #: Before the embedding of stages 2, 3 and 4.
-DEFAULT_PLAN = PruningPlan(after=(1, 2, 3), percentile=25.0)
+DEFAULT_PLAN = PruningPlan(prune_after=(1, 2, 3), percentile=25.0)
 #: The published sizes, as arguments; B0 is the default.
 B0: dict[str, Any] = {"widths": (32, 64, 160, 256), "depths": (2, 2, 2, 2), "head_width": 256}
 B2: dict[str, Any] = {"widths": (64, 128, 320, 512), "depths": (3, 4, 6, 3), "head_width": 768}
@@ -69,11 +68,11 @@ class SegFormer(nn.Module):
             levels.append(x)
         return self._decode(levels, Region.whole(tuple(x_in.shape[2:])))
 
-    def _decode(self, levels: list[Tensor], where: Region) -> Tensor:
-        sources = [convolved(layer, given(level), 0) for layer, level in zip(self.project, levels)]
-        quarter = [sources[0], *(enlarged(source, factor) for source, factor in zip(sources[1:], (2, 4, 8)))]
-        cells = convolved(nn.Sequential(self.fuse, self.classify), joined(*reversed(quarter)), 0)
-        return enlarged(cells, 4)(where).spread()
+    def _decode(self, levels: Sequence[Tensor], region: Region) -> Tensor:
+        projected = [apply_layers(layer, from_tensor(level), rim=0) for layer, level in zip(self.project, levels)]
+        quarter = [projected[0], *(upsample(feature, factor) for feature, factor in zip(projected[1:], (2, 4, 8)))]
+        cells = apply_layers(nn.Sequential(self.fuse, self.classify), concat(*reversed(quarter)), rim=0)
+        return upsample(cells, 4)(region).to_logits()
 
     @staticmethod
     def _check(x_in: Tensor) -> None:
@@ -82,7 +81,7 @@ class SegFormer(nn.Module):
 
 
 @register_model("segformer")
-class PratoSegFormer(SegFormer):
+class PratoSegFormer(PrunableNetwork, SegFormer):
     """SegFormer with prompt-driven token pruning before the patch embeddings.
 
     Takes SegFormer's arguments and loads its state dict strictly (the relevance projections, which it lacks, keep their initial values).
@@ -93,60 +92,43 @@ class PratoSegFormer(SegFormer):
         stages: stages, counted from 1 to 3, after which a plan may prune (each owns relevance projections).
     """
 
-    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.after, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.prune_after, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.relevance = nn.ModuleDict({str(stage): Relevance(self.widths[stage - 1], 2) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
-        """Logits (B, classes, H, W) of ``x_in`` (B, channels, H, W); see :meth:`segment`."""
-        return self.segment(x_in, prompts, plan).logits
+    def forward_dense(self, image: Tensor) -> Tensor:
+        return SegFormer.forward(self, image)
 
-    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned; a record's grid is that of the stage that follows.
-
-        Args:
-            x_in: float (B, channels, H, W), H and W multiples of 32.
-            prompts: boxes in input pixels; a sample without one keeps all its tokens.
-            plan: what to prune; None for nothing. Tokens are removed in evaluation and masked, with a straight-through gradient to the
-                relevance, in training.
-
-        Raises:
-            KeyError: the plan prunes after a stage that this network has no relevance projections for.
-            ValueError: a side is no multiple of 32.
-        """
-        if plan is None or prompts is None or prompts.is_empty:
-            return PrunedOutput(super().forward(x_in))
-        self._check(x_in)
-        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
-        levels = self._encode(x_in, pruning)
-        return PrunedOutput(self._decode(levels, pruning.decoded(self.training)), tuple(pruning.stages))
-
-    def _encode(self, x: Tensor, pruning: PromptedPruning) -> list[Tensor]:
-        plan, image_size = pruning.plan, x.shape[2:]
-        relaxed, masking = self.training or plan.mode == "mask", plan.mode == "mask"
-        alive = pruning.start((image_size[0] // 4, image_size[1] // 4)).view(-1, image_size[0] // 4, image_size[1] // 4)
-        gate = first_gate(alive, x.dtype) if relaxed else None
-        levels: list[Tensor] = []
+    def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
+        """All stages; the grid in a pruning stage's record is that of the stage that follows."""
+        self._check(image)
+        x, grid = image, tuple(s // 4 for s in image.shape[2:])
+        alive = pruning.start(grid).view(-1, *grid)
+        gate = pruning.first_gate(alive, x.dtype)
+        levels: dict[int, Tensor] = {}
         stage: Any
         for number, stage in enumerate(self.stages, start=1):
             x = stage.embedded(x)
-            if masking and gate is not None:
+            if pruning.is_masking and gate is not None:
                 x = x * gate.unsqueeze(-1)  # eq. 5: beta * Y
+            computes_all = pruning.is_relaxed or bool(alive.all())
             for block in stage.blocks:
-                x = block(x, None if masking else gate) if relaxed or bool(alive.all()) else block.dropping(x, alive)
+                x = block(x, None if pruning.is_masking else gate) if computes_all else block.run_dropping(x, alive)
             tokens = stage.norm(x)
-            x = tokens.movedim(-1, 1)
-            levels.append(x)
+            x = levels[number] = tokens.movedim(-1, 1)
             if number == len(self.stages):
                 break
             living, alive = alive, F.max_pool2d(alive.to(x.dtype).unsqueeze(1), 2).squeeze(1) > 0
             gate = None if gate is None else F.max_pool2d(gate.unsqueeze(1), 2).squeeze(1)
-            if number in plan.after:
+            if number in pruning.plan.prune_after:
                 score = pruning.score(number, tokens.flatten(1, 2), tuple(living.shape[1:]), living.flatten(1)).view_as(living)
                 # siblings leave together: token by token, nearly every patch would keep some, and nothing would be spared
                 patches = F.avg_pool2d(score.unsqueeze(1), 2).flatten(1)
                 record = pruning.prune(f"stage {number}", tuple(alive.shape[1:]), patches, alive.flatten(1))
-                if relaxed:
-                    gate = pruning.gate(record, alive.flatten(1), None if gate is None else gate.flatten(1)).view_as(alive)
+                gate = pruning.gate(patches, record.alive, alive.flatten(1), None if gate is None else gate.flatten(1))
                 alive = record.alive.view_as(alive)
-        return levels
+                gate = None if gate is None else gate.view_as(alive)
+        return EncoderOutput(levels, tuple(pruning.stages))
+
+    def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
+        return self._decode([encoded.features[number] for number in sorted(encoded.features)], region)

@@ -18,14 +18,14 @@ from monai.networks.nets.swin_unetr import (
 )
 from torch import Tensor
 
-from prato.pruning.tokens import masked_softmax
-from prato.runtime.tensor_cache import remembering
+from prato.pruning.straight_through import masked_softmax
+from prato.runtime.tensor_cache import cached_tensors
 
 #: Bytes of the masks, and as many of the layouts; one mask of a 3D network may take tens of MB.
-_MOST = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 
 
-@remembering(_MOST)
+@cached_tensors(_MAX_BYTES)
 def _joined(padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device) -> Tensor:
     """MONAI's mask of what a shifted window must not join; made once a size, as making it takes as long as a block."""
     with torch.inference_mode(False):
@@ -140,7 +140,7 @@ def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> 
     return x + gate * block.mlp(block.norm2(x))
 
 
-@remembering(_MOST)
+@cached_tensors(_MAX_BYTES)
 def _layout(
     cells: tuple[int, ...], padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:

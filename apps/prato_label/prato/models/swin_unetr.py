@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,23 +10,23 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import get_window_size
 from torch import Tensor, nn
 
-from prato.models.base import Begun, Encoded
+from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, monai_norm
 from prato.models.registry import register_model
 from prato.models.swin_block import dense_swin_blocks, masked_swin_blocks, pruned_swin_blocks, relaxed_swin_block
 from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PrunedOutput, PruningPlan, StageRecord
+from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
+from prato.pruning.record import StageRecord
 from prato.pruning.relevance import Relevance
 from prato.runtime.region import Region
-from prato.runtime.region_decode import Part, Source, basic, given, up
-from prato.runtime.static_shapes import FixedPruning
+from prato.runtime.region_decode import LazyFeature, RegionFeatures, basic_block, from_tensor, up_block
 
 #: Before the first three mergings; after the fourth stage no transformer block is left to spare.
-DEFAULT_PLAN = PruningPlan(after=(1, 2, 3), percentile=25.0)
+DEFAULT_PLAN = PruningPlan(prune_after=(1, 2, 3), percentile=25.0)
 
 
 @register_model("swin_unetr")
-class PratoSwinUNETR(SwinUNETR):
+class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
     """MONAI's Swin UNETR (2D or 3D) with prompt-driven token pruning at the patch-merging stages.
 
     Takes Swin UNETR's own arguments; loads its state dict strictly (the relevance projections, which it lacks, keep their initial values).
@@ -37,7 +37,7 @@ class PratoSwinUNETR(SwinUNETR):
         stages: Swin stages, counted from 1, before whose merging a plan may prune (each owns relevance projections).
     """
 
-    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.after, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.prune_after, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.swinViT.use_v2:
             raise ValueError("Token pruning is not defined for use_v2=True: its convolutions mix dropped tokens back in.")
@@ -45,43 +45,26 @@ class PratoSwinUNETR(SwinUNETR):
         width = self.swinViT.embed_dim
         self.relevance = nn.ModuleDict({str(stage): Relevance(width * 2 ** (stage - 1), dims) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
-        """Logits (B, classes, *image) of ``x_in`` (B, channels, *image); see :meth:`segment`."""
-        return self.segment(x_in, prompts, plan).logits
+    @classmethod
+    def decoder_norm(cls, arguments: Mapping[str, Any]) -> str:
+        return monai_norm(arguments)
 
-    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned.
+    def forward_dense(self, image: Tensor) -> Tensor:
+        return SwinUNETR.forward(self, image)
 
-        Args:
-            x_in: float (B, channels, *image), every side a multiple of 32.
-            prompts: boxes in input pixels; a sample without one keeps all its tokens.
-            plan: what to prune; None for nothing. Tokens are removed in evaluation and masked, with a straight-through gradient to the
-                relevance, in training.
-
-        Raises:
-            KeyError: the plan prunes at a stage that this network has no relevance projections for.
-        """
-        if plan is None or prompts is None or prompts.is_empty:
-            return PrunedOutput(super().forward(x_in))
-        self._check_input_size(x_in.shape[2:])
-        return self.finish(x_in, self.begin(x_in, plan), prompts, plan)
-
-    def begin(self, x_in: Tensor, plan: PruningPlan) -> Begun:
-        """What :meth:`segment` does with ``x_in`` by ``plan`` before it looks at a box: patches, and without a stage 0 the first stage."""
+    def encode_image(self, image: Tensor, plan: PruningPlan | None) -> ImageEmbedding:
+        """The patches and, where none leaves before it, the first stage's blocks."""
+        if plan is None:
+            return ImageEmbedding()
+        self._check_input_size(image.shape[2:])
         vit: Any = self.swinViT
-        patches = vit.pos_drop(vit.patch_embed(x_in)).movedim(1, -1)
-        if not plan.unprompted:
-            return Begun(patches, 0, {0: patches})
-        return Begun(dense_swin_blocks(vit.layers1[0], patches), 1, {0: patches})
+        patches = vit.pos_drop(vit.patch_embed(image)).movedim(1, -1)
+        if not plan.unprompted_depth:
+            return ImageEmbedding(0, {0: patches})
+        return ImageEmbedding(1, {0: patches, 1: dense_swin_blocks(vit.layers1[0], patches)})
 
-    def finish(self, x_in: Tensor, begun: Begun, prompts: PromptBatch, plan: PruningPlan) -> PrunedOutput:
-        """The rest of :meth:`segment`, for at least one box, after :meth:`begin` on the same ``x_in`` with the same ``plan``."""
-        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
-        encoded = self.encode(begun, pruning)
-        return PrunedOutput(self.decode(x_in, encoded, pruning.decoded(self.training)), encoded.stages)
-
-    def shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[Region, ...]:
-        """Where each stage's blocks have work at most, whichever tokens leave: known before a call, see :class:`FixedPruning`."""
+    def static_shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[Region, ...]:
+        """Where each stage's blocks have work at most."""
         grid = tuple(s // p for s, p in zip(image_size, self.swinViT.patch_size))
         alive = plan.start(prompts, grid, image_size).view(-1, *grid)
         frames = []
@@ -96,41 +79,33 @@ class PratoSwinUNETR(SwinUNETR):
         vit = self.swinViT
         return vit.layers1, vit.layers2, vit.layers3, vit.layers4
 
-    def encode(self, begun: Begun, pruning: PromptedPruning) -> Encoded:
-        """The stages that ``begun`` has not run, on the tokens that ``pruning`` lets live."""
+    def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
         plan, prompts, image_size = pruning.plan, pruning.prompts, pruning.image_size
-        x = begun.hidden[0]
+        x = embedding.features[0]
         levels = {0: x}
         alive = pruning.start(tuple(x.shape[1:-1])).view(x.shape[:-1])
-        relaxed = self.training or plan.mode == "mask"
-        gate: Tensor | None = None  # the mask with its straight-through gradient, while training
-        if relaxed and not bool(alive.all()):
-            gate = alive.to(x.dtype)
-            x = x * gate.unsqueeze(-1) if plan.mode == "mask" else x
+        gate = pruning.first_gate(alive, x.dtype)
+        if pruning.is_masking and gate is not None:
+            x = x * gate.unsqueeze(-1)
         layer: Any
         for number, (layer,) in enumerate(self._layers, start=1):
-            if isinstance(pruning, FixedPruning):
-                frame, blocks = pruning.shapes[number - 1], masked_swin_blocks
-            else:
-                frame = Region.whole(tuple(alive.shape[1:])) if relaxed else _frame(alive, layer, prompts, image_size)
-                blocks = partial(self._blocks, gate=gate, plan=plan)
+            frame = self._work(number, alive, layer, pruning)
             inner = (slice(None), *frame.slices)
-            part = begun.tokens if number <= begun.blocks else blocks(layer, x[inner], alive[inner], frame.size)
-            if number in plan.after:
+            part = embedding.tokens if number <= embedding.depth else _run_blocks(layer, x[inner], alive[inner], frame.size, gate, pruning)
+            if number in plan.prune_after:
                 score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan), frame)
                 score = _siblings_mean(plan.scores(score, prompts))
-                held = plan.held(prompts, frame.size, image_size)
+                protected = plan.protected(prompts, frame.size, image_size)
                 # nothing lives outside the frame
-                held = None if held is None else held.view_as(alive)[inner].flatten(1)
+                protected = None if protected is None else protected.view_as(alive)[inner].flatten(1)
                 rank, living = score[inner].flatten(1), alive[inner].flatten(1)
-                keep = plan.select(rank, living, prompts.prompted, held)
-                if relaxed:
-                    soft = plan.straight_through(rank, keep, living).view_as(alive)
-                    gate = soft if gate is None else gate * soft
-                    if plan.mode == "mask":
-                        part = part * gate.unsqueeze(-1)  # eq. 5: beta * Y
+                keep = plan.select(rank, living, prompts.prompted, protected)
+                gate = pruning.gate(rank, keep, living, None if gate is None else gate.flatten(1))
+                if gate is not None:
+                    gate = gate.view_as(alive)
+                    part = part * gate.unsqueeze(-1) if pruning.is_masking else part  # eq. 5: beta * Y
                 alive = _placed(keep.view(-1, *frame.cells), frame)
-            if frame == Region.whole(frame.size):
+            if frame.is_whole:
                 x = part
             else:
                 x = x.clone()  # what it was is a skip connection
@@ -138,19 +113,20 @@ class PratoSwinUNETR(SwinUNETR):
             x = layer.downsample(x)
             alive = _merge(alive.to(x.dtype)) > 0.5
             gate = None if gate is None else _merge(gate)
-            if number in plan.after:
+            if number in plan.prune_after:
                 pruning.stages.append(StageRecord(f"stage {number}", tuple(alive.shape[1:]), _merge(score).flatten(1), alive.flatten(1)))
             levels[number] = x
-        return Encoded(levels, tuple(pruning.stages))
+        return EncoderOutput(levels, tuple(pruning.stages))
 
-    def _blocks(self, layer: Any, x: Tensor, alive: Tensor, grid: tuple[int, ...], gate: Tensor | None, plan: PruningPlan) -> Tensor:
-        if plan.mode == "mask" or (tuple(x.shape[1:-1]) == grid and bool(alive.all())):
-            return dense_swin_blocks(layer, x)  # nothing is held out of the computation
-        if gate is None:
-            return pruned_swin_blocks(layer, x, alive, grid)
-        for block in layer.blocks:
-            x = relaxed_swin_block(block, x, gate)
-        return x
+    @staticmethod
+    def _work(number: int, alive: Tensor, layer: Any, pruning: PromptedPruning) -> Region:
+        """Where the blocks of a stage are computed."""
+        if pruning.shapes is not None:
+            frame: Region = pruning.shapes[number - 1]
+            return frame
+        if pruning.is_relaxed:
+            return Region.whole(tuple(alive.shape[1:]))
+        return _frame(alive, layer, pruning.prompts, pruning.image_size)
 
     def _relevance(
         self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: PromptBatch, image_size: tuple[int, ...], plan: PruningPlan
@@ -162,20 +138,32 @@ class PratoSwinUNETR(SwinUNETR):
         tokens, living = part.flatten(1, -2), alive.flatten(1)
         return self.relevance[str(stage)](tokens, frame.cells, pixels, seen, plan.k, living, plan.weights).view_as(alive)
 
-    def _skip(self, x: Tensor) -> Source:
-        """The skip connection that the tokens ``x`` (B, *grid, C) are, normed where it is wanted."""
-        whole = Part(x.movedim(-1, 1), Region.whole(tuple(x.shape[1:-1])))
-        return lambda want: Part(self.swinViT.proj_out(whole.cut(want).values, self.normalize), want)
+    def _skip(self, x: Tensor) -> LazyFeature:
+        """The skip connection that the tokens ``x`` (B, *grid, C) are, normed where it is needed."""
+        tokens = from_tensor(x.movedim(-1, 1))
+        return lambda region: RegionFeatures(self.swinViT.proj_out(tokens(region).values, self.normalize), region)
 
-    def decode(self, x_in: Tensor, encoded: Encoded, where: Region) -> Tensor:
-        """Logits (B, classes, *image), decoded ``where`` alone and surely background elsewhere."""
+    def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
         levels = [self._skip(encoded.features[number]) for number in range(5)]
-        x = up(self.decoder5, basic(self.encoder10, levels[4]), levels[3])
-        x = up(self.decoder4, x, basic(self.encoder4, levels[2]))
-        x = up(self.decoder3, x, basic(self.encoder3, levels[1]))
-        x = up(self.decoder2, x, basic(self.encoder2, levels[0]))
-        x = up(self.decoder1, x, basic(self.encoder1, given(x_in)))
-        return Part(self.out(x(where).values), where).spread()
+        x = up_block(self.decoder5, basic_block(self.encoder10, levels[4]), levels[3])
+        x = up_block(self.decoder4, x, basic_block(self.encoder4, levels[2]))
+        x = up_block(self.decoder3, x, basic_block(self.encoder3, levels[1]))
+        x = up_block(self.decoder2, x, basic_block(self.encoder2, levels[0]))
+        x = up_block(self.decoder1, x, basic_block(self.encoder1, from_tensor(image)))
+        return RegionFeatures(self.out(x(region).values), region).to_logits()
+
+
+def _run_blocks(layer: Any, x: Tensor, alive: Tensor, grid: tuple[int, ...], gate: Tensor | None, pruning: PromptedPruning) -> Tensor:
+    """A stage's blocks on the part ``x`` (B, *cells, C) of its ``grid``."""
+    if pruning.shapes is not None:
+        return masked_swin_blocks(layer, x, alive, grid)
+    if pruning.is_masking or (tuple(x.shape[1:-1]) == grid and bool(alive.all())):
+        return dense_swin_blocks(layer, x)  # nothing is held out of the computation
+    if gate is None:
+        return pruned_swin_blocks(layer, x, alive, grid)
+    for block in layer.blocks:
+        x = relaxed_swin_block(block, x, gate)
+    return x
 
 
 def _frame(alive: Tensor, layer: Any, prompts: PromptBatch, image_size: tuple[int, ...]) -> Region:
@@ -196,7 +184,7 @@ def _frame(alive: Tensor, layer: Any, prompts: PromptBatch, image_size: tuple[in
 
 def _placed(values: Tensor, frame: Region) -> Tensor:
     """(B, *cells) of a frame on its whole grid, 0 elsewhere."""
-    if frame == Region.whole(frame.size):
+    if frame.is_whole:
         return values
     canvas = values.new_zeros(values.shape[0], *frame.size)
     canvas[(slice(None), *frame.slices)] = values

@@ -8,19 +8,18 @@ from typing import Any
 from monai.networks.nets import ViT
 from torch import Tensor, nn
 
+from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.hybrid_resnet import HybridResNet
-from prato.models.pruned_vit import run_dropping, run_relaxed
 from prato.models.registry import register_model
-from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PrunedOutput, PruningPlan
+from prato.models.vit_encoder import encode_blocks
+from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance
 from prato.runtime.region import Region
-from prato.runtime.region_decode import Source, given
-from prato.runtime.region_layers import convolved, enlarged, joined
+from prato.runtime.region_decode import LazyFeature, apply_layers, concat, from_tensor, upsample
 
 #: No skip connection leaves the transformer, so nothing speaks for pruning later.
-DEFAULT_PLAN = PruningPlan(after=(3, 6, 9), percentile=25.0)
+DEFAULT_PLAN = PruningPlan(prune_after=(3, 6, 9), percentile=25.0)
 _PATCH = 16
 
 
@@ -107,16 +106,16 @@ class TransUNet(nn.Module):
         positions = embedding.position_embeddings.unflatten(1, self.feat_size)[middle].flatten(1, 2)
         return levels, embedding.dropout(embedding.patch_embeddings(deepest).flatten(2).transpose(1, 2) + positions), grid
 
-    def _decode(self, levels: list[Tensor], last: Tensor, grid: tuple[int, ...], where: Region) -> Tensor:
-        x: Source = convolved(self.bridge, given(last.unflatten(1, grid).movedim(-1, 1)), rim=1)
+    def _decode(self, levels: list[Tensor], last: Tensor, grid: tuple[int, ...], region: Region) -> Tensor:
+        x: LazyFeature = apply_layers(self.bridge, from_tensor(last.unflatten(1, grid).movedim(-1, 1)), rim=1)
         for layers, skip in zip(self.up, (*reversed(levels), None)):
-            x = enlarged(x, 2)
-            x = convolved(layers, x if skip is None else joined(x, given(skip)), rim=2)
-        return convolved(self.out, x, rim=1)(where).spread()
+            x = upsample(x, 2)
+            x = apply_layers(layers, x if skip is None else concat(x, from_tensor(skip)), rim=2)
+        return apply_layers(self.out, x, rim=1)(region).to_logits()
 
 
 @register_model("transunet")
-class PratoTransUNet(TransUNet):
+class PratoTransUNet(PrunableNetwork, TransUNet):
     """TransUNet with prompt-driven token pruning after its transformer's blocks.
 
     Takes TransUNet's arguments and loads its state dict strictly (the relevance projections, which it lacks, keep their initial values).
@@ -126,31 +125,18 @@ class PratoTransUNet(TransUNet):
         stages: blocks, counted from 1, after which a plan may prune (each owns relevance projections).
     """
 
-    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.after, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.prune_after, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.relevance = nn.ModuleDict({str(stage): Relevance(self.hidden_size, 2) for stage in stages})
 
-    def forward(self, x_in: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> Tensor:
-        """Logits (B, classes, H, W) of ``x_in`` (B, channels, H, W); see :meth:`segment`."""
-        return self.segment(x_in, prompts, plan).logits
+    def forward_dense(self, image: Tensor) -> Tensor:
+        return TransUNet.forward(self, image)
 
-    def segment(self, x_in: Tensor, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned.
+    def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
+        levels, tokens, grid = self._embed(image)
+        _, last = encode_blocks(self.vit.blocks, ImageEmbedding(0, {0: tokens}), grid, pruning)
+        return EncoderOutput({**dict(enumerate(levels)), len(levels): self.vit.norm(last)}, tuple(pruning.stages))
 
-        Args:
-            x_in: float (B, channels, H, W), H and W multiples of 16 and at most ``img_size``.
-            prompts: boxes in input pixels; a sample without one keeps all its tokens.
-            plan: what to prune; None for nothing. Tokens are removed in evaluation and masked, with a straight-through gradient to the
-                relevance, in training.
-
-        Raises:
-            KeyError: the plan prunes after a block that this network has no relevance projections for.
-            ValueError: the image does not fit.
-        """
-        if plan is None or prompts is None or prompts.is_empty:
-            return PrunedOutput(super().forward(x_in))
-        levels, tokens, grid = self._embed(x_in)
-        pruning = PromptedPruning(self.relevance, plan, prompts.to(x_in.device), tuple(x_in.shape[2:]))
-        run = run_relaxed if self.training or plan.mode == "mask" else run_dropping
-        last = self.vit.norm(run(self.vit.blocks, tokens, grid, pruning))
-        return PrunedOutput(self._decode(levels, last, grid, pruning.decoded(self.training)), tuple(pruning.stages))
+    def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
+        *levels, last = (encoded.features[number] for number in sorted(encoded.features))
+        return self._decode(levels, last, tuple(s // _PATCH for s in image.shape[2:]), region)

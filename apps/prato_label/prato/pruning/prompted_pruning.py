@@ -1,15 +1,18 @@
-"""The pruning of one forward call: what a network's blocks ask at every stage, whatever the network."""
+"""The pruning of one forward call: what an encoder asks at every stage, whatever the network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PruningPlan, StageRecord
-from prato.pruning.tokens import KeptTokens, LivingTokens
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import StageRecord
+from prato.pruning.straight_through import straight_through_mask
+from prato.pruning.tokens import GatedTokens, PackedTokens, PaddedTokens, TokenBuffer
 from prato.runtime.region import Region
 
 
@@ -22,7 +25,9 @@ class PromptedPruning:
 
     Attributes:
         relevance: a network's projections by stage number.
-        plan: what to prune. prompts: the boxes. image_size: pixels along each axis of the network's input.
+        plan: what to prune. prompts: of the batch. image_size: pixels along each axis of the network's input.
+        training: whether a gradient is wanted.
+        shapes: the network's static shapes for this plan and these prompts; None to compute no more than what is alive.
         stages: what was done so far.
     """
 
@@ -30,15 +35,31 @@ class PromptedPruning:
     plan: PruningPlan
     prompts: PromptBatch
     image_size: tuple[int, ...]
+    training: bool = False
+    shapes: tuple[Any, ...] | None = None
     stages: list[StageRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for number in self.plan.after:
+        for number in self.plan.prune_after:
             self.relevance[str(number)]
+
+    @property
+    def is_masking(self) -> bool:
+        """Whether tokens that leave are multiplied by 0 and stay in the computation, as in the paper's eq. 5."""
+        return self.plan.mode == "mask"
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether every token is computed, and those that leave are gated."""
+        return self.training or self.is_masking
 
     def start(self, grid: tuple[int, ...]) -> Tensor:
         """bool (B, Z): the tokens of ``grid`` that the first block sees."""
         return self.plan.start(self.prompts, grid, self.image_size)
+
+    def first_gate(self, alive: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """``alive`` as numbers; None when tokens are dropped, not gated, and when every token lives, so that blocks may run as they are."""
+        return alive.to(dtype) if self.is_relaxed and not bool(alive.all()) else None
 
     def score(self, number: int, tokens: Tensor, grid: tuple[int, ...], alive: Tensor) -> Tensor:
         """(B, Z): what ``tokens`` (B, Z, C) are ranked by at stage ``number``; ``alive`` is bool (B, Z)."""
@@ -48,22 +69,33 @@ class PromptedPruning:
 
     def prune(self, name: str, grid: tuple[int, ...], score: Tensor, alive: Tensor) -> StageRecord:
         """Let the tokens of ``grid`` with the highest ``score`` (B, Z) among the ``alive`` (B, Z) go on."""
-        held = self.plan.held(self.prompts, grid, self.image_size)
-        self.stages.append(StageRecord(name, grid, score, self.plan.select(score, alive, self.prompts.prompted, held)))
+        protected = self.plan.protected(self.prompts, grid, self.image_size)
+        self.stages.append(StageRecord(name, grid, score, self.plan.select(score, alive, self.prompts.prompted, protected)))
         return self.stages[-1]
 
-    def kept(self, alive: Tensor) -> LivingTokens:
-        """The tokens that are ``alive`` (bool, B, Z), to run blocks on; asked for once at the start and once after every stage."""
-        return KeptTokens(alive)
+    def gate(self, score: Tensor, keep: Tensor, before: Tensor, gate: Tensor | None) -> Tensor | None:
+        """The gate after a stage: its 0/1 mask with a gradient to its ``score``, times the ``gate`` of stages before.
 
-    def gate(self, record: StageRecord, before: Tensor, gate: Tensor | None) -> Tensor:
-        """The 0/1 mask of ``record`` with a gradient to its score, times the ``gate`` of stages before; ``before`` is who lived then."""
-        soft = self.plan.straight_through(record.relevance, record.alive, before)
+        Args:
+            score: (B, Z). keep: bool (B, Z), the tokens that stay. before: bool (B, Z), those that lived until then.
+
+        Returns:
+            None where tokens are dropped, not gated.
+        """
+        if not self.is_relaxed:
+            return None
+        soft = straight_through_mask(score, keep, before, self.plan.threshold, self.plan.temperature)
         return soft if gate is None else gate * soft
 
-    def decoded(self, training: bool) -> Region:
+    def buffer(self, alive: Tensor, gate: Tensor | None) -> TokenBuffer:
+        """The tokens that are ``alive`` (bool, B, Z), to run transformer blocks on; made once at the start and once after every stage."""
+        if self.is_relaxed:
+            return GatedTokens(gate, self.is_masking)
+        return PackedTokens(alive) if self.shapes is None else PaddedTokens(alive, *self.shapes[len(self.stages)])
+
+    def decoded_region(self) -> Region:
         """The part of the image to decode, once all stages have pruned."""
-        if training or self.plan.decode == "all":
+        if self.training or self.plan.decode == "all":
             return Region.whole(self.image_size)
         return kept_region(self.stages[-1], self.prompts)
 
@@ -74,8 +106,3 @@ def kept_region(stage: StageRecord, prompts: PromptBatch) -> Region:
     token = [n // g for n, g in zip(prompts.size, stage.grid)]
     start, stop = (tuple(a * t for a, t in zip(ends, token)) for ends in (kept.start, kept.stop))
     return prompts.footprint(prompts.size).union(start, stop)
-
-
-def first_gate(alive: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """``alive`` as numbers; None when every token lives, so that blocks may run as they are."""
-    return None if bool(alive.all()) else alive.to(dtype)

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import sdpa_flop_count
 from prato.runtime.cancel_token import go_on_unless, never
 
 
-def counted(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> tuple[Any, float]:
+def count_flops(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> tuple[Any, float]:
     """The result of ``call`` and the GFLOP it took: convolutions, products and attention, a multiply-add counting as two.
 
     Args:
@@ -33,15 +33,15 @@ def counted(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> t
     return result, counter.flop / 1e9
 
 
-def noted(values: Tensor, flop: int) -> Tensor:
-    """``values``, which took ``flop`` operations that went past every counter: here all that are counting hear of them."""
+def record_flops(values: Tensor, flop: int) -> Tensor:
+    """``values``, which took ``flop`` operations that no counter could see, such as those of a replayed graph: here they are added."""
     if has_torch_function_unary(values):
-        told: Tensor = handle_torch_function(noted, (values,), values, flop)
+        told: Tensor = handle_torch_function(record_flops, (values,), values, flop)
         return told
     return values
 
 
-def _noted(out: Tensor, values: Tensor, flop: int) -> int:
+def _recorded(out: Tensor, values: Tensor, flop: int) -> int:
     return flop
 
 
@@ -77,7 +77,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution), _convolution),
     **dict.fromkeys((F.conv_transpose2d, F.conv_transpose3d), _transposed),
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
-    noted: _noted,
+    record_flops: _recorded,
     F.linear: _linear,
     torch.einsum: _summed,
     F.scaled_dot_product_attention: _attention,

@@ -22,7 +22,7 @@ class _Folded(NamedTuple):
 _FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
 
 
-def convolved(convolution: Any, norm: nn.Module | None, x: Tensor, padding: list[int]) -> Tensor:
+def conv_norm(convolution: Any, norm: nn.Module | None, x: Tensor, padding: list[int]) -> Tensor:
     """``norm`` of ``convolution`` of ``x``, at stride 1 and with ``padding`` instead of the convolution's own.
 
     A batch norm that predicts is folded into the weights, which are kept for as long as neither has changed; where gradients are wanted, or

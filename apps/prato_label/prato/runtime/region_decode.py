@@ -1,8 +1,9 @@
 """Decoding a part of the image alone, with the very numbers that decoding all of it would give there.
 
-A convolution needs a rim round what it is asked for, and so does each one before it. Asked from the output back to the coarsest features,
-every level of a U-shaped decoder computes just its own part and rim: the finest, where nearly all the work is, a rim of a few pixels. What
-a norm says of a pixel must not hang on the others: true of batch normalisation in evaluation mode, not of instance normalisation.
+A convolution needs a rim round the part that it is to compute, and so does each one before it. Evaluated from the output back to the
+coarsest features, every level of a U-shaped decoder computes just its own part and rim: the finest, where nearly all the work is, a rim of
+a few pixels. What a norm makes of a pixel must not depend on the others: true of batch normalisation in evaluation mode, not of instance
+normalisation.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from monai.networks.blocks import Convolution, UnetrBasicBlock, UnetResBlock, UnetrPrUpBlock, UnetrUpBlock
-from torch import Tensor
+from torch import Tensor, nn
 
-from prato.runtime.fused_conv_bn import convolved
+from prato.runtime.fused_conv_bn import conv_norm
 from prato.runtime.region import Region
 
 #: Logits where nothing was decoded, of background and of the structures: surely background.
@@ -23,20 +25,20 @@ _BACKGROUND, _STRUCTURE = 10.0, 0.0
 
 
 @dataclass(frozen=True)
-class Part:
+class RegionFeatures:
     """Features (B, C, *cells) of a region."""
 
     values: Tensor
     region: Region
 
-    def cut(self, region: Region) -> Part:
+    def crop(self, region: Region) -> RegionFeatures:
         """The part of it that lies in ``region``, which it holds."""
         inside = tuple(slice(a - mine, b - mine) for a, b, mine in zip(region.start, region.stop, self.region.start))
-        return Part(self.values[(slice(None), slice(None), *inside)], region)
+        return RegionFeatures(self.values[(slice(None), slice(None), *inside)], region)
 
-    def spread(self) -> Tensor:
-        """Logits on the whole grid: surely background where nothing was decoded."""
-        if self.region == Region.whole(self.region.size):
+    def to_logits(self) -> Tensor:
+        """Its values as logits on the whole grid: surely background where nothing was decoded."""
+        if self.region.is_whole:
             return self.values
         canvas = self.values.new_full((*self.values.shape[:2], *self.region.size), _STRUCTURE)
         canvas[:, 0].fill_(_BACKGROUND)
@@ -44,72 +46,99 @@ class Part:
         return canvas
 
 
-#: Features that are computed once it is known where they are wanted.
-Source = Callable[[Region], Part]
+#: Features that are computed once it is known where they are needed.
+LazyFeature = Callable[[Region], RegionFeatures]
 
 
-def given(values: Tensor) -> Source:
+def from_tensor(values: Tensor) -> LazyFeature:
     """Features (B, C, *grid) that are there already."""
-    return Part(values, Region.whole(tuple(values.shape[2:]))).cut
+    return RegionFeatures(values, Region.whole(tuple(values.shape[2:]))).crop
 
 
-def basic(block: UnetrBasicBlock, source: Source) -> Source:
-    """``block`` applied to ``source``."""
-    return lambda want: _convolved(block.layer, source, want)
+def concat(*features: LazyFeature) -> LazyFeature:
+    """The channels of all ``features``, one after the other."""
+    return lambda region: RegionFeatures(torch.cat([feature(region).values for feature in features], dim=1), region)
 
 
-def up(block: UnetrUpBlock, below: Source, skip: Source) -> Source:
-    """``block`` applied to the features ``below``, of half the resolution, and to ``skip``."""
+def apply_layers(layers: nn.Module, feature: LazyFeature, rim: int) -> LazyFeature:
+    """``layers``, which keep the resolution and whose kernels together reach ``rim`` cells far, applied to ``feature``."""
 
-    def joined(want: Region) -> Part:
-        return Part(torch.cat((_upsampled(block.transp_conv, below, want).values, skip(want).values), dim=1), want)
+    def compute(region: Region) -> RegionFeatures:
+        rimmed = region.dilate(rim)
+        return RegionFeatures(layers(feature(rimmed).values), rimmed).crop(region)
 
-    return lambda want: _convolved(block.conv_block, joined, want)
+    return compute
 
 
-def projected_up(block: UnetrPrUpBlock, source: Source) -> Source:
-    """``block`` applied to ``source``: upsampled once, and once more by each of its layers."""
+def upsample(feature: LazyFeature, factor: int) -> LazyFeature:
+    """``feature`` (2D) at ``factor`` times the resolution, bilinear; corners not aligned: a pixel depends on its nearest cells alone."""
 
-    def first(want: Region) -> Part:
-        return _upsampled(block.transp_conv_init, source, want)
+    def compute(region: Region) -> RegionFeatures:
+        coarse = region.downscale(factor).dilate(1)
+        values = F.interpolate(feature(coarse).values, scale_factor=factor, mode="bilinear", align_corners=False)
+        return RegionFeatures(values, coarse.upscale(factor)).crop(region)
 
-    features: Source = first
+    return compute
+
+
+def basic_block(block: UnetrBasicBlock, feature: LazyFeature) -> LazyFeature:
+    """MONAI's ``block`` applied to ``feature``."""
+    return lambda region: _conv_block(block.layer, feature, region)
+
+
+def up_block(block: UnetrUpBlock, below: LazyFeature, skip: LazyFeature) -> LazyFeature:
+    """MONAI's ``block`` applied to the features ``below``, of half the resolution, and to ``skip``."""
+
+    def joined(region: Region) -> RegionFeatures:
+        below_values = _transposed_conv(block.transp_conv, below, region).values
+        return RegionFeatures(torch.cat((below_values, skip(region).values), dim=1), region)
+
+    return lambda region: _conv_block(block.conv_block, joined, region)
+
+
+def projection_up_block(block: UnetrPrUpBlock, feature: LazyFeature) -> LazyFeature:
+    """MONAI's ``block`` applied to ``feature``: upsampled once, and once more by each of its layers."""
+
+    def first(region: Region) -> RegionFeatures:
+        return _transposed_conv(block.transp_conv_init, feature, region)
+
+    result: LazyFeature = first
     for layer in block.blocks:
-        features = _layer(layer, features)
-    return features
+        result = _projection_layer(layer, result)
+    return result
 
 
-def _layer(layer: Any, source: Source) -> Source:
+def _projection_layer(layer: Any, feature: LazyFeature) -> LazyFeature:
     if isinstance(layer, Convolution):
-        return lambda want: _upsampled(layer, source, want)
-    return lambda want: _convolved(layer[1], lambda rimmed: _upsampled(layer[0], source, rimmed), want)
+        return lambda region: _transposed_conv(layer, feature, region)
+    return lambda region: _conv_block(layer[1], lambda rimmed: _transposed_conv(layer[0], feature, rimmed), region)
 
 
-def _convolved(block: Any, source: Source, want: Region) -> Part:
-    """MONAI's residual or basic block on its source, each convolution for no more than the next one looks at."""
-    rimmed, inner = want.dilate(2), want.dilate(1)
-    x = Part(source(rimmed).values, rimmed)
-    y = block.lrelu(_narrowed(block.conv1.conv, block.norm1, x, inner))
-    y = _narrowed(block.conv2.conv, block.norm2, Part(y, inner), want)
+def _conv_block(block: Any, feature: LazyFeature, region: Region) -> RegionFeatures:
+    """MONAI's residual or basic block on ``feature``, each convolution for no more than the next one looks at."""
+    rimmed, inner = region.dilate(2), region.dilate(1)
+    x = RegionFeatures(feature(rimmed).values, rimmed)
+    y = block.lrelu(_conv3(block.conv1.conv, block.norm1, x, inner))
+    y = _conv3(block.conv2.conv, block.norm2, RegionFeatures(y, inner), region)
     if isinstance(block, UnetResBlock):
-        kept = x.cut(want).values
-        y += convolved(block.conv3.conv, block.norm3, kept, [0] * len(want.size)) if block.downsample else kept
-    return Part(block.lrelu(y), want)
+        shortcut = x.crop(region).values
+        y += conv_norm(block.conv3.conv, block.norm3, shortcut, [0] * len(region.size)) if block.downsample else shortcut
+    return RegionFeatures(block.lrelu(y), region)
 
 
-def _narrowed(convolution: Any, norm: Any, source: Part, want: Region) -> Tensor:
-    """A normed convolution of 3 cells for ``want``: beyond the grid it sees zeros, everywhere else the rim that ``source`` has."""
+def _conv3(convolution: Any, norm: Any, source: RegionFeatures, region: Region) -> Tensor:
+    """A normed convolution of 3 cells for ``region``: beyond the grid it sees zeros, everywhere else the rim that ``source`` has."""
     padding, reached = [], []
-    for a, b, low, high in zip(source.region.start, source.region.stop, want.start, want.stop):
+    for a, b, low, high in zip(source.region.start, source.region.stop, region.start, region.stop):
         padding.append(int(a == low or b == high))
         reached.append((a, b) if padding[-1] else (low, high))
-    y = convolved(convolution, norm, source.values, padding)
+    y = conv_norm(convolution, norm, source.values, padding)
     if not any(padding):
         return y
     start, stop = zip(*reached)
-    return Part(y, Region(start, stop, want.size)).cut(want).values
+    return RegionFeatures(y, Region(start, stop, region.size)).crop(region).values
 
 
-def _upsampled(convolution: Any, source: Source, want: Region) -> Part:
-    coarse = want.downscale()
-    return Part(convolution(source(coarse).values), coarse.upscale()).cut(want)
+def _transposed_conv(convolution: Any, feature: LazyFeature, region: Region) -> RegionFeatures:
+    coarse = region.downscale()
+    return RegionFeatures(convolution(feature(coarse).values), coarse.upscale()).crop(region)

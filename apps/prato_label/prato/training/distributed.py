@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from prato.pruning.plan import PrunedOutput
+from prato.pruning.record import PrunedOutput
 
 
 @dataclass(frozen=True)

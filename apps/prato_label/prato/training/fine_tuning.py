@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prato.data.cases import TrainingCase
 from prato.evaluation.validation import slice_dice
-from prato.models import PromptedNetwork
+from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec
 from prato.training.progress import TrainingProgress
 from prato.training.trainer import Budget, Progress, Settings, Trainer
@@ -82,7 +82,7 @@ def schedule(cases: Sequence[TrainingCase], parameters: TrainingParameters) -> t
 
 
 def fine_tune(
-    network: PromptedNetwork,
+    network: PrunableNetwork,
     spec: ModelSpec,
     parameters: TrainingParameters,
     training: Sequence[TrainingCase],
@@ -114,7 +114,7 @@ def fine_tune(
     except ValueError:
         state_file.unlink()  # of other labels, another model or other parameters
 
-    def dice(model: PromptedNetwork) -> dict[str, float]:
+    def dice(model: PrunableNetwork) -> dict[str, float]:
         return slice_dice(model, trainer.plan, validation[:_VALIDATION_STUDIES], spec.window, device)
 
     def report(state: Progress) -> bool:

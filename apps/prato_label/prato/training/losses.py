@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from prato.pruning.plan import PrunedOutput
+from prato.pruning.record import PrunedOutput
 
 
 class PratoLoss(nn.Module):

@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase
 from prato.inference.window import Centre, window_edges
-from prato.models import PromptedNetwork
+from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import channels_last
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
-from prato.pruning.plan import PrunedOutput, PruningPlan
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import PrunedOutput
 from prato.training.augmentation import SliceDataset
 from prato.training.distributed import ALONE, Ranks
 from prato.training.losses import PratoLoss
@@ -117,7 +118,7 @@ class Trainer:
 
     def __init__(
         self,
-        network: PromptedNetwork,
+        network: PrunableNetwork,
         plan: PruningPlan | None,
         settings: Settings,
         device: torch.device,
@@ -126,7 +127,7 @@ class Trainer:
         loss: nn.Module | None = None,
     ) -> None:
         self.ranks, self.local_batch_size = ranks, ranks.local_batch_size(settings.batch)
-        self.network: PromptedNetwork = channels_last(ranks.convert_sync_batchnorm(network.to(device)))
+        self.network: PrunableNetwork = channels_last(ranks.convert_sync_batchnorm(network.to(device)))
         self.plan, self.settings, self.device = plan, settings, device
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(_EMA_DECAY), use_buffers=True)
         decayed = [p for p in self.network.parameters() if p.requires_grad and p.ndim > 1]
@@ -136,13 +137,13 @@ class Trainer:
         self.loss = PratoLoss() if loss is None else loss
         self.step, self.seconds, self.mean_loss = 0, 0.0, math.nan
         recorded = {name: value for name, value in asdict(settings).items() if name != "workers"}
-        identity = {"network": type(network).__name__, "plan": plan and asdict(plan), **recorded, **(run or {})}
+        identity = {"network": type(network).__name__, "plan": plan and plan.to_dict(), **recorded, **(run or {})}
         self.run: dict[str, Any] = json.loads(json.dumps(identity))  # as it is read back: lists for tuples
 
     @property
-    def averaged(self) -> PromptedNetwork:
+    def averaged(self) -> PrunableNetwork:
         """The running average of the network's weights, as a network."""
-        return cast(PromptedNetwork, self.average.module)
+        return cast(PrunableNetwork, self.average.module)
 
     def resume(self, state_file: Path) -> None:
         """Resume from the state that a killed run of the same kind left in ``state_file``; without such a file, start at the beginning.
@@ -174,7 +175,7 @@ class Trainer:
         report: Callable[[Progress], bool] = lambda progress: True,
         state_file: Path | None = None,
         save_every_s: float = 60.0,
-    ) -> PromptedNetwork:
+    ) -> PrunableNetwork:
         """Train until the budget is spent or ``report``, called after every step, says False.
 
         Args:
@@ -257,7 +258,7 @@ class Trainer:
             return self.plan
         choice = np.random.default_rng((self.settings.seed, self.step, 1)).random()
         levels = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
-        return self.plan.asked(next(level for limit, level in levels if choice < limit))
+        return self.plan.with_override(next(level for limit, level in levels if choice < limit))
 
     def _save_state(self, path: Path) -> None:
         state: dict[str, Any] = {

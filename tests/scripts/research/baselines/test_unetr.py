@@ -11,7 +11,7 @@ from prato.data.studies import find_labelled_studies
 from prato.models import unetr
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
-from prato.runtime.flops import counted
+from prato.runtime.flops import count_flops
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.research.baselines.box_channel import with_box
 from scripts.research.baselines.loss import BaselineLoss
@@ -50,8 +50,8 @@ def test_fewer_tokens_are_computed_in_evaluation(method):
     image = torch.randn(1, 1, 128, 128)
     tokens, grid = network._embed(image)
     inputs = EncoderInput(image, grid, None)
-    encoded, cost = counted(lambda: network.method.encode(network.vit, tokens, inputs))
-    _, whole = counted(lambda: dense.method.encode(dense.vit, tokens, inputs))
+    encoded, cost = count_flops(lambda: network.method.encode(network.vit, tokens, inputs))
+    _, whole = count_flops(lambda: dense.method.encode(dense.vit, tokens, inputs))
     assert cost < 0.9 * whole
     assert encoded.stages[-1].alive.sum() < 64
     assert all(encoded.hidden[n].shape == tokens.shape for n in (4, 7, 10)) and encoded.last.shape == tokens.shape

@@ -11,12 +11,12 @@ from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
-from prato.runtime.captured import CapturedNetwork
-from prato.runtime.cuda_graphs import Graphs
-from prato.runtime.flops import counted, noted
+from prato.pruning.prompted_pruning import PromptedPruning
+from prato.runtime.cuda_graphs import CudaGraphRunner, GraphCache
+from prato.runtime.flops import count_flops, record_flops
 from prato.runtime.region import Region
-from prato.runtime.static_shapes import FixedPruning, fits
-from prato.runtime.tensor_cache import held, remembering
+from prato.runtime.static_shapes import has_static_shapes
+from prato.runtime.tensor_cache import cached_tensors, pin
 from tests.prato.models.test_networks import SMALL_SWIN, SMALL_UNETR
 
 STAGES = {"stages": (1, 2, 3, 4, 7, 10)}
@@ -29,7 +29,7 @@ NETWORKS = {
 CHANGED = {
     "plan": {},
     "decode kept": {"decode": "kept", "percentile": 50.0},
-    "engine": {"after": (1,), "percentile": 75.0, "decode": "kept", "boxed": True, "margin": 8.0},
+    "engine": {"prune_after": (1,), "percentile": 75.0, "decode": "kept", "protect_prompted": True, "margin": 8.0},
     "far": {"decode": "kept", "percentile": 60.0, "margin": 4.0},
 }
 
@@ -54,10 +54,10 @@ def boxes_of(size, *places):
 def test_the_numbers_of_dropping(case, changed):
     network, image, plan = case
     plan, size = replace(plan, **changed), tuple(image.shape[2:])
-    captured = CapturedNetwork(network, torch.float32)
+    captured = CudaGraphRunner(network, torch.float32)
     for places in [((20.3, 46.1),) * 3, ((8.0, 24.0), (30.5, 61.0), (0.0, 40.2))]:
         prompts = boxes_of(size, *places)
-        assert fits(plan, prompts)
+        assert has_static_shapes(plan, prompts)
         expected, found = network.segment(image, prompts, plan), captured.segment(image, prompts, plan)
         for a, b in zip(expected.stages, found.stages, strict=True):
             assert (a.name, a.grid) == (b.name, b.grid) and torch.equal(a.alive, b.alive)
@@ -69,15 +69,15 @@ def test_the_numbers_of_dropping(case, changed):
 @torch.inference_mode()
 def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     network, image, plan = case
-    size, captured = tuple(image.shape[2:]), CapturedNetwork(network, torch.float32)
+    size, captured = tuple(image.shape[2:]), CudaGraphRunner(network, torch.float32)
     missing = BoxPrompt.batch([[((4.0,) * len(size), (40.0,) * len(size))], [], []], size)
-    random = replace(plan, choose="random")
+    random = replace(plan, score_by="random")
     for prompts, asked in [(missing, plan), (boxes_of(size, *((9.0, 33.0),) * 3), random), (None, None)]:
-        assert prompts is None or not fits(asked, prompts)
+        assert prompts is None or not has_static_shapes(asked, prompts)
         expected = network.segment(image, prompts, asked).logits
         assert torch.equal(captured.segment(image, prompts, asked).logits, expected)
     heard = []
-    with network.relevance[str(max(plan.after))].register_forward_hook(lambda *call: heard.append(call)):
+    with network.relevance[str(max(plan.prune_after))].register_forward_hook(lambda *call: heard.append(call)):
         captured.segment(image, boxes_of(size, *((9.0, 33.0),) * 3), plan)
     assert len(heard) == 1
 
@@ -89,15 +89,15 @@ def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # as on a GPU
     plan, size = replace(plan, **changed), tuple(image.shape[2:])
     prompts = boxes_of(size, *((20.3, 46.1),) * 3)
-    shapes = network.shapes(plan, prompts, size)
+    shapes = network.static_shapes(plan, prompts, size)
     with torch.no_grad():
-        CapturedNetwork(network, torch.float32).segment(image, prompts, plan)  # what is remembered from call to call
-        begun = network.begin(image, plan)
+        CudaGraphRunner(network, torch.float32).segment(image, prompts, plan)  # what is remembered from call to call
+        embedding = network.encode_image(image, plan)
 
         def whole(boxes, image):
-            begun = network.begin(image, plan)
-            pruning = FixedPruning(network.relevance, plan, PromptBatch.one_each(BoxPrompt, boxes, size), size, shapes=shapes)
-            encoded = network.encode(begun, pruning)
+            embedding = network.encode_image(image, plan)
+            pruning = PromptedPruning(network.relevance, plan, PromptBatch.one_each(BoxPrompt, boxes, size), size, shapes=shapes)
+            encoded = network.encode(image, embedding, pruning)
             part = Region.whole(size) if plan.decode == "all" else Region((16,) * len(size), (48,) * len(size), size)
             return network.decode(image, encoded, part)
 
@@ -107,37 +107,37 @@ def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
     assert not [name for name in called if any(word in name for word in ("lift_fresh", "nonzero", "_local_scalar", "masked_select"))]
     with torch.no_grad():
         torch.testing.assert_close(traced(prompts.groups[0].coordinates, image), whole(prompts.groups[0].coordinates, image))
-    assert begun.blocks == plan.unprompted
+    assert embedding.depth == plan.unprompted_depth
 
 
 def test_operations_that_no_counter_saw_are_told_to_all_that_count():
     values = torch.zeros(2)
-    (inner, once), twice = counted(lambda: counted(lambda: noted(values, 3 * 10**9)))
-    assert inner is values and once == twice == 3.0 and noted(values, 7) is values
+    (inner, once), twice = count_flops(lambda: count_flops(lambda: record_flops(values, 3 * 10**9)))
+    assert inner is values and once == twice == 3.0 and record_flops(values, 7) is values
 
     def unheard():
         with torch._C.DisableTorchFunction():
             return values @ values
 
-    assert counted(unheard)[1] == 0.0
+    assert count_flops(unheard)[1] == 0.0
 
 
 def test_what_is_forgotten_stays_while_it_is_held():
     made = []
 
-    @remembering(1)
+    @cached_tensors(1)
     def numbers(n):
         made.append(torch.full((n,), float(n)))
         return made[-1]
 
-    with held() as kept:
+    with pin() as kept:
         numbers(2), numbers(3), numbers(3)
     numbers(4)
     assert [len(x) for x in kept] == [2, 3, 3] and len(made) == 3
 
 
 def test_a_cpu_makes_calls_as_they_are():
-    graphs, calls = Graphs(2), []
+    graphs, calls = GraphCache(2), []
     for n in range(3):
         assert graphs("key", lambda x: calls.append(len(x)), (torch.zeros(n + 1),)) == (None, 0)
     assert calls == [1, 2, 3] and len(graphs) == 0
