@@ -1,1 +1,1 @@
-"""What MONAI Label asks of an app, answered with `prato`."""
+"""What MONAI Label requires of an app, implemented with `prato`."""
