@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typer.testing import CliRunner
-
 from prato.models.checkpoint import version_of
 from prato.retraining.model_store import ModelStore
 from scripts import models
+from tests.scripts.cli import run_script
 
 
 def run(*arguments: str, status: int = 0) -> str:
-    done = CliRunner().invoke(models.app, list(arguments), env={"COLUMNS": "200"})
+    done = run_script(models.app, *arguments)
     assert done.exit_code == status, done.output
     return done.output
 

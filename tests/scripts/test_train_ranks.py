@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 import prato.training.trainer
 from prato.data.phantom import make_phantoms
@@ -18,6 +16,7 @@ from prato.training.trainer import Trainer
 from scripts import train
 from scripts.common import validation_curve
 from tests.scripts import train_small
+from tests.scripts.cli import run_script
 from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.slow
@@ -46,9 +45,7 @@ def arguments(studies, out):
 
 
 def alone(*given):
-    app = typer.Typer()
-    app.command()(train.main)
-    return CliRunner().invoke(app, list(given))
+    return run_script(train.main, *given)
 
 
 def by_two(*given):

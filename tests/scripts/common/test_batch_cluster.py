@@ -12,14 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from prato.archive.studies import Job
 from prato.models.checkpoint import save_model
 from scripts import batch_label
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
+from tests.scripts.cli import run_script
 from tests.waiting import HANG_S, wait_until
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
@@ -134,9 +133,7 @@ def test_a_killed_worker_then_a_killed_driver_leave_every_mask_there_once(cluste
     with started(log, *arguments(archive, out, "--workers", "1", "--address", cluster)) as again:
         assert again.wait(HANG_S) == 0, log.read_text()
     assert f"{STUDIES} of {STUDIES} studies" in log.read_text()
-    app = typer.Typer()
-    app.command()(batch_label.main)
-    alone = CliRunner().invoke(app, arguments(archive, tmp_path / "alone", "--local"))
+    alone = run_script(batch_label.main, *arguments(archive, tmp_path / "alone", "--local"))
     assert alone.exit_code == 0, alone.output
     ours, theirs = ({path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} for folder in (out, tmp_path / "alone"))
     assert len(ours) == STUDIES and ours == theirs

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
 from prato.data.nifti import write_volume
 from prato.labelling.versions import LabelVersions
 from scripts import labels
+from tests.scripts.cli import run_script
 
 AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(labels.app, [str(argument) for argument in arguments], env={"COLUMNS": "200", "TERM": "dumb"})
+    return run_script(labels.app, *arguments)
 
 
 @pytest.fixture
