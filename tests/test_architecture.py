@@ -82,7 +82,6 @@ def asks_which_network(source: str, networks: set[str]) -> list[str]:
     return found
 
 
-@pytest.mark.xfail(reason="the segmenter, static shapes and the benchmark still do")
 def test_nobody_outside_models_asks_which_network_it_has() -> None:
     networks = registered_networks()
     assert {"PratoUNETR", "PratoSwinUNETR", "PratoTransUNet", "PratoSegFormer"} <= networks

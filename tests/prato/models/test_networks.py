@@ -28,11 +28,20 @@ CASES = {
     "unetr 3d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
     "swin 2d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
     "swin 2d padded": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 7, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
-    "swin 3d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 64)),
+    "swin 3d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 32)),
 }
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys(), scope="module")
+def along(size, at):
+    """``at`` pixels along every axis of an image of this size; less along one that is shorter than the longest, in proportion."""
+    return tuple(at * s / max(size) for s in size)
+
+
+#: In 3D a Swin UNETR takes seconds a call.
+SLOW = {"swin 3d": pytest.mark.slow}
+
+
+@pytest.fixture(params=[pytest.param(case, id=name, marks=SLOW.get(name, ())) for name, case in CASES.items()], scope="module")
 def case(request):
     prato, monai, arguments, plan, size = request.param
     torch.manual_seed(0)
@@ -40,7 +49,7 @@ def case(request):
     network = prato(in_channels=1, out_channels=4, **arguments).eval()
     network.load_state_dict(reference.state_dict(), strict=True)
     image = torch.randn(3, 1, *size)
-    low, high = (12,) * len(size), (52,) * len(size)
+    low, high = along(size, 12), along(size, 52)
     prompts = BoxPrompt.batch([[(low, high)], [], [((0,) * len(size), low), (low, high)]], size)
     return reference, network, image, prompts, plan
 
@@ -83,8 +92,8 @@ def test_stage_0_and_held_tokens_too(case, changed, corner):
     """Without a sample that keeps all, dropping works on a part of the grid alone."""
     _, network, image, _, plan = case
     size = tuple(image.shape[2:])
-    far = tuple(min(corner + 24, s) for s in size)
-    prompts = BoxPrompt.batch([[((min(corner, size[0] - 20),) * len(size), far)]] * 2, size)
+    low, high = along(size, min(corner, size[0] - 20)), along(size, min(corner + 24, size[0]))
+    prompts = BoxPrompt.batch([[(low, high)]] * 2, size)
     # one query: among several that are nearly as sure, rounding decides the order
     plan = replace(plan, percentile=40.0, k=1, **changed)
     dropped = network.segment(image[:2], prompts, plan)
@@ -141,15 +150,15 @@ def test_decoding_what_is_kept_gives_the_dense_numbers_there_and_costs_less(case
         m.running_mean.normal_(0, 0.2, generator=generator)
         m.running_var.uniform_(0.5, 2.0, generator=generator)
     image, size = image[:1], tuple(image.shape[2:])
-    box = [((20.0,) * len(size), (41.5,) * len(size))]
-    prompts = BoxPrompt.batch([box], size)
+    low, high = along(size, 20.0), along(size, 41.5)
+    prompts = BoxPrompt.batch([[(low, high)]], size)
     plan = replace(plan, percentile=percentile, k=2)
     everything, cost = count_flops(lambda: network.segment(image, prompts, plan))
     part, less = count_flops(lambda: network.segment(image, prompts, replace(plan, decode="kept")))
     where = kept_region(part.stages[-1], prompts)
     inside = (slice(None), slice(None), *(slice(a, b) for a, b in zip(where.start, where.stop)))
     torch.testing.assert_close(part.logits[inside], everything.logits[inside], atol=1e-5, rtol=0)
-    assert all(a <= 20 and b >= 42 for a, b in zip(where.start, where.stop))  # the box, whole pixels
+    assert all(a <= at and b >= end for a, b, at, end in zip(where.start, where.stop, low, high))  # the box, whole pixels
     outside = torch.ones(size, dtype=torch.bool)
     outside[inside[2:]] = False
     assert part.logits.argmax(1)[0][outside].eq(0).all()

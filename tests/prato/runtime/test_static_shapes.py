@@ -17,14 +17,14 @@ from prato.runtime.flops import count_flops, record_flops
 from prato.runtime.region import Region
 from prato.runtime.static_shapes import has_static_shapes
 from prato.runtime.tensor_cache import cached_tensors, pin
-from tests.prato.models.test_networks import SMALL_SWIN, SMALL_UNETR
+from tests.prato.models.test_networks import SLOW, SMALL_SWIN, SMALL_UNETR, along
 
 STAGES = {"stages": (1, 2, 3, 4, 7, 10)}
 NETWORKS = {
     "unetr 2d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": 96, "spatial_dims": 2}, unetr.DEFAULT_PLAN, (96, 96)),
     "unetr 3d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
     "swin 2d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 7, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
-    "swin 3d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 64)),
+    "swin 3d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 32)),
 }
 CHANGED = {
     "plan": {},
@@ -34,7 +34,7 @@ CHANGED = {
 }
 
 
-@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS.keys(), scope="module")
+@pytest.fixture(params=[pytest.param(case, id=name, marks=SLOW.get(name, ())) for name, case in NETWORKS.items()], scope="module")
 def case(request):
     build, arguments, plan, size = request.param
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def case(request):
 
 
 def boxes_of(size, *places):
-    return BoxPrompt.batch([[(tuple(low for _ in size), tuple(high for _ in size))] for low, high in places], size)
+    return BoxPrompt.batch([[(along(size, low), along(size, high))] for low, high in places], size)
 
 
 @torch.inference_mode()
@@ -70,7 +70,7 @@ def test_the_numbers_of_dropping(case, changed):
 def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     network, image, plan = case
     size, captured = tuple(image.shape[2:]), CudaGraphRunner(network, torch.float32)
-    missing = BoxPrompt.batch([[((4.0,) * len(size), (40.0,) * len(size))], [], []], size)
+    missing = BoxPrompt.batch([[(along(size, 4.0), along(size, 40.0))], [], []], size)
     random = replace(plan, score_by="random")
     for prompts, asked in [(missing, plan), (boxes_of(size, *((9.0, 33.0),) * 3), random), (None, None)]:
         assert prompts is None or not has_static_shapes(asked, prompts)
@@ -82,6 +82,7 @@ def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     assert len(heard) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED.keys())
 def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
     """Traced without values: what looked at one would raise, and what carries numbers to the device would stand in the trace."""
@@ -98,7 +99,7 @@ def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
             embedding = network.encode_image(image, plan)
             pruning = PromptedPruning(network.relevance, plan, PromptBatch.one_each(BoxPrompt, boxes, size), size, shapes=shapes)
             encoded = network.encode(image, embedding, pruning)
-            part = Region.whole(size) if plan.decode == "all" else Region((16,) * len(size), (48,) * len(size), size)
+            part = Region.whole(size) if plan.decode == "all" else Region(*(tuple(map(int, along(size, at))) for at in (16, 48)), size)
             return network.decode(image, encoded, part)
 
         traced = make_fx(whole, tracing_mode="fake", _allow_non_fake_inputs=True)(prompts.groups[0].coordinates, image)
