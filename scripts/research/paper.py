@@ -1,8 +1,9 @@
-"""The paper, re-run: its experiments from their plan files, and the page made from their results."""
+"""The paper, run again: its experiments from their matrix, and the pages made from their results."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +14,12 @@ import typer
 from tqdm import tqdm
 
 from scripts.common.provenance import command, commit
-from scripts.research.experiments.jobs import Places, jobs_to_do
-from scripts.research.experiments.run_local import Run, run_here
-from scripts.research.experiments.schema import Experiment, ExperimentError, Spending, chosen, load_experiments, load_tables
+from scripts.research.datasets.base import ExperimentError, list_datasets
+from scripts.research.experiments.jobs import Places, schedule
+from scripts.research.experiments.matrix import MATRIX, PAPER_TABLES, load_experiments, load_tables, select
+from scripts.research.experiments.run_local import RunSettings, run_local
+from scripts.research.experiments.schema import Experiment, Spending
 
-PLANS = Path(__file__).parent / "experiments" / "plans"
 #: What is told in a sentence.
 _ERRORS = (ValueError, RuntimeError, OSError)
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -33,42 +35,42 @@ class Backend(str, Enum):
 @app.command()
 def run(
     names: Annotated[list[str], typer.Argument(help="Tables (table1 to table6) or experiments (table4/prato_acdc).")],
-    budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, instead of the plans' own.")] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the plans'; results get -seedN behind their names.")] = None,
+    budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, instead of the matrix's own.")] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the matrix's.")] = None,
     backend: Annotated[Backend, typer.Option(help="local: one after the other, here; ray: each a task of a Ray cluster.")] = Backend.local,
     address: Annotated[str, typer.Option(help="Of the Ray cluster; by default one is started on this machine.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="With Ray: experiments at a time on this machine; 0 for one a core.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each experiment.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the result files and the splits.")] = Path("docs/results/paper"),
-    models: Annotated[Path, typer.Option(help="Folder of models, training states and the figures' material.")] = Path("out/paper"),
-    acdc: Annotated[Path, typer.Option(help="Studies folder that scripts/import_acdc.py made.")] = Path("out/acdc"),
-    isic: Annotated[Path, typer.Option(help="ISIC 2017 at 256 x 256: images/NAME.jpg, masks/NAME_segmentation.png.")] = Path("out/isic"),
-    plans: Annotated[Path, typer.Option(help="Folder of the plan files and tables.json.")] = PLANS,
+    out: Annotated[Path, typer.Option(help="Folder of runs.csv, cases.csv and the splits.")] = Path("docs/results/paper"),
+    models: Annotated[Path, typer.Option(help="Folder of models, training states and the figures' slices.")] = Path("out/paper"),
+    data: Annotated[list[str], typer.Option(help="NAME=FOLDER of a data set; by default out/NAME.")] = [],  # noqa: B006
+    matrix: Annotated[Path, typer.Option(help="Matrix of the experiments.")] = MATRIX,
+    tables: Annotated[Path, typer.Option(help="Which experiments are the rows of which table.")] = PAPER_TABLES,
 ) -> None:
     """Train and measure what is missing; started again after a kill, it goes on where it was."""
     try:
-        experiments = load_experiments(plans)
-        wanted = chosen(names, load_tables(plans / "tables.json", experiments), experiments)
+        experiments = load_experiments(matrix)
+        wanted = select(names, load_tables(tables, experiments), experiments)
         if backend is Backend.local and (address or workers):
             raise ExperimentError("--backend local runs one experiment after the other here: leave --address and --workers out.")
         if backend is Backend.ray and find_spec("ray") is None:
             raise ExperimentError("--backend ray needs Ray: pip install -r requirements-ray.txt, or use --backend local.")
         torch.zeros(1, device=device)
-        places = Places(out, models, {"acdc": acdc, "isic": isic})
+        places = Places(out, models, data_folders(data))
         spending = _spending(budget)
-        jobs = jobs_to_do(wanted, experiments, seed, spending, places)
+        jobs = schedule(wanted, experiments, seed, spending, places)
         _check_data(places, [job.experiment for job in jobs])
         if not jobs:
             typer.echo(f"Nothing is missing of {', '.join(names)}: results are in {out}.")
             return
-        work = Run(places, device, threads, {"commit": commit(), "command": command()})
+        settings = RunSettings(places, device, threads, {"commit": commit(), "command": command()})
         if backend is Backend.local:
-            run_here(jobs, work)
+            run_local(jobs, settings)
         else:
             from scripts.research.experiments.run_ray import run_on_cluster
 
-            run_on_cluster(jobs, work, address, workers)
+            run_on_cluster(jobs, settings, address, workers)
     except _ERRORS as error:
         tqdm.write(str(error).splitlines()[0], file=typer.get_text_stream("stderr"))
         raise typer.Exit(2) from None
@@ -76,10 +78,10 @@ def run(
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Option(help="Folder of the result files.")] = Path("docs/results/paper"),
+    results: Annotated[Path, typer.Option(help="Folder of runs.csv and cases.csv.")] = Path("docs/results/paper"),
     out: Annotated[Path, typer.Option(help="Folder of the documents.")] = Path("docs"),
 ) -> None:
-    """Write the page with every table, claim and figure from the results."""
+    """Write the pages with every table, claim and figure from the results."""
     from scripts.research.tables.paper_page import write
 
     try:
@@ -103,10 +105,25 @@ def _spending(text: str) -> Spending | None:
     return Spending(steps=int(number)) if unit == "steps" else Spending(minutes=number)
 
 
+def data_folders(given: Sequence[str]) -> dict[str, Path]:
+    """The folder of every registered data set: of those ``given``, each "NAME=FOLDER", or out/NAME.
+
+    Raises:
+        ExperimentError: one of another form, or a data set that there is not.
+    """
+    folders = {name: Path("out") / name for name in list_datasets()}
+    for each in given:
+        name, _, folder = each.partition("=")
+        if name not in folders or not folder:
+            raise ExperimentError(f"--data is NAME=FOLDER with one of {', '.join(folders)}, not {each!r}.")
+        folders[name] = Path(folder)
+    return folders
+
+
 def _check_data(places: Places, experiments: list[Experiment]) -> None:
     for name in sorted({experiment.data for experiment in experiments}):
         if not places.data[name].is_dir():
-            raise ExperimentError(f"The data of {name} are not in {places.data[name]}: name their folder with --{name}.")
+            raise ExperimentError(f"The data of {name} are not in {places.data[name]}: give their folder as --data {name}=FOLDER.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,16 +11,18 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.atomic import make_folder, write_bytes
 from prato.models.checkpoint import load_model
+from prato.training.trainer import Progress
 from scripts.common.provenance import command, commit
-from scripts.research.datasets.folders import Material
+from scripts.common.results import Row, replace_rows
+from scripts.research.experiments.data import ExperimentData
+from scripts.research.experiments.matrix import MATRIX, load_experiments
 from scripts.research.experiments.measure import means, measure
-from scripts.research.experiments.schema import Experiment, load_experiments
-from scripts.research.experiments.training import ModelFiles, learn, trained
+from scripts.research.experiments.schema import Experiment
+from scripts.research.experiments.training import ModelFiles, load_trained, train_experiment
+from scripts.research.paper import data_folders
 
-PLANS = Path(__file__).parent / "experiments" / "plans"
-#: Ways to train, held against each other: changes of a plan, by when tokens begin to leave. Their pruning is the literal plan's.
+#: Ways to train that are compared: changes of an experiment, by when tokens begin to leave. Their pruning is the literal plan's.
 WAYS: dict[str, dict[str, Any]] = {
     "from the first step": {"dense_first": 0.0},
     "after half": {"dense_first": 0.5},
@@ -34,53 +36,57 @@ BOXED = (False, True)
 def main(
     names: Annotated[list[str], typer.Argument(help="Experiments whose plans are changed, such as table4/best_acdc.")],
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
-    out: Annotated[Path, typer.Option(help="Result file.")] = Path("docs/results/paper_recipe.json"),
+    out: Annotated[Path, typer.Option(help="CSV file of the results.")] = Path("docs/results/paper/recipe.csv"),
     splits: Annotated[Path, typer.Option(help="Folder of the splits.")] = Path("docs/results/paper"),
-    models: Annotated[Path, typer.Option(help="Folder of models and training states.")] = Path("out/paper_recipe"),
-    acdc: Annotated[Path, typer.Option(help="Studies folder that scripts/import_acdc.py made.")] = Path("out/acdc"),
-    isic: Annotated[Path, typer.Option(help="ISIC 2017 at 256 x 256.")] = Path("out/isic"),
+    models: Annotated[Path, typer.Option(help="Folder of models and training states.")] = Path("out/recipe_study"),
+    data: Annotated[list[str], typer.Option(help="NAME=FOLDER of a data set; by default out/NAME.")] = [],  # noqa: B006
+    matrix: Annotated[Path, typer.Option(help="Matrix of the experiments.")] = MATRIX,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train each way what is missing, measure all on validation patients with tight boxes, and write what came out."""
     try:
         torch.set_num_threads(threads)
-        experiments = load_experiments(PLANS)
+        experiments = load_experiments(matrix)
         missing = [name for name in names if name not in experiments]
         if missing:
             raise ValueError(f"{missing[0]} is no experiment such as {next(iter(experiments))}.")
-        made_by = {"commit": commit(), "command": command(), "device": "cpu", "threads": threads}
-        material = Material({"acdc": acdc, "isic": isic}, splits)
-        rows = []
+        made_by = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+        prepared, rows = ExperimentData(data_folders(data), splits), []
         for name in names:
             for way, changed in WAYS.items():
                 experiment = experiments[name]
                 pruning = {**(experiment.plan or {}), "boxed": False}
                 experiment = experiment.model_copy(update={**changed, "plan": pruning, "seed": seed})
                 files = ModelFiles(models, f"{name}-{way.replace(' ', '_')}-seed{seed}")
-                rows += [{"name": name, "way": way, **row} for row in _looked_up(experiment, files, material, made_by)]
-        make_folder(out.parent)
-        write_bytes(out, (json.dumps({**made_by, "seed": seed, "side": "validation", "rows": rows}, indent=1) + "\n").encode())
+                rows += [{"experiment": name, "way": way, **row, **made_by} for row in _measure(experiment, files, prepared, made_by)]
+        replace_rows(out, rows, ("experiment", "seed"))
     except (ValueError, RuntimeError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
 
 
-def _looked_up(experiment: Experiment, files: ModelFiles, material: Material, made_by: dict[str, Any]) -> list[dict[str, Any]]:
+def _measure(experiment: Experiment, files: ModelFiles, data: ExperimentData, made_by: Row) -> Iterator[Row]:
+    """A row for each of ``BOXED``, of the model of ``experiment``, which is trained where it is missing."""
     device = torch.device("cpu")
-    if trained(files, experiment) is None:
-        samples = material.samples(experiment)
+    if load_trained(files, experiment) is None:
+        samples = data.training_samples(experiment)
         with tqdm(total=100, desc=files.name, unit="%", mininterval=1.0) as bar:
-            learn(experiment, files, None, samples, device, made_by, lambda progress: bar.update(int(100 * progress.share) - bar.n))
+
+            def show(progress: Progress) -> None:
+                bar.update(int(100 * progress.share) - bar.n)
+
+            train_experiment(experiment, files, None, samples, device, made_by, show)
     network, spec = load_model(files.model)[:2]
-    plan, cases, found = spec.pruning_plan(), material.tests(experiment, "validation"), []
+    plan, cases = spec.pruning_plan(), data.eval_cases(experiment, "validation")
     assert plan is not None
-    begins_with = (experiment.edge / experiment.image) ** 2
+    first_tokens = (experiment.sight.edge / experiment.image) ** 2
     for boxed in BOXED:
-        rows = measure(network, replace(plan, protect_prompted=boxed), cases, device, begins_with)[0]
-        scored = [{"patient": row["patient"], "dice": row["dice"]} for row in rows]
-        found.append({"boxed": boxed, "spent": spec.training["spent"], "mean": means(rows), "cases": scored})
-        tqdm.write(f"{files.name}, boxed {boxed}: DSC {found[-1]['mean']['dice']}")
-    return [{"experiment": experiment.model_dump(mode="json"), **row} for row in found]
+        rows = measure(network, replace(plan, protect_prompted=boxed), cases, device, first_tokens)[0]
+        mean = means(rows)
+        tqdm.write(f"{files.name}, boxed {boxed}: DSC {mean['dice']}")
+        about = {"data": experiment.data, "side": "validation", "recipe": experiment.recipe, "dense_first": experiment.dense_first}
+        counts = {"patients": len({row["patient"] for row in rows}), "mean": mean, "spent": spec.training["spent"]}
+        yield {"boxed": boxed, **about, **counts}
 
 
 if __name__ == "__main__":

@@ -12,11 +12,22 @@ from torch import Tensor, nn
 
 from prato.pruning.record import StageRecord
 from prato.pruning.tokens import PackedTokens
-from scripts.research.baselines.method import SKIPS, EarlyLogits, Encoded, EncoderInput, Host, LossTerm, TokenMethod, numbered
+from scripts.research.baselines.method import (
+    SKIPS,
+    EarlyLogits,
+    EncoderInput,
+    Host,
+    LossTerm,
+    MethodOutput,
+    TokenMethod,
+    numbered_blocks,
+    register_baseline,
+)
 
 _HEAD_WEIGHT = 0.4
 
 
+@register_baseline("dtop")
 class DToP(TokenMethod):
     """After each of the blocks ``after`` an auxiliary head classifies the living tokens. Those whose highest class probability exceeds
     ``threshold`` leave, except the ``context`` surest of each predicted class.
@@ -42,7 +53,7 @@ class DToP(TokenMethod):
         )
         self.classes = host.classes
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         said = tokens.new_zeros(*tokens.shape[:2], self.classes)
         kept = PackedTokens(alive)
@@ -50,7 +61,7 @@ class DToP(TokenMethod):
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         heads: dict[str, LossTerm] = {}
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             tokens = kept.run(block, tokens)
             if number in SKIPS or number in self.after:
                 canvas = kept.scatter(canvas, tokens)
@@ -66,7 +77,7 @@ class DToP(TokenMethod):
                 tokens = kept.gather(canvas)
         last = vit.norm(kept.scatter(canvas, tokens))
         early = EarlyLogits(said, ~alive, inputs.grid)
-        return Encoded(hidden, last, tuple(stages), heads if self.training else {}, early)
+        return MethodOutput(hidden, last, tuple(stages), heads if self.training else {}, early)
 
 
 def leaving(probability: Tensor, alive: Tensor, threshold: float, context: int) -> Tensor:

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from prato.pruning.record import StageRecord
 from scripts.research.baselines.block import attend
-from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, LossTerm, TokenMethod, numbered, share
+from scripts.research.baselines.method import (
+    SKIPS,
+    EncoderInput,
+    Host,
+    LossTerm,
+    MethodOutput,
+    TokenMethod,
+    check_share,
+    numbered_blocks,
+    register_baseline,
+)
 from scripts.research.baselines.scorer import TokenScorer
 from scripts.research.baselines.token_buffer import TokenBuffer, top
 
@@ -23,6 +33,7 @@ _RATIO, _DISTILLATION = 2.0, 0.5
 Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+@register_baseline("dynamic_vit")
 class DynamicViT(TokenMethod):
     """A scorer says, token by token, how likely it is to be worth keeping; of Z tokens ``keep``**s * Z go on after the s-th stage.
 
@@ -35,7 +46,7 @@ class DynamicViT(TokenMethod):
 
     def __init__(self, host: Host, after: tuple[int, ...] = (3, 6, 9), keep: float = 0.7) -> None:
         super().__init__()
-        self.after, self.keep = tuple(after), share("keep", keep)
+        self.after, self.keep = tuple(after), check_share("keep", keep)
         self.score = nn.ModuleDict({str(number): TokenScorer(host.dim, 2) for number in self.after})
         self._teacher: Teacher | None = None
 
@@ -43,14 +54,14 @@ class DynamicViT(TokenMethod):
         """Distil from ``teacher``, for example a dense host's ``answer``; its weights are no part of this method's."""
         self._teacher = teacher
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         return self._relaxed(vit, tokens, inputs) if self.training else self._dropping(vit, tokens, inputs)
 
-    def _dropping(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def _dropping(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         buffer = TokenBuffer(tokens)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             buffer.tokens = block(buffer.tokens)
             if number in SKIPS:
                 hidden[number] = buffer.restored
@@ -59,14 +70,14 @@ class DynamicViT(TokenMethod):
                 target = self.keep ** (len(stages) + 1)
                 buffer.keep(top(score, max(1, int(target * tokens.shape[1]))))
                 stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
-        return Encoded(hidden, vit.norm(buffer.restored), tuple(stages))
+        return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages))
 
-    def _relaxed(self, vit: ViT, x: Tensor, inputs: EncoderInput) -> Encoded:
+    def _relaxed(self, vit: ViT, x: Tensor, inputs: EncoderInput) -> MethodOutput:
         mask: Tensor | None = None
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         shares: list[Tensor] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             x = block(x) if mask is None else masked_block(block, x, mask)
             if number in SKIPS:
                 hidden[number] = x
@@ -82,7 +93,7 @@ class DynamicViT(TokenMethod):
         losses: dict[str, LossTerm] = {"ratio": lambda logits, label: _RATIO * ratio}
         if self._teacher is not None:
             losses |= self._distilled(self._teacher, inputs.image, last, stages[-1].alive)
-        return Encoded(hidden, last, tuple(stages), losses)
+        return MethodOutput(hidden, last, tuple(stages), losses)
 
     @staticmethod
     def _distilled(teacher: Teacher, image: Tensor, last: Tensor, alive: Tensor) -> dict[str, LossTerm]:

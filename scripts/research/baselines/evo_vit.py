@@ -12,13 +12,23 @@ from torch import Tensor, nn
 
 from prato.pruning.record import StageRecord
 from scripts.research.baselines.block import attend, mlp_residual
-from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.method import (
+    SKIPS,
+    EncoderInput,
+    Host,
+    MethodOutput,
+    TokenMethod,
+    check_share,
+    numbered_blocks,
+    register_baseline,
+)
 from scripts.research.baselines.token_buffer import put, take, top
 
 _MEMORY = 0.5
 _CLASS_WEIGHT = 0.1
 
 
+@register_baseline("evo_vit")
 class EvoViT(TokenMethod):
     """No token is dropped: from block ``dense`` + 1 on, the share ``keep`` with the highest class attention runs through the block, and one
     representative token stands for the rest.
@@ -33,17 +43,17 @@ class EvoViT(TokenMethod):
 
     def __init__(self, host: Host, dense: int = 4, keep: float = 0.5) -> None:
         super().__init__()
-        self.dense, self.keep = dense, share("keep", keep)
+        self.dense, self.keep = dense, check_share("keep", keep)
         self.class_token = nn.Parameter(torch.zeros(1, 1, host.dim))
         nn.init.trunc_normal_(self.class_token, std=0.02)
         self.present = nn.Sequential(nn.LayerNorm(host.dim), nn.Linear(host.dim, host.classes - 1))
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         summary, patches = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens
         attention = tokens.new_zeros(tokens.shape[:2])
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             if number <= self.dense:
                 summary, patches, attention = _whole(block, summary, patches)
             else:
@@ -59,7 +69,7 @@ class EvoViT(TokenMethod):
             there = torch.stack([(label == c).flatten(1).any(1) for c in range(1, says.shape[1] + 1)], dim=1)
             return _CLASS_WEIGHT * F.binary_cross_entropy_with_logits(says, there.to(says.dtype))
 
-        return Encoded(hidden, vit.norm(patches), tuple(stages), {"presence": presence} if self.training else {})
+        return MethodOutput(hidden, vit.norm(patches), tuple(stages), {"presence": presence} if self.training else {})
 
 
 def _whole(block: TransformerBlock, summary: Tensor, patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.nn.functional as F
 from monai.networks.nets import ViT
@@ -68,7 +68,7 @@ class EarlyLogits:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class MethodOutput:
     """What a method made of the tokens, restored to the whole grid.
 
     Attributes:
@@ -87,22 +87,41 @@ class Encoded:
 
 
 class TokenMethod(nn.Module, ABC):
-    """A way to spend less on some tokens. Its constructor takes the :class:`Host` and its own settings."""
+    """A way to spend less on some tokens, found by its registered name. Its constructor takes the :class:`Host` and its own settings."""
 
     @abstractmethod
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         """Run the blocks of ``vit`` on ``tokens`` (B, Z, C), which already hold their positions.
 
         Fewer tokens are computed in evaluation; in training, ``self.training``, a method may relax that.
         """
 
 
-def numbered(vit: ViT) -> Iterator[tuple[int, Any]]:
+METHODS: dict[str, type[Any]] = {}
+_Registered = TypeVar("_Registered", bound=type[TokenMethod])
+
+
+def register_baseline(name: str) -> Callable[[_Registered], _Registered]:
+    """Class decorator: ``BaselineUNETR(method=name)`` and experiments use the method from now on.
+
+    Raises:
+        ValueError: another method is registered by that name.
+    """
+
+    def register(method: _Registered) -> _Registered:
+        if METHODS.setdefault(name, method) is not method:
+            raise ValueError(f"Two baselines are registered as {name!r}: give one of them another name.")
+        return method
+
+    return register
+
+
+def numbered_blocks(vit: ViT) -> Iterator[tuple[int, Any]]:
     """The transformer blocks of ``vit``, counted from 1."""
     return enumerate(vit.blocks, start=1)
 
 
-def share(name: str, value: float) -> float:
+def check_share(name: str, value: float) -> float:
     """``value``, if it is a share of tokens that leaves some and takes some.
 
     Raises:

@@ -10,10 +10,20 @@ from monai.networks.nets import ViT
 from torch import Tensor
 
 from prato.pruning.record import StageRecord
-from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.method import (
+    SKIPS,
+    EncoderInput,
+    Host,
+    MethodOutput,
+    TokenMethod,
+    check_share,
+    numbered_blocks,
+    register_baseline,
+)
 from scripts.research.baselines.token_buffer import TokenBuffer, top
 
 
+@register_baseline("random")
 class RandomMasking(TokenMethod):
     """After each of the blocks ``after`` a fixed share ``keep`` of the living tokens stays, drawn at random.
 
@@ -23,13 +33,13 @@ class RandomMasking(TokenMethod):
 
     def __init__(self, host: Host, after: tuple[int, ...] = (4, 7, 10), keep: float = 0.75, seed: int = 0) -> None:
         super().__init__()
-        self.after, self.keep, self.seed = tuple(after), share("keep", keep), seed
+        self.after, self.keep, self.seed = tuple(after), check_share("keep", keep), seed
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         draws, buffer = self._draws(inputs.image, tokens.shape[1]).to(tokens.device), TokenBuffer(tokens)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             buffer.tokens = block(buffer.tokens)
             if number in SKIPS:
                 hidden[number] = buffer.restored
@@ -37,7 +47,7 @@ class RandomMasking(TokenMethod):
                 before, score = buffer.index, draws[len(stages)].gather(1, buffer.index)
                 buffer.keep(top(score, math.ceil(self.keep * before.shape[1])))
                 stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
-        return Encoded(hidden, vit.norm(buffer.restored), tuple(stages))
+        return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages))
 
     def _draws(self, image: Tensor, count: int) -> Tensor:
         """(stages, B, count) numbers in [0, 1)."""

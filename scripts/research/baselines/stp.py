@@ -13,11 +13,21 @@ from monai.networks.nets import ViT
 from torch import Tensor, nn
 
 from prato.pruning.record import StageRecord
-from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.method import (
+    SKIPS,
+    EncoderInput,
+    Host,
+    MethodOutput,
+    TokenMethod,
+    check_share,
+    numbered_blocks,
+    register_baseline,
+)
 from scripts.research.baselines.scorer import TokenScorer
 from scripts.research.baselines.token_buffer import TokenBuffer, put, take, top
 
 
+@register_baseline("stp")
 class STP(TokenMethod):
     """After the blocks ``after`` equal shares of the living tokens leave, so that the share ``pruned`` of the grid has left after the last.
 
@@ -35,7 +45,7 @@ class STP(TokenMethod):
         if not tau > 0:
             raise ValueError(f"tau must be above 0, not {tau}.")
         self.after, self.tau = tuple(after), tau
-        self.keep = (1 - share("pruned", pruned)) ** (1 / len(self.after))
+        self.keep = (1 - check_share("pruned", pruned)) ** (1 / len(self.after))
         self.score = nn.ModuleDict({str(number): TokenScorer(host.dim, 1) for number in self.after})
         levels = len(self.after) + 1
         self.levels = nn.ModuleList(nn.Sequential(nn.LayerNorm(host.dim), nn.Linear(host.dim, host.dim)) for _ in range(levels))
@@ -44,10 +54,10 @@ class STP(TokenMethod):
         self.assemble = TransformerBlock(host.dim, host.mlp_dim, host.heads, qkv_bias=True)
         self.project = nn.Linear(host.dim, host.dim)
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         buffer, canvas = TokenBuffer(tokens), torch.zeros_like(tokens)
         stages: list[StageRecord] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             buffer.tokens = block(buffer.tokens)
             if number in self.after:
                 before, score = buffer.index, F.logsigmoid(self.score[str(number)](buffer.tokens)).squeeze(-1)
@@ -62,7 +72,7 @@ class STP(TokenMethod):
         canvas = self._level(len(stages), canvas, buffer.index, buffer.tokens)
         where = build_sincos_position_embedding(list(inputs.grid), canvas.shape[-1], len(inputs.grid)).to(canvas)
         restored = self.project(self.assemble(canvas + where))
-        return Encoded(dict.fromkeys(SKIPS, restored), restored, tuple(stages))
+        return MethodOutput(dict.fromkeys(SKIPS, restored), restored, tuple(stages))
 
     def _choice(self, score: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
         """Places (B, count) of the tokens that stay and, in training, what to multiply the tokens by: (B, n), 1 in value."""

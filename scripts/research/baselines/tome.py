@@ -11,10 +11,20 @@ from torch import Tensor
 
 from prato.pruning.record import StageRecord
 from scripts.research.baselines.block import attend, mlp_residual
-from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.method import (
+    SKIPS,
+    EncoderInput,
+    Host,
+    MethodOutput,
+    TokenMethod,
+    check_share,
+    numbered_blocks,
+    register_baseline,
+)
 from scripts.research.baselines.token_buffer import take, top
 
 
+@register_baseline("tome")
 class ToMe(TokenMethod):
     """Between attention and MLP of every block, a share ``merged`` of the grid's tokens (the paper's r, here free of the image's size) is
     merged into others.
@@ -28,16 +38,16 @@ class ToMe(TokenMethod):
 
     def __init__(self, host: Host, merged: float = 0.05) -> None:
         super().__init__()
-        self.merged = share("merged", merged)
+        self.merged = check_share("merged", merged)
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         batch, patches = tokens.shape[:2]
         size = tokens.new_ones(batch, patches)
         holder = torch.arange(patches, device=tokens.device).expand(batch, patches)  # by patch: which token it is in
         name = holder  # by token: the patch that it is named after
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             attended = attend(block, tokens, _proportional(size))
             tokens = tokens + attended.update
             count = min(round(self.merged * patches), tokens.shape[1] // 2)
@@ -49,7 +59,7 @@ class ToMe(TokenMethod):
             stages.append(StageRecord(f"block {number}", inputs.grid, size.gather(1, holder), alive))
             if number in SKIPS:
                 hidden[number] = take(tokens, holder)
-        return Encoded(hidden, vit.norm(take(tokens, holder)), tuple(stages))
+        return MethodOutput(hidden, vit.norm(take(tokens, holder)), tuple(stages))
 
 
 def _proportional(size: Tensor) -> Callable[[Tensor], Tensor]:

@@ -10,10 +10,20 @@ from torch import Tensor
 
 from prato.pruning.record import StageRecord
 from scripts.research.baselines.block import attend, mlp_residual
-from scripts.research.baselines.method import SKIPS, Encoded, EncoderInput, Host, TokenMethod, numbered, share
+from scripts.research.baselines.method import (
+    SKIPS,
+    EncoderInput,
+    Host,
+    MethodOutput,
+    TokenMethod,
+    check_share,
+    numbered_blocks,
+    register_baseline,
+)
 from scripts.research.baselines.token_buffer import TokenBuffer, top
 
 
+@register_baseline("tram")
 class TRAM(TokenMethod):
     """In each of the blocks ``within``, between attention and MLP, the share ``keep`` of the living tokens with the highest score goes on.
 
@@ -24,13 +34,13 @@ class TRAM(TokenMethod):
 
     def __init__(self, host: Host, within: tuple[int, ...] = (3, 6, 9), keep: float = 0.7) -> None:
         super().__init__()
-        self.within, self.keep = tuple(within), share("keep", keep)
+        self.within, self.keep = tuple(within), check_share("keep", keep)
 
-    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> Encoded:
+    def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         buffer, score = TokenBuffer(tokens), tokens.new_zeros(tokens.shape[:2])
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
-        for number, block in numbered(vit):
+        for number, block in numbered_blocks(vit):
             attended = attend(block, buffer.tokens)
             buffer.tokens = buffer.tokens + attended.update
             score = score + number / len(vit.blocks) * centrality(attended.weight.detach())
@@ -42,7 +52,7 @@ class TRAM(TokenMethod):
             buffer.tokens = mlp_residual(block, buffer.tokens)
             if number in SKIPS:
                 hidden[number] = buffer.restored
-        return Encoded(hidden, vit.norm(buffer.restored), tuple(stages))
+        return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages))
 
 
 def centrality(weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The UNETR in which every baseline runs: PrATo's own host, with another object deciding which tokens are computed."""
+"""The UNETR in which every baseline runs: PrATo's own host, where another object decides which tokens are computed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,7 @@ from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.region import Region
 from scripts.research.baselines.box_channel import with_box
-from scripts.research.baselines.dense import Dense
-from scripts.research.baselines.dtop import DToP
-from scripts.research.baselines.dynamic_vit import DynamicViT
-from scripts.research.baselines.evo_vit import EvoViT
-from scripts.research.baselines.method import Encoded, EncoderInput, Host, LossTerm, TokenMethod
-from scripts.research.baselines.random_masking import RandomMasking
-from scripts.research.baselines.stp import STP
-from scripts.research.baselines.tome import ToMe
-from scripts.research.baselines.tram import TRAM
-
-METHODS: dict[str, type[Any]] = {
-    "dense": Dense,
-    "dynamic_vit": DynamicViT,
-    "dtop": DToP,
-    "evo_vit": EvoViT,
-    "random": RandomMasking,
-    "stp": STP,
-    "tome": ToMe,
-    "tram": TRAM,
-}
+from scripts.research.baselines.method import METHODS, EncoderInput, Host, LossTerm, MethodOutput, TokenMethod
 
 
 @dataclass(frozen=True)
@@ -54,7 +35,7 @@ class BaselineUNETR(PratoUNETR):
 
     Args:
         in_channels: of the image, without the box. out_channels: classes.
-        method: a name of ``METHODS``. settings: the method's own; its published ones by default.
+        method: a registered baseline. settings: the method's own; its published ones by default.
         box_channel: the box is one more input channel ("with the same box"); else the network never learns of it ("as published").
 
     Raises:
@@ -103,7 +84,7 @@ class BaselineUNETR(PratoUNETR):
         encoded, logits = self._run(image, None)
         return logits, encoded.last
 
-    def _run(self, image: Tensor, prompts: PromptBatch | None) -> tuple[Encoded, Tensor]:
+    def _run(self, image: Tensor, prompts: PromptBatch | None) -> tuple[MethodOutput, Tensor]:
         tokens, grid = self._embed(image)
         encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts))
         features = EncoderOutput({**encoded.hidden, LAST: encoded.last})

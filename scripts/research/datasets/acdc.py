@@ -2,34 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from prato.data.cases import read_label
+from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.nifti import read_volume
 from prato.data.stack import to_stack
-from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile
+from prato.data.structures import COLOURS, STRUCTURES
+from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.inference.image_stack import ImageStack
 from prato.inference.window import Window, with_neighbours
 from prato.prompts.box import Box
-from scripts.research.datasets.base import EvalCase, View, drawn_box
+from prato.training.augmentation import SliceDataset
+from scripts.research.datasets.base import (
+    FIELD_MM,
+    EvalCase,
+    ExperimentError,
+    OnLoad,
+    SegmentationDataset,
+    Sight,
+    View,
+    draw_box,
+    register_dataset,
+)
 
 #: mm a pixel of the slices that a cut is taken from: finer than whole slices, as a cut has the pixels for it.
 CUT_MM = 1.5
 
 
-def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge: int, boxes: float) -> EvalCase | None:
+@register_dataset("acdc")
+class ACDC(SegmentationDataset):
+    """A studies folder as ``scripts/import_acdc.py`` makes it."""
+
+    title = "ACDC"
+    structures = STRUCTURES
+    colours = COLOURS
+    #: The nnU-Net family on the official test set.
+    reference_dice = {"RV cavity": 0.92, "myocardium": 0.91, "LV cavity": 0.95}
+    figure = 3
+
+    def groups(self, images: int | None) -> dict[str, str | None]:
+        manifest = load_manifest(self.folder)
+        known = {study.patient: study.group for study in manifest.studies.values()} if manifest else {}
+        return {files.patient: known.get(files.patient) for files in self._studies()}
+
+    def training_cases(self, names: Sequence[str], image: int, fine: bool, on_load: OnLoad) -> list[TrainingCase]:
+        files, found = self._studies_of(names), []
+        for done, each in enumerate(files, start=1):
+            found.append(load_training_case(each, CUT_MM if fine else FIELD_MM / image))
+            on_load(done, len(files))
+        return [case for case in found if case is not None]
+
+    def samples(self, cases: Sequence[TrainingCase], sight: Sight, seed: int, batch: int) -> Dataset:
+        return SliceDataset(list(cases), [sight.edge], seed, batch, 2**40, "image", sight.boxes, elastic=False)
+
+    def eval_cases(self, names: Sequence[str], condition: str, sight: Sight) -> list[EvalCase]:
+        cases = (heart_case(files, condition, sight) for files in self._studies_of(names))
+        return [case for case in cases if case is not None]
+
+    def _studies_of(self, names: Sequence[str]) -> list[StudyFile]:
+        return [files for files in self._studies() if files.patient in names]
+
+    def _studies(self) -> list[StudyFile]:
+        files = find_labelled_studies(self.folder)
+        if not files:
+            raise ExperimentError(f"{self.folder} has no labelled studies: make them with scripts/import_acdc.py, or name their folder.")
+        return files
+
+
+def heart_case(files: StudyFile, condition: str, sight: Sight) -> EvalCase | None:
     """One study; None where its label is empty. Its slices are those in the box's range, which is the heart's under every condition.
 
     Args:
-        condition: of the box. pixel: mm a pixel of whole slices, shown in windows of ``image`` pixels.
-        edge: of the network's input. boxes: how many boxes long its view is, of slices at ``CUT_MM``; 0 for the whole window.
+        condition: of the box. sight: whole slices of ``FIELD_MM``, or a view of slices at ``CUT_MM``.
 
     Raises:
         VolumeError: image or label cannot be used.
@@ -40,11 +91,11 @@ def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge:
         return None
     stack = ImageStack(volume)
     volume, truth = stack.volume, to_stack(truth, stack.axis)
-    box = drawn_box(files.study, truth, condition)
+    box = draw_box(files.study, truth, condition)
     planes = list(range(box.start[2], box.stop[2]))
-    place = volume.array.shape, volume.spacing, pixel
+    pixel = FIELD_MM / sight.image
     # pictures are of whole slices, whatever the network sees
-    whole = Window.centred(Box.whole(volume.array.shape), *place, image)
+    whole = Window.centred(Box.whole(volume.array.shape), volume.array.shape, volume.spacing, pixel, sight.image)
     seen = with_neighbours(whole.cut(stack.slices(pixel)), planes)
     around = np.array([whole.to_pixels(box.start), whole.to_pixels(box.stop)])
     middle = len(planes) // 2
@@ -61,21 +112,15 @@ def heart_case(files: StudyFile, condition: str, pixel: float, image: int, edge:
         grey=seen[middle, 1].numpy(),
         grey_box=around,
     )
-    if not boxes:
+    if not sight.boxes:
         return case
     own = stack.slices(CUT_MM)
     scale = np.array(own.shape[1:]) / np.array(truth.shape[:2])
     drawn = np.array([box.start[:2], box.stop[:2]], dtype=float)
-    view = View.of(drawn, boxes, edge)
+    view = View.around(drawn, sight.boxes, sight.edge)
     image_seen = view.scaled(scale).cut(with_neighbours(own, planes))
     native = partial(_from_view, view, truth.shape, planes)
-    return replace(case, image=image_seen, box=view.inside(drawn), native=native, view=View.of(around, boxes, edge))
-
-
-def heart_cases(files: Iterable[StudyFile], condition: str, pixel: float, image: int, edge: int, boxes: float) -> list[EvalCase]:
-    """All that hold a heart."""
-    cases = (heart_case(each, condition, pixel, image, edge, boxes) for each in files)
-    return [case for case in cases if case is not None]
+    return replace(case, image=image_seen, box=view.inside(drawn), native=native, view=View.around(around, sight.boxes, sight.edge))
 
 
 def _native(window: Window, shape: tuple[int, ...], planes: list[int], maps: Tensor) -> np.ndarray:

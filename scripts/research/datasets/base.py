@@ -1,21 +1,34 @@
-"""A test case as every network is shown it, and the way back to the grid that it is scored on."""
+"""The contract of a data set that experiments are trained and tested on, and a test case as every network is shown it."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from prato.data.cases import TrainingCase
 from prato.evaluation.box_conditions import BoxCondition, conditioned_box
 from prato.prompts.box import Box
 
 #: Draws the boxes at evaluation, which are the same for all seeds of training.
 _BOX_SEED = 0
+#: Side of the square that a network sees of a whole slice, in mm: the whole slice of nearly every heart.
+FIELD_MM = 256.0
+#: Called with how many of how many files are read.
+OnLoad = Callable[[int, int], object]
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be run; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class View:
     edge: int
 
     @classmethod
-    def of(cls, box: np.ndarray, boxes: float, edge: int) -> View:
+    def around(cls, box: np.ndarray, boxes: float, edge: int) -> View:
         """``boxes`` times as long as ``box`` (2, 2), start and stop, and with the same middle."""
         middle, half = box.mean(0), boxes * np.maximum(box[1] - box[0], 1.0) / 2
         return cls(middle - half, middle + half, edge)
@@ -88,8 +101,116 @@ class EvalCase:
     view: View | None = None
 
 
-def drawn_box(name: str, truth: np.ndarray, condition: str) -> Box:
-    """The box that ``condition`` gives round the structures of ``truth``; it hangs on both and the case's ``name`` alone."""
+@dataclass(frozen=True)
+class Sight:
+    """How a network sees a case.
+
+    Attributes:
+        image: edge of the whole image in pixels. edge: of the network's input.
+        boxes: how many boxes long its view is; 0 where it sees the whole image.
+    """
+
+    image: int
+    edge: int
+    boxes: float
+
+
+class SegmentationDataset(ABC):
+    """A labelled data set in ``folder``. A new one is a file in this package whose class has ``@register_dataset(name)``.
+
+    Attributes:
+        title: as it is written in tables. structures: name -> mask value. colours: RGB in 0..1 by structure, in the order of the values.
+        unit: of distances. sample: what one call of the network segments, with its article. subjects: what a split divides, in the plural.
+        can_draw: whether an experiment may take so many of its images, drawn by a hash of their names.
+        reference_dice: the DSC by structure of the literature's best automatic methods; empty where there is no such comparison.
+        figure: the number of the paper's figure of all methods on these data; None for data that the paper has not got.
+    """
+
+    title: ClassVar[str]
+    structures: ClassVar[Mapping[str, int]]
+    colours: ClassVar[Mapping[str, tuple[float, float, float]]]
+    unit: ClassVar[str] = "mm"
+    sample: ClassVar[str] = "a slice"
+    subjects: ClassVar[str] = "patients"
+    can_draw: ClassVar[bool] = False
+    reference_dice: ClassVar[Mapping[str, float]] = {}
+    figure: ClassVar[int | None] = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def groups(self, images: int | None) -> dict[str, str | None]:
+        """Every patient or image by name, with the group that a split divides evenly (None for none).
+
+        Args:
+            images: take so many, drawn by a hash of their names; None for all.
+
+        Raises:
+            ExperimentError: the folder does not hold them.
+        """
+
+    @abstractmethod
+    def training_cases(self, names: Sequence[str], image: int, fine: bool, on_load: OnLoad) -> list[TrainingCase]:
+        """The cases of ``names``, without those in which nothing is labelled.
+
+        Args:
+            image: edge of a whole image in pixels. fine: at the resolution that a view of the box is cut from instead.
+
+        Raises:
+            ExperimentError, VolumeError: a file cannot be used.
+        """
+
+    @abstractmethod
+    def samples(self, cases: Sequence[TrainingCase], sight: Sight, seed: int, batch: int) -> Dataset:
+        """An endless stream of training samples, of which number n depends on ``seed`` and n alone; ``batch`` of them make a step."""
+
+    @abstractmethod
+    def eval_cases(self, names: Sequence[str], condition: str, sight: Sight) -> list[EvalCase]:
+        """The cases of ``names`` with boxes of ``condition``, without those in which nothing is labelled.
+
+        Raises:
+            ExperimentError, VolumeError: a file cannot be used.
+        """
+
+
+_DATASETS: dict[str, type[SegmentationDataset]] = {}
+_Registered = TypeVar("_Registered", bound=type[SegmentationDataset])
+
+
+def register_dataset(name: str) -> Callable[[_Registered], _Registered]:
+    """Class decorator: experiments name the data set ``name`` from now on.
+
+    Raises:
+        ValueError: another class is registered by that name.
+    """
+
+    def register(dataset: _Registered) -> _Registered:
+        if _DATASETS.setdefault(name, dataset) is not dataset:
+            raise ValueError(f"Two data sets are registered as {name!r}: give one of them another name.")
+        return dataset
+
+    return register
+
+
+def list_datasets() -> list[str]:
+    """The registered names, sorted."""
+    return sorted(_DATASETS)
+
+
+def dataset_class(name: str) -> type[SegmentationDataset]:
+    """The class registered as ``name``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in _DATASETS:
+        raise ValueError(f"No data set is registered as {name!r}: use one of {', '.join(list_datasets())}.")
+    return _DATASETS[name]
+
+
+def draw_box(name: str, truth: np.ndarray, condition: str) -> Box:
+    """The box of ``condition`` round the structures of ``truth``; it depends on both and the case's ``name`` alone."""
     tight = Box.around(truth > 0)
     assert tight is not None
     seed = hashlib.sha256(f"{_BOX_SEED}:{condition}:{name}".encode()).digest()[:8]

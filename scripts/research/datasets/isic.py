@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,18 +11,48 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
 from prato.training.augmentation import augment_intensity, random_affine, random_box, sample_window, scale_to_box
-from scripts.research.datasets.base import EvalCase, View, drawn_box
-from scripts.research.experiments.schema import ExperimentError
+from scripts.research.datasets.base import EvalCase, ExperimentError, OnLoad, SegmentationDataset, Sight, View, draw_box, register_dataset
 
-LESION = {"lesion": 1}
 #: Edge of the images as they are stored and scored.
 NATIVE = 256
+
+
+@register_dataset("isic")
+class ISIC(SegmentationDataset):
+    """A folder with ``images/NAME.jpg`` and ``masks/NAME_segmentation.png``."""
+
+    title = "ISIC 2017"
+    structures = {"lesion": 1}
+    colours = {"lesion": to_rgb("tab:red")}
+    unit = "px"
+    sample = "an image"
+    subjects = "images"
+    can_draw = True
+    figure = 4
+
+    def groups(self, images: int | None) -> dict[str, str | None]:
+        return dict.fromkeys(lesion_names(self.folder, images))
+
+    def training_cases(self, names: Sequence[str], image: int, fine: bool, on_load: OnLoad) -> list[TrainingCase]:
+        found = []
+        for done, name in enumerate(names, start=1):
+            found.append(training_lesion(self.folder, name, NATIVE if fine else image))
+            on_load(done, len(names))
+        return [case for case in found if case is not None]
+
+    def samples(self, cases: Sequence[TrainingCase], sight: Sight, seed: int, batch: int) -> Dataset:
+        return LesionSamples(cases, sight.edge, seed, sight.boxes)
+
+    def eval_cases(self, names: Sequence[str], condition: str, sight: Sight) -> list[EvalCase]:
+        cases = (lesion_case(self.folder, name, condition, sight) for name in names)
+        return [case for case in cases if case is not None]
 
 
 def lesion_names(folder: Path, images: int | None) -> list[str]:
@@ -93,15 +123,15 @@ class LesionSamples(Dataset):
         return {"image": augment_intensity(image, rng), "label": label, "box": torch.from_numpy(box - centre + self.size / 2).float()}
 
 
-def lesion_case(folder: Path, name: str, condition: str, whole: int, edge: int, boxes: float) -> EvalCase | None:
-    """One pair, scored at 256 x 256; None without a lesion in it. Arguments as for hearts; ``whole`` is the edge of the whole image."""
+def lesion_case(folder: Path, name: str, condition: str, sight: Sight) -> EvalCase | None:
+    """One pair, scored at 256 x 256; None without a lesion in it."""
     image, truth = read_pair(folder, name)
     if not truth.any():
         return None
-    box = drawn_box(name, truth, condition)
+    box = draw_box(name, truth, condition)
     drawn = np.array([box.start, box.stop], dtype=float)
-    small = _shrunk(image, whole)
-    around = drawn * whole / NATIVE
+    small = _shrunk(image, sight.image)
+    around = drawn * sight.image / NATIVE
     case = EvalCase(
         case=name,
         patient=name,
@@ -109,23 +139,18 @@ def lesion_case(folder: Path, name: str, condition: str, whole: int, edge: int, 
         box=around,
         truth=truth,
         spacing=(1.0, 1.0),
-        structures=LESION,
+        structures=ISIC.structures,
         native=_native,
-        picture=partial(_picture, whole),
+        picture=partial(_picture, sight.image),
         grey=small.mean(0).numpy(),
         grey_box=around,
     )
-    if not boxes:
+    if not sight.boxes:
         return case
-    view = View.of(drawn, boxes, edge)
+    view = View.around(drawn, sight.boxes, sight.edge)
     native = partial(_from_view, view)
-    return replace(case, image=view.cut(image[None]), box=view.inside(drawn), native=native, view=View.of(around, boxes, edge))
-
-
-def lesion_cases(folder: Path, names: Iterable[str], condition: str, whole: int, edge: int, boxes: float) -> list[EvalCase]:
-    """All that hold a lesion."""
-    cases = (lesion_case(folder, name, condition, whole, edge, boxes) for name in names)
-    return [case for case in cases if case is not None]
+    seen = View.around(around, sight.boxes, sight.edge)
+    return replace(case, image=view.cut(image[None]), box=view.inside(drawn), native=native, view=seen)
 
 
 def _native(maps: Tensor) -> np.ndarray:

@@ -1,21 +1,21 @@
-"""The paper's 80:10:10 split, by patient or image, dealt once and written down."""
+"""The paper's 80:10:10 split, by patient or image, drawn once and written down."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import make_folder, write_bytes
 from prato.data.splits import split_patients
-from scripts.research.experiments.schema import ExperimentError
+from scripts.research.datasets.base import ExperimentError
 
 _SEED = 0
 
 
 class PaperSplit(BaseModel):
-    """Patients (ISIC: images) for training, validation and testing, and the seed that dealt them."""
+    """Patients (ISIC: images) for training, validation and testing, and the seed that they were drawn with."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,37 +25,38 @@ class PaperSplit(BaseModel):
     test: list[str]
 
 
-def deal(names: Iterable[str], groups: Mapping[str, str | None] | None = None) -> PaperSplit:
-    """Deal ``names`` out, a tenth of each group to testing and a tenth to validation, at least one of all.
+def assign_split(groups: Mapping[str, str | None]) -> PaperSplit:
+    """Assign a tenth of each group to testing and a tenth to validation, at least one of all.
+
+    Args:
+        groups: the group of each patient or image.
 
     Raises:
         ExperimentError: fewer than three.
     """
-    everyone = set(names)
-    if len(everyone) < 3:
-        raise ExperimentError(f"A split needs at least three patients or images, not {len(everyone)}.")
-    tested = split_patients(everyone, 0.1, _SEED, groups)
+    if len(groups) < 3:
+        raise ExperimentError(f"A split needs at least three patients or images, not {len(groups)}.")
+    tested = split_patients(groups, 0.1, _SEED, groups)
     rest = split_patients(tested.train, 1 / 9, _SEED, groups)
     return PaperSplit(seed=_SEED, train=rest.train, validation=rest.validation, test=tested.validation)
 
 
-def written_split(path: Path, names: Iterable[str], groups: Mapping[str, str | None] | None = None) -> PaperSplit:
-    """The split at ``path``; dealt and written where there is none.
+def load_split(path: Path, groups: Mapping[str, str | None]) -> PaperSplit:
+    """The split at ``path``; assigned and written where there is none.
 
     Raises:
-        ExperimentError: it is not a split, has a name on two sides, or is a split of others than ``names``.
+        ExperimentError: it is not a split, has a name on two sides, or is a split of others than ``groups``.
     """
-    everyone = set(names)
     if not path.exists():
-        dealt = deal(everyone, groups)
+        split = assign_split(groups)
         make_folder(path.parent)
-        write_bytes(path, (dealt.model_dump_json(indent=1) + "\n").encode())
-        return dealt
+        write_bytes(path, (split.model_dump_json(indent=1) + "\n").encode())
+        return split
     try:
         split = PaperSplit.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ExperimentError(f"{path} is not a split with seed, train, validation and test: delete it, and it is dealt anew.") from error
+        raise ExperimentError(f"{path} is not a split with seed, train, validation and test: delete it to assign it again.") from error
     listed = split.train + split.validation + split.test
-    if len(listed) != len(set(listed)) or set(listed) != everyone:
+    if len(listed) != len(set(listed)) or set(listed) != set(groups):
         raise ExperimentError(f"{path} is the split of other patients or images than there are: use another --out, or the same data.")
     return split

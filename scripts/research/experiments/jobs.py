@@ -1,8 +1,7 @@
-"""One experiment from its plan to its result file: trained where it was not, measured, written whole."""
+"""One experiment from its row of the matrix to its results: trained where it was not, and measured."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,32 +9,40 @@ from typing import Any
 
 import torch
 
-from prato.data.atomic import make_folder, write_bytes
 from prato.models.checkpoint import load_model
 from prato.prompts.batch import PromptBatch
 from prato.runtime.flops import count_flops
-from scripts.research.datasets.folders import Material
+from scripts.common.results import Row, read_rows, replace_rows
+from scripts.research.datasets.base import ExperimentError
+from scripts.research.experiments.data import ExperimentData
 from scripts.research.experiments.measure import means, measure, write_pictures
 from scripts.research.experiments.networks import dense_spec
-from scripts.research.experiments.schema import Experiment, ExperimentError, Spending, same_plan
-from scripts.research.experiments.training import ModelFiles, learn, trained
+from scripts.research.experiments.schema import Experiment, Spending, is_same_experiment
+from scripts.research.experiments.training import ModelFiles, load_trained, train_experiment
 
-#: Told what is going on ("loading", "training", "measuring"), what share of it is done (0..1), and the loss where there is one.
-Watching = Callable[[str, float, float | None], object]
+#: Called with what is going on ("loading", "training", "measuring"), what share of it is done (0..1), and the loss where there is one.
+OnProgress = Callable[[str, float, float | None], object]
+#: What tells one run from another, in both files of results.
+_RUN = ("experiment", "seed")
 
 
 @dataclass(frozen=True)
 class Job:
-    """An experiment with all that its plan file leaves open.
+    """An experiment with all that its row of the matrix leaves open.
 
     Attributes:
-        name: with "-seedN" behind it where the seed is not the plan's.
-        experiment: as it is run. needs: the jobs' names whose models it takes.
+        row: its name in the matrix. experiment: as it is run. needs: names of the jobs whose models it takes.
     """
 
-    name: str
+    row: str
     experiment: Experiment
     needs: tuple[str, ...]
+    suffix: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its own, with "-seedN" behind it where the seed is not the matrix's."""
+        return self.row + self.suffix
 
     @property
     def trains(self) -> bool:
@@ -44,29 +51,53 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Result:
+    """A run's row for runs.csv, and one for cases.csv for each test case; the command stands in the first alone."""
+
+    run: Row
+    cases: list[Row]
+
+
+@dataclass(frozen=True)
 class Places:
-    """Folders: result files and splits, models and figures' material, and the data sets by name."""
+    """Folders: results and splits, models and the figures' slices, and the data sets by name."""
 
     results: Path
     models: Path
     data: Mapping[str, Path]
 
-    def result(self, job: Job) -> Path:
-        """The result file of ``job``."""
-        return self.results / f"{job.name}.json"
+    def stored_run(self, job: Job) -> Row | None:
+        """The row of ``job`` in runs.csv; None where there is none."""
+        path = self.results / "runs.csv"
+        rows = read_rows(path) if path.exists() else []
+        return next((row for row in rows if row.get("experiment") == job.row and row.get("seed") == job.experiment.seed), None)
+
+    def store(self, result: Result) -> None:
+        """Write ``result`` in the place of an earlier one of the same experiment and seed."""
+        replace_rows(self.results / "cases.csv", result.cases, _RUN)
+        replace_rows(self.results / "runs.csv", [result.run], _RUN)  # last: a run that stands there has its cases
+
+    def experiment_data(self) -> ExperimentData:
+        """The data sets."""
+        return ExperimentData(self.data, self.results)
+
+    def resolve(self) -> Places:
+        """The same, for processes that work in other folders."""
+        data = {name: folder.resolve() for name, folder in self.data.items()}
+        return replace(self, results=self.results.resolve(), models=self.models.resolve(), data=data)
 
 
-def job_of(name: str, experiments: Mapping[str, Experiment], seed: int | None, spending: Spending | None) -> Job:
+def make_job(name: str, experiments: Mapping[str, Experiment], seed: int | None, spending: Spending | None) -> Job:
     """The experiment ``name`` with another ``seed`` and budget, where they are given."""
-    plan = experiments[name]
+    own = experiments[name]
     changed: dict[str, Any] = {} if seed is None else {"seed": seed}
     if spending is not None:
-        changed["budget"] = spending.model_copy(update={"batch": plan.budget.batch})
-    suffix = "" if seed is None or seed == plan.seed else f"-seed{seed}"
-    return Job(name + suffix, plan.model_copy(update=changed), tuple(needed + suffix for needed in plan.needs))
+        changed["budget"] = spending.model_copy(update={"batch": own.budget.batch})
+    suffix = "" if seed is None or seed == own.seed else f"-seed{seed}"
+    return Job(name, own.model_copy(update=changed), tuple(needed + suffix for needed in own.needs), suffix)
 
 
-def jobs_to_do(
+def schedule(
     names: Sequence[str], experiments: Mapping[str, Experiment], seed: int | None, spending: Spending | None, places: Places
 ) -> list[Job]:
     """What is missing of ``names``, and before it the experiments whose models it takes and that are not there.
@@ -77,10 +108,10 @@ def jobs_to_do(
     found: dict[str, Job] = {}
 
     def visit(name: str, for_model: bool) -> None:
-        job = job_of(name, experiments, seed, spending)
-        measured = _is_done(job, places.result(job))
-        has_model = job.trains and trained(ModelFiles(places.models, job.name), job.experiment) is not None
-        if job.name in found or (has_model if for_model else measured):
+        job = make_job(name, experiments, seed, spending)
+        is_measured = _is_measured(job, places)
+        has_model = job.trains and load_trained(ModelFiles(places.models, job.name), job.experiment) is not None
+        if job.name in found or (has_model if for_model else is_measured):
             return
         for needed in experiments[name].needs:
             visit(needed, True)
@@ -91,20 +122,21 @@ def jobs_to_do(
     return list(found.values())
 
 
-def _is_done(job: Job, path: Path) -> bool:
-    if not path.exists():
+def _is_measured(job: Job, places: Places) -> bool:
+    stored = places.stored_run(job)
+    if stored is None:
         return False
-    try:
-        made_for = json.loads(path.read_bytes())["experiment"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ExperimentError(f"{path} is not a result of an experiment: delete it.") from error
-    if not same_plan(made_for, job.experiment):
-        raise ExperimentError(f"{path} is the result of another plan, seed or budget: delete it or use another --out.")
+    described = {name: value for name, value in stored.items() if name in Experiment.model_fields}
+    if not is_same_experiment(described, job.experiment):
+        raise ExperimentError(
+            f"{places.results / 'runs.csv'} has {job.row} with seed {job.experiment.seed}, but of another plan or budget: "
+            "delete its row, or use another --out."
+        )
     return True
 
 
-def run(job: Job, places: Places, material: Material, device: str, made_by: Mapping[str, Any], watch: Watching) -> Path:
-    """Train ``job`` where its model is missing, measure it, and write its result file and its material for figures.
+def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Mapping[str, Any], on_progress: OnProgress) -> Result:
+    """Train ``job`` where its model is missing, measure it, and write its slices for the figures.
 
     Args:
         made_by: commit and command, for the result.
@@ -115,45 +147,33 @@ def run(job: Job, places: Places, material: Material, device: str, made_by: Mapp
     experiment, where, threads = job.experiment, torch.device(device), torch.get_num_threads()
     own = ModelFiles(places.models, job.name)
     source = own if job.trains else ModelFiles(places.models, job.needs[0])
-    spec = trained(source, experiment)
+    spec = load_trained(source, experiment)
     if spec is None:
         if not job.trains:
             raise ExperimentError(f"{job.name} measures the model of {source.name}, which is not there.")
         teacher = places.models / f"{job.needs[0]}.safetensors" if job.needs else None
-        samples = material.samples(experiment, lambda done, total: watch("loading", done / total, None))
-        spec = learn(
-            experiment, own, teacher, samples, where, {**made_by, "threads": threads}, lambda p: watch("training", p.share, p.loss)
-        )
-    network = load_model(source.model)[0]
-    cases = material.tests(experiment)
-    begins_with = (experiment.edge / experiment.image) ** 2
+        samples = data.training_samples(experiment, lambda done, total: on_progress("loading", done / total, None))
+        made = {**made_by, "threads": threads}
+        spec = train_experiment(experiment, own, teacher, samples, where, made, lambda p: on_progress("training", p.share, p.loss))
+    network, cases = load_model(source.model)[0], data.eval_cases(experiment)
+    first_tokens = (experiment.sight.edge / experiment.image) ** 2
     rows, density, pictures = measure(
-        network, spec.pruning_plan(), cases, where, begins_with, lambda done, total: watch("measuring", done / total, None)
+        network, spec.pruning_plan(), cases, where, first_tokens, lambda done, total: on_progress("measuring", done / total, None)
     )
-    result = {
-        "experiment": experiment.model_dump(mode="json"),
-        "budget": spec.training["spent"],
-        "device": device,
-        "threads": threads,
-        **made_by,
-        "seed": experiment.seed,
+    write_pictures(places.models / f"{job.name}.npz", pictures)
+    made = {"threads": threads, "seed": experiment.seed, "device": device, **made_by}
+    described = experiment.model_dump(mode="json", exclude_none=True, exclude={"seed"})
+    counts = {
+        "spent": spec.training["spent"],
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "gflops_dense": round(_dense_gflops(experiment), 5),
-        "cases": rows,
-        "loss_curve": spec.training["loss_curve"],
         "token_density": density,
         "mean": means(rows),
     }
-    write_pictures(places.models / f"{job.name}.npz", pictures)
-    path = places.result(job)
-    make_folder(path.parent)
-    write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
-    return path
-
-
-def material_at(places: Places) -> Material:
-    """The data sets of ``places``."""
-    return Material(dict(places.data), places.results)
+    return Result(
+        {"experiment": job.row, **described, **counts, **made},
+        [{"experiment": job.row, **row, "seed": experiment.seed, "device": device, "commit": made_by["commit"]} for row in rows],
+    )
 
 
 def _dense_gflops(experiment: Experiment) -> float:
@@ -162,13 +182,3 @@ def _dense_gflops(experiment: Experiment) -> float:
     image = torch.zeros(1, 3, experiment.image, experiment.image)
     with torch.inference_mode():
         return count_flops(lambda: network.segment(image, PromptBatch.empty(1, (1, 1)), None))[1]
-
-
-def absolute(places: Places) -> Places:
-    """The same, for processes that work in other folders."""
-    return replace(
-        places,
-        results=places.results.resolve(),
-        models=places.models.resolve(),
-        data={name: folder.resolve() for name, folder in places.data.items()},
-    )

@@ -1,4 +1,4 @@
-"""A trained network on the test cases: scores, cost and what it kept; and the material of the figures."""
+"""A trained network on the test cases: scores, cost and what it kept; and the slices that the figures show."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def measure(
     plan: PruningPlan | None,
     cases: Sequence[EvalCase],
     device: torch.device,
-    tokens_of_whole: float,
+    first_tokens: float,
     report: Callable[[int, int], object] = lambda done, total: None,
 ) -> tuple[list[dict[str, Any]], list[float], dict[str, np.ndarray]]:
     """Rows of all ``cases``, the share of tokens that each stage let on (mean over slices), and the arrays of the figures.
 
     Args:
         network: in evaluation mode. plan: what it prunes.
-        tokens_of_whole: share of the whole image's tokens that the network begins with; 1 but for a cut image.
+        first_tokens: share of the whole image's tokens that the network begins with; 1 but for a cut image.
     """
     network = channels_last(network.to(device))
     shown = set(sorted((case.case for case in cases), key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:_SHOWN])
@@ -58,17 +58,17 @@ def measure(
                 outputs.append(output)
         count = len(case.image)
         mask = case.native(torch.nan_to_num(torch.cat([o.logits for o in outputs]).float().cpu()))
-        kept = [tokens_of_whole * share for share in _kept(outputs)]
+        kept = [first_tokens * share for share in _kept(outputs)]
         density.append(kept)
         row = _scored(case, mask)
-        row |= {"gflops": round(gflops / count, 5), "tokens": kept[-1] if kept else tokens_of_whole}
+        row |= {"gflops": round(gflops / count, 5), "tokens": kept[-1] if kept else first_tokens}
         rows.append(row | {"network_ms": round(1000 * seconds / count, 3)})
         if case.case in shown:
             pictures.append(_pictured(case, mask, outputs, queries))
         report(done, len(cases))
     # a box outside the network's window is no prompt: such a case keeps all its tokens, and names no stage
     stages = range(max(len(kept) for kept in density))
-    by_stage = [round(float(np.mean([kept[s] if kept else tokens_of_whole for kept in density])), 4) for s in stages]
+    by_stage = [round(float(np.mean([kept[s] if kept else first_tokens for kept in density])), 4) for s in stages]
     common = [name for name in pictures[0] if all(name in p for p in pictures)]
     return rows, by_stage, {name: np.stack([p[name] for p in pictures]) for name in common}
 

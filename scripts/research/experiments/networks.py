@@ -1,19 +1,15 @@
-"""From an experiment's plan to its network."""
+"""The networks of the experiments: their sizes, and how an experiment's is built."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import scripts.research.baselines.unetr  # noqa: F401 - registers the network that baselines run in
-from prato.data.structures import NUM_CLASSES
 from prato.models import segformer
 from prato.models.checkpoint import ModelSpec
-from scripts.research.experiments.schema import Experiment
+from scripts.research.datasets.base import FIELD_MM, dataset_class
 
-#: Side of the square that the network's window covers on a heart, in mm: the whole slice of nearly every study.
-FIELD_MM = 256.0
-#: Classes: ISIC's are skin and lesion.
-CLASSES = {"acdc": NUM_CLASSES, "isic": 2}
+if TYPE_CHECKING:
+    from scripts.research.experiments.schema import Experiment
 
 _MONAI: dict[str, Any] = {"norm_name": "batch", "spatial_dims": 2}
 #: "reduced" is what a CPU can train; TransUNet's is its own design at a quarter of the width.
@@ -34,12 +30,13 @@ SIZES: dict[tuple[str, str], dict[str, Any]] = {
 
 def model_spec(experiment: Experiment) -> ModelSpec:
     """The network that ``experiment`` trains, with its plan."""
-    plan = experiment.pruning_plan()
-    arguments = {"in_channels": 3, "out_channels": CLASSES[experiment.data], **SIZES[experiment.network, experiment.size]}
+    plan, edge = experiment.pruning_plan(), experiment.sight.edge
+    classes = 1 + len(dataset_class(experiment.data).structures)
+    arguments = {"in_channels": 3, "out_channels": classes, **SIZES[experiment.network, experiment.size]}
     if experiment.network in ("unetr", "transunet"):
-        arguments["img_size"] = experiment.edge
+        arguments["img_size"] = edge
     network: Any = experiment.network
-    if experiment.baseline:
+    if experiment.is_baseline:
         network = "baseline_unetr"
         arguments |= {"method": experiment.method, "box_channel": experiment.sees_box == "as a channel"}
     else:
@@ -48,7 +45,7 @@ def model_spec(experiment: Experiment) -> ModelSpec:
     return ModelSpec(
         network=network,
         arguments=arguments,
-        window=experiment.edge,
+        window=edge,
         pixel=pixel,
         centre="image",
         plan=None if plan is None else plan.to_dict(),

@@ -10,15 +10,15 @@ import torch
 from tqdm import tqdm
 
 from scripts.common.batch_cluster import connect
-from scripts.research.experiments.jobs import Job, absolute, material_at, run
-from scripts.research.experiments.run_local import Run
+from scripts.research.experiments.jobs import Job, Result, run
+from scripts.research.experiments.run_local import RunSettings
 
 
-def run_on_cluster(jobs: Sequence[Job], work: Run, address: str, workers: int) -> None:
-    """All ``jobs``; one waits for those that it needs.
+def run_on_cluster(jobs: Sequence[Job], settings: RunSettings, address: str, workers: int) -> None:
+    """All ``jobs``; one waits for those that it needs. Their results are written here, one at a time.
 
     Args:
-        address, workers: as for :func:`batch_cluster.connect`.
+        address, workers: as for :func:`scripts.common.batch_cluster.connect`.
 
     Raises:
         ValueError, OSError: of the first experiment that fails, once the others are done; they keep their results.
@@ -26,23 +26,24 @@ def run_on_cluster(jobs: Sequence[Job], work: Run, address: str, workers: int) -
     import ray  # after batch_cluster, which tells it what not to do
     from ray.exceptions import RayError, RayTaskError
 
-    work = replace(work, places=absolute(work.places))
-    gpus = 1.0 if work.device.startswith("cuda") else 0.0
-    for job in jobs:  # before any task: two must not deal the same split
-        material_at(work.places).split(job.experiment)
+    settings = replace(settings, places=settings.places.resolve())
+    gpus = 1.0 if settings.device.startswith("cuda") else 0.0
+    for job in jobs:  # before any task: two must not assign the same split
+        settings.places.experiment_data().split(job.experiment)
     connect(address, workers, gpus)
     try:
-        task: Any = ray.remote(num_cpus=work.threads, num_gpus=gpus, max_retries=2)(_task)
+        task: Any = ray.remote(num_cpus=settings.threads, num_gpus=gpus, max_retries=2)(_task)
         tickets: dict[str, Any] = {}
         for job in jobs:
-            tickets[job.name] = task.remote(job, work, *[tickets[needed] for needed in job.needs if needed in tickets])
+            tickets[job.name] = task.remote(job, settings, *[tickets[needed] for needed in job.needs if needed in tickets])
         names = {ticket: name for name, ticket in tickets.items()}
         waiting, failed = list(names), None
         with tqdm(total=len(jobs), unit="experiment") as bar:
             while waiting:
                 (done,), waiting = ray.wait(waiting, num_returns=1)
                 try:
-                    bar.write(f"{names[done]}: {ray.get(done)}")
+                    settings.places.store(ray.get(done))
+                    bar.write(f"{names[done]}: measured")
                 except RayTaskError as error:
                     failed = failed or error.cause
                     bar.write(f"{names[done]} failed: {error.cause}")
@@ -55,6 +56,8 @@ def run_on_cluster(jobs: Sequence[Job], work: Run, address: str, workers: int) -
         ray.shutdown()
 
 
-def _task(job: Job, work: Run, *needed: str) -> str:
-    torch.set_num_threads(work.threads)
-    return str(run(job, work.places, material_at(work.places), work.device, work.made_by, lambda what, share, loss: None))
+def _task(job: Job, settings: RunSettings, *needed: Result) -> Result:
+    """``needed`` only makes Ray wait for the jobs whose models this one takes."""
+    torch.set_num_threads(settings.threads)
+    data = settings.places.experiment_data()
+    return run(job, settings.places, data, settings.device, settings.made_by, lambda what, share, loss: None)

@@ -1,26 +1,20 @@
-"""What a plan file says, and which experiments are the rows of which table."""
+"""What an experiment is: one row of the paper's tables."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prato.pruning.plan import PruningPlan
 from scripts.research.baselines.unetr import METHODS
+from scripts.research.datasets.base import Sight, dataset_class
+from scripts.research.experiments.networks import SIZES
 
-NetworkName = Literal["unetr", "swin_unetr", "transunet", "segformer"]
-MethodName = Literal["dense", "prato", "dynamic_vit", "evo_vit", "dtop", "stp", "tram", "random", "tome"]
 SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping", "in a window"]
 
 #: How many times as long as the box the network's view is, and its edge as a share of ``image``; others see the whole image.
 _VIEWS = {"by cropping": (1.0, 0.5), "in a window": (1.5, 0.75)}
-
-
-class ExperimentError(ValueError):
-    """An experiment that cannot be run; the message is one sentence."""
 
 
 class _Strict(BaseModel):
@@ -46,7 +40,7 @@ class Experiment(_Strict):
 
     Attributes:
         network, size: which network, and whether as published ("full") or small enough for a CPU ("reduced").
-        method: what decides which tokens are computed; all but "dense" and "prato" run on UNETR.
+        method: what decides which tokens are computed: "prato" or a registered baseline; baselines but "dense" run on UNETR.
         sees_box: how the box reaches the network. "by cropping": the image cut to the box and the cut stretched to half of ``image``.
             "in a window": a window one and a half times as long as the box, stretched to three quarters of ``image``; in it, the box is
             method prato's prompt.
@@ -56,14 +50,14 @@ class Experiment(_Strict):
         box: at evaluation.
         model_of: the experiment whose trained model is measured; None to train one.
         teacher: the experiment whose dense model DynamicViT learns from.
-        data: which; images: how many of ISIC's, drawn by a hash; None for all.
+        data: a registered data set; images: how many of its images, drawn by a hash; None for all.
         seed: everything random follows from it but the split and the boxes at evaluation, which are the same for all.
         image: edge of what the network sees, in pixels.
     """
 
-    network: NetworkName
+    network: str
     size: Literal["reduced", "full"] = "reduced"
-    method: MethodName
+    method: str
     sees_box: SeesBox
     plan: dict[str, Any] | None = None
     recipe: Literal["paper", "engine"] = "paper"
@@ -71,7 +65,7 @@ class Experiment(_Strict):
     box: Literal["tight", "oversized", "partial", "misleading"] = "tight"
     model_of: str | None = None
     teacher: str | None = None
-    data: Literal["acdc", "isic"]
+    data: str
     images: int | None = Field(default=None, ge=10)
     seed: int = Field(default=0, ge=0)
     budget: Spending
@@ -79,6 +73,10 @@ class Experiment(_Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
+        if (self.network, self.size) not in SIZES:
+            raise ValueError(f"network must be one of {', '.join(dict.fromkeys(name for name, _ in SIZES))}, not {self.network}")
+        if self.method not in (*METHODS, "prato"):
+            raise ValueError(f"method must be prato or one of {', '.join(sorted(METHODS))}, not {self.method}")
         if (self.method == "prato") != (self.plan is not None):
             raise ValueError("method prato, and no other, has a plan")
         if self.dense_first and self.method != "prato":
@@ -93,8 +91,8 @@ class Experiment(_Strict):
             raise ValueError("a window follows the box for the methods dense and prato")
         if (self.method == "dynamic_vit") != (self.teacher is not None):
             raise ValueError("method dynamic_vit, and no other, has a teacher")
-        if self.images is not None and self.data != "isic":
-            raise ValueError("images counts those of isic")
+        if self.images is not None and not dataset_class(self.data).can_draw:
+            raise ValueError(f"of {self.data} all images are taken: leave images out")
         self.pruning_plan()
         return self
 
@@ -117,96 +115,22 @@ class Experiment(_Strict):
         return tuple(name for name in (self.model_of, self.teacher) if name is not None)
 
     @property
-    def baseline(self) -> bool:
-        """Whether it runs in the baselines' host."""
+    def is_baseline(self) -> bool:
+        """Whether it runs in the baselines' UNETR."""
         return self.network == "unetr" and self.method in METHODS
 
     @property
-    def edge(self) -> int:
-        """Edge of the network's input in pixels."""
-        return int(self.image * _VIEWS.get(self.sees_box, (0.0, 1.0))[1])
-
-    @property
-    def boxes(self) -> float:
-        """How many times as long as the box the network's view is; 0 where it sees the whole image."""
-        return _VIEWS.get(self.sees_box, (0.0, 1.0))[0]
+    def sight(self) -> Sight:
+        """How the network sees a case."""
+        boxes, share = _VIEWS.get(self.sees_box, (0.0, 1.0))
+        return Sight(self.image, int(self.image * share), boxes)
 
 
-def same_plan(stored: Any, experiment: Experiment) -> bool:
-    """Whether ``stored``, a plan as a result or model has it, is ``experiment``'s; a key that it was written without has its default."""
+def is_same_experiment(stored: Any, experiment: Experiment) -> bool:
+    """Whether ``stored``, as a result or model has it, describes ``experiment``; a key that it was written without has its default."""
     try:
-        return Experiment.model_validate(stored) == experiment
+        found = Experiment.model_validate(stored)
     except ValidationError:
         return False
-
-
-def load_experiments(folder: Path) -> dict[str, Experiment]:
-    """Every plan file below ``folder``, by name such as "table4/prato_acdc"; checked against each other.
-
-    Raises:
-        ExperimentError: there are none, one is not a plan, or one needs another that is not there.
-    """
-    found: dict[str, Experiment] = {}
-    for path in sorted(folder.glob("*/*.json")):
-        name = f"{path.parent.name}/{path.stem}"
-        try:
-            found[name] = Experiment.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ExperimentError(f"{path} is no plan of an experiment: {where + ': ' if where else ''}{first['msg']}.") from error
-    if not found:
-        raise ExperimentError(f"{folder} holds no plan files such as table4/prato_acdc.json.")
-    for name, experiment in found.items():
-        for needed in experiment.needs:
-            if needed not in found:
-                raise ExperimentError(f"{name} needs {needed}, of which there is no plan file.")
-            _check_fit(name, experiment, needed, found[needed])
-    return found
-
-
-def _check_fit(name: str, experiment: Experiment, needed: str, other: Experiment) -> None:
-    if other.model_of is not None:
-        raise ExperimentError(f"{name} needs {needed}, which trains no model of its own.")
-    same = ["network", "size", "data", "images", "image", "sees_box"]
-    if experiment.model_of:
-        same += ["method", "plan", "recipe", "dense_first", "seed", "budget"]
-    elif other.method != "dense":
-        raise ExperimentError(f"The teacher of {name} must be dense: {needed} is not.")
-    differ = [field for field in same if getattr(experiment, field) != getattr(other, field)]
-    if differ:
-        raise ExperimentError(f"{name} and {needed}, whose model it takes, must agree in {', '.join(differ)}.")
-
-
-def load_tables(path: Path, experiments: dict[str, Experiment]) -> dict[str, list[str]]:
-    """The names of each table's experiments, in the table's order.
-
-    Raises:
-        ExperimentError: not such a file, or a row without a plan file.
-    """
-    try:
-        rows = {
-            table: list(dict.fromkeys(row["experiment"] for row in content["rows"]))
-            for table, content in json.loads(path.read_bytes()).items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExperimentError(f"{path} does not say which experiments are the rows of which table.") from error
-    for table, names in rows.items():
-        for name in names:
-            if name not in experiments:
-                raise ExperimentError(f"{table} has the row {name}, of which there is no plan file.")
-    return rows
-
-
-def chosen(asked: list[str], tables: dict[str, list[str]], experiments: dict[str, Experiment]) -> list[str]:
-    """The experiments that ``asked``, names of tables or experiments, comes to, each once.
-
-    Raises:
-        ExperimentError: a name that is neither.
-    """
-    names: list[str] = []
-    for one in asked:
-        if one not in tables and one not in experiments:
-            raise ExperimentError(f"{one} is neither a table ({', '.join(tables)}) nor an experiment such as {next(iter(experiments))}.")
-        names += tables.get(one, [one])
-    return list(dict.fromkeys(names))
+    without_plan = (each.model_copy(update={"plan": None}) for each in (found, experiment))
+    return next(without_plan) == next(without_plan) and found.pruning_plan() == experiment.pruning_plan()

@@ -19,8 +19,9 @@ from prato.training.trainer import Budget, Progress, Settings, Trainer
 from scripts.research.baselines.dtop import DToP
 from scripts.research.baselines.dynamic_vit import DynamicViT
 from scripts.research.baselines.loss import BaselineLoss
+from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments.networks import model_spec
-from scripts.research.experiments.schema import Experiment, ExperimentError, same_plan
+from scripts.research.experiments.schema import Experiment, is_same_experiment
 
 #: The same for every experiment.
 _RATE = 1e-3
@@ -53,7 +54,7 @@ class ModelFiles:
         return self.folder / f"{self.name}.curve.json"
 
 
-def trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
+def load_trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
     """What the model file says of itself; None where there is none.
 
     Raises:
@@ -63,19 +64,19 @@ def trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
     if not files.model.exists():
         return None
     spec = load_model(files.model)[1]
-    if not same_plan(spec.training.get("experiment"), _learned(experiment)):
+    if not is_same_experiment(spec.training.get("experiment"), _trained_as(experiment)):
         raise ExperimentError(
             f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --models."
         )
     return spec
 
 
-def _learned(experiment: Experiment) -> Experiment:
-    """What a model's training hangs on: the plan, whatever box it is measured with."""
+def _trained_as(experiment: Experiment) -> Experiment:
+    """What a model's training depends on: everything but the box that it is measured with."""
     return experiment.model_copy(update={"model_of": None, "box": "tight"})
 
 
-def learn(
+def train_experiment(
     experiment: Experiment,
     files: ModelFiles,
     teacher: Path | None,
@@ -95,11 +96,11 @@ def learn(
     """
     spec, budget = model_spec(experiment), experiment.budget
     torch.manual_seed(experiment.seed)
-    settings = Settings(budget.batch, _RATE, experiment.edge, experiment.seed, centre="image")
+    settings = Settings(budget.batch, _RATE, experiment.sight.edge, experiment.seed, centre="image")
     settings = replace(settings, levels=experiment.recipe == "engine", dense_first=experiment.dense_first)
-    run = {"experiment": _learned(experiment).model_dump(mode="json")}
+    run = {"experiment": _trained_as(experiment).model_dump(mode="json")}
     loss: nn.Module | None = PratoLoss(supervision=0.0) if experiment.recipe == "paper" else None
-    loss = BaselineLoss() if experiment.baseline else loss
+    loss = BaselineLoss() if experiment.is_baseline else loss
     trainer = Trainer(spec.build(), experiment.pruning_plan(), settings, device, run, loss=loss)
     method = getattr(trainer.network, "method", None)
     if isinstance(method, DynamicViT) and teacher is not None:

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scripts.research.datasets.base import dataset_class
 from scripts.research.figures.drawing import WIDTH, save
-from scripts.research.figures.slices import Material
+from scripts.research.figures.slices import ShownSlices
 from scripts.research.tables.rows import DATA, Row
 
 #: Slices whose weights are shown.
@@ -31,13 +32,13 @@ def draw_overview(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
             cost, dice = row.outcome.mean("gflops"), row.dice()
             if cost is None or dice is None:
                 continue
-            marker, colour = _MARKS.get(str(row.asked("method")), _MARKS["baseline"])
+            marker, colour = _MARKS.get(str(row.design("method")), _MARKS["baseline"])
             seeds = row.outcome.by_seed("dice")
             error = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
             axis.errorbar(cost, dice, yerr=error, marker=marker, color=colour, ls="", ms=6, capsize=2)
             places.append((dice, cost, row.label, colour))
         axis.margins(x=0.12, y=0.08)
-        axis.set(title=DATA[data], xlabel="GFLOP a slice" if data == "acdc" else "GFLOP an image", ylabel="mean DSC")
+        axis.set(title=DATA[data], xlabel=f"GFLOP {dataset_class(data).sample}", ylabel="mean DSC")
         axis.grid(alpha=0.3)
         _labelled(axis, places)
     figure.tight_layout(w_pad=2.5)
@@ -84,21 +85,21 @@ def draw_stages(path: Path, rows: Sequence[Row]) -> None:
     save(figure, path)
 
 
-def draw_queries(path: Path, found: Mapping[str, Material]) -> None:
+def draw_queries(path: Path, found: Mapping[str, ShownSlices]) -> None:
     """Figure 8: how often a query has which entropy rank and which weight, and the weights where they lie in each slice's box."""
     figure = Figure(figsize=(WIDTH, 1.75 * len(found) + 0.3))
-    for line, (name, material) in zip(figure.subplots(len(found), 2 + _MAPS, squeeze=False), found.items()):
-        assert material.rank is not None and material.weight is not None
-        side = round(material.weight.shape[1] ** 0.5)
-        for axis, values, what in ((line[0], material.rank, "entropy rank"), (line[1], material.weight, "weight Ω")):
+    for line, (name, weights) in zip(figure.subplots(len(found), 2 + _MAPS, squeeze=False), found.items()):
+        assert weights.rank is not None and weights.weight is not None
+        side = round(weights.weight.shape[1] ** 0.5)
+        for axis, values, what in ((line[0], weights.rank, "entropy rank"), (line[1], weights.weight, "weight Ω")):
             axis.hist(values.ravel(), bins=side * side, color="tab:blue")
             axis.set_xlabel(what, fontsize=8)
             axis.tick_params(labelsize=7)
         line[0].set_ylabel(f"{fill(name, 18)}\n\nqueries", fontsize=7)
         for n, axis in enumerate(line[2:]):
             axis.set_axis_off()
-            if n < len(material.weight) and side * side == material.weight.shape[1]:  # one box, one stage
-                shown = axis.imshow(material.weight[n].reshape(side, side), cmap="viridis", vmin=0, vmax=1)
+            if n < len(weights.weight) and side * side == weights.weight.shape[1]:  # one box, one stage
+                shown = axis.imshow(weights.weight[n].reshape(side, side), cmap="viridis", vmin=0, vmax=1)
                 axis.set_title(f"Ω in the box, {n + 1}", fontsize=8)
     figure.tight_layout(rect=(0, 0, 0.94, 1))
     figure.colorbar(shown, cax=figure.add_axes((0.945, 0.15, 0.012, 0.7))).ax.tick_params(labelsize=7)

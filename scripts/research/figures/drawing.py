@@ -8,22 +8,19 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from prato.data.atomic import write_bytes
-from prato.data.structures import COLOURS
+from scripts.research.datasets.base import dataset_class
 
 matplotlib.use("Agg")
 
 #: A page shows a picture no wider than some 900 pixels; text below 7 points would not be read there.
 WIDTH, _DPI = 9.0, 110
 _LARGEST = 290_000
-#: A data set's structures by mask value.
-_PAINT = {"acdc": list(COLOURS.items()), "isic": [("lesion", to_rgb("tab:red"))]}
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -82,7 +79,7 @@ def square_round(masks: list[np.ndarray], boxes: list[np.ndarray]) -> tuple[slic
 
 def key(figure: Figure, data: str, box: bool = True) -> None:
     """Which colour is what, under the figure."""
-    marks = [Line2D([], [], color=colour, marker="s", ls="", label=name) for name, colour in _PAINT[data]]
+    marks = [Line2D([], [], color=colour, marker="s", ls="", label=name) for name, colour in dataset_class(data).colours.items()]
     if box:
         marks.append(Line2D([], [], color="gold", label="box"))
     figure.legend(handles=marks, loc="lower center", ncols=len(marks), frameon=False, fontsize=8)
@@ -95,6 +92,6 @@ def _edges(part: slice, length: int) -> tuple[int, int]:
 def _painted(mask: np.ndarray, data: str) -> np.ndarray:
     """(H, W, 4): half-transparent colours by mask value."""
     paint = np.zeros((*mask.shape, 4))
-    for value, (_, colour) in enumerate(_PAINT[data], start=1):
+    for value, colour in enumerate(dataset_class(data).colours.values(), start=1):
         paint[mask == value] = (*colour, 0.55)
     return paint

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scripts.research.datasets.base import dataset_class
 from scripts.research.figures.curves import draw_overview, draw_queries, draw_stages
 from scripts.research.figures.panels import draw_boxes, draw_methods, draw_retention
-from scripts.research.figures.slices import Material, read_material
+from scripts.research.figures.slices import ShownSlices, read_slices
 from scripts.research.tables.rows import DATA, Row, Table
 
 
@@ -17,11 +18,11 @@ class Figures:
     """Draws all figures.
 
     Attributes:
-        tables: with their outcomes. material: the folder with the experiments' slices. images: where the figures go.
+        tables: with their outcomes. slices: the folder with the experiments' slices. images: where the figures go.
     """
 
     tables: Mapping[str, Table]
-    material: Path
+    slices: Path
     images: Path
 
     def text(self, link: str) -> str:
@@ -30,15 +31,15 @@ class Figures:
         for title, name, draw in self._all():
             path = self.images / f"{name}.png"
             lines.append(f"### {title}\n")
-            if draw(path):
+            # the slices are not in the repository: without them a figure of theirs stays as it is
+            if draw(path) or path.exists():
                 lines.append(f"![{title}]({link}/{name}.png)\n")
             else:
-                path.unlink(missing_ok=True)  # of an earlier report
                 lines.append("Left out: no experiment has left what it shows.\n")
         return "\n".join(lines)
 
     def _all(self) -> list[tuple[str, str, Callable[[Path], bool]]]:
-        methods = [(3, "acdc"), (4, "isic")]
+        methods = [(number, data) for data in DATA if (number := dataset_class(data).figure)]
         return [
             ("Overview (after figure 2): operations and DSC", "overview", self._overview),
             *((f"Figure {n}: the methods on {DATA[data]}", f"figure{n}", self._methods(data)) for n, data in methods),
@@ -50,12 +51,12 @@ class Figures:
         ]
 
     def _rows(self, table: str, data: str) -> list[Row]:
-        return self.tables[table].run(data) if table in self.tables else []
+        return self.tables[table].measured(data) if table in self.tables else []
 
-    def _found(self, rows: list[Row]) -> dict[str, Material]:
-        """The rows' material by label."""
-        found = ((row.label, read_material(self.material, row.experiment)) for row in rows)
-        return {label: material for label, material in found if material is not None}
+    def _found(self, rows: list[Row]) -> dict[str, ShownSlices]:
+        """The rows' slices by label."""
+        found = ((row.label, read_slices(self.slices, row.experiment)) for row in rows)
+        return {label: shown for label, shown in found if shown is not None}
 
     def _overview(self, path: Path) -> bool:
         rows = {data: own for data in DATA if (own := self._rows("table4", data))}
@@ -77,7 +78,7 @@ class Figures:
         pruned = [
             row
             for row in rows.values()
-            if row.asked("sees_box") != "as a channel" and row.outcome and row.outcome.runs[0].get("token_density")
+            if row.design("sees_box") != "as a channel" and row.outcome and row.outcome.runs[0].get("token_density")
         ]
         if pruned:
             draw_stages(path, pruned)
@@ -90,24 +91,24 @@ class Figures:
         return bool(found)
 
     def _retention(self, path: Path) -> bool:
-        rows = [row for data in DATA for row in self._rows("table4", data) if row.prato or row.asked("method") == "random"]
-        found = self._found([_titled(row) for row in rows if row.asked("sees_box") != "as a channel"])
-        kept = {label: material for label, material in found.items() if material.retention is not None}
+        rows = [row for data in DATA for row in self._rows("table4", data) if row.is_prato or row.design("method") == "random"]
+        found = self._found([_titled(row) for row in rows if row.design("sees_box") != "as a channel"])
+        kept = {label: shown for label, shown in found.items() if shown.retention is not None}
         if kept:
             draw_retention(path, kept)
         return bool(kept)
 
     def _queries(self, path: Path) -> bool:
-        rows = [row for data in DATA for row in self._rows("table4", data) if row.prato]
+        rows = [row for data in DATA for row in self._rows("table4", data) if row.is_prato]
         found = self._found([_titled(row) for row in rows])
-        asked = {label: material for label, material in found.items() if material.rank is not None and material.weight is not None}
-        if asked:
-            draw_queries(path, asked)
-        return bool(asked)
+        weighted = {label: shown for label, shown in found.items() if shown.rank is not None and shown.weight is not None}
+        if weighted:
+            draw_queries(path, weighted)
+        return bool(weighted)
 
     def _boxes(self, path: Path) -> bool:
-        rows = [row for row in self._rows("table6", "acdc") if row.literal]
-        found = self._found([replace(row, label=str(row.asked("box"))) for row in rows])
+        rows = [row for row in self._rows("table6", "acdc") if row.is_literal]
+        found = self._found([replace(row, label=str(row.design("box"))) for row in rows])
         if len(found) > 1:
             draw_boxes(path, "acdc", found)
         return len(found) > 1
@@ -115,8 +116,8 @@ class Figures:
 
 def _dense_first(row: Row) -> int:
     """Dense, then the baselines, then PrATo, as the paper has them."""
-    return {"dense": 0, "prato": 2}.get(str(row.asked("method")), 1)
+    return {"dense": 0, "prato": 2}.get(str(row.design("method")), 1)
 
 
 def _titled(row: Row) -> Row:
-    return replace(row, label=f"{row.label}, {DATA[str(row.asked('data', 'acdc'))]}")
+    return replace(row, label=f"{row.label}, {DATA[str(row.design('data', 'acdc'))]}")

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Material:
+class ShownSlices:
     """Some fixed slices or images of the test set, the same for every experiment on a data set.
 
     Attributes:
@@ -38,7 +38,7 @@ class Material:
         return float(np.mean(found)) if found else 1.0
 
 
-def read_material(folder: Path, experiment: str) -> Material | None:
+def read_slices(folder: Path, experiment: str) -> ShownSlices | None:
     """What ``experiment`` left below ``folder``; None if nothing.
 
     Raises:
@@ -53,6 +53,6 @@ def read_material(folder: Path, experiment: str) -> Material | None:
         count = len(arrays["image"])
         rank, weight = (None if (values := arrays.get(name)) is None else values.reshape(count, -1) for name in ("rank", "weight"))
         box, kept = arrays["box"].reshape(count, 2, 2), arrays.get("retention")
-        return Material(arrays["image"], arrays["truth"], arrays["mask"], box, kept, rank, weight)
+        return ShownSlices(arrays["image"], arrays["truth"], arrays["mask"], box, kept, rank, weight)
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no material for figures: {error}.") from None
+        raise ValueError(f"{path} does not hold slices for the figures: {error}.") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scripts.common.markdown import grid
+from scripts.research.datasets.base import dataset_class
 from scripts.research.tables.outcomes import Outcome
 from scripts.research.tables.rows import Row, Table
 
@@ -19,7 +20,7 @@ def table_text(table: Table, data: str) -> str:
     structures = next((row.outcome.structures for row in rows if row.outcome), [])
     by_structure = structures if len(structures) > 1 else []
     columns = [name for name in _PRINTED_COLUMNS if any(name in row.printed for row in rows)]
-    unit = "mm" if data == "acdc" else "px"
+    unit = dataset_class(data).unit
     head = ["row", *(f"{name} DSC" for name in by_structure), "mean DSC"]
     head += [f"printed: {', '.join(columns)}"] if columns else []
     head += ["IoU", f"HD95, {unit}", "GFLOP", "tokens", "ms", "budget", "device"]
@@ -83,9 +84,9 @@ def _percent(outcome: Outcome) -> str:
 
 def _budget(outcome: Outcome) -> str:
     """What was spent on a training; what differs between seeds as a range."""
-    if outcome.plan.get("model_of"):
-        return f"weights of {outcome.plan['model_of']}"
-    spent = [run["budget"] for run in outcome.runs]
+    if outcome.design.get("model_of"):
+        return f"weights of {outcome.design['model_of']}"
+    spent = [run["spent"] for run in outcome.runs]
     said = [f"{_range([s[key] for s in spent if key in s], digits)} {unit}" for key, unit, digits in _UNITS if any(key in s for s in spent)]
     return ", ".join(said) + (f", {len(spent)} seeds" if len(spent) > 1 else "")
 

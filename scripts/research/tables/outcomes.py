@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from prato.data.structures import STRUCTURES
+from scripts.common.results import Row, read_rows
 
-#: Keys that a result file has to have.
-_WANTED = ("experiment", "budget", "device", "seed", "commit", "cases")
-_SEED = re.compile(r"-seed\d+$")
+#: What a row has to have.
+_RUN, _CASE = ("experiment", "spent", "device", "seed", "commit"), ("experiment", "seed", "patient", "dice", "hd95")
 #: What is measured once a case; scores are by structure.
 BY_CASE = ("gflops", "tokens", "network_ms")
 
@@ -28,17 +26,16 @@ class Outcome:
 
     Attributes:
         name: for example "table4/prato_acdc".
-        runs: the result files as they are, by seed.
+        runs: the rows of runs.csv, by seed, each with its ``cases``.
     """
 
     name: str
     runs: tuple[dict[str, Any], ...]
 
     @property
-    def plan(self) -> dict[str, Any]:
-        """What was to be done, as its plan file says."""
-        plan: dict[str, Any] = self.runs[0]["experiment"]
-        return plan
+    def design(self) -> Row:
+        """What was to be done, as the matrix says."""
+        return self.runs[0]
 
     @property
     def structures(self) -> list[str]:
@@ -82,22 +79,28 @@ class Outcome:
 
 
 def read_outcomes(folder: Path) -> dict[str, Outcome]:
-    """All outcomes below ``folder`` by name; files outside of a table's folder (the splits) are none.
+    """All outcomes in the runs.csv and cases.csv of ``folder``, by name; none where these are missing.
 
     Raises:
-        ValueError: a file is not JSON, or lacks what a result has.
+        ValueError: a file is no table of results, or lacks what a result has.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*/*.json")):
-        try:
-            run = json.loads(path.read_bytes())
-        except ValueError:
-            raise ValueError(f"{path} is not JSON.") from None
-        missing = [key for key in _WANTED if key not in run] if isinstance(run, dict) else list(_WANTED)
-        if missing:
-            raise ValueError(f"{path} is no result of an experiment: it lacks {', '.join(missing)}.")
-        found.setdefault(f"{path.parent.name}/{_SEED.sub('', path.stem)}", []).append(run)
-    return {name: Outcome(name, tuple(sorted(runs, key=lambda run: int(run["seed"])))) for name, runs in found.items()}
+    if not (folder / "runs.csv").exists():
+        return {}
+    cases: dict[tuple[str, int], list[Case]] = {}
+    for case in _rows(folder / "cases.csv", _CASE):
+        cases.setdefault((case["experiment"], case["seed"]), []).append(case)
+    found: dict[str, list[Row]] = {}
+    for run in _rows(folder / "runs.csv", _RUN):
+        found.setdefault(run["experiment"], []).append({**run, "cases": cases.get((run["experiment"], run["seed"]), [])})
+    return {name: Outcome(name, tuple(sorted(runs, key=lambda run: int(run["seed"])))) for name, runs in sorted(found.items())}
+
+
+def _rows(path: Path, needed: Iterable[str]) -> list[Row]:
+    rows = read_rows(path)
+    for row in rows:
+        if missing := [key for key in needed if key not in row]:
+            raise ValueError(f"{path} holds a row that is no result of an experiment: it lacks {', '.join(missing)}.")
+    return rows
 
 
 def _values(case: Case, metric: str, structure: str | None) -> list[float | None]:

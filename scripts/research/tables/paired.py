@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import wilcoxon
-
-from prato.retraining.comparison import bootstrap_intervals
+from scipy.stats import bootstrap, wilcoxon
 
 #: Below it a difference counts as shown.
 LEVEL = 0.05
+_RESAMPLED = 2000
+#: Below this many patients a bootstrap interval says nothing.
+_ENOUGH = 3
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,15 @@ def paired(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0
     if not both:
         return None
     differences = np.array([ours[patient] - theirs[patient] for patient in both])
-    interval = next(iter(bootstrap_intervals(differences[:, None], seed)), None)
+    interval = _interval(differences, seed) if len(both) >= _ENOUGH else None
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     return Paired(len(both), float(differences.mean()), interval, p)
+
+
+def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:
+    drawn = np.random.default_rng(seed)
+    low, high = bootstrap((differences,), np.mean, n_resamples=_RESAMPLED, method="percentile", random_state=drawn).confidence_interval
+    return float(low), float(high)
 
 
 def holm(together: Sequence[Paired]) -> list[Paired]:

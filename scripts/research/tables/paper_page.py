@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prato.data.atomic import write_bytes
 from scripts.common.paths import ROOT
+from scripts.research.experiments.matrix import PAPER_TABLES
 from scripts.research.figures.figures import Figures
 from scripts.research.tables.cells import table_text
 from scripts.research.tables.claims import own_goals, paper_claims
@@ -17,8 +18,7 @@ from scripts.research.tables.recipe import recipe_text
 from scripts.research.tables.rows import DATA, Table, read_tables
 from scripts.research.tables.verdicts import RULE, overview
 
-TABLES = ROOT / "scripts" / "research" / "experiments" / "plans" / "tables.json"
-MATERIAL = ROOT / "out" / "paper"
+SLICES = ROOT / "out" / "paper"
 
 _HEAD = """# The paper, run again
 
@@ -39,12 +39,12 @@ another are claims about these budgets.
 """
 
 
-def write(results: Path, out: Path, tables: Path = TABLES, material: Path = MATERIAL) -> None:
+def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = SLICES) -> None:
     """The page ``out``/results/paper.md with its figures in ``out``/images/paper, and the marked parts of ``out``/method.md if it is there.
 
     Args:
         results: the folder with a folder of result files a table. out: the folder of the documents.
-        tables: which experiments are the rows of which table. material: the experiments' slices for the figures.
+        tables: which experiments are the rows of which table. slices: the experiments' slices for the figures.
 
     Raises:
         ValueError: a file is not what it should be; the message names it.
@@ -55,10 +55,10 @@ def write(results: Path, out: Path, tables: Path = TABLES, material: Path = MATE
     for table in found.values():
         parts += [f"## {table.title}\n", *(f"**{DATA.get(data, data)}**\n\n{table_text(table, data)}" for data in table.rows)]
     parts += [
-        recipe_text(results.with_name("paper_recipe.json")),
+        recipe_text(results / "recipe.csv"),
         _ranking(found),
         "## Figures\n",
-        Figures(found, material, out / "images" / "paper").text("../images/paper"),
+        Figures(found, slices, out / "images" / "paper").text("../images/paper"),
         _made(outcomes),
     ]
     page = out / "results" / "paper.md"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scripts.common.markdown import grid
+from scripts.research.datasets.base import dataset_class
 from scripts.research.tables.paired import p_text
 from scripts.research.tables.rows import Table
 from scripts.research.tables.verdicts import compared
@@ -10,8 +11,8 @@ from scripts.research.tables.verdicts import compared
 
 def ranking_text(table: Table, data: str) -> str:
     """Markdown: all methods on ``data``, the best first, with each PrATo row minus them; empty when nothing was run."""
-    rows = sorted(table.run(data), key=lambda row: -(row.dice() or 0.0))
-    ours = [row for row in rows if row.prato]
+    rows = sorted(table.measured(data), key=lambda row: -(row.dice() or 0.0))
+    ours = [row for row in rows if row.is_prato]
     if not rows:
         return ""
     against = [{other.experiment: c for other, c in compared(one, [row for row in rows if row is not one])} for one in ours]
@@ -29,8 +30,8 @@ def ranking_text(table: Table, data: str) -> str:
             cells.append(f"{found.difference:+.3f}{interval}, {p_text(found.p)}")
         cost = row.outcome.mean("gflops")
         lines.append(
-            [str(place), row.label, row.asked("sees_box", "-"), f"{row.dice():.3f}", "-" if cost is None else f"{cost:.2f}", *cells]
+            [str(place), row.label, row.design("sees_box", "-"), f"{row.dice():.3f}", "-" if cost is None else f"{cost:.2f}", *cells]
         )
     patients = len(rows[0].outcome.by_patient("dice")) if rows[0].outcome else 0
-    unit = "patients" if data == "acdc" else "images"
-    return grid(head, lines) + f"\n{patients} {unit}; p of the Wilcoxon signed-rank test, corrected after Holm within a column.\n"
+    subjects = dataset_class(data).subjects
+    return grid(head, lines) + f"\n{patients} {subjects}; p of the Wilcoxon signed-rank test, corrected after Holm within a column.\n"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from scripts.common.markdown import grid
+from scripts.common.results import read_rows
 from scripts.research.tables.rows import DATA
 
 
@@ -18,21 +18,22 @@ def recipe_text(path: Path) -> str:
     if not path.exists():
         return ""
     try:
-        found = json.loads(path.read_bytes())
-        sets = [data for data in DATA if any(row["experiment"]["data"] == data for row in found["rows"])]
+        rows = read_rows(path)
+        sets = [data for data in DATA if any(row["data"] == data for row in rows)]
         cells: dict[tuple[str, bool], dict[str, str]] = {}
         dice: dict[tuple[str, bool], dict[str, float]] = {}
-        for row in found["rows"]:
-            key, data = (row["way"], row["boxed"]), row["experiment"]["data"]
+        for row in rows:
+            key, data = (row["way"], row["boxed"]), row["data"]
             cells.setdefault(key, {})[data] = f"{row['mean']['dice']:.3f}, {row['mean']['gflops']:.2f}"
             dice.setdefault(key, {})[data] = row["mean"]["dice"]
-        looked_at = {data: len({c["patient"] for c in row["cases"]}) for row in found["rows"] for data in [row["experiment"]["data"]]}
-    except (ValueError, KeyError, TypeError) as error:
+        patients = {row["data"]: row["patients"] for row in rows}
+        seed, commit = rows[0]["seed"], rows[0]["commit"]
+    except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{path} is no result of scripts/research/recipe_study.py: {error!r}.") from None
     head = ["tokens leave", "tokens under the box", *(f"{DATA[data]}: mean DSC, GFLOP" for data in sets)]
     lines = [[way, "stay" if boxed else "may leave", *(own.get(data, "-") for data in sets)] for (way, boxed), own in cells.items()]
-    counted = ", ".join(f"{looked_at[data]} of {DATA[data]}" for data in sets)
-    told = f"The validation side ({counted}), tight boxes, seed {found['seed']}, commit `{found['commit']}`."
+    counted = ", ".join(f"{patients[data]} of {DATA[data]}" for data in sets)
+    told = f"The validation side ({counted}), tight boxes, seed {seed}, commit `{commit}`."
     return f"{_HEAD}{grid(head, lines)}\n{told} Mean DSC over the data sets: {_together(dice)}.\n"
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.common.results import read_rows
+from scripts.research.datasets.base import dataset_class, list_datasets
 from scripts.research.tables.outcomes import Outcome
 
 #: Data sets as they are written.
-DATA = {"acdc": "ACDC", "isic": "ISIC 2017"}
+DATA = {name: dataset_class(name).title for name in list_datasets()}
 NETWORKS = {"unetr": "UNETR", "swin_unetr": "Swin UNETR", "transunet": "TransUNet", "segformer": "SegFormer"}
+#: What the paper prints of a row.
+_PRINTED = ("left", "right", "myocardium", "dice", "iou", "hd95", "gflops", "ms")
 #: Table VI's boxes, in the order of the paper's claim.
 BOXES = ("tight", "partial", "oversized", "misleading")
 
@@ -32,20 +35,20 @@ class Row:
     printed: Mapping[str, float]
     outcome: Outcome | None
 
-    def asked(self, key: str, default: Any = None) -> Any:
-        """A value of the experiment's plan file, or of the pruning plan in it; ``default`` where there is none or nothing was run."""
-        plan = self.outcome.plan if self.outcome else {}
-        return plan.get(key, (plan.get("plan") or {}).get(key, default))
+    def design(self, key: str, default: Any = None) -> Any:
+        """A value of the experiment, or of the pruning plan in it; ``default`` where there is none or nothing was run."""
+        design = self.outcome.design if self.outcome else {}
+        return design.get(key, design.get("plan", {}).get(key, default))
 
     @property
-    def prato(self) -> bool:
+    def is_prato(self) -> bool:
         """It prunes by relevance to a box."""
-        return bool(self.asked("method") == "prato")
+        return bool(self.design("method") == "prato")
 
     @property
-    def literal(self) -> bool:
+    def is_literal(self) -> bool:
         """It is PrATo as the paper has it, without what this project adds."""
-        return self.prato and self.asked("recipe", "paper") == "paper"
+        return self.is_prato and self.design("recipe", "paper") == "paper"
 
     def dice(self) -> float | None:
         """Mean DSC over cases, structures and seeds."""
@@ -65,13 +68,13 @@ class Table:
     title: str
     rows: Mapping[str, tuple[Row, ...]]
 
-    def run(self, data: str) -> list[Row]:
+    def measured(self, data: str) -> list[Row]:
         """Rows that have been run."""
         return [row for row in self.rows.get(data, ()) if row.outcome and row.outcome.runs]
 
     def where(self, data: str, wanted: Callable[[Row], bool]) -> list[Row]:
         """Rows that have been run and are ``wanted``."""
-        return [row for row in self.run(data) if wanted(row)]
+        return [row for row in self.measured(data) if wanted(row)]
 
 
 def read_tables(path: Path, outcomes: Mapping[str, Outcome]) -> dict[str, Table]:
@@ -80,16 +83,14 @@ def read_tables(path: Path, outcomes: Mapping[str, Outcome]) -> dict[str, Table]
     Raises:
         ValueError: the file is not such a file.
     """
+    rows: dict[str, dict[str, list[Row]]] = {}
+    titles: dict[str, str] = {}
     try:
-        found = json.loads(path.read_bytes())
-        return {name: _table(name, found[name], outcomes) for name in sorted(found)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for each in read_rows(path):
+            printed = {name: each[name] for name in _PRINTED if name in each}
+            row = Row(str(each["row"]), each["experiment"], printed, outcomes.get(each["experiment"]))
+            titles[each["table"]] = each["title"]
+            rows.setdefault(each["table"], {}).setdefault(each["data"], []).append(row)
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is no file of tables with a title and rows: {error!r}.") from None
-
-
-def _table(name: str, table: Mapping[str, Any], outcomes: Mapping[str, Outcome]) -> Table:
-    rows: dict[str, list[Row]] = {}
-    for row in table["rows"]:
-        made = Row(row["row"], row["experiment"], row["printed"], outcomes.get(row["experiment"]))
-        rows.setdefault(row["data"], []).append(made)
-    return Table(name, table["title"], {data: tuple(own) for data, own in rows.items()})
+    return {name: Table(name, titles[name], {data: tuple(own) for data, own in rows[name].items()}) for name in sorted(rows)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from scripts.research.experiments import networks
@@ -30,11 +32,14 @@ def tiny(method: str = "dense", sees_box: str = "not at all", data: str = "isic"
     return Experiment(**{**given, "image": 64, **changed})
 
 
-def write_plan(folder: Path, name: str, experiment: Experiment) -> None:
-    """``experiment`` as a plan file."""
-    path = folder / f"{name}.json"
+def write_matrix(path: Path, rows: Mapping[str, dict[str, Any]], **common: Any) -> Path:
+    """A matrix on "isic" with ``rows``, in which every experiment is as small as :func:`tiny`."""
+    small = {"network": "unetr", "method": "dense", "sees_box": "not at all", "box": "tight", "image": 64}
+    data = {name: {"budget": {"steps": 2, "batch": 2}} for name in ("acdc", "isic")}
+    rows = {name: {"data": ["isic"], **row} for name, row in rows.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(experiment.model_dump_json())
+    path.write_text(yaml.safe_dump({"common": {**small, **common}, "data": data, "rows": rows}))
+    return path
 
 
 def make_blobs(folder: Path, count: int) -> Path:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from scripts.common.results import read_rows, write_rows
 from scripts.research import paper
-from tests.scripts.research.small import make_blobs, small_unetr, tiny, write_plan
+from tests.scripts.research.small import make_blobs, small_unetr, write_matrix
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -19,22 +19,25 @@ ROOT = Path(__file__).resolve().parents[3]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("paper")
     make_blobs(folder / "isic", 10)
-    write_plan(folder / "plans", "table1/dense", tiny())
-    write_plan(folder / "plans", "table1/taught", tiny("dynamic_vit", teacher="table1/dense"))
-    rows = [{"row": name, "data": "isic", "experiment": f"table1/{name}", "printed": {}} for name in ("taught", "dense")]
-    (folder / "plans" / "tables.json").write_text(json.dumps({"table1": {"title": "One", "rows": rows}}))
+    write_matrix(folder / "matrix.yaml", {"table1/dense": {}, "table1/taught": {"method": "dynamic_vit", "teacher": "table1/dense"}})
+    rows = [{"table": "table1", "title": "One", "row": n, "data": "isic", "experiment": f"table1/{n}_isic"} for n in ("taught", "dense")]
+    write_rows(folder / "tables.csv", rows)
     return folder
 
 
+def matrix_of(folder: Path) -> list[object]:
+    return ["--matrix", folder / "matrix.yaml", "--tables", folder / "tables.csv"]
+
+
 def run(folder: Path, out: Path, *arguments: str) -> tuple[int, str]:
-    places = ["--isic", folder / "isic", "--acdc", folder / "none", "--plans", folder / "plans", "--out", out / "r", "--models", out / "m"]
-    done = CliRunner().invoke(paper.app, ["run", *arguments, *map(str, places)])
+    places = ["--data", f"isic={folder / 'isic'}", "--out", out / "r", "--models", out / "m"]
+    done = CliRunner().invoke(paper.app, ["run", *map(str, [*matrix_of(folder), *places]), *arguments])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.output
 
 
 def results(out: Path) -> dict[str, dict]:
-    return {str(path.relative_to(out / "r")): json.loads(path.read_bytes()) for path in out.glob("r/*/*.json")}
+    return {f"{row['experiment']}-seed{row['seed']}": row for row in read_rows(out / "r" / "runs.csv")}
 
 
 def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,8 +45,8 @@ def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     code, said = run(folder, tmp_path, "table1", "--budget", "steps=1", "--seed", "2")
     assert code == 0, said
     found = results(tmp_path)
-    assert set(found) == {"table1/dense-seed2.json", "table1/taught-seed2.json"}
-    assert all(one["budget"]["steps"] == 1 and one["threads"] == 1 and one["commit"] for one in found.values())
+    assert set(found) == {"table1/dense_isic-seed2", "table1/taught_isic-seed2"}
+    assert all(one["spent"]["steps"] == 1 and one["threads"] == 1 and one["commit"] for one in found.values())
     assert (tmp_path / "r" / "split_isic.json").is_file()
     code, said = run(folder, tmp_path, "table1", "--budget", "steps=1", "--seed", "2")
     assert code == 0 and "Nothing is missing" in said
@@ -53,9 +56,9 @@ def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_on_a_cluster_an_experiment_waits_for_what_it_needs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label"))))
-    code, said = run(folder, tmp_path, "table1/taught", "--budget", "steps=1", "--backend", "ray", "--workers", "2")
+    code, said = run(folder, tmp_path, "table1/taught_isic", "--budget", "steps=1", "--backend", "ray", "--workers", "2")
     assert code == 0, said
-    assert set(results(tmp_path)) == {"table1/dense.json", "table1/taught.json"}
+    assert set(results(tmp_path)) == {"table1/dense_isic-seed0", "table1/taught_isic-seed0"}
 
 
 @pytest.mark.parametrize(
@@ -68,16 +71,11 @@ def test_on_a_cluster_an_experiment_waits_for_what_it_needs(folder: Path, tmp_pa
         (["table1", "--budget", "minutes=nan"], "--budget is"),
         (["table1", "--device", "abacus"], "abacus"),
         (["table1", "--workers", "2"], "--backend local"),
-        (["table1", "--isic", "nowhere"], "not in"),
+        (["table1", "--data", "isic=nowhere"], "not in"),
+        (["table1", "--data", "isic"], "NAME=FOLDER"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, arguments: list[str], why: str) -> None:
-    given = [str(tmp_path / a) if a == "nowhere" else a for a in arguments]
-    if "--isic" in given:
-        places = ["--plans", str(folder / "plans"), "--out", str(tmp_path / "r"), "--models", str(tmp_path / "m")]
-        done = CliRunner().invoke(paper.app, ["run", *given, *places])
-        code, said = done.exit_code, done.output
-    else:
-        code, said = run(folder, tmp_path, *given)
+    code, said = run(folder, tmp_path, *arguments)
     assert code == 2 and why in said and "Traceback" not in said
     assert not (tmp_path / "r").exists() and not (tmp_path / "m").exists()

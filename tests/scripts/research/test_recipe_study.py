@@ -9,17 +9,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from scripts.common.results import read_rows
 from scripts.research import recipe_study
-from tests.scripts.research.small import make_blobs, small_unetr, tiny, write_plan
+from tests.scripts.research.small import PLAN, make_blobs, small_unetr, write_matrix
 
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     small_unetr(monkeypatch)
-    write_plan(tmp_path / "plans", "table4/best", tiny("prato", "in a window", image=128))
-    monkeypatch.setattr(recipe_study, "PLANS", tmp_path / "plans")
-    given = {"out": "recipe.json", "splits": "r", "models": "m", "acdc": "none"}
-    return ["--isic", str(make_blobs(tmp_path / "isic", 10)), *(f"--{key}={tmp_path / name}" for key, name in given.items())]
+    best = {"method": "prato", "sees_box": "in a window", "plan": PLAN, "image": 128}
+    given = {"out": "recipe.csv", "splits": "r", "models": "m", "matrix": "matrix.yaml"}
+    write_matrix(tmp_path / "matrix.yaml", {"table4/best": best})
+    return ["--data", f"isic={make_blobs(tmp_path / 'isic', 10)}", *(f"--{key}={tmp_path / name}" for key, name in given.items())]
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -30,19 +31,27 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_all_ways_on_the_validation_side(places: list[str], tmp_path: Path) -> None:
-    code, said = run("table4/best", *places)
+def test_all_ways_on_the_validation_side(places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[str] = set()
+    measure = recipe_study.measure
+
+    def watched(network, plan, cases, *rest):
+        names.update(case.patient for case in cases)
+        return measure(network, plan, cases, *rest)
+
+    monkeypatch.setattr(recipe_study, "measure", watched)
+    code, said = run("table4/best_isic", *places)
     assert code == 0, said
-    found = json.loads((tmp_path / "recipe.json").read_text())
-    assert [(row["way"], row["boxed"]) for row in found["rows"]] == [(way, boxed) for way in recipe_study.WAYS for boxed in (False, True)]
+    rows = read_rows(tmp_path / "recipe.csv")
+    assert [(row["way"], row["boxed"]) for row in rows] == [(way, boxed) for way in recipe_study.WAYS for boxed in (False, True)]
     split = json.loads((tmp_path / "r" / "split_isic.json").read_text())
-    assert {case["patient"] for row in found["rows"] for case in row["cases"]} == set(split["validation"])
-    assert found["side"] == "validation" and found["commit"] and found["command"]
+    assert names == set(split["validation"]) and {row["patients"] for row in rows} == {len(names)}
+    assert all(row["side"] == "validation" and row["commit"] and row["command"] for row in rows)
     models = {path: path.stat().st_mtime_ns for path in (tmp_path / "m").rglob("*.safetensors")}
-    assert len(models) == len(recipe_study.WAYS) and run("table4/best", *places)[0] == 0
+    assert len(models) == len(recipe_study.WAYS) and run("table4/best_isic", *places)[0] == 0
     assert models == {path: path.stat().st_mtime_ns for path in models}
 
 
 def test_a_name_that_is_no_experiment_is_refused(places: list[str]) -> None:
     code, said = run("table4/none", *places)
-    assert code == 2 and "table4/none is no experiment such as table4/best." in said
+    assert code == 2 and "table4/none is no experiment such as table4/best_isic." in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +10,11 @@ import torch
 
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import load_model
+from scripts.common.results import read_rows, write_rows
+from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments import training
-from scripts.research.experiments.jobs import Places, job_of, jobs_to_do, material_at, run
-from scripts.research.experiments.schema import ExperimentError, Spending
+from scripts.research.experiments.jobs import Places, make_job, run, schedule
+from scripts.research.experiments.schema import Spending
 from scripts.research.experiments.training import ModelFiles
 from tests.scripts.research.small import PLAN, tiny
 
@@ -29,12 +30,20 @@ def places(data, tmp_path) -> Places:
     return Places(tmp_path / "results", tmp_path / "models", data)
 
 
-def done(places, experiments, names, seed=None, spending=None, watch=lambda *_: None):
-    """Run what is missing; the results by job."""
+def done(places, experiments, names, seed=None, spending=None, on_progress=lambda *_: None):
+    """Run what is missing; the results by job, with their cases and the loss curve of the model."""
     torch.set_num_threads(1)
-    material, found = material_at(places), {}
-    for job in jobs_to_do(names, experiments, seed, spending, places):
-        found[job.name] = json.loads(run(job, places, material, "cpu", MADE_BY, watch).read_bytes())
+    data, found = places.experiment_data(), {}
+    for job in schedule(names, experiments, seed, spending, places):
+        places.store(run(job, places, data, "cpu", MADE_BY, on_progress))
+        stored = {
+            name: [r for r in read_rows(places.results / f"{name}.csv") if (r["experiment"], r["seed"]) == (job.row, job.experiment.seed)]
+            for name in ("runs", "cases")
+        }
+        model = places.models / f"{job.name if job.trains else job.needs[0]}.safetensors"
+        curve = load_model(model)[1].training["loss_curve"]
+        (result,) = stored["runs"]
+        found[job.name] = {**result, "cases": stored["cases"], "loss_curve": curve}
     return found
 
 
@@ -44,12 +53,12 @@ def test_every_method_makes_a_valid_result(places, method, sees_box):
     name = f"t/{method}"
     experiments[name] = tiny(method, sees_box, teacher="t/dense" if method == "dynamic_vit" else None)
     found = done(places, experiments, [name])[name]
-    assert found["experiment"]["method"] == method and found["budget"] == {"steps": 2, "minutes": found["budget"]["minutes"], "batch": 2}
+    assert found["method"] == method and found["spent"] == {"steps": 2, "minutes": found["spent"]["minutes"], "batch": 2}
     assert {"device", "threads", "seed", *MADE_BY} <= set(found) and found["parameters"] > 1000
     assert found["loss_curve"][-1][0] == 2 and all(np.isfinite(loss) for _, loss in found["loss_curve"])
     assert set(found["mean"]) == METRICS
     for case in found["cases"]:
-        assert {"case", "patient", *METRICS} == set(case) and set(case["dice"]) == {"lesion"}
+        assert {"experiment", "case", "patient", "seed", "device", "commit", *METRICS} == set(case) and set(case["dice"]) == {"lesion"}
         assert 0 <= case["dice"]["lesion"] <= 1 and 0 < case["tokens"] <= 1 and case["gflops"] > 0
     if method == "dense":
         assert found["token_density"] == [] and found["mean"]["tokens"] == 1
@@ -95,7 +104,7 @@ def test_another_box_is_measured_on_the_same_model(places):
     found = done(places, experiments, ["t/beside"])
     assert list(found) == ["t/tight", "t/beside"]  # what is needed comes first
     tight, beside = found["t/tight"], found["t/beside"]
-    assert tight["budget"] == beside["budget"] and tight["loss_curve"] == beside["loss_curve"]
+    assert tight["spent"] == beside["spent"] and tight["loss_curve"] == beside["loss_curve"]
     assert [p.name for p in (places.models / "t").glob("*.safetensors")] == ["tight.safetensors"]
     with np.load(places.models / "t/tight.npz") as one, np.load(places.models / "t/beside.npz") as other:
         assert np.array_equal(one["image"], other["image"]) and not np.array_equal(one["box"], other["box"])
@@ -112,13 +121,15 @@ def test_a_killed_run_goes_on_to_the_same_numbers(places, tmp_path, monkeypatch,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        done(places, experiments, ["t/one"], watch=kill)
-    assert ModelFiles(places.models, "t/one").state.exists() and not places.results.joinpath("t/one.json").exists()
+        done(places, experiments, ["t/one"], on_progress=kill)
+    assert ModelFiles(places.models, "t/one").state.exists() and not places.results.joinpath("runs.csv").exists()
     shares = []
-    resumed = done(places, experiments, ["t/one"], watch=lambda what, share, loss: shares.append(share) if what == "training" else None)
+    resumed = done(
+        places, experiments, ["t/one"], on_progress=lambda what, share, loss: shares.append(share) if what == "training" else None
+    )
     assert shares[0] > 0.4  # not from the beginning
     for result in (unbroken, *resumed.values()):
-        result["budget"].pop("minutes")
+        result["spent"].pop("minutes")
         for rows in (*result["cases"], result["mean"]):
             rows.pop("network_ms")
     assert resumed["t/one"] == unbroken
@@ -128,19 +139,20 @@ def test_what_is_there_is_not_done_again_and_what_differs_is_not_touched(places)
     experiments = {"t/one": tiny()}
     done(places, experiments, ["t/one"])
     assert done(places, experiments, ["t/one"]) == {}
-    before = places.result(job_of("t/one", experiments, None, None)).read_bytes()
-    with pytest.raises(ExperimentError, match="another plan, seed or budget"):
+    runs = places.results / "runs.csv"
+    before = runs.read_bytes()
+    with pytest.raises(ExperimentError, match="another plan or budget"):
         done(places, experiments, ["t/one"], spending=Spending(steps=3))
-    assert places.result(job_of("t/one", experiments, None, None)).read_bytes() == before
-    places.results.joinpath("t/one.json").unlink()  # measured anew with the model that is there
-    watched = set()
-    done(places, experiments, ["t/one"], watch=lambda what, share, loss: watched.add(what))
-    assert watched == {"measuring"}
-    places.results.joinpath("t/one.json").unlink()
+    assert runs.read_bytes() == before
+    runs.unlink()  # measured again with the model that is there
+    seen = set()
+    done(places, experiments, ["t/one"], on_progress=lambda what, share, loss: seen.add(what))
+    assert seen == {"measuring"}
+    write_rows(runs, [row for row in read_rows(runs) if row["experiment"] != "t/one"])
     with pytest.raises(ExperimentError, match=r"one.safetensors was trained for another"):
         done(places, experiments, ["t/one"], spending=Spending(steps=3))
-    places.results.joinpath("t/one.json").write_text("{}")
-    with pytest.raises(ExperimentError, match="not a result"):
+    write_rows(runs, [{"experiment": "t/one", "seed": 0}])
+    with pytest.raises(ExperimentError, match="another plan or budget"):
         done(places, experiments, ["t/one"])
 
 
@@ -149,7 +161,7 @@ def test_another_seed_has_another_name_and_other_numbers(places):
     found = done(places, experiments, ["t/dynamic"], seed=1) | done(places, experiments, ["t/dynamic"], seed=0)
     assert list(found) == ["t/dense-seed1", "t/dynamic-seed1", "t/dense", "t/dynamic"]
     assert found["t/dense-seed1"]["loss_curve"] != found["t/dense"]["loss_curve"]
-    assert found["t/dense-seed1"]["seed"] == found["t/dense-seed1"]["experiment"]["seed"] == 1
+    assert found["t/dense-seed1"]["seed"] == make_job("t/dense", experiments, 1, None).experiment.seed == 1
 
 
 def test_dtop_prunes_in_the_second_half_of_its_training_and_in_evaluation(places, monkeypatch):

@@ -1,4 +1,4 @@
-"""The plan files: each is one, builds its network, and is a row of a table; what does not fit together is refused."""
+"""The matrix: each row is an experiment, builds its network, and is a row of a table; what does not fit together is refused."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ import torch
 from pydantic import ValidationError
 
 from prato.prompts.box import BoxPrompt
+from scripts.common.results import read_rows
+from scripts.research.datasets.base import ExperimentError
+from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, load_tables, select
 from scripts.research.experiments.networks import dense_spec, model_spec
-from scripts.research.experiments.schema import ExperimentError, chosen, load_experiments, load_tables, same_plan
-from tests.scripts.research.small import PLAN, tiny, write_plan
+from scripts.research.experiments.schema import Experiment, is_same_experiment
+from tests.scripts.research.small import PLAN, tiny, write_matrix
 
-PLANS = Path(__file__).resolve().parents[4] / "scripts" / "research" / "experiments" / "plans"
-EXPERIMENTS = load_experiments(PLANS)
-TABLES = load_tables(PLANS / "tables.json", EXPERIMENTS)
+RUNS = Path(__file__).resolve().parents[4] / "docs" / "results" / "paper" / "runs.csv"
+EXPERIMENTS = load_experiments()
+TABLES = load_tables(PAPER_TABLES, EXPERIMENTS)
+
+
+def test_the_matrix_expands_to_the_experiments_that_the_results_are_of():
+    runs = read_rows(RUNS)
+    assert len(EXPERIMENTS) == 87 and {run["experiment"] for run in runs} == set(EXPERIMENTS)
+    for run in runs:
+        described = {name: value for name, value in run.items() if name in Experiment.model_fields}
+        experiment = EXPERIMENTS[run["experiment"]].model_copy(update={"seed": run["seed"]})
+        assert is_same_experiment(described, experiment), run["experiment"]
 
 
 def test_every_experiment_is_a_row_of_a_table_and_is_there_once():
@@ -28,8 +40,8 @@ def test_every_experiment_is_a_row_of_a_table_and_is_there_once():
 
 
 def test_the_tables_have_the_rows_that_the_paper_has():
-    rows = {name: json.loads((PLANS / "tables.json").read_text())[name]["rows"] for name in TABLES}
-    printed = {name: sum(bool(row["printed"]) for row in own) for name, own in rows.items()}
+    columns = {"left", "right", "myocardium", "dice", "iou", "hd95", "gflops", "ms"}
+    printed = Counter(row["table"] for row in read_rows(PAPER_TABLES) if columns & set(row))
     assert printed == {"table1": 3, "table2": 3, "table3": 4, "table4": 14, "table5": 16, "table6": 4}
     assert [EXPERIMENTS[name].plan["threshold"] for name in TABLES["table2"][:4]] == [0.1, 0.2, 0.3, 0.5]
     assert [EXPERIMENTS[name].plan["k"] for name in TABLES["table3"][:4]] == [3, 5, 7, 9]
@@ -50,7 +62,7 @@ def test_every_plan_builds_its_network_and_a_slice_goes_through():
         built[json.dumps([spec.network, spec.arguments])] = spec, experiment
     for spec, experiment in built.values():
         torch.manual_seed(0)
-        edge = experiment.edge
+        edge = experiment.sight.edge
         prompts = BoxPrompt.batch([[((16, 16), (48, 48))]], (edge, edge))
         with torch.inference_mode():
             output = spec.build().eval().segment(torch.randn(1, 3, edge, edge), prompts, spec.pruning_plan())
@@ -80,7 +92,10 @@ def test_networks_as_published_are_larger(network):
         ({"method": "dynamic_vit"}, "teacher"),
         ({"budget": {"batch": 8}}, "steps or minutes"),
         ({"budget": {"steps": 3, "minutes": 2}}, "steps or minutes"),
-        ({"images": 20, "data": "acdc"}, "isic"),
+        ({"images": 20, "data": "acdc"}, "leave images out"),
+        ({"data": "nowhere"}, "No data set is registered"),
+        ({"network": "unet"}, "network must be"),
+        ({"method": "tom"}, "method must be"),
         ({"dense_first": 0.5}, "no token leaves"),
         ({"method": "prato", "dense_first": 1.0}, "dense_first"),
         ({"unknown": 1}, "Extra"),
@@ -91,45 +106,50 @@ def test_what_does_not_fit_together_is_refused(changed, why):
         tiny(**changed)
 
 
-def test_plan_files_are_checked_against_each_other(tmp_path):
-    write_plan(tmp_path, "t/loose", tiny("prato", box="oversized", model_of="t/tight"))
-    with pytest.raises(ExperimentError, match="t/tight, of which there is no plan file"):
-        load_experiments(tmp_path)
-    write_plan(tmp_path, "t/tight", tiny("prato", image=96))
+def test_rows_are_checked_against_each_other(tmp_path):
+    path = tmp_path / "matrix.yaml"
+    prato = {"method": "prato", "sees_box": "as prompt", "plan": PLAN}
+    write_matrix(path, {"t/tight": {**prato, "data": ["acdc"]}, "t/loose": {"model_of": "t/tight", "box": "oversized", "data": ["isic"]}})
+    with pytest.raises(ExperimentError, match="t/loose_isic needs t/tight_isic, which is no row"):
+        load_experiments(path)
+    write_matrix(path, {"t/tight": prato, "t/loose": {"model_of": "t/tight", "box": "oversized", "image": 96}})
     with pytest.raises(ExperimentError, match="agree in image"):
-        load_experiments(tmp_path)
-    write_plan(tmp_path, "t/tight", tiny("prato"))
-    assert set(load_experiments(tmp_path)) == {"t/tight", "t/loose"}
-    (tmp_path / "t" / "bad.json").write_text('{"network": "unet"}')
-    with pytest.raises(ExperimentError, match=r"bad.json is no plan of an experiment: network"):
-        load_experiments(tmp_path)
+        load_experiments(path)
+    write_matrix(path, {"t/tight": prato, "t/{box}": {"model_of": "t/tight", "box": ["oversized", "partial"]}})
+    found = load_experiments(path)
+    assert set(found) == {"t/tight_isic", "t/oversized_isic", "t/partial_isic"} and found["t/partial_isic"].model_of == "t/tight_isic"
+    write_matrix(path, {"t/bad": {"network": "unet"}})
+    with pytest.raises(ExperimentError, match=r"t/bad_isic is no experiment: .*network must be"):
+        load_experiments(path)
 
 
 def test_a_plan_written_without_a_newer_key_is_the_same_and_another_is_not():
     stored = tiny("prato").model_dump(mode="json")
     del stored["dense_first"]
-    assert same_plan(stored, tiny("prato"))
-    assert not same_plan(stored, tiny("prato", dense_first=0.5))
-    assert not same_plan({**stored, "unknown": 1}, tiny("prato")) and not same_plan(None, tiny("prato"))
+    assert is_same_experiment(stored, tiny("prato"))
+    assert not is_same_experiment(stored, tiny("prato", dense_first=0.5))
+    assert not is_same_experiment({**stored, "unknown": 1}, tiny("prato")) and not is_same_experiment(None, tiny("prato"))
 
 
 def test_the_project_s_recipe_trains_dense_first_and_the_paper_s_does_not():
     assert {(e.recipe, e.dense_first) for e in EXPERIMENTS.values()} == {("paper", 0.0), ("engine", 0.5)}
 
 
-def test_a_folder_without_plans_and_a_row_without_one_are_refused(tmp_path):
-    with pytest.raises(ExperimentError, match="holds no plan files"):
-        load_experiments(tmp_path)
-    tables = tmp_path / "tables.json"
-    tables.write_text(json.dumps({"table1": {"rows": [{"experiment": "table1/none"}]}}))
+def test_an_empty_matrix_and_a_table_of_something_else_are_refused(tmp_path):
+    with pytest.raises(ExperimentError, match="is no matrix"):
+        load_experiments(tmp_path / "none.yaml")
+    with pytest.raises(ExperimentError, match="holds no experiments"):
+        load_experiments(write_matrix(tmp_path / "matrix.yaml", {}))
+    tables = tmp_path / "tables.csv"
+    tables.write_text("table,experiment\ntable1,table1/none\n")
     with pytest.raises(ExperimentError, match="table1/none"):
         load_tables(tables, EXPERIMENTS)
-    tables.write_text("[]")
+    tables.write_text("a,b\n1,2\n")
     with pytest.raises(ExperimentError, match="does not say"):
         load_tables(tables, EXPERIMENTS)
 
 
 def test_names_are_tables_or_experiments():
-    assert chosen(["table3", "table4/prato_acdc"], TABLES, EXPERIMENTS) == TABLES["table3"]
+    assert select(["table3", "table4/prato_acdc"], TABLES, EXPERIMENTS) == TABLES["table3"]
     with pytest.raises(ExperimentError, match="table9 is neither"):
-        chosen(["table9"], TABLES, EXPERIMENTS)
+        select(["table9"], TABLES, EXPERIMENTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.structures import STRUCTURES
+from scripts.common.results import write_rows
 
 PATIENTS = 12
 _SIDE = 64
@@ -43,24 +43,32 @@ def experiment(made: Made) -> dict[str, Any]:
     )
 
 
-def write_results(folder: Path, rows: list[Made], unrun: list[Made] | None = None, material: Path | None = None) -> Path:
-    """Result files of ``rows`` below ``folder``, material for figures below ``material``; the file of tables, which has ``unrun`` too."""
+def write_results(folder: Path, rows: list[Made], unrun: list[Made] | None = None, slices: Path | None = None) -> Path:
+    """Results of ``rows`` in ``folder``, slices for figures below ``slices``; the file of tables, which has ``unrun`` too."""
+    runs, cases = [], []
     for made in {made.name: made for made in reversed(rows)}.values():  # a row of several tables is one experiment
         for seed in range(made.seeds):
-            path = folder / (made.name + (f"-seed{seed}" if seed else "") + ".json")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(result(made, seed)))
-        if material:
-            _slices(material / f"{made.name}.npz", made)
-    tables: dict[str, Any] = {}
-    for made in [*rows, *(unrun or [])]:
-        table = tables.setdefault(made.table, {"title": f"Table {made.table[5:]}", "rows": []})
-        data = made.asked.get("data", "acdc")
-        table["rows"].append({"row": made.row, "data": data, "experiment": made.name, "printed": made.printed or {}})
-    path = folder / "tables.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(tables))
-    return path
+            run = result(made, seed)
+            cases += [{"experiment": made.name, **case, "seed": seed} for case in run.pop("cases")]
+            runs.append(run)
+        if slices:
+            _slices(slices / f"{made.name}.npz", made)
+    if runs:
+        write_rows(folder / "runs.csv", runs)
+        write_rows(folder / "cases.csv", cases)
+    tables = [
+        {
+            "table": made.table,
+            "title": f"Table {made.table[5:]}",
+            "row": made.row,
+            "data": made.asked.get("data", "acdc"),
+            "experiment": made.name,
+            **(made.printed or {}),
+        }
+        for made in [*rows, *(unrun or [])]
+    ]
+    write_rows(folder / "tables.csv", tables)
+    return folder / "tables.csv"
 
 
 def result(made: Made, seed: int) -> dict[str, Any]:
@@ -86,8 +94,9 @@ def result(made: Made, seed: int) -> dict[str, Any]:
                 }
             )
     return {
-        "experiment": asked,
-        "budget": {"steps": 100, "minutes": 1.2},
+        "experiment": made.name,
+        **{name: value for name, value in asked.items() if value is not None},
+        "spent": {"steps": 100, "minutes": 1.2},
         "device": "cpu",
         "threads": 1,
         "commit": "abc1234",
@@ -96,9 +105,7 @@ def result(made: Made, seed: int) -> dict[str, Any]:
         "parameters": 1234,
         "gflops_dense": 4.0,
         "cases": cases,
-        "loss_curve": [[1, 1.0]],
         "token_density": [] if asked["method"] == "dense" else [0.75, 0.56, 0.42],
-        "mean": {},
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.research.figures.slices import read_material
+from scripts.common.results import read_rows, write_rows
+from scripts.research.figures.slices import read_slices
 from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.method_page import fill_method
 from scripts.research.tables.outcomes import read_outcomes
@@ -127,10 +127,9 @@ def test_patients_are_witnesses_once(tmp_path: Path) -> None:
 
 def test_a_missing_surface_is_counted_and_not_averaged(tmp_path: Path) -> None:
     tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
-    path = tmp_path / "table4" / "prato.json"
-    run = json.loads(path.read_text())
-    run["cases"][0]["hd95"] = {"RV cavity": None, "myocardium": 5.0, "LV cavity": 7.0}
-    path.write_text(json.dumps(run | {"cases": run["cases"][:1]}))
+    path = tmp_path / "cases.csv"
+    first = read_rows(path)[0]
+    write_rows(path, [{**first, "hd95": {"RV cavity": None, "myocardium": 5.0, "LV cavity": 7.0}}])
     write(tmp_path, tmp_path / "docs", tables, tmp_path / "none")
     assert "| 6.0, 1 empty |" in (tmp_path / "docs" / "results" / "paper.md").read_text()
 
@@ -156,18 +155,19 @@ def test_holm_by_hand() -> None:
 
 def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
-    (tmp_path / "table4" / "half.json").write_text('{"experiment": {}}')
-    with pytest.raises(ValueError, match=r"half\.json is no result of an experiment: it lacks budget"):
+    write_rows(tmp_path / "runs.csv", [{"experiment": "table4/half"}])
+    with pytest.raises(ValueError, match=r"runs\.csv holds a row that is no result of an experiment: it lacks spent"):
         read_outcomes(tmp_path)
-    (tmp_path / "table4" / "half.json").write_text("{")
-    with pytest.raises(ValueError, match=r"half\.json is not JSON"):
+    (tmp_path / "runs.csv").write_text("")
+    with pytest.raises(ValueError, match=r"runs\.csv is no CSV file"):
         read_outcomes(tmp_path)
-    tables.write_text('{"table4": []}')
-    with pytest.raises(ValueError, match=r"tables\.json"):
+    tables.write_text("table\ntable4\n")
+    with pytest.raises(ValueError, match=r"tables\.csv"):
         read_tables(tables, {})
+    (tmp_path / "table4").mkdir()
     (tmp_path / "table4" / "half.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"half\.npz is no material"):
-        read_material(tmp_path, "table4/half")
+    with pytest.raises(ValueError, match=r"half\.npz does not hold slices"):
+        read_slices(tmp_path, "table4/half")
 
 
 def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
@@ -200,12 +200,13 @@ def test_a_seed_that_one_row_lacks_says_nothing_of_their_difference(tmp_path: Pa
         Made("table4", "PrATo", "table4/prato", 0.75, PRATO, seeds=2),
     ]
     tables = write_results(tmp_path, rows)
-    path = tmp_path / "table4" / "prato-seed1.json"
-    run = json.loads(path.read_text())
-    for case in run["cases"]:
-        case["dice"] = dict.fromkeys(case["dice"], 0.0)
-    path.write_text(json.dumps(run))
-    tram, prato = read_tables(tables, read_outcomes(tmp_path))["table4"].run("acdc")
+    path = tmp_path / "cases.csv"
+    cases = read_rows(path)
+    for case in cases:
+        if (case["experiment"], case["seed"]) == ("table4/prato", 1):
+            case["dice"] = dict.fromkeys(case["dice"], 0.0)
+    write_rows(path, cases)
+    tram, prato = read_tables(tables, read_outcomes(tmp_path))["table4"].measured("acdc")
     assert prato.dice() == pytest.approx(0.375, abs=0.03)
     ours, theirs = over_common_seeds(prato, tram)
     assert ours == pytest.approx(0.75, abs=0.05) and theirs == tram.dice()
@@ -214,8 +215,8 @@ def test_a_seed_that_one_row_lacks_says_nothing_of_their_difference(tmp_path: Pa
 def test_what_was_chosen_on_validation_patients_is_told(tmp_path: Path) -> None:
     path = tmp_path / "paper_recipe.json"
     assert recipe_text(path) == ""
-    row = {"experiment": {"data": "acdc"}, "way": "after half", "mean": {"dice": 0.5, "gflops": 1.0}, "cases": [{"patient": "a"}]}
-    path.write_text(json.dumps({"rows": [{**row, "boxed": boxed} for boxed in (False, True)], "seed": 0, "commit": "abc"}))
+    row = {"data": "acdc", "way": "after half", "mean": {"dice": 0.5, "gflops": 1.0}, "patients": 1, "seed": 0, "commit": "abc"}
+    write_rows(path, [{**row, "boxed": boxed} for boxed in (False, True)])
     text = recipe_text(path)
     assert "| after half | may leave | 0.500, 1.00 |" in text and "| after half | stay | 0.500, 1.00 |" in text and "1 of ACDC" in text
     path.write_text("{}")

@@ -1,0 +1,40 @@
+"""Rows come back as they were written, one run's rows are replaced without touching another's, and what is no such file is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.common.results import read_rows, replace_rows, write_rows
+
+ROWS = [
+    {"model": "unetr", "commit": "5531e12", "dice": {"RV cavity": 0.9, "LV cavity": 1.0}, "hd95": None, "stages": [4, 7], "pruned": True},
+    {"model": "a, b", "commit": "0330ddc", "dice": {"RV cavity": 0.1}, "hd95": 1e-7, "said": 'with "quotes"\nand lines', "seed": 0},
+]
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "rows.csv"
+    write_rows(path, ROWS)
+    assert read_rows(path) == ROWS
+    assert path.read_text().splitlines()[0] == "model,dice.RV cavity,dice.LV cavity,hd95,stages,pruned,said,seed,commit"
+    before = path.read_bytes()
+    write_rows(path, read_rows(path))
+    assert path.read_bytes() == before
+
+
+def test_a_run_takes_the_place_of_the_same_run(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for model, seed, cases in (("a", 0, 2), ("b", 0, 1), ("a", 1, 1)):
+        replace_rows(path, [{"model": model, "seed": seed, "case": n} for n in range(cases)], ("model", "seed"))
+    replace_rows(path, [{"model": "a", "seed": 0, "case": 9}], ("model", "seed"))
+    assert [(row["model"], row["seed"], row["case"]) for row in read_rows(path)] == [("a", 0, 9), ("b", 0, 0), ("a", 1, 0)]
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2,3\n", 'a\n"x'])
+def test_what_is_no_file_of_results_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"rows\.csv is no CSV file of results"):
+        read_rows(path)
