@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 # Some files are templates and no Python, which compileall says and pip forgives.
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 
-.PHONY: help demo test check lint serve
+.PHONY: help demo test check lint report serve
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make check                           ruff, mypy and the quick tests, which are most of them"
 	@echo "make test                            all tests"
 	@echo "make lint                            ruff and mypy"
+	@echo "make report                          every table and figure of README and docs, from docs/results"
 
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
@@ -39,6 +40,9 @@ check: lint
 lint: $(TESTABLE)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy apps/prato_label scripts slicer_module/PratoLabel
+
+report: $(INSTALLED)
+	@$(BIN)/python scripts/report.py
 
 # What the stock command "monailabel start_server" does, guarded (docs/server.md), with spaces in STUDIES allowed.
 serve: studies-given $(INSTALLED)

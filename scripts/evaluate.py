@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
@@ -22,12 +20,13 @@ from prato.inference.predictor import Predictor
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
 
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     model: Annotated[str, typer.Option(help="A shipped model's name (prato_unetr, prato_swin_unetr) or a model file.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, boxes and seeds in it stay.")],
     box: Annotated[BoxCondition, typer.Option(help="How well the box is drawn.")] = BoxCondition.tight,
     prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan. Not for a model without one.")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
@@ -55,38 +54,42 @@ def main(
             rows = evaluate_cases(predictor, files, box, prune or None, seed, lambda row: bar.update())
         if not rows:
             raise ValueError(f"Every label in {studies} is empty: there is nothing to measure against.")
-        result = {
+        about = {
             "model": path.stem,
             "model_version": predictor.version,
             "box": box.value,
-            "prune": prune or ("the model's plan" if predictor.plan else "off"),
-            "device": where,
-            "threads": torch.get_num_threads(),
-            "seed": seed,
-            "commit": commit(),
-            "command": command(),
-            "summary": summary(rows),
-            "cases": rows,
+            "prune": prune or ("plan" if predictor.plan else "off"),
         }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+        made = {"threads": torch.get_num_threads(), "seed": seed, "device": where, "commit": commit(), "command": command()}
+        replace_rows(out, [{**about, **_readable(row), **made} for row in rows], ("model", "box", "prune", "seed"))
     except (ValueError, RuntimeError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    _show(result)
+    _show(about, summary(rows))
 
 
 def _check_writable(out: Path) -> None:
     """Raises a ValueError where ``out`` cannot become a file: better before the measuring than after it. Makes nothing."""
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{out} cannot be written: name a JSON file in a folder that can be written to.")
+        raise ValueError(f"{out} cannot be written: name a CSV file in a folder that can be written to.")
 
 
-def _show(result: dict[str, Any]) -> None:
-    found = result["summary"]
-    where = f"{result['box']} box, {found['cases']} studies of {found['patients']} patients"
-    table = Table(title=f"{result['model']} {result['model_version']}, {where}")
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A case for the table: the box in voxels is its ``roi``, numbers are rounded, and no warnings are no cell."""
+    kept = {name: value for name, value in row.items() if name not in ("box", "warnings")}
+    return {**_rounded(kept), "roi": row["box"], **({"warnings": row["warnings"]} if row["warnings"] else {})}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
+    where = f"{about['box']} box, {found['cases']} studies of {found['patients']} patients"
+    table = Table(title=f"{about['model']} {about['model_version']}, {where}")
     for column in ("structure", "DSC", "IoU", "HD95 (mm)"):
         table.add_column(column)
     for name, scores in found["structures"].items():

@@ -1,9 +1,8 @@
-"""Write the tables, plots and model cards that stand on docs/results/*.json; nothing in them is typed by hand."""
+"""Write every table, figure and model card that is made from docs/results (``make report``); no number in them is typed by hand."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,15 @@ import typer
 
 from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
-from prato.evaluation.box_conditions import BoxCondition
+from prato.evaluation.evaluate import summary
 from prato.models.checkpoint import load_model
-from scripts.common.paths import IMAGES, MODELS, RESULTS, ROOT
+from scripts.bench import report_speed
+from scripts.bench.cost_estimate import cost_table
+from scripts.common.markdown import fill_page
+from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
+from scripts.common.results import Row, read_rows
+from scripts.research.tables import paper_page
+from scripts.simulate import report_simulation
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -28,29 +33,47 @@ _TITLES = {
     "dense_unetr": "UNETR, trained dense",
     "prato_locator": "Box locator",
 }
-_BLOCK = re.compile(r"(<!-- results: begin -->\n).*?(<!-- results: end -->)", re.DOTALL)
+#: What an evaluation is of, besides its cases.
+_ABOUT = ("model", "model_version", "box", "prune", "device")
 
 
 def main() -> None:
+    """README and model cards, docs/speed.md, docs/simulation.md, docs/batch.md, docs/method.md, docs/results/*.md, and their pictures."""
+    _shipped_models()
+    report_speed.main()
+    report_simulation.main()
+    fill_page(DOCS / "batch.md", {"cost": cost_table(read_rows(RESULTS / "batch_costs.csv"))})
+    paper_page.write(RESULTS / "paper", DOCS)
+
+
+def _shipped_models() -> None:
     """README's table, docs/images/training.png and the model cards."""
-    found = {path.stem: json.loads(path.read_text()) for name in _TITLES for path in sorted(RESULTS.glob(f"{name}_*.json"))}
-    boxes = list(BoxCondition)
-    results = dict(sorted(found.items(), key=lambda item: (list(_TITLES).index(item[1]["model"]), boxes.index(item[1]["box"]))))
-    readme = ROOT / "README.md"
-    text = _BLOCK.sub(lambda found: found[1] + _readme_table(results) + found[2], readme.read_text())
-    write_bytes(readme, text.encode())
+    results = _evaluations(read_rows(RESULTS / "evaluation.csv"))
+    fill_page(ROOT / "README.md", {"results": _readme_table(results)})
     for name in _TITLES:
         path = MODELS / f"{name}.safetensors"
         if path.exists():
             write_bytes(path.with_suffix(".md"), _card(name, path, results).encode())
-    _plot({path.stem.removeprefix("curve_"): json.loads(path.read_text()) for path in sorted(RESULTS.glob("curve_*.json"))})
+    curves: dict[str, list[Row]] = {}
+    for row in read_rows(RESULTS / "training_curves.csv"):
+        curves.setdefault(row["training"], []).append(row)
+    _plot(curves)
+
+
+def _evaluations(rows: list[Row]) -> list[dict[str, Any]]:
+    """One for each model, box and pruning: which, and the means over its cases."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        row.setdefault("kept_fraction", {})
+        found.setdefault((row["model"], row["box"], row["prune"]), []).append(row)
+    return [{**{name: own[0][name] for name in _ABOUT}, "summary": summary(own)} for own in found.values()]
 
 
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def _readme_table(results: dict[str, Any]) -> str:
+def _readme_table(results: list[dict[str, Any]]) -> str:
     head = [
         "model",
         "box",
@@ -62,21 +85,20 @@ def _readme_table(results: dict[str, Any]) -> str:
         "GFLOP a slice stack",
     ]
     lines = _row(head) + _row(["---"] * len(head))
-    for result in results.values():
+    for result in results:
         lines += _row([_TITLES.get(result["model"], result["model"]), *_cells(result)])
-    any_result = next(iter(results.values()), None)
-    if any_result is None:
+    if not results:
         return ""
-    found = any_result["summary"]
+    found = results[0]["summary"]
     note = f"ACDC, {found['patients']} validation patients, {found['cases']} volumes (split by patient: docs/results/acdc_split.json)"
-    devices = ", ".join(sorted({result["device"] for result in results.values()}))
+    devices = ", ".join(sorted({result["device"] for result in results}))
     return lines + f"\n{note}; measured on: {devices}. HD95 in mm; GFLOP counted on the call, pruned of dense.\n"
 
 
 def _cells(result: dict[str, Any]) -> list[str]:
     found = result["summary"]
     kept = list(found["kept_fraction"].values())
-    prune = {"the model's plan": "plan", "off": "off"}.get(result["prune"], f"{result['prune']} %")
+    prune = result["prune"] if result["prune"] in ("plan", "off") else f"{result['prune']} %"
     return [
         result["box"],
         prune,
@@ -88,10 +110,10 @@ def _cells(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _card(name: str, path: Path, results: dict[str, Any]) -> str:
+def _card(name: str, path: Path, results: list[dict[str, Any]]) -> str:
     _, spec, version = load_model(path)
     made = spec.training
-    own = [r for r in results.values() if r["model"] == name and r["model_version"] == version]
+    own = [r for r in results if r["model"] == name and r["model_version"] == version]
     lines = [
         f"# {_TITLES[name]}\n",
         f"- File: `{path.name}`, version `{version}`, {path.stat().st_size / 2**20:.1f} MB (half precision, safetensors)",

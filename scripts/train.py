@@ -46,7 +46,7 @@ class Network(str, Enum):
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final, as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: model.safetensors, curve.json, split.json, state.pt.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: model.safetensors, curve.csv, split.json, state.pt.")],
     network: Annotated[Network, typer.Option()] = Network.unetr,
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning.")] = False,
     percentile: Annotated[
@@ -112,7 +112,9 @@ def main(
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
         ranks.check_same_weights(trainer.network, trainer.step)
-        curve = ValidationCurve(out / "curve.json", trainer, validation, slices / batch, tensorboard) if ranks.is_first else None
+        made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
+        made = {"training": out.name, "seed": seed, "device": str(where), "commit": made_by, "command": command()}
+        curve = ValidationCurve(out / "curve.csv", trainer, validation, slices / batch, tensorboard, made) if ranks.is_first else None
         if curve:
             out.mkdir(parents=True, exist_ok=True)
             save_split(out / "split.json", dealt)
@@ -120,7 +122,6 @@ def main(
         if ranks.is_first:
             typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
     trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
     ranks.close()
     if curve is None:

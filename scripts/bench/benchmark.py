@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import replace
 from enum import Enum
@@ -15,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.validation import heart_slices
@@ -31,6 +29,7 @@ from scripts.bench.timing import interleaved, lowered, norms_folded, shares, way
 from scripts.bench.volumes import volume_rows
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
 
 #: Every network here takes images whose sides are multiples of this.
 _STEP = 32
@@ -56,7 +55,8 @@ class Dtype(str, Enum):
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its slices are what is timed.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="Folder of benchmark.csv, benchmark_parts.csv, benchmark_peers.csv; others' rows stay.")],
+    name: Annotated[str, typer.Option(help="What the rows are found by in these files.")] = "mine",
     model: Annotated[list[str], typer.Option(help="Shipped models or model files.")] = ["prato_unetr", "prato_swin_unetr"],  # noqa: B006
     batch: Annotated[list[int], typer.Option(min=1, help="Slices a call.")] = [1, 8],  # noqa: B006
     edge: Annotated[list[int], typer.Option(min=16, help="Edges of the box, in pixels of the network.")] = [32, 48, 64, 80, 96],  # noqa: B006
@@ -79,7 +79,7 @@ def main(
     as the app sees them, dense or with the model's plan. masked, dropped: tokens of the whole image, by the model's plan.
     engine: on the whole image, tokens far from the box never enter, 75 % of the others leave after the first block or stage, and only what
     is kept is decoded. On a GPU each of these but the masked stands there also captured as a CUDA graph, as the app calls it. The weights
-    are those of the model files, whatever the size of the image: times hang on the size alone.
+    are those of the model files, whatever the size of the image: times depend on the size alone.
     """
     try:
         if window % _STEP:
@@ -93,41 +93,34 @@ def main(
         files = find_labelled_studies(studies)[:4]
         rows: list[dict[str, Any]] = []
         parts: list[dict[str, Any]] = []
-        for name, (network, spec, version) in networks.items() if rounds else ():
+        for model_name, (network, spec, version) in networks.items() if rounds else ():
             plan = spec.pruning_plan()
             if plan is None:
-                raise ValueError(f"{name} has no pruning plan: benchmark a model that was trained with one.")
+                raise ValueError(f"{model_name} has no pruning plan: benchmark a model that was trained with one.")
             cases = [case for file in files if (case := load_training_case(file, spec.pixel))]
             if not cases:
                 raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
             wide = channels_last(widened(network, spec, window).to(where))
             for kind in kinds:
                 timer = _Timer(wide, plan.with_override(prune or None) or plan, float(prune or 75), window, where, rounds, kind.torch)
-                for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{name}, {kind.value}"):
-                    described = {"model": name, "model_version": version, "dtype": kind.value}
+                for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{model_name}, {kind.value}"):
+                    described = {"model": model_name, "model_version": version, "dtype": kind.value}
                     rows += [{**described, **row} for row in timer.measure(cases, *size)]
                 cut = timer.parts(cases, edge[len(edge) // 2]) if 1 in batch else []
-                parts += [{"model": name, "dtype": kind.value, **row} for row in cut]
+                parts += [{"model": model_name, "dtype": kind.value, **row} for row in cut]
         for kind in kinds if volumes else ():
             rows += [{**row, "dtype": kind.value} for row in volume_rows(max(volumes, 3), where, kind.torch)]
-        result = {
-            "rows": rows,
-            "parts": parts,
-            "peers": peer_rows(studies, split, peers, paths) if peers else [],
-            "device": torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine(),
-            "threads": threads,
-            "rounds": rounds,
-            "prune": prune or "the model's plan",
-            "window": window,
-            "commit": commit(),
-            "command": command(),
-        }
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+        about = {"window": window, "rounds": rounds, "pruning": prune or "the model's plan"}
+        where_run = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.processor() or platform.machine()
+        made = {"threads": threads, "device": where_run, "commit": commit(), "command": command()}
+        found = peer_rows(studies, split, peers, paths) if peers else []
+        for file, measured, more in (("benchmark", rows, about), ("benchmark_parts", parts, about), ("benchmark_peers", found, {})):
+            if measured:
+                replace_rows(out / f"{file}.csv", [{"benchmark": name, **row, **more, **made} for row in measured], ("benchmark",))
     except (CheckpointError, ValueError, RuntimeError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    _show(result)
+    _show(f"{where_run}, {threads} threads, pruning: {about['pruning']}", rows, [*parts, *found])
 
 
 def widened(network: Any, spec: ModelSpec, window: int) -> Any:
@@ -222,17 +215,17 @@ class _Timer:
         return image[..., a : a + size, a : a + size].contiguous(memory_format=torch.channels_last)
 
 
-def _show(result: dict[str, Any]) -> None:
-    table = Table(title=f"{result['device']}, {result['threads']} threads, pruning: {result['prune']}")
+def _show(title: str, rows: list[dict[str, Any]], more: list[dict[str, Any]]) -> None:
+    table = Table(title=title)
     for column in ("model", "batch", "box", "way", "ms", "quartiles", "x dense", "GFLOP"):
         table.add_column(column)
-    for row in result["rows"]:
-        quartiles = "-".join(map(str, row["ms_quartiles"]))
+    for row in rows:
         shown = (row[key] for key in ("model", "batch", "box_edge", "way", "ms"))
+        quartiles = f"{row['ms_q25']}-{row['ms_q75']}"
         table.add_row(*map(str, shown), quartiles, str(row["times_faster_than_dense"]), str(row["gflops"]))
     console = Console()
     console.print(table)
-    for row in (*result["parts"], *result["peers"]):
+    for row in more:
         console.print(row)
 
 

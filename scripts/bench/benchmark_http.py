@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 import time
@@ -16,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.cases import read_label
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.studies import StudyFile, find_labelled_studies
@@ -24,18 +22,19 @@ from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
 from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
 
 _STEPS = ("read", "locate", "preprocess", "network", "postprocess", "write", "http")
 #: Images or patients that are asked for first and not timed: a GPU captures its calls when they come a second time.
 _WARM = 2
 #: Most patients whose cines are timed.
 _CINES = 5
-_Taken = dict[str, float]
+_Times = dict[str, float]
 
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its images are sent back and forth.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices in it stay.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = ["prato_unetr", "prato_swin_unetr"],  # noqa: B006
     slices: Annotated[int, typer.Option(min=1, help="Slices of every image.")] = 10,
     rounds: Annotated[int, typer.Option(min=3, help="Images that are timed, each as new and once with its box moved.")] = 12,
@@ -58,11 +57,10 @@ def main(
                 with DemoServer(app, served, Path(folder) / "server.log") as server:
                     server.await_costs()
                     where = server.infer(name, files[0].study, {"roi": list(boxes[files[0].study].bounds)})[1]["device"]
-                    rows += [*_measured(server, name, boxes), *_cines(server, name, cines)]
-        about = {"device": _name(where), "computed_on": where, "slices": slices, "frames": frames}
-        result = {"rows": rows, **about, "commit": commit(), "command": command()}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+                    rows += [*_volume_rows(server, name, boxes), *_cine_rows(server, name, cines)]
+        about = {"slices": slices, "frames": frames, "computed_on": where}
+        made = {"device": _name(where), "commit": commit(), "command": command()}
+        replace_rows(out, [{**row, **about, **made} for row in rows], ("device",))
     except (ServerError, VolumeError, ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
@@ -83,24 +81,24 @@ def _name(where: str) -> str:
     return torch.cuda.get_device_name(where) if where.startswith("cuda") else platform.processor() or platform.machine()
 
 
-def _measured(server: DemoServer, model: str, boxes: dict[str, Box]) -> list[dict[str, Any]]:
-    times: dict[str, list[_Taken]] = {"new image": [], "box moved": []}
+def _volume_rows(server: DemoServer, model: str, boxes: dict[str, Box]) -> list[dict[str, Any]]:
+    times: dict[str, list[_Times]] = {"new image": [], "box moved": []}
     for study, box in tqdm(boxes.items(), desc=model, unit="image"):
         moved = Box((box.start[0] + 2, box.start[1] + 2, 0), box.stop)
         for what, roi in (("new image", box), ("box moved", moved)):
-            times[what].append(_asked(server, model, [study], roi))
+            times[what].append(_timed(server, model, [study], roi))
     return _rows(model, times)
 
 
-def _cines(server: DemoServer, model: str, cines: list[Cine]) -> list[dict[str, Any]]:
-    times: dict[str, list[_Taken]] = {"cine of a slice": [], "cine of a stack": []}
+def _cine_rows(server: DemoServer, model: str, cines: list[Cine]) -> list[dict[str, Any]]:
+    times: dict[str, list[_Times]] = {"cine of a slice": [], "cine of a stack": []}
     for cine in tqdm(cines, desc=f"{model}, cines", unit="patient"):
-        times["cine of a slice"].append(_asked(server, model, [cine.slice], cine.slice_box))
-        times["cine of a stack"].append(_asked(server, model, cine.stacks, cine.stack_box))
+        times["cine of a slice"].append(_timed(server, model, [cine.slice], cine.slice_box))
+        times["cine of a stack"].append(_timed(server, model, cine.stacks, cine.stack_box))
     return _rows(model, times) if cines else []
 
 
-def _asked(server: DemoServer, model: str, studies: list[str], roi: Box) -> _Taken:
+def _timed(server: DemoServer, model: str, studies: list[str], roi: Box) -> _Times:
     """ms from the first prompt sent to the last mask received, one study after another; those of the steps are sums."""
     params = {"roi": list(roi.bounds)}
     start = time.perf_counter()
@@ -110,15 +108,15 @@ def _asked(server: DemoServer, model: str, studies: list[str], roi: Box) -> _Tak
     return {**steps, "http": whole - steps["total"], "whole": whole}
 
 
-def _rows(model: str, times: dict[str, list[_Taken]]) -> list[dict[str, Any]]:
-    return [{"model": model, "request": what, **_summed(taken[_WARM:])} for what, taken in times.items()]
+def _rows(model: str, times: dict[str, list[_Times]]) -> list[dict[str, Any]]:
+    return [{"model": model, "request": what, **_medians(taken[_WARM:])} for what, taken in times.items()]
 
 
-def _summed(taken: list[_Taken]) -> dict[str, Any]:
+def _medians(taken: list[_Times]) -> dict[str, Any]:
     whole = [each["whole"] for each in taken]
-    quartiles = [round(float(q), 1) for q in np.percentile(whole, (25, 75))]
+    low, high = (round(float(q), 1) for q in np.percentile(whole, (25, 75)))
     steps = {step: round(float(np.median([each[step] for each in taken])), 1) for step in _STEPS}
-    return {"ms": round(float(np.median(whole)), 1), "ms_quartiles": quartiles, "requests": len(taken), "steps_ms": steps}
+    return {"ms": round(float(np.median(whole)), 1), "ms_q25": low, "ms_q75": high, "requests": len(taken), "steps_ms": steps}
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
@@ -127,7 +125,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
         table.add_column(column)
     for row in rows:
         steps = (str(row["steps_ms"][step]) for step in _STEPS)
-        table.add_row(row["model"], row["request"], str(row["ms"]), "-".join(map(str, row["ms_quartiles"])), *steps)
+        table.add_row(row["model"], row["request"], str(row["ms"]), f"{row['ms_q25']}-{row['ms_q75']}", *steps)
     Console().print(table)
 
 

@@ -1,10 +1,9 @@
-"""What labelling an archive takes on more cores or on GPUs, from what was measured on few; docs/batch.md says how it is reckoned."""
+"""What labelling an archive takes on more cores or on GPUs, from what was measured on few; docs/batch.md says how it is estimated."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -14,12 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from prato.data.atomic import write_bytes
+from scripts.common.markdown import grid
 from scripts.common.provenance import command, commit
+from scripts.common.results import Row, read_rows, write_rows
 
-_BLOCK = re.compile(r"(<!-- cost: begin -->\n).*?(<!-- cost: end -->)", re.DOTALL)
 #: The way of scripts/bench/benchmark.py that a request takes on a GPU.
 _WAY = "window at the box, plan, captured"
+#: What the app computes in on a GPU.
+_DTYPE = "float16"
 _GPUS = (1, 8, 64)
 _COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "bound by", "what it stands on")
 
@@ -27,7 +28,7 @@ _COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "boun
 @dataclass(frozen=True)
 class Assumptions:
     """What is not measured. ``efficiency``: share of the pace of n separate GPUs that n together reach. ``storage_mb_s``: what the
-    shared storage reads and writes, in 10**6 bytes a second. ``cores_per_gpu``: workers that set_train_mode studies for one GPU."""
+    shared storage reads and writes, in 10**6 bytes a second. ``cores_per_gpu``: workers that prepare studies for one GPU."""
 
     studies: int
     efficiency: float
@@ -37,27 +38,24 @@ class Assumptions:
 
 def main(
     measured: Annotated[list[Path], typer.Option(help="summary.json of scripts/batch_label.py on the CPU, one a number of workers.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    gpu: Annotated[Path | None, typer.Option(help="What scripts/bench/benchmark.py measured on a GPU; without it rows stay empty.")] = None,
+    out: Annotated[Path, typer.Option(help="The CSV file to write; the measured runs go to batch_runs.csv beside it.")],
+    gpu: Annotated[Path | None, typer.Option(help="benchmark.csv with a GPU's rows; without it some rows stay empty.")] = None,
     studies: Annotated[int, typer.Option(min=1, help="How many studies the archive holds.")] = 10_000,
     efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="Assumed: share of n times one GPU's pace that n reach.")] = 0.9,
     storage: Annotated[float, typer.Option(min=1, help="Assumed: MB/s of the shared storage.")] = 200.0,
     cores: Annotated[int, typer.Option(min=1, help="Assumed: CPU cores, and workers, beside each GPU.")] = 8,
-    page: Annotated[Path | None, typer.Option(help="Markdown page whose cost table is to be rewritten.")] = None,
 ) -> None:
     """Hours for the archive on the measured CPU and on 1, 8 and 64 GPUs."""
     try:
         runs = sorted((_json(path) for path in measured), key=lambda run: run["workers"])
-        rate = None if gpu is None else gpu_rate(_json(gpu), runs[0]["parameters"]["model"])
+        rate = None if gpu is None else gpu_rate(read_rows(gpu), runs[0]["parameters"]["model"])
         assumed = Assumptions(studies, efficiency, storage, cores)
         rows = [cpu_row(run, assumed) for run in runs] + [idle_row(runs[0], assumed)]
         rows += [gpu_row(count, runs[0], rate, assumed) for count in _GPUS]
-        result = {"rows": rows, "assumptions": asdict(assumed), "measured": runs, "gpu_gflops_a_second": rate}
-        made = {"commit": commit(), "device": runs[0]["machine"]["processor"], "seed": None, "command": command()}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, (json.dumps({**result, **made}, indent=1) + "\n").encode())
-        if page:
-            write_bytes(page, _BLOCK.sub(lambda found: found[1] + markdown(rows, studies) + found[2], page.read_text()).encode())
+        made = {"device": runs[0]["machine"]["processor"], "commit": commit(), "command": command()}
+        assumptions = {"assumptions": asdict(assumed), "gpu_gflops_a_second": rate}
+        write_rows(out, [_without_none({**row, **assumptions, **made}) for row in rows])
+        write_rows(out.with_name("batch_runs.csv"), map(_without_none, runs))
     except KeyError as error:
         typer.echo(f"A file lacks {error}: give a summary.json of scripts/batch_label.py and a file of benchmark.py.", err=True)
         raise typer.Exit(2) from None
@@ -105,29 +103,28 @@ def gpu_row(count: int, run: dict[str, Any], rate: float | None, assumed: Assump
     return {"hardware": name, **pace, "bound by": bound, "what it stands on": "reckoned, with assumptions"}
 
 
-def gpu_rate(benchmark: dict[str, Any], model: str) -> float:
-    """GFLOP a second of ``model`` in the largest batches of ``benchmark``, the median over box sizes.
+def gpu_rate(benchmark: Sequence[Row], model: str) -> float:
+    """GFLOP a second of ``model`` in the largest batches of ``benchmark``'s rows, the median over box sizes.
 
     Raises:
         ValueError: it was not measured on a GPU, or not with this model.
     """
-    if not str(benchmark["command"]).count("--device cuda"):
-        raise ValueError("The file for --gpu was not measured on a GPU: run scripts/bench/benchmark.py with --device cuda there.")
-    rows = [row for row in benchmark["rows"] if row["model"] == model and row["way"] == _WAY]
+    if not any("--device cuda" in row["command"] for row in benchmark):
+        raise ValueError("The file for --gpu has no rows of a GPU: run scripts/bench/benchmark.py with --device cuda there.")
+    rows = [row for row in benchmark if row["model"] == model and row["way"] == _WAY and row.get("dtype", _DTYPE) == _DTYPE]
     if not rows:
         raise ValueError(f"The file for --gpu does not hold {model}: run scripts/bench/benchmark.py with --model {model}.")
     most = max(row["batch"] for row in rows)
     return round(median(1000 * row["gflops"] / row["ms"] for row in rows if row["batch"] == most), 1)
 
 
-def markdown(rows: Sequence[dict[str, Any]], studies: int) -> str:
-    """The rows as a table for the page."""
-    lines = ["| " + " | ".join(cells) + " |\n" for cells in (_COLUMNS, ["---"] * len(_COLUMNS), *map(_cells, rows))]
-    return "".join(lines) + f"\n{studies} studies.\n"
+def cost_table(rows: Sequence[Row]) -> str:
+    """The rows of ``batch_costs.csv`` as a table for docs/batch.md."""
+    return grid(_COLUMNS, [*map(_cells, rows)]) + f"\n{rows[0]['assumptions']['studies']} studies.\n"
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    return ["" if row[column] is None else str(row[column]) for column in _COLUMNS]
+    return ["" if row.get(column) is None else str(row[column]) for column in _COLUMNS]
 
 
 def _pace(a_second: float | None, units: int, run: dict[str, Any], assumed: Assumptions) -> dict[str, float | None]:
@@ -138,13 +135,17 @@ def _pace(a_second: float | None, units: int, run: dict[str, Any], assumed: Assu
     return dict(zip(_COLUMNS[1:4], (round(60 * a_second, 1), round(hours, 2), round(units * hours, 2))))
 
 
+def _without_none(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _without_none(each) if isinstance(each, Mapping) else each for name, each in row.items() if each is not None}
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} cannot be read as JSON: give a file that scripts/batch_label.py or benchmark.py has written.")
+        raise ValueError(f"{path} cannot be read as JSON: give a summary.json that scripts/batch_label.py has written.")
     return found
 
 

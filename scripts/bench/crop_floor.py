@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,6 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from prato.data.atomic import write_bytes
 from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
@@ -19,22 +17,23 @@ from prato.runtime.region import Region
 from scripts.bench.benchmark import MARGIN, widened
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
+from scripts.common.results import write_rows
 
 _IMAGE, _STEP = 192, 32
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     edge: Annotated[list[int], typer.Option(min=16, help="Edges of the box, in pixels.")] = [32, 64, 96],  # noqa: B006
 ) -> None:
     """GFLOP of a slice of 192 pixels: the crop, the engine, the engine without context, and decoding the box alone, without any encoder.
 
-    Noise instead of an image and seed 0: how much is computed hangs on the box alone.
+    Noise instead of an image and seed 0: how much is computed depends on the box alone.
     """
     try:
         rows = [_row(name, size) for name in ("prato_unetr", "prato_swin_unetr") for size in edge]
-        result = {"rows": rows, "image": _IMAGE, "device": "cpu", "seed": 0, "commit": commit(), "command": command()}
-        write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+        made = {"image": _IMAGE, "seed": 0, "device": "cpu", "commit": commit(), "command": command()}
+        write_rows(out, [{**row, **made} for row in rows])
     except (CheckpointError, ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

@@ -1,4 +1,4 @@
-"""The part of docs/speed.md on GPUs: each way as torch makes the call, kernel by kernel, and captured as one graph."""
+"""The part of docs/results/speed_tables.md on GPUs: each way as torch makes the call, kernel by kernel, and captured as one graph."""
 
 from __future__ import annotations
 
@@ -60,5 +60,4 @@ def _described(row: dict[str, Any]) -> list[str]:
 def _graph(row: dict[str, Any] | None) -> list[str]:
     if row is None:
         return ["", ""]
-    low, high = row["ms_quartiles"]
-    return [f"{row['ms']:.2f} ({low:.2f} to {high:.2f})", f"{row['times_faster_than_dense']:.2f}"]
+    return [f"{row['ms']:.2f} ({row['ms_q25']:.2f} to {row['ms_q75']:.2f})", f"{row['times_faster_than_dense']:.2f}"]

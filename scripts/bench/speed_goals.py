@@ -1,11 +1,14 @@
-"""What was aimed at in speed, and what was measured: the first table of docs/speed.md."""
+"""What was aimed at in speed, and what was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-#: Least share of tokens that must be gone before a goal is asked for.
+from scripts.common.markdown import markdown_table
+
+GOAL_COLUMNS = ("what", "box, % of the image", "goal", "measured", "met")
+#: Least share of tokens that must be gone before there is a goal.
 _GONE = 0.75
 #: Times faster than dense on one thread, by model and slices a call.
 _FASTER = {
@@ -17,7 +20,7 @@ _FASTER = {
 }
 #: Times as long as a crop.
 _CROP = 1.2
-#: ms of a whole request on a CPU, and on any other device by what is asked for.
+#: ms of a whole request on a CPU, and on any other device by the request.
 _CPU_MS = 1000
 _GPU_MS = {
     "new image": ("volume", 60),
@@ -42,6 +45,18 @@ def goal_rows(benchmarks: list[dict[str, Any]], requests: list[dict[str, Any]], 
             for engine in (row for row in result["rows"] if row["way"] == "engine" and row["tokens_dropped"] >= _GONE):
                 rows += _of_call(engine, result["rows"], titles)
     return rows + [row for result in requests for row in _of_requests(result, titles)]
+
+
+def goal_summary(rows: list[list[str]]) -> str:
+    """Markdown of how often each goal of ``rows`` was met, and where it was not."""
+    goals: dict[str, list[list[str]]] = {}
+    for row in rows:
+        goals.setdefault(row[2], []).append(row)
+    lines = []
+    for goal, own in goals.items():
+        missed = [what for what, _, _, _, met in own if met == "no"]
+        lines.append([goal, f"{len(own) - len(missed)} of {len(own)}", "; ".join(dict.fromkeys(missed)) or "-"])
+    return markdown_table(["goal", "met", "missed by"], lines)
 
 
 def _of_requests(result: dict[str, Any], titles: dict[str, str]) -> Iterator[list[str]]:

@@ -65,7 +65,7 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
         {
             "way": name,
             "ms": round(middle[name], 2),
-            "ms_quartiles": [round(float(q), 2) for q in np.percentile(taken, (25, 75))],
+            **_quartiles(taken),
             "times_faster_than_dense": round(middle[dense[name]] / middle[name], 3),
             "processor_ms": round(effort[name], 2),
             "less_work_than_dense": round(effort[dense[name]] / effort[name], 3),
@@ -74,6 +74,11 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
         }
         for name, taken in times.items()
     ]
+
+
+def _quartiles(taken: list[float]) -> dict[str, float]:
+    low, high = np.percentile(taken, (25, 75))
+    return {"ms_q25": round(float(low), 2), "ms_q75": round(float(high), 2)}
 
 
 def _peak_mib(call: Callable[[], Any], device: torch.device) -> float:

@@ -49,7 +49,7 @@ def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[d
         gone = 1.0 - float(calls["engine"]().stages[-1].alive.float().mean())
         for row in interleaved(calls, rounds, device):
             dropped = {"tokens_dropped": round(gone, 3)} if row["way"].startswith("engine") else {}
-            rows.append({"model": name, "model_version": None, "batch": 1, "box_edge": _BOX, **_share(), **row, **dropped})
+            rows.append({"model": name, "batch": 1, "box_edge": _BOX, **_share(), **row, **dropped})
     return rows
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,13 +13,13 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from scripts.chaos.faults import clocks, full_disk, kill
 from scripts.chaos.faults.base import Base, made
 from scripts.chaos.faults.bench import Bench
 from scripts.chaos.faults.damage import all_damages
 from scripts.common.demo_client import ServerError
 from scripts.common.provenance import command, commit
+from scripts.common.results import write_rows
 
 _STUDY = "phantom001_ED"
 FAULTS: dict[str, Callable[[Bench], str]] = {
@@ -40,7 +38,7 @@ _DAMAGED = {"a version of a label damaged": [(_STUDY, 2)]}
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="A new folder for the servers, their studies and result.json.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the servers, their studies and result.csv.")],
     seed: Annotated[int, typer.Option(min=0, help="Which hearts, which moments, which damage first.")] = 0,
     only: Annotated[list[str] | None, typer.Option(help="Name of a fault; may be given several times. All of them otherwise.")] = None,
     at_once: Annotated[int, typer.Option(min=1, help="How many faults side by side, each on a server of its own.")] = 1,
@@ -52,25 +50,24 @@ def main(
         typer.echo(why, err=True)
         raise typer.Exit(2)
     out.mkdir(parents=True)
-    start = time.monotonic()
     try:
         base = made(out.absolute() / "base", seed)
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     rows: list[dict[str, Any]] = []
+    made_by = {"seed": seed, "device": "cpu", "commit": commit(), "command": command()}
     names = list(only or FAULTS)
     for row in tqdm(_proven_all(base, names, seed, at_once), total=len(names), unit="fault"):
         rows.append(row)
-        head = {"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "seconds": round(time.monotonic() - start, 1)}
-        write_bytes(out / "result.json", (json.dumps({**head, "faults": rows}, indent=1) + "\n").encode())
+        write_rows(out / "result.csv", [{**each, **made_by} for each in rows])
     shutil.rmtree(base.folder)
     for row in rows:
         if row["verdict"] != "passed":
-            why = "; ".join(line[:300] for line in row["wrong"]) if row["verdict"] == "failed" else row["done"]
-            typer.echo(f"{row['verdict'].upper()}: {row['name']}: {why}", err=True)
+            why = "; ".join(line[:300] for line in row.get("wrong", ())) if row["verdict"] == "failed" else row["done"]
+            typer.echo(f"{row['verdict'].upper()}: {row['fault']}: {why}", err=True)
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("passed", "failed", "skipped")}
-    typer.echo(f"{', '.join(f'{number} {verdict}' for verdict, number in counts.items())}; see {out / 'result.json'}.")
+    typer.echo(f"{', '.join(f'{number} {verdict}' for verdict, number in counts.items())}; see {out / 'result.csv'}.")
     if counts["failed"]:
         raise typer.Exit(1)
 
@@ -110,8 +107,10 @@ def _proven(base: Base, seed: int, name: str) -> dict[str, Any]:
     verdict = verdict or ("failed" if bench.wrong else "passed")
     if verdict != "failed":
         shutil.rmtree(folder)
-    kept = {"acknowledged_labels": len(bench.acknowledged), "statuses": dict(sorted(bench.statuses.items()))}
-    return {"name": name, "done": done, **kept, "verdict": verdict, "wrong": list(dict.fromkeys(bench.wrong))}
+    answers = "; ".join(f"{answer}: {count}" for answer, count in sorted(bench.statuses.items()))
+    wrong = {"wrong": list(dict.fromkeys(bench.wrong))} if bench.wrong else {}
+    found = {"verdict": verdict, "acknowledged_labels": len(bench.acknowledged), "answers": answers, "done": done}
+    return {"fault": name, **found, **wrong}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import Counter
@@ -15,18 +14,18 @@ import typer
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.phantom import make_phantoms
 from scripts.chaos.fuzz_requests import Fuzz, requests_for
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
 from scripts.common.provenance import command, commit
+from scripts.common.results import write_rows
 
 #: A model file that is damaged meanwhile, or work that cannot be taken on now.
 _ALLOWED = (503,)
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="A new folder for the server, its studies and result.json.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the server, its studies and result.csv.")],
     number: Annotated[int, typer.Option(min=1, help="How many requests.")] = 1000,
     random_seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same requests.")] = 0,
 ) -> None:
@@ -37,7 +36,6 @@ def main(
     app, studies, scratch = copied_app(out / "app"), out / "studies", out / "scratch"
     scratch.mkdir()
     make_phantoms(studies, 2, random_seed)
-    start = time.monotonic()
     try:
         with DemoServer(app, studies, out / "server.log", {"TMPDIR": str(scratch)}) as server:
             before = server.infer("prato_unetr", "phantom001_ED", {})[0]
@@ -55,18 +53,25 @@ def main(
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
-    result = {
-        **{"commit": commit(), "command": command(), "seed": random_seed, "device": "cpu", "seconds": round(time.monotonic() - start, 1)},
-        **{"requests": sum(sum(c.values()) for c in statuses.values()), "failures": failures, "written_outside": sorted(strays)},
-        **{"temporary_files_left": left, "answers_as_before": same},
-        "statuses": {route: {str(status): n for status, n in sorted(c.items())} for route, c in sorted(statuses.items())},
-    }
-    write_bytes(out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
+    made = {"seed": random_seed, "device": "cpu", "commit": commit(), "command": command()}
+    rows = [
+        {
+            "route": route,
+            "requests": sum(counts.values()),
+            "status": {str(status): counts[status] for status in sorted(counts)},
+            "failures": sum(failure["route"] == route for failure in failures),
+            **made,
+        }
+        for route, counts in sorted(statuses.items())
+    ]
+    write_rows(out / "result.csv", rows)
+    if failures:
+        write_rows(out / "failures.csv", [{**failure, **made} for failure in failures])
     total: Counter[int] = sum(statuses.values(), Counter())
-    typer.echo(f"{result['requests']} requests to {len(statuses)} routes: {dict(sorted(total.items()))}")
+    typer.echo(f"{sum(total.values())} requests to {len(statuses)} routes: {dict(sorted(total.items()))}")
     faults = [f"{len(failures)} failed", *(f"wrote {path}" for path in sorted(strays)), *(f"left {name}" for name in left)]
     if failures or strays or left or not same:
-        typer.echo(f"Not well: {'; '.join(faults)}{'' if same else '; the answer has changed'}; see {out / 'result.json'}.", err=True)
+        typer.echo(f"Not well: {'; '.join(faults)}{'' if same else '; the answer has changed'}; see {out / 'result.csv'}.", err=True)
         raise typer.Exit(1)
     shutil.rmtree(app)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
@@ -16,16 +15,19 @@ import requests
 import typer
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from scripts.chaos.load_clients import Seen, Worker, stored
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
 from scripts.common.provenance import command, commit
+from scripts.common.results import write_rows
+
+#: Columns of the quantiles of the milliseconds.
+_QUANTILES = {"p50_ms": 50, "p95_ms": 95, "p100_ms": 100}
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="A new folder for the server, its studies and result.json.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the server, its studies and result.csv.")],
     seconds: Annotated[int, typer.Option(min=5, help="How long.")] = 300,
     clients: Annotated[int, typer.Option(min=1, max=30, help="Labellers at the same time.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Which hearts, and who asks what in which order.")] = 0,
@@ -57,16 +59,19 @@ def main(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     unexplained = [line for one in seen for line in one.unexplained]
-    result = {
-        **{"commit": commit(), "command": command(), "seed": seed, "device": "cpu", "cores": os.cpu_count()},
-        **{"seconds": seconds, "clients": clients, "trained_meanwhile": train, **stopping},
-        **{"requests": _requests(seen), "memory": memory},
-        **{"labels_taken": len(set().union(*(one.taken for one in seen))), "labels_lost": len(lost), "unexplained": unexplained},
-    }
-    write_bytes(out / "result.json", (json.dumps(result, indent=1) + "\n").encode())
-    typer.echo(json.dumps({key: result[key] for key in ("requests", "memory", "labels_taken", "labels_lost")}, indent=1))
+    labels_taken = len(set().union(*(one.taken for one in seen)))
+    run = {"memory": memory, "labels_taken": labels_taken, "labels_lost": len(lost), **stopping}
+    run |= {"clients": clients, "seconds": seconds, "cores": os.cpu_count(), "trained_meanwhile": train, "unexplained": len(unexplained)}
+    made = {"seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    rows = [{"request": kind, **counts, **run, **made} for kind, counts in _requests(seen).items()]
+    write_rows(out / "result.csv", rows)
+    for row in rows:
+        typer.echo(", ".join(f"{name} {row[name]}" for name in ("request", "status", *_QUANTILES) if name in row))
+    typer.echo(f"memory {memory}; {labels_taken} labels taken, {len(lost)} lost")
+    for line in unexplained:
+        typer.echo(line, err=True)
     if lost or unexplained:
-        typer.echo(f"Not well: {len(lost)} labels lost, {len(unexplained)} requests failed; see {out / 'result.json'}.", err=True)
+        typer.echo(f"Not well: {len(lost)} labels lost, {len(unexplained)} requests failed; see {out / 'result.csv'}.", err=True)
         raise typer.Exit(1)
 
 
@@ -94,9 +99,9 @@ def _requests(seen: list[Seen]) -> dict[str, Any]:
     told = {}
     for kind in sorted({kind for one in seen for kind in one.statuses}):
         ms = np.array([value for one in seen for value in one.ms.get(kind, [])])
-        quantiles = {f"p{q}_ms": round(float(np.percentile(ms, q)), 1) for q in (50, 95, 100)} if len(ms) else {}
+        quantiles = {name: round(float(np.percentile(ms, q)), 1) for name, q in _QUANTILES.items()} if len(ms) else {}
         statuses: Counter[int] = sum((one.statuses.get(kind, Counter()) for one in seen), Counter())
-        told[kind] = {"statuses": {str(status): n for status, n in sorted(statuses.items())}, **quantiles}
+        told[kind] = {"status": {str(status): n for status, n in sorted(statuses.items())}, **quantiles}
     return told
 
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prato.data.atomic import write_bytes
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table with an empty line behind it."""
+    return grid(head, rows) + "\n"
+
+
+def fill_page(path: Path, blocks: Mapping[str, str]) -> None:
+    """Write ``blocks`` into the page at ``path``, as :func:`filled` does."""
+    write_bytes(path, filled(path.read_text(), blocks).encode())
 
 
 def filled(page: str, blocks: Mapping[str, str]) -> str:

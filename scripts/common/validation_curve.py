@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase
 from prato.evaluation.validation import slice_dice
 from prato.training.trainer import Progress, Trainer
+from scripts.common.results import Row, read_rows, write_rows
 
 _CHECKS = 12  # points of the curve
 
@@ -20,11 +18,13 @@ _CHECKS = 12  # points of the curve
 class ValidationCurve:
     """Shows progress, and measures the averaged network now and then: slices in windows round tight boxes, Dice by structure."""
 
-    def __init__(self, path: Path, trainer: Trainer, cases: list[TrainingCase], steps_an_epoch: float, tensorboard: bool) -> None:
-        self.path, self.trainer, self.cases, self.steps_an_epoch = path, trainer, cases, steps_an_epoch
-        rows = json.loads(path.read_text()) if path.exists() else []
+    def __init__(
+        self, path: Path, trainer: Trainer, cases: list[TrainingCase], steps_an_epoch: float, tensorboard: bool, made_by: Row
+    ) -> None:
+        self.path, self.trainer, self.cases, self.steps_an_epoch, self.made_by = path, trainer, cases, steps_an_epoch, made_by
+        rows = read_rows(path) if path.exists() else []
         # what was measured after the state was stored is measured again
-        self.rows: list[dict[str, Any]] = [row for row in rows if row["step"] <= trainer.step]
+        self.rows: list[Row] = [row for row in rows if row["step"] <= trainer.step]
         self.bar = tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
         self.shown = time.monotonic()
         self.writer = None
@@ -42,8 +42,8 @@ class ValidationCurve:
             trainer, settings = self.trainer, self.trainer.settings
             dice = slice_dice(trainer.averaged, trainer.plan, self.cases, settings.window, trainer.device, settings.centre)
             row = {"step": progress.step, "minutes": round(progress.seconds / 60, 2), "loss": round(progress.loss, 4), "dice": dice}
-            self.rows.append(row)
-            write_bytes(self.path, (json.dumps(self.rows, indent=1) + "\n").encode())
+            self.rows.append({**row, **self.made_by})
+            write_rows(self.path, self.rows)
             self.bar.write(f"step {progress.step}: validation Dice " + ", ".join(f"{k} {v:.3f}" for k, v in dice.items()))
             if self.writer:
                 self.writer.add_scalar("loss", progress.loss, progress.step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +15,6 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
-from prato.data.atomic import write_bytes
 from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
@@ -30,6 +28,7 @@ from prato.pruning.relevance import Relevance, relevance
 from prato.runtime.flops import count_flops
 from prato.training.augmentation import SliceDataset
 from scripts.common.provenance import command, commit
+from scripts.common.results import Row, write_rows
 
 #: The block whose output is scored, and the bins of the prompted region.
 _BLOCK, _K = 4, 5
@@ -37,31 +36,29 @@ _FIXED = (0.1, 0.2, 0.3, 0.5)
 #: A UNETR of the usual size, the paper's likely host, and stages at which its Table II is met nearly.
 _FULL: dict[str, Any] = {"in_channels": 1, "out_channels": 4, "img_size": 256, "feature_size": 16, "norm_name": "batch", "spatial_dims": 2}
 _STAGES = ((2, 6, 11), (4, 7, 10))
+#: The parts of the file.
+RANKS, SPAN, FIXED = "a token in the box outranks one outside", "sigmoid of r", "kept by a fixed threshold"
+OPERATIONS, DECODING = "operations", "decoding"
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     slices: Annotated[int, typer.Option(min=1, help="Slices of phantom hearts that are scored, each by a network of its own.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Draws phantoms, weights and boxes.")] = 0,
 ) -> None:
     """Nothing here is trained, and no data are needed."""
     torch.set_num_threads(1)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with torch.no_grad():
-            result = {
-                "scores": _scores(slices, seed),
-                "operations": [*_operations(seed)],
-                "decoding": {norm: _decoded(norm, seed) for norm in ("batch", "instance")},
-            }
-        head = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
-        write_bytes(out, (json.dumps(result | head, indent=1) + "\n").encode())
+            rows = [*_scores(slices, seed), *_operations(seed), *(_decoding(norm, seed) for norm in ("batch", "instance"))]
+        made = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+        write_rows(out, [{**row, **made} for row in rows])
     except OSError as error:
         typer.echo(f"{out} cannot be written: {error.strerror}.", err=True)
         raise typer.Exit(2) from None
 
 
-def _scores(slices: int, seed: int) -> dict[str, Any]:
+def _scores(slices: int, seed: int) -> Iterator[Row]:
     """How often a token in the box outranks one outside (chance: 0.5), by what is projected and how, and where sigmoid(r) lies."""
     ranks: dict[str, list[float]] = {}
     spans: list[tuple[float, float]] = []
@@ -88,12 +85,13 @@ def _scores(slices: int, seed: int) -> dict[str, Any]:
         spans.append((float(likely.min()), float(likely.max())))
         for tau in _FIXED:
             kept[tau].append(float((likely > tau).float().mean()))
-    return {
-        "scored": len(spans),
-        "box_over_outside": {name: round(float(np.mean(values)), 3) for name, values in ranks.items()},
-        "sigmoid_span": [round(min(low for low, _ in spans), 3), round(max(high for _, high in spans), 3)],
-        "kept_by_fixed_threshold": {str(tau): round(float(np.mean(values)), 3) for tau, values in kept.items()},
-    }
+    lowest, highest = min(low for low, _ in spans), max(high for _, high in spans)
+    for part, values in (
+        (RANKS, {name: float(np.mean(found)) for name, found in ranks.items()}),
+        (SPAN, {"lowest": lowest, "highest": highest}),
+        (FIXED, {str(tau): float(np.mean(found)) for tau, found in kept.items()}),
+    ):
+        yield from ({"part": part, "of": name, "value": round(value, 3), "scored": len(spans)} for name, value in values.items())
 
 
 def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: PromptBatch) -> Iterator[tuple[str, Tensor]]:
@@ -112,7 +110,7 @@ def _ways(tokens: Tensor, grid: tuple[int, ...], prompts: PromptBatch) -> Iterat
             yield f"{how}, {what}", relevance(first(queries), second(y), valid, alive)[0]
 
 
-def _operations(seed: int) -> Iterator[dict[str, Any]]:
+def _operations(seed: int) -> Iterator[Row]:
     """GFLOP of one image of 256 pixels through a UNETR of the usual size, by stages, percentile and mode."""
     torch.manual_seed(seed)
     size = (_FULL["img_size"],) * 2
@@ -120,16 +118,17 @@ def _operations(seed: int) -> Iterator[dict[str, Any]]:
     for stages in _STAGES:
         network = PratoUNETR(**_FULL, stages=stages).eval()
         dense = count_flops(partial(network.segment, image, prompts, None))[1]
-        yield {"after": stages, "percentile": None, "mode": "dense", "gflops": round(dense, 2)}
+        yield {"part": OPERATIONS, "of": "dense", "value": round(dense, 2), "after": stages}
         for percentile in (25.0, 50.0, 75.0):
             for mode in ("drop", "mask"):
                 plan = PruningPlan(prune_after=stages, percentile=percentile, mode=mode)  # type: ignore[arg-type]
                 output, cost = count_flops(partial(network.segment, image, prompts, plan))
                 kept = float([*output.kept_fraction().values()][-1])
-                yield {"after": stages, "percentile": percentile, "mode": mode, "gflops": round(cost, 2), "tokens": round(kept, 3)}
+                counts = {"value": round(cost, 2), "tokens": round(kept, 3)}
+                yield {"part": OPERATIONS, "of": mode, "after": stages, "percentile": percentile, **counts}
 
 
-def _decoded(norm: str, seed: int) -> dict[str, float]:
+def _decoding(norm: str, seed: int) -> Row:
     """How far decoding the kept region alone is from decoding the whole image, there: largest difference over the logits' spread."""
     torch.manual_seed(seed)
     network = PratoUNETR(**{**PRESETS["unetr"].arguments, "norm_name": norm}).eval()
@@ -146,7 +145,8 @@ def _decoded(norm: str, seed: int) -> dict[str, float]:
     where = kept_region(part.stages[-1], prompts)
     inside = (slice(None), slice(None), *where.slices)
     gap = (whole.logits[inside] - part.logits[inside]).abs().max()
-    return {"difference": float(gap / whole.logits[inside].std()), "region": round(where.share, 3)}
+    difference = float(gap / whole.logits[inside].std())
+    return {"part": DECODING, "of": norm, "value": difference, "region": round(where.share, 3)}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.splits import load_split
@@ -27,10 +25,14 @@ from prato.models.checkpoint import CheckpointError
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.common.provenance import command, commit
+from scripts.common.results import Row, read_rows, replace_rows
 
 _KEEP = (75, 50, 35, 25)
 #: Stage 0 of the engine: context round the box in pixels of the network, as the models are trained, and closer.
 _MARGIN, _CLOSER = 16.0, 8.0
+#: What tells one way's rows from another's, and what is measured of each study.
+_KEY = ("network", "seed", "way", "keep")
+_MEASURED = ("dice", "hd95", "gflops", "tokens", "network_ms")
 _BOXES = (BoxCondition.tight, BoxCondition.oversized, BoxCondition.partial, BoxCondition.misleading)
 
 
@@ -48,7 +50,8 @@ class Way:
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write; rows that it holds already are not measured again.")],
+    network: Annotated[str, typer.Option(help="What the rows of these models are found by, such as unetr.")],
+    out: Annotated[Path, typer.Option(help="tokens.csv; what it has is not measured again. token_cases.csv is written beside it.")],
     relevance: Annotated[Path, typer.Option(help="Model trained to drop tokens by relevance, on whole slices.")],
     random: Annotated[Path, typer.Option(help="The same, trained to drop tokens at random.")],
     dense: Annotated[Path, typer.Option(help="The same, trained dense.")],
@@ -67,18 +70,22 @@ def main(
             files = files[0::4] + files[3::4]
         if not files:
             raise ValueError(f"{studies} has no labelled studies of the validation patients of {split}: name the split that belongs to it.")
-        rows: list[dict[str, Any]] = json.loads(out.read_text())["rows"] if out.exists() else []
-        done = {(row["way"], row["keep"], row["box"], row["model_version"]) for row in rows}
-        todo = [(way, box) for way in _ways(relevance, random, dense, engine, at_box) for box in _BOXES]
-        for way, box in tqdm(todo, unit="row"):
+        cases_file = out.with_name("token_cases.csv")
+        rows = [row for row in (read_rows(out) if out.exists() else []) if row["network"] == network and row["seed"] == seed]
+        done = {(row["way"], row["keep"], row["model_version"]) for row in rows}
+        made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit()}
+        for way in tqdm([*_ways(relevance, random, dense, engine, at_box)], unit="way"):
             predictor = Predictor.from_files(way.model)
-            if (way.name, way.keep, box.value, predictor.version) in done:
+            if (way.name, way.keep, predictor.version) in done:
                 continue
             predictor.segmenter.plan = way.plan
-            rows.append({**_row(way, box, predictor, files, seed), "commit": commit()})
-            result = {"rows": rows, "seed": seed, "threads": threads, "device": "cpu", "command": command(), "studies": len(files)}
-            out.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(out, (json.dumps(result, indent=1) + "\n").encode())
+            described = {"network": network, "way": way.name, "keep": way.keep}
+            measured = {box.value: _cases(way, box, predictor, files, seed) for box in _BOXES}
+            replace_rows(cases_file, [{**described, **row, **made} for row in _by_study(measured)], _KEY)
+            about = {"studies": len(files), "model": way.model.parent.name or way.model.stem, "model_version": predictor.version}
+            about |= {} if way.plan is None else {"plan": {k: v for k, v in way.plan.to_dict().items() if v is not None}}
+            runs = [{**described, "box": box, **_means(cases), **about, **made, "command": command()} for box, cases in measured.items()]
+            replace_rows(out, runs, _KEY)
     except (CheckpointError, ValueError, RuntimeError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
@@ -104,7 +111,8 @@ def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path
         yield Way(f"engine, {_CLOSER:g} pixels round the box", keep, engine, replace(near, margin=_CLOSER))
 
 
-def _row(way: Way, condition: BoxCondition, predictor: Predictor, files: list[StudyFile], seed: int) -> dict[str, Any]:
+def _cases(way: Way, condition: BoxCondition, predictor: Predictor, files: list[StudyFile], seed: int) -> list[Row]:
+    """What ``way`` makes of each study with a heart, under boxes of ``condition``."""
     cases = []
     for each in files:
         volume = read_volume(each.image)
@@ -128,11 +136,24 @@ def _row(way: Way, condition: BoxCondition, predictor: Predictor, files: list[St
                 "tokens": kept[-1] if kept else 1.0,
             }
         )
+    return cases
+
+
+def _means(cases: list[Row]) -> Row:
+    """Over the studies; the time is the median, which a busy moment spares."""
     means = {key: round(float(np.mean([case[key] for case in cases])), 4) for key in ("dice", "hd95", "gflops", "tokens")}
-    described = {"way": way.name, "keep": way.keep, "box": condition.value, "model": way.model.parent.name or way.model.stem}
-    plan = None if way.plan is None else way.plan.to_dict()
-    median = round(float(np.median([case["network_ms"] for case in cases])), 2)
-    return {**described, "model_version": predictor.version, "plan": plan, **means, "network_ms": median, "cases": cases}
+    return {**means, "network_ms": round(float(np.median([case["network_ms"] for case in cases])), 2)}
+
+
+def _by_study(measured: dict[str, list[Row]]) -> list[Row]:
+    """A row a study, with what was measured under each box."""
+    rows: dict[str, Row] = {}
+    for box, cases in measured.items():
+        for case in cases:
+            row = rows.setdefault(case["study"], {"study": case["study"]})
+            for name in _MEASURED:
+                row.setdefault(name, {})[box] = round(case[name], 6)
+    return list(rows.values())
 
 
 def _whole(predictor: Predictor, volume: Volume, box: Box) -> tuple[np.ndarray, dict[str, Any]]:

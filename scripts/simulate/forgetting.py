@@ -7,13 +7,12 @@ others measured. The base set are further validation patients as they are. No pa
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +22,6 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom import make_phantoms
@@ -38,6 +36,7 @@ from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNor
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.results import Row, replace_rows
 
 #: New patients that are trained on, and as many that are measured; base patients that are measured.
 _NEW, _BASE = 3, 6
@@ -99,7 +98,7 @@ _SHARES = (1.0, 0.75, 0.5, 0.25)
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other kinds, models and seeds in it stay.")],
     kind: Annotated[Kind, typer.Option(help="What the new hearts are.")] = Kind.inverted,
     model: Annotated[str, typer.Option(help="The shipped model to fine-tune.")] = "prato_swin_unetr",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
@@ -116,15 +115,14 @@ def main(
             raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
         base = [f for f in files if f.patient in held_out[:_BASE]]
         with tempfile.TemporaryDirectory() as folder:
-            result = _measured(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
+            rows = _measure(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    about = {"kind": kind.value, "model": model, "steps": steps, "seed": seed, "device": "cpu", "threads": threads}
-    about |= {"commit": made_by, "command": command()}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(out, (json.dumps({**about, **result}, indent=1) + "\n").encode())
-    _show(kind, result)
+    about = {"kind": kind.value, "model": model, "steps": steps}
+    made = {"threads": threads, "seed": seed, "device": "cpu", "commit": made_by, "command": command()}
+    replace_rows(out, [{**about, **row, **made} for row in rows], ("kind", "model", "seed"))
+    _show(kind, rows)
 
 
 def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder: Path, seed: int) -> list[StudyFile]:
@@ -142,7 +140,7 @@ def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder
     return made
 
 
-def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: str, steps: int, seed: int) -> dict[str, Any]:
+def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: str, steps: int, seed: int) -> list[Row]:
     start = MODELS / f"{model}.safetensors"
     patients = sorted({f.patient for f in new})
     learnt, judged = ([f for f in new if f.patient in side] for side in (patients[:_NEW], patients[_NEW:]))
@@ -156,8 +154,8 @@ def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: 
             for name, files in (("new", judged), ("base", base))
         }
 
-    before = dice(start)
-    rows = []
+    who = {"new_trained": patients[:_NEW], "new_measured": patients[_NEW:], "base_measured": sorted({f.patient for f in base})}
+    rows: list[Row] = [{"remedy": "before", "dice": dice(start), **who}]
     for name, (kind, rate) in _REMEDIES.items():
         network, _, _ = load_model(start)
         old = {key: value.clone() for key, value in network.state_dict().items()}
@@ -171,14 +169,8 @@ def _measured(base: list[StudyFile], new: list[StudyFile], folder: Path, model: 
             blend(old, tuned, share)
             candidate = folder / "candidate.safetensors"
             save_model(candidate, tuned, spec)
-            rows.append({"remedy": name, "rate": rate, "share_of_new_weights": share, **dice(candidate)})
-    return {
-        "new_trained": patients[:_NEW],
-        "new_measured": patients[_NEW:],
-        "base_measured": sorted({f.patient for f in base}),
-        "before": before,
-        "after": rows,
-    }
+            rows.append({"remedy": name, "rate": rate, "share_of_new_weights": share, "dice": dice(candidate), **who})
+    return rows
 
 
 def _shown(bar: tqdm) -> Callable[[object], bool]:
@@ -189,13 +181,13 @@ def _shown(bar: tqdm) -> Callable[[object], bool]:
     return step
 
 
-def _show(kind: Kind, result: dict[str, Any]) -> None:
+def _show(kind: Kind, rows: list[Row]) -> None:
     table = Table(title=f"Dice, {kind.value} hearts")
     for column in ("remedy", "new weights", "new hearts", "base hearts"):
         table.add_column(column)
-    table.add_row("before", "", *(f"{result['before'][name]:.3f}" for name in ("new", "base")))
-    for row in result["after"]:
-        table.add_row(row["remedy"], f"{row['share_of_new_weights']:.2f}", *(f"{row[name]:.3f}" for name in ("new", "base")))
+    for row in rows:
+        share = f"{row['share_of_new_weights']:.2f}" if "share_of_new_weights" in row else ""
+        table.add_row(row["remedy"], share, *(f"{row['dice'][name]:.3f}" for name in ("new", "base")))
     Console().print(table)
 
 

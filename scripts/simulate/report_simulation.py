@@ -1,36 +1,33 @@
-"""The picture, the tables and the verdicts of docs/simulation.md, from what scripts/simulate/simulate_loop.py measured."""
+"""The picture, the tables and the verdicts of docs/simulation.md, from what simulate_loop.py and score_study.py measured."""
 
 from __future__ import annotations
 
-import json
-import re
 from statistics import fmean
 from typing import Any
 
 import matplotlib
 import typer
 
-from prato.data.atomic import write_bytes
-from scripts.common.paths import DOCS
+from scripts.common.markdown import fill_page
+from scripts.common.paths import DOCS, IMAGES, RESULTS
+from scripts.common.results import Row, read_rows
+from scripts.simulate.rows import read_rounds
+from scripts.simulate.score_study import rank_correlations
 from scripts.simulate.summary import DICE, MINUTES, PATIENTS, Run, against, runs
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _COLOURS = {"random": "0.45", "jitter": "tab:blue", "phases": "tab:orange", "entropy": "tab:green", "coverage": "tab:red"}
-_BLOCK = re.compile(r"(<!-- (simulation|scores): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
 
 def main() -> None:
     """Dice and corrected voxels against labelled patients, by strategy, pruning and seed."""
-    found = json.loads((DOCS / "results" / "simulation.json").read_text())
-    all_runs = runs(found["rows"])
-    _plot(all_runs, found["budget"])
-    page = DOCS / "simulation.md"
-    parts = [_table(all_runs), _verdicts(all_runs), _making(found["rows"], found["budget"])]
-    blocks = {"simulation": "\n".join(parts), "scores": _scores(json.loads((DOCS / "results" / "scores.json").read_text()))}
-    text = _BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}\n{block[3]}", page.read_text())
-    write_bytes(page, text.encode())
+    rounds = read_rounds(RESULTS / "simulation.csv")
+    all_runs, budget = runs(rounds), rounds[0]["budget"]
+    _plot(all_runs, budget)
+    parts = [_table(all_runs), _verdicts(all_runs), _making(rounds, budget)]
+    fill_page(DOCS / "simulation.md", {"simulation": "\n".join(parts), "scores": _scores(read_rows(RESULTS / "scores.csv"))})
 
 
 def _name(run: Run) -> str:
@@ -71,7 +68,7 @@ def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(DOCS / "images" / "simulation.png", dpi=110)
+    figure.savefig(IMAGES / "simulation.png", dpi=110)
 
 
 def _curves(run: Run) -> list[tuple[list[float], list[float]]]:
@@ -175,17 +172,19 @@ def _dense(all_runs: list[Run]) -> list[str]:
     return lines
 
 
-def _scores(found: dict[str, Any]) -> str:
+def _scores(rows: list[Row]) -> str:
     """How well each score ranks the studies by what is wrong in them."""
     lines = ["| score | with 1 - Dice | with the voxels to correct, as a share of the heart |", "| --- | --- | --- |"]
-    lines += [f"| `{name}` | {both['1 - dice']:+.2f} | {both['share']:+.2f} |" for name, both in found["rank_correlation"].items()]
-    made = f"`{found['command']}` at `{found['commit']}`, model `{found['model_version']}`"
-    return "\n".join([*lines, "", f"{len(found['rows'])} studies; made by {made}."])
+    lines += [f"| `{name}` | {both['1 - dice']:+.2f} | {both['share']:+.2f} |" for name, both in rank_correlations(rows).items()]
+    made = f"`{rows[0]['command']}` at `{rows[0]['commit']}`, model `{rows[0]['model_version']}`"
+    return "\n".join([*lines, "", f"{len(rows)} studies; made by {made}."])
 
 
-def _making(rows: list[dict[str, Any]], budget: dict[str, Any]) -> str:
-    made = dict.fromkeys(f"`{row['command']}` at `{row['commit']}`, {row['device']}, {row['threads']} thread(s)" for row in rows)
-    return f"Budget: {json.dumps(budget)}; made by {'; '.join(made)}."
+def _making(rows: list[Row], budget: dict[str, Any]) -> str:
+    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(row["commit"] for row in rows))
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in budget.items())
+    where = ", ".join(dict.fromkeys(f"{row['device']}, {row['threads']} thread(s)" for row in rows))
+    return f"Settings: {settings}. Measured on {where} at the commits {commits}; the commands stand in the rows."
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the rank correlation of the scores with what is then wrong says whether a strate
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +17,12 @@ from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import entropy_score, jitter_score, phases_score
-from prato.data.atomic import write_bytes
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.results import Row, write_rows
 from scripts.simulate.oracle import Oracle
 
 #: Studies below which a rank correlation says nothing.
@@ -32,7 +31,7 @@ _ENOUGH = 4
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = MODELS / "prato_swin_unetr.safetensors",
     patients: Annotated[int, typer.Option(min=1, help="Validation patients at most.")] = 20,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
@@ -56,18 +55,23 @@ def main(
         scores = {"jitter": jitter_score(predictor, image).value, "entropy": entropy_score(predictor, image).value}
         if pair := two.get(study):
             scores["phases"] = phases_score(predictor, oracle.stack(pair.ed), oracle.stack(pair.es), pair.known).value
-        wrong = {"dice": float(np.mean(list(verdict.dice.values()))), "share": verdict.changed / oracle.drawn(study)}
+        wrong = {"dice": round(float(np.mean(list(verdict.dice.values()))), 6), "share": round(verdict.changed / oracle.drawn(study), 6)}
         rows.append({"study": study, "scores": {name: round(score, 4) for name, score in scores.items()}, **wrong})
+    made = {"model_version": predictor.version, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+    write_rows(out, [{**row, **made} for row in rows])
+    for name, values in rank_correlations(rows).items():
+        typer.echo(f"{name}: {values}")
+
+
+def rank_correlations(rows: list[Row]) -> dict[str, dict[str, float]]:
+    """Spearman's correlation of each strategy's score with "1 - dice" and with the "share" of the heart to correct."""
     found = {}
     for name in ("jitter", "entropy", "phases"):
-        with_it = [row for row in rows if name in row["scores"]]
-        scored = [row["scores"][name] for row in with_it]
-        truth = {"1 - dice": [1 - row["dice"] for row in with_it], "share": [row["share"] for row in with_it]}
-        found[name] = {what: round(float(spearmanr(scored, values).statistic), 3) for what, values in truth.items()}
-    made = {"model_version": predictor.version, "commit": commit(), "command": command(), "device": "cpu", "threads": threads}
-    write_bytes(out, (json.dumps({"rank_correlation": found, **made, "rows": rows}, indent=1) + "\n").encode())
-    for name, values in found.items():
-        typer.echo(f"{name}: {values}")
+        scored = [row for row in rows if name in row["scores"]]
+        wrong = {"1 - dice": [1 - row["dice"] for row in scored], "share": [row["share"] for row in scored]}
+        scores = [row["scores"][name] for row in scored]
+        found[name] = {what: round(float(spearmanr(scores, values).statistic), 3) for what, values in wrong.items()}
+    return found
 
 
 if __name__ == "__main__":

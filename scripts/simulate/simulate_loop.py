@@ -37,7 +37,7 @@ _LOCATOR = MODELS / "prato_locator.safetensors"
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The JSON file to write; one that is there is gone on with. Networks are kept beside it.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; one that is there is continued. Networks are kept beside it.")],
     strategy: Annotated[list[Strategy], typer.Option(help="Several may be given.")] = list(Strategy),  # noqa: B006
     seed: Annotated[list[int], typer.Option(min=0, help="Several may be given.")] = [0],  # noqa: B006
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning instead.")] = False,
@@ -100,7 +100,7 @@ class _Loop:
         if not self.rows.of("all", seed, pruned):
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
             model, seconds = self._trained("all", self._taught(pruned), list(self.patients), seed, pruned)
-            self.rows.keep({**about, **self._measured(Predictor.from_files(model, _LOCATOR)), "seconds": {"train": seconds}})
+            self.rows.append({**about, **self._measured(Predictor.from_files(model, _LOCATOR)), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
         """The rows of one strategy, those that are there already left out."""
@@ -116,7 +116,7 @@ class _Loop:
             before = {"corrected_voxels": cost, "heart_voxels": {study: self.oracle.drawn(study) for study in cost}}
             after = self._round(strategy, seed, pruned, labelled)
             about = {"strategy": strategy.value, "seed": seed, "pruned": pruned, "labelled_patients": len(labelled), "patients": labelled}
-            self.rows.keep({**about, **before, **after})
+            self.rows.append({**about, **before, **after})
             new, cost = after["next"], after["next_corrected_voxels"]
             bar.update()
 

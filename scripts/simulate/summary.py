@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from scripts.simulate.rows import Row
+from scripts.common.results import Row
 
 #: The goals: share of the Dice that all patients give, share of the patients, and minutes a round on two CPU cores.
 DICE, PATIENTS, MINUTES = 0.95, 0.25, 10.0

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from prato.data.splits import Split, save_split
 from prato.models.checkpoint import load_model, save_model
 from scripts import evaluate, train
+from scripts.common.results import read_rows
 from scripts.research import train_locator
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
@@ -46,18 +47,18 @@ def test_train_then_evaluate(studies, tmp_path):
     assert spec.training["started_from"] is None and spec.pruning_plan() == small_spec("unetr").pruning_plan()
     split = json.loads((out / "split.json").read_text())
     assert {len(split["train"]), len(split["validation"])} == {1}
-    curve = json.loads((out / "curve.json").read_text())
+    curve = read_rows(out / "curve.csv")
     assert curve[-1]["step"] == spec.training["steps"] and 0 <= curve[-1]["dice"]["mean"] <= 1
 
-    result = tmp_path / "result.json"
+    result = tmp_path / "result.csv"
     measured = run(evaluate, "--studies", studies, "--model", out / "model.safetensors", "--split", out / "split.json", "--out", result)
     assert measured.exit_code == 0, measured.output
-    found = json.loads(result.read_text())
-    assert found["model_version"] == version and found["box"] == "tight" and found["prune"] == "the model's plan"
-    assert {case["patient"] for case in found["cases"]} == set(split["validation"])
-    assert set(found["cases"][0]["scores"]) == {"RV cavity", "myocardium", "LV cavity"}
-    assert found["summary"]["kept_fraction"] and found["summary"]["gflops"] < found["summary"]["gflops_dense"]
-    assert {"commit", "device", "seed", "command"} <= found.keys()
+    rows = read_rows(result)
+    assert {(row["model_version"], row["box"], row["prune"]) for row in rows} == {(version, "tight", "plan")}
+    assert {row["patient"] for row in rows} == set(split["validation"])
+    assert set(rows[0]["scores"]) == {"RV cavity", "myocardium", "LV cavity"} and len(rows[0]["roi"]) == 6
+    assert rows[0]["kept_fraction"] and rows[0]["gflops"] < rows[0]["gflops_dense"]
+    assert {"commit", "device", "seed", "command"} <= rows[0].keys()
 
 
 def test_a_dense_run_says_so_and_has_no_plan(studies, tmp_path):
@@ -193,16 +194,16 @@ def dense_model(tmp_path):
 
 def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
-    asked = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.json", "--split", tmp_path / "split.json")
+    asked = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.csv", "--split", tmp_path / "split.json")
     done = run(evaluate, *asked, "--prune", "50")
     assert done.exit_code == 2 and "no plan" in done.output
     assert not (tmp_path / "made").exists()
     done = run(evaluate, *asked)
     assert done.exit_code == 0, done.output
-    assert json.loads((tmp_path / "made" / "result.json").read_text())["prune"] == "off"
+    assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
 
 
-@pytest.mark.parametrize("out", ["folder", "file/result.json", "file/deeper/result.json"])
+@pytest.mark.parametrize("out", ["folder", "file/result.csv", "file/deeper/result.csv"])
 def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, monkeypatch, dense_model, out):
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before looking where to write"))
     (tmp_path / "folder").mkdir()
@@ -229,7 +230,7 @@ def test_measuring_refuses_in_one_sentence(studies, tmp_path, arguments, word):
     paths["BROKEN"].write_bytes(b"no")
     given = [str(paths.get(a, a)) for a in arguments]
     studies_given = [] if "--studies" in given else ["--studies", studies]
-    done = run(evaluate, *studies_given, *given, "--out", tmp_path / "result.json")
+    done = run(evaluate, *studies_given, *given, "--out", tmp_path / "result.csv")
     assert done.exit_code == 2
     assert word in done.output and "Traceback" not in done.output
-    assert not (tmp_path / "result.json").exists()
+    assert not (tmp_path / "result.csv").exists()

@@ -74,7 +74,7 @@ def test_two_processes_end_where_one_does(studies, tmp_path, small, monkeypatch)
     done = by_two(*arguments(studies, two))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("model.safetensors") == 1  # the first process alone says so
-    assert {path.name for path in two.iterdir()} == {"curve.json", "model.safetensors", "split.json", "state.pt"}
+    assert {path.name for path in two.iterdir()} == {"curve.csv", "model.safetensors", "split.json", "state.pt"}
     assert load_model(two / "model.safetensors")[1].training["processes"] == 2
     together = torch.load(two / "state.pt", weights_only=True)
     assert together["step"] == 3 and together["mean_loss"] == pytest.approx(unbroken["mean_loss"], abs=1e-4)

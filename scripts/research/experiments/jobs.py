@@ -163,6 +163,8 @@ def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Ma
     write_pictures(places.models / f"{job.name}.npz", pictures)
     made = {"threads": threads, "seed": experiment.seed, "device": device, **made_by}
     described = experiment.model_dump(mode="json", exclude_none=True, exclude={"seed"})
+    if experiment.plan:
+        described["plan"] = experiment.plan  # with what is None in it: that may be another value than the default
     counts = {
         "spent": spec.training["spent"],
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),

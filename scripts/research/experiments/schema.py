@@ -75,6 +75,7 @@ class Experiment(_Strict):
     def _fits_together(self) -> Experiment:
         if (self.network, self.size) not in SIZES:
             raise ValueError(f"network must be one of {', '.join(dict.fromkeys(name for name, _ in SIZES))}, not {self.network}")
+        dataset = dataset_class(self.data)
         if self.method not in (*METHODS, "prato"):
             raise ValueError(f"method must be prato or one of {', '.join(sorted(METHODS))}, not {self.method}")
         if (self.method == "prato") != (self.plan is not None):
@@ -91,7 +92,7 @@ class Experiment(_Strict):
             raise ValueError("a window follows the box for the methods dense and prato")
         if (self.method == "dynamic_vit") != (self.teacher is not None):
             raise ValueError("method dynamic_vit, and no other, has a teacher")
-        if self.images is not None and not dataset_class(self.data).can_draw:
+        if self.images is not None and not dataset.can_draw:
             raise ValueError(f"of {self.data} all images are taken: leave images out")
         self.pruning_plan()
         return self

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from prato.data.atomic import write_bytes
-from scripts.common.markdown import filled
+from scripts.common.markdown import fill_page
+from scripts.common.results import read_rows
 from scripts.research.tables import method_results, method_theory
 from scripts.research.tables.rows import Table
 
@@ -20,7 +19,7 @@ def fill_method(page: Path, results: Path, tables: Mapping[str, Table]) -> None:
         OSError: a file is not there.
     """
     try:
-        evidence = json.loads((results / "method_evidence.json").read_bytes())
+        evidence = read_rows(results / "method_evidence.csv")
         study = method_results.study(results)
         parts = {
             "scores": method_theory.scores(evidence),
@@ -36,4 +35,4 @@ def fill_method(page: Path, results: Path, tables: Mapping[str, Table]) -> None:
         }
     except (KeyError, TypeError) as error:
         raise ValueError(f"A file in {results} lacks {error}.") from None
-    write_bytes(page, filled(page.read_text(), parts).encode())
+    fill_page(page, parts)

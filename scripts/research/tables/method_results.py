@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prato.evaluation.evaluate import summary
 from scripts.common.markdown import grid
+from scripts.common.results import Row, read_rows
 from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.paired import Paired, holm, paired
 from scripts.research.tables.rows import BOXES, NETWORKS, Table
 from scripts.research.tables.verdicts import NOT_RUN, overview
 
+#: Network and seed of the study of tokens that the page is about.
+_STUDY = ("swin_unetr", 0)
 Study = Mapping[tuple[str, int, str], Mapping[str, Any]]
 
 
 def study(results: Path) -> dict[tuple[str, int, str], dict[str, Any]]:
-    """Rows of tokens_swin_unetr.json by way, % kept and box."""
-    return {(row["way"], row["keep"], row["box"]): row for row in json.loads((results / "tokens_swin_unetr.json").read_bytes())["rows"]}
+    """What the Swin UNETR's study of tokens, seed 0, measured by way, % kept and box, each with its ``cases``: DSC by study."""
+    cases: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
+    for row in read_rows(results / "token_cases.csv"):
+        if (row["network"], row["seed"]) == _STUDY:
+            cases.setdefault((row["way"], row["keep"]), {})[row["study"]] = row["dice"]
+    return {
+        (row["way"], row["keep"], row["box"]): {
+            **row,
+            "cases": {study: dice[row["box"]] for study, dice in cases[row["way"], row["keep"]].items()},
+        }
+        for row in read_rows(results / "tokens.csv")
+        if (row["network"], row["seed"]) == _STUDY
+    }
 
 
 def masking(found: Study) -> str:
@@ -77,7 +91,7 @@ def _counted(group: str, found: Sequence[tuple[str, Paired]]) -> str:
 
 def speed(results: Path) -> str:
     """Times faster than dense, over the boxes that were timed."""
-    rows = json.loads((results / "benchmark_cpu1.json").read_bytes())["rows"]
+    rows = [row for row in read_rows(results / "benchmark.csv") if row["benchmark"] == "cpu1"]
     places = [*dict.fromkeys((row["model"], row["batch"]) for row in rows)]
     times: dict[str, dict[tuple[str, int], list[float]]] = {}
     for row in rows:
@@ -98,22 +112,21 @@ def _range(values: Sequence[float]) -> str:
 
 def validation(results: Path) -> str:
     """The shipped networks beside the same networks trained dense: pruned minus dense."""
-    lines, differences = [], []
+    lines, differences, own = [], [], _evaluations(results)
     for network in ("swin_unetr", "unetr"):
         for box in BOXES:
-            both = [results / f"{kind}_{network}_{box}.json" for kind in ("prato", "dense")]
-            if not all(path.exists() for path in both):
+            pruned, dense = (own.get((f"{kind}_{network}", box), []) for kind in ("prato", "dense"))
+            if not pruned or not dense:
                 continue
-            pruned, dense = (json.loads(path.read_bytes()) for path in both)
-            change = paired(_by_patient(pruned["cases"]), _by_patient(dense["cases"]))
+            change = paired(_by_patient(pruned), _by_patient(dense))
             if change is None:
                 continue
             differences.append(change)
-            made = [result["summary"] for result in (pruned, dense)]
+            made = [summary(cases) for cases in (pruned, dense)]
             cells = [
                 NETWORKS[network],
                 box,
-                *(f"{own['mean_dice']:.3f}" for own in made),
+                *(f"{each['mean_dice']:.3f}" for each in made),
                 f"{100 * (made[0]['gflops'] / made[0]['gflops_dense'] - 1):+.0f} %",
             ]
             lines.append(cells)
@@ -123,6 +136,15 @@ def validation(results: Path) -> str:
     head = ["network", "box", "pruned: DSC", "trained dense: DSC", "GFLOP", "difference over patients"]
     text = grid(head, told) + f"\n{differences[0].patients} patients, one seed; GFLOP against the same call unpruned.\n"
     return text
+
+
+def _evaluations(results: Path) -> dict[tuple[str, str], list[Row]]:
+    """Cases of the validation patients by model and box, dense or with the model's own plan."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in read_rows(results / "evaluation.csv"):
+        if row["prune"] == ("off" if row["model"].startswith("dense") else "plan"):
+            found.setdefault((row["model"], row["box"]), []).append({"kept_fraction": {}, **row})
+    return found
 
 
 def claims(tables: Mapping[str, Table]) -> str:
@@ -135,7 +157,7 @@ def claims(tables: Mapping[str, Table]) -> str:
 
 def by_structure(results: Path) -> str:
     """The order of the structures' DSC here, to hold against the paper's columns."""
-    found = json.loads((results / "dense_unetr_tight.json").read_bytes())["summary"]["structures"]
+    found = summary(_evaluations(results)["dense_unetr", "tight"])["structures"]
     return f" Here, a dense UNETR under tight boxes: {', '.join(_named(name, own['dice']) for name, own in found.items())}."
 
 
@@ -144,8 +166,7 @@ def _named(name: str, dice: float) -> str:
 
 
 def _minus(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
-    ours, theirs = ({case["study"]: case["dice"] for case in row["cases"]} for row in (one, two))
-    difference = paired(ours, theirs)
+    difference = paired(one["cases"], two["cases"])
     assert difference is not None  # the same studies in every row
     return difference
 

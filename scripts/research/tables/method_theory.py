@@ -1,41 +1,47 @@
-"""Parts of docs/method.md that need no training: the paper's own numbers against each other, and docs/results/method_evidence.json."""
+"""Parts of docs/method.md that need no training: the paper's own numbers against each other, and docs/results/method_evidence.csv."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from scripts.common.markdown import grid
+from scripts.research.method_evidence import DECODING, FIXED, OPERATIONS, RANKS, SPAN
 from scripts.research.tables.rows import Row, Table
 
 _COLUMNS = ("left", "right", "myocardium")
+#: A row of method_evidence.csv.
+Measured = Mapping[str, Any]
 
 
-def scores(evidence: Mapping[str, Any]) -> str:
+def _part(evidence: Sequence[Measured], part: str) -> dict[str, float]:
+    return {str(row["of"]): row["value"] for row in evidence if row["part"] == part}
+
+
+def scores(evidence: Sequence[Measured]) -> str:
     """What untrained relevance knows of the box."""
-    found, ranked = evidence["scores"], evidence["scores"]["box_over_outside"]
+    ranked = _part(evidence, RANKS)
+    scored = next(row["scored"] for row in evidence if row["part"] == RANKS)
     head = ["tokens, projections", "a token in the box outranks one outside, in % of pairs"]
     text = grid(head, [[name, f"{100 * share:.0f}"] for name, share in ranked.items()])
     best, worst = max(ranked, key=lambda name: ranked[name]), min(ranked, key=lambda name: ranked[name])
-    text += (
-        f"\n{found['scored']} networks with random weights, one slice of a phantom heart each, after block 4; by chance it would be 50 %.\n"
-    )
+    text += f"\n{scored} networks with random weights, one slice of a phantom heart each, after block 4; by chance it would be 50 %.\n"
     return text + f"*{best}* knows most of the box, *{worst}* least.\n"
 
 
-def thresholds(evidence: Mapping[str, Any]) -> str:
+def thresholds(evidence: Sequence[Measured]) -> str:
     """What fixed thresholds keep before training."""
-    low, high = evidence["scores"]["sigmoid_span"]
-    kept = ", ".join(f"{100 * share:.0f} % at τ = {tau}" for tau, share in evidence["scores"]["kept_by_fixed_threshold"].items())
+    low, high = _part(evidence, SPAN).values()
+    kept = ", ".join(f"{100 * share:.0f} % at τ = {tau}" for tau, share in _part(evidence, FIXED).items())
     return f"In the same networks the sigmoid of r lies between {low:.2f} and {high:.2f}. A fixed threshold keeps {kept}."
 
 
-def operations(evidence: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
+def operations(evidence: Sequence[Measured], tables: Mapping[str, Table]) -> str:
     """Table II's operations, printed and counted, as they stand and with two rows exchanged."""
     printed = dict(_printed_operations(tables))
     if len(printed) < 3:
         return "The file of tables has no printed operations."
-    counted = {(tuple(row["after"]), row["percentile"], row["mode"]): row["gflops"] for row in evidence["operations"]}
+    counted = {(tuple(r["after"]), r.get("percentile"), r["of"]): r["value"] for r in evidence if r["part"] == OPERATIONS}
     stages = sorted({after for after, *_ in counted})
     swapped = {25.0: printed[50.0], 50.0: printed[25.0], 75.0: printed[75.0]}
     head = [
@@ -61,11 +67,10 @@ def operations(evidence: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
     )
 
 
-def decoding(evidence: Mapping[str, Any]) -> str:
+def decoding(evidence: Sequence[Measured]) -> str:
     """How exact decoding a part is."""
-    found = evidence["decoding"]
-    share = 100 * found["batch"]["region"]
-    off = {norm: found[norm]["difference"] for norm in found}
+    off = _part(evidence, DECODING)
+    share = 100 * next(row["region"] for row in evidence if row["part"] == DECODING)
     said = (
         f"Decoding {share:.0f} % of the image alone, the largest difference from decoding all of it, there, is {off['batch']:.0e} of the "
     )

@@ -1,11 +1,11 @@
-"""Write docs/results/paper.md with its figures."""
+"""Write docs/results/paper.md with its figures, and docs/results/paper_tables.md behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prato.data.atomic import write_bytes
+from prato.data.atomic import make_folder, write_bytes
 from scripts.common.paths import ROOT
 from scripts.research.experiments.matrix import PAPER_TABLES
 from scripts.research.figures.figures import Figures
@@ -13,37 +13,42 @@ from scripts.research.tables.cells import table_text
 from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.method_page import fill_method
 from scripts.research.tables.outcomes import Outcome, read_outcomes
+from scripts.research.tables.paper_summary import summary_text
 from scripts.research.tables.ranking import ranking_text
 from scripts.research.tables.recipe import recipe_text
 from scripts.research.tables.rows import DATA, Table, read_tables
-from scripts.research.tables.verdicts import RULE, overview
+from scripts.research.tables.verdicts import RULE, Claim, overview
 
 SLICES = ROOT / "out" / "paper"
 
 _HEAD = """# The paper, run again
 
 Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmentation of Medical Images"
-([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its tables, claims and figures from our own runs. All of it is written by
-`scripts/research/paper.py report` from the files in [paper](paper), one a run, each with its command, commit, seed and device. The method
-as it
-was read, and why: [method.md](../method.md).
+([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures from our own runs, written by `make report` from
+[the results](paper). [All tables, with the reasons of each verdict](paper_tables.md); [the method as it was read](../method.md);
+[how to run the experiments](../experiments.md).
 
-**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows, so compare rows
-with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true
+**A row of some hundred training steps says how soon a method learns, not how good it becomes**: with such budgets no network here is near
+what it can reach, and claims of one row over another are claims about these budgets.
+"""
+_READ = """**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows, so compare
+rows with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true
 names. DSC, IoU and HD95 are means over cases and structures, ± the standard deviation over seeds where there is more than one. HD95 is
 in mm on ACDC and in pixels of the 256 x 256 image on ISIC; a structure of which either mask is empty has none, is left out of the mean,
 and is counted as *empty* beside it. GFLOP and ms: the network's call on a slice or image; GFLOP *of* the dense network's. Tokens: what
-goes on after the last stage. Budget: what the training was given, from fresh weights. **A row of some hundred steps says how soon a
-method learns, not how good it becomes**: with such budgets no network here is near what it can reach, and claims of one row over
-another are claims about these budgets.
+goes on after the last stage. Budget: what the training was given, from fresh weights.
+"""
+_READINGS = """Beyond what the paper claims, in two readings: *baselines* are the paper's six and ToMe, which prune or merge as PrATo
+does; *every method* counts dense networks and the cut to the box too, which use the box without pruning.
 """
 
 
 def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = SLICES) -> None:
-    """The page ``out``/results/paper.md with its figures in ``out``/images/paper, and the marked parts of ``out``/method.md if it is there.
+    """The pages ``out``/results/paper.md, with its figures in ``out``/images/paper, and paper_tables.md; and the marked parts of
+    ``out``/method.md if it is there.
 
     Args:
-        results: the folder with a folder of result files a table. out: the folder of the documents.
+        results: the folder of runs.csv and cases.csv. out: the folder of the documents.
         tables: which experiments are the rows of which table. slices: the experiments' slices for the figures.
 
     Raises:
@@ -51,41 +56,34 @@ def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = 
     """
     outcomes = read_outcomes(results)
     found = read_tables(tables, outcomes)
-    parts = [_HEAD, _progress(found), "## What of the paper holds here\n", RULE, _claims(found)]
-    for table in found.values():
-        parts += [f"## {table.title}\n", *(f"**{DATA.get(data, data)}**\n\n{table_text(table, data)}" for data in table.rows)]
-    parts += [
-        recipe_text(results / "recipe.csv"),
-        _ranking(found),
-        "## Figures\n",
-        Figures(found, slices, out / "images" / "paper").text("../images/paper"),
-        _made(outcomes),
-    ]
-    page = out / "results" / "paper.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(page, ("\n".join(part for part in parts if part).rstrip() + "\n").encode())
+    claims, goals = paper_claims(found), own_goals(found)
+    figures = Figures(found, slices, out / "images" / "paper").text("../images/paper")
+    page = [_HEAD, _progress(found), "## What was learned\n", summary_text(found, claims), "## What of the paper holds here\n"]
+    page += [RULE, overview(claims), *([_READINGS, overview(goals)] if goals else []), "## Figures\n", figures, _made(outcomes)]
+    _write_page(out / "results" / "paper.md", page)
+    _write_page(out / "results" / "paper_tables.md", _tables_page(found, claims, goals, results / "recipe.csv"))
     if (out / "method.md").exists():
         fill_method(out / "method.md", out / "results", found)
+
+
+def _tables_page(found: Mapping[str, Table], claims: Sequence[Claim], goals: Sequence[Claim], recipe: Path) -> list[str]:
+    parts = ["# The paper, run again: all tables\n", _READ]
+    for table in found.values():
+        parts += [f"## {table.title}\n", *(f"**{DATA.get(data, data)}**\n\n{table_text(table, data)}" for data in table.rows)]
+    parts += [recipe_text(recipe), _ranking(found), "## Why each claim holds or does not\n", RULE]
+    parts += ["".join(claim.text() for claim in claims if claim.because), _READINGS, "".join(claim.text() for claim in goals)]
+    return parts
+
+
+def _write_page(path: Path, parts: Sequence[str]) -> None:
+    make_folder(path.parent)
+    write_bytes(path, ("\n".join(part for part in parts if part).rstrip() + "\n").encode())
 
 
 def _progress(tables: Mapping[str, Table]) -> str:
     rows = {row.experiment: row for table in tables.values() for own in table.rows.values() for row in own}
     run = sum(row.outcome is not None for row in rows.values())
     return f"{run} of {len(rows)} experiments have been run.\n"
-
-
-def _claims(tables: Mapping[str, Table]) -> str:
-    claims, goals = paper_claims(tables), own_goals(tables)
-    text = overview(claims) + "\n" + "".join(claim.text() for claim in claims if claim.because)
-    if goals:
-        text += "\nBeyond what the paper claims, in two readings: *baselines* are the paper's six and ToMe, which prune or merge as PrATo; "
-        text += (
-            "*every method* counts dense networks and the cut to the box too, which use the box without pruning.\n\n"
-            + overview(goals)
-            + "\n"
-            + "".join(claim.text() for claim in goals)
-        )
-    return text
 
 
 def _ranking(tables: Mapping[str, Table]) -> str:

@@ -1,4 +1,4 @@
-"""The part of docs/speed.md on what the prompt is worth, from results of scripts/research/token_study.py."""
+"""The part of docs/results/speed_tables.md on what the prompt is worth, from results of scripts/research/token_study.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+
+from scripts.common.markdown import markdown_table
 
 #: Which networks a token study measured.
 _STUDIED = {
@@ -17,11 +19,6 @@ _STUDIED = {
     "shipped one). ",
 }
 _BOXES = ("tight", "oversized", "partial", "misleading")
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> str:
-    """Cells as a Markdown table with an empty line behind it."""
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in (head, ["---"] * len(head), *rows)) + "\n"
 
 
 def token_part(name: str, results: list[dict[str, Any]]) -> tuple[str, Figure]:
@@ -48,7 +45,7 @@ def token_part(name: str, results: list[dict[str, Any]]) -> tuple[str, Figure]:
         "network ms a volume": lambda r: f"{r['network_ms']:.0f}",
     }
     text = f"## What the prompt is worth: {name.removeprefix('tokens_').replace('_', ' ')}\n\n"
-    text += f"![DSC against kept tokens](images/{name}.png)\n\n"
+    text += f"![DSC against kept tokens](../images/{name}.png)\n\n"
     text += _STUDIED[name]
     text += f"{results[0]['studies']} volumes of the validation patients; one number for each seed of training and boxes "
     text += f"({', '.join(str(result['seed']) for result in results)}), the picture shows their mean; "

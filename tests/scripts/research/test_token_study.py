@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from prato.models.checkpoint import save_model
+from scripts.common.results import read_rows
 from scripts.research import token_study
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
@@ -40,7 +41,7 @@ def run(folder: Path, out: Path, **changed: Path) -> tuple[int, str]:
     given = {name: changed.get(name, folder / f"{file}.safetensors") for name, file in models.items()}
     options = [text for name, path in given.items() for text in (f"--{name}", str(path))]
     done = CliRunner().invoke(
-        app, ["--studies", str(folder / "studies"), "--split", str(folder / "split.json"), "--out", str(out), *options]
+        app, ["--studies", str(folder / "studies"), "--split", str(folder / "split.json"), "--network", "swin", "--out", str(out), *options]
     )
     return done.exit_code, done.output
 
@@ -48,9 +49,9 @@ def run(folder: Path, out: Path, **changed: Path) -> tuple[int, str]:
 def test_every_way_meets_every_box_and_nothing_is_measured_twice(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["token_study.py"])
     monkeypatch.setattr(token_study, "_KEEP", (25,))
-    out = tmp_path / "tokens.json"
+    out = tmp_path / "tokens.csv"
     assert run(folder, out)[0] == 0
-    rows = json.loads(out.read_text())["rows"]
+    rows = read_rows(out)
     assert {(row["way"], row["box"]) for row in rows} == {(way.name, box) for way in _ways(folder) for box in BOXES}
     kept = {row["way"]: row["tokens"] for row in rows if row["box"] == "tight"}
     assert kept["dense"] == 1 and kept["random tokens"] == pytest.approx(kept["relevance, dropped"], abs=0.05)
@@ -58,7 +59,9 @@ def test_every_way_meets_every_box_and_nothing_is_measured_twice(folder: Path, t
     assert gflops["engine"] < gflops["relevance, dropped"] < gflops["relevance, masked"]
     cut = next(row for row in rows if row["way"] == "cut to the box" and row["box"] == "misleading")
     assert cut["dice"] < 0.01  # nothing of the heart can be found beside it
-    monkeypatch.setattr(token_study, "_row", lambda *_: pytest.fail("measured again"))
+    cases = [row for row in read_rows(tmp_path / "token_cases.csv") if row["way"] == "dense"]
+    assert len(cases) == cases[0]["seed"] + rows[0]["studies"] and set(cases[0]["dice"]) == BOXES
+    monkeypatch.setattr(token_study, "_cases", lambda *_: pytest.fail("measured again"))
     assert run(folder, out)[0] == 0
 
 
@@ -68,5 +71,5 @@ def _ways(folder: Path) -> list[token_study.Way]:
 
 
 def test_a_model_without_a_plan_is_refused(folder: Path, tmp_path: Path) -> None:
-    code, said = run(folder, tmp_path / "no.json", relevance=folder / "dense.safetensors")
-    assert code == 2 and "trained without pruning" in said and not (tmp_path / "no.json").exists()
+    code, said = run(folder, tmp_path / "no.csv", relevance=folder / "dense.safetensors")
+    assert code == 2 and "trained without pruning" in said and not (tmp_path / "no.csv").exists()

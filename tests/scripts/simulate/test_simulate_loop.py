@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import typer
 
 from prato.data.nifti import read_volume
 from prato.data.splits import Split, load_split, save_split
+from scripts.common.results import read_rows, write_rows
+from scripts.simulate.rows import read_rounds
 from scripts.simulate.simulate_loop import main
 from scripts.simulate.strategies import Strategy
 from tests.phantoms import make_thin_phantoms
@@ -44,13 +45,12 @@ def simulated(folder: Path, name: str, **more: Any) -> list[dict[str, Any]]:
         **more,
     }
     main(folder / "studies", folder / name, **asked, sample=2, validation=1, split=folder / "split.json", threads=1)
-    rows = json.loads((folder / name).read_text())["rows"]
+    rows = read_rounds(folder / name)
     return [{key: value for key, value in row.items() if key not in ("seconds", "command", "commit")} for row in rows]
 
 
 def test_a_loop_that_was_cut_short_goes_on(folder: Path) -> None:
-    whole = simulated(folder, "whole.json")
-    stored = json.loads((folder / "whole.json").read_text())
+    whole = simulated(folder, "whole.csv")
     assert [(row["strategy"], row["labelled_patients"]) for row in whole] == [
         ("coverage", 2),
         ("coverage", 4),
@@ -58,7 +58,7 @@ def test_a_loop_that_was_cut_short_goes_on(folder: Path) -> None:
     ]
     first, second, _ = whole
     assert second["patients"] == [*first["patients"], *first["next"]]
-    assert second["corrected_voxels"] == first["next_corrected_voxels"]
+    assert {study.rsplit("_", 1)[0] for study in second["corrected_voxels"]} == set(first["next"])
     assert len(set(second["patients"])) == 4 and set(second["patients"]) <= set(load_split(folder / "split.json").train)
     drawn = {
         study: np.count_nonzero(read_volume(folder / "studies/labels/final" / f"{study}.nii.gz").array)
@@ -66,20 +66,23 @@ def test_a_loop_that_was_cut_short_goes_on(folder: Path) -> None:
     }
     assert first["heart_voxels"] == drawn and set(second["heart_voxels"]) == set(second["corrected_voxels"])
     assert all(first["corrected_voxels"].values())  # a model that was taught on anything at all leaves something to correct
-    assert set(second["unlabelled_voxels"]) == set(second["next_corrected_voxels"])  # one patient is left
-    (folder / "cut.json").write_text(json.dumps({**stored, "rows": stored["rows"][:1]}))
-    assert simulated(folder, "cut.json") == whole
+    assert {study.rsplit("_", 1)[0] for study in second["unlabelled_voxels"]} == set(second["next"])  # one patient is left
+    write_rows(folder / "cut.csv", read_rows(folder / "whole.csv")[:1])
+    studies = [row for row in read_rows(folder / "whole_studies.csv") if row["when"] == "chosen"]
+    after = [{**row, "labelled_patients": 2, "when": "next"} for row in studies if row["labelled_patients"] == 4]
+    write_rows(folder / "cut_studies.csv", [*(row for row in studies if row["labelled_patients"] == 2), *after])
+    assert simulated(folder, "cut.csv") == whole
 
 
 def test_what_cannot_be_simulated_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "other.json").write_text('{"rows": 1}')
-    before = (folder / "other.json").read_bytes()
+    (folder / "other.csv").write_text("rows\n1\n")
+    before = (folder / "other.csv").read_bytes()
     for name, more, words in (
-        ("new.json", {"network": "unet"}, "--network must be"),
-        ("new.json", {"dense": True}, "needs a network that prunes"),
-        ("other.json", {}, "is not a simulation of this"),
+        ("new.csv", {"network": "unet"}, "--network must be"),
+        ("new.csv", {"dense": True}, "needs a network that prunes"),
+        ("other.csv", {}, "is not a simulation of this"),
     ):
         with pytest.raises(typer.Exit, check=lambda stopped: stopped.exit_code == 2):
             simulated(folder, name, **more)
         assert words in capsys.readouterr().err
-    assert (folder / "other.json").read_bytes() == before and not (folder / "new.json").exists()
+    assert (folder / "other.csv").read_bytes() == before and not (folder / "new.csv").exists()

@@ -65,7 +65,7 @@ def _maps(case, edge, boxes):
 @pytest.mark.parametrize("name", ["acdc", "isic"])
 def test_samples_depend_on_seed_and_number_alone(prepared, name, sees_box):
     experiment = tiny(data=name, sees_box=sees_box)
-    one, again = (prepared.samples(experiment)[5] for _ in range(2))
+    one, again = (prepared.training_samples(experiment)[5] for _ in range(2))
     other = prepared.training_samples(experiment.model_copy(update={"seed": 1}))[5]
     assert all(torch.equal(one[key], again[key]) for key in one) and not torch.equal(one["image"], other["image"])
     edge = experiment.sight.edge

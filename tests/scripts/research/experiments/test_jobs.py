@@ -148,7 +148,7 @@ def test_what_is_there_is_not_done_again_and_what_differs_is_not_touched(places)
     seen = set()
     done(places, experiments, ["t/one"], on_progress=lambda what, share, loss: seen.add(what))
     assert seen == {"measuring"}
-    write_rows(runs, [row for row in read_rows(runs) if row["experiment"] != "t/one"])
+    write_rows(runs, [{**row, "experiment": "t/other"} for row in read_rows(runs)])
     with pytest.raises(ExperimentError, match=r"one.safetensors was trained for another"):
         done(places, experiments, ["t/one"], spending=Spending(steps=3))
     write_rows(runs, [{"experiment": "t/one", "seed": 0}])

@@ -1,0 +1,51 @@
+"""What was learned from running the paper again, in a few sentences made from its tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from scripts.research.tables.rows import DATA, Row, Table
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, named
+
+#: Rows of Table IV that are named as the best ones.
+_BEST = 5
+
+
+def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
+    """Markdown, a list; empty where nothing was run."""
+    run = [claim for claim in claims if claim.verdict != NOT_RUN]
+    table = tables.get("table4")
+    if not run or table is None:
+        return ""
+    counts = Counter(claim.verdict for claim in run)
+    sentences = [
+        f"**Of the paper's claims, each counted once for every row and data set that can tell, {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way.**"
+    ]
+    for data in DATA:
+        rows = sorted(table.measured(data), key=lambda row: -(row.dice() or 0.0))
+        if rows:
+            sentences += [_ranked(data, rows), *_box_alone(data, rows)]
+    return "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def _ranked(data: str, rows: Sequence[Row]) -> str:
+    best = ", ".join(_with_cost(row) for row in rows[:_BEST])
+    literal = [(place, row) for place, row in enumerate(rows, start=1) if row.is_literal]
+    own = "".join(f" {row.label}, as the paper has it, is number {place} of {len(rows)} ({_with_cost(row)})." for place, row in literal)
+    return f"**{DATA[data]}**, Table IV by mean DSC: {best}.{own}"
+
+
+def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
+    """What the box is worth without any pruning."""
+    dense = [row for row in rows if row.design("method") == "dense"]
+    if len(dense) < 2:
+        return []
+    told = ", ".join(named(row) for row in reversed(dense))
+    return [f"On {DATA[data]}, a network that prunes nothing, by how it is told of the box: {told}."]
+
+
+def _with_cost(row: Row) -> str:
+    cost = row.outcome.mean("gflops") if row.outcome else None
+    return named(row) + ("" if cost is None else f" for {cost:.2f} GFLOP")

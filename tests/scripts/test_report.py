@@ -1,0 +1,37 @@
+"""The pages made from results say first what was learned, are short, and are those that the results give."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.common.results import read_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+#: Tables of cases whose command stands in the row of their run, in the file named.
+_CASES = {"cases.csv": "runs.csv", "token_cases.csv": "tokens.csv", "simulation_studies.csv": "simulation.csv"}
+
+
+@pytest.mark.parametrize(("page", "words"), [("docs/speed.md", 1500), ("docs/results/paper.md", 3000)])
+def test_the_pages_are_short_and_say_first_what_was_learned(page: str, words: int) -> None:
+    text = (ROOT / page).read_text()
+    assert len(text.split()) <= words
+    assert text.index("## What was learned") < text.index("\n| ")
+
+
+def test_results_are_short_enough_to_read() -> None:
+    listed = subprocess.run(["git", "ls-files", "docs/results"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    paths = [ROOT / name for name in listed] or [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert sum(len(path.read_bytes().splitlines()) for path in paths if path.exists()) <= 20_000
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("*.csv")), ids=lambda path: path.name)
+def test_every_table_says_how_it_was_made(path: Path) -> None:
+    needed = {"device", "commit"} | (set() if path.name in _CASES else {"command"})
+    for row in read_rows(path):
+        assert needed <= set(row), path.name
+    if path.name in _CASES:
+        assert "command" in read_rows(path.with_name(_CASES[path.name]))[0]
