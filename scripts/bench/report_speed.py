@@ -87,7 +87,7 @@ def _benchmarks() -> dict[str, dict[str, Any]]:
     for table in ("rows", "parts", "peers"):
         file = {"rows": "benchmark", "parts": "benchmark_parts", "peers": "benchmark_peers"}[table]
         for row in read_rows(RESULTS / f"{file}.csv"):
-            about = {name: row[name] for name in ("device", "threads", "window") if name in row}
+            about: dict[str, Any] = {name: row[name] for name in ("device", "threads", "window") if name in row}
             own = found.setdefault(row["benchmark"], {**about, "rows": [], "parts": [], "peers": []})
             own[table].append(row)
     return found
