@@ -24,7 +24,7 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
-from prato.inference.window import normalised
+from prato.inference.window import normalise
 from prato.prompts.box import Box, BoxPrompt
 
 #: A mask of a volume, given the tight box of its heart and the truth, of which a model may see the tight box of each structure.
@@ -92,7 +92,7 @@ def _medsam() -> Model:
         network = package.model(root=folder)
 
     def segment(volume: Volume, box: Box, truth: np.ndarray) -> np.ndarray:
-        image, mask = (normalised(volume.array) + 1) / 2, np.zeros(truth.shape, dtype=np.uint8)
+        image, mask = (normalise(volume.array) + 1) / 2, np.zeros(truth.shape, dtype=np.uint8)
         scale = np.array([_MEDSAM / truth.shape[1], _MEDSAM / truth.shape[0]])
         for plane in range(box.start[2], box.stop[2]):
             for value in STRUCTURES.values():

@@ -18,7 +18,7 @@ from prato.data.nifti import Volume, read_volume
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile, find_labelled_studies
-from prato.evaluation.box_conditions import BoxCondition, conditioned_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import CheckpointError
@@ -121,7 +121,7 @@ def _cases(way: Way, condition: BoxCondition, predictor: Predictor, files: list[
         if tight is None:
             continue
         drawn = hashlib.sha256(f"{seed}:{condition.value}:{each.study}".encode()).digest()
-        box = conditioned_box(tight, volume.array.shape, condition, np.random.default_rng(int.from_bytes(drawn[:8], "big")))
+        box = perturb_box(tight, volume.array.shape, condition, np.random.default_rng(int.from_bytes(drawn[:8], "big")))
         assert box is not None  # every condition here has one
         mask, reply = _cut(predictor, volume, box) if way.cut else _whole(predictor, volume, box)
         scores = case_metrics(mask, truth, volume.spacing)

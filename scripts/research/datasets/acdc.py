@@ -17,7 +17,7 @@ from prato.data.stack import to_stack
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.inference.image_stack import ImageStack
-from prato.inference.window import Window, with_neighbours
+from prato.inference.window import Window, stack_neighbours
 from prato.prompts.box import Box
 from prato.training.augmentation import SliceDataset
 from scripts.research.datasets.base import (
@@ -95,8 +95,8 @@ def heart_case(files: StudyFile, condition: str, sight: Sight) -> EvalCase | Non
     planes = list(range(box.start[2], box.stop[2]))
     pixel = FIELD_MM / sight.image
     # pictures are of whole slices, whatever the network sees
-    whole = Window.centred(Box.whole(volume.array.shape), volume.array.shape, volume.spacing, pixel, sight.image)
-    seen = with_neighbours(whole.cut(stack.slices(pixel)), planes)
+    whole = Window.from_centre(Box.whole(volume.array.shape), volume.array.shape, volume.spacing, pixel, sight.image)
+    seen = stack_neighbours(whole.cut(stack.slices(pixel)), planes)
     around = np.array([whole.to_pixels(box.start), whole.to_pixels(box.stop)])
     middle = len(planes) // 2
     case = EvalCase(
@@ -118,7 +118,7 @@ def heart_case(files: StudyFile, condition: str, sight: Sight) -> EvalCase | Non
     scale = np.array(own.shape[1:]) / np.array(truth.shape[:2])
     drawn = np.array([box.start[:2], box.stop[:2]], dtype=float)
     view = View.around(drawn, sight.boxes, sight.edge)
-    image_seen = view.scaled(scale).cut(with_neighbours(own, planes))
+    image_seen = view.scaled(scale).cut(stack_neighbours(own, planes))
     native = partial(_from_view, view, truth.shape, planes)
     return replace(case, image=image_seen, box=view.inside(drawn), native=native, view=View.around(around, sight.boxes, sight.edge))
 

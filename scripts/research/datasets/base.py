@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
-from prato.evaluation.box_conditions import BoxCondition, conditioned_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.prompts.box import Box
 
 #: Draws the boxes at evaluation, which are the same for all seeds of training.
@@ -214,6 +214,6 @@ def draw_box(name: str, truth: np.ndarray, condition: str) -> Box:
     tight = Box.around(truth > 0)
     assert tight is not None
     seed = hashlib.sha256(f"{_BOX_SEED}:{condition}:{name}".encode()).digest()[:8]
-    box = conditioned_box(tight, truth.shape, BoxCondition(condition), np.random.default_rng(int.from_bytes(seed, "big")))
+    box = perturb_box(tight, truth.shape, BoxCondition(condition), np.random.default_rng(int.from_bytes(seed, "big")))
     assert box is not None
     return box

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.evaluation.box_conditions import BoxCondition, conditioned_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.prompts.box import Box
 
 SHAPE = (200, 220, 10)
@@ -15,7 +15,7 @@ tight_boxes = st.builds(
 
 
 def draw(tight, condition, seed):
-    return conditioned_box(tight, SHAPE, condition, np.random.default_rng(seed))
+    return perturb_box(tight, SHAPE, condition, np.random.default_rng(seed))
 
 
 @given(tight_boxes, st.integers(0, 1000))

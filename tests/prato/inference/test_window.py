@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from prato.inference.window import Window, normalised, resample_in_plane, resampled_size, window_edge, window_edges, with_neighbours
+from prato.inference.window import (
+    Window,
+    edge_with_margin,
+    normalise,
+    resample_in_plane,
+    resampled_size,
+    smallest_edge,
+    stack_neighbours,
+    window_edges,
+)
 from prato.prompts.box import Box
 
 
@@ -19,7 +28,7 @@ def test_there_and_back_is_the_same_place(spacing, middle):
     shape = (120, 101)
     disc = blob(shape, middle, spacing, 25.0)
     box = Box((middle[0] - 9, middle[1] - 12), (middle[0] + 10, middle[1] + 13))
-    window = Window.centred(box, shape, spacing, 1.5, 160)
+    window = Window.from_centre(box, shape, spacing, 1.5, 160)
     resampled = resample_in_plane(torch.from_numpy(disc.astype(np.float32))[None], window.resampled)
     back, (x, y) = window.to_native(window.cut(resampled)[:, None])
     found = np.zeros(shape, dtype=bool)
@@ -32,7 +41,7 @@ def test_there_and_back_is_the_same_place(spacing, middle):
 def test_a_box_lands_where_the_voxels_do():
     shape, spacing = (200, 150), (0.75, 1.2)
     box = Box((50, 40), (90, 70))
-    window = Window.centred(box, shape, spacing, 1.5, 160)
+    window = Window.from_centre(box, shape, spacing, 1.5, 160)
     image = torch.zeros(1, *shape)
     image[0][box.slices] = 1.0
     cut = window.cut(resample_in_plane(image, window.resampled))[0]
@@ -45,10 +54,11 @@ def test_a_box_lands_where_the_voxels_do():
 
 @pytest.mark.parametrize(("voxels", "edge"), [((40, 50), 96), ((80, 30), 96), ((81, 30), 128), ((30, 112), 128), ((150, 150), 128)])
 def test_the_window_follows_the_box(voxels, edge):
-    assert window_edge(Box((20, 10, 0), (20 + voxels[0], 10 + voxels[1], 3)), (200, 200, 5), (1.5, 1.5, 8.0), 1.5, 128) == edge
+    box = Box((20, 10, 0), (20 + voxels[0], 10 + voxels[1], 3))
+    assert smallest_edge(edge_with_margin(box, (200, 200, 5), (1.5, 1.5, 8.0), 1.5), 128) == edge
     # the same box in finer voxels
     fine = Box((40, 20, 0), (40 + 2 * voxels[0], 20 + 2 * voxels[1], 3))
-    assert window_edge(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5, 128) == edge
+    assert smallest_edge(edge_with_margin(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5), 128) == edge
 
 
 def test_small_networks_have_one_window():
@@ -58,7 +68,7 @@ def test_small_networks_have_one_window():
 
 
 def test_beyond_the_image_lies_the_darkest_value():
-    window = Window.centred(Box((0, 0), (4, 4)), (40, 40), (1.5, 1.5), 1.5, 160)
+    window = Window.from_centre(Box((0, 0), (4, 4)), (40, 40), (1.5, 1.5), 1.5, 160)
     cut = window.cut(torch.zeros(2, 40, 40))
     assert (cut == 0).sum() == 2 * 40 * 40
     assert cut[:, :70].eq(-1).all()
@@ -74,10 +84,10 @@ def test_a_window_apart_from_the_image_is_dark_and_gives_nothing_back():
 def test_intensities_are_clipped_to_percentiles():
     volume = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
     volume[0, 0, 0] = 32000
-    out = normalised(volume)
+    out = normalise(volume)
     assert out.dtype == np.float32 and out.min() == -1 and out.max() == 1
     assert abs(float(np.median(out))) < 0.05
-    assert normalised(np.full((4, 4, 4), 7)).tolist() == np.full((4, 4, 4), -1.0).tolist()
+    assert normalise(np.full((4, 4, 4), 7)).tolist() == np.full((4, 4, 4), -1.0).tolist()
 
 
 def test_sizes_never_reach_zero():
@@ -86,13 +96,13 @@ def test_sizes_never_reach_zero():
 
 def test_neighbours_repeat_at_the_ends():
     slices = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
-    stacked = with_neighbours(slices, [0, 2, 3])[:, :, 0, 0]
+    stacked = stack_neighbours(slices, [0, 2, 3])[:, :, 0, 0]
     assert stacked.tolist() == [[0, 0, 1], [1, 2, 3], [2, 3, 3]]
 
 
 @pytest.mark.parametrize("step", [1, 8])
 def test_a_window_s_corner_is_a_multiple_of_the_step(step):
     for start in range(20, 40):
-        window = Window.centred(Box((start, 30), (start + 40, 80)), (200, 200), (1.5, 1.5), 1.5, 96, step)
+        window = Window.from_centre(Box((start, 30), (start + 40, 80)), (200, 200), (1.5, 1.5), 1.5, 96, step)
         assert all(corner % step == 0 for corner in window.corner)
         assert abs(window.corner[0] + 48 - (start + 20)) <= step / 2

@@ -83,13 +83,11 @@ class LivePredictor:
             CheckpointError: a model file cannot be used.
             CancelledError: ``cancelled`` said so between two steps.
         """
-
-        def predict() -> Prediction:
-            predictor = self._predictor(device, image)
-            options = {"return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
-            return predictor.predict(prompts, prune, **options, runner=Calls(cancelled))
-
-        return _COMPUTE_THREAD.submit(predict).result()
+        return _COMPUTE_THREAD.submit(
+            lambda: self._predictor(device, image).predict(
+                prompts, prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=Calls(cancelled)
+            )
+        ).result()
 
     def predict_with(self, runner: Calls, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
         """As :meth:`predict` without a prompt, with ``runner`` to make the networks' calls, and all the rest in the calling thread.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +68,11 @@ class PratoInfer(InferTask):
                 that cannot be used.
             CancelledError: the request was cancelled.
         """
-        try:
-            return self._answer(request)
-        except VolumeTooLargeError as error:
-            raise HTTPException(413, str(error)) from error
-        except (RequestError, VolumeError) as error:
-            raise HTTPException(400, str(error)) from error
-        except CheckpointError as error:
-            raise HTTPException(503, str(error)) from error
+        with _errors_as_http():
+            return self._segment(InferenceRequest.parse(request))
 
-    def _answer(self, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _segment(self, request: InferenceRequest) -> tuple[str, dict[str, Any]]:
         start = time.perf_counter()
-        request = InferenceRequest.parse(params)
         device = device_named(request.device)
         if not isinstance(request.image, str) or not request.image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
@@ -106,3 +101,15 @@ class PratoInfer(InferTask):
             reply["tokens"] = encode_tokens(prediction.tokens)
         logger.info("%s: %s box %s, %.0f ms", Path(request.image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])
         return path, reply
+
+
+@contextmanager
+def _errors_as_http() -> Iterator[None]:
+    try:
+        yield
+    except VolumeTooLargeError as error:
+        raise HTTPException(413, str(error)) from error
+    except (RequestError, VolumeError) as error:
+        raise HTTPException(400, str(error)) from error
+    except CheckpointError as error:
+        raise HTTPException(503, str(error)) from error

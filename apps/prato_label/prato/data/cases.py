@@ -15,7 +15,7 @@ from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import StudyFile
-from prato.inference.window import normalised, resample_in_plane, resampled_size
+from prato.inference.window import normalise, resample_in_plane, resampled_size
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
     axis = slice_axis(volume.spacing)
     volume, label = volume_to_stack(volume, axis), to_stack(label, axis)
     size = resampled_size(volume.array.shape, volume.spacing, pixel)
-    image = resample_in_plane(torch.from_numpy(normalised(volume.array)).permute(2, 0, 1), size)
+    image = resample_in_plane(torch.from_numpy(normalise(volume.array)).permute(2, 0, 1), size)
     one_hot = F.one_hot(torch.from_numpy(label).permute(2, 0, 1).long(), NUM_CLASSES).permute(0, 3, 1, 2).float()
     resized = F.interpolate(one_hot, size=size, mode="bilinear", align_corners=False, antialias=True).argmax(1).to(torch.uint8)
     filled = (resized > 0).flatten(1).any(1).nonzero()

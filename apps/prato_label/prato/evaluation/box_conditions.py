@@ -19,7 +19,7 @@ class BoxCondition(str, Enum):
     none = "none"
 
 
-def conditioned_box(tight: Box, shape: tuple[int, ...], condition: BoxCondition, rng: np.random.Generator) -> Box | None:
+def perturb_box(tight: Box, shape: tuple[int, ...], condition: BoxCondition, rng: np.random.Generator) -> Box | None:
     """The box that a labeller under ``condition`` draws round a target whose tight box is ``tight`` (voxels of an image of ``shape``).
 
     oversized: each in-plane side 1.5 to 2 times as long, somewhere round the target. partial: half of the in-plane area, cut along one

@@ -12,7 +12,7 @@ from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
-from prato.evaluation.box_conditions import BoxCondition, conditioned_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.prompts.box import Box, BoxPrompt
@@ -34,7 +34,7 @@ def evaluate_case(predictor: Predictor, files: StudyFile, condition: BoxConditio
     if tight is None:
         return None
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.study}".encode()).digest()[:8], "big"))
-    box = conditioned_box(tight, volume.array.shape, condition, rng)
+    box = perturb_box(tight, volume.array.shape, condition, rng)
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
     scores = case_metrics(prediction.mask, truth, volume.spacing)

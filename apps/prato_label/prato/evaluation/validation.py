@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prato.data.cases import TrainingCase
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.inference.window import Centre, Window, with_neighbours
+from prato.inference.window import Centre, Window, stack_neighbours
 from prato.models.base import PrunableNetwork
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -42,7 +42,7 @@ def heart_slices(case: TrainingCase, size: int, centre: Centre = "box") -> tuple
     corner = (int((low[0] + high[0] - size) // 2), int((low[1] + high[1] - size) // 2))
     shape = (case.image.shape[1], case.image.shape[2])
     place = Window(shape, shape, corner, size)
-    return place, with_neighbours(place.cut(case.image.float()), range(*case.slices))
+    return place, stack_neighbours(place.cut(case.image.float()), range(*case.slices))
 
 
 def _case_dice(

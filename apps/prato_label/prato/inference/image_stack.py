@@ -10,7 +10,7 @@ from torch import Tensor
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
 from prato.inference.locator import Locator
-from prato.inference.window import normalised, resample_in_plane, resampled_size
+from prato.inference.window import normalise, resample_in_plane, resampled_size
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
 from prato.runtime.batch_runner import Calls
@@ -55,7 +55,7 @@ class ImageStack:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""
         if pixel not in self._slices:
             shape, spacing = self.volume.array.shape, self.volume.spacing
-            slices = torch.from_numpy(normalised(self.volume.array)).permute(2, 0, 1).contiguous()
+            slices = torch.from_numpy(normalise(self.volume.array)).permute(2, 0, 1).contiguous()
             self._slices[pixel] = resample_in_plane(slices, resampled_size(shape, spacing, pixel))
             self._on_growth()
         return self._slices[pixel]

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from prato.data.nifti import Volume
-from prato.inference.window import Window, normalised, resample_in_plane, with_neighbours
+from prato.inference.window import Window, normalise, resample_in_plane, stack_neighbours
 from prato.models.checkpoint import CheckpointError, ModelSpec, load_model
 from prato.models.registry import register_model
 from prato.prompts.box import Box
@@ -62,11 +62,11 @@ class Locator:
         Raises:
             CancelledError: ``calls`` was cancelled.
         """
-        slices = torch.from_numpy(normalised(volume.array)).permute(2, 0, 1)
+        slices = torch.from_numpy(normalise(volume.array)).permute(2, 0, 1)
         shape = volume.array.shape
-        window = Window.centred(Box.whole(shape), shape, volume.spacing, self.spec.pixel, self.spec.window)
+        window = Window.from_centre(Box.whole(shape), shape, volume.spacing, self.spec.pixel, self.spec.window)
         coarse = window.cut(resample_in_plane(slices, window.resampled))
-        parts = [with_neighbours(coarse, planes) for planes in in_parts(shape[2])]
+        parts = [stack_neighbours(coarse, planes) for planes in in_parts(shape[2])]
         logits = torch.cat([calls(partial(self._logits, part)) for part in parts])
         native, extent = window.to_native(logits)
         found = (native[:, 0] > 0).permute(1, 2, 0).numpy()

@@ -19,7 +19,7 @@ from prato.acquisition.uncertainty import PromptSummary, mean_entropy
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.window import Window, window_edges, with_neighbours
+from prato.inference.window import Window, stack_neighbours, window_edges
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import CheckpointError, channels_last, load_model
 from prato.prompts.base import Prompt
@@ -172,7 +172,7 @@ class Segmenter:
         slices = image.slices(self.spec.pixel)
         # the neighbours of the first and last slice are channels of theirs
         first, last = max(planes[0] - 1, 0), min(planes[-1] + 2, len(slices))
-        return with_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
+        return stack_neighbours(window.cut(slices[first:last]), [k - first for k in planes])
 
     def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> ImageEmbedding:
         """What the network makes of ``slices``, the ``window`` of those ``planes``, before it looks at a prompt; kept with ``image``."""

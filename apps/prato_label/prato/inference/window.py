@@ -28,23 +28,18 @@ def window_edges(largest: int) -> tuple[int, ...]:
     return tuple(sorted({min(largest, 32 * math.ceil(largest * part / 32)) for part in (0.6, 1.0)}))
 
 
-def with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> float:
+def edge_with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> float:
     """Pixels along the longer side of ``box`` (voxels of an image of ``shape`` and ``spacing`` in mm) and a margin on both its ends."""
     resampled = resampled_size(shape, spacing, pixel)
     return max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
 
 
-def window_edge(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, largest: int) -> int:
-    """Edge of the smallest window that shows ``box`` and a margin, or else of the largest.
-
-    Args:
-        box, shape, spacing, pixel: as for :func:`with_margin`. largest: edge of the largest window, in pixels.
-    """
-    needed = with_margin(box, shape, spacing, pixel)
+def smallest_edge(needed: float, largest: int) -> int:
+    """Edge of the smallest window that shows ``needed`` pixels, or else of the ``largest``."""
     return next((edge for edge in window_edges(largest) if edge >= needed), largest)
 
 
-def normalised(volume: np.ndarray) -> np.ndarray:
+def normalise(volume: np.ndarray) -> np.ndarray:
     """float32 (X, Y, Z) in [-1, 1]: clipped to the 0.5 and 99.5 percentile of the volume. A constant volume becomes -1."""
     low, high = np.percentile(volume.ravel(order="K"), (0.5, 99.5))  # in the order of memory: no copy
     if high <= low:
@@ -82,7 +77,7 @@ class Window:
     size: int
 
     @classmethod
-    def centred(cls, box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, size: int, step: int = 1) -> Window:
+    def from_centre(cls, box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float, size: int, step: int = 1) -> Window:
         """The window round the in-plane centre of ``box`` (voxels) of an image of ``shape`` and ``spacing`` (mm).
 
         Args:
@@ -108,14 +103,15 @@ class Window:
 
         Args:
             focus: its in-plane centre is the window's, unless ``centre`` is "image".
-            shape, spacing, pixel, largest: as for :func:`window_edge`.
+            shape, spacing, pixel: as for :func:`edge_with_margin`. largest: edge of the largest window, in pixels.
         """
-        place = shape, spacing, pixel
         if centre == "image":
             focus = Box.whole(shape)
-        edge = max(window_edge(box, *place, largest) for box in (focus, *boxes))
-        is_roomy = all(with_margin(box, *place) <= edge for box in (focus, *boxes))  # no box may stick out of its window for the step
-        return cls.centred(focus, *place, edge, STEP if is_roomy and centre == "box" else 1)
+        needed = max(edge_with_margin(box, shape, spacing, pixel) for box in (focus, *boxes))
+        edge = smallest_edge(needed, largest)
+        # no box may stick out of its window for the step
+        step = STEP if needed <= edge and centre == "box" else 1
+        return cls.from_centre(focus, shape, spacing, pixel, edge, step)
 
     def cut(self, resampled: Tensor) -> Tensor:
         """(K, X', Y') -> (K, size, size)."""
@@ -157,7 +153,7 @@ class Window:
         return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False), extent
 
 
-def with_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
+def stack_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
     """Each slice ``k`` in ``planes`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
     k = torch.as_tensor(list(planes), device=slices.device)
     return torch.stack([slices[(k + step).clamp(0, slices.shape[0] - 1)] for step in (-1, 0, 1)], dim=1)

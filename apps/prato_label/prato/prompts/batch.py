@@ -136,7 +136,15 @@ class PromptBatch:
         Returns:
             (B, M, C), padded where a sample has fewer queries than others, and bool (B, M), which of them are real.
         """
-        parts = [self._queries(group, features, k) for group in self.groups]
+        parts = []
+        for group in self.groups:
+            # no tensor made of numbers: a GPU would be waited for
+            scales = [n / pixels for n, pixels in zip(features.shape[2:], self.size)]
+            cells = torch.stack([group.coordinates[..., axis] * scale for axis, scale in enumerate(scales)], dim=-1)
+            queries = group.kind.queries(features, cells.to(features.dtype), group.sample, k)
+            if self.is_one_each:
+                return queries, torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device)
+            parts.append(_by_sample(queries, group.sample, self.batch))
         if len(parts) == 1:
             return parts[0]
         if not parts:
@@ -172,16 +180,6 @@ class PromptBatch:
                 canvas = picture.new_zeros(self.batch, *picture.shape[1:])
                 channels.append(canvas.scatter_reduce(0, index, picture, "amax"))
         return torch.cat(channels, dim=1) if channels else None
-
-    def _queries(self, group: PromptGroup, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """(B, M, C) and bool (B, M) of one group."""
-        # no tensor made of numbers: a GPU would be waited for
-        scales = [n / pixels for n, pixels in zip(features.shape[2:], self.size)]
-        cells = torch.stack([group.coordinates[..., axis] * scale for axis, scale in enumerate(scales)], dim=-1)
-        queries = group.kind.queries(features, cells.to(features.dtype), group.sample, k)
-        if self.is_one_each:
-            return queries, torch.ones(queries.shape[:2], dtype=torch.bool, device=queries.device)
-        return _by_sample(queries, group.sample, self.batch)
 
 
 def _by_sample(regions: Tensor, sample: Tensor, batch: int) -> tuple[Tensor, Tensor]:

@@ -117,4 +117,3 @@ def main() -> None:
         signal.signal(signum, lambda *_: worker.close())
     threading.Thread(target=worker.listen, name="orders", daemon=True).start()
     worker.run()
-
