@@ -97,6 +97,12 @@ def test_the_top_of_scripts_holds_what_a_user_runs_and_no_more() -> None:
     assert len([path for path in (ROOT / "scripts").iterdir() if path.is_file()]) <= 18
 
 
+def test_a_person_can_read_the_results() -> None:
+    results = [path for path in (ROOT / "docs" / "results").rglob("*") if path.is_file()]
+    assert results
+    assert sum(path.read_bytes().count(b"\n") for path in results) <= 20_000
+
+
 @pytest.mark.parametrize("place", ["apps", "scripts", "slicer_module"])
 def test_a_file_holds_one_idea(place: str) -> None:
     lengths = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in python_files(place)}
