@@ -9,7 +9,7 @@ import torch
 
 from prato.data.structures import BACKGROUND, STRUCTURES
 from prato.models.checkpoint import save_model
-from prato.models.presets import PRESETS
+from prato.models.presets import PRESETS, STACK_PRESETS
 from tests.app.live import copy_app, tiny_locator, tiny_model
 
 
@@ -47,3 +47,16 @@ def app_that_learns(folder: Path) -> Path:
     tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
     tiny_locator(app / "model" / "prato_locator.safetensors")
     return app
+
+
+def stack_model(path: Path) -> str:
+    """Save a small network for whole stacks that calls everything background, if only just; returns its version."""
+    spec = STACK_PRESETS["overview_swin_unetr"]
+    small = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
+    spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": 96})
+    torch.manual_seed(0)
+    network = spec.build()
+    with torch.no_grad():
+        network.out.conv.conv.weight.mul_(0.01)
+        network.out.conv.conv.bias.copy_(torch.tensor([0.03, 0.0, 0.0, 0.0]))
+    return save_model(path, network, spec)

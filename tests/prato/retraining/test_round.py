@@ -14,7 +14,7 @@ from prato.retraining.round import TrainingOrder, round_folder, train_round
 from prato.training import fine_tuning
 from prato.training.fine_tuning import TrainingParameters, TrainingStopped
 from prato.training.progress import load_progress
-from tests.app.hearts import blank_model, heart
+from tests.app.hearts import blank_model, heart, stack_model
 from tests.app.live import write_study
 
 pytestmark = pytest.mark.slow
@@ -94,3 +94,13 @@ def test_a_state_of_something_else_is_not_taken_up(tmp_path: Path, changed: str)
 
     train_round(then, counting)
     assert 1 in steps
+
+
+def test_a_network_that_looks_at_stacks_is_retrained_too(tmp_path: Path) -> None:
+    first = order(tmp_path)
+    stack_model(first.model)
+    with pytest.raises(TrainingStopped):
+        train_round(first, until_step(3, first))
+    result = train_round(first, lambda: True)
+    assert result["steps"] == STEPS and result["published"] is True and result["model_version_after"] != result["model_version_before"]
+    assert load_progress(round_folder(first.model) / "stats.json")["step"] == STEPS

@@ -20,7 +20,7 @@ class PratoInteractive(TaskConfig):
         return PratoInfer(
             InferType.DEEPEDIT,
             needed=(folder / f"{self.name}.safetensors",),
-            locator=folder / "prato_locator.safetensors",
+            locator=folder / f"{_LOCATOR}.safetensors",
             description="Heart in a box: RV cavity, myocardium and LV cavity by a transformer that drops irrelevant tokens",
         )
 
@@ -33,7 +33,7 @@ class PratoAuto(TaskConfig):
 
     def infer(self) -> PratoInfer:
         folder = Path(self.model_dir)
-        locator = folder / "prato_locator.safetensors"
+        locator = folder / f"{_LOCATOR}.safetensors"
         return PratoInfer(
             InferType.SEGMENTATION,
             needed=(folder / "prato_swin_unetr.safetensors", locator),
@@ -45,13 +45,16 @@ class PratoAuto(TaskConfig):
         return None
 
 
+_LOCATOR = "prato_locator"
 _MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": PratoInteractive, "prato_swin_unetr": PratoInteractive, "prato_auto": PratoAuto}
 
 
 def load_configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
-    """Every model's config, with its files in ``<app_dir>/model``."""
+    """Every model's config, with its files in ``<app_dir>/model``: those named above, and any other model file that lies there."""
+    folder = Path(app_dir) / "model"
+    others = sorted(path.stem for path in folder.glob("*.safetensors") if path.stem not in (*_MODELS, _LOCATOR))
     configs = {}
-    for name, config in _MODELS.items():
+    for name, config in {**_MODELS, **dict.fromkeys(others, PratoInteractive)}.items():
         configs[name] = config()
-        configs[name].init(name, str(Path(app_dir) / "model"), conf, None)
+        configs[name].init(name, str(folder), conf, None)
     return configs

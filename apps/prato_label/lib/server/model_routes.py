@@ -19,7 +19,7 @@ from monailabel.utils.others.generic import file_checksum
 
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
-from prato.inference.segmenter import Segmenter
+from prato.inference.predictor import load_segmenter
 from prato.models.checkpoint import CheckpointError
 from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError, current_version
 
@@ -73,7 +73,7 @@ def replace_model(
         upload = Path(folder) / "model.safetensors"  # never under its own name, which may be anything
         upload.write_bytes(data)
         try:
-            Segmenter(upload, torch.device("cpu"))
+            load_segmenter(upload, torch.device("cpu"))
         except CheckpointError as error:
             raise HTTPException(400, str(error)) from error
     store.upload(data)

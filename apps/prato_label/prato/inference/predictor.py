@@ -19,7 +19,10 @@ from prato.data.stack import from_stack
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
-from prato.inference.segmenter import Segmentation, Segmenter
+from prato.inference.segmentation import Segmentation
+from prato.inference.segmenter import Segmenter
+from prato.inference.stack_segmenter import StackSegmenter
+from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -74,6 +77,18 @@ class Prediction:
         }
 
 
+def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegmenter:
+    """The segmenting network of a model file.
+
+    Raises:
+        CheckpointError: the file cannot be used, or holds no segmenting network.
+    """
+    network, spec, version = load_model(path)
+    if spec.network == "locator":
+        raise CheckpointError(f"{path.name} holds a locator, not a segmenting network.")
+    return (StackSegmenter if spec.centre == "stack" else Segmenter)(network, spec, version, device)
+
+
 class Predictor:
     """Segments an image for any number of prompts; what depends on no prompt is computed once.
 
@@ -81,10 +96,10 @@ class Predictor:
 
     Args:
         segmenter: the segmenting network.
-        locator: proposes a box where no prompt is given; None to take the whole image then.
+        locator: proposes a box where no prompt is given, for a network that does not find the heart itself; None for the whole image.
     """
 
-    def __init__(self, segmenter: Segmenter, locator: Locator | None = None) -> None:
+    def __init__(self, segmenter: Segmenter | StackSegmenter, locator: Locator | None = None) -> None:
         self.segmenter, self.locator = segmenter, locator
         self._image: ImageStack | None = None
 
@@ -97,7 +112,7 @@ class Predictor:
             RuntimeError: torch does not know ``device``.
         """
         where = torch.device(device)
-        return cls(Segmenter(Path(model), where), None if locator is None else Locator(Path(locator), where))
+        return cls(load_segmenter(Path(model), where), None if locator is None else Locator(Path(locator), where))
 
     @property
     def version(self) -> str:
@@ -140,6 +155,7 @@ class Predictor:
         go_on_unless(runner.cancelled)
         start = time.perf_counter()
         image = self._image
+        is_drawn = len(prompts) > 0
         prompts, source, focus = self._locate(image, prompts, runner)
         located = time.perf_counter()
         segment: _Segment = partial(
@@ -152,13 +168,12 @@ class Predictor:
         )
         result = segment(prompts, focus)
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
-        is_drawn = source == prompts[0].name
-        if is_drawn and self._looks_empty(image, boxes, result.mask, runner):
+        if is_drawn and isinstance(self.segmenter, Segmenter) and self._looks_empty(image, boxes, result.mask, runner):
             result = self._segment_elsewhere(image, boxes, segment, result, runner)
         return Prediction(
             mask=from_stack(result.mask, image.axis),
             tokens=None if result.tokens is None else from_stack(result.tokens, image.axis),
-            box=Box.union(prompt.box for prompt in prompts),
+            box=Box.union(prompt.box for prompt in prompts) if prompts else image.stored_box(focus),
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
@@ -172,6 +187,11 @@ class Predictor:
 
     def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: Calls) -> tuple[Sequence[Prompt], str, Box]:
         """The prompts or a proposed one, where they come from, and whose centre the window takes: a box in voxels of ``image.volume``."""
+        if isinstance(self.segmenter, StackSegmenter):
+            if prompts:
+                return prompts, prompts[0].name, Box.union(prompt.box for prompt in prompts).permute(image.axes)
+            found = self.segmenter.propose(image, runner)
+            return (), "proposed" if found else "whole_image", found or Box.whole(image.volume.array.shape)
         if not prompts:
             proposed = image.proposal(self.locator, runner) if self.locator else None
             focus = proposed or Box.whole(image.volume.array.shape)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +17,10 @@ from prato.acquisition.uncertainty import PromptSummary, mean_entropy
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
+from prato.inference.segmentation import Segmentation, timed
 from prato.inference.window import Window, stack_neighbours, window_edges
 from prato.models.base import ImageEmbedding
-from prato.models.checkpoint import CheckpointError, channels_last, load_model
+from prato.models.checkpoint import ModelSpec, channels_last
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
@@ -31,45 +30,16 @@ from prato.runtime.batch_runner import Calls, in_parts
 from prato.runtime.cuda_graphs import CudaGraphRunner
 from prato.runtime.flops import count_flops
 
-_T = TypeVar("_T")
-
-
-@dataclass
-class Segmentation:
-    """A mask and what it took.
-
-    Attributes:
-        mask: uint8 (X, Y, Z), values of ``prato.data.structures``, without islands; slices outside every prompt's box stay background and
-            are never computed.
-        tokens: float32 (X, Y, Z) in 0..1, share of the pruning stages that the token over each voxel survived; None unless requested.
-        kept_fraction: by pruning stage, mean share of the tokens that went on.
-        gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
-        entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless requested.
-        summary: what the network sees in the prompts, see ``prato.acquisition.uncertainty``; None unless requested, or where nothing is
-            pruned.
-    """
-
-    mask: np.ndarray
-    tokens: np.ndarray | None
-    kept_fraction: dict[str, float] = field(default_factory=dict)
-    gflops: float = 0.0
-    gflops_dense: float = 0.0
-    latency_ms: dict[str, float] = field(default_factory=dict)
-    entropy: float | None = None
-    summary: Tensor | None = None
-
 
 class Segmenter:
-    """A PrATo network, loaded for prediction on ``device`` (half precision on a GPU).
+    """A PrATo network that looks at windows, on ``device`` (half precision on a GPU).
 
-    Raises:
-        CheckpointError: the model file cannot be used, or holds no segmenting network.
+    Args:
+        network, spec, version: as :func:`prato.models.checkpoint.load_model` gives them.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        network, self.spec, self.version = load_model(path)
-        if self.spec.network == "locator":
-            raise CheckpointError(f"{path.name} holds a locator, not a segmenting network.")
+    def __init__(self, network: Any, spec: ModelSpec, version: str, device: torch.device) -> None:
+        self.spec, self.version = spec, version
         self.plan = self.spec.pruning_plan()
         self.device = device
         self.network = channels_last(network.to(device))
@@ -130,7 +100,7 @@ class Segmenter:
                 )
                 embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
                 run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
-                (output, cost), seconds = runner(partial(_timed, partial(count_flops, run)))
+                (output, cost), seconds = runner(partial(timed, partial(count_flops, run)))
                 outputs.append(output)
                 gflops, computing = gflops + cost, computing + seconds
         predicted = time.perf_counter()
@@ -210,12 +180,6 @@ class Segmenter:
         tokens = np.zeros(volume.array.shape, dtype=np.float32)
         tokens[x, y, planes] = native[:, 0].permute(1, 2, 0).cpu().numpy()
         return tokens
-
-
-def _timed(call: Callable[[Callable[[], bool]], _T], cancelled: Callable[[], bool]) -> tuple[_T, float]:
-    """What ``call`` returns, and the seconds that it took."""
-    start = time.perf_counter()
-    return call(cancelled), time.perf_counter() - start
 
 
 def _kept(outputs: list[PrunedOutput]) -> dict[str, float]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from prato.prompts.box import Box
 
-#: What windows lie round: the prompt's box, or the middle of the image.
-Centre = Literal["box", "image"]
+#: What windows are centred on: the prompt's box, or the middle of the image. Networks for a "stack" of whole slices have none.
+Centre = Literal["box", "image", "stack"]
 #: Context (pixels) that a window round the box's very middle shows beyond the box on each side at least.
 _MARGIN = 8
 #: Windows round boxes begin at multiples of so many pixels: a box that is moved a little stays in its window, and what the network made of

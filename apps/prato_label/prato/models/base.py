@@ -12,7 +12,7 @@ decodes, and is registered by a name (``prato.models.registry``).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,10 @@ class ImageEmbedding:
     def tokens(self) -> Tensor:
         """Those from which the encoder goes on: (B, Z, C) or (B, *grid, C), as the network has them."""
         return self.features[self.depth]
+
+    def select(self, samples: Sequence[int]) -> ImageEmbedding:
+        """That of some samples of the batch alone."""
+        return ImageEmbedding(self.depth, {number: values[list(samples)] for number, values in self.features.items()})
 
     @property
     def nbytes(self) -> int:

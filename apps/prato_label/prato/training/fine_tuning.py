@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from prato.data.cases import TrainingCase
+from prato.data.structures import STRUCTURES
 from prato.evaluation.validation import slice_dice
+from prato.evaluation.window_dice import window_dice
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec
 from prato.training.progress import TrainingProgress
+from prato.training.slice_bank import SliceBank
+from prato.training.stack_trainer import Recipe, StackTrainer
 from prato.training.trainer import Budget, Progress, Settings, Trainer
 
 #: Far below the rate for a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings back.
@@ -106,27 +110,104 @@ def fine_tune(
     """
     start = {name: value.clone() for name, value in network.state_dict().items()}
     torch.manual_seed(parameters.seed)
+    tune = _fit_stacks if spec.centre == "stack" else _fit_windows
+    rest = spec, parameters, training, validation[:_VALIDATION_STUDIES], progress, state_file, {**run, "steps": progress.steps}
+    trained, dice = tune(network, *rest, should_continue)
+    blend(start, trained, BLEND_SHARE)
+    progress.report_validation(dice(trained))
+    return trained
+
+
+def _fit_windows(
+    network: PrunableNetwork,
+    spec: ModelSpec,
+    parameters: TrainingParameters,
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
+    progress: TrainingProgress,
+    state_file: Path,
+    run: dict[str, Any],
+    should_continue: Callable[[], bool],
+) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
+    """``network`` trained on windows, and what measures it on ``validation``."""
     device, steps = torch.device(parameters.device), progress.steps
     settings = Settings(BATCH_SIZE, LEARNING_RATE, spec.window, parameters.seed)
-    trainer = FrozenBatchNormTrainer(network, spec.pruning_plan(), settings, device, {**run, "steps": steps})
-    try:
-        trainer.resume(state_file)
-    except ValueError:
-        state_file.unlink()  # of other labels, another model or other parameters
+    trainer = FrozenBatchNormTrainer(network, spec.pruning_plan(), settings, device, run)
+    _resume(trainer, state_file)
 
     def dice(model: PrunableNetwork) -> dict[str, float]:
-        return slice_dice(model, trainer.plan, validation[:_VALIDATION_STUDIES], spec.window, device)
+        return slice_dice(model, trainer.plan, validation, spec.window, device)
 
     def report(state: Progress) -> bool:
         progress.report_step(state.step, state.loss)
         going_on = should_continue()
-        if going_on and state.step < steps and state.step * _VALIDATIONS // steps > (state.step - 1) * _VALIDATIONS // steps:
+        if going_on and _is_validation_due(state.step, steps):
             progress.report_validation(dice(trainer.averaged))
         return going_on
 
     trained = trainer.fit(training, Budget(steps=steps), report, state_file, _SAVE_EVERY_S)
     if trainer.step < steps:
         raise TrainingStopped
-    blend(start, trained, BLEND_SHARE)
-    progress.report_validation(dice(trained))
-    return trained
+    return trained, dice
+
+
+def _fit_stacks(
+    network: Any,
+    spec: ModelSpec,
+    parameters: TrainingParameters,
+    training: Sequence[TrainingCase],
+    validation: Sequence[TrainingCase],
+    progress: TrainingProgress,
+    state_file: Path,
+    run: dict[str, Any],
+    should_continue: Callable[[], bool],
+) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
+    """As :func:`_fit_windows`, for a network that looks at stacks: each step takes one."""
+    device, steps = torch.device(parameters.device), progress.steps
+    recipe = Recipe(
+        steps=steps,
+        stacks=1,
+        depth=BATCH_SIZE,
+        edge=spec.window,
+        rate=LEARNING_RATE,
+        average=0.995,
+        seed=parameters.seed,
+        precision="bfloat16" if device.type == "cuda" else "float32",
+        frozen_norm=True,
+    )
+    trainer = StackTrainer(network, SliceBank.from_cases(training, device), recipe, run=run)
+    _resume(trainer, state_file)
+    bank = SliceBank.from_cases(validation, device)
+    tuned = spec.build().to(device)
+
+    def dice(model: Any) -> dict[str, float]:
+        mean = window_dice(model.eval(), bank, edge=spec.window).mean(0)
+        found = {name: round(float(mean[value - 1]), 4) for name, value in STRUCTURES.items()}
+        return {**found, "mean": round(float(mean.mean()), 4)}
+
+    def report(trainer: StackTrainer) -> bool:
+        progress.report_step(trainer.step, trainer.losses[0])
+        going_on = should_continue()
+        if going_on and _is_validation_due(trainer.step, steps):
+            tuned.load_state_dict(trainer.averaged())
+            progress.report_validation(dice(tuned))
+        return going_on
+
+    trainer.fit(report, state_file=state_file, save_every_s=_SAVE_EVERY_S)
+    if trainer.step < steps:
+        raise TrainingStopped
+    tuned.load_state_dict(trainer.averaged())
+    return tuned.eval(), dice
+
+
+def _is_validation_due(step: int, steps: int) -> bool:
+    """At equal distances, the last of them left to the end of the training."""
+    return step < steps and step * _VALIDATIONS // steps > (step - 1) * _VALIDATIONS // steps
+
+
+def _resume(trainer: Trainer | StackTrainer, state_file: Path) -> None:
+    """Go on where a training of the same kind was stopped; the state of any other one is removed."""
+    try:
+        trainer.resume(state_file)
+    except ValueError:
+        state_file.unlink()  # of other labels, another model or other parameters

@@ -1,0 +1,125 @@
+"""All training slices on one device, as bytes: what :mod:`prato.training.batch_augmentation` cuts whole batches from."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+if TYPE_CHECKING:  # reading NIfTI files is no matter of a bank that comes from a packed file
+    from prato.data.cases import TrainingCase
+
+#: Edge of the square, in pixels, that every slice is centred in: 384 mm at 1.5 mm, the field of view of nearly every cardiac scan.
+CANVAS = 256
+
+
+@dataclass(frozen=True)
+class SliceBank:
+    """The slices of all cases, one after the other.
+
+    Attributes:
+        images: uint8 (N, CANVAS, CANVAS); 0 is the darkest value, and what lies beyond the image.
+        labels: uint8 (N, CANVAS, CANVAS).
+        footprints: uint8 (cases, CANVAS, CANVAS), 1 where any slice of a case holds a structure: what a tight box encloses in plane.
+        first: int64 (cases,), each case's first slice. count: int64 (cases,), how many it has.
+        patients: whose heart each case is.
+    """
+
+    images: Tensor
+    labels: Tensor
+    footprints: Tensor
+    first: Tensor
+    count: Tensor
+    patients: tuple[str, ...]
+
+    @classmethod
+    def from_cases(cls, cases: Sequence[TrainingCase], device: torch.device) -> SliceBank:
+        """The slices of ``cases`` on ``device``, the middle of each in the middle of the canvas; what is larger is cut.
+
+        Raises:
+            ValueError: there are no cases.
+        """
+        if not cases:
+            raise ValueError("A slice bank needs at least one labelled case.")
+        images = [((case.image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8) for case in cases]
+        return cls._from_slices(images, [case.label for case in cases], [case.patient for case in cases], device)
+
+    @classmethod
+    def _from_slices(cls, images: Sequence[Tensor], labels: Sequence[Tensor], patients: Sequence[str], device: torch.device) -> SliceBank:
+        count = torch.tensor([len(image) for image in images])
+        footprints = torch.stack([_centred((label > 0).any(0, keepdim=True).to(torch.uint8))[0] for label in labels])
+        return cls(
+            images=torch.cat([_centred(image) for image in images]).to(device),
+            labels=torch.cat([_centred(label) for label in labels]).to(device),
+            footprints=footprints.to(device),
+            first=(count.cumsum(0) - count).to(device),
+            count=count.to(device),
+            patients=tuple(patients),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the slices on their device."""
+        return self.images.nbytes + self.labels.nbytes
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+
+def _centred(slices: Tensor) -> Tensor:
+    """(K, H, W) in the middle of (K, CANVAS, CANVAS)."""
+    out = slices.new_zeros(slices.shape[0], CANVAS, CANVAS)
+    source, target = [], []
+    for length in slices.shape[1:]:
+        start = (CANVAS - length) // 2
+        source.append(slice(max(-start, 0), max(-start, 0) + min(length, CANVAS)))
+        target.append(slice(max(start, 0), max(start, 0) + min(length, CANVAS)))
+    out[:, target[0], target[1]] = slices[:, source[0], source[1]]
+    return out
+
+
+def save_packed(path: Path, cases: Sequence[TrainingCase], quality: int = 97) -> None:
+    """Write ``cases`` to one small file (a zip of WebP slices, lossy, and PNG labels), to train where the originals cannot be carried."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for number, case in enumerate(cases):
+            image = ((case.image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            for kind, slices, options in (
+                ("image.webp", image, {"format": "WEBP", "quality": quality, "method": 4}),
+                ("label.png", case.label, {"format": "PNG"}),
+            ):
+                for k, plane in enumerate(slices.numpy()):
+                    buffer = io.BytesIO()
+                    Image.fromarray(np.ascontiguousarray(plane)).save(buffer, **options)
+                    archive.writestr(f"{number:04d}/{case.patient}/{k:03d}.{kind}", buffer.getvalue())
+
+
+def load_packed(path: Path, device: torch.device, patients: Sequence[str] | None = None) -> SliceBank:
+    """The cases of a file of :func:`save_packed` as a bank on ``device``; of ``patients`` alone where they are given.
+
+    Raises:
+        ValueError: no case is of those patients.
+    """
+    images: dict[str, list[Tensor]] = {}
+    labels: dict[str, list[Tensor]] = {}
+    owners: dict[str, str] = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in sorted(archive.namelist()):
+            case, patient, file = name.split("/")
+            if patients is not None and patient not in patients:
+                continue
+            plane = torch.from_numpy(np.array(Image.open(io.BytesIO(archive.read(name))).convert("L")))
+            (images if file.endswith("webp") else labels).setdefault(case, []).append(plane)
+            owners[case] = patient
+    if not owners:
+        raise ValueError(f"{path} holds no case of the patients asked for.")
+    return SliceBank._from_slices(
+        [torch.stack(images[case]) for case in owners], [torch.stack(labels[case]) for case in owners], list(owners.values()), device
+    )

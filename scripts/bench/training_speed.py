@@ -1,0 +1,123 @@
+"""Slices a second in training, augmentation and averaging included, and which share is data, forward, backward and optimiser.
+
+    python scripts/bench/training_speed.py --packed acdc.zip --out docs/results/training_speed.json
+
+Ways take turns, a few steps each, so that whatever else the machine does falls on all of them. Needs no more than torch and MONAI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prato.models.registry import build_model
+from prato.training.slice_bank import load_packed
+from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
+from scripts.research.train_queue import QUEUE, entries
+
+#: Today's Swin UNETR, dense, beside the queue's networks.
+SWIN = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "spatial_dims": 2}
+SWIN |= {"feature_size": 24, "window_size": 5, "num_heads": [1, 2, 4, 8]}
+
+
+def main() -> None:
+    """Measure, print, and write one row a network and way."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packed", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "unet"])
+    parser.add_argument("--stacks", nargs="*", type=int, default=[16])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--compile", action="store_true")
+    given = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    bank = load_packed(given.packed, device)
+    known = {entry["name"]: entry for entry in entries(QUEUE)}
+    rows = []
+    for name in given.networks:
+        entry = known.get(name, {"network": name, "arguments": SWIN})
+        for stacks in given.stacks:
+            recipe = Recipe(steps=100_000, stacks=stacks, precision="bfloat16" if device.type == "cuda" else "float32")
+            ways = {"eager": (False, False), **({"captured": (True, False)} if device.type == "cuda" else {})}
+            ways |= {"compiled and captured": (True, True)} if given.compile else {}
+            trainers = {}
+            for way, (capture, compiled) in ways.items():
+                torch.manual_seed(0)
+                began = time.perf_counter()
+                network = build_model(entry["network"], **entry["arguments"])
+                trainers[way] = StackTrainer(network, bank, recipe, capture=capture, compiled=compiled)
+                speed(trainers[way], 5)
+                print(name, stacks, way, "ready after", round(time.perf_counter() - began, 1), "s", flush=True)
+            speeds: dict[str, list[float]] = {way: [] for way in trainers}
+            for _ in range(given.rounds):
+                for way, trainer in trainers.items():
+                    speeds[way].append(speed(trainer, given.steps))
+            for way, found in speeds.items():
+                row = {"network": name, "way": way, "slices a step": recipe.slices, "edge": recipe.edge}
+                row |= {"slices a second": round(statistics.median(found)), "lowest": round(min(found)), "highest": round(max(found))}
+                if way == "eager":
+                    row |= shares(trainers[way])
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+            del trainers
+    about = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu", "torch": torch.__version__, "rows": rows}
+    given.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def speed(trainer: StackTrainer, steps: int) -> float:
+    """Slices a second over so many further steps."""
+    synchronise(trainer.device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        trainer.take_step()
+    synchronise(trainer.device)
+    return steps * trainer.recipe.slices / (time.perf_counter() - start)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def shares(trainer: StackTrainer, steps: int = 5) -> dict[str, float]:
+    """Share of an eager step that is data, forward with the loss, backward, and the optimiser with averaging."""
+    device, spent = trainer.device, dict.fromkeys(("data", "forward", "backward", "optimiser"), 0.0)
+
+    def timed(part: str, call: Callable[[], Any]) -> Any:
+        synchronise(device)
+        start = time.perf_counter()
+        result = call()
+        synchronise(device)
+        spent[part] += time.perf_counter() - start
+        return result
+
+    for step in range(steps):
+        batch = timed("data", partial(trainer.sampler.batch, step))
+
+        def forward(batch: Any = batch) -> Any:
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=trainer.recipe.precision == "bfloat16"):
+                logits, relevance = trainer.network.train_windows(batch.window, batch.corner, batch.overview, batch.box, batch.has_box)
+            loss = segmentation_loss(logits.float(), batch.label.flatten(0, 1))
+            return loss if relevance is None else loss + 0.2 * relevance.float().mean()
+
+        loss = timed("forward", forward)
+        timed("backward", loss.backward)
+        timed("optimiser", trainer.update_weights)
+    total = sum(spent.values())
+    return {f"{part} share": round(seconds / total, 3) for part, seconds in spent.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What a user would pick instead: a plain U-Net (MONAI's DynUNet) on the same windows, without box, overview or tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.networks.nets import DynUNet, SwinUNETR
+from torch import Tensor
+
+from prato.models.registry import register_model
+
+
+@register_model("unet")
+class WindowUNet(DynUNet):
+    """A 2D U-Net of as many levels as ``filters`` has numbers, trained as the app's networks are.
+
+    Args:
+        filters: channels by level, the first at full resolution.
+    """
+
+    def __init__(self, in_channels: int = 3, out_channels: int = 4, filters: tuple[int, ...] = (24, 48, 96, 192, 256)) -> None:
+        levels = len(filters)
+        strides = [1] + [2] * (levels - 1)
+        super().__init__(2, in_channels, out_channels, [3] * levels, strides, strides[1:], filters=list(filters), norm_name="batch")
+
+    def train_windows(self, window: Tensor, *_: Any) -> tuple[Tensor, None]:
+        """Logits (B * S, classes, h, w) of windows (B, S, channels, h, w), and no relevance."""
+        return self(window.flatten(0, 1)), None
+
+
+@register_model("window_swin_unetr")
+class WindowSwinUNETR(SwinUNETR):
+    """MONAI's Swin UNETR on the same windows, without box, overview or pruning: the dense twin."""
+
+    def train_windows(self, window: Tensor, *_: Any) -> tuple[Tensor, None]:
+        """Logits (B * S, classes, h, w) of windows (B, S, channels, h, w), and no relevance."""
+        return self(window.flatten(0, 1)), None

@@ -1,0 +1,144 @@
+"""Run as many of the wanted trainings as fit into the time given: on a GPU where there is one, else on the CPU; a killed run goes on.
+
+    python scripts/research/train_queue.py --packed acdc.zip --split docs/results/acdc_split.json --out out/queue --minutes 30
+
+Needs torch, MONAI, numpy, Pillow and PyYAML alone, so that it runs on machines where nothing can be installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import scripts.research.baselines.unet  # noqa: F401 - registers a network
+from prato.evaluation.window_dice import window_dice
+from prato.models import overview_swin_unetr  # noqa: F401 - registers a network
+from prato.models.registry import build_model
+from prato.training.slice_bank import SliceBank, load_packed
+from prato.training.stack_trainer import Recipe, StackTrainer
+
+QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
+
+
+def entries(queue: Path) -> list[dict[str, Any]]:
+    """The queue's entries, each with the defaults filled in."""
+    read = yaml.safe_load(queue.read_text(encoding="utf-8"))
+    return [{**read["defaults"], **entry} for entry in read["entries"]]
+
+
+def recipe_of(entry: dict[str, Any], **override: Any) -> Recipe:
+    """How ``entry`` is trained."""
+    own = {name: value for name, value in entry.items() if name not in ("name", "network", "arguments")}
+    return Recipe(**{**own, **{name: value for name, value in override.items() if value is not None}})
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
+    parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="patients for training and validation")
+    parser.add_argument("--out", type=Path, default=Path("out/queue"))
+    parser.add_argument("--queue", type=Path, default=QUEUE)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop, resumably, after so long")
+    parser.add_argument("--only", nargs="*", help="names of entries; all without it")
+    parser.add_argument("--parallel", type=int, default=1, help="entries that are trained at once, each in a process of its own")
+    parser.add_argument("--steps", type=int, help="instead of the queue's, to try everything quickly")
+    parser.add_argument("--stacks", type=int, help="likewise")
+    parser.add_argument("--compile", action="store_true", help="compile networks first: a minute or two, which pays for long runs")
+    parser.add_argument("--no-capture", action="store_true", help="no CUDA graph")
+    parser.add_argument("--precision", default=None, choices=["bfloat16", "float32"])
+    given = parser.parse_args()
+    wanted = [entry for entry in entries(given.queue) if not given.only or entry["name"] in given.only]
+    deadline = time.monotonic() + 60 * given.minutes
+    if given.parallel > 1:
+        run_in_parallel(wanted, given, deadline)
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    split = json.loads(given.split.read_text(encoding="utf-8"))
+    banks = {side: load_packed(given.packed, device, split[side]) for side in ("train", "validation")}
+    for entry in wanted:
+        if time.monotonic() < deadline:
+            train(entry, banks, given, deadline)
+
+
+def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, deadline: float) -> None:
+    """A process for each entry, so many at once."""
+    waiting, running = list(wanted), list[subprocess.Popen[bytes]]()
+    while waiting or running:
+        running = [process for process in running if process.poll() is None]
+        while waiting and len(running) < given.parallel and time.monotonic() < deadline:
+            entry = waiting.pop(0)
+            left = (deadline - time.monotonic()) / 60
+            flags = [*(["--compile"] if given.compile else []), *(["--no-capture"] if given.no_capture else [])]
+            for name in ("steps", "stacks", "precision"):
+                if getattr(given, name) is not None:
+                    flags += [f"--{name}", str(getattr(given, name))]
+            files = {"--packed": given.packed, "--split": given.split, "--out": given.out, "--queue": given.queue}
+            flags += [str(part) for pair in files.items() for part in pair]
+            command = [sys.executable, __file__, "--minutes", str(left), "--only", entry["name"], *flags]
+            running.append(subprocess.Popen(command))
+        if time.monotonic() >= deadline:
+            waiting = []
+        time.sleep(0.2)
+
+
+def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:
+    """Train one entry, or go on with it; its weights, curve and state go to the folder of its name."""
+    folder = given.out / entry["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = recipe_of(entry, steps=given.steps, stacks=given.stacks, precision=given.precision)
+    torch.manual_seed(recipe.seed)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    trainer = StackTrainer(
+        build_model(entry["network"], **entry["arguments"]), banks["train"], recipe, capture=not given.no_capture, compiled=given.compile
+    )
+    state, curve = folder / "state.pt", folder / "curve.jsonl"
+    trainer.resume(state)
+    begun, began = time.perf_counter(), trainer.step
+    marks = {round(recipe.steps * part / 8) for part in range(1, 9)}
+
+    def report(trainer: StackTrainer) -> bool:
+        seconds = time.perf_counter() - begun
+        losses = [round(value, 4) for value in trainer.losses]
+        row: dict[str, Any] = {"step": trainer.step, "slices": trainer.step * recipe.slices, "loss": losses, "seconds": round(seconds, 1)}
+        row["slices_per_second"] = round((trainer.step - began) * recipe.slices / max(seconds, 1e-9))
+        if trainer.step in marks:
+            row |= validate(entry, trainer, banks["validation"])
+        with curve.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(entry["name"], json.dumps(row), flush=True)
+        return time.monotonic() < deadline
+
+    every = max(1, recipe.steps // 40)
+    if not trainer.fit(report, every, state, 300.0):
+        return
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in trainer.averaged().items()}
+    torch.save({"weights": weights, "entry": entry, "recipe": asdict(recipe)}, folder / "weights.pt")
+    state.unlink(missing_ok=True)
+
+
+def validate(entry: dict[str, Any], trainer: StackTrainer, bank: SliceBank) -> dict[str, Any]:
+    """Mean Dice of the averaged weights on the validation patients, by prompting."""
+    network = build_model(entry["network"], **entry["arguments"]).to(trainer.device)
+    network.load_state_dict(trainer.averaged())
+    network.eval()
+    found: dict[str, Any] = {}
+    for prompting in ("tight", "none") if hasattr(network, "heart_relevance") else ("tight",):
+        dice = window_dice(network, bank, prompting)
+        found[prompting] = round(float(dice.mean()), 4)
+        found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""A network that looks at whole stacks, through the predictor: native grids, prompts of all kinds and none, and what a labeller is told."""
+
+import numpy as np
+import pytest
+import torch
+
+from prato.data.nifti import Volume
+from prato.inference.predictor import Predictor
+from prato.inference.stack_segmenter import StackSegmenter
+from prato.models.checkpoint import save_model
+from prato.models.presets import STACK_PRESETS
+from prato.prompts.box import Box, BoxPrompt
+from prato.runtime.batch_runner import Calls
+from prato.runtime.cancel_token import CancelledError
+
+BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Untrained, but for a relevance that finds what is bright: enough to see where it looks."""
+    spec = STACK_PRESETS["overview_swin_unetr"]
+    small = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
+    spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}})
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "stack.safetensors"
+    save_model(path, spec.build(), spec)
+    return path
+
+
+@pytest.fixture
+def predictor(model):
+    return Predictor.from_files(model)
+
+
+def seen_at(predictor, monkeypatch, *places):
+    """Have the overview find the heart in these tokens (row, column) of every slice."""
+
+    def relevance(tokens, box, has_box):
+        logits = torch.full(tokens.shape[:-1], -9.0)
+        for row, column in places:
+            logits[:, :, row, column] = 9.0
+        return logits
+
+    monkeypatch.setattr(predictor.segmenter.network.heart_relevance, "forward", relevance)
+
+
+def test_the_model_file_says_which_way_its_network_looks(predictor):
+    assert isinstance(predictor.segmenter, StackSegmenter) and predictor.plan.threshold == 0.1
+
+
+def test_a_box_gives_a_mask_on_the_image_s_own_grid(predictor, heart):
+    predictor.set_image(heart)
+    found = predictor.predict([BOX], return_tokens=True, return_uncertainty=True)
+    assert found.mask.shape == heart.array.shape and found.mask.dtype == np.uint8 and found.tokens.shape == heart.array.shape
+    assert not found.mask[:, :, [0, 4]].any() and found.box == BOX.box and found.box_source == "roi"
+    assert set(found.kept_fraction) == {"overview"} and 0 <= found.entropy <= 1
+    again = predictor.predict([BOX])
+    assert np.array_equal(again.mask, found.mask) and again.gflops < found.gflops  # what depends on no prompt was at hand
+
+
+def test_without_a_prompt_it_looks_where_the_overview_sees_the_heart(predictor, heart, monkeypatch):
+    seen_at(predictor, monkeypatch, (3, 4), (4, 4))
+    predictor.set_image(heart)
+    found = predictor.predict(return_tokens=True)
+    assert found.box_source == "proposed" and found.box.start[2] == 0 and found.box.stop[2] == 5
+    # tokens of 12 mm: rows 36 to 60 mm, columns 48 to 60 mm, of voxels of 2 mm, to whole voxels outwards
+    assert found.box.bounds[:4] == (18, 30, 23, 30)
+    assert found.tokens[24, 27, 2] == 1 and found.warnings == []
+
+
+def test_where_no_heart_is_seen_the_whole_image_is(predictor, heart, monkeypatch):
+    seen_at(predictor, monkeypatch)
+    predictor.set_image(heart)
+    found = predictor.predict()
+    assert found.box_source == "whole_image" and found.box == Box.whole(heart.array.shape) and found.kept_fraction == {"overview": 1.0}
+
+
+def test_slices_may_lie_along_any_axis(predictor, heart):
+    predictor.set_image(heart)
+    straight = predictor.predict([BOX])
+    turned = Volume(np.ascontiguousarray(heart.array.transpose(2, 0, 1)), heart.affine[:, [2, 0, 1, 3]])
+    predictor.set_image(turned)
+    box = BoxPrompt(Box((1, 14, 5), (4, 46, 35)))
+    assert np.array_equal(predictor.predict([box]).mask.transpose(1, 2, 0), straight.mask)
+
+
+@pytest.mark.parametrize("prune", ["off", "25", "50", "75", None])
+def test_every_level_of_pruning_answers(predictor, heart, prune):
+    predictor.set_image(heart)
+    found = predictor.predict([BOX], prune)
+    assert found.mask.shape == heart.array.shape and (found.kept_fraction == {}) == (prune == "off")
+
+
+def test_costs_of_a_slice(predictor):
+    pruned, dense = predictor.segmenter.slice_cost(None), predictor.segmenter.slice_cost("off")
+    assert 0 < pruned[0] <= dense[0] and pruned[1] > 0
+
+
+def test_a_cancelled_request_ends(predictor, heart):
+    predictor.set_image(heart)
+    with pytest.raises(CancelledError):
+        predictor.predict([BOX], runner=Calls(lambda: True))

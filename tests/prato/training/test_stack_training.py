@@ -1,0 +1,161 @@
+"""Training on stacks: batches depend on seed and step alone, boxes lie where hearts do, a killed run goes on, and it learns."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from monai.losses import DiceCELoss
+
+from prato.data.cases import TrainingCase
+from prato.evaluation.window_dice import window_dice
+from prato.models.registry import build_model
+from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
+from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
+from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
+
+SMALL = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "spatial_dims": 2, "feature_size": 12, "window_size": 5}
+SMALL |= {"num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
+RECIPE = Recipe(steps=3, stacks=1, depth=3, edge=96, precision="float32")
+CPU = torch.device("cpu")
+
+
+def case(patient: str, slices: int, size: tuple[int, int], middle: tuple[int, int]) -> TrainingCase:
+    """Rings round ``middle``: LV 3 in myocardium 2, and RV 1 beside it, brighter than what is round them."""
+    i, j = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+    distance = ((i - middle[0]) ** 2 + (j - middle[1]) ** 2).sqrt()
+    label = torch.where(distance < 12, 3, torch.where(distance < 20, 2, 0))
+    label = torch.where((label == 0) & (distance < 32) & (j > middle[1]), 1, label).to(torch.uint8)
+    image = torch.tensor([-0.8, 0.4, -0.2, 0.8])[label.long()] + 0.05 * torch.randn(size, generator=torch.Generator().manual_seed(0))
+    labels = label.repeat(slices, 1, 1)
+    return TrainingCase(patient, image.repeat(slices, 1, 1).half(), labels, (label > 0).nonzero(), (0, slices), (1.5, 1.5))
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[TrainingCase]:
+    return [case("a", 6, (150, 170), (70, 90)), case("b", 2, (300, 140), (150, 60))]
+
+
+@pytest.fixture(scope="module")
+def bank(cases) -> SliceBank:
+    return SliceBank.from_cases(cases, CPU)
+
+
+def small_network():
+    torch.manual_seed(0)
+    return build_model("overview_swin_unetr", **SMALL)
+
+
+def test_slices_lie_in_the_middle_of_the_canvas(cases, bank):
+    assert bank.images.shape == bank.labels.shape == (8, CANVAS, CANVAS) and bank.count.tolist() == [6, 2] and bank.first.tolist() == [0, 6]
+    top, left = (CANVAS - 150) // 2, (CANVAS - 170) // 2
+    assert torch.equal(bank.labels[0, top : top + 150, left : left + 170], cases[0].label[0])
+    assert int(bank.labels[0].sum()) == int(cases[0].label[0].sum())  # nothing beside it
+    cut = (300 - CANVAS) // 2
+    assert torch.equal(bank.labels[7, :, (CANVAS - 140) // 2 : (CANVAS - 140) // 2 + 140], cases[1].label[1, cut : cut + CANVAS])
+    assert torch.equal(bank.footprints[0], (bank.labels[:6] > 0).any(0).to(torch.uint8))
+
+
+def test_a_bank_without_cases_is_refused():
+    with pytest.raises(ValueError, match="at least one labelled case"):
+        SliceBank.from_cases([], CPU)
+
+
+def test_packed_cases_come_back(tmp_path, cases, bank):
+    save_packed(tmp_path / "cases.zip", cases)
+    again = load_packed(tmp_path / "cases.zip", CPU)
+    assert again.patients == bank.patients and torch.equal(again.labels, bank.labels) and torch.equal(again.first, bank.first)
+    assert (again.images.float() - bank.images.float()).abs().mean() < 3
+    assert load_packed(tmp_path / "cases.zip", CPU, ["b"]).patients == ("b",)
+    with pytest.raises(ValueError, match="no case of the patients"):
+        load_packed(tmp_path / "cases.zip", CPU, ["c"])
+
+
+def test_a_batch_depends_on_seed_and_step_alone(bank):
+    sampler, again, other = (StackSampler(bank, seed, 2, 4, 96) for seed in (0, 0, 1))
+    again.batch(3)  # something drawn in between
+    first, second, third = sampler.batch(5), again.batch(5), other.batch(5)
+    for field in fields(StackBatch):
+        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
+    assert not torch.equal(first.window, third.window) and not torch.equal(first.window, sampler.batch(6).window)
+
+
+def test_windows_labels_and_tokens_show_the_same_place(bank):
+    sampler = StackSampler(bank, 0, 8, 4, 96)
+    for step in range(4):
+        batch = sampler.batch(step)
+        assert batch.window.shape == (8, 4, 3, 96, 96) and batch.overview.shape == (8, 4, CANVAS // 2, CANVAS // 2)
+        assert (batch.corner % TOKEN == 0).all() and (batch.corner >= 0).all() and (batch.corner + 96 <= CANVAS).all()
+        for n in range(8):
+            y, x = (batch.corner[n] // TOKEN).tolist()
+            tokens = batch.holds_heart[n, :, y : y + 12, x : x + 12]
+            seen = torch.nn.functional.max_pool2d((batch.label[n] > 0).float(), TOKEN)
+            assert torch.equal(tokens, seen)
+        # the middle channel is the slice itself, the others its neighbours
+        assert torch.equal(batch.window[:, 1:, 0], batch.window[:, :-1, 1]) and torch.equal(batch.window[:, :-1, 2], batch.window[:, 1:, 1])
+
+
+def test_boxes_are_of_every_kind_and_mostly_tight(bank):
+    sampler, overlaps, boxed = StackSampler(bank, 0, 16, 4, 96), [], 0
+    for step in range(12):
+        batch = sampler.batch(step)
+        boxed += int(batch.has_box.sum())
+        cells = batch.holds_heart.any(1)
+        for n in range(16):
+            if batch.has_box[n] and cells[n].any():
+                where = cells[n].nonzero() * TOKEN
+                low, high = where.amin(0), where.amax(0) + TOKEN
+                shared = (torch.minimum(high, batch.box[n, 1]) - torch.maximum(low, batch.box[n, 0])).clamp_min(0).prod()
+                overlaps.append(float(shared / ((high - low).prod() + (batch.box[n, 1] - batch.box[n, 0]).prod() - shared)))
+    assert 0.7 < boxed / (12 * 16) < 0.92
+    assert sum(overlap > 0.6 for overlap in overlaps) > 0.4 * len(overlaps) and min(overlaps) == 0.0
+
+
+def test_the_loss_is_monai_s_dice_and_cross_entropy():
+    generator = torch.Generator().manual_seed(0)
+    logits, label = torch.randn(3, 4, 20, 20, generator=generator), torch.randint(0, 4, (3, 20, 20), generator=generator)
+    reference = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    torch.testing.assert_close(segmentation_loss(logits, label), reference(logits, label.unsqueeze(1)))
+
+
+def test_training_learns_and_one_seed_gives_one_result(bank):
+    recipe = replace(RECIPE, steps=8, stacks=2)
+    first, second = (StackTrainer(small_network(), bank, recipe) for _ in range(2))
+    losses = []
+    assert first.fit(lambda trainer: losses.append(trainer.losses[0]) or True)
+    assert second.fit()
+    assert losses[-1] < losses[0]
+    before = small_network().state_dict()
+    for name, value in first.averaged().items():
+        assert torch.equal(value, second.averaged()[name]), name
+    assert any(not torch.equal(value, before[name]) for name, value in first.averaged().items())
+
+
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, bank):
+    whole = StackTrainer(small_network(), bank, RECIPE)
+    assert whole.fit()
+    state = tmp_path / "state.pt"
+    stopped = StackTrainer(small_network(), bank, RECIPE, run={"model": "x"})
+    assert not stopped.fit(lambda trainer: trainer.step < 2, state_file=state)
+    resumed = StackTrainer(small_network(), bank, RECIPE, run={"model": "x"})
+    resumed.resume(state)
+    assert resumed.step == 2 and resumed.fit()
+    assert [name for name, value in whole.averaged().items() if not torch.equal(value, resumed.averaged()[name])] == []
+    with pytest.raises(ValueError, match="another model"):
+        StackTrainer(small_network(), bank, RECIPE, run={"model": "y"}).resume(state)
+    state.write_bytes(b"no state")
+    with pytest.raises(ValueError, match="not a training state"):
+        StackTrainer(small_network(), bank, RECIPE).resume(state)
+
+
+def test_frozen_norms_keep_their_statistics(bank):
+    network = small_network()
+    norm = network.encoder1.layer.norm1
+    before = norm.running_mean.clone()
+    StackTrainer(network, bank, replace(RECIPE, steps=1, frozen_norm=True)).fit()
+    assert torch.equal(norm.running_mean, before)
+
+
+@pytest.mark.parametrize("prompting", ["tight", "none"])
+def test_dice_of_windows(bank, prompting):
+    dice = window_dice(small_network().eval(), bank, prompting, edge=96)
+    assert dice.shape == (2, 3) and bool(((dice >= 0) & (dice <= 1)).all())
