@@ -61,6 +61,7 @@ def test_train_then_evaluate(studies, tmp_path):
     assert {"commit", "device", "seed", "command"} <= rows[0].keys()
 
 
+@pytest.mark.slow
 def test_a_dense_run_says_so_and_has_no_plan(studies, tmp_path):
     done = run(train, "--studies", studies, "--out", tmp_path, "--network", "swin_unetr", "--dense", "--epochs", "0.1", "--batch", "2")
     assert done.exit_code == 0, done.output
@@ -68,6 +69,7 @@ def test_a_dense_run_says_so_and_has_no_plan(studies, tmp_path):
     assert spec.plan is None and spec.training["dense"]
 
 
+@pytest.mark.slow
 def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path):
     start = tmp_path / "start.safetensors"
     torch.manual_seed(7)
@@ -98,6 +100,7 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
     assert load_model(tmp_path / "run" / "model.safetensors")[1].training["steps"] == 1
 
 
+@pytest.mark.slow
 def test_the_locator_s_file_says_how_its_boxes_fit(studies, tmp_path, monkeypatch):
     monkeypatch.setattr("prato.training.train_locator.LOCATOR", small_spec("locator"))
     monkeypatch.setattr(train_locator, "LOCATOR", small_spec("locator"))

@@ -78,6 +78,7 @@ def test_volumes_and_masses_are_those_of_hearts(experts: list[Expert]) -> None:
     assert max(lv, key=lv.__getitem__) == "DCM" and max(rv, key=rv.__getitem__) == "RV" and max(mass, key=mass.__getitem__) == "HCM"
 
 
+@pytest.mark.slow
 def test_expert_labels_are_rarely_flagged(experts: list[Expert]) -> None:
     counts = Counter()
     flagged = 0
@@ -92,6 +93,7 @@ def test_expert_labels_are_rarely_flagged(experts: list[Expert]) -> None:
     assert flagged <= 16
 
 
+@pytest.mark.slow
 def test_a_wall_that_is_cut_is_always_seen(experts: list[Expert]) -> None:
     for expert in experts:
         mask = expert.masks[expert.ed][0].copy()

@@ -107,6 +107,7 @@ def test_what_is_embedded_of_an_image_is_bounded(image: Path, pruning: Predictor
         assert 0 < cache.features.nbytes <= once or last == 4
 
 
+@pytest.mark.slow
 def test_of_a_long_stack_as_much_is_kept_as_there_is_room_for(tmp_path: Path, pruning: Predictor) -> None:
     """Three calls of the network a request: the parts of one request must not push each other out."""
     path = tmp_path / "long.nii.gz"

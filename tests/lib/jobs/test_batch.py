@@ -100,6 +100,7 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
     assert times[2][0] is times[1][0]
 
 
+@pytest.mark.slow
 def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * SLICES))  # the first by name
     short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known

@@ -125,6 +125,7 @@ def test_a_published_model_takes_the_place_of_one_that_is_kept(trainer: PratoTra
     assert trained.training["interval"] is None  # one patient says nothing of others
 
 
+@pytest.mark.slow
 def test_a_model_that_is_worse_is_not_published(trainer: PratoTrainer, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
     start = trainer.model.read_bytes()
     measured = retraining_round.measure_dice
@@ -159,6 +160,7 @@ def test_a_model_that_was_replaced_meanwhile_stays(
     assert trainer.model.read_bytes() == other
 
 
+@pytest.mark.slow
 def test_what_is_forgotten_is_measured_on_base_studies(
     trainer: PratoTrainer, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_pairs_are_by_manifest_by_name_or_of_two() -> None:
     assert set(found) == {"p_1", "p_2", "b_ED", "b_ES", "c_frame01", "c_frame09"}
 
 
+@pytest.mark.slow
 def test_a_model_scores_an_image_the_same_way_each_time(model_files, heart) -> None:
     predictor, image = Predictor.from_files(model_files["swin_unetr"]), ImageStack(heart)
     for measure in (jitter_score, entropy_score):

@@ -249,6 +249,7 @@ def test_another_image_of_the_same_name_is_not_overwritten(source: Path, tmp_pat
     assert files(target) == before
 
 
+@pytest.mark.slow
 def test_real_patients(tmp_path: Path) -> None:
     acdc = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "acdc"
     if not acdc.is_dir():

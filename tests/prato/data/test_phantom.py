@@ -112,6 +112,7 @@ def test_noise_is_rician_in_air(patients: list[Phantom]) -> None:
     assert corner.min() >= 0 and corner.mean() / corner.std() == pytest.approx(1.91, abs=0.45)
 
 
+@pytest.mark.slow
 def test_files_and_manifest_and_the_same_bytes_again(tmp_path: Path) -> None:
     make_phantoms(tmp_path / "a", 1, seed=5)
     make_phantoms(tmp_path / "b", 1, seed=5)
@@ -125,6 +126,7 @@ def test_files_and_manifest_and_the_same_bytes_again(tmp_path: Path) -> None:
     assert {s.patient for s in manifest.studies.values()} == {"phantom001"}
 
 
+@pytest.mark.slow
 def test_a_patient_depends_on_seed_and_number_alone(patients: list[Phantom]) -> None:
     assert np.array_equal(make_phantom(0, 2).images["ES"], patients[1].images["ES"])
     assert not np.array_equal(make_phantom(1, 2).affine, patients[1].affine)

@@ -92,6 +92,7 @@ class Saying:
         return self.answer(image)
 
 
+@pytest.mark.slow
 def test_boxes_are_measured_against_the_label(files):
     whole = box_fit(Saying(lambda image: Box.whole(image.array.shape)), files)
     assert f"On {len(files)} studies" in whole and "holds 100.0 %" in whole and "0 missed" in whole

@@ -63,6 +63,7 @@ def test_a_wider_box_takes_a_larger_window(predictor, heart):
     assert costs[0] == costs[1] < costs[2] == costs[3]
 
 
+@pytest.mark.slow
 def test_a_slice_costs_what_it_costs_in_a_request(predictor, heart):
     """The box is the one that is measured with: central, two thirds as wide as the smallest window."""
     segmenter = predictor.segmenter

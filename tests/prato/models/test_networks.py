@@ -37,8 +37,8 @@ def along(size, at):
     return tuple(at * s / max(size) for s in size)
 
 
-#: In 3D a Swin UNETR takes seconds a call.
-SLOW = {"swin 3d": pytest.mark.slow}
+#: In 3D a call takes seconds.
+SLOW = {"unetr 3d": pytest.mark.slow, "swin 3d": pytest.mark.slow}
 
 
 @pytest.fixture(params=[pytest.param(case, id=name, marks=SLOW.get(name, ())) for name, case in CASES.items()], scope="module")

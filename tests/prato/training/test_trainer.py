@@ -109,6 +109,7 @@ def test_the_loss_falls(cases, name):
     assert loss_on(learner, batch) < 0.95 * before
 
 
+@pytest.mark.slow
 def test_averaging_leaves_whole_numbers_whole(cases):
     learner = trainer("swin_unetr")
     found = dict(learner.fit(cases, Budget(steps=4)).named_buffers())
@@ -169,6 +170,7 @@ def test_dense_first_lets_no_token_leave_before_its_share_is_spent(cases):
     assert pruned == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_a_killed_training_that_begins_dense_goes_on_to_the_same_weights(cases, tmp_path):
     settings = replace(SETTINGS, dense_first=0.5)
     unbroken, killed, resumed = (trainer(settings=settings) for _ in range(3))

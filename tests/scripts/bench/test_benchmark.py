@@ -25,6 +25,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     spec = small_spec("unetr")
     save_model(tmp_path / "small.safetensors", spec.build(), spec)

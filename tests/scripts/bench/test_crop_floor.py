@@ -1,10 +1,13 @@
 """scripts/bench/crop_floor.py: more context, and a larger box, cost more; a bad edge is refused in a sentence."""
 
+import pytest
+
 from scripts.bench import crop_floor
 from scripts.common.results import read_rows
 from tests.scripts.cli import run_script
 
 
+@pytest.mark.slow
 def test_counts_grow_with_what_is_computed(tmp_path):
     done = run_script(crop_floor.main, "--out", tmp_path / "floor.csv", "--edge", 32, "--edge", 96)
     assert done.exit_code == 0, done.output

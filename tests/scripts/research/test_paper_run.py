@@ -40,6 +40,7 @@ def results(out: Path) -> dict[str, dict]:
     return {f"{row['experiment']}-seed{row['seed']}": row for row in read_rows(out / "r" / "runs.csv")}
 
 
+@pytest.mark.slow
 def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_unetr(monkeypatch)
     code, said = run(folder, tmp_path, "table1", "--budget", "steps=1", "--seed", "2")

@@ -130,6 +130,7 @@ def test_what_makes_no_sense_is_refused():
         host("tram").segment(torch.zeros(1, 1, 64, 64), None, unetr.DEFAULT_PLAN)
 
 
+@pytest.mark.slow
 def test_a_baseline_is_trained_with_its_own_losses(tmp_path):
     make_phantoms(tmp_path, 1, 0)
     cases = [load_training_case(file, 1.5) for file in find_labelled_studies(tmp_path)]
