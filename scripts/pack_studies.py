@@ -15,7 +15,7 @@ from prato.data.cases import TrainingCase, load_training_case
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.stack import from_stack, slice_axis
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest, save_manifest
-from prato.models.presets import PIXEL
+from prato.models.registry import PIXEL
 
 
 def main(

@@ -20,9 +20,8 @@ from prato.data.cases import TrainingCase, load_training_case
 from prato.data.splits import Split, load_split, save_split, split_patients
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.models.base import PrunableNetwork
-from prato.models.checkpoint import ModelSpec, load_model, save_model
-from prato.models.convert_state_dict import adapted
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model
+from prato.models.convert_state_dict import convert_state_dict
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
@@ -94,7 +93,7 @@ def main(
                 raise ValueError("--dense trains without pruning, so --dense-first has nothing to say: leave one of them out.")
             if tensorboard and find_spec("tensorboard") is None:
                 raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
-            spec = _spec(PRESETS[network.value], tuple(after), whole_slices)
+            spec = _spec(model_preset(network.value), tuple(after), whole_slices)
             asked = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
             plan = _plan(spec, dense, asked)
             torch.manual_seed(seed)
@@ -186,7 +185,7 @@ def _network(spec: ModelSpec, start_from: Path | None) -> tuple[PrunableNetwork,
         raise ValueError(f"{start_from} holds a {found.network}, not a {spec.network}: start from a model file of the same network.")
     network = spec.build()
     try:
-        network.load_state_dict(adapted(source.state_dict(), network))
+        network.load_state_dict(convert_state_dict(source.state_dict(), network))
     except RuntimeError:
         raise ValueError(f"{start_from} holds a {spec.network} of another size: start from a model file of the same network.") from None
     return network, version, found.training

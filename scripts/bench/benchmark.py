@@ -19,8 +19,8 @@ from prato.data.studies import find_labelled_studies
 from prato.evaluation.validation import heart_slices
 from prato.inference.window import window_edges
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
-from prato.models.convert_state_dict import adapted
-from prato.models.presets import WINDOW
+from prato.models.convert_state_dict import convert_state_dict
+from prato.models.registry import WINDOW
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -130,7 +130,7 @@ def widened(network: Any, spec: ModelSpec, window: int) -> Any:
     if "img_size" in arguments:
         arguments["img_size"] = window
     wide = spec.model_copy(update={"arguments": arguments}).build().eval()
-    wide.load_state_dict(adapted(network.state_dict(), wide))
+    wide.load_state_dict(convert_state_dict(network.state_dict(), wide))
     return wide
 
 

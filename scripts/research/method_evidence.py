@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
-from prato.models.presets import PIXEL, PRESETS, WINDOW
+from prato.models.checkpoint import model_preset
+from prato.models.registry import PIXEL, WINDOW
 from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
@@ -69,7 +70,7 @@ def _scores(slices: int, seed: int) -> Iterator[Row]:
     samples = SliceDataset(cases, [WINDOW], seed, 1, slices, "image")
     for n in range(slices):
         torch.manual_seed(seed * slices + n)
-        network = PratoUNETR(**PRESETS["unetr"].arguments).eval()
+        network = PratoUNETR(**model_preset("unetr").arguments).eval()
         size = (WINDOW, WINDOW)
         prompts = BoxPrompt.batch([[samples[n]["box"].tolist()]], size)
         tokens, grid = network._embed(samples[n]["image"][None])
@@ -131,7 +132,7 @@ def _operations(seed: int) -> Iterator[Row]:
 def _decoding(norm: str, seed: int) -> Row:
     """How far decoding the kept region alone is from decoding the whole image, there: largest difference over the logits' spread."""
     torch.manual_seed(seed)
-    network = PratoUNETR(**{**PRESETS["unetr"].arguments, "norm_name": norm}).eval()
+    network = PratoUNETR(**{**model_preset("unetr").arguments, "norm_name": norm}).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # statistics as training leaves them, not those of an identity
             assert module.running_mean is not None and module.running_var is not None

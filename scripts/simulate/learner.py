@@ -13,8 +13,7 @@ from tqdm import tqdm
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import StudyFile, find_labelled_studies
-from prato.models.checkpoint import ModelSpec, load_model, save_model, stored_version
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model, stored_version
 from prato.training.trainer import Budget, Settings, Trainer
 
 #: The shipped networks see 192 mm in pixels of 1.5 mm. A round must take seconds here: a quarter of the pixels, room for most hearts, and
@@ -30,7 +29,7 @@ class Learner:
     """Trains networks of the preset ``name`` on labelled studies; these are read once and kept."""
 
     def __init__(self, name: str) -> None:
-        preset = PRESETS[name]
+        preset = model_preset(name)
         self.spec: ModelSpec = preset.model_copy(
             update={"pixel": PIXEL, "window": WINDOW, "arguments": {**preset.arguments, **SMALL[name]}}
         )

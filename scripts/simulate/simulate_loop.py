@@ -24,7 +24,7 @@ from prato.acquisition.phases import find_pairs
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
-from prato.models.presets import PRESETS
+from prato.models.registry import list_presets
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 from scripts.simulate.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
@@ -58,8 +58,8 @@ def main(
     looked = {"rates": [FRESH, FURTHER], "sample": sample, "validation_patients": validation}
     budget = {"network": network, "pixel": PIXEL, "window": WINDOW, **trained, **looked}
     try:
-        if network not in PRESETS:
-            raise ValueError(f"--network must be one of {', '.join(PRESETS)}, not {network}.")
+        if network not in list_presets():
+            raise ValueError(f"--network must be one of {', '.join(list_presets())}, not {network}.")
         if dense and Strategy.coverage in strategy:
             raise ValueError("The strategy coverage needs a network that prunes: leave out --dense, or choose other strategies.")
         loop = _Loop(studies, out, split, budget)

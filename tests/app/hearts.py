@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from prato.data.structures import BACKGROUND, STRUCTURES
-from prato.models.checkpoint import save_model
-from prato.models.presets import PRESETS, STACK_PRESETS
+from prato.models.checkpoint import model_preset, save_model
 from tests.app.live import copy_app, tiny_locator, tiny_model
 
 
@@ -25,7 +24,7 @@ def heart(shape: tuple[int, ...] = (40, 36, 5)) -> np.ndarray:
 
 def blank_model(path: Path, seed: int = 0) -> str:
     """Save a small UNETR that calls everything background, if only just; returns its version. No training makes it worse."""
-    spec = PRESETS["unetr"]
+    spec = model_preset("unetr")
     small = {"img_size": 64, "feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3}
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": 64, "pixel": 3.0})
     torch.manual_seed(seed)
@@ -51,7 +50,7 @@ def app_that_learns(folder: Path) -> Path:
 
 def stack_model(path: Path) -> str:
     """Save a small network for whole stacks that calls everything background, if only just; returns its version."""
-    spec = STACK_PRESETS["overview_swin_unetr"]
+    spec = model_preset("overview_swin_unetr")
     small = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": 96})
     torch.manual_seed(0)

@@ -22,8 +22,7 @@ import torch
 from requests_toolbelt.multipart import decoder
 
 from prato.inference.locator import LOCATOR
-from prato.models.checkpoint import ModelSpec, save_model
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from tests.app.forked import ForkedServer
 from tests.waiting import wait_until
 
@@ -32,7 +31,7 @@ APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
 
 def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
     """Save a small network with random weights, of the kind ``preset``, to ``path``; returns its version."""
-    spec = PRESETS[preset]
+    spec = model_preset(preset)
     window, small = {
         "unetr": (64, {"img_size": 64, "feature_size": 4, "hidden_size": 48, "mlp_dim": 48, "num_heads": 3}),
         "swin_unetr": (128, {"feature_size": 12, "window_size": 3}),

@@ -11,8 +11,7 @@ from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import LOCATOR
 from prato.inference.predictor import Prediction, Predictor
-from prato.models.checkpoint import ModelSpec, save_model
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
 
 SMALL = {
@@ -23,7 +22,7 @@ SMALL = {
 
 
 def small_spec(name: str) -> ModelSpec:
-    spec = LOCATOR if name == "locator" else PRESETS[name]
+    spec = LOCATOR if name == "locator" else model_preset(name)
     return spec.model_copy(update={"arguments": {**spec.arguments, **SMALL[name]}})
 
 

@@ -9,7 +9,7 @@ import torch
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import find_labelled_studies
-from prato.models.presets import PIXEL
+from prato.models.registry import PIXEL
 from scripts import pack_studies
 from tests.scripts.cli import run_script
 

@@ -26,8 +26,7 @@ def studies(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
-    for name in ("unetr", "swin_unetr"):
-        monkeypatch.setitem(train.PRESETS, name, small_spec(name))
+    monkeypatch.setattr(train, "model_preset", small_spec)
 
 
 def run(script, *arguments):

@@ -11,8 +11,7 @@ from tests.prato.conftest import small_spec
 def make_small() -> None:
     prato.training.trainer._is_bfloat16_fast = lambda device: False  # its rounding would hide a wrong gradient
     validation_curve._CHECKS = 1
-    for name in ("unetr", "swin_unetr"):
-        train.PRESETS[name] = small_spec(name)
+    train.model_preset = small_spec
 
 
 if __name__ == "__main__":

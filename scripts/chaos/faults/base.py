@@ -10,8 +10,7 @@ import torch
 from prato.data.nifti import Volume, read_volume
 from prato.data.phantom import make_phantoms
 from prato.inference.locator import LOCATOR
-from prato.models.checkpoint import ModelSpec, save_model
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from prato.retraining.model_store import ModelStore
 from scripts.chaos.faults.bench import MODEL, Bench
 from scripts.common.demo_client import DemoServer, ServerError, copied_app
@@ -72,7 +71,7 @@ def made(folder: Path, seed: int) -> Base:
 
 def small_model(path: Path, seed: int) -> None:
     """Save a small UNETR with random weights to ``path``."""
-    spec = PRESETS["unetr"]
+    spec = model_preset("unetr")
     _saved(path, spec.model_copy(update={"arguments": {**spec.arguments, **_SMALL}, "window": 64, "pixel": 3.0}), seed)
 
 

@@ -21,7 +21,7 @@ from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
 from prato.inference.locator import Locator
 from prato.inference.segmenter import Segmenter
-from prato.runtime.batch_runner import SLICES
+from prato.runtime.batch_runner import MINIBATCH
 from prato.runtime.cancel_token import CancelledError
 from tests.app.live import tiny_locator, tiny_model, write_study
 from tests.waiting import wait_until
@@ -102,7 +102,7 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
 
 @pytest.mark.slow
 def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * SLICES))  # the first by name
+    write_study(bench.folder / "studies" / "a.nii.gz", shape=(40, 36, 5 * MINIBATCH))  # the first by name
     short = ImageStack(read_volume(write_study(bench.folder / "short.nii.gz")))  # of which nothing is known
     monkeypatch.setattr(batch_module, "_SECONDS", 0.01)  # it takes its turn although the labeller stands in line
     bench.predictor.warm_up("cpu")
@@ -131,8 +131,8 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
         answer.result(600)
     bench.batches.wait(batch)
     assert (batch.job.state, batch.stored) == ("done", 2)
-    assert computed[:2] == [(Locator, SLICES), (Locator, 5)], "the labeller comes right after the call that ran"
-    assert max(slices for _, slices in computed) == SLICES
+    assert computed[:2] == [(Locator, MINIBATCH), (Locator, 5)], "the labeller comes right after the call that ran"
+    assert max(slices for _, slices in computed) == MINIBATCH
 
 
 def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:

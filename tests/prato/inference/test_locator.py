@@ -11,7 +11,7 @@ from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
 from prato.inference.locator import Locator
 from prato.prompts.box import Box
-from prato.runtime.batch_runner import SLICES
+from prato.runtime.batch_runner import MINIBATCH
 from prato.training.train_locator import box_fit, train_locator
 from tests.prato.conftest import small_spec
 
@@ -133,9 +133,9 @@ def test_a_long_study_is_looked_at_a_few_slices_at_a_time(locator):
         seen.append(len(image))
         return network(image)
 
-    image = volume((64, 60, 2 * SLICES + 3), (3.0, 3.0, 8.0))
+    image = volume((64, 60, 2 * MINIBATCH + 3), (3.0, 3.0, 8.0))
     locator.network = watched
     locator.propose(image)
-    assert seen == [SLICES, SLICES, 3]
+    assert seen == [MINIBATCH, MINIBATCH, 3]
     locator.network = lighting((slice(60, 70), slice(60, 70), slice(0, 2)))  # in each part
     assert locator.propose(image).stop[2] == 2

@@ -13,8 +13,8 @@ from prato.inference.window import window_edges
 from prato.models.checkpoint import save_model
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.points import PointsPrompt
-from prato.runtime.batch_runner import Calls
-from prato.runtime.cancel_token import CancelledError
+from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.cancel_token import CancelledError, CancelToken
 from tests.prato.conftest import predict, small_spec
 
 BOX = Box((15, 5, 1), (45, 35, 4))
@@ -221,7 +221,7 @@ def test_what_is_given_up_ends_in_the_middle_of_the_network_and_the_next_is_as_e
         return len(asked) > 50
 
     with pytest.raises(CancelledError):
-        predict(predictor, heart, BOX, runner=Calls(after_fifty_steps))  # three slices: one call of the network
+        predict(predictor, heart, BOX, runner=BatchRunner(CancelToken(after_fifty_steps)))  # three slices: one call of the network
     assert len(asked) == 51
     assert np.array_equal(predict(predictor, heart, BOX).mask, before)
 

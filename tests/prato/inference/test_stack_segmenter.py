@@ -7,11 +7,10 @@ import torch
 from prato.data.nifti import Volume
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
-from prato.models.checkpoint import save_model
-from prato.models.presets import STACK_PRESETS
+from prato.models.checkpoint import model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
-from prato.runtime.batch_runner import Calls
-from prato.runtime.cancel_token import CancelledError
+from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.cancel_token import CancelledError, CancelToken
 
 BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
 
@@ -19,7 +18,7 @@ BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Untrained, but for a relevance that finds what is bright: enough to see where it looks."""
-    spec = STACK_PRESETS["overview_swin_unetr"]
+    spec = model_preset("overview_swin_unetr")
     small = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}})
     torch.manual_seed(0)
@@ -100,4 +99,4 @@ def test_costs_of_a_slice(predictor):
 def test_a_cancelled_request_ends(predictor, heart):
     predictor.set_image(heart)
     with pytest.raises(CancelledError):
-        predictor.predict([BOX], runner=Calls(lambda: True))
+        predictor.predict([BOX], runner=BatchRunner(CancelToken(lambda: True)))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from prato.models.convert_state_dict import adapted
+from prato.models.convert_state_dict import convert_state_dict
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -29,7 +29,7 @@ def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: Pr
     prompts = BoxPrompt.batch([[((9.0,) * dims, (40.0,) * dims)], [((20.0,) * dims, (50.0,) * dims)]], (64,) * dims)
     with torch.inference_mode():
         before = wide.segment(image, prompts, plan).logits
-        wide.load_state_dict(adapted(narrow.state_dict(), wide))
+        wide.load_state_dict(convert_state_dict(narrow.state_dict(), wide))
         wanted, got = narrow.segment(image, prompts, plan), wide.segment(image, prompts, plan)
     assert not torch.allclose(before, wanted.logits, atol=1e-2)
     torch.testing.assert_close(got.logits, wanted.logits, atol=2e-4, rtol=1e-3)
@@ -40,7 +40,7 @@ def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: Pr
 def test_the_copies_of_a_channel_learn_different_things() -> None:
     narrow, wide = network(12), network(24)
     torch.manual_seed(0)
-    wide.load_state_dict(adapted(narrow.state_dict(), wide))
+    wide.load_state_dict(convert_state_dict(narrow.state_dict(), wide))
     wide.train()(torch.randn(1, 3, 64, 64)).square().mean().backward()
     gradient = wide.encoder2.layer.conv1.conv.weight.grad
     assert gradient is not None
@@ -50,10 +50,10 @@ def test_the_copies_of_a_channel_learn_different_things() -> None:
 def test_weights_of_another_size_are_still_refused() -> None:
     wide = network(24)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        wide.load_state_dict(adapted(network(36).state_dict(), wide))
+        wide.load_state_dict(convert_state_dict(network(36).state_dict(), wide))
 
 
 def test_more_heads_are_refused() -> None:
     wide = network(24, num_heads=(2, 4, 8, 8))
     with pytest.raises(RuntimeError, match="size mismatch"):
-        wide.load_state_dict(adapted(network(12).state_dict(), wide))
+        wide.load_state_dict(convert_state_dict(network(12).state_dict(), wide))

@@ -10,7 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from prato.inference.locator import LOCATOR
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import model_preset
+from prato.models.registry import list_presets
 from prato.prompts.box import BoxPrompt
 from prato.runtime.flops import count_flops
 
@@ -23,11 +24,11 @@ def by_torch(call: Any) -> float:
     return counter.get_total_flops() / 1e9
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", list_presets())
 @pytest.mark.parametrize("how", ["dense", "drop", "mask", "ragged"])
 def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
     torch.manual_seed(0)
-    spec = PRESETS[name]
+    spec = model_preset(name)
     network, plan = spec.build().eval(), spec.pruning_plan()
     image = torch.randn(2, 3, 96, 96)
     prompts = BoxPrompt.batch([[((20.0, 20.0), (60.0, 60.0))], [((30.0, 40.0), (70.0, 80.0))]], (96, 96))

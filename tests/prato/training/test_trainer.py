@@ -10,7 +10,8 @@ from torch.utils.data import default_collate
 from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
-from prato.models.presets import PRESETS
+from prato.models.checkpoint import model_preset
+from prato.models.registry import list_presets
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput, StageRecord
@@ -287,6 +288,6 @@ def test_impossible_budgets_are_refused(wrong):
 
 
 def test_presets_keep_half_of_the_tokens_or_less():
-    for spec in PRESETS.values():
-        plan = spec.pruning_plan()
+    for name in list_presets():
+        plan = model_preset(name).pruning_plan()
         assert (1 - plan.percentile / 100) ** len(plan.prune_after) < 0.5

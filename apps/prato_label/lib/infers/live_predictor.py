@@ -16,8 +16,8 @@ from prato.models.checkpoint import ModelSpec, stored_version
 from prato.prompts.base import Prompt
 from prato.prompts.request import DEFAULT_PRUNE
 from prato.pruning.plan import PRUNE_CHOICES
-from prato.runtime.batch_runner import Calls
-from prato.runtime.cancel_token import never
+from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ _COMPUTE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="compute")
 _T = TypeVar("_T")
 
 
-def run_in_compute_thread(call: Callable[[Callable[[], bool]], _T], cancelled: Callable[[], bool]) -> _T:
-    """What ``call(cancelled)`` returns, run in the networks' thread when that is free."""
-    return _COMPUTE_THREAD.submit(call, cancelled).result()
+def run_in_compute_thread(call: Callable[[CancelToken], _T], token: CancelToken) -> _T:
+    """What ``call(token)`` returns, run in the networks' thread when that is free."""
+    return _COMPUTE_THREAD.submit(call, token).result()
 
 
 class LivePredictor:
@@ -75,21 +75,21 @@ class LivePredictor:
         *,
         return_tokens: bool = False,
         return_uncertainty: bool = False,
-        cancelled: Callable[[], bool] = never,
+        token: CancelToken = NEVER_CANCELLED,
     ) -> Prediction:
         """Segment ``image`` with the files as they are now; arguments as for :meth:`Predictor.predict`.
 
         Raises:
             CheckpointError: a model file cannot be used.
-            CancelledError: ``cancelled`` said so between two steps.
+            CancelledError: ``token`` was cancelled.
         """
         return _COMPUTE_THREAD.submit(
             lambda: self._predictor(device, image).predict(
-                prompts, prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=Calls(cancelled)
+                prompts, prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=BatchRunner(token)
             )
         ).result()
 
-    def predict_with(self, runner: Calls, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
+    def predict_with(self, runner: BatchRunner, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
         """As :meth:`predict` without a prompt, with ``runner`` to make the networks' calls, and all the rest in the calling thread.
 
         Raises:

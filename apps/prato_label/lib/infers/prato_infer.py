@@ -23,7 +23,7 @@ from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import DEFAULT_PRUNE, InferenceRequest, RequestError
 from prato.pruning.plan import PRUNE_CHOICES
-from prato.runtime.cancel_token import never
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class PratoInfer(InferTask):
             prompts,
             request.prune,
             return_tokens=request.return_tokens,
-            cancelled=(lambda: slot.is_cancelled) if slot else never,
+            token=CancelToken(lambda: slot.is_cancelled) if slot else NEVER_CANCELLED,
         )
         predicted = time.perf_counter()
         path = write_mask(prediction.mask, volume.affine, request.result_extension, request.result_dtype)

@@ -24,8 +24,8 @@ from prato.data.atomic import is_disk_full
 from prato.data.nifti import VolumeError
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RESULT_EXTENSIONS
-from prato.runtime.batch_runner import Calls
-from prato.runtime.cancel_token import CancelledError, go_on_unless
+from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.cancel_token import CancelledError, CancelToken
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -36,7 +36,7 @@ _KEPT = 50
 _STOP_TIMEOUT_S = 1.5
 
 
-class LowPriorityRunner(Calls):
+class LowPriorityRunner(BatchRunner):
     """Runs each call in the networks' thread when no labeller waits, and again where one arrived before it was done.
 
     A labeller waits for one call at most, and a batch makes progress, call by call, even beside labellers who never stop.
@@ -48,18 +48,19 @@ class LowPriorityRunner(Calls):
         Raises:
             CancelledError: the batch was stopped.
         """
-        inference_queue.wait_idle(_SECONDS, self.cancelled)
-        go_on_unless(self.cancelled)
+        inference_queue.wait_idle(_SECONDS, lambda: self.token.is_cancelled)
+        self.token.raise_if_cancelled()
 
-    def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
+    def __call__(self, call: Callable[[CancelToken], _T]) -> _T:
+        unless_waited_for = CancelToken(lambda: self.token.is_cancelled or len(inference_queue) > 0)
         for _ in range(_YIELDS):
-            if inference_queue.wait_idle(_SECONDS, self.cancelled):
+            if inference_queue.wait_idle(_SECONDS, lambda: self.token.is_cancelled):
                 try:
-                    return run_in_compute_thread(call, lambda: self.cancelled() or len(inference_queue) > 0)
+                    return run_in_compute_thread(call, unless_waited_for)
                 except CancelledError:
-                    go_on_unless(self.cancelled)
-        go_on_unless(self.cancelled)
-        return run_in_compute_thread(call, self.cancelled)
+                    self.token.raise_if_cancelled()
+        self.token.raise_if_cancelled()
+        return run_in_compute_thread(call, self.token)
 
 
 class Batch:
@@ -78,7 +79,7 @@ class Batch:
         self.stopped = False
         self.stored, self.failed = 0, dict[str, str]()
         self._predictor, self._datastore = predictor, datastore
-        self._runner = LowPriorityRunner(lambda: self.stopped)
+        self._runner = LowPriorityRunner(CancelToken(lambda: self.stopped))
 
     def as_task(self) -> dict[str, Any]:
         """As MONAI Label shows a task, with ``stored``, ``failed`` and, while it runs, ``progress``."""
@@ -125,7 +126,7 @@ class Batch:
         file = write_mask(prediction.mask, image.stored.affine, RESULT_EXTENSIONS[0])
         try:
             reply = {**prediction.reply(), "device": self.order.device}
-            go_on_unless(self._runner.cancelled)  # as late as possible: nothing is stored once the batch was stopped
+            self._runner.token.raise_if_cancelled()  # as late as possible: nothing is stored once the batch was stopped
             self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
         finally:
             os.unlink(file)

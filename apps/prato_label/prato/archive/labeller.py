@@ -28,7 +28,7 @@ def run_parameters(model: Path, locator: Path | None, prune: str | None, device:
     if prune is not None and prune not in PRUNE_CHOICES:
         raise ArchiveError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
     _, spec, version = load_model(model)
-    if spec.network == "locator":
+    if not spec.is_promptable:
         raise ArchiveError(f"{model.name} holds a locator, not a segmenting network.")
     if prune is not None and spec.plan is None:
         raise ArchiveError(f"--prune is not for {model.stem}: it was trained without pruning and has no plan, so leave --prune out.")

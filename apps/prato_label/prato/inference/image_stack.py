@@ -13,7 +13,7 @@ from prato.inference.locator import Locator
 from prato.inference.window import normalise, resample_in_plane, resampled_size
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
-from prato.runtime.batch_runner import Calls
+from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.feature_cache import FeatureCache
 
 #: For an image by itself: embeddings of a short-axis stack in one or two windows.
@@ -64,10 +64,10 @@ class ImageStack:
         """What a network made of the slices ``planes`` before it looked at a prompt; arguments as for :meth:`FeatureCache.get`."""
         return self._features.get((self._key, key), planes, encode)
 
-    def proposal(self, locator: Locator, calls: Calls) -> Box | None:
-        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart. Raises CancelledError as ``calls`` does."""
+    def proposal(self, locator: Locator, runner: BatchRunner) -> Box | None:
+        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart. Raises CancelledError as it does."""
         if locator.version not in self._proposed:
-            self._proposed[locator.version] = locator.propose(self.volume, calls)
+            self._proposed[locator.version] = locator.propose(self.volume, runner)
         return self._proposed[locator.version]
 
     def stored_box(self, box: Box) -> Box:

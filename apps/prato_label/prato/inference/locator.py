@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from prato.inference.window import Window, normalise, resample_in_plane, stack_n
 from prato.models.checkpoint import CheckpointError, ModelSpec, load_model
 from prato.models.registry import register_model
 from prato.prompts.box import Box
-from prato.runtime.batch_runner import AT_ONCE, Calls, in_parts
-from prato.runtime.cancel_token import go_on_unless
+from prato.runtime.batch_runner import IMMEDIATE, BatchRunner, minibatches
+from prato.runtime.cancel_token import CancelToken
 
 register_model("locator")(UNet)
 #: MONAI's UNet on 384 mm at 3 mm: the whole field of view of a cardiac scan. Without residual units its last layer is a plain
@@ -50,24 +49,24 @@ class Locator:
 
     def __init__(self, path: Path, device: torch.device) -> None:
         network, self.spec, self.version = load_model(path)
-        if self.spec.network != "locator":
+        if self.spec.is_promptable:
             raise CheckpointError(f"{path.name} holds a {self.spec.network}, not a locator.")
         self.device = device
         self.network = network.to(device)
 
     @torch.inference_mode()
-    def propose(self, volume: Volume, calls: Calls = AT_ONCE) -> Box | None:
+    def propose(self, volume: Volume, runner: BatchRunner = IMMEDIATE) -> Box | None:
         """The box (voxels of the stored image) round the heart of ``volume``; None where no heart is seen.
 
         Raises:
-            CancelledError: ``calls`` was cancelled.
+            CancelledError: ``runner`` was cancelled.
         """
         slices = torch.from_numpy(normalise(volume.array)).permute(2, 0, 1)
         shape = volume.array.shape
         window = Window.from_centre(Box.whole(shape), shape, volume.spacing, self.spec.pixel, self.spec.window)
         coarse = window.cut(resample_in_plane(slices, window.resampled))
-        parts = [stack_neighbours(coarse, planes) for planes in in_parts(shape[2])]
-        logits = torch.cat([calls(partial(self._logits, part)) for part in parts])
+        parts = [stack_neighbours(coarse, planes) for planes in minibatches(shape[2])]
+        logits = torch.cat([runner(partial(self._logits, part)) for part in parts])
         native, extent = window.to_native(logits)
         found = (native[:, 0] > 0).permute(1, 2, 0).numpy()
         # one heart: of several pieces, the one with the most voxels
@@ -83,6 +82,6 @@ class Locator:
         return Box((max(start[0], 0), max(start[1], 0), tight.start[2]), (min(stop[0], shape[0]), min(stop[1], shape[1]), tight.stop[2]))
 
     @torch.inference_mode()
-    def _logits(self, image: Tensor, cancelled: Callable[[], bool]) -> Tensor:
-        go_on_unless(cancelled)
+    def _logits(self, image: Tensor, token: CancelToken) -> Tensor:
+        token.raise_if_cancelled()
         return self.network(image.to(self.device)).float().cpu()

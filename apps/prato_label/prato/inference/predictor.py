@@ -26,8 +26,7 @@ from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.runtime.batch_runner import AT_ONCE, Calls
-from prato.runtime.cancel_token import go_on_unless
+from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 
 #: Share of the mask outside the box from which the box is said to cut the target.
 _CUT = 0.03
@@ -84,7 +83,7 @@ def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegment
         CheckpointError: the file cannot be used, or holds no segmenting network.
     """
     network, spec, version = load_model(path)
-    if spec.network == "locator":
+    if not spec.is_promptable:
         raise CheckpointError(f"{path.name} holds a locator, not a segmenting network.")
     return (StackSegmenter if spec.centre == "stack" else Segmenter)(network, spec, version, device)
 
@@ -135,7 +134,7 @@ class Predictor:
         *,
         return_tokens: bool = False,
         return_uncertainty: bool = False,
-        runner: Calls = AT_ONCE,
+        runner: BatchRunner = IMMEDIATE,
     ) -> Prediction:
         """Segment the image.
 
@@ -152,7 +151,7 @@ class Predictor:
         """
         if self._image is None:
             raise ValueError("There is no image to segment: call set_image first.")
-        go_on_unless(runner.cancelled)
+        runner.token.raise_if_cancelled()
         start = time.perf_counter()
         image = self._image
         is_drawn = len(prompts) > 0
@@ -185,7 +184,7 @@ class Predictor:
             summary=result.summary,
         )
 
-    def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: Calls) -> tuple[Sequence[Prompt], str, Box]:
+    def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: BatchRunner) -> tuple[Sequence[Prompt], str, Box]:
         """The prompts or a proposed one, where they come from, and whose centre the window takes: a box in voxels of ``image.volume``."""
         if isinstance(self.segmenter, StackSegmenter):
             if prompts:
@@ -207,7 +206,7 @@ class Predictor:
             focus = (proposed.intersection(focus) if proposed else None) or focus
         return prompts, prompts[0].name, focus
 
-    def _looks_empty(self, image: ImageStack, boxes: list[Box], mask: np.ndarray, runner: Calls) -> bool:
+    def _looks_empty(self, image: ImageStack, boxes: list[Box], mask: np.ndarray, runner: BatchRunner) -> bool:
         """Whether ``boxes`` seem to hold no heart: next to nothing was found in them, or little, with the locator's heart beside them."""
         filled = _filled(boxes, mask)
         if filled < _EMPTY or filled >= _SPARSE or self.locator is None:
@@ -219,7 +218,7 @@ class Predictor:
         return both is None or both.voxels < _BESIDE * proposed.in_plane.voxels
 
     def _segment_elsewhere(
-        self, image: ImageStack, boxes: list[Box], segment: _Segment, first: Segmentation, runner: Calls
+        self, image: ImageStack, boxes: list[Box], segment: _Segment, first: Segmentation, runner: BatchRunner
     ) -> Segmentation:
         """The heart where the locator sees it, in the slices of ``boxes``, if that finds more of it than ``first`` did."""
         proposed = image.proposal(self.locator, runner) if self.locator else None

@@ -10,6 +10,8 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from prato.runtime.cancel_token import CancelToken
+
 _T = TypeVar("_T")
 
 
@@ -38,7 +40,7 @@ class Segmentation:
     summary: Tensor | None = None
 
 
-def timed(call: Callable[[Callable[[], bool]], _T], cancelled: Callable[[], bool]) -> tuple[_T, float]:
+def timed(call: Callable[[CancelToken], _T], token: CancelToken) -> tuple[_T, float]:
     """What ``call`` returns, and the seconds that it took."""
     start = time.perf_counter()
-    return call(cancelled), time.perf_counter() - start
+    return call(token), time.perf_counter() - start

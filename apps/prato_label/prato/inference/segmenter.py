@@ -26,7 +26,7 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
-from prato.runtime.batch_runner import Calls, in_parts
+from prato.runtime.batch_runner import BatchRunner, minibatches
 from prato.runtime.cuda_graphs import CudaGraphRunner
 from prato.runtime.flops import count_flops
 
@@ -67,7 +67,7 @@ class Segmenter:
         prune: str | None,
         return_tokens: bool,
         return_uncertainty: bool,
-        runner: Calls,
+        runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach.
 
@@ -94,7 +94,7 @@ class Segmenter:
         outputs, gflops, computing = [], 0.0, 0.0  # the runner may have to wait: that is no computing
         summary = PromptSummary(self.network, self.plan) if return_uncertainty else None
         with summary or nullcontext():
-            for part in in_parts(len(planes)):
+            for part in minibatches(len(planes)):
                 batch = PromptBatch.from_voxels(
                     [per_slice[n] for n in part], lambda at: window.to_pixels([at[axis] for axis in image.axes]), (window.size,) * 2
                 )

@@ -25,7 +25,7 @@ from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.record import PrunedOutput
-from prato.runtime.batch_runner import Calls
+from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops
 
 #: Sides of the network's input are multiples of so many pixels.
@@ -47,7 +47,7 @@ class StackSegmenter:
         self.network = channels_last(network.to(device))
         self._dense: dict[tuple[int, ...], float] = {}
 
-    def propose(self, image: ImageStack, runner: Calls) -> Box | None:
+    def propose(self, image: ImageStack, runner: BatchRunner) -> Box | None:
         """The box round the heart, in voxels of ``image.volume``; None where none is seen.
 
         Raises:
@@ -78,7 +78,7 @@ class StackSegmenter:
         prune: str | None,
         return_tokens: bool,
         return_uncertainty: bool,
-        runner: Calls,
+        runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach; without a prompt, those of ``focus``.
 

@@ -142,6 +142,11 @@ class PrunableNetwork(nn.Module):
         return None
 
     @property
+    def has_embedding(self) -> bool:
+        """Whether any of its work depends on no prompt."""
+        return type(self).encode_image is not PrunableNetwork.encode_image
+
+    @property
     def has_static_shapes(self) -> bool:
         """Whether it has any: then its dense calls, too, ask the device nothing."""
         return type(self).static_shapes is not PrunableNetwork.static_shapes

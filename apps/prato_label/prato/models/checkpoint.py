@@ -16,7 +16,8 @@ from torch import nn
 
 from prato.data.atomic import write_bytes
 from prato.inference.window import Centre
-from prato.models.registry import build_model, model_class
+from prato.models.base import PrunableNetwork
+from prato.models.registry import build_model, model_class, preset_fields
 from prato.pruning.plan import PruningPlan
 
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
@@ -49,6 +50,11 @@ class ModelSpec(BaseModel):
     plan: dict[str, Any] | None
     training: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def is_promptable(self) -> bool:
+        """Whether it segments by a prompt; a locator does not."""
+        return issubclass(model_class(self.network), PrunableNetwork)
+
     def build(self) -> Any:
         """A freshly initialised network, of the class that ``network`` names."""
         return build_model(self.network, **self.arguments)
@@ -72,6 +78,15 @@ class ModelSpec(BaseModel):
     def with_plan(self, plan: PruningPlan | None) -> ModelSpec:
         """The same model with another default plan."""
         return self.model_copy(update={"plan": None if plan is None else plan.to_dict()})
+
+
+def model_preset(name: str) -> ModelSpec:
+    """The network ``name`` as it is shipped: small enough to be trained and served on a CPU.
+
+    Raises:
+        ValueError: it has no preset.
+    """
+    return ModelSpec(**preset_fields(name))
 
 
 def save_model(path: str | os.PathLike[str], network: nn.Module, spec: ModelSpec) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prato.models.net2net import is_half_of, widened
+from prato.models.net2net import is_half_of, widen
 
 _POSITIONS = "vit.patch_embedding.position_embeddings"
 
 
-def adapted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+def convert_state_dict(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """``state`` made to fit ``network``.
 
     Relevance projections of stages that ``state`` does not know keep the values that ``network`` has; those of its own are left out where
@@ -20,15 +20,15 @@ def adapted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """
     own = network.state_dict()
     if is_half_of(state, own):
-        state = widened(state, own)
+        state = widen(state, own)
     out = {name: value for name, value in state.items() if name in own or not name.startswith("relevance.")}
     out.update({name: value for name, value in own.items() if name.startswith("relevance.") and name not in state})
     if _POSITIONS in out and out[_POSITIONS].shape != own[_POSITIONS].shape:
-        out[_POSITIONS] = _placed(out[_POSITIONS], own[_POSITIONS].shape[1])
+        out[_POSITIONS] = _resize_positions(out[_POSITIONS], own[_POSITIONS].shape[1])
     return out
 
 
-def _placed(positions: Tensor, tokens: int) -> Tensor:
+def _resize_positions(positions: Tensor, tokens: int) -> Tensor:
     """Square 2D position embeddings (1, Z, C) on a square grid of ``tokens``."""
     old, new = round(positions.shape[1] ** 0.5), round(tokens**0.5)
     before = (new - old) // 2

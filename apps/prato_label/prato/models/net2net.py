@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def widened(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def widen(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """``state`` of a :class:`~prato.models.swin_unetr.PratoSwinUNETR` for one of twice its ``feature_size`` and as many heads.
 
     Net2Net's widening (Chen et al., ICLR 2016) in all layers at once: every channel stands twice, and a weight on it is dealt at random
@@ -20,7 +20,7 @@ def widened(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tenso
     Returns:
         A state dict; tensors whose shape is neither the wide one nor half of it are left for ``load_state_dict`` to refuse.
     """
-    return {name: _doubled(name, value, own[name].shape) if name in own else value for name, value in state.items()}
+    return {name: _double(name, value, own[name].shape) if name in own else value for name, value in state.items()}
 
 
 def is_half_of(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
@@ -29,7 +29,7 @@ def is_half_of(state: dict[str, Tensor], own: dict[str, Tensor]) -> bool:
     return first in state and first in own and 2 * state[first].shape[0] == own[first].shape[0]
 
 
-def _doubled(name: str, value: Tensor, wide: torch.Size) -> Tensor:
+def _double(name: str, value: Tensor, wide: torch.Size) -> Tensor:
     if value.shape == wide or value.ndim != len(wide) or name.endswith("relative_position_bias_table"):  # that one has heads, no channels
         return value
     reads = 0 if "transp_conv" in name else 1  # the axis of a weight that its input channels lie on

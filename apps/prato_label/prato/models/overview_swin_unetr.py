@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
+from prato.data.structures import NUM_CLASSES
 from prato.models.base import ImageEmbedding
 from prato.models.overview import TOKEN, HeartRelevance, Overview, SliceAttention, box_features
 from prato.models.registry import register_model
@@ -32,7 +33,18 @@ RIM = 4
 ISLAND = 0.2
 
 
-@register_model("overview_swin_unetr")
+@register_model(
+    "overview_swin_unetr",
+    plan=DEFAULT_PLAN,
+    preset={
+        "arguments": {
+            **{"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2},
+            **{"feature_size": 24, "window_size": 5, "num_heads": (1, 2, 4, 8)},
+        },
+        "centre": "stack",
+        "plan": DEFAULT_PLAN.to_dict(),
+    },
+)
 class PratoOverviewSwinUNETR(PratoSwinUNETR):
     """A Swin UNETR for stacks of whole slices: an image's batch is one stack, its slices in order.
 
@@ -122,9 +134,7 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         logits = self.decode_windows(window.unsqueeze(0), seen, box, has_box, corner)
         return RegionFeatures(logits[:, :, : region.cells[0], : region.cells[1]], region).to_logits()
 
-    def train_windows(
-        self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B * S, classes, h, w) of windows, and of relevance (B, S, H / 8, W / 8) on the whole slices.
 
         Args:

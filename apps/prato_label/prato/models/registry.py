@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar
@@ -11,20 +12,37 @@ from typing import Any, TypeVar
 from torch import nn
 
 import prato.models
+from prato.pruning.plan import PruningPlan
 
 _Network = TypeVar("_Network", bound=type[nn.Module])
-_MODELS: dict[str, type[nn.Module]] = {}
+#: In-plane resolution (mm) and window edge (pixels) of the presets: 192 mm, room for a heart whichever half of it the box was drawn round.
+PIXEL, WINDOW = 1.5, 128
 
 
-def register_model(name: str) -> Callable[[_Network], _Network]:
+@dataclass(frozen=True)
+class _Entry:
+    network: type[nn.Module]
+    plan: PruningPlan | None
+    preset: Mapping[str, Any] | None
+
+
+_MODELS: dict[str, _Entry] = {}
+
+
+def register_model(name: str, plan: PruningPlan | None = None, preset: Mapping[str, Any] | None = None) -> Callable[[_Network], _Network]:
     """Class decorator: from now on ``build_model(name, ...)`` builds the decorated class.
+
+    Args:
+        plan: how it is pruned where nobody says otherwise.
+        preset: the fields of a :class:`~prato.models.checkpoint.ModelSpec` that a training starts from (``model_preset``); "arguments", the
+            constructor's, are among them.
 
     Raises:
         ValueError: another class is registered by that name.
     """
 
     def register(network: _Network) -> _Network:
-        if _MODELS.setdefault(name, network) is not network:
+        if _MODELS.setdefault(name, _Entry(network, plan, preset)).network is not network:
             raise ValueError(f"Two networks are registered as {name!r}: give one of them another name.")
         return network
 
@@ -43,11 +61,30 @@ def model_class(name: str) -> Any:
     Raises:
         ValueError: there is none.
     """
-    if name not in _MODELS:
-        _import_models()
-    if name not in _MODELS:
-        raise ValueError(f"No network is registered as {name!r}: use one of {', '.join(list_models())}, or import its module.")
-    return _MODELS[name]
+    return _entry(name).network
+
+
+def default_plan(name: str) -> PruningPlan | None:
+    """How the network is pruned where nobody says otherwise. Raises ValueError where none is registered by that name."""
+    return _entry(name).plan
+
+
+def list_presets(centre: str = "box") -> list[str]:
+    """The names of the networks with a preset that look at windows round this ``centre`` (see ``ModelSpec``), sorted."""
+    presets = {name: _MODELS[name].preset for name in list_models()}
+    return [name for name, preset in presets.items() if preset is not None and preset.get("centre", "box") == centre]
+
+
+def preset_fields(name: str) -> dict[str, Any]:
+    """The fields of a network's preset.
+
+    Raises:
+        ValueError: it has none, or no network is registered by that name.
+    """
+    preset = _entry(name).preset
+    if preset is None:
+        raise ValueError(f"{name} has no preset: use one of {', '.join(list_presets())}.")
+    return {"network": name, "window": WINDOW, "pixel": PIXEL, **preset}
 
 
 def build_model(name: str, **arguments: Any) -> Any:
@@ -58,6 +95,14 @@ def build_model(name: str, **arguments: Any) -> Any:
         TypeError: ``arguments`` are not those of its constructor.
     """
     return model_class(name)(**arguments)
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _MODELS:
+        _import_models()
+    if name not in _MODELS:
+        raise ValueError(f"No network is registered as {name!r}: use one of {', '.join(list_models())}, or import its module.")
+    return _MODELS[name]
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import get_window_size
 from torch import Tensor, nn
 
+from prato.data.structures import NUM_CLASSES
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, monai_norm
 from prato.models.registry import register_model
 from prato.models.swin_block import dense_swin_blocks, masked_swin_blocks, pruned_swin_blocks, relaxed_swin_block
@@ -25,7 +27,18 @@ from prato.runtime.region_decode import LazyFeature, RegionFeatures, basic_block
 DEFAULT_PLAN = PruningPlan(prune_after=(1, 2, 3), percentile=25.0)
 
 
-@register_model("swin_unetr")
+@register_model(
+    "swin_unetr",
+    plan=DEFAULT_PLAN,
+    # batch normalisation: unlike instance normalisation, a pixel does not depend on what lies far from it
+    preset={
+        "arguments": {
+            **{"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2},
+            **{"feature_size": 24, "window_size": 5, "num_heads": (1, 2, 4, 8)},
+        },
+        "plan": replace(DEFAULT_PLAN, percentile=35.0, decode="kept").to_dict(),
+    },
+)
 class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
     """MONAI's Swin UNETR (2D or 3D) with prompt-driven token pruning at the patch-merging stages.
 

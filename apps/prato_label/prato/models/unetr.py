@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from monai.networks.nets import UNETR
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
+from prato.data.structures import NUM_CLASSES
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, monai_norm
-from prato.models.registry import register_model
+from prato.models.registry import WINDOW, register_model
 from prato.models.vit_encoder import embed_blocks, encode_blocks
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
@@ -27,7 +29,18 @@ _SKIPS = (4, 7, 10)
 LAST = 0
 
 
-@register_model("unetr")
+@register_model(
+    "unetr",
+    plan=DEFAULT_PLAN,
+    # batch normalisation: unlike instance normalisation, a pixel does not depend on what lies far from it
+    preset={
+        "arguments": {
+            **{"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2},
+            **{"img_size": WINDOW, "feature_size": 16, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6},
+        },
+        "plan": replace(DEFAULT_PLAN, decode="kept").to_dict(),
+    },
+)
 class PratoUNETR(PrunableNetwork, UNETR):
     """MONAI's UNETR (2D or 3D) with prompt-driven token pruning.
 

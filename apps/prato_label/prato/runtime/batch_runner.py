@@ -1,39 +1,40 @@
-"""How the calls of networks that answer a request are made: at most so many slices each, and somebody may come between two of them."""
+"""How the calls of networks that answer a request are made: in minibatches, between two of which somebody else may come."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-from prato.runtime.cancel_token import never
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 _T = TypeVar("_T")
 #: Slices in one call of a network: a whole short-axis stack, while a long one stays within memory.
-SLICES = 16
+MINIBATCH = 16
 
 
-class Calls:
-    """Makes each call at once, in the thread that asks for it.
+class BatchRunner:
+    """Makes each call at once, in the calling thread; subclasses may wait for others, or make a call again.
 
     Args:
-        cancelled: whether nobody wants the answer any more; asked before every step of a network, so it should be cheap.
+        token: whether nobody wants the answer any more; looked at before every step of a network.
     """
 
-    def __init__(self, cancelled: Callable[[], bool] = never) -> None:
-        self.cancelled = cancelled
+    def __init__(self, token: CancelToken = NEVER_CANCELLED) -> None:
+        self.token = token
 
-    def __call__(self, call: Callable[[Callable[[], bool]], _T]) -> _T:
-        """What ``call`` returns; it is given when to end early. To be made anew it must change nothing before it ends.
+    def __call__(self, call: Callable[[CancelToken], _T]) -> _T:
+        """What ``call`` returns; it is given the token that may end it early. To be made again it must change nothing before it ends.
 
         Raises:
-            CancelledError: ``cancelled`` said so.
+            CancelledError: the token said so.
         """
-        return call(self.cancelled)
+        return call(self.token)
 
 
-AT_ONCE = Calls()
+#: Makes calls at once, each to its end.
+IMMEDIATE = BatchRunner()
 
 
-def in_parts(slices: int) -> list[range]:
+def minibatches(slices: int) -> list[range]:
     """The numbers of ``slices`` slices, as many at a time as go into one call."""
-    return [range(a, min(a + SLICES, slices)) for a in range(0, slices, SLICES)]
+    return [range(a, min(a + MINIBATCH, slices)) for a in range(0, slices, MINIBATCH)]

@@ -9,16 +9,30 @@ class CancelledError(Exception):
     """The work was given up before it was done."""
 
 
-def never() -> bool:
-    """Of work that always runs to its end."""
-    return False
+class CancelToken:
+    """Handed to work, so that it can be told to end early.
 
-
-def go_on_unless(cancelled: Callable[[], bool]) -> None:
-    """To be called between two parts of the work; ``cancelled`` should be cheap.
-
-    Raises:
-        CancelledError: ``cancelled`` says so.
+    Args:
+        is_cancelled: whether nobody wants the result any more; called between all parts of the work, so it should be cheap.
     """
-    if cancelled():
-        raise CancelledError
+
+    def __init__(self, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+        self._is_cancelled = is_cancelled
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the result any more."""
+        return self._is_cancelled()
+
+    def raise_if_cancelled(self) -> None:
+        """To be called between two parts of the work.
+
+        Raises:
+            CancelledError: nobody wants the result any more.
+        """
+        if self._is_cancelled():
+            raise CancelledError
+
+
+#: Of work that always runs to its end.
+NEVER_CANCELLED = CancelToken()

@@ -54,7 +54,8 @@ class CudaGraphRunner:
     @torch.inference_mode()
     def encode_image(self, image: Tensor, plan: PruningPlan | None) -> ImageEmbedding:
         """As the network's own."""
-        if plan is None or plan.mode != "drop" or not self.network.has_static_shapes:
+        is_captured = self.network.has_embedding and self.network.has_static_shapes
+        if plan is None or plan.mode != "drop" or not is_captured:
             return self._autocast(self.network.encode_image, image)(image, plan)
         made, flop = self._captured(("encode image", plan), lambda x: self.network.encode_image(x, plan), (_pad_to_even(image),))
         own: dict[int, Tensor] = {}

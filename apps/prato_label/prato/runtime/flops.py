@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function_unary
 from torch.utils.flop_counter import sdpa_flop_count
 
-from prato.runtime.cancel_token import go_on_unless, never
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 
-def count_flops(call: Callable[[], Any], cancelled: Callable[[], bool] = never) -> tuple[Any, float]:
+def count_flops(call: Callable[[], Any], token: CancelToken = NEVER_CANCELLED) -> tuple[Any, float]:
     """The result of ``call`` and the GFLOP it took: convolutions, products and attention, a multiply-add counting as two.
 
     Args:
-        cancelled: asked before each of torch's functions, since they are looked at anyhow.
+        token: looked at before each of torch's functions, since these are intercepted anyway.
 
     Raises:
-        CancelledError: ``cancelled`` said so.
+        CancelledError: ``token`` was cancelled.
     """
-    with _Counter(cancelled) as counter:
+    with _Counter(token) as counter:
         result = call()
     return result, counter.flop / 1e9
 
@@ -85,13 +85,13 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 
 
 class _Counter(TorchFunctionMode):
-    def __init__(self, cancelled: Callable[[], bool]) -> None:
+    def __init__(self, token: CancelToken) -> None:
         super().__init__()
         self.flop = 0
-        self._cancelled = cancelled
+        self._token = token
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        go_on_unless(self._cancelled)
+        self._token.raise_if_cancelled()
         out = func(*args, **(kwargs or {}))
         formula = _FORMULAS.get(func)
         if formula is not None:

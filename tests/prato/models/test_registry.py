@@ -1,0 +1,80 @@
+"""A network is registered once, by its name, with its plan and its preset."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
+from prato.models.checkpoint import ModelSpec, model_preset
+from prato.models.registry import build_model, default_plan, list_models, list_presets, register_model
+from prato.prompts.box import BoxPrompt
+from prato.pruning.plan import PruningPlan
+from prato.pruning.prompted_pruning import PromptedPruning
+from prato.pruning.relevance import Relevance
+from prato.runtime.cuda_graphs import CudaGraphRunner
+from prato.runtime.region import Region
+
+
+def test_the_networks_are_found_by_their_names():
+    assert {"segformer", "swin_unetr", "transunet", "unetr"} <= set(list_models())
+    assert list_presets() == ["swin_unetr", "unetr"] and list_presets("stack") == ["overview_swin_unetr"]
+    assert default_plan("transunet") == PruningPlan(prune_after=(3, 6, 9), percentile=25.0)
+    for name in list_presets():
+        spec = model_preset(name)
+        assert spec.is_promptable and spec.network == name
+        assert set(spec.pruning_plan().prune_after) <= set(spec.build().prune_points)
+
+
+def test_what_is_not_registered_is_refused_and_no_name_is_given_twice():
+    with pytest.raises(ValueError, match=r"use one of .*swin_unetr"):
+        build_model("no_such_network")
+    with pytest.raises(ValueError, match="transunet has no preset: use one of swin_unetr, unetr"):
+        model_preset("transunet")
+    with pytest.raises(ValueError, match="Two networks are registered as 'unetr'"):
+        register_model("unetr")(nn.Identity)
+
+
+@register_model("two_convolutions", plan=PruningPlan(prune_after=(1,)))
+class TwoConvolutions(PrunableNetwork):
+    """A network that encodes nothing before it sees a prompt, and whose shapes depend on what is kept."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Conv2d(in_channels, 8, 4, 4), nn.ConvTranspose2d(8, out_channels, 4, 4)
+        self.relevance = nn.ModuleDict({"1": Relevance(8, 2)})
+
+    def forward_dense(self, image: Tensor) -> Tensor:
+        return self.head(self.embed(image))
+
+    def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
+        x = self.embed(image)
+        grid = tuple(x.shape[2:])
+        tokens, alive = x.flatten(2).transpose(1, 2), pruning.start(grid)
+        record = pruning.prune("block 1", grid, pruning.score(1, tokens, grid, alive), alive)
+        gate = pruning.gate(record.relevance, record.alive, alive, None)
+        kept = record.alive.to(x.dtype) if gate is None else gate
+        return EncoderOutput({1: x * kept.unflatten(1, grid).unsqueeze(1)}, tuple(pruning.stages))
+
+    def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
+        return self.head(encoded.features[1])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_contract_is_all_that_a_network_needs(training):
+    torch.manual_seed(0)
+    spec = ModelSpec(network="two_convolutions", arguments={"in_channels": 3, "out_channels": 4}, window=32, pixel=1.5, plan={"after": [1]})
+    network = spec.build().train(training)
+    image, plan = torch.randn(2, 3, 32, 32), spec.pruning_plan()
+    prompts = BoxPrompt.batch([[((4.0, 4.0), (20.0, 20.0))], []], (32, 32))
+    assert network.prune_points == (1,) and not network.has_embedding and not network.has_static_shapes
+    embedding = network.encode_image(image, plan)
+    assert embedding.nbytes == 0 and not embedding.features
+    output = network.predict(image, embedding, prompts, plan)
+    assert output.logits.shape == (2, 4, 32, 32) and output.kept_fraction()["block 1"].tolist() == [0.75, 1.0]
+    assert torch.equal(network(image), network.forward_dense(image))
+    if training:
+        output.logits.square().mean().backward()
+        assert network.relevance["1"].project_token.weight.grad.abs().sum() > 0
+    else:
+        found = CudaGraphRunner(network, torch.float32).segment(image, prompts, plan)
+        assert torch.equal(found.logits, output.logits)
