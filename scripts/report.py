@@ -14,7 +14,7 @@ from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.evaluate import summary
 from prato.models.checkpoint import load_model
-from scripts.bench import report_speed
+from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
 from scripts.common.markdown import fill_page
 from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 
 #: Models by file name. The dense ones are the same networks, trained as long from the same start without pruning; they are not shipped.
 _TITLES = {
+    "prato_overview_swin_unetr": "PrATo Swin UNETR with overview",
     "prato_swin_unetr": "PrATo Swin UNETR",
     "dense_swin_unetr": "Swin UNETR, trained dense",
     "prato_unetr": "PrATo UNETR",
@@ -41,6 +42,7 @@ def main() -> None:
     """README and model cards, docs/speed.md, docs/simulation.md, docs/batch.md, docs/method.md, docs/results/*.md, and their pictures."""
     _shipped_models()
     report_speed.main()
+    overview_page.main()
     report_simulation.main()
     fill_page(DOCS / "batch.md", {"cost": cost_table(read_rows(RESULTS / "batch_costs.csv"))})
     paper_page.write(RESULTS / "paper", DOCS)

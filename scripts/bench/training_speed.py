@@ -1,6 +1,6 @@
 """Slices a second in training, augmentation and averaging included, and which share is data, forward, backward and optimiser.
 
-    python scripts/bench/training_speed.py --packed acdc.zip --out docs/results/training_speed.json
+    python scripts/bench/training_speed.py --packed acdc.zip --out docs/results/training_speed.csv
 
 Ways take turns, a few steps each, so that whatever else the machine does falls on all of them. Needs no more than torch and MONAI.
 """
@@ -21,6 +21,8 @@ import torch
 from prato.models.registry import build_model
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
+from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
 
 #: Today's Swin UNETR, dense, beside the queue's networks.
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
@@ -71,8 +74,9 @@ def main() -> None:
                 rows.append(row)
                 print(json.dumps(row), flush=True)
             del trainers
-    about = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu", "torch": torch.__version__, "rows": rows}
-    given.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    made = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
+    made |= {"commit": given.commit or commit(), "command": command()}
+    replace_rows(given.out, [{**row, **made} for row in rows], ("network", "way", "slices a step", "device"))
 
 
 def speed(trainer: StackTrainer, steps: int) -> float:

@@ -1,0 +1,55 @@
+"""The tables of docs/overview.md: what pruning saves in the app, and how networks learned from the same slices."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from scripts.common.markdown import fill_page, grid
+from scripts.common.paths import DOCS, RESULTS
+from scripts.common.results import Row, read_rows
+
+
+def main() -> None:
+    """Fill the page."""
+    times, curves, speeds = (read_rows(RESULTS / f"{name}.csv") for name in ("pruning_time", "training_queue", "training_speed"))
+    fill_page(DOCS / "overview.md", {"time": time_table(times), "curves": curve_table(curves), "speed": speed_table(speeds)})
+
+
+def time_table(rows: list[Row]) -> str:
+    """By threads, box and model: the median time of a study, and what share of the same network's time without pruning it is."""
+    found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for row in rows:
+        way = found.setdefault((row["threads"], row["box"], row["prune"], row["model"]), {"ms": [], "gflops": [], "dice": []})
+        way["ms"].append(row["locate_ms"] + row["network_ms"])
+        way["gflops"].append(row["gflops"])
+        way["dice"].append(row["mean_dice"])
+    lines = []
+    boxes = ["tight", "oversized", "partial", "misleading", "none"]
+    for key, way in sorted(found.items(), key=lambda item: (item[0][0], item[0][3], item[0][2] != "off", boxes.index(item[0][1]))):
+        threads, box, prune, model = key
+        off = found.get((threads, "none" if box == "none" else "tight", "off", model))
+        share = "-" if off is None or prune == "off" else f"{100 * median(way['ms']) / median(off['ms']):.0f} %"
+        cells = [model, box, prune, str(threads), f"{median(way['ms']):.0f}", share, f"{median(way['gflops']):.1f}"]
+        lines.append([*cells, f"{sum(way['dice']) / len(way['dice']):.3f}"])
+    head = ["model", "box", "pruning", "threads", "ms a study", "of its own `off`", "GFLOP", "mean DSC"]
+    return grid(head, lines)
+
+
+def curve_table(rows: list[Row]) -> str:
+    """By training and slices seen: Dice with a tight box and with none, at the network's resolution."""
+    lines = []
+    for row in rows:
+        dice = [f"{row[f'dice {name}']['mean']:.4f}" if f"dice {name}" in row else "-" for name in ("tight", "none")]
+        lines.append([row["training"], f"{row['slices']:,}", f"{row['loss']['segmentation']:.3f}", *dice, row["device"]])
+    return grid(["training", "slices seen", "loss", "DSC, window at the box", "DSC, window where the overview points", "device"], lines)
+
+
+def speed_table(rows: list[Row]) -> str:
+    """Slices a second of whole training steps, and where an eager step's time goes."""
+    lines = []
+    for row in rows:
+        parts = [f"{part} share" for part in ("data", "forward", "backward", "optimiser")]
+        shares = [f"{100 * row[part]:.0f} %" if part in row else "-" for part in parts]
+        lines.append([row["network"], row["way"], f"{row['slices a second']:,}", *shares, row["device"]])
+    return grid(["network", "way", "slices a second", "data", "forward", "backward", "optimiser", "device"], lines)

@@ -1,0 +1,64 @@
+"""What pruning saves in the app: the network's time on images that are new to it, pruned and not, models and boxes taking turns.
+
+    python scripts/bench/pruning_time.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/pruning_time.csv
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies
+from prato.evaluation.box_conditions import BoxCondition
+from prato.evaluation.evaluate import evaluate_case
+from prato.inference.predictor import Predictor
+from scripts.common.model_files import locator_file, model_file
+from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
+
+#: Which boxes with which pruning.
+WAYS = [(box, "") for box in BoxCondition] + [(BoxCondition.tight, "off"), (BoxCondition.none, "off")]
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
+    model: Annotated[list[str], typer.Option(help="Models that take turns.")] = ["prato_swin_unetr", "prato_overview_swin_unetr"],  # noqa: B006
+    most: Annotated[int, typer.Option(min=1, help="Studies at most, evenly chosen.")] = 8,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """One row a study, model, box and pruning: milliseconds of locating and of the network, GFLOP and Dice."""
+    try:
+        torch.set_num_threads(threads)
+        patients = None if split is None else set(load_split(split).validation)
+        files = [f for f in find_labelled_studies(studies) if patients is None or f.patient in patients]
+        files = files[:: max(1, len(files) // most)][:most]
+        predictors = {name: Predictor.from_files(model_file(name), locator_file(), device) for name in model}
+        ways = [(name, box, prune) for box, prune in WAYS for name in model]
+        made = {"threads": threads, "device": device, "commit": commit(), "command": command()}
+        rows = []
+        for name, box, prune in ways:  # whatever is made at the first call
+            evaluate_case(predictors[name], files[0], box, prune or None, 0)
+        for number, file in enumerate(tqdm(files, unit="study")):
+            for name, box, prune in ways[number % len(ways) :] + ways[: number % len(ways)]:
+                found = evaluate_case(predictors[name], file, box, prune or None, 0)
+                if found is not None:
+                    took = found["latency_ms"]
+                    row = {"model": name, "model_version": predictors[name].version, "box": box.value, "prune": prune or "plan"}
+                    row |= {"study": file.study, "locate_ms": round(took["locate"], 1), "network_ms": round(took["network"], 1)}
+                    rows.append({**row, "gflops": found["gflops"], "mean_dice": round(found["mean_dice"], 4), **made})
+        replace_rows(out, rows, ("model", "box", "prune", "threads", "device"))
+    except (ValueError, RuntimeError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,89 @@
+"""Take home what scripts/research/train_queue.py left: learning curves into docs/results, and weights as a model file of the app.
+
+    python scripts/research/export_queue.py --queue-out out/queue --commit COMMIT --device "NVIDIA H200" --command "..."
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from prato.data.splits import load_split
+from prato.data.structures import STRUCTURES
+from prato.models.checkpoint import save_model
+from prato.models.presets import STACK_PRESETS
+from scripts.common.paths import MODELS, RESULTS
+from scripts.common.results import Row, replace_rows
+
+
+def main(
+    queue_out: Annotated[Path, typer.Option(help="The queue's --out.")],
+    commit: Annotated[str, typer.Option(help="Commit that it ran at.")],
+    device: Annotated[str, typer.Option(help="What it ran on.")],
+    command: Annotated[str, typer.Option(help="How it was called.")],
+    ship: Annotated[str, typer.Option(help="Entry whose weights become a model file of the app, prato_ENTRY.safetensors.")] = "",
+    note: Annotated[str, typer.Option(help="What the model card should say besides.")] = "",
+    split: Annotated[Path, typer.Option(help="The queue's --split.")] = RESULTS / "acdc_split.json",
+    curves: Annotated[Path, typer.Option(help="CSV file of learning curves.")] = RESULTS / "training_queue.csv",
+) -> None:
+    """Curves of all trainings that ended, and one model file."""
+    about = {"device": device, "commit": commit, "command": command}
+    try:
+        trained = sorted(queue_out.glob("*/weights.pt"))
+        if not trained:
+            raise ValueError(f"{queue_out} holds no training that has ended: run scripts/research/train_queue.py first.")
+        for path in trained:
+            stored = torch.load(path, map_location="cpu", weights_only=False)
+            rows = list(curve_rows(path.parent, stored["recipe"]))
+            replace_rows(curves, [{**row, "seed": stored["recipe"]["seed"], **about} for row in rows], ("training",))
+            typer.echo(f"{path.parent.name}: {len(rows)} points")
+        if ship:
+            typer.echo(f"{ship}: version {ship_weights(queue_out / ship, about, note, split)}")
+    except (ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+def curve_rows(folder: Path, recipe: dict[str, Any]) -> list[Row]:
+    """The points of a training's curve at which it was validated."""
+    rows: list[Row] = []
+    for line in (folder / "curve.jsonl").read_text(encoding="utf-8").splitlines():
+        point = json.loads(line)
+        promptings = [name for name in ("tight", "none") if name in point]
+        if promptings:
+            row: Row = {"training": folder.name, "slices": point["slices"], "seconds": point["seconds"]}
+            row["slices_per_second"] = point["slices_per_second"]
+            row["loss"] = dict(zip(("segmentation", "relevance"), point["loss"]))
+            for name in promptings:
+                structures = dict(zip(STRUCTURES, point[f"{name}_structures"]))
+                row[f"dice {name}"] = {**structures, "mean": point[name]}
+            rows.append({**row, "edge": recipe["edge"], "stacks": recipe["stacks"], "depth": recipe["depth"], "rate": recipe["rate"]})
+    return rows
+
+
+def ship_weights(folder: Path, about: dict[str, str], note: str, split: Path) -> str:
+    """Write the weights of ``folder`` as a model file of the app; returns its version."""
+    stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+    entry, recipe = stored["entry"], stored["recipe"]
+    spec = STACK_PRESETS[entry["network"]]
+    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in entry["arguments"].items() if name != "stages"}
+    last = json.loads((folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    sides = load_split(split)
+    training = {
+        **{"seed": recipe["seed"], "steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"] * recipe["depth"]},
+        **{"training_minutes": round(last["seconds"] / 60, 1), "dense": False, "recipe": recipe, **about},
+        **({"note": note} if note else {}),
+        "patients": {"train": len(sides.train), "validation": len(sides.validation)},
+    }
+    spec = spec.model_copy(update={"arguments": arguments, "training": training})
+    network = spec.build()
+    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
+    return save_model(MODELS / f"prato_{folder.name}.safetensors", network, spec)
+
+
+if __name__ == "__main__":
+    typer.run(main)
