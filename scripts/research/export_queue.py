@@ -14,8 +14,7 @@ import typer
 
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.models.checkpoint import save_model
-from prato.models.presets import STACK_PRESETS
+from prato.models.checkpoint import model_preset, save_model
 from scripts.common.paths import MODELS, RESULTS
 from scripts.common.results import Row, replace_rows
 
@@ -69,7 +68,7 @@ def ship_weights(folder: Path, about: dict[str, str], note: str, split: Path) ->
     """Write the weights of ``folder`` as a model file of the app; returns its version."""
     stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
     entry, recipe = stored["entry"], stored["recipe"]
-    spec = STACK_PRESETS[entry["network"]]
+    spec = model_preset(entry["network"])
     arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in entry["arguments"].items() if name != "stages"}
     last = json.loads((folder / "curve.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     sides = load_split(split)
