@@ -1,4 +1,4 @@
-"""Calls in shapes known beforehand: the numbers of dropping, and nothing in them that a GPU would have to be asked for."""
+"""Calls in static shapes: the numbers of dropping, without asking a GPU for anything."""
 
 from dataclasses import replace
 

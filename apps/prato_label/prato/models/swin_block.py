@@ -26,7 +26,7 @@ _MAX_BYTES = 64 * 2**20
 
 
 @cached_tensors(_MAX_BYTES)
-def _joined(padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device) -> Tensor:
+def _shift_mask(padded: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...], device: torch.device) -> Tensor:
     """MONAI's mask of what a shifted window must not join; made once a size, as making it takes as long as a block."""
     with torch.inference_mode(False):
         return compute_mask(list(padded), window, shift, device)
@@ -36,9 +36,9 @@ def dense_swin_blocks(layer: BasicLayer, x: Tensor) -> Tensor:
     """All blocks of a MONAI stage on ``x`` (B, *grid, C), as the stage itself runs them, without its patch merging."""
     grid = tuple(x.shape[1:-1])
     window, shift = get_window_size(grid, layer.window_size, layer.shift_size)
-    joined = _joined(tuple(math.ceil(g / w) * w for g, w in zip(grid, window)), window, shift, x.device)
+    mask = _shift_mask(tuple(math.ceil(g / w) * w for g, w in zip(grid, window)), window, shift, x.device)
     for block in layer.blocks:
-        x = block(x, joined)
+        x = block(x, mask)
     return x
 
 
@@ -66,7 +66,7 @@ def pruned_swin_blocks(layer: BasicLayer, x: Tensor, alive: Tensor, grid: tuple[
 
 
 def masked_swin_blocks(layer: BasicLayer, x: Tensor, alive: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """The numbers of :func:`pruned_swin_blocks` with all tokens computed: no shape hangs on which of them live. The same arguments."""
+    """The numbers of :func:`pruned_swin_blocks` with all tokens computed: no shape depends on which of them live. The same arguments."""
     count, cells = alive.shape[0], math.prod(x.shape[1:-1])
     tokens, living = x.flatten(0, -2), alive.flatten()
     places = torch.arange(count * cells, device=x.device)
@@ -92,36 +92,36 @@ def _on_living(
     attention, n, heads = block.attn, len(tokens), block.attn.num_heads
     layout, slots = frame.layout()
     count, cells, size = len(rows), rows.shape[1] - 1, layout.shape[1]
-    held = rows.index_select(1, layout.flatten()).view(-1, size)  # (T windows, N)
+    slot_rows = rows.index_select(1, layout.flatten()).view(-1, size)  # (T windows, N)
     back = (
         slots.index_select(0, places) if count == 1 else slots[places % cells] + places.div(cells, rounding_mode="floor") * layout.numel()
     )
     taken: Tensor | None = None
     if 2 * n < count * cells:  # the others are not worth what choosing costs
-        used = (held < n).any(1)
+        used = (slot_rows < n).any(1)
         taken = used.nonzero().squeeze(1)
-        held = held.index_select(0, taken)
+        slot_rows = slot_rows.index_select(0, taken)
         back = (used.cumsum(0) - 1)[back.div(size, rounding_mode="floor")] * size + back % size
     # two rows more: padding beyond the grid stays a key, as in MONAI; what is dead is masked
-    qkv = attention.qkv(F.pad(block.norm1(tokens), (0, 0, 0, 2))).index_select(0, held.flatten())
+    qkv = attention.qkv(F.pad(block.norm1(tokens), (0, 0, 0, 2))).index_select(0, slot_rows.flatten())
     q, k, v = qkv.view(-1, size, 3, heads, tokens.shape[1] // heads).permute(2, 3, 0, 1, 4).contiguous().flatten(1, 2).unbind()
     scores = torch.bmm(q * attention.scale, k.transpose(1, 2)).view(heads, -1, size, size)  # SDPA takes twice as long on such small windows
     scores += _relative(attention, size)
     if frame.shifted:
-        scores += _held_apart(frame.joined(), len(held), taken)
+        scores += _masks_of_windows(frame.shift_mask(), len(slot_rows), taken)
     if n < count * cells or dead is not None:  # a window of dead tokens alone, which nobody reads, must be no NaN
-        gone = held > n if dead is None else dead[held]
+        gone = slot_rows > n if dead is None else dead[slot_rows]
         scores += (gone * (torch.finfo(scores.dtype).min / 2)).unsqueeze(1).to(scores.dtype)
     mixed = torch.bmm(scores.softmax(-1).to(v.dtype).flatten(0, 1), v).view(heads, -1, v.shape[2])
     tokens = tokens + attention.proj(mixed.transpose(0, 1).flatten(1).index_select(0, back))
     return tokens + block.mlp.linear2(block.mlp.fn(block.mlp.linear1(block.norm2(tokens))))  # no dropout
 
 
-def _held_apart(joined: Tensor, windows: int, taken: Tensor | None) -> Tensor:
-    """The mask ``joined`` (a sample's windows, N, N) of a shift for the windows ``taken``, or all, of every sample: (T, N, N)."""
+def _masks_of_windows(mask: Tensor, windows: int, taken: Tensor | None) -> Tensor:
+    """The mask ``mask`` (a sample's windows, N, N) of a shift for the windows ``taken``, or all, of every sample: (T, N, N)."""
     if taken is not None:
-        return joined[taken % len(joined)]
-    return joined.repeat(windows // len(joined), 1, 1)
+        return mask[taken % len(mask)]
+    return mask.repeat(windows // len(mask), 1, 1)
 
 
 def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def relaxed_swin_block(block: SwinTransformerBlock, x: Tensor, keep: Tensor) -> 
     q, k, v = windows.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     scores = (q * attention.scale) @ k.transpose(-2, -1) + _relative(attention, windows.shape[1]).transpose(0, 1)
     if frame.shifted:
-        scores = (scores.unflatten(0, (-1, len(frame.joined()))) + frame.joined().unsqueeze(1)).flatten(0, 1)
+        scores = (scores.unflatten(0, (-1, len(frame.shift_mask()))) + frame.shift_mask().unsqueeze(1)).flatten(0, 1)
     attended = attention.proj((masked_softmax(scores, keys) @ v).transpose(1, 2).flatten(2))
     gate = keep.unsqueeze(-1)
     x = x + gate * frame.join(attended)
@@ -189,9 +189,9 @@ class _Windows:
             x = torch.roll(x, list(self.shift), tuple(range(1, x.ndim - 1)))
         return x[(slice(None), *(slice(g) for g in self.grid))]
 
-    def joined(self) -> Tensor:
+    def shift_mask(self) -> Tensor:
         """(windows of one sample, N, N): what the shift must not join."""
-        return _joined(self.padded, self.window, self.shift, self.device)
+        return _shift_mask(self.padded, self.window, self.shift, self.device)
 
 
 def _relative(attention: WindowAttention, n: int) -> Tensor:
