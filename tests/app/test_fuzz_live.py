@@ -13,6 +13,7 @@ from scripts.chaos.prove_fuzz import files, fuzzed
 from tests.app.guarded import ROI, ask
 from tests.app.hearts import heart
 from tests.app.live import LiveServer
+from tests.waiting import HANG_S
 
 
 def test_nothing_that_is_sent_breaks_the_server(guarded_server: LiveServer) -> None:
@@ -38,7 +39,7 @@ def test_labellers_side_by_side_lose_no_label(guarded_server: LiveServer) -> Non
 
     def going_on() -> bool:
         """On a busy machine until there is something to be lost."""
-        return time.monotonic() < end or (time.monotonic() < end + 200 and not any(worker.seen.taken for worker in workers))
+        return time.monotonic() < end or (time.monotonic() < end + HANG_S and not any(worker.seen.taken for worker in workers))
 
     threads = [threading.Thread(target=worker.work, args=(going_on,)) for worker in workers]
     for thread in threads:

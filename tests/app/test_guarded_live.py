@@ -15,6 +15,7 @@ from PratoLabelLib.client import Client
 from PratoLabelLib.connection import ServerError
 from tests.app.guarded import ROI, TOKEN, ask, refused
 from tests.app.live import APP, LiveServer
+from tests.waiting import HANG_S
 
 
 def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:
@@ -79,7 +80,7 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
 def test_a_start_that_would_leave_it_open_is_refused(tmp_path: Path, arguments: list[str], environment: dict[str, str], words: str) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PRATO_LABEL_")} | environment
     command = [sys.executable, str(APP / "serve.py"), "--studies", str(tmp_path), *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
