@@ -27,7 +27,7 @@ from prato.data.phantom import make_phantoms
 from prato.data.structures import STRUCTURES
 from prato.evaluation.metrics import case_metrics
 from prato.prompts.box import Box
-from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.demo_pictures import draw_loop
 from scripts.common.provenance import commit
 
@@ -46,7 +46,7 @@ Scores = dict[str, dict[str, float]]
 
 def main(
     out: Annotated[Path, typer.Option(help="Where everything is written; an earlier run's is removed.")] = ROOT / "out" / "demo",
-    seed: Annotated[int, typer.Option(min=0, help="Which hearts are generated, and how they are dealt.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which hearts are generated, and which are trained on.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="How many steps to train.")] = 50,
 ) -> None:
     """Run the demo."""
@@ -58,7 +58,7 @@ def main(
         raise typer.Exit(2)
     console = Console()
     start = time.monotonic()
-    app, studies, truth = _prepared(out, seed)
+    app, studies, truth = _prepare(out, seed)
     boxes = {path.name.removesuffix(".nii.gz"): _hand_drawn(path) for path in sorted(truth.glob("*.nii.gz"))}
     try:
         console.print("starting the server ...")
@@ -80,13 +80,13 @@ def main(
     _show(console, summary, out)
 
 
-def _prepared(out: Path, seed: int) -> tuple[Path, Path, Path]:
+def _prepare(out: Path, seed: int) -> tuple[Path, Path, Path]:
     """A copy of the app with its weights, studies without labels, and the labels, kept for later."""
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / _MARK).touch()
-    app, studies, truth = copied_app(out / "app"), out / "studies", out / "truth"
+    app, studies, truth = copy_app(out / "app"), out / "studies", out / "truth"
     make_phantoms(studies, 3, seed)
     (studies / "labels" / "final").rename(truth)
     return app, studies, truth

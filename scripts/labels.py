@@ -29,12 +29,12 @@ Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, with
 def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar="[STUDY]", help="All studies without it.")] = "") -> None:
     """Every version: who, when, from which model and box. The current one is marked."""
     with _refusals():
-        names = [study] if study else _labelled(studies)
+        names = [study] if study else _list_labelled(studies)
         table = Table("study", "version", "annotator", "stored (UTC)", "origin", "model", "box")
         for name in names:
             versions, current = _versions(studies, name).list_versions()
             for version in versions:
-                table.add_row(name, f"{version.version}{' *' if version == current else ''}", *_described(version))
+                table.add_row(name, f"{version.version}{' *' if version == current else ''}", *_describe(version))
     Console(markup=False).print(table)
 
 
@@ -77,7 +77,7 @@ def agreement(
             found: dict[str, Any] = study_agreement(_versions(studies, study))
             images = [found]
         else:
-            _labelled(studies)
+            _list_labelled(studies)
             found = folder_agreement(studies, progress=lambda names: tqdm(names, unit="study"))
             images = found["images"]
         if out is not None:
@@ -107,7 +107,7 @@ def _refusals() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def _labelled(studies: Path) -> list[str]:
+def _list_labelled(studies: Path) -> list[str]:
     names = list_labelled_studies(studies)
     if not names:
         raise ValueError(f"{studies} has no labels: name a studies folder, whose labels lie in its folder labels/final.")
@@ -116,12 +116,12 @@ def _labelled(studies: Path) -> list[str]:
 
 def _versions(studies: Path, study: str) -> LabelVersions:
     versions = LabelVersions(studies, study)
-    if study not in _labelled(studies):
+    if study not in _list_labelled(studies):
         raise ValueError(f"{studies} has no label of {study!r:.80}: the command list shows those that it has.")
     return versions
 
 
-def _described(version: Version) -> tuple[str, ...]:
+def _describe(version: Version) -> tuple[str, ...]:
     origin = version.origin if version.restored_from is None else f"{version.origin} from {version.restored_from}"
     model = " ".join(str(version.params[key]) for key in ("model", "model_version") if key in version.params)
     fate = "".join(f", removed by {removal.annotator} {removal.removed:%Y-%m-%d %H:%M}" for removal in version.removals)

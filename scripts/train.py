@@ -94,18 +94,18 @@ def main(
             if tensorboard and find_spec("tensorboard") is None:
                 raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
             spec = _spec(model_preset(network.value), tuple(after), whole_slices)
-            asked = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
-            plan = _plan(spec, dense, asked)
+            options = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
+            plan = _plan(spec, dense, options)
             torch.manual_seed(seed)
             built, started_from, start = _network(spec, start_from)
-            dealt = _split(studies, out / "split.json", split, seed)
-            run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": dealt.model_dump()}
+            assigned = _split(studies, out / "split.json", split, seed)
+            run = {"network": spec.network, "arguments": spec.arguments, "started_from": started_from, "split": assigned.model_dump()}
             settings = Settings(batch, rate, spec.window, seed, workers, spec.centre, dense_first=dense_first)
             trainer = Trainer(built, plan, settings, where, run, ranks)
             trainer.resume(out / "state.pt")
             files = find_labelled_studies(studies)
-            training = _load([f for f in files if f.patient in dealt.train], spec.pixel, ranks.is_first)
-            validation = _load([f for f in files if f.patient in dealt.validation], spec.pixel, ranks.is_first)
+            training = _load([f for f in files if f.patient in assigned.train], spec.pixel, ranks.is_first)
+            validation = _load([f for f in files if f.patient in assigned.validation], spec.pixel, ranks.is_first)
             if not training or not validation:
                 raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
             slices = sum(c.slices[1] - c.slices[0] for c in training)
@@ -116,7 +116,7 @@ def main(
         curve = ValidationCurve(out / "curve.csv", trainer, validation, slices / batch, tensorboard, made) if ranks.is_first else None
         if curve:
             out.mkdir(parents=True, exist_ok=True)
-            save_split(out / "split.json", dealt)
+            save_split(out / "split.json", assigned)
     except (ValueError, RuntimeError, OSError) as error:
         if ranks.is_first:
             typer.echo(str(error).splitlines()[0], err=True)
@@ -136,7 +136,7 @@ def main(
         "dense_first": dense_first,
         "started_from": started_from,
         "start": start,
-        "patients": {"train": len(dealt.train), "validation": len(dealt.validation)},
+        "patients": {"train": len(assigned.train), "validation": len(assigned.validation)},
         "command": command(),
         "commit": made_by,
     }
@@ -164,9 +164,9 @@ def _spec(preset: ModelSpec, after: tuple[int, ...], whole_slices: int | None) -
     return preset.model_copy(update={"arguments": arguments, **changed})
 
 
-def _plan(spec: ModelSpec, dense: bool, asked: dict[str, Any]) -> PruningPlan | None:
+def _plan(spec: ModelSpec, dense: bool, options: dict[str, Any]) -> PruningPlan | None:
     plan = spec.pruning_plan()
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value not in (None, (), False, "relevance")}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, (), False, "relevance")}
     if "percentile" in given:
         given["threshold"] = None
     if dense and given:
@@ -195,10 +195,10 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
     """The split ``given``, the one that the run has ``written`` before, or a fresh one."""
     before = load_split(written) if written.exists() else None
     if given is not None:
-        dealt = load_split(given)
-        if before is not None and before != dealt:
+        assigned = load_split(given)
+        if before is not None and before != assigned:
             raise ValueError(f"{given} is not the split that this run began with ({written}): leave it out, or train in another folder.")
-        return dealt
+        return assigned
     if before is not None:
         return before
     manifest = load_manifest(studies)

@@ -25,7 +25,7 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.bench.peers import peer_rows
-from scripts.bench.timing import interleaved, lowered, norms_folded, shares, ways_to_call
+from scripts.bench.timing import fold_norms, make_calls, time_interleaved, time_shares, with_dtype
 from scripts.bench.volumes import volume_rows
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
@@ -100,7 +100,7 @@ def main(
             cases = [case for file in files if (case := load_training_case(file, spec.pixel))]
             if not cases:
                 raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
-            wide = channels_last(widened(network, spec, window).to(where))
+            wide = channels_last(widen_network(network, spec, window).to(where))
             for kind in kinds:
                 timer = _Timer(wide, plan.with_override(prune or None) or plan, float(prune or 75), window, where, rounds, kind.torch)
                 for size in tqdm([(b, e) for b in batch for e in edge if e <= window], desc=f"{model_name}, {kind.value}"):
@@ -123,7 +123,7 @@ def main(
     _show(f"{where_run}, {threads} threads, pruning: {about['pruning']}", rows, [*parts, *found])
 
 
-def widened(network: Any, spec: ModelSpec, window: int) -> Any:
+def widen_network(network: Any, spec: ModelSpec, window: int) -> Any:
     """``network`` for images of ``window`` pixels, able to prune after its first block or stage."""
     plan = spec.pruning_plan()
     arguments = {**spec.arguments, "stages": sorted({1, *spec.arguments.get("stages", ()), *(plan.prune_after if plan else ())})}
@@ -141,7 +141,7 @@ class _Timer:
         self, network: Any, plan: PruningPlan, percentile: float, window: int, device: torch.device, rounds: int, dtype: torch.dtype
     ) -> None:
         self.network, self.plan, self.window, self.device, self.rounds = network, plan, window, device, rounds
-        self.dtype, self.folded = dtype, norms_folded(network)
+        self.dtype, self.folded = dtype, fold_norms(network)
         self.engine = replace(
             plan,
             prune_after=(1,),
@@ -173,10 +173,10 @@ class _Timer:
             "dropped, decode kept": (self.network, image, prompts, replace(self.plan, mode="drop", decode="kept")),
             "engine": (self.network, image, prompts, self.engine),
         }
-        calls = ways_to_call(ways, self.device, self.dtype)
+        calls = make_calls(ways, self.device, self.dtype)
         gone = {"tokens_dropped": round(1.0 - float(calls["engine"]().stages[-1].alive.float().mean()), 3)}
         size = {"batch": batch, "box_edge": edge, "box_area": round((edge / self.window) ** 2, 4)}
-        rows = interleaved(calls, self.rounds, self.device)
+        rows = time_interleaved(calls, self.rounds, self.device)
         return [{**size, **row, **(gone if row["way"].startswith("engine") else {})} for row in rows]
 
     @torch.inference_mode()
@@ -189,10 +189,10 @@ class _Timer:
             {
                 "way": name,
                 "box_edge": edge,
-                "ms": shares(
+                "ms": time_shares(
                     self.network,
-                    ways_to_call({name: (self.network, image, prompts, plan)}, self.device, self.dtype)[name],
-                    lowered(lambda: self.network.encode_image(image, first), self.device, self.dtype),
+                    make_calls({name: (self.network, image, prompts, plan)}, self.device, self.dtype)[name],
+                    with_dtype(lambda: self.network.encode_image(image, first), self.device, self.dtype),
                     self.rounds,
                     self.device,
                 ),

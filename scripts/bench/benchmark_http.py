@@ -20,12 +20,12 @@ from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
-from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 
 _STEPS = ("read", "locate", "preprocess", "network", "postprocess", "write", "http")
-#: Images or patients that are asked for first and not timed: a GPU captures its calls when they come a second time.
+#: Images or patients that are requested first and not timed: a GPU captures its calls when they come a second time.
 _WARM = 2
 #: Most patients whose cines are timed.
 _CINES = 5
@@ -49,9 +49,9 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             served = Path(folder) / "studies"
             served.mkdir()
-            boxes = {f.study: _cropped(f, served, slices) for f in tqdm(files, desc="preparing", unit="image")}
+            boxes = {f.study: _crop(f, served, slices) for f in tqdm(files, desc="preparing", unit="image")}
             cines = write_cines(labelled, served, slices, frames, min(rounds, _CINES) + _WARM) if frames else []
-            app, rows = copied_app(Path(folder) / "app"), []
+            app, rows = copy_app(Path(folder) / "app"), []
             for name in model:
                 # a server of its own, so that every image is new to it
                 with DemoServer(app, served, Path(folder) / "server.log") as server:
@@ -67,7 +67,7 @@ def main(
     _show(rows)
 
 
-def _cropped(file: StudyFile, served: Path, slices: int) -> Box:
+def _crop(file: StudyFile, served: Path, slices: int) -> Box:
     """Put the first ``slices`` slices of an image into the folder ``served``; the box round what of the heart they hold."""
     volume = read_volume(file.image)
     write_volume(served / file.image.name, volume.array[..., :slices], volume.affine)

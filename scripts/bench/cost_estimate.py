@@ -22,7 +22,7 @@ _WAY = "window at the box, plan, captured"
 #: What the app computes in on a GPU.
 _DTYPE = "float16"
 _GPUS = (1, 8, 64)
-_COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "bound by", "what it stands on")
+_COLUMNS = ("hardware", "studies a minute", "hours", "core- or GPU-hours", "bound by", "based on")
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def cpu_row(run: dict[str, Any], assumed: Assumptions) -> dict[str, Any]:
     """The cores of ``run`` at the pace that was measured on them."""
     name = f"{run['workers']} core{'s' * (run['workers'] > 1)}, {run['machine']['processor']}"
     pace = _pace(run["studies_per_minute"] / 60, run["workers"], run, assumed)
-    return {"hardware": name, **pace, "bound by": "cores", "what it stands on": f"measured on {run['studies']} studies"}
+    return {"hardware": name, **pace, "bound by": "cores", "based on": f"measured on {run['studies']} studies"}
 
 
 def idle_row(run: dict[str, Any], assumed: Assumptions) -> dict[str, Any]:
     """A core with nothing else to do: the CPU time that a study took, which waiting for a busy machine does not lengthen."""
     pace = _pace(1 / run["core_s"], 1, run, assumed)
-    return {"hardware": "1 core, idle otherwise", **pace, "bound by": "cores", "what it stands on": "CPU time of the first row's studies"}
+    return {"hardware": "1 core, idle otherwise", **pace, "bound by": "cores", "based on": "CPU time of the first row's studies"}
 
 
 def gpu_row(count: int, run: dict[str, Any], rate: float | None, assumed: Assumptions) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def gpu_row(count: int, run: dict[str, Any], rate: float | None, assumed: Assump
     """
     name = f"{count} GPU{'s' * (count > 1)}, {assumed.cores_per_gpu} cores each"
     if rate is None:
-        return {"hardware": name, **_pace(None, count, run, assumed), "bound by": None, "what it stands on": "not measured"}
+        return {"hardware": name, **_pace(None, count, run, assumed), "bound by": None, "based on": "not measured"}
     network = run["gflops"] / rate
     beside = run["core_s"] * (1 - run["stage_ms"]["network"] / run["stage_ms"]["total"])
     together = count * (assumed.efficiency if count > 1 else 1.0)
@@ -100,7 +100,7 @@ def gpu_row(count: int, run: dict[str, Any], rate: float | None, assumed: Assump
     }
     bound = min(paces, key=lambda name: paces[name])
     pace = _pace(paces[bound], count, run, assumed)
-    return {"hardware": name, **pace, "bound by": bound, "what it stands on": "reckoned, with assumptions"}
+    return {"hardware": name, **pace, "bound by": bound, "based on": "estimated, with assumptions"}
 
 
 def gpu_rate(benchmark: Sequence[Row], model: str) -> float:

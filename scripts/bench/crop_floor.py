@@ -14,7 +14,7 @@ from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.runtime.flops import count_flops
 from prato.runtime.region import Region
-from scripts.bench.benchmark import MARGIN, widened
+from scripts.bench.benchmark import MARGIN, widen_network
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import write_rows
@@ -45,7 +45,7 @@ def _row(name: str, edge: int) -> dict[str, Any]:
     plan = spec.pruning_plan()
     if plan is None:
         raise ValueError(f"{name} has no pruning plan: name a model that was trained with one.")
-    wide, size = widened(network, spec, _IMAGE), (_IMAGE,) * 2
+    wide, size = widen_network(network, spec, _IMAGE), (_IMAGE,) * 2
     low, high = (_IMAGE - edge) // 2, (_IMAGE + edge) // 2
     prompts = BoxPrompt.batch([[((low,) * 2, (high,) * 2)]], size)
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))

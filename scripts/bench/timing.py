@@ -19,30 +19,30 @@ from prato.models.checkpoint import channels_last
 from prato.runtime.cuda_graphs import CudaGraphRunner
 from prato.runtime.flops import count_flops
 
-#: Ends the names of ways that are CUDA graphs: these are held against the dense call that is one, too.
+#: Ends the names of ways that are CUDA graphs: these are compared with the dense call that is one, too.
 CAPTURED = ", captured"
 
 
-def ways_to_call(ways: dict[str, tuple[Any, ...]], device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
+def make_calls(ways: dict[str, tuple[Any, ...]], device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Any]]:
     """Calls of ``segment`` from "way: (network, image, prompts, plan)"; on a GPU in ``dtype``, and all but the masked also captured."""
-    calls = {name: lowered(partial(network.segment, *given), device, dtype) for name, (network, *given) in ways.items()}
+    calls = {name: with_dtype(partial(network.segment, *given), device, dtype) for name, (network, *given) in ways.items()}
     if device.type == "cuda":
         captured = {id(network): CudaGraphRunner(network, dtype) for network, *_ in ways.values()}
         calls |= {name + CAPTURED: partial(captured[id(n)].segment, *given) for name, (n, *given) in ways.items() if name != "masked"}
     return calls
 
 
-def lowered(call: Callable[[], Any], device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
+def with_dtype(call: Callable[[], Any], device: torch.device, dtype: torch.dtype) -> Callable[[], Any]:
     """``call`` with convolutions and products in ``dtype``."""
 
-    def made() -> Any:
+    def in_dtype() -> Any:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return call()
 
-    return made
+    return in_dtype
 
 
-def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> list[dict[str, Any]]:
+def time_interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> list[dict[str, Any]]:
     """A row for each of ``ways``, of which one is "dense": median and quartiles in ms of ``rounds`` calls, and the GFLOP of one.
 
     Beside the time on the clock stands the processor's, which programs that run at the same time do not lengthen by making a call wait; and
@@ -56,7 +56,7 @@ def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, device: torch.d
     worked: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, call in ways.items():
-            clock, work = timed(call, device)
+            clock, work = time_call(call, device)
             times[name].append(clock)
             worked[name].append(work)
     middle, effort = ({name: float(np.median(taken)) for name, taken in spent.items()} for spent in (times, worked))
@@ -90,10 +90,10 @@ def _peak_mib(call: Callable[[], Any], device: torch.device) -> float:
     return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 2)
 
 
-def norms_folded(network: Any) -> Any:
+def fold_norms(network: Any) -> Any:
     """A copy of ``network`` whose residual blocks have no batch norms left: they are part of the convolutions.
 
-    The engine folds those of what it decodes; so what it is held against is given the same.
+    The engine folds those of what it decodes; so what it is compared with gets the same.
     """
     copy = deepcopy(network)
     for block in [module for module in copy.modules() if isinstance(module, UnetResBlock)]:
@@ -104,7 +104,7 @@ def norms_folded(network: Any) -> Any:
     return channels_last(copy)
 
 
-def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
+def time_call(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     """Milliseconds that ``call`` takes, and those that the processor works for it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -115,11 +115,11 @@ def timed(call: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     return 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - before)
 
 
-def shares(network: Any, call: Callable[[], Any], first: Callable[[], Any], rounds: int, device: torch.device) -> dict[str, float]:
+def time_shares(network: Any, call: Callable[[], Any], first: Callable[[], Any], rounds: int, device: torch.device) -> dict[str, float]:
     """Medians in ms of what ``call``, a pruning call of ``network``, spends on encoding, scoring and decoding; on a CPU, of its work alone.
 
     Args:
-        first: does again what of the call hangs on no box, so that it might be kept for the next one: embedding patches, and the first
+        first: does again what of the call depends on no box, so that it might be kept for the next one: embedding patches, and the first
             block or stage on all of them.
 
     Returns:
@@ -127,10 +127,10 @@ def shares(network: Any, call: Callable[[], Any], first: Callable[[], Any], roun
     """
     rows = []
     for _ in range(rounds):
-        with _watched(network, device) as spent:
-            whole = timed(call, device)[_kind(device)]
+        with _watch(network, device) as spent:
+            whole = time_call(call, device)[_kind(device)]
         parts = {"encoder": whole - spent["scoring"] - spent["decoder"], **spent}
-        rows.append({**parts, "network": whole, "first": timed(first, device)[_kind(device)]})
+        rows.append({**parts, "network": whole, "first": time_call(first, device)[_kind(device)]})
     return {name: round(float(np.median([row[name] for row in rows])), 2) for name in rows[0]}
 
 
@@ -139,13 +139,13 @@ def _kind(device: torch.device) -> int:
 
 
 @contextmanager
-def _watched(network: Any, device: torch.device) -> Iterator[dict[str, float]]:
+def _watch(network: Any, device: torch.device) -> Iterator[dict[str, float]]:
     spent = {"scoring": 0.0, "decoder": 0.0}
 
     def watching(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any) -> Any:
             result: list[Any] = []
-            spent[name] += timed(lambda: result.append(function(*args)), device)[_kind(device)]
+            spent[name] += time_call(lambda: result.append(function(*args)), device)[_kind(device)]
             return result[0]
 
         return watched

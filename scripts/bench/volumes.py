@@ -11,7 +11,7 @@ from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
-from scripts.bench.timing import interleaved, norms_folded, ways_to_call
+from scripts.bench.timing import fold_norms, make_calls, time_interleaved
 
 #: Edge of the volume and of its box, and where the box begins: an eighth of the volume, beside its middle and between two tokens.
 _VOLUME, _BOX, _CORNER = 96, 48, 32
@@ -36,7 +36,7 @@ def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[d
         prompts = BoxPrompt.batch([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
         edge = step * -(-_BOX // step)
         corner = min(_CORNER, _VOLUME - edge)
-        folded = norms_folded(network)
+        folded = fold_norms(network)
         cut = image[(..., *(slice(corner, corner + edge),) * 3)].contiguous()
         ways = {
             "dense": (network, image, None, None),
@@ -45,9 +45,9 @@ def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[d
             "cut to the box, norms folded": (folded, cut, None, None),
             "engine": (network, image, prompts, _ENGINE),
         }
-        calls = ways_to_call(ways, device, dtype)
+        calls = make_calls(ways, device, dtype)
         gone = 1.0 - float(calls["engine"]().stages[-1].alive.float().mean())
-        for row in interleaved(calls, rounds, device):
+        for row in time_interleaved(calls, rounds, device):
             dropped = {"tokens_dropped": round(gone, 3)} if row["way"].startswith("engine") else {}
             rows.append({"model": name, "batch": 1, "box_edge": _BOX, **_share(), **row, **dropped})
     return rows

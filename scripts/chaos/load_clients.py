@@ -21,7 +21,7 @@ from prato.data.nifti import gzip_bytes, nifti_bytes, read_image
 _SHARES = {"infer": 70, "submit": 12, "list": 12, "info": 6}
 
 
-def voxels(array: np.ndarray) -> str:
+def voxel_hash(array: np.ndarray) -> str:
     """What tells a label from every other: the SHA-256 of its voxels, whatever file they are in."""
     return hashlib.sha256(np.ascontiguousarray(array, dtype=np.uint8).tobytes()).hexdigest()
 
@@ -72,7 +72,7 @@ class Worker:
         file, params = gzip_bytes(nifti_bytes(mask, affine), 1), {"params": json.dumps({"annotator": self.name})}
         reply = self._ask("submit", "PUT", f"/datastore/label?image={study}", files={"label": ("m.nii.gz", file)}, data=params)
         if reply is not None and reply.ok:
-            self.seen.taken.add(voxels(mask))
+            self.seen.taken.add(voxel_hash(mask))
 
     def _list(self) -> None:
         self._ask("list", "GET", "/datastore/?output=all")
@@ -99,7 +99,9 @@ class Worker:
         return reply
 
 
-def stored(studies: Path) -> set[str]:
+def stored_labels(studies: Path) -> set[str]:
     """The voxels of every label anywhere in the studies folder, replaced ones included."""
     folders = [folder for folder in studies.iterdir() if folder.is_dir()]
-    return {voxels(np.asarray(read_image(path).dataobj)) for folder in folders for path in folder.rglob("*.nii*") if path.suffix != ".tmp"}
+    return {
+        voxel_hash(np.asarray(read_image(path).dataobj)) for folder in folders for path in folder.rglob("*.nii*") if path.suffix != ".tmp"
+    }

@@ -14,7 +14,7 @@ import typer
 from tqdm import tqdm
 
 from scripts.chaos.faults import clocks, full_disk, kill
-from scripts.chaos.faults.base import Base, made
+from scripts.chaos.faults.base import Base, make_base
 from scripts.chaos.faults.bench import Bench
 from scripts.chaos.faults.damage import all_damages
 from scripts.common.demo_client import ServerError
@@ -51,14 +51,14 @@ def main(
         raise typer.Exit(2)
     out.mkdir(parents=True)
     try:
-        base = made(out.absolute() / "base", seed)
+        base = make_base(out.absolute() / "base", seed)
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     rows: list[dict[str, Any]] = []
     made_by = {"seed": seed, "device": "cpu", "commit": commit(), "command": command()}
     names = list(only or FAULTS)
-    for row in tqdm(_proven_all(base, names, seed, at_once), total=len(names), unit="fault"):
+    for row in tqdm(_prove_all(base, names, seed, at_once), total=len(names), unit="fault"):
         rows.append(row)
         write_rows(out / "result.csv", [{**each, **made_by} for each in rows])
     shutil.rmtree(base.folder)
@@ -72,9 +72,9 @@ def main(
         raise typer.Exit(1)
 
 
-def _proven_all(base: Base, names: list[str], seed: int, at_once: int) -> Iterator[dict[str, Any]]:
+def _prove_all(base: Base, names: list[str], seed: int, at_once: int) -> Iterator[dict[str, Any]]:
     """In the order of ``names``."""
-    prove = partial(_proven, base, seed)
+    prove = partial(_prove, base, seed)
     if at_once == 1:
         yield from map(prove, names)
         return
@@ -90,7 +90,7 @@ def _proven_all(base: Base, names: list[str], seed: int, at_once: int) -> Iterat
         pool.shutdown()
 
 
-def _proven(base: Base, seed: int, name: str) -> dict[str, Any]:
+def _prove(base: Base, seed: int, name: str) -> dict[str, Any]:
     """What was done for the fault ``name``, which answers came, and whether all is well afterwards. A folder is left where it is not."""
     folder = base.folder.parent / name.replace(" ", "_").replace("'", "")
     bench, done, verdict = base.bench(folder, seed), "", ""

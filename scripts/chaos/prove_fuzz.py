@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from prato.data.phantom import make_phantoms
 from scripts.chaos.fuzz_requests import Fuzz, requests_for
-from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
 from scripts.common.results import write_rows
 
@@ -33,7 +33,7 @@ def main(
     if out.exists():
         typer.echo(f"{out} is there already: give a new folder.", err=True)
         raise typer.Exit(2)
-    app, studies, scratch = copied_app(out / "app"), out / "studies", out / "scratch"
+    app, studies, scratch = copy_app(out / "app"), out / "studies", out / "scratch"
     scratch.mkdir()
     make_phantoms(studies, 2, random_seed)
     try:
@@ -43,7 +43,7 @@ def main(
             outside = files(out, except_for=own)
             image = (studies / "phantom001_ED.nii.gz").read_bytes()
             known = ("phantom001_ED", "prato_unetr", "final", "first")
-            statuses, failures = fuzzed(server.url, {}, number, random_seed, known, (image, b""))
+            statuses, failures = send_fuzz(server.url, {}, number, random_seed, known, (image, b""))
             for path in ("/train/", "/batch/infer"):
                 requests.delete(server.url + path, timeout=60)
             same = server.infer("prato_unetr", "phantom001_ED", {})[0] == before
@@ -76,7 +76,7 @@ def main(
     shutil.rmtree(app)
 
 
-def fuzzed(
+def send_fuzz(
     url: str, headers: Mapping[str, str], number: int, random_seed: int, known: Iterable[str], contents: Iterable[bytes]
 ) -> tuple[dict[str, Counter[int]], list[dict[str, Any]]]:
     """Send ``number`` requests; the statuses by route, and what was answered with a server's error or not at all."""

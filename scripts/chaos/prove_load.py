@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
-from scripts.chaos.load_clients import Seen, Worker, stored
-from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.chaos.load_clients import Seen, Worker, stored_labels
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
 from scripts.common.results import write_rows
 
@@ -37,7 +37,7 @@ def main(
     if out.exists():
         typer.echo(f"{out} is there already: give a new folder.", err=True)
         raise typer.Exit(2)
-    app, studies = copied_app(out / "app"), out / "studies"
+    app, studies = copy_app(out / "app"), out / "studies"
     make_phantoms(studies, 3, seed)
     labels = {path.name.removesuffix(".nii.gz"): read_volume(path) for path in sorted((studies / "labels" / "final").iterdir())}
     workers_of = [(n, {study: (label.array.astype(np.uint8), label.affine) for study, label in labels.items()}) for n in range(clients)]
@@ -50,11 +50,11 @@ def main(
                 ).raise_for_status()
             workers = [Worker(server.url, seed * 1000 + n, own) for n, own in workers_of]
             memory = _work(workers, seconds, psutil.Process(server.process.pid))
-            asked = time.monotonic()
+            stop_sent = time.monotonic()
             stopped = requests.delete(f"{server.url}/train/", timeout=60).json()
-            stopping = {"training": stopped and stopped["state"], "training_stopped_in_ms": round(1000 * (time.monotonic() - asked))}
+            stopping = {"training": stopped and stopped["state"], "training_stopped_in_ms": round(1000 * (time.monotonic() - stop_sent))}
             seen = [worker.seen for worker in workers]
-            lost = set().union(*(one.taken for one in seen)) - stored(studies)
+            lost = set().union(*(one.taken for one in seen)) - stored_labels(studies)
     except ServerError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None

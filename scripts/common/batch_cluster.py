@@ -30,7 +30,7 @@ def connect(address: str, workers: int, gpus: float) -> int:
     """Join the cluster at ``address``, or where that is empty start one on this machine; how many workers to run.
 
     Args:
-        workers: as many as asked for; 0 for as many as there is room for, one a CPU core.
+        workers: as many as requested; 0 for as many as there is room for, one a CPU core.
         gpus: share of a GPU that each worker holds.
 
     Raises:

@@ -24,7 +24,7 @@ from scripts.common.paths import APP
 _START_S, _STOP_S, _REPLY_S = 300, 10, 300
 
 
-def copied_app(target: Path) -> Path:
+def copy_app(target: Path) -> Path:
     """A copy of the app with its weights and without what it wrote, so that a server leaves the repository as it is."""
     skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info")
     return Path(shutil.copytree(APP, target, ignore=skipped))

@@ -1,4 +1,4 @@
-"""The demo's pictures: what was asked, which tokens the network kept, and the mask before and after training."""
+"""The demo's pictures: the prompt, which tokens the network kept, and the mask before and after training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_loop(path: Path, title: str, *, image: Volume, box: Box, tokens: np.nda
         row[1].imshow(_veil(tokens[:, :, k]).transpose(1, 0, 2), interpolation="nearest", aspect=spacing[1] / spacing[0])
         row[1].add_patch(_frame(box))
         for axis, mask in zip(row[2:], masks.values()):
-            axis.imshow(_painted(mask[:, :, k]).transpose(1, 0, 2), interpolation="nearest", aspect=spacing[1] / spacing[0])
+            axis.imshow(_overlay(mask[:, :, k]).transpose(1, 0, 2), interpolation="nearest", aspect=spacing[1] / spacing[0])
         for axis in row[1:]:
             _zoom(axis, box, image.array.shape, spacing)
         row[0].text(4, 4, f"slice {k + 1}", color="white", fontsize=8, va="top")
@@ -66,7 +66,7 @@ def _veil(tokens: np.ndarray) -> np.ndarray:
     return veil
 
 
-def _painted(mask: np.ndarray) -> np.ndarray:
+def _overlay(mask: np.ndarray) -> np.ndarray:
     """RGBA: the structures in their colours, see-through."""
     paint = np.zeros((*mask.shape, 4))
     for name, value in STRUCTURES.items():

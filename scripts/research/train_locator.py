@@ -27,9 +27,9 @@ def main(
 ) -> None:
     """Train the locator and say how well its boxes fit the validation patients."""
     try:
-        dealt = load_split(split)
+        assigned = load_split(split)
         files = find_labelled_studies(studies)
-        patients = {"train": dealt.train, "validation": dealt.validation}
+        patients = {"train": assigned.train, "validation": assigned.validation}
         sides = {side: [f for f in files if f.patient in names] for side, names in patients.items()}
         cases = {side: _load(part, side) for side, part in sides.items()}  # validation too: an unusable label shows before the training
         for side in sides:

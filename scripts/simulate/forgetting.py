@@ -162,7 +162,7 @@ def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: s
         torch.manual_seed(seed)
         trainer = kind(network, spec.pruning_plan(), Settings(BATCH_SIZE, rate, spec.window, seed), torch.device("cpu"))
         with tqdm(total=steps, desc=name, unit="step", mininterval=1.0) as bar:
-            tuned = trainer.fit(cases, Budget(steps=steps), _shown(bar))
+            tuned = trainer.fit(cases, Budget(steps=steps), _advance(bar))
         end = {key: value.clone() for key, value in tuned.state_dict().items()}
         for share in _SHARES:
             tuned.load_state_dict(end)
@@ -173,7 +173,7 @@ def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: s
     return rows
 
 
-def _shown(bar: tqdm) -> Callable[[object], bool]:
+def _advance(bar: tqdm) -> Callable[[object], bool]:
     def step(_: object) -> bool:
         bar.update()
         return True

@@ -2,8 +2,8 @@
 
 Patients of the shipped models' training side are labelled two a round, by their expert labels. A small network that was taught on
 generated hearts, and has seen no patient, is trained further in each round, on all that is labelled by then, for so many steps a labelled
-patient; it is measured on fixed validation patients, and asked which patients come next. How many voxels the oracle then has to change in
-that model's masks is what a round cost.
+patient; it is measured on fixed validation patients, and it chooses which patients come next. How many voxels the oracle then has to
+change in that model's masks is what a round cost.
 The model "all" is trained from the same beginning for as many steps as all rounds together, on everybody: the goal.
 The locator that proposes boxes to the strategies is the shipped one, which has seen these patients; it segments nothing.
 """
@@ -30,7 +30,7 @@ from scripts.common.provenance import command, commit
 from scripts.simulate.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
 from scripts.simulate.oracle import Oracle, mean_dice
 from scripts.simulate.rows import Row, Rows
-from scripts.simulate.strategies import A_ROUND, Strategy, chosen, shuffled
+from scripts.simulate.strategies import A_ROUND, Strategy, choose_patients, shuffle
 
 _LOCATOR = MODELS / "prato_locator.safetensors"
 
@@ -99,15 +99,17 @@ class _Loop:
         """The row of the model that is trained on all patients."""
         if not self.rows.of("all", seed, pruned):
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
-            model, seconds = self._trained("all", self._taught(pruned), list(self.patients), seed, pruned)
-            self.rows.append({**about, **self._measured(Predictor.from_files(model, _LOCATOR)), "seconds": {"train": seconds}})
+            model, seconds = self._train("all", self._teach(pruned), list(self.patients), seed, pruned)
+            self.rows.append({**about, **self._validate(Predictor.from_files(model, _LOCATOR)), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
         """The rows of one strategy, those that are there already left out."""
         done = self.rows.of(strategy.value, seed, pruned)
         labelled = [patient for row in done[-1:] for patient in row["patients"]]
-        new = done[-1]["next"] if done else shuffled(self.patients, seed, 0)[:A_ROUND]
-        cost = done[-1]["next_corrected_voxels"] if done else self._corrected(Predictor.from_files(self._taught(pruned), _LOCATOR), new)
+        new = done[-1]["next"] if done else shuffle(self.patients, seed, 0)[:A_ROUND]
+        cost = (
+            done[-1]["next_corrected_voxels"] if done else self._count_corrected(Predictor.from_files(self._teach(pruned), _LOCATOR), new)
+        )
         bar.update(len(done))
         for _ in range(len(done), self.budget["rounds"]):
             if not new:
@@ -122,28 +124,28 @@ class _Loop:
 
     def _round(self, strategy: Strategy, seed: int, pruned: bool, labelled: list[str]) -> Row:
         """Train on ``labelled``, measure, choose who comes next, and count what they will cost."""
-        model, seconds = self._taught(pruned), 0.0
+        model, seconds = self._teach(pruned), 0.0
         for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
             name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
-            model, seconds = self._trained(name, model, labelled[:number], seed, pruned)
+            model, seconds = self._train(name, model, labelled[:number], seed, pruned)
         predictor, start = Predictor.from_files(model, _LOCATOR), time.perf_counter()
-        measured = self._measured(predictor)
+        measured = self._validate(predictor)
         evaluated = time.perf_counter()
-        left = shuffled(set(self.patients) - set(labelled), seed, len(labelled))
-        new = chosen(predictor, strategy, left, labelled, self.budget["sample"], self.oracle, self.pairs) if left else []
+        left = shuffle(set(self.patients) - set(labelled), seed, len(labelled))
+        new = choose_patients(predictor, strategy, left, labelled, self.budget["sample"], self.oracle, self.pairs) if left else []
         took = {"train": seconds, "evaluate": round(evaluated - start, 1), "choose": round(time.perf_counter() - evaluated, 1)}
         last = len(labelled) >= A_ROUND * self.budget["rounds"]
-        counted = self._corrected(predictor, left if last else new)
+        counted = self._count_corrected(predictor, left if last else new)
         found = {"next": new, "next_corrected_voxels": {study: counted[study] for study in self._studies(new)}}
         return {**measured, "seconds": took, **found, **({"unlabelled_voxels": counted} if last else {})}
 
-    def _taught(self, pruned: bool) -> Path:
+    def _teach(self, pruned: bool) -> Path:
         """The model file that every run begins with."""
         made = self.models / f"taught_{'pruned' if pruned else 'dense'}.safetensors"
         self.learner.teach(self.models / "phantoms", self.budget["phantoms"], made, self.budget["taught_steps"], pruned)
         return made
 
-    def _trained(self, name: str, start: Path, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
+    def _train(self, name: str, start: Path, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
         """The model file ``name``: the network of ``start`` trained further on ``patients``; and the seconds that this took."""
         made = self.models / f"{name}_seed{seed}_{'pruned' if pruned else 'dense'}.safetensors"
         rounds, people = self.budget["rounds"], len(patients)
@@ -154,11 +156,11 @@ class _Loop:
     def _studies(self, patients: Iterable[str]) -> list[str]:
         return [file.study for patient in patients for file in self.patients[patient]]
 
-    def _corrected(self, predictor: Predictor, patients: Iterable[str]) -> dict[str, int]:
+    def _count_corrected(self, predictor: Predictor, patients: Iterable[str]) -> dict[str, int]:
         """Voxels that the oracle has to change in what ``predictor`` makes of the studies of ``patients``."""
         return {study: self.oracle.verdict(predictor, study).changed for study in self._studies(patients)}
 
-    def _measured(self, predictor: Predictor) -> Row:
+    def _validate(self, predictor: Predictor) -> Row:
         """What ``predictor`` reaches on the validation patients."""
         verdicts = [self.oracle.verdict(predictor, study) for study in self.measured]
         dice = mean_dice(verdicts)

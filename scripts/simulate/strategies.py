@@ -29,12 +29,12 @@ class Strategy(str, Enum):
     coverage = "coverage"
 
 
-def shuffled(patients: Iterable[str], seed: int, number: int) -> list[str]:
+def shuffle(patients: Iterable[str], seed: int, number: int) -> list[str]:
     """``patients`` in an order that follows from ``seed`` and ``number``."""
     return sorted(patients, key=lambda patient: sha256(f"{seed}:{number}:{patient}".encode()).hexdigest())
 
 
-def chosen(
+def choose_patients(
     predictor: Predictor,
     strategy: Strategy,
     left: list[str],

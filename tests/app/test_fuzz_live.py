@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from prato.data.nifti import read_volume
-from scripts.chaos.load_clients import Worker, stored
-from scripts.chaos.prove_fuzz import files, fuzzed
+from scripts.chaos.load_clients import Worker, stored_labels
+from scripts.chaos.prove_fuzz import files, send_fuzz
 from tests.app.guarded import ROI, ask
 from tests.app.hearts import heart
 from tests.app.live import LiveServer
@@ -22,7 +22,7 @@ def test_nothing_that_is_sent_breaks_the_server(guarded_server: LiveServer) -> N
     known = guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}).file
     before = files(home, except_for=(*own, guarded_server.log))
     contents = ((guarded_server.studies / "a_ED.nii.gz").read_bytes(), b"")
-    statuses, failures = fuzzed(guarded_server.url, guarded_server.headers, 250, 3, ("a_ED", "prato_unetr", "final"), contents)
+    statuses, failures = send_fuzz(guarded_server.url, guarded_server.headers, 250, 3, ("a_ED", "prato_unetr", "final"), contents)
     assert failures == []
     assert sum(counts.total() for counts in statuses.values()) >= 250
     assert len(statuses) > 25
@@ -48,6 +48,6 @@ def test_labellers_side_by_side_lose_no_label(guarded_server: LiveServer) -> Non
         thread.join()
     taken = set().union(*(worker.seen.taken for worker in workers))
     assert taken
-    assert taken <= stored(guarded_server.studies)
+    assert taken <= stored_labels(guarded_server.studies)
     assert [line for worker in workers for line in worker.seen.unexplained] == []
     assert ask(guarded_server, "GET", "/datastore/?output=all").ok

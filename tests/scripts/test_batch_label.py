@@ -89,11 +89,11 @@ def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, lab
 def test_a_second_time_only_the_failure_is_tried(archive, labelled, monkeypatch):
     out, _ = labelled
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
-    asked = []
+    requested = []
     label = Labeller.label
-    monkeypatch.setattr(Labeller, "label", lambda self, job: asked.append(job.study) or label(self, job))
+    monkeypatch.setattr(Labeller, "label", lambda self, job: requested.append(job.study) or label(self, job))
     again = run(archive, out, "--boxes", archive / "boxes.json")
-    assert again.exit_code == 1 and asked == ["broken"]
+    assert again.exit_code == 1 and requested == ["broken"]
     assert times == {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} and len(records(out)) == 5
 
 

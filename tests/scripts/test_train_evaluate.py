@@ -74,8 +74,8 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
     torch.manual_seed(7)
     made = {"steps": 3, "command": "another"}
     version = save_model(start, small_spec("unetr").build(), small_spec("unetr").model_copy(update={"training": made}))
-    asked = ("--studies", studies, "--epochs", "0.01", "--batch", "2", "--percentile", "40")
-    done = run(train, *asked, "--start-from", start, "--out", tmp_path / "run")
+    given = ("--studies", studies, "--epochs", "0.01", "--batch", "2", "--percentile", "40")
+    done = run(train, *given, "--start-from", start, "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
     trained, spec, _ = load_model(tmp_path / "run" / "model.safetensors")
     assert spec.training["started_from"] == version and spec.training["steps"] == 1 and spec.training["start"] == made
@@ -85,16 +85,16 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
 
     # the run goes on as what it is, and as nothing else
     written = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    other = run(train, *asked, "--out", tmp_path / "run")
+    other = run(train, *given, "--out", tmp_path / "run")
     assert other.exit_code == 2 and "another started_from" in other.output
-    other = run(train, *asked, "--start-from", start, "--out", tmp_path / "run", "--seed", "1")
+    other = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--seed", "1")
     assert other.exit_code == 2 and "another" in other.output and "seed" in other.output
     sides = json.loads(written["split.json"])
     save_split(tmp_path / "split.json", Split(seed=0, train=sides["validation"], validation=sides["train"]))
-    other = run(train, *asked, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "split.json")
+    other = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "split.json")
     assert other.exit_code == 2 and "not the split" in other.output
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    same = run(train, *asked, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
+    same = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
     assert same.exit_code == 0, same.output
     assert load_model(tmp_path / "run" / "model.safetensors")[1].training["steps"] == 1
 
@@ -127,8 +127,8 @@ def test_the_locator_needs_both_sides(studies, tmp_path, arguments, word):
 
 def test_the_locator_takes_at_least_a_step(studies, tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
-    asked = ("--studies", studies, "--split", tmp_path / "split.json", "--out", tmp_path / "locator.safetensors")
-    done = run(train_locator, *asked, "--steps", "0")
+    given = ("--studies", studies, "--split", tmp_path / "split.json", "--out", tmp_path / "locator.safetensors")
+    done = run(train_locator, *given, "--steps", "0")
     assert done.exit_code == 2 and "steps" in done.output
     assert not (tmp_path / "locator.safetensors").exists()
 
@@ -196,11 +196,11 @@ def dense_model(tmp_path):
 
 def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
-    asked = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.csv", "--split", tmp_path / "split.json")
-    done = run(evaluate, *asked, "--prune", "50")
+    given = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.csv", "--split", tmp_path / "split.json")
+    done = run(evaluate, *given, "--prune", "50")
     assert done.exit_code == 2 and "no plan" in done.output
     assert not (tmp_path / "made").exists()
-    done = run(evaluate, *asked)
+    done = run(evaluate, *given)
     assert done.exit_code == 0, done.output
     assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
 

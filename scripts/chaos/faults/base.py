@@ -13,7 +13,7 @@ from prato.inference.locator import LOCATOR
 from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from prato.retraining.model_store import ModelStore
 from scripts.chaos.faults.bench import MODEL, Bench
-from scripts.common.demo_client import DemoServer, ServerError, copied_app
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
 
 _SMALL = {"img_size": 64, "feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3}
 
@@ -31,9 +31,9 @@ class Base:
         return Bench(self.folder, folder, self.labels, dict(self.acknowledged), seed)
 
 
-def laid_out(folder: Path, seed: int) -> Base:
+def lay_out(folder: Path, seed: int) -> Base:
     """Three phantom patients with labels but for one study, and two versions of a small model: what no server has seen yet."""
-    app, studies = copied_app(folder / "app"), folder / "studies"
+    app, studies = copy_app(folder / "app"), folder / "studies"
     for shipped in (app / "model").glob("prato_*"):
         shipped.unlink()
     model = app / "model" / f"{MODEL}.safetensors"
@@ -41,20 +41,20 @@ def laid_out(folder: Path, seed: int) -> Base:
     small_model(folder / "other.safetensors", seed + 1)
     ModelStore(model).upload((folder / "other.safetensors").read_bytes())
     locator = LOCATOR.model_copy(update={"arguments": {**LOCATOR.arguments, "channels": (4, 4), "strides": (2,)}})
-    _saved(app / "model" / "prato_locator.safetensors", locator, seed)
+    _save(app / "model" / "prato_locator.safetensors", locator, seed)
     make_phantoms(studies, 3, seed)
     labels = {path.name.removesuffix(".nii.gz"): read_volume(path) for path in sorted((studies / "labels" / "final").iterdir())}
     (studies / "labels" / "final" / f"{list(labels)[-1]}.nii.gz").unlink()  # a study to be labelled next
     return Base(folder, labels, {})
 
 
-def made(folder: Path, seed: int) -> Base:
+def make_base(folder: Path, seed: int) -> Base:
     """The same with a past: versions of two labels, a training that ended and one that was stopped.
 
     Raises:
         ServerError: the server did not start or refused one of these.
     """
-    base = laid_out(folder, seed)
+    base = lay_out(folder, seed)
     bench = Bench(None, folder, base.labels, base.acknowledged, seed)
     with DemoServer(bench.app, bench.studies, folder / "made.log", bench.settings) as server:
         bench.server = server
@@ -62,7 +62,7 @@ def made(folder: Path, seed: int) -> Base:
             bench.submit(study)
         server.train(MODEL, {"max_steps": 2}, lambda stats: None)
         bench.train_until_step(1)
-        bench.ask("DELETE", "/train/")
+        bench.request("DELETE", "/train/")
     if bench.wrong:
         raise ServerError(bench.wrong[0])
     (folder / "made.log").unlink()
@@ -72,9 +72,9 @@ def made(folder: Path, seed: int) -> Base:
 def small_model(path: Path, seed: int) -> None:
     """Save a small UNETR with random weights to ``path``."""
     spec = model_preset("unetr")
-    _saved(path, spec.model_copy(update={"arguments": {**spec.arguments, **_SMALL}, "window": 64, "pixel": 3.0}), seed)
+    _save(path, spec.model_copy(update={"arguments": {**spec.arguments, **_SMALL}, "window": 64, "pixel": 3.0}), seed)
 
 
-def _saved(path: Path, spec: ModelSpec, seed: int) -> None:
+def _save(path: Path, spec: ModelSpec, seed: int) -> None:
     torch.manual_seed(seed)
     save_model(path, spec.build(), spec)

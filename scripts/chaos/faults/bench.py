@@ -1,4 +1,4 @@
-"""A live server to which something is done, all that is asked of it meanwhile, and what must hold afterwards."""
+"""A live server to which something is done, the requests sent to it meanwhile, and what must hold afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scripts.chaos.prove_fuzz import files
 from scripts.common.demo_client import DemoServer
 
 MODEL = "prato_unetr"
-#: What a server may answer that cannot do what it is asked because of its files or its disk.
+#: What a server may answer that cannot do what is requested because of its files or its disk.
 _EXCUSED = (503, 507)
 #: How long a training may take to begin or to end: its process alone takes a minute to start on a machine that has much else to do.
 _PATIENCE_S = 600
@@ -69,8 +69,8 @@ class Bench:
         if self.server:
             self.server.stop()
 
-    def ask(self, method: str, path: str, **parts: Any) -> requests.Response | None:
-        """Ask, and note an answer that should not be; None where there is none."""
+    def request(self, method: str, path: str, **parts: Any) -> requests.Response | None:
+        """Send a request, and note an answer that should not be; None where there is none."""
         assert self.server
         kind = f"{method} {path.partition('?')[0]}"
         try:
@@ -97,7 +97,7 @@ class Bench:
             "files": {"label": ("m.nii.gz", gzip_bytes(nifti_bytes(mask, true.affine), 1))},
             "data": {"params": '{"annotator": "Ada"}'},
         }
-        reply = self.ask("PUT", f"/datastore/label?image={study}", **parts)
+        reply = self.request("PUT", f"/datastore/label?image={study}", **parts)
         if reply is not None and reply.ok:
             said = reply.json()
             self.acknowledged[study, said["version"]] = said["sha256"]
@@ -105,7 +105,7 @@ class Bench:
 
     def train_until_step(self, step: int) -> None:
         """Start a training that would take hours, and return once it has done ``step`` steps."""
-        self.ask("POST", f"/train/{MODEL}", json={"max_steps": 10_000, "max_epochs": 10_000})
+        self.request("POST", f"/train/{MODEL}", json={"max_steps": 10_000, "max_epochs": 10_000})
         end = time.monotonic() + _PATIENCE_S
         while time.monotonic() < end:
             job = self.job()
@@ -118,7 +118,7 @@ class Bench:
 
     def train(self) -> dict[str, Any]:
         """A short training, from its start to its end; the job, empty where it was refused."""
-        reply = self.ask("POST", f"/train/{MODEL}", json={"max_steps": 2})
+        reply = self.request("POST", f"/train/{MODEL}", json={"max_steps": 2})
         return self.ended() if reply is not None and reply.ok else {}
 
     def ended(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Bench:
 
     def job(self) -> dict[str, Any]:
         """The latest training; empty where there is none."""
-        reply = self.ask("GET", "/train/")
+        reply = self.request("GET", "/train/")
         return dict(reply.json()) if reply is not None and reply.ok else {}
 
     def use(self, well: bool = False) -> None:
@@ -144,14 +144,14 @@ class Bench:
         reads = ["/info/", "/datastore/?output=all", "/prato/state", f"/model/{MODEL}/history", f"/model/{MODEL}/history.png"]
         reads += [f"/datastore/label?label={first}&tag=final", f"/datastore/label/versions?image={first}"]
         reads += [f"/datastore/label/diff?image={first}&from=1&to=2", f"/datastore/label/agreement?image={first}", "/train/?all=true"]
-        replies = [self.ask("GET", path) for path in reads]
+        replies = [self.request("GET", path) for path in reads]
         params = {"data": {"params": '{"roi": [40, 120, 40, 120, 2, 5]}'}}
-        replies += [self.ask("POST", f"/infer/{MODEL}?image={first}", **params), self.ask("POST", "/activelearning/first", json={})]
-        replies += [self.submit(first), self.submit(second), self.ask("POST", f"/datastore/label/restore?image={second}&version=1")]
+        replies += [self.request("POST", f"/infer/{MODEL}?image={first}", **params), self.request("POST", "/activelearning/first", json={})]
+        replies += [self.submit(first), self.submit(second), self.request("POST", f"/datastore/label/restore?image={second}&version=1")]
         history = replies[3]
         if history is not None and history.ok:
             kept = [row["version"] for row in history.json()["records"] if row["kept"] and row["version"] != history.json()["current"]]
-            replies.append(self.ask("POST", f"/model/{MODEL}/rollback?version={kept[0] if kept else 'none'}"))
+            replies.append(self.request("POST", f"/model/{MODEL}/rollback?version={kept[0] if kept else 'none'}"))
         if well:
             refused = [reply for reply in replies if reply is not None and not reply.ok]
             self.wrong += [f"{r.request.method} {r.request.path_url} is not done again: {r.status_code} {r.text[:200]}" for r in refused]
@@ -161,7 +161,7 @@ class Bench:
         for (study, number), checksum in self.acknowledged.items():
             if (study, number) in damaged:
                 continue
-            reply = self.ask("GET", f"/datastore/label/version?image={study}&version={number}")
+            reply = self.request("GET", f"/datastore/label/version?image={study}&version={number}")
             if reply is None or hashlib.sha256(reply.content).hexdigest() != checksum:
                 self.wrong.append(f"version {number} of the label of {study} was acknowledged and is lost")
         for stray in sorted(files(self.folder, except_for=self._own) ^ self._before):

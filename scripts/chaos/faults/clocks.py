@@ -25,7 +25,7 @@ def jumps(bench: Bench) -> str:
     for offset in (-10 * _YEARS + _HOUR, -10 * _YEARS - _HOUR):
         clock.write_text(str(offset))
         bench.use(well=True)
-    bench.ask("DELETE", "/train/")
+    bench.request("DELETE", "/train/")
     bench.kill()
     clock.write_text(str(-20 * _YEARS))
     bench.start()

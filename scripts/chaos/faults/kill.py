@@ -45,7 +45,7 @@ def server_during_training(bench: Bench) -> str:
     if (state := bench.job().get("state")) != "interrupted":
         bench.wrong.append(f"the training that was cut off is told as {state}")
     bench.train_until_step(2)
-    bench.ask("DELETE", "/train/")
+    bench.request("DELETE", "/train/")
     return "kill -9 of the server in the middle of a training, which is then taken up"
 
 

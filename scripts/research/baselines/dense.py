@@ -1,4 +1,4 @@
-"""No pruning at all: the row that every method is held against."""
+"""No pruning at all: the row that every method is compared with."""
 
 from __future__ import annotations
 

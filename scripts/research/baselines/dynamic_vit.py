@@ -55,9 +55,9 @@ class DynamicViT(TokenMethod):
         self._teacher = teacher
 
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
-        return self._relaxed(vit, tokens, inputs) if self.training else self._dropping(vit, tokens, inputs)
+        return self._encode_relaxed(vit, tokens, inputs) if self.training else self._encode_dropping(vit, tokens, inputs)
 
-    def _dropping(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
+    def _encode_dropping(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         buffer = TokenBuffer(tokens)
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
@@ -72,7 +72,7 @@ class DynamicViT(TokenMethod):
                 stages.append(buffer.record(f"block {number}", inputs.grid, score, before))
         return MethodOutput(hidden, vit.norm(buffer.restored), tuple(stages))
 
-    def _relaxed(self, vit: ViT, x: Tensor, inputs: EncoderInput) -> MethodOutput:
+    def _encode_relaxed(self, vit: ViT, x: Tensor, inputs: EncoderInput) -> MethodOutput:
         mask: Tensor | None = None
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
@@ -92,11 +92,11 @@ class DynamicViT(TokenMethod):
         ratio = torch.stack([(got - want).square().mean() for got, want in zip(shares, targets)]).mean()
         losses: dict[str, LossTerm] = {"ratio": lambda logits, label: _RATIO * ratio}
         if self._teacher is not None:
-            losses |= self._distilled(self._teacher, inputs.image, last, stages[-1].alive)
+            losses |= self._distillation_losses(self._teacher, inputs.image, last, stages[-1].alive)
         return MethodOutput(hidden, last, tuple(stages), losses)
 
     @staticmethod
-    def _distilled(teacher: Teacher, image: Tensor, last: Tensor, alive: Tensor) -> dict[str, LossTerm]:
+    def _distillation_losses(teacher: Teacher, image: Tensor, last: Tensor, alive: Tensor) -> dict[str, LossTerm]:
         with torch.no_grad():
             logits_there, tokens_there = teacher(image)
         distance = (last - tokens_there).square().mean(-1)[alive].sum() / alive.sum().clamp_min(1)

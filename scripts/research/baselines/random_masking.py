@@ -27,8 +27,8 @@ from scripts.research.baselines.token_buffer import TokenBuffer, top
 class RandomMasking(TokenMethod):
     """After each of the blocks ``after`` a fixed share ``keep`` of the living tokens stays, drawn at random.
 
-    In evaluation the draw hangs on the sample alone (and ``seed``), whatever its batch; in training on torch's generator, so that a sample
-    is seen in many ways. No loss of its own; a token that left is restored with the value it had. The settings are PrATo's.
+    In evaluation the draw depends on the sample alone (and ``seed``), whatever its batch; in training on torch's generator, so that a
+    sample is seen in many ways. No loss of its own; a token that left is restored with the value it had. The settings are PrATo's.
     """
 
     def __init__(self, host: Host, after: tuple[int, ...] = (4, 7, 10), keep: float = 0.75, seed: int = 0) -> None:

@@ -29,7 +29,7 @@ class ToMe(TokenMethod):
     """Between attention and MLP of every block, a share ``merged`` of the grid's tokens (the paper's r, here free of the image's size) is
     merged into others.
 
-    Tokens are dealt in turn to two sets; each of the first finds its most similar partner in the second, by the cosine of keys averaged
+    Tokens go in turn to two sets; each of the first finds its most similar partner in the second, by the cosine of keys averaged
     over heads; the closest pairs are merged, each token weighing as much as the patches in it. Attention adds the logarithm of that size
     to the keys' scores (proportional attention). Nothing is learned, there is no loss, training and evaluation are the same. Every patch
     is restored with the value of the token that holds it. A record's "relevance" is the size of the token that holds a patch; alive are

@@ -90,7 +90,7 @@ def read_pair(folder: Path, name: str) -> tuple[Tensor, np.ndarray]:
 def training_lesion(folder: Path, name: str, edge: int) -> TrainingCase | None:
     """One pair at ``edge`` pixels, its three colours in the place of slices; None without a lesion in it."""
     image, label = read_pair(folder, name)
-    smaller = _shrunk(torch.cat((image, torch.from_numpy(label)[None].float())), edge)
+    smaller = _shrink(torch.cat((image, torch.from_numpy(label)[None].float())), edge)
     small = (smaller[3] > 0.5).to(torch.uint8)
     if not small.any():
         return None
@@ -130,7 +130,7 @@ def lesion_case(folder: Path, name: str, condition: str, sight: Sight) -> EvalCa
         return None
     box = draw_box(name, truth, condition)
     drawn = np.array([box.start, box.stop], dtype=float)
-    small = _shrunk(image, sight.image)
+    small = _shrink(image, sight.image)
     around = drawn * sight.image / NATIVE
     case = EvalCase(
         case=name,
@@ -170,5 +170,5 @@ def _picture(edge: int, mask: np.ndarray) -> np.ndarray:
     return mask[np.ix_(places, places)]
 
 
-def _shrunk(image: Tensor, edge: int) -> Tensor:
+def _shrink(image: Tensor, edge: int) -> Tensor:
     return F.interpolate(image[None], size=(edge, edge), mode="bilinear", align_corners=False, antialias=True)[0]

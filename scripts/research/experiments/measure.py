@@ -58,13 +58,13 @@ def measure(
                 outputs.append(output)
         count = len(case.image)
         mask = case.native(torch.nan_to_num(torch.cat([o.logits for o in outputs]).float().cpu()))
-        kept = [first_tokens * share for share in _kept(outputs)]
+        kept = [first_tokens * share for share in _kept_shares(outputs)]
         density.append(kept)
-        row = _scored(case, mask)
+        row = _score(case, mask)
         row |= {"gflops": round(gflops / count, 5), "tokens": kept[-1] if kept else first_tokens}
         rows.append(row | {"network_ms": round(1000 * seconds / count, 3)})
         if case.case in shown:
-            pictures.append(_pictured(case, mask, outputs, queries))
+            pictures.append(_figure_arrays(case, mask, outputs, queries))
         report(done, len(cases))
     # a box outside the network's window is no prompt: such a case keeps all its tokens, and names no stage
     stages = range(max(len(kept) for kept in density))
@@ -101,13 +101,13 @@ def _run(network: Any, plan: PruningPlan | None, image: Tensor, box: np.ndarray,
     return output, gflops
 
 
-def _kept(outputs: Sequence[PrunedOutput]) -> list[float]:
+def _kept_shares(outputs: Sequence[PrunedOutput]) -> list[float]:
     """By stage, mean share over the slices."""
     stages = zip(*(output.kept_fraction().values() for output in outputs))
     return [round(float(torch.cat(list(shares)).mean()), 4) for shares in stages]
 
 
-def _retained(case: EvalCase, kept: Tensor) -> np.ndarray:
+def _retention_map(case: EvalCase, kept: Tensor) -> np.ndarray:
     """``kept`` (edge, edge) of what the network saw, on the picture: nothing was kept of what it did not see."""
     if case.view is None:
         return kept.numpy()
@@ -117,7 +117,7 @@ def _retained(case: EvalCase, kept: Tensor) -> np.ndarray:
     return whole
 
 
-def _scored(case: EvalCase, mask: np.ndarray) -> dict[str, Any]:
+def _score(case: EvalCase, mask: np.ndarray) -> dict[str, Any]:
     scores = case_metrics(mask, case.truth, case.spacing, case.structures)
     for name, value in case.structures.items():
         if not (mask == value).any() or not (case.truth == value).any():
@@ -130,11 +130,11 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 4)
 
 
-def _pictured(case: EvalCase, mask: np.ndarray, outputs: Sequence[PrunedOutput], queries: QueryWeights) -> dict[str, np.ndarray]:
+def _figure_arrays(case: EvalCase, mask: np.ndarray, outputs: Sequence[PrunedOutput], queries: QueryWeights) -> dict[str, np.ndarray]:
     arrays = {"image": case.grey, "box": case.grey_box, "truth": case.picture(case.truth), "mask": case.picture(mask)}
     if outputs[0].stages:
         kept = torch.cat([output.token_map().float().cpu() for output in outputs])
-        arrays["retention"] = _retained(case, kept[len(kept) // 2])
+        arrays["retention"] = _retention_map(case, kept[len(kept) // 2])
     omega = queries.omega()
     if omega is not None:
         weight = omega[len(omega) // 2].numpy()

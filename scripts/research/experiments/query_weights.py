@@ -12,16 +12,16 @@ from prato.pruning.relevance import query_weights
 
 
 class QueryWeights:
-    """While the block lasts, what the first pruning stage of ``network`` is asked is kept, to weight its queries afterwards."""
+    """While the block lasts, the arguments of the first pruning stage of ``network`` are kept, to weight its queries afterwards."""
 
     def __init__(self, network: Any, plan: PruningPlan | None) -> None:
         weighted = plan is not None and plan.score_by == "relevance" and plan.weights == "entropy"
         self._watched: Any = network.relevance[str(min(plan.prune_after))] if plan is not None and weighted else None
-        self._asked: list[tuple[Any, ...]] = []
+        self._calls: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> QueryWeights:
         if self._watched is not None:
-            self._hook = self._watched.register_forward_hook(lambda module, arguments, result: self._asked.append(arguments))
+            self._hook = self._watched.register_forward_hook(lambda module, arguments, result: self._calls.append(arguments))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -32,7 +32,7 @@ class QueryWeights:
     def omega(self) -> Tensor | None:
         """(slices, queries): one minus the rank of each query's entropy; None where the plan does not weight queries."""
         found = []
-        for tokens, grid, size, prompts, k, alive, *_ in self._asked:
+        for tokens, grid, size, prompts, k, alive, *_ in self._calls:
             v1, v2, valid = self._watched.projected(tokens.float(), grid, size, prompts, k)
             found.append(query_weights(v1 @ v2.transpose(1, 2) / v1.shape[-1] ** 0.5, valid, alive).cpu())
         return torch.cat(found) if found else None

@@ -64,14 +64,14 @@ def load_trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
     if not files.model.exists():
         return None
     spec = load_model(files.model)[1]
-    if not is_same_experiment(spec.training.get("experiment"), _trained_as(experiment)):
+    if not is_same_experiment(spec.training.get("experiment"), _training_key(experiment)):
         raise ExperimentError(
             f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --models."
         )
     return spec
 
 
-def _trained_as(experiment: Experiment) -> Experiment:
+def _training_key(experiment: Experiment) -> Experiment:
     """What a model's training depends on: everything but the box that it is measured with."""
     return experiment.model_copy(update={"model_of": None, "box": "tight"})
 
@@ -98,7 +98,7 @@ def train_experiment(
     torch.manual_seed(experiment.seed)
     settings = Settings(budget.batch, _RATE, experiment.sight.edge, experiment.seed, centre="image")
     settings = replace(settings, levels=experiment.recipe == "engine", dense_first=experiment.dense_first)
-    run = {"experiment": _trained_as(experiment).model_dump(mode="json")}
+    run = {"experiment": _training_key(experiment).model_dump(mode="json")}
     loss: nn.Module | None = PratoLoss(supervision=0.0) if experiment.recipe == "paper" else None
     loss = BaselineLoss() if experiment.is_baseline else loss
     trainer = Trainer(spec.build(), experiment.pruning_plan(), settings, device, run, loss=loss)

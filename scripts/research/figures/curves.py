@@ -40,12 +40,12 @@ def draw_overview(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
         axis.margins(x=0.12, y=0.08)
         axis.set(title=DATA[data], xlabel=f"GFLOP {dataset_class(data).sample}", ylabel="mean DSC")
         axis.grid(alpha=0.3)
-        _labelled(axis, places)
+        _label_points(axis, places)
     figure.tight_layout(w_pad=2.5)
     save(figure, path)
 
 
-def _labelled(axis: Axes, places: Sequence[tuple[float, float, str, str]]) -> None:
+def _label_points(axis: Axes, places: Sequence[tuple[float, float, str, str]]) -> None:
     """Names in a column beside the panel, in the order of the marks, each with a line to its own: they never cover each other."""
     order = sorted(places)
     heights = np.linspace(0.03, 0.97, len(order)) if len(order) > 1 else [0.5]

@@ -47,7 +47,7 @@ def show(
     place = (left - 0.5, right - 0.5, top - 0.5, bottom - 0.5)
     axes.imshow(image[where], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=place, interpolation="nearest")
     if mask is not None:
-        axes.imshow(_painted(mask[where], data), extent=place, interpolation="nearest")
+        axes.imshow(_overlay(mask[where], data), extent=place, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -89,7 +89,7 @@ def _edges(part: slice, length: int) -> tuple[int, int]:
     return (part.start or 0, length if part.stop is None else part.stop)
 
 
-def _painted(mask: np.ndarray, data: str) -> np.ndarray:
+def _overlay(mask: np.ndarray, data: str) -> np.ndarray:
     """(H, W, 4): half-transparent colours by mask value."""
     paint = np.zeros((*mask.shape, 4))
     for value, colour in enumerate(dataset_class(data).colours.values(), start=1):

@@ -92,7 +92,7 @@ class Figures:
 
     def _retention(self, path: Path) -> bool:
         rows = [row for data in DATA for row in self._rows("table4", data) if row.is_prato or row.design("method") == "random"]
-        found = self._found([_titled(row) for row in rows if row.design("sees_box") != "as a channel"])
+        found = self._found([_with_data_title(row) for row in rows if row.design("sees_box") != "as a channel"])
         kept = {label: shown for label, shown in found.items() if shown.retention is not None}
         if kept:
             draw_retention(path, kept)
@@ -100,7 +100,7 @@ class Figures:
 
     def _queries(self, path: Path) -> bool:
         rows = [row for data in DATA for row in self._rows("table4", data) if row.is_prato]
-        found = self._found([_titled(row) for row in rows])
+        found = self._found([_with_data_title(row) for row in rows])
         weighted = {label: shown for label, shown in found.items() if shown.rank is not None and shown.weight is not None}
         if weighted:
             draw_queries(path, weighted)
@@ -119,5 +119,5 @@ def _dense_first(row: Row) -> int:
     return {"dense": 0, "prato": 2}.get(str(row.design("method")), 1)
 
 
-def _titled(row: Row) -> Row:
+def _with_data_title(row: Row) -> Row:
     return replace(row, label=f"{row.label}, {DATA[str(row.design('data', 'acdc'))]}")

@@ -43,7 +43,7 @@ def draw_methods(path: Path, data: str, found: Mapping[str, ShownSlices]) -> Non
             titles.append(f"{fill(name, 24)}\n{shown.slice_dice(n):.2f}")
         for axis, title in zip(own, titles):
             axis.set_title(title, fontsize=7.5, pad=2)
-    _closed(figure, path, data)
+    _finish(figure, path, data)
 
 
 def draw_retention(path: Path, found: Mapping[str, ShownSlices]) -> None:
@@ -97,10 +97,10 @@ def draw_boxes(path: Path, data: str, found: Mapping[str, ShownSlices]) -> None:
         below.set_title(f"DSC {shown.slice_dice(0):.2f}", fontsize=8, pad=2)
     axes[0][0].set_ylabel("tokens kept", fontsize=8)
     axes[1][0].set_ylabel("mask", fontsize=8)
-    _closed(figure, path, data)
+    _finish(figure, path, data)
 
 
-def _closed(figure: Figure, path: Path, data: str) -> None:
+def _finish(figure: Figure, path: Path, data: str) -> None:
     key(figure, data)
     bottom = 0.3 / figure.get_figheight()
     figure.subplots_adjust(left=0.03, right=0.995, top=1 - 0.4 / figure.get_figheight(), bottom=bottom, wspace=0.04, hspace=0.3)

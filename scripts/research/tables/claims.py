@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scripts.research.datasets.base import dataset_class
 from scripts.research.tables.rows import BOXES, DATA, NETWORKS, Row, Table
-from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, Claim, best_of, named, no_loss, ordered, over_common_seeds
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, Claim, best_of, check_order, name_with_dice, no_loss, over_common_seeds
 
 #: How a row's box reaches its network, as the plans say it.
 _SAME_BOX = ("as a channel", "as prompt", "by cropping", "in a window")
@@ -117,7 +117,7 @@ def _boxes(table: Table, data: str) -> list[Claim]:
     for family in families:
         rows = [replace(family[box], label=box) for box in BOXES]
         whose = family["tight"].label.removesuffix(", tight box")
-        claims.append(ordered(says if len(families) == 1 else f"{says} ({whose})", data, rows))
+        claims.append(check_order(says if len(families) == 1 else f"{says} ({whose})", data, rows))
     return claims or [Claim(says, data, NOT_RUN, ())]
 
 
@@ -154,7 +154,7 @@ def _first(data: str, row: Row, baselines: list[Row]) -> Claim:
     ahead = [f"{baseline.label} {theirs:.3f} to {ours:.3f}" for baseline, (ours, theirs) in pairs if ours <= theirs]
     if not pairs:
         return Claim(says, data, NOT_RUN, ())
-    said = f"{named(row)}, above {len(behind)} of {len(baselines)}" + (f"; not above {', '.join(ahead)}." if ahead else ".")
+    said = f"{name_with_dice(row)}, above {len(behind)} of {len(baselines)}" + (f"; not above {', '.join(ahead)}." if ahead else ".")
     return Claim(says, data, FAILS if ahead else HOLDS, (said,))
 
 

@@ -10,7 +10,7 @@ from prato.evaluation.evaluate import summary
 from scripts.common.markdown import grid
 from scripts.common.results import Row, read_rows
 from scripts.research.tables.claims import own_goals, paper_claims
-from scripts.research.tables.paired import Paired, holm, paired
+from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.rows import BOXES, NETWORKS, Table
 from scripts.research.tables.verdicts import NOT_RUN, overview
 
@@ -62,21 +62,22 @@ def worth(found: Study) -> str:
         ],
         "engine minus dense on the whole slice": [(f"{keep} % kept", ("engine", keep), ("dense", 100)) for keep in (most, least)],
     }
-    asked = [(group, *pair) for group, pairs in groups.items() for pair in pairs]
-    differences = [_minus(found[(*one, box)], found[(*two, box)]) for _, _, one, two in asked for box in BOXES]
+    comparisons = [(group, *pair) for group, pairs in groups.items() for pair in pairs]
+    differences = [_difference(found[(*one, box)], found[(*two, box)]) for _, _, one, two in comparisons for box in BOXES]
     corrected = holm(differences)
     lines = [
-        [f"{group}, {share}", *map(_cell, corrected[n * len(BOXES) : (n + 1) * len(BOXES)])] for n, (group, share, *_) in enumerate(asked)
+        [f"{group}, {share}", *map(_cell, corrected[n * len(BOXES) : (n + 1) * len(BOXES)])]
+        for n, (group, share, *_) in enumerate(comparisons)
     ]
     text = grid(["difference in mean DSC", *BOXES], lines)
     text += f"\n{differences[0].patients} patients; with \\* p is below 0.05 after Holm's correction for the whole table "
     text += "(Wilcoxon signed-rank test).\n\n"
-    boxes = [box for _ in asked for box in BOXES]
-    names = [group for group, *_ in asked for _ in BOXES]
-    return text + "".join(_counted(g, [(box, c) for name, box, c in zip(names, boxes, corrected) if name == g]) for g in groups)
+    boxes = [box for _ in comparisons for box in BOXES]
+    names = [group for group, *_ in comparisons for _ in BOXES]
+    return text + "".join(_count_shown(g, [(box, c) for name, box, c in zip(names, boxes, corrected) if name == g]) for g in groups)
 
 
-def _counted(group: str, found: Sequence[tuple[str, Paired]]) -> str:
+def _count_shown(group: str, found: Sequence[tuple[str, Paired]]) -> str:
     """An item of a list: in how many comparisons, and under which boxes, a difference is shown."""
     parts = []
     for words, chosen in (
@@ -118,7 +119,7 @@ def validation(results: Path) -> str:
             pruned, dense = (own.get((f"{kind}_{network}", box), []) for kind in ("prato", "dense"))
             if not pruned or not dense:
                 continue
-            change = paired(_by_patient(pruned), _by_patient(dense))
+            change = compare_patients(_by_patient(pruned), _by_patient(dense))
             if change is None:
                 continue
             differences.append(change)
@@ -165,8 +166,8 @@ def _named(name: str, dice: float) -> str:
     return f"{name} {dice:.3f}"
 
 
-def _minus(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
-    difference = paired(one["cases"], two["cases"])
+def _difference(one: Mapping[str, Any], two: Mapping[str, Any]) -> Paired:
+    difference = compare_patients(one["cases"], two["cases"])
     assert difference is not None  # the same studies in every row
     return difference
 

@@ -49,7 +49,7 @@ class Paired:
         return text + f", p {p_text(self.p)}"
 
 
-def paired(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0) -> Paired | None:
+def compare_patients(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0) -> Paired | None:
     """Compare by-patient values; None when no patient is in both.
 
     Args:

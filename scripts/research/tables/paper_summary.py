@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from scripts.research.tables.rows import DATA, Row, Table
-from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, named
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, name_with_dice
 
 #: Rows of Table IV that are named as the best ones.
 _BEST = 5
@@ -42,10 +42,10 @@ def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
     dense = [row for row in rows if row.design("method") == "dense"]
     if len(dense) < 2:
         return []
-    told = ", ".join(named(row) for row in reversed(dense))
+    told = ", ".join(name_with_dice(row) for row in reversed(dense))
     return [f"On {DATA[data]}, a network that prunes nothing, by how it is told of the box: {told}."]
 
 
 def _with_cost(row: Row) -> str:
     cost = row.outcome.mean("gflops") if row.outcome else None
-    return named(row) + ("" if cost is None else f" for {cost:.2f} GFLOP")
+    return name_with_dice(row) + ("" if cost is None else f" for {cost:.2f} GFLOP")

@@ -1,4 +1,4 @@
-"""Table IV's methods by their DSC, and each held against PrATo patient by patient."""
+"""Table IV's methods by their DSC, and each compared with PrATo patient by patient."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from scripts.common.markdown import grid
 from scripts.research.datasets.base import dataset_class
 from scripts.research.tables.paired import p_text
 from scripts.research.tables.rows import Table
-from scripts.research.tables.verdicts import compared
+from scripts.research.tables.verdicts import compare
 
 
 def ranking_text(table: Table, data: str) -> str:
@@ -15,7 +15,7 @@ def ranking_text(table: Table, data: str) -> str:
     ours = [row for row in rows if row.is_prato]
     if not rows:
         return ""
-    against = [{other.experiment: c for other, c in compared(one, [row for row in rows if row is not one])} for one in ours]
+    against = [{other.experiment: c for other, c in compare(one, [row for row in rows if row is not one])} for one in ours]
     head = ["rank", "method", "box", "mean DSC", "GFLOP", *(f"{row.label} minus it, 95 % interval, p" for row in ours)]
     lines = []
     for place, row in enumerate(rows, start=1):

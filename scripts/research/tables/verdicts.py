@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from scripts.common.markdown import grid
 from scripts.research.tables.outcomes import Outcome
-from scripts.research.tables.paired import Paired, holm, paired
+from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.rows import DATA, Row
 
 HOLDS, FAILS, NOT_SHOWN, NOT_RUN = "holds", "does not hold", "not shown either way", "not run"
@@ -53,7 +53,7 @@ def overview(claims: Sequence[Claim]) -> str:
     return grid(["claim", *DATA.values()], [[says, *(found.get(data, "") for data in DATA)] for says, found in verdicts.items()])
 
 
-def compared(one: Row, others: Sequence[Row]) -> list[tuple[Row, Paired]]:
+def compare(one: Row, others: Sequence[Row]) -> list[tuple[Row, Paired]]:
     """``one`` minus each of ``others`` in DSC over patients, corrected together; those that share no patient are left out."""
     found = [(other, difference) for other in others if (difference := _difference(one, other)) is not None]
     return list(zip([other for other, _ in found], holm([difference for _, difference in found])))
@@ -61,19 +61,19 @@ def compared(one: Row, others: Sequence[Row]) -> list[tuple[Row, Paired]]:
 
 def best_of(says: str, data: str, one: Row, others: Sequence[Row]) -> Claim:
     """The claim that ``one`` is better than all ``others``."""
-    found = compared(one, others)
+    found = compare(one, others)
     if not found:
         return Claim(says, data, NOT_RUN, ())
     return Claim(says, data, _verdict([difference for _, difference in found]), _against(one, found))
 
 
-def ordered(says: str, data: str, rows: Sequence[Row]) -> Claim:
+def check_order(says: str, data: str, rows: Sequence[Row]) -> Claim:
     """The claim that each of ``rows`` is better than the next."""
     steps = [(a, b, difference) for a, b in pairwise(rows) if (difference := _difference(a, b)) is not None]
     if not steps:
         return Claim(says, data, NOT_RUN, ())
     corrected = holm([difference for _, _, difference in steps])
-    because = [f"Mean DSC: {', '.join(named(row) for row in rows)}."]
+    because = [f"Mean DSC: {', '.join(name_with_dice(row) for row in rows)}."]
     because += [f"{a.label} over {b.label}: {c.words()}." for (a, b, _), c in zip(steps, corrected)]
     falling = sorted(rows, key=lambda row: -(row.dice() or 0.0))
     if [row.label for row in falling] != [row.label for row in rows]:
@@ -97,7 +97,7 @@ def no_loss(says: str, data: str, dense: Row, pruned: Row) -> Claim:
     return Claim(says, data, verdict, (f"{cut}{tokens}; {means}",))
 
 
-def named(row: Row) -> str:
+def name_with_dice(row: Row) -> str:
     """A row with its mean DSC."""
     return f"{row.label} {row.dice():.3f}"
 
@@ -117,7 +117,7 @@ def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:
 
 def _difference(one: Row, other: Row) -> Paired | None:
     ours, theirs = _alike(one, other)
-    return paired(ours.by_patient("dice"), theirs.by_patient("dice"))
+    return compare_patients(ours.by_patient("dice"), theirs.by_patient("dice"))
 
 
 def _verdict(found: Sequence[Paired]) -> str:
@@ -127,13 +127,13 @@ def _verdict(found: Sequence[Paired]) -> str:
 
 
 def _against(one: Row, found: Sequence[tuple[Row, Paired]]) -> tuple[str, ...]:
-    said = [f"{named(one)} on {found[0][1].patients} patients."]
+    said = [f"{name_with_dice(one)} on {found[0][1].patients} patients."]
     for words, chosen in (
         ("Better than", [pair for pair in found if pair[1].better]),
         ("Worse than", [pair for pair in found if pair[1].worse]),
         ("No difference shown from", [pair for pair in found if not pair[1].better and not pair[1].worse]),
     ):
         if chosen:
-            told = (f"{named(row)} ({difference.words(interval=len(found) <= _FEW)})" for row, difference in chosen)
+            told = (f"{name_with_dice(row)} ({difference.words(interval=len(found) <= _FEW)})" for row, difference in chosen)
             said.append(f"{words} {', '.join(told)}.")
     return tuple(said)

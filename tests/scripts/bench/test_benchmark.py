@@ -11,7 +11,7 @@ from torch import nn
 from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model, save_model
 from scripts.bench import benchmark
-from scripts.bench.timing import norms_folded
+from scripts.bench.timing import fold_norms
 from scripts.common.model_files import model_file
 from scripts.common.results import read_rows
 from tests.prato.conftest import small_spec
@@ -75,6 +75,6 @@ def test_what_cannot_be_timed_is_one_sentence(phantoms: Path, tmp_path: Path) ->
 @torch.inference_mode()
 def test_folded_norms_leave_the_numbers_as_they_are() -> None:
     network = load_model(model_file("prato_swin_unetr"))[0]
-    folded, image = norms_folded(network), torch.rand(1, 3, 64, 64) * 2 - 1
+    folded, image = fold_norms(network), torch.rand(1, 3, 64, 64) * 2 - 1
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == 0
     torch.testing.assert_close(folded.segment(image, None, None).logits, network.segment(image, None, None).logits, atol=1e-4, rtol=1e-4)

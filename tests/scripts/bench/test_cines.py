@@ -1,4 +1,4 @@
-"""A cine holds as many different frames as were asked for, and its boxes hold the heart."""
+"""A cine holds as many different frames as were requested, and its boxes hold the heart."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_measured_paces_are_kept_up_and_unmeasured_ones_stay_empty(tmp_path):
     assert rows[0]["hours"] == round((36 + 10_000) / 3600, 2)
     assert rows[2]["studies a minute"] == 75.0  # 0.8 s of a core each
     assert rows[1]["core- or GPU-hours"] == round(2 * (36 + 10_000 * 60 / 110) / 3600, 2)
-    assert all("hours" not in row and row["what it stands on"] == "not measured" for row in rows[3:])
+    assert all("hours" not in row and row["based on"] == "not measured" for row in rows[3:])
     assert cost_estimate.cost_table(rows).count("not measured") == 3 and cost_estimate.cost_table(rows).endswith("10000 studies.\n")
     assert [run["workers"] for run in read_rows(tmp_path / "batch_runs.csv")] == [1, 2]
 

@@ -37,21 +37,21 @@ def test_too_few_tokens_dropped_or_two_threads_have_no_goal() -> None:
     assert goal_rows([few, benchmark(*WAYS, call("engine", 38.0, tokens_dropped=0.8), threads=2)], [], {}) == []
 
 
-def asked(ms: float, network: float, request: str = "new image") -> dict[str, Any]:
+def request_row(ms: float, network: float, request: str = "new image") -> dict[str, Any]:
     return {"model": "a", "request": request, "ms": ms, "steps_ms": {"network": network}}
 
 
 def test_a_request_must_be_quick_and_mostly_network() -> None:
-    rows = [asked(400, 300), asked(400, 100), asked(1200, 900), asked(400, 300, "cine of a slice")]
+    rows = [request_row(400, 300), request_row(400, 100), request_row(1200, 900), request_row(400, 300, "cine of a slice")]
     assert [row[4] for row in goal_rows([], [{"device": "x86_64", "rows": rows}], {})] == ["yes", "no", "no"]
 
 
 def test_a_gpu_has_goals_of_its_own_for_volumes_and_cines() -> None:
     rows = [
-        asked(59, 20),
-        asked(61, 20, "box moved"),
-        asked(499, 100, "cine of a slice"),
-        asked(501, 100, "cine of a stack"),
+        request_row(59, 20),
+        request_row(61, 20, "box moved"),
+        request_row(499, 100, "cine of a slice"),
+        request_row(501, 100, "cine of a stack"),
     ]
     result = {"device": "Some GPU", "computed_on": "cuda", "frames": 30, "rows": rows}
     found = goal_rows([], [result], {})

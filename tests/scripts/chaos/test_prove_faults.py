@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from scripts.chaos import prove_faults
-from scripts.chaos.faults.base import laid_out
+from scripts.chaos.faults.base import lay_out
 from scripts.chaos.faults.bench import Bench
 from scripts.chaos.faults.damage import damage
 from scripts.common.results import read_rows
@@ -35,7 +35,7 @@ def test_a_damaged_file_is_survived_and_a_lost_label_noticed(tmp_path: Path, mon
         (bench.studies / "label_history" / "final" / study / "0002.nii.gz").unlink()
         return done
 
-    monkeypatch.setattr(prove_faults, "made", laid_out)  # the past that a server would give it takes longer than the fault
+    monkeypatch.setattr(prove_faults, "make_base", lay_out)  # the past that a server would give it takes longer than the fault
     monkeypatch.setitem(prove_faults.FAULTS, "a label lost", lost)
     output = run(tmp_path / "out", "a label lost", status=1)
     assert "FAILED: a label lost" in output

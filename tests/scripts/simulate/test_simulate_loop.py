@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def simulated(folder: Path, name: str, **more: Any) -> list[dict[str, Any]]:
     """The rows of a simulation as small as can be, without what differs from run to run."""
-    asked = {
+    given = {
         "strategy": [Strategy.coverage],
         "seed": [0],
         "dense": False,
@@ -44,7 +44,7 @@ def simulated(folder: Path, name: str, **more: Any) -> list[dict[str, Any]]:
         "steps": 1,
         **more,
     }
-    main(folder / "studies", folder / name, **asked, sample=2, validation=1, split=folder / "split.json", threads=1)
+    main(folder / "studies", folder / name, **given, sample=2, validation=1, split=folder / "split.json", threads=1)
     rows = read_rounds(folder / name)
     return [{key: value for key, value in row.items() if key not in ("seconds", "command", "commit")} for row in rows]
 

@@ -18,13 +18,13 @@ _SIDE = 64
 
 @dataclass(frozen=True)
 class Made:
-    """A row to be made: its place, what was asked, and the DSC round which its cases lie."""
+    """A row to be made: its place, what was to be done, and the DSC round which its cases lie."""
 
     table: str
     row: str
     name: str
     dice: float
-    asked: dict[str, Any]
+    design: dict[str, Any]
     gflops: float = 4.0
     printed: dict[str, float] | None = None
     seeds: int = 1
@@ -32,14 +32,14 @@ class Made:
 
 def experiment(made: Made) -> dict[str, Any]:
     plan = {"after": [4, 7, 10], "percentile": 25.0, "k": 5}
-    asked: dict[str, Any] = {"network": "unetr", "method": "dense", "sees_box": "not at all", "plan": None, "recipe": "paper"}
-    if made.asked.get("method") == "prato":
-        asked |= {"plan": plan, "sees_box": "as prompt"}
-    changed = dict(made.asked)
+    design: dict[str, Any] = {"network": "unetr", "method": "dense", "sees_box": "not at all", "plan": None, "recipe": "paper"}
+    if made.design.get("method") == "prato":
+        design |= {"plan": plan, "sees_box": "as prompt"}
+    changed = dict(made.design)
     if "plan" in changed:
         changed["plan"] = plan | changed["plan"]
     return (
-        asked | {"box": "tight", "model_of": None, "data": "acdc", "seed": 0, "budget": {"steps": 100, "batch": 8}, "image": 128} | changed
+        design | {"box": "tight", "model_of": None, "data": "acdc", "seed": 0, "budget": {"steps": 100, "batch": 8}, "image": 128} | changed
     )
 
 
@@ -61,7 +61,7 @@ def write_results(folder: Path, rows: list[Made], unrun: list[Made] | None = Non
             "table": made.table,
             "title": f"Table {made.table[5:]}",
             "row": made.row,
-            "data": made.asked.get("data", "acdc"),
+            "data": made.design.get("data", "acdc"),
             "experiment": made.name,
             **(made.printed or {}),
         }
@@ -72,14 +72,14 @@ def write_results(folder: Path, rows: list[Made], unrun: list[Made] | None = Non
 
 
 def result(made: Made, seed: int) -> dict[str, Any]:
-    asked = experiment(made)
+    design = experiment(made)
     rng = np.random.default_rng(zlib.crc32(made.name.encode()) + seed)
     # how hard a patient's heart is, the same for all methods
     hard = np.random.default_rng(0).normal(0, 0.05, PATIENTS)
-    names = list(STRUCTURES) if asked["data"] == "acdc" else ["lesion"]
+    names = list(STRUCTURES) if design["data"] == "acdc" else ["lesion"]
     cases = []
     for n in range(PATIENTS):
-        for phase in ("ED", "ES") if asked["data"] == "acdc" else ("",):
+        for phase in ("ED", "ES") if design["data"] == "acdc" else ("",):
             dice = {name: float(np.clip(made.dice + hard[n] + rng.normal(0, 0.004), 0, 1)) for name in names}
             cases.append(
                 {
@@ -89,13 +89,13 @@ def result(made: Made, seed: int) -> dict[str, Any]:
                     "iou": {name: value / (2 - value) for name, value in dice.items()},
                     "hd95": {name: float(rng.uniform(3, 12)) for name in names},
                     "gflops": made.gflops,
-                    "tokens": 1.0 if asked["method"] == "dense" else 0.42,
+                    "tokens": 1.0 if design["method"] == "dense" else 0.42,
                     "network_ms": float(rng.uniform(5, 9)),
                 }
             )
     return {
         "experiment": made.name,
-        **{name: value for name, value in asked.items() if value is not None},
+        **{name: value for name, value in design.items() if value is not None},
         "spent": {"steps": 100, "minutes": 1.2},
         "device": "cpu",
         "threads": 1,
@@ -105,13 +105,13 @@ def result(made: Made, seed: int) -> dict[str, Any]:
         "parameters": 1234,
         "gflops_dense": 4.0,
         "cases": cases,
-        "token_density": [] if asked["method"] == "dense" else [0.75, 0.56, 0.42],
+        "token_density": [] if design["method"] == "dense" else [0.75, 0.56, 0.42],
     }
 
 
 def _slices(path: Path, made: Made) -> None:
     """Rings in noise: a heart of sorts, with a mask whose errors grow as the DSC falls."""
-    asked = experiment(made)
+    design = experiment(made)
     rng = np.random.default_rng(1)
     rows, columns = np.mgrid[:_SIDE, :_SIDE]
     images, truths, masks, boxes, kept = [], [], [], [], []
@@ -120,25 +120,25 @@ def _slices(path: Path, made: Made) -> None:
         away = np.hypot(rows - centre[0], columns - centre[1])
         truth = np.where(away < 6 + n, 3, np.where(away < 10 + n, 2, 0)).astype(np.uint8)
         truth[(np.hypot(rows - centre[0], columns - centre[1] + 15) < 7) & (truth == 0)] = 1
-        if asked["data"] == "isic":
+        if design["data"] == "isic":
             truth = (truth > 0).astype(np.uint8)
         mask = np.roll(truth, round(20 * (1 - made.dice)), 1)
         where = np.argwhere(truth)
         box = np.stack([where.min(0), where.max(0) + 1])
-        if asked["box"] == "oversized":
+        if design["box"] == "oversized":
             box = np.clip(box + np.array([[-8], [8]]), 0, _SIDE)
-        elif asked["box"] == "misleading":
+        elif design["box"] == "misleading":
             box = box - box[0]
-        elif asked["box"] == "partial":
+        elif design["box"] == "partial":
             box[1, 0] = box[:, 0].mean()
         middle = box.mean(0)
         share = np.clip(1.4 - np.hypot(rows - middle[0], columns - middle[1]) / 24, 0, 1)
         images.append(truth * 0.3 + rng.normal(0.5, 0.08, truth.shape))
         truths, masks, boxes, kept = [*truths, truth], [*masks, mask], [*boxes, box], [*kept, np.round(3 * share[::8, ::8]) / 3]
     arrays = {"image": np.stack(images), "truth": np.stack(truths), "mask": np.stack(masks), "box": np.stack(boxes)}
-    if asked["method"] != "dense":
+    if design["method"] != "dense":
         arrays["retention"] = np.stack(kept).repeat(8, 1).repeat(8, 2)
-    if asked["method"] == "prato":
+    if design["method"] == "prato":
         rank = np.stack([rng.permutation(25) for _ in range(4)])
         arrays |= {"rank": rank / 24.0, "weight": 1 - rank / 24.0}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,10 +175,10 @@ def all_tables() -> list[Made]:
     )
     rows += [Made("table3", f"k = {k}", f"table3/k{k}_acdc", 0.8 - 0.02 * abs(k - 5), {**prato, "plan": {"k": k}}) for k in (3, 5, 7)]
     boxes = {"oversized": 0.74, "partial": 0.72, "misleading": 0.6}
-    for name, title, asked, lost in (("prato", "PrATo", prato, 0.0), ("crop", "Cut to the box", {"sees_box": "by cropping"}, 0.3)):
+    for name, title, design, lost in (("prato", "PrATo", prato, 0.0), ("crop", "Cut to the box", {"sees_box": "by cropping"}, 0.3)):
         rows.append(next(made for made in rows if made.name == f"table4/{name}_acdc"))
         rows[-1] = replace(rows[-1], table="table6", row=f"{title}, tight box")
         for box, dice in boxes.items():
-            changed = {**asked, "box": box, "model_of": f"table4/{name}_acdc"}
+            changed = {**design, "box": box, "model_of": f"table4/{name}_acdc"}
             rows.append(Made("table6", f"{title}, {box} box", f"table6/{name}_{box}_acdc", dice - lost, changed, 3.0))
     return rows

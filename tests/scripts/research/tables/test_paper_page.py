@@ -15,7 +15,7 @@ from scripts.research.figures.slices import read_slices
 from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.method_page import fill_method
 from scripts.research.tables.outcomes import read_outcomes
-from scripts.research.tables.paired import Paired, holm, paired
+from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.paper_page import write
 from scripts.research.tables.recipe import recipe_text
 from scripts.research.tables.rows import read_tables
@@ -145,14 +145,14 @@ def test_a_missing_surface_is_counted_and_not_averaged(tmp_path: Path) -> None:
 
 def test_paired_by_hand() -> None:
     one = {f"p{n}": 0.5 + 0.01 * n for n in range(8)}
-    found = paired(one | {"alone": 0.1}, {name: value - 0.02 for name, value in one.items()})
+    found = compare_patients(one | {"alone": 0.1}, {name: value - 0.02 for name, value in one.items()})
     assert found is not None and found.patients == 8
     assert found.difference == pytest.approx(0.02) and found.interval == pytest.approx((0.02, 0.02))
     assert found.p == pytest.approx(2 / 2**8)  # all eight signs alike
-    same = paired(one, one)
+    same = compare_patients(one, one)
     assert same is not None and same.p == 1.0 and not same.better and not same.worse
-    assert paired(one, {"other": 1.0}) is None
-    two = paired({"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 0.5})
+    assert compare_patients(one, {"other": 1.0}) is None
+    two = compare_patients({"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 0.5})
     assert two is not None and two.interval is None
 
 
