@@ -1,1 +1,1 @@
-"""The paper's experiments as data: each described by a plan file, trained, measured and written down in the same way."""
+"""The paper's experiments as data: each a row of the matrix, trained, measured and written down in the same way."""

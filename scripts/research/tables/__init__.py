@@ -1,1 +1,1 @@
-"""The paper's tables, claims and figures from what its experiments left in docs/results/paper; nothing in them is typed by hand."""
+"""The paper's tables and claims from the results in docs/results; no number in them is typed by hand."""
