@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
+from prato.data.resampling import normalise
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
-from prato.inference.window import normalise
 from prato.prompts.box import Box, BoxPrompt
 
 #: A mask of a volume, given the tight box of its heart and the truth, of which a model may see the tight box of each structure.

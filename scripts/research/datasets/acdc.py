@@ -13,11 +13,12 @@ from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.nifti import read_volume
+from prato.data.resampling import stack_neighbours
 from prato.data.stack import to_stack
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.inference.image_stack import ImageStack
-from prato.inference.window import Window, stack_neighbours
+from prato.inference.window import Window
 from prato.prompts.box import Box
 from prato.training.augmentation import SliceDataset
 from scripts.research.datasets.base import (

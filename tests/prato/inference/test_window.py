@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prato.inference.window import (
-    Window,
-    edge_with_margin,
-    normalise,
-    resample_in_plane,
-    resampled_size,
-    smallest_edge,
-    stack_neighbours,
-    window_edges,
-)
+from prato.data.resampling import normalise, resample_in_plane, resampled_size, stack_neighbours
+from prato.inference.window import Window, edge_with_margin, smallest_edge, window_edges
 from prato.prompts.box import Box
 
 

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.resampling import normalise, resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import StudyFile
-from prato.inference.window import normalise, resample_in_plane, resampled_size
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from prato.data.cases import TrainingCase
+from prato.data.resampling import stack_neighbours
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.inference.window import Centre, Window, stack_neighbours
+from prato.inference.window import Window
 from prato.models.base import PrunableNetwork
+from prato.models.checkpoint import Centre
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 

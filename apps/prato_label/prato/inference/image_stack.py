@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from prato.data.nifti import Volume
+from prato.data.resampling import normalise, resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
 from prato.inference.locator import Locator
-from prato.inference.window import normalise, resample_in_plane, resampled_size
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
 from prato.runtime.batch_runner import BatchRunner

@@ -12,7 +12,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from prato.data.nifti import Volume
-from prato.inference.window import Window, normalise, resample_in_plane, stack_neighbours
+from prato.data.resampling import normalise, resample_in_plane, stack_neighbours
+from prato.inference.window import Window
 from prato.models.checkpoint import CheckpointError, ModelSpec, load_model
 from prato.models.registry import register_model
 from prato.prompts.box import Box

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from prato.acquisition.uncertainty import PromptSummary, mean_entropy
 from prato.data.nifti import Volume
+from prato.data.resampling import stack_neighbours
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
-from prato.inference.window import Window, stack_neighbours, window_edges
+from prato.inference.window import Window, window_edges
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.prompts.base import Prompt

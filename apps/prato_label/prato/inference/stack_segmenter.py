@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.acquisition.uncertainty import mean_entropy
+from prato.data.resampling import stack_neighbours
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
-from prato.inference.window import stack_neighbours
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN

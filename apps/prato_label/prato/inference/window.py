@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.resampling import resampled_size
+from prato.models.checkpoint import Centre
 from prato.prompts.box import Box
 
-#: What windows are centred on: the prompt's box, or the middle of the image. Networks for a "stack" of whole slices have none.
-Centre = Literal["box", "image", "stack"]
 #: Context (pixels) that a window round the box's very middle shows beyond the box on each side at least.
 _MARGIN = 8
 #: Windows round boxes begin at multiples of so many pixels: a box that is moved a little stays in its window, and what the network made of
@@ -37,27 +37,6 @@ def edge_with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...
 def smallest_edge(needed: float, largest: int) -> int:
     """Edge of the smallest window that shows ``needed`` pixels, or else of the ``largest``."""
     return next((edge for edge in window_edges(largest) if edge >= needed), largest)
-
-
-def normalise(volume: np.ndarray) -> np.ndarray:
-    """float32 (X, Y, Z) in [-1, 1]: clipped to the 0.5 and 99.5 percentile of the volume. A constant volume becomes -1."""
-    low, high = np.percentile(volume.ravel(order="K"), (0.5, 99.5))  # in the order of memory: no copy
-    if high <= low:
-        return np.full(volume.shape, -1.0, dtype=np.float32)
-    scaled = (volume.astype(np.float32) - low) * (2.0 / (high - low)) - 1.0
-    return np.clip(scaled, -1.0, 1.0, out=scaled).astype(np.float32, copy=False)
-
-
-def resampled_size(shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> tuple[int, int]:
-    """In-plane size in pixels of ``pixel`` mm of an image of ``shape`` voxels of ``spacing`` mm."""
-    return max(1, round(shape[0] * spacing[0] / pixel)), max(1, round(shape[1] * spacing[1] / pixel))
-
-
-def resample_in_plane(slices: Tensor, size: tuple[int, int]) -> Tensor:
-    """Slices (K, X, Y) resampled to (K, *size), low-passed where that shrinks them."""
-    if tuple(slices.shape[1:]) == size:
-        return slices
-    return F.interpolate(slices.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True).squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -151,9 +130,3 @@ class Window:
         # grid_sample wants the last axis first
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).expand(maps.shape[0], -1, -1, -1)
         return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False), extent
-
-
-def stack_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
-    """Each slice ``k`` in ``planes`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
-    k = torch.as_tensor(list(planes), device=slices.device)
-    return torch.stack([slices[(k + step).clamp(0, slices.shape[0] - 1)] for step in (-1, 0, 1)], dim=1)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,11 +15,12 @@ from safetensors.torch import load, save
 from torch import nn
 
 from prato.data.atomic import write_bytes
-from prato.inference.window import Centre
 from prato.models.base import PrunableNetwork
 from prato.models.registry import build_model, model_class, preset_fields
 from prato.pruning.plan import PruningPlan
 
+#: What windows are centred on: the prompt's box, or the middle of the image. Networks for a "stack" of whole slices have none.
+Centre = Literal["box", "image", "stack"]
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
-from prato.inference.window import Centre
+from prato.models.checkpoint import Centre
 
 _INTENSITY = Compose(
     [

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase
-from prato.inference.window import Centre, window_edges
+from prato.inference.window import window_edges
 from prato.models.base import PrunableNetwork
-from prato.models.checkpoint import channels_last
+from prato.models.checkpoint import Centre, channels_last
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan

@@ -1,0 +1,37 @@
+"""Grey values and pixels as networks are given them: a fixed range, a fixed resolution in plane, each slice between its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normalise(volume: np.ndarray) -> np.ndarray:
+    """float32 (X, Y, Z) in [-1, 1]: clipped to the 0.5 and 99.5 percentile of the volume. A constant volume becomes -1."""
+    low, high = np.percentile(volume.ravel(order="K"), (0.5, 99.5))  # in the order of memory: no copy
+    if high <= low:
+        return np.full(volume.shape, -1.0, dtype=np.float32)
+    scaled = (volume.astype(np.float32) - low) * (2.0 / (high - low)) - 1.0
+    return np.clip(scaled, -1.0, 1.0, out=scaled).astype(np.float32, copy=False)
+
+
+def resampled_size(shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> tuple[int, int]:
+    """In-plane size in pixels of ``pixel`` mm of an image of ``shape`` voxels of ``spacing`` mm."""
+    return max(1, round(shape[0] * spacing[0] / pixel)), max(1, round(shape[1] * spacing[1] / pixel))
+
+
+def resample_in_plane(slices: Tensor, size: tuple[int, int]) -> Tensor:
+    """Slices (K, X, Y) resampled to (K, *size), low-passed where that shrinks them."""
+    if tuple(slices.shape[1:]) == size:
+        return slices
+    return F.interpolate(slices.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True).squeeze(1)
+
+
+def stack_neighbours(slices: Tensor, planes: Sequence[int]) -> Tensor:
+    """Each slice ``k`` in ``planes`` of (Z, H, W) with the one before and after as channels (edge slices repeat): (K, 3, H, W)."""
+    k = torch.as_tensor(list(planes), device=slices.device)
+    return torch.stack([slices[(k + step).clamp(0, slices.shape[0] - 1)] for step in (-1, 0, 1)], dim=1)
