@@ -22,6 +22,7 @@ from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model
 from prato.models.convert_state_dict import convert_state_dict
+from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
@@ -36,17 +37,10 @@ class Choose(str, Enum):
     random = "random"
 
 
-class Network(str, Enum):
-    """Networks that can be trained."""
-
-    unetr = "unetr"
-    swin_unetr = "swin_unetr"
-
-
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final, as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: model.safetensors, curve.csv, split.json, state.pt.")],
-    network: Annotated[Network, typer.Option()] = Network.unetr,
+    network: Annotated[str, typer.Option(help=f"One of {', '.join(list_presets())}.")] = "unetr",
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning.")] = False,
     percentile: Annotated[
         float | None, typer.Option(help="Percent of the living tokens dropped at each stage; by default the network's own.")
@@ -93,7 +87,7 @@ def main(
                 raise ValueError("--dense trains without pruning, so --dense-first has nothing to say: leave one of them out.")
             if tensorboard and find_spec("tensorboard") is None:
                 raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
-            spec = _spec(model_preset(network.value), tuple(after), whole_slices)
+            spec = _spec(network, tuple(after), whole_slices)
             options = {"percentile": percentile, "after": tuple(after), "margin": margin, "boxed": boxed, "choose": choose.value}
             plan = _plan(spec, dense, options)
             torch.manual_seed(seed)
@@ -150,8 +144,11 @@ def _check_budget(epochs: float | None, minutes: float | None) -> None:
         raise ValueError("Give a training budget, either --epochs or --minutes, above zero and finite.")
 
 
-def _spec(preset: ModelSpec, after: tuple[int, ...], whole_slices: int | None) -> ModelSpec:
-    """``preset``, able to prune ``after`` other stages and to see whole slices."""
+def _spec(network: str, after: tuple[int, ...], whole_slices: int | None) -> ModelSpec:
+    """The preset of ``network``, able to prune ``after`` other stages and to see whole slices."""
+    if network not in list_presets():
+        raise ValueError(f"--network must be one of {', '.join(list_presets())}, not {network}.")
+    preset = model_preset(network)
     arguments, changed = dict(preset.arguments), {}
     if after:
         arguments["stages"] = after

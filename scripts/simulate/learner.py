@@ -31,7 +31,7 @@ class Learner:
     def __init__(self, name: str) -> None:
         preset = model_preset(name)
         self.spec: ModelSpec = preset.model_copy(
-            update={"pixel": PIXEL, "window": WINDOW, "arguments": {**preset.arguments, **SMALL[name]}}
+            update={"pixel": PIXEL, "window": WINDOW, "arguments": {**preset.arguments, **SMALL.get(name, {})}}
         )
         self._cases: dict[str, TrainingCase | None] = {}
 

@@ -42,7 +42,7 @@ def main(
     seed: Annotated[list[int], typer.Option(min=0, help="Several may be given.")] = [0],  # noqa: B006
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning instead.")] = False,
     goal: Annotated[bool, typer.Option(help="Train one on all patients, too.")] = True,
-    network: Annotated[str, typer.Option(help="unetr or swin_unetr.")] = "swin_unetr",
+    network: Annotated[str, typer.Option(help=f"One of {', '.join(list_presets())}.")] = "swin_unetr",
     rounds: Annotated[int, typer.Option(min=2, help="Trainings of each strategy.")] = 10,
     phantoms: Annotated[int, typer.Option(min=1, help="Generated patients that the network is taught on before the first round.")] = 40,
     taught: Annotated[int, typer.Option(min=1, help="Steps on them.")] = 1500,

@@ -162,6 +162,7 @@ def swin_model(tmp_path_factory):
         (["--epochs", "1", "--choose", "random", "--dense"], "--choose"),
         (["--epochs", "1", "--margin", "-1"], "margin"),
         (["--epochs", "1", "--whole-slices", "100"], "multiple of 32"),
+        (["--epochs", "1", "--network", "abacus"], "unetr"),
         (["--epochs", "1", "--start-from", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--epochs", "1", "--start-from", "SWIN"], "not a unetr"),
     ],
