@@ -16,24 +16,55 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import lib.activelearning
 import prato.models
+import prato.prompts
+import scripts.research.baselines
+import scripts.research.datasets
+from lib.activelearning import registry as strategies
 from prato.data.cases import load_training_case
 from prato.data.nifti import Volume
 from prato.data.studies import find_labelled_studies
+from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models import registry
 from prato.models.checkpoint import load_model, model_preset, save_model
+from prato.prompts import base as prompts
 from prato.prompts.box import Box, BoxPrompt
+from prato.prompts.request import InferenceRequest, RequestError
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.results import read_rows, write_rows
+from scripts.research.baselines.method import METHODS
+from scripts.research.datasets import base as datasets
+from scripts.research.experiments.jobs import Places, run, schedule
+from scripts.research.experiments.matrix import load_experiments
 from tests.app.live import LiveServer, copy_app, start_server, tiny_locator, write_study
 from tests.phantoms import make_thin_phantoms
+from tests.prato.conftest import small_spec
+from tests.scripts.research.small import small_unetr
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 #: The page's files, by where they belong.
 EXAMPLES = {shown[0]: shown[1] for shown in re.findall(r"^```python\n# (\S+\.py)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)}
-NETWORK = "apps/prato_label/prato/models/linear_vit.py"
+NETWORK, PROMPT, BASELINE, DATASET, STRATEGY = (
+    "apps/prato_label/prato/models/linear_vit.py",
+    "apps/prato_label/prato/prompts/scribble.py",
+    "scripts/research/baselines/largest_norm.py",
+    "scripts/research/datasets/pictures.py",
+    "apps/prato_label/lib/activelearning/gaps.py",
+)
+SCRIBBLE = [[16, 15, 1], [20, 18, 2], [24, 20, 3]]
+#: Two experiments on the new data set, one of them with the new baseline.
+MATRIX = """
+common: {network: unetr, size: reduced, image: 64, box: tight, sees_box: not at all, method: dense}
+data: {pictures: {budget: {steps: 2, batch: 2}}}
+rows:
+  mine/norm: {data: [pictures], method: largest_norm}
+  mine/near: {data: [pictures], method: prato, sees_box: in a window, plan: {after: [4], percentile: 50.0}}
+"""
 #: One new file in one package of the program, as it stands on the page; it is there until the test ends.
 Add = Callable[[ModuleType, str], ModuleType]
 
@@ -58,8 +89,11 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
         return importlib.import_module(name)
 
     names: list[str] = []
-    registry.list_models()  # what is there without the examples, registered before they come
-    registries: list[dict[str, Any]] = [registry._MODELS]
+    # what is there without the examples, registered before they come
+    registry.list_models()
+    prompts.list_prompts()
+    strategies.build_strategies({}, "")
+    registries: list[dict[str, Any]] = [registry._MODELS, prompts._KINDS, METHODS, datasets._DATASETS, strategies._STRATEGIES]
     before = [dict(each) for each in registries]
     yield added
     for each, old in zip(registries, before):
@@ -77,7 +111,7 @@ def heart() -> Volume:
 
 
 def test_the_page_shows_one_file_of_each_kind_and_none_is_there_yet() -> None:
-    assert list(EXAMPLES) == [NETWORK]
+    assert list(EXAMPLES) == [NETWORK, PROMPT, BASELINE, DATASET, STRATEGY]
     for path, text in EXAMPLES.items():
         assert not (ROOT / path).exists()
         assert len(text.splitlines()) <= 90, path
@@ -112,19 +146,92 @@ def test_a_network_is_built_trained_stored_and_predicts(add: Add, tmp_path: Path
     assert prediction.kept_fraction == {"block 2": 0.5, "block 4": 0.25} and prediction.gflops < prediction.gflops_dense
 
 
+def test_a_kind_of_prompt_is_read_from_a_request_and_segments(add: Add, tmp_path: Path) -> None:
+    add(prato.prompts, PROMPT)
+    image = heart()
+    drawn = InferenceRequest.parse({"scribble": SCRIBBLE}).prompts(image.array.shape, image.spacing)
+    assert [prompt.box for prompt in drawn] == [Box((8, 7, 1), (33, 29, 4))]
+    torch.manual_seed(0)
+    save_model(tmp_path / "model.safetensors", small_spec("unetr").build(), small_spec("unetr"))
+    predictor = Predictor.from_files(tmp_path / "model.safetensors")
+    predictor.set_image(image)
+    prediction = predictor.predict(drawn)
+    assert prediction.box_source == "scribble" and prediction.box == drawn[0].box and prediction.mask.shape == (40, 36, 5)
+    assert list(prediction.kept_fraction.values()) == pytest.approx([27 / 36, 21 / 36, 16 / 36])
+    for wrong in ("heart", [[1, 2]], [[1, 2, 50]], [[1, 2, float("nan")]], [1, 2, 3]):
+        with pytest.raises(RequestError, match="scribble must be"):
+            InferenceRequest.parse({"scribble": wrong}).prompts(image.array.shape, image.spacing)
+
+
+def test_a_baseline_and_a_data_set_train_two_steps_and_are_measured(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(scripts.research.baselines, BASELINE)
+    add(scripts.research.datasets, DATASET)
+    small_unetr(monkeypatch)
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text(MATRIX)
+    experiments = load_experiments(matrix)
+    places = Places(tmp_path / "results", tmp_path / "models", {"pictures": write_pictures(tmp_path / "pictures")})
+    data = places.experiment_data()
+    for job in schedule(list(experiments), experiments, None, None, places):
+        places.store(run(job, places, data, "cpu", {"commit": "abc1234", "command": "x"}, lambda *_: None))
+    norm, near = read_rows(places.results / "runs.csv")
+    assert (norm["experiment"], near["experiment"]) == ("mine/norm_pictures", "mine/near_pictures")
+    assert norm["spent"]["steps"] == near["spent"]["steps"] == 2
+    assert norm["token_density"] == [0.75, 0.5625, 0.4375] and len(near["token_density"]) == 1
+    assert norm["mean"]["gflops"] < norm["gflops_dense"] and 0 <= near["mean"]["dice"] <= 1
+
+
+def test_a_strategy_hands_out_the_study_with_gaps(add: Add) -> None:
+    module = add(lib.activelearning, STRATEGY)
+    built = strategies.build_strategies({}, "prato_auto")
+    assert list(built) == ["first", "random", "jitter", "phases", "entropy", "coverage", "gaps"]
+    assert built["gaps"].description == "The study whose mask has most gaps along the stack"
+
+    class Drawn:
+        """A predictor that finds these slices."""
+
+        def __init__(self, *slices: int) -> None:
+            self.mask = np.zeros((4, 4, 8), dtype=np.uint8)
+            self.mask[1, 1, list(slices)] = 1
+
+        def set_image(self, image: object) -> None: ...
+
+        def predict(self) -> Any:
+            return self
+
+    image = ImageStack(heart())
+    assert [module.gaps_score(Drawn(*slices), image).value for slices in ((), (2, 3, 4), (2, 5))] == [1.0, 0.0, 0.5]
+
+
+def write_pictures(folder: Path) -> Path:
+    """Twelve bright discs on noise, 80 x 80 pixels."""
+    folder.mkdir()
+    rng, (i, j) = np.random.default_rng(0), np.mgrid[:80, :80]
+    for n in range(12):
+        disc = np.hypot(i - rng.uniform(30, 50), j - rng.uniform(30, 50)) < rng.uniform(10, 20)
+        Image.fromarray((150 * disc + rng.uniform(0, 60, disc.shape)).astype(np.uint8)).save(folder / f"p{n:02}.png")
+        Image.fromarray((255 * disc).astype(np.uint8)).save(folder / f"p{n:02}_mask.png")
+    return folder
+
+
 @pytest.mark.slow
-def test_a_network_is_trained_by_its_name_with_the_user_s_command(tmp_path: Path) -> None:
+def test_the_user_s_commands_find_what_was_added(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     copy_app(tmp_path / "apps" / "prato_label")
-    write_example(NETWORK, tmp_path)
+    for path in EXAMPLES:
+        write_example(path, tmp_path)
     make_thin_phantoms(tmp_path / "studies", 2)
-    command = [sys.executable, "scripts/train.py", "--studies", "studies", "--out", "run", "--network", "linear_vit"]
+    write_pictures(tmp_path / "pictures")
+    (tmp_path / "matrix.yaml").write_text(MATRIX)
+    write_rows(tmp_path / "tables.csv", [{"table": "mine", "row": "norm", "data": "pictures", "experiment": "mine/norm_pictures"}])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(tmp_path / "apps" / "prato_label")))}
-    done = subprocess.run(
-        [*command, "--epochs", "0.1", "--batch", "2", "--threads", "1"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "model.safetensors").is_file() and "model" in done.stdout
+    train = "scripts/train.py --studies studies --out run --network linear_vit --epochs 0.1 --batch 2 --threads 1"
+    paper = "scripts/research/paper.py run mine --matrix matrix.yaml --tables tables.csv --data pictures=pictures --out results --models m"
+    for command in (train, paper):
+        done = subprocess.run([sys.executable, *command.split()], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert [row["spent"]["steps"] for row in read_rows(tmp_path / "results" / "runs.csv")] == [2]
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 @pytest.fixture
@@ -153,3 +260,12 @@ def test_what_was_added_to_the_app_is_served(extended_server: LiveServer) -> Non
     reply = extended_server.infer("prato_linear_vit", "heart_a", {"roi": [8, 32, 6, 30, 1, 4]}, output="json")
     assert reply.status == 200, reply.json
     assert reply.json["kept_fraction"] == {"block 2": 0.5, "block 4": 0.25}
+
+    model = {"model": "prato_linear_vit"}
+    reply = extended_server.infer("prato_linear_vit", "heart_a", {"scribble": SCRIBBLE}, output="json")
+    assert reply.status == 200 and reply.json["box_source"] == "scribble" and reply.json["box"] == [8, 33, 7, 29, 1, 4]
+    refused = extended_server.infer("prato_linear_vit", "heart_a", {"scribble": "heart"})
+    assert 400 <= refused.status < 500 and "scribble must be" in str(refused.json)
+    reply = extended_server.post("/activelearning/gaps", model)
+    assert reply.status == 200, reply.json
+    assert reply.json["id"] in ("heart_a", "heart_b") and 0 <= reply.json["score"] <= 1 and reply.json["reason"]
