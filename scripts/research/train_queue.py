@@ -37,7 +37,7 @@ def entries(queue: Path) -> list[dict[str, Any]]:
 
 def recipe_of(entry: dict[str, Any], **override: Any) -> Recipe:
     """How ``entry`` is trained."""
-    own = {name: value for name, value in entry.items() if name not in ("name", "network", "arguments")}
+    own = {name: value for name, value in entry.items() if name not in ("name", "network", "arguments", "promptings")}
     return Recipe(**{**own, **{name: value for name, value in override.items() if value is not None}})
 
 
@@ -133,7 +133,7 @@ def validate(entry: dict[str, Any], trainer: StackTrainer, bank: SliceBank) -> d
     network.load_state_dict(trainer.averaged())
     network.eval()
     found: dict[str, Any] = {}
-    for prompting in ("tight", "none") if hasattr(network, "heart_relevance") else ("tight",):
+    for prompting in entry["promptings"]:
         dice = window_dice(network, bank, prompting)
         found[prompting] = round(float(dice.mean()), 4)
         found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]

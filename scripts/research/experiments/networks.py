@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     from scripts.research.experiments.schema import Experiment
 
 _MONAI: dict[str, Any] = {"norm_name": "batch", "spatial_dims": 2}
+#: Networks that are built for one size of image: it is the experiment's.
+_SIZED: dict[str, Any] = {"img_size": None}
 #: "reduced" is what a CPU can train; TransUNet's is its own design at a quarter of the width.
 SIZES: dict[tuple[str, str], dict[str, Any]] = {
-    ("unetr", "reduced"): {**_MONAI, "feature_size": 16, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6},
-    ("unetr", "full"): {**_MONAI, "feature_size": 16, "hidden_size": 768, "mlp_dim": 3072, "num_heads": 12},
+    ("unetr", "reduced"): {**_MONAI, **_SIZED, "feature_size": 16, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6},
+    ("unetr", "full"): {**_MONAI, **_SIZED, "feature_size": 16, "hidden_size": 768, "mlp_dim": 3072, "num_heads": 12},
     ("swin_unetr", "reduced"): {**_MONAI, "feature_size": 12, "window_size": 5, "num_heads": (1, 2, 4, 8)},
     ("swin_unetr", "full"): {**_MONAI, "feature_size": 48, "window_size": 7, "num_heads": (3, 6, 12, 24)},
     ("transunet", "reduced"): {
-        **{"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 12},
+        **{**_SIZED, "hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "num_layers": 12},
         **{"width": 16, "units": (2, 2, 2), "decoder": (64, 32, 16, 16)},
     },
-    ("transunet", "full"): {},
+    ("transunet", "full"): dict(_SIZED),
     ("segformer", "reduced"): dict(segformer.B0),
     ("segformer", "full"): dict(segformer.B2),
 }
@@ -33,7 +35,7 @@ def model_spec(experiment: Experiment) -> ModelSpec:
     plan, edge = experiment.pruning_plan(), experiment.sight.edge
     classes = 1 + len(dataset_class(experiment.data).structures)
     arguments = {"in_channels": 3, "out_channels": classes, **SIZES[experiment.network, experiment.size]}
-    if experiment.network in ("unetr", "transunet"):
+    if "img_size" in arguments:
         arguments["img_size"] = edge
     network: Any = experiment.network
     if experiment.is_baseline:

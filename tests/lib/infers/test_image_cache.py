@@ -104,7 +104,7 @@ def test_what_is_embedded_of_an_image_is_bounded(image: Path, pruning: Predictor
     kept = cache.read(image)
     for last in (1, 2, 3, 4):
         predict(pruning, kept, Box((8, 8, 0), (30, 34, last)))
-        assert 0 < cache.features.nbytes <= once or last == 4
+        assert cache.features.nbytes <= once and (cache.features.nbytes > 0 or last == 4)  # four slices may be more than there is room for
 
 
 @pytest.mark.slow
