@@ -25,6 +25,8 @@ from scripts.research.baselines.method import (
 )
 
 _HEAD_WEIGHT = 0.4
+#: Share of its training in which nothing leaves yet.
+_DENSE = 0.5
 
 
 @register_baseline("dtop")
@@ -52,6 +54,10 @@ class DToP(TokenMethod):
             }
         )
         self.classes = host.classes
+
+    def set_progress(self, share: float) -> None:
+        """In the first phase no token leaves; the averaged network, which is kept, prunes in both."""
+        self.threshold = 1.0 if share < _DENSE else 0.9
 
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)

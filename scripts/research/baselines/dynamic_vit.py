@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from monai.networks.blocks import TransformerBlock
@@ -18,6 +16,7 @@ from scripts.research.baselines.method import (
     Host,
     LossTerm,
     MethodOutput,
+    Teacher,
     TokenMethod,
     check_share,
     numbered_blocks,
@@ -28,9 +27,6 @@ from scripts.research.baselines.token_buffer import TokenBuffer, top
 
 _SMOOTHING = 1e-6
 _RATIO, _DISTILLATION = 2.0, 0.5
-
-#: Logits (B, classes, *image) and normalised last tokens (B, Z, C) that a trained dense network gives for an input.
-Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @register_baseline("dynamic_vit")
@@ -43,6 +39,8 @@ class DynamicViT(TokenMethod):
     distance of the kept tokens from its tokens. A dropped token is restored with the value it had; so a masked token does not change
     here while training (in a classifier, which forgets dropped tokens, that makes no difference).
     """
+
+    needs_teacher = True
 
     def __init__(self, host: Host, after: tuple[int, ...] = (3, 6, 9), keep: float = 0.7) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch.nn.functional as F
 from monai.networks.nets import ViT
@@ -19,6 +19,8 @@ SKIPS = (4, 7, 10)
 
 #: An auxiliary loss that still awaits the host's logits (B, classes, *image) and the label, int64 (B, *image). Its weight is in it.
 LossTerm = Callable[[Tensor, Tensor], Tensor]
+#: Logits (B, classes, *image) and normalised last tokens (B, Z, C) that a trained dense network gives for an input.
+Teacher = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,20 @@ class MethodOutput:
 
 
 class TokenMethod(nn.Module, ABC):
-    """A way to spend less on some tokens, found by its registered name. Its constructor takes the :class:`Host` and its own settings."""
+    """A way to spend less on some tokens, found by its registered name. Its constructor takes the :class:`Host` and its own settings.
+
+    Attributes:
+        needs_teacher: whether it learns from a trained dense network besides the labels; an experiment then names one.
+    """
+
+    needs_teacher: ClassVar[bool] = False
+
+    def teach(self, teacher: Teacher) -> None:
+        """Learn from ``teacher``, too; called before training where the method ``needs_teacher``."""
+        raise NotImplementedError(f"{type(self).__name__} learns from the labels alone.")
+
+    def set_progress(self, share: float) -> None:
+        """Called before each training step with the share of the budget (0..1) that is spent, for a method that trains in phases."""
 
     @abstractmethod
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:

@@ -49,7 +49,7 @@ class Experiment(_Strict):
         dense_first: of method "prato": share of the training, from its start, in which no token leaves.
         box: at evaluation.
         model_of: the experiment whose trained model is measured; None to train one.
-        teacher: the experiment whose dense model DynamicViT learns from.
+        teacher: the experiment whose dense model a method such as dynamic_vit learns from.
         data: a registered data set; images: how many of its images, drawn by a hash; None for all.
         seed: everything random follows from it but the split and the boxes at evaluation, which are the same for all.
         image: edge of what the network sees, in pixels.
@@ -90,8 +90,9 @@ class Experiment(_Strict):
             raise ValueError("the image is cut to the box for method dense alone")
         if self.sees_box == "in a window" and self.method not in ("dense", "prato"):
             raise ValueError("a window follows the box for the methods dense and prato")
-        if (self.method == "dynamic_vit") != (self.teacher is not None):
-            raise ValueError("method dynamic_vit, and no other, has a teacher")
+        needs_teacher = self.method != "prato" and METHODS[self.method].needs_teacher
+        if needs_teacher != (self.teacher is not None):
+            raise ValueError(f"method {self.method} {'needs a' if needs_teacher else 'has no'} teacher")
         if self.images is not None and not dataset.can_draw:
             raise ValueError(f"of {self.data} all images are taken: leave images out")
         self.pruning_plan()

@@ -16,9 +16,8 @@ from prato.data.atomic import make_folder, write_bytes
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Progress, Settings, Trainer
-from scripts.research.baselines.dtop import DToP
-from scripts.research.baselines.dynamic_vit import DynamicViT
 from scripts.research.baselines.loss import BaselineLoss
+from scripts.research.baselines.method import TokenMethod
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments.networks import model_spec
 from scripts.research.experiments.schema import Experiment, is_same_experiment
@@ -27,8 +26,6 @@ from scripts.research.experiments.schema import Experiment, is_same_experiment
 _RATE = 1e-3
 #: About so many points has a loss curve, and a state is stored so often.
 _POINTS, _SAVE_EVERY_S = 50, 30.0
-#: Share of DToP's training in which nothing leaves yet.
-_DTOP_DENSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def train_experiment(
     """Train, from fresh weights or where a killed training was, and write the model file.
 
     Args:
-        teacher: model file that DynamicViT learns from.
+        teacher: model file that a method learns from which needs one.
         made_by: for the model file: commit and command.
 
     Raises:
@@ -102,16 +99,18 @@ def train_experiment(
     loss: nn.Module | None = PratoLoss(supervision=0.0) if experiment.recipe == "paper" else None
     loss = BaselineLoss() if experiment.is_baseline else loss
     trainer = Trainer(spec.build(), experiment.pruning_plan(), settings, device, run, loss=loss)
-    method = getattr(trainer.network, "method", None)
-    if isinstance(method, DynamicViT) and teacher is not None:
+    method: TokenMethod | None = getattr(trainer.network, "method", None)
+    if method is not None and teacher is not None:
         method.teach(load_model(teacher)[0].to(device).answer)
     trainer.resume(files.state)
     amount = Budget(budget.steps, budget.minutes)
-    _phase(method, amount.fraction_spent(trainer.step, trainer.seconds))
+    if method is not None:
+        method.set_progress(amount.fraction_spent(trainer.step, trainer.seconds))
     curve = _Curve(files.curve, trainer.step)
 
     def after_step(progress: Progress) -> bool:
-        _phase(method, progress.share)
+        if method is not None:
+            method.set_progress(progress.share)
         curve.add(progress)
         report(progress)
         return True
@@ -125,12 +124,6 @@ def train_experiment(
     for left in (files.state, files.curve):
         left.unlink(missing_ok=True)
     return spec
-
-
-def _phase(method: object, share: float) -> None:
-    """DToP's first phase lets no token leave; the averaged network, which is kept, prunes in both."""
-    if isinstance(method, DToP):
-        method.threshold = 1.0 if share < _DTOP_DENSE else 0.9
 
 
 class _Curve:

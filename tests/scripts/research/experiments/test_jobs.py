@@ -11,6 +11,7 @@ import torch
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import load_model
 from scripts.common.results import read_rows, write_rows
+from scripts.research.baselines.dtop import DToP
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments import training
 from scripts.research.experiments.jobs import Places, make_job, run, schedule
@@ -167,11 +168,11 @@ def test_another_seed_has_another_name_and_other_numbers(places):
 def test_dtop_prunes_in_the_second_half_of_its_training_and_in_evaluation(places, monkeypatch):
     thresholds = []
 
-    def watched(method, share, phase=training._phase):
-        phase(method, share)
+    def watched(method, share, set_progress=DToP.set_progress):
+        set_progress(method, share)
         thresholds.append(method.threshold)
 
-    monkeypatch.setattr(training, "_phase", watched)
+    monkeypatch.setattr(DToP, "set_progress", watched)
     done(places, {"t/dtop": tiny("dtop", budget={"steps": 4, "batch": 2})}, ["t/dtop"])
     assert thresholds == [1.0, 1.0, 0.9, 0.9, 0.9]
     assert load_model(places.models / "t/dtop.safetensors")[0].method.threshold == 0.9
