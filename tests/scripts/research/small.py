@@ -16,7 +16,7 @@ from scripts.research.experiments.schema import Experiment
 
 PLAN = {"after": [4, 7, 10], "percentile": 25.0}
 #: UNETR in which a step takes a blink.
-_UNETR = {"norm_name": "batch", "spatial_dims": 2, "feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2}
+_UNETR = {"img_size": None, "norm_name": "batch", "spatial_dims": 2, "feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2}
 
 
 def small_unetr(patched: pytest.MonkeyPatch) -> None:
