@@ -57,12 +57,13 @@ NETWORK, PROMPT, BASELINE, DATASET, STRATEGY = (
     "apps/prato_label/lib/activelearning/gaps.py",
 )
 SCRIBBLE = [[16, 15, 1], [20, 18, 2], [24, 20, 3]]
-#: Two experiments on the new data set, one of them with the new baseline.
+#: Experiments on the new data set, one of them with the new baseline, one with the new network.
 MATRIX = """
 common: {network: unetr, size: reduced, image: 64, box: tight, sees_box: not at all, method: dense}
 data: {pictures: {budget: {steps: 2, batch: 2}}}
 rows:
   mine/norm: {data: [pictures], method: largest_norm}
+  mine/vit: {data: [pictures], network: linear_vit, method: prato, sees_box: as prompt, plan: {after: [2], percentile: 50.0}}
   mine/near: {data: [pictures], method: prato, sees_box: in a window, plan: {after: [4], percentile: 50.0}}
 """
 #: One new file in one package of the program, as it stands on the page; it is there until the test ends.
@@ -164,6 +165,7 @@ def test_a_kind_of_prompt_is_read_from_a_request_and_segments(add: Add, tmp_path
 
 
 def test_a_baseline_and_a_data_set_train_two_steps_and_are_measured(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(prato.models, NETWORK)
     add(scripts.research.baselines, BASELINE)
     add(scripts.research.datasets, DATASET)
     small_unetr(monkeypatch)
@@ -174,9 +176,10 @@ def test_a_baseline_and_a_data_set_train_two_steps_and_are_measured(add: Add, tm
     data = places.experiment_data()
     for job in schedule(list(experiments), experiments, None, None, places):
         places.store(run(job, places, data, "cpu", {"commit": "abc1234", "command": "x"}, lambda *_: None))
-    norm, near = read_rows(places.results / "runs.csv")
-    assert (norm["experiment"], near["experiment"]) == ("mine/norm_pictures", "mine/near_pictures")
-    assert norm["spent"]["steps"] == near["spent"]["steps"] == 2
+    found = {row["experiment"]: row for row in read_rows(places.results / "runs.csv")}
+    norm, vit, near = (found[f"mine/{name}_pictures"] for name in ("norm", "vit", "near"))
+    assert [row["spent"]["steps"] for row in (norm, vit, near)] == [2, 2, 2]
+    assert vit["token_density"] == [0.5]
     assert norm["token_density"] == [0.75, 0.5625, 0.4375] and len(near["token_density"]) == 1
     assert norm["mean"]["gflops"] < norm["gflops_dense"] and 0 <= near["mean"]["dice"] <= 1
 

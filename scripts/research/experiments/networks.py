@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prato.models import segformer
 from prato.models.checkpoint import ModelSpec
+from prato.models.registry import list_presets, preset_fields
 from scripts.research.datasets.base import FIELD_MM, dataset_class
 
 if TYPE_CHECKING:
@@ -30,11 +31,27 @@ SIZES: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+def size_arguments(network: str, size: str) -> dict[str, Any]:
+    """Constructor arguments, but for the channels. A network that is not the paper's is "reduced" as its own preset is.
+
+    Raises:
+        ValueError: there is no such network, or not of that size.
+    """
+    if (network, size) in SIZES:
+        return SIZES[network, size]
+    names = dict.fromkeys([*(name for name, _ in SIZES), *list_presets()])
+    if network not in names:
+        raise ValueError(f"network must be one of {', '.join(names)}, not {network}")
+    if size != "reduced":
+        raise ValueError(f"{network} has no other size than reduced, which is its preset")
+    return {name: value for name, value in preset_fields(network)["arguments"].items() if name not in ("in_channels", "out_channels")}
+
+
 def model_spec(experiment: Experiment) -> ModelSpec:
     """The network that ``experiment`` trains, with its plan."""
     plan, edge = experiment.pruning_plan(), experiment.sight.edge
     classes = 1 + len(dataset_class(experiment.data).structures)
-    arguments = {"in_channels": 3, "out_channels": classes, **SIZES[experiment.network, experiment.size]}
+    arguments = {"in_channels": 3, "out_channels": classes, **size_arguments(experiment.network, experiment.size)}
     if "img_size" in arguments:
         arguments["img_size"] = edge
     network: Any = experiment.network

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prato.pruning.plan import PruningPlan
 from scripts.research.baselines.unetr import METHODS
 from scripts.research.datasets.base import Sight, dataset_class
-from scripts.research.experiments.networks import SIZES
+from scripts.research.experiments.networks import size_arguments
 
 SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping", "in a window"]
 
@@ -73,8 +73,7 @@ class Experiment(_Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
-        if (self.network, self.size) not in SIZES:
-            raise ValueError(f"network must be one of {', '.join(dict.fromkeys(name for name, _ in SIZES))}, not {self.network}")
+        size_arguments(self.network, self.size)
         dataset = dataset_class(self.data)
         if self.method not in (*METHODS, "prato"):
             raise ValueError(f"method must be prato or one of {', '.join(sorted(METHODS))}, not {self.method}")
