@@ -115,7 +115,7 @@ def test_the_page_shows_one_file_of_each_kind_and_none_is_there_yet() -> None:
     assert list(EXAMPLES) == [NETWORK, PROMPT, BASELINE, DATASET, STRATEGY]
     for path, text in EXAMPLES.items():
         assert not (ROOT / path).exists()
-        assert len(text.splitlines()) <= 90, path
+        assert len(text.splitlines()) <= 80, path
 
 
 def test_a_network_is_built_trained_stored_and_predicts(add: Add, tmp_path: Path) -> None:
