@@ -51,6 +51,7 @@ def main() -> None:
 def _shipped_models() -> None:
     """README's table, docs/images/training.png and the model cards."""
     results = _evaluations(read_rows(RESULTS / "evaluation.csv"))
+    results.sort(key=lambda result: [*_TITLES, result["model"]].index(result["model"]))
     fill_page(ROOT / "README.md", {"results": _readme_table(results)})
     for name in _TITLES:
         path = MODELS / f"{name}.safetensors"
