@@ -76,12 +76,12 @@ def test_another_image_or_box_makes_a_study_anew(out, jobs, tmp_path):
     assert lines(out) == ["c"]  # not asked for this time
 
 
-def test_a_mask_that_somebody_mended_or_drew_is_left_alone(out, jobs):
+def test_a_mask_that_somebody_corrected_or_drew_is_left_alone(out, jobs):
     run = Run(out, PARAMETERS)
-    run.mask("a").write_bytes(b"mended")
+    run.mask("a").write_bytes(b"corrected")
     run.mask("c").write_bytes(b"drawn by hand where the model failed")
     assert run.to_do(jobs) == ([], ["a", "c"])
-    assert run.mask("a").read_bytes() == b"mended" and run.mask("c").exists()
+    assert run.mask("a").read_bytes() == b"corrected" and run.mask("c").exists()
     run.close()
 
 

@@ -1,4 +1,4 @@
-"""Volumes: exact round trips that nibabel and SimpleITK read alike, the mended ACDC affine, a table of refusals."""
+"""Volumes: exact round trips that nibabel and SimpleITK read alike, the repaired ACDC affine, a table of refusals."""
 
 from __future__ import annotations
 

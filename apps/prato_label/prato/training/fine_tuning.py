@@ -54,6 +54,20 @@ class TrainingParameters:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What :func:`fine_tune` is given, for either way to look at images."""
+
+    spec: ModelSpec
+    parameters: TrainingParameters
+    training: Sequence[TrainingCase]
+    validation: Sequence[TrainingCase]
+    progress: TrainingProgress
+    state_file: Path
+    run: dict[str, Any]
+    should_continue: Callable[[], bool]
+
+
 class FrozenBatchNormTrainer(Trainer):
     """Batch normalisation keeps its statistics: those of a handful of new images would soon stand for all images."""
 
@@ -111,89 +125,70 @@ def fine_tune(
     start = {name: value.clone() for name, value in network.state_dict().items()}
     torch.manual_seed(parameters.seed)
     tune = _fit_stacks if spec.centre == "stack" else _fit_windows
-    rest = spec, parameters, training, validation[:_VALIDATION_STUDIES], progress, state_file, {**run, "steps": progress.steps}
-    trained, dice = tune(network, *rest, should_continue)
+    run = {**run, "steps": progress.steps}
+    job = _Job(spec, parameters, training, validation[:_VALIDATION_STUDIES], progress, state_file, run, should_continue)
+    trained, dice = tune(network, job)
     blend(start, trained, BLEND_SHARE)
     progress.report_validation(dice(trained))
     return trained
 
 
-def _fit_windows(
-    network: PrunableNetwork,
-    spec: ModelSpec,
-    parameters: TrainingParameters,
-    training: Sequence[TrainingCase],
-    validation: Sequence[TrainingCase],
-    progress: TrainingProgress,
-    state_file: Path,
-    run: dict[str, Any],
-    should_continue: Callable[[], bool],
-) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
-    """``network`` trained on windows, and what measures it on ``validation``."""
-    device, steps = torch.device(parameters.device), progress.steps
-    settings = Settings(BATCH_SIZE, LEARNING_RATE, spec.window, parameters.seed)
-    trainer = FrozenBatchNormTrainer(network, spec.pruning_plan(), settings, device, run)
-    _resume(trainer, state_file)
+def _fit_windows(network: PrunableNetwork, job: _Job) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
+    """``network`` trained on windows, and what measures it on the validation cases."""
+    device, steps = torch.device(job.parameters.device), job.progress.steps
+    settings = Settings(BATCH_SIZE, LEARNING_RATE, job.spec.window, job.parameters.seed)
+    trainer = FrozenBatchNormTrainer(network, job.spec.pruning_plan(), settings, device, job.run)
+    _resume(trainer, job.state_file)
 
     def dice(model: PrunableNetwork) -> dict[str, float]:
-        return slice_dice(model, trainer.plan, validation, spec.window, device)
+        return slice_dice(model, trainer.plan, job.validation, job.spec.window, device)
 
     def report(state: Progress) -> bool:
-        progress.report_step(state.step, state.loss)
-        going_on = should_continue()
+        job.progress.report_step(state.step, state.loss)
+        going_on = job.should_continue()
         if going_on and _is_validation_due(state.step, steps):
-            progress.report_validation(dice(trainer.averaged))
+            job.progress.report_validation(dice(trainer.averaged))
         return going_on
 
-    trained = trainer.fit(training, Budget(steps=steps), report, state_file, _SAVE_EVERY_S)
+    trained = trainer.fit(job.training, Budget(steps=steps), report, job.state_file, _SAVE_EVERY_S)
     if trainer.step < steps:
         raise TrainingStopped
     return trained, dice
 
 
-def _fit_stacks(
-    network: Any,
-    spec: ModelSpec,
-    parameters: TrainingParameters,
-    training: Sequence[TrainingCase],
-    validation: Sequence[TrainingCase],
-    progress: TrainingProgress,
-    state_file: Path,
-    run: dict[str, Any],
-    should_continue: Callable[[], bool],
-) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
+def _fit_stacks(network: Any, job: _Job) -> tuple[nn.Module, Callable[[Any], dict[str, float]]]:
     """As :func:`_fit_windows`, for a network that looks at stacks: each step takes one."""
-    device, steps = torch.device(parameters.device), progress.steps
+    device, steps = torch.device(job.parameters.device), job.progress.steps
     recipe = Recipe(
         steps=steps,
         stacks=1,
         depth=BATCH_SIZE,
-        edge=spec.window,
+        edge=job.spec.window,
         rate=LEARNING_RATE,
         average=0.995,
-        seed=parameters.seed,
+        seed=job.parameters.seed,
         precision="bfloat16" if device.type == "cuda" else "float32",
         frozen_norm=True,
     )
-    trainer = StackTrainer(network, SliceBank.from_cases(training, device), recipe, run=run)
-    _resume(trainer, state_file)
-    bank = SliceBank.from_cases(validation, device)
-    tuned = spec.build().to(device)
+    trainer = StackTrainer(network, SliceBank.from_cases(job.training, device), recipe, run=job.run)
+    _resume(trainer, job.state_file)
+    bank = SliceBank.from_cases(job.validation, device)
+    tuned = job.spec.build().to(device)
 
     def dice(model: Any) -> dict[str, float]:
-        mean = window_dice(model.eval(), bank, edge=spec.window).mean(0)
+        mean = window_dice(model.eval(), bank, edge=job.spec.window).mean(0)
         found = {name: round(float(mean[value - 1]), 4) for name, value in STRUCTURES.items()}
         return {**found, "mean": round(float(mean.mean()), 4)}
 
     def report(trainer: StackTrainer) -> bool:
-        progress.report_step(trainer.step, trainer.losses[0])
-        going_on = should_continue()
+        job.progress.report_step(trainer.step, trainer.losses[0])
+        going_on = job.should_continue()
         if going_on and _is_validation_due(trainer.step, steps):
             tuned.load_state_dict(trainer.averaged())
-            progress.report_validation(dice(tuned))
+            job.progress.report_validation(dice(tuned))
         return going_on
 
-    trainer.fit(report, state_file=state_file, save_every_s=_SAVE_EVERY_S)
+    trainer.fit(report, state_file=job.state_file, save_every_s=_SAVE_EVERY_S)
     if trainer.step < steps:
         raise TrainingStopped
     tuned.load_state_dict(trainer.averaged())
