@@ -100,3 +100,9 @@ def test_a_cancelled_request_ends(predictor, heart):
     predictor.set_image(heart)
     with pytest.raises(CancelledError):
         predictor.predict([BOX], runner=BatchRunner(CancelToken(lambda: True)))
+
+
+def test_a_prompt_beyond_the_image_is_refused(predictor, heart):
+    predictor.set_image(heart)
+    with pytest.raises(ValueError, match="draw inside it"):
+        predictor.predict([BoxPrompt(Box((14, 5, 1), (46, 35, 9)))])

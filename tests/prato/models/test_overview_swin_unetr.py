@@ -61,9 +61,9 @@ def test_only_the_region_of_relevant_tokens_is_computed(network, stack, monkeypa
 @torch.no_grad()
 def test_a_percentile_grows_the_region_round_what_is_relevant(network, stack, monkeypatch):
     monkeypatch.setattr(network.heart_relevance, "forward", centred_on(network, (9, 10)))
-    outputs = [network.segment(stack, None, PruningPlan((1,), percentile=p)) for p in (75.0, 50.0, 25.0)]
+    outputs = [network.segment(stack, None, PruningPlan((1,), percentile=p)) for p in (75.0, 50.0, 25.0, 0.0)]
     shares = [float(output.kept_fraction()["overview"][0]) for output in outputs]
-    assert shares[0] >= 0.25 and shares[1] >= 0.5 and shares[2] >= 0.75 and shares == sorted(shares)
+    assert shares[0] >= 0.25 and shares[1] >= 0.5 and shares[2] >= 0.75 and shares[3] == 1.0 and shares == sorted(shares)
 
 
 @torch.no_grad()

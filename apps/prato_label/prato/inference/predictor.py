@@ -186,9 +186,7 @@ class Predictor:
 
     def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: BatchRunner) -> tuple[Sequence[Prompt], str, Box]:
         """The prompts or a proposed one, where they come from, and whose centre the window takes: a box in voxels of ``image.volume``."""
-        if isinstance(self.segmenter, StackSegmenter):
-            if prompts:
-                return prompts, prompts[0].name, Box.union(prompt.box for prompt in prompts).permute(image.axes)
+        if not prompts and isinstance(self.segmenter, StackSegmenter):
             found = self.segmenter.propose(image, runner)
             return (), "proposed" if found else "whole_image", found or Box.whole(image.volume.array.shape)
         if not prompts:
@@ -199,6 +197,8 @@ class Predictor:
         if drawn.intersection(Box.whole(image.stored.array.shape)) != drawn:
             raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
         focus = drawn.permute(image.axes)
+        if isinstance(self.segmenter, StackSegmenter):
+            return prompts, prompts[0].name, focus
         edges_mm = [size * mm for size, mm in zip(focus.size, image.volume.spacing[:2])]
         if self.locator and max(edges_mm) > self.segmenter.window_mm:
             # the network cannot see all of such a box at once: it looks where in the box the heart is

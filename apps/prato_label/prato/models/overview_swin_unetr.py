@@ -58,8 +58,6 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         args, kwargs: as for :class:`PratoSwinUNETR`, in 2D.
     """
 
-    takes_stacks = True
-
     def __init__(self, *args: Any, overview_dim: int = 96, overview_depth: int = 4, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "stages": ()})
         width = 4 * self.swinViT.embed_dim
@@ -109,7 +107,8 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         grid = tuple(keep.shape[1:])
         if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
             keep = torch.ones_like(keep) if prompts is None or prompts.is_empty else prompts.protected(grid).view_as(keep)
-        region = computed_region(keep, tuple(image.shape[2:]), 1 - (plan.percentile or 100.0) / 100)
+        share = 0.0 if plan.percentile is None else 1 - plan.percentile / 100
+        region = computed_region(keep, tuple(image.shape[2:]), share)
         logits = self._compute(image, tokens, box, has_box, region)
         alive = torch.zeros_like(keep)
         alive[(slice(None), *(slice(a // TOKEN, -(-b // TOKEN)) for a, b in zip(region.start, region.stop)))] = True
