@@ -1,6 +1,6 @@
 """What pruning saves in the app: the network's time on images that are new to it, pruned and not, models and boxes taking turns.
 
-    python scripts/bench/pruning_time.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/pruning_time.csv
+python scripts/bench/pruning_time.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/pruning_time.csv
 """
 
 from __future__ import annotations

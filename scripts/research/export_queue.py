@@ -1,6 +1,6 @@
 """Take home what scripts/research/train_queue.py left: learning curves into docs/results, and weights as a model file of the app.
 
-    python scripts/research/export_queue.py --queue-out out/queue --commit COMMIT --device "NVIDIA H200" --command "..."
+python scripts/research/export_queue.py --queue-out out/queue --commit COMMIT --device "NVIDIA H200" --command "..."
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ class Distances:
     depth: np.ndarray
 
 
-def random_heart(rng: np.random.Generator, kind: str) -> tuple[Heart, Heart]:
-    """A heart in end-diastole and end-systole; ``kind`` is "normal", "dilated" or "hypertrophic". EF is 55-68, 35-45 or 60-70 %.
+def random_heart(rng: np.random.Generator, kind: str) -> tuple[Heart, float]:
+    """A heart in end-diastole and its ejection fraction.
 
-    The muscle keeps its volume from one to the other, so the wall thickens as the cavity empties and the valve plane comes down.
+    ``kind`` is "normal" (0.55 to 0.68), "dilated" (0.35 to 0.45) or "hypertrophic" (0.60 to 0.70).
     """
     radius, wall, ef, septal = {
         "normal": ((23.5, 27.5), (7.2, 9.0), (0.55, 0.68), (0.0, 0.15)),
@@ -73,11 +73,14 @@ def random_heart(rng: np.random.Generator, kind: str) -> tuple[Heart, Heart]:
         lean=(rng.uniform(-12, -2), rng.uniform(0, 10)),
         ovality=(rng.uniform(0.0, 0.05), rng.uniform(0, np.pi)),
     )
-    return diastole, contract(diastole, rng.uniform(*ef))
+    return diastole, rng.uniform(*ef)
 
 
 def contract(heart: Heart, ef: float) -> Heart:
-    """``heart`` (end-diastole) after it has ejected the fraction ``ef`` of its LV cavity, with the same volume of muscle."""
+    """``heart`` (end-diastole) after it has ejected the fraction ``ef`` of its LV cavity.
+
+    The muscle keeps its volume, so the wall thickens as the cavity empties and the valve plane comes down.
+    """
     descent = heart.length * 0.22 * ef
     length = heart.length - descent
     squeeze = heart.length / length

@@ -1,0 +1,106 @@
+"""Cines: the phases of one stack of slices over a heartbeat, in one 4D NIfTI file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from prato.data.atomic import write_bytes
+from prato.data.nifti import Volume, VolumeError, check_affine, gzip_bytes, read_image, volume_from_image
+
+#: What a heartbeat lasts, in ms: 20 to 300 beats a minute.
+_BEAT_MS = (200.0, 3000.0)
+#: NIfTI's units of time, in ms.
+_MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
+
+
+@dataclass(frozen=True)
+class Cine:
+    """A 4D image in the stored file's own index order (X, Y, Z, T), whose phases are read one by one.
+
+    Attributes:
+        name: what messages call it.
+        times_ms: float64 (T,), of each phase after the first one; None where the file does not say, or says what cannot be.
+        warnings: what the file says that cannot be, a sentence each.
+    """
+
+    name: str
+    image: nib.Nifti1Image
+    times_ms: np.ndarray | None
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.image.shape[3])
+
+    def phase(self, t: int) -> Volume:
+        """Phase ``t``, from 0.
+
+        Raises:
+            VolumeError: there is no such phase, or as ``prato.data.nifti.volume_from_image``.
+        """
+        if not 0 <= t < len(self):
+            raise VolumeError(f"{self.name} has phases 0 to {len(self) - 1}, and no phase {t}.")
+        return volume_from_image(self.image.slicer[..., t], f"Phase {t} of {self.name}")
+
+
+def read_cine(path: str | os.PathLike[str]) -> Cine:
+    """Read the 4D image at ``path``; a 3D one is a cine of one phase.
+
+    Raises:
+        VolumeError: not readable, not (X, Y, Z, T), or its first phase is no volume that can be used.
+    """
+    path = Path(path)
+    image = read_image(path)
+    shape = tuple(image.shape)
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+    by = "x".join(map(str, image.shape))
+    if len(shape) > 4:
+        raise VolumeError(f"{path.name} is {len(shape)}D ({by}): a cine has the axes x, y, z and time and one grey value a voxel.")
+    if len(shape) < 3:
+        raise VolumeError(f"{path.name} is {len(shape)}D ({by}): export the stack of slices in all its phases as one file.")
+    if image.shape != (*shape[:3], *shape[3:4]) or len(shape) == 3:
+        image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape((*shape, 1)[:4]), image.affine, image.header)
+    times, warnings = phase_times(image.header, image.shape[3], path.name)
+    cine = Cine(path.name, image, times, warnings)
+    cine.phase(0)
+    return cine
+
+
+def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """When each of ``count`` phases was acquired by ``header``, ms after the first (None: unknown), and what is wrong with that."""
+    if count < 2:
+        return None, ()
+    step, unit = float(header["pixdim"][4]), header.get_xyzt_units()[1]
+    beat = step * _MS.get(unit, 1000.0) * count
+    if unit not in _MS or not np.isfinite(step) or step <= 0:
+        return None, (f"{name} does not say how far apart in time its phases are: their order is taken as it is stored.",)
+    if not _BEAT_MS[0] <= beat <= _BEAT_MS[1]:
+        return None, (f"{name} says that its {count} phases take {beat:.0f} ms, which is no heartbeat: their times are not used.",)
+    return np.arange(count) * step * _MS[unit], ()
+
+
+def write_cine(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray, step_ms: float | None = None, level: int = 6) -> None:
+    """Write ``array`` (X, Y, Z, T) with ``affine`` (voxel -> RAS+ mm) to ``path`` (``.nii.gz``), whole or not at all.
+
+    Args:
+        step_ms: time between two phases; None where it is unknown.
+
+    Raises:
+        VolumeError: not 4D, or an unusable affine.
+        OSError: the folder does not exist or cannot be written to.
+    """
+    affine = np.asarray(affine, dtype=np.float64)
+    check_affine(affine, "The cine to be written")
+    if array.ndim != 4:
+        raise VolumeError(f"A cine to be written must be 4D (x, y, z, phase), not {array.ndim}D.")
+    image = nib.Nifti1Image(array, affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm", "sec" if step_ms is not None else None)
+    image.header["pixdim"][4] = 0 if step_ms is None else step_ms / 1000
+    write_bytes(path, gzip_bytes(image.to_bytes(), level))

@@ -1,0 +1,1 @@
+"""What a segmented heartbeat says: volumes over time, end-diastole and end-systole, and the function of both ventricles."""

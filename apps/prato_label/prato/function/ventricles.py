@@ -1,0 +1,136 @@
+"""The function of both ventricles from a segmented cine, with what makes its numbers doubtful."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from prato.data.structures import STRUCTURES
+from prato.function.curve import VolumeCurve, find_ed_es
+
+#: g/ml, as the literature on cardiac MR takes it.
+MYOCARDIAL_DENSITY = 1.05
+#: Fewer phases than these miss end-systole, which takes some 60 ms of a beat.
+_FEW_PHASES = 15
+#: Largest difference between the ventricles' stroke volumes, as a share of the larger one: without shunt or leaking valve they are equal.
+_STROKE_DIFFERENCE = 0.2
+
+
+@dataclass(frozen=True)
+class VentricleFunction:
+    """One ventricle: volumes (ml) at end-diastole and end-systole, stroke volume (ml), ejection fraction (percent; NaN without blood)."""
+
+    edv_ml: float
+    esv_ml: float
+    sv_ml: float
+    ef_percent: float
+
+    @classmethod
+    def from_volumes(cls, edv_ml: float, esv_ml: float) -> VentricleFunction:
+        return cls(edv_ml, esv_ml, edv_ml - esv_ml, 100 * (edv_ml - esv_ml) / edv_ml if edv_ml > 0 else math.nan)
+
+
+@dataclass(frozen=True)
+class CardiacFunction:
+    """What a cine says of a heart.
+
+    Attributes:
+        ed, es: phases of end-diastole and end-systole, from 0.
+        lv, rv: their function.
+        lv_mass_g: of the LV's myocardium at end-diastole.
+        bsa_m2: body surface area; None where height or weight is unknown.
+        warnings: what makes these numbers doubtful, a sentence each.
+    """
+
+    ed: int
+    es: int
+    lv: VentricleFunction
+    rv: VentricleFunction
+    lv_mass_g: float
+    bsa_m2: float | None
+    warnings: tuple[str, ...]
+
+    def indexed(self) -> dict[str, float]:
+        """Volumes (ml/m2) and mass (g/m2) by body surface area; empty where that is unknown."""
+        if self.bsa_m2 is None:
+            return {}
+        volumes = {f"{side}_{name}": getattr(getattr(self, side), name) for side in ("lv", "rv") for name in ("edv_ml", "esv_ml", "sv_ml")}
+        return {f"{name}_per_m2": value / self.bsa_m2 for name, value in {**volumes, "lv_mass_g": self.lv_mass_g}.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values: phases, volumes to .01 ml; NaN becomes None."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: plain(inner) for name, inner in value.items()}
+            if isinstance(value, float):
+                return None if math.isnan(value) else round(value, 2)
+            return list(value) if isinstance(value, tuple) else value
+
+        return {**plain(asdict(self)), "indexed": plain(self.indexed())}
+
+
+def cardiac_function(
+    masks: np.ndarray,
+    spacing: tuple[float, float, float],
+    *,
+    phases: tuple[int, int] | None = None,
+    height_cm: float | None = None,
+    weight_kg: float | None = None,
+) -> CardiacFunction | None:
+    """The function of the heart segmented in ``masks``; None where no phase differs from another.
+
+    Args:
+        masks: uint8 (X, Y, Z, T), values of ``prato.data.structures``, slices along Z.
+        spacing: voxel size in mm along X, Y, Z.
+        phases: end-diastole and end-systole where somebody chose them; None to find them.
+
+    Raises:
+        ValueError: ``phases`` are none of the cine's.
+    """
+    curve = VolumeCurve.from_masks(masks, math.prod(spacing) / 1000)
+    if phases is not None and not all(0 <= t < len(curve) for t in phases):
+        raise ValueError(f"The cine has phases 0 to {len(curve) - 1}: end-diastole and end-systole cannot be {phases[0]} and {phases[1]}.")
+    found = phases or find_ed_es(curve)
+    if found is None:
+        return None
+    ed, es = found
+    lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
+    mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
+    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(_doubts(masks, lv, rv)))
+
+
+def body_surface(height_cm: float | None, weight_kg: float | None) -> float | None:
+    """Body surface area in m2 (Mosteller, N Engl J Med 1987); None where height or weight is unknown."""
+    return None if height_cm is None or weight_kg is None else math.sqrt(height_cm * weight_kg / 3600)
+
+
+def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction) -> list[str]:
+    doubts = []
+    count = masks.shape[-1]
+    if count < _FEW_PHASES:
+        doubts.append(f"The cine has {count} phases: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
+    larger = max(lv.sv_ml, rv.sv_ml)
+    if min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:
+        doubts.append(
+            f"The stroke volumes differ (LV {lv.sv_ml:.0f} ml, RV {rv.sv_ml:.0f} ml), which without a shunt or a leaking valve they "
+            "do not: look at the basal slices."
+        )
+    return doubts + _basal_doubts(masks)
+
+
+def _basal_doubts(masks: np.ndarray) -> list[str]:
+    """A cavity leaves its outermost slice once a beat, as the valve plane comes down, and comes back once; one that does so more often was
+    judged differently from phase to phase.
+    """
+    doubts = []
+    for side in ("LV", "RV"):
+        filled = (masks == STRUCTURES[f"{side} cavity"]).any((0, 1))  # (Z, T)
+        changes = (filled != np.roll(filled, 1, axis=1)).sum(1)
+        often = [str(k + 1) for k in np.flatnonzero(changes > 2)]
+        if often:
+            doubts.append(f"The {side} cavity comes and goes in slice {' and '.join(often)} from phase to phase: its volumes jump there.")
+    return doubts

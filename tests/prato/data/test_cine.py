@@ -1,0 +1,83 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from prato.data.cine import read_cine, write_cine
+from prato.data.nifti import VolumeError
+
+AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
+ARRAY = np.arange(5 * 4 * 3 * 6, dtype=np.int16).reshape(5, 4, 3, 6)
+
+
+def write_header(path, array=ARRAY, step=0.04, units=("mm", "sec"), slope=None):
+    image = nib.Nifti1Image(array, AFFINE)
+    image.header["pixdim"][4] = step
+    image.header.set_xyzt_units(*units)
+    image.to_filename(path)
+    return path
+
+
+def test_every_phase_comes_back_in_its_place_and_time(tmp_path):
+    write_cine(tmp_path / "a.nii.gz", ARRAY, AFFINE, step_ms=150)
+    cine = read_cine(tmp_path / "a.nii.gz")
+    assert len(cine) == 6
+    assert cine.warnings == ()
+    np.testing.assert_allclose(cine.times_ms, 150 * np.arange(6), rtol=1e-6)
+    for t in range(6):
+        np.testing.assert_array_equal(cine.phase(t).array, ARRAY[..., t])
+        np.testing.assert_allclose(cine.phase(t).affine, AFFINE)
+
+
+@pytest.mark.parametrize(("step", "unit", "first"), [(0.15, "sec", 150), (150, "msec", 150), (150000, "usec", 150)])
+def test_units_of_time_are_read(tmp_path, step, unit, first):
+    assert read_cine(write_header(tmp_path / "a.nii", step=step, units=("mm", unit))).times_ms[1] == pytest.approx(first)
+
+
+@pytest.mark.parametrize(
+    ("step", "unit", "said"),
+    [
+        (0, "sec", "how far apart"),
+        (-0.04, "sec", "how far apart"),
+        (np.nan, "sec", "how far apart"),
+        (1, None, "how far apart"),  # all of ACDC
+        (5, "sec", "no heartbeat"),
+        (1, "msec", "no heartbeat"),
+    ],
+)
+def test_times_that_cannot_be_are_warned_of_and_not_used(tmp_path, step, unit, said):
+    cine = read_cine(write_header(tmp_path / "a.nii", step=step, units=("mm", unit)))
+    assert cine.times_ms is None
+    assert len(cine.warnings) == 1
+    assert said in cine.warnings[0]
+
+
+@pytest.mark.parametrize(("shape", "phases"), [((5, 4, 3), 1), ((5, 4, 3, 1), 1), ((5, 4, 3, 6, 1), 6)])
+def test_axes_of_one_are_no_axes(tmp_path, shape, phases):
+    array = np.resize(ARRAY, shape)
+    cine = read_cine(write_header(tmp_path / "a.nii", array=array))
+    assert len(cine) == phases
+    np.testing.assert_array_equal(cine.phase(phases - 1).array, array.reshape(5, 4, 3, phases)[..., -1])
+
+
+@pytest.mark.parametrize(("shape", "said"), [((5, 4), "a stack of slices"), ((5, 4, 3, 1, 2), "5D"), ((5, 4, 3, 6, 3), "5D")])
+def test_other_axes_are_refused(tmp_path, shape, said):
+    with pytest.raises(VolumeError, match=said):
+        read_cine(write_header(tmp_path / "a.nii", array=np.resize(ARRAY, shape)))
+
+
+def test_a_phase_cut_short_is_noticed(tmp_path):
+    path = write_header(tmp_path / "a.nii")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(VolumeError, match="cut short"):
+        read_cine(path)
+
+
+def test_there_is_no_phase_beyond_the_last(tmp_path):
+    with pytest.raises(VolumeError, match="phases 0 to 5"):
+        read_cine(write_header(tmp_path / "a.nii")).phase(6)
+
+
+def test_only_4d_is_written(tmp_path):
+    with pytest.raises(VolumeError, match="4D"):
+        write_cine(tmp_path / "a.nii.gz", ARRAY[..., 0], AFFINE)
+    assert not (tmp_path / "a.nii.gz").exists()

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from prato.data.phantom_beat import make_beat, random_timing
+from prato.function.curve import VolumeCurve, count_minima, find_ed_es, flicker, smooth_cycle
+
+
+def random_curve(seed, phases, noise_ml=1.0):
+    """A curve that begins anywhere in the cycle, and where its true volume is largest and smallest."""
+    rng = np.random.default_rng([seed, phases])
+    at = (rng.random() + np.arange(phases) / phases) % 1
+    out = rng.uniform(0.3, 0.7) * random_timing(rng).ejected(at)
+    lv, rv = rng.uniform(100, 250) * (1 - out), rng.uniform(100, 250) * (1 - 0.9 * out)
+    ed, es = int(lv.argmax()), int(lv.argmin())
+    noisy = [volume + rng.normal(0, noise_ml, phases) for volume in (lv, rv)]
+    return VolumeCurve(rv=noisy[1], myocardium=np.full(phases, 120.0), lv=noisy[0]), ed, es
+
+
+def apart(one, other, phases):
+    return min(abs(one - other), phases - abs(one - other))
+
+
+@pytest.mark.parametrize("phases", [15, 20, 25, 30])
+def test_ed_and_es_are_found_within_a_phase_in_nine_of_ten_beats(phases):
+    hits = []
+    for seed in range(200):
+        curve, ed, es = random_curve(seed, phases)
+        found = find_ed_es(curve)
+        hits.append((apart(found[0], ed, phases) <= 1, apart(found[1], es, phases) <= 1))
+    assert np.mean(hits, axis=0).min() >= 0.9
+
+
+def test_the_first_phase_of_the_cine_changes_nothing():
+    curve, *_ = random_curve(1, 25)
+    ed, es = find_ed_es(curve)
+    for shift in range(25):
+        turned = VolumeCurve(*(np.roll(volume, shift) for volume in (curve.rv, curve.myocardium, curve.lv)))
+        assert find_ed_es(turned) == ((ed + shift) % 25, (es + shift) % 25)
+
+
+def test_two_phases_are_a_full_and_an_empty_one():
+    assert find_ed_es(VolumeCurve(np.array([50.0, 90.0]), np.zeros(2), np.array([60.0, 120.0]))) == (1, 0)
+
+
+@pytest.mark.parametrize("volume", [[], [100.0], [0.0, 0.0, 0.0], [70.0, 70.0]])
+def test_nothing_is_found_where_nothing_changes(volume):
+    volume = np.array(volume)
+    assert find_ed_es(VolumeCurve(volume * 0, volume, volume)) is None
+
+
+def test_voxels_are_counted_by_structure_and_phase():
+    masks = np.zeros((4, 4, 2, 3), np.uint8)
+    masks[0, :2, 0, 0], masks[1, :3, 1, 1], masks[2, 0, 0, 2] = 1, 2, 3
+    curve = VolumeCurve.from_masks(masks, voxel_ml=0.5)
+    np.testing.assert_allclose([curve.rv, curve.myocardium, curve.lv], [[1, 0, 0], [0, 1.5, 0], [0, 0, 0.5]])
+
+
+def test_a_beat_has_one_minimum_and_a_kink_makes_two():
+    timing = random_timing(np.random.default_rng(0))
+    volume = 150 - 80 * timing.ejected(np.arange(30) / 30)
+    assert all(count_minima(np.roll(volume, shift)) == 1 for shift in range(30))
+    kinked = volume.copy()
+    kinked[int(volume.argmin()) + 1] += 30
+    assert count_minima(kinked) == 2
+    assert flicker(kinked) > 2 * flicker(volume)
+    assert count_minima(np.full(30, 5.0)) == 0
+
+
+def test_smoothing_keeps_a_short_cycle_and_takes_the_flicker_of_a_long_one():
+    values = np.random.default_rng(0).normal(size=30)
+    assert flicker(smooth_cycle(values)) < 0.6 * flicker(values)
+    np.testing.assert_array_equal(smooth_cycle(values[:5]), values[:5])
+
+
+def test_ed_and_es_of_a_generated_beat():
+    beat = make_beat(seed=0, number=3, phases=10, start=0.7)
+    voxel_ml = abs(np.linalg.det(beat.affine[:3, :3])) / 1000
+    ed, es = find_ed_es(VolumeCurve.from_masks(beat.labels, voxel_ml))
+    assert apart(ed, beat.ed, 10) <= 1
+    assert apart(es, beat.es, 10) <= 1

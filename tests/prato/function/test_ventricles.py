@@ -1,0 +1,91 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from prato.data.structures import STRUCTURES
+from prato.function.ventricles import VentricleFunction, body_surface, cardiac_function
+
+#: ml: voxels of 1 x 1 x 10 mm hold .01.
+SPACING = (1.0, 1.0, 10.0)
+
+
+def masks_of(lv, rv, myocardium=1000):
+    """uint8 (100, 100, 3, T) with so many voxels of each structure in the middle slice, by phase."""
+    masks = np.zeros((100, 100, 3, len(lv)), np.uint8)
+    for t, (a, b) in enumerate(zip(lv, rv)):
+        flat = np.zeros(10000, np.uint8)
+        flat[:a] = STRUCTURES["LV cavity"]
+        flat[a : a + b] = STRUCTURES["RV cavity"]
+        flat[a + b : a + b + myocardium] = STRUCTURES["myocardium"]
+        masks[:, :, 1, t] = flat.reshape(100, 100)
+    return masks
+
+
+def test_volumes_fractions_and_mass_of_a_known_heart():
+    found = cardiac_function(masks_of([4000, 1600], [3900, 1600]), SPACING, height_cm=180, weight_kg=80)
+    assert (found.ed, found.es) == (0, 1)
+    assert (found.lv.edv_ml, found.lv.esv_ml, found.lv.sv_ml, found.lv.ef_percent) == pytest.approx((40, 16, 24, 60))
+    assert found.rv.sv_ml == pytest.approx(23)
+    assert found.lv_mass_g == pytest.approx(10.5)
+    assert found.bsa_m2 == pytest.approx(2.0)
+    assert found.indexed()["lv_edv_ml_per_m2"] == pytest.approx(20)
+    assert len(found.indexed()) == 7
+
+
+def test_phases_that_somebody_chose_are_taken():
+    found = cardiac_function(masks_of([4000, 3000, 1600], [4000, 3000, 1600]), SPACING, phases=(1, 2))
+    assert (found.ed, found.es, found.lv.edv_ml) == (1, 2, pytest.approx(30))
+    with pytest.raises(ValueError, match="phases 0 to 2"):
+        cardiac_function(masks_of([4000, 3000, 1600], [4000, 3000, 1600]), SPACING, phases=(0, 3))
+
+
+def test_without_height_and_weight_nothing_is_indexed():
+    found = cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=180)
+    assert found.bsa_m2 is None
+    assert found.indexed() == {}
+    assert body_surface(None, 80) is None
+
+
+def test_a_still_heart_has_no_function():
+    assert cardiac_function(masks_of([400, 400], [390, 390]), SPACING) is None
+
+
+def test_the_result_is_plain_json_even_without_a_ventricle():
+    found = cardiac_function(masks_of([400, 160], [0, 0]), SPACING)
+    assert math.isnan(found.rv.ef_percent)
+    read = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert read["rv"]["ef_percent"] is None
+    assert read["lv"]["ef_percent"] == 60
+
+
+def ring(count):
+    """A smooth beat of ``count`` phases, in voxels."""
+    return (3000 + 1000 * np.cos(2 * np.pi * np.arange(count) / count)).astype(int)
+
+
+def test_a_good_beat_raises_no_doubt():
+    assert cardiac_function(masks_of(ring(20), ring(20)), SPACING).warnings == ()
+
+
+def test_few_phases_are_doubted():
+    assert "10 phases" in cardiac_function(masks_of(ring(10), ring(10)), SPACING).warnings[0]
+
+
+def test_stroke_volumes_that_differ_are_doubted():
+    found = cardiac_function(masks_of(ring(20), 1500 + ring(20) // 2), SPACING)
+    assert len(found.warnings) == 1
+    assert "LV 20 ml, RV 10 ml" in found.warnings[0]
+
+
+def test_a_basal_slice_that_comes_and_goes_is_doubted():
+    masks = masks_of(ring(20), ring(20))
+    masks[:10, :10, 0, [0, 1, 2, 17, 18, 19]] = STRUCTURES["LV cavity"]  # leaves in systole, comes back: as it should
+    assert cardiac_function(masks, SPACING).warnings == ()
+    masks[:10, :10, 0, [8, 12]] = STRUCTURES["LV cavity"]
+    assert "LV cavity comes and goes in slice 1" in cardiac_function(masks, SPACING).warnings[-1]
+
+
+def test_no_blood_gives_no_fraction():
+    assert math.isnan(VentricleFunction.from_volumes(0, 0).ef_percent)
