@@ -13,7 +13,10 @@ LIBRARY = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" /
 LAYERS = {
     "server": (("connection", "responses", "client", "worker", "server_logic"), ("qt", "ctk", "slicer", "vtk", "numpy")),
     "measures": (("cardiac",), ("qt", "ctk", "slicer", "vtk", "requests")),
-    "scene": (("volumes", "geometry", "segmentation", "open_study", "cardiac_report", "logic"), ("qt", "ctk", "requests")),
+    "scene": (
+        ("volumes", "geometry", "slice_views", "placement", "segmentation", "open_study", "cardiac_report", "logic"),
+        ("qt", "ctk", "requests"),
+    ),
     "panel": (("parameters", "panel", "sections"), ("requests", "PratoLabelLib.client", "PratoLabelLib.connection")),
 }
 #: Layer -> the layers below it, which is all that it may import of the library.

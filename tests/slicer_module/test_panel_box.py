@@ -10,6 +10,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.geometry import roi_to_ijk_box
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE
+from tests.slicer_module.clicks import click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 
 
@@ -34,6 +35,47 @@ def test_placing_a_box_lets_the_views_draw_it(driver: FakeServerDriver) -> None:
     selection = slicer.app.applicationLogic().GetSelectionNode()
     assert selection.GetActivePlaceNodeID() == driver.panel.parameters.roi.GetID()
     assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsROINode"
+
+
+def test_two_clicks_place_the_box_and_the_result_follows(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    volume = driver.logic.current_study.volume_node
+    driver.ui.liveCheckBox.checked = True
+    driver.click("place")
+    click_voxels(driver.panel.parameters.roi, volume, (18, 4, 2), (5, 15, 2))
+    assert roi_to_ijk_box(driver.panel.parameters.roi, volume) == (5, 19, 4, 16, 0, 5)
+    driver.wait(lambda: driver.inferences)
+    assert driver.inferences[-1][3]["roi"] == [[5, 19, 4, 16, 0, 5]]
+
+
+def test_placing_that_is_given_up_brings_the_box_back(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("fit")
+    roi, volume = driver.panel.parameters.roi, driver.logic.current_study.volume_node
+    box = roi_to_ijk_box(roi, volume)
+    driver.click("place")
+    click_voxels(roi, volume, (18, 4, 2))
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    assert roi_to_ijk_box(roi, volume) == box
+
+
+def test_a_box_does_not_survive_into_another_study(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("fit")
+    box, own = driver.panel.parameters.roi, driver.roi("of his own")
+    driver.select(0)
+    driver.click("open")
+    assert driver.panel.parameters.roi is None
+    assert driver.panel.box.selected_rois() == []
+    driver.ui.allBoxesCheckBox.checked = True
+    assert driver.panel.box.selected_rois() == []
+    assert not box.GetDisplayVisibility() and not own.GetDisplayVisibility()
+    driver.ui.allBoxesCheckBox.checked = False
+    driver.select(1)
+    driver.click("open")
+    assert driver.panel.parameters.roi is box
+    assert box.GetDisplayVisibility()
 
 
 def test_all_visible_boxes_can_be_used(driver: FakeServerDriver) -> None:

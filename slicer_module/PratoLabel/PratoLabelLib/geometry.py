@@ -43,10 +43,10 @@ def roi_to_ijk_box(roi_node: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.v
         raise GeometryError(f"The ROI {name} has no size yet: place it around the heart.")
     _check_transforms(roi_node)
     # not GetObjectToWorldMatrix: it straightens an ROI that a parent transform shears, which Crop Volume does not
-    to_ijk = _to_ijk(roi_node.GetParentTransformNode(), volume_node) @ matrix_to_array(roi_node.GetObjectToNodeMatrix())
+    pose = to_ijk(roi_node.GetParentTransformNode(), volume_node) @ matrix_to_array(roi_node.GetObjectToNodeMatrix())
     half = np.array(roi_node.GetSize()) / 2
     corners = np.array([(*(np.array(signs) * half), 1.0) for signs in product((-1, 1), repeat=3)])
-    box = enclosing_box((corners @ to_ijk.T)[:, :3], _dimensions(volume_node))
+    box = enclosing_box((corners @ pose.T)[:, :3], _dimensions(volume_node))
     if box is None:
         raise GeometryError(f"The ROI {name} lies outside {volume_node.GetName()}: move it over the heart.")
     return box
@@ -102,8 +102,12 @@ def ijk_box_to_roi(box: Sequence[int], volume_node: slicer.vtkMRMLScalarVolumeNo
     roi_node.SetSize(*((stop - start) * spacing))
 
 
-def _to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    """4x4 matrix from coordinates under the transform node ``parent`` (None for the world) to voxel indices."""
+def to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    """4x4 matrix from coordinates under the transform node ``parent`` (None for the world) to voxel indices.
+
+    Raises:
+        GeometryError: the volume is empty, or lies under a transform that is not linear.
+    """
     if min(_dimensions(volume_node)) < 1:
         raise GeometryError(f"The volume {volume_node.GetName()} is empty: open an image first.")
     _check_transforms(volume_node)

@@ -15,6 +15,7 @@ from PratoLabelLib.connection import ServerError
 from PratoLabelLib.geometry import Box
 from PratoLabelLib.responses import Prediction
 from PratoLabelLib.segmentation import MaskHistory, create_segmentation, export_mask, import_mask, merge_masks, read_mask
+from PratoLabelLib.slice_views import show_planes
 from PratoLabelLib.volumes import hide_token_map, restore_index_order, show_token_map, unpack_token_map
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
@@ -87,8 +88,7 @@ class OpenStudy:
         event = slicer.vtkSegmentation.SourceRepresentationModified
         self._observer = self._segmentation.AddObserver(event, lambda *_: on_change())
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
-        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            view.RotateToVolumePlane(volume_node)  # an oblique stack is shown as it was taken
+        show_planes(volume_node)
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
 
     @property

@@ -1,4 +1,4 @@
-"""Section 3: the box, drawn as an ROI."""
+"""The box, drawn as an ROI."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import qt
 import slicer
 import slicer.util
 
+from PratoLabelLib.open_study import STUDY_ATTRIBUTE, find_node
+from PratoLabelLib.placement import Placement, style_box
 from PratoLabelLib.sections import Section
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         slicer.util.VTKObservationMixin.__init__(self)
         Section.__init__(self, panel)
         self._wants_proposal = False
+        self._placement: Placement | None = None
+        self._study = ""  # whose boxes are shown
         self._debounce_timer = qt.QTimer()
         self._debounce_timer.setSingleShot(True)
         self._debounce_timer.setInterval(DEBOUNCE_MS)
@@ -44,21 +48,45 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         return [parameters.roi] if parameters.roi is not None else []
 
     def refresh(self) -> None:
-        """Observe the boxes that are used."""
+        """Show and observe the boxes of the open study."""
+        self._follow_study()
         is_open = self._logic.current_study is not None
         self._ui.placeButton.enabled = is_open
         self._ui.fitButton.enabled = is_open and self._panel.segment.is_ready
         self._observe(self.selected_rois())
 
     def stop(self) -> None:
-        """Observe no box."""
+        """Observe no box, and await no clicks."""
         self._debounce_timer.stop()
+        self._end_placing()
         self.discard_proposal()
         self._observe([])
 
     def discard_proposal(self) -> None:
         """The next result moves no box."""
         self._wants_proposal = False
+
+    def _follow_study(self) -> None:
+        """Select the box of the open study, and hide those of others: no box is ever used for a study that it was not drawn for."""
+        study, parameters = self._logic.current_study, self._panel.parameters
+        if study is None or parameters is None:
+            return
+        if study.study != self._study:
+            self._end_placing()
+            for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
+                if roi.GetAttribute(STUDY_ATTRIBUTE) is None and self._study:
+                    roi.SetAttribute(STUDY_ATTRIBUTE, self._study)
+                owner = roi.GetAttribute(STUDY_ATTRIBUTE)
+                if owner is not None:
+                    roi.SetDisplayVisibility(owner == study.study)
+            self._study = study.study
+            if parameters.roi is None:
+                parameters.roi = find_node("vtkMRMLMarkupsROINode", study.study)
+        owner = study.study if parameters.roi is None else parameters.roi.GetAttribute(STUDY_ATTRIBUTE)
+        if owner is None:  # drawn elsewhere in Slicer, and chosen here
+            parameters.roi.SetAttribute(STUDY_ATTRIBUTE, study.study)
+        elif owner != study.study:
+            parameters.roi = find_node("vtkMRMLMarkupsROINode", study.study)
 
     def _observe(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         event = slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent
@@ -80,11 +108,35 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
             self._panel.segment.run(self.selected_rois(), dialog=False)
 
     def _on_place(self) -> None:
+        study = self._logic.current_study
+        if study is None:
+            return
+        self._end_placing()
         roi = self._box_node()
-        roi.RemoveAllControlPoints()
+        roi.SetDisplayVisibility(True)
+        self._placement = Placement(roi, study.volume_node, None, self._on_placed)
         slicer.modules.markups.logic().SetActiveList(roi)
         # the logic's own StartPlaceMode would place points
-        slicer.app.applicationLogic().GetInteractionNode().SwitchToSinglePlaceMode()
+        interaction = slicer.app.applicationLogic().GetInteractionNode()
+        interaction.SwitchToSinglePlaceMode()
+        self.addObserver(interaction, interaction.InteractionModeChangedEvent, self._on_interaction_mode)
+
+    def _on_placed(self) -> None:
+        self._end_placing()
+        self._panel.refresh()
+        if self._parameters.live_update:
+            self._debounce_timer.start()
+
+    def _on_interaction_mode(self, caller: Any, event: Any) -> None:
+        if caller.GetCurrentInteractionMode() != caller.Place:  # the labeller has thought better of it
+            self._end_placing()
+
+    def _end_placing(self) -> None:
+        placement, self._placement = self._placement, None
+        if placement is not None:
+            interaction = slicer.app.applicationLogic().GetInteractionNode()
+            self.removeObserver(interaction, interaction.InteractionModeChangedEvent, self._on_interaction_mode)
+            placement.cancel()
 
     def _on_fit(self) -> None:
         self._wants_proposal = True
@@ -96,9 +148,11 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self.discard_proposal()
 
     def _box_node(self) -> slicer.vtkMRMLMarkupsROINode:
-        parameters = self._parameters
-        if parameters.roi is None:
-            roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", slicer.mrmlScene.GenerateUniqueName("Heart box"))
-            roi.CreateDefaultDisplayNodes()
+        """The selected box of the open study; a new one where there is none."""
+        parameters, study = self._parameters, self._logic.current_study
+        if parameters.roi is None and study is not None:
+            roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", slicer.mrmlScene.GenerateUniqueName(f"{study.study} box"))
+            roi.SetAttribute(STUDY_ATTRIBUTE, study.study)
+            style_box(roi)
             parameters.roi = roi
         return parameters.roi
