@@ -59,7 +59,7 @@ def test_axes_of_one_are_no_axes(tmp_path, shape, phases):
     np.testing.assert_array_equal(cine.phase(phases - 1).array, array.reshape(5, 4, 3, phases)[..., -1])
 
 
-@pytest.mark.parametrize(("shape", "said"), [((5, 4), "a stack of slices"), ((5, 4, 3, 1, 2), "5D"), ((5, 4, 3, 6, 3), "5D")])
+@pytest.mark.parametrize(("shape", "said"), [((5, 4), "the stack of slices"), ((5, 4, 3, 1, 2), "5D"), ((5, 4, 3, 6, 3), "5D")])
 def test_other_axes_are_refused(tmp_path, shape, said):
     with pytest.raises(VolumeError, match=said):
         read_cine(write_header(tmp_path / "a.nii", array=np.resize(ARRAY, shape)))
