@@ -35,7 +35,10 @@ def new_scene() -> Any:
         logics[module] = logic
     application_logic.SetColorLogic(logics["Colors"])
     slicer.mrmlScene = scene
+    starting: list[tuple[str, Any]] = []
     slicer.app = SimpleNamespace(
+        connect=lambda signal, slot: starting.append((signal, slot)),
+        starting=starting,  # what waits for Slicer's start to be over
         applicationLogic=lambda: application_logic,
         mrmlScene=lambda: scene,
         coreIOManager=_IOManager,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-EXTENSION = Path(__file__).resolve().parents[2] / "slicer_module"
-MODULE = EXTENSION / "PratoLabel"
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "slicer_module" / "PratoLabel"
 
 
 def listed(variable: str) -> list[str]:
@@ -22,14 +22,15 @@ def existing(*patterns: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("variable", "patterns"), [("MODULE_PYTHON_SCRIPTS", ("*.py",)), ("MODULE_PYTHON_RESOURCES", ("*.ui", "*.png", "*.svg", "*.json"))]
+    ("variable", "patterns"),
+    [("MODULE_PYTHON_SCRIPTS", ("*.py",)), ("MODULE_PYTHON_RESOURCES", ("*.ui", "*.png", "*.svg", "*.json", "*.nii.gz"))],
 )
 def test_every_file_is_listed_and_every_listed_file_is_there(variable: str, patterns: tuple[str, ...]) -> None:
     assert sorted(listed(variable)) == existing(*patterns)
 
 
 def test_the_extension_holds_the_module_and_the_module_is_tested() -> None:
-    assert "add_subdirectory(PratoLabel)" in (EXTENSION / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert "add_subdirectory(slicer_module/PratoLabel)" in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     module = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     assert "WITH_GENERIC_TESTS" in module
     assert "slicer_add_python_unittest(SCRIPT ${MODULE_NAME}.py)" in module

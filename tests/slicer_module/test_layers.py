@@ -14,10 +14,10 @@ LAYERS = {
     "server": (("connection", "responses", "client", "worker", "server_logic"), ("qt", "ctk", "slicer", "vtk", "numpy")),
     "measures": (("cardiac",), ("qt", "ctk", "slicer", "vtk", "requests")),
     "scene": (
-        ("volumes", "geometry", "slice_views", "placement", "segmentation", "open_study", "cardiac_report", "logic"),
+        ("volumes", "geometry", "slice_views", "placement", "segmentation", "open_study", "cardiac_report", "logic", "sample_data"),
         ("qt", "ctk", "requests"),
     ),
-    "panel": (("parameters", "panel", "sections"), ("requests", "PratoLabelLib.client", "PratoLabelLib.connection")),
+    "panel": (("parameters", "panel", "sections", "consent"), ("requests", "PratoLabelLib.client", "PratoLabelLib.connection")),
 }
 #: Layer -> the layers below it, which is all that it may import of the library.
 BELOW = {"server": (), "measures": (), "scene": ("server", "measures"), "panel": ("server", "measures", "scene")}

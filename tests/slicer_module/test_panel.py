@@ -83,7 +83,9 @@ def test_the_chosen_model_scores_the_next_study(driver: FakeServerDriver) -> Non
     ]
 
 
-def test_a_volume_of_the_scene_becomes_a_study(driver: FakeServerDriver) -> None:
+def test_a_volume_of_the_scene_becomes_a_study(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    # in testing mode Slicer's own returns False, whatever its docstring says
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: True)
     driver.click("test")
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "mine")
     slicer.util.updateVolumeFromArray(volume, np.zeros((5, 22, 24), np.int16))

@@ -136,6 +136,11 @@ class ServerLogic:
             self._worker.cancel(lane)
         self._forget_server()
 
+    @property
+    def address(self) -> str:
+        """Of the server that is connected, ``http://host:port``; "" before."""
+        return self._dispatcher.client.address if self._dispatcher.client else ""
+
     def refresh_studies(self) -> None:
         """Request the studies and their labels."""
         self._dispatcher.dispatch(lambda client: client.studies(), self._on_studies, "studies")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import qt
 
+from PratoLabelLib.consent import may_send_image
 from PratoLabelLib.parameters import ParameterComboBox
 from PratoLabelLib.sections import Section
 
@@ -75,4 +76,5 @@ class StudySection(Section):
 
     def _on_send(self) -> None:
         volume = self._ui.volumeSelector.currentNode()
-        self._panel.request(lambda: self._logic.send_volume(volume, volume.GetName()))
+        if may_send_image(volume.GetName(), self._logic.address):
+            self._panel.request(lambda: self._logic.send_volume(volume, volume.GetName()))

@@ -1,0 +1,23 @@
+"""The labeller's consent, before an image leaves the machine."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import slicer.util
+
+
+def may_send_image(name: str, address: str) -> bool:
+    """Ask whether the image ``name`` may be sent to the server at ``address`` (``http://host:port``).
+
+    The answer "yes" can be kept, for that server alone; Slicer never keeps a "no".
+    """
+    host = urlsplit(address).netloc
+    return slicer.util.confirmOkCancelDisplay(
+        f"The image {name} will be sent to the server {host}, which stores it among its studies: whoever may use that server can see it. "
+        "It is sent without its DICOM header, under its name in the scene: let that name tell nobody who the patient is.\n\n"
+        "Send it?",
+        windowTitle="Send an image to a server",
+        # "/" would make groups of settings
+        dontShowAgainSettingsKey=f"PratoLabel/DontConfirmSendingTo {host}",
+    )

@@ -1,0 +1,73 @@
+"""No image leaves the machine before the labeller has agreed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from tests.slicer_module.panel_driver import FakeServerDriver
+
+
+def volume_in(driver: FakeServerDriver, name: str = "mine") -> Any:
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(volume, np.zeros((5, 22, 24), np.int16))
+    driver.ui.volumeSelector.setCurrentNode(volume)
+    return volume
+
+
+class Dialog:
+    """In place of the one that Slicer shows; ``agree`` is what the labeller presses."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.agree = False
+        self.shown: list[tuple[str, dict[str, Any]]] = []
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", self)
+
+    def __call__(self, text: str, windowTitle: str | None = None, parent: Any = None, **options: Any) -> bool:
+        self.shown.append((text, options))
+        return self.agree
+
+
+def uploads(driver: FakeServerDriver) -> list[Any]:
+    return [request for request in driver.server.requests if request[0] == "upload"]
+
+
+def test_an_image_is_sent_when_the_labeller_agrees_and_not_before(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    dialog = Dialog(monkeypatch)
+    driver.click("test")
+    volume_in(driver)
+    assert dialog.shown == [] and uploads(driver) == []
+    driver.click("send")
+    assert uploads(driver) == [] and driver.logic.current_study is None
+    [(text, options)] = dialog.shown
+    assert "mine" in text and "fake" in text  # which image, and to whom
+    assert "fake" in options["dontShowAgainSettingsKey"]  # a "yes" is for this server alone
+    dialog.agree = True
+    driver.click("send")
+    assert len(dialog.shown) == 2 and len(uploads(driver)) == 1
+    assert driver.logic.current_study.study == "mine"
+
+
+def test_a_yes_is_kept_for_one_server_alone(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    dialog = Dialog(monkeypatch)
+    driver.click("test")
+    volume_in(driver)
+    for address in ("http://10.0.0.1:8000", "https://labels.example.org", "http://10.0.0.1:8001"):
+        driver.server.address = address
+        driver.click("send")
+    keys = [options["dontShowAgainSettingsKey"] for _, options in dialog.shown]
+    assert len(set(keys)) == 3
+    assert all(key.startswith("PratoLabel/") and key.count("/") == 1 for key in keys)
+
+
+def test_nothing_but_that_click_asks_or_sends_an_image(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    dialog = Dialog(monkeypatch)
+    driver.open_study()
+    driver.click("run")
+    driver.click("submit")
+    assert dialog.shown == [] and uploads(driver) == []
