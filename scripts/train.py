@@ -16,7 +16,7 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.cases import TrainingCase, load_training_case
+from prato.data.cases import TrainingCase, load_training_cases
 from prato.data.splits import Split, load_split, save_split, split_patients
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
 from prato.models.base import PrunableNetwork
@@ -98,8 +98,9 @@ def main(
             trainer = Trainer(built, plan, settings, where, run, ranks)
             trainer.resume(out / "state.pt")
             files = find_labelled_studies(studies)
-            training = _load([f for f in files if f.patient in assigned.train], spec.pixel, ranks.is_first)
-            validation = _load([f for f in files if f.patient in assigned.validation], spec.pixel, ranks.is_first)
+            loaded = _load([f for f in files if f.patient in {*assigned.train, *assigned.validation}], spec.pixel, ranks.is_first)
+            training = [case for case in loaded if case.patient in assigned.train]
+            validation = [case for case in loaded if case.patient in assigned.validation]
             if not training or not validation:
                 raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
             slices = sum(c.slices[1] - c.slices[0] for c in training)
@@ -204,8 +205,11 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
 
 
 def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:
-    cases = [load_training_case(f, pixel) for f in tqdm(files, desc="loading", unit="study", mininterval=1.0, disable=not shown)]
-    return [c for c in cases if c is not None]
+    shown_files = tqdm(files, desc="loading", unit="study", mininterval=1.0, disable=not shown)
+    cases, left_out = load_training_cases(shown_files, pixel)
+    for study, reason in left_out.items() if shown else ():
+        typer.echo(f"{study} is left out: {reason}", err=True)
+    return [case for _, case in cases]
 
 
 if __name__ == "__main__":

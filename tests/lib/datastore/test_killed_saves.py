@@ -15,8 +15,9 @@ import pytest
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
+from prato.data.label_records import HISTORY
 from prato.data.nifti import read_volume, write_volume
-from prato.labelling.files import HISTORY, sha256
+from prato.labelling.files import sha256
 from prato.labelling.records import Version
 from tests.prato.labelling import saver
 

@@ -12,9 +12,9 @@ from fastapi import HTTPException
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
+from prato.data.label_records import HISTORY
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.labelling.files import HISTORY
 from tests.waiting import wait_until
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])

@@ -154,7 +154,7 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     bench.queue.wait(job)
     assert bench.queue.worker_pid == warm
     assert job.state == "failed"
-    assert job.sentence.startswith("None of the final labels can be used: label_a.nii.gz is not readable NIfTI")
+    assert job.sentence.startswith("None of the final labels can be used: The label label_a.nii.gz is not readable NIfTI")
 
 
 @pytest.mark.parametrize(

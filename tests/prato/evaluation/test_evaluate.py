@@ -70,9 +70,9 @@ def test_a_label_must_lie_where_its_image_does(tmp_path):
     moved[0, 3] = 20.0
     label = np.ones((8, 9, 4), np.uint8)
     for name, array, affine, word in [
-        ("shape", label[:, :, :3], AFFINE, "shape"),
-        ("place", label, moved, "elsewhere"),
-        ("value", label * 7, AFFINE, "values"),
+        ("shape", label[:, :, :3], AFFINE, "has 8x9x3 voxels and its image 8x9x4"),
+        ("place", label, moved, r"lies 20\.0 mm off its image"),
+        ("value", label * 7, AFFINE, "holds the value 7, which names no structure"),
     ]:
         write_volume(tmp_path / f"{name}.nii.gz", array, affine)
         with pytest.raises(VolumeError, match=word):

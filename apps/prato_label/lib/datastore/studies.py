@@ -15,8 +15,9 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.datastore.index import CHANGES, DurableIndex, Refresher
-from lib.datastore.label_check import LabelError, check_label, http_errors
+from lib.datastore.label_check import http_errors, read_submitted_label
 from prato.data.atomic import write_bytes
+from prato.data.label_names import LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, read_volume, write_volume
 from prato.data.structures import voxel_counts
 from prato.labelling.files import SUFFIX
@@ -113,7 +114,7 @@ class StudiesDatastore(DurableIndex):
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
         info = _check_plain_json(label_info)
         with http_errors():
-            label = check_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info.get("label_info"))
+            label = read_submitted_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info.get("label_info"))
             voxels = voxel_counts(label.array)
             if tag == DefaultLabelTag.FINAL.value and not voxels:
                 raise LabelError(f"The label for {image_id} is empty: draw at least one structure before submitting it.")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.label_anatomy import judge_anatomy
+from prato.data.label_check import check_label, read_label_volume
+from prato.data.label_names import ContradictedLabelError
+from prato.data.label_records import recorded_label_info
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.resampling import normalise, resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
@@ -29,6 +35,7 @@ class TrainingCase:
         footprint: int64 (N, 2), the pixels that hold a structure on any slice: what a tight box of the volume encloses in plane.
         slices: first and one past the last slice that holds a structure.
         pixel: mm per pixel along X' and Y' (the requested resolution, up to rounding to whole pixels).
+        source: of what the label's values mean, as ``CheckedLabel`` has it.
     """
 
     patient: str
@@ -37,32 +44,38 @@ class TrainingCase:
     footprint: Tensor
     slices: tuple[int, int]
     pixel: tuple[float, float]
+    source: Literal["names", "anatomy", "guess"] = "names"
 
 
 def read_label(path: str | os.PathLike[str], image: Volume) -> np.ndarray:
-    """The label at ``path`` as uint8 (X, Y, Z), checked against its ``image``.
+    """The label at ``path`` as uint8 (X, Y, Z), as ``read_label_file`` checks it."""
+    return read_label_file(path, image).mask
+
+
+@dataclass(frozen=True)
+class CheckedLabel:
+    """A label's ``mask``, uint8 (X, Y, Z), and where we know from what its values are.
+
+    ``source`` is "names" where they were given or the app itself has stored the label, "anatomy" where the LV cavity lies in the myocardium
+    as the values have it, and "guess" where they are no more than the usual ones.
+    """
+
+    mask: np.ndarray
+    source: Literal["names", "anatomy", "guess"]
+
+
+def read_label_file(path: str | os.PathLike[str], image: Volume) -> CheckedLabel:
+    """The label at ``path``, checked against its ``image``, with the names that are recorded of it.
 
     Raises:
-        VolumeError: unreadable, or as ``check_label_grid``.
+        LabelError: unreadable, or as ``check_label``. ContradictedLabelError: its structures cannot be what it says.
     """
-    return check_label_grid(image, read_volume(path), Path(path).name)
-
-
-def check_label_grid(image: Volume, stored: Volume, name: str) -> np.ndarray:
-    """The label ``stored`` as uint8 (X, Y, Z), checked against its ``image``; ``name`` is what messages call it.
-
-    Raises:
-        VolumeError: on another grid (shape, or a corner over a tenth of a voxel off), or with values that name no structure.
-    """
-    label, shape = stored.array, image.array.shape
-    if label.shape != shape:
-        raise VolumeError(f"The label {name} has shape {label.shape} but its image has {shape}: a label must lie on the image's own grid.")
-    corners = np.array([(i, j, k, 1) for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])], dtype=float)
-    if np.abs(corners @ (stored.affine - image.affine).T).max() > 0.1 * min(image.spacing):
-        raise VolumeError(f"The label {name} lies elsewhere in space than its image (another affine): export it on the image's own grid.")
-    if not np.isin(label, range(NUM_CLASSES)).all():
-        raise VolumeError(f"The label {name} holds label values other than 0 to {NUM_CLASSES - 1}: map its structures by name first.")
-    return label.astype(np.uint8)
+    name, names = f"The label {Path(path).name}", recorded_label_info(Path(path))
+    mask = check_label(image, read_label_volume(Path(path), name), name, names)
+    anatomy = judge_anatomy(mask, slice_axis(image.spacing))
+    if anatomy.verdict == "contradicted":
+        raise ContradictedLabelError(f"{name} cannot be right: {anatomy.sentence}")
+    return CheckedLabel(mask, "names" if names else "anatomy" if anatomy.verdict == "confirmed" else "guess")
 
 
 def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
@@ -72,7 +85,8 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
         VolumeError: image or label cannot be used.
     """
     volume = read_volume(files.image)
-    label = read_label(files.label, volume)
+    checked = read_label_file(files.label, volume)
+    label = checked.mask
     if not label.any():
         return None
     axis = slice_axis(volume.spacing)
@@ -91,4 +105,40 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
         footprint=(resized > 0).any(0).nonzero(),
         slices=(int(filled[0]), int(filled[-1]) + 1),
         pixel=(volume.array.shape[0] * volume.spacing[0] / size[0], volume.array.shape[1] * volume.spacing[1] / size[1]),
+        source=checked.source,
     )
+
+
+def load_training_cases(
+    files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object] = lambda: None
+) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
+    """The usable ones of ``files`` at ``pixel`` mm in plane, and the reason, by study, why others are left out.
+
+    Nobody said what the values of a label are that lies in the folder without names. Most labels show it themselves, and one that does not
+    is taken to be numbered like the others; but where no other shows it, or one shows another numbering, that would be a guess.
+
+    Args:
+        on_study: called after every study; may raise.
+    """
+    loaded, left_out = [], {}
+    contradicted = False
+    for file in files:
+        try:
+            case = load_training_case(file, pixel)
+        except VolumeError as error:
+            left_out[file.study] = str(error)
+            contradicted |= isinstance(error, ContradictedLabelError)
+        else:
+            if case is None:
+                left_out[file.study] = f"The label for {file.study} is empty."
+            else:
+                loaded.append((file, case))
+        on_study()
+    if contradicted or not any(case.source == "anatomy" for _, case in loaded):
+        for file, case in loaded:
+            if case.source == "guess":
+                left_out[file.study] = (
+                    f"Nothing says which value of the label for {file.study} is which structure: "
+                    "scripts/labels.py import brings labels in with the names of their values."
+                )
+    return [(file, case) for file, case in loaded if file.study not in left_out], left_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +17,29 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
     "myocardium": (0.30, 0.78, 0.40),
     "LV cavity": (0.95, 0.33, 0.31),
 }
+
+#: What people and programs call the structures, in lower case and without anything but letters and digits.
+_SIDES = {
+    "RV cavity": ("rv", "rightventricle", "rightventricular", "ventricleright", "heartventricleright"),
+    "LV cavity": ("lv", "leftventricle", "leftventricular", "ventricleleft", "heartventricleleft"),
+}
+_CAVITY = ("", "c", "cav", "cavity", "bp", "blood", "bloodpool", "bloodcavity", "lumen", "chamber", "endo", "endocardium", "endocardial")
+_MYOCARDIUM = ("myo", "myoc", "myocard", "myocardium", "myocardial", "wall", "muscle")
+_SYNONYMS = {
+    **{text: name for name, sides in _SIDES.items() for side in sides for part in _CAVITY for text in (side + part, part + side)},
+    **{text: "myocardium" for side in _SIDES["LV cavity"] for part in _MYOCARDIUM for text in (side + part, part + side)},
+    **dict.fromkeys(("myo", "myoc", "myocard", "myocardium", "heartmyocardium", "heartmuscle", "lvm"), "myocardium"),
+    **dict.fromkeys(("background", "bg", "none", "unlabeled", "unlabelled", "clearlabel"), "background"),
+}
+
+
+def structure_from_name(text: str) -> str | None:
+    """The structure that ``text`` names, as in ``STRUCTURES``, or "background"; None where it names neither.
+
+    >>> structure_from_name("Left Ventricle"), structure_from_name("LV_myocardium"), structure_from_name("rv blood pool")
+    ('LV cavity', 'myocardium', 'RV cavity')
+    """
+    return _SYNONYMS.get(re.sub(r"[^a-z0-9]", "", text.casefold()))
 
 
 def voxel_counts(mask: np.ndarray) -> dict[str, int]:

@@ -19,11 +19,10 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from prato.data.atomic import make_folder, stage_bytes
+from prato.data.label_records import HISTORY
 from prato.data.nifti import gzip_bytes
 from prato.labelling.records import UnknownVersionError, Version
 
-#: Not below "labels", where MONAI Label takes each folder for a tag.
-HISTORY = "label_history"
 SUFFIX = ".nii.gz"
 _NUMBERED = re.compile(r"(\d{4,})\.(json|nii\.gz)")
 logger = logging.getLogger(__name__)

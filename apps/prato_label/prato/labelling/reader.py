@@ -6,9 +6,10 @@ import os
 from datetime import datetime, timezone
 from pathlib import Path
 
+from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, read_volume
 from prato.data.structures import voxel_counts
-from prato.labelling.files import HISTORY, LabelFiles, read_if_exists, sha256
+from prato.labelling.files import LabelFiles, read_if_exists, sha256
 from prato.labelling.records import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
 
 

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
-from prato.data.cases import check_label_grid
+from prato.data.label_check import check_label
+from prato.data.label_records import HISTORY
 from prato.data.nifti import VolumeError, gzip_bytes, nifti_bytes, read_volume
 from prato.data.structures import voxel_counts
-from prato.labelling.files import HISTORY, file_names, sha256
+from prato.labelling.files import file_names, sha256
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import (
     UNKNOWN,
@@ -169,7 +170,7 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
     stored = versions.find(number)
     try:
         grid = read_volume(image)
-        mask = check_label_grid(grid, versions.read_volume(stored.version), f"version {number} of {versions.study}")
+        mask = check_label(grid, versions.read_volume(stored.version), "it")
     except VolumeError as error:
         raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
     return versions.save(mask, grid.affine, params, restored_from=number)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prato.data.cases import TrainingCase, load_training_case
-from prato.data.nifti import VolumeError
+from prato.data.cases import TrainingCase, load_training_cases
 from prato.data.splits import Split, load_split, save_split
 from prato.data.studies import StudyFile
 
@@ -56,19 +55,7 @@ def load_training_data(
     Raises:
         TooFewPatientsError, SplitError: as ``assign_split`` and ``load_stored_split``.
     """
-    usable: list[tuple[StudyFile, TrainingCase]] = []
-    left_out = {}
-    for file in files:
-        try:
-            case = load_training_case(file, pixel)
-        except VolumeError as error:
-            left_out[file.study] = str(error)
-        else:
-            if case is None:
-                left_out[file.study] = f"The label for {file.study} is empty."
-            else:
-                usable.append((file, case))
-        on_study()
+    usable, left_out = load_training_cases(files, pixel, on_study)
     for study, reason in left_out.items():
         logger.warning("%s is left out: %s", study, reason)
     if not usable:

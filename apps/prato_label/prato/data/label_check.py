@@ -1,0 +1,89 @@
+"""The one check of a label, submitted or found: it lies on its image's grid, and each of its values is a known structure."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prato.data.label_names import LabelError, structure_numbers
+from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.structures import BACKGROUND
+
+#: How far a corner voxel of the label may lie from the image's, in smallest voxel edges: float32 headers round far below this.
+_CORNER_TOLERANCE = 0.1
+#: How far a value may lie from a whole number: labels that were stored as scaled or floating-point numbers.
+_ROUNDING = 1e-3
+
+
+def check_label(image: Volume, label: Volume, name: str, label_info: Any = None) -> np.ndarray:
+    """``label`` as uint8 (X, Y, Z) in the index order of ``image`` with the values of ``prato.data.structures``.
+
+    Args:
+        image: its grid counts alone.
+        label: its voxels may be stored along other axes, or in reverse, where its affine says so: 3D Slicer stores left-handed images so.
+        name: what messages call the label.
+        label_info: as ``structure_numbers`` reads it: names decide what values mean, where there are names.
+
+    Raises:
+        LabelError: on another grid than the image, or with values that are no whole numbers or no known structure.
+    """
+    array = _match_grid(name, label, image)
+    values = np.unique(array)
+    whole = np.rint(values)
+    soft = values[np.abs(values - whole) > _ROUNDING]
+    if soft.size:
+        raise LabelError(
+            f"{name} holds the value {soft[0]:g}, as shares or an interpolated mask do: give each voxel its structure's whole number."
+        )
+    numbers = structure_numbers(name, label_info, whole)
+    mask = np.zeros(array.shape, dtype=np.uint8)
+    for value in values:
+        number = numbers.get(int(np.rint(value)), BACKGROUND)
+        if number != BACKGROUND:
+            mask[array == value] = number
+    return mask
+
+
+def read_label_volume(path: Path, name: str) -> Volume:
+    """The label file at ``path``, called ``name`` in messages.
+
+    Raises:
+        LabelError: unreadable, or not one 3D volume.
+    """
+    try:
+        return read_volume(path)
+    except VolumeError as error:
+        sentence = str(error).replace(path.name, name)
+        if "D (" in sentence and "pick a frame" in sentence:  # one channel a structure, as networks give them
+            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one 3D volume: merge its channels into one whole number a voxel."
+        raise LabelError(sentence) from error
+
+
+def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
+    """The label's voxels in the image's index order."""
+    cosines = (label.affine[:3, :3] / label.spacing).T @ (image.affine[:3, :3] / image.spacing)  # label axes x image axes
+    axes = [int(axis) for axis in np.abs(cosines).argmax(axis=0)]
+    steps = [1 if cosines[axis, a] > 0 else -1 for a, axis in enumerate(axes)]
+    if sorted(axes) == [0, 1, 2] and tuple(label.array.shape[axis] for axis in axes) == image.array.shape:
+        turn = np.zeros((4, 4))  # from indices of the image to indices of the label
+        turn[3, 3] = 1
+        for a, (axis, step) in enumerate(zip(axes, steps)):
+            turn[axis, a], turn[axis, 3] = step, 0 if step > 0 else label.array.shape[axis] - 1
+        if _corner_distance(label.affine @ turn, image) <= _CORNER_TOLERANCE * min(image.spacing):
+            return label.array.transpose(axes)[tuple(slice(None, None, step) for step in steps)]
+    if label.array.shape != image.array.shape:
+        theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))
+        raise LabelError(f"{name} has {theirs} voxels and its image {ours}: export it on the image's own grid.")
+    raise LabelError(
+        f"{name} lies {_corner_distance(label.affine, image):.1f} mm off its image (another affine): "
+        "export it on the image's own grid, untransformed."
+    )
+
+
+def _corner_distance(affine: np.ndarray, image: Volume) -> float:
+    """Largest distance (mm) between matching corner voxels of ``image`` and of the same voxels under ``affine``."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in image.array.shape))], dtype=float).T
+    return float(np.linalg.norm(((affine - image.affine) @ corners)[:3], axis=0).max())

@@ -1,0 +1,86 @@
+"""What is recorded beside a label file of the names of its values: by this app, or by a stock MONAI Label server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from prato.data.label_names import LABEL_INFO
+from prato.data.nifti import gzip_bytes
+
+#: Folder of the versions of labels, in a studies folder. Not below "labels", where MONAI Label takes each folder for a tag.
+HISTORY = "label_history"
+#: MONAI Label's list of studies.
+LIST_NAME = "datastore_v2.json"
+
+
+def recorded_label_info(label: Path) -> Any:
+    """The names of the values of the file ``label``, as ``structure_numbers`` reads them; None where nothing is recorded.
+
+    Of a label that this app has stored, the values are our own. Of one that was found in the folder, the names are those that the record of
+    that very file has, or the list of studies, as a stock MONAI Label server writes it.
+
+    Args:
+        label: ``<studies>/labels/<tag>/<study>.nii.gz`` (or ``.nii``); of a file elsewhere, nothing is recorded.
+    """
+    tag, folder = label.parent.name, label.parent.parent
+    if folder.name != "labels":
+        return None
+    study, studies = label.name.removesuffix(".gz").removesuffix(".nii"), folder.parent
+    history = studies / HISTORY / tag / study
+    listed = _listed_info(studies / LIST_NAME, study, tag)
+    if not history.is_dir() and not isinstance(listed.get("sha256"), str):
+        return listed.get("label_info")
+    digest = _sha256(label)
+    for record in _records(history)[-1:]:
+        if record.get("sha256") == digest:
+            return LABEL_INFO if record.get("origin") != "found" else _object(record.get("params")).get("label_info")
+    return listed.get("label_info") if listed.get("sha256") in (None, digest) else None
+
+
+def _records(history: Path) -> list[dict[str, Any]]:
+    names = (
+        sorted((name for name in os.listdir(history) if name.endswith(".json")), key=lambda name: (len(name), name))
+        if history.is_dir()
+        else []
+    )
+    return [_read_object(history / name) for name in names[-1:]]
+
+
+def _listed_info(path: Path, study: str, tag: str) -> dict[str, Any]:
+    """What the list of studies at ``path`` says of a label; nothing where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return {}
+    objects = _object(_read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size).get("objects"))
+    return _object(_object(_object(_object(objects.get(study)).get("labels")).get(tag)).get("info"))
+
+
+@lru_cache(maxsize=4)
+def _read_list(path: Path, *stamp: int) -> dict[str, Any]:
+    """The list at ``path``; ``stamp`` changes when it does."""
+    return _read_object(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return _object(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _sha256(label: Path) -> str:
+    """Of the label as a ``.nii.gz`` file, as records have it."""
+    data = label.read_bytes()
+    if label.name.endswith(".nii"):
+        data = gzip_bytes(data)
+    return hashlib.sha256(data).hexdigest()
