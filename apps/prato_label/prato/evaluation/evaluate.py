@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from prato.data.cases import read_label
-from prato.data.nifti import read_volume
+from prato.data.nifti import Volume, read_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
@@ -21,7 +22,8 @@ METRICS = ("dice", "iou", "hd95")
 
 
 def evaluate_case(predictor: Predictor, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int) -> dict[str, Any] | None:
-    """One study's row: metrics by structure and their means, the box and what the answer said of itself; None where its label is empty.
+    """One study's row: metrics by structure and their means, volumes, the box and what the answer said of itself; None where its label is
+    empty.
 
     The box depends on ``seed``, ``condition`` and the study's name alone.
 
@@ -29,7 +31,18 @@ def evaluate_case(predictor: Predictor, files: StudyFile, condition: BoxConditio
         VolumeError: image or label cannot be used.
     """
     volume = read_volume(files.image)
-    truth = read_label(files.label, volume)
+    return evaluate_volume(predictor, volume, read_label(files.label, volume), files, condition, prune, seed)
+
+
+def evaluate_volume(
+    predictor: Predictor, volume: Volume, truth: np.ndarray, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int
+) -> dict[str, Any] | None:
+    """The row of a study that has been read, as :func:`evaluate_case` describes it.
+
+    Args:
+        truth: uint8, of the shape of ``volume``: the expert's label.
+        files: which study it is.
+    """
     tight = Box.around(truth > 0)
     if tight is None:
         return None
@@ -38,13 +51,20 @@ def evaluate_case(predictor: Predictor, files: StudyFile, condition: BoxConditio
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
     scores = case_metrics(prediction.mask, truth, volume.spacing)
+    ml = math.prod(volume.spacing) / 1000
+    volumes = {name: {"mask": _ml(prediction.mask == value, ml), "expert": _ml(truth == value, ml)} for name, value in STRUCTURES.items()}
     return {
         "study": files.study,
         "patient": files.patient,
         "scores": scores,
         **{f"mean_{metric}": float(np.mean([scores[name][metric] for name in STRUCTURES])) for metric in METRICS},
+        "volumes_ml": volumes,
         **{key: value for key, value in prediction.reply().items() if key not in ("label_names", "model_version")},
     }
+
+
+def _ml(voxels: np.ndarray, ml: float) -> float:
+    return round(float(np.count_nonzero(voxels) * ml), 2)
 
 
 def evaluate_cases(

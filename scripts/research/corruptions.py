@@ -1,0 +1,208 @@
+"""Dice of a model on validation images spoilt in written ways, through the predictor that the server answers with.
+
+    python scripts/research/corruptions.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/corruptions.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.transforms import AdjustContrast
+from scipy import ndimage
+from tqdm import tqdm
+
+from prato.data.cases import read_label
+from prato.data.nifti import Volume, read_volume
+from prato.data.splits import load_split
+from prato.data.stack import slice_axis, to_stack, volume_to_stack
+from prato.data.structures import NUM_CLASSES
+from prato.data.studies import StudyFile, find_labelled_studies
+from prato.evaluation.box_conditions import BoxCondition
+from prato.evaluation.evaluate import evaluate_volume
+from prato.inference.predictor import Predictor
+from scripts.common.model_files import locator_file, model_file
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row, replace_rows
+
+#: A stack (X, Y, Z) and its label, spoilt; what is random comes from the generator.
+Corruption = Callable[[Volume, np.ndarray, np.random.Generator], tuple[Volume, np.ndarray]]
+#: Beyond so many mm from a contour it no longer counts how far it is, when two slices become one.
+_NEAR_MM = 10.0
+
+
+def gamma(exponent: float, volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Grey values, scaled to 0..1 between the image's least and largest, to the power of ``exponent``."""
+    bent = AdjustContrast(gamma=exponent)(torch.from_numpy(_floats(volume)))
+    return Volume(np.asarray(bent, dtype=np.float32), volume.affine), label
+
+
+def bias_field(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """A random polynomial of the third degree in both in-plane directions, from -50 % to +50 %; the same on all slices."""
+    axes = [np.linspace(-1, 1, n) for n in volume.array.shape[:2]]
+    coefficients = rng.uniform(-1, 1, (4, 4)) * (np.add.outer(np.arange(4), np.arange(4)) <= 3)
+    coefficients[0, 0] = 0
+    field = np.polynomial.legendre.leggrid2d(*axes, coefficients)
+    field = 2 * (field - field.min()) / np.ptp(field) - 1
+    return Volume(_floats(volume) * (1 + 0.5 * field[..., None]).astype(np.float32), volume.affine), label
+
+
+def noise(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Gaussian noise with a standard deviation of 5 % of the 99th percentile."""
+    sigma = 0.05 * np.percentile(volume.array, 99)
+    return Volume((_floats(volume) + rng.normal(0, sigma, volume.array.shape)).astype(np.float32), volume.affine), label
+
+
+def blur(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """A Gaussian of 1.5 mm standard deviation, in plane."""
+    sigma = [1.5 / mm for mm in volume.spacing[:2]]
+    return Volume(ndimage.gaussian_filter(_floats(volume), (*sigma, 0.0)), volume.affine), label
+
+
+def coarse_pixels(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Pixels of 2.5 mm, each the mean of what it covers; the label likewise, each pixel the structure that covers most of it."""
+    size = [max(1, round(n * mm / 2.5)) for n, mm in zip(volume.array.shape, volume.spacing[:2])]
+    affine = volume.affine.copy()
+    for axis in (0, 1):
+        affine[:3, axis] *= volume.array.shape[axis] / size[axis]
+    affine[:3, 3] += (affine[:3, :2] - volume.affine[:3, :2]).sum(1) / 2  # the corner of the image stays where it is
+    one_hot = np.stack([label == value for value in range(NUM_CLASSES)])
+    covered = np.stack([_area_mean(part.astype(np.float32), size) for part in one_hot])
+    return Volume(_area_mean(_floats(volume), size), affine), covered.argmax(0).astype(np.uint8)
+
+
+def double_thickness(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Every two slices become one, their mean; contours lie half-way between the two, by signed distance in plane."""
+    pairs = volume.array.shape[2] // 2
+    image = _floats(volume)[:, :, : 2 * pairs].reshape(*volume.array.shape[:2], pairs, 2).mean(3)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 2] / 2
+    affine[:3, 2] *= 2
+    inside = np.stack([_signed_distance(label[:, :, : 2 * pairs] == value, volume.spacing) for value in range(NUM_CLASSES)])
+    halfway = inside.reshape(*inside.shape[:3], pairs, 2).mean(4)
+    # distances are between pixels' middles, so that many are equal half-way: what lies round a pixel decides there
+    halfway = ndimage.gaussian_filter(halfway, (0, 0.7, 0.7, 0))
+    return Volume(image, affine), halfway.argmax(0).astype(np.uint8)
+
+
+def quarter_turn(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """Turned by 90 degrees in plane: another order of the voxels, at their places."""
+    turned = np.rot90(volume.array)
+    affine = volume.affine.copy()
+    affine[:3, 0], affine[:3, 1] = -volume.affine[:3, 1], volume.affine[:3, 0]
+    affine[:3, 3] += volume.affine[:3, 1] * (volume.array.shape[1] - 1)
+    return Volume(np.ascontiguousarray(turned), affine), np.ascontiguousarray(np.rot90(label))
+
+
+def flipped_slices(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
+    """The slices in the opposite order, at their places."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * (volume.array.shape[2] - 1)
+    affine[:3, 2] *= -1
+    return Volume(np.ascontiguousarray(volume.array[:, :, ::-1]), affine), np.ascontiguousarray(label[:, :, ::-1])
+
+
+CORRUPTIONS: dict[str, Corruption] = {
+    "clean": lambda volume, label, rng: (volume, label),
+    "gamma 0.5": partial(gamma, 0.5),
+    "gamma 2": partial(gamma, 2.0),
+    "bias field": bias_field,
+    "noise": noise,
+    "blur": blur,
+    "pixels of 2.5 mm": coarse_pixels,
+    "double thickness": double_thickness,
+    "quarter turn": quarter_turn,
+    "slices flipped": flipped_slices,
+}
+
+
+def corrupt(name: str, volume: Volume, label: np.ndarray, study: str) -> tuple[Volume, np.ndarray]:
+    """A stored image and its label under the corruption ``name``, with its slices last; the same for the same ``study``."""
+    axis = slice_axis(volume.spacing)
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{name}:{study}".encode()).digest()[:8], "big"))
+    return CORRUPTIONS[name](volume_to_stack(volume, axis), to_stack(label, axis), rng)
+
+
+def measure(predictor: Predictor, files: StudyFile, names: list[str], boxes: list[BoxCondition]) -> list[Row]:
+    """The rows of one study: Dice of each structure, by corruption and box."""
+    volume = read_volume(files.image)
+    label = read_label(files.label, volume)
+    rows: list[Row] = []
+    for name in names:
+        image, truth = corrupt(name, volume, label, files.study)
+        for box in boxes:
+            found = evaluate_volume(predictor, image, truth, files, box, None, 0)
+            if found is not None:
+                dice = {structure: round(scores["dice"], 4) for structure, scores in found["scores"].items()}
+                row = {"box": box.value, "corruption": name, "study": files.study, "patient": files.patient}
+                rows.append({**row, "dice": dice, "mean_dice": round(found["mean_dice"], 4)})
+    return rows
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other models, boxes and corruptions stay")
+    parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
+    parser.add_argument("--model", nargs="*", default=["prato_overview_swin_unetr"])
+    parser.add_argument("--corruption", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
+    parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"])
+    parser.add_argument("--patients", type=int, help="so many at most")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    files = find_labelled_studies(given.studies)
+    patients = sorted(load_split(given.split).validation if given.split else {each.patient for each in files})[: given.patients]
+    files = [each for each in files if each.patient in patients]
+    if not files:
+        parser.error(f"{given.studies} has no labelled studies to measure: labels belong in its folder labels/final.")
+    made = {"threads": given.threads, "device": given.device, "commit": commit(), "command": command()}
+    for name in given.model:
+        predictor = Predictor.from_files(model_file(name), locator_file(), given.device)
+        about = {"model": model_file(name).stem, "model_version": predictor.version}
+        rows = []
+        for each in tqdm(files, unit="study", mininterval=5):
+            rows += [{**about, **row, **made} for row in measure(predictor, each, given.corruption, [BoxCondition(b) for b in given.box])]
+        replace_rows(given.out, rows, ("model", "box", "corruption"))
+
+
+def _floats(volume: Volume) -> np.ndarray:
+    return volume.array.astype(np.float32)
+
+
+def _area_mean(array: np.ndarray, size: list[int]) -> np.ndarray:
+    """(X, Y, Z) with each of (size[0], size[1], Z) pixels the mean of what it covers."""
+    for axis in (0, 1):
+        weights = _overlap(array.shape[axis], size[axis])
+        array = np.moveaxis(np.tensordot(weights, array, (1, axis)), 0, axis)
+    return array
+
+
+def _overlap(before: int, after: int) -> np.ndarray:
+    """(after, before): the share of each new pixel that each old one fills."""
+    edges = np.linspace(0, before, after + 1)
+    start, stop = edges[:-1, None], edges[1:, None]
+    old = np.arange(before)[None]
+    return (np.clip(np.minimum(stop, old + 1) - np.maximum(start, old), 0, None) / (before / after)).astype(np.float32)
+
+
+def _signed_distance(inside: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """float32, in mm, slice by slice: positive inside, at most ``_NEAR_MM`` either way."""
+    out = np.empty(inside.shape, np.float32)
+    for k in range(inside.shape[2]):
+        plane = inside[:, :, k]
+        within = ndimage.distance_transform_edt(plane, spacing[:2]) if not plane.all() else np.full(plane.shape, _NEAR_MM)
+        beyond = ndimage.distance_transform_edt(~plane, spacing[:2]) if plane.any() else np.full(plane.shape, _NEAR_MM)
+        out[:, :, k] = np.clip(within - beyond, -_NEAR_MM, _NEAR_MM)
+    return out
+
+
+if __name__ == "__main__":
+    main()

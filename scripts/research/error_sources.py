@@ -1,0 +1,224 @@
+"""Where Dice is lost: by structure and place in the stack, and what other ways to use the same weights would give.
+
+    python scripts/research/error_sources.py --studies out/acdc --split docs/results/acdc_split.json \\
+        --out docs/results/error_sources.csv --places docs/results/slice_dice.csv
+
+For networks that look at whole stacks. Each image is segmented as the app does it, and again: without removing small components, with what
+lies outside the expert's slices or the tight box taken away, with other biases of the background's logit, averaged over mirrored and turned
+copies, and at other resolutions. "Resampled label" is no network at all: the expert's label at the network's pixels and back.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from prato.data.cases import read_label
+from prato.data.nifti import Volume, read_volume
+from prato.data.resampling import stack_neighbours
+from prato.data.splits import load_split
+from prato.data.stack import slice_axis, to_stack, volume_to_stack
+from prato.data.structures import NUM_CLASSES, STRUCTURES
+from prato.data.studies import StudyFile, find_labelled_studies
+from prato.inference.image_stack import ImageStack
+from prato.inference.postprocess import remove_small_components
+from prato.models.checkpoint import load_model
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import Box, BoxPrompt
+from scripts.common.model_files import model_file
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row, replace_rows
+
+#: Sides of the network's input are multiples of so many pixels.
+_MULTIPLE = 16
+#: Added to the logit of background.
+_BIASES = (-0.5, 0.5)
+#: Pixels in mm other than the model's own.
+_PIXELS = (1.25, 1.375)
+#: Copies that are averaged: mirrored along one, both or no axis, and the same turned by 90 degrees.
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A study with its slices last: the stack, the expert's label, and the tight box of it."""
+
+    image: ImageStack
+    label: np.ndarray
+    box: Box
+
+    @property
+    def volume(self) -> Volume:
+        return self.image.volume
+
+
+def load_case(files: StudyFile) -> Case | None:
+    """None where the label is empty."""
+    stored = read_volume(files.image)
+    axis = slice_axis(stored.spacing)
+    label = to_stack(read_label(files.label, stored), axis)
+    box = Box.around(label > 0)
+    return None if box is None else Case(ImageStack(volume_to_stack(stored, axis)), label, box)
+
+
+@torch.inference_mode()
+def logits_of(
+    network: Any, plan: Any, case: Case, pixel: float, is_boxed: bool, turned: bool = False, flips: tuple[int, ...] = ()
+) -> Tensor:
+    """float32 (Z, classes, X', Y') of all slices at ``pixel`` mm, of a copy that is turned (axes swapped) and mirrored; turned back."""
+    slices = case.image.slices(pixel)
+    height, width = slices.shape[1:]
+    scale = [n / voxels for n, voxels in zip((height, width), case.volume.array.shape)]
+    corners = [[at * s for at, s in zip(bound[:2], scale)] for bound in (case.box.start, case.box.stop)]
+    for axis in flips:
+        low, high = corners[0][axis - 2], corners[1][axis - 2]
+        length = slices.shape[axis - 1]
+        corners[0][axis - 2], corners[1][axis - 2] = length - high, length - low
+    seen = stack_neighbours(slices, range(len(slices))).flip(flips) if flips else stack_neighbours(slices, range(len(slices)))
+    if turned:
+        seen, corners = seen.transpose(2, 3), [corner[::-1] for corner in corners]
+    pad = (0, -seen.shape[3] % _MULTIPLE, 0, -seen.shape[2] % _MULTIPLE)
+    seen = F.pad(seen, pad, value=-1.0)
+    size = tuple(seen.shape[2:])
+    # a labeller's box says which slices hold the heart, too: the network is given these alone
+    planes = list(range(case.box.start[2], case.box.stop[2]) if is_boxed else range(len(seen)))
+    prompts = BoxPrompt.batch([[corners]] * len(planes), size) if is_boxed else PromptBatch.empty(len(planes), size)
+    embedding = network.encode_image(seen, plan).select(planes)
+    output = network.predict(seen[planes].contiguous(memory_format=torch.channels_last), embedding, prompts, plan)
+    logits = output.logits.transpose(2, 3) if turned else output.logits
+    logits = logits[:, :, :height, :width]
+    found = logits.new_zeros(len(slices), *logits.shape[1:])
+    found[:, 0] = 10.0  # surely background
+    found[planes] = logits.flip(flips) if flips else logits
+    return found
+
+
+def to_mask(case: Case, logits: Tensor) -> np.ndarray:
+    """uint8 (X, Y, Z) on the image's own grid."""
+    native = F.interpolate(logits, size=case.volume.array.shape[:2], mode="bilinear", align_corners=False)
+    return native.max(1).indices.to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+def masks_of(network: Any, plan: Any, pixel: float, case: Case, is_boxed: bool) -> dict[str, np.ndarray]:
+    """Masks by way of making them, the app's own first."""
+    run = partial(logits_of, network, plan, case)
+    logits = run(pixel, is_boxed)
+    raw = to_mask(case, logits)
+    answer = remove_small_components(raw)
+    found = {"as answered": answer, "small components kept": raw}
+    inside = np.zeros_like(answer)
+    inside[case.box.slices] = answer[case.box.slices]
+    found["cut to the tight box"] = inside
+    cut = np.zeros_like(answer)
+    labelled = slice(case.box.start[2], case.box.stop[2])
+    cut[:, :, labelled] = answer[:, :, labelled]
+    found["cut to the expert's slices"] = cut
+    for bias in _BIASES:
+        shifted = logits.clone()
+        shifted[:, 0] += bias
+        found[f"background {bias:+}"] = remove_small_components(to_mask(case, shifted))
+    sums, copies = torch.zeros_like(logits), 0
+    for turned in (False, True):
+        for flips in _FLIPS:
+            sums += run(pixel, is_boxed, turned, flips).softmax(1)
+            copies += 1
+        found[f"{copies} copies averaged"] = remove_small_components(to_mask(case, (sums / copies).clamp_min(1e-8).log()))
+    for other in _PIXELS:
+        found[f"pixels of {other} mm"] = remove_small_components(to_mask(case, run(other, is_boxed)))
+    return found
+
+
+def resampled_label(case: Case, pixel: float) -> np.ndarray:
+    """The expert's label as training sees it at ``pixel`` mm, brought back as masks are: what no network at that resolution can beat."""
+    size = case.image.slices(pixel).shape[1:]
+    one_hot = F.one_hot(torch.from_numpy(np.ascontiguousarray(case.label)).permute(2, 0, 1).long(), NUM_CLASSES).permute(0, 3, 1, 2).float()
+    seen = F.interpolate(one_hot, size=size, mode="bilinear", align_corners=False, antialias=True).argmax(1)
+    return to_mask(case, F.one_hot(seen, NUM_CLASSES).permute(0, 3, 1, 2).float())
+
+
+def places_of(label: np.ndarray) -> dict[str, list[int]]:
+    """The stack's slices by place: thirds of those with a structure from base to apex, and the rest.
+
+    The basal end is the one whose half of the stack holds more of the heart.
+    """
+    area = (label > 0).sum((0, 1))
+    labelled = np.flatnonzero(area)
+    order = list(range(labelled[0], labelled[-1] + 1))
+    half = len(order) // 2
+    if area[order[:half]].sum() < area[order[len(order) - half :]].sum():
+        order = order[::-1]
+    basal, middle, apical = (part.tolist() for part in np.array_split(np.array(order), 3))
+    return {"basal": basal, "middle": middle, "apical": apical, "without a label": [k for k in range(label.shape[2]) if k not in order]}
+
+
+def dice_of(mask: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Dice by structure; 1 where neither has it."""
+    found = {}
+    for name, value in STRUCTURES.items():
+        ours, theirs = mask == value, label == value
+        total = int(ours.sum()) + int(theirs.sum())
+        found[name] = round(2 * int((ours & theirs).sum()) / total, 4) if total else 1.0
+    return found
+
+
+def place_rows(mask: np.ndarray, case: Case) -> list[Row]:
+    """By place: slices, Dice, and what of each structure's voxels is found, missed and too much, in ml."""
+    ml = float(np.prod(case.volume.spacing)) / 1000
+    rows: list[Row] = []
+    for place, planes in places_of(case.label).items():
+        ours, theirs = mask[:, :, planes], case.label[:, :, planes]
+        voxels: dict[str, dict[str, float]] = {}
+        for name, value in STRUCTURES.items():
+            a, b = ours == value, theirs == value
+            counts = {"found": a & b, "missed": b & ~a, "too much": a & ~b}
+            voxels[name] = {what: round(float(np.count_nonzero(each)) * ml, 3) for what, each in counts.items()}
+        rows.append({"place": place, "slices": len(planes), "dice": dice_of(ours, theirs), "ml": voxels})
+    return rows
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
+    parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file: one row a study, box and way")
+    parser.add_argument("--places", type=Path, required=True, help="CSV file: one row a study, box and place in the stack")
+    parser.add_argument("--model", default="prato_overview_swin_unetr")
+    parser.add_argument("--box", nargs="*", choices=["tight", "none"], default=["tight", "none"])
+    parser.add_argument("--patients", type=int, help="so many at most")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    path = model_file(given.model)
+    network, spec, version = load_model(path)
+    files = find_labelled_studies(given.studies)
+    patients = sorted(load_split(given.split).validation if given.split else {each.patient for each in files})[: given.patients]
+    made = {"threads": given.threads, "device": "cpu", "commit": commit(), "command": command()}
+    rows: list[Row] = []
+    places: list[Row] = []
+    for each in tqdm([each for each in files if each.patient in patients], unit="study", mininterval=5):
+        case = load_case(each)
+        for box in given.box if case else []:
+            assert case is not None
+            about = {"model": path.stem, "model_version": version, "box": box, "study": each.study, "patient": each.patient}
+            masks = masks_of(network, spec.pruning_plan(), spec.pixel, case, box == "tight")
+            masks["resampled label"] = resampled_label(case, spec.pixel)
+            for way, mask in masks.items():
+                dice = dice_of(mask, case.label)
+                rows.append({**about, "way": way, "dice": dice, "mean_dice": round(float(np.mean(list(dice.values()))), 4), **made})
+            places += [{**about, **row, **made} for row in place_rows(masks["as answered"], case)]
+    replace_rows(given.out, rows, ("model", "box", "way"))
+    replace_rows(given.places, places, ("model", "box"))
+
+
+if __name__ == "__main__":
+    main()

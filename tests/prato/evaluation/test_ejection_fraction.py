@@ -1,0 +1,22 @@
+"""Ejection fractions of masks beside the expert's."""
+
+import pytest
+
+from prato.evaluation.ejection_fraction import ejection_errors, summarise
+
+
+def row(patient: str, mask: float, expert: float) -> dict:
+    volumes = {"LV cavity": {"mask": mask, "expert": expert}, "RV cavity": {"mask": mask / 2, "expert": expert}}
+    return {"patient": patient, "volumes_ml": volumes}
+
+
+def test_phases_are_told_by_the_expert_s_volumes_and_errors_are_in_points():
+    rows = [row("a", 50, 40), row("a", 100, 100), row("b", 100, 100), row("b", 30, 50), row("alone", 80, 80)]
+    found = ejection_errors(rows, "LV cavity")
+    assert found == {"a": (pytest.approx(50), pytest.approx(60)), "b": (pytest.approx(70), pytest.approx(50))}
+    assert summarise(found) == {"mae": pytest.approx(15), "bias": pytest.approx(5), "sd": pytest.approx(15)}
+    assert ejection_errors(rows, "RV cavity")["a"] == (pytest.approx(50), pytest.approx(60))
+
+
+def test_a_mask_without_blood_ejects_nothing():
+    assert ejection_errors([row("a", 0, 40), row("a", 0, 100)], "LV cavity") == {"a": (0.0, pytest.approx(60))}
