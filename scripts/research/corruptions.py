@@ -44,10 +44,10 @@ def gamma(exponent: float, volume: Volume, label: np.ndarray, rng: np.random.Gen
 
 def bias_field(volume: Volume, label: np.ndarray, rng: np.random.Generator) -> tuple[Volume, np.ndarray]:
     """A random polynomial of the third degree in both in-plane directions, from -50 % to +50 %; the same on all slices."""
-    axes = [np.linspace(-1, 1, n) for n in volume.array.shape[:2]]
+    rows, columns = (np.polynomial.legendre.legvander(np.linspace(-1, 1, n), 3) for n in volume.array.shape[:2])
     coefficients = rng.uniform(-1, 1, (4, 4)) * (np.add.outer(np.arange(4), np.arange(4)) <= 3)
     coefficients[0, 0] = 0
-    field = np.polynomial.legendre.leggrid2d(*axes, coefficients)
+    field = rows @ coefficients @ columns.T
     field = 2 * (field - field.min()) / np.ptp(field) - 1
     return Volume(_floats(volume) * (1 + 0.5 * field[..., None]).astype(np.float32), volume.affine), label
 
