@@ -24,7 +24,7 @@ from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.pruning.prompted_pruning import kept_region
+from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance, relevance
 from prato.runtime.flops import count_flops
 from prato.training.augmentation import SliceDataset
@@ -82,7 +82,7 @@ def _scores(slices: int, seed: int) -> Iterator[Row]:
         for name, score in _ways(tokens, grid, prompts):
             pairs = score[inside][:, None] > score[~inside][None]
             ranks.setdefault(name, []).append(float(pairs.float().mean()))
-        likely = torch.sigmoid(network.relevance[str(_BLOCK)](tokens, grid, size, prompts, _K, torch.ones_like(inside)[None])[0])
+        likely = torch.sigmoid(network.relevance[str(_BLOCK)](tokens, grid, prompts, _K, torch.ones_like(inside)[None])[0])
         spans.append((float(likely.min()), float(likely.max())))
         for tau in _FIXED:
             kept[tau].append(float((likely > tau).float().mean()))
@@ -143,7 +143,8 @@ def _decoding(norm: str, seed: int) -> Row:
     plan = PruningPlan(prune_after=(_BLOCK,), percentile=99.0, protect_prompted=True)
     image = torch.randn(1, 3, *size)
     whole, part = (network.segment(image, prompts, replace(plan, decode=decode)) for decode in ("all", "kept"))
-    where = kept_region(part.stages[-1], prompts)
+    kept = replace(plan, decode="kept")
+    where = PromptedPruning(network.relevance, kept, prompts, size, stages=list(part.stages)).decoded_region()
     inside = (slice(None), slice(None), *where.slices)
     gap = (whole.logits[inside] - part.logits[inside]).abs().max()
     difference = float(gap / whole.logits[inside].std())

@@ -98,7 +98,7 @@ def heart_case(files: StudyFile, condition: str, sight: Sight) -> EvalCase | Non
     # pictures are of whole slices, whatever the network sees
     whole = Window.from_centre(Box.whole(volume.array.shape), volume.array.shape, volume.spacing, pixel, sight.image)
     seen = stack_neighbours(whole.cut(stack.slices(pixel)), planes)
-    around = np.array([whole.to_pixels(box.start), whole.to_pixels(box.stop)])
+    around = np.array([box.start[:2], box.stop[:2]]) * whole.scale - whole.corner
     middle = len(planes) // 2
     case = EvalCase(
         case=files.study,

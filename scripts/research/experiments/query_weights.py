@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prato.pruning.plan import PruningPlan
@@ -32,7 +33,9 @@ class QueryWeights:
     def omega(self) -> Tensor | None:
         """(slices, queries): one minus the rank of each query's entropy; None where the plan does not weight queries."""
         found = []
-        for tokens, grid, size, prompts, k, alive, *_ in self._calls:
-            v1, v2, valid = self._watched.projected(tokens.float(), grid, size, prompts, k)
+        for tokens, grid, prompts, k, alive, *_ in self._calls:
+            normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
+            queries, valid = prompts.queries(normed.transpose(1, 2).unflatten(2, grid), k)
+            v1, v2 = self._watched.project_prompt(queries), self._watched.project_token(normed)
             found.append(query_weights(v1 @ v2.transpose(1, 2) / v1.shape[-1] ** 0.5, valid, alive).cpu())
         return torch.cat(found) if found else None

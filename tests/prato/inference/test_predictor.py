@@ -282,7 +282,7 @@ def test_no_box_sticks_out_of_its_window(model_files, width, monkeypatch):
     for start in range(10, 26):
         width_here = min(width, edge)
         predict(predictor, volume, Box((start, start + 3, 0), (start + width_here, start + 3 + width_here, 1)))
-        low, high = (seen[-1].to_pixels((start + more, start + 3 + more)) for more in (0, width_here))
+        low, high = (np.array([start + more, start + 3 + more]) * seen[-1].scale - seen[-1].corner for more in (0, width_here))
         size = seen[-1].size
         room = min(4, (size - width_here) // 2)
         assert min(low) >= room and max(high) <= size - room

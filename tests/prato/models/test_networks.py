@@ -14,7 +14,7 @@ from prato.models.transunet import PratoTransUNet, TransUNet
 from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
-from prato.pruning.prompted_pruning import kept_region
+from prato.pruning.prompted_pruning import PromptedPruning
 from prato.runtime.flops import count_flops
 
 SMALL_UNETR = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2, "norm_name": "batch"}
@@ -154,8 +154,9 @@ def test_decoding_what_is_kept_gives_the_dense_numbers_there_and_costs_less(case
     prompts = BoxPrompt.batch([[(low, high)]], size)
     plan = replace(plan, percentile=percentile, k=2)
     everything, cost = count_flops(lambda: network.segment(image, prompts, plan))
-    part, less = count_flops(lambda: network.segment(image, prompts, replace(plan, decode="kept")))
-    where = kept_region(part.stages[-1], prompts)
+    kept = replace(plan, decode="kept")
+    part, less = count_flops(lambda: network.segment(image, prompts, kept))
+    where = PromptedPruning(network.relevance, kept, prompts, size, stages=list(part.stages)).decoded_region()
     inside = (slice(None), slice(None), *(slice(a, b) for a, b in zip(where.start, where.stop)))
     torch.testing.assert_close(part.logits[inside], everything.logits[inside], atol=1e-5, rtol=0)
     assert all(a <= at and b >= end for a, b, at, end in zip(where.start, where.stop, low, high))  # the box, whole pixels

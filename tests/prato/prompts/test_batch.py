@@ -71,16 +71,15 @@ def test_an_empty_batch_prompts_nobody():
 def test_voxels_become_pixels_in_one_conversion():
     """Two pixels a voxel along the first axis; the input begins 10 pixels into the image."""
     prompts = [BoxPrompt(Box((10, 20, 3), (30, 50, 4))), PointsPrompt(Box((5, 6, 0), (40, 46, 9)))]
-
-    def to_pixels(position):
-        return 2.0 * position[0] - 10, position[1]
-
-    placed = PromptBatch.from_voxels([prompts, [prompts[0]]], to_pixels, SIZE)
+    place = {"size": SIZE, "axes": (0, 1, 2), "scale": (2.0, 1.0), "corner": (10, 0)}
+    placed = PromptBatch.from_voxels([prompts, [prompts[0]]], **place)
     boxes, points = placed.groups
     assert (boxes.kind, points.kind) == (BoxPrompt, PointsPrompt)
     assert boxes.coordinates.tolist() == [[[10.0, 20.0], [50.0, 50.0]]] * 2 and boxes.sample.tolist() == [0, 1]
     assert points.coordinates.tolist() == [[[0.0, 6.0], [70.0, 46.0]]]
-    assert not placed.is_one_each and PromptBatch.from_voxels([[p] for p in prompts[:1]], to_pixels, SIZE).is_one_each
+    assert not placed.is_one_each and PromptBatch.from_voxels([[p] for p in prompts[:1]], **place).is_one_each
+    turned = PromptBatch.from_voxels([prompts[:1]], SIZE, axes=(2, 0, 1), scale=(4.0, 1.0))
+    assert turned.groups[0].coordinates.tolist() == [[[12.0, 10.0], [16.0, 30.0]]]
 
 
 def test_tokens_that_a_prompt_touches_are_protected_and_its_footprint_holds_them():

@@ -68,10 +68,10 @@ def test_padding_for_samples_with_fewer_boxes_changes_nothing():
     module = Relevance(16, 2)
     tokens, alive = torch.randn(2, 36, 16), torch.ones(2, 36, dtype=torch.bool)
     one, two = ((4, 4), (20, 20)), ((30, 30), (44, 40))
-    both = module(tokens, (6, 6), (48, 48), BoxPrompt.batch([[one], [one, two]], (48, 48)), 3, alive)
-    alone = module(tokens[:1], (6, 6), (48, 48), BoxPrompt.batch([[one]], (48, 48)), 3, alive[:1])
+    both = module(tokens, (6, 6), BoxPrompt.batch([[one], [one, two]], (48, 48)), 3, alive)
+    alone = module(tokens[:1], (6, 6), BoxPrompt.batch([[one]], (48, 48)), 3, alive[:1])
     torch.testing.assert_close(both[:1], alone)
-    assert not torch.allclose(both[1], module(tokens, (6, 6), (48, 48), BoxPrompt.batch([[one], [one]], (48, 48)), 3, alive)[1])
+    assert not torch.allclose(both[1], module(tokens, (6, 6), BoxPrompt.batch([[one], [one]], (48, 48)), 3, alive)[1])
 
 
 def test_untrained_relevance_points_at_the_box():
@@ -85,6 +85,6 @@ def test_untrained_relevance_points_at_the_box():
         tokens = torch.where(inside.flatten()[:, None], pattern, other) + 0.5 * torch.randn(64, 32)
         module = Relevance(32, 2)
         prompts = BoxPrompt.batch([[((32, 48), (80, 96))]], (128, 128))
-        score = module(tokens[None], (8, 8), (128, 128), prompts, 5, torch.ones(1, 64, dtype=torch.bool))[0]
+        score = module(tokens[None], (8, 8), prompts, 5, torch.ones(1, 64, dtype=torch.bool))[0]
         hits.append(float((score[inside.flatten()][:, None] > score[~inside.flatten()][None]).float().mean()))
     assert sum(hits) / len(hits) > 0.95

@@ -28,6 +28,18 @@ from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 logger = logging.getLogger(__name__)
 
 
+@contextmanager
+def _errors_as_http() -> Iterator[None]:
+    try:
+        yield
+    except VolumeTooLargeError as error:
+        raise HTTPException(413, str(error)) from error
+    except (RequestError, VolumeError) as error:
+        raise HTTPException(400, str(error)) from error
+    except CheckpointError as error:
+        raise HTTPException(503, str(error)) from error
+
+
 class PratoInfer(InferTask):
     """One model as MONAI Label offers it; offered while every file of ``needed`` exists, so that untrained weights never answer.
 
@@ -60,6 +72,7 @@ class PratoInfer(InferTask):
         except CheckpointError as error:
             logger.error("%s", error)
 
+    @_errors_as_http()
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The mask's file and the reply's JSON part, as ``docs/protocol.md`` defines them.
 
@@ -68,29 +81,26 @@ class PratoInfer(InferTask):
                 that cannot be used.
             CancelledError: the request was cancelled.
         """
-        with _errors_as_http():
-            return self._segment(InferenceRequest.parse(request))
-
-    def _segment(self, request: InferenceRequest) -> tuple[str, dict[str, Any]]:
         start = time.perf_counter()
-        device = device_named(request.device)
-        if not isinstance(request.image, str) or not request.image:
+        sent = InferenceRequest.parse(request)
+        device = device_named(sent.device)
+        if not isinstance(sent.image, str) or not sent.image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
-        image = images.read(Path(request.image))
+        image = images.read(Path(sent.image))
         volume = image.stored
-        prompts = request.prompts(volume.array.shape, volume.spacing)
+        prompts = sent.prompts(volume.array.shape, volume.spacing)
         read = time.perf_counter()
         slot = current_slot.get(None)
         prediction = self.predictor.predict(
             device,
             image,
             prompts,
-            request.prune,
-            return_tokens=request.return_tokens,
+            sent.prune,
+            return_tokens=sent.return_tokens,
             token=CancelToken(lambda: slot.is_cancelled) if slot else NEVER_CANCELLED,
         )
         predicted = time.perf_counter()
-        path = write_mask(prediction.mask, volume.affine, request.result_extension, request.result_dtype)
+        path = write_mask(prediction.mask, volume.affine, sent.result_extension, sent.result_dtype)
         done = time.perf_counter()
         reply = {**prediction.reply(), "device": device}
         steps = {"read": read - start, "write": done - predicted, "total": done - start}
@@ -99,17 +109,5 @@ class PratoInfer(InferTask):
             slot.reply = dict(reply)
         if prediction.tokens is not None:
             reply["tokens"] = encode_tokens(prediction.tokens)
-        logger.info("%s: %s box %s, %.0f ms", Path(request.image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])
+        logger.info("%s: %s box %s, %.0f ms", Path(sent.image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])
         return path, reply
-
-
-@contextmanager
-def _errors_as_http() -> Iterator[None]:
-    try:
-        yield
-    except VolumeTooLargeError as error:
-        raise HTTPException(413, str(error)) from error
-    except (RequestError, VolumeError) as error:
-        raise HTTPException(400, str(error)) from error
-    except CheckpointError as error:
-        raise HTTPException(503, str(error)) from error

@@ -50,7 +50,7 @@ class PromptSummary:
         return torch.cat(queries).mean(0).cpu() if queries else None
 
 
-def _queries(tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: PromptBatch, k: int, *_: object) -> Tensor:
+def _queries(tokens: Tensor, grid: tuple[int, ...], prompts: PromptBatch, k: int, *_: object) -> Tensor:
     """(queries, C') of what ``Relevance`` is called with."""
     normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
     queries, valid = prompts.queries(normed.transpose(1, 2).unflatten(2, grid), k)

@@ -96,9 +96,8 @@ class Segmenter:
         summary = PromptSummary(self.network, self.plan) if return_uncertainty else None
         with summary or nullcontext():
             for part in minibatches(len(planes)):
-                batch = PromptBatch.from_voxels(
-                    [per_slice[n] for n in part], lambda at: window.to_pixels([at[axis] for axis in image.axes]), (window.size,) * 2
-                )
+                drawn = [per_slice[n] for n in part]
+                batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
                 embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
                 run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
                 (output, cost), seconds = runner(partial(timed, partial(count_flops, run)))
@@ -147,7 +146,7 @@ class Segmenter:
 
     def _embed(self, image: ImageStack, window: Window, planes: tuple[int, ...], slices: Tensor, plan: PruningPlan) -> ImageEmbedding:
         """What the network makes of ``slices``, the ``window`` of those ``planes``, before it looks at a prompt; kept with ``image``."""
-        key = self.version, str(self.device), plan.embedding_key, window
+        key = self.version, str(self.device), plan.embedding_key, window.corner, window.size
         return image.embedding(key, planes, partial(self._predicting.encode_image, slices, plan))
 
     @torch.inference_mode()

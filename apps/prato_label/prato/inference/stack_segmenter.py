@@ -96,11 +96,7 @@ class StackSegmenter:
         native, resampled = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
-
-        def to_pixels(at: Sequence[float]) -> tuple[float, ...]:
-            return tuple(at[axis] * s for axis, s in zip(image.axes, scale))
-
-        batch = PromptBatch.from_voxels(per_slice, to_pixels, size)
+        batch = PromptBatch.from_voxels(per_slice, size, image.axes, scale)
         prepared = time.perf_counter()
         run = partial(self._run_on, image, planes, batch, prune)
         (output, gflops), computing = runner(partial(timed, partial(count_flops, run)))

@@ -103,18 +103,10 @@ class Window:
         out[:, target[0], target[1]] = resampled[:, source[0], source[1]]
         return out
 
-    def to_pixels(self, position: Sequence[float]) -> tuple[float, ...]:
-        """The first two of ``position`` (voxels) in pixels of the window: the one way from an image's grid to a network's."""
-        return tuple(v * (r / n) - c for v, r, n, c in zip(position, self.resampled, self.native, self.corner))
-
-    def native_extent(self) -> tuple[slice, slice]:
-        """The native voxels whose centres lie inside the window."""
-        out = []
-        for corner, native, resampled in zip(self.corner, self.native, self.resampled):
-            first = np.ceil(corner * native / resampled - 0.5)
-            last = np.ceil((corner + self.size) * native / resampled - 0.5)
-            out.append(slice(int(np.clip(first, 0, native)), int(np.clip(last, 0, native))))
-        return out[0], out[1]
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels a voxel."""
+        return self.resampled[0] / self.native[0], self.resampled[1] / self.native[1]
 
     def to_native(self, maps: Tensor, mode: Literal["bilinear", "nearest"] = "bilinear") -> tuple[Tensor, tuple[slice, slice]]:
         """Window maps (K, C, size, size), read at the centres of the native voxels that lie in the window.
@@ -122,11 +114,14 @@ class Window:
         Returns:
             (K, C, x, y), and the slices of the native grid that it belongs to.
         """
-        extent = self.native_extent()
-        axes = []
-        for part, corner, native, resampled in zip(extent, self.corner, self.native, self.resampled):
-            centre = torch.arange(part.start, part.stop, dtype=maps.dtype, device=maps.device) + 0.5
+        extent, axes = [], []
+        for corner, native, resampled in zip(self.corner, self.native, self.resampled):
+            # the voxels whose centres lie inside
+            edges = [np.ceil(edge * native / resampled - 0.5) for edge in (corner, corner + self.size)]
+            first, last = (int(np.clip(edge, 0, native)) for edge in edges)
+            extent.append(slice(first, last))
+            centre = torch.arange(first, last, dtype=maps.dtype, device=maps.device) + 0.5
             axes.append(2.0 * (centre * resampled / native - corner) / self.size - 1.0)
         # grid_sample wants the last axis first
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1).expand(maps.shape[0], -1, -1, -1)
-        return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False), extent
+        return F.grid_sample(maps, grid, mode=mode, padding_mode="border", align_corners=False), (extent[0], extent[1])

@@ -79,7 +79,7 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
     def static_shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[Region, ...]:
         """Where each stage's blocks have work at most."""
         grid = tuple(s // p for s, p in zip(image_size, self.swinViT.patch_size))
-        alive = plan.start(prompts, grid, image_size).view(-1, *grid)
+        alive = plan.start(prompts, grid).view(-1, *grid)
         frames = []
         layer: Any
         for (layer,) in self._layers:
@@ -93,7 +93,7 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
         return vit.layers1, vit.layers2, vit.layers3, vit.layers4
 
     def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
-        plan, prompts, image_size = pruning.plan, pruning.prompts, pruning.image_size
+        plan = pruning.plan
         x = embedding.features[0]
         levels = {0: x}
         alive = pruning.start(tuple(x.shape[1:-1])).view(x.shape[:-1])
@@ -106,18 +106,18 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
             inner = (slice(None), *frame.slices)
             part = embedding.tokens if number <= embedding.depth else _run_blocks(layer, x[inner], alive[inner], frame.size, gate, pruning)
             if number in plan.prune_after:
-                score = _placed(self._relevance(number, part, alive[inner], frame, prompts, image_size, plan), frame)
-                score = _siblings_mean(plan.scores(score, prompts))
-                protected = plan.protected(prompts, frame.size, image_size)
+                score = pruning.score(number, part.flatten(1, -2), frame.size, alive[inner].flatten(1), frame)
+                score = _siblings_mean(score.view_as(alive))
+                protected = plan.protected(pruning.prompts, frame.size)
                 # nothing lives outside the frame
                 protected = None if protected is None else protected.view_as(alive)[inner].flatten(1)
                 rank, living = score[inner].flatten(1), alive[inner].flatten(1)
-                keep = plan.select(rank, living, prompts.prompted, protected)
+                keep = plan.select(rank, living, pruning.prompts.prompted, protected)
                 gate = pruning.gate(rank, keep, living, None if gate is None else gate.flatten(1))
                 if gate is not None:
                     gate = gate.view_as(alive)
                     part = part * gate.unsqueeze(-1) if pruning.is_masking else part  # eq. 5: beta * Y
-                alive = _placed(keep.view(-1, *frame.cells), frame)
+                alive = frame.place(keep.view(-1, *frame.cells))
             if frame.is_whole:
                 x = part
             else:
@@ -140,16 +140,6 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
         if pruning.is_relaxed:
             return Region.whole(tuple(alive.shape[1:]))
         return _frame(alive, layer, pruning.prompts, pruning.image_size)
-
-    def _relevance(
-        self, stage: int, part: Tensor, alive: Tensor, frame: Region, prompts: PromptBatch, image_size: tuple[int, ...], plan: PruningPlan
-    ) -> Tensor:
-        """(B, *cells) of the tokens ``part`` (B, *cells, C), which lie in ``frame``."""
-        token = [s // g for s, g in zip(image_size, frame.size)]
-        pixels = tuple(c * t for c, t in zip(frame.cells, token))
-        seen = prompts.crop(tuple(a * t for a, t in zip(frame.start, token)), pixels)
-        tokens, living = part.flatten(1, -2), alive.flatten(1)
-        return self.relevance[str(stage)](tokens, frame.cells, pixels, seen, plan.k, living, plan.weights).view_as(alive)
 
     def _skip(self, x: Tensor) -> LazyFeature:
         """The skip connection that the tokens ``x`` (B, *grid, C) are, normed where it is needed."""
@@ -193,15 +183,6 @@ def _frame(alive: Tensor, layer: Any, prompts: PromptBatch, image_size: tuple[in
         # MONAI pads such a grid, and padding is seen by its neighbours: by those beside the frame's ends too
         frame = frame.dilate(max(window)).align(steps)
     return frame
-
-
-def _placed(values: Tensor, frame: Region) -> Tensor:
-    """(B, *cells) of a frame on its whole grid, 0 elsewhere."""
-    if frame.is_whole:
-        return values
-    canvas = values.new_zeros(values.shape[0], *frame.size)
-    canvas[(slice(None), *frame.slices)] = values
-    return canvas
 
 
 def _siblings_mean(values: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class PratoUNETR(PrunableNetwork, UNETR):
 
     def static_shapes(self, plan: PruningPlan, prompts: PromptBatch, image_size: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
         """How many tokens the blocks run on, before and after each pruning stage."""
-        return token_counts(plan, prompts, self._grid(image_size), image_size)
+        return token_counts(plan, prompts, self._grid(image_size))
 
     def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
         grid = self._grid(tuple(image.shape[2:]))

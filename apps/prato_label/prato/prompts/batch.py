@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,15 +41,25 @@ class PromptBatch:
 
     @classmethod
     def from_voxels(
-        cls, per_sample: Sequence[Sequence[Prompt]], to_pixels: Callable[[Sequence[float]], Sequence[float]], size: Sequence[int]
+        cls,
+        per_sample: Sequence[Sequence[Prompt]],
+        size: Sequence[int],
+        axes: Sequence[int],
+        scale: Sequence[float],
+        corner: Sequence[int] = (0, 0),
     ) -> PromptBatch:
-        """From each sample's prompts as they were drawn, none for "no prompt".
+        """From each sample's prompts as they were drawn, none for "no prompt": the one way from an image's voxels to a network's pixels.
 
         Args:
-            to_pixels: from a position in voxels to pixels of the input.
             size: of the input in pixels.
+            axes: which axis of the image lies along each of the input's.
+            scale: pixels a voxel, along the input's axes. corner: the first pixel of the input, where it is a window.
         """
-        placed = [[(type(p), [to_pixels(position) for position in p.coordinates]) for p in prompts] for prompts in per_sample]
+        along = list(zip(axes, scale, corner))
+        placed = [
+            [(type(prompt), [[at[axis] * s - c for axis, s, c in along] for at in prompt.coordinates]) for prompt in prompts]
+            for prompts in per_sample
+        ]
         return cls.from_pixels(placed, size)
 
     @classmethod

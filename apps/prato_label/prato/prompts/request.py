@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prato.prompts.base import Prompt, PromptError, list_prompts
 from prato.prompts.points import PointsPrompt
@@ -60,8 +60,15 @@ class InferenceRequest(BaseModel):
         Raises:
             RequestError: a parameter that neither the contract nor a stock client has, or a value that the contract does not allow.
         """
+        drawn = {field for kind in list_prompts() for field in kind.fields}
+        unknown = [name for name in params if name not in {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} or name == "drawn"]
+        if unknown:
+            structures = ", ".join(PointsPrompt.fields[:3])
+            raise RequestError(
+                f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}."
+            )
         try:
-            return cls.model_validate(dict(params))
+            return cls.model_validate({**params, "drawn": {name: value for name, value in params.items() if name in drawn}})
         except ValidationError as error:
             raise RequestError(str(error.errors()[0]["ctx"]["error"])) from error
 
@@ -78,18 +85,6 @@ class InferenceRequest(BaseModel):
         except PromptError as error:
             raise RequestError(str(error)) from error
         return ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sort(cls, params: dict[str, Any]) -> dict[str, Any]:
-        drawn = {field for kind in list_prompts() for field in kind.fields}
-        unknown = [name for name in params if name not in {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} or name == "drawn"]
-        if unknown:
-            structures = ", ".join(PointsPrompt.fields[:3])
-            raise ValueError(
-                f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}."
-            )
-        return {**params, "drawn": {name: value for name, value in params.items() if name in drawn}}
 
     @field_validator("prune", mode="before")
     @classmethod

@@ -108,28 +108,21 @@ class PruningPlan:
             raise ValueError(f"prune must be one of {', '.join(PRUNE_CHOICES)} (as text), not {prune!r}.")
         return None if prune == "off" else replace(self, percentile=float(prune), threshold=None)
 
-    def start(self, prompts: PromptBatch, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor:
+    def start(self, prompts: PromptBatch, grid: tuple[int, ...]) -> Tensor:
         """Stage 0: bool (B, Z), the tokens that the first block sees; all of a sample without a prompt."""
         if self.margin is None:
             return torch.ones(prompts.batch, math.prod(grid), dtype=torch.bool, device=prompts.device)
         return prompts.protected(grid, self.margin) | ~prompts.prompted.unsqueeze(1)
 
-    def protected(self, prompts: PromptBatch, grid: tuple[int, ...], image_size: tuple[int, ...]) -> Tensor | None:
+    def protected(self, prompts: PromptBatch, grid: tuple[int, ...]) -> Tensor | None:
         """bool (B, Z), the tokens that never leave; None where the plan protects none."""
         return prompts.protected(grid) if self.protect_prompted else None
-
-    def scores(self, relevance: Tensor, prompts: PromptBatch) -> Tensor:
-        """What tokens are ranked by, (B, ...): their ``relevance``, or numbers drawn at random, the same for the same prompts."""
-        if self.score_by == "relevance":
-            return relevance
-        source = torch.Generator().manual_seed(prompts.seed)
-        return torch.randn(relevance.shape, generator=source).to(relevance)
 
     def select(self, score: Tensor, alive: Tensor, prompted: Tensor, protected: Tensor | None = None) -> Tensor:
         """Which tokens stay after this stage.
 
         Args:
-            score: (B, Z), as :meth:`scores` gives it.
+            score: (B, Z), what tokens are ranked by.
             alive: bool (B, Z), at least one per sample.
             prompted: bool (B,); a sample without a prompt keeps all its living tokens.
             protected: bool (B, Z), tokens that stay whatever their score; None for none.

@@ -55,21 +55,36 @@ class PromptedPruning:
 
     def start(self, grid: tuple[int, ...]) -> Tensor:
         """bool (B, Z): the tokens of ``grid`` that the first block sees."""
-        return self.plan.start(self.prompts, grid, self.image_size)
+        return self.plan.start(self.prompts, grid)
 
     def first_gate(self, alive: Tensor, dtype: torch.dtype) -> Tensor | None:
         """``alive`` as numbers; None when tokens are dropped, not gated, and when every token lives, so that blocks may run as they are."""
         return alive.to(dtype) if self.is_relaxed and not bool(alive.all()) else None
 
-    def score(self, number: int, tokens: Tensor, grid: tuple[int, ...], alive: Tensor) -> Tensor:
-        """(B, Z): what ``tokens`` (B, Z, C) are ranked by at stage ``number``; ``alive`` is bool (B, Z)."""
-        plan = self.plan
-        relevance = self.relevance[str(number)](tokens, grid, self.image_size, self.prompts, plan.k, alive, plan.weights)
-        return plan.scores(relevance, self.prompts)
+    def score(self, number: int, tokens: Tensor, grid: tuple[int, ...], alive: Tensor, frame: Region | None = None) -> Tensor:
+        """(B, Z): what the tokens of ``grid`` are ranked by at stage ``number``: their relevance, or numbers drawn at random.
+
+        Args:
+            tokens: (B, N, C), those of ``frame``. alive: bool (B, N).
+            frame: the part of ``grid`` that they lie in, all of it for None; what lies outside gets a relevance of 0.
+        """
+        plan, prompts = self.plan, self.prompts
+        frame = frame or Region.whole(grid)
+        if not frame.is_whole:
+            token = [s // g for s, g in zip(self.image_size, grid)]
+            corner, pixels = (tuple(a * t for a, t in zip(cells, token)) for cells in (frame.start, frame.cells))
+            prompts = prompts.crop(corner, pixels)
+        relevance = self.relevance[str(number)](tokens, frame.cells, prompts, plan.k, alive, plan.weights)
+        score = frame.place(relevance.unflatten(1, frame.cells)).flatten(1)
+        if plan.score_by == "relevance":
+            return score
+        # the same for the same prompts
+        source = torch.Generator().manual_seed(self.prompts.seed)
+        return torch.randn(score.shape, generator=source).to(score)
 
     def prune(self, name: str, grid: tuple[int, ...], score: Tensor, alive: Tensor) -> StageRecord:
         """Let the tokens of ``grid`` with the highest ``score`` (B, Z) among the ``alive`` (B, Z) go on."""
-        protected = self.plan.protected(self.prompts, grid, self.image_size)
+        protected = self.plan.protected(self.prompts, grid)
         self.stages.append(StageRecord(name, grid, score, self.plan.select(score, alive, self.prompts.prompted, protected)))
         return self.stages[-1]
 
@@ -94,15 +109,12 @@ class PromptedPruning:
         return PackedTokens(alive) if self.shapes is None else PaddedTokens(alive, *self.shapes[len(self.stages)])
 
     def decoded_region(self) -> Region:
-        """The part of the image to decode, once all stages have pruned."""
+        """The part of the image to decode, once all stages have pruned: all of it, or as the plan's ``decode`` has it the smallest that
+        holds every prompt and every token that the last stage kept, in any sample of the batch."""
         if self.training or self.plan.decode == "all":
             return Region.whole(self.image_size)
-        return kept_region(self.stages[-1], self.prompts)
-
-
-def kept_region(stage: StageRecord, prompts: PromptBatch) -> Region:
-    """The smallest region of the image that holds every prompt and every token that ``stage`` kept, in any sample of the batch."""
-    kept = Region.from_mask(stage.alive.unflatten(1, stage.grid))
-    token = [n // g for n, g in zip(prompts.size, stage.grid)]
-    start, stop = (tuple(a * t for a, t in zip(ends, token)) for ends in (kept.start, kept.stop))
-    return prompts.footprint(prompts.size).union(start, stop)
+        last = self.stages[-1]
+        kept = Region.from_mask(last.alive.unflatten(1, last.grid))
+        token = [n // g for n, g in zip(self.image_size, last.grid)]
+        start, stop = (tuple(a * t for a, t in zip(ends, token)) for ends in (kept.start, kept.stop))
+        return self.prompts.footprint(self.image_size).union(start, stop)

@@ -37,7 +37,6 @@ class Relevance(nn.Module):
         self,
         tokens: Tensor,
         grid: tuple[int, ...],
-        image_size: tuple[int, ...],
         prompts: PromptBatch,
         k: int,
         alive: Tensor,
@@ -48,8 +47,7 @@ class Relevance(nn.Module):
         Args:
             tokens: (B, Z, C') block output on its whole grid, Z = product of ``grid``.
             grid: tokens along each axis.
-            image_size: network input size in pixels, which ``prompts`` refers to.
-            prompts: the boxes of the batch.
+            prompts: of the batch, on the part of the image that the grid lies on.
             k: RoIAlign bins along each axis; a sample with b boxes asks b * k**D queries.
             alive: bool (B, Z), tokens that may be attended to and ranked.
             weights: of the queries.
@@ -58,18 +56,9 @@ class Relevance(nn.Module):
             float (B, Z); 0 everywhere for a sample without a prompt. Values of tokens that are not alive mean nothing.
         """
         with torch.autocast(tokens.device.type, enabled=False):  # ranks that training and evaluation agree on need single precision
-            v1, v2, valid = self.projected(tokens.float(), grid, image_size, prompts, k)
-            return relevance(v1, v2, valid, alive, weights)
-
-    def projected(
-        self, tokens: Tensor, grid: tuple[int, ...], image_size: tuple[int, ...], prompts: PromptBatch, k: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """V1 (B, M, d), V2 (B, Z, d) and bool (B, M), which queries are real, of float32 ``tokens``; arguments as for :meth:`forward`."""
-        batch, _, dim = tokens.shape
-        normed = F.layer_norm(tokens, (dim,))
-        feature_map = normed.transpose(1, 2).reshape(batch, dim, *grid)
-        queries, valid = prompts.queries(feature_map, k)
-        return self.project_prompt(queries), self.project_token(normed), valid
+            normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
+            queries, valid = prompts.queries(normed.transpose(1, 2).unflatten(2, grid), k)
+            return relevance(self.project_prompt(queries), self.project_token(normed), valid, alive, weights)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # A plain MONAI state dict knows nothing of f1 and f2: it loads strictly, and they keep their initial rotation.

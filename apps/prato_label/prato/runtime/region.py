@@ -50,6 +50,14 @@ class Region:
         """The same place on a grid ``factor`` times as fine."""
         return Region(*(tuple(factor * n for n in bounds) for bounds in (self.start, self.stop, self.size)))
 
+    def place(self, values: Tensor) -> Tensor:
+        """``values`` (B, *cells) of its cells on the whole grid, (B, *size), 0 elsewhere."""
+        if self.is_whole:
+            return values
+        canvas = values.new_zeros(values.shape[0], *self.size)
+        canvas[(slice(None), *self.slices)] = values
+        return canvas
+
     @property
     def is_whole(self) -> bool:
         """Whether it is all of the grid."""

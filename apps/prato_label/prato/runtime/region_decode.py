@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,35 +84,24 @@ def upsample(feature: LazyFeature, factor: int) -> LazyFeature:
 
 def basic_block(block: UnetrBasicBlock, feature: LazyFeature) -> LazyFeature:
     """MONAI's ``block`` applied to ``feature``."""
-    return lambda region: _conv_block(block.layer, feature, region)
+    return partial(_conv_block, block.layer, feature)
 
 
 def up_block(block: UnetrUpBlock, below: LazyFeature, skip: LazyFeature) -> LazyFeature:
     """MONAI's ``block`` applied to the features ``below``, of half the resolution, and to ``skip``."""
-
-    def joined(region: Region) -> RegionFeatures:
-        below_values = _transposed_conv(block.transp_conv, below, region).values
-        return RegionFeatures(torch.cat((below_values, skip(region).values), dim=1), region)
-
-    return lambda region: _conv_block(block.conv_block, joined, region)
+    return partial(_conv_block, block.conv_block, concat(partial(_transposed_conv, block.transp_conv, below), skip))
 
 
 def projection_up_block(block: UnetrPrUpBlock, feature: LazyFeature) -> LazyFeature:
     """MONAI's ``block`` applied to ``feature``: upsampled once, and once more by each of its layers."""
-
-    def first(region: Region) -> RegionFeatures:
-        return _transposed_conv(block.transp_conv_init, feature, region)
-
-    result: LazyFeature = first
+    result: LazyFeature = partial(_transposed_conv, block.transp_conv_init, feature)
+    layer: Any
     for layer in block.blocks:
-        result = _projection_layer(layer, result)
+        if isinstance(layer, Convolution):
+            result = partial(_transposed_conv, layer, result)
+        else:
+            result = partial(_conv_block, layer[1], partial(_transposed_conv, layer[0], result))
     return result
-
-
-def _projection_layer(layer: Any, feature: LazyFeature) -> LazyFeature:
-    if isinstance(layer, Convolution):
-        return lambda region: _transposed_conv(layer, feature, region)
-    return lambda region: _conv_block(layer[1], lambda rimmed: _transposed_conv(layer[0], feature, rimmed), region)
 
 
 def _conv_block(block: Any, feature: LazyFeature, region: Region) -> RegionFeatures:

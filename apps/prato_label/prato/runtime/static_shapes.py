@@ -24,12 +24,10 @@ def has_static_shapes(plan: PruningPlan, prompts: PromptBatch) -> bool:
     return counted_before and prompts.is_one_each and prompts.batch > 0
 
 
-def token_counts(
-    plan: PruningPlan, prompts: PromptBatch, grid: tuple[int, ...], image_size: tuple[int, ...]
-) -> tuple[tuple[int, bool], ...]:
+def token_counts(plan: PruningPlan, prompts: PromptBatch, grid: tuple[int, ...]) -> tuple[tuple[int, bool], ...]:
     """Before and after each pruning stage: how many tokens of a sample live at most, and whether that is how many live in each."""
-    living = plan.start(prompts, grid, image_size).sum(1)
-    protected = plan.protected(prompts, grid, image_size)
+    living = plan.start(prompts, grid).sum(1)
+    protected = plan.protected(prompts, grid)
     least = torch.ones_like(living) if protected is None else protected.sum(1)
     bucketed = plan.margin is not None or plan.protect_prompted
     counts = []
