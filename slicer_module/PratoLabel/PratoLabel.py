@@ -64,16 +64,18 @@ class PratoLabelWidget(ScriptedLoadableModuleWidget):
     def setup(self) -> None:
         """The module is opened for the first time."""
         super().setup()
-        root = slicer.util.loadUI(self.resourcePath("UI/PratoLabel.ui"))
-        self.layout.addWidget(root)
-        root.setMRMLScene(slicer.mrmlScene)
-        self.ui = slicer.util.childWidgetVariables(root)
+        self._root = slicer.util.loadUI(self.resourcePath("UI/PratoLabel.ui"))
+        self.layout.addWidget(self._root)
+        self._root.setMRMLScene(slicer.mrmlScene)
+        self.ui = slicer.util.childWidgetVariables(self._root)
         self.logic = PratoLabelLogic()
         self.panel = Panel(self.ui, self.logic, self.logic.getParameterNode)
 
     def cleanup(self) -> None:
-        """The module, or Slicer, is closed."""
-        self.panel.cleanup()
+        """The module, or Slicer, is closed, or the module is reloaded, which would keep the old widgets, hidden."""
+        if not self.panel.is_closed:
+            self.panel.cleanup()
+            self._root.deleteLater()
 
     def enter(self) -> None:
         """The module is chosen."""

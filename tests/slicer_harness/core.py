@@ -13,6 +13,10 @@ from typing import Any
 
 import slicer
 
+from . import slicer_source
+
+slicer_source.load_util()
+
 
 def new_scene() -> Any:
     """A fresh ``slicer.mrmlScene`` with its logics; what an earlier call made is left to its owners."""

@@ -1,7 +1,8 @@
 """A stand-in for 3D Slicer's Qt shell, on PySide6: the modules ``qt`` and ``ctk``, and the application's part that a panel touches.
 
-Real: Qt itself, the .ui loader, ``slicer.util``. Stand-in: PythonQt's manner of speaking to Qt, without which the module's code would not
-run. What PythonQt would refuse (a signal or a property that does not exist) is refused here too.
+Real: Qt itself, the .ui loader, ``slicer.util``, and Slicer's own Python where there is a source tree (see slicer_source). Stand-in:
+PythonQt's manner of speaking to Qt, without which the module's code would not run. What PythonQt would refuse (a signal or a property that
+does not exist) is refused here too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import slicer
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+from . import slicer_source
 
 #: Read-only properties that are no virtual functions in C++; Qt would call an override of one that is.
 _READ_ONLY = {"count", "topLevelItemCount", "active", "currentData", "remainingTime"}
@@ -99,15 +102,19 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
         sys.modules["qt"] = _Qt("qt")
         sys.modules["qt"].QUiLoader = QUiLoader  # type: ignore[attr-defined]
         sys.modules["ctk"] = ModuleType("ctk")
-        from . import parameter_node, scripted_module, widgets
+        from . import widgets
 
         sys.modules["ctk"].ctkCollapsibleButton = widgets.ctkCollapsibleButton  # type: ignore[attr-defined]
         slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.qMRMLWidget, widgets.qMRMLNodeComboBox
-        sys.modules["slicer.ScriptedLoadableModule"] = scripted_module
-        sys.modules["slicer.parameterNodeWrapper"] = parameter_node
-        i18n = ModuleType("slicer.i18n")
-        i18n.tr, i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
-        sys.modules["slicer.i18n"] = i18n
+        if not slicer_source.load_scripted_modules():
+            _install_doubles()
+    from .desktop import ModuleManager
+
+    manager = ModuleManager()
+    slicer.app.moduleManager = lambda: manager
+    slicer.app.userSettings = sys.modules["qt"].QSettings
+    slicer.app.userSettings().setValue("Developer/SelfTestDisplayMessageDelay", 0)  # as the application sets it when it starts
+    slicer.app.translate = lambda context, text: text
     slicer.app.applicationName = "3D Slicer"
     slicer.app.testingEnabled = lambda: True  # slicer.util.errorDisplay then logs, and opens no dialog
     slicer.app.topLevelWidgets = lambda: []  # no main window: slicer.util.selectModule raises, as in a Slicer without one
@@ -115,3 +122,14 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
     slicer.app.processEvents = app.processEvents
     setattr(slicer.modules, module_file.stem.lower(), SimpleNamespace(path=str(module_file)))
     return app
+
+
+def _install_doubles() -> None:
+    from . import parameter_node, scripted_module
+
+    i18n = ModuleType("slicer.i18n")
+    i18n.tr, i18n.translate = (lambda text: text), (lambda context, text: text)  # type: ignore[attr-defined]
+    doubles = {"ScriptedLoadableModule": scripted_module, "parameterNodeWrapper": parameter_node, "i18n": i18n}
+    for name, double in doubles.items():
+        sys.modules[f"slicer.{name}"] = double
+        setattr(slicer, name, double)

@@ -1,19 +1,30 @@
-"""Doubles of ``slicer.ScriptedLoadableModule``: the part of its classes that a module relies on."""
+"""Doubles of ``slicer.ScriptedLoadableModule``: the part of its classes that a module relies on, as strict as the real ones."""
 
 from __future__ import annotations
 
+import importlib
+import os
 import unittest
-from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
+import slicer.util
 
 
 class ScriptedLoadableModule:
+    """The parent is C++'s module, which knows its path."""
+
     def __init__(self, parent: Any) -> None:
         self.parent = parent
         self.moduleName = type(self).__name__
+        icon = os.path.join(os.path.dirname(parent.path), "Resources", "Icons", f"{self.moduleName}.png")
+        if os.path.isfile(icon):
+            parent.icon = qt.QIcon(icon)
+        slicer.selfTests = {**getattr(slicer, "selfTests", {}), self.moduleName: self.runTest}
+
+    def runTest(self, msec: int = 100, **kwargs: Any) -> None:
+        getattr(importlib.import_module(self.__module__), f"{self.moduleName}Test")().runTest(**kwargs)
 
 
 class ScriptedLoadableModuleWidget:
@@ -29,11 +40,27 @@ class ScriptedLoadableModuleWidget:
         if parent is None:
             self.setup()
             self.parent.show()
+        slicer.app.moduleManager().connect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
 
     def setup(self) -> None: ...
 
+    def cleanup(self) -> None: ...
+
     def resourcePath(self, name: str) -> str:
-        return str(Path(slicer.util.modulePath(self.moduleName)).parent / "Resources" / name)
+        return os.path.join(os.path.dirname(slicer.util.modulePath(self.moduleName)), "Resources", name)
+
+    def onReload(self) -> None:
+        slicer.util.reloadScriptedModule(self.moduleName)
+
+    def onReloadAndTest(self, **kwargs: Any) -> None:
+        with slicer.util.tryWithErrorDisplay("Reload and Test failed."):
+            self.onReload()
+            slicer.selfTests[self.moduleName](**kwargs)
+
+    def _onModuleAboutToBeUnloaded(self, name: str) -> None:
+        if name == self.moduleName:
+            self.cleanup()
+            slicer.app.moduleManager().disconnect("moduleAboutToBeUnloaded(QString)", self._onModuleAboutToBeUnloaded)
 
 
 class ScriptedLoadableModuleLogic:
@@ -49,7 +76,8 @@ class ScriptedLoadableModuleLogic:
             node.SetSingletonTag(self.moduleName)
             node.SetName(self.moduleName)
             node = slicer.mrmlScene.AddNode(node)
-        node.SetAttribute("ModuleName", self.moduleName)
+        if node.GetAttribute("ModuleName") != self.moduleName:
+            node.SetAttribute("ModuleName", self.moduleName)
         return node
 
 

@@ -35,8 +35,9 @@ class qMRMLNodeComboBox(python_qt(QtWidgets.QComboBox)):  # type: ignore[misc]
 
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
-        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent):
-            scene.AddObserver(event, lambda *_: self._fill() if shiboken6.isValid(self) else None)
+        events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent)
+        tags = [scene.AddObserver(event, lambda *_: self._fill() if shiboken6.isValid(self) else None) for event in events]
+        self.destroyed.connect(lambda *_: [scene.RemoveObserver(tag) for tag in tags])
         self._fill()
 
     def currentNode(self) -> Any:

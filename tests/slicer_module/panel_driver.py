@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 import slicer
-from PySide6.QtCore import QRect
+from PySide6.QtCore import QEvent, QRect
 
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
@@ -36,13 +36,34 @@ class PanelDriver:
         self.folder = folder
         self.app = qt_standin.install(MODULE, folder)
         import PratoLabel
+        from tests.slicer_harness.desktop import qSlicerScriptedLoadableModuleWidget  # needs qt, which install has made
 
         make_logic = partial(PratoLabel.PratoLabelLogic, make_client) if make_client else PratoLabel.PratoLabelLogic
         with mock.patch.object(PratoLabel, "PratoLabelLogic", make_logic):
-            self.widget = PratoLabel.PratoLabelWidget()
-        self.ui, self.logic, self.panel = self.widget.ui, self.widget.logic, self.widget.panel
-        self.widget.enter()
+            self.frame = qSlicerScriptedLoadableModuleWidget(MODULE)
+        self.frame.show()
+        self.frame.enter()
         self._pictures = 0
+
+    @property
+    def widget(self) -> Any:
+        """The module's widget, the newest where it was reloaded."""
+        return self.frame.widget
+
+    @property
+    def ui(self) -> Any:
+        """The widgets of the .ui file by name."""
+        return self.widget.ui
+
+    @property
+    def logic(self) -> Any:
+        """What is done with scene and server."""
+        return self.widget.logic
+
+    @property
+    def panel(self) -> Any:
+        """What brings sections and logic together."""
+        return self.widget.panel
 
     @property
     def enabled(self) -> set[str]:
@@ -61,6 +82,7 @@ class PanelDriver:
             self.app.processEvents()
             time.sleep(0.002)
         self.app.processEvents()  # whatever was due by now, on a machine that had no time for it
+        self.app.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)  # which the event loop does by itself, and processEvents does not
 
     def wait(self, until: Callable[[], Any]) -> None:
         """Let Qt run until ``until`` holds."""

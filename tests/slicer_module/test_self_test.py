@@ -35,7 +35,7 @@ def test_the_module_tests_itself(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_module_introduces_itself() -> None:
     from PratoLabel import PratoLabel
 
-    parent = SimpleNamespace()
+    parent = SimpleNamespace(path=str(MODULE))
     PratoLabel(parent)
     assert parent.title == "PrATo Label"
     assert "2506.16369" in parent.acknowledgementText

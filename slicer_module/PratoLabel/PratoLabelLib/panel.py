@@ -25,7 +25,7 @@ TICK_MS = 50
 
 
 class Panel(slicer.util.VTKObservationMixin):
-    """Lives from the module's setup to its cleanup.
+    """Lives from the module's setup to its cleanup, bound to the scene's parameter node while the module is in front.
 
     A failure is shown at the top of the panel. A dialog shows it as well where it results from a click; what fails by itself (a live
     update, a poll of the training) opens none.
@@ -33,6 +33,10 @@ class Panel(slicer.util.VTKObservationMixin):
     Args:
         ui: the widgets of PratoLabel.ui by name.
         get_parameter_node: returns the scene's vtkMRMLScriptedModuleNode of this module.
+
+    Attributes:
+        parameters: those of the scene; None between two scenes, and while another module is in front.
+        is_closed: whether it was cleaned up; Slicer may do so again when it exits.
     """
 
     def __init__(self, ui: Any, logic: PratoLabelLogic, get_parameter_node: Callable[[], slicer.vtkMRMLScriptedModuleNode]) -> None:
@@ -40,8 +44,8 @@ class Panel(slicer.util.VTKObservationMixin):
         self.ui, self.logic = ui, logic
         self.parameters: Parameters | None = None
         self._get_parameter_node = get_parameter_node
-        self._gui_tag: Any = None
-        self._is_entered = False
+        self._is_entered = True  # Reload makes a panel that is in front, and calls no enter
+        self.is_closed = False
         self._is_busy = False
         self._awaits_reply = False  # one that the user has requested
         self._wants_dialog = False  # a failure is to open one
@@ -77,12 +81,14 @@ class Panel(slicer.util.VTKObservationMixin):
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._tick)
         self._timer.start(TICK_MS)
+        self._bind_parameters()
 
     def _tick(self) -> None:
         try:
             self.logic.tick()
         finally:
-            self._timer.start(TICK_MS)
+            if not self.is_closed:
+                self._timer.start(TICK_MS)
 
     # What Slicer calls
 
@@ -98,6 +104,7 @@ class Panel(slicer.util.VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module is closed: nothing of it runs afterwards."""
+        self.is_closed, self._is_entered = True, False
         self._timer.stop()
         self._release_parameters()
         self.correct.stop()
@@ -122,14 +129,14 @@ class Panel(slicer.util.VTKObservationMixin):
     def _bind_parameters(self) -> None:
         self._release_parameters()
         self.parameters = Parameters(self._get_parameter_node())
-        self._gui_tag = self.parameters.connectGui(self.ui)
+        self.parameters.bind(self.ui)
         self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
         self.refresh()
 
     def _release_parameters(self) -> None:
         if self.parameters is not None:
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
-            self.parameters.disconnectGui(self._gui_tag)
+            self.parameters.release()
             self.parameters = None
         self.box.stop()
 

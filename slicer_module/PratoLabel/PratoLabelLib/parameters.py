@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import qt
@@ -11,11 +11,8 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 
 @parameterNodeWrapper
-class Parameters:
-    """The fields that a widget of PratoLabel.ui is bound to by name, and those of a :class:`ParameterComboBox`.
-
-    Address and annotator belong to the user, not to a scene: they are settings. The token is stored nowhere.
-    """
+class _Fields:
+    """The fields of :class:`Parameters`."""
 
     strategy: str
     roi: vtkMRMLMarkupsROINode
@@ -35,9 +32,43 @@ class Parameters:
 
         def __init__(self, node: vtkMRMLScriptedModuleNode) -> None: ...
 
-        def connectGui(self, ui: Any) -> Any: ...
+        def AddObserver(self, event: int, callback: Callable[..., None], priority: float = 0.0) -> int: ...
 
-        def disconnectGui(self, tag: Any) -> None: ...
+        def connectParametersToGui(self, mapping: Mapping[str, Any]) -> int: ...
+
+        def disconnectGui(self, tag: int) -> None: ...
+
+
+class Parameters(_Fields):
+    """The fields that a widget of PratoLabel.ui is bound to by name, and those of a :class:`ParameterComboBox`.
+
+    Address and annotator belong to the user, not to a scene: they are settings. The token is stored nowhere.
+    """
+
+    def __init__(self, node: vtkMRMLScriptedModuleNode) -> None:
+        super().__init__(node)
+        self._observers: list[int] = []
+        self._tag: int | None = None
+
+    def bind(self, ui: Any) -> None:
+        """Let the fields and the widgets of ``ui`` that name one in their property SlicerParameterName follow each other."""
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+        # 3D Slicer's own connectGui returns no tag before 5.10
+        self._tag = self.connectParametersToGui({name: widget for name, widget in named.items() if name})
+
+    def release(self) -> None:
+        """End that, and leave nothing of it on the parameter node, which outlives the widgets."""
+        if self._tag is not None:
+            self.disconnectGui(self._tag)
+        for tag in self._observers:
+            self.parameterNode.RemoveObserver(tag)
+        self._observers, self._tag = [], None
+
+    def AddObserver(self, event: int, callback: Callable[..., None], priority: float = 0.0) -> int:
+        """Called by the wrapper: its ``disconnectGui`` leaves this observer behind before 5.12."""
+        tag = super().AddObserver(event, callback, priority)
+        self._observers.append(tag)
+        return tag
 
 
 class ParameterComboBox:
