@@ -2,6 +2,9 @@
 
     python scripts/research/train_queue.py --packed acdc.zip --split docs/results/acdc_split.json --out out/queue --minutes 30
 
+On a machine that is lent for minutes, a training is done in pieces: ``--parts`` leaves its state in files of at most 16 MB, and ``--start``
+names the folder in which what an earlier session left lies. Of trainings that have ended, it need hold ``curve.jsonl`` alone.
+
 Needs torch, MONAI, numpy, Pillow and PyYAML alone, so that it runs on machines where nothing can be installed.
 """
 
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -25,19 +29,20 @@ from prato.models import overview_swin_unetr  # noqa: F401 - registers a network
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
+from scripts.research.queue_state import join_state, split_state
 
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
 
 def entries(queue: Path) -> list[dict[str, Any]]:
-    """The queue's entries, each with the defaults filled in."""
+    """The queue's entries, each with the defaults filled in; what else stands in the file is shared between them."""
     read = yaml.safe_load(queue.read_text(encoding="utf-8"))
     return [{**read["defaults"], **entry} for entry in read["entries"]]
 
 
 def recipe_of(entry: dict[str, Any], **override: Any) -> Recipe:
     """How ``entry`` is trained."""
-    own = {name: value for name, value in entry.items() if name not in ("name", "network", "arguments", "promptings")}
+    own = {name: value for name, value in entry.items() if name not in ("name", "network", "arguments", "promptings", "tokens")}
     return Recipe(**{**own, **{name: value for name, value in override.items() if value is not None}})
 
 
@@ -47,6 +52,8 @@ def main() -> None:
     parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="patients for training and validation")
     parser.add_argument("--out", type=Path, default=Path("out/queue"))
+    parser.add_argument("--start", type=Path, help="an --out of an earlier session, which is gone on from")
+    parser.add_argument("--parts", action="store_true", help="leave states in parts of at most 16 MB, in 16 bits")
     parser.add_argument("--queue", type=Path, default=QUEUE)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop, resumably, after so long")
     parser.add_argument("--only", nargs="*", help="names of entries; all without it")
@@ -59,6 +66,9 @@ def main() -> None:
     given = parser.parse_args()
     wanted = [entry for entry in entries(given.queue) if not given.only or entry["name"] in given.only]
     deadline = time.monotonic() + 60 * given.minutes
+    if given.start:
+        shutil.copytree(given.start, given.out, dirs_exist_ok=True)
+    wanted = [entry for entry in wanted if not has_ended(given.out / entry["name"], recipe_of(entry, steps=given.steps).steps)]
     if given.parallel > 1:
         run_in_parallel(wanted, given, deadline)
         return
@@ -78,7 +88,7 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
         while waiting and len(running) < given.parallel and time.monotonic() < deadline:
             entry = waiting.pop(0)
             left = (deadline - time.monotonic()) / 60
-            flags = [*(["--compile"] if given.compile else []), *(["--no-capture"] if given.no_capture else [])]
+            flags = [f"--{name.replace('_', '-')}" for name in ("compile", "no_capture", "parts") if getattr(given, name)]
             for name in ("steps", "stacks", "precision"):
                 if getattr(given, name) is not None:
                     flags += [f"--{name}", str(getattr(given, name))]
@@ -89,6 +99,17 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
         if time.monotonic() >= deadline:
             waiting = []
         time.sleep(0.2)
+
+
+def has_ended(folder: Path, steps: int) -> bool:
+    """Whether a training came to its end: its weights are there, or were brought home by an earlier session."""
+    return (folder / "weights.pt").exists() or any(row["step"] >= steps for row in curve_rows(folder))
+
+
+def curve_rows(folder: Path) -> list[dict[str, Any]]:
+    """The points of a training's curve so far."""
+    curve = folder / "curve.jsonl"
+    return [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()] if curve.exists() else []
 
 
 def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:
@@ -103,24 +124,30 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         build_model(entry["network"], **entry["arguments"]), banks["train"], recipe, capture=not given.no_capture, compiled=given.compile
     )
     state, curve = folder / "state.pt", folder / "curve.jsonl"
+    join_state(state)
     trainer.resume(state)
+    # a run that was killed has told more than it has kept
+    curve.write_text("".join(json.dumps(row) + "\n" for row in curve_rows(folder) if row["step"] <= trainer.step), encoding="utf-8")
     begun, began = time.perf_counter(), trainer.step
     marks = {round(recipe.steps * part / 8) for part in range(1, 9)}
 
     def report(trainer: StackTrainer) -> bool:
         seconds = time.perf_counter() - begun
         losses = [round(value, 4) for value in trainer.losses]
-        row: dict[str, Any] = {"step": trainer.step, "slices": trainer.step * recipe.slices, "loss": losses, "seconds": round(seconds, 1)}
+        row: dict[str, Any] = {"step": trainer.step, "slices": trainer.step * recipe.slices, "loss": losses}
+        row["seconds"] = round(trainer.seconds, 1)
         row["slices_per_second"] = round((trainer.step - began) * recipe.slices / max(seconds, 1e-9))
         if trainer.step in marks:
             row |= validate(entry, trainer, banks["validation"])
         with curve.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(entry["name"], json.dumps(row), flush=True)
-        return time.monotonic() < deadline
+        return True
 
     every = max(1, recipe.steps // 40)
-    if not trainer.fit(report, every, state, 300.0):
+    if not trainer.fit(report, every, state, is_over=lambda: time.monotonic() >= deadline):
+        if given.parts:
+            split_state(state)
         return
     weights = {name: value.half() if value.is_floating_point() else value for name, value in trainer.averaged().items()}
     torch.save({"weights": weights, "entry": entry, "recipe": asdict(recipe)}, folder / "weights.pt")

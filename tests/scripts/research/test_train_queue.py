@@ -1,6 +1,7 @@
 """scripts/research/train_queue.py and export_queue.py: every entry trains, a stopped run goes on, curves and weights come home."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from prato.models.checkpoint import load_model
 from prato.training.slice_bank import save_packed
 from scripts.common.results import read_rows
-from scripts.research import export_queue, train_queue
+from scripts.research import export_queue, queue_state, train_queue
 from tests.prato.training.test_stack_training import SMALL, case
 
 pytestmark = pytest.mark.slow
@@ -26,8 +27,11 @@ def material(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"seed": 0, "train": ["a"], "validation": ["b"]}))
     queue = yaml.safe_load(train_queue.QUEUE.read_text())
     queue["defaults"] |= {"steps": 2, "stacks": 1, "depth": 2, "edge": 96, "precision": "float32"}
+    swin = {**SMALL, "num_heads": list(SMALL["num_heads"])}
+    twin = {name: value for name, value in swin.items() if not name.startswith("overview")}
+    small = {"unet": UNET, "window_swin_unetr": twin, "overview_swin_unetr": swin}
     for entry in queue["entries"]:
-        entry["arguments"] = UNET if entry["network"] == "unet" else {**SMALL, "num_heads": list(SMALL["num_heads"])}
+        entry["arguments"] = small[entry["network"]]
     (tmp_path / "queue.yaml").write_text(yaml.safe_dump(queue))
     return tmp_path
 
@@ -57,14 +61,84 @@ def test_every_entry_of_the_queue_trains_and_comes_home(material, monkeypatch):
     assert spec.centre == "stack" and torch.equal(network.context.weight.half(), stored["context.weight"])
 
 
-def test_a_run_out_of_time_goes_on_later(material, monkeypatch):
-    run(material, monkeypatch, "--only", "unet", "--steps", "41", "--minutes", "0.0001")
-    assert not list(material.glob("out/*/weights.pt"))
-    state = material / "out" / "unet" / "state.pt"
-    if state.exists():  # it may have had no time at all
-        assert 0 < torch.load(state, weights_only=True)["step"] < 41
-    run(material, monkeypatch, "--only", "unet", "--steps", "41")
-    assert (material / "out" / "unet" / "weights.pt").exists() and not state.exists()
+def stop_after(monkeypatch, steps: int) -> None:
+    """Let time be over once so many steps have been taken."""
+    taken = []
+    take = train_queue.StackTrainer.take_step
+
+    def counted(self):
+        taken.append(0)
+        take(self)
+
+    monkeypatch.setattr(train_queue.StackTrainer, "take_step", counted)
+    monkeypatch.setattr(train_queue.time, "monotonic", lambda: 1e9 if len(taken) >= steps else 0.0)
+
+
+@pytest.mark.parametrize("name", ["unet", "overview_swin_unetr"])
+def test_a_run_out_of_time_goes_on_later_with_the_same_result(material, monkeypatch, name):
+    run(material, monkeypatch, "--only", name, "--steps", "5")
+    straight = torch.load(material / "out" / name / "weights.pt", weights_only=False)["weights"]
+    shutil.rmtree(material / "out")
+    folder = material / "out" / name
+    for end in (2, 4):
+        with monkeypatch.context() as limited:
+            stop_after(limited, 2)
+            run(material, limited, "--only", name, "--steps", "5", "--minutes", "1")
+        assert torch.load(folder / "state.pt", weights_only=True)["step"] == end and not (folder / "weights.pt").exists()
+    with (folder / "curve.jsonl").open("a") as curve:  # a run that was killed had told more
+        curve.write(json.dumps({"step": 4.5, "loss": [9.0, 9.0]}) + "\n")
+    run(material, monkeypatch, "--only", name, "--steps", "5")
+    again = torch.load(folder / "weights.pt", weights_only=False)["weights"]
+    assert all(torch.equal(straight[key], again[key]) for key in straight)
+    assert [row["step"] for row in train_queue.curve_rows(folder)] == [1, 2, 3, 4, 5] and not (folder / "state.pt").exists()
+
+
+def test_what_one_session_left_is_the_next_one_s_start(material, monkeypatch):
+    monkeypatch.setattr(queue_state, "PART_BYTES", 40_000)
+    name = "overview_swin_unetr"
+    run(material, monkeypatch, "--only", name, "--steps", "5")
+    straight = torch.load(material / "out" / name / "weights.pt", weights_only=False)["weights"]
+    (material / "out").rename(material / "straight")
+    with monkeypatch.context() as limited:
+        stop_after(limited, 3)
+        run(material, limited, "--only", name, "--steps", "5", "--minutes", "1", "--parts")
+    left = sorted(path.name for path in (material / "out" / name).iterdir())
+    assert left[0] == "curve.jsonl" and len(left) > 3 and all(each.endswith(".part") for each in left[1:])
+    assert max(path.stat().st_size for path in (material / "out" / name).iterdir()) < 16e6
+
+    (material / "out").rename(material / "home")
+    (material / "home" / "unet").mkdir()
+    (material / "home" / "unet" / "curve.jsonl").write_text(json.dumps({"step": 5, "loss": [0.1, 0.0]}) + "\n")  # that one has ended
+    run(material, monkeypatch, "--only", name, "unet", "--steps", "5", "--start", str(material / "home"))
+    weights = torch.load(material / "out" / name / "weights.pt", weights_only=False)["weights"]
+    assert not (material / "out" / "unet" / "weights.pt").exists()
+    for key, value in straight.items():
+        if value.is_floating_point():
+            assert torch.allclose(weights[key].float(), value.float(), rtol=0.02, atol=0.01), key
+    assert not list((material / "out" / name).glob("*.part"))
+
+
+def test_parts_hold_all_of_a_state_and_none_may_be_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(queue_state, "PART_BYTES", 1000)
+    state = {"run": {"recipe": {"steps": 3}}, "step": 2, "losses": torch.tensor([0.5, 0.25])}
+    state["optimiser"] = {"state": {0: {"step": torch.tensor(2.0)}}}
+    state["network"] = {"w": torch.randn(400), "count": torch.tensor(7)}
+    state["optimiser"]["state"][0]["exp_avg_sq"] = torch.full((300,), 1e-12)
+    state["average"] = [torch.randn(500), torch.randn(10)]
+    torch.save(state, tmp_path / "state.pt")
+    paths = queue_state.split_state(tmp_path / "state.pt")
+    assert len(paths) >= 3 and not (tmp_path / "state.pt").exists()
+    kept = paths[1].read_bytes()
+    paths[1].unlink()
+    with pytest.raises(ValueError, match="bring them all"):
+        queue_state.join_state(tmp_path / "state.pt")
+    paths[1].write_bytes(kept)
+    queue_state.join_state(tmp_path / "state.pt")
+    again = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert again["run"] == state["run"] and again["step"] == 2 and again["network"]["count"] == 7
+    assert torch.allclose(again["network"]["w"], state["network"]["w"], rtol=1e-3, atol=1e-6)
+    assert torch.allclose(again["optimiser"]["state"][0]["exp_avg_sq"], torch.tensor(1e-12), rtol=0.01)
+    assert len(again["average"]) == 2 and again["average"][1].dtype == torch.float32
 
 
 def test_without_a_training_there_is_nothing_to_take_home(tmp_path):

@@ -125,6 +125,7 @@ class StackTrainer:
         self._average: list[Tensor] = [value.clone() for value in self._current]
         self._weight = torch.tensor(0.0, device=self.device)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._warm_ups = 0
         self._static: StackBatch | None = None
 
     def fit(
@@ -133,12 +134,14 @@ class StackTrainer:
         every: int = 1,
         state_file: Path | None = None,
         save_every_s: float = 60.0,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Train to the end of the recipe.
 
         Args:
             report: called after every so many steps; training stops when it returns False.
             state_file: where the state is kept, every ``save_every_s`` seconds and when training stops, for :meth:`resume`.
+            is_over: asked after every step; training stops when it returns True.
 
         Returns:
             Whether the end was reached.
@@ -148,7 +151,7 @@ class StackTrainer:
             self.take_step()
             now = time.monotonic()
             self.seconds, began = self.seconds + now - began, now
-            going_on = self.step % every != 0 or report(self)
+            going_on = (self.step % every != 0 or report(self)) and not is_over()
             if state_file is not None and (not going_on or now - saved > save_every_s):
                 self._store(state_file)
                 saved = now
@@ -236,7 +239,8 @@ class StackTrainer:
             self._static = StackBatch(*(getattr(batch, field.name).clone() for field in fields(StackBatch)))
         for field in fields(StackBatch):
             getattr(self._static, field.name).copy_(getattr(batch, field.name))
-        if self._graph is None and self.step < _WARM_UP_STEPS:
+        if self._warm_ups < _WARM_UP_STEPS:  # also where a training goes on
+            self._warm_ups += 1
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
