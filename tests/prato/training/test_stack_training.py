@@ -1,5 +1,6 @@
 """Training on stacks: batches depend on seed and step alone, boxes lie where hearts do, a killed run goes on, and it learns."""
 
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -9,7 +10,8 @@ from monai.losses import DiceCELoss
 from prato.data.cases import TrainingCase
 from prato.evaluation.window_dice import window_dice
 from prato.models.registry import build_model
-from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
+from prato.training import batch_augmentation
+from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler, halfway
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 
@@ -68,6 +70,45 @@ def test_packed_cases_come_back(tmp_path, cases, bank):
     assert load_packed(tmp_path / "cases.zip", CPU, ["b"]).patients == ("b",)
     with pytest.raises(ValueError, match="no case of the patients"):
         load_packed(tmp_path / "cases.zip", CPU, ["c"])
+
+
+def test_a_thick_slice_is_the_mean_of_two_and_its_contours_lie_between_theirs(monkeypatch):
+    """A disc whose radius grows by 2 pixels a slice, brighter from slice to slice: what a slice shows says which ones it is made of."""
+    i, j = torch.meshgrid(torch.arange(CANVAS), torch.arange(CANVAS), indexing="ij")
+    distance = ((i - 128) ** 2 + (j - 128) ** 2).sqrt()
+    labels = torch.stack([3 * (distance < 20 + 2 * k) for k in range(9)]).to(torch.uint8)
+    images = torch.stack([torch.full((CANVAS, CANVAS), -0.9 + 0.2 * k) for k in range(9)])
+    grown = TrainingCase("a", images.half(), labels, (labels > 0).any(0).nonzero(), (0, 9), (1.5, 1.5))
+    bank = SliceBank.from_cases([grown], CPU)
+    seen = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(batch_augmentation, "_THICK", share)
+        sampler = StackSampler(bank, 0, 6, 3, CANVAS)
+        straight = (sampler._mesh * (2 / CANVAS)).flip(-1).expand(6, -1, -1, -1)
+        monkeypatch.setattr(sampler, "_grid", lambda grid=straight: grid)
+        monkeypatch.setattr(sampler, "_intensity", lambda image: image)
+        batch = sampler.batch(1)
+        grey = batch.window[:, :, 1, 5, 5]  # of each slice itself
+        number = (grey + 0.9) / 0.2  # of the slice, from 0; of thick ones it ends in a half
+        radius = ((batch.label == 3).flatten(2).sum(2) / math.pi).sqrt()
+        assert torch.allclose(radius, 20 + 2 * number, atol=0.4)
+        seen[share] = number
+    assert torch.allclose(seen[0.0], seen[0.0].round(), atol=0.03)
+    assert torch.allclose(seen[1.0] % 1, torch.tensor(0.5), atol=0.03)
+    steps = (seen[1.0][:, 1:] - seen[1.0][:, :-1]).abs()
+    assert ((steps - 2).abs() < 0.1).any() and bool(((steps - 2).abs().minimum(steps) < 0.1).all())  # of two slices; edges repeat
+    assert len({round(float(value) % 2, 1) for value in seen[1.0].flatten()}) == 2  # pairs begin at even slices and at odd ones
+
+
+def test_half_way_between_two_labels():
+    one, other = torch.zeros(2, 1, 1, 40, 40, dtype=torch.long)
+    one[..., 10:30, 10:20] = 2
+    other[..., 10:30, 10:26] = 2
+    between = halfway(one, other)
+    assert between[0, 0, 20].nonzero().flatten().tolist() == list(range(10, 23))
+    assert torch.equal(halfway(one, one), one)
+    other.zero_()
+    assert int(halfway(one, other).sum()) == 0  # in one slice alone
 
 
 def test_a_batch_depends_on_seed_and_step_alone(bank):

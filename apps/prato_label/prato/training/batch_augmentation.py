@@ -13,12 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.structures import NUM_CLASSES
 from prato.training.slice_bank import CANVAS, SliceBank
 
 #: Pixels along the edge of a token of the overview (12 mm): windows begin at multiples of it, so that they share its grid.
 TOKEN = 8
 #: Shares of the kinds of boxes: tight by hand, loose, partial, shifted, beside the heart; the rest have none.
 _KINDS = (0.40, 0.15, 0.12, 0.08, 0.07)
+#: Share of the stacks whose slices are twice as thick and half as many: each is the mean of two.
+_THICK = 0.12
+#: Pixels round one that decide what it is half-way between two slices that differ there.
+_HALFWAY = 9
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class StackSampler:
         window = _cut(image, corner, self._within).unfold(1, 3, 1).permute(0, 1, 4, 2, 3)
         return StackBatch(
             window=window * 2 - 1,
-            label=_cut(label, corner, self._within),
+            label=halfway(*_unpack(_cut(label, corner, self._within))),
             corner=corner,
             overview=F.avg_pool2d(image[:, 1:-1], 2) * 2 - 1,
             holds_heart=F.max_pool2d((label > 0).float(), TOKEN),
@@ -88,20 +93,24 @@ class StackSampler:
         return low + (high - low) * self._rand(*shape)
 
     def _planes(self) -> tuple[Tensor, Tensor]:
-        """int64 (B,) cases, and (B, S + 2) slices of the bank: a stack with a neighbour at either end.
+        """int64 (B,) cases, and (B, 2, S + 2) slices of the bank: a stack with a neighbour at either end, each slice the mean of two.
 
-        Edge slices repeat; half of the stacks are reversed.
+        In thick stacks these are neighbours, else the same. Edge slices repeat; half of the stacks are reversed.
         """
         bank, batch, depth = self.bank, self.stacks, self.depth
         case = (self._rand(batch) * len(bank)).long().clamp_max(len(bank) - 1)
-        count = bank.count[case]
+        there = bank.count[case]
+        thick = ((self._rand(batch) < _THICK) & (there > 2)).long()
+        skipped = thick * (self._rand(batch) < 0.5).long()  # where the first pair begins
+        count = (there - skipped) // (1 + thick)
         # a stack longer than the case lies round it, one that is shorter within it, at most one slice beyond its ends
         low, high = (count - depth).clamp_max(-1), (count - depth).clamp_min(0) + 1
         start = low + (self._rand(batch) * (high - low + 1)).long()
         k = start.unsqueeze(1) + torch.arange(-1, depth + 1, device=start.device)
         k = k.clamp_min(0).minimum(count.unsqueeze(1) - 1)
         turned = (self._rand(batch) < 0.5).unsqueeze(1)
-        return case, bank.first[case].unsqueeze(1) + torch.where(turned, k.flip(1), k)
+        one = (bank.first[case] + skipped).unsqueeze(1) + (1 + thick).unsqueeze(1) * torch.where(turned, k.flip(1), k)
+        return case, torch.stack([one, one + thick.unsqueeze(1)], 1)
 
     def _grid(self) -> Tensor:
         """(B, CANVAS, CANVAS, 2) sampling grid: rotation, scale, handedness, shift, and a smooth elastic field."""
@@ -123,9 +132,13 @@ class StackSampler:
         return (places * (2 / CANVAS)).flip(-1)  # grid_sample wants columns first
 
     def _warp(self, case: Tensor, planes: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 (B, S + 2, H, W) in [0, 1], int64 labels (B, S, H, W), and bool footprints (B, H, W)."""
-        image = F.grid_sample(self.bank.images[planes].float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False) / 255
-        known = torch.cat([self.bank.labels[planes[:, 1:-1]], self.bank.footprints[case].unsqueeze(1)], 1).float()
+        """float32 (B, S + 2, H, W) in [0, 1], int64 (B, S, H, W), the labels of both slices of each pair as one number, and bool
+        footprints (B, H, W)."""
+        one, other = planes.unbind(1)
+        pixels = self.bank.images[one].float().add_(self.bank.images[other])
+        image = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False) / 510
+        both = self.bank.labels[one[:, 1:-1]] + NUM_CLASSES * self.bank.labels[other[:, 1:-1]]
+        known = torch.cat([both, self.bank.footprints[case].unsqueeze(1)], 1).float()
         label = F.grid_sample(known, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         return image, label[:, :-1].long(), label[:, -1] > 0
 
@@ -189,6 +202,33 @@ class StackSampler:
         chance = self._rand(batch, 1)
         corner = torch.where(chance < 0.65, near, torch.where(chance < 0.88, far, self._rand(batch, 2) * most))
         return (corner / TOKEN).round().long().mul(TOKEN).clamp(0, most - most % TOKEN)
+
+
+def _unpack(both: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels of the two slices whose labels ``both`` holds."""
+    return both % NUM_CLASSES, both // NUM_CLASSES
+
+
+def halfway(one: Tensor, other: Tensor) -> Tensor:
+    """The label of a slice that is the mean of two: contours run half-way between theirs.
+
+    Where they differ, what is more frequent round the pixel in both together decides; a structure that one of them alone has is none.
+
+    Args:
+        one, other: int64 (B, S, H, W), values of ``prato.data.structures``.
+    """
+    if one.device.type == "cpu" and len(one) > 1:  # there, asking which stacks are thick costs less than computing all
+        thick = (one != other).flatten(1).any(1).nonzero().flatten().tolist()
+        label = one.clone()
+        for n in thick:
+            label[n] = halfway(one[n : n + 1], other[n : n + 1])[0]
+        return label
+    votes = torch.stack([(one == value).float() + (other == value).float() for value in range(NUM_CLASSES)], 2).flatten(0, 1)
+    reach = _HALFWAY // 2
+    for kernel, padding in (((_HALFWAY, 1), (reach, 0)), ((1, _HALFWAY), (0, reach))):
+        votes = F.avg_pool2d(votes, kernel, 1, padding, count_include_pad=False)
+    votes[:, 0] += 1e-3
+    return torch.where(one == other, one, votes.argmax(1).view_as(one))
 
 
 def _bounds(present: Tensor) -> tuple[Tensor, Tensor]:
