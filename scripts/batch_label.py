@@ -18,6 +18,7 @@ from prato.archive.labeller import Labeller, error_sentence, run_parameters
 from prato.archive.run import Run
 from prato.archive.studies import ArchiveError, Job, read_jobs
 from prato.data.atomic import write_bytes
+from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
 from scripts.common.throughput import throughput
@@ -29,7 +30,7 @@ _ERRORS = (ValueError, RuntimeError, OSError)
 def main(
     studies: Annotated[Path, typer.Option(help="Folder of NIfTI studies, or a .txt or .csv list of images.")],
     out: Annotated[Path, typer.Option(help="Folder of the masks, records.jsonl and summary.json; new, empty or this run's own.")],
-    model: Annotated[str, typer.Option(help="prato_unetr, prato_swin_unetr, or a model file.")] = "prato_swin_unetr",
+    model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
     boxes: Annotated[Path | None, typer.Option(help=".json (id -> roi) or .csv (id,i0,i1,j0,j1,k0,k1); else boxes are proposed.")] = None,
     prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="How many label at a time, each on a core; 0 for as many as there is room for.")] = 0,

@@ -26,6 +26,7 @@ from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantoms
 from prato.data.structures import STRUCTURES
 from prato.evaluation.metrics import case_metrics
+from prato.models.registry import DEFAULT_MODEL as MODEL
 from prato.prompts.box import Box
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.demo_pictures import draw_loop
@@ -33,7 +34,6 @@ from scripts.common.provenance import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "apps" / "prato_label"
-MODEL = "prato_unetr"
 #: The first two patients are labelled, the third is held back to be judged on.
 HELD_BACK = ("phantom003_ED", "phantom003_ES")
 #: A box as a hand draws it: this many voxels wider than the heart on each side in plane.

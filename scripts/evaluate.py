@@ -17,6 +17,7 @@ from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_cases, summary
 from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
@@ -25,8 +26,8 @@ from scripts.common.results import replace_rows
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name (prato_unetr, prato_swin_unetr) or a model file.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, boxes and seeds in it stay.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
     box: Annotated[BoxCondition, typer.Option(help="How well the box is drawn.")] = BoxCondition.tight,
     prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan. Not for a model without one.")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,

@@ -32,7 +32,6 @@ _TITLES = {
     "dense_swin_unetr": "Swin UNETR, trained dense",
     "prato_unetr": "PrATo UNETR",
     "dense_unetr": "UNETR, trained dense",
-    "prato_locator": "Box locator",
 }
 #: What an evaluation is of, besides its cases.
 _ABOUT = ("model", "model_version", "box", "prune", "device")

@@ -25,4 +25,4 @@ def test_the_five_lines_of_python_run(tmp_path: Path, monkeypatch: pytest.Monkey
     names: dict[str, Any] = {}
     exec(compile(shown, "README.md", "exec"), names)
     assert names["prediction"].mask.shape == (180, 170, 10) and names["prediction"].box.bounds == (60, 150, 55, 140, 1, 9)
-    assert capsys.readouterr().out.startswith("(180, 170, 10) {'stage 1': 0.")
+    assert capsys.readouterr().out.startswith("(180, 170, 10) {'overview': ")

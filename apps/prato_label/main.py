@@ -21,6 +21,7 @@ from lib.jobs.batch_order import BatchOrder
 from lib.jobs.training_queue import TrainingQueue
 from lib.server.install import install
 from lib.server.uploads import UploadSessions
+from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
 
 
@@ -45,7 +46,7 @@ class PratoLabelApp(MONAILabelApp):
         return {name: trainer for name, trainer in trainers.items() if trainer}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return build_strategies({name: task.predictor for name, task in self._infers.items()}, "prato_auto")
+        return build_strategies({name: task.predictor for name, task in self._infers.items()}, DEFAULT_MODEL)
 
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
         """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where that is not possible."""

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.studies import find_labelled_studies
 from prato.evaluation.validation import heart_slices
-from prato.inference.window import window_edges
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.models.convert_state_dict import convert_state_dict
 from prato.models.registry import WINDOW
@@ -35,8 +34,6 @@ from scripts.common.results import replace_rows
 _STEP = 32
 #: The engine's context round the box, in pixels: scripts/research/token_study.py found no more to be worth anything.
 MARGIN = 8.0
-#: Edges of the windows that the app looks through.
-_SHIPPED = window_edges(WINDOW)
 
 
 class Dtype(str, Enum):
@@ -158,7 +155,7 @@ class _Timer:
         """A row for each way with ``batch`` slices of ``cases`` and a box of ``edge`` pixels round each heart's middle."""
         image = self._image(cases, batch)
         prompts = self._prompts(batch, edge, self.window)
-        close = min(self.window, next((e for e in _SHIPPED if e >= edge + 16), _SHIPPED[-1]))
+        close = min(self.window, WINDOW)
         in_near = self._prompts(batch, edge, close)
         cut, near = self._middle(image, min(self.window, _STEP * -(-edge // _STEP))), self._middle(image, close)
         ways: dict[str, tuple[Any, ...]] = {

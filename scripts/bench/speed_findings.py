@@ -162,9 +162,8 @@ def _worth(measured: Measured) -> Iterator[str]:
     )
     worst = [d[(*engine, "misleading")] for dice in told.values() for d in dice]
     yield (
-        f"With a box beside the heart, neither finds it: the engine's DSC is {_range(worst)}. That is why the app searches elsewhere "
-        "when a box "
-        "holds no heart."
+        f"With a box beside the heart, neither finds it: the engine's DSC is {_range(worst)}. That is why the app "
+        "looks where its overview sees the heart."
     )
 
 

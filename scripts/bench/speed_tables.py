@@ -86,10 +86,8 @@ def _parts(said: str, rows: list[dict[str, Any]]) -> str:
     ]
     text = f"## Where a slice's time goes: {said}\n\nMedians in ms of the processor's work, a box of {rows[0]['box_edge']} pixels. "
     text += "Embedding patches and the first block (Swin: its first stage) of all tokens depend on no box where the window does not: their "
-    text += (
-        "share is what a second box in the same window saves. The app keeps them with the image, its normalised and resampled slices and "
-    )
-    text += "the locator's proposal: windows begin at multiples of 8 pixels, so that a box moved a little stays in its window. The shipped "
+    text += "share is what a second box in the same window saves. The app keeps them with the image, and its normalised and resampled "
+    text += "slices: windows begin at multiples of 8 pixels, so that a box moved a little stays in its window. The shipped "
     text += (
         "models' plans look at no box until after the fourth block (UNETR, which saves more than the table says) or the first stage (Swin "
     )

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prato.models.registry import DEFAULT_MODEL
 from scripts.common.paths import MODELS
 
 
 def model_file(name: str) -> Path:
-    """The file of a shipped model (``prato_unetr``, ``prato_swin_unetr``), or ``name`` itself if it is a path of a ``.safetensors`` file.
+    """The file of a shipped model (``prato_unetr``, ...), or ``name`` itself if it is a path of a ``.safetensors`` file.
 
     Raises:
         ValueError: there is no such file.
     """
     path = Path(name) if name.endswith(".safetensors") else MODELS / f"{name}.safetensors"
     if not path.is_file():
-        raise ValueError(f"There is no model {name}: name a shipped model (prato_unetr, prato_swin_unetr) or a .safetensors file.")
+        shipped = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+        raise ValueError(f"There is no model {name}: name a shipped model ({shipped}) or a .safetensors file.")
     return path.resolve()
 
 
 def locator_file() -> Path | None:
-    """The shipped locator, where it is shipped."""
-    path = MODELS / "prato_locator.safetensors"
+    """The shipped model that proposes boxes to those that need one, where it is shipped."""
+    path = MODELS / f"{DEFAULT_MODEL}.safetensors"
     return path if path.is_file() else None

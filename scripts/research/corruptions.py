@@ -1,6 +1,6 @@
 """Dice of a model on validation images spoilt in written ways, through the predictor that the server answers with.
 
-    python scripts/research/corruptions.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/corruptions.csv
+python scripts/research/corruptions.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/corruptions.csv
 """
 
 from __future__ import annotations

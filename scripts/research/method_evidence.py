@@ -67,7 +67,7 @@ def _scores(slices: int, seed: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         make_phantoms(Path(folder) / "hearts", 4, seed)
         cases = [case for each in find_labelled_studies(Path(folder) / "hearts") if (case := load_training_case(each, PIXEL)) is not None]
-    samples = SliceDataset(cases, [WINDOW], seed, 1, slices, "image")
+    samples = SliceDataset(cases, WINDOW, seed, slices, "image")
     for n in range(slices):
         torch.manual_seed(seed * slices + n)
         network = PratoUNETR(**model_preset("unetr").arguments).eval()

@@ -20,6 +20,8 @@ from prato.acquisition.scores import entropy_score, jitter_score, phases_score
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
+from scripts.common.model_files import locator_file
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
@@ -32,7 +34,7 @@ _ENOUGH = 4
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
-    model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = MODELS / "prato_swin_unetr.safetensors",
+    model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = MODELS / f"{DEFAULT_MODEL}.safetensors",
     patients: Annotated[int, typer.Option(min=1, help="Validation patients at most.")] = 20,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
@@ -44,7 +46,7 @@ def main(
         oracle = Oracle(file for file in find_labelled_studies(studies) if file.patient in people)
         if len(oracle.files) < _ENOUGH:
             raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
-        predictor = Predictor.from_files(model, MODELS / "prato_locator.safetensors")
+        predictor = Predictor.from_files(model, locator_file())
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None

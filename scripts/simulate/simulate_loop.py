@@ -5,7 +5,7 @@ generated hearts, and has seen no patient, is trained further in each round, on 
 patient; it is measured on fixed validation patients, and it chooses which patients come next. How many voxels the oracle then has to
 change in that model's masks is what a round cost.
 The model "all" is trained from the same beginning for as many steps as all rounds together, on everybody: the goal.
-The locator that proposes boxes to the strategies is the shipped one, which has seen these patients; it segments nothing.
+The shipped overview network proposes boxes to the strategies; it has seen these patients, and segments nothing here.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
 from prato.models.registry import list_presets
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.model_files import locator_file
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.simulate.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
 from scripts.simulate.oracle import Oracle, mean_dice
 from scripts.simulate.rows import Row, Rows
 from scripts.simulate.strategies import A_ROUND, Strategy, choose_patients, shuffle
-
-_LOCATOR = MODELS / "prato_locator.safetensors"
 
 
 def main(
@@ -100,16 +99,17 @@ class _Loop:
         if not self.rows.of("all", seed, pruned):
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
             model, seconds = self._train("all", self._teach(pruned), list(self.patients), seed, pruned)
-            self.rows.append({**about, **self._validate(Predictor.from_files(model, _LOCATOR)), "seconds": {"train": seconds}})
+            self.rows.append({**about, **self._validate(Predictor.from_files(model, locator_file())), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
         """The rows of one strategy, those that are there already left out."""
         done = self.rows.of(strategy.value, seed, pruned)
         labelled = [patient for row in done[-1:] for patient in row["patients"]]
         new = done[-1]["next"] if done else shuffle(self.patients, seed, 0)[:A_ROUND]
-        cost = (
-            done[-1]["next_corrected_voxels"] if done else self._count_corrected(Predictor.from_files(self._teach(pruned), _LOCATOR), new)
-        )
+        if done:
+            cost = done[-1]["next_corrected_voxels"]
+        else:
+            cost = self._count_corrected(Predictor.from_files(self._teach(pruned), locator_file()), new)
         bar.update(len(done))
         for _ in range(len(done), self.budget["rounds"]):
             if not new:
@@ -128,7 +128,7 @@ class _Loop:
         for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
             name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
             model, seconds = self._train(name, model, labelled[:number], seed, pruned)
-        predictor, start = Predictor.from_files(model, _LOCATOR), time.perf_counter()
+        predictor, start = Predictor.from_files(model, locator_file()), time.perf_counter()
         measured = self._validate(predictor)
         evaluated = time.perf_counter()
         left = shuffle(set(self.patients) - set(labelled), seed, len(labelled))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.app.guarded import TOKEN, WAITING
-from tests.app.live import LiveServer, copy_app, oblique, start_server, tiny_locator, tiny_model, write_study
+from tests.app.live import LiveServer, copy_app, oblique, start_server, tiny_model, write_study
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     models.mkdir()
     tiny_model(models / "prato_unetr.safetensors", "unetr")
     tiny_model(models / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(models / "prato_locator.safetensors")
+    tiny_model(models / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
     studies.mkdir()
     for n, name in enumerate(("heart_a", "heart_b", "heart_c", "patient001_frame01")):
         write_study(studies / f"{name}.nii.gz", seed=n)
@@ -44,7 +44,7 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     (app / "model").mkdir()
     tiny_model(app / "model" / "prato_unetr.safetensors", "unetr")
     tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
     studies.mkdir()
     for n, name in enumerate(("a_ED", "b_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)

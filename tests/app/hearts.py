@@ -9,7 +9,7 @@ import torch
 
 from prato.data.structures import BACKGROUND, STRUCTURES
 from prato.models.checkpoint import model_preset, save_model
-from tests.app.live import copy_app, tiny_locator, tiny_model
+from tests.app.live import copy_app, tiny_model
 
 
 def heart(shape: tuple[int, ...] = (40, 36, 5)) -> np.ndarray:
@@ -39,12 +39,12 @@ def blank_model(path: Path, seed: int = 0) -> str:
 
 
 def app_that_learns(folder: Path) -> Path:
-    """The app at ``folder``: its UNETR is a :func:`blank_model`, its Swin UNETR and locator are untrained."""
+    """The app at ``folder``: its UNETR is a :func:`blank_model`, its other networks are untrained."""
     app = copy_app(folder)
     (app / "model").mkdir()
     blank_model(app / "model" / "prato_unetr.safetensors")
     tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
     return app
 
 

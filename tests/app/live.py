@@ -21,8 +21,7 @@ import requests
 import torch
 from requests_toolbelt.multipart import decoder
 
-from prato.inference.locator import LOCATOR
-from prato.models.checkpoint import ModelSpec, model_preset, save_model
+from prato.models.checkpoint import model_preset, save_model
 from tests.app.forked import ForkedServer
 from tests.waiting import wait_until
 
@@ -30,11 +29,15 @@ APP = Path(__file__).resolve().parents[2] / "apps" / "prato_label"
 
 
 def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
-    """Save a small network with random weights, of the kind ``preset``, to ``path``; returns its version."""
+    """Save a small network with random weights, of the kind ``preset``, to ``path``; returns its version.
+
+    One that finds the heart by itself sees it wherever it looks.
+    """
     spec = model_preset(preset)
     window, small = {
         "unetr": (64, {"img_size": 64, "feature_size": 4, "hidden_size": 48, "mlp_dim": 48, "num_heads": 3}),
         "swin_unetr": (128, {"feature_size": 12, "window_size": 3}),
+        "overview_swin_unetr": (96, {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}),
     }[preset]
     torch.manual_seed(seed)
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": window, "pixel": 3.0})
@@ -43,17 +46,8 @@ def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
         for name, parameter in network.named_parameters():
             if name.startswith("out."):
                 parameter.mul_(0 if name.endswith("bias") else 100)
-    return save_model(path, network, spec)
-
-
-def tiny_locator(path: Path) -> str:
-    """Save a locator that sees heart wherever it looks."""
-    spec = ModelSpec(**{**LOCATOR.model_dump(), "arguments": {**LOCATOR.arguments, "channels": (4, 4), "strides": (2,)}})
-    network = spec.build()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
-        list(network.parameters())[-1].fill_(1.0)  # the bias of the last convolution
+            if name.startswith("heart_relevance."):
+                parameter.fill_(9.0 if name.endswith("offset") else 0.0)
     return save_model(path, network, spec)
 
 

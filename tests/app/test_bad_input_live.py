@@ -83,7 +83,7 @@ def test_images_that_cannot_be_used(live_server: LiveServer, model: str, image: 
 @pytest.mark.parametrize(
     ("model", "image", "params", "query", "status", "words"),
     [
-        ("unet", "heart_a", {}, {}, 404, "There is no model 'unet' here: choose prato_unetr"),
+        ("unet", "heart_a", {}, {}, 404, "There is no model 'unet' here: choose prato_overview_swin_unetr"),
         ("../unet", "heart_a", {}, {}, 404, "Not Found"),
         ("prato_unetr", "heart_a", {"model": "unet"}, {}, 404, "There is no model 'unet'"),
         ("prato_unetr", "nobody", {}, {}, 404, "There is no image 'nobody'"),
@@ -111,7 +111,7 @@ def test_names(live_server: LiveServer, model: str, image: str | None, params: A
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/train/unet", "There is no model to train 'unet' here: choose prato_unetr"),
+        ("/train/unet", "There is no model to train 'unet' here: choose prato_overview_swin_unetr"),
         ("/train/prato_unetr", "There is no model to train 'unet'"),
         ("/train/prato_auto", "There is no model to train 'prato_auto'"),
         ("/batch/infer/unet", "There is no model 'unet' here"),
@@ -141,7 +141,6 @@ def test_an_uploaded_file_that_is_no_image(live_server: LiveServer) -> None:
     ("model", "content", "status", "words"),
     [
         ("prato_unetr", b"not weights", 400, "is not a model file of PrATo Label"),
-        ("prato_unetr", b"locator", 400, "holds a locator"),
         ("unet", b"not weights", 404, "There is no model 'unet'"),
     ],
 )
@@ -149,8 +148,7 @@ def test_a_model_file_that_cannot_be_used_replaces_nothing(
     live_server: LiveServer, model: str, content: bytes, status: int, words: str
 ) -> None:
     before = live_server.tree()
-    data = (live_server.app / "model" / "prato_locator.safetensors").read_bytes() if content == b"locator" else content
-    response = requests.put(f"{live_server.url}/model/{model}", files={"file": ("m.safetensors", data)}, timeout=200)
+    response = requests.put(f"{live_server.url}/model/{model}", files={"file": ("m.safetensors", content)}, timeout=200)
     refused(live_server.read(response), status, words)
     assert live_server.tree() == before
 

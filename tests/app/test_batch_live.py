@@ -11,7 +11,7 @@ import pytest
 from prato.data.nifti import read_volume, write_volume
 from tests.app.guarded import TOKEN, ask, refused
 from tests.app.hearts import heart
-from tests.app.live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
+from tests.app.live import LiveServer, copy_app, start_server, tiny_model, write_study
 from tests.waiting import wait_until
 
 MODEL = "prato_swin_unetr"
@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     (app / "model").mkdir()
     tiny_model(app / "model" / "prato_unetr.safetensors", "unetr")
     tiny_model(app / "model" / f"{MODEL}.safetensors", "swin_unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
     studies.mkdir()
     for n, name in enumerate(("a_ED", "b_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)

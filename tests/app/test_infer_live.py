@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import threading
 import zlib
@@ -20,8 +21,9 @@ from tests.app.live import LiveServer, Reply, tiny_model
 from tests.waiting import wait_until
 
 ROI = [8, 32, 6, 30, 1, 4]
-INTERACTIVE = ("prato_unetr", "prato_swin_unetr")
-MODELS = (*INTERACTIVE, "prato_auto")
+WINDOWED = ("prato_unetr", "prato_swin_unetr")
+DEFAULT = "prato_overview_swin_unetr"
+MODELS = (*WINDOWED, DEFAULT, "prato_auto")
 
 
 def mask_of(reply: Reply, tmp_path: Path) -> Any:
@@ -35,8 +37,9 @@ def mask_of(reply: Reply, tmp_path: Path) -> Any:
 def test_info_offers_the_models_as_stock_clients_expect_them(live_server: LiveServer) -> None:
     info = requests.get(f"{live_server.url}/info/", timeout=200).json()
     assert {name: model["type"] for name, model in info["models"].items()} == {
-        "prato_unetr": "deepedit",
+        "prato_overview_swin_unetr": "deepedit",
         "prato_swin_unetr": "deepedit",
+        "prato_unetr": "deepedit",
         "prato_auto": "segmentation",
     }
     for model in info["models"].values():
@@ -61,7 +64,7 @@ def costs(server: LiveServer, differ_from: dict[str, Any] | None = None) -> dict
 
 def test_info_says_what_a_slice_costs(live_server: LiveServer) -> None:
     measured = costs(live_server)
-    for model in INTERACTIVE:
+    for model in WINDOWED:
         assert list(measured[model]) == ["off", "25", "50", "75", "default"]
         assert all(cost["gflops"] > 0 and cost["ms"] > 0 for cost in measured[model].values())
         gflops = [measured[model][prune]["gflops"] for prune in ("75", "50", "25", "off")]
@@ -69,7 +72,7 @@ def test_info_says_what_a_slice_costs(live_server: LiveServer) -> None:
         assert gflops[0] < gflops[-1]
         dense = live_server.infer(model, "heart_a", {"roi": ROI, "prune": "off"}, output="json").json["gflops"]
         assert measured[model]["off"]["gflops"] == pytest.approx(dense / 3, abs=1e-3)
-    assert measured["prato_auto"] == measured["prato_swin_unetr"]
+    assert measured["prato_auto"] == measured[DEFAULT]
 
 
 def test_costs_stay_with_new_weights_and_are_measured_anew_for_another_network(live_server: LiveServer, tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ def test_mask_lies_on_the_images_grid(live_server: LiveServer, model: str, tmp_p
     assert reply.json["device"] in ("cpu", "cuda:0")
 
 
-@pytest.mark.parametrize("model", INTERACTIVE)
+@pytest.mark.parametrize("model", WINDOWED)
 def test_pruning_follows_the_request(live_server: LiveServer, model: str) -> None:
     kept, gflops = {}, {}
     for prune in ("off", "25", "50", "75"):
@@ -237,18 +240,28 @@ def test_a_replaced_model_file_answers_the_next_request(live_server: LiveServer,
     assert again.json["model_version"] == before.json["model_version"]
 
 
+def test_where_no_model_is_named_the_default_network_answers(live_server: LiveServer) -> None:
+    form = {"params": json.dumps({"roi": ROI})}
+    reply = live_server.read(requests.post(f"{live_server.url}/infer?image=heart_a", data=form, timeout=200))
+    named = live_server.infer(DEFAULT, "heart_a", {"roi": ROI})
+    assert reply.status == 200 and reply.file == named.file and reply.json["model_version"] == named.json["model_version"]
+    named_in_params = {"params": json.dumps({"roi": ROI, "model": "prato_unetr"})}
+    other = live_server.read(requests.post(f"{live_server.url}/infer?image=heart_a", data=named_in_params, timeout=200))
+    assert "block 4" in other.json["kept_fraction"]
+
+
 def test_a_model_without_weights_is_not_offered(live_server: LiveServer) -> None:
-    locator = live_server.app / "model" / "prato_locator.safetensors"
-    away = locator.with_suffix(".away")
-    locator.rename(away)
+    default = live_server.app / "model" / "prato_overview_swin_unetr.safetensors"
+    away = default.with_suffix(".away")
+    default.rename(away)
     try:
-        assert set(requests.get(f"{live_server.url}/info/", timeout=200).json()["models"]) == set(INTERACTIVE)
+        assert set(requests.get(f"{live_server.url}/info/", timeout=200).json()["models"]) == {"prato_unetr", "prato_swin_unetr"}
         refused = live_server.infer("prato_auto", "heart_a")
         assert refused.status == 404
         assert "prato_unetr" in refused.json["detail"]
         assert live_server.infer("prato_unetr", "heart_a").json["box_source"] == "whole_image"
     finally:
-        away.rename(locator)
+        away.rename(default)
     assert live_server.infer("prato_auto", "heart_a").json["box_source"] == "proposed"
 
 

@@ -16,7 +16,7 @@ from tests.app.guarded import ROI, TOKEN, WAITING, ask, refused, state
 from tests.app.live import LiveServer
 from tests.waiting import wait_until
 
-#: Of the long study, without pruning; a box, so that the locator is not asked first, which cannot be cancelled.
+#: Of the long study, without pruning; a box, as a labeller draws one.
 ALL = '{"prune": "off", "roi": [0, 40, 0, 36, 0, 1000]}'
 
 

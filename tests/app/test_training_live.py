@@ -101,7 +101,7 @@ def test_taken_up_published_and_gone_back_from(server: LiveServer) -> None:
     assert (picture.headers["content-type"], picture.content[:4]) == ("image/png", b"\x89PNG")
     assert server.post(f"/model/{MODEL}/rollback?version={shipped}").json["kind"] == "rolled_back"
     assert answering(server) == shipped
-    for version, status in ((shipped, 409), ("0" * 12, 404), ("../prato_locator", 404)):
+    for version, status in ((shipped, 409), ("0" * 12, 404), ("../prato_unetr", 404)):
         reply = server.post(f"/model/{MODEL}/rollback?version={version}")
         assert (reply.status, reply.json["detail"][-1]) == (status, ".")
     assert server.post("/model/nothing/rollback?version=x").status == 404

@@ -40,7 +40,7 @@ from scripts.research.baselines.method import METHODS
 from scripts.research.datasets import base as datasets
 from scripts.research.experiments.jobs import Places, run, schedule
 from scripts.research.experiments.matrix import load_experiments
-from tests.app.live import LiveServer, copy_app, start_server, tiny_locator, write_study
+from tests.app.live import LiveServer, copy_app, start_server, tiny_model, write_study
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 from tests.scripts.research.small import small_unetr
@@ -246,7 +246,7 @@ def extended_server(add: Add, tmp_path: Path) -> Iterator[LiveServer]:
         if path.startswith("apps/prato_label/"):
             shutil.copy(write_example(path, tmp_path), app / path.removeprefix("apps/prato_label/"))
     (app / "model").mkdir()
-    tiny_locator(app / "model" / "prato_locator.safetensors")
+    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
     add(prato.models, NETWORK)
     spec = model_preset("linear_vit")
     torch.manual_seed(0)

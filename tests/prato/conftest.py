@@ -9,7 +9,6 @@ import torch
 
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
-from prato.inference.locator import LOCATOR
 from prato.inference.predictor import Prediction, Predictor
 from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
@@ -17,12 +16,12 @@ from prato.prompts.box import Box, BoxPrompt
 SMALL = {
     "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2},
     "swin_unetr": {"num_heads": (1, 2, 2, 4)},
-    "locator": {"channels": (4, 8, 8, 8, 8)},
+    "overview_swin_unetr": {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1},
 }
 
 
 def small_spec(name: str) -> ModelSpec:
-    spec = LOCATOR if name == "locator" else model_preset(name)
+    spec = model_preset(name)
     return spec.model_copy(update={"arguments": {**spec.arguments, **SMALL[name]}})
 
 

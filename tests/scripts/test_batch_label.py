@@ -10,10 +10,11 @@ import torch
 from prato.archive.labeller import Labeller
 from prato.data.nifti import read_volume
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import save_model
+from prato.models.checkpoint import ModelSpec, save_model
 from prato.prompts.box import Box, BoxPrompt
 from scripts import batch_label
 from scripts.common import model_files
+from scripts.research.baselines import unet  # noqa: F401 - registers its networks
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 from tests.scripts.cli import run_script
@@ -28,16 +29,18 @@ def archive(tmp_path_factory):
     make_thin_phantoms(folder / "studies", 2)
     (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
     (folder / "boxes.json").write_text(json.dumps({"phantom001_ED": [30, 110, 40, 120, 1, 4]}))
-    for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "locator")):
+    for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "overview_swin_unetr")):
         torch.manual_seed(0)
         save_model(folder / f"{name}.safetensors", spec.build(), spec)
+    plain = ModelSpec(network="unet", arguments={"filters": (4, 8, 8)}, window=64, pixel=1.5, plan=None)
+    save_model(folder / "unet.safetensors", plain.build(), plain)
     save_model(folder / "dense.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr").with_plan(None))
     return folder
 
 
 @pytest.fixture(autouse=True)
 def small_locator(archive, monkeypatch):
-    (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
+    (archive / "prato_overview_swin_unetr.safetensors").write_bytes((archive / "overview_swin_unetr.safetensors").read_bytes())
     monkeypatch.setattr(model_files, "MODELS", archive)
 
 
@@ -55,7 +58,7 @@ def labelled(archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("labelled") / "out"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(model_files, "MODELS", archive)
-        (archive / "prato_locator.safetensors").write_bytes((archive / "locator.safetensors").read_bytes())
+        (archive / "prato_overview_swin_unetr.safetensors").write_bytes((archive / "overview_swin_unetr.safetensors").read_bytes())
         return out, run(archive, out, "--boxes", archive / "boxes.json")
 
 
@@ -67,7 +70,7 @@ def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, lab
     assert list(found) == ["broken", *(f"phantom00{n}_{phase}" for n in (1, 2) for phase in ("ED", "ES"))]
     assert found["broken"]["status"] == "failed" and not (out / "broken.nii.gz").exists()
 
-    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "locator.safetensors")
+    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_swin_unetr.safetensors")
     for study, record in found.items():
         if study == "broken":
             continue
@@ -129,7 +132,7 @@ def test_a_full_disk_stops_the_run_in_a_sentence(archive, tmp_path, monkeypatch)
     ("arguments", "word"),
     [
         (["--model", "prato_vgg"], "no model prato_vgg"),
-        (["--model", "{archive}/locator.safetensors"], "locator"),
+        (["--model", "{archive}/unet.safetensors"], "takes no prompts"),
         (["--prune", "60"], "off, 25, 50, 75"),
         (["--model", "{archive}/dense.safetensors", "--prune", "50"], "no plan"),
         (["--gpus-per-worker", "1"], "CUDA"),

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from prato.data.splits import Split, save_split
-from prato.models.checkpoint import load_model, save_model
+from prato.models.checkpoint import ModelSpec, load_model, save_model
 from scripts import evaluate, train
 from scripts.common.results import read_rows
-from scripts.research import train_locator
+from scripts.research.baselines import unet  # noqa: F401 - registers its networks
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 
@@ -97,40 +97,6 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
     same = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
     assert same.exit_code == 0, same.output
     assert load_model(tmp_path / "run" / "model.safetensors")[1].training["steps"] == 1
-
-
-@pytest.mark.slow
-def test_the_locator_s_file_says_how_its_boxes_fit(studies, tmp_path, monkeypatch):
-    monkeypatch.setattr("prato.training.train_locator.LOCATOR", small_spec("locator"))
-    monkeypatch.setattr(train_locator, "LOCATOR", small_spec("locator"))
-    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
-    out = tmp_path / "locator.safetensors"
-    done = run(train_locator, "--studies", studies, "--split", tmp_path / "split.json", "--out", out, "--steps", "3")
-    assert done.exit_code == 0, done.output
-    assert "2 studies of validation patients" in load_model(out)[1].training["validation"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ({"train": [], "validation": ["phantom002"]}, "train patient"),
-        ({"train": ["phantom001"], "validation": ["nobody"]}, "validation patient"),
-    ],
-)
-def test_the_locator_needs_both_sides(studies, tmp_path, arguments, word):
-    save_split(tmp_path / "split.json", Split(seed=0, **arguments))
-    out = tmp_path / "made" / "locator.safetensors"
-    done = run(train_locator, "--studies", studies, "--split", tmp_path / "split.json", "--out", out)
-    assert done.exit_code == 2 and word in done.output
-    assert not out.parent.exists()
-
-
-def test_the_locator_takes_at_least_a_step(studies, tmp_path):
-    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
-    given = ("--studies", studies, "--split", tmp_path / "split.json", "--out", tmp_path / "locator.safetensors")
-    done = run(train_locator, *given, "--steps", "0")
-    assert done.exit_code == 2 and "steps" in done.output
-    assert not (tmp_path / "locator.safetensors").exists()
 
 
 @pytest.fixture(scope="module")
@@ -221,15 +187,16 @@ def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, mon
         (["--model", "prato_vgg"], "no model prato_vgg"),
         (["--model", "MODEL", "--prune", "60"], "off, 25, 50, 75"),
         (["--model", "BROKEN"], "not a model file"),
-        (["--model", "LOCATOR"], "locator"),
+        (["--model", "PLAIN"], "takes no prompts"),
         (["--model", "MODEL", "--studies", "EMPTY"], "no labelled studies"),
         (["--model", "MODEL", "--device", "tpu"], "device"),
     ],
 )
 def test_measuring_refuses_in_one_sentence(studies, tmp_path, arguments, word):
-    paths = {name: tmp_path / f"{name.lower()}.safetensors" for name in ("MODEL", "LOCATOR", "BROKEN")} | {"EMPTY": tmp_path}
+    paths = {name: tmp_path / f"{name.lower()}.safetensors" for name in ("MODEL", "PLAIN", "BROKEN")} | {"EMPTY": tmp_path}
     save_model(paths["MODEL"], small_spec("unetr").build(), small_spec("unetr"))
-    save_model(paths["LOCATOR"], small_spec("locator").build(), small_spec("locator"))
+    plain = ModelSpec(network="unet", arguments={"filters": (4, 8, 8)}, window=64, pixel=1.5, plan=None)
+    save_model(paths["PLAIN"], plain.build(), plain)
     paths["BROKEN"].write_bytes(b"no")
     given = [str(paths.get(a, a)) for a in arguments]
     studies_given = [] if "--studies" in given else ["--studies", studies]

@@ -9,13 +9,14 @@ import torch
 
 from prato.data.nifti import Volume, read_volume
 from prato.data.phantom import make_phantoms
-from prato.inference.locator import LOCATOR
 from prato.models.checkpoint import ModelSpec, model_preset, save_model
+from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.model_store import ModelStore
 from scripts.chaos.faults.bench import MODEL, Bench
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 
 _SMALL = {"img_size": 64, "feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3}
+_SMALL_STACK = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def lay_out(folder: Path, seed: int) -> Base:
     small_model(model, seed)
     small_model(folder / "other.safetensors", seed + 1)
     ModelStore(model).upload((folder / "other.safetensors").read_bytes())
-    locator = LOCATOR.model_copy(update={"arguments": {**LOCATOR.arguments, "channels": (4, 4), "strides": (2,)}})
-    _save(app / "model" / "prato_locator.safetensors", locator, seed)
+    stack = model_preset("overview_swin_unetr")
+    _save(app / "model" / f"{DEFAULT_MODEL}.safetensors", stack.model_copy(update={"arguments": {**stack.arguments, **_SMALL_STACK}}), seed)
     make_phantoms(studies, 3, seed)
     labels = {path.name.removesuffix(".nii.gz"): read_volume(path) for path in sorted((studies / "labels" / "final").iterdir())}
     (studies / "labels" / "final" / f"{list(labels)[-1]}.nii.gz").unlink()  # a study to be labelled next

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from prato.models.registry import DEFAULT_MODEL
 from scripts.chaos.faults.bench import MODEL, Bench
 
 #: How a file can be damaged: what it holds, and a source of random bytes -> what it holds then.
@@ -31,7 +32,7 @@ def targets(study: str) -> dict[str, str]:
         "a training's numbers": f"{model}/{MODEL}/stats.json",
         "a training's state": f"{model}/{MODEL}/state.pt",
         "a model file": f"{model}/{MODEL}.safetensors",
-        "the locator's file": f"{model}/prato_locator.safetensors",
+        "the file of the model that proposes boxes": f"{model}/{DEFAULT_MODEL}.safetensors",
         "a kept model": f"{model}/versions/{MODEL}/*.safetensors",
         "a label": f"studies/labels/final/{study}.nii.gz",
         "a version of a label": f"{history}/0002.nii.gz",

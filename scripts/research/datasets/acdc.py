@@ -61,7 +61,7 @@ class ACDC(SegmentationDataset):
         return [case for case in found if case is not None]
 
     def samples(self, cases: Sequence[TrainingCase], sight: Sight, seed: int, batch: int) -> Dataset:
-        return SliceDataset(list(cases), [sight.edge], seed, batch, 2**40, "image", sight.boxes, elastic=False)
+        return SliceDataset(list(cases), sight.edge, seed, 2**40, "image", sight.boxes, elastic=False)
 
     def eval_cases(self, names: Sequence[str], condition: str, sight: Sight) -> list[EvalCase]:
         cases = (heart_case(files, condition, sight) for files in self._studies_of(names))

@@ -19,11 +19,11 @@ from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import parse_batch_order
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
-from prato.inference.locator import Locator
 from prato.inference.segmenter import Segmenter
+from prato.inference.stack_segmenter import StackSegmenter
 from prato.runtime.batch_runner import MINIBATCH
 from prato.runtime.cancel_token import CancelledError
-from tests.app.live import tiny_locator, tiny_model, write_study
+from tests.app.live import tiny_model, write_study
 from tests.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ class Bench:
         self.folder = folder
         self.model, locator = folder / "m.safetensors", folder / "locator.safetensors"
         tiny_model(self.model, "swin_unetr")
-        tiny_locator(locator)
+        tiny_model(locator, "overview_swin_unetr")
         for n, name in enumerate(("a", "b")):
             write_study(folder / "studies" / f"{name}.nii.gz", seed=n)
         self.store = StudiesDatastore(str(folder / "studies"))
@@ -120,7 +120,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
 
         monkeypatch.setattr(kind, name, watched)
 
-    watch(Locator, "_logits")
+    watch(StackSegmenter, "_encode")
     watch(Segmenter, "_run")
     with inference_queue.acquire(InferenceSlot("labeller")), ThreadPoolExecutor(1) as labeller:
         batch = bench.begin()
@@ -131,8 +131,8 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
         answer.result(600)
     bench.batches.wait(batch)
     assert (batch.job.state, batch.stored) == ("done", 2)
-    assert computed[:2] == [(Locator, MINIBATCH), (Locator, 5)], "the labeller comes right after the call that ran"
-    assert max(slices for _, slices in computed) == MINIBATCH
+    assert computed[:2] == [(StackSegmenter, 40), (StackSegmenter, 5)], "the labeller comes right after the call that ran"
+    assert max(slices for kind, slices in computed if kind is Segmenter) == MINIBATCH
 
 
 def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:

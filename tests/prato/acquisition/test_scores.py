@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prato.acquisition.phases import Pair, find_pairs, inconsistency, volumes
 from prato.acquisition.scores import disagreement, entropy_score, jitter_box, jitter_score, phases_score
-from prato.acquisition.uncertainty import mean_entropy
+from prato.acquisition.uncertainty import MeanEntropy
 from prato.data.studies import Manifest, Study
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
@@ -48,7 +48,11 @@ def test_entropy_is_measured_over_the_kept_pixels_alone() -> None:
     logits[0, 0, 0, 1] = 100.0  # decided
     logits[0, :2, 0, 2] = 100.0  # between two of the four
     for kept, expected in (([1, 0, 0], 1.0), ([0, 1, 0], 0.0), ([0, 0, 1], math.log(2) / math.log(4)), ([1, 1, 0], 0.5), ([0, 0, 0], 0.0)):
-        assert mean_entropy(logits, torch.tensor([[kept]]).bool()) == pytest.approx(expected, abs=1e-6)
+        whole, halves = MeanEntropy(), MeanEntropy()
+        whole.add(logits, torch.tensor([[kept]]).bool())
+        for part in (slice(0, 2), slice(2, 3)):
+            halves.add(logits[..., part], torch.tensor([[kept[part]]]).bool())
+        assert whole.mean() == pytest.approx(expected, abs=1e-6) == halves.mean()
 
 
 ED = {"LV cavity": 100.0, "RV cavity": 120.0, "myocardium": 80.0}
@@ -108,7 +112,8 @@ def test_no_heart_at_all_is_the_most_useful(model_files, heart, monkeypatch) -> 
 
 def test_the_segmenter_measures_entropy_where_every_stage_kept_the_token(model_files, heart, monkeypatch) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr("prato.inference.segmenter.mean_entropy", lambda logits, kept: seen.append((logits, kept)) or 0.25)
+    monkeypatch.setattr(MeanEntropy, "add", lambda self, logits, kept: seen.append((logits, kept)))
+    monkeypatch.setattr(MeanEntropy, "mean", lambda self: 0.25)
     predictor = Predictor.from_files(model_files["unetr"])
     box = (Box((16, 6, 1), (44, 34, 4)),)
     assert predict(predictor, heart, *box).entropy is None and not seen

@@ -9,7 +9,6 @@ import torch
 from prato.data.nifti import Volume
 from prato.inference.predictor import Predictor, _warnings
 from prato.inference.segmenter import Segmentation
-from prato.inference.window import window_edges
 from prato.models.checkpoint import save_model
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.points import PointsPrompt
@@ -22,7 +21,7 @@ BOX = Box((15, 5, 1), (45, 35, 4))
 
 @pytest.fixture(scope="module", params=["unetr", "swin_unetr"])
 def predictor(request, model_files) -> Predictor:
-    return Predictor.from_files(model_files[request.param], model_files["locator"])
+    return Predictor.from_files(model_files[request.param])
 
 
 def test_the_mask_lies_on_the_image_s_own_grid(predictor, heart):
@@ -56,16 +55,16 @@ def test_more_pruning_costs_less(predictor, heart):
     assert costs[0] > costs[1] > costs[2]
 
 
-def test_a_wider_box_takes_a_larger_window(predictor, heart):
+def test_whatever_the_box_the_window_is_the_same(predictor, heart):
     wide = replace(heart, array=np.zeros((160, 160, 1), np.float32), affine=np.diag([1.5, 1.5, 8, 1]))
-    boxes = [Box((80 - half, 60, 0), (80 + half, 100, 1)) for half in (20, 39, 41, 60)]
+    boxes = [Box((80 - half, 60, 0), (80 + half, 100, 1)) for half in (20, 41, 60, 80)]
     costs = [predict(predictor, wide, box, prune="off").gflops for box in boxes]
-    assert costs[0] == costs[1] < costs[2] == costs[3]
+    assert costs == [costs[0]] * 4
 
 
 @pytest.mark.slow
 def test_a_slice_costs_what_it_costs_in_a_request(predictor, heart):
-    """The box is the one that is measured with: central, two thirds as wide as the smallest window."""
+    """The box is the one that is measured with: central, half as wide as the window."""
     segmenter = predictor.segmenter
     mm = segmenter.spec.pixel
     wide = replace(heart, array=np.random.default_rng(0).normal(size=(160, 160, 1)).astype(np.float32), affine=np.diag([mm, mm, 8, 1]))
@@ -75,7 +74,7 @@ def test_a_slice_costs_what_it_costs_in_a_request(predictor, heart):
         # which tokens stay decides how much is decoded
         assert gflops == pytest.approx(predict(predictor, wide, box, prune=prune).gflops, rel=0.25)
         assert ms > 0
-    assert segmenter.slice_cost("off")[0] == pytest.approx(segmenter.dense_gflops(window_edges(segmenter.spec.window)[0]))
+    assert segmenter.slice_cost("off")[0] == pytest.approx(segmenter.dense_gflops(segmenter.spec.window))
     assert segmenter.slice_cost(None)[0] == segmenter.slice_cost(None)[0]
 
 
@@ -83,7 +82,7 @@ def test_a_model_without_a_plan_costs_the_same_however_it_is_asked(tmp_path):
     spec = small_spec("unetr").with_plan(None)
     save_model(tmp_path / "dense.safetensors", spec.build(), spec)
     segmenter = Predictor.from_files(tmp_path / "dense.safetensors").segmenter
-    assert segmenter.slice_cost(None)[0] == segmenter.slice_cost("75")[0] == segmenter.dense_gflops(window_edges(segmenter.spec.window)[0])
+    assert segmenter.slice_cost(None)[0] == segmenter.slice_cost("75")[0] == segmenter.dense_gflops(segmenter.spec.window)
 
 
 def test_the_token_map_is_1_near_the_box_s_kind_and_0_where_nothing_was_computed(predictor, heart):
@@ -106,11 +105,11 @@ def test_several_boxes_on_different_slices(predictor, heart):
 
 
 def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
-    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
-    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: BOX)
+    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: BOX)
     proposed = predict(predictor, heart)
     assert (proposed.box_source, proposed.box) == ("proposed", BOX)
-    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: None)
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: None)
     whole = predict(predictor, heart)
     assert (whole.box_source, whole.box) == ("whole_image", Box.whole(heart.array.shape))
     without = predict(Predictor.from_files(model_files["unetr"]), heart)
@@ -119,10 +118,10 @@ def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
 
 def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, heart, monkeypatch):
     wide = replace(heart, affine=heart.affine @ np.diag([4.0, 4.0, 1.0, 1.0]))  # 480 x 400 mm
-    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
+    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
     seen = []
     segment = predictor.segmenter.segment
-    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: Box((5, 5, 0), (20, 20, 5)))
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: Box((8, 5, 0), (20, 20, 5)))
     monkeypatch.setattr(
         predictor.segmenter, "segment", lambda image, prompts, focus, **more: seen.append(focus) or segment(image, prompts, focus, **more)
     )
@@ -131,51 +130,41 @@ def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, hear
     assert prediction.box_source == "roi" and prediction.box.bounds == (10, 60, 0, 50, 0, 5)
 
 
-def test_a_box_that_holds_no_heart_sends_the_search_elsewhere(model_files, heart, monkeypatch):
-    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
-    seen = []
-
-    def segment(image, prompts, focus, **more):
-        seen.append([prompt.box for prompt in prompts])
-        mask = np.zeros(image.volume.array.shape, np.uint8)
-        mask[20:30, 10:20, 2] = 2  # the heart, wherever one looks from
-        return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
-
-    monkeypatch.setattr(predictor.segmenter, "segment", segment)
-    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: Box((18, 8, 0), (32, 22, 4)))
-    beside = Box((40, 30, 1), (55, 45, 5))
-    prediction = predict(predictor, heart, beside)
-    assert seen == [[beside], [Box((18, 8, 1), (32, 22, 4))]]  # the proposal, in the prompt's slices
-    assert (prediction.box, prediction.box_source, prediction.warnings) == (beside, "roi", ["box_misses_target"])
-    assert (prediction.gflops, prediction.gflops_dense, prediction.latency_ms["network"]) == (3.0, 4.0, 20.0)
-    seen.clear()
-    around = Box((18, 8, 1), (32, 22, 4))
-    assert predict(predictor, heart, around).warnings == []
-    assert seen == [[around]]
-    seen.clear()  # other slices than the locator's: nowhere to look
-    predict(predictor, heart, Box((40, 30, 4), (55, 45, 5)))
-    assert len(seen) == 1
+HEART = Box((18, 8, 0), (32, 22, 4))
 
 
 @pytest.mark.parametrize(
-    ("start", "found", "looks"),
-    [(40, 7, 2), (40, 12, 1), (22, 7, 1)],
-    ids=["little, beside the locator's heart", "half full", "little, round the locator's heart"],
+    ("drawn", "looked_at"),
+    [
+        (Box((40, 30, 1), (55, 45, 5)), Box((18, 8, 1), (32, 22, 4))),  # beside it: what is proposed, in the prompt's slices
+        (Box((28, 8, 1), (45, 22, 4)), Box((18, 8, 1), (32, 22, 4))),  # so for a box that touches it
+        (Box((24, 8, 1), (34, 22, 4)), Box((24, 8, 1), (34, 22, 4))),  # half of it
+        (Box((18, 8, 1), (28, 16, 4)), Box((18, 8, 1), (28, 16, 4))),  # a part of it
+        (Box((0, 0, 0), (60, 50, 5)), Box((0, 0, 0), (60, 50, 5))),  # all there is
+        (Box((40, 30, 4), (55, 45, 5)), Box((40, 30, 4), (55, 45, 5))),  # beside it, where no slice holds any
+    ],
 )
-def test_what_little_is_found_beside_the_locator_s_heart_is_doubted(model_files, heart, monkeypatch, start, found, looks):
-    predictor = Predictor.from_files(model_files["unetr"], model_files["locator"])
+def test_a_box_beside_the_heart_is_not_what_a_window_is_cut_for(model_files, heart, monkeypatch, drawn, looked_at):
+    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
     seen = []
 
     def segment(image, prompts, focus, **more):
-        seen.append([prompt.box for prompt in prompts])
+        seen.append(([prompt.box for prompt in prompts], focus))
         mask = np.zeros(image.volume.array.shape, np.uint8)
-        mask[start : start + found, 30 : 30 + found, 2] = 2
-        return Segmentation(mask, None, {}, 1.0, 1.0, {"network": 1.0})
+        mask[20:30, 10:20, 2] = 2
+        return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
 
     monkeypatch.setattr(predictor.segmenter, "segment", segment)
-    monkeypatch.setattr(predictor.locator, "propose", lambda volume, calls: Box((18, 26, 0), (38, 46, 4)))
-    predict(predictor, heart, Box((start, 30, 2), (start + 16, 46, 3)))
-    assert len(seen) == looks
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: HEART)
+    prediction = predict(predictor, heart, drawn)
+    assert seen == [([looked_at], looked_at)]
+    assert (prediction.box, prediction.box_source) == (drawn, "roi")  # the labeller's remains the labeller's
+    assert ("box_misses_target" in prediction.warnings) == (drawn.start[0] >= 28)
+
+
+def test_a_model_that_looks_at_windows_itself_proposes_nothing(model_files, heart):
+    predictor = Predictor.from_files(model_files["unetr"], model_files["swin_unetr"])
+    assert predictor.locator is None and predict(predictor, heart).box_source == "whole_image"
 
 
 def test_without_an_image_there_is_nothing_to_segment(model_files):

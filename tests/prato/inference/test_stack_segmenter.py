@@ -106,3 +106,21 @@ def test_a_prompt_beyond_the_image_is_refused(predictor, heart):
     predictor.set_image(heart)
     with pytest.raises(ValueError, match="draw inside it"):
         predictor.predict([BoxPrompt(Box((14, 5, 1), (46, 35, 9)))])
+
+
+@pytest.mark.parametrize("prune", ["off", None])
+def test_a_long_stack_is_computed_in_parts_with_the_same_answer(predictor, heart, monkeypatch, prune):
+    predictor.set_image(heart)
+    whole = predictor.predict([BOX], prune, return_tokens=True, return_uncertainty=True)
+    calls = []
+    monkeypatch.setattr("prato.models.overview_swin_unetr.CPU_PIXELS", 1)
+
+    class Runner(BatchRunner):
+        def __call__(self, call):
+            calls.append(call)
+            return call(self.token)
+
+    parts = predictor.predict([BOX], prune, return_tokens=True, return_uncertainty=True, runner=Runner())
+    assert len(calls) >= 1 + 3, "a labeller who waits comes between any two parts"
+    assert np.array_equal(parts.mask, whole.mask) and np.array_equal(parts.tokens, whole.tokens)
+    assert parts.entropy == pytest.approx(whole.entropy, abs=1e-6) and parts.kept_fraction == whole.kept_fraction

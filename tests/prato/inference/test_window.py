@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prato.data.resampling import normalise, resample_in_plane, resampled_size, stack_neighbours
-from prato.inference.window import Window, edge_with_margin, smallest_edge, window_edges
+from prato.inference.window import STEP, Window, edge_with_margin
 from prato.prompts.box import Box
 
 
@@ -44,19 +44,18 @@ def test_a_box_lands_where_the_voxels_do():
     assert np.allclose((start + stop) / 2, 80, atol=0.51)
 
 
-@pytest.mark.parametrize(("voxels", "edge"), [((40, 50), 96), ((80, 30), 96), ((81, 30), 128), ((30, 112), 128), ((150, 150), 128)])
-def test_the_window_follows_the_box(voxels, edge):
-    box = Box((20, 10, 0), (20 + voxels[0], 10 + voxels[1], 3))
-    assert smallest_edge(edge_with_margin(box, (200, 200, 5), (1.5, 1.5, 8.0), 1.5), 128) == edge
-    # the same box in finer voxels
-    fine = Box((40, 20, 0), (40 + 2 * voxels[0], 20 + 2 * voxels[1], 3))
-    assert smallest_edge(edge_with_margin(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5), 128) == edge
+@pytest.mark.parametrize("centre", ["box", "image"])
+def test_the_window_lies_round_the_box_or_the_image(centre):
+    box = Box((20, 10, 0), (60, 60, 3))
+    window = Window.for_boxes([box], box, (200, 180, 5), (1.5, 1.5, 8.0), 1.5, 128, centre)
+    middle = [corner + window.size / 2 for corner in window.corner]
+    assert window.size == 128 and np.allclose(middle, (40, 35) if centre == "box" else (100, 90), atol=STEP / 2)
 
 
-def test_small_networks_have_one_window():
-    assert window_edges(128) == (96, 128)
-    assert window_edges(64) == (64,)
-    assert window_edges(96) == (64, 96)
+def test_the_margin_is_in_pixels_of_the_network():
+    box, fine = Box((20, 10, 0), (60, 60, 3)), Box((40, 20, 0), (120, 120, 3))
+    needed = edge_with_margin(box, (200, 200, 5), (1.5, 1.5, 8.0), 1.5)
+    assert needed == 50 + 16 == edge_with_margin(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5)
 
 
 def test_beyond_the_image_lies_the_darkest_value():

@@ -10,7 +10,7 @@ from prato.models.checkpoint import CheckpointError, ModelSpec, load_model, save
 from tests.prato.conftest import small_spec
 
 
-@pytest.mark.parametrize("name", ["unetr", "swin_unetr", "locator"])
+@pytest.mark.parametrize("name", ["unetr", "swin_unetr", "overview_swin_unetr"])
 def test_a_model_comes_back_as_it_was(tmp_path, name):
     spec = small_spec(name).model_copy(update={"training": {"seed": 3}})
     network = spec.build().eval()
@@ -64,7 +64,7 @@ def test_weights_of_another_network_are_refused(tmp_path, model_files):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    spec = small_spec("locator")
+    spec = small_spec("unetr")
     path = tmp_path / "model.safetensors"
     version = save_model(path, spec.build(), spec)
     monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(OSError("disk full")))

@@ -1,11 +1,14 @@
 """Swin UNETR with an overview: MONAI's numbers without it, fewer tokens with it, and the region follows the heart and the prompt."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
-from prato.models.overview import SliceAttention, box_features, coverage
-from prato.models.overview_swin_unetr import DEFAULT_PLAN, SHORTEST, TOKEN, computed_region
+from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
+from prato.models.overview_region import SHORTEST, computed_region
+from prato.models.overview_swin_unetr import DEFAULT_PLAN, slices_at_once
 from prato.models.registry import build_model
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -117,3 +120,28 @@ def test_what_tokens_know_of_the_box():
     assert features.shape == (1, 4, 3, 6) and torch.equal(features[..., 0], coverage(box, (4, 3))) and (features[..., 5] == 1).all()
     assert features[0, 0, 0, 1:5].tolist() == [-0.125, -0.625, 0.0, -0.375]  # in tokens from the four sides, divided by 4
     assert (box_features(box, torch.tensor([False]), corner, (4, 3)) == 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("plan", [None, DEFAULT_PLAN], ids=["off", "plan"])
+def test_slices_are_encoded_and_decoded_a_few_at_a_time_with_the_same_logits(network, stack, monkeypatch, plan):
+    torch.manual_seed(1)
+    network = deepcopy(network)
+    for attention in network.along:  # as it comes, it changes nothing
+        torch.nn.init.normal_(attention.proj.weight, std=0.2)
+    whole, seen = network.segment(stack, None, plan).logits, []
+    watched = (network.swinViT.patch_embed, network.out)
+    handles = [module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0]))) for module in watched]
+    monkeypatch.setattr("prato.models.overview_swin_unetr.CPU_PIXELS", 160 * 192 * 2)
+    monkeypatch.setattr(SliceAttention, "MAX_SCORES", 4 * 4**2 * 7)  # seven places at a time
+    parts = network.segment(stack, None, plan).logits
+    for handle in handles:
+        handle.remove()
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
+    assert max(seen) <= 2 and seen == [2, 2, 2, 2]
+
+
+def test_how_many_slices_go_together():
+    cpu = torch.device("cpu")
+    assert [slices_at_once(size, cpu) for size in ((128, 128), (224, 256), (512, 512), (1024, 1024))] == [16, 4, 1, 1]
+    assert slices_at_once((256, 256), torch.device("cuda")) == 128

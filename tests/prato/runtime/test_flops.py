@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from prato.inference.locator import LOCATOR
 from prato.models.checkpoint import model_preset
 from prato.models.registry import list_presets
 from prato.prompts.box import BoxPrompt
@@ -42,8 +42,8 @@ def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
     assert count_flops(call)[1] == pytest.approx(by_torch(call), rel=1e-9)
 
 
-def test_a_3d_network_and_the_locator_are_counted_too() -> None:
-    network = LOCATOR.build().eval()
+def test_a_3d_network_and_a_plain_one_are_counted_too() -> None:
+    network = UNet(2, 3, 1, (4, 8, 16), (2, 2)).eval()
     assert count_flops(lambda: network(torch.randn(1, 3, 64, 64)))[1] == pytest.approx(by_torch(lambda: network(torch.randn(1, 3, 64, 64))))
     volume = torch.nn.Sequential(torch.nn.Conv3d(2, 4, 3), torch.nn.ConvTranspose3d(4, 3, 2, stride=2))
     call = lambda: volume(torch.randn(1, 2, 8, 8, 8))  # noqa: E731

@@ -43,25 +43,20 @@ def assert_same_state(one, other):
 
 
 def test_samples_depend_on_seed_and_number_alone(cases):
-    samples, again, other = (SliceDataset(cases, [128], seed, 2, 100) for seed in (0, 0, 1))
+    samples, again, other = (SliceDataset(cases, 128, seed, 100) for seed in (0, 0, 1))
     again[5]  # something drawn in between
     for key in ("image", "label", "box"):
         assert torch.equal(samples[7][key], again[7][key])
     assert not torch.equal(samples[7]["image"], other[7]["image"])
 
 
-def test_a_batch_shares_its_window_and_windows_differ(cases):
-    samples = SliceDataset(cases, Settings(window=128).windows, 0, 4, 80)
-    edges = [samples[n]["image"].shape[-1] for n in range(80)]
-    assert all(len(set(edges[n : n + 4])) == 1 for n in range(0, 80, 4))
-    assert set(edges) == {96, 128}
-    small = next(n for n in range(80) if edges[n] == 96)
-    assert samples[small]["label"].shape == (96, 96)
-    assert Settings(window=160).windows == [96, 96, 96, 160, 160]
+def test_all_windows_are_of_the_network_s_size(cases):
+    samples = SliceDataset(cases, 96, 0, 8)
+    assert {(*samples[n]["image"].shape, *samples[n]["label"].shape) for n in range(8)} == {(3, 96, 96, 96, 96)}
 
 
 def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
-    samples = SliceDataset(cases, [128], 0, 2, 200)
+    samples = SliceDataset(cases, 128, 0, 200)
     shares = []
     for n in range(60):
         sample = samples[n]
@@ -87,7 +82,7 @@ def test_half_of_the_windows_are_bent_smoothly():
 
 
 def test_what_is_drawn_on_a_bent_window_is_bent_and_its_box_is_not(cases):
-    whole, straight = SliceDataset(cases, [128], 0, 2, 40), SliceDataset(cases, [128], 0, 2, 40, elastic=False)
+    whole, straight = SliceDataset(cases, 128, 0, 40), SliceDataset(cases, 128, 0, 40, elastic=False)
     changed = [n for n in range(40) if not torch.equal(whole[n]["label"], straight[n]["label"])]
     assert 10 < len(changed) < 35
     for n in range(40):
@@ -103,7 +98,7 @@ def loss_on(trained, batch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["unetr", "swin_unetr"])
 def test_the_loss_falls(cases, name):
-    batch = default_collate([SliceDataset(cases, [128], 9, 4, 4)[n] for n in range(4)])
+    batch = default_collate([SliceDataset(cases, 128, 9, 4)[n] for n in range(4)])
     learner = trainer(name, settings=Settings(batch=2, rate=3e-3, seed=3))
     before = loss_on(learner, batch)
     learner.fit(cases, Budget(steps=8))
@@ -151,7 +146,7 @@ def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
 def test_a_stream_of_samples_is_drawn_from_as_the_cases_are(cases):
     from_cases, from_stream = trainer(), trainer()
     from_cases.fit(cases, Budget(steps=2))
-    from_stream.fit(SliceDataset(cases, SETTINGS.windows, SETTINGS.seed, SETTINGS.batch, 2**40), Budget(steps=2))
+    from_stream.fit(SliceDataset(cases, SETTINGS.window, SETTINGS.seed, 2**40), Budget(steps=2))
     assert_same_state(from_stream.network.state_dict(), from_cases.network.state_dict())
 
 

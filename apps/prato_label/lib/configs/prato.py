@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from monailabel.interfaces.config import TaskConfig
@@ -10,6 +11,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.infers import PratoInfer
 from lib.trainers.prato_trainer import PratoTrainer
+from prato.models.registry import DEFAULT_MODEL
+
+logger = logging.getLogger(__name__)
 
 
 class PratoInteractive(TaskConfig):
@@ -19,8 +23,8 @@ class PratoInteractive(TaskConfig):
         folder = Path(self.model_dir)
         return PratoInfer(
             InferType.DEEPEDIT,
-            needed=(folder / f"{self.name}.safetensors",),
-            locator=folder / f"{_LOCATOR}.safetensors",
+            model=folder / f"{self.name}.safetensors",
+            locator=folder / f"{DEFAULT_MODEL}.safetensors",
             description="Heart in a box: RV cavity, myocardium and LV cavity by a transformer that drops irrelevant tokens",
         )
 
@@ -29,30 +33,39 @@ class PratoInteractive(TaskConfig):
 
 
 class PratoAuto(TaskConfig):
-    """A coarse pass proposes the box, then PrATo Swin UNETR prunes and segments with it. Trained through `prato_swin_unetr`."""
+    """The default network under a name by which stock clients send no box. Trained through its own name."""
 
     def infer(self) -> PratoInfer:
-        folder = Path(self.model_dir)
-        locator = folder / f"{_LOCATOR}.safetensors"
+        model = Path(self.model_dir) / f"{DEFAULT_MODEL}.safetensors"
         return PratoInfer(
             InferType.SEGMENTATION,
-            needed=(folder / "prato_swin_unetr.safetensors", locator),
-            locator=locator,
-            description="The whole heart without a prompt: proposes a box, then segments RV cavity, myocardium and LV cavity with it",
+            model=model,
+            locator=model,
+            description="The whole heart without a prompt: RV cavity, myocardium and LV cavity, computed where the overview sees the heart",
         )
 
     def trainer(self) -> None:
         return None
 
 
-_LOCATOR = "prato_locator"
-_MODELS: dict[str, type[TaskConfig]] = {"prato_unetr": PratoInteractive, "prato_swin_unetr": PratoInteractive, "prato_auto": PratoAuto}
+#: In the order in which clients show them.
+_MODELS: dict[str, type[TaskConfig]] = {
+    DEFAULT_MODEL: PratoInteractive,
+    "prato_swin_unetr": PratoInteractive,
+    "prato_unetr": PratoInteractive,
+    "prato_auto": PratoAuto,
+}
+#: Weights that earlier versions shipped and this one has no use for.
+_RETIRED = "prato_locator"
 
 
 def load_configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
     """Every model's config, with its files in ``<app_dir>/model``: those named above, and any other model file that lies there."""
     folder = Path(app_dir) / "model"
-    others = sorted(path.stem for path in folder.glob("*.safetensors") if path.stem not in (*_MODELS, _LOCATOR))
+    found = [path.stem for path in folder.glob("*.safetensors")]
+    if _RETIRED in found:
+        logger.warning("%s.safetensors is not used any more, as %s proposes the boxes: it may be deleted.", _RETIRED, DEFAULT_MODEL)
+    others = sorted(name for name in found if name not in (*_MODELS, _RETIRED))
     configs = {}
     for name, config in {**_MODELS, **dict.fromkeys(others, PratoInteractive)}.items():
         configs[name] = config()

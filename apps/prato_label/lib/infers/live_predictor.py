@@ -33,7 +33,7 @@ def run_in_compute_thread(call: Callable[[CancelToken], _T], token: CancelToken)
 
 
 class LivePredictor:
-    """The model file ``model`` (with ``locator`` where that file exists), loaded when first needed and again when a file changes.
+    """The model file ``model``, loaded when first needed and again when a file changes; where ``locator`` exists, that proposes boxes.
 
     A reload never meets a prediction: each is made by the networks that it began with.
 

@@ -41,29 +41,29 @@ def _errors_as_http() -> Iterator[None]:
 
 
 class PratoInfer(InferTask):
-    """One model as MONAI Label offers it; offered while every file of ``needed`` exists, so that untrained weights never answer.
+    """One model as MONAI Label offers it; offered while its file exists, so that untrained weights never answer.
 
     Args:
         type: "deepedit" makes stock clients send a box and points, "segmentation" makes them send nothing.
-        needed: the model file, followed by other files that this model cannot do without.
-        locator: the locator's file, used where it exists.
+        model: the model file.
+        locator: the file of a model that finds the heart by itself, and proposes boxes where it exists.
     """
 
-    def __init__(self, type: InferType, needed: tuple[Path, ...], locator: Path, description: str) -> None:
+    def __init__(self, type: InferType, model: Path, locator: Path, description: str) -> None:
         # options that clients show: lists become choices, booleans check boxes
         options = {"device": offered_devices(), "prune": [DEFAULT_PRUNE, *PRUNE_CHOICES], "return_tokens": False}
         super().__init__(type, dict(STRUCTURES), 3, description, options)
-        self.needed = needed
-        self.predictor = live_predictor(needed[0], locator)
+        self.model = model
+        self.predictor = live_predictor(model, locator)
 
     def info(self) -> dict[str, Any]:
         return {**super().info(), "cost_per_slice": self.predictor.costs}
 
     def is_valid(self) -> bool:
-        return all(path.is_file() for path in self.needed)
+        return self.model.is_file()
 
     def get_path(self, validate: bool = True) -> str | None:
-        return str(self.needed[0]) if not validate or self.needed[0].is_file() else None
+        return str(self.model) if not validate or self.is_valid() else None
 
     def warm_up(self) -> None:
         """Load and measure the model on the default device; a damaged file is a line in the log now, and every request's answer later."""

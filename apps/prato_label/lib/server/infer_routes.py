@@ -19,6 +19,7 @@ from lib.server import checks
 from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.uploads import remove_uploads_on_error
+from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
 
@@ -44,12 +45,13 @@ async def _slot(request: Request) -> AsyncIterator[InferenceSlot]:
         watcher.cancel()
 
 
+@router.post("/infer")
 @router.post("/infer/{model}")
 def run_inference(
     *,
     background_tasks: BackgroundTasks,
     slot: Annotated[InferenceSlot, Depends(_slot)],
-    model: str,
+    model: str = DEFAULT_MODEL,
     image: str = "",
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",
@@ -57,7 +59,7 @@ def run_inference(
     output: infer.ResultType | None = None,
     user: User = USER,
 ) -> Any:
-    """Segment one image; see docs/protocol.md."""
+    """Segment one image, by the default network where no model is named; see docs/protocol.md."""
     app, options = app_instance(), checks.parse_json_object(params)
     model = options.get("model", model)
     checks.require_known("model", model, app.info()["models"])

@@ -13,6 +13,7 @@ from lib.jobs.batch_order import parse_batch_order
 from lib.jobs.job import BusyError, Job
 from lib.server import checks
 from lib.server.checks import ADMIN, USER
+from prato.models.registry import DEFAULT_MODEL
 
 training = APIRouter(prefix="/train", dependencies=[Depends(checks.require_storable_body)])
 batch = APIRouter(prefix="/batch/infer", dependencies=[Depends(checks.require_storable_body)])
@@ -88,15 +89,16 @@ def batch_status(all: bool = False, check_if_running: bool = False, user: User =
     return tasks if all else tasks[-1]
 
 
+@batch.post("")
 @batch.post("/{model}")
 def run_batch(
-    model: str,
+    model: str = DEFAULT_MODEL,
     images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
     params: dict[str, Any] | None = None,
     run_sync: bool = False,
     user: User = ADMIN,
 ) -> Any:
-    """Propose masks for many studies in the background; 429 while another batch runs."""
+    """Propose masks for many studies in the background, by the default network where no model is named; 429 while another batch runs."""
     app, request = app_instance(), {"model": model, "images": images.value, **(params or {})}
     checks.require_known("model", request["model"], app.info()["models"])
     try:

@@ -14,15 +14,21 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 
 
-def mean_entropy(logits: Tensor, kept: Tensor) -> float:
-    """Mean entropy of the predicted classes over the pixels in ``kept``, as a share of the largest there can be (0..1); 0 over none.
+class MeanEntropy:
+    """Mean entropy of the predicted classes over the pixels that were kept, as a share of the largest there can be (0..1)."""
 
-    Args:
-        logits: (B, classes, H, W). kept: bool (B, H, W).
-    """
-    log_p = torch.log_softmax(torch.nan_to_num(logits.float(), nan=0.0), dim=1)
-    entropy = -(log_p.exp() * log_p).sum(1)[kept] / math.log(logits.shape[1])
-    return float(entropy.mean()) if entropy.numel() else 0.0
+    def __init__(self) -> None:
+        self._sum, self._pixels = 0.0, 0
+
+    def add(self, logits: Tensor, kept: Tensor) -> None:
+        """Count the pixels in ``kept``, bool (B, H, W), with their ``logits`` (B, classes, H, W)."""
+        log_p = torch.log_softmax(torch.nan_to_num(logits.float(), nan=0.0), dim=1)
+        entropy = -(log_p.exp() * log_p).sum(1)[kept] / math.log(logits.shape[1])
+        self._sum, self._pixels = self._sum + float(entropy.sum()), self._pixels + entropy.numel()
+
+    def mean(self) -> float:
+        """Over all pixels that were counted; 0 over none."""
+        return self._sum / self._pixels if self._pixels else 0.0
 
 
 class PromptSummary:

@@ -23,16 +23,16 @@ def run_parameters(model: Path, locator: Path | None, prune: str | None, device:
 
     Raises:
         CheckpointError: a model file cannot be used.
-        ArchiveError: ``prune`` is unknown, or the model has no pruning plan or is a locator.
+        ArchiveError: ``prune`` is unknown, or the model has no pruning plan or takes no prompts.
     """
     if prune is not None and prune not in PRUNE_CHOICES:
         raise ArchiveError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
     _, spec, version = load_model(model)
     if not spec.is_promptable:
-        raise ArchiveError(f"{model.name} holds a locator, not a segmenting network.")
+        raise ArchiveError(f"{model.name} holds a network of the kind {spec.network}, which takes no prompts.")
     if prune is not None and spec.plan is None:
         raise ArchiveError(f"--prune is not for {model.stem}: it was trained without pruning and has no plan, so leave --prune out.")
-    proposed_by = None if locator is None else load_model(locator)[2]
+    proposed_by = None if locator is None or spec.centre == "stack" else load_model(locator)[2]
     return {"model": model.stem, "model_version": version, "locator_version": proposed_by, "prune": prune, "device": device}
 
 

@@ -10,13 +10,11 @@ from torch import Tensor
 from prato.data.nifti import Volume
 from prato.data.resampling import normalise, resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
-from prato.inference.locator import Locator
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
-from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.feature_cache import FeatureCache
 
-#: For an image by itself: embeddings of a short-axis stack in one or two windows.
+#: For an image by itself: what a network or two make of a short-axis stack.
 _FEATURE_BYTES = 16 * 2**20
 
 
@@ -44,7 +42,6 @@ class ImageStack:
         self._features = FeatureCache(_FEATURE_BYTES) if features is None else features
         self._key, self._on_growth = key, on_growth
         self._slices: dict[float, Tensor] = {}
-        self._proposed: dict[str, Box | None] = {}
 
     @property
     def nbytes(self) -> int:
@@ -63,12 +60,6 @@ class ImageStack:
     def embedding(self, key: Hashable, planes: tuple[int, ...], encode: Callable[[], ImageEmbedding]) -> ImageEmbedding:
         """What a network made of the slices ``planes`` before it looked at a prompt; arguments as for :meth:`FeatureCache.get`."""
         return self._features.get((self._key, key), planes, encode)
-
-    def proposal(self, locator: Locator, runner: BatchRunner) -> Box | None:
-        """The box, in voxels of ``volume``, that ``locator`` sees; None where it sees no heart. Raises CancelledError as it does."""
-        if locator.version not in self._proposed:
-            self._proposed[locator.version] = locator.propose(self.volume, runner)
-        return self._proposed[locator.version]
 
     def stored_box(self, box: Box) -> Box:
         """``box`` in voxels of ``volume``, in voxels of the stored volume."""

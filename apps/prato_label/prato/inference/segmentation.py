@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from prato.acquisition.uncertainty import MeanEntropy
+from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.cancel_token import CancelToken
 
 _T = TypeVar("_T")
@@ -38,6 +41,35 @@ class Segmentation:
     latency_ms: dict[str, float] = field(default_factory=dict)
     entropy: float | None = None
     summary: Tensor | None = None
+
+
+class Tally:
+    """What is said of all pieces of a stack together: the share of tokens that were kept, and the uncertainty, where that is wanted."""
+
+    def __init__(self, with_uncertainty: bool) -> None:
+        self._entropy = MeanEntropy() if with_uncertainty else None
+        self._kept: dict[str, float] = {}
+        self._summaries: list[tuple[Tensor, int]] = []
+
+    def add_stages(self, stages: Sequence[StageRecord], summary: Tensor | None, slices: int) -> None:
+        """Of a piece of so many ``slices``."""
+        for stage in stages:
+            self._kept[stage.name] = self._kept.get(stage.name, 0.0) + float(stage.alive.float().mean(1).sum())
+        if summary is not None:
+            self._summaries.append((summary, slices))
+
+    def add_logits(self, output: PrunedOutput) -> None:
+        """Of a part of a piece."""
+        if self._entropy is not None:
+            self._entropy.add(output.logits, output.token_map() == 1)
+
+    def write_to(self, result: Segmentation, slices: int) -> None:
+        """Of ``slices`` slices in all."""
+        result.kept_fraction = {name: kept / slices for name, kept in self._kept.items()}
+        if self._entropy is not None:
+            result.entropy = self._entropy.mean()
+            if self._summaries:
+                result.summary = sum((summary * count for summary, count in self._summaries), torch.zeros(())) / slices
 
 
 def timed(call: Callable[[CancelToken], _T], token: CancelToken) -> tuple[_T, float]:

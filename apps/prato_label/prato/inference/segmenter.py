@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prato.acquisition.uncertainty import PromptSummary, mean_entropy
+from prato.acquisition.uncertainty import MeanEntropy, PromptSummary
 from prato.data.nifti import Volume
 from prato.data.resampling import stack_neighbours
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
-from prato.inference.window import Window, window_edges
+from prato.inference.window import Window
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.prompts.base import Prompt
@@ -108,7 +108,9 @@ class Segmenter:
         mask = remove_small_components(self._mask(volume, window, planes, logits))
         result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if return_tokens else None, _kept(outputs), gflops)
         if summary is not None:
-            result.entropy = mean_entropy(logits, torch.cat([output.token_map() for output in outputs]) == 1)
+            entropy = MeanEntropy()
+            entropy.add(logits, torch.cat([output.token_map() for output in outputs]) == 1)
+            result.entropy = entropy.mean()
             result.summary = summary.mean()
         done = time.perf_counter()
         known = self._dense.get(window.size)
@@ -118,7 +120,7 @@ class Segmenter:
         return result
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
-        """GFLOP and ms of the network on one slice of noise, alone: the smallest window, in its middle a box two thirds as wide.
+        """GFLOP and ms of the network on one slice of noise, alone: in the middle of its window a box half as wide.
 
         Args:
             prune: as for :meth:`segment`.
@@ -126,10 +128,10 @@ class Segmenter:
         Returns:
             The time is the median of three calls after one that warms up, counted as those of a request are.
         """
-        edge = window_edges(self.spec.window)[0]
+        edge = self.spec.window
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
         image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        prompts = BoxPrompt.batch([[((edge / 6, edge / 6), (5 * edge / 6, 5 * edge / 6))]], (edge, edge))
+        prompts = BoxPrompt.batch([[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
         self._run(image, prompts, prune)
         gflops, times = 0.0, []
         for _ in range(3):

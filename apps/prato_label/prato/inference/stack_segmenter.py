@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.acquisition.uncertainty import mean_entropy
 from prato.data.resampling import stack_neighbours
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.segmentation import Segmentation, timed
+from prato.inference.segmentation import Segmentation, Tally, timed
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN
+from prato.models.overview_swin_unetr import Levels
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
-from prato.pruning.record import PrunedOutput
+from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops
+from prato.runtime.region import Region
+
+_T = TypeVar("_T")
 
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
+#: Slices that are seen together at most. Short-axis stacks have fewer; attention along longer ones would take the square of their length.
+_LONGEST = 48
 #: Size of the stack of noise that costs are measured on: slices, and pixels along both sides.
 _TRIAL = (4, 192)
+
+
+class _Encoded(NamedTuple):
+    """Slices encoded: where they are computed, what was pruned, all that decoding needs, in parts, and the prompts' summary."""
+
+    region: Region
+    stages: tuple[StageRecord, ...]
+    parts: list[Levels]
+    summary: Tensor | None
 
 
 class StackSegmenter:
@@ -53,21 +67,17 @@ class StackSegmenter:
         Raises:
             CancelledError: ``runner`` was cancelled.
         """
-        plan = self.plan
-        if plan is None:
+        if self.plan is None:
             return None
-        found = runner(lambda _: self._relevant(image))
-        if not bool(found.any()):
+        pieces = _pieces(image.volume.array.shape[2])
+        where = torch.cat([runner(partial(count_flops, partial(self._relevant, image, piece)))[0] for piece in pieces]).nonzero().cpu()
+        if not len(where):
             return None
-        where = found.nonzero().cpu()
-        (z0, y0, x0), (z1, y1, x1) = where.amin(0).tolist(), (where.amax(0) + 1).tolist()
-        height, width = image.slices(self.spec.pixel).shape[1:]
-        shape = image.volume.array.shape
-        sides = [
-            (int(a * TOKEN * n / pixels), min(round(b * TOKEN * n / pixels), n))
-            for a, b, n, pixels in ((y0, y1, shape[0], height), (x0, x1, shape[1], width))
-        ]
-        return Box((sides[0][0], sides[1][0], z0), (sides[0][1], sides[1][1], z1))
+        start, stop = where.amin(0).tolist(), (where.amax(0) + 1).tolist()
+        native, pixels = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
+        low = [int(a * TOKEN * n / size) for a, n, size in zip(start[1:], native, pixels)]
+        high = [min(round(b * TOKEN * n / size), n) for b, n, size in zip(stop[1:], native, pixels)]
+        return Box((*low, start[0]), (*high, stop[0]))
 
     def segment(
         self,
@@ -91,86 +101,126 @@ class StackSegmenter:
         """
         start = time.perf_counter()
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
-        planes = sorted({k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])})
-        size = tuple(self._stack(image).shape[2:])
+        planes = {k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])}
         native, resampled = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
+        size = tuple(n + -n % _MULTIPLE for n in resampled)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
-        per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
-        batch = PromptBatch.from_voxels(per_slice, size, image.axes, scale)
-        prepared = time.perf_counter()
-        run = partial(self._run_on, image, planes, batch, prune)
-        (output, gflops), computing = runner(partial(timed, partial(count_flops, run)))
-        predicted = time.perf_counter()
-        mask = remove_small_components(self._mask(image, planes, output.logits))
-        result = Segmentation(mask, self._tokens(image, planes, output) if return_tokens else None)
-        result.kept_fraction = {name: float(share.mean()) for name, share in output.kept_fraction().items()}
-        if return_uncertainty:
-            result.entropy = mean_entropy(output.logits, output.token_map() == 1)
-        done = time.perf_counter()
-        result.gflops, result.gflops_dense = gflops, runner(lambda _: self._dense_gflops(size)) * len(planes)
-        seconds = {"preprocess": prepared - start, "network": computing, "postprocess": done - predicted}
-        result.latency_ms = {step: 1000 * took for step, took in seconds.items()}
+        result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
+        result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
+        tally = Tally(return_uncertainty)
+        for piece in _pieces(native[2]):
+            if rows := sorted(planes.intersection(piece)):
+                drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
+                batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
+                self._segment_piece(image, piece, rows, batch, prune, runner, result, tally)
+        finished = time.perf_counter()
+        result.mask = remove_small_components(result.mask)
+        tally.write_to(result, len(planes))
+        result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - finished)
+        result.gflops_dense = runner(lambda _: self._dense_gflops(size)) * len(planes)
         return result
+
+    def _segment_piece(
+        self,
+        image: ImageStack,
+        piece: range,
+        planes: list[int],
+        prompts: PromptBatch,
+        prune: str | None,
+        runner: BatchRunner,
+        result: Segmentation,
+        tally: Tally,
+    ) -> None:
+        """Write to ``result`` and ``tally`` what is found in the slices ``planes`` of the ``piece`` that they belong to."""
+
+        def compute(call: Callable[[], _T]) -> _T:
+            (found, cost), seconds = runner(partial(timed, partial(count_flops, call)))  # the runner may have to wait: that is no computing
+            result.gflops += cost
+            result.latency_ms["network"] += 1000 * seconds
+            return found
+
+        region, stages, parts, summary = compute(partial(self._encode_region, image, piece, planes, prompts, prune))
+        tally.add_stages(stages, summary, len(planes))
+        first = 0
+        while parts:  # each is dropped once it is decoded: those of many slices take memory
+            levels = parts.pop(0)
+            rows = slice(first, first + len(levels[0]))
+            logits = compute(partial(self._decode_region, image, planes[rows], levels, region))
+            decoded = time.perf_counter()
+            output = PrunedOutput(logits, tuple(stage.select(rows) for stage in stages))
+            self._write(result, image, planes[rows], output)
+            tally.add_logits(output)
+            result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
+            first = rows.stop
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
         count, edge = _TRIAL
         stack = torch.rand((count, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = BoxPrompt.batch([[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
-        self._run(stack, self._encode(stack), prompts, prune)
+        self._run(stack, prompts, prune)
         gflops, times = 0.0, []
         for _ in range(3):
             start = time.perf_counter()
-            _, gflops = count_flops(lambda: self._run(stack, self._encode(stack), prompts, prune))
+            _, gflops = count_flops(lambda: self._run(stack, prompts, prune))
             times.append(time.perf_counter() - start)
         return gflops / count, 1000 * median(times) / count
 
-    def _stack(self, image: ImageStack) -> Tensor:
-        """float32 (Z, 3, H, W): every slice between its neighbours; rows and columns are added until the network takes it."""
+    def _stack(self, image: ImageStack, planes: Sequence[int]) -> Tensor:
+        """float32 (K, 3, H, W): the slices ``planes`` between their neighbours; rows and columns are added until the network takes it."""
         slices = image.slices(self.spec.pixel)
         height, width = slices.shape[1:]
-        padded = F.pad(slices, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=-1.0)
-        return stack_neighbours(padded, range(len(padded)))
+        stack = stack_neighbours(slices, planes)
+        return F.pad(stack, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=-1.0)
 
     @torch.inference_mode()
     def _encode(self, stack: Tensor) -> ImageEmbedding:
         embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
         return embedding
 
-    def _embedding(self, image: ImageStack) -> ImageEmbedding:
-        """What the network makes of the whole stack before it looks at a prompt; kept with ``image``."""
-        planes = tuple(range(image.volume.array.shape[2]))
-        return image.embedding((self.version, str(self.device)), planes, lambda: self._encode(self._stack(image)))
+    def _embedding(self, image: ImageStack, piece: range) -> ImageEmbedding:
+        """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
+        return image.embedding((self.version, str(self.device)), tuple(piece), lambda: self._encode(self._stack(image, piece)))
 
     @torch.inference_mode()
-    def _relevant(self, image: ImageStack) -> Tensor:
-        relevant: Tensor = self.network.find_heart(self._embedding(image), self.plan)
+    def _relevant(self, image: ImageStack, piece: range) -> Tensor:
+        relevant: Tensor = self.network.find_heart(self._embedding(image, piece), self.plan)
         return relevant
 
-    def _run_on(self, image: ImageStack, planes: list[int], prompts: PromptBatch, prune: str | None) -> PrunedOutput:
-        """The network's output for the slices ``planes``; what it makes of the stack without a prompt is made now or at hand."""
-        return self._run(self._stack(image)[planes], self._embedding(image).select(planes), prompts, prune)
+    @torch.inference_mode()
+    def _encode_region(self, image: ImageStack, piece: range, planes: list[int], prompts: PromptBatch, prune: str | None) -> _Encoded:
+        """The slices ``planes`` encoded; what the network makes of their ``piece`` without a prompt is made now or at hand."""
+        plan = self.plan.with_override(prune) if self.plan is not None else None
+        embedding = self._embedding(image, piece).select([k - piece.start for k in planes])
+        slices = self._stack(image, planes).to(self.device)
+        region, stages = self.network.choose_region(tuple(slices.shape[2:]), embedding, prompts, plan)
+        parts = self.network.encode_region(slices, embedding, prompts, region)
+        return _Encoded(region, stages, parts, _summarise(embedding.tokens, stages[0]) if stages else None)
 
     @torch.inference_mode()
-    def _run(self, slices: Tensor, embedding: ImageEmbedding, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
+    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> Tensor:
+        logits: Tensor = self.network.decode_region(self._stack(image, planes).to(self.device), levels, region)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return logits
+
+    @torch.inference_mode()
+    def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
+        """All that the network does with a stack that is an image by itself."""
         plan = self.plan.with_override(prune) if self.plan is not None else None
-        slices = slices.to(self.device).contiguous(memory_format=torch.channels_last)
-        output: PrunedOutput = self.network.predict(slices, embedding, prompts, plan)
+        slices = slices.to(self.device)
+        output: PrunedOutput = self.network.predict(slices, self.network.encode_image(slices, plan), prompts, plan)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return output
 
-    def _mask(self, image: ImageStack, planes: list[int], logits: Tensor) -> np.ndarray:
-        native = self._to_native(image, torch.nan_to_num(logits.float(), nan=0.0), "bilinear")
-        mask = np.zeros(image.volume.array.shape, dtype=np.uint8, order="F")
-        mask[:, :, planes] = native.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        return mask
-
-    def _tokens(self, image: ImageStack, planes: list[int], output: PrunedOutput) -> np.ndarray:
-        tokens = np.zeros(image.volume.array.shape, dtype=np.float32)
-        native = self._to_native(image, output.token_map().unsqueeze(1), "nearest")
-        tokens[:, :, planes] = native[:, 0].permute(1, 2, 0).cpu().numpy()
-        return tokens
+    def _write(self, result: Segmentation, image: ImageStack, planes: list[int], output: PrunedOutput) -> None:
+        """Write what was found in the slices ``planes`` to the mask and the token map."""
+        native = self._to_native(image, torch.nan_to_num(output.logits.float(), nan=0.0), "bilinear")
+        result.mask[:, :, planes] = native.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        if result.tokens is not None:
+            kept = self._to_native(image, output.token_map().unsqueeze(1), "nearest")
+            result.tokens[:, :, planes] = kept[:, 0].permute(1, 2, 0).cpu().numpy()
 
     def _to_native(self, image: ImageStack, maps: Tensor, mode: str) -> Tensor:
         """Maps (K, C, H, W) of the network's input, read at the centres of the image's voxels: (K, C, X, Y)."""
@@ -183,5 +233,18 @@ class StackSegmenter:
         """GFLOP of one slice of ``size`` pixels without pruning, counted on a call."""
         if size not in self._dense:
             blank = torch.zeros(1, 3, *size)
-            _, self._dense[size] = count_flops(lambda: self._run(blank, self._encode(blank), PromptBatch.empty(1, size), "off"))
+            _, self._dense[size] = count_flops(lambda: self._run(blank, PromptBatch.empty(1, size), "off"))
         return self._dense[size]
+
+
+def _summarise(tokens: Tensor, stage: StageRecord) -> Tensor:
+    """float32 (C,) on the CPU: mean of the layer-normed ``tokens`` (K, h, w, C), each as much as it is relevant."""
+    weights = torch.sigmoid(stage.relevance.float()).view(*tokens.shape[:3], 1)
+    normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
+    return ((normed * weights).sum((0, 1, 2)) / weights.sum()).cpu()
+
+
+def _pieces(slices: int) -> list[range]:
+    """A stack of so many ``slices`` in pieces that are seen by themselves, about equally long: all of it but for very long ones."""
+    count = -(-slices // _LONGEST)
+    return [range(n * slices // count, (n + 1) * slices // count) for n in range(count)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,20 +22,10 @@ _MARGIN = 8
 STEP = 8
 
 
-def window_edges(largest: int) -> tuple[int, ...]:
-    """Edges of the windows, in pixels, that a network with windows of at most ``largest`` is trained on and used with, smallest first."""
-    return tuple(sorted({min(largest, 32 * math.ceil(largest * part / 32)) for part in (0.6, 1.0)}))
-
-
 def edge_with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> float:
     """Pixels along the longer side of ``box`` (voxels of an image of ``shape`` and ``spacing`` in mm) and a margin on both its ends."""
     resampled = resampled_size(shape, spacing, pixel)
     return max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
-
-
-def smallest_edge(needed: float, largest: int) -> int:
-    """Edge of the smallest window that shows ``needed`` pixels, or else of the ``largest``."""
-    return next((edge for edge in window_edges(largest) if edge >= needed), largest)
 
 
 @dataclass(frozen=True)
@@ -75,22 +64,20 @@ class Window:
         shape: tuple[int, ...],
         spacing: tuple[float, ...],
         pixel: float,
-        largest: int,
+        size: int,
         centre: Centre,
     ) -> Window:
-        """The smallest window that shows ``focus`` and ``boxes`` (voxels) with a margin, or else the largest.
+        """The window of ``size`` pixels round ``focus``.
 
         Args:
-            focus: its in-plane centre is the window's, unless ``centre`` is "image".
-            shape, spacing, pixel: as for :func:`edge_with_margin`. largest: edge of the largest window, in pixels.
+            boxes, focus: in voxels; the in-plane centre of ``focus`` is the window's, unless ``centre`` is "image". No box sticks out
+                of the window for its place on the grid of :data:`STEP`.
+            shape, spacing, pixel: as for :func:`edge_with_margin`.
         """
         if centre == "image":
             focus = Box.whole(shape)
         needed = max(edge_with_margin(box, shape, spacing, pixel) for box in (focus, *boxes))
-        edge = smallest_edge(needed, largest)
-        # no box may stick out of its window for the step
-        step = STEP if needed <= edge and centre == "box" else 1
-        return cls.from_centre(focus, shape, spacing, pixel, edge, step)
+        return cls.from_centre(focus, shape, spacing, pixel, size, STEP if needed <= size and centre == "box" else 1)
 
     def cut(self, resampled: Tensor) -> Tensor:
         """(K, X', Y') -> (K, size, size)."""

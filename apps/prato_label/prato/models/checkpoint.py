@@ -37,7 +37,7 @@ class ModelSpec(BaseModel):
         network: the name that its class is registered by.
         arguments: its constructor's keyword arguments.
         window: window edge in pixels; pixel: in-plane resolution in mm; centre: what windows lie round.
-        plan: default pruning plan; None for a network trained dense, and for the locator.
+        plan: default pruning plan; None for a network trained dense.
         training: how it came to be (seed, steps, split, command); for people.
     """
 
@@ -53,7 +53,7 @@ class ModelSpec(BaseModel):
 
     @property
     def is_promptable(self) -> bool:
-        """Whether it segments by a prompt; a locator does not."""
+        """Whether it segments by a prompt: plain networks that others are compared with do not."""
         return issubclass(model_class(self.network), PrunableNetwork)
 
     def build(self) -> Any:

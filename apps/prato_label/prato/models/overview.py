@@ -22,6 +22,8 @@ class SliceAttention(nn.Module):
 
     #: Distances between slices, in slices, that have a bias of their own; farther ones share the last.
     REACH = 8
+    #: Scores that are held at once where no gradient is wanted: 16 MiB, however long the stack.
+    MAX_SCORES = 2**22
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -35,6 +37,13 @@ class SliceAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (B, S, N, C): B stacks of S slices of N tokens each; the same shape."""
+        batch, slices, count, _ = x.shape
+        if torch.is_grad_enabled() or batch * count * self.heads * slices**2 <= self.MAX_SCORES:
+            return self._attend(x)
+        places = max(1, self.MAX_SCORES // (batch * self.heads * slices**2))  # places know nothing of one another
+        return torch.cat([self._attend(part) for part in x.split(places, 2)], 2)
+
+    def _attend(self, x: Tensor) -> Tensor:
         batch, slices, count, dim = x.shape
         q, k, v = self.qkv(self.norm(x)).view(batch, slices, count, 3, self.heads, -1).permute(3, 0, 2, 4, 1, 5).unbind()
         places = torch.arange(slices, device=x.device)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor, nn
 
 from prato.data.structures import NUM_CLASSES
 from prato.models.base import ImageEmbedding
 from prato.models.overview import TOKEN, HeartRelevance, Overview, SliceAttention, box_features
+from prato.models.overview_region import STEP, TAU, computed_region, prompted_box, relevant_tokens, token_slices
 from prato.models.registry import register_model
 from prato.models.swin_block import dense_swin_blocks
 from prato.models.swin_unetr import PratoSwinUNETR
@@ -22,15 +23,12 @@ from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 
-#: Tokens leave once, before the first block of the Swin: those that the overview finds less relevant than tau (eq. 5).
-TAU = 0.1
+#: Tokens leave once, before the first block of the Swin.
 DEFAULT_PLAN = PruningPlan(prune_after=(1,), percentile=None, threshold=TAU, decode="kept")
-#: Pixels: sides of the region that is computed are multiples of this (MONAI's Swin UNETR halves them five times) and no shorter than that.
-STEP, SHORTEST = 32, 96
-#: Pixels of context that the region shows round the tokens that stay.
-RIM = 4
-#: A connected group of kept tokens smaller than this share of the largest one is an island.
-ISLAND = 0.2
+#: Pixels of all the slices that are encoded or decoded at once: on a CPU a handful of whole slices, so that long stacks stay within memory.
+CPU_PIXELS, GPU_PIXELS = 2**18, 2**23
+#: Tokens (K, h, w, C) of some slices after patch embedding and after each stage.
+Levels = list[Tensor]
 
 
 @register_model(
@@ -89,49 +87,63 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         return self.predict(image, self.encode_image(image, plan), prompts, plan)
 
     def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned.
+        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_region` of all slices.
 
         Args:
             image: float (S, 3, H, W), slices of one stack, whole and in order; H and W multiples of 16.
-            embedding: the overview's tokens of these slices.
+            embedding, prompts, plan: as for :meth:`choose_region`.
+        """
+        region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
+        parts = self.encode_region(image, embedding, prompts, region)
+        sizes = [len(levels[0]) for levels in parts]
+        logits = [self.decode_region(slices, levels, region) for slices, levels in zip(image.split(sizes), parts)]
+        return PrunedOutput(torch.cat(logits), stages)
+
+    def choose_region(
+        self, size: tuple[int, ...], embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None
+    ) -> tuple[Region, tuple[StageRecord, ...]]:
+        """Where slices of ``size`` pixels are computed, and the record of what was pruned.
+
+        Args:
+            embedding: the overview's tokens of the slices.
             prompts: in pixels; all of them together say what is prompted, and none is needed.
             plan: tokens whose sigmoid(relevance) is above its threshold go on. One with a percentile lets so many percent of all tokens
                 leave at most, those farthest from the relevant ones first. None for no pruning.
         """
-        tokens = embedding.tokens.unsqueeze(0)
-        box, has_box = prompted_box(prompts, image.device)
         if plan is None:
-            return PrunedOutput(self._compute(image, tokens, box, has_box, Region.whole(tuple(image.shape[2:]))))
-        relevance = self.heart_relevance(tokens, box, has_box)[0]
+            return Region.whole(size), ()
+        tokens = embedding.tokens.unsqueeze(0)
+        relevance = self.heart_relevance(tokens, *prompted_box(prompts, tokens.device))[0]
         keep = relevant_tokens(relevance, plan)
         grid = tuple(keep.shape[1:])
         if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
             keep = torch.ones_like(keep) if prompts is None or prompts.is_empty else prompts.protected(grid).view_as(keep)
-        share = 0.0 if plan.percentile is None else 1 - plan.percentile / 100
-        region = computed_region(keep, tuple(image.shape[2:]), share)
-        logits = self._compute(image, tokens, box, has_box, region)
+        region = computed_region(keep, size, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
         alive = torch.zeros_like(keep)
-        alive[(slice(None), *(slice(a // TOKEN, -(-b // TOKEN)) for a, b in zip(region.start, region.stop)))] = True
-        return PrunedOutput(logits, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),))
+        alive[(slice(None), *token_slices(region))] = True
+        return region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)
+
+    def encode_region(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, region: Region) -> list[Levels]:
+        """What :meth:`decode_region` is given besides slices of ``image`` (S, 3, H, W): in parts, for as many as it takes at once."""
+        seen = embedding.tokens[(slice(None), *token_slices(region))]
+        beyond = [-n % STEP for n in region.cells]
+        if any(beyond):
+            grid = [(n + more) // TOKEN for n, more in zip(region.cells, beyond)]
+            seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[2], 0, grid[0] - seen.shape[1]))
+        corner = torch.tensor([region.start], device=image.device)
+        parts = [_window(slices, region) for slices in image.split(slices_at_once(region.cells, image.device))]
+        return self._encode_windows(parts, seen.unsqueeze(0), *prompted_box(prompts, image.device), corner)
+
+    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> Tensor:
+        """Logits (K, classes, H, W) of ``slices`` (K, 3, H, W), computed in ``region`` alone and surely background elsewhere."""
+        logits = self._decode_windows(_window(slices, region), levels)
+        return RegionFeatures(logits[:, :, : region.cells[0], : region.cells[1]], region).to_logits()
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""
         tokens = embedding.tokens.unsqueeze(0)
         box, has_box = prompted_box(None, tokens.device)
         return relevant_tokens(self.heart_relevance(tokens, box, has_box)[0], plan)
-
-    def _compute(self, image: Tensor, tokens: Tensor, box: Tensor, has_box: Tensor, region: Region) -> Tensor:
-        """Logits (S, classes, H, W), computed in ``region`` alone and surely background elsewhere."""
-        inner = (slice(None), slice(None), *region.slices)
-        window = image[inner]
-        seen = tokens[(slice(None), slice(None), *(slice(a // TOKEN, -(-b // TOKEN)) for a, b in zip(region.start, region.stop)))]
-        beyond = [-n % STEP for n in window.shape[2:]]  # MONAI's network halves the sides five times
-        if any(beyond):
-            window = F.pad(window, (0, beyond[1], 0, beyond[0]), value=-1.0)
-            seen = F.pad(seen, (0, 0, 0, window.shape[3] // TOKEN - seen.shape[3], 0, window.shape[2] // TOKEN - seen.shape[2]))
-        corner = torch.tensor([region.start], device=image.device)
-        logits = self.decode_windows(window.unsqueeze(0), seen, box, has_box, corner)
-        return RegionFeatures(logits[:, :, : region.cells[0], : region.cells[1]], region).to_logits()
 
     def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B * S, classes, h, w) of windows, and of relevance (B, S, H / 8, W / 8) on the whole slices.
@@ -149,73 +161,60 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
 
     def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
         """Logits of ``window`` (B, S, channels, h, w) whose overview tokens are ``seen`` (B, S, h / 8, w / 8, dim)."""
-        batch, slices = window.shape[:2]
-        grid = (window.shape[-2] // TOKEN, window.shape[-1] // TOKEN)
-        x_in = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        vit: Any = self.swinViT
-        hidden = [vit.pos_drop(vit.patch_embed(x_in)).movedim(1, -1)]
-        for number, layers in enumerate((vit.layers1, vit.layers2, vit.layers3, vit.layers4)):
-            x = hidden[-1]
-            if number == 2:
-                told = self.context(seen) + self.guidance(box_features(box, has_box, corner, grid).unsqueeze(1))
-                x = x + told.flatten(0, 1).to(x.dtype)
-                x = self._attend_along(0, x, batch, slices)
-            x = dense_swin_blocks(layers[0], x)
-            if number == 2:
-                x = self._attend_along(1, x, batch, slices)
-            hidden.append(layers[0].downsample(x))
-        levels = [F.layer_norm(x, x.shape[-1:]).movedim(-1, 1) if self.normalize else x.movedim(-1, 1) for x in hidden]
-        decoded = self.decoder5(self.encoder10(levels[4]), levels[3])
-        decoded = self.decoder4(decoded, self.encoder4(levels[2]))
-        decoded = self.decoder3(decoded, self.encoder3(levels[1]))
-        decoded = self.decoder2(decoded, self.encoder2(levels[0]))
-        return self.out(self.decoder1(decoded, self.encoder1(x_in)))
+        slices = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        (levels,) = self._encode_windows([slices], seen, box, has_box, corner)
+        return self._decode_windows(slices, levels)
 
-    def _attend_along(self, number: int, x: Tensor, batch: int, slices: int) -> Tensor:
-        mixed: Tensor = self.along[number](x.view(batch, slices, -1, x.shape[-1]))
+    def _encode_windows(self, parts: list[Tensor], seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> list[Levels]:
+        """The tokens after patch embedding and after each stage, for each of ``parts``, which together are B stacks of S slices.
+
+        Only the third stage's attention along the stack needs all slices at once: its tokens are a hundredth of the decoder's features.
+        """
+        vit: Any = self.swinViT
+        found: list[Levels] = []
+        for slices in parts:
+            levels = [vit.pos_drop(vit.patch_embed(slices)).movedim(1, -1)]
+            for (layer,) in (vit.layers1, vit.layers2):
+                levels.append(layer.downsample(dense_swin_blocks(layer, levels[-1])))
+            found.append(levels)
+        sizes, (layer,) = [len(slices) for slices in parts], vit.layers3
+        x = torch.cat([levels[2] for levels in found])
+        told = self.context(seen) + self.guidance(box_features(box, has_box, corner, (x.shape[1], x.shape[2])).unsqueeze(1))
+        x = self._attend_along(0, x + told.flatten(0, 1).to(x.dtype), seen.shape[:2])
+        x = torch.cat([dense_swin_blocks(layer, tokens) for tokens in x.split(sizes)])
+        x = self._attend_along(1, x, seen.shape[:2])
+        for levels, tokens in zip(found, x.split(sizes)):
+            levels.append(layer.downsample(tokens))
+            (last,) = vit.layers4
+            levels.append(last.downsample(dense_swin_blocks(last, levels[-1])))
+        return found
+
+    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
+        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself."""
+        x, *deeper = [F.layer_norm(x, x.shape[-1:]).movedim(-1, 1) if self.normalize else x.movedim(-1, 1) for x in levels]
+        decoded = self.decoder5(self.encoder10(deeper[3]), deeper[2])
+        decoded = self.decoder4(decoded, self.encoder4(deeper[1]))
+        decoded = self.decoder3(decoded, self.encoder3(deeper[0]))
+        decoded = self.decoder2(decoded, self.encoder2(x))
+        return self.out(self.decoder1(decoded, self.encoder1(slices)))
+
+    def _attend_along(self, number: int, x: Tensor, stacks: Sequence[int]) -> Tensor:
+        mixed: Tensor = self.along[number](x.view(*stacks, -1, x.shape[-1]))
         return mixed.view_as(x)
 
 
-def prompted_box(prompts: PromptBatch | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The box round all prompts, float32 (1, 2, 2) in pixels, and bool (1,), whether there are any."""
-    if prompts is None or prompts.is_empty:
-        return torch.tensor([[[0.0, 0.0], [float(TOKEN), float(TOKEN)]]], device=device), torch.zeros(1, dtype=torch.bool, device=device)
-    places = [group.coordinates for group in prompts.groups]
-    low = torch.stack([at.amin((0, 1)) for at in places]).amin(0)
-    high = torch.stack([at.amax((0, 1)) for at in places]).amax(0)
-    return torch.stack([low, high]).unsqueeze(0).to(device), torch.ones(1, dtype=torch.bool, device=device)
+def slices_at_once(size: tuple[int, ...], device: torch.device) -> int:
+    """How many slices of ``size`` pixels are encoded or decoded together."""
+    return max(1, (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) // math.prod(size))
 
 
-def relevant_tokens(relevance: Tensor, plan: PruningPlan) -> Tensor:
-    """bool (S, h, w): the tokens whose sigmoid(relevance) is above the plan's threshold, but those in small islands: an island beside the
-    heart would cost as much as the rectangle round both.
-    """
-    keep = torch.sigmoid(relevance) > (TAU if plan.threshold is None else plan.threshold)
-    islands, count = ndimage.label(keep.cpu().numpy(), np.ones((3, 3, 3)))
-    if count > 1:
-        sizes = np.bincount(islands.ravel())
-        sizes[0] = 0
-        keep &= torch.from_numpy(np.isin(islands, np.flatnonzero(sizes >= ISLAND * sizes.max()))).to(keep.device)
-    return keep
-
-
-def computed_region(keep: Tensor, size: tuple[int, ...], share: float = 0.0) -> Region:
-    """The pixels of an image of ``size`` that are computed: round the kept tokens (S, h, w) of all slices, with a rim, on the token grid.
-
-    Args:
-        share: of the image's tokens that the region holds at least; it grows on all sides until it does.
-    """
-    kept = Region.from_mask(keep)
-    while kept.share < share:
-        kept = kept.dilate(1)
-    start, stop = [], []
-    for a, b, n in zip(kept.start, kept.stop, size):
-        low, high = max(a * TOKEN - RIM, 0), min(b * TOKEN + RIM, n)
-        length = min(max(SHORTEST, -(-(high - low) // STEP) * STEP), n)
-        first = round(((low + high) / 2 - length / 2) / TOKEN) * TOKEN
-        start.append(min(max(first, 0), (n - length) // TOKEN * TOKEN))
-        stop.append(min(start[-1] + length, n))
-    return Region(tuple(start), tuple(stop), size)
+def _window(slices: Tensor, region: Region) -> Tensor:
+    """``slices`` (K, channels, H, W) in ``region``, with rows and columns added until MONAI's network can halve the sides five times."""
+    window = slices[(slice(None), slice(None), *region.slices)]
+    beyond = [-n % STEP for n in region.cells]
+    if any(beyond):
+        window = F.pad(window, (0, beyond[1], 0, beyond[0]), value=-1.0)
+    return window.contiguous(memory_format=torch.channels_last)
 
 
 def _cut_tokens(tokens: Tensor, corner: Tensor, grid: tuple[int, int]) -> Tensor:

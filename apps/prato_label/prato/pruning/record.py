@@ -25,6 +25,10 @@ class StageRecord:
     relevance: Tensor
     alive: Tensor
 
+    def select(self, samples: slice) -> StageRecord:
+        """That of some samples of the batch alone."""
+        return StageRecord(self.name, self.grid, self.relevance[samples], self.alive[samples])
+
 
 @dataclass(frozen=True)
 class PrunedOutput:

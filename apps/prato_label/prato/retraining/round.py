@@ -52,6 +52,19 @@ def round_folder(model: Path) -> Path:
     return model.parent / model.stem
 
 
+class _Parts:
+    """``seconds`` that the parts of a round took, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """The part ``name``, which began where the last one ended, is over."""
+        now = time.monotonic()
+        self.seconds[name], self._began = round(now - self._began, 1), now
+
+
 def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> dict[str, Any]:
     """Train, compare, publish; a round that was stopped or killed resumes where it was if labels, model and parameters are the same.
 
@@ -64,7 +77,7 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
         ``structures`` and ``interval_by_structure``, and by study under ``cases``; ``base``, mean Dice before and after on the base
         studies, None without any; ``model_version_before`` and ``model_version_after``, the same if nothing was published;
         ``share_of_new_weights``, ``patients`` by side, ``labels`` (SHA-256 by study) and ``left_out`` (reasons by study); ``seed``,
-        ``steps``, ``seconds``.
+        ``steps``, ``seconds`` and, by part of the round, ``parts_s``.
 
     Raises:
         TrainingStopped: ``should_continue`` returned False.
@@ -75,12 +88,15 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
         if not should_continue():
             raise TrainingStopped
 
-    start, parameters, store, folder = time.monotonic(), order.parameters, ModelStore(order.model), round_folder(order.model)
+    start, parts = time.monotonic(), _Parts()
+    parameters, store, folder = order.parameters, ModelStore(order.model), round_folder(order.model)
     recover_round(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
     labels = label_checksums(order.files)
     data = load_training_data(order.files, spec.pixel, parameters.val_split, parameters.seed, check)
+    parts.end("load")
     before, base_before = _measure(order, order.model, data, check)
+    parts.end("measure before")
     epochs, steps = schedule(data.training, parameters)
     patients = {file.study: file.patient for file in data.validation_files}
     progress = TrainingProgress(folder / "stats.json", epochs, steps, compare(before, before, patients, 0).before["mean"])
@@ -88,7 +104,9 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
     trained = fine_tune(network, spec, parameters, data.training, data.validation, progress, folder / "state.pt", run, should_continue)
     candidate = folder / f"candidate{order.model.suffix}"
     candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, data))
+    parts.end("train")
     after, base_after = _measure(order, candidate, data, check)
+    parts.end("measure after")
     comparison = compare(before, after, patients, parameters.seed)
     result = {
         "dice_before": round(comparison.before["mean"], 4),
@@ -100,7 +118,7 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
         "labels": {study: labels[study] for study in labels if study not in data.left_out},
         "left_out": data.left_out,
         "cases": {study: {"before": _rounded(before[study]), "after": _rounded(after[study])} for study in before},
-        **{"seed": parameters.seed, "steps": steps, "seconds": round(time.monotonic() - start, 1)},
+        **{"seed": parameters.seed, "steps": steps, "seconds": round(time.monotonic() - start, 1), "parts_s": parts.seconds},
     }
     published, reason = _publish_or_refuse(store, candidate, candidate_version, version, comparison, result)
     (folder / "state.pt").unlink(missing_ok=True)

@@ -33,34 +33,32 @@ class SliceDataset(Dataset):
 
     Args:
         cases: at least one.
-        sizes: window edges in pixels; one is drawn for each batch.
-        batch: samples ``n * batch`` to ``n * batch + batch - 1`` share their window's edge.
+        size: window edge in pixels.
         length: how many samples ``len()`` says there are.
         centre: what windows are centred on: the "box", or the "image", where a window does not tell where the heart is.
         elastic: whether the windows of half of the samples are deformed, see :func:`elastic_displacement`.
-        box_lengths: above 0, a window is this many times as long as the box instead, round its middle, and scaled to ``sizes``.
+        box_lengths: above 0, a window is this many times as long as the box instead, round its middle, and scaled to ``size``.
     """
 
     def __init__(
         self,
         cases: Sequence[TrainingCase],
-        sizes: Sequence[int],
+        size: int,
         seed: int,
-        batch: int,
         length: int,
         centre: Centre = "box",
         box_lengths: float = 0.0,
         elastic: bool = True,
     ) -> None:
         self.box_lengths, self.elastic = box_lengths, elastic
-        self.cases, self.sizes, self.seed, self.batch, self.length, self.centre = list(cases), list(sizes), seed, batch, length, centre
+        self.cases, self.size, self.seed, self.length, self.centre = list(cases), size, seed, length, centre
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, n))
-        size = self.sizes[np.random.default_rng((self.seed, n // self.batch, 2)).integers(len(self.sizes))]
+        size = self.size
         case = self.cases[rng.integers(len(self.cases))]
         first, last = max(case.slices[0] - 1, 0), min(case.slices[1] + 1, case.image.shape[0])
         k = int(rng.integers(first, last))

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from prato.data.atomic import write_bytes
 from prato.data.cases import TrainingCase
-from prato.inference.window import window_edges
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import Centre, channels_last
 from prato.prompts.batch import PromptBatch
@@ -62,7 +61,7 @@ class Settings:
     Attributes:
         batch: slices a step. rate: peak learning rate of AdamW (warm-up over 3 % of the budget, then cosine to zero).
         window: window edge in pixels. seed: everything random follows from it. workers: processes that make samples; 0 for none.
-        centre: what windows are centred on; on the "image", all are of the largest size.
+        centre: what windows are centred on.
         levels: whether a network with a plan also learns the levels that a request may choose, instead of its plan alone.
         dense_first: share of the budget, from its start, in which no token leaves: a network that segments nothing yet has nothing to
             rank tokens by. For fresh weights; 0 to start from trained ones.
@@ -76,14 +75,6 @@ class Settings:
     centre: Centre = "box"
     levels: bool = True
     dense_first: float = 0.0
-
-    @property
-    def windows(self) -> list[int]:
-        """Window edges that training draws from: three in five are the smallest. Far from the heart there is little to learn."""
-        if self.centre == "image":
-            return [self.window]
-        edges = window_edges(self.window)
-        return [edges[0]] * 3 + [edges[-1]] * 2
 
 
 @dataclass(frozen=True)
@@ -211,7 +202,7 @@ class Trainer:
 
     def _slice_dataset(self, cases: Sequence[TrainingCase]) -> SliceDataset:
         settings = self.settings
-        return SliceDataset(cases, settings.windows, settings.seed, settings.batch, 2**40, settings.centre)
+        return SliceDataset(cases, settings.window, settings.seed, 2**40, settings.centre)
 
     def set_train_mode(self) -> None:
         """Put the network into training mode; called before every step."""

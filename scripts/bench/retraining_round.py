@@ -1,0 +1,86 @@
+"""How long a labeller waits for a better model: a round of retraining on a live server, from the request to the published model.
+
+    python scripts/bench/retraining_round.py --studies out/acdc --out docs/results/retraining_round.csv
+
+A copy of the app is served with the labelled studies of a few patients; comparison and publishing are part of the round.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import torch
+import typer
+
+from prato.data.studies import find_labelled_studies
+from prato.models.registry import DEFAULT_MODEL
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
+from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, threads and seeds in it stay.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name.")] = DEFAULT_MODEL,
+    patients: Annotated[int, typer.Option(min=2, help="Patients at most, evenly chosen.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 120,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, one after the other; the first starts the process that trains.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first round.")] = 1,
+) -> None:
+    """One row a round: seconds from the request to the end by the clock and of CPU time, and what the round says of itself."""
+    try:
+        files = find_labelled_studies(studies)
+        people = sorted({file.patient for file in files})
+        people = people[:: max(1, len(people) // patients)][:patients]
+        chosen = [file for file in files if file.patient in people]
+        if len(people) < 2:
+            raise ValueError(f"{studies} holds labelled studies of {len(people)} patients: a round needs two at least.")
+        with tempfile.TemporaryDirectory(prefix="prato_round_") as folder:
+            served = Path(folder) / "studies"
+            labels = served / "labels" / "final"
+            labels.mkdir(parents=True)
+            for file in chosen:
+                shutil.copy(file.image, served / file.image.name)
+                shutil.copy(file.label, labels / file.image.name)
+            shutil.copy(studies / "manifest.json", served) if (studies / "manifest.json").exists() else None
+            with DemoServer(copy_app(Path(folder) / "app"), served, Path(folder) / "server.log") as server:
+                server.await_costs()
+                for number in range(rounds):
+                    asked = {"max_steps": steps, "max_epochs": 10_000, "seed": seed + number}
+                    row = {"model": model, "studies": len(chosen), "round": number + 1, **_measure_round(server, model, asked)}
+                    made = {"device": _device(), "commit": commit(), "command": command()}
+                    row |= {"threads": psutil.cpu_count(), "seed": seed + number, **made}
+                    replace_rows(out, [row], ("model", "studies", "round", "threads", "seed", "device"))
+                    typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
+    except (ValueError, OSError, ServerError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+def _measure_round(server: DemoServer, model: str, asked: dict[str, Any]) -> dict[str, Any]:
+    busy, start = _cpu_seconds(server.process.pid), time.monotonic()
+    stats = server.train(model, asked, lambda _: None)
+    seconds = time.monotonic() - start
+    found = {"seconds": round(seconds, 1), "cpu_seconds": round(_cpu_seconds(server.process.pid) - busy, 1)}
+    told = {name: stats[name] for name in ("steps", "published", "dice_before", "dice_after")}
+    return {**found, "parts_s": stats["parts_s"], "load": round(psutil.getloadavg()[0], 1), **told}
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process and all its children so far."""
+    process = psutil.Process(pid)
+    return sum(times.user + times.system for times in (each.cpu_times() for each in (process, *process.children(recursive=True))))
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    typer.run(main)
