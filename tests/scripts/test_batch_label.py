@@ -21,6 +21,9 @@ from tests.scripts.cli import run_script
 
 pytestmark = pytest.mark.slow
 
+#: Of a network that takes no prompts.
+PLAIN = {"in_channels": 3, "out_channels": 4, "feature_size": 12, "spatial_dims": 2, "num_heads": [1, 2, 2, 4]}
+
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
@@ -32,7 +35,7 @@ def archive(tmp_path_factory):
     for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "overview_swin_unetr")):
         torch.manual_seed(0)
         save_model(folder / f"{name}.safetensors", spec.build(), spec)
-    plain = ModelSpec(network="unet", arguments={"filters": (4, 8, 8)}, window=64, pixel=1.5, plan=None)
+    plain = ModelSpec(network="window_swin_unetr", arguments=PLAIN, window=64, pixel=1.5, plan=None)
     save_model(folder / "unet.safetensors", plain.build(), plain)
     save_model(folder / "dense.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr").with_plan(None))
     return folder

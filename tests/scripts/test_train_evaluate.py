@@ -16,6 +16,9 @@ from scripts.research.baselines import unet  # noqa: F401 - registers its networ
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 
+#: Of a network that takes no prompts.
+PLAIN = {"in_channels": 3, "out_channels": 4, "feature_size": 12, "spatial_dims": 2, "num_heads": [1, 2, 2, 4]}
+
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
@@ -195,7 +198,7 @@ def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, mon
 def test_measuring_refuses_in_one_sentence(studies, tmp_path, arguments, word):
     paths = {name: tmp_path / f"{name.lower()}.safetensors" for name in ("MODEL", "PLAIN", "BROKEN")} | {"EMPTY": tmp_path}
     save_model(paths["MODEL"], small_spec("unetr").build(), small_spec("unetr"))
-    plain = ModelSpec(network="unet", arguments={"filters": (4, 8, 8)}, window=64, pixel=1.5, plan=None)
+    plain = ModelSpec(network="window_swin_unetr", arguments=PLAIN, window=64, pixel=1.5, plan=None)
     save_model(paths["PLAIN"], plain.build(), plain)
     paths["BROKEN"].write_bytes(b"no")
     given = [str(paths.get(a, a)) for a in arguments]

@@ -34,7 +34,7 @@ def studies(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     # named first, so that they are put back
-    monkeypatch.setattr(prato.training.trainer, "_is_bfloat16_fast", prato.training.trainer._is_bfloat16_fast)
+    monkeypatch.setattr(prato.training.trainer, "is_bfloat16_fast", prato.training.trainer.is_bfloat16_fast)
     monkeypatch.setattr(validation_curve, "_CHECKS", validation_curve._CHECKS)
     monkeypatch.setattr(train, "model_preset", train.model_preset)
     train_small.make_small()

@@ -9,7 +9,7 @@ from tests.prato.conftest import small_spec
 
 
 def make_small() -> None:
-    prato.training.trainer._is_bfloat16_fast = lambda device: False  # its rounding would hide a wrong gradient
+    prato.training.trainer.is_bfloat16_fast = lambda device: False  # its rounding would hide a wrong gradient
     validation_curve._CHECKS = 1
     train.model_preset = small_spec
 

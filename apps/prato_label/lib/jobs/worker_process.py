@@ -18,8 +18,9 @@ import psutil
 import prato
 
 logger = logging.getLogger(__name__)
-#: Steps of priority below the server: an answer to a labeller goes first, yet a stop must be received at once on a busy machine.
-_NICENESS = 5
+#: Steps of priority below the server: it has all cores while nobody waits, and a tenth of them beside an answer to a labeller; yet a stop
+#: must be received at once on a busy machine.
+_NICENESS = 10
 
 
 class WorkerDiedError(RuntimeError):

@@ -109,7 +109,6 @@ def main() -> None:
     # what libraries print must not come between the messages
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // 2)))
     logging.getLogger("prato").setLevel(logging.INFO)
     worker = _Worker(sys.stdin, answers)
     # an interrupt at the terminal reaches this process, too: it ends in its own time, with its state stored

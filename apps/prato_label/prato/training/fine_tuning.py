@@ -19,7 +19,7 @@ from prato.models.checkpoint import ModelSpec
 from prato.training.progress import TrainingProgress
 from prato.training.slice_bank import SliceBank
 from prato.training.stack_trainer import Recipe, StackTrainer
-from prato.training.trainer import Budget, Progress, Settings, Trainer
+from prato.training.trainer import Budget, Progress, Settings, Trainer, is_bfloat16_fast
 
 #: Far below the rate for a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings back.
 LEARNING_RATE = 1.5e-4
@@ -167,7 +167,7 @@ def _fit_stacks(network: Any, job: _Job) -> tuple[nn.Module, Callable[[Any], dic
         rate=LEARNING_RATE,
         average=0.995,
         seed=job.parameters.seed,
-        precision="bfloat16" if device.type == "cuda" else "float32",
+        precision="bfloat16" if is_bfloat16_fast(device) else "float32",
         frozen_norm=True,
     )
     trainer = StackTrainer(network, SliceBank.from_cases(job.training, device), recipe, run=job.run)
