@@ -186,17 +186,20 @@ class Predictor:
         if focus.intersection(whole) != focus:
             raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
         if isinstance(self.segmenter, Segmenter) and self.locator and (heart := self.locator.propose(image, runner)):
-            shared = heart.in_plane.intersection(focus.in_plane)
-            least = _BESIDE * min(heart.in_plane.voxels, focus.in_plane.voxels)
-            both = heart.intersection(Box((*heart.start[:2], focus.start[2]), (*heart.stop[:2], focus.stop[2])))
-            if both and (
-                shared is None or shared.voxels < least
-            ):  # the heart lies beside: in the prompts' slices, that is what it looks at
-                return (BoxPrompt(image.stored_box(both)),), prompts[0].name, both
+            if beside := _lies_beside(heart, focus):
+                return (BoxPrompt(image.stored_box(beside)),), prompts[0].name, beside
             edges_mm = [size * mm for size, mm in zip(focus.size, image.volume.spacing[:2])]
             if max(edges_mm) > self.segmenter.window_mm:  # it cannot see all of such a box at once: it looks where in the box the heart is
                 focus = heart.intersection(focus) or focus
         return prompts, prompts[0].name, focus
+
+
+def _lies_beside(heart: Box, drawn: Box) -> Box | None:
+    """The proposed box ``heart`` in the slices of the ``drawn`` one, where that was drawn beside it; None where it was not."""
+    shared = heart.in_plane.intersection(drawn.in_plane)
+    if shared and shared.voxels >= _BESIDE * min(heart.in_plane.voxels, drawn.in_plane.voxels):
+        return None
+    return heart.intersection(Box((*heart.start[:2], drawn.start[2]), (*heart.stop[:2], drawn.stop[2])))
 
 
 def _inside(boxes: list[Box], mask: np.ndarray) -> np.ndarray:
