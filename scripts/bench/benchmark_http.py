@@ -18,6 +18,7 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.studies import StudyFile, find_labelled_studies
+from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
@@ -35,7 +36,7 @@ _Times = dict[str, float]
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its images are sent back and forth.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices in it stay.")],
-    model: Annotated[list[str], typer.Option(help="Models of the server.")] = ["prato_unetr", "prato_swin_unetr"],  # noqa: B006
+    model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL, "prato_unetr"],  # noqa: B006
     slices: Annotated[int, typer.Option(min=1, help="Slices of every image.")] = 10,
     rounds: Annotated[int, typer.Option(min=3, help="Images that are timed, each as new and once with its box moved.")] = 12,
     frames: Annotated[int, typer.Option(min=0, help="Frames of a cine; 0 leaves the cines out.")] = 30,

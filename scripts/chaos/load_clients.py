@@ -16,6 +16,7 @@ import numpy as np
 import requests
 
 from prato.data.nifti import gzip_bytes, nifti_bytes, read_image
+from prato.models.registry import DEFAULT_MODEL
 
 #: How often which request is made.
 _SHARES = {"infer": 70, "submit": 12, "list": 12, "info": 6}
@@ -60,7 +61,7 @@ class Worker:
     def _infer(self) -> None:
         study = self.random.choice(list(self.labels))
         params = {"prune": self.random.choice(("off", "25", "50", "75"))}
-        model = self.random.choice(("prato_unetr", "prato_swin_unetr"))
+        model = self.random.choice((DEFAULT_MODEL, "prato_unetr", "prato_swin_unetr"))
         self._ask("infer", "POST", f"/infer/{model}?image={study}", data={"params": json.dumps(params)})
 
     def _submit(self) -> None:
