@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from PratoLabelLib.connection import ServerError
-from PratoLabelLib.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
+from PratoLabelLib.responses import Cost, LabelVersion, ModelInfo, Prediction, ServerInfo, Study, TrainingState
 
 SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -45,12 +46,15 @@ class FakeClient:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.names = ["p1_ED", "p1_ES"]
+        self.gate = threading.Event()  # for a test that holds a reply back
         self.requests: list[tuple[Any, ...]] = []
         self.failure: ServerError | None = None
         self.warnings: list[str] = []
         self.conflict: dict[str, Any] | None = None
         self.labelled = {"p1_ED": "Ada"}
-        self.versions = {"p1_ED": 3}
+        self.latest = {"p1_ED": 3}
+        self.reviews: dict[str, tuple[str, str]] = {}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
 
     def __call__(self, address: str, token: str) -> FakeClient:
@@ -69,11 +73,11 @@ class FakeClient:
 
     def studies(self) -> list[Study]:
         self._record("studies")
-        return [Study(name, name in self.labelled, self.labelled.get(name, "")) for name in ("p1_ED", "p1_ES")]
+        return [Study(n, n in self.labelled, self.labelled.get(n, ""), *self.reviews.get(n, ("open", ""))) for n in self.names]
 
     def next_study(self, strategy: str, model: str) -> str:
         self._record("next", strategy, model)
-        return "p1_ES"
+        return next((n for n in self.names if n not in self.labelled and n not in self.reviews), self.names[-1])
 
     def download_image(self, study: str, folder: str) -> Path:
         return write(Path(folder) / f"{study}.nii.gz", np.ones(SHAPE))
@@ -82,11 +86,24 @@ class FakeClient:
         return write(Path(folder) / f"{study}_{tag}.nii.gz", heart(5))
 
     def current_version(self, study: str) -> int:
-        return self.versions.get(study, 0)
+        return self.latest.get(study, 0)
 
     def download_version(self, study: str, version: int, folder: str) -> Path:
-        assert version == self.versions[study]
-        return self.download_label(study, folder)
+        self._record("version", study, version)
+        return write(Path(folder) / f"{study}_v{version}.nii.gz", heart(5 if version == self.latest[study] else 3))
+
+    def versions(self, study: str) -> list[LabelVersion]:
+        count = self.latest.get(study, 0)
+        return [LabelVersion(n, "Ada", f"2025-03-0{n}T09:30:00Z", "submitted", n == count) for n in range(count, 0, -1)]
+
+    def restore_version(self, study: str, version: int, annotator: str) -> dict[str, Any]:
+        self._record("restore", study, version, annotator)
+        self.latest[study] += 1
+        return {"image": study, "version": self.latest[study], "voxels": {}, "conflict": None}
+
+    def review(self, study: str, state: str, reason: str, annotator: str) -> None:
+        self._record("review", study, state, reason, annotator)
+        self.reviews[study] = (state, reason)
 
     def upload_image(self, study: str, path: Path) -> str:
         self._record("upload", study, path.read_bytes()[:2])
@@ -102,8 +119,8 @@ class FakeClient:
 
     def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
         self._record("submit", study, info)
-        self.labelled[study], self.versions[study] = info["annotator"], self.current_version(study) + 1
-        stored = {"voxels": {"LV cavity": 245}, "version": self.versions[study], "conflict": self.conflict}
+        self.labelled[study], self.latest[study] = info["annotator"], self.current_version(study) + 1
+        stored = {"voxels": {"LV cavity": 245}, "version": self.latest[study], "conflict": self.conflict}
         return {"image": study, "label": study, **stored}
 
     def train(self, model: str, params: dict[str, Any]) -> None:

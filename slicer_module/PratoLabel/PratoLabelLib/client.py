@@ -17,6 +17,7 @@ import requests
 
 from PratoLabelLib.connection import Cancelled, ConnectError, Connection, ConnectionAdapter, ServerError
 from PratoLabelLib.responses import (
+    LabelVersion,
     Prediction,
     ServerInfo,
     Study,
@@ -25,6 +26,7 @@ from PratoLabelLib.responses import (
     parse_server_info,
     parse_studies,
     parse_training_state,
+    parse_versions,
     require_type,
 )
 
@@ -98,6 +100,28 @@ class Client:
         """As :meth:`download_label`, of one version of the final label."""
         response = self._download("/datastore/label/version", {"image": study, "version": str(version)}, f"version {version} of {study}")
         return self._save(response, Path(folder) / f"{Path(study).name}_final")
+
+    def versions(self, study: str) -> list[LabelVersion]:
+        """Every version of the study's final label, newest first; none where the server keeps no versions."""
+        try:
+            response = self._request("GET", "/datastore/label/versions", params={"image": study})
+        except ServerError as error:
+            if error.status in (400, 404, 405):
+                return []
+            raise
+        return self._parse(response, lambda: parse_versions(response.json()))
+
+    def restore_version(self, study: str, version: int, annotator: str) -> dict[str, Any]:
+        """Make a copy of a version the study's final label; returns the contract's reply."""
+        data, query = {"params": self._params({"annotator": annotator})}, {"image": study, "version": str(version)}
+        response = self._request("POST", "/datastore/label/restore", params=query, data=data)
+        return self._parse(response, lambda: {**response.json(), "version": require_type(int, response.json()["version"])})
+
+    def review(self, study: str, state: str, reason: str, annotator: str) -> None:
+        """Set the study's state: "skipped", "rejected" or "open"."""
+        data = {"params": self._params({"state": state, "reason": reason, "annotator": annotator})}
+        response = self._request("PUT", "/datastore/image/review", params={"image": study}, data=data)
+        self._parse(response, lambda: require_type(dict, response.json()["review"]))
 
     def upload_image(self, study: str, path: str | os.PathLike[str]) -> str:
         """Add the NIfTI file ``path`` as a new study; returns its id. Raises OSError if the file cannot be read."""

@@ -64,11 +64,28 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class Study:
-    """One study; ``labelled``: it has a final label, by ``annotator`` ("" if unknown)."""
+    """One study; ``labelled``: it has a final label, by ``annotator`` ("" if unknown).
+
+    Attributes:
+        review: "skipped", "rejected" or "open", as an annotator decided for a ``reason``.
+    """
 
     id: str
     labelled: bool
     annotator: str
+    review: str = "open"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LabelVersion:
+    """One version of a study's label; ``origin`` is "submitted", "restored" or "found", ``created`` a time in ISO 8601 (UTC)."""
+
+    version: int
+    annotator: str
+    created: str
+    origin: str
+    is_current: bool
 
 
 @dataclass(frozen=True)
@@ -125,8 +142,25 @@ def parse_studies(datastore: Any) -> list[Study]:
     for study, entry in sorted(require_type(dict, datastore["objects"]).items()):
         final = require_type(dict, entry["labels"]).get("final")
         annotator = final["info"].get("annotator") if final else None
-        studies.append(Study(study, final is not None, annotator if isinstance(annotator, str) else ""))
+        review = entry.get("image", {}).get("info", {}).get("review", {})
+        state, reason = (review.get("state"), review.get("reason")) if isinstance(review, dict) else (None, None)
+        decided = (state, reason if isinstance(reason, str) else "") if state in ("skipped", "rejected") else ("open", "")
+        studies.append(Study(study, final is not None, annotator if isinstance(annotator, str) else "", *decided))
     return studies
+
+
+def parse_versions(reply: Any) -> list[LabelVersion]:
+    """``GET /datastore/label/versions``, newest first."""
+    return [
+        LabelVersion(
+            version=require_type(int, version["version"]),
+            annotator=require_type(str, version["annotator"]),
+            created=require_type(str, version["created"]),
+            origin=require_type(str, version["origin"]),
+            is_current=version["version"] == reply["current"],
+        )
+        for version in reversed(require_type(list, reply["versions"]))
+    ]
 
 
 def parse_prediction(content_type: str, body: bytes) -> Prediction:

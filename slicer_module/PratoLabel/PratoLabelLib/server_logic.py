@@ -108,6 +108,7 @@ class ServerLogic:
         self.busy_changed = Signal()  # bool
         self.studies_changed = Signal()  # list of Study
         self.training_changed = Signal()  # TrainingState
+        self.reviewed = Signal()  # a study's id and its state
         self._make_client = make_client
         self._worker = Worker()
         self._dispatcher = RequestDispatcher(self._worker, self.failed.emit)
@@ -144,6 +145,15 @@ class ServerLogic:
     def refresh_studies(self) -> None:
         """Request the studies and their labels."""
         self._dispatcher.dispatch(lambda client: client.studies(), self._on_studies, "studies")
+
+    def review_study(self, study: str, state: str, reason: str, annotator: str) -> None:
+        """Leave a study for later ("skipped"), hand it out no more ("rejected"), or neither ("open"); ``reviewed`` follows."""
+
+        def on_reviewed(_: None) -> None:
+            self.reviewed.emit(study, state)
+            self.refresh_studies()
+
+        self._dispatcher.dispatch(lambda client: client.review(study, state, reason, annotator), on_reviewed, "")
 
     def find_model(self, name: str) -> ModelInfo | None:
         """What the server says about the model ``name``; None if it has no such model."""

@@ -18,8 +18,8 @@ from prato.acquisition.scores import Score
 class Folder:
     """A datastore with ``unlabelled`` studies, some of them handed out at a time by the strategy "random"."""
 
-    def __init__(self, *unlabelled: str, handed_out: dict[str, int] | None = None) -> None:
-        self.unlabelled, self.handed_out = list(unlabelled), handed_out or {}
+    def __init__(self, *unlabelled: str, handed_out: dict[str, int] | None = None, reviews: dict[str, Any] | None = None) -> None:
+        self.unlabelled, self.handed_out, self.reviews = list(unlabelled), handed_out or {}, reviews or {}
 
     def get_unlabeled_images(self) -> list[str]:
         return self.unlabelled
@@ -31,8 +31,8 @@ class Folder:
         return f"/nowhere/{study}.nii.gz"
 
     def get_image_info(self, study: str) -> dict[str, Any]:
-        ts = self.handed_out.get(study)
-        return {} if ts is None else {"strategy": {"random": {"ts": ts}}}
+        ts, review = self.handed_out.get(study), self.reviews.get(study)
+        return ({} if ts is None else {"strategy": {"random": {"ts": ts}}}) | ({} if review is None else {"review": review})
 
 
 class Model:
@@ -74,6 +74,17 @@ def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Mode
 
 def test_first_is_the_first_by_name() -> None:
     assert built("first")({}, Folder("c", "a", "b")) == {"id": "a"}
+
+
+def test_rejected_studies_are_not_handed_out_and_skipped_ones_last() -> None:
+    skipped, rejected = {"state": "skipped", "reason": "?"}, {"state": "rejected", "reason": "no heart"}
+    assert built("first")({}, Folder("a", "b", "c", reviews={"a": rejected, "b": skipped})) == {"id": "c"}
+    assert built("first")({}, Folder("a", "b", reviews={"a": rejected, "b": skipped})) == {"id": "b"}
+    assert built("first")({}, Folder("a", "b", reviews={"a": {"state": "open"}})) == {"id": "a"}
+    assert built("first")({}, Folder("a", reviews={"a": "no review of ours"})) == {"id": "a"}
+    with pytest.raises(HTTPException, match=r"rejected \(1\)") as refusal:
+        built("first")({}, Folder("a", reviews={"a": rejected}))
+    assert refusal.value.status_code == 404
 
 
 def test_random_follows_its_seed() -> None:

@@ -13,17 +13,31 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lib.activelearning.registry import register_strategy
 from lib.infers.live_predictor import LivePredictor
 
+#: What an annotator may decide about a study without labelling it; a study that nobody decided about is open.
+REVIEW_STATES = ("open", "skipped", "rejected")
+
 
 def list_unlabelled(datastore: Datastore) -> list[str]:
-    """The studies without a final label.
+    """The studies to be labelled: those without a final label that nobody rejected, and the skipped ones only once no other is left.
 
     Raises:
         HTTPException: 404, there are none.
     """
-    studies: list[str] = datastore.get_unlabeled_images()
-    if not studies:
-        raise HTTPException(404, "Every study here has a final label: add studies to the folder, or open a labelled one to correct it.")
-    return studies
+    by_state: dict[str, list[str]] = {state: [] for state in REVIEW_STATES}
+    for study in datastore.get_unlabeled_images():
+        by_state[_review_state(datastore.get_image_info(study))].append(study)
+    if by_state["open"] or by_state["skipped"]:
+        return by_state["open"] or by_state["skipped"]
+    if by_state["rejected"]:
+        count = len(by_state["rejected"])
+        raise HTTPException(404, f"Every study here has a final label or was rejected ({count}): add studies, or open one from the list.")
+    raise HTTPException(404, "Every study here has a final label: add studies to the folder, or open a labelled one to correct it.")
+
+
+def _review_state(info: Mapping[str, Any]) -> str:
+    review = info.get("review")
+    state = review.get("state") if isinstance(review, dict) else None
+    return state if state in REVIEW_STATES else "open"
 
 
 def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> list[str]:

@@ -1,0 +1,36 @@
+"""What an annotator decides about a study without labelling it: skipped for now, or rejected. See docs/protocol.md."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, HTTPException
+from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.utils.app import app_instance
+
+from lib.activelearning.studies import REVIEW_STATES
+from lib.server import checks
+from lib.server.checks import ANNOTATOR
+from prato.labelling.records import annotator_from
+
+router = APIRouter(prefix="/datastore/image", tags=["Datastore"])
+#: A reason is a sentence, not a document.
+_LONGEST_REASON = 500
+
+
+@router.put("/review")
+def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
+    """Set a study's state: ``open``, ``skipped`` (handed out when no other is left) or ``rejected`` (not handed out), with a reason."""
+    sent = checks.require_storable(checks.parse_json_object(params))
+    state, reason = sent.get("state"), sent.get("reason", "")
+    if state not in REVIEW_STATES:
+        raise HTTPException(400, f"state must be {', '.join(REVIEW_STATES[:-1])} or {REVIEW_STATES[-1]}, not {state!r:.60}.")
+    if not isinstance(reason, str) or len(reason) > _LONGEST_REASON:
+        raise HTTPException(400, f"reason must be text of at most {_LONGEST_REASON} characters.")
+    if state != "open" and not reason.strip():
+        raise HTTPException(400, f"A study is {state} for a reason: send it as reason.")
+    checks.require_image(app_instance(), image)
+    review = {"state": state, "reason": reason.strip(), "annotator": annotator_from(sent), "ts": int(time.time())}
+    app_instance().datastore().update_image_info(image, {"review": review})
+    return {"image": image, "review": review}
