@@ -6,8 +6,10 @@ input/output manager, and ``slicer.modules`` as a lookup of the logics.
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
 from operator import getitem
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,9 @@ import slicer
 from . import slicer_source
 
 slicer_source.load_util()
+
+#: Where Slicer's settings would be, for each scene elsewhere.
+_settings = tempfile.TemporaryDirectory(prefix="slicer_settings_")
 
 
 def new_scene() -> Any:
@@ -48,6 +53,7 @@ def new_scene() -> Any:
         coreIOManager=_IOManager,
         layoutManager=lambda: None,  # as under --no-main-window
         logics=logics,
+        slicerUserSettingsFilePath=str(Path(_settings.name) / f"{id(scene):x}" / "Slicer.ini"),
     )
     slicer.modules = SimpleNamespace(**{name.lower(): SimpleNamespace(logic=partial(getitem, logics, name)) for name in logics})
     return scene

@@ -105,7 +105,8 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
         from . import widgets
 
         sys.modules["ctk"].ctkCollapsibleButton = widgets.ctkCollapsibleButton  # type: ignore[attr-defined]
-        slicer.qMRMLWidget, slicer.qMRMLNodeComboBox = widgets.qMRMLWidget, widgets.qMRMLNodeComboBox
+        for name in ("qMRMLWidget", "qMRMLNodeComboBox", "qMRMLSegmentEditorWidget"):
+            setattr(slicer, name, getattr(widgets, name))
         if not slicer_source.load_scripted_modules():
             _install_doubles()
     from .desktop import ModuleManager
@@ -120,6 +121,8 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
     slicer.app.topLevelWidgets = lambda: []  # no main window: slicer.util.selectModule raises, as in a Slicer without one
     slicer.app.layoutManager = lambda: None
     slicer.app.processEvents = app.processEvents
+    slicer.app.clipboard = app.clipboard
+    slicer.app.slicerUserSettingsFilePath = str(settings_folder / "Slicer.ini")
     setattr(slicer.modules, module_file.stem.lower(), SimpleNamespace(path=str(module_file)))
     return app
 

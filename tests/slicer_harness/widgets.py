@@ -91,3 +91,104 @@ class ctkCollapsibleButton(python_qt(QtWidgets.QAbstractButton)):  # type: ignor
         arrow = style.PE_IndicatorArrowDown if self.isChecked() else style.PE_IndicatorArrowRight
         self.style().drawPrimitive(arrow, option, painter, self)
         painter.drawText(26, 0, 999, self._header, QtCore.Qt.AlignmentFlag.AlignVCenter, self.text)
+
+
+class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[misc]
+    """The Segment Editor's segments, and its real undo history; its effects are not here."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self.calls: list[str] = []  # what was installed and removed, in order
+        self.history = slicer.vtkSegmentationHistory()
+        self._nodes: dict[str, Any] = {}
+        self._scene: Any = None
+        self._list = QtWidgets.QListWidget()
+        self._list.setMaximumHeight(70)
+        buttons = QtWidgets.QHBoxLayout()
+        for name, action in (("Undo", self.undo), ("Redo", self.redo)):
+            button = QtWidgets.QPushButton(name)
+            button.clicked.connect(action)
+            buttons.addWidget(button)
+        layout = QtWidgets.QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(QtWidgets.QLabel("(Slicer's Segment Editor: effects, segments, undo)"))
+        layout.addWidget(self._list)
+        layout.addLayout(buttons)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        self._nodes["editor"] = node
+
+    def mrmlSegmentEditorNode(self) -> Any:
+        return self._nodes.get("editor")
+
+    def setSegmentationNode(self, node: Any) -> None:
+        if node is self._nodes.get("segmentation"):
+            return
+        self._nodes["segmentation"] = node
+        self.history.RemoveAllStates()
+        self.history.SetSegmentation(node.GetSegmentation() if node is not None else None)
+        self.updateWidgetFromMRML()
+
+    def segmentationNode(self) -> Any:
+        return self._nodes.get("segmentation")
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self._nodes["source"] = node
+
+    def sourceVolumeNode(self) -> Any:
+        return self._nodes.get("source")
+
+    def setCurrentSegmentID(self, segment: str) -> None:
+        self._nodes["segment"] = segment
+
+    def currentSegmentID(self) -> str:
+        return self._nodes.get("segment", "")
+
+    def updateWidgetFromMRML(self) -> None:
+        self._list.clear()
+        if self.segmentationNode() is not None:
+            segmentation = self.segmentationNode().GetSegmentation()
+            for n in range(segmentation.GetNumberOfSegments()):
+                segment = segmentation.GetNthSegment(n)
+                item = QtWidgets.QListWidgetItem(segment.GetName(), self._list)
+                item.setBackground(QtGui.QColor.fromRgbF(*segment.GetColor()))
+
+    def saveStateForUndo(self) -> None:
+        if self.segmentationNode() is not None:
+            self.history.SaveState()
+
+    def undo(self) -> None:
+        self.history.RestorePreviousState()
+
+    def redo(self) -> None:
+        self.history.RestoreNextState()
+
+    def setMaximumNumberOfUndoStates(self, count: int) -> None:
+        self.history.SetMaximumNumberOfStates(count)
+
+    def setEffectNameOrder(self, names: list[str]) -> None:
+        self.setProperty("effects", names)
+
+    def setEffectButtonStyle(self, style: Any) -> None: ...
+
+    def setActiveEffect(self, effect: Any) -> None: ...
+
+    def setupViewObservations(self) -> None:
+        self.calls.append("observe views")
+
+    def removeViewObservations(self) -> None:
+        self.calls.append("leave views")
+
+    def installKeyboardShortcuts(self, parent: Any = None) -> None:
+        self.calls.append("install keys")
+
+    def uninstallKeyboardShortcuts(self) -> None:
+        self.calls.append("remove keys")
+
+
+for _name in ("segmentationNodeSelectorVisible", "sourceVolumeNodeSelectorVisible", "switchToSegmentationsButtonVisible"):
+    setattr(qMRMLSegmentEditorWidget, _name, True)
+qMRMLSegmentEditorWidget.unorderedEffectsVisible = True

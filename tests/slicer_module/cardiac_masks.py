@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from PratoLabelLib.cardiac import find_flags
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
 #: The same structures under other numbers.
@@ -22,3 +26,8 @@ def heart(slices: int = 6) -> np.ndarray:
     mask[:, 7:15, 17:25] = LABELS["LV cavity"]
     mask[:, 6:16, 6:15] = LABELS["RV cavity"]
     return mask
+
+
+def flag_sentences(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> list[str]:
+    """What the flags of ``mask`` say."""
+    return [flag.sentence for flag in find_flags(mask, labels, slice_axis)]

@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import slicer
 from PySide6.QtCore import QEvent, QRect
 
+from PratoLabelLib.segmentation import import_mask
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.fake_client import FakeClient
 from tests.waiting import wait_until
 
 MODULE = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabel.py"
-BUTTONS = ("test", "next", "refresh", "open", "send", "place", "fit", "run", "cancel", "edit", "undo", "redo", "submit", "start", "stop")
+BUTTONS = (
+    *("test", "next", "refresh", "open", "skip", "reject", "send", "place", "run", "cancel", "fit"),
+    *("submit", "submitNext", "start", "stop"),
+)
 
 
 class PanelDriver:
@@ -71,6 +76,11 @@ class PanelDriver:
         return {name for name in BUTTONS if getattr(self.ui, f"{name}Button").enabled}
 
     @property
+    def editor(self) -> Any:
+        """The Segment Editor in the panel."""
+        return self.panel.correct._editor
+
+    @property
     def status(self) -> str:
         """What the top of the panel says."""
         return self.ui.statusLabel.text
@@ -102,6 +112,14 @@ class PanelDriver:
         self.wait(lambda: not self.logic._worker.is_busy)
         self.rest(0.1)
 
+    def edit(self, value: int = 3) -> np.ndarray:
+        """Paint some voxels of a structure, as a brush does; returns all segments as they are then."""
+        study = self.logic.current_study
+        mask = study.mask()
+        mask[1, 2:5, 2:5] = value
+        import_mask(study.segmentation_node, study.volume_node, study.labels, mask)
+        return mask
+
     def choose(self, box: str, value: str) -> None:
         """Pick an entry of a combo box."""
         combo = getattr(self.ui, f"{box}Box")
@@ -119,6 +137,11 @@ class PanelDriver:
         items = [self.ui.studyTree.topLevelItem(i) for i in range(self.ui.studyTree.topLevelItemCount)]
         return {item.text(0): item.text(1) for item in items}
 
+    def states(self) -> dict[str, str]:
+        """The list of studies: name -> state."""
+        items = [self.ui.studyTree.topLevelItem(i) for i in range(self.ui.studyTree.topLevelItemCount)]
+        return {item.text(0): item.text(2) for item in items}
+
     def roi(self, name: str = "heart", select: bool = True) -> Any:
         """An ROI on the studies of the fake server, 20 mm high."""
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
@@ -133,7 +156,7 @@ class PanelDriver:
         """Write a picture of the whole panel, numbered."""
         self._pictures += 1
         self.rest(0.4)  # the table is measured
-        parent, last = self.widget.parent, self.ui.trainSection
+        parent, last = self.widget.parent, self.ui.advancedSection
         parent.resize(440, parent.layout().totalHeightForWidth(440))
         self.rest(0.02)
         bottom = last.parentWidget().mapTo(parent, last.geometry.bottomLeft()).y() + 16
@@ -150,9 +173,10 @@ class FakeServerDriver(PanelDriver):
         super().__init__(folder, self.server)
 
     def open_study(self) -> FakeServerDriver:
-        """Connected, with a study open."""
+        """Connected, with a study open that has no label, and was not segmented."""
         self.click("test")
-        self.click("next")
+        self.select(1)
+        self.click("open")
         assert self.logic.current_study.study == "p1_ES"
         return self
 

@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from PratoLabelLib.cardiac import CardiacVolumes, compute_function, compute_volumes, find_ed_es, find_flags
-from tests.slicer_module.cardiac_masks import LABELS
+from PratoLabelLib.cardiac import CardiacVolumes, compute_function, compute_volumes, find_ed_es
+from tests.slicer_module.cardiac_masks import LABELS, flag_sentences
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def test_expert_labels_are_rarely_flagged(experts: list[Expert]) -> None:
     flagged = 0
     for expert in experts:
         for mask, _ in expert.masks.values():
-            sentences = find_flags(mask, LABELS, 2)
+            sentences = flag_sentences(mask, LABELS, 2)
             flagged += bool(sentences)
             counts.update(re.sub(r" in \d.*| in slice.*", "", sentence) for sentence in sentences)
     assert counts["LV cavity is not enclosed by myocardium"] <= 2
@@ -100,4 +100,4 @@ def test_a_wall_that_is_cut_is_always_seen(experts: list[Expert]) -> None:
         k = int(np.argmax(np.count_nonzero(mask == 3, axis=(0, 1))))
         row = int(np.median(np.nonzero(mask[:, :, k] == 3)[1]))
         mask[:, row:, k][mask[:, row:, k] == 2] = 0  # half of the ring, where the LV is widest
-        assert [s for s in find_flags(mask, LABELS, 2) if "not enclosed" in s and re.search(rf"slices?\b.* {k + 1}\b", s)]
+        assert [s for s in flag_sentences(mask, LABELS, 2) if "not enclosed" in s and re.search(rf"slices?\b.* {k + 1}\b", s)]

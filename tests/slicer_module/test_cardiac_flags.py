@@ -10,12 +10,12 @@ import pytest
 from scipy import ndimage
 
 from PratoLabelLib.cardiac import find_flags
-from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, heart
+from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, flag_sentences, heart
 
 
 def test_a_sound_heart_has_no_flags() -> None:
-    assert find_flags(heart(), LABELS, 0) == []
-    assert find_flags(np.where(heart() == 1, 3, np.where(heart() == 3, 1, heart())), SWAPPED, 0) == []
+    assert flag_sentences(heart(), LABELS, 0) == []
+    assert flag_sentences(np.where(heart() == 1, 3, np.where(heart() == 3, 1, heart())), SWAPPED, 0) == []
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -23,12 +23,19 @@ def test_a_missing_structure(name: str) -> None:
     mask = heart()
     mask[mask == LABELS[name]] = 0
     flag = f"{name[0].upper()}{name[1:]} is missing altogether."
-    assert find_flags(mask, LABELS, 0) == [flag]
-    assert find_flags(mask, {key: value for key, value in LABELS.items() if key != name}, 0) == []
+    assert flag_sentences(mask, LABELS, 0) == [flag]
+    assert flag_sentences(mask, {key: value for key, value in LABELS.items() if key != name}, 0) == []
+
+
+def test_a_flag_names_its_slices() -> None:
+    mask = heart()
+    mask[3:5][mask[3:5] == 1] = 0
+    assert find_flags(mask, LABELS, 0)[0].slices == (3, 4)
+    assert find_flags(np.zeros((4, 8, 8), np.uint8), LABELS, 0)[0].slices == ()
 
 
 def test_an_empty_mask() -> None:
-    flags = find_flags(np.zeros((4, 8, 8), np.uint8), LABELS, 0)
+    flags = flag_sentences(np.zeros((4, 8, 8), np.uint8), LABELS, 0)
     assert flags == [f"{name} is missing altogether." for name in ("RV cavity", "Myocardium", "LV cavity")]
 
 
@@ -36,7 +43,7 @@ def test_empty_slices_between_filled_ones() -> None:
     mask = heart()
     mask[1][mask[1] == 1] = 0
     mask[3:5][mask[3:5] == 1] = 0
-    assert find_flags(mask, LABELS, 0) == [
+    assert flag_sentences(mask, LABELS, 0) == [
         "RV cavity is missing in slices 2, 4 and 5, between slices that contain it.",
         "RV cavity is in 3 parts: 180 voxels lie apart from the largest, in slices 3 and 6.",
     ]
@@ -46,7 +53,7 @@ def test_empty_slices_between_filled_ones() -> None:
 def test_slices_count_along_the_axis_that_is_named(axis: int) -> None:
     mask = heart()
     mask[2] = 0
-    flags = find_flags(np.moveaxis(mask, 0, axis), LABELS, axis)
+    flags = flag_sentences(np.moveaxis(mask, 0, axis), LABELS, axis)
     assert "Myocardium is missing in slice 3, between slices that contain it." in flags
     assert "LV cavity is missing in slice 3, between slices that contain it." in flags
     assert len([s for s in flags if "parts" in s]) == 3 and len(flags) == 6
@@ -56,32 +63,32 @@ def test_slices_that_end_early_are_no_gap() -> None:
     mask = heart()
     mask[0] = mask[5] = 0
     mask[1][mask[1] == 1] = 0
-    assert find_flags(mask, LABELS, 0) == []
+    assert flag_sentences(mask, LABELS, 0) == []
 
 
 def test_a_speck_apart() -> None:
     mask = heart()
     mask[3, 1, 30] = LABELS["LV cavity"]
-    flags = find_flags(mask, LABELS, 0)
+    flags = flag_sentences(mask, LABELS, 0)
     assert "LV cavity is in 2 parts: 1 voxel lies apart from the largest, in slice 4." in flags
     mask[3, 1, 30] = LABELS["myocardium"]
-    assert find_flags(mask, LABELS, 0) == ["Myocardium is in 2 parts: 1 voxel lies apart from the largest, in slice 4."]
+    assert flag_sentences(mask, LABELS, 0) == ["Myocardium is in 2 parts: 1 voxel lies apart from the largest, in slice 4."]
 
 
 def test_voxels_that_touch_by_a_corner_are_one_part() -> None:
     mask = np.zeros((3, 5, 5), np.uint8)
     mask[0, 0, 4] = mask[1, 1, 3] = mask[2, 2, 2] = 1
-    assert find_flags(mask, {"RV cavity": 1}, 0) == []
+    assert flag_sentences(mask, {"RV cavity": 1}, 0) == []
     mask[1, 1, 3] = 0
-    assert find_flags(mask, {"RV cavity": 1}, 0)[-1] == "RV cavity is in 2 parts: 1 voxel lies apart from the largest, in slice 3."
+    assert flag_sentences(mask, {"RV cavity": 1}, 0)[-1] == "RV cavity is in 2 parts: 1 voxel lies apart from the largest, in slice 3."
 
 
 def test_an_apical_cap_joined_by_the_lv_alone_is_no_part() -> None:
     mask = heart()
     mask[5] = 0
     mask[5, 9:13, 19:23] = LABELS["myocardium"]  # under the middle of the LV: the ring above is two voxels away
-    assert find_flags(mask, LABELS, 0) == []
-    assert find_flags(mask, {"myocardium": 2}, 0) == ["Myocardium is in 2 parts: 16 voxels lie apart from the largest, in slice 6."]
+    assert flag_sentences(mask, LABELS, 0) == []
+    assert flag_sentences(mask, {"myocardium": 2}, 0) == ["Myocardium is in 2 parts: 16 voxels lie apart from the largest, in slice 6."]
 
 
 @pytest.mark.parametrize("density", [0.02, 0.1, 0.3])
@@ -91,7 +98,7 @@ def test_parts_are_those_that_scipy_finds(density: float) -> None:
         mask = (rng.random(rng.integers(1, 14, 3)) < density).astype(np.uint8)
         mask[0, 0, 0] = 1
         parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
-        flags = [s for s in find_flags(mask, {"RV cavity": 1}, 1) if "parts" in s]
+        flags = [s for s in flag_sentences(mask, {"RV cavity": 1}, 1) if "parts" in s]
         sizes = np.bincount(parts[parts > 0])
         if count == 1:
             assert flags == []
@@ -103,20 +110,20 @@ def test_an_lv_that_is_not_enclosed() -> None:
     mask = heart()
     mask[1, 7:15, 25:27] = 0  # the wall is gone on one side
     mask[4, 7:15, 15:17] = LABELS["RV cavity"]  # the RV broke through
-    assert find_flags(mask, LABELS, 0) == ["LV cavity is not enclosed by myocardium in 2 of its 6 slices: slices 2 and 5."]
+    assert flag_sentences(mask, LABELS, 0) == ["LV cavity is not enclosed by myocardium in 2 of its 6 slices: slices 2 and 5."]
 
 
 def test_one_open_voxel_in_a_long_outline_is_let_pass() -> None:
     mask = heart()
     mask[2, 10, 25] = mask[2, 10, 26] = 0  # one of 28 outline voxels
-    assert find_flags(mask, LABELS, 0) == []
+    assert flag_sentences(mask, LABELS, 0) == []
     mask[2, 11, 25] = 0  # two
-    assert find_flags(mask, LABELS, 0) == ["LV cavity is not enclosed by myocardium in 1 of its 6 slices: slice 3."]
+    assert flag_sentences(mask, LABELS, 0) == ["LV cavity is not enclosed by myocardium in 1 of its 6 slices: slice 3."]
 
 
 def test_an_lv_at_the_edge_of_the_image_is_not_enclosed() -> None:
     mask = heart()[:, :, :25]
-    assert find_flags(mask, LABELS, 0) == ["LV cavity is not enclosed by myocardium in 6 of its 6 slices: slices 1, 2, 3, 4, 5 and 6."]
+    assert flag_sentences(mask, LABELS, 0) == ["LV cavity is not enclosed by myocardium in 6 of its 6 slices: slices 1, 2, 3, 4, 5 and 6."]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])
@@ -131,6 +138,6 @@ def test_flags_come_while_the_hand_is_still_on_the_mouse(noise: float) -> None:
     times = []
     for _ in range(5):
         began = time.process_time()
-        find_flags(mask, LABELS, 0)
+        flag_sentences(mask, LABELS, 0)
         times.append(time.process_time() - began)
     assert min(times) < 0.1

@@ -14,7 +14,10 @@ LAYERS = {
     "server": (("connection", "responses", "client", "worker", "server_logic"), ("qt", "ctk", "slicer", "vtk", "numpy")),
     "measures": (("cardiac",), ("qt", "ctk", "slicer", "vtk", "requests")),
     "scene": (
-        ("volumes", "geometry", "slice_views", "placement", "segmentation", "open_study", "cardiac_report", "logic", "sample_data"),
+        (
+            *("volumes", "geometry", "slice_views", "placement", "segments", "segmentation", "open_study", "drafts", "autosave"),
+            *("label_versions", "cardiac_report", "cardiac_table", "study_logic", "logic", "sample_data"),
+        ),
         ("qt", "ctk", "requests"),
     ),
     "panel": (("parameters", "panel", "sections", "consent"), ("requests", "PratoLabelLib.client", "PratoLabelLib.connection")),

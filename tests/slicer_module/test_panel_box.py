@@ -40,12 +40,39 @@ def test_placing_a_box_lets_the_views_draw_it(driver: FakeServerDriver) -> None:
 def test_two_clicks_place_the_box_and_the_result_follows(driver: FakeServerDriver) -> None:
     driver.open_study()
     volume = driver.logic.current_study.volume_node
-    driver.ui.liveCheckBox.checked = True
     driver.click("place")
     click_voxels(driver.panel.parameters.roi, volume, (18, 4, 2), (5, 15, 2))
     assert roi_to_ijk_box(driver.panel.parameters.roi, volume) == (5, 19, 4, 16, 0, 5)
     driver.wait(lambda: driver.inferences)
     assert driver.inferences[-1][3]["roi"] == [[5, 19, 4, 16, 0, 5]]
+
+
+def test_the_slices_of_the_box_are_chosen(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    volume, first, last = driver.logic.current_study.volume_node, driver.ui.firstSliceBox, driver.ui.lastSliceBox
+    assert (first.value, last.value, last.maximum) == (1, 5, 5)
+    first.value = 2
+    first.editingFinished.emit()
+    driver.click("place")
+    click_voxels(driver.panel.parameters.roi, volume, (5, 4, 2), (18, 15, 2))
+    roi = driver.panel.parameters.roi
+    assert roi_to_ijk_box(roi, volume) == (5, 19, 4, 16, 1, 5)
+    driver.wait(lambda: len(driver.inferences) == 1)
+    last.value = 3  # of the box that is there
+    last.editingFinished.emit()
+    assert roi_to_ijk_box(roi, volume) == (5, 19, 4, 16, 1, 3)
+    driver.wait(lambda: len(driver.inferences) == 2)
+    driver.ui.allSlicesButton.click()
+    assert roi_to_ijk_box(roi, volume) == (5, 19, 4, 16, 0, 5)
+    assert (first.value, last.value) == (1, 5)
+
+
+def test_clicks_beside_the_image_are_said(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("place")
+    click_voxels(driver.panel.parameters.roi, driver.logic.current_study.volume_node, (40, 40, 2), (60, 60, 2))
+    assert "outside the image" in driver.status
+    assert driver.inferences == []
 
 
 def test_placing_that_is_given_up_brings_the_box_back(driver: FakeServerDriver) -> None:
@@ -58,6 +85,32 @@ def test_placing_that_is_given_up_brings_the_box_back(driver: FakeServerDriver) 
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     interaction.SetCurrentInteractionMode(interaction.ViewTransform)
     assert roi_to_ijk_box(roi, volume) == box
+
+
+def test_a_proposal_that_comes_late_moves_no_box_that_is_being_placed(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.open_study()
+    infer = driver.server.infer
+    monkeypatch.setattr(driver.server, "infer", lambda *arguments: (driver.server.gate.wait(200), infer(*arguments))[1])
+    driver.ui.fitButton.click()
+    driver.ui.placeButton.click()
+    roi, volume = driver.panel.parameters.roi, driver.logic.current_study.volume_node
+    click_voxels(roi, volume, (5, 4, 2))
+    driver.server.gate.set()
+    driver.settle()
+    click_voxels(roi, volume, (18, 15, 2))
+    assert roi_to_ijk_box(roi, volume) == (5, 19, 4, 16, 0, 5)
+
+
+def test_leaving_while_placing_leaves_no_corner_behind(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("place")
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    driver.select(0)
+    driver.click("open")
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+    driver.click("place")
+    driver.widget.exit()
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
 
 
 def test_a_box_does_not_survive_into_another_study(driver: FakeServerDriver) -> None:
@@ -102,8 +155,9 @@ def test_a_box_outside_the_image_is_refused_in_a_dialog(driver: FakeServerDriver
 def test_a_live_update_waits_until_the_box_rests(driver: FakeServerDriver) -> None:
     driver.open_study()
     roi, rest = driver.roi(), driver.panel.box._debounce_timer
+    driver.ui.liveCheckBox.checked = False
     end_interaction(roi)
-    assert not rest.isActive()  # not switched on
+    assert not rest.isActive()  # switched off
     driver.ui.liveCheckBox.checked = True
     while_it_rests = rest.interval
     rest.setInterval(10**6)  # as if no time passed
@@ -142,5 +196,5 @@ def test_a_live_update_that_fails_opens_no_dialog(driver: FakeServerDriver, capl
     assert driver.ui.statusLabel.styleSheet == ERROR_STYLE
     driver.server.failure = None
     driver.click("run")
-    assert "Correct the result" in driver.status
+    assert "correct the result" in driver.status
     assert driver.ui.statusLabel.styleSheet == HINT_STYLE

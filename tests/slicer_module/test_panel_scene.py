@@ -41,14 +41,15 @@ def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Pat
     driver.ui.epochsBox.value = 44
     driver.click("run")
     mask = driver.logic.current_study.mask()
-    for box in (driver.ui.liveCheckBox, driver.ui.tokensCheckBox, driver.ui.lockMyocardiumCheckBox):
+    driver.ui.liveCheckBox.checked = False
+    for box in (driver.ui.tokensCheckBox, driver.ui.lockMyocardiumCheckBox):
         box.checked = True
     scene, bundle = slicer.mrmlScene, str(tmp_path / "scene.mrb")
     assert scene.WriteToMRB(bundle)
     scene.Clear(0)
     assert driver.logic.current_study is None
     assert driver.panel.parameters.max_epochs == 10
-    assert (driver.ui.epochsBox.value, driver.ui.liveCheckBox.checked) == (10, False)
+    assert (driver.ui.epochsBox.value, driver.ui.liveCheckBox.checked) == (10, True)
     assert "Open a study" in driver.status
     zipfile.ZipFile(bundle).extractall(tmp_path / "unpacked")  # the desktop does this in a cache folder that is not here
     [unpacked] = (tmp_path / "unpacked").rglob("*.mrml")
@@ -59,7 +60,7 @@ def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Pat
     assert (roi.GetName(), roi.GetSize(), driver.ui.epochsBox.value) == ("drawn", (30, 30, 20), 44)
     assert (driver.ui.strategyBox.currentText, driver.ui.modelBox.currentText) == ("random", "prato_auto")
     boxes = (driver.ui.liveCheckBox, driver.ui.tokensCheckBox, driver.ui.lockMyocardiumCheckBox, driver.ui.lockLvCheckBox)
-    assert [box.checked for box in boxes] == [True, True, True, False]
+    assert [box.checked for box in boxes] == [False, True, True, False]
     driver.select(1)
     driver.click("open")
     assert np.array_equal(driver.logic.current_study.mask(), mask)  # as it was left, edits and all

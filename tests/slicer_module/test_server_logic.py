@@ -50,6 +50,6 @@ def test_a_start_or_stop_that_fails_leaves_the_monitor_on_the_training_that_runs
 def test_a_request_without_a_server_is_refused_in_one_sentence() -> None:
     worker, failures = Worker(), []
     RequestDispatcher(worker, failures.append).dispatch(lambda client: client.info(), lambda info: None, "server")
-    assert failures == ["Not connected to a server: enter its address and press Test connection."]
+    assert failures == ["Not connected to a server: enter its address and press Connect."]
     assert not worker.is_busy
     assert worker.stop()

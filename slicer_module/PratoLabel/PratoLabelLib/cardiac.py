@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,13 @@ class VentricularFunction:
     ejection_fraction: float
 
 
+class Flag(NamedTuple):
+    """What looks implausible: one sentence, and the slices (from 0) that it is about; none where it is about the whole mask."""
+
+    sentence: str
+    slices: tuple[int, ...] = ()
+
+
 def compute_volumes(mask: np.ndarray, labels: Mapping[str, int], spacing_mm: Sequence[float]) -> CardiacVolumes:
     """The volumes of the structures in ``mask``.
 
@@ -66,14 +74,21 @@ def compute_function(edv_ml: float, esv_ml: float) -> VentricularFunction | None
     return VentricularFunction(edv_ml, esv_ml, stroke, 100 * stroke / edv_ml)
 
 
-def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes]) -> tuple[str, str] | None:
-    """The studies of one patient at end diastole (largest LV) and end systole (smallest LV); None for fewer than two studies."""
+def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes], ed: str = "", es: str = "") -> tuple[str, str] | None:
+    """The studies of one patient at end diastole (largest LV) and end systole (smallest LV); None for fewer than two studies.
+
+    Args:
+        volumes_by_study: of the patient's studies.
+        ed, es: studies that were chosen by hand; "" for the one that the volumes tell.
+    """
     by_size = sorted(volumes_by_study, key=lambda study: volumes_by_study[study].lv_ml)
-    return (by_size[-1], by_size[0]) if len(by_size) > 1 else None
+    ed = ed or next((study for study in reversed(by_size) if study != es), "")
+    es = es or next((study for study in by_size if study != ed), "")
+    return (ed, es) if ed and es and ed != es else None
 
 
-def find_flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> list[str]:
-    """What looks implausible in ``mask``, a sentence each; empty where nothing does. Slices count from 1 along ``slice_axis``.
+def find_flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> list[Flag]:
+    """What looks implausible in ``mask``; empty where nothing does. In the sentences, slices count from 1 along ``slice_axis``.
 
     - A structure is missing altogether.
     - A structure is missing in a slice, but not in some slices on both sides of it.
@@ -100,12 +115,13 @@ def find_flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> 
     flags = []
     for name, structure in structures.items():
         if not structure.any():
-            flags.append(f"{_capitalise(name)} is missing altogether.")
+            flags.append(Flag(f"{_capitalise(name)} is missing altogether."))
             continue
         filled = np.flatnonzero(structure.any(axis=(1, 2)))
         gaps = np.setdiff1d(np.arange(filled[0], filled[-1]), filled)
         if gaps.size:
-            flags.append(f"{_capitalise(name)} is missing in {_format_slices(gaps)}, between slices that contain it.")
+            sentence = f"{_capitalise(name)} is missing in {_format_slices(gaps)}, between slices that contain it."
+            flags.append(Flag(sentence, tuple(gaps.tolist())))
         through_lv = name == MYOCARDIUM and LV in structures
         flags += _flag_parts(name, structure, structure | structures[LV] if through_lv else structure)
     if LV in structures and MYOCARDIUM in structures and structures[MYOCARDIUM].any():
@@ -113,7 +129,7 @@ def find_flags(mask: np.ndarray, labels: Mapping[str, int], slice_axis: int) -> 
     return flags
 
 
-def _flag_parts(name: str, structure: np.ndarray, connected: np.ndarray) -> list[str]:
+def _flag_parts(name: str, structure: np.ndarray, connected: np.ndarray) -> list[Flag]:
     """Whether ``structure`` is in parts that do not connect through ``connected`` either, which contains it."""
     component = _label_components(connected)[structure[connected]]
     sizes = np.bincount(component)
@@ -121,18 +137,20 @@ def _flag_parts(name: str, structure: np.ndarray, connected: np.ndarray) -> list
     if not apart.any():
         return []
     count = int(apart.sum())
-    where = _format_slices(np.unique(np.nonzero(structure)[0][apart]))
+    slices = np.unique(np.nonzero(structure)[0][apart])
     lie = f"{count} voxels lie" if count > 1 else "1 voxel lies"
-    return [f"{_capitalise(name)} is in {np.count_nonzero(sizes)} parts: {lie} apart from the largest, in {where}."]
+    sentence = f"{_capitalise(name)} is in {np.count_nonzero(sizes)} parts: {lie} apart from the largest, in {_format_slices(slices)}."
+    return [Flag(sentence, tuple(slices.tolist()))]
 
 
-def _flag_open_lv(lv: np.ndarray, myocardium: np.ndarray) -> list[str]:
+def _flag_open_lv(lv: np.ndarray, myocardium: np.ndarray) -> list[Flag]:
     outline = np.count_nonzero(lv & ~_is_surrounded(lv), axis=(1, 2))
     bare = np.count_nonzero(lv & ~_is_surrounded(lv | myocardium), axis=(1, 2))
     slices = np.flatnonzero(bare > _OPEN_SHARE * outline)
     if not slices.size:
         return []
-    return [f"{LV} is not enclosed by myocardium in {slices.size} of its {np.count_nonzero(outline)} slices: {_format_slices(slices)}."]
+    of_all = f"{slices.size} of its {np.count_nonzero(outline)} slices"
+    return [Flag(f"{LV} is not enclosed by myocardium in {of_all}: {_format_slices(slices)}.", tuple(slices.tolist()))]
 
 
 def _is_surrounded(region: np.ndarray) -> np.ndarray:

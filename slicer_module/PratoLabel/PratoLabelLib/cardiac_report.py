@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import slicer
 import slicer.util
 
-from PratoLabelLib.cardiac import CardiacVolumes, VentricularFunction, compute_function, compute_volumes, find_ed_es, find_flags
+from PratoLabelLib.cardiac import CardiacVolumes, Flag, VentricularFunction, compute_function, compute_volumes, find_ed_es, find_flags
 from PratoLabelLib.open_study import OpenStudy
 from PratoLabelLib.responses import Study
+from PratoLabelLib.slice_views import slice_axis
 from PratoLabelLib.volumes import read_volume
 
 #: How study names end in a frame of a patient's cine: patient001_frame12, heart7_ED.
@@ -25,15 +25,17 @@ class CardiacReport:
     """Volumes and flags of the open study, and the function of its patient's heart.
 
     Attributes:
-        ed, es: the patient's studies with the largest and smallest LV; "" while the volumes of two phases are not known.
+        ed, es: the patient's studies with the largest and smallest LV, or those that were chosen; "" while they are not known.
+        phases: the studies of the patient whose volumes are known.
         lv, rv: the ventricles' function; None while it is not known.
     """
 
     volumes: CardiacVolumes
-    flags: list[str]
+    flags: list[Flag]
     patient: str
     ed: str
     es: str
+    phases: list[str]
     lv: VentricularFunction | None
     rv: VentricularFunction | None
 
@@ -45,10 +47,12 @@ class PhaseVolumes:
 
     Attributes:
         by_study: study -> volumes.
+        chosen: patient -> the studies that the labeller chose as ED and ES; "" where the volumes are to tell.
     """
 
     def __init__(self) -> None:
         self.by_study: dict[str, CardiacVolumes] = {}
+        self.chosen: dict[str, tuple[str, str]] = {}
 
     def report(self, study: OpenStudy) -> CardiacReport:
         """The table for the segments of ``study`` as they are."""
@@ -56,14 +60,17 @@ class PhaseVolumes:
         own = self.by_study[study.study] = compute_volumes(mask, study.labels, spacing)
         patient = patient_of(study.study)
         of_patient = {name: volumes for name, volumes in self.by_study.items() if patient_of(name) == patient}
-        phases = find_ed_es({name: volumes for name, volumes in of_patient.items() if volumes.lv_ml > 0})
+        chosen = [name if name in of_patient else "" for name in self.chosen.get(patient, ("", ""))]
+        phases = find_ed_es({name: volumes for name, volumes in of_patient.items() if volumes.lv_ml > 0 or name in chosen}, *chosen)
         ed, es = phases or ("", "")
+        across = 2 - slice_axis(study.volume_node)
         return CardiacReport(
             volumes=own,
-            flags=find_flags(mask, study.labels, int(np.argmax(spacing))) if mask.any() else [],
+            flags=find_flags(mask, study.labels, across) if mask.any() else [],
             patient=patient,
             ed=ed,
             es=es,
+            phases=sorted(of_patient),
             lv=compute_function(of_patient[ed].lv_ml, of_patient[es].lv_ml) if phases else None,
             rv=compute_function(of_patient[ed].rv_ml, of_patient[es].rv_ml) if phases else None,
         )

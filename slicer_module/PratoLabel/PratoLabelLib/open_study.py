@@ -1,8 +1,9 @@
-"""The study that is open: its files from and to the server, its nodes in the scene, its latest prediction, undo and redo."""
+"""The study that is open: its files from and to the server, its nodes in the scene, its latest prediction, and what was edited in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from PratoLabelLib.client import Client
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.geometry import Box
 from PratoLabelLib.responses import Prediction
-from PratoLabelLib.segmentation import MaskHistory, create_segmentation, export_mask, import_mask, merge_masks, read_mask
+from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask, merge_masks, read_mask
+from PratoLabelLib.segments import add_segments, find_problems
 from PratoLabelLib.slice_views import show_planes
 from PratoLabelLib.volumes import hide_token_map, restore_index_order, show_token_map, unpack_token_map
 
@@ -22,6 +24,8 @@ from PratoLabelLib.volumes import hide_token_map, restore_index_order, show_toke
 STUDY_ATTRIBUTE = "PratoLabel.study"
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
+#: Node attribute: set while a segmentation node holds edits that were not sent.
+EDITED_ATTRIBUTE = "PratoLabel.edited"
 
 
 class StudyFiles(NamedTuple):
@@ -52,6 +56,7 @@ class OpenStudy:
         mask: (K, J, I), the contents of a new segmentation; None for nothing.
         base: the server's address, and the number of the version that ``mask`` is (0 for none); None where that is unknown.
         on_change: called whenever a segment changes, by whomever.
+        before_write: called before a result is written into the segments, so that the Segment Editor's undo can bring them back.
 
     Attributes:
         base: the same for the contents of the segmentation, also where it is not new.
@@ -66,12 +71,13 @@ class OpenStudy:
         mask: np.ndarray | None,
         base: tuple[str, int] | None,
         on_change: Callable[[], None],
+        before_write: Callable[[], None] = lambda: None,
     ) -> None:
         self.study, self.volume_node, self.labels = study, volume_node, dict(labels)
         self.reply: dict[str, Any] | None = None
-        self.history = MaskHistory()
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._on_change = on_change
+        self._on_change, self._before_write = on_change, before_write
+        self._is_writing = self._is_touched = False
         volume_node.SetAttribute(STUDY_ATTRIBUTE, study)
         restore_index_order(volume_node)
         node = find_node("vtkMRMLSegmentationNode", study)
@@ -85,8 +91,13 @@ class OpenStudy:
         number, _, server = (self.segmentation_node.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
         self.base = (server, int(number)) if number.isdigit() else None
         self._segmentation = self.segmentation_node.GetSegmentation()
-        event = slicer.vtkSegmentation.SourceRepresentationModified
-        self._observer = self._segmentation.AddObserver(event, lambda *_: on_change())
+        add_segments(self.segmentation_node, labels)  # segments of an earlier version of this module get their tags
+        # what the server has, or made; None where the segments were edited before
+        is_edited = self.segmentation_node.GetAttribute(EDITED_ATTRIBUTE) is not None
+        self._sent: np.ndarray | None = None if is_edited else self.mask()
+        names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")  # an undo may fire the second alone
+        events = [getattr(self._segmentation, name) for name in names]
+        self._observers = [self._segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
         show_planes(volume_node)
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
@@ -103,6 +114,32 @@ class OpenStudy:
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
         return export_mask(self.segmentation_node, self.volume_node, self.labels)
+
+    @property
+    def has_unsent_edits(self) -> bool:
+        """Whether the labeller has changed segments since they came from the server, or were sent to it."""
+        node = self.segmentation_node
+        if self._is_touched:
+            self._is_touched = False
+            if self._sent is None or not np.array_equal(self.mask(), self._sent):
+                node.SetAttribute(EDITED_ATTRIBUTE, "1")
+            else:  # all of them were undone
+                node.RemoveAttribute(EDITED_ATTRIBUTE)
+        return node.GetAttribute(EDITED_ATTRIBUTE) is not None
+
+    def mark_sent(self, mask: np.ndarray) -> None:
+        """The server has ``mask``: what differs from it is an edit."""
+        self._sent, self._is_touched = mask, True
+        self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What of the latest prediction is stored with a label that was made from it."""
+        return {name: self.reply[name] for name in ("model", "model_version", "box", "box_source")} if self.reply else {}
+
+    def find_problems(self) -> list[str]:
+        """See :func:`PratoLabelLib.segments.find_problems`."""
+        return find_problems(self.segmentation_node, self.volume_node, self.labels)
 
     def apply(self, prediction: Prediction, file: Path, boxes: Sequence[Box], model: str, locked: Collection[str]) -> None:
         """Put a prediction into the segments, inside ``boxes`` (none: inside the box that the server used).
@@ -123,19 +160,37 @@ class OpenStudy:
         current = export_mask(self.segmentation_node, self.volume_node, labels)
         merged = merge_masks(current, predicted, boxes or [reply["box"]], [labels[name] for name in labels if name in locked])
         self.labels, self.reply = labels, {**reply, "model": model}
-        self.history.add(current)
-        self._show_mask(merged)
+        self.show_mask(merged)
         self._show_token_map(token_map)
 
-    def undo(self) -> None:
-        """Back to before the latest prediction, if there is one."""
-        if self.history.can_undo:
-            self._show_mask(self.history.undo(self.mask()))
+    def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
+        """Put ``mask`` into the segments; the Segment Editor's undo brings them back.
 
-    def redo(self) -> None:
-        """Bring back what :meth:`undo` took back, if there is anything."""
-        if self.history.can_redo:
-            self._show_mask(self.history.redo(self.mask()))
+        Args:
+            is_edit: whether it is a labeller's work that was not sent. A result of the server's can be had again.
+        """
+        was_edited = self.has_unsent_edits
+        self._before_write()
+        with self._writing():
+            import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
+        if is_edit:
+            self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")
+        elif not was_edited:
+            self._sent = mask
+        self._on_change()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._is_writing = True
+        try:
+            yield
+        finally:
+            self._is_writing = False
+
+    def _on_segments_changed(self) -> None:
+        if not self._is_writing:
+            self._is_touched = True
+            self._on_change()
 
     def submit_label(self, client: Client, path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
         """Send the label in the file ``path``, which becomes the new ``base``; returns the server's reply.
@@ -156,14 +211,11 @@ class OpenStudy:
 
     def close(self) -> None:
         """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""
-        self._segmentation.RemoveObserver(self._observer)
+        for observer in self._observers:
+            self._segmentation.RemoveObserver(observer)
         self._show_token_map(None)
         if self.is_in_scene:
             self.segmentation_node.GetDisplayNode().SetVisibility(False)
-
-    def _show_mask(self, mask: np.ndarray) -> None:
-        import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
-        self._on_change()
 
     def _show_token_map(self, token_map: np.ndarray | None) -> None:
         if token_map is None:

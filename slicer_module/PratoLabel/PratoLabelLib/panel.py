@@ -15,11 +15,15 @@ from PratoLabelLib.parameters import Parameters
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Section
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.correct import CorrectSection
+from PratoLabelLib.sections.measure import MeasureSection
+from PratoLabelLib.sections.review import DraftSection, ReviewSection
 from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.sections.shortcuts import Shortcuts
 from PratoLabelLib.sections.study import StudySection
 from PratoLabelLib.sections.submit import SubmitSection
 from PratoLabelLib.sections.train import TrainSection
+from PratoLabelLib.sections.versions import VersionsSection
 
 TICK_MS = 50
 
@@ -44,28 +48,35 @@ class Panel(slicer.util.VTKObservationMixin):
         self.ui, self.logic = ui, logic
         self.parameters: Parameters | None = None
         self._get_parameter_node = get_parameter_node
-        self._is_entered = True  # Reload makes a panel that is in front, and calls no enter
+        self._is_entered = self._awaits_show = True  # Reload makes a panel that is in front, and calls no enter
         self.is_closed = False
         self._is_busy = False
         self._awaits_reply = False  # one that the user has requested
         self._wants_dialog = False  # a failure is to open one
-        self._submitted = self._conflict = self._error = ""
+        self._hint = self._conflict = self._error = ""
         self.server = ServerSection(self)
         self.study = StudySection(self)
         self.segment = SegmentSection(self)
         self.box = BoxSection(self)
         self.correct = CorrectSection(self)
+        self.measure = MeasureSection(self)
         self.submit = SubmitSection(self)
         self.train = TrainSection(self)
         self._sections: tuple[Section, ...] = (
             self.server,
             self.study,
+            ReviewSection(self),
+            DraftSection(self),
             self.box,
             self.segment,
             self.correct,
+            self.measure,
             self.submit,
+            VersionsSection(self),
             self.train,
         )
+        self._shortcuts = Shortcuts(self)
+        self.ui.advancedSection.collapsed = True
         logic.failed.connect(self._on_failed)
         logic.busy_changed.connect(self._on_busy_changed)
         logic.submitted.connect(self._on_submitted)
@@ -85,6 +96,8 @@ class Panel(slicer.util.VTKObservationMixin):
 
     def _tick(self) -> None:
         try:
+            if self._awaits_show and self.ui.statusLabel.visible:
+                self.enter()
             self.logic.tick()
         finally:
             if not self.is_closed:
@@ -94,20 +107,27 @@ class Panel(slicer.util.VTKObservationMixin):
 
     def enter(self) -> None:
         """The module comes to the front."""
-        self._is_entered = True
+        self._is_entered, self._awaits_show = True, False
         self._bind_parameters()
+        self.correct.enter()
+        self._shortcuts.install()
+        self.server.connect_as_remembered()
 
     def exit(self) -> None:
         """The module goes to the back; a training is still followed, the box no longer."""
-        self._is_entered = False
+        self._is_entered = self._awaits_show = False
+        self._shortcuts.remove()
+        self.correct.exit()
         self._release_parameters()
 
     def cleanup(self) -> None:
         """The module is closed: nothing of it runs afterwards."""
         self.is_closed, self._is_entered = True, False
         self._timer.stop()
+        self._shortcuts.remove()
         self._release_parameters()
         self.correct.stop()
+        self.measure.stop()
         self.removeObservers()
         self.logic.close()
 
@@ -115,6 +135,7 @@ class Panel(slicer.util.VTKObservationMixin):
         """The nodes are about to be removed."""
         self._release_parameters()
         self.logic.forget_scene()
+        self.correct.forget_scene()
 
     def onSceneEndClose(self, caller: Any, event: Any) -> None:
         """The scene is empty."""
@@ -128,6 +149,7 @@ class Panel(slicer.util.VTKObservationMixin):
 
     def _bind_parameters(self) -> None:
         self._release_parameters()
+        self.correct.bind()
         self.parameters = Parameters(self._get_parameter_node())
         self.parameters.bind(self.ui)
         self.addObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._on_parameters_modified)
@@ -156,10 +178,15 @@ class Panel(slicer.util.VTKObservationMixin):
         """Whether the user waits for the server (polls of a training do not count)."""
         return self._is_busy and self._awaits_reply
 
+    def say(self, sentence: str, is_error: bool = False) -> None:
+        """Show ``sentence`` at the top of the panel, until something else happens."""
+        self._show_message(error=sentence) if is_error else self._show_message(hint=sentence)
+
     def refresh(self) -> None:
         """Enable what can be done now, and show what is known now."""
         for section in self._sections:
             section.refresh()
+        self.ui.waitProgress.visible = self.is_waiting
         self.ui.statusLabel.text = self._error or self._conflict or self._next_step()
         self.ui.statusLabel.styleSheet = ERROR_STYLE if self._error else WARNING_STYLE if self._conflict else HINT_STYLE
 
@@ -167,15 +194,15 @@ class Panel(slicer.util.VTKObservationMixin):
         logic = self.logic
         if self.is_waiting:
             return "Waiting for the server…"
-        if self._submitted:
-            return self._submitted
+        if self._hint:
+            return self._hint
         if logic.info is None:
             return "Connect to a PrATo Label server to begin."
         if logic.current_study is None:
             return "Open a study: the next one, one of the list, or a volume of your own."
         if logic.current_study.reply is None:
-            return "Place a box around both ventricles and segment, or segment without one."
-        return "Correct the result where needed, then submit it."
+            return f"{logic.current_study.study}: place a box around both ventricles, or segment without one."
+        return f"{logic.current_study.study}: correct the result where needed, then submit it."
 
     # What the logic signals
 
@@ -196,8 +223,8 @@ class Panel(slicer.util.VTKObservationMixin):
         if reply.get("conflict"):
             self._show_message(conflict=f"{stored} {reply['conflict']['message']}")
         else:
-            self._show_message(submitted=f"{stored} Go on with the next study.")
+            self._show_message(hint=f"{stored} Go on with the next study.")
 
-    def _show_message(self, error: str = "", submitted: str = "", conflict: str = "") -> None:
-        self._error, self._submitted, self._conflict = error, submitted, conflict
+    def _show_message(self, error: str = "", hint: str = "", conflict: str = "") -> None:
+        self._error, self._hint, self._conflict = error, hint, conflict
         self.refresh()

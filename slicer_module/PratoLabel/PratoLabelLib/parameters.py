@@ -17,7 +17,7 @@ class _Fields:
     strategy: str
     roi: vtkMRMLMarkupsROINode
     all_boxes: bool
-    live_update: bool
+    live_update: bool = True
     model: str
     prune: str
     show_tokens: bool

@@ -1,4 +1,4 @@
-"""Masks between files, numpy and a segmentation node with named, coloured segments; and the undo history of predictions.
+"""Masks between files, numpy and a segmentation node with named, coloured segments.
 
 A mask here is a uint8 array in numpy's order of Slicer, (K, J, I), with the values of a ``labels`` table, structure name -> value;
 0 is background.
@@ -14,10 +14,9 @@ import numpy as np
 import slicer
 import slicer.util
 
+from PratoLabelLib.segments import add_segments, find_segment
 from PratoLabelLib.volumes import ijk_to_ras, read_volume, write_volume
 
-#: Colours (RGB, 0..1) by structure; any other structure keeps the colour that Slicer gives it.
-COLOURS = {"RV cavity": (0.35, 0.60, 0.95), "myocardium": (0.95, 0.75, 0.30), "LV cavity": (0.90, 0.30, 0.30)}
 #: How far a corner of the mask may lie from the volume's, in smallest voxel edges: files round far below this.
 _TOLERANCE = 0.1
 
@@ -72,16 +71,6 @@ def create_segmentation(
     return node
 
 
-def add_segments(segmentation_node: slicer.vtkMRMLSegmentationNode, labels: Mapping[str, int]) -> None:
-    """Add an empty segment for each structure that has none, in the order of their values."""
-    segmentation = segmentation_node.GetSegmentation()
-    for name in sorted(labels, key=lambda structure: labels[structure]):
-        if not segmentation.GetSegmentIdBySegmentName(name):
-            segment = segmentation.GetSegment(segmentation.AddEmptySegment("", name))
-            if name in COLOURS:
-                segment.SetColor(*COLOURS[name])
-
-
 def export_mask(
     segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]
 ) -> np.ndarray:
@@ -89,7 +78,7 @@ def export_mask(
     mask = np.zeros(volume_node.GetImageData().GetDimensions()[::-1], np.uint8)
     segmentation = segmentation_node.GetSegmentation()
     for name in sorted(labels, key=lambda structure: labels[structure]):
-        segment = segmentation.GetSegmentIdBySegmentName(name)
+        segment = find_segment(segmentation, name)
         if segment:
             array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment, volume_node)
             if array is not None:
@@ -107,7 +96,7 @@ def import_mask(
     add_segments(segmentation_node, labels)
     segmentation = segmentation_node.GetSegmentation()
     for name, value in labels.items():
-        segment = segmentation.GetSegmentIdBySegmentName(name)
+        segment = find_segment(segmentation, name)
         slicer.util.updateSegmentBinaryLabelmapFromArray((mask == value).astype(np.uint8), segmentation_node, segment, volume_node)
 
 
@@ -125,45 +114,6 @@ def merge_masks(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Se
     inside &= ~np.isin(current, list(locked))
     unlocked = np.where(np.isin(predicted, list(locked)), current, predicted)
     return np.where(inside, unlocked, current)
-
-
-class MaskHistory:
-    """Masks as they were before each prediction, the newest last; the oldest go once there are more than ``capacity``.
-
-    An undo takes the user back to before the latest prediction, later edits included; a redo brings all of that back.
-    """
-
-    def __init__(self, capacity: int = 30) -> None:
-        self.capacity = capacity
-        self._undo: list[np.ndarray] = []
-        self._redo: list[np.ndarray] = []
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a prediction to undo."""
-        return bool(self._undo)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether one was undone."""
-        return bool(self._redo)
-
-    def add(self, current: np.ndarray) -> None:
-        """Store ``current``, the mask that a prediction is about to change; nothing can be redone from here on."""
-        self._undo = [*self._undo, current][-self.capacity :]
-        self._redo.clear()
-
-    def undo(self, current: np.ndarray) -> np.ndarray:
-        """The mask to show instead of ``current``. Raises IndexError if there is none."""
-        mask = self._undo.pop()
-        self._redo.append(current)
-        return mask
-
-    def redo(self, current: np.ndarray) -> np.ndarray:
-        """The mask to show instead of ``current``. Raises IndexError if there is none."""
-        mask = self._redo.pop()
-        self._undo.append(current)
-        return mask
 
 
 def _corner_distance(node: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLVolumeNode) -> float:

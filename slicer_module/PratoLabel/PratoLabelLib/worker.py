@@ -177,7 +177,7 @@ class RequestDispatcher:
         """
         receiver = client or self.client
         if receiver is None:
-            self._on_failure("Not connected to a server: enter its address and press Test connection.")
+            self._on_failure("Not connected to a server: enter its address and press Connect.")
             return
 
         def deliver(result: _T) -> None:

@@ -1,4 +1,4 @@
-"""The sections of the panel, one file each, in their order on the screen: server, study, box, segment, correct, submit, train."""
+"""The sections of the panel, one file each."""
 
 from __future__ import annotations
 

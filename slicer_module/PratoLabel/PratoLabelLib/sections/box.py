@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 import slicer.util
 
+from PratoLabelLib.geometry import GeometryError, roi_to_ijk_box
 from PratoLabelLib.open_study import STUDY_ATTRIBUTE, find_node
-from PratoLabelLib.placement import Placement, style_box
+from PratoLabelLib.placement import Placement, set_slices, style_box
 from PratoLabelLib.sections import Section
+from PratoLabelLib.slice_views import slice_axis
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel
@@ -28,12 +31,16 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._wants_proposal = False
         self._placement: Placement | None = None
         self._study = ""  # whose boxes are shown
+        self._slices: tuple[int, int] | None = None  # first and one past the last of the next box; None for all
         self._debounce_timer = qt.QTimer()
         self._debounce_timer.setSingleShot(True)
         self._debounce_timer.setInterval(DEBOUNCE_MS)
         self._debounce_timer.connect("timeout()", self._on_rest)
-        self._ui.placeButton.connect("clicked()", self._on_place)
-        self._ui.fitButton.connect("clicked()", self._on_fit)
+        self._ui.placeButton.connect("clicked()", self.place)
+        self._ui.fitButton.connect("clicked()", self.propose)
+        self._ui.firstSliceBox.connect("editingFinished()", self._on_slices)
+        self._ui.lastSliceBox.connect("editingFinished()", self._on_slices)
+        self._ui.allSlicesButton.connect("clicked()", self._on_all_slices)
         self._logic.predicted.connect(self._on_predicted)
         self._logic.failed.connect(lambda sentence: self.discard_proposal())
         self._logic.busy_changed.connect(lambda is_busy: None if is_busy else self.discard_proposal())
@@ -54,6 +61,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._ui.placeButton.enabled = is_open
         self._ui.fitButton.enabled = is_open and self._panel.segment.is_ready
         self._observe(self.selected_rois())
+        self._show_slices()
 
     def stop(self) -> None:
         """Observe no box, and await no clicks."""
@@ -79,18 +87,60 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
                 owner = roi.GetAttribute(STUDY_ATTRIBUTE)
                 if owner is not None:
                     roi.SetDisplayVisibility(owner == study.study)
-            self._study = study.study
+            self._study, self._slices = study.study, None
             if parameters.roi is None:
                 parameters.roi = find_node("vtkMRMLMarkupsROINode", study.study)
         owner = study.study if parameters.roi is None else parameters.roi.GetAttribute(STUDY_ATTRIBUTE)
         if owner is None:  # drawn elsewhere in Slicer, and chosen here
             parameters.roi.SetAttribute(STUDY_ATTRIBUTE, study.study)
+            parameters.roi.CreateDefaultDisplayNodes()
+            parameters.roi.GetDisplayNode().SetFillOpacity(0.0)
         elif owner != study.study:
             parameters.roi = find_node("vtkMRMLMarkupsROINode", study.study)
 
+    def _show_slices(self) -> None:
+        """The slices of the box, or else those that the next box will have."""
+        study, spins = self._logic.current_study, (self._ui.firstSliceBox, self._ui.lastSliceBox)
+        for widget in (*spins, self._ui.allSlicesButton):
+            widget.enabled = study is not None
+        if study is None:
+            return
+        across = slice_axis(study.volume_node)
+        count = study.volume_node.GetImageData().GetDimensions()[across]
+        first, stop = self._slices or (0, count)
+        rois = self.selected_rois()
+        if len(rois) == 1 and self._placement is None:
+            with suppress(GeometryError):  # not placed yet
+                first, stop = roi_to_ijk_box(rois[0], study.volume_node)[2 * across : 2 * across + 2]
+        for spin, value in zip(spins, (first + 1, stop)):
+            blocked = spin.blockSignals(True)
+            spin.setRange(1, count)
+            spin.value = value
+            spin.blockSignals(blocked)
+
+    def _on_slices(self) -> None:
+        first, last = sorted((self._ui.firstSliceBox.value, self._ui.lastSliceBox.value))
+        self._choose_slices((first - 1, last))
+
+    def _on_all_slices(self) -> None:
+        self._choose_slices((0, self._ui.lastSliceBox.maximum))
+
+    def _choose_slices(self, slices: tuple[int, int]) -> None:
+        study, rois = self._logic.current_study, self.selected_rois()
+        if study is None:
+            return
+        self._slices = slices
+        if len(rois) == 1 and self._placement is None:
+            with suppress(GeometryError):  # not placed yet: the next box has them
+                across = slice_axis(study.volume_node)
+                if roi_to_ijk_box(rois[0], study.volume_node)[2 * across : 2 * across + 2] != slices:
+                    set_slices(rois[0], study.volume_node, slices)
+                    self._on_box_changed()
+        self._panel.refresh()
+
     def _observe(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         event = slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent
-        observed = [observation[0] for observation in self.Observations]
+        observed = [observation[0] for observation in self.Observations if observation[1] == event]
         for roi in observed:
             if roi not in rois:
                 self.removeObserver(roi, event, self._on_end_interaction)
@@ -99,6 +149,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
                 self.addObserver(roi, event, self._on_end_interaction)
 
     def _on_end_interaction(self, caller: Any, event: Any) -> None:
+        self._on_box_changed()
+
+    def _on_box_changed(self) -> None:
         self._panel.refresh()  # another box has another cost
         if self._parameters.live_update:
             self._debounce_timer.start()
@@ -107,14 +160,16 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         if self._panel.segment.is_ready:
             self._panel.segment.run(self.selected_rois(), dialog=False)
 
-    def _on_place(self) -> None:
+    def place(self) -> None:
+        """Await two clicks in a slice view."""
         study = self._logic.current_study
         if study is None:
             return
         self._end_placing()
+        self.discard_proposal()  # it would move the box that is being placed
         roi = self._box_node()
         roi.SetDisplayVisibility(True)
-        self._placement = Placement(roi, study.volume_node, None, self._on_placed)
+        self._placement = Placement(roi, study.volume_node, self._slices, self._on_placed)
         slicer.modules.markups.logic().SetActiveList(roi)
         # the logic's own StartPlaceMode would place points
         interaction = slicer.app.applicationLogic().GetInteractionNode()
@@ -123,9 +178,10 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
 
     def _on_placed(self) -> None:
         self._end_placing()
-        self._panel.refresh()
-        if self._parameters.live_update:
-            self._debounce_timer.start()
+        if self._parameters.roi is not None and self._parameters.roi.GetNumberOfControlPoints() == 0:
+            self._panel.say("Both corners lie outside the image: place the box again, over the heart.", is_error=True)
+        else:
+            self._on_box_changed()
 
     def _on_interaction_mode(self, caller: Any, event: Any) -> None:
         if caller.GetCurrentInteractionMode() != caller.Place:  # the labeller has thought better of it
@@ -136,11 +192,14 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         if placement is not None:
             interaction = slicer.app.applicationLogic().GetInteractionNode()
             self.removeObserver(interaction, interaction.InteractionModeChangedEvent, self._on_interaction_mode)
+            if placement.is_pending:
+                interaction.SwitchToViewTransformMode()  # the next click is not a corner
             placement.cancel()
 
-    def _on_fit(self) -> None:
+    def propose(self, dialog: bool = True) -> None:
+        """Segment in the box that the server proposes, and draw that box."""
         self._wants_proposal = True
-        self._panel.segment.run([])
+        self._panel.segment.run([], dialog)
 
     def _on_predicted(self, reply: dict[str, Any]) -> None:
         if self._wants_proposal:

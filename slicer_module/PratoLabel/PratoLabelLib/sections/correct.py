@@ -1,109 +1,108 @@
-"""Section 5: correcting, and the clinical measures of the segmentation."""
+"""Correcting: Slicer's own Segment Editor, embedded in the panel, and the structures that predictions leave alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
-import slicer.util
 
-from PratoLabelLib.cardiac_report import CardiacReport
-from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
+from PratoLabelLib.sections import Section
+from PratoLabelLib.segments import find_segment
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel
 
-#: How long the segments must rest before they are measured.
-DEBOUNCE_MS = 250
+#: What a labeller of hearts needs, in this order; the other effects are in the module Segment Editor.
+EFFECTS = ("Paint", "Draw", "Erase", "Level tracing", "Islands", "Smoothing", "Margin", "Scissors", "Fill between slices", "Threshold")
+#: Singleton tag of the editor's own parameter node: the module Segment Editor keeps its own study and effect.
+EDITOR_TAG = "PratoLabelSegmentEditor"
+UNDO_STATES = 20
 
 
 class CorrectSection(Section):
-    """Segment Editor, undo and redo, locks, and the cardiac table."""
+    """The embedded editor follows the open study. What the server sends can be undone in it, like a stroke of the brush."""
 
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel)
-        table = self._ui.cardiacTable
-        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
-        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        self._debounce_timer = qt.QTimer()
-        self._debounce_timer.setSingleShot(True)
-        self._debounce_timer.setInterval(DEBOUNCE_MS)
-        self._debounce_timer.connect("timeout()", self._on_rest)
-        self._ui.editButton.connect("clicked()", self._on_edit)
-        self._ui.undoButton.connect("clicked()", self._on_undo)
-        self._ui.redoButton.connect("clicked()", self._on_redo)
-        self._logic.segmentation_changed.connect(self._on_segmentation_changed)
+        self._editor = slicer.qMRMLSegmentEditorWidget()
+        self._editor.setMaximumNumberOfUndoStates(UNDO_STATES)
+        self._editor.setMRMLSegmentEditorNode(_editor_node())  # before the scene, so that what the editor selects is kept in it
+        self._editor.setMRMLScene(slicer.mrmlScene)
+        for name in ("segmentationNodeSelectorVisible", "sourceVolumeNodeSelectorVisible", "switchToSegmentationsButtonVisible"):
+            setattr(self._editor, name, False)
+        self._editor.setEffectNameOrder(list(EFFECTS))
+        self._editor.unorderedEffectsVisible = False
+        self._editor.setEffectButtonStyle(qt.Qt.ToolButtonIconOnly)
+        self._ui.editorFrame.layout().addWidget(self._editor)
+        self._shown: Any = None
+        self._logic.segments_about_to_change.connect(self._save_state)
 
     def refresh(self) -> None:
-        """Enable what can be done, and tell the logic which structures are locked."""
+        """Edit the open study, and tell the logic which structures are locked."""
         parameters = self._panel.parameters
         if parameters is not None:
             locks = {"RV cavity": parameters.lock_rv, "myocardium": parameters.lock_myocardium, "LV cavity": parameters.lock_lv}
             self._logic.locked_structures = {name for name, is_locked in locks.items() if is_locked}
         study = self._logic.current_study
-        self._ui.editButton.enabled = study is not None
-        self._ui.undoButton.enabled = study is not None and study.history.can_undo
-        self._ui.redoButton.enabled = study is not None and study.history.can_redo
-        if study is None:
-            self._show_report(None)
+        node = study.segmentation_node if study is not None else None
+        self._ui.editorFrame.enabled = node is not None
+        if node is not self._shown:
+            self._shown = node
+            self._editor.setSegmentationNode(node)
+            self._editor.setSourceVolumeNode(study.volume_node if study is not None else None)
+            if study is not None and study.labels:
+                first = min(study.labels, key=lambda name: study.labels[name])
+                self._editor.setCurrentSegmentID(find_segment(study.segmentation_node.GetSegmentation(), first))
+
+    def bind(self) -> None:
+        """Use the scene's parameter node of the editor: there is another one after the scene was closed, or another one loaded."""
+        self._editor.setMRMLSegmentEditorNode(_editor_node())
+        self._editor.updateWidgetFromMRML()
+        self._shown = None
+
+    def enter(self) -> None:
+        """The module comes to the front: the editor's shortcuts and brushes work."""
+        self._editor.installKeyboardShortcuts()
+        self._editor.setupViewObservations()
+
+    def exit(self) -> None:
+        """The module goes to the back: no brush is left in the views, and no shortcut in the main window."""
+        self._editor.setActiveEffect(None)
+        self._editor.uninstallKeyboardShortcuts()
+        self._editor.removeViewObservations()
+
+    def forget_scene(self) -> None:
+        """The nodes are about to be removed."""
+        self._editor.setSegmentationNode(None)
+        self._editor.removeViewObservations()
+        self._shown = None
 
     def stop(self) -> None:
-        """Measure no more."""
-        self._debounce_timer.stop()
+        """The module is closed: the editor holds nothing of the scene."""
+        self.exit()
+        self.forget_scene()
+        self._editor.setMRMLScene(None)
 
-    def _on_segmentation_changed(self) -> None:
-        self._debounce_timer.start()
-        self.refresh()
+    def toggle_segments(self) -> None:
+        """Show the segments, or hide them, to look at the image alone."""
+        study = self._logic.current_study
+        display = study.segmentation_node.GetDisplayNode() if study is not None else None
+        if display is not None:
+            display.SetVisibility(not display.GetVisibility())
 
-    def _on_rest(self) -> None:
-        self._show_report(self._logic.cardiac_report())
-
-    def _show_report(self, report: CardiacReport | None) -> None:
-        cells = {} if report is None else _format_cells(report)
-        table = self._ui.cardiacTable
-        for row in range(table.rowCount):
-            for column in range(table.columnCount):
-                item = qt.QTableWidgetItem(cells.get((row, column), ""))
-                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
-                table.setItem(row, column, item)
-        self._ui.phaseLabel.text = _describe_phases(report)
-        show_text(self._ui.flagsLabel, "\n".join(report.flags) if report is not None else "", WARNING_STYLE)
-
-    def _on_undo(self) -> None:
-        if self._logic.current_study is not None:
-            self._logic.current_study.undo()
-
-    def _on_redo(self) -> None:
-        if self._logic.current_study is not None:
-            self._logic.current_study.redo()
-
-    def _on_edit(self) -> None:
-        try:
-            slicer.util.selectModule("SegmentEditor")
-        except RuntimeError:  # this Slicer has no main window, or no Segment Editor
-            slicer.util.errorDisplay("The Segment Editor cannot be opened from here: choose it in the list of modules.")
-            return
-        study, editor = self._logic.current_study, slicer.util.getModuleWidget("SegmentEditor").editor
-        if study is not None:
-            editor.setSegmentationNode(study.segmentation_node)
-            editor.setSourceVolumeNode(study.volume_node)
+    def _save_state(self) -> None:
+        study = self._logic.current_study
+        if study is not None and self._shown is study.segmentation_node:
+            self._editor.saveStateForUndo()
 
 
-def _format_cells(report: CardiacReport) -> dict[tuple[int, int], str]:
-    """The table's texts by row (RV, LV, myocardium) and column (volume, mass, EDV, ESV, SV, EF)."""
-    volumes = report.volumes
-    cells = {(0, 0): volumes.rv_ml, (1, 0): volumes.lv_ml, (2, 0): volumes.myocardium_ml, (2, 1): volumes.myocardial_mass_g}
-    for row, ventricle in ((0, report.rv), (1, report.lv)):
-        if ventricle is not None:
-            columns = (ventricle.edv_ml, ventricle.esv_ml, ventricle.stroke_volume_ml, ventricle.ejection_fraction)
-            cells.update({(row, 2 + n): value for n, value in enumerate(columns)})
-    return {cell: f"{value:.1f}" if abs(value) < 1000 else f"{value:.0f}" for cell, value in cells.items()}
-
-
-def _describe_phases(report: CardiacReport | None) -> str:
-    if report is None:
-        return "Open and segment a study to see its volumes."
-    if not report.ed:
-        return f"EDV, ESV, SV and EF need labels of two phases of {report.patient}."
-    return f"{report.patient}: end diastole is {report.ed}, end systole {report.es}."
+def _editor_node() -> slicer.vtkMRMLSegmentEditorNode:
+    """The scene's parameter node of the embedded editor; made where there is none."""
+    node = slicer.mrmlScene.GetSingletonNode(EDITOR_TAG, "vtkMRMLSegmentEditorNode")
+    if node is None:
+        node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+        node.UnRegister(None)
+        node.SetSingletonTag(EDITOR_TAG)
+        node = slicer.mrmlScene.AddNode(node)
+    return node

@@ -1,4 +1,4 @@
-"""Section 4: segmenting."""
+"""Segmenting: the request, its result in one line, and under Advanced what it cost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SegmentSection(Section):
         super().__init__(panel)
         self._model = ParameterComboBox(self._ui.modelBox, lambda: panel.parameters, "model")
         self._prune = ParameterComboBox(self._ui.pruneBox, lambda: panel.parameters, "prune")
-        self._ui.runButton.connect("clicked()", self._on_run)
+        self._ui.runButton.connect("clicked()", self.run_in_box)
         self._ui.cancelButton.connect("clicked()", self._logic.cancel)
 
     @property
@@ -66,20 +66,26 @@ class SegmentSection(Section):
         study = self._logic.current_study
         self._show_reply(study.reply if study else None)
 
-    def _on_run(self) -> None:
+    def run_in_box(self) -> None:
+        """Segment in the box that is drawn, or else in the one that the server proposes."""
         self._panel.box.discard_proposal()
         self.run(self._panel.box.selected_rois())
 
     def _show_reply(self, reply: Mapping[str, Any] | None) -> None:
         show_text(self._ui.resultLabel, describe_reply(reply) if reply else "")
+        show_text(self._ui.detailLabel, describe_details(reply) if reply else "")
         warnings = [WARNINGS.get(name, name) for name in reply["warnings"]] if reply else []
         show_text(self._ui.warningLabel, "\n".join(warnings), WARNING_STYLE)
 
 
 def describe_reply(reply: Mapping[str, Any]) -> str:
-    """The reply's JSON part in one line."""
+    """What a labeller wants to know of a prediction: how long it took, and where it looked."""
+    seconds = reply["latency_ms"]["total"] / 1000
+    return f"{seconds:.1f} s, {BOX_SOURCES.get(reply['box_source'], reply['box_source'])}"
+
+
+def describe_details(reply: Mapping[str, Any]) -> str:
+    """The rest of the reply's JSON part in one line."""
     kept = list(reply["kept_fraction"].values())
     tokens = f"{kept[-1]:.0%} of the tokens kept" if kept else "every token kept"
-    cost = f"{reply['gflops']:.1f} of {reply['gflops_dense']:.1f} GFLOP"
-    source = BOX_SOURCES.get(reply["box_source"], reply["box_source"])
-    return f"{reply['latency_ms']['total']:.0f} ms, {source}, {tokens}, {cost}, version {reply['model_version']}"
+    return f"{tokens}, {reply['gflops']:.1f} of {reply['gflops_dense']:.1f} GFLOP, version {reply['model_version']}"

@@ -1,4 +1,4 @@
-"""Section 1: the server."""
+"""The server: connected to once, remembered, and folded away."""
 
 from __future__ import annotations
 
@@ -14,30 +14,52 @@ if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel
 
 ADDRESS_SETTING = "PratoLabel/address"
+ANNOTATOR_SETTING = "PratoLabel/annotator"
 
 
 class ServerSection(Section):
-    """Address, token, and what the server says about itself. The address is kept for the next start, the token is not."""
+    """Address, token, annotator, and what the server says about itself. All but the token are kept for the next start."""
 
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel)
+        self._has_tried = False
         self._ui.addressEdit.text = slicer.util.settingsValue(ADDRESS_SETTING, "")
+        self._ui.annotatorEdit.text = slicer.util.settingsValue(ANNOTATOR_SETTING, "")
+        self._ui.annotatorEdit.connect("editingFinished()", self._save_annotator)
         self._ui.testButton.connect("clicked()", self._on_test)
         self._ui.addressEdit.connect("returnPressed()", self._on_test)
         self._ui.tokenEdit.connect("returnPressed()", self._on_test)
         self._logic.connected.connect(self._on_connected)
 
+    @property
+    def annotator(self) -> str:
+        """Who is responsible for what is submitted; "" where nobody says."""
+        self._save_annotator()
+        return self._ui.annotatorEdit.text.strip()
+
+    def connect_as_remembered(self) -> None:
+        """Connect to the server of the last time, if there was one and none is connected; that it fails is said in the panel alone."""
+        address = slicer.util.settingsValue(ADDRESS_SETTING, "")
+        if address and self._logic.info is None and not self._has_tried:
+            self._has_tried = True
+            self._panel.request(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text), dialog=False)
+
     def refresh(self) -> None:
         """Show the server that is connected."""
         info = self._logic.info
         self._ui.serverLabel.text = _describe_server(info) if info else "Not connected."
+        self._ui.serverSection.text = f"Server: {info.name}" if info else "Server"
 
     def _on_test(self) -> None:
         address = self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText
         self._panel.request(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text))
 
     def _on_connected(self, info: ServerInfo) -> None:
-        qt.QSettings().setValue(ADDRESS_SETTING, self._ui.addressEdit.text.strip())
+        qt.QSettings().setValue(ADDRESS_SETTING, self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText)
+        self._ui.serverSection.collapsed = True
+
+    def _save_annotator(self) -> None:
+        qt.QSettings().setValue(ANNOTATOR_SETTING, self._ui.annotatorEdit.text.strip())
 
 
 def _describe_server(info: ServerInfo) -> str:

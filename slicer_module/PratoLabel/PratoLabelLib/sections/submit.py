@@ -1,10 +1,9 @@
-"""Section 6: submitting the label."""
+"""Submitting the label, and going on with the next study."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import qt
 import slicer.util
 
 from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
@@ -12,35 +11,47 @@ from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel
 
-ANNOTATOR_SETTING = "PratoLabel/annotator"
-
 
 class SubmitSection(Section):
-    """Who labelled, and what the server stored."""
+    """Sends the label; what would be sent otherwise than the labeller may think is said first."""
 
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel)
-        self._ui.annotatorEdit.text = slicer.util.settingsValue(ANNOTATOR_SETTING, "")
-        self._ui.annotatorEdit.connect("editingFinished()", self._save_annotator)
-        self._ui.submitButton.connect("clicked()", self._on_submit)
+        self._wants_next = False
+        self._ui.submitButton.connect("clicked()", lambda: self.submit(then_next=False))
+        self._ui.submitNextButton.connect("clicked()", lambda: self.submit(then_next=True))
         self._logic.submitted.connect(self._on_submitted)
+        self._logic.failed.connect(lambda sentence: self._stay())
         self._logic.study_opened.connect(lambda volume: show_text(self._ui.submitLabel, ""))
 
     def refresh(self) -> None:
-        """Enable the button where a study is open."""
-        self._ui.submitButton.enabled = self._logic.info is not None and self._logic.current_study is not None
+        """Enable the buttons where a study is open."""
+        is_open = self._logic.info is not None and self._logic.current_study is not None
+        self._ui.submitButton.enabled = self._ui.submitNextButton.enabled = is_open
 
-    def _save_annotator(self) -> None:
-        qt.QSettings().setValue(ANNOTATOR_SETTING, self._ui.annotatorEdit.text.strip())
+    def submit(self, then_next: bool) -> None:
+        """Send the segments as the study's final label; ``then_next``: open the next study once they are stored."""
+        study = self._logic.current_study
+        if study is None:
+            return
+        problems = study.find_problems()
+        if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", "Submit all the same?"]), "PrATo Label"):
+            return
+        self._wants_next = then_next
+        self._panel.request(lambda: self._logic.submit(self._panel.server.annotator, problems))
 
-    def _on_submit(self) -> None:
-        self._save_annotator()
-        self._panel.request(lambda: self._logic.submit(self._ui.annotatorEdit.text.strip()))
+    def _stay(self) -> None:
+        self._wants_next = False
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:
+        wants_next, self._wants_next = self._wants_next, False
         text = f"{reply['image']}: {', '.join(f'{name} {count}' for name, count in reply['voxels'].items())} voxels."
-        conflict = reply.get("conflict")
+        conflict, study = reply.get("conflict"), self._logic.current_study
         if conflict:
             show_text(self._ui.submitLabel, f"{text} {conflict['message']}", WARNING_STYLE)
+        elif study is not None and study.study == reply["image"] and study.has_unsent_edits:
+            show_text(self._ui.submitLabel, f"{text} What you have edited since is not sent yet: submit again.", WARNING_STYLE)
         else:
             show_text(self._ui.submitLabel, text)
+            if wants_next:
+                self._panel.study.open_next()

@@ -42,11 +42,11 @@ class PratoLabelPanelTestCase(unittest.TestCase):
     def test_parameters_are_stored_in_the_scene(self) -> None:
         roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
         self.ui.roiSelector.setCurrentNode(roi)
-        self.ui.liveCheckBox.checked = True
+        self.ui.liveCheckBox.checked = False
         self.ui.epochsBox.value = 7
         node = self.widget.logic.getParameterNode()
         self.assertEqual(node.GetNodeReferenceID("roi"), roi.GetID())
-        self.assertEqual((node.GetParameter("live_update"), node.GetParameter("max_epochs")), ("True", "7"))
+        self.assertEqual((node.GetParameter("live_update"), node.GetParameter("max_epochs")), ("False", "7"))
         self.ui.roiSelector.setCurrentNode(None)
         self.assertIsNone(node.GetNodeReferenceID("roi"))
 

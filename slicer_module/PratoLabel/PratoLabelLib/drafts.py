@@ -1,0 +1,142 @@
+"""Edits that were not sent yet, kept in files of Slicer's own data folder: a crash or a restart of Slicer does not lose them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Edits of one study that were never sent.
+
+    Attributes:
+        server, study: whose they are.
+        saved: when, in seconds since 1970.
+        mask: uint8 (K, J, I), values of ``labels``.
+        base_version: the version of the label that they were made from, 0 for none, None where it is not known.
+        provenance: what is sent with the label.
+    """
+
+    path: Path
+    server: str
+    study: str
+    saved: float
+    mask: np.ndarray
+    labels: dict[str, int]
+    base_version: int | None
+    provenance: dict[str, Any]
+
+
+class DraftFolder:
+    """One file for each study of each server with edits that were not sent; an older one is replaced once the new one is complete.
+
+    Args:
+        folder: is made when the first draft is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._names: dict[tuple[Path, int], str] = {}  # the study of each file that was looked into, by its time
+
+    def save(
+        self,
+        server: str,
+        study: str,
+        mask: np.ndarray,
+        labels: Mapping[str, int],
+        base_version: int | None,
+        provenance: Mapping[str, Any],
+        number: int,
+    ) -> Path:
+        """Save the edits as draft ``number`` of the study; see :meth:`new_number`.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        facts = {"server": server, "study": study, "saved": time.time(), "labels": dict(labels), "base_version": base_version}
+        text = json.dumps({**facts, "provenance": dict(provenance)}).encode()
+        path = self._path(server, study, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with open(handle, "wb") as file:
+                np.savez_compressed(file, mask=mask, facts=np.frombuffer(text, np.uint8))
+            os.replace(partial, path)
+        except OSError:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        return path
+
+    def new_number(self, server: str, study: str) -> int:
+        """A number above those of all drafts of the study: what is saved from now on replaces none of them."""
+        return max((int(path.name.split(".")[1]) for path in self._drafts_of(server, study)), default=0) + 1
+
+    def find(self, server: str, study: str) -> Draft | None:
+        """The newest draft of the study that can be read; None where there is none."""
+        drafts = sorted(self._drafts_of(server, study), key=lambda path: int(path.name.split(".")[1]), reverse=True)
+        return next((draft for draft in map(_read_draft, drafts) if draft is not None and draft.study == study), None)
+
+    def discard(self, server: str, study: str, number: int | None = None) -> None:
+        """Delete draft ``number`` of the study, or all of them."""
+        for path in self._drafts_of(server, study):
+            if number is None or path == self._path(server, study, number):
+                path.unlink(missing_ok=True)
+
+    def studies(self, server: str) -> set[str]:
+        """The studies of the server that have a draft."""
+        files = []
+        for path in self._server_folder(server).glob("*.npz"):
+            with suppress(FileNotFoundError):  # another Slicer was quicker
+                files.append((path, path.stat().st_mtime_ns))
+        self._names = {file: self._names.get(file) or str(_read_facts(file[0]).get("study", "")) for file in files}
+        return {name for name in self._names.values() if name}
+
+    def _drafts_of(self, server: str, study: str) -> list[Path]:
+        return [path for path in self._server_folder(server).glob(f"{_digest(study)}.*.npz") if path.name.split(".")[1].isdigit()]
+
+    def _path(self, server: str, study: str, number: int) -> Path:
+        return self._server_folder(server) / f"{_digest(study)}.{number}.npz"
+
+    def _server_folder(self, server: str) -> Path:
+        return self._folder / _digest(server)
+
+
+def _digest(text: str) -> str:
+    # addresses and names of studies need not be names of files
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What the file says beside the mask; empty where it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            facts = json.loads(arrays["facts"].tobytes())
+        return facts if isinstance(facts, dict) else {}
+    except Exception:  # whatever a damaged file brings about, the others count
+        _logger.warning("The draft %s cannot be read.", path.name)
+        return {}
+
+
+def _read_draft(path: Path) -> Draft | None:
+    facts = _read_facts(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            mask = arrays["mask"]
+        fields = {key: facts[key] for key in ("server", "study", "saved", "labels", "base_version", "provenance")}
+        return Draft(path=path, mask=mask, **fields)
+    except Exception:
+        return None

@@ -1,0 +1,128 @@
+"""The clinical measures of the segments: the table, where it can be copied to, and what looks implausible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+
+from PratoLabelLib.cardiac_report import CardiacReport
+from PratoLabelLib.cardiac_table import add_table_node, format_cells, to_csv, to_tab_separated
+from PratoLabelLib.sections import Section
+from PratoLabelLib.slice_views import jump_to_slice
+
+if TYPE_CHECKING:
+    from PratoLabelLib.panel import Panel
+
+#: How long the segments must rest before they are measured.
+DEBOUNCE_MS = 250
+#: The entry of the boxes ED and ES that lets the volumes tell.
+AUTOMATIC = "by its volume"
+
+
+class MeasureSection(Section):
+    """Follows the segments, a moment after they have changed."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self._report: CardiacReport | None = None
+        table = self._ui.cardiacTable
+        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        self._debounce_timer = qt.QTimer()
+        self._debounce_timer.setSingleShot(True)
+        self._debounce_timer.setInterval(DEBOUNCE_MS)
+        self._debounce_timer.connect("timeout()", self._on_rest)
+        for box in (self._ui.edBox, self._ui.esBox):
+            box.connect("activated(int)", lambda index: self._on_choose())
+        self._ui.copyButton.connect("clicked()", self._on_copy)
+        self._ui.tableButton.connect("clicked()", self._on_table_node)
+        self._ui.csvButton.connect("clicked()", self._on_csv)
+        self._ui.flagsList.itemClicked.connect(self._on_flag)
+        self._logic.segmentation_changed.connect(self._debounce_timer.start)
+
+    def refresh(self) -> None:
+        """Show nothing where no study is open."""
+        if self._logic.current_study is None:
+            self._show(None)
+
+    def stop(self) -> None:
+        """Measure no more."""
+        self._debounce_timer.stop()
+
+    def _on_rest(self) -> None:
+        self._show(self._logic.cardiac_report())
+        self._panel.refresh()  # whether there are edits that were not sent
+
+    def _show(self, report: CardiacReport | None) -> None:
+        self._report = report
+        cells = {} if report is None else format_cells(report)
+        table = self._ui.cardiacTable
+        for row in range(table.rowCount):
+            for column in range(table.columnCount):
+                item = qt.QTableWidgetItem(cells.get((row, column), ""))
+                item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
+                table.setItem(row, column, item)
+        for button in (self._ui.copyButton, self._ui.tableButton, self._ui.csvButton):
+            button.enabled = report is not None
+        self._offer_phases(report)
+        self._ui.phaseLabel.text = _describe_phases(report)
+        flags = self._ui.flagsList
+        flags.clear()
+        for flag in report.flags if report is not None else []:
+            flags.addItem(flag.sentence)
+        flags.visible = report is not None and bool(report.flags)
+
+    def _offer_phases(self, report: CardiacReport | None) -> None:
+        entries = [(AUTOMATIC, ""), *((name, name) for name in (report.phases if report is not None else []))]
+        for box in (self._ui.edBox, self._ui.esBox):
+            if [(box.itemText(i), box.itemData(i)) for i in range(box.count)] != entries:
+                chosen = box.itemData(box.currentIndex)
+                box.clear()
+                for text, study in entries:
+                    box.addItem(text, study)
+                box.setCurrentIndex(max(box.findData(chosen), 0))
+            box.enabled = len(entries) > 2
+
+    def _on_choose(self) -> None:
+        self._logic.choose_phases(*(box.itemData(box.currentIndex) or "" for box in (self._ui.edBox, self._ui.esBox)))
+
+    def _on_flag(self, item: Any) -> None:
+        study, row = self._logic.current_study, self._ui.flagsList.row(item)
+        if study is not None and self._report is not None and row < len(self._report.flags):
+            slices = self._report.flags[row].slices
+            if slices:
+                jump_to_slice(study.volume_node, slices[0])
+
+    def _on_copy(self) -> None:
+        if self._report is not None:
+            slicer.app.clipboard().setText(to_tab_separated(self._report))
+
+    def _on_table_node(self) -> None:
+        if self._report is not None:
+            node = add_table_node(self._report)
+            self._panel.say(f"The table {node.GetName()} is in the scene: see the module Tables.")
+
+    def _on_csv(self) -> None:
+        if self._report is None:
+            return
+        name = f"{self._report.patient}.csv"
+        path = qt.QFileDialog.getSaveFileName(self._ui.csvButton.window(), "Save the table", name, "CSV (*.csv)")
+        if not path:
+            return
+        try:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                file.write(to_csv(self._report))
+        except OSError as error:
+            self._panel.say(f"{path} cannot be written ({error.strerror}): choose another folder.", is_error=True)
+        else:
+            self._panel.say(f"The table is saved as {path}.")
+
+
+def _describe_phases(report: CardiacReport | None) -> str:
+    if report is None:
+        return "Open and segment a study to see its volumes."
+    if not report.ed:
+        return f"EDV, ESV, SV and EF need labels of two phases of {report.patient}."
+    return f"{report.patient}: end diastole is {report.ed}, end systole {report.es}."

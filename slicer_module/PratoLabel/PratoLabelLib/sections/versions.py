@@ -1,0 +1,69 @@
+"""The versions of the open study's label that the server keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import qt
+
+from PratoLabelLib.sections import Section
+
+if TYPE_CHECKING:
+    from PratoLabelLib.panel import Panel
+
+
+class VersionsSection(Section):
+    """Lists them, shows one in place of the segments, and restores one on the server."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        tree = self._ui.versionTree
+        tree.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        tree.itemActivated.connect(lambda item, column: self._on_show())
+        tree.itemSelectionChanged.connect(self._refresh_buttons)
+        self._ui.showVersionButton.connect("clicked()", self._on_show)
+        self._ui.restoreVersionButton.connect("clicked()", self._on_restore)
+        self._logic.versions_changed.connect(self._fill_tree)
+
+    def refresh(self) -> None:
+        """Enable what can be done with the selected version."""
+        self._refresh_buttons()
+
+    def _refresh_buttons(self) -> None:
+        is_selected = self._logic.current_study is not None and self._selected_version() is not None
+        self._ui.showVersionButton.enabled = self._ui.restoreVersionButton.enabled = is_selected
+
+    def _selected_version(self) -> int | None:
+        item = self._ui.versionTree.currentItem()
+        return int(item.text(0)) if item is not None and item.isSelected() else None
+
+    def _fill_tree(self) -> None:
+        tree = self._ui.versionTree
+        tree.clear()
+        bold = qt.QFont(tree.font)
+        bold.setBold(True)
+        for version in self._logic.versions.versions:
+            item = qt.QTreeWidgetItem(tree)
+            when = version.created[:16].replace("T", " ")
+            for column, text in enumerate((str(version.version), version.annotator, when, version.origin)):
+                item.setText(column, text)
+                if version.is_current:
+                    item.setFont(column, bold)
+        self._refresh_buttons()
+
+    def _on_show(self) -> None:
+        study, version = self._logic.current_study, self._selected_version()
+        if study is not None and version is not None:
+            self._panel.request(lambda: self._logic.versions.show(study, version))
+
+    def _on_restore(self) -> None:
+        study, version = self._logic.current_study, self._selected_version()
+        if study is None or version is None or not self._panel.study.may_leave():
+            return
+
+        def on_restored(reply: dict[str, Any]) -> None:
+            self._panel.say(f"Version {version} of {study.study} is the current label again, as version {reply['version']}.")
+            self._logic.refresh_studies()
+
+        annotator = self._panel.server.annotator
+        self._panel.request(lambda: self._logic.versions.restore(study, version, annotator, on_restored))

@@ -1,0 +1,96 @@
+"""Which segment is which structure: told by a tag that stays when a segment is renamed, and checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+
+#: Segment tag: the structure that a segment is, whatever its name.
+STRUCTURE_TAG = "PratoLabel.structure"
+#: Colours (RGB, 0..1) by structure; any other structure keeps the colour that Slicer gives it.
+COLOURS = {"RV cavity": (0.35, 0.60, 0.95), "myocardium": (0.95, 0.75, 0.30), "LV cavity": (0.90, 0.30, 0.30)}
+
+
+def add_segments(segmentation_node: slicer.vtkMRMLSegmentationNode, labels: Mapping[str, int]) -> None:
+    """Add an empty segment for each structure that has none, in the order of their values, and tag those that have no tag yet."""
+    segmentation = segmentation_node.GetSegmentation()
+    for name in sorted(labels, key=lambda structure: labels[structure]):
+        segment_id = find_segment(segmentation, name) or segmentation.AddEmptySegment("", name)
+        segment = segmentation.GetSegment(segment_id)
+        if not _structure_of(segment):
+            segment.SetTag(STRUCTURE_TAG, name)
+            if name in COLOURS:
+                segment.SetColor(*COLOURS[name])
+
+
+def find_segment(segmentation: slicer.vtkSegmentation, structure: str) -> str:
+    """The id of the first segment that is ``structure``: by its tag, else an untagged one by its name; "" where there is none."""
+    return next(iter(_find_segments(segmentation, structure)), "")
+
+
+def find_problems(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]
+) -> list[str]:
+    """What of the segments would be sent otherwise than the labeller may think, a sentence each.
+
+    A structure whose segment was removed, or has several; a segment that has the name of another structure; one that is hidden, though it
+    is sent; voxels of two structures at once, of which one wins; and segments that are no structure and are not sent.
+    """
+    segmentation, display = segmentation_node.GetSegmentation(), segmentation_node.GetDisplayNode()
+    problems, used = [], {}
+    for structure in sorted(labels, key=lambda name: labels[name]):
+        found = _find_segments(segmentation, structure)
+        used.update(dict.fromkeys(found, structure))
+        if not found:
+            problems.append(f"The segment of the {structure} was removed: the label would say that there is none.")
+        if len(found) > 1:
+            problems.append(f"{len(found)} segments are the {structure}: only {_name(segmentation, found[0])} would be sent.")
+        for segment_id in found[:1]:
+            name = _name(segmentation, segment_id)
+            if name != structure and name in labels:
+                problems.append(f"The segment called {name} is the {structure}, and would be sent as such: rename it.")
+            if display is not None and not display.GetSegmentVisibility(segment_id):
+                problems.append(f"{name} is hidden, and would be sent all the same.")
+    masks = {segment_id: _mask_of(segmentation_node, segment_id, volume_node) for segment_id in segmentation.GetSegmentIDs()}
+    for segment_id, mask in masks.items():
+        if segment_id not in used and mask.any():
+            problems.append(f"The segment {_name(segmentation, segment_id)} is no structure of the model, and would not be sent.")
+    return problems + _find_overlaps(segmentation, masks, used, labels)
+
+
+def _find_overlaps(
+    segmentation: slicer.vtkSegmentation, masks: Mapping[str, np.ndarray], used: Mapping[str, str], labels: Mapping[str, int]
+) -> list[str]:
+    ordered = sorted(used, key=lambda segment_id: labels[used[segment_id]])
+    found = []
+    for lower, higher in combinations(ordered, 2):
+        shared = int(np.count_nonzero(masks[lower] & masks[higher])) if used[lower] != used[higher] else 0
+        if shared:
+            names = _name(segmentation, lower), _name(segmentation, higher)
+            found.append(f"{names[0]} and {names[1]} share {shared} voxels, which would be sent as {names[1]}.")
+    return found
+
+
+def _find_segments(segmentation: slicer.vtkSegmentation, structure: str) -> list[str]:
+    ids = segmentation.GetSegmentIDs()
+    tagged = [segment_id for segment_id in ids if _structure_of(segmentation.GetSegment(segment_id)) == structure]
+    return tagged or [i for i in ids if _name(segmentation, i) == structure and not _structure_of(segmentation.GetSegment(i))]
+
+
+def _structure_of(segment: slicer.vtkSegment) -> str:
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(STRUCTURE_TAG, value) else ""
+
+
+def _name(segmentation: slicer.vtkSegmentation, segment_id: str) -> str:
+    return str(segmentation.GetSegment(segment_id).GetName())
+
+
+def _mask_of(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
+    return np.zeros(volume_node.GetImageData().GetDimensions()[::-1], bool) if array is None else array > 0

@@ -1,0 +1,152 @@
+"""Which study is open: the next one, one of the list, or a volume of the scene; with its unsent edits and its label's versions. No Qt."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+import slicer.util
+
+from PratoLabelLib.autosave import Autosave
+from PratoLabelLib.client import Client
+from PratoLabelLib.drafts import DraftFolder
+from PratoLabelLib.label_versions import VersionList
+from PratoLabelLib.open_study import EDITED_ATTRIBUTE, STUDY_ATTRIBUTE, OpenStudy, StudyFiles, download_study, find_node
+from PratoLabelLib.segmentation import read_mask
+from PratoLabelLib.server_logic import ServerLogic
+from PratoLabelLib.volumes import load_volume, write_volume
+from PratoLabelLib.worker import Signal
+
+
+class StudyLogic(ServerLogic):
+    """Opens studies in the scene, one at a time, on top of what is done with the server.
+
+    A request that cannot be sent, or that fails, leaves the scene as it was and ``failed`` says why.
+
+    Attributes:
+        study_opened, segmentation_changed, ...: signals; the comment tells what their listeners get.
+        versions: of the open study's label, on the server.
+        autosave: keeps the open study's unsent edits, and offers earlier ones; None while no study is open.
+    """
+
+    def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
+        ServerLogic.__init__(self, make_client)
+        self.study_opened = Signal()  # vtkMRMLScalarVolumeNode
+        self.segmentation_changed = Signal()
+        self.segments_about_to_change = Signal()  # by a prediction, a recovery, a version: the moment to save the state for undo
+        self.versions_changed = Signal()
+        self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_")
+        self._folder = Path(self._temporary.name)
+        self._open_study: OpenStudy | None = None
+        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit)
+        # beside Slicer's own settings, which outlive a crash, a restart and an update
+        self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
+        self.autosave: Autosave | None = None
+
+    @property
+    def current_study(self) -> OpenStudy | None:
+        """The study that is open and whose nodes are still in the scene."""
+        return self._open_study if self._open_study is not None and self._open_study.is_in_scene else None
+
+    def forget_scene(self) -> None:
+        """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
+        self.cancel()
+        if self._open_study is not None:
+            if self.autosave is not None:
+                self.autosave.save()
+            self._open_study.close()
+            self._open_study = self.autosave = None
+            self.versions.clear()
+
+    def tick(self) -> None:
+        """As for the server's part, and save edits that rest."""
+        ServerLogic.tick(self)
+        if self.autosave is not None:
+            self.autosave.tick()
+
+    # Study
+
+    def open_next(self, strategy: str, model: str) -> None:
+        """Open the study that ``strategy`` picks to be labelled next, scored by ``model``; a pending prediction is cancelled."""
+        self.cancel()
+        folder = self._folder
+        self._dispatcher.dispatch(
+            lambda client: download_study(client, client.next_study(strategy, model), False, folder), self._on_downloaded, "study"
+        )
+
+    def open_study(self, study_id: str) -> None:
+        """Open a study, with its final label if it has one. One that is in the scene already is shown as it was left.
+
+        A pending prediction is cancelled.
+        """
+        self.cancel()
+        node = find_node("vtkMRMLScalarVolumeNode", study_id)
+        if node is not None and self.info is not None:
+            self._show_study(study_id, node, None, None)
+            return
+        is_labelled, folder = any(study.labelled for study in self.studies if study.id == study_id), self._folder
+        self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder), self._on_downloaded, "study")
+
+    def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there."""
+        if volume_node is None or volume_node.GetImageData() is None:
+            self.failed.emit("There is no volume to send: open an image first.")
+            return
+        path = self._folder / "sent.nii.gz"
+        if not write_volume(volume_node, path):
+            self.failed.emit(f"{volume_node.GetName()} cannot be written to {path}: free some disk space.")
+            return
+
+        def on_uploaded(study: str) -> None:
+            self._show_study(study, volume_node, None, 0)
+            self.refresh_studies()
+
+        self._dispatcher.dispatch(lambda client: client.upload_image(study_id, path), on_uploaded, "study")
+
+    def _on_downloaded(self, files: StudyFiles) -> None:
+        node = find_node("vtkMRMLScalarVolumeNode", files.study) or load_volume(files.image, files.study)
+        if node is None:
+            self.failed.emit(f"The image of {files.study} cannot be read: check whether it opens in the module Add Data.")
+            return
+        self._show_study(files.study, node, files.label, files.version)
+
+    def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
+        mask = read_mask(label, volume_node, self.labels) if label else None
+        client = self._dispatcher.client
+        base = None if version is None or client is None else (client.address, version)
+        self.forget_scene()
+        self._open_study = OpenStudy(
+            study, volume_node, self.labels, mask, base, self._on_segments_changed, self.segments_about_to_change.emit
+        )
+        if client is not None:
+            self.autosave = Autosave(self._drafts, client.address, self._open_study, self.failed.emit)
+            self.versions.load(study)
+        self.study_opened.emit(volume_node)
+        self.segmentation_changed.emit()
+
+    def _on_segments_changed(self) -> None:
+        if self.autosave is not None:
+            self.autosave.note_change()
+        self.segmentation_changed.emit()
+
+    def edited_studies(self) -> set[str]:
+        """The studies of this server with edits that were not sent, in the scene or in a draft."""
+        client = self._dispatcher.client
+        if self.current_study is not None:
+            _ = self.current_study.has_unsent_edits  # the node knows from here on
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        in_scene = {node.GetAttribute(STUDY_ATTRIBUTE) for node in nodes if node.GetAttribute(EDITED_ATTRIBUTE) is not None}
+        return in_scene - {None} | (self._drafts.studies(client.address) if client is not None else set())
+
+    def cancel(self) -> None:
+        """Drop the pending prediction and the pending opening of a study."""
+        self._worker.cancel("predict")
+        self._worker.cancel("study")
+
+    def close(self) -> None:
+        """As for the server's part, and let go of the scene."""
+        self.forget_scene()
+        ServerLogic.close(self)
+        self._temporary.cleanup()

@@ -1,0 +1,76 @@
+"""Edits that were not sent, in files: complete or not there, by server and study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib.drafts import DraftFolder
+from tests.slicer_module.fake_client import LABELS
+
+MASK = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 4
+
+
+def save(drafts: DraftFolder, server: str = "http://a", study: str = "p1", number: int = 1, mask: np.ndarray = MASK) -> Path:
+    return drafts.save(server, study, mask, LABELS, 2, {"model": "m"}, number)
+
+
+def test_a_draft_is_found_as_it_was_saved(tmp_path: Path) -> None:
+    drafts = DraftFolder(tmp_path / "not there yet")
+    assert (drafts.find("http://a", "p1"), drafts.studies("http://a")) == (None, set())
+    save(drafts)
+    found = drafts.find("http://a", "p1")
+    assert found is not None
+    assert np.array_equal(found.mask, MASK)
+    assert (found.server, found.study, found.labels, found.base_version, found.provenance) == ("http://a", "p1", LABELS, 2, {"model": "m"})
+    assert drafts.studies("http://a") == {"p1"}
+    drafts.discard("http://a", "p1")
+    assert drafts.find("http://a", "p1") is None
+    assert list(tmp_path.rglob("*.npz")) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(("http://a", "http://b:1")), st.text(max_size=200)), min_size=2, max_size=5, unique=True))
+def test_every_study_of_every_server_has_its_own(tmp_path_factory: pytest.TempPathFactory, places: list[tuple[str, str]]) -> None:
+    drafts = DraftFolder(tmp_path_factory.mktemp("drafts"))
+    for n, (server, study) in enumerate(places):
+        save(drafts, server, study, mask=np.full((2, 2, 2), n, np.uint8))
+    drafts.discard(*places[0])
+    assert drafts.find(*places[0]) is None
+    for n, (server, study) in enumerate(places[1:], 1):
+        found = drafts.find(server, study)
+        assert found is not None and found.mask[0, 0, 0] == n and found.study == study
+
+
+def test_a_later_session_replaces_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    drafts = DraftFolder(tmp_path)
+    save(drafts, number=drafts.new_number("http://a", "p1"))
+    number = drafts.new_number("http://a", "p1")
+    assert number == 2
+    save(drafts, number=number, mask=MASK * 0)
+    assert not drafts.find("http://a", "p1").mask.any()
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"\x00" * 200])
+def test_a_damaged_file_costs_itself_alone(tmp_path: Path, damage: bytes) -> None:
+    drafts = DraftFolder(tmp_path)
+    save(drafts)
+    save(drafts, number=2).write_bytes(damage)
+    save(drafts, study="p2").write_bytes(damage)
+    assert drafts.studies("http://a") == {"p1"}
+    assert np.array_equal(drafts.find("http://a", "p1").mask, MASK)
+    assert drafts.find("http://a", "p2") is None
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_no_half_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError):
+        save(DraftFolder(tmp_path / "file"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]

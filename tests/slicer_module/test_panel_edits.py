@@ -1,0 +1,195 @@
+"""What a labeller made is never lost silently: leaving asks, a crash is recovered from, and what is sent is what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib import autosave
+from PratoLabelLib.segments import find_segment
+from tests.slicer_harness.core import new_scene
+from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
+
+
+class Questions:
+    """Answers what the panel asks, and keeps it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.answer = True
+        for name in ("confirmYesNoDisplay", "confirmOkCancelDisplay"):
+            monkeypatch.setattr(slicer.util, name, self._ask)
+
+    def _ask(self, text: str, *arguments: object, **options: object) -> bool:
+        self.asked.append(text)
+        return self.answer
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> Questions:
+    monkeypatch.setattr(autosave, "REST_S", 0.05)
+    return Questions(monkeypatch)
+
+
+def drafts(driver: FakeServerDriver) -> list[Path]:
+    return list(driver.folder.rglob("unsent/*/*.npz"))
+
+
+def restart(driver: FakeServerDriver) -> FakeServerDriver:
+    """Slicer has crashed, and was started again: nothing was cleaned up, and the scene is empty."""
+    driver.panel._timer.stop()
+    driver.logic._worker.stop()
+    new_scene()
+    again = FakeServerDriver(driver.folder)
+    again.server.latest, again.server.labelled = driver.server.latest, driver.server.labelled
+    again.settle()
+    return again
+
+
+def test_leaving_a_study_with_unsent_edits_asks(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.click("run")
+    driver.select(0)
+    driver.click("open")
+    assert questions.asked == []  # a prediction can be had again
+    driver.edit()
+    questions.answer = False
+    driver.click("next")
+    driver.select(1)
+    driver.click("open")
+    assert driver.logic.current_study.study == "p1_ED"
+    assert len(questions.asked) == 2
+    assert questions.asked[0].startswith("p1_ED has edits that were not sent.")
+    questions.answer = True
+    driver.select(1)
+    driver.click("open")
+    assert driver.logic.current_study.study == "p1_ES"
+    assert driver.states() == {"p1_ED": "edited, not sent", "p1_ES": ""}
+
+
+def test_edits_that_were_undone_or_sent_are_no_longer_asked_about(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    study = driver.logic.current_study
+    driver.editor.saveStateForUndo()
+    driver.edit()
+    assert study.has_unsent_edits
+    driver.wait(lambda: drafts(driver))
+    driver.editor.undo()
+    assert not study.has_unsent_edits
+    driver.wait(lambda: not drafts(driver))
+    driver.edit()
+    driver.click("submit")
+    assert not study.has_unsent_edits
+    driver.click("next")
+    assert questions.asked == []
+
+
+def test_a_crash_loses_nothing(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.click("run")
+    edited = driver.edit(2)
+    driver.wait(lambda: drafts(driver))
+    again = restart(driver)
+    assert again.logic.info is not None  # connected by itself
+    assert again.states()["p1_ES"] == "edited, not sent"
+    again.click("next")
+    assert again.ui.draftFrame.isVisible()
+    assert again.ui.draftLabel.text.startswith("p1_ES has edits of 2")
+    assert again.inferences == []  # nothing is proposed over what is offered
+    again.ui.recoverButton.click()
+    assert np.array_equal(again.logic.current_study.mask(), edited)
+    assert not again.ui.draftFrame.isVisible()
+    assert again.logic.current_study.has_unsent_edits
+    again.editor.undo()
+    assert not again.logic.current_study.mask().any()
+    again.editor.redo()
+    again.click("submit")
+    assert drafts(again) == []
+    assert again.states()["p1_ES"] == ""
+    again.widget.cleanup()
+    assert questions.asked == []
+
+
+def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.edit(2)
+    driver.wait(lambda: drafts(driver))
+    again = restart(driver)
+    again.click("next")
+    again.edit(1)  # without an answer
+    again.wait(lambda: len(drafts(again)) == 2)
+    third = restart(again)
+    third.click("next")
+    assert third.logic.autosave.offer is not None
+    assert len(drafts(third)) == 2
+    third.ui.discardButton.click()
+    assert drafts(third) == []
+    assert not third.ui.draftFrame.isVisible()
+    third.widget.cleanup()
+
+
+def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    edited = driver.edit()
+    slicer.mrmlScene.Clear(0)
+    assert len(drafts(driver)) == 1
+    driver.click("next")
+    driver.ui.recoverButton.click()
+    assert np.array_equal(driver.logic.current_study.mask(), edited)
+
+
+def test_edits_made_while_the_label_is_sent_keep_the_study_open(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.edit(1)
+    driver.ui.submitNextButton.click()
+    driver.edit(2)
+    driver.settle()
+    assert driver.logic.current_study.study == "p1_ES"
+    assert "not sent yet" in driver.ui.submitLabel.text
+    assert driver.logic.current_study.has_unsent_edits
+    driver.wait(lambda: drafts(driver))
+
+
+def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.click("run")
+    segmentation = driver.logic.current_study.segmentation_node.GetSegmentation()
+    segmentation.RemoveSegment(find_segment(segmentation, "RV cavity"))
+    questions.answer = False
+    driver.click("submit")
+    assert "The segment of the RV cavity was removed" in questions.asked[0]
+    assert not [request for request in driver.server.requests if request[0] == "submit"]
+    driver.logic.submit("Ada")  # whoever does not ask is refused
+    assert driver.status.endswith("Nothing was sent.")
+    questions.answer = True
+    driver.click("submit")
+    assert [request for request in driver.server.requests if request[0] == "submit"]
+
+
+def test_a_submission_that_fails_keeps_the_draft(driver: FakeServerDriver, questions: Questions) -> None:
+    from PratoLabelLib.connection import ServerError
+
+    driver.open_study()
+    driver.edit()
+    driver.wait(lambda: drafts(driver))
+    driver.server.failure = ServerError("The server is gone.")
+    driver.click("submitNext")
+    assert driver.status == "The server is gone."
+    assert len(drafts(driver)) == 1
+    assert driver.logic.current_study.has_unsent_edits
+
+
+def test_a_disk_that_is_full_is_said_once_and_in_the_panel(
+    driver: FakeServerDriver, questions: Questions, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver.open_study()
+    (driver.folder / "PratoLabel").write_text("in the way")
+    driver.edit()
+    driver.wait(lambda: "cannot be saved on this computer" in driver.status)
+    assert dialogs(caplog) == []
+    assert driver.logic.current_study.has_unsent_edits

@@ -1,0 +1,110 @@
+"""Segments stay what they are, whatever a labeller does with them; or it is said before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask
+from PratoLabelLib.segments import find_problems, find_segment
+from tests.slicer_harness.core import new_scene
+from tests.slicer_module.fake_client import LABELS
+
+
+@pytest.fixture
+def heart() -> tuple[Any, Any, np.ndarray]:
+    """A volume, its segmentation, and the mask in it."""
+    new_scene()
+    mask = np.random.default_rng(3).integers(0, 4, (6, 16, 20)).astype(np.uint8)
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "heart")
+    slicer.util.updateVolumeFromArray(volume, mask.astype(np.int16))
+    volume.SetSpacing(1.4, 1.4, 8.0)
+    node = create_segmentation(volume, LABELS, "heart")
+    import_mask(node, volume, LABELS, mask)
+    return volume, node, mask
+
+
+def rename(node: Any, name: str, new: str) -> str:
+    segmentation = node.GetSegmentation()
+    segment_id = find_segment(segmentation, name)
+    segmentation.GetSegment(segment_id).SetName(new)
+    return segment_id
+
+
+def test_a_sound_segmentation_has_no_problems(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, _ = heart
+    assert find_problems(node, volume, LABELS) == []
+
+
+def test_renamed_segments_are_still_what_they_were(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    for name in LABELS:
+        rename(node, name, f"my {name}")
+    assert np.array_equal(export_mask(node, volume, LABELS), mask)
+    assert find_problems(node, volume, LABELS) == []
+    import_mask(node, volume, LABELS, 3 - mask)  # the next prediction goes into the same segments
+    assert node.GetSegmentation().GetNumberOfSegments() == 3
+    assert np.array_equal(export_mask(node, volume, LABELS), 3 - mask)
+
+
+def test_a_segment_with_the_name_of_another_structure_is_said(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    rename(node, "RV cavity", "LV cavity")
+    assert np.array_equal(export_mask(node, volume, LABELS), mask)
+    assert find_problems(node, volume, LABELS) == ["The segment called LV cavity is the RV cavity, and would be sent as such: rename it."]
+
+
+def test_a_removed_segment_is_said(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    segmentation = node.GetSegmentation()
+    segmentation.RemoveSegment(find_segment(segmentation, "myocardium"))
+    assert find_problems(node, volume, LABELS) == ["The segment of the myocardium was removed: the label would say that there is none."]
+    import_mask(node, volume, LABELS, mask)  # a prediction brings it back
+    assert find_problems(node, volume, LABELS) == []
+
+
+def test_a_hidden_segment_is_sent_and_said(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    node.GetDisplayNode().SetSegmentVisibility(find_segment(node.GetSegmentation(), "LV cavity"), False)
+    assert np.array_equal(export_mask(node, volume, LABELS), mask)
+    assert find_problems(node, volume, LABELS) == ["LV cavity is hidden, and would be sent all the same."]
+
+
+def test_segments_that_are_no_structure_are_said_once_they_hold_a_voxel(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    added = node.GetSegmentation().AddEmptySegment("", "papillary")
+    assert find_problems(node, volume, LABELS) == []
+    slicer.util.updateSegmentBinaryLabelmapFromArray((mask == 0).astype(np.uint8), node, added, volume)
+    assert find_problems(node, volume, LABELS) == ["The segment papillary is no structure of the model, and would not be sent."]
+
+
+def test_overlaps_and_copies_are_said(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    segmentation = node.GetSegmentation()
+    segmentation.SeparateSegmentLabelmap(find_segment(segmentation, "RV cavity"))
+    both = ((mask == 1) | (mask == 3)).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(both, node, find_segment(segmentation, "RV cavity"), volume)
+    shared = int((mask == 3).sum())
+    problems = find_problems(node, volume, LABELS)
+    assert problems in ([f"RV cavity and LV cavity share {shared} voxels, which would be sent as LV cavity."], [])
+    if not problems:  # this Slicer kept one voxel for one segment: then nothing is lost either
+        assert (export_mask(node, volume, LABELS) == 3).sum() in (0, shared)
+    copy = slicer.vtkSegment()
+    copy.DeepCopy(segmentation.GetSegment(find_segment(segmentation, "myocardium")))
+    assert segmentation.AddSegment(copy)
+    assert "2 segments are the myocardium: only myocardium would be sent." in find_problems(node, volume, LABELS)
+
+
+def test_segments_of_an_earlier_version_are_known_by_their_names(heart: tuple[Any, Any, np.ndarray]) -> None:
+    volume, node, mask = heart
+    segmentation = node.GetSegmentation()
+    for name in LABELS:
+        segmentation.GetSegment(find_segment(segmentation, name)).RemoveTag("PratoLabel.structure")
+    assert np.array_equal(export_mask(node, volume, LABELS), mask)
+    import_mask(node, volume, LABELS, mask)
+    rename(node, "RV cavity", "right")
+    assert np.array_equal(export_mask(node, volume, LABELS), mask)
