@@ -44,17 +44,20 @@ lint: $(TESTABLE)
 report: $(INSTALLED)
 	@$(BIN)/python scripts/report.py
 
-# What the stock command "monailabel start_server" does, guarded (docs/server.md), with spaces in STUDIES allowed.
+# Of a variable's text as it was given, with its dollar signs, one word of the shell.
+quoted = '$(subst ','\'',$(value $(1)))'
+
+# What the stock command "monailabel start_server" does, guarded (docs/server.md), whatever characters STUDIES holds.
 serve: studies-given $(INSTALLED)
-	@exec $(BIN)/python $(APP)/serve.py --studies "$(STUDIES)" --host "$(HOST)" --port "$(PORT)"
+	@exec $(BIN)/python $(APP)/serve.py --studies=$(call quoted,STUDIES) --host=$(call quoted,HOST) --port=$(call quoted,PORT)
 
 # Asked before anything is installed.
 .PHONY: studies-given
 studies-given:
-	@case "$(STUDIES)" in \
+	@studies=$(call quoted,STUDIES); case "$$studies" in \
 	  "") echo "Say which studies to serve: make serve STUDIES=folder-of-nifti-images" >&2; exit 2;; \
 	  http://*|https://*) ;; \
-	  *) test -d "$(STUDIES)" || { echo "$(STUDIES) is not a folder: make serve STUDIES=folder-of-nifti-images" >&2; exit 2; };; \
+	  *) test -d "$$studies" || { printf '%s\n' "$$studies is not a folder: make serve STUDIES=folder-of-nifti-images" >&2; exit 2; };; \
 	esac
 
 $(BIN)/python:

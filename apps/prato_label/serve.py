@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from prato_server.settings import PREFIX, SettingsError, is_loopback, load_settings
+from prato_server.startup import holds_images, reason_not_to_start
 
 _APP = Path(__file__).resolve().parent
 #: MONAI Label starts the whole app once more for every score, tracks trainings in a database, and looks for CT on a DICOMweb server.
@@ -18,29 +18,18 @@ _DEFAULTS = {
 }
 
 
-def reason_not_to_start(studies: str, host: str) -> str | None:
-    """Why the server would not start, in one sentence; None if it would."""
-    if not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
-        return f"{studies} is not a folder: give --studies a folder of NIfTI images."
-    try:
-        token = load_settings().read_token()
-    except SettingsError as error:
-        return str(error)
-    if token is None and not is_loopback(host):
-        return f"Without an access token the server binds to 127.0.0.1 only, not {host}: set {PREFIX}TOKEN or {PREFIX}TOKEN_FILE."
-    return None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="serve.py", description="The PrATo Label server, guarded; see docs/server.md.")
     parser.add_argument("--studies", required=True, help="folder of 3D NIfTI images, or the address of a DICOMweb server")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to; another than 127.0.0.1 needs an access token")
     parser.add_argument("--port", default="8000")
     options, passed_on = parser.parse_known_args()
-    reason = reason_not_to_start(options.studies, options.host)
+    reason = reason_not_to_start(_APP, options.studies, options.host, options.port, passed_on)
     if reason:
         print(reason, file=sys.stderr)
         sys.exit(2)
+    if not holds_images(options.studies):
+        print(f"{options.studies} holds no image yet: put NIfTI files (.nii.gz, .nii) into it, or send them.", file=sys.stderr)
     os.environ.update({name: value for name, value in _DEFAULTS.items() if name not in os.environ})
     from monailabel.main import Main  # after the environment, which it reads as it is imported
 

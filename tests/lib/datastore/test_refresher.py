@@ -11,8 +11,8 @@ import pytest
 from watchdog.events import FileCreatedEvent, FileSystemEvent
 
 import lib.datastore.studies
-from lib.datastore.index import Refresher
 from lib.datastore.studies import StudiesDatastore
+from lib.datastore.watcher import Refresher
 from prato.data.nifti import write_volume
 from tests.waiting import wait_until
 
@@ -53,7 +53,7 @@ def test_what_is_read_makes_no_events(store: StudiesDatastore, monkeypatch: pyte
         list(store.folder.iterdir())
     write(store.folder / "last.nii.gz")
     wait_until(lambda: any(str(store.folder / "last.nii.gz") in (event.src_path, event.dest_path) for event in list(seen)))
-    assert {event.event_type for event in seen} <= {"created", "modified", "moved"}
+    assert {event.event_type for event in seen} <= {"created", "modified", "closed", "moved"}
     assert len(seen) < 20
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
-from watchdog.events import FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
-from prato.labelling.files import SUFFIX
+from prato.labelling.files import SUFFIX, read_if_exists
 from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.versions import LabelVersions
 
@@ -28,26 +26,50 @@ logger = logging.getLogger(__name__)
 class DurableIndex(LocalDatastore):
     """MONAI Label's local datastore, whose list is written whole, and rebuilt from the files where it is lost or damaged.
 
-    What it says of a label is what the record of the label's current version says.
+    What it says of a label is what the record of the label's current version says. Several servers may serve one folder: whoever changes
+    the list reads it first, and writes it before anybody else may (:meth:`changed_list`).
     """
 
-    _config_ts: float
+    #: Of the list as it was last read or written; None before.
+    _stamp: tuple[int, int, int] | None = None
+    _shared_lock: FileLock | None = None
+
+    def _lock(self) -> FileLock:
+        """The folder's lock, which other servers take, too; a thread that has it may take it again."""
+        if self._shared_lock is None:
+            self._shared_lock = FileLock(self._lock_file)
+        return self._shared_lock
+
+    @contextmanager
+    def changed_list(self) -> Iterator[None]:
+        """What the block changes of the list is a change of the list as it is on the disk now, where it stands at the end of the block.
+
+        Raises:
+            OSError: the list cannot be written.
+        """
+        with self._lock():
+            self._init_from_datastore_file()
+            yield
+            self._update_datastore_file()
+
+    def is_own_list(self) -> bool:
+        """Whether the list on the disk is the one that was read or written last."""
+        return self._stamp is not None and self._stamp == _stamp(Path(self._datastore_config_path))
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """As the stock one, but it never fails: a list that cannot be read is set aside."""
         path = Path(self._datastore_config_path)
-        with FileLock(self._lock_file):
+        with self._lock():
             if throw_exception:  # at start
                 for temporary in find_leftovers(path.parent):
                     if temporary.name.startswith(f".{path.name}."):
                         temporary.unlink(missing_ok=True)
             try:
-                changed = path.stat().st_mtime
-                if changed == self._config_ts and not throw_exception:  # a file dated 1970 is no file that was read
+                if self.is_own_list():
                     return
-                read = LocalDatastoreModel.model_validate_json(path.read_bytes())
+                stamp, read = _stamp(path), LocalDatastoreModel.model_validate_json(path.read_bytes())
             except FileNotFoundError:
-                if not self._config_ts and not (throw_exception and any(path.parent.glob("labels/*/*"))):
+                if not self._stamp and not (throw_exception and any(path.parent.glob("labels/*/*"))):
                     return  # a folder that is new to the server, or that is being scanned
                 logger.warning("%s is missing: the list of studies is rebuilt from the files.", path.name)
             except ValueError:
@@ -56,16 +78,19 @@ class DurableIndex(LocalDatastore):
                 os.replace(path, damaged)
             else:
                 read.base_path = self._datastore_path
-                self._datastore, self._config_ts = read, changed
+                self._datastore, self._stamp = read, stamp
                 return
             if not throw_exception:  # at start, the files have yet to be scanned
-                self._update_datastore_file(lock=False)
+                self._update_datastore_file()
 
     def _update_datastore_file(self, lock: bool = True) -> None:
-        with FileLock(self._lock_file) if lock else nullcontext():
-            text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
-            write_bytes(self._datastore_config_path, text.encode())
-            self._config_ts = Path(self._datastore_config_path).stat().st_mtime
+        """Write the list, unless it stands on the disk already: to whoever watches the folder, a write is news."""
+        path = Path(self._datastore_config_path)
+        with self._lock():
+            text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str).encode()
+            if read_if_exists(path) != text:
+                write_bytes(path, text)
+            self._stamp = _stamp(path)
 
     def _remove_non_existing(self) -> int:
         """As the stock one, but the list is replaced at once: the stock one empties it first, and a request meanwhile finds no study."""
@@ -93,25 +118,23 @@ class DurableIndex(LocalDatastore):
 
     def _update_label_entry(self, study: str, tag: str) -> None:
         """Write into the list of studies what the record of a label's current version says."""
-        with FileLock(self._lock_file):
-            labels = self._get_study(study).labels  # not earlier: the watcher may have reloaded the list since
+        with _tolerate_full_disk(), self.changed_list():
+            labels = self._get_study(study).labels  # not earlier: the list may have been reloaded since
             current = LabelVersions(self._datastore_path, study, tag).current()
             if current is None:
                 labels.pop(tag, None)
             else:
                 labels[tag] = DataModel(info=_label_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
-            with _tolerate_full_disk():
-                self._update_datastore_file(lock=False)
 
     def _reconcile_datastore(self) -> None:
-        with _tolerate_full_disk():
-            super()._reconcile_datastore()
-        labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
-        with FileLock(self._lock_file):
+        with self._lock():  # from reading the list to writing it
+            with _tolerate_full_disk():
+                super()._reconcile_datastore()
+            labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
             changed = [self._refresh_label_entry(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
             if any(changed):
                 with _tolerate_full_disk():
-                    self._update_datastore_file(lock=False)
+                    self._update_datastore_file()
 
     def _refresh_label_entry(self, study: str, tag: str, label: DataModel) -> bool:
         """As ``_update_label_entry`` for a label that may have been put there by other means; True if its entry changed."""
@@ -131,6 +154,15 @@ class DurableIndex(LocalDatastore):
         return current is not None
 
 
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file at ``path`` does; None where there is none."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
 @contextmanager
 def _tolerate_full_disk() -> Iterator[None]:
     """Tolerate a full disk where only the list is written, which can be rebuilt: a stored label stays stored, and the watcher goes on."""
@@ -146,27 +178,3 @@ def _label_info(version: Version, name: str) -> dict[str, Any]:
     """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
     known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
     return {**version.params, **known, "sha256": version.sha256}
-
-
-#: Not the opening or closing of files: the server reads every version of a label when one is submitted, and the watcher, notified of these
-#: reads, would fill the memory with events faster than it can handle them.
-CHANGES = [FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent]
-
-
-class Refresher:
-    """Called with an event, runs ``refresh`` soon; one run covers all events before it began."""
-
-    def __init__(self, refresh: Callable[[], None]) -> None:
-        self._refresh, self._due = refresh, Event()
-        Thread(target=self._work, name="refresh", daemon=True).start()
-
-    def __call__(self, event: FileSystemEvent) -> None:
-        self._due.set()
-
-    def _work(self) -> None:
-        while self._due.wait():
-            self._due.clear()
-            try:
-                self._refresh()
-            except Exception:  # the next change must still be seen
-                logger.exception("the studies folder cannot be scanned")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from filelock import FileLock
 from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.datastore.index import CHANGES, DurableIndex, Refresher
+from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, read_submitted_label
+from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
 from prato.data.label_names import LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, read_volume, write_volume
@@ -24,6 +25,7 @@ from prato.labelling.files import SUFFIX
 from prato.labelling.records import UNKNOWN
 from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels, restore
 
+logger = logging.getLogger(__name__)
 _NAME = re.compile(r"\w[\w .+-]*")
 
 
@@ -45,10 +47,17 @@ class StudiesDatastore(DurableIndex):
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
         if self._auto_reload:
-            # files that are written whole arrive by a rename, which the stock datastore does not watch
-            self._handler.on_created = self._handler.on_deleted = self._handler.on_moved = Refresher(self.refresh)
+            # the stock handler sees no file that arrives whole, by a rename, nor any in a folder whose name reads as a pattern
+            self._handler = FolderEvents(self.folder, self.is_own_list, Refresher(self.refresh))
             self._observer.unschedule_all()
-            self._observer.schedule(self._handler, self._datastore_path, recursive=True, event_filter=CHANGES)
+            try:
+                self._observer.schedule(self._handler, self._datastore_path, recursive=True, event_filter=CHANGES)
+            except OSError as error:
+                logger.warning("Changes of %s by other programs are not noticed before the next start: %s.", studies, error.strerror)
+
+    def _is_on_mount(self, path: str) -> bool:
+        """Whether changes of ``path`` have to be looked for: the kernel reports those of every local disk."""
+        return is_remote(path)
 
     @property
     def folder(self) -> Path:
@@ -69,7 +78,7 @@ class StudiesDatastore(DurableIndex):
         data = Path(image_filename).read_bytes()
         data = data if data[:2] == b"\x1f\x8b" else gzip_bytes(data)
         path = Path(self._datastore.image_path()) / f"{image_id}{SUFFIX}"
-        with FileLock(self._lock_file):
+        with self.changed_list():
             if image_id in self._datastore.objects or path.exists():
                 taken = Path(super().get_image_uri(image_id) or path)
                 if taken.read_bytes() == data:
@@ -78,7 +87,6 @@ class StudiesDatastore(DurableIndex):
             write_bytes(path, data)
             info = {**(image_info or {}), "ts": int(time.time()), "name": path.name}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
-            self._update_datastore_file(lock=False)
         return image_id
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
@@ -123,11 +131,10 @@ class StudiesDatastore(DurableIndex):
                 self._update_label_entry(image_id, tag)
                 return saved
         path = Path(self._datastore.label_path(tag)) / f"{image_id}{SUFFIX}"
-        with FileLock(self._lock_file):
+        with self.changed_list():
             write_volume(path, label.array, label.affine)
             info |= {"ts": int(time.time()), "name": path.name, "voxels": voxels}
             self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
-            self._update_datastore_file(lock=False)
         return None
 
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:
@@ -165,7 +172,8 @@ class StudiesDatastore(DurableIndex):
         """Merge ``info`` into what is known of a label, except who is responsible for it."""
         self.get_label_uri(label_id, label_tag)
         if label_tag == DefaultLabelTag.ORIGINAL.value:
-            super().update_label_info(label_id, label_tag, info)
+            with self.changed_list():
+                self._get_study(label_id).labels[label_tag].info.update(info)
             return
         if "annotator" in info:
             raise HTTPException(400, "The annotator of a stored label cannot be changed: submit it again under the other name.")
@@ -174,8 +182,8 @@ class StudiesDatastore(DurableIndex):
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge ``info`` into what is known of a study."""
-        self._get_study(image_id)
-        super().update_image_info(image_id, info)
+        with self.changed_list():
+            self._get_study(image_id).image.info.update(info)
 
 
 def _check_plain_json(params: Any) -> dict[str, Any]:

@@ -1,0 +1,148 @@
+"""Why the server would not start, in one sentence, before seconds of loading end in a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from prato_server.settings import PREFIX, SettingsError, is_loopback, load_settings
+
+_REMOTE = ("http://", "https://")
+#: Folders and files that the server makes in the studies folder and in the app's.
+_STUDIES_FOLDERS, _STUDIES_FILES = ("labels", "labels/final", "labels/original", "label_history"), (".lock", "datastore_v2.json")
+_APP_FOLDERS, _APP_FILES = ("model", "logs", "bin"), ("logs/app.log",)
+#: Bytes that must fit into the folder of temporary files for the server to start.
+_ROOM = 2**16
+#: A full disk is no reason: all that writes nothing goes on, and what writes says so.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def reason_not_to_start(app: Path, studies: str, host: str, port: str, options: Sequence[str] = ()) -> str | None:
+    """Why the server would not start, in one sentence; None if it would.
+
+    Args:
+        app: the folder of ``main.py``.
+        studies: folder, or address of a DICOMweb server.
+        options: further ones of the stock command, as it gets them.
+    """
+    try:
+        token = load_settings().read_token()
+    except SettingsError as error:
+        return str(error)
+    if token is None and not is_loopback(host):
+        return f"Without an access token the server binds to 127.0.0.1 only, not {host}: set {PREFIX}TOKEN or {PREFIX}TOKEN_FILE."
+    return (
+        (None if studies.startswith(_REMOTE) else _studies_fault(studies))
+        or _name_fault("The app's folder", str(app), '"')
+        or _writing_fault(app, _APP_FOLDERS, _APP_FILES, "models and logs are kept there: give the server the right to write")
+        or _scratch_fault()
+        or _files_fault(options)
+        or _port_fault(host, port)
+    )
+
+
+def holds_images(studies: str) -> bool:
+    """Whether ``studies``, a folder that can be read, holds a file called like an image; True of a DICOMweb server."""
+    return studies.startswith(_REMOTE) or any(name.endswith((".nii.gz", ".nii")) for name in os.listdir(studies))
+
+
+def _studies_fault(studies: str) -> str | None:
+    folder = Path(studies)
+    try:
+        is_folder, is_there = folder.is_dir(), os.path.lexists(folder)
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        is_folder = is_there = False
+    wanted = "give --studies a folder of NIfTI images"
+    if not is_folder:
+        what = "is a file, not a folder" if folder.is_file() else "cannot be reached" if is_there else "is not a folder"
+        return f"{studies if studies.isprintable() else ascii(studies):.200} {what}: {wanted}."
+    if fault := _name_fault("The studies folder", studies):
+        return fault
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        return f"{studies} cannot be read ({_words(error)}): give the server the right to, or name another folder."
+    return _writing_fault(folder, _STUDIES_FOLDERS, _STUDIES_FILES, "labels are stored there: give the server the right to write")
+
+
+def _name_fault(what: str, path: str, forbidden: str = "") -> str | None:
+    """A folder whose name cannot stand in a log or a reply."""
+    full = os.path.realpath(path)
+    if not full.isprintable() or set(forbidden) & set(full):  # not printable: line ends, and bytes that are no text
+        return f"{what} has a name with characters that logs and replies cannot hold ({full!a:.200}): rename it."
+    return None
+
+
+def _writing_fault(folder: Path, folders: Sequence[str], files: Sequence[str], wanted: str) -> str | None:
+    """Why ``folder``, or what is there of its ``folders`` and ``files``, could not be written to. Leaves nothing behind."""
+    path = folder
+    try:
+        for path in [folder, *(folder / part for part in folders)]:
+            if path.is_dir():
+                handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path)
+                os.close(handle)
+                os.unlink(name)
+            elif os.path.lexists(path):
+                return f"{path} must be a folder: rename it, and the server makes its own."
+        for path in (folder / part for part in files):
+            if path.is_dir():
+                return f"{path} must be a file: rename it, and the server makes its own."
+            if path.exists():
+                with path.open("ab"):
+                    pass
+    except OSError as error:
+        if error.errno not in _FULL:
+            return f"{path} cannot be written to ({_words(error)}), and {wanted}."
+    return None
+
+
+def _scratch_fault() -> str | None:
+    """Why temporary files could not be written: not even the log's settings would find their place."""
+    wanted = "free some space there, or name another folder in TMPDIR"
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(_ROOM))
+            file.flush()
+    except FileNotFoundError:
+        return f"There is no folder for temporary files that can be written to: {wanted}."
+    except OSError as error:
+        return f"Temporary files cannot be written to {tempfile.gettempdir()} ({_words(error)}): {wanted}."
+    return None
+
+
+def _files_fault(options: Sequence[str]) -> str | None:
+    """Files that the stock command's options name, and that are not there."""
+    for name, value in pairwise(options):
+        if name in ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config") and not os.access(value, os.R_OK):
+            return f"{name} names {value}, which cannot be read: name a file that is there."
+    return None
+
+
+def _port_fault(host: str, port: str) -> str | None:
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        return f"--port must be a number from 1 to 65535, not {port!r:.40}."
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        return f"--host {host!r:.80} is no address: use 127.0.0.1, or 0.0.0.0 for all addresses of this machine."
+    with socket.socket(family, kind, protocol) as probe:
+        if os.name == "posix":  # as the server binds: a port that was left a moment ago is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"Port {port} of {host} is taken by another program, perhaps by another server: stop it, or choose another --port."
+            if error.errno == errno.EADDRNOTAVAIL:
+                return f"--host {host} is no address of this machine: use 127.0.0.1, or 0.0.0.0 for all of its addresses."
+            return f"Port {port} of {host} cannot be used ({_words(error)}): choose another --port, above 1023."
+    return None
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()

@@ -1,0 +1,197 @@
+"""The server starts, or says in one sentence why not; nothing is left behind by asking."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prato_server.startup import holds_images, reason_not_to_start
+from tests.app.live import APP
+from tests.waiting import HANG_S
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    return tmp_path / "app"
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    (tmp_path / "studies").mkdir()
+    return tmp_path / "studies"
+
+
+@pytest.fixture
+def port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+def test_a_folder_that_is_new_or_was_served_before(app: Path, studies: Path, port: str, tmp_path: Path) -> None:
+    assert reason_not_to_start(app, str(studies), "127.0.0.1", port) is None
+    for part in ("labels/final", "labels/original", "label_history"):
+        (studies / part).mkdir(parents=True)
+    for part in (".lock", "datastore_v2.json"):
+        (studies / part).write_bytes(b"")
+    for part in ("model", "logs", "bin"):
+        (app / part).mkdir()
+    before = tree(tmp_path)
+    assert reason_not_to_start(app, str(studies), "127.0.0.1", port) is None
+    assert tree(tmp_path) == before
+    assert not holds_images(str(studies))
+    (studies / "a.nii").touch()
+    assert holds_images(str(studies)) and holds_images("https://dicom.example/web")
+
+
+printable = st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/", include_characters=" ")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.text(printable, min_size=1, max_size=40))
+def test_whatever_printable_name_the_folder_has(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "any" / f"_{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    fault = reason_not_to_start(tmp_path, str(folder), "127.0.0.1", "0")
+    assert fault == "--port must be a number from 1 to 65535, not '0'."
+
+
+def nothing_there(studies: Path) -> str:
+    studies.rmdir()
+    return f"{studies} is not a folder: give --studies a folder of NIfTI images."
+
+
+def a_file(studies: Path) -> str:
+    studies.rmdir()
+    studies.touch()
+    return f"{studies} is a file, not a folder: give --studies a folder of NIfTI images."
+
+
+def a_dangling_link(studies: Path) -> str:
+    studies.rmdir()
+    studies.symlink_to("/nowhere")
+    return f"{studies} cannot be reached: give --studies a folder of NIfTI images."
+
+
+def labels_that_are_a_file(studies: Path) -> str:
+    (studies / "labels").touch()
+    return f"{studies / 'labels'} must be a folder: rename it, and the server makes its own."
+
+
+def a_list_that_is_a_folder(studies: Path) -> str:
+    (studies / "datastore_v2.json").mkdir()
+    return f"{studies / 'datastore_v2.json'} must be a file: rename it, and the server makes its own."
+
+
+@pytest.mark.parametrize("situation", [nothing_there, a_file, a_dangling_link, labels_that_are_a_file, a_list_that_is_a_folder])
+def test_studies_that_cannot_be_served(app: Path, studies: Path, port: str, situation: Callable[[Path], str]) -> None:
+    sentence = situation(studies)
+    before = tree(studies.parent)
+    assert reason_not_to_start(app, str(studies), "127.0.0.1", port) == sentence
+    assert tree(studies.parent) == before
+
+
+@pytest.mark.parametrize("name", ["line\nend", "byte\udcff", "\x1b[31mred"])
+def test_names_that_no_log_can_hold(app: Path, tmp_path: Path, port: str, name: str) -> None:
+    (tmp_path / name).mkdir()
+    fault = reason_not_to_start(app, str(tmp_path / name), "127.0.0.1", port)
+    assert fault is not None and fault.isprintable() and "characters that logs and replies cannot hold" in fault
+
+
+def test_a_port_that_is_taken(app: Path, studies: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = str(other.getsockname()[1])
+        fault = reason_not_to_start(app, str(studies), "127.0.0.1", taken)
+        assert fault is not None and fault.startswith(f"Port {taken} of 127.0.0.1 is taken by another program")
+
+
+@pytest.mark.parametrize("port", ["", "http", "-1", "65536", "8000.0", "٨"])
+def test_what_is_no_port(app: Path, studies: Path, port: str) -> None:
+    assert reason_not_to_start(app, str(studies), "127.0.0.1", port) == f"--port must be a number from 1 to 65535, not {port!r}."
+
+
+@pytest.mark.parametrize(("host", "words"), [("192.0.2.7", "is no address of this machine"), ("a..b", "is no address")])
+def test_what_is_no_address_here(app: Path, studies: Path, port: str, host: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRATO_LABEL_TOKEN", "a-token-for-the-tests-0123456789")
+    fault = reason_not_to_start(app, str(studies), host, port)
+    assert fault is not None and host in fault and words in fault
+
+
+def test_files_that_options_name(app: Path, studies: Path, port: str) -> None:
+    options = ["--verbose", "INFO", "--ssl_keyfile", "/nowhere/key.pem"]
+    fault = reason_not_to_start(app, str(studies), "127.0.0.1", port, options)
+    assert fault == "--ssl_keyfile names /nowhere/key.pem, which cannot be read: name a file that is there."
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may enter, with an app's folder and one of studies; the tests' own is for its owner alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "studies" / "labels" / "final").mkdir(parents=True)
+        (folder / "app").mkdir()
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o777)
+        yield folder
+
+
+CODE = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, os.environ["APP"])
+from prato_server.startup import reason_not_to_start
+if os.geteuid() == 0:  # who may write everywhere
+    os.setuid(65534)
+print(reason_not_to_start(Path(sys.argv[1]), *sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("place", "mode"), [("studies", 0o555), ("studies", 0o000), ("studies/labels/final", 0o555), ("app", 0o555)])
+def test_folders_that_may_not_be_written_to(open_folder: Path, port: str, place: str, mode: int) -> None:
+    (open_folder / place).chmod(mode)
+    try:
+        command = [sys.executable, "-c", CODE, str(open_folder / "app"), str(open_folder / "studies"), "127.0.0.1", port]
+        environment = {**os.environ, "APP": str(APP)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=HANG_S)
+    finally:
+        (open_folder / place).chmod(0o777)
+    if "PermissionError" in done.stderr or "ModuleNotFoundError" in done.stderr:
+        pytest.skip("root may write everywhere, and nobody may not read the app or the libraries here")
+    assert done.stdout.startswith(str(open_folder / place)), done.stderr
+    assert "cannot be read (permission denied)" in done.stdout or "cannot be written to (permission denied), and" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_the_command_itself(studies: Path) -> None:
+    """Before anything is loaded: exit code 2 and one line."""
+    command = [sys.executable, str(APP / "serve.py"), "--studies", str(studies / "a$b")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{studies / 'a$b'} is not a folder: give --studies a folder of NIfTI images.\n"
+
+
+@pytest.mark.parametrize("name", ["a$b", "it's", "[x] {y} %s ü #", '"quoted"', "$(touch x)", "`touch x`", "a b"])
+def test_make_passes_any_name_on(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for where in (name, f"{name}c"):
+        command = ["make", "-s", "studies-given", f"STUDIES={tmp_path / where}"]
+        done = subprocess.run(command, cwd=APP.parents[1], capture_output=True, text=True, timeout=HANG_S, check=False)
+        assert (done.returncode == 0) == (where == name), done.stderr
+        assert where == name or f"{tmp_path / where} is not a folder" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
