@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import prato.training.trainer
+import prato.runtime.precision
 from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Trainer
@@ -34,7 +34,7 @@ def studies(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     # named first, so that they are put back
-    monkeypatch.setattr(prato.training.trainer, "is_bfloat16_fast", prato.training.trainer.is_bfloat16_fast)
+    monkeypatch.setattr(prato.runtime.precision, "is_bfloat16_fast", prato.runtime.precision.is_bfloat16_fast)
     monkeypatch.setattr(validation_curve, "_CHECKS", validation_curve._CHECKS)
     monkeypatch.setattr(train, "model_preset", train.model_preset)
     train_small.make_small()

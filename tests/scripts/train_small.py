@@ -2,14 +2,14 @@
 
 import typer
 
-import prato.training.trainer
+import prato.runtime.precision
 from scripts import train
 from scripts.common import validation_curve
 from tests.prato.conftest import small_spec
 
 
 def make_small() -> None:
-    prato.training.trainer.is_bfloat16_fast = lambda device: False  # its rounding would hide a wrong gradient
+    prato.runtime.precision.is_bfloat16_fast = lambda device: False  # its rounding would hide a wrong gradient
     validation_curve._CHECKS = 1
     train.model_preset = small_spec
 

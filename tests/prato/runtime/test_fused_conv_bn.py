@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from prato.runtime.fused_conv_bn import conv_norm
+from prato.runtime.fused_conv_bn import conv_norm, fuse_batch_norms
+from tests.prato.conftest import small_spec
 
 
 def _layers(dims: int, bias: bool = False) -> tuple[nn.Module, nn.Module]:
@@ -74,3 +76,20 @@ def test_a_norm_of_the_image_itself_is_left_as_it_is() -> None:
     convolution, _ = _layers(2)
     norm, x = nn.InstanceNorm2d(7), torch.randn(1, 5, 8, 8)
     torch.testing.assert_close(conv_norm(convolution, norm, x, [1, 1]), _one_by_one(convolution, norm, x, [1, 1]), atol=1e-5, rtol=1e-5)
+
+
+def test_a_whole_network_gives_the_same_numbers_without_its_batch_norms():
+    torch.manual_seed(0)
+    network = small_spec("overview_swin_unetr").build()
+    with torch.no_grad():
+        for norm in (module for module in network.modules() if isinstance(module, _BatchNorm)):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.normal_()
+            norm.bias.normal_()
+    image = torch.rand(3, 3, 64, 96)
+    with torch.inference_mode():
+        before = network.eval().segment(image).logits
+        after = fuse_batch_norms(network).segment(image).logits
+    assert not any(isinstance(module, _BatchNorm) for module in network.modules())
+    assert torch.allclose(after, before, atol=1e-4 * float(before.abs().max()))

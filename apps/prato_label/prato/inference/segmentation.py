@@ -58,6 +58,11 @@ class Tally:
         if summary is not None:
             self._summaries.append((summary, slices))
 
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the uncertainty is wanted."""
+        return self._entropy is not None
+
     def add_logits(self, output: PrunedOutput) -> None:
         """Of a part of a piece."""
         if self._entropy is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prato.data.resampling import stack_neighbours
 from prato.inference.image_stack import ImageStack
+from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, Tally, timed
 from prato.models.base import ImageEmbedding
@@ -27,9 +28,13 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops
+from prato.runtime.fused_conv_bn import fuse_batch_norms
+from prato.runtime.precision import autocast
 from prato.runtime.region import Region
+from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
@@ -37,6 +42,17 @@ _MULTIPLE = 16
 _LONGEST = 48
 #: Size of the stack of noise that costs are measured on: slices, and pixels along both sides.
 _TRIAL = (4, 192)
+
+
+def _computes(method: Callable[Concatenate[StackSegmenter, _P], _T]) -> Callable[Concatenate[StackSegmenter, _P], _T]:
+    """``method`` without gradients, in the precision that is fast on the segmenter's device."""
+
+    @wraps(method)
+    def call(self: StackSegmenter, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with torch.inference_mode(), autocast(self.device):
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class _Encoded(NamedTuple):
@@ -58,7 +74,7 @@ class StackSegmenter:
     def __init__(self, network: Any, spec: ModelSpec, version: str, device: torch.device) -> None:
         self.spec, self.version, self.device = spec, version, device
         self.plan = spec.pruning_plan()
-        self.network = channels_last(network.to(device))
+        self.network = channels_last(fuse_batch_norms(network.to(device)))
         self._dense: dict[tuple[int, ...], float] = {}
 
     def propose(self, image: ImageStack, runner: BatchRunner) -> Box | None:
@@ -147,9 +163,7 @@ class StackSegmenter:
             rows = slice(first, first + len(levels[0]))
             logits = compute(partial(self._decode_region, image, planes[rows], levels, region))
             decoded = time.perf_counter()
-            output = PrunedOutput(logits, tuple(stage.select(rows) for stage in stages))
-            self._write(result, image, planes[rows], output)
-            tally.add_logits(output)
+            self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
             result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
             first = rows.stop
 
@@ -173,7 +187,7 @@ class StackSegmenter:
         stack = stack_neighbours(slices, planes)
         return F.pad(stack, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=-1.0)
 
-    @torch.inference_mode()
+    @_computes
     def _encode(self, stack: Tensor) -> ImageEmbedding:
         embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
         return embedding
@@ -182,12 +196,12 @@ class StackSegmenter:
         """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
         return image.embedding((self.version, str(self.device)), tuple(piece), lambda: self._encode(self._stack(image, piece)))
 
-    @torch.inference_mode()
+    @_computes
     def _relevant(self, image: ImageStack, piece: range) -> Tensor:
         relevant: Tensor = self.network.find_heart(self._embedding(image, piece), self.plan)
         return relevant
 
-    @torch.inference_mode()
+    @_computes
     def _encode_region(self, image: ImageStack, piece: range, planes: list[int], prompts: PromptBatch, prune: str | None) -> _Encoded:
         """The slices ``planes`` encoded; what the network makes of their ``piece`` without a prompt is made now or at hand."""
         plan = self.plan.with_override(prune) if self.plan is not None else None
@@ -197,14 +211,14 @@ class StackSegmenter:
         parts = self.network.encode_region(slices, embedding, prompts, region)
         return _Encoded(region, stages, parts, _summarise(embedding.tokens, stages[0]) if stages else None)
 
-    @torch.inference_mode()
-    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> Tensor:
-        logits: Tensor = self.network.decode_region(self._stack(image, planes).to(self.device), levels, region)
+    @_computes
+    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> RegionFeatures:
+        logits: Tensor = self.network.decode_region(self._stack(image, planes).to(self.device), levels, region).values.float()
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return logits
+        return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)
 
-    @torch.inference_mode()
+    @_computes
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
         """All that the network does with a stack that is an image by itself."""
         plan = self.plan.with_override(prune) if self.plan is not None else None
@@ -214,20 +228,26 @@ class StackSegmenter:
             torch.cuda.synchronize(self.device)
         return output
 
-    def _write(self, result: Segmentation, image: ImageStack, planes: list[int], output: PrunedOutput) -> None:
-        """Write what was found in the slices ``planes`` to the mask and the token map."""
-        native = self._to_native(image, torch.nan_to_num(output.logits.float(), nan=0.0), "bilinear")
-        result.mask[:, :, planes] = native.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    def _write(
+        self,
+        result: Segmentation,
+        image: ImageStack,
+        planes: list[int],
+        logits: RegionFeatures,
+        stages: tuple[StageRecord, ...],
+        tally: Tally,
+    ) -> None:
+        """Write what was found in the slices ``planes``."""
+        pixels, native = image.slices(self.spec.pixel).shape[1:], image.volume.array.shape[:2]
+        read, voxels = read_at_voxels(logits, pixels, native)
+        result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        if result.tokens is None and not tally.needs_logits:
+            return
+        output = PrunedOutput(logits.to_logits(), stages)
+        tally.add_logits(output)
         if result.tokens is not None:
-            kept = self._to_native(image, output.token_map().unsqueeze(1), "nearest")
-            result.tokens[:, :, planes] = kept[:, 0].permute(1, 2, 0).cpu().numpy()
-
-    def _to_native(self, image: ImageStack, maps: Tensor, mode: str) -> Tensor:
-        """Maps (K, C, H, W) of the network's input, read at the centres of the image's voxels: (K, C, X, Y)."""
-        height, width = image.slices(self.spec.pixel).shape[1:]
-        size = image.volume.array.shape[:2]
-        inner = maps[:, :, :height, :width]
-        return F.interpolate(inner, size=size, mode=mode, align_corners=False if mode == "bilinear" else None)
+            kept = output.token_map().unsqueeze(1)[:, :, : pixels[0], : pixels[1]]
+            result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest")[:, 0].permute(1, 2, 0).cpu().numpy()
 
     def _dense_gflops(self, size: tuple[int, ...]) -> float:
         """GFLOP of one slice of ``size`` pixels without pruning, counted on a call."""

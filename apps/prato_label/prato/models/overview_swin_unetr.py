@@ -96,7 +96,7 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
         parts = self.encode_region(image, embedding, prompts, region)
         sizes = [len(levels[0]) for levels in parts]
-        logits = [self.decode_region(slices, levels, region) for slices, levels in zip(image.split(sizes), parts)]
+        logits = [self.decode_region(slices, levels, region).to_logits() for slices, levels in zip(image.split(sizes), parts)]
         return PrunedOutput(torch.cat(logits), stages)
 
     def choose_region(
@@ -134,10 +134,10 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         parts = [_window(slices, region) for slices in image.split(slices_at_once(region.cells, image.device))]
         return self._encode_windows(parts, seen.unsqueeze(0), *prompted_box(prompts, image.device), corner)
 
-    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> Tensor:
-        """Logits (K, classes, H, W) of ``slices`` (K, 3, H, W), computed in ``region`` alone and surely background elsewhere."""
+    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> RegionFeatures:
+        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``."""
         logits = self._decode_windows(_window(slices, region), levels)
-        return RegionFeatures(logits[:, :, : region.cells[0], : region.cells[1]], region).to_logits()
+        return RegionFeatures(logits[:, :, : region.cells[0], : region.cells[1]], region)
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 
@@ -20,6 +20,24 @@ class _Folded(NamedTuple):
 
 
 _FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
+
+
+def fuse_batch_norms(network: Any) -> Any:
+    """``network``, in evaluation mode, with every batch norm that follows a convolution folded into it: it can no longer be trained.
+
+    Those of MONAI's residual blocks (``conv1`` and ``norm1`` ... ``conv3`` and ``norm3``) and of ``nn.Sequential``.
+    """
+    for block in list(network.modules()):
+        for number in (1, 2, 3):
+            layer, norm = getattr(block, f"conv{number}", None), getattr(block, f"norm{number}", None)
+            if isinstance(norm, _BatchNorm) and layer is not None:
+                layer.conv = fuse_conv_bn_eval(layer.conv, norm)
+                setattr(block, f"norm{number}", nn.Identity())
+        if isinstance(block, nn.Sequential):
+            for n, (layer, norm) in enumerate(zip(list(block), list(block)[1:])):
+                if isinstance(layer, nn.Conv2d) and isinstance(norm, _BatchNorm):
+                    block[n], block[n + 1] = fuse_conv_bn_eval(layer, norm), nn.Identity()
+    return network
 
 
 def conv_norm(convolution: Any, norm: nn.Module | None, x: Tensor, padding: list[int]) -> Tensor:

@@ -16,10 +16,11 @@ from prato.evaluation.validation import slice_dice
 from prato.evaluation.window_dice import window_dice
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec
+from prato.runtime.precision import is_bfloat16_fast
 from prato.training.progress import TrainingProgress
 from prato.training.slice_bank import SliceBank
 from prato.training.stack_trainer import Recipe, StackTrainer
-from prato.training.trainer import Budget, Progress, Settings, Trainer, is_bfloat16_fast
+from prato.training.trainer import Budget, Progress, Settings, Trainer
 
 #: Far below the rate for a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings back.
 LEARNING_RATE = 1.5e-4

@@ -26,6 +26,7 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
+from prato.runtime.precision import autocast
 from prato.training.augmentation import SliceDataset
 from prato.training.distributed import ALONE, Ranks
 from prato.training.losses import PratoLoss
@@ -85,11 +86,6 @@ class Progress:
     share: float
     loss: float
     seconds: float
-
-
-def is_bfloat16_fast(device: torch.device) -> bool:
-    """GPUs, and CPUs with bfloat16 instructions, train nearly twice as fast in bfloat16; elsewhere it is emulated, and slower."""
-    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
 
 
 class Trainer:
@@ -222,7 +218,7 @@ class Trainer:
         prompts = BoxPrompt.batch([[box.tolist()] for box in batch["box"]], image.shape[2:])
         # what a network draws (dropout, noise) depends on seed and step alone, so that a resumed run draws what an uninterrupted one would
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_bfloat16_fast(self.device)):
+        with autocast(self.device):
             output = self.network.segment(image, prompts, self._plan_of_step(share))
         output = replace(output, logits=output.logits.float())
         loss = self.compute_loss(*self.ranks.gather_batch(output, label), image, prompts)
