@@ -1,8 +1,9 @@
-"""The versions of labels in a studies folder, without a server: list, compare, restore, and how far annotators agree."""
+"""Labels in a studies folder, without a server: import and check them, list, compare and restore versions, and how far annotators agree."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,24 @@ from rich.table import Table
 from tqdm import tqdm
 
 from prato.data.atomic import write_bytes
+from prato.data.cases import load_training_cases
+from prato.data.label_names import CONVENTIONS, read_convention
+from prato.data.studies import find_labelled_studies
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
+from prato.labelling.importing import find_images, import_mask, match_masks
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.versions import LabelVersions, restore
+from prato.models.registry import PIXEL
 from scripts.common.provenance import command, commit
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+#: Of what the values of the labels mean, by ``CheckedLabel.source``.
+_SOURCES = {
+    "names": "labels have names for their values, or were stored by a server of this app.",
+    "anatomy": "labels show by where their structures lie that they are numbered as ours.",
+    "guess": "labels show nothing of their numbering, and are taken to be numbered like the others.",
+}
 Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="The studies folder.")]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, without .nii.gz.")]
 
@@ -96,6 +108,52 @@ def agreement(
         typer.echo("No study here was labelled by two annotators.")
     for reason in found.get("left_out", {}).values():
         typer.echo(reason, err=True)
+
+
+@app.command("import")
+def import_masks(
+    studies: Studies,
+    masks: Annotated[Path, typer.Argument(help="Folder of masks, each named like its study, with or without a word such as _gt.")],
+    convention: Annotated[str, typer.Option(help=f"What the masks' values are: {', '.join(CONVENTIONS)}, or a JSON file: value -> name.")],
+    annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
+) -> None:
+    """Store a folder of masks as the studies' labels, checked one by one. Exit code 1: some are left out; 2: none could be looked at."""
+    with _refusals():
+        names = read_convention(convention)
+        images = find_images(studies)
+        files, strangers = match_masks(masks, images)
+    left_out = {path.name: "no study has its name" for path in strangers}
+    stored = unchanged = 0
+    for study, path in tqdm(sorted(files.items()), unit="mask", mininterval=1.0):
+        try:
+            is_new = import_mask(images[study], study, path, names, {"annotator": annotator, "imported_from": path.name})
+        except (ValueError, OSError) as error:
+            left_out[path.name] = str(error).splitlines()[0]
+        else:
+            stored, unchanged = stored + is_new, unchanged + (not is_new)
+    typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
+    for name, reason in sorted(left_out.items()):
+        typer.echo(f"{name} is left out: {reason}", err=True)
+    if left_out:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(studies: Studies) -> None:
+    """What training would take of the labels as they are, and why it would leave others out. Exit code 1: some would be left out."""
+    with _refusals():
+        files = find_labelled_studies(studies)
+        if not files:
+            raise ValueError(f"{studies} has no labels: name a studies folder, whose labels lie in its folder labels/final.")
+        loaded, left_out = load_training_cases(tqdm(files, unit="study", mininterval=1.0), PIXEL)
+    sources: Counter[str] = Counter(case.source for _, case in loaded)
+    for source, words in _SOURCES.items():
+        if sources[source]:
+            typer.echo(f"{sources[source]} {words}")
+    for study, reason in left_out.items():
+        typer.echo(f"{study} is left out: {reason}", err=True)
+    if left_out:
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -202,7 +202,7 @@ def test_whatever_the_numbers_names_decide(names: list[str], values: list[int], 
 def test_one_channel_a_structure_is_no_label(image: Path) -> None:
     path = image.parent / "channels.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros((*SHAPE, 4), np.uint8), AFFINE), path)
-    with pytest.raises(LabelError, match=r"^The label for heart is 4D \(12x10x4x4\), not one 3D volume: merge its channels"):
+    with pytest.raises(LabelError, match=r"^The label for heart is 4D \(12x10x4x4\), not one 3D volume: merge channels"):
         read_and_check(image, path)
 
 

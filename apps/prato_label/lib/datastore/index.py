@@ -18,7 +18,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
 from prato.labelling.files import SUFFIX, read_if_exists
 from prato.labelling.records import UnknownVersionError, Version
-from prato.labelling.versions import LabelVersions
+from prato.labelling.versions import LabelVersions, convert_found_label
 
 logger = logging.getLogger(__name__)
 
@@ -143,14 +143,21 @@ class DurableIndex(LocalDatastore):
         except UnknownVersionError:  # a file may have a name that a submission may not
             return False
         number, checksum = label.info.get("version"), label.info.get("sha256")
-        if isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
+        is_checked = isinstance(label.info.get("warnings"), list)
+        if is_checked and isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
             return False
-        sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels")}
+        sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "warnings")}
         if sent and not checksum:  # from before there were versions: the list alone knows where it comes from
             versions.adopt(sent)
+        warnings: tuple[str, ...] = ()
+        with _tolerate_full_disk():
+            warnings = convert_found_label(versions, self.get_image_uri(study))
         current = versions.current()
         if current is not None:
-            label.info = _label_info(current, f"{study}{label.ext}")
+            label.ext = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
+            label.info = {**_label_info(current, f"{study}{label.ext}"), "warnings": [*warnings]}
+            for warning in warnings:
+                logger.warning("%s: %s", study, warning)
         return current is not None
 
 
@@ -177,4 +184,4 @@ def _tolerate_full_disk() -> Iterator[None]:
 def _label_info(version: Version, name: str) -> dict[str, Any]:
     """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
     known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
-    return {**version.params, **known, "sha256": version.sha256}
+    return {**version.params, **known, "sha256": version.sha256, "warnings": [*version.warnings]}

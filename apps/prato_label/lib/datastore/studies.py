@@ -18,7 +18,7 @@ from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, read_submitted_label
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
-from prato.data.label_names import LabelError
+from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, read_volume, write_volume
 from prato.data.structures import voxel_counts
 from prato.labelling.files import SUFFIX
@@ -126,6 +126,8 @@ class StudiesDatastore(DurableIndex):
             voxels = voxel_counts(label.array)
             if tag == DefaultLabelTag.FINAL.value and not voxels:
                 raise LabelError(f"The label for {image_id} is empty: draw at least one structure before submitting it.")
+            if info.get("label_info"):
+                info["label_info"] = LABEL_INFO  # of the values as they are stored from now on
             if tag != DefaultLabelTag.ORIGINAL.value:
                 saved = LabelVersions(self._datastore_path, image_id, tag).save(label.array, label.affine, info)
                 self._update_label_entry(image_id, tag)

@@ -50,7 +50,7 @@ def submit_label(
             shutil.copyfileobj(label.file, file)
         saved = store.submit_label(image, str(upload), tag or "final", sent)
     if saved is None:
-        return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {})}
+        return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {}), "warnings": []}
     return _reply(image, saved)
 
 
@@ -137,7 +137,7 @@ def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
         names = ", ".join(f"version {other['version']} by {other['annotator']}" for other in others)
         conflict = {"message": f"This label replaces {names}, and was not made from it: compare them, or restore one.", "versions": others}
     stored = {"voxels": version.voxels, "version": version.version, "sha256": version.sha256}
-    return {"image": image, "label": image, **stored, "conflict": conflict}
+    return {"image": image, "label": image, **stored, "conflict": conflict, "warnings": [*version.warnings]}
 
 
 def _file(data: bytes, name: str) -> Response:

@@ -58,7 +58,8 @@ def read_label_volume(path: Path, name: str) -> Volume:
     except VolumeError as error:
         sentence = str(error).replace(path.name, name)
         if "D (" in sentence and "pick a frame" in sentence:  # one channel a structure, as networks give them
-            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one 3D volume: merge its channels into one whole number a voxel."
+            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one 3D volume: "
+            sentence += "merge channels into one whole number a voxel, and give each frame a file of its own."
         raise LabelError(sentence) from error
 
 

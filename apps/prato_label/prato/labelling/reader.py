@@ -40,6 +40,10 @@ class VersionReader:
         """The version that is the study's label now; None where it has none."""
         return self.list_versions()[1]
 
+    def current_path(self) -> Path:
+        """Where the current label lies, or would lie."""
+        return self._files.current_path()
+
     def is_current(self, number: int, checksum: str) -> bool:
         """Whether the current label still is version ``number``, with that SHA-256; cheap."""
         current, numbers = self._files.read_current(), self._files.numbers()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 UNKNOWN = "unknown"
+Origin = Literal["submitted", "restored", "found", "converted"]
 
 
 class LabelVersionError(ValueError):
@@ -35,21 +36,23 @@ class Version(BaseModel):
 
     Attributes:
         version: counts from 1, by study and tag.
-        origin: "submitted" by a labeller, "restored" from an older version, or "found" in the studies folder, put there by other means.
+        origin: "submitted" by a labeller, "restored" from an older version, "found" in the studies folder, put there by other means, or
+            "converted" from one that was found: with our own values, in its image's index order.
         annotator: who is responsible for it, or "unknown".
         created: when it was stored (UTC).
         sha256: of its file, in hexadecimal digits.
         base_version: the version that it was made from, 0 for none; None where the client did not say.
-        restored_from: the version of which it is a copy.
+        restored_from: the version of which it is a copy, converted or not.
         voxels: of each structure that it holds.
         params: all that the client sent with it: box, model, its version, the prompt.
         removals: each time that it was the study's label and was removed.
+        warnings: what the check of its structures says against it, one sentence each.
     """
 
     model_config = ConfigDict(frozen=True)
 
     version: Annotated[int, Field(ge=1)]
-    origin: Literal["submitted", "restored", "found"]
+    origin: Origin
     annotator: str
     created: AwareDatetime
     sha256: str
@@ -58,6 +61,7 @@ class Version(BaseModel):
     voxels: dict[str, int] = Field(default_factory=dict)
     params: dict[str, Any] = Field(default_factory=dict)
     removals: tuple[Removal, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def annotator_from(params: dict[str, Any]) -> str:
@@ -93,4 +97,4 @@ def find_conflicts(versions: list[Version], labelled: bool, annotator: str, base
     if base is not None:
         return [version for version in versions if version.version > base]
     current = versions[-1:] if labelled else []
-    return [version for version in current if version.origin != "found" and version.annotator != annotator]
+    return [version for version in current if version.origin not in ("found", "converted") and version.annotator != annotator]

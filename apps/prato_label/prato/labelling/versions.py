@@ -21,15 +21,19 @@ from typing import Any
 import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
+from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label
-from prato.data.label_records import HISTORY
-from prato.data.nifti import VolumeError, gzip_bytes, nifti_bytes, read_volume
+from prato.data.label_names import LABEL_INFO
+from prato.data.label_records import HISTORY, recorded_label_info
+from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, read_volume
+from prato.data.stack import slice_axis
 from prato.data.structures import voxel_counts
 from prato.labelling.files import file_names, sha256
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import (
     UNKNOWN,
     LabelVersionError,
+    Origin,
     Removal,
     UnknownVersionError,
     Version,
@@ -52,7 +56,9 @@ class SavedVersion:
 class LabelVersions(VersionReader):
     """The versions of one study's label with one tag. Any thread or process may read, save and remove at any time."""
 
-    def save(self, mask: np.ndarray, affine: np.ndarray, params: dict[str, Any], restored_from: int | None = None) -> SavedVersion:
+    def save(
+        self, mask: np.ndarray, affine: np.ndarray, params: dict[str, Any], restored_from: int | None = None, origin: Origin = "submitted"
+    ) -> SavedVersion:
         """Store a new version and make it the current one.
 
         Args:
@@ -72,7 +78,7 @@ class LabelVersions(VersionReader):
             versions = self.all()
             version = Version(
                 version=versions[-1].version + 1 if versions else 1,
-                origin="submitted" if restored_from is None else "restored",
+                origin=origin,
                 annotator=annotator,
                 created=datetime.now(timezone.utc),
                 sha256=sha256(data),
@@ -80,6 +86,7 @@ class LabelVersions(VersionReader):
                 restored_from=restored_from,
                 voxels=voxel_counts(mask),
                 params=params,
+                warnings=anatomy_warnings(mask, affine),
             )
             make_folder(self._files.path.parent)
             with stage_bytes(self._files.version_path(version.version), data), stage_bytes(self._files.path, data, self._files.folder):
@@ -173,7 +180,42 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
         mask = check_label(grid, versions.read_volume(stored.version), "it")
     except VolumeError as error:
         raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
-    return versions.save(mask, grid.affine, params, restored_from=number)
+    return versions.save(mask, grid.affine, params, number, "restored")
+
+
+def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Check a current label that was put into the folder by other means, and store what it means as a new version.
+
+    Names that are recorded of it, as a stock MONAI Label server does, decide what its values are; axes that it stores otherwise than its
+    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, nothing is written.
+
+    Returns:
+        What speaks against the label, one sentence each; of a label that cannot be used, why.
+
+    Raises:
+        OSError: no space, no permission; the label is as it was.
+    """
+    current = versions.current()
+    if current is None or current.origin != "found":
+        return current.warnings if current else ()
+    names, name = recorded_label_info(versions.current_path()), f"The label for {versions.study}"
+    try:
+        grid, found = read_volume(image), versions.read_volume(current.version)
+        mask = check_label(grid, found, name, names)
+    except (VolumeError, LabelVersionError) as error:
+        return (str(error),)
+    if found.array.shape == mask.shape and np.array_equal(found.array, mask):
+        return anatomy_warnings(mask, grid.affine)
+    params = {**current.params, "label_info": LABEL_INFO}
+    return versions.save(mask, grid.affine, params, current.version, "converted").version.warnings
+
+
+def anatomy_warnings(mask: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
+    """What the arrangement of the structures says against ``mask``, uint8 (X, Y, Z): a sentence, or nothing."""
+    anatomy = judge_anatomy(mask, slice_axis(Volume(mask, affine).spacing))
+    if anatomy.verdict != "contradicted":
+        return ()
+    return (f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.",)
 
 
 def recover_labels(studies: str | os.PathLike[str]) -> None:

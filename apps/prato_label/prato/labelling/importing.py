@@ -1,0 +1,101 @@
+"""Masks that were drawn elsewhere, brought into a studies folder as labels, each under the name of its study."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prato.data.label_anatomy import judge_anatomy
+from prato.data.label_check import check_label, read_label_volume
+from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
+from prato.data.nifti import read_volume
+from prato.data.stack import slice_axis
+from prato.labelling.versions import LabelVersions
+
+_ENDING = re.compile(r"\.nii(\.gz)?$")
+#: What data sets add to the name of an image for its mask; "sa" of M&Ms and UK Biobank is the short axis.
+_ADDED = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$|^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
+
+
+def find_images(studies: Path) -> dict[str, Path]:
+    """The images of a studies folder, by id.
+
+    Raises:
+        LabelError: there are none.
+    """
+    found = {_ENDING.sub("", path.name): path for path in _nifti_files([studies])}
+    if not found:
+        raise LabelError(f"{studies} has no images: name a studies folder, to whose studies the masks belong.")
+    return found
+
+
+def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], list[Path]]:
+    """The masks in ``masks``, or in its sub-folders, by their study, and the files that belong to no study.
+
+    A mask is named like its study, but for a word such as ``_gt`` or ``label_``; or it is so called and lies in a folder whose name stands
+    before it in the study's: ``A0S9V9/sa_ED_gt.nii.gz`` is of ``A0S9V9_sa_ED``.
+
+    Raises:
+        LabelError: no folder, no masks in it, or two of one study.
+    """
+    if not masks.is_dir():
+        raise LabelError(f"{masks} is not a folder: name one that holds masks.")
+    known, found = set(studies), dict[str, Path]()
+    strangers = []
+    for path in _nifti_files([masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]):
+        plain = _ENDING.sub("", path.name)
+        names = [plain, _ADDED.sub("", plain)]
+        names += [f"{path.parent.name}_{name}" for name in names if path.parent != masks]
+        study = next((name for name in names if name in known), None)
+        if study is None:
+            strangers.append(path)
+        elif study in found:
+            raise LabelError(f"{found[study]} and {path} are both masks of {study}: leave one of them in the folder.")
+        else:
+            found[study] = path
+    if not found:
+        raise LabelError(f"{masks} holds no mask that is named like a study, such as {min(known)}_gt.nii.gz.")
+    return found, strangers
+
+
+def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], params: dict[str, Any]) -> bool:
+    """Store the file ``mask`` as the label of ``study``; False where the study's label is the same already.
+
+    Args:
+        image: of the study, in the studies folder.
+        names: value -> structure. params: stored with it.
+
+    Raises:
+        LabelError: the mask is empty, does not fit its image or these names, or cannot be what they say, by where its structures lie.
+        OSError: no space, no permission.
+    """
+    grid = read_volume(image)
+    voxels = check_label(grid, read_label_volume(mask, "It"), "It", names)
+    if not voxels.any():
+        raise LabelError("It is empty: there is nothing to learn from it.")
+    anatomy = judge_anatomy(voxels, slice_axis(grid.spacing))
+    if anatomy.verdict == "contradicted":
+        raise ContradictedLabelError(f"Read by this convention, {anatomy.sentence}")
+    versions = LabelVersions(image.parent, study)
+    current = versions.current()
+    if current is not None and current.origin != "found":
+        stored = versions.read_volume(current.version).array
+        if stored.shape == voxels.shape and np.array_equal(stored, voxels):
+            return False
+    versions.save(voxels, grid.affine, {**params, "label_info": LABEL_INFO})
+    return True
+
+
+def _nifti_files(folders: Iterable[Path]) -> list[Path]:
+    """Files called like NIfTI in ``folders`` themselves, but for hidden ones."""
+    return [
+        folder / name
+        for folder in folders
+        for name in sorted(os.listdir(folder))
+        if _ENDING.search(name) and not name.startswith(".") and (folder / name).is_file()
+    ]

@@ -1,0 +1,128 @@
+"""Labels that other programs have put into the folder: names decide, axes are turned, the file that was found is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lib.datastore.studies
+from lib.datastore.studies import StudiesDatastore
+from prato.data.cases import load_training_cases, read_label
+from prato.data.label_names import LABEL_INFO
+from prato.data.nifti import read_volume, write_volume
+from prato.data.structures import STRUCTURES
+from prato.data.studies import find_labelled_studies
+from tests.app.hearts import heart
+from tests.app.live import write_study
+
+RV, MYO, LV = STRUCTURES.values()
+STOCK = [{"name": "LV", "idx": 1}, {"name": "MYO", "idx": 2}, {"name": "RV", "idx": 3}]
+SWAPPED = np.array([0, LV, MYO, RV], np.uint8)[heart()]
+
+
+def stock_folder(folder: Path, labels: dict[str, np.ndarray], infos: dict[str, Any], reverse: tuple[str, ...] = ()) -> None:
+    """As a stock MONAI Label server leaves one: files as they came, and the names of their values in its list."""
+    objects = {}
+    (folder / "labels" / "final").mkdir(parents=True)
+    for n, (study, drawn) in enumerate(labels.items()):
+        mask = drawn
+        affine = read_volume(write_study(folder / f"{study}.nii.gz", seed=n)).affine
+        if study in reverse:
+            turn = np.diag([-1.0, 1, 1, 1])
+            turn[0, 3] = mask.shape[0] - 1
+            mask, affine = np.flip(drawn, 0), affine @ turn
+        write_volume(folder / "labels" / "final" / f"{study}.nii.gz", np.ascontiguousarray(mask), affine)
+        info = {"client_id": "ada", "ts": 1, "name": f"{study}.nii.gz"} | ({"label_info": infos[study]} if study in infos else {})
+        objects[study] = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {"final": {"ext": ".nii.gz", "info": info}}}
+    text = json.dumps({"name": "x", "description": "y", "images_dir": ".", "labels_dir": "labels", "objects": objects})
+    (folder / "datastore_v2.json").write_text(text)
+
+
+def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    return StudiesDatastore(str(folder))
+
+
+def test_training_reads_names_where_no_server_has_run(tmp_path: Path) -> None:
+    stock_folder(tmp_path, {"a": SWAPPED, "b": SWAPPED}, {"a": STOCK, "b": STOCK}, reverse=("b",))
+    for file in find_labelled_studies(tmp_path):
+        assert np.array_equal(read_label(file.label, read_volume(file.image)), heart())
+    loaded, left_out = load_training_cases(find_labelled_studies(tmp_path), 3.0)
+    assert [case.source for _, case in loaded] == ["names", "names"] and not left_out
+
+
+def test_a_server_converts_what_was_found_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock_folder(tmp_path, {"a": SWAPPED, "b": heart(), "c": heart()}, {"a": STOCK}, reverse=("b",))
+    raw = {study: (tmp_path / "labels" / "final" / f"{study}.nii.gz").read_bytes() for study in "abc"}
+    store = served(tmp_path, monkeypatch)
+    for study in "abc":
+        stored = read_volume(store.get_label_uri(study, "final"))
+        assert np.array_equal(stored.array, heart())
+        assert store.get_label_info(study, "final")["warnings"] == []
+        versions = store.versions(study, "final")
+        assert versions.read(1) == raw[study]
+        origins = [(version.version, version.origin, version.restored_from, version.annotator) for version in versions.all()]
+        found = (1, "found", None, "ada")
+        assert origins == ([found] if study == "c" else [found, (2, "converted", 1, "ada")])
+    assert store.get_label_info("a", "final")["label_info"] == LABEL_INFO
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    served(tmp_path, monkeypatch).refresh()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("mask", "info", "words"),
+    [
+        (SWAPPED, None, "RV and LV cavity seem to be swapped"),
+        (heart(), STOCK, "RV and LV cavity seem to be swapped"),
+        (heart() * 2, None, "holds the value 4, which names no structure"),
+        (heart()[1:], None, "has 39x36x5 voxels and its image 40x36x5"),
+        (heart(), [{"name": "spleen", "idx": 1}], "does not name"),
+        (heart(), [{"name": "LV", "idx": 1}, {"name": "left ventricle", "idx": 2}, {"name": "RV", "idx": 3}], "names LV cavity twice"),
+        (heart(), "LV", "label_info must be a list"),
+    ],
+)
+def test_what_cannot_be_right_is_said_before_training_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: np.ndarray, info: Any, words: str
+) -> None:
+    stock_folder(tmp_path, {"a": mask, "b": heart()}, {} if info is None else {"a": info})
+    loaded, left_out = load_training_cases(find_labelled_studies(tmp_path), 3.0)
+    assert [file.study for file, _ in loaded] == ["b"] and words in left_out["a"]
+    store = served(tmp_path, monkeypatch)
+    assert words in " ".join(store.get_label_info("a", "final")["warnings"])
+    loaded, left_out = load_training_cases(find_labelled_studies(tmp_path), 3.0)
+    assert [file.study for file, _ in loaded] == ["b"] and list(left_out) == ["a"]
+
+
+def test_a_label_that_shows_nothing_is_trained_on_where_another_shows_the_numbering(tmp_path: Path) -> None:
+    rv_alone = np.where(heart() == RV, heart(), 0)
+    stock_folder(tmp_path, {"a": rv_alone, "b": heart()}, {})
+    loaded, left_out = load_training_cases(find_labelled_studies(tmp_path), 3.0)
+    assert [case.source for _, case in loaded] == ["guess", "anatomy"] and not left_out
+
+
+@pytest.mark.parametrize("other", [SWAPPED, None])
+def test_otherwise_it_would_be_a_guess(tmp_path: Path, other: np.ndarray | None) -> None:
+    rv_alone = np.where(heart() == RV, heart(), 0)
+    stock_folder(tmp_path, {"a": rv_alone} | ({} if other is None else {"b": other}), {})
+    loaded, left_out = load_training_cases(find_labelled_studies(tmp_path), 3.0)
+    assert not loaded and "Nothing says which value of the label for a is which structure" in left_out["a"]
+
+
+def test_a_submitted_label_needs_no_names_and_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock_folder(tmp_path, {"a": heart(), "b": heart()}, {})
+    store = served(tmp_path, monkeypatch)
+    affine = read_volume(tmp_path / "a.nii.gz").affine
+    sent = tmp_path / "sent.tmp.gz"
+    for mask, info, warned in ((np.where(heart() == RV, heart(), 0), {}, 0), (SWAPPED, {}, 1), (SWAPPED, {"label_info": STOCK}, 0)):
+        write_volume(sent, mask, affine)
+        saved = store.submit_label("a", str(sent), "final", info)
+        assert saved is not None and len(saved.version.warnings) == warned
+        assert store.get_label_info("a", "final")["warnings"] == [*saved.version.warnings]
+        loaded, _ = load_training_cases(find_labelled_studies(tmp_path), 3.0)
+        assert ["a" in {file.study for file, _ in loaded}] == [not warned]
+    assert store.get_label_info("a", "final")["label_info"] == LABEL_INFO

@@ -1,0 +1,123 @@
+"""Masks of other data sets, brought in under the names of their studies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prato.data.label_names import LABEL_INFO, LabelError
+from prato.data.nifti import read_volume, write_volume
+from prato.data.structures import STRUCTURES
+from prato.labelling.importing import match_masks
+from prato.labelling.versions import LabelVersions
+from scripts.labels import app
+from tests.app.hearts import heart
+from tests.app.live import write_study
+from tests.scripts.cli import run_script as run
+
+RV, MYO, LV = STRUCTURES.values()
+MNMS = np.array([0, LV, MYO, RV], np.uint8)[heart()]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three studies, and a folder for masks."""
+    studies, masks = tmp_path / "studies", tmp_path / "masks"
+    studies.mkdir()
+    masks.mkdir()
+    for n, study in enumerate(("a", "b_ED", "c")):
+        write_study(studies / f"{study}.nii.gz", seed=n)
+    return studies, masks
+
+
+def put(masks: Path, name: str, mask: np.ndarray, studies: Path, affine: np.ndarray | None = None) -> None:
+    (masks / name).parent.mkdir(parents=True, exist_ok=True)
+    write_volume(masks / name, mask, read_volume(studies / "a.nii.gz").affine if affine is None else affine)
+
+
+def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    put(masks, "a_gt.nii.gz", MNMS, studies)
+    put(masks, "b/label_ED.nii.gz", MNMS.astype(np.float32), studies)
+    put(masks, "c.nii.gz", heart(), studies)
+    put(masks, "d_gt.nii.gz", MNMS, studies)
+    done = run(app, "import", studies, masks, "--convention", "mnms", "--annotator", "Ada")
+    assert done.exit_code == 1
+    assert "2 labels are stored." in done.stdout
+    assert "c.nii.gz is left out: Read by this convention, RV and LV cavity seem to be swapped" in done.stderr
+    assert "d_gt.nii.gz is left out: no study has its name" in done.stderr
+    for study, name in (("a", "a_gt.nii.gz"), ("b_ED", "label_ED.nii.gz")):
+        versions = LabelVersions(studies, study)
+        (version,) = versions.all()
+        assert np.array_equal(versions.read_volume(1).array, heart())
+        assert version.annotator == "Ada" and version.params["imported_from"] == name and version.params["label_info"] == LABEL_INFO
+    again = run(app, "import", studies, masks, "--convention", "mnms")
+    assert "0 labels are stored, 2 were there already." in again.stdout
+    assert len(LabelVersions(studies, "a").all()) == 1
+    checked = run(app, "check", studies)
+    assert checked.exit_code == 0 and "2 labels have names for their values" in checked.stdout
+
+
+def test_what_was_there_before_stays_a_version(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    put(studies / "labels" / "final", "a.nii.gz", MNMS, studies)
+    checked = run(app, "check", studies)
+    assert checked.exit_code == 1 and "a is left out: The label a.nii.gz cannot be right: RV and LV cavity seem" in checked.stderr
+    (masks / "ours.json").write_text(json.dumps({"LV": 1, "MYO": 2, "RV": 3}))
+    done = run(app, "import", studies, studies / "labels" / "final", "--convention", masks / "ours.json")
+    assert done.exit_code == 0, done.stderr
+    assert [version.origin for version in LabelVersions(studies, "a").all()] == ["found", "submitted"]
+    assert run(app, "check", studies).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (np.zeros_like(MNMS), "It is empty"),
+        (MNMS * 2, "It holds values that its label_info does not name"),
+        (MNMS * np.float32(0.5), "as shares or an interpolated mask do"),
+        (MNMS[1:], "It has 39x36x5 voxels and its image 40x36x5"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_left_out_alone(folders: tuple[Path, Path], mask: np.ndarray, words: str) -> None:
+    studies, masks = folders
+    put(masks, "a.nii.gz", mask, studies)
+    put(masks, "c_seg.nii.gz", MNMS, studies)
+    done = run(app, "import", studies, masks, "--convention", "ukbb")
+    assert done.exit_code == 1 and "1 labels are stored" in done.stdout and words in done.stderr
+    assert not (studies / "labels" / "final" / "a.nii.gz").exists()
+
+
+def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    for arguments, words in [
+        ((studies, masks, "--convention", "mnms"), "holds no mask that is named like a study, such as a_gt.nii.gz"),
+        ((studies, masks / "x", "--convention", "mnms"), "is not a folder"),
+        ((masks, masks, "--convention", "mnms"), "has no images"),
+        ((studies, masks, "--convention", "mms"), "is no convention: use acdc, mnms, ukbb or a JSON file"),
+    ]:
+        done = run(app, "import", *arguments)
+        assert done.exit_code == 2 and words in done.stderr and not done.stdout
+    put(masks, "a.nii.gz", MNMS, studies)
+    put(masks, "a_gt.nii.gz", MNMS, studies)
+    done = run(app, "import", studies, masks, "--convention", "mnms")
+    assert done.exit_code == 2 and "are both masks of a" in done.stderr
+    assert not (studies / "labels").exists()
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9]{1,8}([_-][A-Za-z0-9]{1,8}){0,2}", fullmatch=True),
+    st.sampled_from(["{}_gt", "{}-seg", "{}", "label_{}", "{}_Mask"]),
+)
+def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, study: str, form: str) -> None:
+    masks = tmp_path_factory.mktemp("masks")
+    path = masks / f"{form.format(study)}.nii.gz"
+    path.touch()
+    assert match_masks(masks, [study, "another"]) == ({study: path}, [])
+    with pytest.raises(LabelError, match="named like a study"):
+        match_masks(masks, [f"{study}x", "another"])
