@@ -158,7 +158,7 @@ def test_a_kind_of_prompt_is_read_from_a_request_and_segments(add: Add, tmp_path
     predictor.set_image(image)
     prediction = predictor.predict(drawn)
     assert prediction.box_source == "scribble" and prediction.box == drawn[0].box and prediction.mask.shape == (40, 36, 5)
-    assert list(prediction.kept_fraction.values()) == pytest.approx([27 / 36, 21 / 36, 16 / 36])
+    assert list(prediction.kept_fraction.values()) == pytest.approx([48 / 64, 36 / 64, 27 / 64])
     for wrong in ("heart", [[1, 2]], [[1, 2, 50]], [[1, 2, float("nan")]], [1, 2, 3]):
         with pytest.raises(RequestError, match="scribble must be"):
             InferenceRequest.parse({"scribble": wrong}).prompts(image.array.shape, image.spacing)

@@ -29,7 +29,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     spec = small_spec("unetr")
     save_model(tmp_path / "small.safetensors", spec.build(), spec)
-    sizes = ("--batch", "1", "--edge", "40", "--window", "128", "--rounds", "3", "--prune", "75")
+    sizes = ("--batch", "1", "--edge", "40", "--window", "160", "--rounds", "3", "--prune", "75")
     arguments = ("--model", str(tmp_path / "small.safetensors"), *sizes)
     done = run_script(benchmark.main, "--studies", phantoms, "--out", tmp_path / "out", *arguments)
     assert done.exit_code == 0, done.output
