@@ -84,15 +84,14 @@ def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.nda
     return np.arange(count) * step * _MS[unit], ()
 
 
-def write_cine(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray, step_ms: float | None = None, level: int = 6) -> None:
-    """Write ``array`` (X, Y, Z, T) with ``affine`` (voxel -> RAS+ mm) to ``path`` (``.nii.gz``), whole or not at all.
+def cine_bytes(array: np.ndarray, affine: np.ndarray, step_ms: float | None = None) -> bytes:
+    """The bytes of a 4D ``.nii``: ``array`` (X, Y, Z, T) with ``affine`` (voxel -> RAS+ mm).
 
     Args:
         step_ms: time between two phases; None where it is unknown.
 
     Raises:
         VolumeError: not 4D, or an unusable affine.
-        OSError: the folder does not exist or cannot be written to.
     """
     affine = np.asarray(affine, dtype=np.float64)
     check_affine(affine, "The cine to be written")
@@ -103,4 +102,14 @@ def write_cine(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarr
     image.set_sform(affine, code=1)
     image.header.set_xyzt_units("mm", "sec" if step_ms is not None else None)
     image.header["pixdim"][4] = 0 if step_ms is None else step_ms / 1000
-    write_bytes(path, gzip_bytes(image.to_bytes(), level))
+    return image.to_bytes()
+
+
+def write_cine(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray, step_ms: float | None = None, level: int = 6) -> None:
+    """Write what :func:`cine_bytes` makes to ``path`` (``.nii.gz``), whole or not at all.
+
+    Raises:
+        VolumeError: as ``cine_bytes``.
+        OSError: the folder does not exist or cannot be written to.
+    """
+    write_bytes(path, gzip_bytes(cine_bytes(array, affine, step_ms), level))

@@ -1,0 +1,124 @@
+"""A series taken apart: the images that lie in parallel planes of one size are a block, with the images of each slice together."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from prato.dicom.headers import Frame
+
+#: A cine has more phases than a series of echoes or inversion times; the coarsest cines that are read have 8.
+MIN_PHASES = 6
+#: Planes are parallel when no direction cosine differs by more; across an image that is less than a tenth of a pixel.
+_PARALLEL = 1e-3
+#: Positions along the normal that are one slice, mm.
+SAME_SLICE_MM = 0.1
+#: The longest that one heartbeat lasts, ms.
+_BEAT_MS = 3000.0
+#: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
+_PHASE_S = 0.25
+
+
+@dataclass(frozen=True)
+class Block:
+    """Parallel images of one series, one kind and one size: ``slices`` holds the frames by distance along ``normal`` (mm, ascending)."""
+
+    slices: dict[float, tuple[Frame, ...]]
+
+    @property
+    def frame(self) -> Frame:
+        """Any one, for what all have in common."""
+        return next(iter(self.slices.values()))[0]
+
+    @property
+    def normal(self) -> np.ndarray:
+        """The unit vector (LPS) along which right-handed slices are counted."""
+        return normal_of(self.frame)
+
+    @property
+    def files(self) -> int:
+        """How many files its images are in."""
+        return len({frame.file.name for frames in self.slices.values() for frame in frames})
+
+
+def normal_of(frame: Frame) -> np.ndarray:
+    """The unit normal (LPS) of the plane of ``frame``: row direction x column direction."""
+    normal = np.cross(frame.orientation[:3], frame.orientation[3:])
+    return normal / max(float(np.linalg.norm(normal)), 1e-9)
+
+
+def angle_between(a: Frame, b: Frame) -> float:
+    """Between the planes of two frames, degrees, 0 to 90."""
+    return float(np.degrees(np.arccos(np.clip(abs(float(normal_of(a) @ normal_of(b))), 0, 1))))
+
+
+def is_parallel(a: Frame, b: Frame) -> bool:
+    """Whether rows and columns of two frames run the same way."""
+    return float(np.abs(np.subtract(a.orientation, b.orientation)).max()) <= _PARALLEL
+
+
+def split_series(frames: Iterable[Frame]) -> list[Block]:
+    """The blocks of one series, that of most slices first."""
+    planes: list[list[Frame]] = []
+    for frame in frames:
+        for plane in planes:
+            first = plane[0]
+            same = (first.kind, first.rows, first.columns) == (frame.kind, frame.rows, frame.columns)
+            if same and np.allclose(first.spacing, frame.spacing, rtol=1e-4) and is_parallel(first, frame):
+                plane.append(frame)
+                break
+        else:
+            planes.append([frame])
+    return sorted((_block(plane) for plane in planes), key=lambda block: -len(block.slices))
+
+
+def _block(plane: list[Frame]) -> Block:
+    normal = normal_of(plane[0])
+    slices: dict[float, list[Frame]] = {}
+    last = None
+    for distance, _, frame in sorted((float(normal @ frame.position), n, frame) for n, frame in enumerate(plane)):
+        if last is None or distance - last > SAME_SLICE_MM:
+            last = distance
+            slices[last] = []
+        slices[last].append(frame)
+    return Block({distance: tuple(found) for distance, found in slices.items()})
+
+
+def why_no_cine(block: Block) -> str | None:
+    """The reason for which ``block`` holds no phases of one heartbeat; None where it does."""
+    counts = [len(frames) for frames in block.slices.values()]
+    count = statistics.median_high(counts)
+    if block.frame.kind != "magnitude":
+        return "phase or velocity maps" if block.frame.kind == "phase" else "real or imaginary parts"
+    if max(counts) < MIN_PHASES:
+        return "one phase" if max(counts) == 1 else f"{max(counts)} images of each slice, no cine"
+    frames = next(frames for frames in block.slices.values() if len(frames) >= min(count, max(counts)))
+    for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
+        if len(set(values)) > 1:
+            return f"images of several {what}"
+    triggers = [frame.trigger_ms for frame in frames if frame.trigger_ms is not None]
+    if len(set(triggers)) > 1:
+        if max(triggers) - min(triggers) > _BEAT_MS:
+            return f"images over {(max(triggers) - min(triggers)) / 1000:.0f} s, more than one heartbeat"
+        repeated = set(Counter(triggers).values())
+        if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
+            instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
+            if len(set(instances)) == len(instances):  # else the same image was sent again
+                return f"{min(repeated)} images for each time"
+        return None
+    acquired = sorted(frame.acquired_s for frame in frames if frame.acquired_s is not None)
+    if len(acquired) == len(frames) and statistics.median(np.diff(acquired)) > _PHASE_S:
+        return f"images over {acquired[-1] - acquired[0]:.0f} s, more than one heartbeat"
+    return None
+
+
+def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str], list[Frame]]:
+    """Frames by study and series."""
+    found: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        found[frame.study, frame.series].append(frame)
+    return dict(found)

@@ -1,0 +1,214 @@
+"""DICOM in, cines out: every short-axis cine becomes a 4D NIfTI file with a sidecar, and what is left out is named with the reason."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from prato.data.atomic import make_folder, stage_bytes
+from prato.data.cine import cine_bytes
+from prato.data.nifti import gzip_bytes, nifti_bytes
+from prato.data.studies import Manifest, ManifestError, Study, load_manifest, save_manifest
+from prato.dicom.blocks import by_series
+from prato.dicom.choose import choose_short_axis
+from prato.dicom.end_systole import guess_end_systole
+from prato.dicom.find import UNREADABLE, DicomError, SourceFile, open_source
+from prato.dicom.headers import Frame, read_frames
+from prato.dicom.identity import file_name, pseudonym
+from prato.dicom.order import OrderedCine, put_in_order
+from prato.dicom.pixels import read_pixels
+from prato.dicom.sidecar import sidecar_bytes
+from prato.dicom.stacks import LeftOut, Stack, find_stacks
+
+SOURCE = "DICOM"
+#: The studies folder within the target that single phases go to.
+PHASES = "phases"
+Phases = Literal["none", "ed,es", "all"]
+Progress = Callable[[list[SourceFile]], Iterable[SourceFile]]
+
+
+@dataclass(frozen=True)
+class ImportedCine:
+    """A cine that was written: its file's name without ending, where it came from, and what was guessed."""
+
+    study: str
+    label: str
+    slices: int
+    phases: int
+    step_ms: float | None
+    notes: tuple[str, ...]
+    is_new: bool
+
+
+@dataclass
+class Report:
+    """What an import did.
+
+    Attributes:
+        refused: a sentence for each short-axis cine that could not be imported.
+        left_out: a sentence for each series, or kind of file, that is none. warnings: what was guessed.
+    """
+
+    imported: list[ImportedCine] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def import_dicom(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    phases: Phases = "none",
+    keep_identity: bool = False,
+    progress: Progress = lambda files: files,
+) -> Report:
+    """Write the short-axis cines of ``source`` (folder, zip, DICOMDIR or one file) to ``target``, each whole or not at all.
+
+    Files: ``<patient>_<examination>_4d.nii.gz`` and ``.json`` (docs/dicom.md), and ``manifest.json``. With ``phases``, single phases go to
+    the studies folder ``target/phases`` too. The same source always gives the same names and bytes; a file that is there with other
+    content is left as it is, and its cine refused.
+
+    Args:
+        phases: which phases are also written as 3D studies. keep_identity: whether names, numbers and dates may be written.
+
+    Raises:
+        DicomError: ``source`` or ``target`` cannot be used; nothing has been written.
+        OSError: ``target`` cannot be written to.
+    """
+    folder = Path(target)
+    if folder.exists() and not folder.is_dir():
+        raise DicomError(f"{folder} is a file: give a folder for the cines.")
+    for place in (folder, folder / PHASES):
+        _open_manifest(place)
+    report = Report()
+    with open_source(source) as files:
+        frames = _read_all(files, report, progress)
+        if not frames and not report.left_out:
+            raise DicomError(f"{source} holds no DICOM files.")
+        studies: dict[str, dict[tuple[str, str], list[Frame]]] = defaultdict(dict)
+        for key, own in by_series(frames).items():
+            studies[key[0]][key] = own
+        for series in studies.values():
+            _import_study(list(series.values()), folder, phases, keep_identity, report)
+    return report
+
+
+def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> list[Frame]:
+    """All frames; one that was sent twice (the same instance) counts once."""
+    found: dict[tuple[str, int], Frame] = {}
+    problems: dict[str, list[str]] = defaultdict(list)
+    other = twice = 0
+    for file in progress(files):
+        try:
+            frames = read_frames(file)
+        except DicomError as error:
+            problems[str(error)].append(file.name)
+            continue
+        except UNREADABLE:
+            problems["cannot be read"].append(file.name)
+            continue
+        other += not frames
+        for frame in frames:
+            key = (frame.sop_instance or file.name, frame.number)
+            twice += key in found
+            found.setdefault(key, frame)
+    for problem, names in sorted(problems.items()):
+        report.left_out.append(f"{names[0]}{f' and {len(names) - 1} more files' if len(names) > 1 else ''}: {problem}")
+    if twice:
+        report.warnings.append(f"{twice} images are there twice, with the same SOP instance UID: each is taken once.")
+    if other and found:
+        report.left_out.append(f"{other} file{'s' * (other != 1)}: no DICOM images")
+    return list(found.values())
+
+
+def _import_study(series: list[list[Frame]], folder: Path, phases: Phases, keep_identity: bool, report: Report) -> None:
+    stacks, left_out = find_stacks(series)
+    chosen, others, warnings = choose_short_axis(stacks)
+    report.warnings += warnings
+    report.left_out += [str(one) for one in _merge(left_out + others)]
+    for stack in sorted(chosen, key=lambda stack: stack.frame.series_number or 0):
+        try:
+            cine = put_in_order(stack)
+            patient, study = _names(stack, keep_identity, several=len(chosen) > 1)
+            report.imported.append(_write(cine, stack, patient, study, folder, phases, keep_identity))
+        except DicomError as error:
+            report.refused.append(f"{stack.label}: {error}.")
+
+
+def _merge(left_out: list[LeftOut]) -> list[LeftOut]:
+    """One line for all blocks of a series that were left out for the same reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for one in left_out:
+        counts[one.label, one.reason] += one.files
+    return [LeftOut(label, files, reason) for (label, reason), files in counts.items()]
+
+
+def _names(stack: Stack, keep_identity: bool, several: bool) -> tuple[str, str]:
+    """Of the patient, and of the study."""
+    first = stack.frame
+    number, issuer, name, birth = first.patient
+    known = (number, issuer) if number else (name, birth) if name else (first.study,)
+    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*known)}"
+    study = f"{patient}_{pseudonym(first.study)[:4]}"
+    return patient, f"{study}_s{first.series_number or pseudonym(first.series)[:4]}" if several else study
+
+
+def _write(cine: OrderedCine, stack: Stack, patient: str, study: str, folder: Path, phases: Phases, keep_identity: bool) -> ImportedCine:
+    array = read_pixels(cine)
+    notes = list(cine.notes)
+    contents = {folder / f"{study}_4d.nii.gz": cine_bytes(array, cine.affine, cine.step_ms)}
+    entries = {folder: {f"{study}_4d": Study(patient=patient)}}
+    if phases != "none":
+        end_systole = guess_end_systole(array, cine)
+        if phases == "ed,es":
+            notes.append(f"Phase 1 is taken as end diastole and phase {end_systole + 1} as end systole, a guess from the images.")
+        wanted = range(array.shape[3]) if phases == "all" else sorted({0, end_systole})
+        entries[folder / PHASES] = {}
+        for t in wanted:
+            name = f"{study}_frame{t + 1:02d}"
+            phase: Literal["ED", "ES"] | None = None if phases == "all" else "ES" if t == end_systole else "ED"
+            entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase)
+            contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
+    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, notes, keep_identity)
+    changed = {path: raw for path, raw in contents.items() if _content(path) != raw}
+    for path in changed:
+        if path.exists():
+            raise DicomError(f"{path.name} is there already with other content: move it away, or choose another folder")
+    with ExitStack() as staged:
+        for place in entries:
+            make_folder(place)
+        for path, raw in reversed(changed.items()):
+            staged.enter_context(stage_bytes(path, gzip_bytes(raw) if path.suffix == ".gz" else raw))
+    for place, own in entries.items():
+        manifest = _open_manifest(place)
+        if any(manifest.studies.get(name) != entry for name, entry in own.items()):
+            manifest.studies.update(own)
+            save_manifest(place, manifest)
+    return ImportedCine(f"{study}_4d", stack.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
+
+
+def _open_manifest(folder: Path) -> Manifest:
+    try:
+        manifest = load_manifest(folder)
+    except ManifestError as error:
+        raise DicomError(str(error)) from error
+    if manifest is not None and manifest.source != SOURCE:
+        raise DicomError(f"{folder} holds {manifest.source} studies, as its manifest says: give another folder for DICOM.")
+    return manifest or Manifest(source=SOURCE)
+
+
+def _content(path: Path) -> bytes | None:
+    """What ``path`` holds, unzipped; None where it is not there, or is damaged, as a copy broken off leaves it."""
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error):
+        return None

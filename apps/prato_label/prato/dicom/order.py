@@ -1,0 +1,164 @@
+"""A stack put in order: slices along the normal, phases by time, and the grid in space; whatever does not add up is refused here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from prato.dicom.blocks import SAME_SLICE_MM
+from prato.dicom.find import DicomError
+from prato.dicom.headers import Frame
+from prato.dicom.stacks import Stack, is_regular
+
+#: What phases may be sorted by, the best first: DICOM's name, and where the record has it.
+_CRITERIA: tuple[tuple[str, Callable[[Frame], float | None]], ...] = (
+    ("TriggerTime", lambda frame: frame.trigger_ms),
+    ("TemporalPositionIdentifier", lambda frame: frame.temporal_index),
+    ("InstanceNumber", lambda frame: frame.instance_number),
+)
+#: From the straight, even stack that is written, a slice may lie so far, mm; further, and space is no longer where the scanner says.
+_ROUNDING_MM = 0.05
+_TOLERATED_MM = 0.5
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class OrderedCine:
+    """A cine whose images all have their place: ``frames[k][t]`` is slice k (along the right-handed normal) in phase t.
+
+    Attributes:
+        affine: 4x4, voxel (column, row, slice) -> RAS+ mm, right-handed.
+        times_ms: (T,), mean over the slices, after the first phase; None where the files do not say.
+        trigger_ms: (Z, T), since the R wave; None likewise. rr_ms: median over the slices; rr_source: DICOM's name, or "estimated".
+        order: DICOM's name of what the phases were sorted by.
+        notes: what was guessed or is odd, a sentence each, without a word of the patient.
+    """
+
+    frames: tuple[tuple[Frame, ...], ...]
+    affine: np.ndarray
+    times_ms: np.ndarray | None
+    trigger_ms: np.ndarray | None
+    rr_ms: float | None
+    rr_source: str | None
+    order: str
+    notes: tuple[str, ...]
+
+    @property
+    def step_ms(self) -> float | None:
+        """Mean time from phase to phase."""
+        return None if self.times_ms is None else float(self.times_ms[-1]) / (len(self.times_ms) - 1)
+
+
+def put_in_order(stack: Stack) -> OrderedCine:
+    """The cine that ``stack`` is.
+
+    Raises:
+        DicomError: a flaw of the stack, a phase that is missing or there twice, or slices that do not lie evenly one above another.
+    """
+    notes = list(stack.notes)
+    if stack.flaw:
+        raise DicomError(stack.flaw)
+    slices = list(stack.slices.values())
+    slices = _drop_copies(slices, notes)
+    _check_counts([len(frames) for frames in slices])
+    order, key = _choose_order(slices, notes)
+    rows = tuple(tuple(sorted(frames, key=lambda frame: key(frame) or 0.0)) for frames in slices)
+    affine = _affine(rows, notes)
+    triggers = None
+    if all(frame.trigger_ms is not None for frames in rows for frame in frames) and order == "TriggerTime":
+        triggers = np.array([[frame.trigger_ms for frame in frames] for frames in rows], dtype=np.float64)
+    times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
+    rr_ms, rr_source = _heartbeat(rows, times)
+    if rr_ms is not None and times is None:
+        times = np.arange(len(rows[0])) * rr_ms / len(rows[0])
+        notes.append("The files give no trigger times: the phases are taken as spread evenly over the R-R interval.")
+    if any(frame.is_lossy for frame in stack.frames):
+        notes.append("The images were compressed with loss before: fine structures may be missing.")
+    return OrderedCine(rows, affine, times, triggers, rr_ms, rr_source, order, tuple(notes))
+
+
+def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tuple[Frame, ...]]:
+    """One of each image that is there twice under two names; two different ones in one place are refused."""
+    kept, dropped = [], 0
+    for n, frames in enumerate(slices):
+        own: dict[tuple[float | None, int | None, int | None], Frame] = {}
+        for frame in frames:
+            key = (frame.trigger_ms, frame.temporal_index, frame.instance_number)
+            if key == (None, None, None):
+                key = (None, None, -1 - len(own))
+            if key not in own:
+                own[key] = frame
+            elif _pixels(own[key]) != _pixels(frame):
+                raise DicomError(f"two different images are phase {len(own)} of slice {n + 1} ({own[key].file.name} and {frame.file.name})")
+            else:
+                dropped += 1
+        kept.append(tuple(own.values()))
+    if dropped:
+        notes.append(f"{dropped} images were there twice and are taken once.")
+    return kept
+
+
+def _pixels(frame: Frame) -> bytes:
+    import pydicom
+
+    with frame.file.open() as stream:
+        return hashlib.sha256(pydicom.dcmread(stream, force=True).get("PixelData", b"")).digest()
+
+
+def _check_counts(counts: list[int]) -> None:
+    usual = Counter(counts).most_common(1)[0][0]
+    for n, count in enumerate(counts):
+        if count != usual:
+            what = "a phase is missing" if count < usual else "phases are there twice"
+            raise DicomError(f"slice {n + 1} of {len(counts)} has {count} phases and the others {usual}: {what}")
+
+
+def _choose_order(slices: list[tuple[Frame, ...]], notes: list[str]) -> tuple[str, Callable[[Frame], float | None]]:
+    for name, key in _CRITERIA:
+        values = [[key(frame) for frame in frames] for frames in slices]
+        if all(None not in own and len(set(own)) == len(own) for own in values):
+            if name == "InstanceNumber":
+                notes.append("The files give no times: the phases are in the order of their instance numbers.")
+            return name, key
+    raise DicomError("its images give neither trigger times nor temporal positions nor instance numbers that tell the phases apart")
+
+
+def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray:
+    """From the first and the last slice, as the positions of all others lie on the line between them."""
+    first = rows[0][0]
+    along_row = np.array(first.orientation[:3]) / np.linalg.norm(first.orientation[:3])
+    along_column = np.array(first.orientation[3:]) - (along_row @ first.orientation[3:]) * along_row
+    along_column /= np.linalg.norm(along_column)  # rounding, as header values are, may leave them off the right angle
+    normal = np.cross(along_row, along_column)
+    for n, frames in enumerate(rows):
+        if max(float(np.abs(np.subtract(frame.position, frames[0].position)).max()) for frame in frames) > SAME_SLICE_MM:
+            raise DicomError(f"the phases of slice {n + 1} do not lie in one place")
+    positions = np.array([frames[0].position for frames in rows])
+    distances = (positions - positions[0]) @ normal
+    if not is_regular(distances.tolist()):
+        gaps = ", ".join(f"{gap:.1f}" for gap in np.diff(distances))
+        raise DicomError(f"its slices are not evenly apart ({gaps} mm): a slice is missing, or two stacks are mixed")
+    step = float(distances[-1]) / (len(rows) - 1)
+    centre = positions.mean(axis=0) - normal * step * (len(rows) - 1) / 2
+    off = float(np.linalg.norm(positions - (centre + np.outer(np.arange(len(rows)) * step, normal)), axis=1).max())
+    if off > _TOLERATED_MM:
+        raise DicomError(f"its slices do not lie one above another (one is {off:.1f} mm aside)")
+    if off > _ROUNDING_MM:
+        notes.append(f"Slices lie up to {off:.2f} mm beside the straight stack that is written.")
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = along_row * first.spacing[1], along_column * first.spacing[0], normal * step
+    affine[:3, 3] = centre
+    return _LPS_TO_RAS @ affine + 0.0
+
+
+def _heartbeat(rows: tuple[tuple[Frame, ...], ...], times: np.ndarray | None) -> tuple[float | None, str | None]:
+    found = [frame.rr_ms for frames in rows for frame in frames if frame.rr_ms is not None]
+    if found:
+        return float(np.median(found)), "NominalInterval"
+    if times is None:
+        return None, None
+    return float(times[-1]) * len(times) / (len(times) - 1), "estimated"

@@ -1,0 +1,65 @@
+"""The pixels of a cine, read file by file, whatever they are compressed with."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+
+import numpy as np
+import pydicom
+
+from prato.dicom.find import DicomError
+from prato.dicom.headers import Frame
+from prato.dicom.order import OrderedCine
+
+
+def read_pixels(cine: OrderedCine) -> np.ndarray:
+    """(X, Y, Z, T) = (column, row, slice, phase): integers as stored, at most 32 bits, or float32 where the files rescale them.
+
+    Raises:
+        DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes.
+    """
+    places: dict[str, list[tuple[int, int, Frame]]] = defaultdict(list)
+    for k, frames in enumerate(cine.frames):
+        for t, frame in enumerate(frames):
+            places[frame.file.name].append((k, t, frame))
+    first = cine.frames[0][0]
+    shape = (first.columns, first.rows, len(cine.frames), len(cine.frames[0]))
+    is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine.frames for frame in frames)
+    array = np.zeros(shape, np.float32 if is_rescaled else np.uint8)
+    for own in places.values():
+        images = _decode(own[0][2])
+        if not is_rescaled and not np.can_cast(images.dtype, array.dtype):
+            array = array.astype(np.promote_types(array.dtype, images.dtype.newbyteorder("=")))
+        for k, t, frame in own:
+            slope, intercept = frame.rescale
+            image = images[frame.number]
+            array[:, :, k, t] = (image * slope + intercept if is_rescaled else image).T
+    return array if is_rescaled else _smallest(array)
+
+
+def _decode(frame: Frame) -> np.ndarray:
+    """(N, rows, columns) of the file that ``frame`` is in."""
+    name = frame.file.name
+    try:
+        with frame.file.open() as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(stream, force=True)
+            images = dataset.pixel_array
+    except Exception as error:  # pydicom and its decoders raise whatever a damaged file leads them to
+        syntax = str(getattr(getattr(locals().get("dataset"), "file_meta", None), "TransferSyntaxUID", "") or "")
+        how = f", {pydicom.uid.UID(syntax).name}" if syntax else ""
+        raise DicomError(f"the pixels of {name} cannot be read (cut short, damaged{how})") from error
+    images = images.reshape(-1, frame.rows, frame.columns)
+    if images.dtype.kind not in "iu":
+        raise DicomError(f"the pixels of {name} are no whole numbers")
+    return images
+
+
+def _smallest(array: np.ndarray) -> np.ndarray:
+    """In the smallest type that NIfTI readers take for grey values."""
+    low, high = int(array.min()), int(array.max())
+    for kind in (np.int16, np.uint16, np.int32):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return array.astype(kind)
+    return array

@@ -1,0 +1,345 @@
+"""Cines out of DICOM, whatever order, series, container and encoding they come in."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prato.data.cine import read_cine
+from prato.data.studies import load_manifest
+from prato.dicom.importer import Report, import_dicom
+from tests.prato.dicom.scans import (
+    BIRTH,
+    NAME,
+    NUMBER,
+    Scan,
+    decoys,
+    record_of,
+    save,
+    to_big_endian,
+    uid,
+)
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def only(report: Report, target: Path) -> tuple[nib.Nifti1Image, dict[str, Any]]:
+    """The one cine that was imported, and its sidecar."""
+    [cine] = report.imported
+    sidecar = json.loads((target / f"{cine.study}.json").read_text(encoding="utf-8"))
+    return nib.load(target / f"{cine.study}.nii.gz"), sidecar
+
+
+def check(scan: Scan, report: Report, target: Path) -> None:
+    """Every intensity lies where the scanner said, and the grid is right-handed."""
+    image, _ = only(report, target)
+    assert np.array_equal(np.asarray(image.dataobj), scan.array())
+    assert np.linalg.det(image.affine[:3, :3]) > 0
+    for k in (0, scan.slices - 1):
+        for column, row in ((0, 0), (scan.columns - 1, scan.rows - 1)):
+            along = np.reshape(scan.orientation, (2, 3))
+            lps = np.array(scan.position(k)) + along[0] * scan.spacing[1] * column + along[1] * scan.spacing[0] * row
+            assert np.allclose(image.affine @ [column, row, k, 1], LPS_TO_RAS @ [*lps, 1], atol=0.01)
+
+
+def test_a_shuffled_folder_with_decoys_gives_the_cine_and_names_the_rest(tmp_path: Path) -> None:
+    scan = Scan(9)
+    source = save(tmp_path / "in" / "deep" / "er", [*scan.images(), *decoys()]).parents[1]
+    (source / "readme.txt").write_text("no DICOM")
+    report = import_dicom(source, tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert report.refused == []
+    reasons = "\n".join(report.left_out)
+    for number, reason in (
+        (2, "one phase"),
+        (3, "a cine of 1 slice, no stack"),
+        (4, "a cine, but no short axis (turned by"),
+        (6, "phase or velocity maps"),
+        (6, "a slice that series 9 (series of Møller^Ånna) has already"),
+        (7, "one phase"),
+        (8, "images over 26 s, more than one heartbeat"),
+    ):
+        assert re.search(rf"series {number} .*: {re.escape(reason)}", reasons), f"{reason} in {reasons}"
+    assert "1 file: no DICOM images" in reasons
+
+
+def test_times_and_origin_are_in_the_sidecar(tmp_path: Path) -> None:
+    scan = Scan(slices=4, phases=8, rr_ms=800)
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    image, sidecar = only(report, tmp_path / "out")
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    assert image.header["pixdim"][4] == pytest.approx(0.1)
+    assert np.allclose(read_cine(tmp_path / "out" / f"{report.imported[0].study}.nii.gz").times_ms, np.arange(8) * 100)
+    assert sidecar["phase_times_ms"] == pytest.approx([100 * t for t in range(8)])
+    assert sidecar["trigger_times_ms"][3][1] == pytest.approx(121.2)
+    assert (sidecar["rr_interval_ms"], sidecar["rr_interval_from"], sidecar["phases_sorted_by"]) == (800, "NominalInterval", "TriggerTime")
+    dicom = sidecar["dicom"]
+    assert dicom["sop_instance_uids"] == [[uid("study", 1, k, t) for t in range(8)] for k in range(4)]
+    assert (dicom["study_instance_uid"], dicom["series_instance_uids"]) == (uid("study"), [uid("study", 1)])
+    assert dicom["image_position_patient"] == [scan.position(k) for k in range(4)]
+    assert (dicom["rows"], dicom["columns"], dicom["frame_numbers"], dicom["uids_are_valid"]) == (12, 10, None, True)
+
+
+def test_one_series_a_slice_is_joined(tmp_path: Path) -> None:
+    scan = Scan()
+    report = import_dicom(save(tmp_path / "in", scan.one_series_a_slice()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    sidecar = only(report, tmp_path / "out")[1]
+    assert len(sidecar["dicom"]["series_instance_uids"]) == 5 and sidecar["dicom"]["series_of_slice"] == [0, 1, 2, 3, 4]
+
+
+def test_a_cine_that_goes_on_in_another_series_is_joined(tmp_path: Path) -> None:
+    scan = Scan(slices=7)
+    images = scan.images()
+    for ds in images[4 * scan.phases :]:
+        ds.SeriesInstanceUID, ds.SeriesNumber = uid("second"), 2
+    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+
+
+def test_a_slice_that_was_acquired_again_is_taken_from_the_later_series(tmp_path: Path) -> None:
+    scan = Scan()
+    images = scan.one_series_a_slice()
+    for ds in images:
+        ds.AcquisitionTime = f"10{ds.SeriesNumber - 100:02d}00"
+    blurred = [ds for ds in scan.one_series_a_slice() if ds.SeriesNumber == 102]
+    for t, ds in enumerate(blurred):
+        ds.SeriesInstanceUID, ds.SeriesNumber, ds.SOPInstanceUID, ds.AcquisitionTime = uid("blurred"), 90, uid("blurred", t), "095900"
+        ds.PixelData = b"\0" * len(ds.PixelData)
+    report = import_dicom(save(tmp_path / "in", [*images, *blurred]), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert any("acquired again in series 102" in line for line in report.left_out)
+
+
+def test_an_enhanced_multi_frame_object(tmp_path: Path) -> None:
+    scan = Scan()
+    report = import_dicom(save(tmp_path / "in", [scan.enhanced()]), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    sidecar = only(report, tmp_path / "out")[1]
+    numbers = np.array(sidecar["dicom"]["frame_numbers"])
+    assert sorted(numbers.ravel()) == list(range(1, 41))
+    order = np.random.default_rng(7).permutation(40)
+    assert order[numbers[2, 3] - 1] == 2 * 8 + 3
+    assert (sidecar["rr_interval_ms"], sidecar["phase_times_ms"][1]) == (800, 100)
+
+
+@pytest.mark.parametrize("by", ["TemporalPositionIdentifier", "InstanceNumber"])
+def test_without_trigger_times(tmp_path: Path, by: str) -> None:
+    scan = Scan()
+    images = scan.images()
+    for n, ds in enumerate(images):
+        del ds.TriggerTime
+        if by != "InstanceNumber":
+            ds.TemporalPositionIdentifier = n % scan.phases + 1
+            del ds.InstanceNumber
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    sidecar = only(report, tmp_path / "out")[1]
+    assert sidecar["phases_sorted_by"] == by
+    assert any("no trigger times" in note for note in sidecar["notes"])
+    assert any("instance numbers" in note for note in sidecar["notes"]) == (by == "InstanceNumber")
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    scan = Scan()
+    report = import_dicom(save(tmp_path / "in", map(to_big_endian, scan.images())), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+
+
+def test_rescaled_values(tmp_path: Path) -> None:
+    scan = Scan(extra={"RescaleSlope": 0.5, "RescaleIntercept": -10})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    image, _ = only(report, tmp_path / "out")
+    assert image.get_data_dtype() == np.float32
+    assert np.array_equal(np.asarray(image.dataobj), scan.array() * 0.5 - 10)
+
+
+def gdcm_syntax(name: str) -> Any:
+    gdcm = pytest.importorskip("gdcm", reason="python-gdcm is not installed: pip install -r requirements.txt")
+    return gdcm, gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name))
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        "JPEGLosslessProcess14_1",
+        "JPEGLosslessProcess14",
+        "JPEGLSLossless",
+        "JPEG2000Lossless",
+        "RLELossless",
+        "DeflatedExplicitVRLittleEndian",
+    ],
+)
+def test_compressed_without_loss(tmp_path: Path, syntax: str) -> None:
+    gdcm, wanted = gdcm_syntax(syntax)
+    scan = Scan(slices=3, phases=6, rows=32, columns=24)
+    for path in save(tmp_path / "in", scan.images()).iterdir():
+        compress(gdcm, wanted, path)
+    check(scan, import_dicom(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
+
+
+def compress(gdcm: Any, syntax: Any, path: Path) -> None:
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(syntax)
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+def test_lossy_images_are_taken_with_a_warning(tmp_path: Path) -> None:
+    scan = Scan(extra={"LossyImageCompression": "01"})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["lossy"] is True
+    assert any("compressed with loss" in note for note in report.imported[0].notes)
+
+
+def test_zip_and_dicomdir_give_what_the_folder_gives(tmp_path: Path) -> None:
+    import pydicom
+
+    scan = Scan()
+    source = save(tmp_path / "in", scan.images(), name="IM{:03d}".format)
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in source.iterdir():
+            archive.write(path, f"disc/{path.name}")
+    names = [record_of(path.name) for path in source.iterdir()]
+    directory = scan.image(0, 0)
+    directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    directory.DirectoryRecordSequence = pydicom.Sequence(names)
+    directory.save_as(source / "DICOMDIR", write_like_original=False)
+    (source / "IM999").write_bytes(b"not listed")
+    contents = []
+    for given_source in (source, tmp_path / "in.zip", source / "DICOMDIR"):
+        target = tmp_path / f"out{len(contents)}"
+        check(scan, import_dicom(given_source, target), target)
+        contents.append({path.name: path.read_bytes() for path in target.iterdir()})
+    assert contents[0] == contents[1] == contents[2]  # the pseudonyms too
+
+
+def test_two_patients_and_two_cines_of_one(tmp_path: Path) -> None:
+    one, again, other = Scan(1), Scan(2, origin=(12.5, -80.25, 133.0)), Scan(3, study="other", patient="9")
+    report = import_dicom(save(tmp_path / "in", [*one.images(), *again.images(), *other.images()]), tmp_path / "out")
+    assert len(report.imported) == 3
+    assert any("2 short-axis cines" in line for line in report.warnings)
+    patients = {entry.patient for entry in load_manifest(tmp_path / "out").studies.values()}
+    assert len(patients) == 2
+    for cine, scan in zip(sorted(report.imported, key=lambda cine: cine.label), (one, again, other)):
+        assert np.array_equal(np.asarray(nib.load(tmp_path / "out" / f"{cine.study}.nii.gz").dataobj), scan.array())
+
+
+def test_single_phases_are_a_studies_folder_of_their_own(tmp_path: Path) -> None:
+    scan = Scan(phases=10)
+    import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out", phases="all")
+    every = sorted((tmp_path / "out" / "phases").glob("*.nii.gz"))
+    assert [path.name[-15:] for path in every] == [f"_frame{t:02d}.nii.gz" for t in range(1, 11)]
+    for t, path in enumerate(every):
+        assert np.array_equal(np.asarray(nib.load(path).dataobj), scan.array()[..., t])
+    report = import_dicom(tmp_path / "in", tmp_path / "two", phases="ed,es")
+    manifest = load_manifest(tmp_path / "two" / "phases")
+    assert sorted(entry.phase for entry in manifest.studies.values()) == ["ED", "ES"]
+    assert any("a guess" in note for note in report.imported[0].notes)
+
+
+def test_a_second_run_changes_nothing_and_nobody_is_overwritten(tmp_path: Path) -> None:
+    source, target = save(tmp_path / "in", Scan().images()), tmp_path / "out"
+    import_dicom(source, target, phases="all")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.rglob("*") if path.is_file()}
+    assert not import_dicom(source, target, phases="all").imported[0].is_new
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in target.rglob("*") if path.is_file()} == before
+    sidecar = next(target.glob("*_4d.json"))
+    sidecar.write_text("{}")
+    report = import_dicom(source, target, phases="all")
+    assert report.imported == [] and "is there already with other content" in report.refused[0]
+    assert sidecar.read_text() == "{}"
+
+
+# Nobody's name
+
+
+def everything_written(folder: Path) -> bytes:
+    """All names and contents below ``folder``, unzipped."""
+    import gzip
+
+    parts = [str(path.relative_to(folder)).encode() for path in folder.rglob("*")]
+    for path in folder.rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            parts.append(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    return b"\n".join(parts)
+
+
+SECRETS = (*NAME.split("^"), NUMBER, BIRTH, "ACC-99", "20240229", "101112", "series of", "Doe")
+
+
+def test_names_and_dates_stay_out_unless_they_are_wanted(tmp_path: Path) -> None:
+    source = save(tmp_path / f"Doe_{NUMBER}_{BIRTH}", Scan().images(), name=f"{NUMBER} {{}} Doe".format)
+    import_dicom(source, tmp_path / "out", phases="all")
+    written = everything_written(tmp_path / "out")
+    for secret in SECRETS:
+        assert secret.encode() not in written, secret
+    report = import_dicom(source, tmp_path / "kept", keep_identity=True)
+    sidecar = only(report, tmp_path / "kept")[1]
+    assert sidecar["identity"]["PatientName"] == NAME and sidecar["identity"]["PatientBirthDate"] == BIRTH
+    assert report.imported[0].study.startswith("MRN-4711-X_")
+
+
+def test_pseudonyms_are_stable_and_a_secret_changes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = save(tmp_path / "in", Scan().images())
+    later = save(tmp_path / "later", replace(Scan(4), study="a year later").images())
+    names = [import_dicom(source, tmp_path / f"out{n}").imported[0].study for n in range(2)]
+    assert names[0] == names[1] and re.fullmatch(r"p[0-9a-f]{8}_[0-9a-f]{4}_4d", names[0])
+    again = import_dicom(later, tmp_path / "out0").imported[0].study
+    assert again != names[0] and again.split("_")[0] == names[0].split("_")[0]  # one patient, two examinations
+    monkeypatch.setenv("PRATO_PSEUDONYM_KEY", "of this hospital")
+    assert import_dicom(source, tmp_path / "secret").imported[0].study.split("_")[0] != names[0].split("_")[0]
+
+
+def test_unicode_and_very_long_names(tmp_path: Path) -> None:
+    scan = Scan(patient="患者/..\\" + "ü" * 50)
+    source = save(tmp_path / ("Größe " + "x" * 180), scan.images(), name=("心臓 ü " + "y" * 200 + "{}").format)
+    report = import_dicom(source, tmp_path / "out", keep_identity=True)
+    check(scan, report, tmp_path / "out")
+    assert report.imported[0].study.isascii() and len(report.imported[0].study) < 80
+    assert {path.parent for path in (tmp_path / "out").rglob("*")} == {tmp_path / "out"}
+
+
+# Any stack
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    turn=st.tuples(*[st.floats(-0.3, 0.3)] * 3),
+    turned=st.integers(0, 7),
+    slices=st.integers(3, 7),
+    phases=st.integers(6, 9),
+    gap=st.floats(3, 12),
+    seed=st.integers(0, 2**16),
+)
+def test_any_stack_lies_where_the_scanner_said(
+    tmp_path_factory: pytest.TempPathFactory, turn: tuple[float, ...], turned: int, slices: int, phases: int, gap: float, seed: int
+) -> None:
+    from scipy.spatial.transform import Rotation
+
+    rows = Rotation.from_rotvec(turn).apply(np.reshape(Scan().orientation, (2, 3)))
+    rows = rows[::-1] if turned & 1 else rows  # rows and columns changed places
+    rows = rows * [[-1 if turned & 2 else 1], [-1 if turned & 4 else 1]]
+    orientation = tuple(round(float(v), 7) for v in rows.ravel())
+    scan = Scan(slices=slices, phases=phases, gap=round(gap, 3), orientation=orientation)
+    folder = tmp_path_factory.mktemp("any")
+    check(scan, import_dicom(save(folder / "in", scan.images(), seed=seed), folder / "out"), folder / "out")

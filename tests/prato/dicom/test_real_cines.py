@@ -1,0 +1,105 @@
+"""Real short-axis cines as DICOM (Sunnybrook Cardiac Data), and dcm2niix on the same files: the same intensity at the same place.
+
+``PRATO_SHARED_DATA`` names the folder that holds ``sunnybrook_dicom``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+
+from prato.dicom.importer import import_dicom
+from tests.prato.dicom.scans import Scan, decoys, save
+
+DATA = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "sunnybrook_dicom"
+CASES = {"SCD0000101": (12, 20), "SCD0000301": (10, 20)}
+
+
+@pytest.fixture
+def scan(request: pytest.FixtureRequest) -> Path:
+    folder = DATA / request.param
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: no real cine is imported")
+    return folder
+
+
+def world_values(image: nib.Nifti1Image, points: np.ndarray) -> tuple[np.ndarray, float]:
+    """The values (N, T) of ``image`` at the RAS ``points`` (N, 3), and how far from them their voxels' centres lie at most, mm."""
+    ijk = (np.linalg.inv(image.affine) @ np.c_[points, np.ones(len(points))].T).T[:, :3]
+    nearest = np.rint(ijk).astype(int)
+    off = np.linalg.norm((nearest - ijk) @ image.affine[:3, :3].T, axis=1)
+    return np.asarray(image.dataobj)[tuple(nearest.T)], float(off.max())
+
+
+def grid_points(image: nib.Nifti1Image) -> np.ndarray:
+    """The RAS centres (N, 3) of all voxels."""
+    ijk = np.stack(np.meshgrid(*map(np.arange, image.shape[:3]), indexing="ij"), -1).reshape(-1, 3)
+    return ijk @ image.affine[:3, :3].T + image.affine[:3, 3]
+
+
+def run_dcm2niix(source: Path, folder: Path) -> nib.Nifti1Image:
+    """What dcm2niix makes of ``source``."""
+    module = pytest.importorskip("dcm2niix", reason="dcm2niix is not installed: pip install -r tests/requirements.txt")
+    folder.mkdir()
+    command = [module.bin, "-z", "n", "-p", "n", "-f", "x", "-o", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = list(folder.glob("*.nii"))
+    assert len(found) == 1, done.stdout
+    return nib.load(found[0])
+
+
+def check_against_dcm2niix(source: Path, ours: nib.Nifti1Image, folder: Path) -> None:
+    """The same intensity at the same place, within .01 mm."""
+    theirs = run_dcm2niix(source, folder / "theirs")
+    values, off = world_values(theirs, grid_points(ours))
+    assert off < 0.01
+    assert np.array_equal(np.asarray(ours.dataobj).reshape(values.shape), values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", CASES, indirect=True)
+def test_a_real_cine_renamed_and_among_decoys(scan: Path, tmp_path: Path) -> None:
+    tagged = Scan(77, study="decoys", slices=3, phases=20, description="tagging")
+    source = save(tmp_path / "in", [*decoys(), *tagged.images()], name="{:05d}".format)
+    files = sorted(scan.glob("*.dcm"))
+    for n in np.random.default_rng(1).permutation(len(files)):
+        (source / f"x{n * 7919 % 10007}").symlink_to(files[n])
+    report = import_dicom(source, tmp_path / "out", phases="ed,es")
+    [cine] = [cine for cine in report.imported if (cine.slices, cine.phases) == CASES[scan.name]]
+    assert report.refused == []
+    image = nib.load(tmp_path / "out" / f"{cine.study}.nii.gz")
+    sidecar = json.loads((tmp_path / "out" / f"{cine.study}.json").read_text())
+    assert np.linalg.det(image.affine[:3, :3]) > 0
+    assert image.header["pixdim"][4] == pytest.approx(sidecar["rr_interval_ms"] / 20000, rel=0.03)
+    assert sidecar["dicom"]["uids_are_valid"] is False
+    assert scan.name not in json.dumps(sidecar)
+    instances = {str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID): path for path in files}
+    for k, t in ((0, 0), (5, 7), (CASES[scan.name][0] - 1, 19)):  # the voxels of an instance are its pixels
+        ds = pydicom.dcmread(instances[sidecar["dicom"]["sop_instance_uids"][k][t]])
+        assert np.array_equal(np.asarray(image.dataobj)[:, :, k, t].T, ds.pixel_array)
+        assert [float(v) for v in ds.ImagePositionPatient] == sidecar["dicom"]["image_position_patient"][k]
+    drawn = {int(m[1]) for path in (DATA / "contours" / scan.name).rglob("*.txt") if (m := re.search(r"IM-0001-(\d+)-", path.name))}
+    systole = min({(number - 1) % 20 for number in drawn}, key=lambda t: abs(t - 7))  # the experts drew end diastole and end systole
+    assert abs(int(re.search(r"phase (\d+) as end systole", " ".join(cine.notes))[1]) - 1 - systole) <= 2
+    reversed_source = tmp_path / "reversed"
+    reversed_source.mkdir()
+    for path in files:
+        shutil.copy(path, reversed_source / f"{9999 - int(path.stem)}.dcm")
+    check_against_dcm2niix(reversed_source, image, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_dcm2niix_on_generated_scans(kind: str, tmp_path: Path) -> None:
+    scan = Scan(rows=24, columns=20, slices=6)
+    source = save(tmp_path / "in", scan.images() if kind == "classic" else [scan.enhanced(shuffled=False)], name="{}.dcm".format)
+    [cine] = import_dicom(source, tmp_path / "out").imported
+    check_against_dcm2niix(source, nib.load(tmp_path / "out" / f"{cine.study}.nii.gz"), tmp_path)
