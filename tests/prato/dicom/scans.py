@@ -123,7 +123,8 @@ class Scan:
             k, t = divmod(int(n), self.phases)
             group = Dataset()
             group.PlanePositionSequence = Sequence([_item(ImagePositionPatient=self.position(k))])
-            content = {"TemporalPositionIndex": t + 1, "InStackPositionNumber": k + 1, "StackID": "1", "DimensionIndexValues": [1, k + 1, t + 1]}
+            content: dict[str, Any] = {"StackID": "1", "InStackPositionNumber": k + 1, "TemporalPositionIndex": t + 1}
+            content["DimensionIndexValues"] = [1, k + 1, t + 1]
             group.FrameContentSequence = Sequence([_item(**content)])
             timing = _item(NominalCardiacTriggerDelayTime=t * self.rr_ms / self.phases, RRIntervalTimeNominal=self.rr_ms)
             group.CardiacSynchronizationSequence = Sequence([timing])
