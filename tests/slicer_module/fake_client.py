@@ -51,6 +51,7 @@ class FakeClient:
         self.requests: list[tuple[Any, ...]] = []
         self.failure: ServerError | None = None
         self.warnings: list[str] = []
+        self.box_source = "proposed"  # where the request has no box
         self.conflict: dict[str, Any] | None = None
         self.labelled = {"p1_ED": "Ada"}
         self.latest = {"p1_ED": 3}
@@ -112,7 +113,7 @@ class FakeClient:
     def infer(self, model: str, study: str, params: dict[str, Any]) -> Prediction:
         self._record("infer", model, study, params)
         box = params.get("roi", [[1, 23, 2, 20, 0, 5]])[0]
-        reply = {"label_names": LABELS, "box": box, "box_source": "roi" if "roi" in params else "proposed", "warnings": self.warnings}
+        reply = {"label_names": LABELS, "box": box, "box_source": "roi" if "roi" in params else self.box_source, "warnings": self.warnings}
         reply |= {"kept_fraction": {"block 4": 0.5, "block 7": 0.25}, "gflops": 7.7, "gflops_dense": 8.0, "latency_ms": {"total": 698.4}}
         reply |= {"model_version": "a03b7f124ceb", "device": "cpu"}
         return Prediction(write(self.folder / "mask.nrrd", heart()).read_bytes(), reply)

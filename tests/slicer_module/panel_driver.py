@@ -16,6 +16,7 @@ import pytest
 import slicer
 from PySide6.QtCore import QEvent, QRect
 
+from PratoLabelLib.connection import ServerError
 from PratoLabelLib.segmentation import import_mask
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
@@ -166,10 +167,11 @@ class PanelDriver:
 
 
 class FakeServerDriver(PanelDriver):
-    """The panel in front of a fake server."""
+    """The panel in front of a fake server, which fails with ``failure``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, failure: ServerError | None = None) -> None:
         self.server = FakeClient(folder)
+        self.server.failure = failure
         super().__init__(folder, self.server)
 
     def open_study(self) -> FakeServerDriver:

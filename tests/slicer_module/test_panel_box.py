@@ -10,7 +10,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.geometry import roi_to_ijk_box
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE
-from tests.slicer_module.clicks import click_voxels
+from tests.slicer_module.clicks import click, click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 
 
@@ -45,6 +45,18 @@ def test_two_clicks_place_the_box_and_the_result_follows(driver: FakeServerDrive
     assert roi_to_ijk_box(driver.panel.parameters.roi, volume) == (5, 19, 4, 16, 0, 5)
     driver.wait(lambda: driver.inferences)
     assert driver.inferences[-1][3]["roi"] == [[5, 19, 4, 16, 0, 5]]
+
+
+def test_a_box_placed_by_slicers_own_toolbar_is_followed_too(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    roi = driver.roi()
+    assert roi.GetDisplayNode().GetFillOpacity() == 0
+    roi.RemoveAllControlPoints()
+    click(roi, (-40, -36, 16))
+    driver.rest(0.6)
+    assert driver.inferences == []
+    click(roi, (-10, -8, 16))
+    driver.wait(lambda: driver.inferences)
 
 
 def test_the_slices_of_the_box_are_chosen(driver: FakeServerDriver) -> None:

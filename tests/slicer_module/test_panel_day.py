@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
@@ -73,6 +71,16 @@ def test_next_opens_segments_and_draws_the_proposed_box(driver: FakeServerDriver
     assert driver.ui.resultLabel.text == "0.7 s, proposed box"
     box = roi_to_ijk_box(driver.panel.parameters.roi, driver.logic.current_study.volume_node)
     assert box == (1, 23, 2, 20, 0, 5)
+    driver.rest(0.6)
+    assert len(driver.inferences) == 1  # the box that was drawn is no prompt of the labeller's
+
+
+def test_no_box_is_drawn_where_no_heart_was_found(driver: FakeServerDriver) -> None:
+    driver.click("test")
+    driver.server.box_source = "whole_image"
+    driver.click("next")
+    assert driver.panel.parameters.roi is None
+    assert driver.ui.warningLabel.text == "No heart was found: place a box around both ventricles."
 
 
 def test_a_conflict_is_read_before_the_next_study_comes(driver: FakeServerDriver) -> None:
@@ -99,6 +107,21 @@ def test_the_server_is_remembered_and_connected_to_by_itself(driver: FakeServerD
     again.widget.enter()
     again.settle()
     assert sum(request[0] == "connect" for request in again.server.requests) == 1
+    again.widget.cleanup()
+    assert dialogs(caplog) == []
+
+
+def test_a_server_that_has_moved_is_said_without_a_dialog(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
+    driver.click("test")
+    import qt
+
+    qt.QSettings().sync()
+    driver.widget.cleanup()
+    gone = ServerError("No server runs at http://127.0.0.1:8000: start it there, or correct the address.")
+    again = FakeServerDriver(driver.folder, gone)
+    again.settle()
+    assert again.status.startswith("No server runs")
+    assert not again.ui.serverSection.collapsed
     again.widget.cleanup()
     assert dialogs(caplog) == []
 
@@ -218,9 +241,3 @@ def test_a_server_without_versions_and_reviews_is_no_hindrance(driver: FakeServe
     driver.click("skip")
     assert "404" in driver.status
     assert driver.logic.current_study.study == "p1_ES"
-
-
-def test_pictures_of_the_panel_can_be_taken(driver: FakeServerDriver) -> None:
-    driver.click("test")
-    driver.click("next")
-    assert isinstance(driver.picture("panel"), Path)

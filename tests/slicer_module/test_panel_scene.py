@@ -128,3 +128,29 @@ def test_volumes_of_another_servers_studies_are_forgotten(driver: FakeServerDriv
     driver.click("test")
     driver.logic.cardiac_report()  # of the study that is still open, from the first server
     assert not driver.logic._phases.by_study
+
+
+def test_the_same_name_on_another_server_is_another_study(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("fit")
+    first, box = driver.logic.current_study, driver.panel.parameters.roi
+    driver.server.address = "http://other"
+    driver.click("test")
+    driver.click("run")
+    assert driver.status == "p1_ES is a study of http://fake: connect to that server, or open one of this server's."
+    driver.logic.submit("Ada")
+    assert driver.status.startswith("p1_ES was opened from http://fake, and would be sent to http://other.")
+    driver.select(1)
+    driver.click("open")
+    study = driver.logic.current_study
+    assert (study.study, study.server) == ("p1_ES", "http://other")
+    assert study.volume_node is not first.volume_node
+    assert study.segmentation_node is not first.segmentation_node
+    assert not study.mask().any()
+    assert driver.panel.parameters.roi is None
+    driver.server.address = "http://fake"
+    driver.click("test")
+    driver.select(1)
+    driver.click("open")
+    assert driver.logic.current_study.volume_node is first.volume_node
+    assert driver.panel.parameters.roi is box

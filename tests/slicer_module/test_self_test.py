@@ -27,8 +27,8 @@ def test_the_module_tests_itself(capsys: pytest.CaptureFixture[str]) -> None:
 
     PratoLabelTest().runTest()
     output = capsys.readouterr().out
-    assert "Ran 8 tests" in output
-    for name in ("PratoLabelBoxTestCase", "PratoLabelPanelTestCase", "PratoLabelSegmentsTestCase"):
+    assert "Ran 10 tests" in output
+    for name in ("PratoLabelBoxTestCase", "PratoLabelPanelTestCase", "PratoLabelPlacementTestCase", "PratoLabelSegmentsTestCase"):
         assert name in output
 
 

@@ -44,6 +44,9 @@ class PratoLabelLogic(StudyLogic):
         if study is None:
             self.failed.emit("No study is open: open one, or send the volume that is open.")
             return
+        if self.address not in ("", study.server):
+            self.failed.emit(f"{study.study} is a study of {study.server}: connect to that server, or open one of this server's.")
+            return
         try:
             boxes = [roi_to_ijk_box(roi, study.volume_node) for roi in rois]
         except GeometryError as error:
@@ -111,17 +114,25 @@ class PratoLabelLogic(StudyLogic):
 
     # Submit
 
+    def find_problems(self) -> list[str]:
+        """What would be sent otherwise, or elsewhere, than the labeller may think, a sentence each."""
+        study = self.current_study
+        if study is None:
+            return []
+        elsewhere = [f"{study.study} was opened from {study.server}, and would be sent to {self.address}."]
+        return (elsewhere if self.address not in ("", study.server) else []) + study.find_problems()
+
     def submit(self, annotator: str, accepted: Collection[str] = ()) -> None:
         """Store the segments as the study's final label, with their provenance.
 
         Args:
-            accepted: what of ``current_study.find_problems()`` the labeller knows and wants; anything else is told, and nothing is sent.
+            accepted: what of :meth:`find_problems` the labeller knows and wants; anything else is told, and nothing is sent.
         """
         study, autosave = self.current_study, self.autosave
         if study is None:
             self.failed.emit("No study is open: there is nothing to submit.")
             return
-        problems = [problem for problem in study.find_problems() if problem not in accepted]
+        problems = [problem for problem in self.find_problems() if problem not in accepted]
         mask = study.mask()
         if problems or not mask.any():
             empty = "The segments are empty: draw at least one structure before you submit."

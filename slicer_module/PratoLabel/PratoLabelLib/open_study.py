@@ -22,6 +22,8 @@ from PratoLabelLib.volumes import hide_token_map, restore_index_order, show_toke
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY_ATTRIBUTE = "PratoLabel.study"
+#: Node attribute: the address of the server whose study that is; the same name is another study elsewhere.
+SERVER_ATTRIBUTE = "PratoLabel.server"
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
 #: Node attribute: set while a segmentation node holds edits that were not sent.
@@ -51,6 +53,7 @@ class OpenStudy:
 
     Args:
         study: the server's name for it.
+        server: the server's address.
         volume_node: its image.
         labels: structure name -> value in masks.
         mask: (K, J, I), the contents of a new segmentation; None for nothing.
@@ -66,6 +69,7 @@ class OpenStudy:
     def __init__(
         self,
         study: str,
+        server: str,
         volume_node: slicer.vtkMRMLScalarVolumeNode,
         labels: Mapping[str, int],
         mask: np.ndarray | None,
@@ -73,17 +77,17 @@ class OpenStudy:
         on_change: Callable[[], None],
         before_write: Callable[[], None] = lambda: None,
     ) -> None:
-        self.study, self.volume_node, self.labels = study, volume_node, dict(labels)
+        self.study, self.server, self.volume_node, self.labels = study, server, volume_node, dict(labels)
         self.reply: dict[str, Any] | None = None
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write = on_change, before_write
         self._is_writing = self._is_touched = False
-        volume_node.SetAttribute(STUDY_ATTRIBUTE, study)
+        mark_node(volume_node, study, server)
         restore_index_order(volume_node)
-        node = find_node("vtkMRMLSegmentationNode", study)
+        node = find_node("vtkMRMLSegmentationNode", study, server)
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
+        mark_node(self.segmentation_node, study, server)
         if node is None:
-            self.segmentation_node.SetAttribute(STUDY_ATTRIBUTE, study)
             if mask is not None:
                 import_mask(self.segmentation_node, volume_node, labels, mask)
             self.base = base
@@ -225,6 +229,18 @@ class OpenStudy:
             self._token_node = show_token_map(token_map, self.volume_node, self._token_node)
 
 
-def find_node(class_name: str, study: str) -> slicer.vtkMRMLNode | None:
-    """The node of the class in the scene that shows ``study``; None if there is none."""
-    return next((node for node in slicer.util.getNodesByClass(class_name) if node.GetAttribute(STUDY_ATTRIBUTE) == study), None)
+def find_node(class_name: str, study: str, server: str) -> slicer.vtkMRMLNode | None:
+    """The node of the class in the scene that shows ``study`` of ``server``; None if there is none."""
+    return next((node for node in slicer.util.getNodesByClass(class_name) if is_of_study(node, study, server)), None)
+
+
+def is_of_study(node: slicer.vtkMRMLNode, study: str, server: str) -> bool:
+    """Whether the node belongs to ``study`` of ``server``."""
+    # scenes of an earlier version of this module do not say whose
+    return node.GetAttribute(STUDY_ATTRIBUTE) == study and node.GetAttribute(SERVER_ATTRIBUTE) in (None, server)
+
+
+def mark_node(node: slicer.vtkMRMLNode, study: str, server: str) -> None:
+    """Let the node belong to ``study`` of ``server``."""
+    node.SetAttribute(STUDY_ATTRIBUTE, study)
+    node.SetAttribute(SERVER_ATTRIBUTE, server)

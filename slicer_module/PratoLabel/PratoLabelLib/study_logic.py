@@ -13,7 +13,7 @@ from PratoLabelLib.autosave import Autosave
 from PratoLabelLib.client import Client
 from PratoLabelLib.drafts import DraftFolder
 from PratoLabelLib.label_versions import VersionList
-from PratoLabelLib.open_study import EDITED_ATTRIBUTE, STUDY_ATTRIBUTE, OpenStudy, StudyFiles, download_study, find_node
+from PratoLabelLib.open_study import EDITED_ATTRIBUTE, OpenStudy, StudyFiles, download_study, find_node, is_of_study
 from PratoLabelLib.segmentation import read_mask
 from PratoLabelLib.server_logic import ServerLogic
 from PratoLabelLib.volumes import load_volume, write_volume
@@ -82,7 +82,7 @@ class StudyLogic(ServerLogic):
         A pending prediction is cancelled.
         """
         self.cancel()
-        node = find_node("vtkMRMLScalarVolumeNode", study_id)
+        node = find_node("vtkMRMLScalarVolumeNode", study_id, self.address)
         if node is not None and self.info is not None:
             self._show_study(study_id, node, None, None)
             return
@@ -106,7 +106,7 @@ class StudyLogic(ServerLogic):
         self._dispatcher.dispatch(lambda client: client.upload_image(study_id, path), on_uploaded, "study")
 
     def _on_downloaded(self, files: StudyFiles) -> None:
-        node = find_node("vtkMRMLScalarVolumeNode", files.study) or load_volume(files.image, files.study)
+        node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
         if node is None:
             self.failed.emit(f"The image of {files.study} cannot be read: check whether it opens in the module Add Data.")
             return
@@ -118,7 +118,7 @@ class StudyLogic(ServerLogic):
         base = None if version is None or client is None else (client.address, version)
         self.forget_scene()
         self._open_study = OpenStudy(
-            study, volume_node, self.labels, mask, base, self._on_segments_changed, self.segments_about_to_change.emit
+            study, self.address, volume_node, self.labels, mask, base, self._on_segments_changed, self.segments_about_to_change.emit
         )
         if client is not None:
             self.autosave = Autosave(self._drafts, client.address, self._open_study, self.failed.emit)
@@ -133,12 +133,11 @@ class StudyLogic(ServerLogic):
 
     def edited_studies(self) -> set[str]:
         """The studies of this server with edits that were not sent, in the scene or in a draft."""
-        client = self._dispatcher.client
         if self.current_study is not None:
             _ = self.current_study.has_unsent_edits  # the node knows from here on
-        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        in_scene = {node.GetAttribute(STUDY_ATTRIBUTE) for node in nodes if node.GetAttribute(EDITED_ATTRIBUTE) is not None}
-        return in_scene - {None} | (self._drafts.studies(client.address) if client is not None else set())
+        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node.GetAttribute(EDITED_ATTRIBUTE) is not None]
+        in_scene = {study.id for study in self.studies for node in nodes if is_of_study(node, study.id, self.address)}
+        return in_scene | self._drafts.studies(self.address)
 
     def cancel(self) -> None:
         """Drop the pending prediction and the pending opening of a study."""

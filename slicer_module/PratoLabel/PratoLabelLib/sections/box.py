@@ -10,7 +10,7 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.geometry import GeometryError, roi_to_ijk_box
-from PratoLabelLib.open_study import STUDY_ATTRIBUTE, find_node
+from PratoLabelLib.open_study import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 from PratoLabelLib.placement import Placement, set_slices, style_box
 from PratoLabelLib.sections import Section
 from PratoLabelLib.slice_views import slice_axis
@@ -28,9 +28,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
     def __init__(self, panel: Panel) -> None:
         slicer.util.VTKObservationMixin.__init__(self)
         Section.__init__(self, panel)
-        self._wants_proposal = False
+        self._wants_proposal = self._is_fitting = False
         self._placement: Placement | None = None
-        self._study = ""  # whose boxes are shown
+        self._study: tuple[str, str] | None = None  # and its server: whose boxes are shown
         self._slices: tuple[int, int] | None = None  # first and one past the last of the next box; None for all
         self._debounce_timer = qt.QTimer()
         self._debounce_timer.setSingleShot(True)
@@ -79,24 +79,26 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         study, parameters = self._logic.current_study, self._panel.parameters
         if study is None or parameters is None:
             return
-        if study.study != self._study:
+        key = study.study, study.server
+        if key != self._study:
             self._end_placing()
             for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
-                if roi.GetAttribute(STUDY_ATTRIBUTE) is None and self._study:
-                    roi.SetAttribute(STUDY_ATTRIBUTE, self._study)
-                owner = roi.GetAttribute(STUDY_ATTRIBUTE)
-                if owner is not None:
-                    roi.SetDisplayVisibility(owner == study.study)
-            self._study, self._slices = study.study, None
+                if roi.GetAttribute(STUDY_ATTRIBUTE) is None and self._study is not None:
+                    mark_node(roi, *self._study)
+                if roi.GetAttribute(STUDY_ATTRIBUTE) is not None:
+                    roi.SetDisplayVisibility(is_of_study(roi, *key))
+            self._study, self._slices = key, None
             if parameters.roi is None:
-                parameters.roi = find_node("vtkMRMLMarkupsROINode", study.study)
-        owner = study.study if parameters.roi is None else parameters.roi.GetAttribute(STUDY_ATTRIBUTE)
-        if owner is None:  # drawn elsewhere in Slicer, and chosen here
-            parameters.roi.SetAttribute(STUDY_ATTRIBUTE, study.study)
-            parameters.roi.CreateDefaultDisplayNodes()
-            parameters.roi.GetDisplayNode().SetFillOpacity(0.0)
-        elif owner != study.study:
-            parameters.roi = find_node("vtkMRMLMarkupsROINode", study.study)
+                parameters.roi = find_node("vtkMRMLMarkupsROINode", *key)
+        selected = parameters.roi
+        if selected is None or is_of_study(selected, *key):
+            return
+        if selected.GetAttribute(STUDY_ATTRIBUTE) is not None:
+            parameters.roi = find_node("vtkMRMLMarkupsROINode", *key)
+        else:  # drawn elsewhere in Slicer, and chosen here
+            mark_node(selected, *key)
+            selected.CreateDefaultDisplayNodes()
+            selected.GetDisplayNode().SetFillOpacity(0.0)
 
     def _show_slices(self) -> None:
         """The slices of the box, or else those that the next box will have."""
@@ -139,17 +141,24 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._panel.refresh()
 
     def _observe(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
-        event = slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent
-        observed = [observation[0] for observation in self.Observations if observation[1] == event]
-        for roi in observed:
-            if roi not in rois:
-                self.removeObserver(roi, event, self._on_end_interaction)
-        for roi in rois:
-            if roi not in observed:
-                self.addObserver(roi, event, self._on_end_interaction)
+        node = slicer.vtkMRMLMarkupsNode
+        listeners = {node.PointEndInteractionEvent: self._on_end_interaction, node.PointPositionDefinedEvent: self._on_point_defined}
+        for event, listener in listeners.items():
+            observed = [observation[0] for observation in self.Observations if observation[1] == event]
+            for roi in observed:
+                if roi not in rois:
+                    self.removeObserver(roi, event, listener)
+            for roi in rois:
+                if roi not in observed:
+                    self.addObserver(roi, event, listener)
 
     def _on_end_interaction(self, caller: Any, event: Any) -> None:
         self._on_box_changed()
+
+    def _on_point_defined(self, caller: Any, event: Any) -> None:
+        is_ours = self._placement is not None or self._is_fitting
+        if not is_ours and caller.GetRequiredNumberOfControlPoints() <= 1:  # placed by Slicer's own toolbar, and complete
+            self._on_box_changed()
 
     def _on_box_changed(self) -> None:
         self._panel.refresh()  # another box has another cost
@@ -202,8 +211,10 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._panel.segment.run([], dialog)
 
     def _on_predicted(self, reply: dict[str, Any]) -> None:
-        if self._wants_proposal:
+        if self._wants_proposal and reply["box_source"] != "whole_image":  # which would be no box of the heart
+            self._is_fitting = True
             self._logic.fit_roi_to_reply(self._box_node())
+            self._is_fitting = False
         self.discard_proposal()
 
     def _box_node(self) -> slicer.vtkMRMLMarkupsROINode:
@@ -211,7 +222,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         parameters, study = self._parameters, self._logic.current_study
         if parameters.roi is None and study is not None:
             roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", slicer.mrmlScene.GenerateUniqueName(f"{study.study} box"))
-            roi.SetAttribute(STUDY_ATTRIBUTE, study.study)
+            mark_node(roi, study.study, study.server)
             style_box(roi)
             parameters.roi = roi
         return parameters.roi

@@ -19,11 +19,12 @@ WARNINGS = {
     "box_far_larger_than_target": "The box is far larger than the heart: draw it tighter.",
     "box_misses_target": "There is hardly any heart in the box: draw it elsewhere.",
 }
+NO_HEART = "No heart was found: place a box around both ventricles."
 BOX_SOURCES = {
     "roi": "your box",
     "points": "box around your points",
     "proposed": "proposed box",
-    "whole_image": "no heart found, whole image",
+    "whole_image": "whole image",
 }
 PRUNING = {"default": "as the model was trained", "off": "off: keep every token"}
 
@@ -75,6 +76,8 @@ class SegmentSection(Section):
         show_text(self._ui.resultLabel, describe_reply(reply) if reply else "")
         show_text(self._ui.detailLabel, describe_details(reply) if reply else "")
         warnings = [WARNINGS.get(name, name) for name in reply["warnings"]] if reply else []
+        if reply and reply["box_source"] == "whole_image":
+            warnings.append(NO_HEART)
         show_text(self._ui.warningLabel, "\n".join(warnings), WARNING_STYLE)
 
 

@@ -30,6 +30,7 @@ class ServerSection(Section):
         self._ui.addressEdit.connect("returnPressed()", self._on_test)
         self._ui.tokenEdit.connect("returnPressed()", self._on_test)
         self._logic.connected.connect(self._on_connected)
+        self._logic.failed.connect(lambda sentence: self._unfold())
 
     @property
     def annotator(self) -> str:
@@ -57,6 +58,10 @@ class ServerSection(Section):
     def _on_connected(self, info: ServerInfo) -> None:
         qt.QSettings().setValue(ADDRESS_SETTING, self._ui.addressEdit.text.strip() or self._ui.addressEdit.placeholderText)
         self._ui.serverSection.collapsed = True
+
+    def _unfold(self) -> None:
+        if self._logic.info is None:  # an address or a token is to be corrected
+            self._ui.serverSection.collapsed = False
 
     def _save_annotator(self) -> None:
         qt.QSettings().setValue(ANNOTATOR_SETTING, self._ui.annotatorEdit.text.strip())

@@ -84,7 +84,7 @@ class StudySection(Section):
 
     def _fill_tree(self) -> None:
         tree, current = self._ui.studyTree, self._logic.current_study
-        current_id = current.study if current else ""
+        current_id = current.study if current and current.server == self._logic.address else ""
         edited = self._logic.edited_studies() if self._logic.studies else set()
         rows = [(study.id, _label_of(study), _state_of(study, edited)) for study in self._logic.studies]
         if [*rows, (current_id, "", "")] == self._shown:
@@ -116,7 +116,8 @@ class StudySection(Section):
 
     def _on_open(self) -> None:
         study, current = self._selected_study(), self._logic.current_study
-        if study and (current is None or current.study == study or self.may_leave()):
+        is_open = current is not None and (current.study, current.server) == (study, self._logic.address)
+        if study and (is_open or self.may_leave()):
             self._panel.request(lambda: self._logic.open_study(study))
 
     def _on_send(self) -> None:

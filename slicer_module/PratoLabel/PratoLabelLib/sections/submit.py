@@ -31,10 +31,9 @@ class SubmitSection(Section):
 
     def submit(self, then_next: bool) -> None:
         """Send the segments as the study's final label; ``then_next``: open the next study once they are stored."""
-        study = self._logic.current_study
-        if study is None:
+        if self._logic.current_study is None:
             return
-        problems = study.find_problems()
+        problems = self._logic.find_problems()
         if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", "Submit all the same?"]), "PrATo Label"):
             return
         self._wants_next = then_next
