@@ -14,6 +14,7 @@ from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.evaluate import summary
 from prato.models.checkpoint import load_model
+from scripts import slicer_versions
 from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
 from scripts.common.markdown import fill_page
@@ -38,13 +39,14 @@ _ABOUT = ("model", "model_version", "box", "prune", "device")
 
 
 def main() -> None:
-    """README and model cards, docs/speed.md, docs/simulation.md, docs/batch.md, docs/method.md, docs/results/*.md, and their pictures."""
+    """README, model cards, docs/{speed,simulation,batch,method,slicer}.md, docs/results/*.md, and their pictures."""
     _shipped_models()
     report_speed.main()
     overview_page.main()
     report_simulation.main()
     fill_page(DOCS / "batch.md", {"cost": cost_table(read_rows(RESULTS / "batch_costs.csv"))})
     paper_page.write(RESULTS / "paper", DOCS)
+    slicer_versions.write_page()
 
 
 def _shipped_models() -> None:

@@ -15,6 +15,7 @@ def wait_until(
     meanwhile: Callable[[], Any] | None = None,
     state: Callable[[], Any] = lambda: "",
     every: float = 0.02,
+    sleep: Callable[[float], Any] = time.sleep,
 ) -> Any:
     """Poll ``condition`` until it is true.
 
@@ -23,11 +24,12 @@ def wait_until(
         meanwhile: called between two polls, to let events be handled.
         state: what to say of a condition that never comes true.
         every: seconds from one poll to the next; more where a poll is a request to a server that has something else to do.
+        sleep: lets them pass.
     """
     deadline = time.monotonic() + HANG_S
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited in vain: {state()}"
         if meanwhile:
             meanwhile()
-        time.sleep(every)
+        sleep(every)
     return value

@@ -50,10 +50,15 @@ class PratoLabel(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", register_sample_data)
 
 
+def make_client(address: str, token: str) -> Client:
+    """A client that trusts the certificate which the user has named in the settings, if any."""
+    return Client(address, token, certificate=slicer.util.settingsValue("PratoLabel/certificate", ""))
+
+
 class PratoLabelLogic(lib.PratoLabelLogic, ScriptedLoadableModuleLogic):
     """The loop, with the parameter node that every scripted module has."""
 
-    def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
+    def __init__(self, make_client: Callable[[str, str], Client] = make_client) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
         lib.PratoLabelLogic.__init__(self, make_client)
 

@@ -6,6 +6,7 @@ input/output manager, and ``slicer.modules`` as a lookup of the logics.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import partial
 from operator import getitem
@@ -51,6 +52,7 @@ def new_scene() -> Any:
         applicationLogic=lambda: application_logic,
         mrmlScene=lambda: scene,
         coreIOManager=_IOManager,
+        temporaryPath=os.path.join(_settings.name, "temporary"),
         layoutManager=lambda: None,  # as under --no-main-window
         logics=logics,
         slicerUserSettingsFilePath=str(Path(_settings.name) / f"{id(scene):x}" / "Slicer.ini"),

@@ -18,6 +18,7 @@ import slicer
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 from . import slicer_source
+from .event_loop import process_events
 
 #: Read-only properties that are no virtual functions in C++; Qt would call an override of one that is.
 _READ_ONLY = {"count", "topLevelItemCount", "active", "currentData", "remainingTime"}
@@ -120,7 +121,7 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
     slicer.app.testingEnabled = lambda: True  # slicer.util.errorDisplay then logs, and opens no dialog
     slicer.app.topLevelWidgets = lambda: []  # no main window: slicer.util.selectModule raises, as in a Slicer without one
     slicer.app.layoutManager = lambda: None
-    slicer.app.processEvents = app.processEvents
+    slicer.app.processEvents = process_events
     slicer.app.clipboard = app.clipboard
     slicer.app.slicerUserSettingsFilePath = str(settings_folder / "Slicer.ini")
     setattr(slicer.modules, module_file.stem.lower(), SimpleNamespace(path=str(module_file)))

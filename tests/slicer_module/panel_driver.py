@@ -14,12 +14,13 @@ from unittest import mock
 import numpy as np
 import pytest
 import slicer
-from PySide6.QtCore import QEvent, QRect
+from PySide6.QtCore import QRect
 
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.segmentation import import_mask
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
+from tests.slicer_harness.event_loop import hold, process_events
 from tests.slicer_module.fake_client import FakeClient
 from tests.waiting import wait_until
 
@@ -87,17 +88,16 @@ class PanelDriver:
         return self.ui.statusLabel.text
 
     def rest(self, seconds: float) -> None:
-        """Let Qt run for a while."""
+        """Let Qt run for a while, as in 3D Slicer: no other thread runs meanwhile, but in the panel's own ticks."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self.app.processEvents()
-            time.sleep(0.002)
-        self.app.processEvents()  # whatever was due by now, on a machine that had no time for it
-        self.app.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)  # which the event loop does by itself, and processEvents does not
+            process_events()
+            hold(0.002)
+        process_events()  # whatever was due by now, on a machine that had no time for it
 
     def wait(self, until: Callable[[], Any]) -> None:
         """Let Qt run until ``until`` holds."""
-        wait_until(until, self.app.processEvents, lambda: f"the panel says: {self.status}")
+        wait_until(until, process_events, lambda: f"the panel says: {self.status}", sleep=hold)
 
     def click(self, name: str, until: Callable[[], Any] = lambda: True) -> None:
         """Press a button, which must be enabled, and wait until ``until`` holds and all answers are there."""

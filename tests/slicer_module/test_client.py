@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
+import os
 import socket
+import ssl
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from PratoLabelLib import client as client_module
 from PratoLabelLib.client import Client
+from PratoLabelLib.connection import Cancelled
 from tests.slicer_module.client_calls import CALLS, failure
 from tests.slicer_module.fake_server import FakeServer
 
@@ -76,7 +89,6 @@ def test_a_token_that_is_none() -> None:
 def test_the_token_goes_along_when_there_is_one(fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     fake_server.body = b'{"objects": {}}'
     Client(fake_server.address, " abc.def ").studies()
     Client(fake_server.address).studies()
@@ -176,3 +188,75 @@ def test_a_folder_that_is_not_there_is_the_caller_s(fake_server: FakeServer, fol
 
 def test_a_server_that_knows_no_tls(fake_server: FakeServer) -> None:
     assert "http://" in str(failure(Client(f"https://{fake_server.address}").info))
+
+
+def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_server.body = b'{"objects": {}}'
+    monkeypatch.setenv("http_proxy", f"http://{fake_server.address}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert Client("heart.invalid:8000", "abc").studies() == []
+    assert fake_server.received[-1]["Host"] == "heart.invalid:8000"
+    assert fake_server.received[-1]["Authorization"] == "Bearer abc"
+    fake_server.status = 407
+    assert "requires a name and password" in str(failure(Client("heart.invalid:8000").info))
+    monkeypatch.setenv("no_proxy", "heart.invalid")
+    assert "no machine called heart.invalid" in str(failure(Client("heart.invalid:8000").info))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy")
+    sentence = str(failure(Client("heart.invalid:8000").info))
+    assert "The proxy 127.0.0.1 lets nothing through" in sentence and "no_proxy" in sentence
+    fake_server.status = 200
+    for name in ("127.0.0.1", "localhost"):
+        assert Client(f"{name}:{fake_server.server_port}").studies() == []
+
+
+def test_a_request_through_a_proxy_can_be_cancelled(fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{fake_server.address}")
+    fake_server.seconds = 600
+    client = Client("heart.invalid:8000")
+    thread = threading.Thread(target=lambda: fake_server.was_called.wait(60) and client.cancel())
+    thread.start()
+    assert isinstance(failure(client.info), Cancelled)
+    thread.join()
+
+
+@pytest.fixture
+def private_server(fake_server: FakeServer, tmp_path: Path) -> tuple[str, Path]:
+    """The address of a server with a certificate of its own, and that certificate."""
+    name, key = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "heart")]), ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + datetime.timedelta(days=1))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "own.pem").write_bytes(signed.public_bytes(pem))
+    (tmp_path / "both.pem").write_bytes(private + signed.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    fake_server.socket = context.wrap_socket(fake_server.socket, server_side=True)
+    fake_server.body = b'{"objects": {}}'
+    return f"https://{fake_server.address}", tmp_path / "own.pem"
+
+
+def test_a_private_certificate_is_named_in_the_environment_or_the_settings(
+    private_server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, certificate = private_server
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    sentence = str(failure(Client(address).studies))
+    assert "can be trusted" in sentence and "REQUESTS_CA_BUNDLE" in sentence and "PratoLabel/certificate" in sentence
+    assert Client(address, certificate=str(certificate)).studies() == []
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):  # 3D Slicer sets the former
+        with monkeypatch.context() as environment:
+            environment.setenv(name, str(certificate))
+            assert Client(address).studies() == []
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    assert "There is no file /nowhere.pem" in str(failure(Client(address).studies))
+
+
+def test_requests_is_imported_with_the_first_request() -> None:
+    code = "import sys, PratoLabelLib.client, PratoLabelLib.server_logic; assert not {'requests', 'urllib3'} & set(sys.modules)"
+    folder = Path(client_module.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(folder)})

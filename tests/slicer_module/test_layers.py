@@ -11,7 +11,7 @@ from tests.test_architecture import offences
 LIBRARY = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabelLib"
 #: Layer -> its files, and what they may not import.
 LAYERS = {
-    "server": (("connection", "responses", "client", "worker", "server_logic"), ("qt", "ctk", "slicer", "vtk", "numpy")),
+    "server": (("connection", "transport", "responses", "client", "worker", "server_logic"), ("qt", "ctk", "slicer", "vtk", "numpy")),
     "measures": (("cardiac",), ("qt", "ctk", "slicer", "vtk", "requests")),
     "scene": (
         (

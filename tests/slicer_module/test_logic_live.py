@@ -53,28 +53,30 @@ def test_the_chosen_model_scores_the_next_study(logic: PratoLabelLogic, labellin
     assert scoring_model_version(labelling_server) == predict(logic, model=model)["model_version"]
 
 
-def test_a_left_handed_image_keeps_its_index_order(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
+def test_a_left_handed_image_is_right_handed_in_the_scene_alone(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     assert np.linalg.det(LEFT_HANDED[:3, :3]) < 0
     study = open_study(logic, "left_handed")
     image = read_volume(labelling_server.studies / "left_handed.nii.gz")
-    assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node).T, image.array)
-    box = (10, 30, 8, 28, 0, 2)
-    assert predict(logic, roi_around(box, study.volume_node))["box"] == list(box)
+    assert np.linalg.det(ijk_to_ras(study.volume_node)[:3, :3]) > 0
+    assert np.allclose(ijk_to_ras(study.volume_node), image.affine @ TURN, atol=1e-4)
+    assert np.array_equal(slicer.util.arrayFromVolume(study.volume_node)[::-1].T, image.array)
+    box = (10, 30, 8, 28, 0, 2)  # the first two slices in the scene are the last two of the file
+    roi = roi_around(box, study.volume_node)
+    assert predict(logic, roi, tokens=True)["box"] == [10, 30, 8, 28, 3, 5]
+    assert study.mask()[:2].any()
     assert not study.mask()[2:].any()
+    kept = slicer.util.arrayFromVolume(slicer.util.getNode("left_handed tokens kept"))
+    assert kept[:2].max() > 0 == kept[2:].max()
+    logic.fit_roi_to_reply(roi)
+    assert roi_to_ijk_box(roi, study.volume_node) == box
     import_mask(study.segmentation_node, study.volume_node, study.labels, FIRST_TWO)
     submit(logic, "Ada")
     stored = read_volume(labelling_server.studies / "labels" / "final" / "left_handed.nii.gz")
-    assert np.array_equal(stored.array, FIRST_TWO.T)
+    assert np.array_equal(stored.array, FIRST_TWO[::-1].T)
     assert np.allclose(stored.affine, image.affine, atol=1e-4)
-    # as a scene that was saved and reopened has it
-    node = study.volume_node
-    turned = slicer.util.arrayFromVolume(node)[::-1].copy()
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(node) @ TURN))
-    slicer.util.updateVolumeFromArray(node, turned)
-    logic.forget_scene()
-    again = open_study(logic, "left_handed")
-    assert np.array_equal(slicer.util.arrayFromVolume(again.volume_node).T, image.array)
-    assert np.array_equal(again.mask(), FIRST_TWO)
+    slicer.mrmlScene.RemoveNode(study.segmentation_node)
+    slicer.mrmlScene.RemoveNode(study.volume_node)
+    assert np.array_equal(open_study(logic, "left_handed").mask(), FIRST_TWO)  # from the server
     assert logic.failures == []
 
 
@@ -176,8 +178,12 @@ def test_a_prediction_for_a_study_that_was_closed_is_dropped(logic: PratoLabelLo
     wait(logic, lambda: not logic._worker.is_busy)
     assert replies == []
     assert not left.mask().any()
-    # back again: the nodes are the ones that were left, not new ones
-    assert open_study(logic, "b_ED").segmentation_node is left.segmentation_node
+    # what the server has does not stay in the scene, and what it has not got does
+    assert slicer.mrmlScene.GetFirstNodeByName("b_ED") is None
+    again = open_study(logic, "b_ED")
+    import_mask(again.segmentation_node, again.volume_node, again.labels, FIRST_TWO)
+    open_study(logic, "c_ED")
+    assert open_study(logic, "b_ED").segmentation_node is again.segmentation_node
 
 
 def test_a_volume_of_the_scene_becomes_a_study(logic: PratoLabelLogic, tmp_path: Path) -> None:

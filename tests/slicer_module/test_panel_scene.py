@@ -154,3 +154,31 @@ def test_the_same_name_on_another_server_is_another_study(driver: FakeServerDriv
     driver.click("open")
     assert driver.logic.current_study.volume_node is first.volume_node
     assert driver.panel.parameters.roi is box
+
+
+def test_the_scene_does_not_fill_with_studies_and_token_maps(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.ui.tokensCheckBox.checked = True
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "own")
+    slicer.util.updateVolumeFromArray(own, np.zeros((5, 22, 24), np.int16))
+    own.CreateDefaultDisplayNodes()
+    counts = []
+    for n in (0, 1, 0, 1, 0, 1):
+        driver.select(n)
+        driver.click("open")
+        driver.roi(f"box {n}")
+        driver.click("run")
+        driver.click("submit")
+        counts.append((slicer.mrmlScene.GetNumberOfNodes(), len(list(driver.logic._folder.iterdir()))))
+    assert len(set(counts)) == 1, counts
+    assert counts[0][1] == 0, "files that nobody needs are still there"
+    assert {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")} == {"own", "p1_ES"}
+    driver.click("run")  # which was not submitted
+    kept = driver.logic.current_study
+    driver.select(0)
+    driver.click("open")
+    assert kept.is_in_scene
+    folder = driver.logic._folder
+    assert folder.parent == Path(slicer.app.temporaryPath)
+    driver.widget.cleanup()
+    assert not folder.exists()

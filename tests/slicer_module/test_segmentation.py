@@ -13,7 +13,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
-from PratoLabelLib.segments import COLOURS
+from PratoLabelLib.segments import COLOURS, find_problems
 from tests.app.live import oblique, write_study
 from tests.slicer_harness.core import new_scene
 
@@ -128,3 +128,23 @@ def test_a_locked_structure_neither_gains_nor_loses() -> None:
     assert np.array_equal(result == 2, current == 2)
     free = (current != 2) & (predicted != 2)
     assert np.array_equal(result[free], predicted[free])
+
+
+def test_reading_the_segments_leaves_the_scene_alone() -> None:
+    new_scene()
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "heart")
+    mask = np.random.default_rng(5).integers(0, 4, (5, 9, 8)).astype(np.uint8)
+    slicer.util.updateVolumeFromArray(volume, mask.astype(np.int16))
+    volume.SetSpacing(1.4, 1.4, 8.0)
+    labels = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
+    node = create_segmentation(volume, labels, "heart segments")
+    import_mask(node, volume, labels, mask)
+    events: list[str] = []
+    observed = (slicer.mrmlScene, node, node.GetSegmentation(), volume)
+    tags = [(thing, thing.AddObserver("AnyEvent", lambda caller, event: events.append(event))) for thing in observed]
+    assert np.array_equal(export_mask(node, volume, labels), mask)
+    assert np.array_equal(export_mask(node, volume, {"LV cavity": 7}), np.where(mask == 3, 7, 0))
+    assert find_problems(node, volume, labels) == []
+    for thing, tag in tags:
+        thing.RemoveObserver(tag)
+    assert events == []

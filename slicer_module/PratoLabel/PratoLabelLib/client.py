@@ -10,12 +10,10 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-import requests
-
-from PratoLabelLib.connection import Cancelled, ConnectError, Connection, ConnectionAdapter, ServerError
+from PratoLabelLib.connection import Connection, ServerError
 from PratoLabelLib.responses import (
     LabelVersion,
     Prediction,
@@ -30,6 +28,9 @@ from PratoLabelLib.responses import (
     require_type,
 )
 
+if TYPE_CHECKING:
+    import requests
+
 _T = TypeVar("_T")
 
 
@@ -37,25 +38,25 @@ class Client:
     """HTTP client of one server; every method waits for the reply, and any thread may call any of them at any time.
 
     Each request has a ``requests.Session`` of its own, because a session is not thread-safe and the server may have closed a connection
-    that is kept alive. Proxies and ``.netrc`` are ignored: the server is on this machine or in its network.
+    that is kept alive. Proxies and certificates: see transport.py.
     All methods but :meth:`cancel` raise ServerError, and its subclass Cancelled when they were cancelled.
 
     Args:
         address: "127.0.0.1:8000", or "http://host:port/".
         token: access token, for servers that require one.
         timeout: seconds of silence after which a request fails.
+        certificate: file that the server's certificate is checked against, for servers with one of their own; "" for the environment's.
 
     Raises:
         ServerError: the address or the token is malformed.
     """
 
-    def __init__(self, address: str, token: str = "", timeout: float = 120.0) -> None:
-        self.address, self.timeout = _parse_address(address), timeout
+    def __init__(self, address: str, token: str = "", timeout: float = 120.0, certificate: str = "") -> None:
+        self.address, self.timeout, self._certificate = _parse_address(address), timeout, certificate
         self._client_id = f"prato-slicer-{uuid.uuid4().hex[:12]}"
-        token = token.strip()
-        if not (token.isascii() and token.isprintable()):
+        self._token = token.strip()
+        if not (self._token.isascii() and self._token.isprintable()):
             raise ServerError("The access token contains characters that no token has: copy it again.")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
 
@@ -185,30 +186,17 @@ class Client:
         return json.dumps({**params, "client_id": self._client_id})
 
     def _request(self, method: str, path: str, **parts: Any) -> requests.Response:
+        from PratoLabelLib.transport import send  # with requests, which is imported when it is needed
+
         connection = Connection()
         with self._lock:
             self._connections.add(connection)
-        adapter = ConnectionAdapter(connection)
         try:
-            with requests.Session() as session:
-                session.trust_env = False
-                session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-                session.mount("http://", adapter)
-                session.mount("https://", adapter)
-                url = self.address + path
-                response = session.request(method, url, headers=self._headers, timeout=self.timeout, allow_redirects=False, **parts)
-        except (requests.RequestException, ConnectError) as error:
-            raise (Cancelled() if connection.is_aborted else ServerError.from_exception(error, self.address, self.timeout)) from error
+            return send(connection, method, self.address, path, self._token, self._certificate, self.timeout, **parts)
         finally:
             with self._lock:
                 self._connections.discard(connection)
             connection.close()
-        if connection.is_aborted:
-            raise Cancelled()
-        refusal = ServerError.from_response(response, self.address)
-        if refusal:
-            raise refusal
-        return response
 
     def _parse(self, response: requests.Response, parse: Callable[[], _T]) -> _T:
         try:

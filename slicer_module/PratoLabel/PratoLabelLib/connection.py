@@ -1,7 +1,4 @@
-"""HTTP connections that another thread can abort at any moment, and what goes wrong on them in one sentence for the user.
-
-Works with urllib3 1.26 and 2 alike.
-"""
+"""Connections that another thread can abort at any moment, and the error that tells the user in one sentence what went wrong."""
 
 from __future__ import annotations
 
@@ -13,11 +10,6 @@ import threading
 import time
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
-
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 #: How long each address of a host may take to accept a connection.
 CONNECT_TIMEOUT_S = 5.0
@@ -41,24 +33,6 @@ class ServerError(Exception):
     def __init__(self, sentence: str, status: int | None = None) -> None:
         super().__init__(sentence)
         self.status = status
-
-    @classmethod
-    def from_exception(cls, error: Exception, address: str, timeout: float) -> ServerError:
-        """Why a request to ``address``, which may stay silent for ``timeout`` s, got no reply."""
-        if isinstance(error, ConnectError):
-            return cls(_connect_sentence(address, error.reason))
-        return cls(_broken_sentence(address, timeout, error))
-
-    @classmethod
-    def from_response(cls, response: requests.Response, address: str) -> ServerError | None:
-        """Why ``response`` is a refusal or incomplete; None if it is neither."""
-        status = response.status_code
-        if status < 300:
-            length = response.headers.get("content-length", "")
-            # urllib3 1.26 returns a body that was cut short
-            short = length.isdigit() and "content-encoding" not in response.headers and len(response.content) != int(length)
-            return cls(f"The answer of {address} was cut short: try again.", status) if short else None
-        return cls(_refusal_sentence(response, address), status)
 
 
 class Cancelled(ServerError):
@@ -138,66 +112,3 @@ class Connection:
                 raise ConnectionAbortedError("the connection was aborted")
             # a second handle on the same connection: TLS takes the first one over, and urllib3 closes it when it likes
             self._sockets.append(sock.dup())
-
-
-class ConnectionAdapter(HTTPAdapter):
-    """What a ``requests.Session`` sends with, so that its sockets belong to ``connection``."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        super().__init__()
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """requests' own hook, called by the constructor."""
-        super().init_poolmanager(*args, **kwargs)
-        pools = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
-        self.poolmanager.pool_classes_by_scheme = {scheme: _pool_class(base, self._connection) for scheme, base in pools.items()}
-
-
-def _pool_class(base: type[HTTPConnectionPool], connection: Connection) -> type[HTTPConnectionPool]:
-    """urllib3's connection pool ``base``, with sockets that ``connection`` opens."""
-
-    def new_socket(http: Any) -> socket.socket:
-        return connection.open_socket(http._dns_host, http.port, http.timeout)
-
-    abortable = type("AbortableConnection", (base.ConnectionCls,), {"_new_conn": new_socket})
-    return type(base.__name__, (base,), {"ConnectionCls": abortable})
-
-
-def _connect_sentence(address: str, reason: OSError) -> str:
-    if isinstance(reason, socket.gaierror):
-        return f"There is no machine called {urlsplit(address).hostname}: correct the server's address."
-    if isinstance(reason, ConnectionRefusedError):
-        return f"No server runs at {address}: start it there, or correct the address."
-    if isinstance(reason, TimeoutError):
-        return f"{address} accepts no connection within {CONNECT_TIMEOUT_S:g} s: check the address, and whether a firewall blocks it."
-    return f"{address} cannot be reached ({reason.strerror or reason}): check the network and the address."
-
-
-def _broken_sentence(address: str, timeout: float, error: Exception) -> str:
-    if isinstance(error, requests.Timeout):
-        return f"The server gave no answer within {timeout:g} s: it may be busy, so try again later."
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"{address} offers no connection that can be trusted: use http://, or name its certificate in REQUESTS_CA_BUNDLE."
-    return f"The connection to {address} was lost: check that the server still runs, and try again."
-
-
-def _refusal_sentence(response: requests.Response, address: str) -> str:
-    status, reason = response.status_code, f"{response.status_code} {response.reason}"
-    if status < 400:
-        return f"{address} redirects to {response.headers.get('location')}: connect to that address."
-    if status == 401:
-        return "The server requires a valid access token: ask whoever runs it for one."
-    if status == 403:
-        return "This access token does not allow that: ask whoever runs the server for one that does."
-    if status == 413:
-        return "This is more than the server accepts at once: ask whoever runs it to raise its limit."
-    try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = None
-    if isinstance(detail, str) and detail:
-        return detail if detail.endswith(".") else f"{detail}."
-    if status < 500:
-        return f"{address} refused the request ({reason}): check that a PrATo Label server runs there."
-    return f"The server failed ({reason}): try again, or look at its log."

@@ -1,7 +1,7 @@
 """From an ROI drawn in 3D Slicer to the voxel box of the wire contract, and back.
 
-A box is ``(i0, i1, j0, j1, k0, k1)``: half-open voxel bounds in the index order of the volume node, which is the stored image's own.
-World is RAS, in mm.
+A box is ``(i0, i1, j0, j1, k0, k1)``: half-open voxel bounds in the index order of the volume node, of which that of the stored image may
+be the reverse (see volumes.py). World is RAS, in mm.
 """
 
 from __future__ import annotations

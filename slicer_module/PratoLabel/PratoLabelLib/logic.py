@@ -14,6 +14,7 @@ from PratoLabelLib.geometry import GeometryError, ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.responses import Cost, Prediction, ServerInfo
 from PratoLabelLib.segmentation import MaskError, write_mask
 from PratoLabelLib.study_logic import StudyLogic
+from PratoLabelLib.volumes import to_file_order
 from PratoLabelLib.worker import Signal
 
 
@@ -54,7 +55,7 @@ class PratoLabelLogic(StudyLogic):
             return
         params: dict[str, Any] = {"prune": prune, "return_tokens": show_tokens}
         if boxes:
-            params["roi"] = [list(box) for box in boxes]
+            params["roi"] = [to_file_order(box, study.volume_node) for box in boxes]
 
         def on_prediction(prediction: Prediction) -> None:
             study.apply(prediction, self._folder / "answer.nrrd", boxes, model, self.locked_structures)
@@ -68,7 +69,7 @@ class PratoLabelLogic(StudyLogic):
         if study is None or study.reply is None:
             self.failed.emit("There is no box to draw yet: run a prediction first.")
             return
-        ijk_box_to_roi(study.reply["box"], study.volume_node, roi_node)
+        ijk_box_to_roi(to_file_order(study.reply["box"], study.volume_node), study.volume_node, roi_node)
 
     def expected_cost(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> Cost | None:
         """The server's cost of a slice times the slices inside ``rois`` (none: of the volume); None where it is not known."""
@@ -106,7 +107,11 @@ class PratoLabelLogic(StudyLogic):
         missing = phases.missing(self.current_study.study, self.studies) if self.current_study else []
 
         def on_labels(paths: dict[str, Path]) -> None:
-            phases.add_labels(paths, labels)
+            try:
+                phases.add_labels(paths, labels)
+            finally:
+                for path in paths.values():
+                    path.unlink(missing_ok=True)
             self.segmentation_changed.emit()
 
         if missing:

@@ -18,7 +18,7 @@ from PratoLabelLib.responses import Prediction
 from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask, merge_masks, read_mask
 from PratoLabelLib.segments import add_segments, find_problems
 from PratoLabelLib.slice_views import show_planes
-from PratoLabelLib.volumes import hide_token_map, restore_index_order, show_token_map, unpack_token_map
+from PratoLabelLib.volumes import hide_token_map, is_loaded_here, remove_node, show_token_map, to_file_order, unpack_token_map
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY_ATTRIBUTE = "PratoLabel.study"
@@ -81,9 +81,8 @@ class OpenStudy:
         self.reply: dict[str, Any] | None = None
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write = on_change, before_write
-        self._is_writing = self._is_touched = False
+        self._is_writing = self._is_touched = self._has_unsent_result = False
         mark_node(volume_node, study, server)
-        restore_index_order(volume_node)
         node = find_node("vtkMRMLSegmentationNode", study, server)
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
         mark_node(self.segmentation_node, study, server)
@@ -131,9 +130,14 @@ class OpenStudy:
                 node.RemoveAttribute(EDITED_ATTRIBUTE)
         return node.GetAttribute(EDITED_ATTRIBUTE) is not None
 
+    @property
+    def has_unsent_work(self) -> bool:
+        """Whether there is anything in the segments, edit or result, that the server has not got as a label."""
+        return self._has_unsent_result or self.has_unsent_edits
+
     def mark_sent(self, mask: np.ndarray) -> None:
         """The server has ``mask``: what differs from it is an edit."""
-        self._sent, self._is_touched = mask, True
+        self._sent, self._is_touched, self._has_unsent_result = mask, True, False
         self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
 
     @property
@@ -157,12 +161,16 @@ class OpenStudy:
             MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
         """
         reply = prediction.reply
-        file.write_bytes(prediction.mask)
         labels = dict(reply["label_names"])
-        predicted = read_mask(file, self.volume_node, labels)
+        file.write_bytes(prediction.mask)
+        try:
+            predicted = read_mask(file, self.volume_node, labels)
+        finally:
+            file.unlink(missing_ok=True)
         token_map = unpack_token_map(reply["tokens"]) if "tokens" in reply else None
         current = export_mask(self.segmentation_node, self.volume_node, labels)
-        merged = merge_masks(current, predicted, boxes or [reply["box"]], [labels[name] for name in labels if name in locked])
+        inside: Sequence[Sequence[int]] = boxes or [to_file_order(reply["box"], self.volume_node)]
+        merged = merge_masks(current, predicted, inside, [labels[name] for name in labels if name in locked])
         self.labels, self.reply = labels, {**reply, "model": model}
         self.show_mask(merged)
         self._show_token_map(token_map)
@@ -181,6 +189,7 @@ class OpenStudy:
             self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")
         elif not was_edited:
             self._sent = mask
+        self._has_unsent_result = True
         self._on_change()
 
     @contextmanager
@@ -220,6 +229,13 @@ class OpenStudy:
         self._show_token_map(None)
         if self.is_in_scene:
             self.segmentation_node.GetDisplayNode().SetVisibility(False)
+
+    def remove_nodes(self) -> None:
+        """Take the study out of the scene, where all of it can be had from the server again; a volume of the labeller's own stays."""
+        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if is_of_study(node, self.study, self.server)]
+        for node in nodes:
+            if node is not self.volume_node or is_loaded_here(node):
+                remove_node(node)
 
     def _show_token_map(self, token_map: np.ndarray | None) -> None:
         if token_map is None:

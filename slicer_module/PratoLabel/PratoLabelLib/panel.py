@@ -26,13 +26,19 @@ from PratoLabelLib.sections.train import TrainSection
 from PratoLabelLib.sections.versions import VersionsSection
 
 TICK_MS = 50
+#: The same while a reply is to come, and how long a tick then waits for it. Slicer's event loop holds the interpreter's lock: a transfer
+#: gets on during these waits alone, and Slicer itself between them.
+BUSY_TICK_MS = 5
+SHARE_S = 0.01
+#: How long a failure stands in Slicer's status bar.
+STATUS_BAR_MS = 10_000
 
 
 class Panel(slicer.util.VTKObservationMixin):
     """Lives from the module's setup to its cleanup, bound to the scene's parameter node while the module is in front.
 
-    A failure is shown at the top of the panel. A dialog shows it as well where it results from a click; what fails by itself (a live
-    update, a poll of the training) opens none.
+    A failure is shown at the top of the panel, and in Slicer's status bar for those who have scrolled down. No dialog: failures arrive in a
+    tick, and a dialog in there would keep the worker from going on until it is closed.
 
     Args:
         ui: the widgets of PratoLabel.ui by name.
@@ -52,7 +58,6 @@ class Panel(slicer.util.VTKObservationMixin):
         self.is_closed = False
         self._is_busy = False
         self._awaits_reply = False  # one that the user has requested
-        self._wants_dialog = False  # a failure is to open one
         self._hint = self._conflict = self._error = ""
         self.server = ServerSection(self)
         self.study = StudySection(self)
@@ -88,20 +93,21 @@ class Panel(slicer.util.VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
-        self._timer = qt.QTimer()
+        self._timer = qt.QTimer(ui.statusLabel)  # which ends it with the panel
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self._tick)
         self._timer.start(TICK_MS)
+        logic.dispatched.connect(lambda: self._timer.start(0))
         self._bind_parameters()
 
     def _tick(self) -> None:
         try:
             if self._awaits_show and self.ui.statusLabel.visible:
                 self.enter()
-            self.logic.tick()
+            self.logic.tick(SHARE_S)
         finally:
             if not self.is_closed:
-                self._timer.start(TICK_MS)
+                self._timer.start(BUSY_TICK_MS if self.logic.is_busy else TICK_MS)
 
     # What Slicer calls
 
@@ -167,9 +173,9 @@ class Panel(slicer.util.VTKObservationMixin):
 
     # What the sections call
 
-    def request(self, action: Callable[[], None], dialog: bool = True) -> None:
-        """Run ``action``, which makes the logic send a request for the user; a failure is shown, in a ``dialog`` as well."""
-        self._awaits_reply, self._wants_dialog = True, dialog
+    def request(self, action: Callable[[], None]) -> None:
+        """Run ``action``, which makes the logic send a request for the user."""
+        self._awaits_reply = True
         self._show_message()
         action()
 
@@ -207,15 +213,13 @@ class Panel(slicer.util.VTKObservationMixin):
     # What the logic signals
 
     def _on_failed(self, sentence: str) -> None:
-        wants_dialog, self._wants_dialog = self._wants_dialog, False
         self._show_message(error=sentence)
-        if wants_dialog:
-            slicer.util.errorDisplay(sentence)
+        slicer.util.showStatusMessage(sentence, STATUS_BAR_MS)
 
     def _on_busy_changed(self, is_busy: bool) -> None:
         self._is_busy = is_busy
         if not is_busy:
-            self._awaits_reply = self._wants_dialog = False
+            self._awaits_reply = False
         self.refresh()
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:

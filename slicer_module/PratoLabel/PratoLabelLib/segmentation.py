@@ -14,8 +14,8 @@ import numpy as np
 import slicer
 import slicer.util
 
-from PratoLabelLib.segments import add_segments, find_segment
-from PratoLabelLib.volumes import ijk_to_ras, read_volume, write_volume
+from PratoLabelLib.segments import add_segments, find_segment, merge_segments
+from PratoLabelLib.volumes import has_reversed_slices, ijk_to_ras, is_left_handed, read_volume, reverse_slices, write_volume
 
 #: How far a corner of the mask may lie from the volume's, in smallest voxel edges: files round far below this.
 _TOLERANCE = 0.1
@@ -34,6 +34,8 @@ def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: M
     node = slicer.vtkMRMLLabelMapVolumeNode()
     if not read_volume(node, path):
         raise MaskError(f"The mask for {volume_node.GetName()} cannot be read: try again.")
+    if is_left_handed(node) != is_left_handed(volume_node):
+        reverse_slices(node)
     if node.GetImageData().GetDimensions() != volume_node.GetImageData().GetDimensions():
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
         raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: open the study again.")
@@ -47,7 +49,7 @@ def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: M
 
 
 def write_mask(path: Path, mask: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Write ``mask`` to the NIfTI file ``path`` on the grid of ``volume_node``, without its parent transforms.
+    """Write ``mask`` to the NIfTI file ``path`` on the grid of the image that ``volume_node`` was made from, without parent transforms.
 
     Raises:
         MaskError: the file could not be written.
@@ -55,6 +57,8 @@ def write_mask(path: Path, mask: np.ndarray, volume_node: slicer.vtkMRMLScalarVo
     node = slicer.vtkMRMLLabelMapVolumeNode()
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(volume_node)))
     slicer.util.updateVolumeFromArray(node, mask)
+    if has_reversed_slices(volume_node):
+        reverse_slices(node)
     if not write_volume(node, path):
         raise MaskError(f"{path} cannot be written: free some disk space, or set another temporary folder.")
 
@@ -75,15 +79,11 @@ def export_mask(
     segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]
 ) -> np.ndarray:
     """The segments of ``labels`` as a mask on the grid of ``volume_node``; where two overlap, the higher value wins."""
-    mask = np.zeros(volume_node.GetImageData().GetDimensions()[::-1], np.uint8)
     segmentation = segmentation_node.GetSegmentation()
-    for name in sorted(labels, key=lambda structure: labels[structure]):
-        segment = find_segment(segmentation, name)
-        if segment:
-            array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment, volume_node)
-            if array is not None:
-                mask[array > 0] = labels[name]
-    return mask
+    found = {find_segment(segmentation, name): labels[name] for name in sorted(labels, key=lambda structure: labels[structure])}
+    found.pop("", None)
+    values = np.array([0, *found.values()], np.uint8)
+    return values[merge_segments(segmentation_node, list(found), volume_node)]
 
 
 def import_mask(
@@ -95,9 +95,13 @@ def import_mask(
     """Give the segments of ``labels`` the voxels of ``mask``; identifiers, names, colours and all other segments stay."""
     add_segments(segmentation_node, labels)
     segmentation = segmentation_node.GetSegmentation()
+    displays = set(slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"))
     for name, value in labels.items():
         segment = find_segment(segmentation, name)
         slicer.util.updateSegmentBinaryLabelmapFromArray((mask == value).astype(np.uint8), segmentation_node, segment, volume_node)
+    for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"):
+        if node not in displays:  # slicer.util leaves those of its temporary labelmaps behind
+            slicer.mrmlScene.RemoveNode(node)
 
 
 def merge_masks(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Sequence[int]], locked: Collection[int]) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import slicer
 import slicer.util
 import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 #: Segment tag: the structure that a segment is, whatever its name.
 STRUCTURE_TAG = "PratoLabel.structure"
@@ -56,7 +57,7 @@ def find_problems(
                 problems.append(f"The segment called {name} is the {structure}, and would be sent as such: rename it.")
             if display is not None and not display.GetSegmentVisibility(segment_id):
                 problems.append(f"{name} is hidden, and would be sent all the same.")
-    masks = {segment_id: _mask_of(segmentation_node, segment_id, volume_node) for segment_id in segmentation.GetSegmentIDs()}
+    masks = {i: merge_segments(segmentation_node, [i], volume_node) > 0 for i in segmentation.GetSegmentIDs()}
     for segment_id, mask in masks.items():
         if segment_id not in used and mask.any():
             problems.append(f"The segment {_name(segmentation, segment_id)} is no structure of the model, and would not be sent.")
@@ -91,6 +92,38 @@ def _name(segmentation: slicer.vtkSegmentation, segment_id: str) -> str:
     return str(segmentation.GetSegment(segment_id).GetName())
 
 
-def _mask_of(segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume_node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
-    return np.zeros(volume_node.GetImageData().GetDimensions()[::-1], bool) if array is None else array > 0
+def merge_segments(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], volume_node: slicer.vtkMRMLScalarVolumeNode
+) -> np.ndarray:
+    """The segments on the grid of ``volume_node``: int (K, J, I), n where the n-th of ``segment_ids`` is, from 1; the last one wins.
+
+    Nothing in the scene changes, not even for a moment, unless the segments have to be converted or moved to the grid.
+    """
+    merged, shape = slicer.vtkOrientedImageData(), volume_node.GetImageData().GetDimensions()[::-1]
+    if not segment_ids:
+        return np.zeros(shape, np.int16)
+    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    moved = segmentation_node.GetParentTransformNode() is not volume_node.GetParentTransformNode()
+    if moved or not segmentation_node.GetSegmentation().ContainsRepresentation(binary):
+        return _merge_exported(segmentation_node, segment_ids, volume_node)
+    matrix, grid, ids = vtk.vtkMatrix4x4(), slicer.vtkOrientedImageData(), vtk.vtkStringArray()
+    volume_node.GetIJKToRASMatrix(matrix)
+    grid.SetDimensions(shape[::-1])
+    grid.SetImageToWorldMatrix(matrix)
+    for segment_id in segment_ids:
+        ids.InsertNextValue(segment_id)
+    mode = slicer.vtkSegmentation.EXTENT_REFERENCE_GEOMETRY
+    if not segmentation_node.GenerateMergedLabelmapForAllSegments(merged, mode, grid, ids):
+        raise ValueError(f"The segments of {segmentation_node.GetName()} cannot be read.")
+    return vtk_to_numpy(merged.GetPointData().GetScalars()).reshape(shape)
+
+
+def _merge_exported(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], volume_node: slicer.vtkMRMLScalarVolumeNode
+) -> np.ndarray:
+    merged = np.zeros(volume_node.GetImageData().GetDimensions()[::-1], np.int16)
+    for number, segment_id in enumerate(segment_ids, 1):
+        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
+        if array is not None:
+            merged[array > 0] = number
+    return merged

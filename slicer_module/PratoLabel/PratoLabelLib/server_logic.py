@@ -104,6 +104,7 @@ class ServerLogic:
     def __init__(self, make_client: Callable[[str, str], Client]) -> None:
         self.connected = Signal()  # ServerInfo
         self.costs_measured = Signal()
+        self.dispatched = Signal()  # a request is on its way
         self.failed = Signal()  # one sentence
         self.busy_changed = Signal()  # bool
         self.studies_changed = Signal()  # list of Study
@@ -111,7 +112,7 @@ class ServerLogic:
         self.reviewed = Signal()  # a study's id and its state
         self._make_client = make_client
         self._worker = Worker()
-        self._dispatcher = RequestDispatcher(self._worker, self.failed.emit)
+        self._dispatcher = RequestDispatcher(self._worker, self.failed.emit, self.dispatched.emit)
         self._is_busy = False
         self._forget_server()
 
@@ -177,9 +178,18 @@ class ServerLogic:
         """The latest progress of the training; None before there is one."""
         return self._training.state
 
-    def tick(self) -> None:
-        """To be called on the main thread, some twenty times a second: delivers results and polls the server."""
-        self._worker.poll()
+    @property
+    def is_busy(self) -> bool:
+        """Whether a reply is still to come."""
+        return self._worker.is_busy
+
+    def tick(self, share: float = 0.0) -> None:
+        """To be called on the main thread, twenty times a second and more often while ``is_busy``: delivers results, polls the server.
+
+        Args:
+            share: seconds that the worker may have of the main thread's time, see :meth:`Worker.poll`.
+        """
+        self._worker.poll(share)
         if not self._worker.is_lane_busy(TrainingMonitor.LANE):
             self._training.tick()
         if self.info and not self.info.has_costs:

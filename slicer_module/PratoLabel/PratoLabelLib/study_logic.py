@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from PratoLabelLib.label_versions import VersionList
 from PratoLabelLib.open_study import EDITED_ATTRIBUTE, OpenStudy, StudyFiles, download_study, find_node, is_of_study
 from PratoLabelLib.segmentation import read_mask
 from PratoLabelLib.server_logic import ServerLogic
-from PratoLabelLib.volumes import load_volume, write_volume
+from PratoLabelLib.volumes import load_volume, mark_as_stored, write_volume
 from PratoLabelLib.worker import Signal
 
 
@@ -37,7 +38,8 @@ class StudyLogic(ServerLogic):
         self.segmentation_changed = Signal()
         self.segments_about_to_change = Signal()  # by a prediction, a recovery, a version: the moment to save the state for undo
         self.versions_changed = Signal()
-        self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_")
+        os.makedirs(slicer.app.temporaryPath, exist_ok=True)
+        self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
         self._folder = Path(self._temporary.name)
         self._open_study: OpenStudy | None = None
         self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit)
@@ -60,9 +62,9 @@ class StudyLogic(ServerLogic):
             self._open_study = self.autosave = None
             self.versions.clear()
 
-    def tick(self) -> None:
+    def tick(self, share: float = 0.0) -> None:
         """As for the server's part, and save edits that rest."""
-        ServerLogic.tick(self)
+        ServerLogic.tick(self, share)
         if self.autosave is not None:
             self.autosave.tick()
 
@@ -100,22 +102,30 @@ class StudyLogic(ServerLogic):
             return
 
         def on_uploaded(study: str) -> None:
+            path.unlink()
+            mark_as_stored(volume_node)
             self._show_study(study, volume_node, None, 0)
             self.refresh_studies()
 
         self._dispatcher.dispatch(lambda client: client.upload_image(study_id, path), on_uploaded, "study")
 
     def _on_downloaded(self, files: StudyFiles) -> None:
-        node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
-        if node is None:
-            self.failed.emit(f"The image of {files.study} cannot be read: check whether it opens in the module Add Data.")
-            return
-        self._show_study(files.study, node, files.label, files.version)
+        try:
+            node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
+            if node is None:
+                self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+                return
+            self._show_study(files.study, node, files.label, files.version)
+        finally:
+            for path in (files.image, files.label):
+                if path is not None:
+                    path.unlink(missing_ok=True)
 
     def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
         mask = read_mask(label, volume_node, self.labels) if label else None
         client = self._dispatcher.client
         base = None if version is None or client is None else (client.address, version)
+        left = self._open_study
         self.forget_scene()
         self._open_study = OpenStudy(
             study, self.address, volume_node, self.labels, mask, base, self._on_segments_changed, self.segments_about_to_change.emit
@@ -125,6 +135,8 @@ class StudyLogic(ServerLogic):
             self.versions.load(study)
         self.study_opened.emit(volume_node)
         self.segmentation_changed.emit()
+        if left is not None and left.volume_node is not volume_node and not left.has_unsent_work:
+            left.remove_nodes()
 
     def _on_segments_changed(self) -> None:
         if self.autosave is not None:

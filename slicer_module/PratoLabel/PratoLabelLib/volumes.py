@@ -1,14 +1,15 @@
-"""Volume nodes: read and written in the stored image's own index order, and the token map laid over them.
+"""Volume nodes, the files that they come from and go to, and the token map laid over them.
 
-3D Slicer turns the k axis of a left-handed image round when it reads it (ForceRightHandedIJKCoordinateSystem). Boxes and masks of the wire
-contract are in the file's order, so that is switched off here, and undone where Slicer has done it: in a scene that was saved and reopened.
+3D Slicer does not support left-handed IJK coordinates (surfaces are turned inside out), and newer versions reverse the slices of such an
+image when they read it. So does this module, with every version. Boxes and masks of the wire contract are in the stored image's own index
+order: they are turned round on their way there and back.
 """
 
 from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ import slicer
 import slicer.util
 import vtk
 
-#: Node attribute: the sixteen numbers of the stored image's IJK to RAS matrix, row by row.
-_GRID_ATTRIBUTE = "PratoLabel.ijkToRas"
+#: Node attribute: set where the stored image has the slices of the volume node in reverse.
+_REVERSED_ATTRIBUTE = "PratoLabel.slicesReversed"
+#: Node attribute: set where the image came from the server.
+_LOADED_ATTRIBUTE = "PratoLabel.loaded"
 _TOKEN_COLOUR_NODE = "vtkMRMLColorTableNodeFileColdToHotRainbow.txt"
 _TOKEN_OPACITY = 0.35
 
 
 def read_volume(node: slicer.vtkMRMLVolumeNode, path: Path) -> bool:
-    """Read the file ``path`` into a volume node, in the scene or not; False where it cannot be read."""
+    """Read the file ``path`` into a volume node, in the scene or not, in the file's order; False where it cannot be read."""
     return bool(path.is_file() and _storage_node(path).ReadData(node) and node.GetImageData() is not None)
 
 
@@ -34,29 +37,61 @@ def write_volume(node: slicer.vtkMRMLVolumeNode, path: Path) -> bool:
 
 
 def load_volume(path: Path, name: str) -> slicer.vtkMRMLScalarVolumeNode | None:
-    """A new node in the scene with the image in the file ``path``; None where it cannot be read, and the scene is as it was."""
+    """A new node in the scene, right-handed, with the image in the file ``path``; None where that cannot be read, with nothing changed."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     if not read_volume(node, path):
         slicer.mrmlScene.RemoveNode(node)
         return None
+    if is_left_handed(node):
+        reverse_slices(node)
+        node.SetAttribute(_REVERSED_ATTRIBUTE, "1")
+    node.SetAttribute(_LOADED_ATTRIBUTE, "1")
     node.CreateDefaultDisplayNodes()
     return node
 
 
-def restore_index_order(node: slicer.vtkMRMLVolumeNode) -> None:
-    """Store the index order of a volume node in it; where an earlier one is stored and Slicer has turned it round since, turn it back."""
-    matrix = ijk_to_ras(node)
-    stored = node.GetAttribute(_GRID_ATTRIBUTE)
-    if stored is not None:
-        original = np.array([float(value) for value in stored.split()]).reshape(4, 4)
-        slices = node.GetImageData().GetDimensions()[2]
-        flipped = matrix @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, slices - 1], [0, 0, 0, 1.0]])
-        if np.linalg.det(matrix[:3, :3]) * np.linalg.det(original[:3, :3]) < 0:
-            array = slicer.util.arrayFromVolume(node)[::-1].copy()
-            node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(flipped))
-            slicer.util.updateVolumeFromArray(node, array)
-            matrix = flipped
-    node.SetAttribute(_GRID_ATTRIBUTE, " ".join(repr(float(value)) for value in matrix.ravel()))
+def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether this module has loaded the volume node, from a server."""
+    return node.GetAttribute(_LOADED_ATTRIBUTE) is not None
+
+
+def remove_node(node: slicer.vtkMRMLDisplayableNode) -> None:
+    """Remove a node from the scene, with its display and storage nodes."""
+    parts = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())] + [node.GetStorageNode()]
+    for part in (node, *parts):
+        if part is not None and part.GetScene() is not None:
+            slicer.mrmlScene.RemoveNode(part)
+
+
+def is_left_handed(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether the axes of the voxel indices make a left-handed system in RAS."""
+    return bool(np.linalg.det(ijk_to_ras(node)[:3, :3]) < 0)
+
+
+def reverse_slices(node: slicer.vtkMRMLVolumeNode) -> None:
+    """Store the slices the other way round; every voxel stays where it is in space."""
+    matrix, array = ijk_to_ras(node), slicer.util.arrayFromVolume(node)[::-1].copy()
+    matrix[:3, 3] += matrix[:3, 2] * (len(array) - 1)
+    matrix[:3, 2] *= -1
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(matrix))
+    slicer.util.updateVolumeFromArray(node, array)
+
+
+def mark_as_stored(node: slicer.vtkMRMLVolumeNode) -> None:
+    """From here on the stored image is what the volume node is, as it was sent."""
+    node.RemoveAttribute(_REVERSED_ATTRIBUTE)
+
+
+def has_reversed_slices(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether the stored image has the slices of the volume node in reverse."""
+    return node.GetAttribute(_REVERSED_ATTRIBUTE) is not None
+
+
+def to_file_order(box: Sequence[int], node: slicer.vtkMRMLVolumeNode) -> list[int]:
+    """``box``, half-open voxel bounds of the volume node, as bounds of the stored image; the same function leads back."""
+    i0, i1, j0, j1, k0, k1 = box
+    slices = node.GetImageData().GetDimensions()[2]
+    return [i0, i1, j0, j1, slices - k1, slices - k0] if has_reversed_slices(node) else [i0, i1, j0, j1, k0, k1]
 
 
 def ijk_to_ras(node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
@@ -87,16 +122,19 @@ def unpack_token_map(tokens: Mapping[str, Any]) -> np.ndarray:
 def show_token_map(
     token_map: np.ndarray, volume_node: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLScalarVolumeNode | None
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """Lay ``token_map`` (K, J, I) over the slice views, on the grid of ``volume_node``; returns its volume node.
+    """Lay ``token_map`` over the slice views, on the grid of ``volume_node``; returns its volume node.
 
     Args:
+        token_map: (K, J, I) in the stored image's order.
         node: the volume node of an earlier map, to be reused; None for a new one.
     """
     if node is None or node.GetScene() is None:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volume_node.GetName()} tokens kept")
+        node.SetHideFromEditors(True)  # a picture for now: neither a study nor worth saving
+        node.SetSaveWithScene(False)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(volume_node)))
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-    slicer.util.updateVolumeFromArray(node, token_map)
+    slicer.util.updateVolumeFromArray(node, token_map[::-1].copy() if has_reversed_slices(volume_node) else token_map)
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(_TOKEN_COLOUR_NODE)
@@ -110,7 +148,7 @@ def hide_token_map(node: slicer.vtkMRMLScalarVolumeNode | None) -> None:
     """Take the map off the slice views and out of the scene."""
     if node is not None and node.GetScene() is not None:
         slicer.util.setSliceViewerLayers(foreground=None)
-        slicer.mrmlScene.RemoveNode(node)
+        remove_node(node)
 
 
 def _storage_node(path: Path) -> slicer.vtkMRMLVolumeArchetypeStorageNode:

@@ -34,6 +34,9 @@ class _Job:
 class Worker:
     """Runs jobs one at a time, in the order in which they were submitted, on a daemon thread; results are delivered by :meth:`poll`.
 
+    Qt's event loop holds the interpreter's lock in 3D Slicer, also while it waits: the thread gets on only while the main thread runs
+    Python code, and freely only while that waits. :meth:`poll` does, for as long as it is told.
+
     All methods are for the main thread. ``cancel`` callbacks must be quick, must not call the worker, and may come more than once: a job
     that begins something just after it was cancelled is cancelled again at the next :meth:`poll`.
     """
@@ -73,10 +76,16 @@ class Worker:
             self._changed.notify()
             self._cancel_dropped()
 
-    def poll(self) -> None:
-        """Deliver the results that have come; a callback that raises is logged and does not keep the others from being called."""
+    def poll(self, share: float = 0.0) -> None:
+        """Deliver the results that have come; a callback that raises is logged and does not keep the others from being called.
+
+        Args:
+            share: seconds that the thread is given to finish a job, where it has one; less as soon as it has.
+        """
         with self._changed:
             self._cancel_dropped()
+            if self._jobs:
+                self._changed.wait_for(self._has_outcome, share)
             finished = [(job, job.outcome) for job in self._jobs if job.outcome]
         for job, outcome in finished:
             with self._changed:
@@ -124,6 +133,9 @@ class Worker:
         if running and running not in self._jobs and running.cancel:
             running.cancel()
 
+    def _has_outcome(self) -> bool:
+        return any(job.outcome for job in self._jobs)
+
     def _next_job(self) -> _Job | None:
         return next((job for job in self._jobs if not job.outcome), None)
 
@@ -141,6 +153,7 @@ class Worker:
                 outcome = partial(job.on_error, error)
             with self._changed:
                 job.outcome, self._running = outcome, None
+                self._changed.notify()
 
 
 class RequestDispatcher:
@@ -149,14 +162,15 @@ class RequestDispatcher:
     Args:
         worker: runs the requests.
         on_failure: gets a sentence where a request cannot be sent, fails, or its result cannot be used.
+        on_dispatch: called when a request was handed to the worker.
 
     Attributes:
         client: of the server that is connected; None before.
     """
 
-    def __init__(self, worker: Worker, on_failure: Callable[[str], None]) -> None:
+    def __init__(self, worker: Worker, on_failure: Callable[[str], None], on_dispatch: Callable[[], None] = lambda: None) -> None:
         self.client: Client | None = None
-        self._worker, self._on_failure = worker, on_failure
+        self._worker, self._on_failure, self._on_dispatch = worker, on_failure, on_dispatch
 
     def dispatch(
         self,
@@ -193,6 +207,7 @@ class RequestDispatcher:
                 self._on_failure(_sentence(error))
 
         self._worker.submit(lambda: request(receiver), deliver, fail, lane, receiver.cancel)
+        self._on_dispatch()
 
 
 def _sentence(error: Exception) -> str:

@@ -32,7 +32,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._placement: Placement | None = None
         self._study: tuple[str, str] | None = None  # and its server: whose boxes are shown
         self._slices: tuple[int, int] | None = None  # first and one past the last of the next box; None for all
-        self._debounce_timer = qt.QTimer()
+        self._debounce_timer = qt.QTimer(self._ui.statusLabel)  # ends with the panel
         self._debounce_timer.setSingleShot(True)
         self._debounce_timer.setInterval(DEBOUNCE_MS)
         self._debounce_timer.connect("timeout()", self._on_rest)
@@ -167,7 +167,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
 
     def _on_rest(self) -> None:
         if self._panel.segment.is_ready:
-            self._panel.segment.run(self.selected_rois(), dialog=False)
+            self._panel.segment.run(self.selected_rois())
 
     def place(self) -> None:
         """Await two clicks in a slice view."""
@@ -205,10 +205,10 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
                 interaction.SwitchToViewTransformMode()  # the next click is not a corner
             placement.cancel()
 
-    def propose(self, dialog: bool = True) -> None:
+    def propose(self) -> None:
         """Segment in the box that the server proposes, and draw that box."""
         self._wants_proposal = True
-        self._panel.segment.run([], dialog)
+        self._panel.segment.run([])
 
     def _on_predicted(self, reply: dict[str, Any]) -> None:
         if self._wants_proposal and reply["box_source"] != "whole_image":  # which would be no box of the heart

@@ -30,7 +30,7 @@ class MeasureSection(Section):
         table = self._ui.cardiacTable
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-        self._debounce_timer = qt.QTimer()
+        self._debounce_timer = qt.QTimer(self._ui.statusLabel)  # ends with the panel
         self._debounce_timer.setSingleShot(True)
         self._debounce_timer.setInterval(DEBOUNCE_MS)
         self._debounce_timer.connect("timeout()", self._on_rest)

@@ -49,10 +49,10 @@ class SegmentSection(Section):
         """Whether there is a study to segment and a model to do it."""
         return self._logic.current_study is not None and bool(self.model)
 
-    def run(self, rois: list[slicer.vtkMRMLMarkupsROINode], dialog: bool = True) -> None:
-        """Segment in ``rois``; if that fails, say so in a ``dialog`` as well."""
+    def run(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
+        """Segment in ``rois``."""
         show_tokens = self._parameters.show_tokens
-        self._panel.request(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens), dialog)
+        self._panel.request(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens))
 
     def refresh(self) -> None:
         """Offer the server's models, show the expected cost of a request, and the latest reply."""

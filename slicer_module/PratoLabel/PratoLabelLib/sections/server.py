@@ -43,7 +43,7 @@ class ServerSection(Section):
         address = slicer.util.settingsValue(ADDRESS_SETTING, "")
         if address and self._logic.info is None and not self._has_tried:
             self._has_tried = True
-            self._panel.request(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text), dialog=False)
+            self._panel.request(lambda: self._logic.connect_to(address, self._ui.tokenEdit.text))
 
     def refresh(self) -> None:
         """Show the server that is connected."""

@@ -131,7 +131,7 @@ class StudySection(Section):
         offer = self._logic.autosave.offer if self._logic.autosave is not None else None
         is_untouched = study is not None and not study.has_unsent_edits and not study.mask().any()
         if wants_segments and is_untouched and offer is None and self._panel.parameters is not None and self._panel.segment.is_ready:
-            self._panel.box.propose(dialog=False)
+            self._panel.box.propose()
 
     def _forget_next(self) -> None:
         self._segments_next = False

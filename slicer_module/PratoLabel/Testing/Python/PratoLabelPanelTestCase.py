@@ -33,7 +33,7 @@ class PratoLabelPanelTestCase(unittest.TestCase):
             self.assertFalse(button.enabled)
 
     def test_no_server_is_one_sentence(self) -> None:
-        self.widget.panel.request(lambda: self.widget.logic.connect_to(NOWHERE), dialog=False)
+        self.widget.panel.request(lambda: self.widget.logic.connect_to(NOWHERE))
         deadline = time.monotonic() + 10
         while "No server runs" not in self.ui.statusLabel.text and time.monotonic() < deadline:
             slicer.app.processEvents()
