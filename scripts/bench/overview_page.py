@@ -9,11 +9,20 @@ from scripts.common.markdown import fill_page, grid
 from scripts.common.paths import DOCS, RESULTS
 from scripts.common.results import Row, read_rows
 
+#: Which file a table is made of.
+_RESULTS = {
+    **{"time": "pruning_time", "memory": "server_memory", "rounds": "retraining_round"},
+    **{"curves": "training_queue", "speed": "training_speed"},
+}
+
 
 def main() -> None:
     """Fill the page."""
-    times, curves, speeds = (read_rows(RESULTS / f"{name}.csv") for name in ("pruning_time", "training_queue", "training_speed"))
-    fill_page(DOCS / "overview.md", {"time": time_table(times), "curves": curve_table(curves), "speed": speed_table(speeds)})
+    tables = {
+        **{"time": time_table, "memory": memory_table, "rounds": round_table},
+        **{"curves": curve_table, "speed": speed_table},
+    }
+    fill_page(DOCS / "overview.md", {name: table(read_rows(RESULTS / f"{_RESULTS[name]}.csv")) for name, table in tables.items()})
 
 
 def time_table(rows: list[Row]) -> str:
@@ -33,6 +42,34 @@ def time_table(rows: list[Row]) -> str:
         cells = [model, box, prune, str(threads), f"{median(way['ms']):.0f}", share, f"{median(way['gflops']):.1f}"]
         lines.append([*cells, f"{sum(way['dice']) / len(way['dice']):.3f}"])
     head = ["model", "box", "pruning", "threads", "ms a study", "of its own `off`", "GFLOP", "mean DSC"]
+    return grid(head, lines)
+
+
+def memory_table(rows: list[Row]) -> str:
+    """By request: what the server held after it and at its height, and what the request took."""
+    lines = [
+        [row["request"], *(f"{row[name]:,}" if name in row else "-" for name in ("held_mib", "height_mib", "seconds"))] for row in rows
+    ]
+    return grid(["request", "MiB after it", "height", "seconds"], lines)
+
+
+def round_table(rows: list[Row]) -> str:
+    """By round: seconds by the clock and of CPU time, by part, and how it ended."""
+    lines = []
+    for row in rows:
+        parts = ", ".join(f"{name} {seconds:.0f}" for name, seconds in row["parts_s"].items())
+        ended = f"{row['dice_before']:.4f} to {row['dice_after']:.4f}" + ("" if row["published"] else ", not published")
+        cells = [
+            row["model"],
+            str(row["studies"]),
+            str(row["round"]),
+            str(row["steps"]),
+            f"{row['seconds']:.0f}",
+            f"{row['cpu_seconds']:.0f}",
+        ]
+        lines.append([*cells, parts, f"{row['load']:.1f}", row["precision"], ended, row["commit"]])
+    head = ["model", "labels", "round", "steps", "seconds", "CPU seconds", "parts", "load", "precision"]
+    head += ["Dice of the patients held back", "commit"]
     return grid(head, lines)
 
 

@@ -19,6 +19,7 @@ import typer
 
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
+from prato.runtime.precision import is_bfloat16_fast
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
@@ -55,7 +56,7 @@ def main(
                     asked = {"max_steps": steps, "max_epochs": 10_000, "seed": seed + number}
                     row = {"model": model, "studies": len(chosen), "round": number + 1, **_measure_round(server, model, asked)}
                     made = {"device": _device(), "commit": commit(), "command": command()}
-                    row |= {"threads": psutil.cpu_count(), "seed": seed + number, **made}
+                    row |= {"precision": _precision(), "threads": torch.get_num_threads(), "seed": seed + number, **made}
                     replace_rows(out, [row], ("model", "studies", "round", "threads", "seed", "device"))
                     typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
     except (ValueError, OSError, ServerError) as error:
@@ -76,6 +77,12 @@ def _cpu_seconds(pid: int) -> float:
     """User and system time of a process and all its children so far."""
     process = psutil.Process(pid)
     return sum(times.user + times.system for times in (each.cpu_times() for each in (process, *process.children(recursive=True))))
+
+
+def _precision() -> str:
+    """What a round computes in on this machine."""
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bfloat16" if is_bfloat16_fast(where) else "float32"
 
 
 def _device() -> str:
