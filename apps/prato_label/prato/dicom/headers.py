@@ -24,7 +24,7 @@ _MR = "1.2.840.10008.5.1.4.1.1.4"
 _ENHANCED = (f"{_MR}.1", f"{_MR}.4")  # Enhanced MR, and Legacy Converted Enhanced MR
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _PHASE = {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "VELOCITY", "VELOCITY MAP", "V"}
-_PARTS = {"R", "REAL", "I", "IMAGINARY", "MIXED"}
+_PARTS = {"R", "REAL", "I", "IMAGINARY"}
 
 
 @dataclass(frozen=True)
