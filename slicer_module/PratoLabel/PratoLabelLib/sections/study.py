@@ -90,7 +90,7 @@ class StudySection(Section):
         if [*rows, (current_id, "", "")] == self._shown:
             return
         is_another = self._shown[-1:] != [(current_id, "", "")]
-        selected = (current_id if is_another else "") or self._selected_study()
+        selected = (current_id if is_another else "") or self._selected_study() or current_id
         self._shown = [*rows, (current_id, "", "")]
         blocked = tree.blockSignals(True)
         tree.clear()
