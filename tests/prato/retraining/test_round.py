@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile
-from prato.retraining.round import TrainingOrder, round_folder, train_round
+from prato.retraining.model_store import StoreError
+from prato.retraining.round import TrainingOrder, recover_round, round_folder, train_round
 from prato.training import fine_tuning
 from prato.training.fine_tuning import TrainingParameters, TrainingStopped
 from prato.training.progress import load_progress
@@ -71,7 +73,7 @@ def test_stopped_and_taken_up_again_it_ends_as_if_it_had_not_been(tmp_path: Path
     result = train_round(broken, counting)
     assert result["model_version_after"] == whole["model_version_after"] != whole["model_version_before"]
     assert STEPS in steps and 1 not in steps  # it did not begin anew
-    assert sorted(os.listdir(state.parent)) == ["stats.json"]
+    assert sorted(os.listdir(state.parent)) == [".lock", "stats.json"]
 
 
 @pytest.mark.parametrize("changed", ["label", "model", "parameters"])
@@ -104,3 +106,17 @@ def test_a_network_that_looks_at_stacks_is_retrained_too(tmp_path: Path) -> None
     result = train_round(first, lambda: True)
     assert result["steps"] == STEPS and result["published"] is True and result["model_version_after"] != result["model_version_before"]
     assert load_progress(round_folder(first.model) / "stats.json")["step"] == STEPS
+
+
+def test_another_servers_round_of_the_same_model_is_left_alone(tmp_path: Path) -> None:
+    waiting = order(tmp_path)
+    folder = round_folder(waiting.model)
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        (folder / ".state.pt.half.tmp").write_bytes(b"the other one writes it")
+        recover_round(waiting.model)
+        with pytest.raises(StoreError, match="m is being trained by another server that uses the same models"):
+            train_round(waiting, lambda: True)
+        assert (folder / ".state.pt.half.tmp").exists()
+    recover_round(waiting.model)
+    assert not (folder / ".state.pt.half.tmp").exists()

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints import infer
 from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import InferenceSlot, QueueFullError, inference_queue
 from lib.server import checks
 from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
-from lib.server.uploads import remove_uploads_on_error
+from lib.server.uploads import stored_upload
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
@@ -66,7 +70,7 @@ def run_inference(
     if session_id:
         checks.require_session(app, session_id)
     if "image" in options or not (file or session_id):
-        image = options.get("image", image)
+        image = options.pop("image", image)
         checks.require_image(app, image)
     if file:
         checks.require_nifti(file, "The uploaded image")
@@ -74,8 +78,8 @@ def run_inference(
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     start, status = time.monotonic(), 500
     try:
-        with remove_uploads_on_error(background_tasks), inference_queue.acquire(slot):
-            answer = infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
+        with remove_results_on_error(background_tasks), inference_queue.acquire(slot), _source(app, image, file) as source:
+            answer = infer.run_inference(background_tasks, model, source, session_id, json.dumps(options), None, None, output)
         status = 200
         return answer
     except HTTPException as error:
@@ -89,6 +93,27 @@ def run_inference(
         raise
     finally:
         record_request(slot, model, image or "(uploaded)", status, time.monotonic() - start)
+
+
+@contextmanager
+def _source(app: MONAILabelApp, image: str, file: UploadFile | None) -> Iterator[str]:
+    """Where the image of a request lies: MONAI Label would take a study's id for a path, if there happened to be such a file."""
+    if file and not image:
+        with stored_upload(file) as path:
+            yield str(path)
+    else:
+        yield app.datastore().get_image_uri(image) if image and isinstance(app.datastore(), StudiesDatastore) else image
+
+
+@contextmanager
+def remove_results_on_error(background_tasks: BackgroundTasks) -> Iterator[None]:
+    """Remove a request's temporary files when the block raises: MONAI Label removes them after a reply, and then there is none."""
+    try:
+        yield
+    except BaseException:
+        for task in background_tasks.tasks:
+            task.func(*task.args, **task.kwargs)
+        raise
 
 
 @router.delete("/infer/{request_id}")

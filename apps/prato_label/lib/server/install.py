@@ -5,11 +5,11 @@ from __future__ import annotations
 from monailabel.config import settings
 from starlette.middleware import Middleware
 
-from lib.server import errors, infer_routes, job_routes, label_routes, model_routes, page, stock_routes, study_routes, uploads
+from lib.server import downloads, errors, infer_routes, job_routes, label_routes, model_routes, page, stock_routes, study_routes, uploads
 from prato_server.middleware import AddressMiddleware, RequestIdMiddleware
 
 _ROUTERS = (
-    *(module.router for module in (infer_routes, uploads, label_routes, study_routes, model_routes, stock_routes, page)),
+    *(module.router for module in (infer_routes, uploads, downloads, label_routes, study_routes, model_routes, stock_routes, page)),
     *(job_routes.training, job_routes.batch),
 )
 

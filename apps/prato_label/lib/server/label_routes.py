@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, Query, Response, UploadFile
 from monailabel.endpoints import datastore as stock
@@ -21,6 +20,7 @@ from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
+from lib.server.downloads import content_disposition
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.records import annotator_from
 from prato.labelling.versions import SavedVersion
@@ -50,7 +50,7 @@ def submit_label(
             shutil.copyfileobj(label.file, file)
         saved = store.submit_label(image, str(upload), tag or "final", sent)
     if saved is None:
-        return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {}), "warnings": []}
+        return {"image": image, "label": image, "voxels": store.get_label_info(image, tag).get("voxels", {})}
     return _reply(image, saved)
 
 
@@ -141,6 +141,4 @@ def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
 
 
 def _file(data: bytes, name: str) -> Response:
-    quoted = quote(name)
-    name_field = f'filename="{name}"' if quoted == name else f"filename*=utf-8''{quoted}"
-    return Response(data, media_type=get_mime_type(name), headers={"content-disposition": f"attachment; {name_field}"})
+    return Response(data, media_type=get_mime_type(name), headers={"content-disposition": content_disposition(name)})

@@ -1,22 +1,23 @@
-"""What clients upload, checked before it is stored, and what is packed for them.
+"""What clients upload, checked before it is stored.
 
-Plain functions, so that they run in worker threads: MONAI Label's own pack and unpack whole images and block every other request meanwhile.
+Plain functions, so that they run in worker threads: MONAI Label's own unpack whole images and block every other request meanwhile. Their
+temporary files have names that are free when they are chosen, and may be somebody else's when they are used.
 """
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, UploadFile
-from fastapi.responses import FileResponse
-from monailabel.endpoints import datastore, session
+from fastapi import APIRouter, File, Form, HTTPException, UploadFile
+from monailabel.endpoints import datastore
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
-from monailabel.utils.others.generic import remove_file
 from monailabel.utils.sessions import SessionInfo, Sessions
 
 from lib.datastore.studies import StudiesDatastore
@@ -31,19 +32,20 @@ _ENDINGS = (".nii.gz", ".nii")
 @router.put("/datastore/", include_in_schema=False)
 @router.put("/datastore/image")
 def add_image(
-    background_tasks: BackgroundTasks,
     file: Annotated[UploadFile, File()],
     image: str = "",
     params: Annotated[str, Form()] = "{}",
     user: User = ANNOTATOR,
 ) -> Any:
     """Add a study."""
-    checks.require_storable(checks.parse_json_object(params))
+    info = checks.require_storable(checks.parse_json_object(params))
     name = Path(file.filename or "").name
     ending = next((e for e in _ENDINGS if name.lower().endswith(e)), "")
     checks.require_nifti(file, "The uploaded image")
-    with remove_uploads_on_error(background_tasks):
-        return datastore.add_image(background_tasks, image or name[: len(name) - len(ending)] or "-", params, file, user.username)
+    if user.username:
+        info["user"] = user.username
+    with stored_upload(file) as path:
+        return {"image": app_instance().datastore().add_image(image or name[: len(name) - len(ending)] or "-", str(path), info)}
 
 
 @router.delete("/datastore/", include_in_schema=False)
@@ -59,7 +61,6 @@ def remove_image(id: str, annotator: str = "", user: User = ADMIN) -> Any:
 
 @router.put("/session/")
 def create_session(
-    background_tasks: BackgroundTasks,
     files: Annotated[list[UploadFile], File()],
     uncompress: bool = False,
     expiry: int = 0,
@@ -69,30 +70,22 @@ def create_session(
     if uncompress or len(files) != 1:
         raise HTTPException(400, "A session holds one NIfTI file: send it alone, as files, without uncompress.")
     checks.require_nifti(files[0], "The uploaded image")
-    with remove_uploads_on_error(background_tasks):
-        return session.create_session(background_tasks, False, expiry, files)
-
-
-@router.get("/datastore/dataset")
-def download_dataset(background_tasks: BackgroundTasks, limit_cases: int | None = None, user: User = ANNOTATOR) -> FileResponse:
-    """All labelled studies as a ZIP archive, which is removed once it is sent."""
-    store = app_instance().datastore()
-    if not store.datalist():
-        raise HTTPException(404, "There is no labelled study to pack yet: submit a label first.")
-    path = store.get_dataset_archive(limit_cases)
-    background_tasks.add_task(remove_file, path)
-    return FileResponse(path, media_type="application/zip", filename="dataset.zip", background=background_tasks)
+    sessions = app_instance().sessions()
+    if sessions is None:
+        raise HTTPException(406, "This server keeps no sessions: send the image as file of the request for inference.")
+    with stored_upload(files[0]) as path:
+        session_id, info = sessions.add_session(str(path), expiry, False)
+    return {"session_id": session_id, "session_info": info.to_json()}
 
 
 @contextmanager
-def remove_uploads_on_error(background_tasks: BackgroundTasks) -> Iterator[None]:
-    """Remove a request's temporary files when the block raises: MONAI Label removes them after a reply, and then there is none."""
-    try:
-        yield
-    except BaseException:
-        for task in background_tasks.tasks:
-            task.func(*task.args, **task.kwargs)
-        raise
+def stored_upload(file: UploadFile) -> Iterator[Path]:
+    """The content of ``file`` as a file of a plain name in a folder that is nobody else's and goes with the block."""
+    with tempfile.TemporaryDirectory(prefix="prato_") as folder:
+        path = Path(folder) / (file.filename or "volume.nii.gz")
+        with path.open("wb") as stored:
+            shutil.copyfileobj(file.file, stored)
+        yield path
 
 
 class UploadSessions(Sessions):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +14,10 @@ from filelock import FileLock, Timeout
 
 from prato.archive.labeller import sha256
 from prato.archive.studies import ArchiveError, Job
-from prato.data.atomic import write_bytes
+from prato.data.atomic import find_leftovers, write_bytes
 
+#: Temporary files of a run; others in its folder are other programs'.
+_OWN = re.compile(r"\.(.+\.nii\.gz|run\.json|records\.jsonl|summary\.json)\.\w+\.tmp$")
 #: Files that are compared at a time: network storage answers slowly, but many at once.
 _READERS = 8
 
@@ -43,8 +46,9 @@ class Run:
             raise ArchiveError(f"Another process is labelling into {out}: wait for it, or choose another --out.") from None
         try:
             self._check()
-            for unfinished in out.glob(".*.tmp"):
-                unfinished.unlink(missing_ok=True)
+            for unfinished in find_leftovers(out):
+                if _OWN.match(unfinished.name):
+                    unfinished.unlink(missing_ok=True)
             write_bytes(out / "run.json", (json.dumps(parameters, indent=1) + "\n").encode())
             self.records = {record["study"]: record for record in _read_lines(out / "records.jsonl")}
         except BaseException:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice
-from prato.retraining.model_store import ModelStore, ReplacedError
+from prato.retraining.model_store import ModelStore, ReplacedError, StoreError
 from prato.retraining.training_data import TrainingData, load_training_data
 from prato.training.fine_tuning import BLEND_SHARE, LEARNING_RATE, TrainingParameters, TrainingStopped, fine_tune, schedule
 from prato.training.progress import TrainingProgress
@@ -84,13 +86,18 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
         TooFewPatientsError, SplitError, CheckpointError, StoreError: as their modules say.
     """
 
+    with _only_round(order.model):
+        return _train_round(order, should_continue)
+
+
+def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> dict[str, Any]:
     def check() -> None:
         if not should_continue():
             raise TrainingStopped
 
     start, parts = time.monotonic(), _Parts()
     parameters, store, folder = order.parameters, ModelStore(order.model), round_folder(order.model)
-    recover_round(order.model)  # so that the model that answers has its record, too, before anything takes its place
+    _recover(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
     labels = label_checksums(order.files)
     data = load_training_data(order.files, spec.pixel, parameters.val_split, parameters.seed, check)
@@ -130,9 +137,36 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
 
 
 def recover_round(model: Path) -> None:
-    """Remove the half-written files of a killed process, and finish or give up what it was about to publish."""
+    """Remove the half-written files of a killed process, and finish or give up what it was about to publish.
+
+    Where another server trains that model now, its files are its own, and nothing is done.
+    """
+    with suppress(StoreError), _only_round(model):
+        _recover(model)
+
+
+@contextmanager
+def _only_round(model: Path) -> Iterator[None]:
+    """One round of ``model`` at a time, whatever servers use its folder; a killed process holds nothing.
+
+    Raises:
+        StoreError: there is another one.
+    """
     folder = round_folder(model)
     folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreError(f"{model.stem} is being trained by another server that uses the same models: wait for its end.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _recover(model: Path) -> None:
+    folder = round_folder(model)
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink()
     ModelStore(model).recover()
