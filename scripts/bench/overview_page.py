@@ -6,23 +6,33 @@ from statistics import median
 from typing import Any
 
 from scripts.common.markdown import fill_page, grid
-from scripts.common.paths import DOCS, RESULTS
+from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
+from scripts.research.figures.front_figure import draw_front
+from scripts.research.tables import overview_tables
+from scripts.research.train_queue import QUEUE, entries
 
 #: Which file a table is made of.
 _RESULTS = {
     **{"time": "pruning_time", "memory": "server_memory", "rounds": "retraining_round"},
     **{"curves": "training_queue", "speed": "training_speed"},
+    **{"saving": "saving_split", "corruptions": "corruptions", "function": "evaluation", "places": "slice_dice", "ways": "error_sources"},
 }
 
 
 def main() -> None:
-    """Fill the page."""
+    """Fill the page, and draw docs/images/front.png."""
     tables = {
         **{"time": time_table, "memory": memory_table, "rounds": round_table},
         **{"curves": curve_table, "speed": speed_table},
+        **{"saving": overview_tables.saving_table, "corruptions": overview_tables.corruption_table},
+        **{"function": overview_tables.function_table, "places": overview_tables.place_table, "ways": overview_tables.way_table},
     }
-    fill_page(DOCS / "overview.md", {name: table(read_rows(RESULTS / f"{_RESULTS[name]}.csv")) for name, table in tables.items()})
+    front = read_rows(RESULTS / "front.csv")
+    blocks = {name: table(read_rows(RESULTS / f"{_RESULTS[name]}.csv")) for name, table in tables.items()}
+    blocks["front"] = overview_tables.front_table(front, [entry["name"] for entry in entries(QUEUE)])
+    fill_page(DOCS / "overview.md", blocks)
+    draw_front(front, IMAGES / "front.png")
 
 
 def time_table(rows: list[Row]) -> str:

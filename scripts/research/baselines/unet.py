@@ -16,12 +16,16 @@ class WindowUNet(DynUNet):
 
     Args:
         filters: channels by level, the first at full resolution.
+
+    Attributes:
+        multiple: of so many pixels the sides of its input must be.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 4, filters: tuple[int, ...] = (24, 48, 96, 192, 256)) -> None:
         levels = len(filters)
         strides = [1] + [2] * (levels - 1)
         super().__init__(2, in_channels, out_channels, [3] * levels, strides, strides[1:], filters=list(filters), norm_name="batch")
+        self.multiple = 2 ** (levels - 1)
 
     def train_windows(self, window: Tensor, *_: Any) -> tuple[Tensor, None]:
         """Logits (B * S, classes, h, w) of windows (B, S, channels, h, w), and no relevance."""
@@ -31,6 +35,9 @@ class WindowUNet(DynUNet):
 @register_model("window_swin_unetr")
 class WindowSwinUNETR(SwinUNETR):
     """MONAI's Swin UNETR on the same windows, without box, overview or pruning: the dense twin."""
+
+    #: Of so many pixels the sides of its input must be.
+    multiple = 32
 
     def train_windows(self, window: Tensor, *_: Any) -> tuple[Tensor, None]:
         """Logits (B * S, classes, h, w) of windows (B, S, channels, h, w), and no relevance."""

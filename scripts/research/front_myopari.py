@@ -1,0 +1,58 @@
+"""myopari, a published network that needs no box, as a row of docs/results/front.csv.
+
+    python scripts/research/front_myopari.py --python VENV/bin/python --studies out/acdc --split docs/results/acdc_split.json \\
+        --out docs/results/front.csv
+
+It is run in an environment of its own (``scripts/research/myopari_worker.py`` says of what), on the images' own grid, with its
+own steps before and after the network. It may have been trained on these very patients, which are public: nothing may be decided by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from statistics import mean
+
+from prato.data.cases import read_label
+from prato.data.nifti import read_volume
+from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row, replace_rows
+from scripts.research.error_sources import dice_of
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", required=True, help="of the environment with myopari")
+    parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
+    parser.add_argument("--split", type=Path, required=True, help="its validation patients are measured")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file of scripts/research/front.py")
+    parser.add_argument("--patients", type=int, help="so many at most")
+    given = parser.parse_args()
+    patients = sorted(load_split(given.split).validation)[: given.patients]
+    files = [each for each in find_labelled_studies(given.studies) if each.patient in patients]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Path(__file__).with_name("myopari_worker.py")
+        subprocess.run([given.python, str(worker), folder, *(str(each.image.resolve()) for each in files)], check=True)
+        for each in files:
+            volume = read_volume(each.image)
+            mask = read_volume(Path(folder) / each.image.resolve().name).array
+            found.append(dice_of(mask, read_label(each.label, volume)))
+        about = json.loads((Path(folder) / "times.json").read_text(encoding="utf-8"))
+    structures = {name: round(mean(each[name] for each in found), 4) for name in found[0]}
+    row: Row = {"training": "myopari", "network": f"myopari {about['version']}", "way": "whole slices", "box": "none"}
+    row["volumes"] = len(files)
+    row |= {"ms": {"all": round(about["ms"], 2)}, "share": 1.0, "dice": {**structures, "mean": round(mean(structures.values()), 4)}}
+    row |= {"threads": 1, "device": "cpu", "commit": commit(), "command": command()}
+    replace_rows(given.out, [row], ("training", "way", "box", "device", "threads"))
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

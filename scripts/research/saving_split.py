@@ -1,0 +1,74 @@
+"""What pruning saves, split: fewer tokens to encode, and a smaller region to decode; beside crops from outside and random tokens.
+
+    python scripts/research/saving_split.py --packed acdc.zip --queue-out out/queue --out docs/results/saving_split.csv
+
+One row a volume, box and way, with the milliseconds of the overview, of the encoder ("tokens") and of the decoder, and Dice at the
+network's resolution. Needs torch, MONAI, numpy, scipy and Pillow alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from prato.evaluation.box_conditions import BoxCondition
+from prato.models.overview_swin_unetr import DEFAULT_PLAN
+from prato.training.slice_bank import load_packed
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row, replace_rows
+from scripts.research import stack_ways
+from scripts.research.stack_ways import CONTEXT, Way
+from scripts.research.stacks import choose_evenly, dice_of, load_stacks, load_trained
+
+WAYS: dict[str, Way] = {
+    "off": stack_ways.pruned(None),
+    "plan": stack_ways.pruned(DEFAULT_PLAN),
+    "the plan's region cropped": stack_ways.cropped_as(DEFAULT_PLAN),
+    "crop to the box": stack_ways.cropped(0),
+    "crop with context": stack_ways.cropped(CONTEXT),
+    "random region": stack_ways.random_region(DEFAULT_PLAN),
+    "random tokens": stack_ways.random_tokens(DEFAULT_PLAN),
+}
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
+    parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
+    parser.add_argument("--queue-out", type=Path, required=True, help="the queue's --out")
+    parser.add_argument("--training", default="overview_swin_unetr", help="whose weights")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
+    parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    device = torch.device(given.device)
+    bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
+    stacks = choose_evenly(load_stacks(bank), given.volumes)
+    own = load_trained(given.queue_out / given.training, device)
+    made = {"threads": given.threads, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}
+    made |= {"commit": given.commit or commit(), "command": command()}
+    boxes = (BoxCondition.tight, BoxCondition.none)
+    calls = [(name, box) for name in WAYS for box in boxes if not (box is BoxCondition.none and name.startswith("crop"))]
+    for name, box in calls:  # whatever is made at the first call
+        stack_ways.segment(own.network, WAYS[name], stacks[0], box)
+    rows: list[Row] = []
+    for number, stack in enumerate(tqdm(stacks, unit="volume", mininterval=10)):
+        for name, box in calls[number % len(calls) :] + calls[: number % len(calls)]:
+            mask, answer = stack_ways.segment(own.network, WAYS[name], stack, box)
+            dice = {structure: round(value, 4) for structure, value in dice_of(mask, stack).items()}
+            row: Row = {"training": given.training, "box": box.value, "way": name, "volume": stack.name, "slices": len(stack.label)}
+            row |= {"ms": {part: round(ms, 2) for part, ms in answer.ms.items()}, "share": round(answer.share, 4), "dice": dice}
+            rows.append({**row, "mean_dice": round(sum(dice.values()) / len(dice), 4), **made})
+    replace_rows(given.out, rows, ("training", "box", "way", "device", "threads"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Volumes and networks as they are measured where little is installed: packed slices, and what a training queue left.
+
+Needs torch, MONAI, numpy and scipy alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import scripts.research.baselines.unet  # noqa: F401 - registers networks
+from prato.data.structures import STRUCTURES
+from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.models import overview_swin_unetr  # noqa: F401 - registers a network
+from prato.models.registry import build_model
+from prato.prompts.box import Box
+from prato.runtime.region import Region
+from prato.training.slice_bank import SliceBank
+
+#: Sides of images are multiples of so many pixels.
+IMAGE_STEP = 16
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One volume: float32 ``image`` (Z, 3, H, W), each slice between its neighbours, and uint8 ``label`` (Z, H, W)."""
+
+    name: str
+    image: Tensor
+    label: Tensor
+
+    def draw(self, condition: BoxCondition) -> Box | None:
+        """The box (rows, columns, slices) that a labeller draws under ``condition``; the same for the same stack."""
+        tight = Box.around((self.label > 0).permute(1, 2, 0).cpu().numpy())
+        assert tight is not None
+        seed = hashlib.sha256(f"{condition.value}:{self.name}".encode()).digest()[:8]
+        return perturb_box(tight, (*self.label.shape[1:], len(self.label)), condition, np.random.default_rng(int.from_bytes(seed, "big")))
+
+
+def load_stacks(bank: SliceBank) -> list[Stack]:
+    """The stacks of ``bank``, without the canvas round them but for what makes their sides multiples of 16."""
+    stacks = []
+    for case in range(len(bank)):
+        first, count = int(bank.first[case]), int(bank.count[case])
+        pixels, label = bank.images[first : first + count], bank.labels[first : first + count]
+        inner = Region.from_mask((pixels > 0) | (label > 0))
+        sides = []
+        for a, b, n in zip(inner.start, inner.stop, inner.size):
+            length = min(-(-(b - a) // IMAGE_STEP) * IMAGE_STEP, n)
+            start = min(max(a - (length - (b - a)) // 2, 0), n - length)
+            sides.append(slice(start, start + length))
+        image = pixels[:, sides[0], sides[1]].float() / 127.5 - 1
+        padded = torch.cat([image[:1], image, image[-1:]])
+        stacks.append(Stack(f"{bank.patients[case]}:{case}", padded.unfold(0, 3, 1).permute(0, 3, 1, 2), label[:, sides[0], sides[1]]))
+    return stacks
+
+
+def choose_evenly(stacks: Sequence[Stack], count: int | None) -> list[Stack]:
+    """``count`` of the stacks, evenly chosen so that both phases of a heart are among them; all without a number."""
+    chosen = np.linspace(0, len(stacks) - 1, min(count or len(stacks), len(stacks))).round().astype(int)
+    return [stacks[n] for n in chosen]
+
+
+def first_slices(stack: Stack, count: int) -> Stack:
+    """The ``count`` slices in the middle of a stack, or all and its last ones again until there are so many."""
+    start = max((len(stack.label) - count) // 2, 0)
+    planes = (torch.arange(count) + start).clamp_max(len(stack.label) - 1)
+    return Stack(stack.name, stack.image[planes], stack.label[planes])
+
+
+def dice_of(mask: np.ndarray, stack: Stack) -> dict[str, float]:
+    """Dice by structure; 1 where neither has it."""
+    label, found = stack.label.permute(1, 2, 0).cpu().numpy(), {}
+    for name, value in STRUCTURES.items():
+        total = int((mask == value).sum()) + int((label == value).sum())
+        found[name] = 2 * int(((mask == value) & (label == value)).sum()) / total if total else 1.0
+    return found
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training of the queue that has ended: its network in evaluation mode, its entry, and how many slices it saw."""
+
+    network: Any
+    entry: dict[str, Any]
+    slices: int
+    seed: int
+
+
+def load_trained(folder: Path, device: torch.device) -> Trained:
+    """What ``scripts/research/train_queue.py`` left in ``folder``. Raises OSError where it has not ended."""
+    stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+    entry, recipe = stored["entry"], stored["recipe"]
+    network = build_model(entry["network"], **entry["arguments"])
+    network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    return Trained(network, entry, recipe["steps"] * recipe["stacks"] * recipe["depth"], recipe["seed"])

@@ -1,0 +1,134 @@
+"""What docs/overview.md says of a model on validation patients: under corruptions, of hearts' function, and where Dice is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import mean, median
+from typing import Any
+
+from prato.data.structures import STRUCTURES
+from prato.evaluation.ejection_fraction import ejection_errors, summarise
+from scripts.common.markdown import grid
+from scripts.common.results import Row
+
+#: The model that the page is about.
+MODEL = "prato_overview_swin_unetr"
+#: A corruption that costs more Dice than this is too much.
+_MOST = 0.02
+
+
+def corruption_table(rows: list[Row]) -> str:
+    """By corruption: Dice with a tight box and without one, and what of the clean image's is lost."""
+    own = [row for row in rows if row["model"] == MODEL]
+    clean = {(row["box"], row["study"]): row["mean_dice"] for row in own if row["corruption"] == "clean"}
+    lines = []
+    for name in dict.fromkeys(row["corruption"] for row in own):
+        cells, lost = [name], []
+        for box in ("tight", "none"):
+            found = [row for row in own if row["corruption"] == name and row["box"] == box]
+            change = mean(row["mean_dice"] - clean[box, row["study"]] for row in found)
+            lost.append(-change)
+            cells += [f"{mean(row['mean_dice'] for row in found):.3f}", f"{change:+.3f}"]
+        lines.append([*cells, "-" if name == "clean" else "no" if max(lost) > _MOST else "yes"])
+    return grid(["corruption", "tight box", "change", "no box", "change", f"within {_MOST}"], lines)
+
+
+def function_table(rows: list[Row]) -> str:
+    """By box: how far ejection fractions lie from the expert's, in points, and Dice at end-diastole and at end-systole."""
+    lines = []
+    own = [row for row in rows if row["model"] == MODEL and "volumes_ml" in row]
+    for box, prune in dict.fromkeys((row["box"], row["prune"]) for row in own):
+        found = [row for row in own if (row["box"], row["prune"]) == (box, prune)]
+        cells = [box, prune]
+        for cavity in ("LV cavity", "RV cavity"):
+            errors = summarise(ejection_errors(found, cavity))
+            cells += [f"{errors['mae']:.1f}", f"{errors['bias']:+.1f} ± {errors['sd']:.1f}"]
+        phases = by_phase(found)
+        cells += [" / ".join(f"{mean(row['mean_dice'] for row in phase):.3f}" for phase in phases)]
+        cells += [" / ".join(f"{mean(row['scores']['RV cavity']['dice'] for row in phase):.3f}" for phase in phases)]
+        lines.append(cells)
+    head = ["box", "pruning", "LV: mean absolute error", "mean ± SD", "RV: mean absolute error", "mean ± SD"]
+    return grid([*head, "DSC at ED / ES", "RV DSC at ED / ES"], lines)
+
+
+def by_phase(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows at end-diastole and at end-systole: of a patient's two studies, the one with the larger LV in the expert's label is at ED."""
+    patients: dict[str, list[Row]] = {}
+    for row in rows:
+        patients.setdefault(row["patient"], []).append(row)
+    pairs = [sorted(own, key=lambda row: -row["volumes_ml"]["LV cavity"]["expert"]) for own in patients.values() if len(own) == 2]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def place_table(rows: list[Row]) -> str:
+    """By place in the stack: Dice of each structure, and which share of all that is wrong lies there."""
+    own = [row for row in rows if row["model"] == MODEL]
+    wrong: dict[tuple[str, str], float] = {}
+    for row in own:
+        for voxels in row["ml"].values():
+            wrong[row["box"], row["place"]] = wrong.get((row["box"], row["place"]), 0.0) + voxels["missed"] + voxels["too much"]
+    lines = []
+    for box in dict.fromkeys(row["box"] for row in own):
+        everywhere = sum(ml for (of, _), ml in wrong.items() if of == box)
+        for place in dict.fromkeys(row["place"] for row in own):
+            found = [row for row in own if row["box"] == box and row["place"] == place]
+            dice = ["-" if place == "without a label" else f"{mean(row['dice'][name] for row in found):.3f}" for name in STRUCTURES]
+            rv = sum(row["ml"]["RV cavity"]["missed"] + row["ml"]["RV cavity"]["too much"] for row in found)
+            lines.append([box, place, *dice, f"{100 * wrong[box, place] / everywhere:.0f} %", f"{100 * rv / everywhere:.0f} %"])
+    return grid(["box", "place", *(f"{name} DSC" for name in STRUCTURES), "of all wrong voxels", "of them RV"], lines)
+
+
+def way_table(rows: list[Row]) -> str:
+    """By way of using the same weights: Dice, and what it changes."""
+    own = [row for row in rows if row["model"] == MODEL]
+    boxes = list(dict.fromkeys(row["box"] for row in own))
+
+    def dice(box: str, way: str, value: Callable[[Row], float]) -> float:
+        return mean(value(row) for row in own if row["box"] == box and row["way"] == way)
+
+    lines = []
+    for way in dict.fromkeys(row["way"] for row in own):
+        cells = [way]
+        for box in boxes:
+            found = dice(box, way, lambda row: row["mean_dice"])
+            change = found - dice(box, "as answered", lambda row: row["mean_dice"])
+            right = dice(box, way, lambda row: row["dice"]["RV cavity"])
+            cells += [f"{found:.4f}", f"{change:+.4f}", f"{right:.3f}"]
+        lines.append(cells)
+    return grid(["way", *(cell for box in boxes for cell in (f"{box}: DSC", "change", "RV"))], lines)
+
+
+def saving_table(rows: list[Row]) -> str:
+    """By box and way: milliseconds of the network's parts, and Dice."""
+    lines = []
+    keys: list[tuple[Any, ...]] = list(dict.fromkeys((row["training"], row["device"], row["threads"], row["box"]) for row in rows))
+    for key in keys:
+        own = [row for row in rows if (row["training"], row["device"], row["threads"], row["box"]) == key]
+        off = median(sum(row["ms"].values()) for row in own if row["way"] == "off")
+        for way in dict.fromkeys(row["way"] for row in own):
+            found = [row for row in own if row["way"] == way]
+            parts = [f"{median(row['ms'].get(part, 0.0) for row in found):.0f}" for part in ("overview", "tokens", "decoder")]
+            whole = median(sum(row["ms"].values()) for row in found)
+            share = f"{100 * mean(row['share'] for row in found):.0f} %"
+            dice = f"{mean(row['mean_dice'] for row in found):.3f}"
+            lines.append([key[3], way, *parts, f"{whole:.0f}", f"{100 * whole / off:.0f} %", share, dice])
+    return grid(["box", "way", "overview ms", "tokens ms", "decoder ms", "all ms", "of `off`", "pixels computed", "mean DSC"], lines)
+
+
+def front_table(rows: list[Row], wanted: list[str]) -> str:
+    """By network and way: time on each device and Dice by box; and which of the trainings ``wanted`` have not been measured."""
+    devices = list(dict.fromkeys((row["device"], row["threads"]) for row in rows))
+    lines = []
+    for training, way in dict.fromkeys((row["training"], row["way"]) for row in rows):
+        own = [row for row in rows if (row["training"], row["way"]) == (training, way)]
+        cells = [training, way, str(max(row["volumes"] for row in own))]
+        for device in devices:
+            ms = [row["ms"]["all"] for row in own if (row["device"], row["threads"]) == device]
+            cells.append(f"{median(ms):.0f}" if ms else "-")
+        for box in ("tight", "partial", "none"):
+            dice = [row["dice"]["mean"] for row in own if row["box"] == box]
+            cells.append(f"{mean(dice):.3f}" if dice else "-")
+        lines.append(cells)
+    missing = [name for name in wanted if name not in {row["training"] for row in rows}]
+    head = ["network", "way", "volumes", *(f"ms, {device}" for device, _ in devices), "tight box", "partial box", "no box"]
+    return grid(head, lines) + (f"\nNot measured yet: {', '.join(missing)}.\n" if missing else "")

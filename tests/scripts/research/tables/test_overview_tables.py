@@ -1,0 +1,67 @@
+"""The tables of docs/overview.md that tell how a model errs."""
+
+import pytest
+
+from scripts.research.tables.overview_tables import MODEL, by_phase, corruption_table, function_table, place_table, way_table
+
+NAMES = ("RV cavity", "myocardium", "LV cavity")
+
+
+def cells(table: str, *start: str) -> list[str]:
+    """The cells of the row that begins with these."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    (found,) = [row for row in rows if row[: len(start)] == list(start)]
+    return found
+
+
+def test_a_corruption_is_compared_with_the_same_studies_clean():
+    dice = {("clean", "a"): 0.9, ("clean", "b"): 0.8, ("blur", "a"): 0.89, ("blur", "b"): 0.79, ("noise", "a"): 0.9, ("noise", "b"): 0.75}
+    rows = [
+        {"model": MODEL, "box": box, "corruption": name, "study": study, "mean_dice": value}
+        for (name, study), value in dice.items()
+        for box in ("tight", "none")
+    ]
+    table = corruption_table([*rows, {**rows[0], "model": "another", "mean_dice": 0.1}])
+    assert cells(table, "blur") == ["blur", "0.840", "-0.010", "0.840", "-0.010", "yes"]
+    assert cells(table, "noise")[-1] == "no" and cells(table, "clean")[-1] == "-"
+
+
+def study(patient: str, expert: float, mask: float, dice: float) -> dict:
+    volumes = {name: {"expert": expert, "mask": mask} for name in NAMES}
+    row = {"model": MODEL, "box": "tight", "prune": "plan", "patient": patient, "volumes_ml": volumes, "mean_dice": dice}
+    return {**row, "scores": {name: {"dice": dice - 0.1} for name in NAMES}}
+
+
+def test_ejection_fractions_and_both_phases():
+    rows = [study("a", 40, 50, 0.7), study("a", 100, 100, 0.9), study("b", 100, 100, 0.9), study("b", 60, 60, 0.8)]
+    diastole, systole = by_phase(rows)
+    assert [row["volumes_ml"]["LV cavity"]["expert"] for row in (*diastole, *systole)] == [100, 100, 40, 60]
+    found = cells(function_table(rows), "tight", "plan")
+    assert found[2:4] == ["5.0", "-5.0 ± 5.0"] and found[-2:] == ["0.900 / 0.750", "0.800 / 0.650"]
+
+
+def test_shares_of_what_is_wrong_and_what_other_ways_change():
+    wrong = {"basal": 3.0, "apical": 1.0}
+    rows = [
+        {
+            "model": MODEL,
+            "box": "tight",
+            "place": place,
+            "dice": dict.fromkeys(NAMES, 0.5),
+            "ml": {name: {"found": 9.0, "missed": ml if name == "RV cavity" else 0.0, "too much": ml} for name in NAMES},
+        }
+        for place, ml in wrong.items()
+    ]
+    table = place_table(rows)
+    assert cells(table, "tight", "basal")[-2:] == ["75 %", "38 %"] and cells(table, "tight", "apical")[-2:] == ["25 %", "12 %"]
+    rows = [
+        {"model": MODEL, "box": "tight", "way": way, "mean_dice": dice, "dice": dict.fromkeys(NAMES, dice)}
+        for way, dice in (("as answered", 0.9), ("finer", 0.91))
+    ]
+    assert cells(way_table(rows), "finer") == ["finer", "0.9100", "+0.0100", "0.910"]
+
+
+
+@pytest.mark.parametrize("table", [corruption_table, function_table, place_table, way_table])
+def test_no_rows_are_no_error(table):
+    assert table([]).count("\n") == 2
