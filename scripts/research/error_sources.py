@@ -31,9 +31,10 @@ from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.models.checkpoint import load_model
+from prato.inference.predictor import Predictor
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
+from prato.runtime.precision import autocast
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -70,7 +71,6 @@ def load_case(files: StudyFile) -> Case | None:
     return None if box is None else Case(ImageStack(volume_to_stack(stored, axis)), label, box)
 
 
-@torch.inference_mode()
 def logits_of(
     network: Any, plan: Any, case: Case, pixel: float, is_boxed: bool, turned: bool = False, flips: tuple[int, ...] = ()
 ) -> Tensor:
@@ -92,9 +92,10 @@ def logits_of(
     # a labeller's box says which slices hold the heart, too: the network is given these alone
     planes = list(range(case.box.start[2], case.box.stop[2]) if is_boxed else range(len(seen)))
     prompts = BoxPrompt.batch([[corners]] * len(planes), size) if is_boxed else PromptBatch.empty(len(planes), size)
-    embedding = network.encode_image(seen, plan).select(planes)
-    output = network.predict(seen[planes].contiguous(memory_format=torch.channels_last), embedding, prompts, plan)
-    logits = output.logits.transpose(2, 3) if turned else output.logits
+    with torch.inference_mode(), autocast(seen.device):
+        embedding = network.encode_image(seen, plan).select(planes)
+        logits = network.predict(seen[planes].contiguous(memory_format=torch.channels_last), embedding, prompts, plan).logits.float()
+    logits = logits.transpose(2, 3) if turned else logits
     logits = logits[:, :, :height, :width]
     found = logits.new_zeros(len(slices), *logits.shape[1:])
     found[:, 0] = 10.0  # surely background
@@ -108,13 +109,14 @@ def to_mask(case: Case, logits: Tensor) -> np.ndarray:
     return native.max(1).indices.to(torch.uint8).permute(1, 2, 0).numpy()
 
 
-def masks_of(network: Any, plan: Any, pixel: float, case: Case, is_boxed: bool) -> dict[str, np.ndarray]:
+def masks_of(predictor: Predictor, case: Case, is_boxed: bool) -> dict[str, np.ndarray]:
     """Masks by way of making them, the app's own first."""
-    run = partial(logits_of, network, plan, case)
+    segmenter = predictor.segmenter
+    run, pixel = partial(logits_of, segmenter.network, segmenter.plan, case), segmenter.spec.pixel
+    predictor.set_image(case.image)
+    answer = predictor.predict([BoxPrompt(case.box)] if is_boxed else []).mask
     logits = run(pixel, is_boxed)
-    raw = to_mask(case, logits)
-    answer = remove_small_components(raw)
-    found = {"as answered": answer, "small components kept": raw}
+    found = {"as answered": answer, "small components kept": to_mask(case, logits)}
     inside = np.zeros_like(answer)
     inside[case.box.slices] = answer[case.box.slices]
     found["cut to the tight box"] = inside
@@ -199,7 +201,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     path = model_file(given.model)
-    network, spec, version = load_model(path)
+    predictor = Predictor.from_files(path)
     files = find_labelled_studies(given.studies)
     patients = sorted(load_split(given.split).validation if given.split else {each.patient for each in files})[: given.patients]
     made = {"threads": given.threads, "device": "cpu", "commit": commit(), "command": command()}
@@ -209,9 +211,9 @@ def main() -> None:
         case = load_case(each)
         for box in given.box if case else []:
             assert case is not None
-            about = {"model": path.stem, "model_version": version, "box": box, "study": each.study, "patient": each.patient}
-            masks = masks_of(network, spec.pruning_plan(), spec.pixel, case, box == "tight")
-            masks["resampled label"] = resampled_label(case, spec.pixel)
+            about = {"model": path.stem, "model_version": predictor.version, "box": box, "study": each.study, "patient": each.patient}
+            masks = masks_of(predictor, case, box == "tight")
+            masks["resampled label"] = resampled_label(case, predictor.segmenter.spec.pixel)
             for way, mask in masks.items():
                 dice = dice_of(mask, case.label)
                 rows.append({**about, "way": way, "dice": dice, "mean_dice": round(float(np.mean(list(dice.values()))), 4), **made})

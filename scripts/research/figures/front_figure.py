@@ -12,6 +12,7 @@ from scripts.research.figures.drawing import WIDTH, save
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 _BOXES = {"tight": "tight box", "partial": "partial box", "none": "no box"}
 #: Marks by way of using a network.
@@ -31,12 +32,15 @@ def draw_front(rows: list[Row], path: Path) -> None:
     figure, panels = plt.subplots(len(devices), len(_BOXES), figsize=(WIDTH, 3.4 * len(devices) + 1.1), squeeze=False, sharey=True)
     names = list(dict.fromkeys(row["training"] for row in rows))
     colours = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    for line, device in zip(panels, devices):
+    for number, (line, device) in enumerate(zip(panels, devices)):
         for panel, (box, title) in zip(line, _BOXES.items()):
             own = [row for row in rows if (row["device"], row["threads"]) == device and row["box"] == box]
             _draw(panel, own, colours)
-            panel.set(xscale="log", ylim=(0.8, 0.94), title=title if line is panels[0] else "")
-            panel.grid(alpha=0.3, which="both")
+            panel.set(xscale="log", ylim=(0.8, 0.94), title="" if number else title)
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(ScalarFormatter())
+            panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.grid(alpha=0.3)
             panel.set_xlabel(f"network, ms for 10 slices ({device[0]})")
         line[0].set_ylabel("mean DSC")
     handles = [plt.Line2D([], [], color=colour, marker="o", linestyle="", label=name) for name, colour in colours.items()]
