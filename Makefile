@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 # Some files are templates and no Python, which compileall says and pip forgives.
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 
-.PHONY: help demo test check lint report serve
+.PHONY: help demo test check lint report tutorial serve
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make test                            all tests"
 	@echo "make lint                            ruff and mypy"
 	@echo "make report                          every table and figure of README and docs, from docs/results"
+	@echo "make tutorial                        the pictures of docs/tutorial.md, clicked through on a generated heart"
 
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
@@ -46,6 +47,9 @@ report: $(INSTALLED)
 
 # Of a variable's text as it was given, with its dollar signs, one word of the shell.
 quoted = '$(subst ','\'',$(value $(1)))'
+
+tutorial: $(TESTABLE)
+	@PRATO_LABEL_TUTORIAL=1 $(BIN)/python -m pytest -q tests/slicer_module/test_tutorial_live.py
 
 # What the stock command "monailabel start_server" does, guarded (docs/server.md), whatever characters STUDIES holds.
 serve: studies-given $(INSTALLED)
