@@ -25,29 +25,28 @@ from scripts.common.provenance import commit
 from scripts.common.results import Row, read_rows, replace_rows
 
 TABLE = RESULTS / "slicer_versions.csv"
-#: What runs on Slicer's own Python: the panel, and the module's own test cases.
-TESTS = [
-    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "slicer_module").glob("test_panel*.py")),
-    "tests/slicer_module/test_self_test.py",
-]
+#: The tests that run on Slicer's own Python: the panel, and the module's own test cases.
+TESTS = "tests/slicer_module/test_panel*.py tests/slicer_module/test_self_test.py"
 
 
 def main(
     sources: Annotated[list[Path], typer.Argument(exists=True, file_okay=False, help="Source trees, in folders named by tag.")],
+    tests: Annotated[str, typer.Option(help="Which tests, with spaces between them.")] = TESTS,
 ) -> None:
     """Run the tests on each source tree."""
     for source in sources:
-        row = run_tests(source)
+        row = run_tests(source, tests)
         replace_rows(TABLE, [row], ["slicer"])
         print(f"{row['slicer']}: {row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped", flush=True)
     write_page()
 
 
-def run_tests(source: Path) -> Row:
-    """Run the quick tests of the module on the Python of the tree ``source``."""
+def run_tests(source: Path, tests: str) -> Row:
+    """Run those of ``tests`` that are not slow on the Python of the tree ``source``."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", f"--junitxml={report}", *TESTS]
+        paths = [str(path) for pattern in tests.split() for path in sorted(ROOT.glob(pattern))]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", f"--junitxml={report}", *paths]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "SLICER_SOURCE": str(source.resolve())}, check=False)
         suite = ElementTree.parse(report).getroot()[0] if report.exists() else None  # none: the process has crashed
     counts = {name: int(suite.get(name, 0)) if suite is not None else 0 for name in ("tests", "failures", "errors", "skipped")}
@@ -59,15 +58,16 @@ def run_tests(source: Path) -> Row:
         "skipped": counts["skipped"],
         "device": "cpu",
         "commit": commit(),
-        "command": f'SLICER_SOURCE={source.resolve().name} pytest -m "not slow" tests/slicer_module/test_{{panel*,self_test}}.py',
+        "command": f'SLICER_SOURCE={source.resolve().name} pytest -m "not slow" {tests}',
     }
 
 
 def write_page() -> None:
     """Fill the table of docs/slicer.md."""
-    rows = sorted(read_rows(TABLE) if TABLE.exists() else [], key=lambda row: (row["slicer"] == "main", row["slicer"]))
-    cells = [[f"`{row['slicer']}`", *(str(row[name]) for name in ("passed", "failed", "skipped", "commit"))] for row in rows]
-    fill_page(DOCS / "slicer.md", {"versions": grid(["Python of 3D Slicer", "passed", "failed", "skipped", "at commit"], cells)})
+    rows = sorted(read_rows(TABLE) if TABLE.exists() else [], key=lambda row: (row["slicer"] == "main", len(row["slicer"]), row["slicer"]))
+    shown = ("passed", "failed", "skipped", "commit", "command")
+    cells = [[row["slicer"], *(str(row[name]) for name in shown)] for row in rows]
+    fill_page(DOCS / "slicer.md", {"versions": grid(["3D Slicer", *shown], cells)})
 
 
 if __name__ == "__main__":
