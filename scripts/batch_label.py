@@ -108,6 +108,10 @@ def _told(run: Run, jobs: list[Job], stopped: str) -> int:
     states = [run.records.get(job.study, {}).get("status", "waiting") for job in jobs]
     failed = [job.study for job, state in zip(jobs, states) if state == "failed"]
     typer.echo(f"{states.count('done')} of {len(jobs)} studies have their mask in {run.out}.")
+    warned = [job.study for job in jobs if run.records.get(job.study, {}).get("warnings")]
+    if warned:
+        named = ", ".join(warned[:5]) + ", ..." * (len(warned) > 5)
+        typer.echo(f"{len(warned)} have warnings, as records.jsonl says: {named}.", err=True)
     if failed:
         named = ", ".join(failed[:5]) + ", ..." * (len(failed) > 5)
         typer.echo(f"{len(failed)} failed, as records.jsonl says: {named}.", err=True)

@@ -54,7 +54,7 @@ def main(
         with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:
             rows = evaluate_cases(predictor, files, box, prune or None, seed, lambda row: bar.update())
         if not rows:
-            raise ValueError(f"Every label in {studies} is empty: there is nothing to measure against.")
+            raise ValueError(f"Every label in {studies} is empty or cannot be used: there is nothing to measure against.")
         about = {
             "model": path.stem,
             "model_version": predictor.version,

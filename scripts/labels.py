@@ -17,7 +17,7 @@ from tqdm import tqdm
 from prato.data.atomic import write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.label_names import CONVENTIONS, read_convention
-from prato.data.studies import find_labelled_studies
+from prato.data.studies import ENDINGS, find_files, find_labelled_studies
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
@@ -72,7 +72,7 @@ def restore_version(
 ) -> None:
     """Make a copy of an older version the current label, as a new version. A server that runs on the folder notices."""
     with _refusals():
-        image = next((path for end in (".nii.gz", ".nii") if (path := studies / f"{study}{end}").is_file()), studies / f"{study}.nii.gz")
+        image = find_files(studies).files.get(study, studies / f"{study}{ENDINGS[0]}")
         saved = restore(_versions(studies, study), version, image, {"annotator": annotator})
     typer.echo(f"Version {saved.version.version} of {study} is now its label: a copy of version {version}.")
 

@@ -38,12 +38,19 @@ def main(
         if manifest:
             save_manifest(out, manifest)
         for file in tqdm(files, unit="study"):
-            target = out / "labels" / "final" / file.label.name
-            if not target.exists() and (case := load_training_case(file, PIXEL)) is not None:
+            target = out / "labels" / "final" / f"{file.study}.nii.gz"
+            if target.exists():
+                continue
+            try:
+                case = load_training_case(file, PIXEL)
+            except VolumeError as error:
+                typer.echo(f"{file.study} is left out: {error}", err=True)
+                continue
+            if case is not None:
                 packed = _packed(file, case, edge)
-                write_volume(out / file.image.name, packed.image, packed.affine)
+                write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
                 write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
-    except (VolumeError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
 
@@ -59,7 +66,7 @@ class _Packed:
 
 def _packed(file: StudyFile, case: TrainingCase, edge: int) -> _Packed:
     volume = read_volume(file.image)
-    axis = slice_axis(volume.spacing)
+    axis = slice_axis(volume.array.shape, volume.spacing)
     in_plane = [a for a in range(3) if a != axis]
     # as many pixels go on both sides, so that the middle stays the middle
     sizes = [min(n, edge - (n - edge) % 2) for n in case.image.shape[1:]]

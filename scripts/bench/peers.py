@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from prato.data.cases import read_label
+from prato.data.intensity import normalise
 from prato.data.nifti import Volume, read_volume
-from prato.data.resampling import normalise
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
 from prato.data.studies import find_labelled_studies

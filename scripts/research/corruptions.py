@@ -123,7 +123,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 
 def corrupt(name: str, volume: Volume, label: np.ndarray, study: str) -> tuple[Volume, np.ndarray]:
     """A stored image and its label under the corruption ``name``, with its slices last; the same for the same ``study``."""
-    axis = slice_axis(volume.spacing)
+    axis = slice_axis(volume.array.shape, volume.spacing)
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{name}:{study}".encode()).digest()[:8], "big"))
     return CORRUPTIONS[name](volume_to_stack(volume, axis), to_stack(label, axis), rng)
 

@@ -65,7 +65,7 @@ class Case:
 def load_case(files: StudyFile) -> Case | None:
     """None where the label is empty."""
     stored = read_volume(files.image)
-    axis = slice_axis(stored.spacing)
+    axis = slice_axis(stored.array.shape, stored.spacing)
     label = to_stack(read_label(files.label, stored), axis)
     box = Box.around(label > 0)
     return None if box is None else Case(ImageStack(volume_to_stack(stored, axis)), label, box)

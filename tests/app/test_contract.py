@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from prato.inference.image_stack import IMAGE_WARNINGS
 from prato.prompts.points import PointsPrompt
 from prato.prompts.request import CONTRACT
 from tests.app.live import LiveServer
@@ -68,6 +69,11 @@ def test_the_page_lists_the_parameters() -> None:
 def test_the_page_lists_the_parts_of_a_reply() -> None:
     replies = [example(path)["reply"] for path in EXAMPLES]
     assert first_column("| key of the JSON part |") == {key for reply in replies for key in reply.get("params", ())}
+
+
+def test_the_page_lists_the_warnings() -> None:
+    box = {"box_cut_by_target", "box_far_larger_than_target", "box_misses_target", "whole_image", "mask_is_empty"}
+    assert first_column("| warning |") == {*IMAGE_WARNINGS, *box, "parameter_ignored: <name>"}
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem.startswith("error")], ids=lambda path: path.stem)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from prato.data.nifti import write_volume
+from prato.data.nifti import Volume, write_volume
 from prato.labelling.versions import LabelVersions
 from scripts import labels
 from tests.scripts.cli import run_script
@@ -28,7 +28,7 @@ def studies(tmp_path: Path) -> Path:
     for who, length in (("Ada", 4), ("Bob", 2)):
         mask = np.zeros((9, 8, 3), np.uint8)
         mask[1 : 1 + length, 2:6, 1] = 3
-        LabelVersions(tmp_path, "a").save(mask, AFFINE, {"annotator": who, "model": "prato_unetr", "box": [0, 9, 0, 8, 0, 3]})
+        LabelVersions(tmp_path, "a").save(Volume(mask, AFFINE), {"annotator": who, "model": "prato_unetr", "box": [0, 9, 0, 8, 0, 3]})
     return tmp_path
 
 
@@ -55,7 +55,7 @@ def test_agreement(studies: Path) -> None:
     assert written["structures"]["LV cavity"]["dice"] == pytest.approx(0.6667, abs=1e-4)
     assert {"commit", "command"} <= set(written)
     assert run("agreement", studies, "a").stdout.count("Ada / Bob") == 3
-    LabelVersions(studies, "b").save(np.ones((2, 2, 2), np.uint8), AFFINE, {})
+    LabelVersions(studies, "b").save(Volume(np.ones((2, 2, 2), np.uint8), AFFINE), {})
     assert "No study here was labelled by two annotators." in run("agreement", studies, "b").stdout
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
-from prato.data.nifti import write_volume
+from prato.data.nifti import Volume, write_volume
 from prato.labelling.versions import LabelVersions
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -103,7 +103,7 @@ def test_half_an_index_that_was_being_written_is_swept_away(folder: Path, store:
 
 def test_what_a_label_is_said_to_be_follows_the_file(folder: Path, store: StudiesDatastore) -> None:
     """Labels restored by the script, or put there by hand, beside a server that runs."""
-    LabelVersions(folder, "a").save(MASK, AFFINE, {"annotator": "Bob"})  # the very same voxels
+    LabelVersions(folder, "a").save(Volume(MASK, AFFINE), {"annotator": "Bob"})  # the very same voxels
     store.refresh()
     assert (entry(folder)["annotator"], entry(folder)["version"]) == ("Bob", 2)
     write_volume(folder / "labels" / "final" / "a.nii.gz", MASK // 2, AFFINE)

@@ -32,6 +32,7 @@ from tests.app.live import tiny_model
 from tests.waiting import wait_until
 
 GPUS = ("NVIDIA A", "NVIDIA B")
+CUBE = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_every_format_holds_the_same_mask_in_the_same_place(extension: str, left
         affine[:3, 2] *= -1
     affine[:3, 3] = (-30.0, 12.5, 70.0)
     mask: np.ndarray = np.random.default_rng(2).integers(0, 4, (7, 6, 5)).astype(np.uint8)
-    path = Path(write_mask(mask, affine, extension, "uint16"))
+    path = Path(write_mask(mask, Volume(mask, affine), extension, "uint16"))
     try:
         image = sitk.ReadImage(str(path))
     finally:
@@ -108,7 +109,7 @@ def test_every_format_holds_the_same_mask_in_the_same_place(extension: str, left
 
 
 def test_nrrd_is_raw_so_that_browsers_need_not_inflate_it() -> None:
-    path = Path(write_mask(np.zeros((3, 3, 3), np.uint8), np.eye(4), ".nrrd"))
+    path = Path(write_mask(CUBE.array, CUBE, ".nrrd"))
     try:
         assert nrrd.read_header(str(path))["encoding"] == "raw"
     finally:
@@ -205,5 +206,5 @@ def test_a_mask_that_finds_no_room_leaves_no_file(extension: str, tmp_path: Path
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr("nrrd.write", full)
     with pytest.raises(OSError, match="No space left"):
-        write_mask(np.zeros((2, 2, 2), np.uint8), np.eye(4), extension)
+        write_mask(CUBE.array, CUBE, extension)
     assert not list(tmp_path.iterdir())

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import os
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from prato.data.nifti import VolumeError, affine_from_pixdim, read_image, read_volume, write_volume
+from prato.data.nifti import VolumeError, read_image, read_volume, write_volume
+from tests.prato.data.nifti_files import dtypes, write_nifti
 
 RNG = np.random.default_rng(0)
 
@@ -93,7 +98,6 @@ def test_acdc_affine_is_mended_from_pixdim(tmp_path: Path) -> None:
     path = acdc_like(tmp_path / "a.nii.gz", np.ones((4, 5, 6), np.int16), (1.5625, 1.5625, 10.0))
     assert np.allclose(nib.Nifti1Image.from_filename(path).affine, np.diag([-1, -1, 1, 1])), "the trap that this test is about is not there"
     expected = np.diag([-1.5625, -1.5625, 10.0, 1.0])
-    np.testing.assert_array_equal(affine_from_pixdim(nib.Nifti1Image.from_filename(path)), expected)
     np.testing.assert_array_equal(read_volume(path).affine, expected)
     assert read_volume(path).spacing == sitk.ReadImage(str(path)).GetSpacing()
 
@@ -129,10 +133,16 @@ REFUSED = {
     "2D": (lambda p: save(p, np.ones((4, 4), np.int16)), "2D .*whole stack"),
     "sheared": (lambda p: save(p, np.ones((4, 4, 3), np.int16), SHEAR), "non-orthonormal"),
     "NaN": (lambda p: save(p, np.full((4, 4, 3), np.nan, np.float32)), "NaN or infinite"),
-    "one infinite voxel": (
-        lambda p: save(p, np.where(np.arange(48).reshape(4, 4, 3) == 7, np.inf, 1.0).astype(np.float32)),
-        "NaN or infinite",
+    "colours": (
+        lambda p: save(p, np.zeros((4, 4, 3), [(name, "u1") for name in "RGB"])),
+        "holds colours: export it as one grey value",
     ),
+    "half of a pair": (
+        lambda p: write_nifti(p, np.ones((4, 4, 3), np.int16), qform=oblique(), magic=b"ni1"),
+        "one half of a pair of .hdr and .img",
+    ),
+    "a pipe": (os.mkfifo, "not readable NIfTI .*not a file"),
+    "a link to itself": (lambda p: p.symlink_to(p), "not readable NIfTI .*symbolic links"),
     "complex": (lambda p: save(p, np.ones((4, 4, 3), np.complex64)), "one grey value"),
     "text": (lambda p: p.write_text("not an image at all" * 40), "not readable NIfTI"),
     "empty": (lambda p: p.write_bytes(b""), "not readable NIfTI"),
@@ -150,6 +160,45 @@ def test_refused_in_one_sentence(tmp_path: Path, case: str) -> None:
     with pytest.raises(VolumeError, match=says) as refused:
         read_volume(path)
     assert str(refused.value).startswith("bad.nii.gz") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_voxels_that_are_no_numbers_are_the_darkest_and_warned_of(tmp_path: Path, value: float, dtype: type) -> None:
+    array = np.arange(3, 51).reshape(4, 4, 3).astype(dtype)
+    array[2, 1, 0] = value
+    volume = read_volume(save(tmp_path / "a.nii.gz", array))
+    assert volume.warnings == ("voxels_not_finite",) and volume.array[2, 1, 0] == 3
+    array[2, 1, 0] = 3
+    assert np.array_equal(volume.array, array)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "wanted"),
+    [(0.5, 10, (0.5, 10)), (0, 10, (1, 0)), (np.nan, 10, (1, 0)), (np.inf, 0, (1, 0)), (2, np.nan, (2, 0)), (-1, 0, (-1, 0))],
+)
+def test_a_scaling_that_cannot_be_used_is_none(tmp_path: Path, slope: float, intercept: float, wanted: tuple[float, float]) -> None:
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    volume = read_volume(write_nifti(tmp_path / "a.nii", array, qform=oblique(), scl_slope=slope, scl_inter=intercept))
+    assert np.array_equal(volume.array, array * wanted[0] + wanted[1])
+
+
+@settings(max_examples=30, deadline=None)
+@given(dtypes, st.sampled_from(["<", ">"]), st.sampled_from([1, 2]), st.integers(0, 200).map(lambda n: 16 * n), st.booleans())
+def test_every_type_of_voxel_in_every_order_of_bytes_behind_any_extension(
+    dtype: str, endian: str, version: int, extension: int, gzipped: bool
+) -> None:
+    array = RNG.integers(0, 100, (4, 3, 5)).astype(dtype)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("a.nii.gz" if gzipped else "a.nii")
+        write_nifti(path, array, qform=oblique(), endian=endian, version=version, extension=b"{" * extension)
+        volume = read_volume(path)
+    assert np.array_equal(volume.array, array) and volume.array.dtype == np.dtype("f4" if dtype[0] == "f" else dtype)
+
+
+def test_an_extension_of_megabytes_is_passed_over(tmp_path: Path) -> None:
+    array = np.ones((4, 3, 5), np.int16)
+    assert np.array_equal(read_volume(write_nifti(tmp_path / "a.nii.gz", array, qform=oblique(), extension=b"x" * 5 * 2**20)).array, array)
 
 
 @pytest.mark.parametrize("keep", [1, 10, 200, 500, -30, -8, -1])

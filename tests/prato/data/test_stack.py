@@ -15,7 +15,15 @@ from tests.prato.conftest import predict
     [((1.5, 1.5, 8.0), 2), ((8.0, 1.5, 1.5), 0), ((1.5, 8.0, 1.2), 1), ((1.5, 1.5, 1.5), 2), ((2.0, 1.5, 1.5), 2), ((1.0, 1.0, 0.9), 2)],
 )
 def test_the_thickest_edge_says_where_the_slices_are(spacing, axis):
-    assert slice_axis(spacing) == axis
+    assert slice_axis((20, 30, 5), spacing) == axis
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spacing", [(1.5, 1.5, 8.0), (8.0, 1.5, 1.5), (1.0, 1.0, 1.0)])
+def test_a_single_slice_lies_across_its_one_voxel_however_thick(axis, spacing):
+    shape = [20, 30, 40]
+    shape[axis] = 1
+    assert slice_axis(shape, spacing) == axis
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

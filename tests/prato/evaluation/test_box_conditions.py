@@ -51,3 +51,11 @@ def test_none_and_tight():
     tight = Box((5, 5, 0), (9, 9, 3))
     assert draw(tight, BoxCondition.none, 0) is None
     assert draw(tight, BoxCondition.tight, 0) == tight
+
+
+@given(tight_boxes, st.integers(0, 1000), st.sampled_from(list(BoxCondition)), st.sampled_from([[2, 0, 1], [0, 2, 1], [0, 1, 2]]))
+def test_boxes_are_drawn_in_plane_whichever_axis_the_slices_lie_along(tight, seed, condition, order):
+    shape = tuple(SHAPE[a] for a in order)
+    found = perturb_box(tight.permute(order), shape, condition, np.random.default_rng(seed), order.index(2))
+    usual = draw(tight, condition, seed)
+    assert found == (usual and usual.permute(order))

@@ -112,6 +112,7 @@ def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
     monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: None)
     whole = predict(predictor, heart)
     assert (whole.box_source, whole.box) == ("whole_image", Box.whole(heart.array.shape))
+    assert "whole_image" in whole.warnings and "whole_image" not in proposed.warnings
     without = predict(Predictor.from_files(model_files["unetr"]), heart)
     assert np.array_equal(without.mask, whole.mask)
 
@@ -236,6 +237,21 @@ def test_warnings_say_what_is_wrong_with_the_box(target, expected):
 
 def test_an_empty_mask_means_the_box_missed():
     assert _warnings([BOX], np.zeros((60, 50, 5), np.uint8)) == ["box_misses_target"]
+
+
+@pytest.mark.parametrize("boxes", [(), (BOX,)])
+def test_an_empty_mask_is_warned_of_whatever_was_drawn(predictor, heart, boxes, monkeypatch):
+    monkeypatch.setattr(
+        predictor.segmenter, "segment", lambda image, *_, **__: Segmentation(np.zeros(image.volume.array.shape, np.uint8), None)
+    )
+    assert "mask_is_empty" in predict(predictor, heart, *boxes).warnings
+
+
+def test_what_was_repaired_of_the_image_stands_before_what_is_said_of_the_box(predictor, heart):
+    fill = heart.array.copy()
+    fill[:3] = -1000
+    found = predict(predictor, replace(heart, array=fill, warnings=("orientation_unknown",)), Box((0, 0, 0), (3, 3, 1)))
+    assert found.warnings[:2] == ["orientation_unknown", "intensity_outliers"] and found.warnings[-1] == "box_misses_target"
 
 
 def test_not_a_number_becomes_background(model_files, heart, monkeypatch):

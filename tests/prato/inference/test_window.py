@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prato.data.resampling import normalise, resample_in_plane, resampled_size, stack_neighbours
+from prato.data.intensity import normalise
+from prato.data.resampling import resample_in_plane, resampled_size, stack_neighbours
 from prato.inference.window import STEP, Window, edge_with_margin
 from prato.prompts.box import Box
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prato.data.nifti import Volume
 from prato.labelling.versions import LabelVersions
 
 SHAPE, AFFINE = (24, 20, 4), np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -41,7 +42,9 @@ def carry_out(studies: Path, order: dict) -> None:
     while True:
         mark = int(random.integers(1 << 30))
         os.write(told, b"%d about\n" % mark)
-        number = versions.save(random.integers(0, 4, SHAPE).astype(np.uint8), AFFINE, {"annotator": "Ada", "mark": mark}).version.version
+        number = versions.save(
+            Volume(random.integers(0, 4, SHAPE).astype(np.uint8), AFFINE), {"annotator": "Ada", "mark": mark}
+        ).version.version
         os.write(told, b"%d saved %d\n" % (mark, number))
         if not order.get("seconds"):
             return

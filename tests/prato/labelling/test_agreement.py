@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prato.data.nifti import write_volume
+from prato.data.nifti import Volume, write_volume
 from prato.data.structures import STRUCTURES
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.records import LabelVersionError
@@ -32,8 +32,8 @@ def label(tmp_path: Path) -> LabelVersions:
 
 
 def test_the_difference_between_two_versions(label: LabelVersions) -> None:
-    label.save(heart(0), AFFINE, {})
-    label.save(heart(1, lv=5), AFFINE, {})
+    label.save(Volume(heart(0), AFFINE), {})
+    label.save(Volume(heart(1, lv=5), AFFINE), {})
     found = label_diff(label, 1, 2)
     lv = found["structures"]["LV cavity"]
     assert found["changed_voxels"] == lv["changed_voxels"] == 4 + 13  # a column left, and 25 - 12 gained
@@ -46,15 +46,15 @@ def test_the_difference_between_two_versions(label: LabelVersions) -> None:
 
 
 def test_versions_on_different_grids_are_not_compared(label: LabelVersions) -> None:
-    label.save(heart(0), AFFINE, {"annotator": "Ada"})
-    label.save(heart(0)[:, :, :3], AFFINE, {"annotator": "Bob"})
+    label.save(Volume(heart(0), AFFINE), {"annotator": "Ada"})
+    label.save(Volume(heart(0)[:, :, :3], AFFINE), {"annotator": "Bob"})
     with pytest.raises(LabelVersionError, match="Versions 1 and 2 of the label of a lie on different grids"):
         label_diff(label, 1, 2)
 
 
 def test_the_latest_of_each_annotator_counts(label: LabelVersions, tmp_path: Path) -> None:
     for who, shift in (("Ada", 3), ("Bob", 2), ("Ada", 0)):
-        label.save(heart(shift), AFFINE, {"annotator": who})
+        label.save(Volume(heart(shift), AFFINE), {"annotator": who})
     restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Bob"})  # he has not drawn it: his stays version 2
     found = study_agreement(label)
     assert found["annotators"] == {"Ada": 3, "Bob": 2}
@@ -67,9 +67,9 @@ def test_the_latest_of_each_annotator_counts(label: LabelVersions, tmp_path: Pat
 def test_the_whole_folder(tmp_path: Path) -> None:
     for study, shifts in (("a", (0, 2)), ("b", (0, 0)), ("c", (0,))):
         for who, shift in zip(("Ada", "Bob"), shifts):
-            LabelVersions(tmp_path, study).save(heart(shift), AFFINE, {"annotator": who})
-    LabelVersions(tmp_path, "d").save(heart(0), AFFINE, {"annotator": "Ada"})
-    LabelVersions(tmp_path, "d").save(heart(0)[:9], AFFINE, {"annotator": "Bob"})
+            LabelVersions(tmp_path, study).save(Volume(heart(shift), AFFINE), {"annotator": who})
+    LabelVersions(tmp_path, "d").save(Volume(heart(0), AFFINE), {"annotator": "Ada"})
+    LabelVersions(tmp_path, "d").save(Volume(heart(0)[:9], AFFINE), {"annotator": "Bob"})
     found = folder_agreement(tmp_path)
     assert [image["image"] for image in found["images"]] == ["a", "b"]
     assert found["pairs"] == 2

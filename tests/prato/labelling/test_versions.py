@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prato.data.label_records import HISTORY
-from prato.data.nifti import VolumeError, write_volume
+from prato.data.nifti import Volume, VolumeError, write_volume
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
 from prato.labelling.versions import LabelVersions, restore
@@ -43,9 +43,9 @@ def by_hand(folder: Path, size: int) -> None:
 
 def test_a_version_says_where_it_comes_from(label: LabelVersions, tmp_path: Path) -> None:
     sent = {"annotator": "Ada", "box": [1, 2, 3, 4, 0, 3], "model": "prato_unetr", "model_version": "0123456789ab"}
-    label.save(mask(2), AFFINE, sent)
-    label.save(mask(3), AFFINE, {"client_id": "c7", "base_version": 1})
-    label.save(mask(4), AFFINE, {"annotator": " "})
+    label.save(Volume(mask(2), AFFINE), sent)
+    label.save(Volume(mask(3), AFFINE), {"client_id": "c7", "base_version": 1})
+    label.save(Volume(mask(4), AFFINE), {"annotator": " "})
     first, second, third = label.all()
     assert (first.params, first.origin, first.base_version, first.voxels) == (sent, "submitted", None, {"myocardium": 2})
     assert [version.annotator for version in label.all()] == ["Ada", "c7", "unknown"]
@@ -60,7 +60,7 @@ def test_a_version_says_where_it_comes_from(label: LabelVersions, tmp_path: Path
 def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path) -> None:
     by_hand(tmp_path, 1)
     conflicts = [
-        [version.version for version in label.save(mask(size), AFFINE, params).conflicts]
+        [version.version for version in label.save(Volume(mask(size), AFFINE), params).conflicts]
         for size, params in enumerate(
             (
                 {"annotator": "Ada"},  # version 2: what was found in the folder is nobody's
@@ -75,13 +75,13 @@ def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path
     ]
     assert conflicts == [[], [], [3], [], [4, 5], [1, 2, 3, 4, 5, 6]]
     label.remove()
-    assert label.save(mask(9), AFFINE, {"annotator": "Bob"}).conflicts == []
+    assert label.save(Volume(mask(9), AFFINE), {"annotator": "Bob"}).conflicts == []
 
 
 @pytest.mark.parametrize("base", [9, -1, "1", 1.0, True])
 def test_a_base_that_is_no_version_is_refused(label: LabelVersions, tmp_path: Path, base: object) -> None:
     with pytest.raises(LabelVersionError, match=r"base_version must be 0, for no label, or the number of a version of a \(none yet\)"):
-        label.save(mask(2), AFFINE, {"base_version": base})
+        label.save(Volume(mask(2), AFFINE), {"base_version": base})
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
@@ -89,13 +89,13 @@ def test_labels_that_come_by_another_way_are_versions_too(label: LabelVersions, 
     by_hand(tmp_path, 1)
     assert [(v.version, v.origin, v.annotator, v.voxels) for v in label.all()] == [(1, "found", "unknown", {"myocardium": 1})]
     assert not (tmp_path / HISTORY).exists()  # reading writes nothing
-    label.save(mask(2), AFFINE, {})
+    label.save(Volume(mask(2), AFFINE), {})
     by_hand(tmp_path, 3)
     label.remove()
     assert label.current() is None
     stored(tmp_path).with_name("a.nii").write_bytes(gzip.decompress(label.read(1)))
     assert label.current() is not None
-    label.save(mask(4), AFFINE, {})
+    label.save(Volume(mask(4), AFFINE), {})
     assert [version.origin for version in label.all()] == ["found", "submitted", "found", "found", "submitted"]
     assert [int(label.read_volume(n).array.sum() / 2) for n in range(1, 6)] == [1, 2, 3, 1, 4]
     assert [path.name for path in stored(tmp_path).parent.iterdir()] == ["a.nii.gz"]
@@ -103,7 +103,7 @@ def test_labels_that_come_by_another_way_are_versions_too(label: LabelVersions, 
 
 def test_restoring_is_a_new_version(label: LabelVersions, tmp_path: Path) -> None:
     for size in (2, 3):
-        label.save(mask(size), AFFINE, {"annotator": "Ada"})
+        label.save(Volume(mask(size), AFFINE), {"annotator": "Ada"})
     version = restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Bob"}).version
     assert (version.version, version.origin, version.restored_from, version.annotator) == (3, "restored", 1, "Bob")
     assert stored(tmp_path).read_bytes() == label.read(1) == label.read(3)
@@ -137,7 +137,7 @@ def test_a_removal_that_finds_no_room_has_not_happened(label: LabelVersions, tmp
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    label.save(mask(2), AFFINE, {})
+    label.save(Volume(mask(2), AFFINE), {})
     monkeypatch.setattr("prato.data.atomic.tempfile.mkstemp", full)
     with pytest.raises(OSError, match="No space left"):
         label.remove("Ada")
@@ -147,7 +147,7 @@ def test_a_removal_that_finds_no_room_has_not_happened(label: LabelVersions, tmp
 
 def test_a_file_that_was_damaged_is_not_handed_out(label: LabelVersions, tmp_path: Path) -> None:
     for size in (2, 3):
-        label.save(mask(size), AFFINE, {})
+        label.save(Volume(mask(size), AFFINE), {})
     history = tmp_path / HISTORY / "final" / "a"
     (history / "0001.nii.gz").write_bytes(b"torn")
     (history / "0002.json").write_text('{"version": 2')
@@ -178,7 +178,7 @@ def test_everyone_at_once(label: LabelVersions, tmp_path: Path) -> None:
 
     def write(who: int) -> None:
         for n in range(5):
-            numbers.append(LabelVersions(tmp_path, "a").save(mask(10 * who + n), AFFINE, {"annotator": str(who)}).version.version)
+            numbers.append(LabelVersions(tmp_path, "a").save(Volume(mask(10 * who + n), AFFINE), {"annotator": str(who)}).version.version)
 
     def look() -> None:
         while not done.is_set():
@@ -210,6 +210,6 @@ def test_which_studies_have_labels(label: LabelVersions, tmp_path: Path) -> None
     by_hand(tmp_path, 1)
     (stored(tmp_path).parent / ".b.nii.gz.x.tmp").write_bytes(b"")
     (stored(tmp_path).parent / "c.nii").write_bytes(b"")
-    LabelVersions(tmp_path, "gone").save(mask(2), AFFINE, {})
+    LabelVersions(tmp_path, "gone").save(Volume(mask(2), AFFINE), {})
     LabelVersions(tmp_path, "gone").remove()
     assert list_labelled_studies(tmp_path) == ["a", "c", "gone"]

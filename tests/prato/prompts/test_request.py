@@ -1,6 +1,8 @@
 """Requests as clients send them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prato.prompts.request import InferenceRequest, RequestError
 
@@ -91,3 +93,22 @@ def test_what_cannot_be_answered_is_refused_in_one_sentence(params, word):
     with pytest.raises(RequestError, match=word) as caught:
         prompts(**params)
     assert "\n" not in str(caught.value)
+
+
+@given(st.permutations([0, 1, 2]), st.lists(st.tuples(st.integers(0, 99), st.integers(0, 79), st.integers(0, 9)), min_size=1, max_size=4))
+def test_clicks_mean_the_same_whichever_axis_the_slices_lie_along(order, points):
+    shape, spacing = (100, 80, 10), (1.5, 2.0, 8.0)
+
+    def box(axes):
+        params = {"LV cavity": [[point[a] for a in axes] for point in points]}
+        (prompt,) = InferenceRequest.parse(params).prompts(tuple(shape[a] for a in axes), tuple(spacing[a] for a in axes))
+        return prompt.box
+
+    assert box(order) == box([0, 1, 2]).permute(order)
+
+
+def test_what_is_drawn_and_read_by_nobody_is_named():
+    request = InferenceRequest.parse({"roi": [0, 9, 0, 9, 0, 5], "LV": [[1, 2, 3]], "RV": [], "background": [[1, 1, 1]], "points": []})
+    assert sorted(request.warnings) == ["parameter_ignored: LV", "parameter_ignored: background"]
+    with pytest.raises(RequestError, match="'warnings' is not a parameter"):
+        InferenceRequest.parse({"warnings": []})

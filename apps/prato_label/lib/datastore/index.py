@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
+from prato.data.studies import find_files, split_name
 from prato.labelling.files import SUFFIX, read_if_exists
 from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.versions import LabelVersions, convert_found_label
@@ -33,6 +34,10 @@ class DurableIndex(LocalDatastore):
     #: Of the list as it was last read or written; None before.
     _stamp: tuple[int, int, int] | None = None
     _shared_lock: FileLock | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._logged: set[str] = set()
+        super().__init__(*arguments, **options)
 
     def _lock(self) -> FileLock:
         """The folder's lock, which other servers take, too; a thread that has it may take it again."""
@@ -92,18 +97,31 @@ class DurableIndex(LocalDatastore):
                 write_bytes(path, text)
             self._stamp = _stamp(path)
 
+    def _to_id(self, file: str) -> tuple[str, str]:
+        """The id and the ending of a file's name; the stock one takes the ending out wherever it stands."""
+        return split_name(file) or super()._to_id(file)
+
+    def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
+        """The names of the images, or of the labels with one tag, by ``prato.data.studies.find_files``; what is left out is logged once."""
+        found = find_files(path)
+        for sentence in found.left_out.values():
+            if sentence not in self._logged:
+                self._logged.add(sentence)
+                logger.warning("%s", sentence)
+        return {file.name: file.name for file in found.files.values()}
+
     def _remove_non_existing(self) -> int:
         """As the stock one, but the list is replaced at once: the stock one empties it first, and a request meanwhile finds no study."""
         self._init_from_datastore_file()
-        gone, there = 0, {}
+        gone, there, images = 0, {}, self._list_files(self._datastore.image_path(), self._extensions)
         for image_id, study in list(self._datastore.objects.items()):
-            if not (Path(self._datastore.image_path()) / self._filename(image_id, study.image.ext)).exists():
+            if self._filename(image_id, study.image.ext) not in images:
                 gone += 1
                 continue
             labels = {
                 tag: label
                 for tag, label in list(study.labels.items())
-                if (Path(self._datastore.label_path(tag)) / self._filename(image_id, label.ext)).exists()
+                if (Path(self._datastore.label_path(tag)) / self._filename(image_id, label.ext)).is_file()
             }
             gone += len(study.labels) - len(labels)
             there[image_id] = study if len(labels) == len(study.labels) else study.model_copy(update={"labels": labels})

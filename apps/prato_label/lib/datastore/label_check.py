@@ -26,7 +26,7 @@ def read_submitted_label(study: str, image: Path, label: Path, label_info: Any =
     except VolumeError as error:
         raise LabelError(str(error).replace(image.name, f"The image {study}")) from error
     name = f"The label for {study}"
-    return Volume(check_label(grid, read_label_volume(label, name), name, label_info), grid.affine)
+    return grid.with_array(check_label(grid, read_label_volume(label, name), name, label_info))
 
 
 @contextmanager

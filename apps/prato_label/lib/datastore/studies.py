@@ -19,9 +19,10 @@ from lib.datastore.label_check import http_errors, read_submitted_label
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
 from prato.data.label_names import LABEL_INFO, LabelError
-from prato.data.nifti import VolumeError, gzip_bytes, read_volume, write_volume
+from prato.data.nifti import VolumeError, gzip_bytes, read_volume, volume_bytes
 from prato.data.structures import voxel_counts
-from prato.labelling.files import SUFFIX
+from prato.data.studies import split_name
+from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
 from prato.labelling.records import UNKNOWN
 from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels, restore
 
@@ -70,7 +71,10 @@ class StudiesDatastore(DurableIndex):
         Raises:
             HTTPException: 400 for a bad name or an image that no model can use, 409 for another image under a name that is taken.
         """
-        image_id = _check_name(image_id or self._to_id(Path(image_filename).name)[0], "An image's name")
+        image_id = (split_name(image_id) or (image_id, ""))[0] or self._to_id(Path(image_filename).name)[0]
+        _check_name(image_id, "An image's name")
+        if split_name(image_id.lower()):
+            raise HTTPException(400, f"An image's name must not end in .nii or .nii.gz: send {image_id!r:.60} under its name alone.")
         try:
             read_volume(image_filename)
         except VolumeError as error:
@@ -80,8 +84,8 @@ class StudiesDatastore(DurableIndex):
         path = Path(self._datastore.image_path()) / f"{image_id}{SUFFIX}"
         with self.changed_list():
             if image_id in self._datastore.objects or path.exists():
-                taken = Path(super().get_image_uri(image_id) or path)
-                if taken.read_bytes() == data:
+                taken = Path(self.get_image_uri(image_id)) if image_id in self._datastore.objects else path
+                if read_if_exists(taken) == data:
                     return image_id
                 raise HTTPException(409, f"There is already another image called {image_id}: send this one under another name.")
             write_bytes(path, data)
@@ -93,19 +97,32 @@ class StudiesDatastore(DurableIndex):
         """Remove a study; the versions of its labels stay, with who removed them."""
         for tag in list(self._get_study(image_id).labels):
             self.remove_label(image_id, tag, annotator)
-        super().remove_image(image_id)
+        Path(self.get_image_uri(image_id)).unlink(missing_ok=True)  # a link, and not what it leads to
         self.refresh()
 
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        """The studies with a final label: where image and label lie in the folder, whatever a link there leads to."""
+        tag = DefaultLabelTag.FINAL.value
+        labelled = [study for study, known in list(self._datastore.objects.items()) if tag in known.labels]
+        return [{"image": self.get_image_uri(study), "label": self.get_label_uri(study, tag)} for study in labelled]
+
     def get_image_uri(self, image_id: str) -> str:
-        """Where the image of a known study lies."""
-        self._get_study(image_id)
-        return str(super().get_image_uri(image_id))
+        """Where the image of a known study lies in the folder: its name there is its identity, also where it is a link."""
+        return str(self.folder / f"{image_id}{self._get_study(image_id).image.ext}")
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What is known of a study, and its ``path``; empty for an unknown one."""
+        if image_id not in self._datastore.objects:
+            return {}
+        return {**super().get_image_info(image_id), "path": self.get_image_uri(image_id)}
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
-        """Where a label that exists lies."""
-        if label_tag not in self._get_study(label_id).labels:
-            raise HTTPException(404, f"{label_id} has no label with the tag {label_tag!r:.60}.")
-        return str(super().get_label_uri(label_id, label_tag))
+        """Where a label that exists lies in the folder."""
+        tag = str(getattr(label_tag, "value", label_tag))
+        label = self._get_study(label_id).labels.get(tag)
+        if label is None:
+            raise HTTPException(404, f"{label_id} has no label with the tag {tag!r:.60}.")
+        return str(self.folder / "labels" / tag / f"{label_id}{label.ext}")
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """As ``submit_label``; returns the label's id, which is the image's."""
@@ -129,12 +146,14 @@ class StudiesDatastore(DurableIndex):
             if info.get("label_info"):
                 info["label_info"] = LABEL_INFO  # of the values as they are stored from now on
             if tag != DefaultLabelTag.ORIGINAL.value:
-                saved = LabelVersions(self._datastore_path, image_id, tag).save(label.array, label.affine, info)
+                saved = LabelVersions(self._datastore_path, image_id, tag).save(label, info)
                 self._update_label_entry(image_id, tag)
                 return saved
-        path = Path(self._datastore.label_path(tag)) / f"{image_id}{SUFFIX}"
+            files = LabelFiles(self._datastore_path, image_id, tag)
+            files.require_inside()
+        path = files.path
         with self.changed_list():
-            write_volume(path, label.array, label.affine)
+            write_bytes(path, gzip_bytes(volume_bytes(label)))
             info |= {"ts": int(time.time()), "name": path.name, "voxels": voxels}
             self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
         return None

@@ -100,9 +100,10 @@ class PratoInfer(InferTask):
             token=CancelToken(lambda: slot.is_cancelled) if slot else NEVER_CANCELLED,
         )
         predicted = time.perf_counter()
-        path = write_mask(prediction.mask, volume.affine, sent.result_extension, sent.result_dtype)
+        path = write_mask(prediction.mask, volume, sent.result_extension, sent.result_dtype)
         done = time.perf_counter()
         reply = {**prediction.reply(), "device": device}
+        reply["warnings"] += sent.warnings
         steps = {"read": read - start, "write": done - predicted, "total": done - start}
         reply["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in steps.items()}
         if slot:

@@ -12,11 +12,11 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from prato.data.nifti import gzip_bytes, nifti_bytes
+from prato.data.nifti import Volume, gzip_bytes, volume_bytes
 
 
-def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: str = "uint8") -> str:
-    """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``affine`` (voxel -> RAS+ mm); the server removes it once it is sent.
+def write_mask(mask: np.ndarray, image: Volume, extension: str, dtype: str = "uint8") -> str:
+    """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``image``; the server removes it once it is sent.
 
     It need not outlive a power cut, so nothing waits for the disk.
 
@@ -28,12 +28,12 @@ def write_mask(mask: np.ndarray, affine: np.ndarray, extension: str, dtype: str 
     try:
         array = mask.astype(dtype, copy=False)
         if extension == ".nrrd":
-            # NRRD's common space is LPS: x and y change sign
-            lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+            # NRRD's common space is LPS: x and y change sign. Who asks for it, reads it and the image with ITK
+            lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.itk_affine
             header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
             nrrd.write(path, array, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
         else:
-            raw = nifti_bytes(array, affine)
+            raw = volume_bytes(image.with_array(array))
             Path(path).write_bytes(raw if extension == ".nii" else gzip_bytes(raw, level=1))
     except BaseException:  # a full disk: nobody is told of the file, so nobody would remove it
         os.unlink(path)

@@ -70,19 +70,20 @@ class Batch:
 
     Attributes:
         job: its state. stopped: whether it is to end as soon as it can.
-        stored: how many studies have their proposal. failed: why others have none, by study.
+        stored: how many studies have their proposal. failed: why others have none, by study. warned: the warnings that came
+            with those that have, by study.
     """
 
     def __init__(self, request: dict[str, Any], order: BatchOrder, predictor: LivePredictor, datastore: Datastore) -> None:
         self.job = Job(request, {})
         self.order = order
         self.stopped = False
-        self.stored, self.failed = 0, dict[str, str]()
+        self.stored, self.failed, self.warned = 0, dict[str, str](), dict[str, list[str]]()
         self._predictor, self._datastore = predictor, datastore
         self._runner = LowPriorityRunner(CancelToken(lambda: self.stopped))
 
     def as_task(self) -> dict[str, Any]:
-        """As MONAI Label shows a task, with ``stored``, ``failed`` and, while it runs, ``progress``."""
+        """As MONAI Label shows a task, with ``stored``, ``failed``, ``warned`` and, while it runs, ``progress``."""
         step, seconds = self.stored + len(self.failed), time.time() - self.job.begun
         left = seconds / step * (len(self.order.studies) - step) if step else None
         stats: dict[str, Any] = {
@@ -92,7 +93,7 @@ class Batch:
             "seconds": round(seconds, 1),
         }
         stats["eta_seconds"] = None if left is None else round(left, 1)
-        return {**self.job.as_task(stats), "stored": self.stored, "failed": dict(self.failed)}
+        return {**self.job.as_task(stats), "stored": self.stored, "failed": dict(self.failed), "warned": dict(self.warned)}
 
     def run(self) -> tuple[State, str]:
         """Segment all that can be.
@@ -116,17 +117,20 @@ class Batch:
                 self._leave_out(study, f"{type(error).__name__}: the server's log has the details.")
             else:
                 self.stored += 1
-                self._log(f"{study} is segmented")
+                warned = f", with warnings: {', '.join(self.warned[study])}" if study in self.warned else ""
+                self._log(f"{study} is segmented{warned}")
         return "done", ""
 
     def _segment(self, study: str) -> None:
         self._runner.wait()
         image = images.read(Path(self._datastore.get_image_uri(study)))
         prediction = self._predictor.predict_with(self._runner, self.order.device, image, self.order.prune)
-        file = write_mask(prediction.mask, image.stored.affine, RESULT_EXTENSIONS[0])
+        file = write_mask(prediction.mask, image.stored, RESULT_EXTENSIONS[0])
         try:
             reply = {**prediction.reply(), "device": self.order.device}
             self._runner.token.raise_if_cancelled()  # as late as possible: nothing is stored once the batch was stopped
+            if prediction.warnings:
+                self.warned = {**self.warned, study: list(prediction.warnings)}
             self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
         finally:
             os.unlink(file)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Collection
 from typing import Any
 
-from fastapi import Depends, HTTPException, Request, UploadFile
+from fastapi import Depends, HTTPException, Request, Response, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.app import MONAILabelApp
 
 from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
 
+logger = logging.getLogger(__name__)
 #: MONAI Label's roles, as its own routes require them; they matter only where its authentication is switched on.
 USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 ANNOTATOR = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
@@ -75,6 +77,46 @@ async def require_storable_body(request: Request) -> None:
             require_storable(await request.json(), "The body")
         except ValueError:
             return  # the route itself reports a body that is not JSON
+
+
+def read_query_names(request: Request) -> set[str]:
+    """The names in the URL that the route of ``request`` reads."""
+    names, dependants = set(), [request.scope["route"].dependant]
+    while dependants:
+        dependant = dependants.pop()
+        names |= {field.alias for field in dependant.query_params}
+        dependants += dependant.dependencies
+    return names
+
+
+def report_unread(request: Request, response: Response) -> None:
+    """Log what stands in the URL and is read by nobody, and name it in the header ``X-Unread-Parameters``."""
+    unread = [name for name in request.query_params if name not in read_query_names(request)]
+    if unread:
+        named = ", ".join(ascii(name)[1:-1] for name in unread)[:200]
+        logger.warning("%s %s: nobody reads the parameters %s", request.method, request.url.path[:80], named)
+        response.headers["X-Unread-Parameters"] = named
+
+
+async def require_params_in_place(request: Request) -> None:
+    """For inference: refuse parameters that stand where nobody reads them, such as a box in the URL: it would be left out unnoticed.
+
+    Raises:
+        HTTPException: 400.
+    """
+    names = ", ".join(sorted(read_query_names(request)))
+    places = {"the URL": [name for name in request.query_params if name not in read_query_names(request)]}
+    if "json" in request.headers.get("content-type", "") and (await request.body()).strip() not in (b"", b"{}", b"null"):
+        places["a JSON body"] = ["params"]
+    else:
+        places["a form field of its own"] = [name for name in await request.form() if name not in ("params", "file", "label")]
+    for place, unread in places.items():
+        if unread:
+            raise HTTPException(
+                400,
+                f"{unread[0]!r:.60} stands in {place}, where nobody reads it: send parameters as one JSON object in the form field params, "
+                f"and {names} in the URL.",
+            )
 
 
 def require_nifti(file: UploadFile, name: str) -> None:

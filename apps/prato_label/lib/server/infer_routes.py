@@ -49,8 +49,8 @@ async def _slot(request: Request) -> AsyncIterator[InferenceSlot]:
         watcher.cancel()
 
 
-@router.post("/infer")
-@router.post("/infer/{model}")
+@router.post("/infer", dependencies=[Depends(checks.require_params_in_place)])
+@router.post("/infer/{model}", dependencies=[Depends(checks.require_params_in_place)])
 def run_inference(
     *,
     background_tasks: BackgroundTasks,

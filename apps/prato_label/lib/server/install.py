@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fastapi import Depends
 from monailabel.config import settings
 from starlette.middleware import Middleware
 
 from lib.server import downloads, errors, infer_routes, job_routes, label_routes, model_routes, page, stock_routes, study_routes, uploads
+from lib.server.checks import report_unread
 from prato_server.middleware import AddressMiddleware, RequestIdMiddleware
 
 _ROUTERS = (
@@ -22,7 +24,7 @@ def install() -> None:
     table = app.router.routes
     stock_routes_before = list(table)
     for router in _ROUTERS:
-        app.include_router(router, prefix=settings.MONAI_LABEL_API_STR)
+        app.include_router(router, prefix=settings.MONAI_LABEL_API_STR, dependencies=[Depends(report_unread)])
     table[:] = [*table[len(stock_routes_before) :], *stock_routes_before]  # the first route that matches answers
     if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]

@@ -19,6 +19,8 @@ from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 
 router = APIRouter()
+#: What strategies read, and what clients send along.
+_STRATEGY_PARAMETERS = {"strategy", "seed", "model", "client_id", "user", "annotator"}
 _OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 
 
@@ -69,7 +71,9 @@ def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()
 def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = USER) -> Any:
     """The study to label next."""
     checks.require_known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
-    return activelearning.sample(strategy, params, user.username)
+    unread = [name for name in params or {} if name not in _STRATEGY_PARAMETERS]
+    warnings = {"warnings": [f"parameter_ignored: {name:.60}" for name in unread]} if unread else {}
+    return {**activelearning.sample(strategy, params, user.username), **warnings}
 
 
 @router.get("/scoring/")

@@ -15,7 +15,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.infers.devices import device_named, offered_devices
 from prato.data.splits import SplitError
-from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of
+from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of, split_name
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RequestError
 from prato.retraining.model_store import ModelStore, StoreError
@@ -100,7 +100,7 @@ def find_labelled_files(datastore: Datastore) -> list[StudyFile]:
     manifests = {folder: load_manifest(folder) for folder in {image.parent for image, _ in pairs}}
     found = []
     for image, label in pairs:
-        study = image.name.removesuffix(".gz").removesuffix(".nii")
+        study = (split_name(image.name) or (image.name, ""))[0]
         found.append(StudyFile(study, patient_of(study, manifests[image.parent]), image, label))
     return sorted(found, key=lambda file: file.study)
 

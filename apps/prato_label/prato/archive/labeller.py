@@ -11,7 +11,7 @@ import torch
 
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import write_bytes
-from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
+from prato.data.nifti import gzip_bytes, read_volume, volume_bytes
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model
 from prato.prompts.request import InferenceRequest
@@ -75,7 +75,7 @@ class Labeller:
         except Exception as error:  # whatever a study does to the code, the others are still to be labelled
             return {**record, "error": error_sentence(error)}
         predicted = time.perf_counter()
-        data = gzip_bytes(nifti_bytes(prediction.mask, volume.affine), level=1)
+        data = gzip_bytes(volume_bytes(volume.with_array(prediction.mask)), level=1)
         write_bytes(self.out / f"{job.study}.nii.gz", data)
         written = time.perf_counter()
         record |= {key: value for key, value in prediction.reply().items() if key != "label_names"}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import re
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: The endings of a study's file, and what an id may look like: it becomes a file's name.
-_ENDINGS = (".nii.gz", ".nii")
-_ID = re.compile(r"\w[\w .+-]*")
+from prato.data.studies import find_files, is_study_id, split_name
+
+logger = logging.getLogger(__name__)
 _BOUNDS = ("i0", "i1", "j0", "j1", "k0", "k1")
 
 
@@ -42,8 +42,8 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
     """
     images: dict[str, Path] = {}
     for study, image in _in_folder(studies) if studies.is_dir() else _in_list(studies):
-        if not _ID.fullmatch(study):
-            raise ArchiveError(f"{study!r:.60} cannot be a study's id: use letters, digits, spaces and . _ + - only.")
+        if not is_study_id(study) or study.startswith("."):
+            raise ArchiveError(f"{study!a:.60} cannot be a study's id: use printable text without slashes, and no dot at its beginning.")
         if study in images:
             raise ArchiveError(f"Two images are called {study} ({images[study]} and {image}): give ids in a column id of a .csv list.")
         images[study] = image.absolute()
@@ -57,9 +57,10 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.iterdir()):
-        if path.name.endswith(_ENDINGS) and path.is_file():
-            yield _id_of(path), path
+    found = find_files(folder)
+    for sentence in found.left_out.values():
+        logger.warning("%s", sentence)
+    yield from found.files.items()
 
 
 def _in_list(path: Path) -> Iterator[tuple[str, Path]]:
@@ -95,8 +96,7 @@ def _boxes(path: Path) -> Mapping[str, list[Any]]:
 
 
 def _id_of(image: Path) -> str:
-    ending = next((e for e in _ENDINGS if image.name.endswith(e)), "")
-    return image.name.removesuffix(ending)
+    return (split_name(image.name) or (image.name, ""))[0]
 
 
 def _text(path: Path, wanted: str) -> str:

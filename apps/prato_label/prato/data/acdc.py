@@ -1,6 +1,7 @@
 """ACDC into a studies folder: one 3D volume a frame with its true voxel size, expert labels, and a manifest of patients and frames.
 
-ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until ``affine_from_pixdim`` corrects it.
+ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until it is read by
+``prato.data.orientation``, which takes the voxel size from ``pixdim``.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 
-from prato.data.nifti import Volume, VolumeError, affine_from_pixdim, read_image, volume_from_image
+from prato.data.nifti import Volume, VolumeError, read_image, volume_from_image
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import Study
 
@@ -133,9 +133,9 @@ def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
         image, label = None, None
         try:
             if phase is not None:
-                image = _read_volume(read_image(folder / f"{id}.nii.gz"), f"{id}.nii.gz")
+                image = volume_from_image(read_image(folder / f"{id}.nii.gz"), f"{id}.nii.gz")
             elif cine is not None:
-                image = _read_volume(cine.slicer[..., number - 1], f"{folder.name}_4d.nii.gz")
+                image = volume_from_image(cine.slicer[..., number - 1], f"{folder.name}_4d.nii.gz")
         except VolumeError as error:
             faults.append(str(error))
         try:
@@ -153,11 +153,6 @@ def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
         raise AcdcError(faults)
 
 
-def _read_volume(image: nib.Nifti1Image, name: str) -> Volume:
-    volume = volume_from_image(image, name)
-    return Volume(volume.array, affine_from_pixdim(image, name))
-
-
 def _read_cine(folder: Path, info: Info) -> nib.Nifti1Image:
     name = f"{folder.name}_4d.nii.gz"
     if not (folder / name).exists():
@@ -172,7 +167,7 @@ def _read_cine(folder: Path, info: Info) -> nib.Nifti1Image:
 
 def _read_label(path: Path, image: Volume | None) -> np.ndarray:
     stored = read_image(path)
-    label = _read_volume(stored, path.name)
+    label = volume_from_image(stored, path.name)
     if image is not None:
         if label.array.shape != image.array.shape:
             theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))

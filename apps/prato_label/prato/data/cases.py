@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.intensity import normalise
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import ContradictedLabelError
 from prato.data.label_records import recorded_label_info
 from prato.data.nifti import Volume, VolumeError, read_volume
-from prato.data.resampling import normalise, resample_in_plane, resampled_size
+from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import StudyFile
@@ -72,7 +73,7 @@ def read_label_file(path: str | os.PathLike[str], image: Volume) -> CheckedLabel
     """
     name, names = f"The label {Path(path).name}", recorded_label_info(Path(path))
     mask = check_label(image, read_label_volume(Path(path), name), name, names)
-    anatomy = judge_anatomy(mask, slice_axis(image.spacing))
+    anatomy = judge_anatomy(mask, slice_axis(image.array.shape, image.spacing))
     if anatomy.verdict == "contradicted":
         raise ContradictedLabelError(f"{name} cannot be right: {anatomy.sentence}")
     return CheckedLabel(mask, "names" if names else "anatomy" if anatomy.verdict == "confirmed" else "guess")
@@ -89,7 +90,7 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
     label = checked.mask
     if not label.any():
         return None
-    axis = slice_axis(volume.spacing)
+    axis = slice_axis(volume.array.shape, volume.spacing)
     volume, label = volume_to_stack(volume, axis), to_stack(label, axis)
     size = resampled_size(volume.array.shape, volume.spacing, pixel)
     image = resample_in_plane(torch.from_numpy(normalise(volume.array)).permute(2, 0, 1), size)

@@ -54,7 +54,7 @@ def read_label_volume(path: Path, name: str) -> Volume:
         LabelError: unreadable, or not one 3D volume.
     """
     try:
-        return read_volume(path)
+        return read_volume(path, any_orientation=True)
     except VolumeError as error:
         sentence = str(error).replace(path.name, name)
         if "D (" in sentence and "pick a frame" in sentence:  # one channel a structure, as networks give them
@@ -64,27 +64,40 @@ def read_label_volume(path: Path, name: str) -> Volume:
 
 
 def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
-    """The label's voxels in the image's index order."""
-    cosines = (label.affine[:3, :3] / label.spacing).T @ (image.affine[:3, :3] / image.spacing)  # label axes x image axes
-    axes = [int(axis) for axis in np.abs(cosines).argmax(axis=0)]
-    steps = [1 if cosines[axis, a] > 0 else -1 for a, axis in enumerate(axes)]
-    if sorted(axes) == [0, 1, 2] and tuple(label.array.shape[axis] for axis in axes) == image.array.shape:
-        turn = np.zeros((4, 4))  # from indices of the image to indices of the label
-        turn[3, 3] = 1
-        for a, (axis, step) in enumerate(zip(axes, steps)):
-            turn[axis, a], turn[axis, 3] = step, 0 if step > 0 else label.array.shape[axis] - 1
-        if _corner_distance(label.affine @ turn, image) <= _CORNER_TOLERANCE * min(image.spacing):
-            return label.array.transpose(axes)[tuple(slice(None, None, step) for step in steps)]
+    """The label's voxels in the image's index order. Programs read one header in several ways: it is enough that one of them lays the two
+    on each other."""
+    for ours, theirs in product(image.readings, label.readings):
+        found = _turn(label.array, theirs, ours, image)
+        if found is not None:
+            return found
     if label.array.shape != image.array.shape:
-        theirs, ours = ("x".join(map(str, v.array.shape)) for v in (label, image))
-        raise LabelError(f"{name} has {theirs} voxels and its image {ours}: export it on the image's own grid.")
+        theirs_by, ours_by = ("x".join(map(str, v.array.shape)) for v in (label, image))
+        raise LabelError(f"{name} has {theirs_by} voxels and its image {ours_by}: export it on the image's own grid.")
     raise LabelError(
-        f"{name} lies {_corner_distance(label.affine, image):.1f} mm off its image (another affine): "
+        f"{name} lies {_corner_distance(label.affine, image.affine, image.array.shape):.1f} mm off its image (another affine): "
         "export it on the image's own grid, untransformed."
     )
 
 
-def _corner_distance(affine: np.ndarray, image: Volume) -> float:
-    """Largest distance (mm) between matching corner voxels of ``image`` and of the same voxels under ``affine``."""
-    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in image.array.shape))], dtype=float).T
-    return float(np.linalg.norm(((affine - image.affine) @ corners)[:3], axis=0).max())
+def _turn(array: np.ndarray, theirs: np.ndarray, ours: np.ndarray, image: Volume) -> np.ndarray | None:
+    """``array``, which the affine ``theirs`` lays in space, in the index order of ``image``, which ``ours`` lays there; None where it does
+    not lie on it."""
+    directions = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (theirs, ours)]
+    cosines = directions[0].T @ directions[1]  # label axes x image axes
+    axes = [int(axis) for axis in np.abs(cosines).argmax(axis=0)]
+    steps = [1 if cosines[axis, a] > 0 else -1 for a, axis in enumerate(axes)]
+    if sorted(axes) != [0, 1, 2] or tuple(array.shape[axis] for axis in axes) != image.array.shape:
+        return None
+    turn = np.zeros((4, 4))  # from indices of the image to indices of the label
+    turn[3, 3] = 1
+    for a, (axis, step) in enumerate(zip(axes, steps)):
+        turn[axis, a], turn[axis, 3] = step, 0 if step > 0 else array.shape[axis] - 1
+    if _corner_distance(theirs @ turn, ours, image.array.shape) > _CORNER_TOLERANCE * min(image.spacing):
+        return None
+    return array.transpose(axes)[tuple(slice(None, None, step) for step in steps)]
+
+
+def _corner_distance(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Largest distance (mm) between matching corner voxels of an image of ``shape`` under two affines."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in shape))], dtype=float).T
+    return float(np.linalg.norm(((one - other) @ corners)[:3], axis=0).max())

@@ -11,6 +11,7 @@ from typing import Any
 
 from prato.data.label_names import LABEL_INFO
 from prato.data.nifti import gzip_bytes
+from prato.data.studies import split_name
 
 #: Folder of the versions of labels, in a studies folder. Not below "labels", where MONAI Label takes each folder for a tag.
 HISTORY = "label_history"
@@ -30,7 +31,7 @@ def recorded_label_info(label: Path) -> Any:
     tag, folder = label.parent.name, label.parent.parent
     if folder.name != "labels":
         return None
-    study, studies = label.name.removesuffix(".gz").removesuffix(".nii"), folder.parent
+    study, studies = (split_name(label.name) or (label.name, ""))[0], folder.parent
     history = studies / HISTORY / tag / study
     listed = _listed_info(studies / LIST_NAME, study, tag)
     if not history.is_dir() and not isinstance(listed.get("sha256"), str):

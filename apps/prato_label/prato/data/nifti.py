@@ -5,41 +5,72 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.arrayproxy import ArrayProxy
 
 from prato.data.atomic import write_bytes
-from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, decompress, read_header
+from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, decompress, mend, read_header, unreadable
+from prato.data.orientation import Orientation, check_affine, itk_affine, list_readings, read_orientation
 
-#: Largest cosine between two voxel axes that still counts as a right angle: float32 rounding of an oblique affine stays below 1e-6,
-#: and readers built on ITK refuse what is visibly sheared.
-_MAX_COSINE = 1e-4
-#: Voxel edges in mm between which an image is believed; beyond, metres or micrometres were taken for millimetres.
-_EDGE_MM = (0.02, 30.0)
+#: What a mask takes over from the header of its image, bit for bit, so that every program lays the two on each other.
+_CARRIED = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z", "pixdim", "xyzt_units"),
+)
 
 
 @dataclass(frozen=True)
 class Volume:
     """A 3D image in the stored file's own index order.
 
-    ``array`` is (X, Y, Z): the stored integer dtype, or float32 where the file holds floats or scaled values. ``affine`` is 4x4 float64,
-    voxel index -> RAS+ millimetres. ``spacing`` is the voxel size in mm, one number an axis.
+    Attributes:
+        array: (X, Y, Z): the stored integer dtype, or float32 where the file holds floats or scaled values.
+        affine: 4x4 float64, voxel index -> RAS+ millimetres.
+        header: of the file that it was read from, as it stands there; None where it comes from no file.
+        warnings: names of what was repaired as it was read, see ``WARNINGS``.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    header: nib.Nifti1Header | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:
+        """The voxel size in mm, one number an axis."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
+    def with_array(self, array: np.ndarray) -> Volume:
+        """A mask or label ``array`` (X, Y, Z) on the grid of this image, of its shape.
+
+        Raises:
+            VolumeError: another shape.
+        """
+        if array.shape != self.array.shape:
+            raise VolumeError(f"A mask of {_by(array.shape)} voxels cannot lie on the grid of an image of {_by(self.array.shape)}.")
+        return replace(self, array=array, warnings=())
+
+    @property
+    def readings(self) -> list[np.ndarray]:
+        """Every affine (voxel -> RAS+ mm) by which some program lays the image, the one that is used here first."""
+        return [self.affine, *(list_readings(self.header, self.array.shape) if self.header is not None else [])]
+
+    @property
+    def itk_affine(self) -> np.ndarray:
+        """Where ITK, and with it 3D Slicer, lays the image (voxel -> RAS+ mm): formats other than NIfTI have room for one orientation."""
+        found = itk_affine(self.header) if self.header is not None else None
+        return self.affine if found is None else found
+
 
 def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
-    """The NIfTI file at ``path``, plain or gzipped, read to its last byte (a gzip cut short anywhere is noticed); nothing else is checked.
+    """The NIfTI file at ``path``, plain or gzipped, read to its last byte (a gzip cut short anywhere is noticed); nothing else is checked,
+    and the header is as it stands in the file.
 
     The size in the header is checked before the voxels are read, so that a small gzip cannot unfold to any size.
 
@@ -49,40 +80,42 @@ def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
     """
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise VolumeError(f"{path.name} is not readable NIfTI (a folder or a device, not a file): choose a file.")
         with path.open("rb") as file:
             stream = decompress(file)
-            klass, head, offset, wanted = read_header(stream, path.name)
+            header, head, offset, wanted = read_header(stream, path.name)
             raw = head + stream.read(max(offset + wanted - len(head), 0))
             more = stream.read(SLACK + 1)
         if len(more) > SLACK:
             raise VolumeError(f"{path.name} goes on long after its voxels: export it again.")
-        image = klass.from_bytes(raw)
+        if len(raw) < offset + wanted:
+            raise VolumeError(f"{path.name} is cut short ({len(raw) - offset} of {wanted} bytes of voxels): copy or export it again.")
+        voxels = ArrayProxy(io.BytesIO(raw), (header.get_data_shape(), header.get_data_dtype(), offset, *_scaling(header)), mmap=False)
+        return _image(header, voxels)
     except VolumeError:
         raise
     except FileNotFoundError as error:
         raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
     except UNREADABLE as error:
-        raise VolumeError(f"{path.name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.") from error
-    if len(raw) < offset + wanted:
-        raise VolumeError(f"{path.name} is cut short ({len(raw) - offset} of {wanted} bytes of voxels): copy or export it again.")
-    return image
+        raise unreadable(path.name, error) from error
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], any_orientation: bool = False) -> Volume:
     """Read and check the 3D volume at ``path`` (plain or gzipped NIfTI).
 
-    An affine of unit columns beside another voxel size in ``pixdim`` (all of ACDC) is a placeholder and is corrected, so that the spacing
-    here is the one that ITK and 3D Slicer show.
+    Args:
+        any_orientation: also one that no image can have, for a label: its image decides where it lies, and how large its voxels are.
 
     Raises:
-        VolumeError: unreadable, not 3D, no plain numbers, NaN or infinite voxels, or an affine that is singular, not finite or sheared.
+        VolumeError: unreadable, not 3D, no plain numbers, none of them finite, or as ``prato.data.orientation.read_orientation``.
     """
     path = Path(path)
     image = read_image(path)
-    return volume_from_image(image, path.name)
+    return volume_from_image(image, path.name, any_orientation)
 
 
-def volume_from_image(image: nib.Nifti1Image, name: str) -> Volume:
+def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool = False) -> Volume:
     """The checked ``Volume`` of a loaded image, as ``read_volume`` describes; ``name`` is what messages call it."""
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -96,49 +129,18 @@ def volume_from_image(image: nib.Nifti1Image, name: str) -> Volume:
     if min(shape) < 1:
         raise VolumeError(f"{name} holds no voxels ({_by(shape)}): export it again.")
     if image.get_data_dtype().kind not in "iuf":
-        raise VolumeError(f"{name} holds {image.get_data_dtype()} voxels: export it as one grey value a voxel.")
-    affine = np.array(image.affine, dtype=np.float64)
-    if np.array_equal(np.linalg.norm(affine[:3, :3], axis=0), np.ones(3)):
-        affine = affine_from_pixdim(image, name)
-    check_affine(affine, name)
-    return Volume(_voxels(image, name).reshape(shape, order="F"), affine)
-
-
-def affine_from_pixdim(image: nib.Nifti1Image, name: str = "the image") -> np.ndarray:
-    """The 4x4 affine (RAS+ mm) with its columns rescaled to the header's ``pixdim``; directions and origin stay.
-
-    ACDC's files carry a correct ``pixdim`` and an sform that says 1 x 1 x 1 mm.
-
-    Raises:
-        VolumeError: ``pixdim`` or the affine is not finite, or one of their lengths is zero.
-    """
-    affine = np.array(image.affine, dtype=np.float64)
-    # nibabel's zooms are float32: through their shortest decimal text, 1.5625 stays 1.5625 and 1.4 does not become 1.39999998
-    pixdim = np.array([float(str(v)) for v in image.header.get_zooms()[:3]])
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if pixdim.shape != (3,) or not (np.isfinite(pixdim) & (pixdim > 0) & np.isfinite(lengths) & (lengths > 0)).all():
-        raise VolumeError(f"{name} has no usable voxel size (pixdim {pixdim.tolist()}): export it again with its spacing in mm.")
-    affine[:3, :3] *= pixdim / lengths
-    return affine + 0.0  # no minus zeros
-
-
-def check_affine(affine: np.ndarray, name: str) -> None:
-    """Refuse an affine (4x4) that is not finite, is singular or is sheared.
-
-    Raises:
-        VolumeError: naming the fault.
-    """
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise VolumeError(f"{name} has an affine with values that are not finite: export it again with its orientation.")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if (lengths < 1e-6).any():
-        raise VolumeError(f"{name} has an affine without a voxel size on some axis (singular): export it again with its spacing in mm.")
-    if not ((lengths > _EDGE_MM[0]) & (lengths < _EDGE_MM[1])).all():
-        edges = " x ".join(f"{mm:.3g}" for mm in lengths)
-        raise VolumeError(f"{name} has voxels of {edges} mm, which no scanner makes: export it again with its spacing in mm.")
-    axes = affine[:3, :3] / lengths
-    if np.abs(axes.T @ axes - np.eye(3)).max() > _MAX_COSINE:
-        raise VolumeError(f"{name} has a sheared (non-orthonormal) affine: resample it to a grid with right angles and load that.")
+        what = "colours" if image.get_data_dtype().fields else f"{image.get_data_dtype()} numbers"
+        raise VolumeError(f"{name} holds {what}: export it as one grey value a voxel.")
+    header = image.extra.get("header", image.header)
+    try:
+        orientation = read_orientation(header, shape, name)
+    except VolumeError:
+        readings = list_readings(header, shape) if any_orientation else []
+        if not readings:
+            raise
+        orientation = Orientation(readings[0])
+    array, warnings = _voxels(image, name)
+    return Volume(array.reshape(shape, order="F"), orientation.affine, header, (*orientation.warnings, *warnings))
 
 
 def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
@@ -149,13 +151,40 @@ def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
     """
     affine = np.asarray(affine, dtype=np.float64)
     check_affine(affine, "The volume to be written")
-    if array.ndim != 3 or array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
-        raise VolumeError(f"A volume to be written must be 3D, floats or integers up to 32 bits, not {array.dtype} {_by(array.shape)}.")
+    _check_writable(array)
     image = nib.Nifti1Image(array, affine)
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
     image.header.set_xyzt_units("mm", "sec")
     return image.to_bytes()
+
+
+def volume_bytes(volume: Volume) -> bytes:
+    """The bytes of a ``.nii`` of ``volume``, a mask or label on the grid of an image that was read.
+
+    Qform, sform, their codes, ``pixdim`` and units are those of the image's file, bit for bit, in its version of NIfTI: a program that lays
+    the image in its own way lays the mask in the same. A volume that comes from no file is written as ``nifti_bytes`` does.
+
+    Raises:
+        VolumeError: as ``nifti_bytes``.
+    """
+    array = volume.array
+    if volume.header is None:
+        return nifti_bytes(array, volume.affine)
+    _check_writable(array)
+    header = type(volume.header)(endianness="<")
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    for field in _CARRIED:
+        header[field] = volume.header[field]
+    header["vox_offset"], header["magic"] = header.single_vox_offset, header.single_magic
+    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
+    return bytes(header.binaryblock) + bytes(header.single_vox_offset - header.sizeof_hdr) + data
+
+
+def _check_writable(array: np.ndarray) -> None:
+    if array.ndim != 3 or array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
+        raise VolumeError(f"A volume to be written must be 3D, floats or integers up to 32 bits, not {array.dtype} {_by(array.shape)}.")
 
 
 def write_volume(path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray, level: int = 6) -> None:
@@ -176,16 +205,42 @@ def gzip_bytes(raw: bytes, level: int = 6) -> bytes:
     return stream.getvalue()
 
 
-def _voxels(image: nib.Nifti1Image, name: str) -> np.ndarray:
+def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
+    """Slope and intercept of the stored values; 1 and 0 where the header has none that can be used, as other readers take them."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not np.isfinite(slope) or slope == 0:
+        return 1.0, 0.0
+    return slope, intercept if np.isfinite(intercept) else 0.0
+
+
+def _image(header: nib.Nifti1Header, voxels: ArrayProxy) -> nib.Nifti1Image:
+    """The image of these two. nibabel mends the header of every image: the one that stands in the file is ``extra["header"]``."""
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    mended = mend(header)
+    try:
+        affine = mended.get_best_affine()
+    except UNREADABLE:
+        affine = np.full((4, 4), np.nan)
+    return kind(voxels, affine if np.isfinite(affine).all() else None, mended, extra={"header": header})
+
+
+def _voxels(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray, list[str]]:
+    """The values as ``Volume.array`` has them, and a warning where some of them were no numbers."""
     try:
         array = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
         raise VolumeError(f"{name} is cut short or damaged: copy or export it again.") from error
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise VolumeError(f"{name} holds voxels that are NaN or infinite: replace them by numbers and load it again.")
-        return array.astype(np.float32, copy=False)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False), []
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    finite = np.isfinite(array)
+    if finite.all():
+        return array, []
+    if not finite.any():
+        raise VolumeError(f"{name} holds no finite value, only NaN or infinite ones: export it again.")
+    # programs that resample and register leave them where the scanner saw nothing
+    return np.where(finite, array, array[finite].min()), ["voxels_not_finite"]
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -1,9 +1,9 @@
-"""The size that a NIfTI file's header announces, checked before anything of that size is read."""
+"""What the header of a NIfTI file announces, checked before anything of that size is read."""
 
 from __future__ import annotations
 
 import gzip
-import io
+import logging
 import math
 import zlib
 from typing import BinaryIO, cast
@@ -15,10 +15,13 @@ from nibabel.wrapstruct import WrapStructError
 
 #: Voxels of one file, in bytes: 512 x 512 x 512 of 16 bits, many times a cardiac stack. A prediction takes several times as much memory.
 MAX_VOXEL_BYTES = 2**28
-#: Bytes that may lie between a header and the voxels (extensions), and behind the voxels.
-SLACK = 2**20
+#: Bytes that may lie between a header and the voxels (extensions, such as a DICOM header in text), and behind the voxels.
+MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
 #: What nibabel, numpy and gzip raise for a file that they cannot read.
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
+#: nibabel logs what it mends in a header; here every fault is reported once, by this package.
+_UNHEARD = logging.Logger("unheard")
+_UNHEARD.addHandler(logging.NullHandler())
 
 
 class VolumeError(ValueError):
@@ -41,9 +44,16 @@ def check_size(stream: BinaryIO, name: str) -> None:
     except VolumeError:
         raise
     except UNREADABLE as error:
-        raise VolumeError(f"{name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.") from error
+        raise unreadable(name, error) from error
     finally:
         stream.seek(0)
+
+
+def unreadable(name: str, error: BaseException) -> VolumeError:
+    """What is said of a file that ``error`` kept from being read."""
+    if isinstance(error, OSError) and error.strerror:  # the file system's own reason
+        return VolumeError(f"{name} is not readable NIfTI ({error.strerror}): check the file and who may read it.")
+    return VolumeError(f"{name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.")
 
 
 def decompress(stream: BinaryIO) -> BinaryIO:
@@ -53,17 +63,32 @@ def decompress(stream: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb")) if is_gzip else stream
 
 
-def read_header(stream: BinaryIO, name: str) -> tuple[type[nib.Nifti1Image], bytes, int, int]:
-    """What the head of ``stream`` says of the rest: the image's class, the bytes read so far, where the voxels begin and how many bytes."""
+def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, int, int]:
+    """What the head of ``stream`` says of the rest: the header as it stands, the bytes read so far, where the voxels begin and how many
+    bytes of them there are. Extensions between header and voxels are passed over."""
     head = stream.read(nib.Nifti2Header.sizeof_hdr)
-    klass = nib.Nifti2Image if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
-    header = klass.header_class.from_fileobj(io.BytesIO(head))
+    kind = nib.Nifti2Header if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
+    header = kind(head[: kind.sizeof_hdr], check=False)
+    if bytes(header["magic"]).rstrip(b"\0") in (b"ni1", b"ni2"):
+        raise VolumeError(f"{name} is one half of a pair of .hdr and .img: convert the two into one .nii.gz.")
+    mend(header)
     # plain integers: absurd sizes in a header must not wrap round
     wanted = header.get_data_dtype().itemsize * math.prod(int(n) for n in header.get_data_shape())
     offset = int(header.get_data_offset())
     if wanted > MAX_VOXEL_BYTES:
         size = f"{'x'.join(map(str, header.get_data_shape()))}, {wanted / 2**20:.0f} MiB"
         raise VolumeTooLargeError(f"{name} holds more voxels ({size}) than the {MAX_VOXEL_BYTES // 2**20} MiB taken here: crop it.")
-    if wanted < 0 or not 0 <= offset <= SLACK:
+    if wanted < 0 or not kind.sizeof_hdr <= offset <= MAX_EXTENSION_BYTES:
         raise VolumeError(f"{name} has a header that makes no sense: export it again.")
-    return klass, head, offset, wanted
+    return header, head, offset, wanted
+
+
+def mend(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """A copy of ``header`` that nibabel's own readers accept.
+
+    Raises:
+        HeaderDataError: there is none.
+    """
+    mended = header.copy()
+    mended.check_fix(_UNHEARD)
+    return mended

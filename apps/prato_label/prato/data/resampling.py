@@ -1,22 +1,12 @@
-"""Grey values and pixels as networks are given them: a fixed range, a fixed resolution in plane, each slice between its neighbours."""
+"""Pixels as networks are given them: a fixed resolution in plane, each slice between its neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-
-def normalise(volume: np.ndarray) -> np.ndarray:
-    """float32 (X, Y, Z) in [-1, 1]: clipped to the 0.5 and 99.5 percentile of the volume. A constant volume becomes -1."""
-    low, high = np.percentile(volume.ravel(order="K"), (0.5, 99.5))  # in the order of memory: no copy
-    if high <= low:
-        return np.full(volume.shape, -1.0, dtype=np.float32)
-    scaled = (volume.astype(np.float32) - low) * (2.0 / (high - low)) - 1.0
-    return np.clip(scaled, -1.0, 1.0, out=scaled).astype(np.float32, copy=False)
 
 
 def resampled_size(shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> tuple[int, int]:

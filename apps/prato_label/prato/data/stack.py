@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from prato.data.nifti import Volume
@@ -10,8 +12,15 @@ from prato.data.nifti import Volume
 _CLEARLY = 1.5
 
 
-def slice_axis(spacing: tuple[float, float, float]) -> int:
-    """The axis across the slices: the one with by far the largest voxel edge (mm), else the last, as short-axis stacks are stored."""
+def slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
+    """The axis across the slices of an image of ``shape`` voxels of ``spacing`` mm.
+
+    A single slice lies across the one axis with one voxel. Else it is the axis with by far the largest voxel edge, else the last, as
+    short-axis stacks are stored.
+    """
+    single = [axis for axis in range(3) if shape[axis] == 1]
+    if len(single) == 1:
+        return single[0]
     thickest = int(np.argmax(spacing))
     others = [mm for axis, mm in enumerate(spacing) if axis != thickest]
     return thickest if spacing[thickest] > _CLEARLY * max(others) else 2

@@ -1,13 +1,16 @@
-"""A studies folder: its labelled images, and ``manifest.json``, which says what patient, frame and phase each study is.
+"""A studies folder: its images and labels, and ``manifest.json``, which says what patient, frame and phase each study is.
 
-A studies folder is flat, as MONAI Label wants it: images ``<id>.nii.gz``, expert labels ``labels/final/<id>.nii.gz``. Nothing in it says
+A studies folder is flat, as MONAI Label wants it: images ``<id>.nii.gz`` or ``<id>.nii``, expert labels of the same names in
+``labels/final``. A study's identity is its name in the folder, also where that is a link to a file with another. Nothing in a folder says
 which two files are one patient, and a split by file would leak a patient's ES frame into the validation of its ED frame.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prato.data.atomic import write_bytes
 
 MANIFEST_NAME = "manifest.json"
+#: Of the files of images and labels, the longest first.
+ENDINGS = (".nii.gz", ".nii")
+#: The longest part of a path is 255 bytes, and a temporary file's name is longer than the study's.
+_MAX_ID_BYTES = 230
+logger = logging.getLogger(__name__)
 _FRAME_SUFFIX = re.compile(r"(?<=.)_(frame\d+|ED|ES|4d)$", re.IGNORECASE)
 
 
@@ -90,6 +98,75 @@ def patient_of(study_id: str, manifest: Manifest | None) -> str:
     return _FRAME_SUFFIX.sub("", study_id)
 
 
+def split_name(name: str) -> tuple[str, str] | None:
+    """The id and the ending of the file ``name`` of an image or label; None where it is not called like one.
+
+    ``a.nii.gz`` -> (``a``, ``.nii.gz``). The ending is taken off once.
+    """
+    return next(((name.removesuffix(ending), ending) for ending in ENDINGS if name.endswith(ending)), None)
+
+
+def is_study_id(text: str) -> bool:
+    """Whether ``text`` can be a study's id, a part of the names of files, of requests and of replies."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # bytes in a file's name that are no text
+        return False
+    return 0 < size <= _MAX_ID_BYTES and text not in (".", "..") and text.isprintable() and not {"/", "\\"} & {*text}
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The images, or the labels, of a folder.
+
+    Attributes:
+        files: by the study's id, sorted.
+        left_out: why other files with a name like theirs are none, by that name; one sentence each.
+    """
+
+    files: dict[str, Path]
+    left_out: dict[str, str]
+
+
+def find_files(folder: str | os.PathLike[str]) -> FoundFiles:
+    """The images, or the labels, in ``folder``, by one rule for server, training and scripts; none where there is no such folder.
+
+    They are files, or links to files, whose names end in one of ``ENDINGS`` once and begin with no dot. Nothing is opened: a file that is
+    damaged, or that may not be read, is among them, and whoever reads it is told.
+    """
+    files: dict[str, Path] = {}
+    left_out: dict[str, str] = {}
+    folder = Path(folder)
+    # longer endings first: of two files of one name, a.nii.gz is the study
+    for name in sorted(os.listdir(folder) if folder.is_dir() else (), key=lambda name: (not name.endswith(ENDINGS[0]), name)):
+        parts = split_name(name)
+        fault = _fault(folder / name, parts)
+        if fault is None and parts is not None and parts[0] in files:
+            fault = f"there is {files[parts[0]].name} beside it"
+        if fault is not None:
+            left_out[name] = f"{ascii(name) if not is_study_id(name) else name} is left out: {fault}."
+        elif parts is not None:
+            files[parts[0]] = folder / name
+    return FoundFiles(dict(sorted(files.items())), left_out)
+
+
+def _fault(path: Path, parts: tuple[str, str] | None) -> str | None:
+    """Why the file at ``path`` is no image or label although it is called like one; None where it is one, or is called otherwise."""
+    if parts is None:
+        return "endings are read in small letters, .nii.gz or .nii" if split_name(path.name.lower()) else None
+    if path.name.startswith("."):
+        return "names that begin with a dot belong to other programs"
+    if split_name(parts[0]) is not None:
+        return "its name ends twice, so that it has no id"
+    if not is_study_id(parts[0]):
+        return f"its name must be printable text of at most {_MAX_ID_BYTES} bytes without slashes"
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"{'it links to what is not there' if path.is_symlink() else 'it cannot be found'} ({error.strerror})"
+    return None if stat.S_ISREG(mode) else "it is a folder or a device, not a file"
+
+
 @dataclass(frozen=True)
 class StudyFile:
     """Where one labelled study lies, and whose heart it is."""
@@ -101,13 +178,14 @@ class StudyFile:
 
 
 def find_labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
-    """The studies of ``folder`` that have a label in ``labels/final``, sorted by name."""
+    """The studies of ``folder`` that have a label in ``labels/final``, sorted by id; what is left out there is logged."""
     folder = Path(folder)
     manifest = load_manifest(folder)
-    found = []
-    for label in sorted((folder / "labels" / "final").glob("*.nii.gz")):
-        image = folder / label.name
-        if image.is_file():
-            study = label.name.removesuffix(".nii.gz")
-            found.append(StudyFile(study, patient_of(study, manifest), image, label))
-    return found
+    images, labels = find_files(folder), find_files(folder / "labels" / "final")
+    for sentence in (*images.left_out.values(), *labels.left_out.values()):
+        logger.warning("%s", sentence)
+    return [
+        StudyFile(study, patient_of(study, manifest), images.files[study], label)
+        for study, label in labels.files.items()
+        if study in images.files
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from prato.data.cases import read_label
-from prato.data.nifti import Volume, read_volume
+from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.stack import slice_axis
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
@@ -18,6 +20,7 @@ from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.prompts.box import Box, BoxPrompt
 
+logger = logging.getLogger(__name__)
 METRICS = ("dice", "iou", "hd95")
 
 
@@ -47,7 +50,8 @@ def evaluate_volume(
     if tight is None:
         return None
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.study}".encode()).digest()[:8], "big"))
-    box = perturb_box(tight, volume.array.shape, condition, rng)
+    shape = volume.array.shape
+    box = perturb_box(tight, shape, condition, rng, slice_axis(shape, volume.spacing))
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
     scores = case_metrics(prediction.mask, truth, volume.spacing)
@@ -75,10 +79,15 @@ def evaluate_cases(
     seed: int = 0,
     report: Callable[[dict[str, Any]], object] = id,
 ) -> list[dict[str, Any]]:
-    """The rows of all ``files`` with a structure in their label; ``report`` sees each row as it comes."""
+    """The rows of all ``files`` that can be read and have a structure in their label; ``report`` sees each row as it comes. Which cannot be
+    used is logged."""
     rows = []
     for each in files:
-        row = evaluate_case(predictor, each, condition, prune, seed)
+        try:
+            row = evaluate_case(predictor, each, condition, prune, seed)
+        except VolumeError as error:
+            logger.warning("%s is left out: %s", each.study, error)
+            continue
         if row is None:
             continue
         rows.append(row)

@@ -7,13 +7,17 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor
 
+from prato.data.intensity import INTENSITY_WARNINGS, IntensityRange, find_intensity_range, normalise
 from prato.data.nifti import Volume
-from prato.data.resampling import normalise, resample_in_plane, resampled_size
+from prato.data.orientation import ORIENTATION_WARNINGS
+from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
 from prato.runtime.feature_cache import FeatureCache
 
+#: What ``ImageStack.warnings`` may name, in the words of a log.
+IMAGE_WARNINGS = {**ORIENTATION_WARNINGS, **INTENSITY_WARNINGS}
 #: For an image by itself: what a network or two make of a short-axis stack.
 _FEATURE_BYTES = 16 * 2**20
 
@@ -35,12 +39,13 @@ class ImageStack:
     def __init__(
         self, stored: Volume, features: FeatureCache | None = None, key: Hashable = None, on_growth: Callable[[], object] = lambda: None
     ) -> None:
-        self.axis = slice_axis(stored.spacing)
+        self.axis = slice_axis(stored.array.shape, stored.spacing)
         self.axes = stack_axes(self.axis)
         self.stored = stored
         self.volume = volume_to_stack(stored, self.axis)
         self._features = FeatureCache(_FEATURE_BYTES) if features is None else features
         self._key, self._on_growth = key, on_growth
+        self._range: IntensityRange | None = None
         self._slices: dict[float, Tensor] = {}
 
     @property
@@ -48,11 +53,23 @@ class ImageStack:
         """Memory that it takes now, without what is in the feature cache."""
         return self.stored.array.nbytes + sum(slices.nbytes for slices in list(self._slices.values()))  # others may add to them
 
+    @property
+    def intensity_range(self) -> IntensityRange:
+        """The grey values that become -1 and 1."""
+        if self._range is None:
+            self._range = find_intensity_range(self.stored.array)
+        return self._range
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was repaired or guessed of the image, whatever the prompt: names of ``IMAGE_WARNINGS``."""
+        return [*self.stored.warnings, *self.intensity_range.warnings]
+
     def slices(self, pixel: float) -> Tensor:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""
         if pixel not in self._slices:
             shape, spacing = self.volume.array.shape, self.volume.spacing
-            slices = torch.from_numpy(normalise(self.volume.array)).permute(2, 0, 1).contiguous()
+            slices = torch.from_numpy(normalise(self.volume.array, self.intensity_range)).permute(2, 0, 1).contiguous()
             self._slices[pixel] = resample_in_plane(slices, resampled_size(shape, spacing, pixel))
             self._on_growth()
         return self._slices[pixel]

@@ -167,7 +167,7 @@ class Predictor:
             gflops=result.gflops,
             gflops_dense=result.gflops_dense,
             latency_ms={"locate": 1000 * (located - start), **result.latency_ms},
-            warnings=_warnings(boxes, result.mask) if boxes else [],
+            warnings=[*image.warnings, *_search_warnings(source, result.mask), *(_warnings(boxes, result.mask) if boxes else [])],
             model_version=self.version,
             entropy=result.entropy,
             summary=result.summary,
@@ -208,6 +208,11 @@ def _inside(boxes: list[Box], mask: np.ndarray) -> np.ndarray:
     for box in boxes:
         inside[box.slices] = True
     return inside
+
+
+def _search_warnings(source: str, mask: np.ndarray) -> list[str]:
+    """What the labeller should know of where the heart was looked for, and whether it was found."""
+    return ["whole_image"] * (source == "whole_image") + ["mask_is_empty"] * (not mask.any())
 
 
 def _warnings(boxes: list[Box], mask: np.ndarray) -> list[str]:

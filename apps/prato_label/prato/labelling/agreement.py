@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ def _pair_scores(versions: LabelVersions, one: int, other: int) -> dict[str, dic
 
 def _read_pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, Volume]:
     first, second = versions.read_volume(one), versions.read_volume(other)
-    if first.array.shape != second.array.shape or not np.allclose(first.affine, second.affine, atol=1e-3):
+    is_same = any(np.allclose(ours, theirs, atol=1e-3) for ours, theirs in product(first.readings, second.readings))
+    if first.array.shape != second.array.shape or not is_same:
         raise LabelVersionError(
             f"Versions {one} and {other} of the label of {versions.study} lie on different grids: only labels of one image can be compared."
         )

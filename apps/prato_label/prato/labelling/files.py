@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from prato.data.atomic import make_folder, stage_bytes
 from prato.data.label_records import HISTORY
 from prato.data.nifti import gzip_bytes
-from prato.labelling.records import UnknownVersionError, Version
+from prato.data.studies import find_files, is_study_id
+from prato.labelling.records import LabelVersionError, UnknownVersionError, Version
 
 SUFFIX = ".nii.gz"
 _NUMBERED = re.compile(r"(\d{4,})\.(json|nii\.gz)")
@@ -41,9 +42,9 @@ class LabelFiles:
 
     def __init__(self, studies: str | os.PathLike[str], study: str, tag: str) -> None:
         for name in (study, tag):
-            # the longest part of a path is 255 bytes, and a temporary file's name is longer than the study's
-            if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name or len(name.encode()) > 230:
+            if not is_study_id(name):
                 raise UnknownVersionError(f"There are no labels under the name {name!r:.80}: give a study's name as the server lists it.")
+        self._studies = Path(studies)
         self.path = Path(studies) / "labels" / tag / f"{study}{SUFFIX}"
         self.uncompressed_path = self.path.with_name(f"{study}.nii")
         self.folder = Path(studies) / HISTORY / tag / study
@@ -110,9 +111,28 @@ class LabelFiles:
                 found.append((stat.st_mtime_ns, stat.st_ino, stat.st_size))
         return found
 
+    def require_inside(self) -> None:
+        """Refuse to write where a link leads out of the studies folder: what lies there is somebody else's.
+
+        Raises:
+            LabelVersionError: naming the link.
+        """
+        inside = self._studies.resolve()
+        for place in (self.path.parent, self.folder):
+            if not place.resolve().is_relative_to(inside):
+                where = place.relative_to(self._studies)
+                raise LabelVersionError(
+                    f"{where} leads out of the studies folder: replace the link by a folder, and what it holds by links."
+                )
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One writer at a time, in whichever process."""
+        """One writer at a time, in whichever process.
+
+        Raises:
+            LabelVersionError: a link leads out of the studies folder.
+        """
+        self.require_inside()
         make_folder(self.folder)
         with FileLock(self.folder / ".lock"):
             yield
@@ -133,9 +153,8 @@ def sha256(data: bytes) -> str:
 
 def list_labelled_studies(studies: str | os.PathLike[str], tag: str = "final") -> list[str]:
     """The studies that have, or once had, a label with ``tag``, sorted."""
-    stored = (name for name in file_names(Path(studies) / "labels" / tag) if name[0] != "." and name.endswith((SUFFIX, ".nii")))
     kept = (name for name in file_names(Path(studies) / HISTORY / tag) if name[0] != ".")
-    return sorted({*(name.removesuffix(".gz").removesuffix(".nii") for name in stored), *kept})
+    return sorted({*find_files(Path(studies) / "labels" / tag).files, *kept})
 
 
 def file_names(folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
 from prato.data.nifti import read_volume
 from prato.data.stack import slice_axis
+from prato.data.studies import find_files
 from prato.labelling.versions import LabelVersions
 
 _ENDING = re.compile(r"\.nii(\.gz)?$")
@@ -28,7 +29,7 @@ def find_images(studies: Path) -> dict[str, Path]:
     Raises:
         LabelError: there are none.
     """
-    found = {_ENDING.sub("", path.name): path for path in _nifti_files([studies])}
+    found = find_files(studies).files
     if not found:
         raise LabelError(f"{studies} has no images: name a studies folder, to whose studies the masks belong.")
     return found
@@ -78,7 +79,7 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
     voxels = check_label(grid, read_label_volume(mask, "It"), "It", names)
     if not voxels.any():
         raise LabelError("It is empty: there is nothing to learn from it.")
-    anatomy = judge_anatomy(voxels, slice_axis(grid.spacing))
+    anatomy = judge_anatomy(voxels, slice_axis(grid.array.shape, grid.spacing))
     if anatomy.verdict == "contradicted":
         raise ContradictedLabelError(f"Read by this convention, {anatomy.sentence}")
     versions = LabelVersions(image.parent, study)
@@ -87,7 +88,7 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
         stored = versions.read_volume(current.version).array
         if stored.shape == voxels.shape and np.array_equal(stored, voxels):
             return False
-    versions.save(voxels, grid.affine, {**params, "label_info": LABEL_INFO})
+    versions.save(grid.with_array(voxels), {**params, "label_info": LABEL_INFO})
     return True
 
 

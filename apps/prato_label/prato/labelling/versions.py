@@ -25,7 +25,7 @@ from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label
 from prato.data.label_names import LABEL_INFO
 from prato.data.label_records import HISTORY, recorded_label_info
-from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, read_volume
+from prato.data.nifti import Volume, VolumeError, gzip_bytes, read_volume, volume_bytes
 from prato.data.stack import slice_axis
 from prato.data.structures import voxel_counts
 from prato.labelling.files import file_names, sha256
@@ -56,14 +56,11 @@ class SavedVersion:
 class LabelVersions(VersionReader):
     """The versions of one study's label with one tag. Any thread or process may read, save and remove at any time."""
 
-    def save(
-        self, mask: np.ndarray, affine: np.ndarray, params: dict[str, Any], restored_from: int | None = None, origin: Origin = "submitted"
-    ) -> SavedVersion:
+    def save(self, label: Volume, params: dict[str, Any], restored_from: int | None = None, origin: Origin = "submitted") -> SavedVersion:
         """Store a new version and make it the current one.
 
         Args:
-            mask: uint8 (X, Y, Z), values of ``prato.data.structures``.
-            affine: 4x4, voxel -> RAS+ mm.
+            label: on its image's grid (``Volume.with_array``): uint8 (X, Y, Z), values of ``prato.data.structures``.
             params: kept with it; ``annotator`` (else ``user``, ``client_id``) and ``base_version`` are understood.
 
         Raises:
@@ -71,7 +68,7 @@ class LabelVersions(VersionReader):
             OSError: no space, no permission; the current label is as it was, or the new one.
         """
         base = base_version_from(params, self.study, self.all())  # before the lock: a refused save should not leave its file
-        data, annotator = gzip_bytes(nifti_bytes(mask, affine)), annotator_from(params)
+        data, annotator = gzip_bytes(volume_bytes(label)), annotator_from(params)
         with self._files.lock():
             self._recover()
             labelled = self._adopt({}) is not None
@@ -84,9 +81,9 @@ class LabelVersions(VersionReader):
                 sha256=sha256(data),
                 base_version=base,
                 restored_from=restored_from,
-                voxels=voxel_counts(mask),
+                voxels=voxel_counts(label.array),
                 params=params,
-                warnings=anatomy_warnings(mask, affine),
+                warnings=anatomy_warnings(label),
             )
             make_folder(self._files.path.parent)
             with stage_bytes(self._files.version_path(version.version), data), stage_bytes(self._files.path, data, self._files.folder):
@@ -180,7 +177,7 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
         mask = check_label(grid, versions.read_volume(stored.version), "it")
     except VolumeError as error:
         raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
-    return versions.save(mask, grid.affine, params, number, "restored")
+    return versions.save(grid.with_array(mask), params, number, "restored")
 
 
 def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -205,14 +202,14 @@ def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) 
     except (VolumeError, LabelVersionError) as error:
         return (str(error),)
     if found.array.shape == mask.shape and np.array_equal(found.array, mask):
-        return anatomy_warnings(mask, grid.affine)
+        return anatomy_warnings(grid.with_array(mask))
     params = {**current.params, "label_info": LABEL_INFO}
-    return versions.save(mask, grid.affine, params, current.version, "converted").version.warnings
+    return versions.save(grid.with_array(mask), params, current.version, "converted").version.warnings
 
 
-def anatomy_warnings(mask: np.ndarray, affine: np.ndarray) -> tuple[str, ...]:
-    """What the arrangement of the structures says against ``mask``, uint8 (X, Y, Z): a sentence, or nothing."""
-    anatomy = judge_anatomy(mask, slice_axis(Volume(mask, affine).spacing))
+def anatomy_warnings(label: Volume) -> tuple[str, ...]:
+    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z): a sentence, or nothing."""
+    anatomy = judge_anatomy(label.array, slice_axis(label.array.shape, label.spacing))
     if anatomy.verdict != "contradicted":
         return ()
     return (f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.",)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from prato.data.stack import slice_axis
 from prato.data.structures import STRUCTURES
 from prato.prompts.base import Prompt, PromptError, register_prompt
 from prato.prompts.box import Box, BoxPrompt
@@ -29,13 +30,20 @@ class PointsPrompt(BoxPrompt):
         points = [_point(name, point, shape) for name in cls.fields for point in _points(name, params.get(name))]
         if not points:
             return ()
-        room = [math.ceil(ROOM_MM / mm) for mm in spacing[:2]]
-        start = [max(min(p[a] for p in points) - room[a], 0) for a in (0, 1)]
-        stop = [min(max(p[a] for p in points) + room[a] + 1, shape[a]) for a in (0, 1)]
-        planes = [p[2] for p in points]
-        # clicks on one slice say where the heart is in plane, not how far it reaches along the stack
-        first, last = (0, shape[2]) if min(planes) == max(planes) else (max(min(planes) - 1, 0), min(max(planes) + 2, shape[2]))
-        return (cls(Box((start[0], start[1], first), (stop[0], stop[1], last))),)
+        across = slice_axis(shape, spacing)
+        start, stop = [min(values) for values in zip(*points)], [max(values) + 1 for values in zip(*points)]
+        room = [1 if axis == across else math.ceil(ROOM_MM / mm) for axis, mm in enumerate(spacing)]
+        if stop[across] - start[across] == 1:
+            # clicks on one slice say where the heart is in plane, not how far it reaches along the stack
+            room[across] = shape[across]
+        return (
+            cls(
+                Box(
+                    tuple(max(first - margin, 0) for first, margin in zip(start, room)),
+                    tuple(min(last + margin, size) for last, margin, size in zip(stop, room, shape)),
+                )
+            ),
+        )
 
 
 def _points(name: str, value: Any) -> list[Any]:

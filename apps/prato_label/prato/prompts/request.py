@@ -18,6 +18,8 @@ CONTRACT = ("roi", "prune", "return_tokens", "device")
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 RESULT_DTYPES = ("uint8", "uint16")
+#: Of these, what a labeller draws or chooses: where it holds something, its sender is told that nobody reads it.
+_UNREAD = ("background", "points", "label_prompt", "slice")
 #: Added by the server on a request's way to the network.
 _SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout"}
 #: Sent by MONAI Label's Slicer and OHIF plugins and its client library, whatever the model, and without effect here.
@@ -41,6 +43,7 @@ class InferenceRequest(BaseModel):
         device: as it was sent, for the server to look up.
         result_extension, result_dtype: of the mask's file.
         drawn: the parameters that hold prompts, as they were sent.
+        warnings: ``parameter_ignored: <name>`` for what was sent and is read by nobody.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -52,6 +55,7 @@ class InferenceRequest(BaseModel):
     result_extension: str = RESULT_EXTENSIONS[0]
     result_dtype: str = RESULT_DTYPES[0]
     drawn: dict[str, Any] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, params: Mapping[str, Any]) -> InferenceRequest:
@@ -61,14 +65,19 @@ class InferenceRequest(BaseModel):
             RequestError: a parameter that neither the contract nor a stock client has, or a value that the contract does not allow.
         """
         drawn = {field for kind in list_prompts() for field in kind.fields}
-        unknown = [name for name in params if name not in {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} or name == "drawn"]
+        known = {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} - {"drawn", "warnings"}
+        unknown = [name for name in params if name not in known]
         if unknown:
             structures = ", ".join(PointsPrompt.fields[:3])
             raise RequestError(
                 f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}."
             )
+        kinds = [kind for kind in list_prompts() if any(params.get(field) for field in kind.fields)]
+        unread = [*_UNREAD, *(field for kind in kinds[1:] for field in kind.fields)]  # of several kinds, the first counts
+        warnings = [f"parameter_ignored: {name}" for name in unread if params.get(name)]
+        found = {"drawn": {name: value for name, value in params.items() if name in drawn}, "warnings": warnings}
         try:
-            return cls.model_validate({**params, "drawn": {name: value for name, value in params.items() if name in drawn}})
+            return cls.model_validate({**params, **found})
         except ValidationError as error:
             raise RequestError(str(error.errors()[0]["ctx"]["error"])) from error
 

@@ -18,6 +18,17 @@ WARNINGS = {
     "box_cut_by_target": "The heart extends beyond the box: draw it larger.",
     "box_far_larger_than_target": "The box is far larger than the heart: draw it tighter.",
     "box_misses_target": "There is hardly any heart in the box: draw it elsewhere.",
+    "whole_image": "No heart was found, so the whole image was segmented: draw a box.",
+    "mask_is_empty": "Nothing was found: draw a box round the heart.",
+    "orientation_unknown": "The image's file gives no orientation: left and right may be exchanged.",
+    "orientation_from_qform": "The image's sform cannot be used: orientation and voxel size are those of its qform.",
+    "voxel_size_uncertain": "The image's file gives more than one voxel size: volumes may be wrong.",
+    "voxel_size_unknown": "The image's file does not say how thick its slice is: volumes are those of a slice of 1 mm.",
+    "unit_ignored": "The image's file names a unit of length that cannot be right: its values are taken as millimetres.",
+    "voxels_not_finite": "Some voxels are no numbers, and are taken for the darkest.",
+    "intensity_outliers": "A fill value or an artefact far outside the other grey values was left out of their range.",
+    "intensity_range_wide": "A few voxels are far brighter than all others: check the mask.",
+    "image_is_constant": "All voxels of the image have the same grey value.",
 }
 NO_HEART = "No heart was found: place a box around both ventricles."
 BOX_SOURCES = {

@@ -1,0 +1,96 @@
+"""NIfTI files with any header, as people have them: written byte by byte, because nibabel would mend what the tests are about."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from hypothesis import strategies as st
+from nibabel.quaternions import mat2quat, quat2mat
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
+SPACING = (1.5, 1.25, 8.0)
+
+
+def rigid(
+    quaternion: tuple[float, ...] = (0.9, 0.2, -0.3, 0.1), spacing: tuple[float, ...] = SPACING, mirrored: bool = False
+) -> np.ndarray:
+    """A 4x4 affine: a rotation, perhaps with the last axis reversed, voxel sizes in mm and a position."""
+    affine = np.eye(4)
+    affine[:3, :3] = quat2mat(quaternion) * spacing * (1, 1, -1 if mirrored else 1)
+    affine[:3, 3] = (-31.5, 12.25, 80.0)
+    return affine
+
+
+def nifti_file(
+    array: np.ndarray,
+    *,
+    sform: np.ndarray | None = None,
+    qform: np.ndarray | None = None,
+    codes: tuple[int, int] = (1, 1),
+    pixdim: tuple[float, ...] = SPACING,
+    version: int = 1,
+    endian: str = "<",
+    extension: bytes = b"",
+    **fields: Any,
+) -> bytes:
+    """The bytes of a ``.nii`` with ``array`` and exactly this header; ``codes`` of sform and qform. ``fields`` are set last."""
+    header = (nib.Nifti1Header, nib.Nifti2Header)[version - 1](endianness=endian)
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header["sform_code"], header["qform_code"] = codes
+    header["pixdim"][1:4] = pixdim
+    header["xyzt_units"] = 2
+    if sform is not None:
+        for row, values in zip(("srow_x", "srow_y", "srow_z"), sform):
+            header[row] = values
+    if qform is not None:
+        rotation = qform[:3, :3] / np.linalg.norm(qform[:3, :3], axis=0)
+        header["pixdim"][0] = -1 if np.linalg.det(rotation) < 0 else 1
+        _, *header_quaternion = mat2quat(rotation * (1, 1, header["pixdim"][0]))
+        for part, value in zip("bcd", header_quaternion):
+            header[f"quatern_{part}"] = value
+        for axis, value in zip("xyz", qform[:3, 3]):
+            header[f"qoffset_{axis}"] = value
+    if extension:  # its size, a multiple of 16, and its kind: text
+        extension += bytes(-(len(extension) + 8) % 16)
+        extension = struct.pack(f"{endian}ii", len(extension) + 8, 6) + extension
+    header["vox_offset"], header["magic"] = header.single_vox_offset + len(extension), header.single_magic
+    for name, value in fields.items():
+        header[name] = value
+    marker = b"\1\0\0\0" if extension else bytes(4)
+    return bytes(header.binaryblock) + marker + extension + array.astype(array.dtype.newbyteorder(endian)).tobytes(order="F")
+
+
+def write_nifti(path: Path, *args: Any, **header: Any) -> Path:
+    """``nifti_file`` at ``path``, gzipped where its name says so."""
+    data = nifti_file(*args, **header)
+    path.write_bytes(gzip.compress(data, 1) if path.name.endswith(".gz") else data)
+    return path
+
+
+def itk_reading(path: Path) -> np.ndarray | None:
+    """Where ITK lays the image at ``path``, as voxel -> RAS+ mm; None where it refuses to."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(reader.GetDirection()).reshape(3, 3) * np.array(reader.GetSpacing())
+    affine[:3, 3] = reader.GetOrigin()
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+_PART = st.floats(-1, 1, allow_subnormal=False)
+quaternions = st.tuples(_PART, _PART, _PART, _PART).filter(lambda q: sum(v * v for v in q) > 0.1)
+spacings = st.tuples(*[st.sampled_from((0.7, 1.0, 1.25, 1.40625, 8.0, 10.0))] * 3)
+rigids = st.builds(rigid, quaternions, spacings, st.booleans())
+shapes = st.tuples(*[st.sampled_from((1, 2, 3, 5))] * 3)
+dtypes = st.sampled_from(["i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"])

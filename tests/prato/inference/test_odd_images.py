@@ -1,0 +1,100 @@
+"""What people's images do to the shipped network: the mask of a generated heart, stored and disturbed in many ways, stays the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prato.data.nifti import Volume
+from prato.data.phantom import make_phantom
+from prato.inference.predictor import Prediction, Predictor
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
+
+pytestmark = pytest.mark.slow
+MODEL = Path(__file__).parents[3] / "apps" / "prato_label" / "model" / f"{DEFAULT_MODEL}.safetensors"
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.from_files(MODEL)
+
+
+@pytest.fixture(scope="module")
+def heart() -> tuple[Volume, np.ndarray]:
+    """A generated heart and its true mask."""
+    phantom = make_phantom(5, 1)
+    return Volume(phantom.images["ED"].astype(np.float32), phantom.affine), phantom.labels["ED"]
+
+
+def segment(predictor: Predictor, image: Volume, truth: np.ndarray) -> tuple[Prediction, float]:
+    """The prediction in the tight box of ``truth``, and their mean Dice."""
+    predictor.set_image(image)
+    tight = Box.around(truth)
+    assert tight is not None
+    found = predictor.predict([BoxPrompt(tight)])
+    shares = [2 * ((found.mask == v) & (truth == v)).sum() / ((found.mask == v).sum() + (truth == v).sum()) for v in (1, 2, 3)]
+    return found, float(np.mean(shares))
+
+
+@pytest.fixture(scope="module")
+def clean(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> float:
+    _, dice = segment(predictor, *heart)
+    assert dice > 0.85
+    return dice
+
+
+def filled(value: float, share: float = 0.03) -> object:
+    def fill(array: np.ndarray) -> np.ndarray:
+        out = array.copy()
+        edge = max(1, round(share * len(out)))
+        out[:edge] = out[-edge:] = value
+        return out
+
+    return fill
+
+
+DISTURBED = {
+    "-1000 at the edges": (filled(-1000), True),
+    "-32768 at the edges": (filled(-32768, 0.1), True),
+    "1e30 at the edges": (filled(1e30), True),
+    "a bright band": (lambda a: np.where(np.arange(len(a))[:, None, None] < 0.03 * len(a), 12 * a.max(), a), True),
+    "floats from 0 to 1": (lambda a: (a - a.min()) / np.ptp(a), False),
+    "scaled and shifted": (lambda a: a * 0.25 - 512, False),
+}
+
+
+@pytest.mark.parametrize("case", DISTURBED)
+def test_the_mask_is_as_good(predictor: Predictor, heart: tuple[Volume, np.ndarray], clean: float, case: str) -> None:
+    disturb, is_warned_of = DISTURBED[case]
+    image, truth = heart
+    found, dice = segment(predictor, replace(image, array=disturb(image.array).astype(np.float32)), truth)
+    assert dice > clean - 0.02
+    assert ("intensity_outliers" in found.warnings) == is_warned_of
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1)])
+def test_the_order_of_the_axes_does_not_matter(
+    predictor: Predictor, heart: tuple[Volume, np.ndarray], clean: float, order: tuple[int, ...]
+) -> None:
+    image, truth = heart
+    moved = Volume(image.array.transpose(order), image.affine[:, [*order, 3]])
+    assert segment(predictor, moved, truth.transpose(order))[1] == pytest.approx(clean, abs=0.01)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_single_slice_is_segmented_along_any_axis(predictor: Predictor, heart: tuple[Volume, np.ndarray], axis: int) -> None:
+    image, truth = heart
+    k = truth.shape[2] // 2
+    masks = []
+    for place in (2, axis):
+        array, label = (np.moveaxis(a[:, :, k : k + 1], 2, place) for a in (image.array, truth))
+        columns = np.moveaxis(image.affine[:, :3], 1, 0)
+        columns = np.insert(np.delete(columns, 2, 0), place, columns[2], axis=0)
+        found, dice = segment(predictor, Volume(array, np.column_stack([*columns, image.affine[:, 3]])), label)
+        assert dice > 0.75
+        masks.append(np.moveaxis(found.mask, place, 2))
+    assert np.array_equal(*masks)
