@@ -6,7 +6,7 @@ import torch
 
 from prato.data.intensity import normalise
 from prato.data.resampling import resample_in_plane, resampled_size, stack_neighbours
-from prato.inference.window import STEP, Window, edge_with_margin
+from prato.inference.window import STEP, Window
 from prato.prompts.box import Box
 
 
@@ -53,10 +53,13 @@ def test_the_window_lies_round_the_box_or_the_image(centre):
     assert window.size == 128 and np.allclose(middle, (40, 35) if centre == "box" else (100, 90), atol=STEP / 2)
 
 
-def test_the_margin_is_in_pixels_of_the_network():
-    box, fine = Box((20, 10, 0), (60, 60, 3)), Box((40, 20, 0), (120, 120, 3))
-    needed = edge_with_margin(box, (200, 200, 5), (1.5, 1.5, 8.0), 1.5)
-    assert needed == 50 + 16 == edge_with_margin(fine, (400, 400, 5), (0.75, 0.75, 8.0), 1.5)
+@pytest.mark.parametrize("finer", [1, 2])
+@pytest.mark.parametrize(("pixels", "corner"), [(112, (16, -24)), (114, (14, -26))])
+def test_a_box_that_leaves_no_margin_is_in_the_very_middle(pixels, corner, finer):
+    """112 pixels of the network and the margins fill a window of 128, however fine the voxels are."""
+    box = Box((21 * finer, 13 * finer, 0), ((21 + pixels) * finer, 63 * finer, 3))
+    window = Window.for_boxes([box], box, (200 * finer, 200 * finer, 5), (1.5 / finer, 1.5 / finer, 8.0), 1.5, 128, "box")
+    assert window.corner == corner
 
 
 def test_beyond_the_image_lies_the_darkest_value():

@@ -10,8 +10,10 @@ from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
 from prato.models.overview_region import SHORTEST, computed_region
 from prato.models.overview_swin_unetr import DEFAULT_PLAN, slices_at_once
 from prato.models.registry import build_model
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.runtime.cuda_graphs import CudaGraphRunner
 
 PLAIN = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "spatial_dims": 2, "feature_size": 12, "window_size": 5}
 PLAIN |= {"num_heads": (1, 2, 2, 4)}
@@ -47,6 +49,18 @@ def test_without_pruning_it_is_monai_s_swin_unetr(network, stack):
     assert not unexpected and all(not name.startswith(("swinViT", "encoder", "decoder", "out")) for name in missing)
     box = BoxPrompt.batch([[((40, 40), (90, 100))]] * 4, stack.shape[2:])
     torch.testing.assert_close(network.segment(stack, box, None).logits, reference(stack), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("plan", [None, DEFAULT_PLAN, PruningPlan(prune_after=(1,), percentile=50.0, decode="kept")])
+def test_it_is_never_captured(network, stack, plan):
+    """Its parent's static shapes are not its own: with a box and without, a runner of CUDA graphs leaves all of it to the network."""
+    runner = CudaGraphRunner(network, torch.float32)
+    for prompts in (None, PromptBatch.empty(4, stack.shape[2:]), BoxPrompt.batch([[((40, 40), (90, 100))]] * 4, stack.shape[2:])):
+        expected, found = network.segment(stack, prompts, plan), runner.segment(stack, prompts, plan)
+        assert torch.equal(found.logits, expected.logits) and len(found.stages) == (plan is not None)
+        given = network.predict(stack, network.encode_image(stack, plan), prompts, plan)
+        assert torch.equal(given.logits, expected.logits)
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from prato.models import swin_unetr, unetr
 from prato.models.checkpoint import channels_last
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
-from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.runtime.cuda_graphs import CudaGraphRunner, GraphCache
@@ -89,7 +88,8 @@ def test_without_pruning_replays_are_the_first_call_bit_for_bit(case, count):
             assert torch.equal(again.logits, first.logits) and not again.stages
             assert same_cost == pytest.approx(cost, rel=1e-9)
     for image, (first, _) in zip(images, firsts):
-        torch.testing.assert_close(first.logits.float(), network.segment(image).logits, atol=5e-2, rtol=0)
+        expected = network.segment(image).logits
+        torch.testing.assert_close(first.logits.float(), expected, atol=0.05 * float(expected.abs().max()), rtol=0)
 
 
 @torch.inference_mode()
@@ -131,8 +131,6 @@ def test_kinds_of_prompts_share_no_graph(case):
         def queries(features, coordinates, sample, k):
             cells = coordinates.long().clamp_max(features.shape[2] - 1)
             return torch.stack([features[sample, :, cells[:, n, 0], cells[:, n, 1]] for n in range(2)], dim=1)
-
-        protected = staticmethod(Prompt.protected)
 
     network, plan = case
     image = torch.randn(2, 1, 96, 96, device="cuda").contiguous(memory_format=torch.channels_last)

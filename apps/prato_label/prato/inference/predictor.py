@@ -183,7 +183,7 @@ class Predictor:
             return proposed, "proposed" if found else "whole_image", focus
         drawn = Box.union(prompt.box for prompt in prompts)
         focus = drawn.permute(image.axes)
-        if focus.intersection(whole) != focus:
+        if Box.union((focus, whole)) != whole:
             raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
         if isinstance(self.segmenter, Segmenter) and self.locator and (heart := self.locator.propose(image, runner)):
             if beside := _lies_beside(heart, focus):
@@ -202,14 +202,6 @@ def _lies_beside(heart: Box, drawn: Box) -> Box | None:
     return heart.intersection(Box((*heart.start[:2], drawn.start[2]), (*heart.stop[:2], drawn.stop[2])))
 
 
-def _inside(boxes: list[Box], mask: np.ndarray) -> np.ndarray:
-    """bool, of the shape of ``mask`` and laid out as it is: True for the voxels of ``boxes``."""
-    inside = np.zeros_like(mask, dtype=bool)
-    for box in boxes:
-        inside[box.slices] = True
-    return inside
-
-
 def _search_warnings(source: str, mask: np.ndarray) -> list[str]:
     """What the labeller should know of where the heart was looked for, and whether it was found."""
     return ["whole_image"] * (source == "whole_image") + ["mask_is_empty"] * (not mask.any())
@@ -219,7 +211,10 @@ def _warnings(boxes: list[Box], mask: np.ndarray) -> list[str]:
     """What the labeller should know of ``boxes``, given the ``mask`` on the same grid."""
     target = mask > 0
     total = np.count_nonzero(target)
-    held = np.count_nonzero(target & _inside(boxes, target))
+    outside = np.copy(target)
+    for box in boxes:
+        outside[box.slices] = False
+    held = total - np.count_nonzero(outside)
     if total == 0 or held < _MISSED * total:
         return ["box_misses_target"]
     found = []

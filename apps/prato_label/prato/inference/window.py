@@ -22,12 +22,6 @@ _MARGIN = 8
 STEP = 8
 
 
-def edge_with_margin(box: Box, shape: tuple[int, ...], spacing: tuple[float, ...], pixel: float) -> float:
-    """Pixels along the longer side of ``box`` (voxels of an image of ``shape`` and ``spacing`` in mm) and a margin on both its ends."""
-    resampled = resampled_size(shape, spacing, pixel)
-    return max((b - a) * r / n for a, b, r, n in zip(box.start, box.stop, resampled, shape)) + 2 * _MARGIN
-
-
 @dataclass(frozen=True)
 class Window:
     """A square of ``size`` pixels cut from the in-plane resampled image, and its place on the native grid.
@@ -72,12 +66,13 @@ class Window:
         Args:
             boxes, focus: in voxels; the in-plane centre of ``focus`` is the window's, unless ``centre`` is "image". No box sticks out
                 of the window for its place on the grid of :data:`STEP`.
-            shape, spacing, pixel: as for :func:`edge_with_margin`.
+            shape, spacing: of the image, in voxels and mm. pixel: of the window, in mm.
         """
         if centre == "image":
-            focus = Box.whole(shape)
-        needed = max(edge_with_margin(box, shape, spacing, pixel) for box in (focus, *boxes))
-        return cls.from_centre(focus, shape, spacing, pixel, size, STEP if needed <= size and centre == "box" else 1)
+            return cls.from_centre(Box.whole(shape), shape, spacing, pixel, size)
+        resampled = resampled_size(shape, spacing, pixel)
+        sides = [(b - a) * r / n for box in (focus, *boxes) for a, b, r, n in zip(box.start, box.stop, resampled, shape)]
+        return cls.from_centre(focus, shape, spacing, pixel, size, STEP if max(sides) + 2 * _MARGIN <= size else 1)
 
     def cut(self, resampled: Tensor) -> Tensor:
         """(K, X', Y') -> (K, size, size)."""

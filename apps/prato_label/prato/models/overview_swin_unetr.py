@@ -82,17 +82,19 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         middle = image[:, image.shape[1] // 2]
         return ImageEmbedding(0, {0: self.overview(F.avg_pool2d(middle.unsqueeze(1), 2).transpose(0, 1)).squeeze(0)})
 
-    def segment(self, image: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> PrunedOutput:
-        """:meth:`encode_image` and :meth:`predict` in one call."""
-        return self.predict(image, self.encode_image(image, plan), prompts, plan)
+    @property
+    def has_static_shapes(self) -> bool:
+        """It has none, unlike the network that it extends: what is computed depends on what its overview finds."""
+        return False
 
     def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
         """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_region` of all slices.
 
         Args:
             image: float (S, 3, H, W), slices of one stack, whole and in order; H and W multiples of 16.
-            embedding, prompts, plan: as for :meth:`choose_region`.
+            embedding, prompts, plan: as for :meth:`choose_region`; an ``embedding`` without tokens is made here.
         """
+        embedding = embedding if embedding.features else self.encode_image(image, plan)
         region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
         parts = self.encode_region(image, embedding, prompts, region)
         sizes = [len(levels[0]) for levels in parts]
