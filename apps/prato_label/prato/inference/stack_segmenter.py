@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial
 from statistics import median
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,12 +29,11 @@ from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops
 from prato.runtime.fused_conv_bn import fuse_batch_norms
-from prato.runtime.precision import autocast
+from prato.runtime.precision import inference
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
@@ -42,17 +41,6 @@ _MULTIPLE = 16
 _LONGEST = 48
 #: Size of the stack of noise that costs are measured on: slices, and pixels along both sides.
 _TRIAL = (4, 192)
-
-
-def _computes(method: Callable[Concatenate[StackSegmenter, _P], _T]) -> Callable[Concatenate[StackSegmenter, _P], _T]:
-    """``method`` without gradients, in the precision that is fast on the segmenter's device."""
-
-    @wraps(method)
-    def call(self: StackSegmenter, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        with torch.inference_mode(), autocast(self.device):
-            return method(self, *args, **kwargs)
-
-    return call
 
 
 class _Encoded(NamedTuple):
@@ -187,46 +175,46 @@ class StackSegmenter:
         stack = stack_neighbours(slices, planes)
         return F.pad(stack, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=-1.0)
 
-    @_computes
     def _encode(self, stack: Tensor) -> ImageEmbedding:
-        embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
-        return embedding
+        with inference(self.device):
+            embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
+            return embedding
 
     def _embedding(self, image: ImageStack, piece: range) -> ImageEmbedding:
         """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
         return image.embedding((self.version, str(self.device)), tuple(piece), lambda: self._encode(self._stack(image, piece)))
 
-    @_computes
     def _relevant(self, image: ImageStack, piece: range) -> Tensor:
-        relevant: Tensor = self.network.find_heart(self._embedding(image, piece), self.plan)
-        return relevant
+        with inference(self.device):
+            relevant: Tensor = self.network.find_heart(self._embedding(image, piece), self.plan)
+            return relevant
 
-    @_computes
     def _encode_region(self, image: ImageStack, piece: range, planes: list[int], prompts: PromptBatch, prune: str | None) -> _Encoded:
         """The slices ``planes`` encoded; what the network makes of their ``piece`` without a prompt is made now or at hand."""
-        plan = self.plan.with_override(prune) if self.plan is not None else None
-        embedding = self._embedding(image, piece).select([k - piece.start for k in planes])
-        slices = self._stack(image, planes).to(self.device)
-        region, stages = self.network.choose_region(tuple(slices.shape[2:]), embedding, prompts, plan)
-        parts = self.network.encode_region(slices, embedding, prompts, region)
-        return _Encoded(region, stages, parts, _summarise(embedding.tokens, stages[0]) if stages else None)
+        with inference(self.device):
+            plan = self.plan.with_override(prune) if self.plan is not None else None
+            embedding = self._embedding(image, piece).select([k - piece.start for k in planes])
+            slices = self._stack(image, planes).to(self.device)
+            region, stages = self.network.choose_region(tuple(slices.shape[2:]), embedding, prompts, plan)
+            parts = self.network.encode_region(slices, embedding, prompts, region)
+            return _Encoded(region, stages, parts, _summarise(embedding.tokens, stages[0]) if stages else None)
 
-    @_computes
     def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> RegionFeatures:
-        logits: Tensor = self.network.decode_region(self._stack(image, planes).to(self.device), levels, region).values.float()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)
+        with inference(self.device):
+            logits: Tensor = self.network.decode_region(self._stack(image, planes).to(self.device), levels, region).values.float()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)
 
-    @_computes
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
         """All that the network does with a stack that is an image by itself."""
-        plan = self.plan.with_override(prune) if self.plan is not None else None
-        slices = slices.to(self.device)
-        output: PrunedOutput = self.network.predict(slices, self.network.encode_image(slices, plan), prompts, plan)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return output
+        with inference(self.device):
+            plan = self.plan.with_override(prune) if self.plan is not None else None
+            slices = slices.to(self.device)
+            output: PrunedOutput = self.network.predict(slices, self.network.encode_image(slices, plan), prompts, plan)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return output
 
     def _write(
         self,

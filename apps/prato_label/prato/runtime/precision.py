@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -13,3 +16,10 @@ def is_bfloat16_fast(device: torch.device) -> bool:
 def autocast(device: torch.device) -> torch.autocast:
     """While it lasts, convolutions and products are computed in bfloat16, where ``device`` does that fast, and all else as it was."""
     return torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16_fast(device))
+
+
+@contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """While it lasts, no gradients are kept, and :func:`autocast`."""
+    with torch.inference_mode(), autocast(device):
+        yield
