@@ -14,6 +14,7 @@ from prato.data.atomic import write_bytes
 from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.evaluate import summary
 from prato.models.checkpoint import load_model
+from prato.models.registry import DEFAULT_MODEL
 from scripts import slicer_versions
 from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
@@ -34,6 +35,12 @@ _TITLES = {
     "prato_unetr": "PrATo UNETR",
     "dense_unetr": "UNETR, trained dense",
 }
+_MODELS_PAGE = """# All models, boxes and ways of pruning
+
+Written by `make report` from evaluation.csv in this folder; README says how the boxes are made. *Trained dense* is the same network without
+pruning, trained from the same start for as many steps; these weights are not shipped.
+
+"""
 #: What an evaluation is of, besides its cases.
 _ABOUT = ("model", "model_version", "box", "prune", "device")
 
@@ -53,7 +60,10 @@ def _shipped_models() -> None:
     """README's table, docs/images/training.png and the model cards."""
     results = _evaluations(read_rows(RESULTS / "evaluation.csv"))
     results.sort(key=lambda result: [*_TITLES, result["model"]].index(result["model"]))
-    fill_page(ROOT / "README.md", {"results": _readme_table(results)})
+    shipped = [r for r in results if (MODELS / f"{r['model']}.safetensors").exists()]
+    short = [r for r in shipped if r["model"] == DEFAULT_MODEL or (r["box"] in ("tight", "none") and r["prune"] == "plan")]
+    fill_page(ROOT / "README.md", {"results": _table(short)})
+    write_bytes(RESULTS / "models.md", (_MODELS_PAGE + _table(results)).encode())
     for name in _TITLES:
         path = MODELS / f"{name}.safetensors"
         if path.exists():
@@ -77,7 +87,7 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
-def _readme_table(results: list[dict[str, Any]]) -> str:
+def _table(results: list[dict[str, Any]]) -> str:
     head = [
         "model",
         "box",

@@ -43,10 +43,10 @@ def judge_anatomy(mask: np.ndarray, axis: int) -> Anatomy:
     }
     shares = {pair: float(count / total) for pair, (count, total) in inside.items() if total >= _FEW}
     right = shares.get((_MYO, _LV))
-    if right is None or right < _OUT:
-        for (wall, cavity), share in shares.items():
-            if share > _IN and (wall, cavity) != (_MYO, _LV):
-                return Anatomy("contradicted", _name_swap(wall, cavity))
+    # the hull of a crescent reaches into what it lies round, so it is the fullest that tells
+    (wall, cavity), share = max(shares.items(), key=lambda found: found[1], default=((_MYO, _LV), 0.0))
+    if share > _IN and (wall, cavity) != (_MYO, _LV) and (right is None or right < share - (_IN - _OUT)):
+        return Anatomy("contradicted", _name_swap(wall, cavity))
     swapped = [k for k, found in enumerate(slices) if _is_swapped(found)]
     if swapped:
         where = ", ".join(str(k + 1) for k in swapped[:5]) + ", ..." * (len(swapped) > 5)

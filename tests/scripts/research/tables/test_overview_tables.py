@@ -61,7 +61,6 @@ def test_shares_of_what_is_wrong_and_what_other_ways_change():
     assert cells(way_table(rows), "finer") == ["finer", "0.9100", "+0.0100", "0.910"]
 
 
-
 @pytest.mark.parametrize("table", [corruption_table, function_table, place_table, way_table])
 def test_no_rows_are_no_error(table):
     assert table([]).count("\n") == 2
