@@ -13,7 +13,7 @@ import requests
 
 from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
 from tests.app.hearts import heart
-from tests.app.live import LiveServer, copy_app, start_server, tiny_locator, tiny_model, write_study
+from tests.app.live import LiveServer, copy_app, start_server, tiny_model, write_study
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="only Linux's /proc counts what a process writes")
@@ -39,7 +39,6 @@ def server(tmp_path: Path):
     app, studies = copy_app(tmp_path / "app"), tmp_path / "st$u [d] 'ies"
     (app / "model").mkdir()
     tiny_model(app / "model" / "prato_unetr.safetensors", "unetr")
-    tiny_locator(app / "model" / "prato_locator.safetensors")
     (studies / "labels" / "final").mkdir(parents=True)
     write_study(studies / "heart.nii.gz")
     shutil.copy(studies / "heart.nii.gz", studies / "x.nii.gz.nii.gz")

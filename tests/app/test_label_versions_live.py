@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 
-from prato.data.nifti import gzip_bytes, nifti_bytes, read_volume
+from prato.data.nifti import gzip_bytes, read_volume, volume_bytes
 from prato.data.structures import STRUCTURES
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, Reply, write_study
@@ -36,7 +36,7 @@ def add_image(server: LiveServer, folder: Path) -> None:
 
 
 def file_of(mask: np.ndarray, server: LiveServer) -> bytes:
-    return gzip_bytes(nifti_bytes(mask, read_volume(server.studies / "heart_a.nii.gz").affine))
+    return gzip_bytes(volume_bytes(read_volume(server.studies / "heart_a.nii.gz").with_array(mask)))
 
 
 def smaller(slices: int) -> np.ndarray:

@@ -139,7 +139,12 @@ BAD_LABELS: list[tuple[str, int, str, dict[str, Any]]] = [
     ("empty", 400, "is empty: draw at least one structure", {"label": heart() * 0}),
     ("no NIfTI", 400, "The label for a_ED is not readable NIfTI", {"label": b"a label, honestly"}),
     ("cine", 400, "is not readable NIfTI", {"label": b""}),
-    ("unknown name", 400, "names the segment 'liver'", {"params": {"label_info": [{"name": "liver", "idx": 1}]}}),
+    (
+        "unknown name",
+        400,
+        "names the segment 'liver'",
+        {"label": (heart() > 0).astype(np.uint8), "params": {"label_info": [{"name": "liver", "idx": 1}]}},
+    ),
     ("params not JSON", 400, "JSON", {"params": "{"}),
     ("params no object", 400, "params must be a JSON object", {"params": "[1]"}),
     ("unknown study", 404, "no study called 'nobody'", {"study": "nobody"}),

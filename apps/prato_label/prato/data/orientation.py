@@ -207,8 +207,10 @@ def _qform(header: nib.Nifti1Header, edges: np.ndarray) -> np.ndarray:
     b, c, d = (float(header[f"quatern_{part}"]) for part in "bcd")
     affine, rotation = np.eye(4), np.full((3, 3), np.nan)
     if np.isfinite((b, c, d)).all():
-        # rounding may leave the three a little longer than 1; quat2mat takes a quaternion of any length
-        rotation = quat2mat((np.sqrt(max(1.0 - (b * b + c * c + d * d), 0.0)), b, c, d))
+        # rounding may leave the three a little longer than 1, or shorter, which NIfTI's own library takes for a half turn; quat2mat takes a
+        # quaternion of any length
+        square = 1.0 - (b * b + c * c + d * d)
+        rotation = quat2mat((np.sqrt(square) if square > 1e-7 else 0.0, b, c, d))
     flip = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
     with np.errstate(invalid="ignore"):
         affine[:3, :3] = rotation * (edges * (1.0, 1.0, flip))
