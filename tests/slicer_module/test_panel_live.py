@@ -185,7 +185,7 @@ def test_the_panel_stays_alive_while_the_server_computes(driver: PanelDriver) ->
     driver.click("open", lambda: driver.logic.current_study)
     waited: list[bool] = []
     tick = driver.logic.tick
-    driver.logic.tick = lambda: (waited.append(driver.logic.current_study.reply is None), tick())
+    driver.logic.tick = lambda share: (waited.append(driver.logic.current_study.reply is None), tick(share))
     driver.click("run", lambda: driver.logic.current_study.reply)
     assert any(waited)  # Qt went on handling events between the request and its reply, however fast that was
     driver.picture("opened_again")

@@ -182,3 +182,19 @@ def test_the_scene_does_not_fill_with_studies_and_token_maps(driver: FakeServerD
     assert folder.parent == Path(slicer.app.temporaryPath)
     driver.widget.cleanup()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("deleted", [("volume",), ("segmentation",), ("volume", "segmentation")])
+def test_a_study_whose_nodes_were_deleted_opens_again(driver: FakeServerDriver, deleted: tuple[str, ...]) -> None:
+    driver.open_study()
+    name, first = driver.logic.current_study.study, driver.logic.current_study
+    for kind in deleted:
+        slicer.mrmlScene.RemoveNode(getattr(first, f"{kind}_node"))
+    assert driver.logic.current_study is None
+    driver.click("open")
+    study = driver.logic.current_study
+    assert study is not None
+    assert study is not first
+    assert study.study == name
+    driver.click("run")
+    assert study.mask().any()

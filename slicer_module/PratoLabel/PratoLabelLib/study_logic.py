@@ -135,7 +135,9 @@ class StudyLogic(ServerLogic):
             self.versions.load(study)
         self.study_opened.emit(volume_node)
         self.segmentation_changed.emit()
-        if left is not None and left.volume_node is not volume_node and not left.has_unsent_work:
+        # the same study again, whose nodes the user had deleted, would lose the new ones
+        is_another = left is not None and (left.study, left.server) != (self._open_study.study, self._open_study.server)
+        if left is not None and is_another and left.volume_node is not volume_node and not left.has_unsent_work:
             left.remove_nodes()
 
     def _on_segments_changed(self) -> None:
