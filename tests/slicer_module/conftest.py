@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected() -> Iterator[None]:
+    """What a file's tests leave of Qt and VTK goes in the main thread: another thread that happens to collect it waits for ever."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
