@@ -1,4 +1,4 @@
-"""NIfTI files with any header, as people have them: written byte by byte, because nibabel would mend what the tests are about."""
+"""NIfTI files with any header, as people have them: written byte by byte, because nibabel would repair what the tests are about."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "studies").symlink_to(tmp_path / "real")
     with LabelFiles(tmp_path / "studies", "a", "final").lock():
-        pass
+        assert any((tmp_path / "real").rglob(".lock"))
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "a" * 231, os.fsdecode(b"caf\xe9")])

@@ -82,7 +82,7 @@ def test_axes_in_another_order_or_reversed_are_turned(order: list[int], reverse:
     assert np.array_equal(check_label(image, Volume(stored, affine @ turn), "The label"), mask)
 
 
-def test_the_voxel_size_of_acdc_is_mended_on_both_sides(image: Path) -> None:
+def test_the_voxel_size_of_acdc_is_corrected_on_both_sides(image: Path) -> None:
     """ACDC's files say 1 x 1 x 1 mm in their sform; 3D Slicer shows, and saves labels with, the true size."""
     broken = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.diag([-1.0, -1.0, 1.0, 1.0]))
     broken.header.set_zooms((1.5, 1.5, 8.0))

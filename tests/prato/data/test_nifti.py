@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
-def test_acdc_affine_is_mended_from_pixdim(tmp_path: Path) -> None:
+def test_acdc_affine_is_corrected_from_pixdim(tmp_path: Path) -> None:
     path = acdc_like(tmp_path / "a.nii.gz", np.ones((4, 5, 6), np.int16), (1.5625, 1.5625, 10.0))
     assert np.allclose(nib.Nifti1Image.from_filename(path).affine, np.diag([-1, -1, 1, 1])), "the trap that this test is about is not there"
     expected = np.diag([-1.5625, -1.5625, 10.0, 1.0])

@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from prato.data.atomic import write_bytes
-from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, decompress, mend, read_header, unreadable
+from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, decompress, read_header, repair_header, unreadable
 from prato.data.orientation import Orientation, check_affine, itk_affine, list_readings, read_orientation
 
 #: What a mask takes over from the header of its image, bit for bit, so that every program lays the two on each other.
@@ -214,14 +214,14 @@ def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
 
 
 def _image(header: nib.Nifti1Header, voxels: ArrayProxy) -> nib.Nifti1Image:
-    """The image of these two. nibabel mends the header of every image: the one that stands in the file is ``extra["header"]``."""
+    """The image of these two. nibabel repairs the header of every image: the one that stands in the file is ``extra["header"]``."""
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    mended = mend(header)
+    repaired = repair_header(header)
     try:
-        affine = mended.get_best_affine()
+        affine = repaired.get_best_affine()
     except UNREADABLE:
         affine = np.full((4, 4), np.nan)
-    return kind(voxels, affine if np.isfinite(affine).all() else None, mended, extra={"header": header})
+    return kind(voxels, affine if np.isfinite(affine).all() else None, repaired, extra={"header": header})
 
 
 def _voxels(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray, list[str]]:

@@ -19,7 +19,7 @@ MAX_VOXEL_BYTES = 2**28
 MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
 #: What nibabel, numpy and gzip raise for a file that they cannot read.
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
-#: nibabel logs what it mends in a header; here every fault is reported once, by this package.
+#: nibabel logs what it repairs in a header; here every fault is reported once, by this package.
 _UNHEARD = logging.Logger("unheard")
 _UNHEARD.addHandler(logging.NullHandler())
 
@@ -71,7 +71,7 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
     header = kind(head[: kind.sizeof_hdr], check=False)
     if bytes(header["magic"]).rstrip(b"\0") in (b"ni1", b"ni2"):
         raise VolumeError(f"{name} is one half of a pair of .hdr and .img: convert the two into one .nii.gz.")
-    mend(header)
+    repair_header(header)
     # plain integers: absurd sizes in a header must not wrap round
     wanted = header.get_data_dtype().itemsize * math.prod(int(n) for n in header.get_data_shape())
     offset = int(header.get_data_offset())
@@ -83,12 +83,12 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
     return header, head, offset, wanted
 
 
-def mend(header: nib.Nifti1Header) -> nib.Nifti1Header:
+def repair_header(header: nib.Nifti1Header) -> nib.Nifti1Header:
     """A copy of ``header`` that nibabel's own readers accept.
 
     Raises:
         HeaderDataError: there is none.
     """
-    mended = header.copy()
-    mended.check_fix(_UNHEARD)
-    return mended
+    repaired = header.copy()
+    repaired.check_fix(_UNHEARD)
+    return repaired
