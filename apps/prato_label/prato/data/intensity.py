@@ -13,7 +13,7 @@ _SAMPLE, _STEPS = 20_000, 200
 #: Half percents across which a gap in the values is looked for: interpolation leaves a few voxels between a fill value and the image.
 _ACROSS = 4
 #: How far below the rest a negative fill value lies, in ranges of the rest: where the rest is not negative, as in MR, and where it is.
-_BELOW_ZERO, _BELOW = 0.2, 1.0
+_BELOW_ZERO, _BELOW = 0.1, 1.0
 #: How far above the rest high outliers lie, in ranges of the rest, and a fill value that takes up more than a few voxels. On all ACDC
 #: volumes the widest gap is 1.05.
 _ABOVE, _FAR_ABOVE, _RARE = 3.0, 10.0, 0.06
