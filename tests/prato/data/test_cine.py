@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from prato.data.cine import read_cine, write_cine
-from prato.data.nifti import VolumeError
+from prato.data.nifti import Volume, VolumeError, read_image, read_volume, volume_bytes
 
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
 ARRAY = np.arange(5 * 4 * 3 * 6, dtype=np.int16).reshape(5, 4, 3, 6)
@@ -81,3 +81,24 @@ def test_only_4d_is_written(tmp_path):
     with pytest.raises(VolumeError, match="4D"):
         write_cine(tmp_path / "a.nii.gz", ARRAY[..., 0], AFFINE)
     assert not (tmp_path / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize("phases", [1, 6])
+def test_a_mask_of_all_phases_lies_where_its_cine_lies_bit_for_bit(tmp_path, phases):
+    image = nib.Nifti1Image(ARRAY[..., :phases], None)
+    image.header.set_sform(np.diag([1, 1, 1, 1]), code=1)  # as ACDC has it: pixdim alone knows the voxel size
+    image.header["pixdim"][1:5] = 1.4, 1.4, 9.0, 0.04
+    image.to_filename(tmp_path / "a.nii")
+    cine = read_cine(tmp_path / "a.nii")
+    grid = cine.grid()
+    assert grid.array.shape == ARRAY.shape[: 4 if phases > 1 else 3]
+    assert grid.spacing == cine.phase(phases - 1).spacing == pytest.approx((1.4, 1.4, 9.0))
+    assert grid.warnings == ("voxel_size_uncertain",)
+    mask = np.arange(grid.array.size).reshape(grid.array.shape).astype(np.uint8)
+    (tmp_path / "m.nii").write_bytes(volume_bytes(grid.with_array(mask)))
+    stored = read_image(tmp_path / "m.nii")
+    np.testing.assert_array_equal(np.asanyarray(stored.dataobj), mask)
+    for field in ("pixdim", "srow_x", "sform_code", "qform_code", "xyzt_units"):
+        np.testing.assert_array_equal(stored.extra["header"][field], read_image(tmp_path / "a.nii").extra["header"][field])
+    if phases == 1:
+        assert isinstance(read_volume(tmp_path / "m.nii"), Volume)

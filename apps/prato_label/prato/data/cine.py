@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -44,7 +44,15 @@ class Cine:
         """
         if not 0 <= t < len(self):
             raise VolumeError(f"{self.name} has phases 0 to {len(self) - 1}, and no phase {t}.")
-        return volume_from_image(self.image.slicer[..., t], f"Phase {t} of {self.name}")
+        found = self.image.slicer[..., t]
+        # the header that stands in the file decides where the phase lies, as it does for a volume
+        whole = type(self.image)(found.dataobj, found.affine, found.header, extra=self.image.extra)
+        return volume_from_image(whole, f"Phase {t} of {self.name}" if len(self) > 1 else self.name)
+
+    def grid(self) -> Volume:
+        """Where the cine lies, for a mask of all its phases (``Volume.with_array``): (X, Y, Z, T), or (X, Y, Z) for one phase, all 0."""
+        shape = self.image.shape if len(self) > 1 else self.image.shape[:3]
+        return replace(self.phase(0), array=np.broadcast_to(np.uint8(0), shape))
 
 
 def read_cine(path: str | os.PathLike[str]) -> Cine:
@@ -64,7 +72,8 @@ def read_cine(path: str | os.PathLike[str]) -> Cine:
     if len(shape) < 3:
         raise VolumeError(f"{path.name} is {len(shape)}D ({by}): export the stack of slices in all its phases as one file.")
     if image.shape != (*shape[:3], *shape[3:4]) or len(shape) == 3:
-        image = nib.Nifti1Image(np.asanyarray(image.dataobj).reshape((*shape, 1)[:4]), image.affine, image.header)
+        voxels = np.asanyarray(image.dataobj).reshape((*shape, 1)[:4], order="F")
+        image = type(image)(voxels, image.affine, image.header, extra=image.extra)
     times, warnings = phase_times(image.header, image.shape[3], path.name)
     cine = Cine(path.name, image, times, warnings)
     cine.phase(0)

@@ -26,10 +26,10 @@ _CARRIED = (
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3D image in the stored file's own index order.
+    """A 3D image in the stored file's own index order, or a mask of all phases of a cine.
 
     Attributes:
-        array: (X, Y, Z): the stored integer dtype, or float32 where the file holds floats or scaled values.
+        array: (X, Y, Z), of a cine's mask (X, Y, Z, T): the stored integer dtype, or float32 where the file holds floats or scaled values.
         affine: 4x4 float64, voxel index -> RAS+ millimetres.
         header: of the file that it was read from, as it stands there; None where it comes from no file.
         warnings: names of what was repaired as it was read, see ``WARNINGS``.
@@ -47,7 +47,7 @@ class Volume:
         return float(x), float(y), float(z)
 
     def with_array(self, array: np.ndarray) -> Volume:
-        """A mask or label ``array`` (X, Y, Z) on the grid of this image, of its shape.
+        """A mask or label ``array`` on the grid of this image, of its shape.
 
         Raises:
             VolumeError: another shape.
@@ -59,7 +59,7 @@ class Volume:
     @property
     def readings(self) -> list[np.ndarray]:
         """Every affine (voxel -> RAS+ mm) by which some program lays the image, the one that is used here first."""
-        return [self.affine, *(list_readings(self.header, self.array.shape) if self.header is not None else [])]
+        return [self.affine, *(list_readings(self.header, self.array.shape[:3]) if self.header is not None else [])]
 
     @property
     def itk_affine(self) -> np.ndarray:
@@ -115,12 +115,16 @@ def read_volume(path: str | os.PathLike[str], any_orientation: bool = False) -> 
     return volume_from_image(image, path.name, any_orientation)
 
 
-def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool = False) -> Volume:
-    """The checked ``Volume`` of a loaded image, as ``read_volume`` describes; ``name`` is what messages call it."""
+def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool = False, phases: bool = False) -> Volume:
+    """The checked ``Volume`` of a loaded image, as ``read_volume`` describes; ``name`` is what messages call it.
+
+    Args:
+        phases: also a 4D one, as a cine's mask is.
+    """
     shape = tuple(image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) > 3:
+    if len(shape) > (4 if phases else 3):
         raise VolumeError(
             f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import it with --frames all, one file a frame."
         )
@@ -133,9 +137,9 @@ def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool =
         raise VolumeError(f"{name} holds {what}: export it as one grey value a voxel.")
     header = image.extra.get("header", image.header)
     try:
-        orientation = read_orientation(header, shape, name)
+        orientation = read_orientation(header, shape[:3], name)
     except VolumeError:
-        readings = list_readings(header, shape) if any_orientation else []
+        readings = list_readings(header, shape[:3]) if any_orientation else []
         if not readings:
             raise
         orientation = Orientation(readings[0])
@@ -151,7 +155,7 @@ def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
     """
     affine = np.asarray(affine, dtype=np.float64)
     check_affine(affine, "The volume to be written")
-    _check_writable(array)
+    _check_writable(array, (3,))
     image = nib.Nifti1Image(array, affine)
     image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
@@ -160,7 +164,7 @@ def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
 
 
 def volume_bytes(volume: Volume) -> bytes:
-    """The bytes of a ``.nii`` of ``volume``, a mask or label on the grid of an image that was read.
+    """The bytes of a ``.nii`` of ``volume``, a mask or label on the grid of an image or cine that was read.
 
     Qform, sform, their codes, ``pixdim`` and units are those of the image's file, bit for bit, in its version of NIfTI: a program that lays
     the image in its own way lays the mask in the same. A volume that comes from no file is written as ``nifti_bytes`` does.
@@ -171,7 +175,7 @@ def volume_bytes(volume: Volume) -> bytes:
     array = volume.array
     if volume.header is None:
         return nifti_bytes(array, volume.affine)
-    _check_writable(array)
+    _check_writable(array, (3, 4))
     header = type(volume.header)(endianness="<")
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)
@@ -182,8 +186,8 @@ def volume_bytes(volume: Volume) -> bytes:
     return bytes(header.binaryblock) + bytes(header.single_vox_offset - header.sizeof_hdr) + data
 
 
-def _check_writable(array: np.ndarray) -> None:
-    if array.ndim != 3 or array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
+def _check_writable(array: np.ndarray, axes: tuple[int, ...]) -> None:
+    if array.ndim not in axes or array.dtype.kind not in "iuf" or array.dtype in (np.int64, np.uint64):
         raise VolumeError(f"A volume to be written must be 3D, floats or integers up to 32 bits, not {array.dtype} {_by(array.shape)}.")
 
 
