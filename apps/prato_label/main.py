@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,12 +25,17 @@ from lib.server.install import install
 from lib.server.uploads import UploadSessions
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
+from prato_server.startup import reason_not_to_serve
 
 
 class PratoLabelApp(MONAILabelApp):
     """A box round the heart in; RV cavity, myocardium and LV cavity out; retrained from the labels that come back."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        reason = reason_not_to_serve(Path(app_dir), studies)
+        if reason is not None:  # serve.py has asked already, the stock command has not, and makes a traceback of every exception here
+            print(reason, file=sys.stderr, flush=True)
+            os._exit(2)
         self.models = load_configs(app_dir, conf)
         self.trainings = TrainingQueue(Path(app_dir) / "model" / "trainings" / "jobs.json")
         self.batches = Batches()

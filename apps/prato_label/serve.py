@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from prato_server.startup import holds_images, reason_not_to_start
+from prato_server.startup import reason_not_to_start
 
 _APP = Path(__file__).resolve().parent
 #: MONAI Label starts the whole app once more for every score, tracks trainings in a database, and looks for CT on a DICOMweb server.
@@ -28,8 +28,6 @@ def main() -> None:
     if reason:
         print(reason, file=sys.stderr)
         sys.exit(2)
-    if not holds_images(options.studies):
-        print(f"{options.studies} holds no image yet: put NIfTI files (.nii.gz, .nii) into it, or send them.", file=sys.stderr)
     os.environ.update({name: value for name, value in _DEFAULTS.items() if name not in os.environ})
     from monailabel.main import Main  # after the environment, which it reads as it is imported
 

@@ -16,10 +16,11 @@ import requests
 import SimpleITK as sitk
 
 from prato.data.nifti import read_volume
+from tests.app.forked import ForkedServer
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import LiveServer, start_server, write_study
 from tests.prato.data.nifti_files import itk_reading, rigid, write_nifti
-from tests.waiting import wait_until
+from tests.waiting import HANG_S, wait_until
 
 MM = (4.0, 4.0, 9.0)
 AFFINE, TURNED = rigid(spacing=MM), rigid((0.8, -0.1, 0.5, 0.2), MM)
@@ -82,6 +83,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, archive: Path) -> Iterator[
         (studies / f"linked_{phase}.nii.gz").symlink_to(archive / name)
     whole = (studies / "sound.nii.gz").read_bytes()
     (studies / "half.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (studies / "unreadable.nii.gz").symlink_to("/proc/self/mem")  # a disk that is broken: to be opened, but not to be read
     (studies / "gone.nii.gz").symlink_to(archive / "fetched-by-nobody")
     (studies / "loop.nii.gz").symlink_to(studies / "loop.nii.gz")
     (studies / "folder.nii.gz").mkdir()
@@ -118,6 +120,25 @@ def test_every_good_study_is_listed_and_every_bad_one_named_once(server: LiveSer
         assert len(lines) == 1 and words in lines[0], (name, lines)
     refused = server.infer("prato_unetr", "half", BOX)
     assert refused.status == 400 and "half.nii.gz" in refused.json["detail"]
+
+
+def test_a_file_that_the_disk_does_not_give_is_answered_in_a_sentence(server: LiveServer) -> None:
+    assert server.infer("prato_unetr", "unreadable", BOX).status == 400
+    for method in ("GET", "HEAD"):
+        query = {"image": "unreadable", "check_sum": "SHA256:0"}
+        sent = requests.request(method, f"{server.url}/datastore/image", params=query, timeout=200)
+        assert sent.status_code == 403
+        assert method == "HEAD" or sent.json()["detail"].startswith("unreadable.nii.gz of the studies folder cannot be used (")
+
+
+def test_the_stock_command_says_in_a_sentence_why_a_folder_cannot_be_served(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "labels").touch()
+    command = ["monailabel", "start_server", "--app", str(server.app), "--studies", str(tmp_path), "--host", "127.0.0.1", "--port", "1"]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    started = ForkedServer(command, tmp_path / "log", environment)
+    assert started.wait(HANG_S) == 2
+    said = (tmp_path / "log").read_text()
+    assert f"{tmp_path / 'labels'} must be a folder: rename it, and the server makes its own." in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("study", HEADERS)
@@ -198,6 +219,10 @@ def test_a_training_keeps_a_patient_of_links_on_one_side_and_its_split_in_the_fo
         assert submit(server, study, nib.Nifti1Image(heart(), affine).to_bytes()).status_code == 200
     job = server.post("/train/prato_unetr?run_sync=true", {"max_steps": 1})
     assert job.status == 200, job.json
+    swapped = np.array([0, 3, 2, 1], np.uint8)[heart()]
+    assert submit(server, "p9_ES", nib.Nifti1Image(swapped, image.affine).to_bytes()).status_code == 200
+    (warning,) = server.post("/train/prato_unetr", {"max_steps": 1}).json["warnings"]
+    assert warning.startswith("p9_ES: RV and LV cavity seem to be swapped") and "training leaves the label out" in warning
     split = json.loads((server.studies / "training_split.json").read_text())
     assert ("p9" in split["train"]) != ("p9" in split["validation"])
     assert not any("MD5E" in patient for side in ("train", "validation") for patient in split[side])

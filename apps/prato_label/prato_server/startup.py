@@ -36,19 +36,17 @@ def reason_not_to_start(app: Path, studies: str, host: str, port: str, options: 
         return str(error)
     if token is None and not is_loopback(host):
         return f"Without an access token the server binds to 127.0.0.1 only, not {host}: set {PREFIX}TOKEN or {PREFIX}TOKEN_FILE."
+    return reason_not_to_serve(app, studies) or _files_fault(options) or _port_fault(host, port)
+
+
+def reason_not_to_serve(app: Path, studies: str) -> str | None:
+    """Why the folders ``app`` and ``studies`` could not be served, in one sentence; None if they could."""
     return (
         (None if studies.startswith(_REMOTE) else _studies_fault(studies))
         or _name_fault("The app's folder", str(app), '"')
         or _writing_fault(app, _APP_FOLDERS, _APP_FILES, "models and logs are kept there: give the server the right to write")
         or _scratch_fault()
-        or _files_fault(options)
-        or _port_fault(host, port)
     )
-
-
-def holds_images(studies: str) -> bool:
-    """Whether ``studies``, a folder that can be read, holds a file called like an image; True of a DICOMweb server."""
-    return studies.startswith(_REMOTE) or any(name.endswith((".nii.gz", ".nii")) for name in os.listdir(studies))
 
 
 def _studies_fault(studies: str) -> str | None:

@@ -88,6 +88,17 @@ def test_while_the_server_runs(folder: Path, store: StudiesDatastore, damage: Ca
     assert (folder / "datastore_v2.json").read_bytes() == before
 
 
+def test_a_folder_without_an_image_is_said_to_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    (tmp_path / "scan.nrrd").touch()
+    StudiesDatastore(str(tmp_path))
+    messages = [record.getMessage() for record in caplog.records]
+    assert f"{tmp_path} holds no image yet: put NIfTI files (.nii.gz, .nii) into it, or send them." in messages
+    assert any(message.startswith("scan.nrrd is left out: its format is not read") for message in messages)
+
+
 def test_a_new_folder_is_no_reason_to_warn(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "lib.datastore.index"):
         StudiesDatastore(str(folder))

@@ -31,7 +31,9 @@ KINDS = {
 }
 _STEM = st.text(st.sampled_from("aB7 _.-+()#$%'ü漢\u00ad\n\t\\\u202e"), min_size=0, max_size=12)
 _STEMS = st.one_of(_STEM, st.sampled_from([".x", "._x", "x.nii", "x.nii.gz", "x" * 231, "é" * 116, os.fsdecode(b"caf\xe9")]))
-_ENDING = st.sampled_from([*ENDINGS, ".NII.GZ", ".Nii", ".nii.gz.swp", ".nii.gz.part", ".json", ""])
+#: Endings of images that are not read, which are named as well.
+_OTHERS = (".nrrd", ".seg.nrrd", ".MHA", ".hdr", ".img", ".dcm", ".mgz", ".nii.bz2")
+_ENDING = st.sampled_from([*ENDINGS, *_OTHERS, ".NII.GZ", ".Nii", ".nii.gz.swp", ".nii.gz.part", ".json", ""])
 names = st.tuples(_STEMS, _ENDING).map("".join).filter(lambda n: n not in ("", ".", "..") and len(os.fsencode(n)) < 256)
 
 
@@ -53,7 +55,9 @@ def test_each_file_is_a_study_by_its_own_name_or_left_out_in_one_sentence(found:
             assert path.parent == folder and ending in ENDINGS and KINDS[found[path.name]][1]
             assert is_study_id(study) and not study.startswith(".") and split_name(study) is None
             LabelFiles(folder, study, "final")  # every study can be labelled
-        like = {name for name in found if split_name(name.lower())}
+        others = {name for name in found if name.lower().endswith(tuple(map(str.lower, _OTHERS))) and not name.startswith(".")}
+        assert all("convert it to .nii.gz" in listed.left_out[name] for name in others)
+        like = {name for name in found if split_name(name.lower())} | others
         named = {path.name for path in listed.files.values()} | set(listed.left_out)
         assert named == like and not {path.name for path in listed.files.values()} & set(listed.left_out)
         for sentence in listed.left_out.values():

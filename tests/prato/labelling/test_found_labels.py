@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from monailabel.datastore.local import LocalDatastore
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
@@ -25,21 +25,19 @@ SWAPPED = np.array([0, LV, MYO, RV], np.uint8)[heart()]
 
 
 def stock_folder(folder: Path, labels: dict[str, np.ndarray], infos: dict[str, Any], reverse: tuple[str, ...] = ()) -> None:
-    """As a stock MONAI Label server leaves one: files as they came, and the names of their values in its list."""
-    objects = {}
-    (folder / "labels" / "final").mkdir(parents=True)
-    for n, (study, drawn) in enumerate(labels.items()):
-        mask = drawn
-        affine = read_volume(write_study(folder / f"{study}.nii.gz", seed=n)).affine
+    """What a stock MONAI Label server makes of these images and labels: its own datastore stores them."""
+    sent = folder.parent / f"{folder.name}-sent.nii.gz"
+    affines = {study: read_volume(write_study(folder / f"{study}.nii.gz", seed=n)).affine for n, study in enumerate(labels)}
+    store = LocalDatastore(str(folder), extensions=("*.nii.gz", "*.nii"), auto_reload=False)
+    for study, drawn in labels.items():
+        mask, affine = drawn, affines[study]
         if study in reverse:
             turn = np.diag([-1.0, 1, 1, 1])
             turn[0, 3] = mask.shape[0] - 1
             mask, affine = np.flip(drawn, 0), affine @ turn
-        write_volume(folder / "labels" / "final" / f"{study}.nii.gz", np.ascontiguousarray(mask), affine)
-        info = {"client_id": "ada", "ts": 1, "name": f"{study}.nii.gz"} | ({"label_info": infos[study]} if study in infos else {})
-        objects[study] = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {"final": {"ext": ".nii.gz", "info": info}}}
-    text = json.dumps({"name": "x", "description": "y", "images_dir": ".", "labels_dir": "labels", "objects": objects})
-    (folder / "datastore_v2.json").write_text(text)
+        write_volume(sent, np.ascontiguousarray(mask), affine)
+        info = {"client_id": "ada"} | ({"label_info": infos[study]} if study in infos else {})
+        store.save_label(study, str(sent), "final", info)
 
 
 def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
@@ -118,11 +116,13 @@ def test_a_submitted_label_needs_no_names_and_is_warned_of(tmp_path: Path, monke
     store = served(tmp_path, monkeypatch)
     affine = read_volume(tmp_path / "a.nii.gz").affine
     sent = tmp_path / "sent.tmp.gz"
+    assert store.label_warnings() == []
     for mask, info, warned in ((np.where(heart() == RV, heart(), 0), {}, 0), (SWAPPED, {}, 1), (SWAPPED, {"label_info": STOCK}, 0)):
         write_volume(sent, mask, affine)
         saved = store.submit_label("a", str(sent), "final", info)
         assert saved is not None and len(saved.version.warnings) == warned
         assert store.get_label_info("a", "final")["warnings"] == [*saved.version.warnings]
+        assert store.label_warnings() == [f"a: {warning}" for warning in saved.version.warnings]  # what the reply to a training lists
         loaded, _ = load_training_cases(find_labelled_studies(tmp_path), 3.0)
         assert ["a" in {file.study for file, _ in loaded}] == [not warned]
     assert store.get_label_info("a", "final")["label_info"] == LABEL_INFO

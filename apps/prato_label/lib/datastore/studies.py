@@ -21,7 +21,7 @@ from prato.data.atomic import write_bytes
 from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, read_volume, volume_bytes
 from prato.data.structures import voxel_counts
-from prato.data.studies import split_name
+from prato.data.studies import ENDINGS, split_name
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
 from prato.labelling.records import UNKNOWN
 from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels, restore
@@ -43,10 +43,12 @@ class StudiesDatastore(DurableIndex):
             recover_labels(studies)
         super().__init__(
             studies,
-            extensions=(f"*{SUFFIX}", "*.nii"),
+            extensions=tuple(f"*{ending}" for ending in ENDINGS),
             auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
+        if not self._datastore.objects:
+            logger.warning("%s holds no image yet: put NIfTI files (%s) into it, or send them.", studies, ", ".join(ENDINGS))
         if self._auto_reload:
             # the stock handler sees no file that arrives whole, by a rename, nor any in a folder whose name reads as a pattern
             self._handler = FolderEvents(self.folder, self.is_own_list, Refresher(self.refresh))
@@ -105,6 +107,12 @@ class StudiesDatastore(DurableIndex):
         tag = DefaultLabelTag.FINAL.value
         labelled = [study for study, known in list(self._datastore.objects.items()) if tag in known.labels]
         return [{"image": self.get_image_uri(study), "label": self.get_label_uri(study, tag)} for study in labelled]
+
+    def label_warnings(self) -> list[str]:
+        """What is known against final labels, most of which training leaves out: a sentence each, behind the study's id."""
+        tag = DefaultLabelTag.FINAL.value
+        labels = {study: known.labels[tag] for study, known in list(self._datastore.objects.items()) if tag in known.labels}
+        return [f"{study}: {warning}" for study in sorted(labels) for warning in labels[study].info.get("warnings") or ()]
 
     def get_image_uri(self, image_id: str) -> str:
         """Where the image of a known study lies in the folder: its name there is its identity, also where it is a link."""

@@ -19,12 +19,12 @@ from watchdog.events import (
 )
 
 from prato.data.label_records import LIST_NAME
+from prato.data.studies import ENDINGS
 
 logger = logging.getLogger(__name__)
 #: Not that files are opened, or closed after reading: the server reads every version of a label when one is submitted, and the watcher,
 #: notified of these reads, would fill the memory with events faster than it can handle them.
 CHANGES = [FileClosedEvent, FileCreatedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent]
-_ENDINGS = (".nii.gz", ".nii")
 #: File systems of other machines, whose changes the kernel does not report: these folders have to be scanned again and again.
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "vboxsf", "fuse.sshfs", "fuse.s3fs"}
 
@@ -58,7 +58,7 @@ class FolderEvents(FileSystemEventHandler):
         if not folders and name == LIST_NAME:
             return "list"
         is_place = not folders or (len(folders) == 2 and folders[0] == "labels")
-        return "study" if is_place and name.endswith(_ENDINGS) else ""
+        return "study" if is_place and name.endswith(ENDINGS) else ""
 
 
 class Refresher:

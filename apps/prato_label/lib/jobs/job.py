@@ -42,7 +42,7 @@ class Job:
         request: as it was sent. order: the same for the process that trains (JSON values), empty for a batch.
         state: queued -> running -> done, stopped or failed; interrupted, if the server ended before it did.
         begun: when it began to run, in seconds since 1970 (0 before). lines: the last of its log.
-        result: of ``train_round``, once done. sentence: why it failed.
+        result: of ``train_round``, once done. sentence: why it failed. warnings: what is known against its labels.
     """
 
     request: dict[str, Any]
@@ -55,6 +55,7 @@ class Job:
     result: dict[str, Any] | None = None
     sentence: str = ""
     begun: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
     def start(self) -> None:
         """It begins to run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
@@ -51,8 +52,8 @@ class TrainingQueue:
         except OSError as error:
             logger.warning("the training process cannot be started: %s", error)
 
-    def submit(self, request: dict[str, Any], order: dict[str, Any], enqueue: bool) -> Job:
-        """Start a training, or with ``enqueue`` put it behind those that there are.
+    def submit(self, request: dict[str, Any], order: dict[str, Any], enqueue: bool, warnings: Sequence[str] = ()) -> Job:
+        """Start a training, or with ``enqueue`` put it behind those that there are; ``warnings`` are shown with it.
 
         Raises:
             BusyError: there is one, and not ``enqueue``.
@@ -60,7 +61,7 @@ class TrainingQueue:
         with self._changed:  # checked and added at once: of two requests at the same moment, one is refused
             if not enqueue and self._next():
                 raise BusyError("A training is running already: wait for its end, stop it with DELETE /train/, or send enqueue=true.")
-            job = Job(request, order)
+            job = Job(request, order, warnings=[*warnings])
             self._jobs.append(job)
             self._save()
             if self._thread is None:

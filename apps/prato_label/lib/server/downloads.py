@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -21,6 +23,7 @@ from lib.datastore.studies import StudiesDatastore
 from lib.server.checks import ANNOTATOR, USER
 
 router = APIRouter(prefix="/datastore")
+logger = logging.getLogger(__name__)
 _CHUNK = 2**18
 
 
@@ -31,10 +34,8 @@ def download_image(image: str, user: User = USER) -> Response:
     if not isinstance(store, StudiesDatastore):
         return datastore.download_image(image)
     path = Path(store.get_image_uri(image))
-    try:
+    with name_errors(path):
         return stream(path.open("rb"), path.name)
-    except FileNotFoundError:
-        raise HTTPException(404, f"The file of {image} is gone: it was removed from the studies folder.") from None
 
 
 @router.get("/dataset")
@@ -64,8 +65,20 @@ def _pack(archive: zipfile.ZipFile, pair: dict[str, str]) -> None:
         contents = {kind: Path(path).read_bytes() for kind, path in pair.items()}
     except FileNotFoundError:
         return
+    except OSError as error:  # it costs itself alone
+        logger.warning("%s is left out of the archive: it cannot be read (%s).", pair["image"], error.strerror)
+        return
     for kind, data in contents.items():
         archive.writestr(f"{kind}/{os.path.basename(pair[kind])}", data)
+
+
+@contextmanager
+def name_errors(path: Path) -> Iterator[None]:
+    """Errors of opening or reading the file at ``path`` get its name, which a disk's own have not, and are answered in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def stream(file: IO[bytes], name: str) -> StreamingResponse:

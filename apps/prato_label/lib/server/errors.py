@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from json import JSONDecodeError
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
+from monailabel.interfaces.utils.app import app_instance
 from starlette.exceptions import HTTPException
 
+from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import QueueFullError
 from prato.data.atomic import is_disk_full
 from prato.runtime.cancel_token import CancelledError
@@ -31,21 +35,33 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
     app.add_exception_handler(QueueFullError, _handle_full_queue)
     app.add_exception_handler(CancelledError, _handle_cancelled)
-    app.add_exception_handler(OSError, _handle_full_disk)
+    app.add_exception_handler(OSError, _handle_os_error)
 
 
 def _handle_http_exception(request: Request, error: Any) -> JSONResponse:
     if is_disk_full(error.__cause__):  # the framework calls a body that it cannot write to disk a bad request
-        return _handle_full_disk(request, error.__cause__)
+        return _handle_full_disk(request)
     what = f"{request.method} {request.url.path:.80}"
     framework = {"Not Found": f"There is nothing at {what}: /docs lists what there is", "Method Not Allowed": f"{what} is not offered"}
     sentence = framework.get(error.detail, str(error.detail))
     return error_response(request.scope, error.status_code, sentence if sentence.endswith(".") else f"{sentence}.", error.headers)
 
 
-def _handle_full_disk(request: Request, error: Any) -> JSONResponse:
-    if not is_disk_full(error):
+def _handle_os_error(request: Request, error: Any) -> JSONResponse:
+    if is_disk_full(error):
+        return _handle_full_disk(request)
+    store = app_instance().datastore()
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+    if path is None or not isinstance(store, StudiesDatastore) or not path.is_relative_to(store.folder):
         raise error
+    reason = (error.strerror or type(error).__name__).lower()
+    if isinstance(error, FileNotFoundError):
+        return error_response(request.scope, 404, f"{path.name} is gone: it was removed from the studies folder.")
+    sentence = f"{path.name} of the studies folder cannot be used ({reason}): check the file, and who may read and write it."
+    return error_response(request.scope, 403, sentence)
+
+
+def _handle_full_disk(request: Request) -> JSONResponse:
     return error_response(request.scope, 507, "The server's disk is full: free some space there, then send this again.")
 
 

@@ -9,6 +9,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch_order import parse_batch_order
 from lib.jobs.job import BusyError, Job
 from lib.server import checks
@@ -62,7 +63,8 @@ def _submit(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -
     checks.require_known("model to train", model, app.info()["trainers"])
     order = app.training_order(model, params)
     try:
-        job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json", by_alias=True), enqueue)
+        warnings = app.datastore().label_warnings() if isinstance(app.datastore(), StudiesDatastore) else ()
+        job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json", by_alias=True), enqueue, warnings)
     except BusyError as error:
         raise HTTPException(429, str(error)) from error
     if not run_sync:
@@ -74,7 +76,7 @@ def _submit(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -
 
 
 def _task(job: Job) -> dict[str, Any]:
-    return job.as_task(app_instance().training_stats(job.request.get("model", "")))
+    return {**job.as_task(app_instance().training_stats(job.request.get("model", ""))), "warnings": job.warnings}
 
 
 @batch.get("")

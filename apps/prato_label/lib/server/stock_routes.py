@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +16,10 @@ from monailabel.endpoints import activelearning, datastore, logs, session
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
+from lib.server.downloads import name_errors
 
 router = APIRouter()
 #: What strategies read, and what clients send along.
@@ -42,7 +45,9 @@ def check_image(image: str, check_sum: str | None = None, user: User = USER) -> 
     algorithm, colon, _ = (check_sum or "").partition(":")
     if colon and algorithm not in ("SHA256", "SHA512", "MD5"):
         raise HTTPException(400, "check_sum must be SHA256:..., SHA512:... or MD5:....")
-    return datastore.download_image(image, check_only=True, check_sum=check_sum)
+    store = app_instance().datastore()
+    with name_errors(Path(store.get_image_uri(image))) if isinstance(store, StudiesDatastore) else nullcontext():
+        return datastore.download_image(image, check_only=True, check_sum=check_sum)
 
 
 @router.put("/datastore/image/info")

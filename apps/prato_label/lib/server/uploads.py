@@ -23,10 +23,10 @@ from monailabel.utils.sessions import SessionInfo, Sessions
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
+from prato.data.studies import ENDINGS
 from prato.labelling.records import annotator_from
 
 router = APIRouter()
-_ENDINGS = (".nii.gz", ".nii")
 
 
 @router.put("/datastore/", include_in_schema=False)
@@ -40,7 +40,7 @@ def add_image(
     """Add a study."""
     info = checks.require_storable(checks.parse_json_object(params))
     name = Path(file.filename or "").name
-    ending = next((e for e in _ENDINGS if name.lower().endswith(e)), "")
+    ending = next((e for e in ENDINGS if name.lower().endswith(e)), "")
     checks.require_nifti(file, "The uploaded image")
     if user.username:
         info["user"] = user.username

@@ -22,6 +22,11 @@ from prato.data.atomic import write_bytes
 MANIFEST_NAME = "manifest.json"
 #: Of the files of images and labels, the longest first.
 ENDINGS = (".nii.gz", ".nii")
+#: Of files that hold images in other formats; people take them for studies.
+_OTHER_FORMATS = (
+    *(".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img", ".dcm", ".ima", ".mgz", ".mgh", ".mnc", ".gipl", ".gipl.gz", ".img.gz"),
+    *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".nia", ".nii.gz.gz"),
+)
 #: The longest part of a path is 255 bytes, and a temporary file's name is longer than the study's.
 _MAX_ID_BYTES = 230
 logger = logging.getLogger(__name__)
@@ -153,7 +158,10 @@ def find_files(folder: str | os.PathLike[str]) -> FoundFiles:
 def _fault(path: Path, parts: tuple[str, str] | None) -> str | None:
     """Why the file at ``path`` is no image or label although it is called like one; None where it is one, or is called otherwise."""
     if parts is None:
-        return "endings are read in small letters, .nii.gz or .nii" if split_name(path.name.lower()) else None
+        lower = path.name.lower()
+        if lower.endswith(_OTHER_FORMATS) and not lower.startswith("."):
+            return "its format is not read: convert it to .nii.gz, for instance with 3D Slicer or dcm2niix"
+        return "endings are read in small letters, .nii.gz or .nii" if split_name(lower) else None
     if path.name.startswith("."):
         return "names that begin with a dot belong to other programs"
     if split_name(parts[0]) is not None:
