@@ -173,7 +173,7 @@ def test_names_decide_where_they_are_given(image: Path, values: tuple[int, ...],
         ((1,), {"RV cavity": "one"}, "An object of names must be like"),
         ((1, 3), {"1": "RV", "3": "right ventricle"}, "names RV cavity twice"),
         ((1,), [{"name": "RV", "idx": 1}, {"name": "LV", "idx": 1}], "gives the value 1 two names"),
-        ((1, 2), {"1": "RV"}, r"does not name: give each segment its value as idx \(2 has none\)"),
+        ((1, 2), {"1": "RV"}, "holds the value 2, which has no name"),
     ],
 )
 def test_names_that_settle_nothing_are_refused(image: Path, values: tuple[int, ...], label_info: Any, words: str) -> None:
@@ -242,7 +242,7 @@ def test_conventions_of_data_sets_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is no convention: use acdc, mnms, ukbb or a JSON file such as"),
+        ("{", "is no convention: use acdc, mnms, ukbb, ukbb4 or a JSON file such as"),
         ("[]", "is no convention"),
         ("{}", "is no convention"),
         ('{"1": "spleen"}', "names the segment 'spleen'"),

@@ -6,8 +6,6 @@ ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and dist
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TypeVar
 
 from prato.data.acdc_layout import AcdcError, Frame, Frames, find_patients, read_patient
 from prato.data.atomic import write_bytes
-from prato.data.nifti import gzip_bytes, nifti_bytes
+from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
 
 LABELS = "labels/final"
@@ -55,7 +53,7 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
         try:
             for frame in read_patient(folder, frames):
                 path = target / f"{frame.id}.nii.gz"
-                found = _content(path)
+                found = unzipped(path)
                 if found is not None and found != nifti_bytes(frame.image.array, frame.image.affine):
                     faults.append(f"{path} is there already and is another image: move it away or choose another folder.")
         except AcdcError as error:
@@ -89,14 +87,6 @@ def _open_target(target: Path, patients: list[Path]) -> Manifest:
     return manifest or Manifest(source=SOURCE)
 
 
-def _content(path: Path) -> bytes | None:
-    """The unzipped content of ``path``; None where there is no such file or where it is damaged, as a copy broken off leaves it."""
-    try:
-        return gzip.decompress(path.read_bytes())
-    except (FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error):
-        return None
-
-
 def _write(frame: Frame, target: Path, summary: Summary) -> None:
     summary.studies += 1
     raw = nifti_bytes(frame.image.array, frame.image.affine)
@@ -105,14 +95,14 @@ def _write(frame: Frame, target: Path, summary: Summary) -> None:
         return
     label = target / LABELS / f"{frame.id}.nii.gz"
     raw = nifti_bytes(frame.label, frame.image.affine)
-    if label.exists() and _content(label) != raw:
+    if label.exists() and unzipped(label) != raw:
         summary.kept_labels.append(f"{LABELS}/{label.name}")
     else:
         _put(label, raw, summary)
 
 
 def _put(path: Path, raw: bytes, summary: Summary) -> None:
-    if _content(path) == raw:
+    if unzipped(path) == raw:
         summary.unchanged += 1
     else:
         write_bytes(path, gzip_bytes(raw))

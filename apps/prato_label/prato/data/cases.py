@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -135,11 +135,21 @@ def load_training_cases(
             else:
                 loaded.append((file, case))
         on_study()
-    if contradicted or not any(case.source == "anatomy" for _, case in loaded):
-        for file, case in loaded:
-            if case.source == "guess":
-                left_out[file.study] = (
-                    f"Nothing says which value of the label for {file.study} is which structure: "
-                    "scripts/labels.py import brings labels in with the names of their values."
-                )
+    left_out.update(untold_numbering({file.study: case.source for file, case in loaded}, contradicted))
     return [(file, case) for file, case in loaded if file.study not in left_out], left_out
+
+
+def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str, str]:
+    """The labels of which nobody knows what their values mean, by study, with the reason.
+
+    Args:
+        sources: of each usable label, as ``CheckedLabel.source``. contradicted: whether another label shows another numbering.
+    """
+    if not contradicted and "anatomy" in sources.values():
+        return {}
+    return {
+        study: f"Nothing says which value of the label for {study} is which structure: "
+        "scripts/labels.py import brings labels in with the names of their values."
+        for study, source in sources.items()
+        if source == "guess"
+    }

@@ -18,6 +18,8 @@ CONVENTIONS: Mapping[str, Mapping[str, str]] = {
     "acdc": {"1": "RV cavity", "2": "myocardium", "3": "LV cavity"},
     "mnms": {"1": "LV cavity", "2": "myocardium", "3": "RV cavity"},
     "ukbb": {"1": "LV cavity", "2": "myocardium", "3": "RV cavity"},
+    # of earlier conversions of the same contours
+    "ukbb4": {"1": "LV cavity", "2": "myocardium", "4": "RV cavity"},
 }
 VALUES = ", ".join(f"{value} {name}" for name, value in {"background": BACKGROUND, **STRUCTURES}.items())
 _NUMBERS = {"background": BACKGROUND, **STRUCTURES}
@@ -51,7 +53,12 @@ def structure_numbers(name: str, label_info: Any, values: Iterable[float]) -> di
             )
         return {value: value for value in STRUCTURES.values()}
     if isinstance(label_info, Mapping):
-        return _resolve(name, _pairs_from_object(label_info), present)
+        pairs = _pairs_from_object(label_info)
+        unnamed = sorted({*present} - {value for _, value in pairs})
+        if unnamed:
+            known = ", ".join(f"{value} {text}" for text, value in pairs)
+            raise LabelError(f"{name} holds the value {unnamed[0]}, which has no name: the names are {known:.200}.")
+        return _resolve(name, pairs, present)
     segments = [(text, idx) for text, idx in _pairs_from_list(label_info) if structure_from_name(text) != "background"]
     numbers = [idx for _, idx in segments]
     readings = [segments]

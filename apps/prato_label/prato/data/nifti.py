@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import stat
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,6 +208,15 @@ def gzip_bytes(raw: bytes, level: int = 6) -> bytes:
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=level, mtime=0) as out:
         out.write(raw)
     return stream.getvalue()
+
+
+def unzipped(path: Path) -> bytes | None:
+    """What the file ``path`` holds, decompressed; None where it is not there, or is damaged, as a copy broken off leaves it."""
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.name.endswith(".gz") else raw
+    except (FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error):
+        return None
 
 
 def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:

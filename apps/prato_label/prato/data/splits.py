@@ -52,6 +52,21 @@ def split_patients(patients: Iterable[str], validation_share: float, seed: int, 
     return Split(seed=seed, train=sorted(set(everyone) - set(validation)), validation=sorted(validation))
 
 
+def split_folds(patients: Iterable[str], count: int, seed: int) -> list[Split]:
+    """``patients`` for cross-validation: each is in the validation of one of ``count`` folds (of as many as there are patients at most).
+
+    The order is by a hash of seed and name, as in ``split_patients``.
+
+    Raises:
+        ValueError: fewer than two patients.
+    """
+    everyone = sorted(set(patients), key=lambda name: _key(seed, name))
+    if len(everyone) < 2:
+        raise ValueError(f"A split needs at least two patients, not {len(everyone)}.")
+    folds = [set(everyone[n::count]) for n in range(min(count, len(everyone)))]
+    return [Split(seed=seed, train=sorted({*everyone} - fold), validation=sorted(fold)) for fold in folds]
+
+
 def save_split(path: str | os.PathLike[str], split: Split) -> None:
     """Write ``split`` as JSON."""
     write_bytes(path, (json.dumps(split.model_dump(), indent=1) + "\n").encode())

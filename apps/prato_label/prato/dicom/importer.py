@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -14,7 +12,7 @@ from typing import Literal
 
 from prato.data.atomic import make_folder, stage_bytes
 from prato.data.cine import cine_bytes
-from prato.data.nifti import gzip_bytes, nifti_bytes
+from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies import Manifest, ManifestError, Study, load_manifest, save_manifest
 from prato.dicom.blocks import by_series
 from prato.dicom.choose import choose_short_axis
@@ -178,7 +176,7 @@ def _write(cine: OrderedCine, stack: Stack, patient: str, study: str, folder: Pa
             entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase)
             contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
     contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, notes, keep_identity)
-    changed = {path: raw for path, raw in contents.items() if _content(path) != raw}
+    changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}
     for path in changed:
         if path.exists():
             raise DicomError(f"{path.name} is there already with other content: move it away, or choose another folder")
@@ -203,12 +201,3 @@ def _open_manifest(folder: Path) -> Manifest:
     if manifest is not None and manifest.source != SOURCE:
         raise DicomError(f"{folder} holds {manifest.source} studies, as its manifest says: give another folder for DICOM.")
     return manifest or Manifest(source=SOURCE)
-
-
-def _content(path: Path) -> bytes | None:
-    """What ``path`` holds, unzipped; None where it is not there, or is damaged, as a copy broken off leaves it."""
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (FileNotFoundError, gzip.BadGzipFile, EOFError, zlib.error):
-        return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from prato.data.image_files import NIFTI_ENDINGS, read_mask, split_ending
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
@@ -18,7 +19,6 @@ from prato.data.stack import slice_axis
 from prato.data.studies import find_files
 from prato.labelling.versions import LabelVersions
 
-_ENDING = re.compile(r"\.nii(\.gz)?$")
 #: What data sets add to the name of an image for its mask; "sa" of M&Ms and UK Biobank is the short axis.
 _ADDED = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$|^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
 
@@ -48,9 +48,9 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], l
         raise LabelError(f"{masks} is not a folder: name one that holds masks.")
     known, found = set(studies), dict[str, Path]()
     strangers = []
-    for path in _nifti_files([masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]):
-        plain = _ENDING.sub("", path.name)
-        names = [plain, _ADDED.sub("", plain)]
+    for path in _image_files([masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]):
+        plain = (split_ending(path.name) or (path.name, ""))[0]
+        names = [plain, plain_name(plain)]
         names += [f"{path.parent.name}_{name}" for name in names if path.parent != masks]
         study = next((name for name in names if name in known), None)
         if study is None:
@@ -76,7 +76,11 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
         OSError: no space, no permission.
     """
     grid = read_volume(image)
-    voxels = check_label(grid, read_label_volume(mask, "It"), "It", names)
+    if mask.name.endswith(NIFTI_ENDINGS):
+        label, own_names = read_label_volume(mask, "It"), None
+    else:
+        label, own_names = read_mask(mask)
+    voxels = check_label(grid, label, "It", own_names or names)
     if not voxels.any():
         raise LabelError("It is empty: there is nothing to learn from it.")
     anatomy = judge_anatomy(voxels, slice_axis(grid.array.shape, grid.spacing))
@@ -92,11 +96,16 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
     return True
 
 
-def _nifti_files(folders: Iterable[Path]) -> list[Path]:
-    """Files called like NIfTI in ``folders`` themselves, but for hidden ones."""
+def plain_name(name: str) -> str:
+    """``name`` of a mask, without ending, without the word that tells it from its image: ``a_gt`` -> ``a``."""
+    return _ADDED.sub("", name)
+
+
+def _image_files(folders: Iterable[Path]) -> list[Path]:
+    """Files called like images of a format that is read in ``folders`` themselves, but for hidden ones."""
     return [
         folder / name
         for folder in folders
         for name in sorted(os.listdir(folder))
-        if _ENDING.search(name) and not name.startswith(".") and (folder / name).is_file()
+        if split_ending(name) and not name.startswith(".") and (folder / name).is_file()
     ]

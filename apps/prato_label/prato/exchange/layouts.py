@@ -1,0 +1,134 @@
+"""Folders of other programs and data sets, by name: how their cases are found, and how final labels are written as one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from prato.data.label_names import LabelError
+from prato.data.structures import STRUCTURES, structure_from_name
+from prato.exchange.cases import FolderError, Reader
+from prato.exchange.final_labels import FinalLabels, Progress
+from prato.exchange.nnunet import require_empty
+from prato.exchange.staging import move_into_place, staging_folder
+
+Phases = Literal["ed,es", "all"]
+#: Value -> structure; None where the user has named no convention.
+Convention = Mapping[str, str] | None
+
+
+class Layout(Protocol):
+    """One way to lay out images and masks in a folder.
+
+    Attributes:
+        name: of the data set, for manifests. about: one line for users.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def about(self) -> str: ...
+
+    def find(self, source: Path, convention: Convention, phases: Phases) -> list[Reader]:
+        """A reader for each patient of ``source``.
+
+        Raises:
+            FolderError: it is no such folder.
+        """
+        ...
+
+    def write(self, labels: FinalLabels, studies: Iterable[str], target: Path, values: np.ndarray) -> list[str]:
+        """Write ``studies`` to the empty folder ``target``; returns those that have a place in the layout.
+
+        Args:
+            labels: reads them; its ``left_out`` takes the reason for each of the others. values: our value -> the value to be written.
+        """
+        ...
+
+
+_LAYOUTS: dict[str, Layout] = {}
+
+
+def register_layout(key: str, layout: Layout) -> None:
+    """Make ``layout`` known under ``key``, by which users ask for it."""
+    _LAYOUTS[key] = layout
+
+
+def layouts() -> Mapping[str, Layout]:
+    """All known layouts, by key."""
+    from prato.exchange import files, mnms, phase_files  # noqa: F401 - they register themselves
+
+    return _LAYOUTS
+
+
+def find_layout(key: str) -> Layout:
+    """The layout of that name.
+
+    Raises:
+        FolderError: there is none.
+    """
+    if key not in layouts():
+        raise FolderError([f"{key!r:.40} is no layout that is known: use {', '.join(layouts())}."])
+    return layouts()[key]
+
+
+def export_folder(
+    labels: FinalLabels, target: Path, layout: Layout, convention: Mapping[str, str], progress: Progress = lambda studies, _: studies
+) -> list[str]:
+    """Write the studies of ``labels`` to the new or empty folder ``target``; returns the exported studies.
+
+    Raises:
+        FolderError: ``target`` is not empty, or no label can be exported; nothing has been written.
+        LabelError: the convention names no value for a structure; nothing has been written.
+        OSError: ``target`` cannot be written to; nothing has been written.
+    """
+    require_empty(target)
+    values = _values(convention)
+    studies = labels.usable(progress)
+    with staging_folder(target) as staged:
+        written = layout.write(labels, progress(studies, "writing"), staged, values)
+        if not written:
+            raise FolderError(["None of the final labels can be exported.", *labels.left_out.values()])
+        move_into_place(staged, target, sorted(path.name for path in staged.iterdir()))
+    return written
+
+
+def by_patient(labels: FinalLabels, studies: Iterable[str]) -> dict[str, list[str]]:
+    """The ``studies`` of each patient, by frame."""
+    found: dict[str, list[str]] = {}
+    for study in studies:
+        found.setdefault(labels.about[study].patient, []).append(study)
+    return {patient: sorted(own, key=lambda study: (labels.about[study].frame or 0, study)) for patient, own in sorted(found.items())}
+
+
+def find_folders(source: Path, wanted: Sequence[str]) -> dict[str, Path]:
+    """The folders in ``source``, at any depth, with a file named like one of ``wanted``, in which ``{}`` is the folder's own name.
+
+    Raises:
+        FolderError: none, or two of one name.
+    """
+    if not source.is_dir():
+        raise FolderError([f"{source} is not a folder."])
+    found: dict[str, Path] = {}
+    for folder in [source, *sorted(path for path in source.rglob("*") if path.is_dir())]:
+        if any((folder / name.format(folder.name)).is_file() for name in wanted):
+            if folder.name in found:
+                raise FolderError([f"{folder.name} is there twice below {source}: leave one of the two."])
+            found[folder.name] = folder
+    if not found:
+        raise FolderError([f"{source} holds no folder with a file {' or '.join(name.format('NAME') for name in wanted)}."])
+    return found
+
+
+def _values(convention: Mapping[str, str]) -> np.ndarray:
+    """Our value -> the convention's, as an array to look up in."""
+    numbers = {structure_from_name(text): int(value) for value, text in convention.items()}
+    missing = [name for name in STRUCTURES if name not in numbers]
+    if missing:
+        raise LabelError(f"The convention names no value for {missing[0]}.")
+    values = [0, *(numbers[name] for name in STRUCTURES)]
+    return np.array(values, np.uint8 if max(values) < 256 else np.uint16)

@@ -1,0 +1,58 @@
+"""What the scripts for other people's folders print, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import typer
+from tqdm import tqdm
+
+from prato.exchange.cases import FolderError
+from prato.exchange.importing import Summary
+
+T = TypeVar("T")
+
+
+def show_progress(unit: str) -> Callable[[Sequence[T], str], Iterable[T]]:
+    """A progress bar that counts in ``unit``."""
+    return lambda items, what: tqdm(items, desc=what, unit=unit, mininterval=1.0)
+
+
+@contextmanager
+def refusals(target: Path) -> Iterator[None]:
+    """Exit code 2, and a line for each reason, where the block refuses; ``target`` is what it writes to."""
+    try:
+        yield
+    except FolderError as error:
+        for fault in error.faults:
+            typer.echo(fault, err=True)
+    except ValueError as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+    except OSError as error:
+        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
+    else:
+        return
+    raise typer.Exit(2)
+
+
+def show_import(summary: Summary, target: Path) -> None:
+    """What an import did."""
+    labels = f"{summary.labels} of them with a label" if summary.labels else "none of them with a label"
+    typer.echo(f"{summary.studies} studies of {len(summary.patients)} patients are in {target}, {labels}: {summary.written} files are new.")
+    for warning in summary.warnings:
+        typer.echo(f"Warning: {warning}", err=True)
+    if summary.kept_labels:
+        names = ", ".join(summary.kept_labels)
+        typer.echo(f"{len(summary.kept_labels)} labels in {target} differ from those imported and were left as they are: {names}", err=True)
+
+
+def show_export(written: Sequence[str], left_out: Mapping[str, str], target: Path) -> None:
+    """What an export did; exit code 1 where labels were left out."""
+    typer.echo(f"{len(written)} final labels are in {target}, with their images.")
+    for study, reason in sorted(left_out.items()):
+        typer.echo(f"{study} is left out: {reason}", err=True)
+    if left_out:
+        raise typer.Exit(1)

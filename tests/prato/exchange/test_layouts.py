@@ -1,0 +1,297 @@
+"""Folders as M&Ms, M&Ms-2 and UK Biobank lay them out, and single NRRD and MetaImage files: in, and out and in again, bit for bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prato.data.cine import write_cine
+from prato.data.image_files import read_exact, read_mask, write_exact
+from prato.data.studies import load_manifest
+from prato.labelling.versions import LabelVersions
+from scripts import convert, labels
+from tests.app.live import oblique
+from tests.prato.exchange.folders import heart, make_studies, picture, same_studies, tree
+from tests.scripts.cli import run_script as run
+
+AFFINE = oblique((1.5, 1.4, 8.0))
+#: Our value -> that of M&Ms and UK Biobank.
+THEIRS = np.array([0, 3, 2, 1], np.uint8)
+COLUMNS = ["", "External code", "VendorName", "Vendor", "Centre", "ED", "ES", "Age", "Pathology", "Sex", "Height", "Weight"]
+
+
+def import_folder(source: Path, target: Path, layout: str, *options: object) -> tuple[int, str]:
+    done = run(convert.app, "import", source, target, "--layout", layout, *options)
+    return done.exit_code, done.output
+
+
+def label_of(studies: Path, study: str) -> np.ndarray:
+    return LabelVersions(studies, study).read_volume(1).array
+
+
+@pytest.fixture
+def mnms(tmp_path: Path) -> Path:
+    """Two labelled subjects and one without a label, six phases each, in the folders of the open data set."""
+    folder = tmp_path / "OpenDataset"
+    rows = []
+    for n, (place, subject, phases) in enumerate(
+        (("Training/Labeled", "A0S9V9", (0, 3)), ("Testing", "B1", (5, 2)), ("Training/Unlabeled", "C2", (0, 2)))
+    ):
+        (folder / place / subject).mkdir(parents=True)
+        write_cine(folder / place / subject / f"{subject}_sa.nii.gz", picture(n, shape=(24, 22, 3, 6)), AFFINE, 30.0)
+        mask = np.zeros((24, 22, 3, 6), np.uint8)
+        for t in phases if "Un" not in place else ():
+            mask[..., t] = THEIRS[heart()]
+        if place != "Testing" or mask.any():
+            write_cine(folder / place / subject / f"{subject}_sa_gt.nii.gz", mask, AFFINE)
+        rows.append([n, subject, "Philips", "B", 2, *phases, 40, "HCM", "F", 170, 70])
+    with (folder / "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    return folder
+
+
+@pytest.fixture
+def ukbb(tmp_path: Path) -> Path:
+    """Two subjects, one of them with labels, and what else lies beside them."""
+    folder = tmp_path / "ukbb"
+    for n, subject in enumerate(("1000011", "1000022")):
+        (folder / subject).mkdir(parents=True)
+        for t, phase in enumerate(("ED", "ES")):
+            write_exact(folder / subject / f"sa_{phase}.nii.gz", picture(2 * n + t, np.float32), AFFINE)
+            if n == 0:
+                write_exact(folder / subject / f"label_sa_{phase}.nii.gz", THEIRS[heart()].astype(np.int16), AFFINE)
+        write_cine(folder / subject / "sa.nii.gz", picture(5, shape=(24, 22, 3, 6)), AFFINE)
+        write_exact(folder / subject / "la_4ch_ED.nii.gz", picture(6, shape=(24, 22, 1)), AFFINE)
+    return folder
+
+
+def test_mnms(mnms: Path, tmp_path: Path) -> None:
+    before = tree(mnms)
+    code, said = import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms")
+    assert code == 0 and "6 studies of 3 patients" in said and "4 of them with a label" in said, said
+    manifest = load_manifest(tmp_path / "studies")
+    assert manifest is not None and manifest.source == "M&Ms"
+    found = {id: (study.patient, study.frame, study.phase, study.group) for id, study in manifest.studies.items()}
+    assert found["A0S9V9_frame01"] == ("A0S9V9", 1, "ED", "HCM") and found["A0S9V9_frame04"] == ("A0S9V9", 4, "ES", "HCM")
+    assert found["B1_frame06"] == ("B1", 6, "ED", "HCM") and found["B1_frame03"][2] == "ES" and "C2_frame03" in found
+    image = read_exact(tmp_path / "studies" / "B1_frame06.nii.gz")
+    assert np.array_equal(image.array, picture(1, shape=(24, 22, 3, 6))[..., 5]) and np.allclose(image.affine, AFFINE, atol=1e-5)
+    assert np.array_equal(label_of(tmp_path / "studies", "B1_frame03"), heart())
+    assert tree(mnms) == before
+
+
+def test_all_phases_of_mnms_out_and_in_again(mnms: Path, tmp_path: Path) -> None:
+    """Every phase with a label goes out; the 4D files that come back hold the very phases."""
+    code, said = import_folder(mnms, tmp_path / "all", "mnms", "--convention", "mnms", "--phases", "all")
+    assert code == 0 and "18 studies of 3 patients" in said and "4 of them with a label" in said
+    done = run(convert.app, "export", tmp_path / "all", tmp_path / "out", "--layout", "mnms", "--convention", "mnms")
+    assert done.exit_code == 0, done.output
+    image, mask = (nib.load(tmp_path / "out" / "A0S9V9" / f"A0S9V9_sa{end}.nii.gz") for end in ("", "_gt"))
+    assert np.array_equal(np.asarray(image.dataobj), picture(0, shape=(24, 22, 3, 6))[..., [0, 3]])
+    assert np.array_equal(np.asarray(mask.dataobj), THEIRS[np.stack([heart()] * 2, axis=3)])
+    code, said = import_folder(tmp_path / "out", tmp_path / "again", "mnms", "--convention", "mnms")
+    assert code == 0, said
+    for first, second in (("A0S9V9_frame04", "A0S9V9_frame02"), ("B1_frame06", "B1_frame02")):
+        one, other = (read_exact(tmp_path / place / f"{study}.nii.gz") for place, study in (("all", first), ("again", second)))
+        assert np.array_equal(one.array, other.array) and np.allclose(one.affine, other.affine)
+
+
+@pytest.mark.parametrize(("convention", "code"), [("ukbb", 0), ("mnms", 0), ("acdc", 2), ("ukbb4", 2)])
+def test_ukbb(ukbb: Path, tmp_path: Path, convention: str, code: int) -> None:
+    found, said = import_folder(ukbb, tmp_path / "studies", "ukbb", "--convention", convention)
+    assert found == code
+    if code:
+        assert ("RV and LV cavity seem to be swapped" if convention == "acdc" else "holds the value 3, which has no name") in said and not (
+            tmp_path / "studies"
+        ).exists()
+        return
+    assert "4 studies of 2 patients" in said and "2 of them with a label" in said
+    assert np.array_equal(label_of(tmp_path / "studies", "1000011_ES"), heart())
+    manifest = load_manifest(tmp_path / "studies")
+    assert manifest is not None and manifest.studies["1000022_ED"].phase == "ED"
+
+
+def test_the_older_labels_of_ukbb(ukbb: Path, tmp_path: Path) -> None:
+    for phase in ("ED", "ES"):
+        write_exact(ukbb / "1000011" / f"label_sa_{phase}.nii.gz", np.array([0, 4, 2, 1], np.uint8)[heart()], AFFINE)
+    code, said = import_folder(ukbb, tmp_path / "no", "ukbb", "--convention", "ukbb")
+    assert code == 2 and "holds the value 4, which has no name" in said
+    code, said = import_folder(ukbb, tmp_path / "studies", "ukbb", "--convention", "ukbb4")
+    assert code == 0 and np.array_equal(label_of(tmp_path / "studies", "1000011_ED"), heart()), said
+
+
+def test_no_convention_is_guessed(mnms: Path, ukbb: Path, tmp_path: Path) -> None:
+    for source, layout in ((mnms, "mnms"), (ukbb, "ukbb")):
+        code, said = import_folder(source, tmp_path / "studies", layout)
+        assert code == 2 and "Nothing says what the values of" in said and not (tmp_path / "studies").exists()
+    for path in ukbb.rglob("label_*"):
+        path.unlink()
+    assert import_folder(ukbb, tmp_path / "studies", "ukbb")[0] == 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["mnms", "mnms2", "ukbb", "files", "nrrd", "mha"]),
+    st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64]),
+    st.permutations([5, 2, 200]),
+    st.integers(0, 2**31),
+)
+def test_out_and_in_again_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, layout: str, dtype: type, values: list[int], seed: int
+) -> None:
+    folder = tmp_path_factory.mktemp("trip")
+    axes, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes * (1.5, 1.4, 8.0), np.random.default_rng(seed).uniform(-200, 200, 3)
+    images = make_studies(folder / "studies", 1, dtype, affine)
+    (folder / "ours.json").write_text(json.dumps(dict(zip(("RV cavity", "myo", "LV"), values))))
+    options = ("--layout", layout, "--convention", folder / "ours.json")
+    done = run(convert.app, "export", folder / "studies", folder / "out", *options)
+    assert done.exit_code == 0, done.output
+    done = run(convert.app, "import", folder / "out", folder / "again", *options)
+    assert done.exit_code == 0, done.output
+    tails = ("_ED", "_ES") if layout in ("ukbb", "mnms2") else ("_frame01", "_frame02")
+    same_studies(folder / "studies", folder / "again", {study: study[:-8] + tail for study, tail in zip(images, tails)})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Images of three formats with masks of three formats."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for n, name in enumerate(("a.nrrd", "b.mha", "c.nii.gz", "d.nrrd")):
+        write_exact(folder / name, picture(n), AFFINE)
+    for name in ("a_gt.nrrd", "label_b.mha"):
+        write_exact(folder / name, THEIRS[heart()], AFFINE)
+    segmentation = SimpleITK.GetImageFromArray(np.array([0, 1, 3, 2], np.uint8)[heart()].transpose(2, 1, 0))
+    segmentation.CopyInformation(SimpleITK.ReadImage(folder / "a.nrrd"))
+    for n, segment in enumerate(("RV", "LV", "Myocardium")):
+        segmentation.SetMetaData(f"Segment{n}_Name", segment)
+        segmentation.SetMetaData(f"Segment{n}_LabelValue", str(n + 1))
+    SimpleITK.WriteImage(segmentation, folder / "c.seg.nrrd", useCompression=True)
+    return folder
+
+
+def test_single_files(files: Path, tmp_path: Path) -> None:
+    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
+    assert code == 0 and "4 studies of 4 patients" in said and "3 of them with a label" in said, said
+    for study in "abc":
+        assert np.array_equal(label_of(tmp_path / "studies", study), heart())
+
+
+def test_masks_for_studies_that_are_there(files: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name in ("a_gt.nrrd", "label_b.mha", "c.seg.nrrd"):
+        (files / name).rename(masks / name)
+    assert import_folder(files, tmp_path / "studies", "files")[0] == 0
+    done = run(labels.app, "import", tmp_path / "studies", masks, "--convention", "mnms")
+    assert done.exit_code == 0 and "3 labels are stored." in done.stdout, done.output
+    assert all(np.array_equal(label_of(tmp_path / "studies", study), heart()) for study in "abc")
+
+
+def test_segments_are_read_by_their_names(files: Path) -> None:
+    assert read_mask(files / "c.seg.nrrd")[1] == [{"name": n, "idx": v} for n, v in (("RV", 1), ("LV", 2), ("Myocardium", 3))]
+
+
+def change_table(mnms: Path, old: str, new: str) -> None:
+    [table] = mnms.glob("*.csv")
+    table.write_text(table.read_text().replace(old, new))
+
+
+def gt(mnms: Path, shape: tuple[int, ...] = (24, 22, 3, 6), drawn: int = 0) -> None:
+    mask = np.zeros(shape, np.uint8)
+    mask[..., drawn] = THEIRS[heart()]
+    write_cine(mnms / "Testing" / "B1" / "B1_sa_gt.nii.gz", mask, AFFINE)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no table": (lambda mnms: next(mnms.glob("*.csv")).unlink(), "has no table (.csv) with the columns External code, ED and ES"),
+    "two tables": (lambda mnms: (mnms / "b.csv").write_text("External code,ED,ES\nB1,0,1\n"), "has 2 tables"),
+    "no line": (lambda mnms: change_table(mnms, "B1", "B9"), "has no line for B1"),
+    "no number": (lambda mnms: change_table(mnms, ",5,2,", ",,2,"), "gives B1 no phases"),
+    "no such phase": (lambda mnms: change_table(mnms, ",5,2,", ",6,2,"), "says ED 6, ES 2 of B1, which has the phases 0 to 5"),
+    "drawn elsewhere": (lambda mnms: gt(mnms, drawn=4), "is drawn in the phases [4]"),
+    "another size": (lambda mnms: gt(mnms, (24, 22, 3, 5)), "has 24x22x3x5 voxels and its image 24x22x3x6"),
+    "3D": (lambda mnms: write_exact(mnms / "Testing" / "B1" / "B1_sa.nii.gz", picture(1), AFFINE), "is 3D, and a cine of M&Ms is 4D"),
+    "cut short": (
+        lambda mnms: (mnms / "Testing" / "B1" / "B1_sa.nii.gz").write_bytes((mnms / "Testing" / "B1" / "B1_sa.nii.gz").read_bytes()[:3000]),
+        "B1_sa.nii.gz is not readable NIfTI",
+    ),
+    "twice": (
+        lambda mnms: (
+            (mnms / "Testing" / "B1").rename(mnms / "A0S9V9").joinpath("B1_sa.nii.gz").rename(mnms / "A0S9V9" / "A0S9V9_sa.nii.gz")
+        ),
+        "is there twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_is_named_and_nothing_is_written(case: str, mnms: Path, tmp_path: Path) -> None:
+    change, words = FAULTS[case]
+    change(mnms)
+    before = tree(tmp_path)
+    code, said = import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms")
+    assert code == 2 and words in said, said
+    assert tree(tmp_path) == before and not (tmp_path / "studies").exists()
+
+
+def raw_nrrd(**fields: str) -> bytes:
+    usual = {"type": "uint8", "dimension": "3", "sizes": "2 2 2", "encoding": "raw", "space": "left-posterior-superior"}
+    lines = {**usual, "space directions": "(1,0,0) (0,1,0) (0,0,1)", **{name.replace("_", " "): value for name, value in fields.items()}}
+    return "\n".join(["NRRD0004", *(f"{name}: {value}" for name, value in lines.items()), "\n"]).encode() + b"12345678"
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "words"),
+    [
+        ("x.nrrd", raw_nrrd(data_file="/etc/passwd"), "keeps its voxels in another file"),
+        ("x.nrrd", raw_nrrd(dimension="4", sizes="2 2 2 1", space_directions="(1,0,0) (0,1,0) (0,0,1) none"), "x.nrrd"),
+        ("x.nrrd", raw_nrrd(space_directions="(1,0,0) (0.5,1,0) (0,0,1)"), "sheared"),
+        ("x.nrrd", raw_nrrd(sizes="2000 2000 400"), "x.nrrd holds more voxels"),
+        ("x.nrrd", raw_nrrd()[:-3], "x.nrrd is not readable"),
+        ("x.nrrd", b"", "x.nrrd is not readable"),
+        (
+            "x.mha",
+            b"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n",
+            "another file",
+        ),
+        ("x.mha", b"no image", "x.mha is not readable"),
+        ("x_gt.nrrd", raw_nrrd(), "there is no image called"),
+        ("a.nii", b"", "a.nii and a.nrrd would be the same study"),
+    ],
+)
+def test_files_that_cannot_be_taken(files: Path, tmp_path: Path, name: str, raw: bytes, words: str) -> None:
+    (files / name).write_bytes(raw)
+    if name == "x_gt.nrrd":
+        (files / "x.seg.nrrd").write_bytes(raw)
+        words = "there is no image called x"
+        (files / name).unlink()
+    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
+    assert code == 2 and words in said and not (tmp_path / "studies").exists(), said
+
+
+def test_an_image_without_a_place_is_warned_of(files: Path, tmp_path: Path) -> None:
+    (files / "x.nrrd").write_bytes(b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n12345678")
+    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
+    assert code == 0 and "Warning: x: its header gives no orientation" in said
+
+
+def test_what_has_no_place_in_a_layout_is_named(tmp_path: Path) -> None:
+    make_studies(tmp_path / "studies", 2)
+    (tmp_path / "studies" / "manifest.json").unlink()
+    for layout in ("mnms", "ukbb"):
+        done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", layout, "--convention", "mnms")
+        assert done.exit_code == 2 and "ED" in done.stderr and not (tmp_path / "out").exists()
+    done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "bids", "--convention", "mnms")
+    assert done.exit_code == 2 and "'bids' is no layout that is known: use " in done.stderr
