@@ -9,7 +9,8 @@ import torch
 
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Prediction, Predictor
+from prato.inference.prediction import Prediction
+from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
 

@@ -2,8 +2,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from prato.data.cine import read_cine, write_cine
+from prato.data import nifti, nifti_head
+from prato.data.cine import read_cine, read_cine_head, write_cine
 from prato.data.nifti import Volume, VolumeError, read_image, read_volume, volume_bytes
+from prato.data.nifti_head import VolumeTooLargeError
+from prato.data.phantom_beat import make_beat
 
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
 ARRAY = np.arange(5 * 4 * 3 * 6, dtype=np.int16).reshape(5, 4, 3, 6)
@@ -59,7 +62,9 @@ def test_axes_of_one_are_no_axes(tmp_path, shape, phases):
     np.testing.assert_array_equal(cine.phase(phases - 1).array, array.reshape(5, 4, 3, phases)[..., -1])
 
 
-@pytest.mark.parametrize(("shape", "said"), [((5, 4), "the stack of slices"), ((5, 4, 3, 1, 2), "5D"), ((5, 4, 3, 6, 3), "5D")])
+@pytest.mark.parametrize(
+    ("shape", "said"), [((5, 4), "whole stack of"), ((5, 4, 3, 1, 2), "fifth axis"), ((5, 4, 3, 6, 3), "one grey value")]
+)
 def test_other_axes_are_refused(tmp_path, shape, said):
     with pytest.raises(VolumeError, match=said):
         read_cine(write_header(tmp_path / "a.nii", array=np.resize(ARRAY, shape)))
@@ -102,3 +107,36 @@ def test_a_mask_of_all_phases_lies_where_its_cine_lies_bit_for_bit(tmp_path, pha
         np.testing.assert_array_equal(stored.extra["header"][field], read_image(tmp_path / "a.nii").extra["header"][field])
     if phases == 1:
         assert isinstance(read_volume(tmp_path / "m.nii"), Volume)
+
+
+def test_the_header_alone_says_how_many_phases_there_are(tmp_path):
+    write_cine(tmp_path / "a.nii.gz", ARRAY, AFFINE, step_ms=150)
+    head = read_cine_head(tmp_path / "a.nii.gz")
+    assert head.phases == 6
+    np.testing.assert_allclose(head.times_ms, 150 * np.arange(6), rtol=1e-6)
+    nib.save(nib.Nifti1Image(ARRAY[..., 0], AFFINE), tmp_path / "b.nii")
+    assert read_cine_head(tmp_path / "b.nii").phases == 1
+    with pytest.raises(VolumeError, match="2D"):
+        read_cine_head(write_header(tmp_path / "c.nii", array=ARRAY[..., 0, 0]))
+
+
+def test_time_on_the_slices_axis_is_noticed(tmp_path):
+    beat = make_beat(1, 1, phases=6)
+    write_cine(tmp_path / "right.nii.gz", beat.images, beat.affine)
+    read_cine(tmp_path / "right.nii.gz")
+    write_cine(tmp_path / "wrong.nii.gz", beat.images.swapaxes(2, 3), beat.affine)
+    with pytest.raises(VolumeError, match=r"time on its third axis and slices on its fourth \(.*\): export it"):
+        read_cine(tmp_path / "wrong.nii.gz")
+
+
+def test_limits_count_for_each_phase(tmp_path, monkeypatch):
+    path = write_header(tmp_path / "a.nii.gz")
+    monkeypatch.setattr(nifti_head, "MAX_VOXEL_BYTES", 5 * 4 * 3 * 2)
+    monkeypatch.setattr(nifti, "MAX_VOXEL_BYTES", 5 * 4 * 3 * 2)  # all phases together lie on the disk
+    np.testing.assert_array_equal(read_cine(path).phase(5).array, ARRAY[..., 5])
+    monkeypatch.setattr(nifti_head, "MAX_PHASES", 5)
+    with pytest.raises(VolumeTooLargeError, match=r"a.nii.gz holds more phases \(5x4x3x6\) than the 5 taken here"):
+        read_cine(path)
+    monkeypatch.setattr(nifti_head, "MAX_VOXEL_BYTES", 5 * 4 * 3 * 2 - 1)
+    with pytest.raises(VolumeTooLargeError, match="MiB a phase"):
+        read_cine(path)

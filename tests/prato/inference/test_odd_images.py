@@ -10,7 +10,8 @@ import pytest
 
 from prato.data.nifti import Volume
 from prato.data.phantom import make_phantom
-from prato.inference.predictor import Prediction, Predictor
+from prato.inference.prediction import Prediction
+from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 

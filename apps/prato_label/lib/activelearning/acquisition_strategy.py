@@ -14,7 +14,7 @@ from lib.infers.devices import device_named
 from lib.infers.live_predictor import LivePredictor
 from prato.acquisition.scores import ImagePredictor
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Prediction
+from prato.inference.prediction import Prediction
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.base import Prompt
 

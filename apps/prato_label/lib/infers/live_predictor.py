@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Prediction, Predictor
+from prato.inference.prediction import Prediction
+from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, stored_version
 from prato.prompts.base import Prompt
 from prato.prompts.request import DEFAULT_PRUNE

@@ -12,7 +12,7 @@ import numpy as np
 from prato.acquisition.phases import inconsistency, volumes
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Prediction
+from prato.inference.prediction import Prediction
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, check_affine, gzip_bytes, read_image, volume_from_image
+from prato.data.nifti_head import MAX_VOXEL_BYTES, read_head
 
 #: What a heartbeat lasts, in ms: 20 to 300 beats a minute.
 _BEAT_MS = (200.0, 3000.0)
@@ -18,7 +21,14 @@ _BEAT_MS = (200.0, 3000.0)
 _MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
 
 
-@dataclass(frozen=True)
+#: Neighbouring phases look more alike than neighbouring slices, by what they differ in the mean: 2.3 times on generated hearts, which are
+#: noisy, and 5.9 times on a cine of ACDC. Where it is the other way round, time lies along the slices' axis.
+_SWAPPED = 0.5
+#: Slices of less than so many pixels' thickness are as alike as the pixels beside each other in one.
+_THICK = 1.5
+
+
+@dataclass(frozen=True, eq=False)
 class Cine:
     """A 4D image in the stored file's own index order (X, Y, Z, T), whose phases are read one by one.
 
@@ -42,12 +52,27 @@ class Cine:
         Raises:
             VolumeError: there is no such phase, or as ``prato.data.nifti.volume_from_image``.
         """
-        if not 0 <= t < len(self):
-            raise VolumeError(f"{self.name} has phases 0 to {len(self) - 1}, and no phase {t}.")
+        self.require([t])
         found = self.image.slicer[..., t]
         # the header that stands in the file decides where the phase lies, as it does for a volume
         whole = type(self.image)(found.dataobj, found.affine, found.header, extra=self.image.extra)
         return volume_from_image(whole, f"Phase {t} of {self.name}" if len(self) > 1 else self.name)
+
+    def require(self, phases: Iterable[int], what: str = "phases") -> None:
+        """Check that there are these ``phases``, which a message says are those of ``what``.
+
+        Raises:
+            VolumeError: one of them there is not.
+        """
+        for t in phases:
+            if not 0 <= t < len(self):
+                there = f"the phases 0 to {len(self) - 1}" if len(self) > 1 else "one phase, 0"
+                raise VolumeError(f"{self.name} has {there}: {what} cannot name {t}.")
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, at most; what is larger lies on a disk."""
+        return min(math.prod(self.image.shape) * self.image.get_data_dtype().itemsize, MAX_VOXEL_BYTES)
 
     def grid(self) -> Volume:
         """Where the cine lies, for a mask of all its phases (``Volume.with_array``): (X, Y, Z, T), or (X, Y, Z) for one phase, all 0."""
@@ -59,25 +84,70 @@ def read_cine(path: str | os.PathLike[str]) -> Cine:
     """Read the 4D image at ``path``; a 3D one is a cine of one phase.
 
     Raises:
+        VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels a phase, or more than ``MAX_PHASES``.
         VolumeError: not readable, not (X, Y, Z, T), or its first phase is no volume that can be used.
     """
     path = Path(path)
+    shape = _cine_shape(read_head(path).get_data_shape(), path.name)
     image = read_image(path)
-    shape = tuple(image.shape)
-    while len(shape) > 4 and shape[-1] == 1:
-        shape = shape[:-1]
-    by = "x".join(map(str, image.shape))
-    if len(shape) > 4:
-        raise VolumeError(f"{path.name} is {len(shape)}D ({by}): a cine has the axes x, y, z and time and one grey value a voxel.")
-    if len(shape) < 3:
-        raise VolumeError(f"{path.name} is {len(shape)}D ({by}): export the stack of slices in all its phases as one file.")
     if image.shape != (*shape[:3], *shape[3:4]) or len(shape) == 3:
         voxels = np.asanyarray(image.dataobj).reshape((*shape, 1)[:4], order="F")
         image = type(image)(voxels, image.affine, image.header, extra=image.extra)
     times, warnings = phase_times(image.header, image.shape[3], path.name)
     cine = Cine(path.name, image, times, warnings)
-    cine.phase(0)
+    _check_axes(cine)
     return cine
+
+
+@dataclass(frozen=True)
+class CineHead:
+    """What the header of an image says of its phases: how many there are (1 for a volume), and ``times_ms`` as :class:`Cine` has them."""
+
+    phases: int
+    times_ms: np.ndarray | None
+
+
+def read_cine_head(path: str | os.PathLike[str]) -> CineHead:
+    """Read the header of the image at ``path`` alone.
+
+    Raises:
+        VolumeError: it is no header of an image, or not of one with the axes x, y, z and time.
+    """
+    path = Path(path)
+    header = read_head(path)
+    phases = _cine_shape(header.get_data_shape(), path.name)[3]
+    return CineHead(phases, phase_times(header, phases, path.name)[0])
+
+
+def _cine_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """``shape`` as (X, Y, Z, T)."""
+    by = "x".join(map(str, shape))
+    shape = tuple(int(n) for n in shape)
+    while len(shape) > 4 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > 4:
+        instead = "time lies on the fifth axis" if len(shape) == 5 and shape[3] == 1 else "one grey value a voxel is read"
+        raise VolumeError(f"{name} is {len(shape)}D ({by}), and {instead}: export it with the axes x, y, z and time.")
+    if len(shape) < 3:
+        raise VolumeError(f"{name} is {len(shape)}D ({by}), not a 3D volume or a cine: export the whole stack of slices as one file.")
+    return (*shape, 1)[:4]
+
+
+def _check_axes(cine: Cine) -> None:
+    """Check that the first phases can be used, and that time does not lie along the slices' axis.
+
+    Raises:
+        VolumeError: one or the other.
+    """
+    first = cine.phase(0)
+    *plane, thickness = first.spacing
+    if min(len(cine), first.array.shape[2]) == 1 or max(plane) / 2 < thickness < _THICK * max(plane):
+        return
+    values, following = first.array.astype(np.float32), cine.phase(1).array.astype(np.float32)
+    between_phases, between_slices = np.abs(following - values).mean(), np.abs(np.diff(values, axis=2)).mean()
+    if between_slices < _SWAPPED * between_phases:
+        by = "x".join(map(str, cine.image.shape))
+        raise VolumeError(f"{cine.name} has time on its third axis and slices on its fourth ({by}): export it with the axes x, y, z, time.")
 
 
 def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

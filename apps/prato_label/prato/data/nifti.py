@@ -5,17 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import stat
+import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from prato.data.atomic import write_bytes
-from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, decompress, read_header, repair_header, unreadable
+from prato.data.nifti_head import MAX_VOXEL_BYTES, SLACK, UNREADABLE, VolumeError, open_nifti, read_header, repair_header
 from prato.data.orientation import Orientation, check_affine, itk_affine, list_readings, read_orientation
 
 #: What a mask takes over from the header of its image, bit for bit, so that every program lays the two on each other.
@@ -23,6 +24,8 @@ _CARRIED = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z", "pixdim", "xyzt_units"),
 )
+#: Bytes that are read at a time.
+_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -69,37 +72,32 @@ class Volume:
         return self.affine if found is None else found
 
 
-def read_image(path: str | os.PathLike[str]) -> nib.Nifti1Image:
+def read_image(path: str | os.PathLike[str], phases: bool = True) -> nib.Nifti1Image:
     """The NIfTI file at ``path``, plain or gzipped, read to its last byte (a gzip cut short anywhere is noticed); nothing else is checked,
     and the header is as it stands in the file.
 
-    The size in the header is checked before the voxels are read, so that a small gzip cannot unfold to any size.
+    The size in the header is checked before the voxels are read, so that a small gzip cannot unfold to any size. Those of many phases lie
+    in a temporary file without a name, where they take more memory than one volume may.
+
+    Args:
+        phases: also one with axes beyond the third.
 
     Raises:
-        VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels.
+        VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels a phase, or more than ``MAX_PHASES``.
         VolumeError: missing, cut short, damaged, or not NIfTI.
     """
     path = Path(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise VolumeError(f"{path.name} is not readable NIfTI (a folder or a device, not a file): choose a file.")
-        with path.open("rb") as file:
-            stream = decompress(file)
-            header, head, offset, wanted = read_header(stream, path.name)
-            raw = head + stream.read(max(offset + wanted - len(head), 0))
-            more = stream.read(SLACK + 1)
-        if len(more) > SLACK:
+    with open_nifti(path) as stream:
+        header, head, offset, wanted = read_header(stream, path.name)
+        if not phases:
+            _require_volume(header.get_data_shape(), path.name)
+        raw, length = _copy(stream, head, offset + wanted)
+        if len(stream.read(SLACK + 1)) > SLACK:
             raise VolumeError(f"{path.name} goes on long after its voxels: export it again.")
-        if len(raw) < offset + wanted:
-            raise VolumeError(f"{path.name} is cut short ({len(raw) - offset} of {wanted} bytes of voxels): copy or export it again.")
-        voxels = ArrayProxy(io.BytesIO(raw), (header.get_data_shape(), header.get_data_dtype(), offset, *_scaling(header)), mmap=False)
+        if length < offset + wanted:
+            raise VolumeError(f"{path.name} is cut short ({length - offset} of {wanted} bytes of voxels): copy or export it again.")
+        voxels = ArrayProxy(raw, (header.get_data_shape(), header.get_data_dtype(), offset, *_scaling(header)), mmap=False)
         return _image(header, voxels)
-    except VolumeError:
-        raise
-    except FileNotFoundError as error:
-        raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
-    except UNREADABLE as error:
-        raise unreadable(path.name, error) from error
 
 
 def read_volume(path: str | os.PathLike[str], any_orientation: bool = False) -> Volume:
@@ -112,7 +110,7 @@ def read_volume(path: str | os.PathLike[str], any_orientation: bool = False) -> 
         VolumeError: unreadable, not 3D, no plain numbers, none of them finite, or as ``prato.data.orientation.read_orientation``.
     """
     path = Path(path)
-    image = read_image(path)
+    image = read_image(path, phases=False)
     return volume_from_image(image, path.name, any_orientation)
 
 
@@ -122,15 +120,7 @@ def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool =
     Args:
         phases: also a 4D one, as a cine's mask is.
     """
-    shape = tuple(image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) > (4 if phases else 3):
-        raise VolumeError(
-            f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import it with --frames all, one file a frame."
-        )
-    if len(shape) < 3:
-        raise VolumeError(f"{name} is {len(shape)}D ({_by(shape)}), not a 3D volume: export the whole stack of slices as one file.")
+    shape = _require_volume(image.shape, name, 4 if phases else 3)
     if min(shape) < 1:
         raise VolumeError(f"{name} holds no voxels ({_by(shape)}): export it again.")
     if image.get_data_dtype().kind not in "iuf":
@@ -146,6 +136,33 @@ def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool =
         orientation = Orientation(readings[0])
     array, warnings = _voxels(image, name)
     return Volume(array.reshape(shape, order="F"), orientation.affine, header, (*orientation.warnings, *warnings))
+
+
+def _require_volume(shape: tuple[int, ...], name: str, axes: int = 3) -> tuple[int, ...]:
+    """``shape`` without axes of one voxel behind the third, if it has no others beyond ``axes``.
+
+    Raises:
+        VolumeError: it has, or fewer than three.
+    """
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) > axes:
+        raise VolumeError(
+            f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import it with --frames all, one file a frame."
+        )
+    if len(shape) < 3:
+        raise VolumeError(f"{name} is {len(shape)}D ({_by(shape)}), not a 3D volume: export the whole stack of slices as one file.")
+    return tuple(shape)
+
+
+def _copy(stream: BinaryIO, head: bytes, wanted: int) -> tuple[BinaryIO, int]:
+    """The first ``wanted`` bytes of a stream of which ``head`` was read, as a file of its own, and how many there were."""
+    copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_VOXEL_BYTES))  # noqa: SIM115 - it goes with the image
+    copy.write(head)
+    length = len(head)
+    while length < wanted and (chunk := stream.read(min(_CHUNK, wanted - length))):
+        length += copy.write(chunk)
+    return copy, length
 
 
 def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import nibabel as nib
@@ -13,8 +17,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-#: Voxels of one file, in bytes: 512 x 512 x 512 of 16 bits, many times a cardiac stack. A prediction takes several times as much memory.
+#: Voxels of one volume, in bytes: 512 x 512 x 512 of 16 bits, many times a cardiac stack. A prediction takes several times as much memory.
 MAX_VOXEL_BYTES = 2**28
+#: Volumes of one file: cines have 20 to 40 phases, those in real time some hundred.
+MAX_PHASES = 256
 #: Bytes that may lie between a header and the voxels (extensions, such as a DICOM header in text), and behind the voxels.
 MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
 #: What nibabel, numpy and gzip raise for a file that they cannot read.
@@ -29,14 +35,14 @@ class VolumeError(ValueError):
 
 
 class VolumeTooLargeError(VolumeError):
-    """A volume of more than ``MAX_VOXEL_BYTES``."""
+    """A volume of more than ``MAX_VOXEL_BYTES``, or more than ``MAX_PHASES`` of them."""
 
 
 def check_size(stream: BinaryIO, name: str) -> None:
     """Check by the header alone that a file, open at its beginning and called ``name`` in messages, may be read; it is rewound after.
 
     Raises:
-        VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels.
+        VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels a phase, or more than ``MAX_PHASES``.
         VolumeError: the header is not that of a NIfTI file.
     """
     try:
@@ -47,6 +53,36 @@ def check_size(stream: BinaryIO, name: str) -> None:
         raise unreadable(name, error) from error
     finally:
         stream.seek(0)
+
+
+def read_head(path: Path) -> nib.Nifti1Header:
+    """The header of the NIfTI file at ``path`` as it stands there, checked as :func:`check_size` does; no voxel is read.
+
+    Raises:
+        VolumeTooLargeError, VolumeError: as ``check_size``, or as :func:`open_nifti`.
+    """
+    with open_nifti(path) as stream:
+        return read_header(stream, path.name)[0]
+
+
+@contextmanager
+def open_nifti(path: Path) -> Iterator[BinaryIO]:
+    """The content of the file at ``path``, plain or gzipped, to be read in the block.
+
+    Raises:
+        VolumeError: there is none, it is no plain file, or it cannot be read in the block.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise VolumeError(f"{path.name} is not readable NIfTI (a folder or a device, not a file): choose a file.")
+        with path.open("rb") as file:
+            yield decompress(file)
+    except VolumeError:
+        raise
+    except FileNotFoundError as error:
+        raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
+    except UNREADABLE as error:
+        raise unreadable(path.name, error) from error
 
 
 def unreadable(name: str, error: BaseException) -> VolumeError:
@@ -73,12 +109,17 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
         raise VolumeError(f"{name} is one half of a pair of .hdr and .img: convert the two into one .nii.gz.")
     repair_header(header)
     # plain integers: absurd sizes in a header must not wrap round
-    wanted = header.get_data_dtype().itemsize * math.prod(int(n) for n in header.get_data_shape())
+    shape = [int(n) for n in header.get_data_shape()]
+    a_phase, phases = header.get_data_dtype().itemsize * math.prod(shape[:3]), math.prod(shape[3:])
+    wanted = a_phase * phases
     offset = int(header.get_data_offset())
-    if wanted > MAX_VOXEL_BYTES:
-        size = f"{'x'.join(map(str, header.get_data_shape()))}, {wanted / 2**20:.0f} MiB"
+    by = "x".join(map(str, shape))
+    if a_phase > MAX_VOXEL_BYTES:
+        size = f"{by}, {a_phase / 2**20:.0f} MiB{' a phase' * (phases > 1)}"
         raise VolumeTooLargeError(f"{name} holds more voxels ({size}) than the {MAX_VOXEL_BYTES // 2**20} MiB taken here: crop it.")
-    if wanted < 0 or not kind.sizeof_hdr <= offset <= MAX_EXTENSION_BYTES:
+    if phases > MAX_PHASES:
+        raise VolumeTooLargeError(f"{name} holds more phases ({by}) than the {MAX_PHASES} taken here: keep those of one heartbeat.")
+    if min(a_phase, phases) < 0 or not kind.sizeof_hdr <= offset <= MAX_EXTENSION_BYTES:
         raise VolumeError(f"{name} has a header that makes no sense: export it again.")
     return header, head, offset, wanted
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from prato.data.cine import Cine
 from prato.data.nifti import Volume
 from prato.data.stack import from_stack
-from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
+from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import CheckpointError, load_model
@@ -34,38 +33,6 @@ _LOOSE = 0.35
 _BESIDE = 0.7
 #: Share of the mask inside the box below which the box is said to miss the target.
 _MISSED = 0.25
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """An answer, as ``docs/protocol.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z)."""
-
-    mask: np.ndarray
-    tokens: np.ndarray | None
-    box: Box
-    box_source: str
-    kept_fraction: dict[str, float]
-    gflops: float
-    gflops_dense: float
-    latency_ms: dict[str, float]
-    warnings: list[str]
-    model_version: str
-    entropy: float | None = None
-    summary: Tensor | None = None
-
-    def reply(self) -> dict[str, Any]:
-        """The JSON part of the reply."""
-        return {
-            "label_names": dict(STRUCTURES),
-            "box": list(self.box.bounds),
-            "box_source": self.box_source,
-            "kept_fraction": {name: round(share, 4) for name, share in self.kept_fraction.items()},
-            "gflops": round(self.gflops, 3),
-            "gflops_dense": round(self.gflops_dense, 3),
-            "latency_ms": {step: round(ms, 1) for step, ms in self.latency_ms.items()},
-            "warnings": list(self.warnings),
-            "model_version": self.model_version,
-        }
 
 
 def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegmenter:
@@ -172,6 +139,44 @@ class Predictor:
             entropy=result.entropy,
             summary=result.summary,
         )
+
+    def predict_cine(
+        self,
+        cine: Cine,
+        phases: Sequence[int] | None = None,
+        prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
+        prune: str | None = None,
+        *,
+        marked: tuple[int, int] | None = None,
+        runner: BatchRunner = IMMEDIATE,
+        report: Callable[[int], object] = lambda done: None,
+    ) -> CinePrediction:
+        """Segment phases of ``cine``; the image that was set stays the one that is set.
+
+        Args:
+            phases: from 0; None for all.
+            prompts: for every phase, or by phase; as for :meth:`predict`. A phase without any has a box proposed.
+            prune, runner: as for :meth:`predict`.
+            marked: the phases of end-diastole and end-systole, where somebody chose them.
+            report: called with the number of phases that are done, whenever some are.
+
+        Raises:
+            VolumeError: there is no such phase, or it cannot be used.
+            ValueError, CancelledError: as for :meth:`predict`.
+        """
+        wanted = sorted(set(range(len(cine)) if phases is None else phases))
+        grid = cine.grid()
+        mask = np.zeros((*grid.array.shape[:3], len(cine)), np.uint8, order="F")
+        axis, done = 2, []
+        predictor = Predictor(self.segmenter, self.locator)
+        for t in wanted:
+            image = ImageStack(cine.phase(t))
+            predictor.set_image(image)
+            found = predictor.predict(prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts, prune, runner=runner)
+            mask[..., t], axis = found.mask, image.axis
+            done.append(replace(found, mask=mask[..., t]))
+            report(len(done))
+        return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, axis, cine.times_ms is not None, marked)
 
     def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: BatchRunner) -> tuple[Sequence[Prompt], str, Box]:
         """What the network is prompted with, where that comes from, and the box that a window lies round, in voxels of ``image.volume``."""

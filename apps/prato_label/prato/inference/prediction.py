@@ -1,0 +1,152 @@
+"""What prompts on an image, or on a whole heartbeat, are answered with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from prato.data.stack import stack_axes, to_stack
+from prato.data.structures import STRUCTURES
+from prato.function.curve import VolumeCurve, find_ed_es
+from prato.function.ventricles import CardiacFunction, cardiac_function
+from prato.prompts.box import Box
+
+#: What is said of cines, by name; in the words of a log.
+CINE_WARNINGS = {
+    "phase_times_unknown": "it does not say how far apart in time its phases are: they are taken as one heartbeat in order",
+    "one_phase": "it has one phase: the function of a heart takes several",
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer, as ``docs/protocol.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z)."""
+
+    mask: np.ndarray
+    tokens: np.ndarray | None
+    box: Box
+    box_source: str
+    kept_fraction: dict[str, float]
+    gflops: float
+    gflops_dense: float
+    latency_ms: dict[str, float]
+    warnings: list[str]
+    model_version: str
+    entropy: float | None = None
+    summary: Tensor | None = None
+
+    def reply(self) -> dict[str, Any]:
+        """The JSON part of the reply."""
+        return {
+            "label_names": dict(STRUCTURES),
+            "box": list(self.box.bounds),
+            "box_source": self.box_source,
+            "kept_fraction": {name: round(share, 4) for name, share in self.kept_fraction.items()},
+            "gflops": round(self.gflops, 3),
+            "gflops_dense": round(self.gflops_dense, 3),
+            "latency_ms": {step: round(ms, 1) for step, ms in self.latency_ms.items()},
+            "warnings": list(self.warnings),
+            "model_version": self.model_version,
+        }
+
+
+@dataclass(frozen=True)
+class CinePrediction:
+    """An answer for some phases of a cine, as ``docs/protocol.md`` describes its parts.
+
+    Attributes:
+        mask: uint8 (X, Y, Z, T) on the cine's own grid; 0 in phases that were not asked for.
+        phases: those that were, from 0, in order.
+        predictions: of each of ``phases``; their masks are views of ``mask``.
+        spacing: of a voxel, mm along X, Y, Z. axis: the one that slices lie along.
+        has_times: whether the cine says when its phases were acquired.
+        marked: the phases of end-diastole and end-systole that somebody chose; None where they are found.
+    """
+
+    mask: np.ndarray
+    phases: tuple[int, ...]
+    predictions: tuple[Prediction, ...]
+    spacing: tuple[float, float, float]
+    axis: int
+    has_times: bool
+    marked: tuple[int, int] | None = None
+
+    @property
+    def curve(self) -> VolumeCurve:
+        """Volumes in ml of ``phases``."""
+        return VolumeCurve.from_masks(self._hearts(), math.prod(self.spacing) / 1000)
+
+    def find_ed_es(self) -> tuple[int, int] | None:
+        """The phases of end-diastole and end-systole: marked, or found among ``phases``; None where these hold no heart that beats."""
+        if self.marked is not None:
+            return self.marked
+        found = find_ed_es(self.curve)
+        return None if found is None else (self.phases[found[0]], self.phases[found[1]])
+
+    def function(self, height_cm: float | None = None, weight_kg: float | None = None) -> CardiacFunction | None:
+        """The function of both ventricles; None where end-diastole and end-systole are not known, or not among ``phases``."""
+        pair = self.find_ed_es()
+        if pair is None or not {*pair} <= {*self.phases}:
+            return None
+        spacing = [self.spacing[axis] for axis in stack_axes(self.axis)]
+        among = self.phases.index(pair[0]), self.phases.index(pair[1])
+        found = cardiac_function(
+            self._hearts(), (spacing[0], spacing[1], spacing[2]), phases=among, height_cm=height_cm, weight_kg=weight_kg
+        )
+        return None if found is None else replace(found, ed=pair[0], es=pair[1])
+
+    @property
+    def warnings(self) -> dict[str, list[int]]:
+        """What the labeller should know, and of which phases."""
+        warned: dict[str, list[int]] = {}
+        for phase, prediction in zip(self.phases, self.predictions):
+            for warning in prediction.warnings:
+                warned.setdefault(warning, []).append(phase)
+        if self.mask.shape[3] == 1:
+            warned["one_phase"] = list(self.phases)
+        elif not self.has_times:
+            warned["phase_times_unknown"] = list(self.phases)
+        return warned
+
+    def reply(self) -> dict[str, Any]:
+        """The JSON part of the reply: what a prediction says, of all phases together, and what they say of the heart."""
+        pair, function, curve = self.find_ed_es(), self.function(), self.curve
+        volumes = {"RV cavity": curve.rv, "myocardium": curve.myocardium, "LV cavity": curve.lv}
+        return {
+            **_join(self.predictions).reply(),
+            "warnings": list(self.warnings),
+            "warned_phases": self.warnings,
+            "phases": list(self.phases),
+            "volumes_ml": {name: [round(float(ml), 2) for ml in values] for name, values in volumes.items()},
+            "ed": pair and pair[0],
+            "es": pair and pair[1],
+            "ed_es_source": pair and ("marked" if self.marked else "found"),
+            "function": function and function.to_dict(),
+        }
+
+    def _hearts(self) -> np.ndarray:
+        """uint8 (x, y, Z, phases): the masks of ``phases`` as stacks, in plane as far as any of them holds a structure."""
+        masks = [to_stack(self.mask[..., t], self.axis) for t in self.phases]
+        boxes = [box for mask in masks if (box := Box.around(mask)) is not None]
+        part = Box.union(boxes).in_plane.slices if boxes else (slice(0, 1), slice(0, 1))
+        return np.stack([mask[part] for mask in masks], -1)
+
+
+def _join(predictions: tuple[Prediction, ...]) -> Prediction:
+    """What the ``predictions`` of several phases say together: boxes hold all boxes, shares are means, and times are sums."""
+    first, count = predictions[0], len(predictions)
+    sources = [each.box_source for each in predictions]
+    names = [list(getattr(first, what)) for what in ("kept_fraction", "latency_ms")]
+    return replace(
+        first,
+        box=Box.union(each.box for each in predictions),
+        box_source=max(sources, key=sources.count),
+        kept_fraction={name: sum(each.kept_fraction.get(name, 1.0) for each in predictions) / count for name in names[0]},
+        gflops=sum(each.gflops for each in predictions),
+        gflops_dense=sum(each.gflops_dense for each in predictions),
+        latency_ms={name: sum(each.latency_ms[name] for each in predictions) for name in names[1]},
+    )
