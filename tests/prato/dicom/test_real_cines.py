@@ -10,14 +10,22 @@ import os
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 
+from prato.data.nifti import read_volume
+from prato.dicom.exporter import export_labels
+from prato.dicom.find import open_source
 from prato.dicom.importer import import_dicom
+from prato.dicom.labelled_cines import find_references
+from prato.dicom.patient import find_examinations
+from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.scans import Scan, decoys, save
 
 DATA = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "sunnybrook_dicom"
@@ -103,3 +111,37 @@ def test_dcm2niix_on_generated_scans(kind: str, tmp_path: Path) -> None:
     source = save(tmp_path / "in", scan.images() if kind == "classic" else [scan.enhanced(shuffled=False)], name="{}.dcm".format)
     [cine] = import_dicom(source, tmp_path / "out").imported
     check_against_dcm2niix(source, nib.load(tmp_path / "out" / f"{cine.study}.nii.gz"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", CASES, indirect=True)
+def test_labels_on_a_real_cine_go_back_to_it(scan: Path, tmp_path: Path) -> None:
+    import_dicom(scan, tmp_path / "cines", phases="ed,es")
+    studies = tmp_path / "cines" / "phases"
+    masks = {}
+    for path in studies.glob("*.nii.gz"):
+        image = read_volume(path)
+        mask = np.zeros(image.array.shape, np.uint8)
+        mask[100:140, 110:150, 2:7], mask[110:130, 120:140, 2:7], mask[70:100, 110:150, 3:6] = 2, 3, 1
+        LabelVersions(studies, path.name[:-7]).save(image.with_array(mask), {"annotator": "ann"})
+        masks[path.name[:-7]] = mask
+    with open_source(scan) as files:
+        report = export_labels(studies, tmp_path / "out", find_examinations(files, find_references(studies)))
+    assert report.left_out == [] and len(report.written) == 1
+    sidecar = json.loads(next((tmp_path / "cines").glob("*.json")).read_text())
+    invalid = not sidecar["dicom"]["uids_are_valid"]
+    assert any("UIDs of the source break DICOM's rules" in line for line in report.warnings) == invalid
+    for name, mask in masks.items():
+        [path] = (tmp_path / "out").glob(f"*{name[-8:]}_seg_*.dcm")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            seg = highdicom.seg.segread(path)
+            sources = [row[int(name[-2:]) - 1] for row in sidecar["dicom"]["sop_instance_uids"]][2:7]
+            pixels = seg.get_pixels_by_source_instance(sources, combine_segments=True)
+        assert np.array_equal(pixels.transpose(2, 1, 0), mask[:, :, 2:7])
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed: apt-get install dicom3tools")
+    for path in (tmp_path / "out").glob("*.dcm"):
+        said = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False).stderr.splitlines()
+        errors = [line for line in said if "Error" in line and "Leading zeroes in embedded numeric component" not in line]
+        assert [line for line in errors if not (invalid and "invalid data values for Value Rep" in line)] == []

@@ -79,7 +79,7 @@ def read_frames(file: SourceFile) -> list[Frame]:
         DicomError: DICOM that is cut short, damaged, or no MR image, named by what it is.
     """
     try:
-        dataset = _read_header(file)
+        dataset = read_header(file)
         if dataset is None or str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
             return []
         with _quiet():
@@ -98,7 +98,8 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _read_header(file: SourceFile) -> Dataset | None:
+def read_header(file: SourceFile) -> Dataset | None:
+    """What ``file`` says before its pixels; None of what is no DICOM. Raises whatever a damaged file leads pydicom to."""
     with file.open() as stream, _quiet():
         head = stream.read(_HEAD_BYTES)
         if head[128:132] != b"DICM" and head[:2] not in (b"\x08\x00", b"\x02\x00"):  # old files have no preamble

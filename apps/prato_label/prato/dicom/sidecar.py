@@ -54,6 +54,11 @@ def sidecar_bytes(cine: OrderedCine, patient: str, study: str, notes: list[str],
     return (_dump(content, depth=2) + "\n").encode("utf-8", "replace")
 
 
+def is_valid_uid(uid: str) -> bool:
+    """Whether ``uid`` keeps to DICOM's rules: at most 64 digits and dots, no component with a leading zero."""
+    return len(uid) <= 64 and _VALID_UID.fullmatch(uid) is not None
+
+
 def _dump(value: Any, depth: int, indent: str = "") -> str:
     """JSON with a line for each field, down to ``depth``: lists of numbers are not taken apart."""
     if not isinstance(value, dict) or depth == 0:
@@ -72,7 +77,7 @@ def _dicom(cine: OrderedCine, first: Frame) -> dict[str, Any]:
         "study_instance_uid": first.study,
         "series_instance_uids": series,
         "frame_of_reference_uid": first.frame_of_reference,
-        "uids_are_valid": all(_VALID_UID.fullmatch(uid) and len(uid) <= 64 for uid in uids),
+        "uids_are_valid": all(map(is_valid_uid, uids)),
         "rows": first.rows,
         "columns": first.columns,
         "pixel_spacing_mm": list(first.spacing),

@@ -1,0 +1,140 @@
+"""The labels of a studies folder that can go back to where their images came from: by cine, with the phases that are ready."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from prato.data.cine import Cine, read_cine
+from prato.data.label_check import check_label
+from prato.data.label_records import recorded_label_info
+from prato.data.nifti import VolumeError
+from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
+from prato.dicom.find import DicomError
+from prato.dicom.references import CineReference
+from prato.dicom.segmentation import LabelledPhase
+from prato.labelling.reader import VersionReader
+from prato.labelling.records import Version
+
+#: Which phases of a cine's label are exported: the approved ones alone, or those that a labeller corrected too.
+Ready = Literal["final", "corrected"]
+_STATES: dict[Ready, tuple[str, ...]] = {"final": ("final",), "corrected": ("final", "corrected")}
+_FRAME = re.compile(r"_frame(\d+)$")
+
+
+@dataclass
+class LabelledCine:
+    """A cine and what is exported of its labels, by phase; ``ed`` and ``es`` are phases that the manifest calls so."""
+
+    reference: CineReference
+    phases: dict[int, LabelledPhase] = field(default_factory=dict)
+    ed: int | None = None
+    es: int | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
+
+
+def find_labelled_cines(folder: str | os.PathLike[str], ready: Ready = "final") -> tuple[list[LabelledCine], list[str]]:
+    """The cines of which ``folder`` holds final labels, of whole cines or of single phases, and a sentence for each that is left out.
+
+    Raises:
+        ManifestError: the folder's manifest cannot be read.
+    """
+    folder = Path(folder)
+    images, labels = find_files(folder), find_files(folder / "labels" / "final")
+    manifest = load_manifest(folder)
+    cines: dict[str, LabelledCine] = {}
+    left_out: list[str] = []
+    # cines before single phases: of a phase that is labelled twice, the cine's label counts
+    for study in sorted(labels.files, key=lambda study: (_FRAME.search(study) is not None, study)):
+        try:
+            left_out += _add(folder, study, images, manifest, ready, cines)
+        except (DicomError, VolumeError) as error:
+            left_out.append(f"{study} is left out: {str(error).rstrip('.')}.")
+    return list(cines.values()), left_out
+
+
+def find_references(folder: str | os.PathLike[str]) -> list[CineReference]:
+    """Where the labelled studies of ``folder`` come from; sidecars that cannot be used are left to ``find_labelled_cines``."""
+    found: dict[Path, CineReference] = {}
+    for study in find_files(Path(folder) / "labels" / "final").files:
+        sidecar = find_sidecar(Path(folder), study)
+        if sidecar is not None and sidecar[0] not in found:
+            with suppress(DicomError):
+                found[sidecar[0]] = CineReference.load(sidecar[0])
+    return list(found.values())
+
+
+def find_sidecar(folder: Path, study: str) -> tuple[Path, int | None] | None:
+    """The sidecar of ``study``, beside it or in the folder above, and which phase it is, from 0 (None: all); None without a sidecar."""
+    frame = _FRAME.search(study)
+    name = f"{_FRAME.sub('', study)}_4d.json" if frame else f"{study}.json"
+    path = next((path for path in (folder / name, folder.parent / name) if path.is_file()), None)
+    return None if path is None else (path, int(frame[1]) - 1 if frame else None)
+
+
+def _add(
+    folder: Path, study: str, images: FoundFiles, manifest: Manifest | None, ready: Ready, cines: dict[str, LabelledCine]
+) -> list[str]:
+    found = find_sidecar(folder, study)
+    if found is None:
+        raise DicomError("it was not imported from DICOM (no sidecar is there)")
+    if study not in images.files:
+        raise DicomError("its image is not there")
+    reference, t = CineReference.load(found[0]), found[1]
+    image, version = read_cine(images.files[study]), VersionReader(folder, study).current()
+    if version is None:
+        return []
+    _check_image(reference, image, t)
+    phases = _read_phases(folder, study, image, version, t, ready)
+    if not phases:
+        return [f"{study} is left out: none of its phases is {' or '.join(_STATES[ready])} yet."]
+    cine = cines.setdefault(reference.study, LabelledCine(reference))
+    for phase in phases:
+        cine.phases.setdefault(phase.phase, phase)
+    entry = manifest.studies.get(study) if manifest is not None else None
+    if entry is not None:
+        cine.height_cm, cine.weight_kg = entry.height_cm or cine.height_cm, entry.weight_kg or cine.weight_kg
+        if t is not None and entry.phase is not None:
+            cine.ed, cine.es = (t, cine.es) if entry.phase == "ED" else (cine.ed, t)
+    return []
+
+
+def _check_image(reference: CineReference, image: Cine, t: int | None) -> None:
+    if t is not None and not 0 <= t < reference.phases:
+        raise DicomError(f"its cine has {reference.phases} phases, and no phase {t + 1}")
+    if t is None and len(image) != reference.phases:
+        raise DicomError(f"it has {len(image)} phases and its sidecar {reference.phases}")
+    reason = reference.why_other_image(image.phase(0))
+    if reason is not None:
+        raise DicomError(f"{reason}: import it again")
+
+
+def _read_phases(folder: Path, study: str, image: Cine, version: Version, t: int | None, ready: Ready) -> list[LabelledPhase]:
+    """Those that are ready and hold a structure; of a volume, the label with the tag final is."""
+    path = VersionReader(folder, study).current_path()
+    label = read_cine(path)
+    if len(label) != len(image):
+        raise DicomError(f"its label has {len(label)} phases and its image {len(image)}")
+    states = {number: phase.state for number, phase in getattr(version, "phases", {}).items()}
+    names, grid = recorded_label_info(path), image.phase(0)
+    phases = []
+    for number in range(len(label)):
+        if t is None and states and states.get(number) not in _STATES[ready]:
+            continue
+        mask = check_label(grid, label.phase(number), f"the label of {study}", names)
+        if mask.any():
+            phases.append(_labelled_phase(t if t is not None else number, mask, version))
+    return phases
+
+
+def _labelled_phase(phase: int, mask: np.ndarray, version: Version) -> LabelledPhase:
+    model = version.params.get("model")
+    by = (model, str(version.params.get("model_version") or "unknown")) if isinstance(model, str) and model else None
+    return LabelledPhase(phase, mask, version.version, version.created, version.annotator, by)

@@ -1,0 +1,132 @@
+"""Who was examined, and in which examination: read from the source at export, as nothing of it is kept between import and export."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pydicom
+from pydicom.config import RAISE
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM, validate_value
+
+from prato.dicom.find import SourceFile
+from prato.dicom.headers import read_header
+from prato.dicom.references import CineReference
+
+logger = logging.getLogger(__name__)
+#: What of the modules Patient, General Study and Patient Study is taken over. The first ones have to be there, be they empty (type 2).
+_REQUIRED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+_OPTIONAL = (
+    "IssuerOfPatientID",
+    "OtherPatientIDs",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDescription",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "TimezoneOffsetFromUTC",
+)
+#: Of the images, for what refers to them.
+_OF_IMAGES = (
+    "SeriesNumber",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+    "PositionReferenceIndicator",
+)
+_SEXES = ("M", "F", "O")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Attributes of patient and study, all valid; those of the source that were not are empty, and named in ``blanked``."""
+
+    attributes: Dataset
+    series_number: int
+    blanked: tuple[str, ...]
+
+    @property
+    def height_cm(self) -> float | None:
+        size = self.attributes.get("PatientSize")
+        return float(size) * 100 if size and 0.3 < float(size) < 2.5 else None
+
+    @property
+    def weight_kg(self) -> float | None:
+        weight = self.attributes.get("PatientWeight")
+        return float(weight) if weight and 1 < float(weight) < 400 else None
+
+
+def examination_from(header: Dataset) -> Examination:
+    """Of the ``header`` of any image of the cine; text becomes Unicode."""
+    attributes = Dataset()
+    attributes.SpecificCharacterSet = "ISO_IR 192"
+    blanked = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in (*_REQUIRED, *_OPTIONAL, *_OF_IMAGES):
+            element = header.get_item(name) and header[name]
+            value = None if element is None else _plain(element)
+            is_given = value not in (None, "", [])
+            if is_given and element is not None and not _is_valid(name, element.VR, value):
+                blanked.append(name)
+                value, is_given = None, False
+            if is_given or name in _REQUIRED:
+                setattr(attributes, name, value if is_given else "")
+    number = attributes.get("SeriesNumber")
+    return Examination(attributes, max(1, int(number)) if number is not None else 1, tuple(blanked))
+
+
+def _plain(element: DataElement) -> object:
+    """Names as text, so that they are written in our character set."""
+    value = element.value
+    if element.VR == "PN":
+        return str(value or "")
+    return [str(one) for one in value] if isinstance(value, pydicom.multival.MultiValue) else value
+
+
+def _is_valid(name: str, vr: str, value: object) -> bool:
+    try:
+        for one in map(str, value if isinstance(value, list) else [value]):
+            if vr in ("DS", "IS"):
+                float(one)
+            else:
+                validate_value(vr, one, RAISE)
+            if vr in ("DA", "TM"):
+                (DA if vr == "DA" else TM)(one)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return name != "PatientSex" or value in _SEXES
+
+
+def find_examinations(files: Iterable[SourceFile], cines: Iterable[CineReference]) -> dict[str, Examination]:
+    """By cine (its ``study``): what the first image of it among ``files`` says; cines of which there is no image are left out."""
+    wanted = {uid: cine.study for cine in cines for uid in cine.instance_uids()}
+    left = set(wanted.values())
+    found: dict[str, Examination] = {}
+    for file in files:
+        if not left:
+            break
+        try:
+            header = read_header(file)
+            study = "" if header is None else wanted.get(str(header.get("SOPInstanceUID", "")), "")
+            if header is not None and study in left:
+                found[study] = examination_from(header)
+                left.discard(study)
+        except Exception as error:  # whatever a damaged file leads pydicom to; the images that are whole say the same
+            logger.debug("%s cannot be read: %s", file.name, error)
+    return found

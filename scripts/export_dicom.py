@@ -1,0 +1,57 @@
+"""Write the labels of a studies folder as DICOM SEG, with their volumes and a structured report (docs/dicom.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prato.data.studies import ManifestError
+from prato.dicom.exporter import ExportReport, export_labels
+from prato.dicom.find import DicomError, open_source
+from prato.dicom.labelled_cines import Ready, find_references
+from prato.dicom.patient import find_examinations
+
+
+def main(
+    studies: Annotated[
+        Path, typer.Argument(metavar="STUDIES", help="The studies folder with the labels; its images were imported from DICOM.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to make or to add to.")],
+    source: Annotated[Path, typer.Option("--source", help="The DICOM files that were imported: folder, zip archive or DICOMDIR.")],
+    corrected: Annotated[bool, typer.Option("--corrected", help="Export phases that nobody has approved yet, too.")] = False,
+) -> None:
+    """Export final labels. Exit code: 0, all; 1, some were left out; 2, none was exported."""
+    ready: Ready = "corrected" if corrected else "final"
+    try:
+        if not studies.is_dir():
+            raise DicomError(f"{studies} is no folder: give a studies folder.")
+        with open_source(source) as files:
+            examinations = find_examinations(files, find_references(studies))
+        report = export_labels(studies, target, examinations, ready)
+    except (DicomError, ManifestError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
+        raise typer.Exit(2) from None
+    _show(report, target)
+    if report.left_out or not report.written:
+        raise typer.Exit(1 if report.written else 2)
+
+
+def _show(report: ExportReport, target: Path) -> None:
+    for name, files in report.written.items():
+        there = f", {report.unchanged[name]} there already" if report.unchanged[name] else ""
+        typer.echo(f"{name}: {len(files)} new DICOM files in {target}{there}")
+    for line in report.left_out:
+        typer.echo(f"Left out: {line}", err=True)
+    for line in report.warnings:
+        typer.echo(f"Warning: {line}", err=True)
+    if not report.written and not report.left_out:
+        typer.echo("There are no final labels: nothing was written.", err=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
