@@ -22,7 +22,8 @@ from prato.labelling.agreement import folder_agreement, label_diff, study_agreem
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
 from prato.labelling.records import UNKNOWN, Version
-from prato.labelling.versions import LabelVersions, restore
+from prato.labelling.restoring import restore
+from prato.labelling.versions import LabelVersions
 from prato.models.registry import PIXEL
 from scripts.common.provenance import command, commit
 

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
         origins: web pages of other origins that may use the server, such as ``https://viewer.example``.
         max_request_mb: largest upload, in MiB.
         max_waiting: inferences that may wait for the one that computes.
+        approve_own: whether people may approve what they drew themselves, for those who work alone.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
     origins: Annotated[tuple[str, ...], NoDecode] = ()
     max_request_mb: Annotated[int, Field(ge=1, le=65536)] = 512
     max_waiting: Annotated[int, Field(ge=0, le=30)] = 8
+    approve_own: bool = False
 
     @field_validator("origins", mode="before")
     @classmethod

@@ -11,7 +11,8 @@ from prato.data.nifti import Volume, write_volume
 from prato.data.structures import STRUCTURES
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.records import LabelVersionError
-from prato.labelling.versions import LabelVersions, restore
+from prato.labelling.restoring import restore
+from prato.labelling.versions import LabelVersions
 
 AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
 SHAPE = (20, 12, 4)

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.labelling.phases import TRUSTED, Phase, approve, send_back, submit, submitted_states, trusted_phases
-from prato.labelling.records import LabelVersionError
+from prato.labelling.phases import approve, send_back, submit, submitted_states, trusted_phases
+from prato.labelling.records import LabelVersionError, Phase
 
 STATES = st.sampled_from(["proposed", "corrected"])
 PEOPLE = st.sampled_from(["anna", "ben"])
@@ -20,40 +20,30 @@ def corrected(editor="anna", version=1):
         ([0, 4], {0: "corrected", 4: "corrected"}),
         ({"2": "proposed", "4": "corrected"}, {2: "proposed", 4: "corrected"}),
         (None, {1: "corrected", 2: "corrected"}),
-        ([], {}),
     ],
 )
 def test_a_client_says_which_phases_it_submits(sent, read):
     assert submitted_states({} if sent is None else {"phases": sent}, 5, changed=[2, 1]) == read
 
 
-@pytest.mark.parametrize("sent", [5, -1, True, 1.0, "x", [0, 9], {"7": "corrected"}, {"0": "final"}, {"0": "done"}, {"0": None}, [[0]]])
+@pytest.mark.parametrize(
+    "sent", [5, -1, True, 1.0, "x", [0, 9], {"7": "corrected"}, {"0": "final"}, {"0": "done"}, {"0": None}, [[0]], [], {}]
+)
 def test_phases_and_states_that_there_are_not_are_refused(sent):
     with pytest.raises(LabelVersionError):
         submitted_states({"phases": sent}, 5, changed=[])
 
 
-@given(st.lists(st.tuples(PEOPLE, st.dictionaries(st.integers(0, 4), STATES), st.booleans()), max_size=8))
+@given(st.lists(st.tuples(PEOPLE, st.dictionaries(st.integers(0, 4), STATES)), max_size=8))
 def test_a_proposal_never_replaces_what_a_labeller_drew_and_others_phases_stay(turns):
     phases = {}
-    for version, (person, states, knows) in enumerate(turns, 1):
-        after, replaced, conflicts = submit(phases, states, person, version, base=version - 1 if knows else None)
+    for version, (person, states) in enumerate(turns, 1):
+        after = submit(phases, states, person, version)
+        replaced = {n for n in after if after[n].version == version}
         assert all(after[n] == phases[n] for n in phases if n not in replaced)
         assert all(after[n] == Phase(state=states[n], editor=person, version=version) for n in replaced)
-        assert not any(states[n] == "proposed" and n in phases and phases[n].state in TRUSTED for n in replaced)
-        assert set(conflicts) <= set(replaced)
-        assert not (knows and conflicts)  # it was made from all that there was
+        assert replaced == {n for n, state in states.items() if state == "corrected" or n not in phases or phases[n].state == "proposed"}
         phases = after
-
-
-def test_two_people_who_submit_different_phases_are_in_no_conflict():
-    first, _, conflicts = submit({}, {0: "corrected", 9: "corrected"}, "anna", 1, base=0)
-    assert not conflicts
-    both, _, conflicts = submit(first, {4: "corrected"}, "ben", 2, base=0)
-    assert not conflicts
-    assert {n: phase.editor for n, phase in both.items()} == {0: "anna", 4: "ben", 9: "anna"}
-    _, _, conflicts = submit(both, {0: "corrected"}, "ben", 3, base=0)
-    assert conflicts == [0]
 
 
 def test_somebody_else_approves():
@@ -78,13 +68,13 @@ def test_what_is_sent_back_is_not_trained_on_until_it_is_corrected():
     assert trusted_phases(phases) == [1, 3]
     assert trusted_phases(back) == [1]
     assert back[3].reason == "the apex is missing"
-    again, replaced, _ = submit(back, {3: "corrected"}, "anna", 2, base=1)
-    assert replaced == [3]
+    assert submit(back, {3: "proposed"}, "a model", 2) == back  # it is somebody's work all the same
+    again = submit(back, {3: "corrected"}, "anna", 2)
     assert again[3].reason is None
     assert trusted_phases(again) == [1, 3]
 
 
 def test_a_new_correction_of_a_final_phase_has_to_be_approved_again():
     final = approve({0: corrected("anna")}, [0], "ben")
-    after, *_ = submit(final, {0: "corrected"}, "ben", 2, base=1)
+    after = submit(final, {0: "corrected"}, "ben", 2)
     assert (after[0].state, after[0].approved_by) == ("corrected", None)

@@ -14,7 +14,8 @@ from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, write_volume
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
-from prato.labelling.versions import LabelVersions, restore
+from prato.labelling.restoring import restore
+from prato.labelling.versions import LabelVersions
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
 SHAPE = (8, 7, 3)

@@ -19,7 +19,8 @@ from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
 from prato.data.studies import find_files, split_name
 from prato.labelling.files import SUFFIX, read_if_exists
 from prato.labelling.records import UnknownVersionError, Version
-from prato.labelling.versions import LabelVersions, convert_found_label
+from prato.labelling.restoring import convert_found_label
+from prato.labelling.versions import LabelVersions
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class DurableIndex(LocalDatastore):
         is_checked = isinstance(label.info.get("warnings"), list)
         if is_checked and isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
             return False
-        sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "warnings")}
+        sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", "warnings")}
         if sent and not checksum:  # from before there were versions: the list alone knows where it comes from
             versions.adopt(sent)
         warnings: tuple[str, ...] = ()
@@ -202,4 +203,4 @@ def _tolerate_full_disk() -> Iterator[None]:
 def _label_info(version: Version, name: str) -> dict[str, Any]:
     """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
     known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
-    return {**version.params, **known, "sha256": version.sha256, "warnings": [*version.warnings]}
+    return {**version.params, **known, "sha256": version.sha256, "phases": version.phases_to_json(), "warnings": [*version.warnings]}

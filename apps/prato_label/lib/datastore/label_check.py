@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 
-from prato.data.label_check import check_label, read_label_volume
+from prato.data.cine import read_cine
+from prato.data.label_check import read_label_volume
 from prato.data.label_names import LabelError
-from prato.data.nifti import Volume, VolumeError, read_volume
-from prato.labelling.records import DamagedVersionError, LabelVersionError, UnknownVersionError
+from prato.data.nifti import Volume, VolumeError
+from prato.labelling.merging import check_submission
+from prato.labelling.records import DamagedVersionError, LabelVersionError, OvertakenError, UnknownVersionError
 
 
-def read_submitted_label(study: str, image: Path, label: Path, label_info: Any = None) -> Volume:
-    """The label at ``label``, as it is to be stored for ``study``: uint8 (X, Y, Z), with the image's affine; see ``check_label``.
+def read_submitted_label(study: str, image: Path, label: Path, params: Mapping[str, Any]) -> Volume:
+    """The label at ``label``, as it is to be stored for ``study``: uint8 (X, Y, Z), of a cine (X, Y, Z, T), with the image's affine.
 
     Raises:
-        LabelError: unreadable, or as ``check_label``; or the image is unreadable.
+        LabelError, LabelVersionError: unreadable, or as ``check_submission``; or the image is unreadable.
     """
     try:
-        grid = read_volume(image)
+        grid = read_cine(image).grid()
     except VolumeError as error:
         raise LabelError(str(error).replace(image.name, f"The image {study}")) from error
     name = f"The label for {study}"
-    return grid.with_array(check_label(grid, read_label_volume(label, name), name, label_info))
+    return grid.with_array(check_submission(grid, read_label_volume(label, name), name, params))
 
 
 @contextmanager
 def http_errors() -> Iterator[None]:
-    """Turn errors about a label or a version into HTTP errors: 400, 404 for an unknown version, 503 for a damaged one."""
+    """Turn errors about a label or a version into HTTP errors: 400, 404 for an unknown version, 409 for a decision that was overtaken, 503
+    for a damaged version."""
     try:
         yield
     except UnknownVersionError as error:
         raise HTTPException(404, str(error)) from error
+    except OvertakenError as error:
+        raise HTTPException(409, str(error)) from error
     except DamagedVersionError as error:
         raise HTTPException(503, str(error)) from error
     except (LabelVersionError, VolumeError) as error:

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import HTTPException
 from monailabel.config import settings
@@ -23,8 +23,10 @@ from prato.data.nifti import VolumeError, gzip_bytes, read_volume, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
-from prato.labelling.records import UNKNOWN
-from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels, restore
+from prato.labelling.records import UNKNOWN, Version
+from prato.labelling.restoring import restore
+from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels
+from prato_server.settings import load_settings
 
 logger = logging.getLogger(__name__)
 _NAME = re.compile(r"\w[\w .+-]*")
@@ -138,7 +140,7 @@ class StudiesDatastore(DurableIndex):
         return image_id
 
     def submit_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> SavedVersion | None:
-        """Check and store a label; see ``check_label`` for what is refused. A "final" one must also hold a structure.
+        """Check and store a label, or phases of one; see ``check_submission`` for what is refused. A "final" one must hold a structure.
 
         Returns:
             The new version; None for a proposal of the model's, of which only the last is kept.
@@ -147,9 +149,9 @@ class StudiesDatastore(DurableIndex):
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
         info = _check_plain_json(label_info)
         with http_errors():
-            label = read_submitted_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info.get("label_info"))
+            label = read_submitted_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info)
             voxels = voxel_counts(label.array)
-            if tag == DefaultLabelTag.FINAL.value and not voxels:
+            if tag == DefaultLabelTag.FINAL.value and label.array.ndim == 3 and not voxels:
                 raise LabelError(f"The label for {image_id} is empty: draw at least one structure before submitting it.")
             if info.get("label_info"):
                 info["label_info"] = LABEL_INFO  # of the values as they are stored from now on
@@ -187,6 +189,14 @@ class StudiesDatastore(DurableIndex):
             saved = restore(versions, version, self.get_image_uri(image_id), params)
         self._update_label_entry(image_id, label_tag)
         return saved
+
+    def review_label(self, image_id: str, label_tag: str, decision: Literal["approved", "sent back"], params: dict[str, Any]) -> Version:
+        """Approve phases of a label, or send them back; see ``LabelVersions.review``."""
+        versions, params = self.versions(image_id, label_tag), _check_plain_json(params)
+        with http_errors():
+            version = versions.review(decision, params, load_settings().approve_own)
+        self._update_label_entry(image_id, label_tag)
+        return version
 
     def remove_label(self, label_id: str, label_tag: str, annotator: str = UNKNOWN) -> None:
         """Remove a label; it stays among the versions, with who removed it."""

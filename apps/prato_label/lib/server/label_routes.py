@@ -1,4 +1,4 @@
-"""Submitted labels and their versions: listed, downloaded, compared, restored, removed. See docs/protocol.md.
+"""Submitted labels and their versions: listed, downloaded, compared, restored, reviewed, removed. See docs/protocol.md.
 
 Submitting, downloading and removing stand before MONAI Label's own routes of the same path, as plain functions that run in worker threads.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, HTTPException, Query, Response, UploadFile
 from monailabel.endpoints import datastore as stock
@@ -115,6 +115,18 @@ def restore_version(
     return _reply(image, _store().restore_label(image, tag, version, checks.parse_json_object(params)))
 
 
+@router.post("/approve")
+def approve_phases(image: str, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
+    """Make phases of the current label final, as somebody other than their last editor."""
+    return _review(image, tag, "approved", params)
+
+
+@router.post("/send_back")
+def send_phases_back(image: str, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
+    """Send phases of the current label back to their labellers, with a reason: training leaves them out until they are corrected."""
+    return _review(image, tag, "sent back", params)
+
+
 @router.get("/agreement")
 def agreement(image: str | None = None, tag: str = "final", user: User = USER) -> dict[str, Any]:
     """How far the annotators of one study, or of all, agree."""
@@ -130,14 +142,26 @@ def _store() -> StudiesDatastore:
     return store
 
 
+def _review(image: str, tag: str, decision: Literal["approved", "sent back"], params: str) -> dict[str, Any]:
+    version = _store().review_label(image, tag, decision, checks.require_storable(checks.parse_json_object(params)))
+    return {"image": image, "label": image, "version": version.version, "phases": version.phases_to_json()}
+
+
 def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
     version, conflict = saved.version, None
-    others = [other.model_dump(mode="json", include={"version", "annotator", "created"}) for other in saved.conflicts]
+    others = [
+        {
+            **other.model_dump(mode="json", include={"version", "annotator", "created"}),
+            "phases": sorted(other.drawn_phases().intersection(saved.replaced)),
+        }
+        for other in saved.conflicts
+    ]
     if others:
         names = ", ".join(f"version {other['version']} by {other['annotator']}" for other in others)
         conflict = {"message": f"This label replaces {names}, and was not made from it: compare them, or restore one.", "versions": others}
     stored = {"voxels": version.voxels, "version": version.version, "sha256": version.sha256}
-    return {"image": image, "label": image, **stored, "conflict": conflict, "warnings": [*version.warnings]}
+    phases = {"phases": version.phases_to_json(), "replaced": [*saved.replaced], "kept": [*saved.kept]}
+    return {"image": image, "label": image, **stored, **phases, "conflict": conflict, "warnings": [*version.warnings]}
 
 
 def _file(data: bytes, name: str) -> Response:

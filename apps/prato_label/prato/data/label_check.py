@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.label_names import LabelError, structure_numbers
-from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.nifti import Volume, VolumeError, read_image, volume_from_image
 from prato.data.structures import BACKGROUND
 
 #: How far a corner voxel of the label may lie from the image's, in smallest voxel edges: float32 headers round far below this.
@@ -19,19 +19,20 @@ _ROUNDING = 1e-3
 
 
 def check_label(image: Volume, label: Volume, name: str, label_info: Any = None) -> np.ndarray:
-    """``label`` as uint8 (X, Y, Z) in the index order of ``image`` with the values of ``prato.data.structures``.
+    """``label`` as uint8, (X, Y, Z) or of a cine (X, Y, Z, T), in the index order of ``image``, with the values of our ``STRUCTURES``.
 
     Args:
-        image: its grid counts alone.
+        image: its grid counts alone, that of a cine with all its phases (``prato.data.cine.Cine.grid``).
         label: its voxels may be stored along other axes, or in reverse, where its affine says so: 3D Slicer stores left-handed images so.
         name: what messages call the label.
         label_info: as ``structure_numbers`` reads it: names decide what values mean, where there are names.
 
     Raises:
-        LabelError: on another grid than the image, or with values that are no whole numbers or no known structure.
+        LabelError: on another grid than the image, of another number of phases, or with values that are no whole numbers or no known
+            structure.
     """
     array = _match_grid(name, label, image)
-    values = np.unique(array)
+    values = np.unique(np.concatenate([np.unique(part) for part in np.moveaxis(array, -1, 0)]))  # part by part, to sort no whole cine
     whole = np.rint(values)
     soft = values[np.abs(values - whole) > _ROUNDING]
     if soft.size:
@@ -48,35 +49,47 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
 
 
 def read_label_volume(path: Path, name: str) -> Volume:
-    """The label file at ``path``, called ``name`` in messages.
+    """The label file at ``path``, of a volume or of all phases of a cine, called ``name`` in messages.
 
     Raises:
-        LabelError: unreadable, or not one 3D volume.
+        LabelError: unreadable, or neither 3D nor 4D.
     """
     try:
-        return read_volume(path, any_orientation=True)
+        return volume_from_image(read_image(path), path.name, any_orientation=True, phases=True)
     except VolumeError as error:
         sentence = str(error).replace(path.name, name)
         if "D (" in sentence and "pick a frame" in sentence:  # one channel a structure, as networks give them
-            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one 3D volume: "
-            sentence += "merge channels into one whole number a voxel, and give each frame a file of its own."
+            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one mask: merge channels into one whole number a voxel."
         raise LabelError(sentence) from error
 
 
 def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
-    """The label's voxels in the image's index order. Programs read one header in several ways: it is enough that one of them lays the two
-    on each other."""
+    """The label's voxels in the image's index order, of all phases. Programs read one header in several ways: it is enough that one of them
+    lays the two on each other."""
+    _require_phases(name, label, image)
     for ours, theirs in product(image.readings, label.readings):
         found = _turn(label.array, theirs, ours, image)
         if found is not None:
             return found
-    if label.array.shape != image.array.shape:
-        theirs_by, ours_by = ("x".join(map(str, v.array.shape)) for v in (label, image))
+    if label.array.shape[:3] != image.array.shape[:3]:
+        theirs_by, ours_by = ("x".join(map(str, v.array.shape[:3])) for v in (label, image))
         raise LabelError(f"{name} has {theirs_by} voxels and its image {ours_by}: export it on the image's own grid.")
     raise LabelError(
-        f"{name} lies {_corner_distance(label.affine, image.affine, image.array.shape):.1f} mm off its image (another affine): "
+        f"{name} lies {_corner_distance(label.affine, image.affine, image.array.shape[:3]):.1f} mm off its image (another affine): "
         "export it on the image's own grid, untransformed."
     )
+
+
+def _require_phases(name: str, label: Volume, image: Volume) -> None:
+    """Raises LabelError: the label is of another number of phases than its image."""
+    theirs, ours = (v.array.shape[3] if v.array.ndim == 4 else 1 for v in (label, image))
+    if ours == 1 < theirs:
+        by = "x".join(map(str, label.array.shape))
+        wanted = "merge channels into one whole number a voxel, and give each frame a file of its own."
+        raise LabelError(f"{name} is 4D ({by}), not one 3D volume: {wanted}")
+    if ours != theirs:
+        wanted = 'send one mask of all phases, or a volume for one phase, which params name as {"phases": 12}.'
+        raise LabelError(f"{name} has {f'{theirs} phases' if theirs > 1 else 'one phase'} and its image {ours} phases: {wanted}")
 
 
 def _turn(array: np.ndarray, theirs: np.ndarray, ours: np.ndarray, image: Volume) -> np.ndarray | None:
@@ -86,15 +99,15 @@ def _turn(array: np.ndarray, theirs: np.ndarray, ours: np.ndarray, image: Volume
     cosines = directions[0].T @ directions[1]  # label axes x image axes
     axes = [int(axis) for axis in np.abs(cosines).argmax(axis=0)]
     steps = [1 if cosines[axis, a] > 0 else -1 for a, axis in enumerate(axes)]
-    if sorted(axes) != [0, 1, 2] or tuple(array.shape[axis] for axis in axes) != image.array.shape:
+    if sorted(axes) != [0, 1, 2] or tuple(array.shape[axis] for axis in axes) != image.array.shape[:3]:
         return None
     turn = np.zeros((4, 4))  # from indices of the image to indices of the label
     turn[3, 3] = 1
     for a, (axis, step) in enumerate(zip(axes, steps)):
         turn[axis, a], turn[axis, 3] = step, 0 if step > 0 else array.shape[axis] - 1
-    if _corner_distance(theirs @ turn, ours, image.array.shape) > _CORNER_TOLERANCE * min(image.spacing):
+    if _corner_distance(theirs @ turn, ours, image.array.shape[:3]) > _CORNER_TOLERANCE * min(image.spacing):
         return None
-    return array.transpose(axes)[tuple(slice(None, None, step) for step in steps)]
+    return array.transpose([*axes, *range(3, array.ndim)])[tuple(slice(None, None, step) for step in steps)]
 
 
 def _corner_distance(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:

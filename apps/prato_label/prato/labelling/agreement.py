@@ -13,6 +13,7 @@ from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import STRUCTURES, voxel_counts
 from prato.evaluation.metrics import case_metrics
 from prato.labelling.files import list_labelled_studies
+from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.records import LabelVersionError, Version
 from prato.labelling.versions import LabelVersions
 
@@ -22,37 +23,47 @@ def label_diff(versions: LabelVersions, old: int, new: int) -> dict[str, Any]:
 
     Returns:
         ``image``, ``from``, ``to``, ``changed_voxels`` (of any structure), and under ``structures``, by name: ``changed_voxels`` (gained or
-        lost), ``dice`` (0..1), ``hd95`` (mm), ``volume_ml`` (before and after), ``volume_change_ml``.
+        lost), ``dice`` (0..1), ``hd95`` (mm), ``volume_ml`` (before and after), ``volume_change_ml``. Of a cine, ``phases`` instead: each
+        that changed, by number, with its ``changed_voxels`` and ``structures``.
 
     Raises:
         LabelVersionError, VolumeError: no such version, or one that cannot be compared.
     """
     before, after = _read_pair(versions, old, new)
-    scores = case_metrics(after.array, before.array, before.spacing)
-    ml = float(np.prod(before.spacing)) / 1000
-    counts = [voxel_counts(volume.array) for volume in (before, after)]
+    count = phase_count(before.array)
+    arrays = {n: (phase_of(before.array, n), phase_of(after.array, n)) for n in range(count)}
+    changed = {n: int(np.count_nonzero(one != other)) for n, (one, other) in arrays.items()}
+    found = {"image": versions.study, "from": old, "to": new, "changed_voxels": sum(changed.values())}
+    if count == 1:
+        return {**found, "structures": _diff_structures(*arrays[0], before.spacing)}
+    phases = {
+        str(n): {"changed_voxels": voxels, "structures": _diff_structures(*arrays[n], before.spacing)}
+        for n, voxels in changed.items()
+        if voxels
+    }
+    return {**found, "phases": phases}
+
+
+def _diff_structures(before: np.ndarray, after: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, dict[str, Any]]:
+    """By structure, what changed between two masks (X, Y, Z) of voxels of ``spacing`` mm; see ``label_diff``."""
+    scores, ml = case_metrics(after, before, spacing), float(np.prod(spacing)) / 1000
+    counts = [voxel_counts(mask) for mask in (before, after)]
     structures = {}
     for name, value in STRUCTURES.items():
         volumes = [count.get(name, 0) * ml for count in counts]
         structures[name] = {
-            "changed_voxels": int(np.count_nonzero((before.array == value) != (after.array == value))),
+            "changed_voxels": int(np.count_nonzero((before == value) != (after == value))),
             "dice": round(scores[name]["dice"], 4),
             "hd95": round(scores[name]["hd95"], 2),
             "volume_ml": [round(volume, 3) for volume in volumes],
             "volume_change_ml": round(volumes[1] - volumes[0], 3),
         }
-    changed = int(np.count_nonzero(before.array != after.array))
-    return {"image": versions.study, "from": old, "to": new, "changed_voxels": changed, "structures": structures}
+    return structures
 
 
-def _pair_scores(versions: LabelVersions, one: int, other: int) -> dict[str, dict[str, float]]:
-    """``dice`` (0..1) and ``hd95`` (mm) between two versions, by structure.
-
-    Raises:
-        LabelVersionError, VolumeError: as ``label_diff``.
-    """
-    first, second = _read_pair(versions, one, other)
-    scores = case_metrics(first.array, second.array, first.spacing)
+def _pair_scores(first: Volume, second: Volume, phase: int) -> dict[str, dict[str, float]]:
+    """``dice`` (0..1) and ``hd95`` (mm) between two versions of a phase, by structure."""
+    scores = case_metrics(phase_of(first.array, phase), phase_of(second.array, phase), first.spacing)
     return {name: {"dice": round(found["dice"], 4), "hd95": round(found["hd95"], 2)} for name, found in scores.items()}
 
 
@@ -66,31 +77,37 @@ def _read_pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, V
     return first, second
 
 
-def latest_by_annotator(versions: list[Version]) -> dict[str, int]:
-    """Annotator -> number of the latest version that they drew: restoring another's version is not drawing it."""
-    drawn_by_version: dict[int, str] = {}
+def latest_by_annotator(versions: list[Version]) -> dict[int, dict[str, int]]:
+    """Phase -> annotator -> number of the latest version in which they drew it: restoring another's version is not drawing it."""
+    latest: dict[int, dict[str, int]] = {}
     for version in versions:
-        annotator = drawn_by_version.get(version.restored_from or 0, version.annotator)
-        drawn_by_version[version.version] = annotator
-    return {drawn_by_version[v.version]: v.version for v in versions if drawn_by_version[v.version] == v.annotator}
+        for number in sorted(version.drawn_phases()):
+            editor = version.phases[number].editor
+            if version.origin != "restored" or editor == version.annotator:
+                latest.setdefault(number, {})[editor] = version.version
+    return dict(sorted(latest.items()))
 
 
 def study_agreement(versions: LabelVersions) -> dict[str, Any]:
-    """The latest versions of a study's annotators, each against each.
+    """The latest versions of a study's annotators, each against each, in every phase that two of them drew.
 
     Returns:
-        ``image``, ``annotators`` (name -> version), ``pairs``: a list of ``annotators`` (two) and ``structures`` (name -> ``dice`` in 0..1
-        and ``hd95`` in mm; as ``prato.evaluation.metrics.case_metrics`` where one has drawn nothing).
+        ``image``, ``annotators`` (name -> latest version), ``pairs``: a list of ``annotators`` (two) and ``structures`` (name -> ``dice``
+        in 0..1 and ``hd95`` in mm; as ``prato.evaluation.metrics.case_metrics`` where one has drawn nothing), of a cine with the ``phase``.
 
     Raises:
         LabelVersionError, VolumeError: versions that cannot be compared.
     """
-    latest = dict(sorted(latest_by_annotator(versions.all()).items()))
-    pairs = [
-        {"annotators": [one, other], "structures": _pair_scores(versions, latest[one], latest[other])}
-        for one, other in combinations(latest, 2)
-    ]
-    return {"image": versions.study, "annotators": latest, "pairs": pairs}
+    by_phase = latest_by_annotator(versions.all())
+    annotators: dict[str, int] = {}
+    pairs = []
+    for phase, latest in by_phase.items():
+        annotators |= {name: max(number, annotators.get(name, 0)) for name, number in latest.items()}
+        for one, other in combinations(sorted(latest), 2):
+            masks = _read_pair(versions, latest[one], latest[other])
+            where = {"phase": phase} if phase_count(masks[0].array) > 1 else {}
+            pairs.append({"annotators": [one, other], **where, "structures": _pair_scores(*masks, phase)})
+    return {"image": versions.study, "annotators": dict(sorted(annotators.items())), "pairs": pairs}
 
 
 def folder_agreement(

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from prato.data.cine import read_cine
 from prato.data.image_files import NIFTI_ENDINGS, read_mask, split_ending
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
-from prato.data.nifti import read_volume
 from prato.data.stack import slice_axis
 from prato.data.studies import find_files
+from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.versions import LabelVersions
 
 #: What data sets add to the name of an image for its mask; "sa" of M&Ms and UK Biobank is the short axis.
@@ -67,6 +68,8 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], l
 def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], params: dict[str, Any]) -> bool:
     """Store the file ``mask`` as the label of ``study``; False where the study's label is the same already.
 
+    Of a cine's mask, the phases that hold a structure are stored; the label's other phases stay as they are.
+
     Args:
         image: of the study, in the studies folder.
         names: value -> structure. params: stored with it.
@@ -75,7 +78,7 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
         LabelError: the mask is empty, does not fit its image or these names, or cannot be what they say, by where its structures lie.
         OSError: no space, no permission.
     """
-    grid = read_volume(image)
+    grid = read_cine(image).grid()
     if mask.name.endswith(NIFTI_ENDINGS):
         label, own_names = read_label_volume(mask, "It"), None
     else:
@@ -83,16 +86,19 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
     voxels = check_label(grid, label, "It", own_names or names)
     if not voxels.any():
         raise LabelError("It is empty: there is nothing to learn from it.")
-    anatomy = judge_anatomy(voxels, slice_axis(grid.array.shape, grid.spacing))
-    if anatomy.verdict == "contradicted":
-        raise ContradictedLabelError(f"Read by this convention, {anatomy.sentence}")
+    drawn = [number for number in range(phase_count(voxels)) if phase_of(voxels, number).any()]
+    for number in drawn:
+        anatomy = judge_anatomy(phase_of(voxels, number), slice_axis(grid.array.shape[:3], grid.spacing))
+        if anatomy.verdict == "contradicted":
+            where = f"in phase {number}, " if phase_count(voxels) > 1 else ""
+            raise ContradictedLabelError(f"Read by this convention, {where}{anatomy.sentence}")
     versions = LabelVersions(image.parent, study)
     current = versions.current()
     if current is not None and current.origin != "found":
         stored = versions.read_volume(current.version).array
-        if stored.shape == voxels.shape and np.array_equal(stored, voxels):
+        if stored.shape == voxels.shape and all(np.array_equal(phase_of(stored, n), phase_of(voxels, n)) for n in drawn):
             return False
-    versions.save(grid.with_array(voxels), {**params, "label_info": LABEL_INFO})
+    versions.save(grid.with_array(voxels), {**params, "phases": drawn, "label_info": LABEL_INFO})
     return True
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from prato.data.label_check import read_label_volume
 from prato.data.label_records import HISTORY
-from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import voxel_counts
 from prato.labelling.files import LabelFiles, read_if_exists, sha256
-from prato.labelling.records import UNKNOWN, DamagedVersionError, UnknownVersionError, Version
+from prato.labelling.phases import found_phases
+from prato.labelling.records import UNKNOWN, DamagedVersionError, Phase, UnknownVersionError, Version, annotator_from
 
 
 class VersionReader:
@@ -71,17 +77,13 @@ class VersionReader:
         return self._read_intact(number)[1]
 
     def read_volume(self, number: int) -> Volume:
-        """Version ``number`` as (X, Y, Z) voxels with its affine.
+        """Version ``number`` as (X, Y, Z) or (X, Y, Z, T) voxels with its affine.
 
         Raises:
             UnknownVersionError, DamagedVersionError: as ``read``.
             VolumeError: a file that was found in the folder and is not a label.
         """
-        path = self._read_intact(number)[0]
-        try:
-            return read_volume(path)
-        except VolumeError as error:
-            raise VolumeError(str(error).replace(path.name, f"Version {number} of the label of {self.study}")) from error
+        return read_label_volume(self._read_intact(number)[0], f"Version {number} of the label of {self.study}")
 
     def _read_intact(self, number: int) -> tuple[Path, bytes]:
         """The file of a version, and its content (gzipped)."""
@@ -102,30 +104,60 @@ class VersionReader:
             if self._files.stamp() == stamp:
                 break
         if current is not None and (not versions or versions[-1].sha256 != digest):
-            versions.append(_version_from_file(versions[-1].version + 1 if versions else 1, current, self._files.current_path()))
+            versions.append(self._version_from_file(current, self._files.current_path(), versions))
         return versions, current
 
     def _read_history(self, current: str | None) -> list[Version]:
         """The versions in the history; ``current`` is the current label's checksum."""
-        numbers, versions = self._files.numbers(), []
+        numbers = self._files.numbers()
+        versions: list[Version] = []
         for number in numbers:
             path, record = self._files.version_path(number), self._files.read_record(number)
             data = None if record else read_if_exists(path)
             if data is not None:
-                versions.append(_version_from_file(number, data, path))
+                versions.append(self._version_from_file(data, path, versions, number))
             elif record and (path.exists() or (record.sha256 == current and number == numbers[-1])):
-                versions.append(record)
+                versions.append(_with_phases(record, versions))
         return versions
 
+    def _version_from_file(self, data: bytes, path: Path, earlier: list[Version], number: int | None = None) -> Version:
+        """The version of a label at ``path`` (in the history or not) that has no record of where it comes from, after ``earlier`` ones."""
+        number = number or (earlier[-1].version + 1 if earlier else 1)
+        voxels, phases = {}, {}
+        with suppress(VolumeError):
+            mask = read_label_volume(path, path.name).array
+            voxels = voxel_counts(mask)
+            phases = found_phases(mask, number, earlier[-1].phases if earlier else {}, self._stored_mask(earlier))
+        try:
+            created = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+        except FileNotFoundError:  # replaced since
+            created = datetime.now(timezone.utc)
+        known = {"version": number, "origin": "found", "annotator": UNKNOWN, "created": created, "sha256": sha256(data)}
+        return Version.model_validate({**known, "voxels": voxels, "phases": phases})
 
-def _version_from_file(number: int, data: bytes, path: Path) -> Version:
-    """The version of a label at ``path`` (in the history or not) that has no record of where it comes from."""
-    try:
-        voxels = voxel_counts(read_volume(path).array)
-    except VolumeError:
-        voxels = {}
-    try:
-        created = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
-    except FileNotFoundError:  # replaced since
-        created = datetime.now(timezone.utc)
-    return Version(version=number, origin="found", annotator=UNKNOWN, created=created, sha256=sha256(data), voxels=voxels)
+    def _stored_mask(self, versions: list[Version]) -> np.ndarray | None:
+        """The voxels of the last of ``versions``, as they are stored; None where there is none, or none that can be read."""
+        try:
+            return read_label_volume(self._files.version_path(versions[-1].version), "it").array if versions else None
+        except VolumeError:
+            return None
+
+
+def attribute(found: Version, params: dict[str, Any]) -> Version:
+    """The version ``found`` in the folder, by whom ``params`` say that it is."""
+    annotator = annotator_from(params)
+    phases = {
+        number: phase.model_copy(update={"editor": annotator}) if phase.version == found.version else phase
+        for number, phase in found.phases.items()
+    }
+    return found.model_copy(update={"params": params, "annotator": annotator, "phases": phases})
+
+
+def _with_phases(record: Version, earlier: list[Version]) -> Version:
+    """``record``, of a volume's label, with its phase where it is from before there were any."""
+    if "phases" in record.model_fields_set:
+        return record
+    source = next((version for version in earlier if version.version == record.restored_from), None)
+    editor = source.phases[0].editor if source is not None and 0 in source.phases else record.annotator
+    phase = Phase(state="corrected", editor=editor, version=record.version)
+    return record.model_copy(update={"phases": {0: phase} if record.voxels else {}})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 UNKNOWN = "unknown"
 Origin = Literal["submitted", "restored", "found", "converted"]
+State = Literal["none", "proposed", "corrected", "final"]
+#: States whose voxels a labeller vouches for.
+TRUSTED: tuple[State, ...] = ("corrected", "final")
 
 
 class LabelVersionError(ValueError):
@@ -16,6 +20,10 @@ class LabelVersionError(ValueError):
 
 class UnknownVersionError(LabelVersionError):
     """There is no such version."""
+
+
+class OvertakenError(LabelVersionError):
+    """Somebody changed what a decision is about after the one who decides looked at it."""
 
 
 class DamagedVersionError(LabelVersionError):
@@ -31,6 +39,52 @@ class Removal(BaseModel):
     removed: AwareDatetime
 
 
+class Phase(BaseModel):
+    """One phase of a label; a volume's label has one, 0.
+
+    Attributes:
+        state: how far it is.
+        editor: who last drew in it; for a proposal, the model's version where the client gave it.
+        version: of the label, in which its voxels were last replaced.
+        approved_by: who made it final.
+        reason: why it was sent back, by whom it was.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    editor: str
+    version: Annotated[int, Field(ge=1)]
+    approved_by: str | None = None
+    reason: str | None = None
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it may be trained on."""
+        return self.state in TRUSTED
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a labeller drew it: one that was sent back is a labeller's work, too, which no proposal replaces."""
+        return self.is_trusted or self.reason is not None
+
+
+#: By number, from 0; phases without a label are left out.
+Phases = Mapping[int, Phase]
+
+
+class Review(BaseModel):
+    """Who approved phases of a version or sent them back, and when (UTC)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reviewer: str
+    reviewed: AwareDatetime
+    decision: Literal["approved", "sent back"]
+    phases: tuple[int, ...]
+    reason: str | None = None
+
+
 class Version(BaseModel):
     """One version of a study's label.
 
@@ -43,7 +97,9 @@ class Version(BaseModel):
         sha256: of its file, in hexadecimal digits.
         base_version: the version that it was made from, 0 for none; None where the client did not say.
         restored_from: the version of which it is a copy, converted or not.
-        voxels: of each structure that it holds.
+        voxels: of each structure that it holds, in all phases.
+        phases: the state of each phase that it holds.
+        reviews: decisions about its phases, oldest first.
         params: all that the client sent with it: box, model, its version, the prompt.
         removals: each time that it was the study's label and was removed.
         warnings: what the check of its structures says against it, one sentence each.
@@ -59,9 +115,19 @@ class Version(BaseModel):
     base_version: int | None = None
     restored_from: int | None = None
     voxels: dict[str, int] = Field(default_factory=dict)
+    phases: dict[int, Phase] = Field(default_factory=dict)
+    reviews: tuple[Review, ...] = ()
     params: dict[str, Any] = Field(default_factory=dict)
     removals: tuple[Removal, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def phases_to_json(self) -> dict[str, Any]:
+        """Its phases as JSON values, in order."""
+        return {str(number): phase.model_dump(exclude_none=True) for number, phase in sorted(self.phases.items())}
+
+    def drawn_phases(self) -> set[int]:
+        """The phases that a labeller drew in this very version; in others it is as an earlier one."""
+        return {number for number, phase in self.phases.items() if phase.version == self.version and phase.is_drawn}
 
 
 def annotator_from(params: dict[str, Any]) -> str:
@@ -88,13 +154,14 @@ def base_version_from(params: dict[str, Any], study: str, versions: list[Version
     return base
 
 
-def find_conflicts(versions: list[Version], labelled: bool, annotator: str, base: int | None) -> list[Version]:
-    """Those of ``versions`` that a new one by ``annotator`` replaces without having been made from them.
+def find_conflicts(versions: list[Version], before: Phases, annotator: str, base: int | None, replaced: Iterable[int]) -> list[Version]:
+    """Those of ``versions`` whose work in the phases ``replaced`` a new one by ``annotator`` replaces without having been made from it.
 
-    With a ``base``, all that came after it; without one, the current version (there is one if ``labelled``) where a labeller of another
-    name stored it.
+    With a ``base``, all that drew in them after it; without one, those that hold the phases now (``before``) where a labeller of another
+    name stored them.
     """
+    numbers = set(replaced)
     if base is not None:
-        return [version for version in versions if version.version > base]
-    current = versions[-1:] if labelled else []
-    return [version for version in current if version.origin not in ("found", "converted") and version.annotator != annotator]
+        return [version for version in versions if version.version > base and version.drawn_phases() & numbers]
+    holding = {before[number].version for number in numbers if number in before and before[number].is_drawn}
+    return [v for v in versions if v.version in holding and v.origin not in ("found", "converted") and v.annotator != annotator]

@@ -13,27 +13,29 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label
-from prato.data.label_names import LABEL_INFO
 from prato.data.label_records import HISTORY, recorded_label_info
-from prato.data.nifti import Volume, VolumeError, gzip_bytes, read_volume, volume_bytes
+from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
 from prato.data.stack import slice_axis
 from prato.data.structures import voxel_counts
 from prato.labelling.files import file_names, sha256
-from prato.labelling.reader import VersionReader
+from prato.labelling.merging import Change, merge_masks, read_restoration, read_submission
+from prato.labelling.phases import phase_count, phase_of
+from prato.labelling.reader import VersionReader, attribute
 from prato.labelling.records import (
     UNKNOWN,
     LabelVersionError,
     Origin,
+    Phases,
     Removal,
     UnknownVersionError,
     Version,
@@ -41,55 +43,129 @@ from prato.labelling.records import (
     base_version_from,
     find_conflicts,
 )
+from prato.labelling.reviews import apply_review
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SavedVersion:
-    """A version that was stored, and those that it replaced without having been made from them."""
+    """What a save has done.
+
+    Attributes:
+        version: the current version now: the new one, or the one before where nothing was replaced.
+        conflicts: the versions whose work it replaced without having been made from them.
+        replaced: the phases whose voxels are from this save.
+        kept: the phases whose proposals were left out, as a labeller drew them.
+    """
 
     version: Version
     conflicts: list[Version]
+    replaced: tuple[int, ...] = (0,)
+    kept: tuple[int, ...] = ()
 
 
 class LabelVersions(VersionReader):
     """The versions of one study's label with one tag. Any thread or process may read, save and remove at any time."""
 
     def save(self, label: Volume, params: dict[str, Any], restored_from: int | None = None, origin: Origin = "submitted") -> SavedVersion:
-        """Store a new version and make it the current one.
+        """Store a new version and make it the current one: the phases that are submitted as they are in ``label``, all others as they are
+        now, whoever submitted them meanwhile.
 
         Args:
-            label: on its image's grid (``Volume.with_array``): uint8 (X, Y, Z), values of ``prato.data.structures``.
-            params: kept with it; ``annotator`` (else ``user``, ``client_id``) and ``base_version`` are understood.
+            label: on its image's grid (``Volume.with_array``): uint8 (X, Y, Z) or (X, Y, Z, T), values of ``prato.data.structures``.
+            params: kept with it; ``annotator`` (else ``user``, ``client_id``), ``base_version`` and ``phases`` are understood.
+            restored_from: the version of which ``label`` is a copy, and whose phases' states it has.
 
         Raises:
-            LabelVersionError: ``base_version`` is no version; nothing has changed then.
+            LabelVersionError: ``base_version`` is no version, or ``phases`` cannot be taken; nothing has changed then.
             OSError: no space, no permission; the current label is as it was, or the new one.
         """
-        base = base_version_from(params, self.study, self.all())  # before the lock: a refused save should not leave its file
-        data, annotator = gzip_bytes(volume_bytes(label)), annotator_from(params)
+        versions, current = self.list_versions()  # before the lock: a refused save should not leave its file
+        base, annotator = base_version_from(params, self.study, versions), annotator_from(params)
+        if restored_from is None:
+            began_with = self._began_with(label, params, current, base)
+            change: Change = read_submission(label.array, began_with, params, annotator, self.study)
+        else:
+            change = read_restoration(label.array, self.find(restored_from).phases, params)
         with self._files.lock():
             self._recover()
-            labelled = self._adopt({}) is not None
+            current = self._adopt({})
             versions = self.all()
+            before, stored = self._before(label, current)
+            number = versions[-1].version + 1 if versions else 1
+            phases, replaced = change.apply(before, number)
+            kept = tuple(sorted(change.numbers() - replaced))
+            if not replaced and current is not None:
+                return SavedVersion(current, [], (), kept)
+            merged = replace(label, array=merge_masks(change, replaced, stored))
+            data = gzip_bytes(volume_bytes(merged))
             version = Version(
-                version=versions[-1].version + 1 if versions else 1,
+                version=number,
                 origin=origin,
                 annotator=annotator,
                 created=datetime.now(timezone.utc),
                 sha256=sha256(data),
                 base_version=base,
                 restored_from=restored_from,
-                voxels=voxel_counts(label.array),
+                voxels=voxel_counts(merged.array),
+                phases=phases,
                 params=params,
-                warnings=anatomy_warnings(label),
+                warnings=anatomy_warnings(merged),
             )
-            make_folder(self._files.path.parent)
-            with stage_bytes(self._files.version_path(version.version), data), stage_bytes(self._files.path, data, self._files.folder):
-                self._files.write_record(version)
-            self._files.uncompressed_path.unlink(missing_ok=True)
-        return SavedVersion(version, find_conflicts(versions, labelled, annotator, base))
+            self._put(version, data)
+        return SavedVersion(version, find_conflicts(versions, before, annotator, base, replaced), tuple(sorted(replaced)), kept)
+
+    def _put(self, version: Version, data: bytes) -> None:
+        """Store ``version`` with its file; needs the lock."""
+        make_folder(self._files.path.parent)
+        with stage_bytes(self._files.version_path(version.version), data), stage_bytes(self._files.path, data, self._files.folder):
+            self._files.write_record(version)
+        self._files.uncompressed_path.unlink(missing_ok=True)
+
+    def _began_with(self, label: Volume, params: dict[str, Any], current: Version | None, base: int | None) -> np.ndarray | None:
+        """What whoever drew ``label`` began with, on its grid; looked up only where it decides which phases are submitted."""
+        if phase_count(label.array) == 1 or params.get("phases") is not None or base == 0:
+            return None
+        began = current if base is None else self.find(base)
+        return None if began is None else self._mask_on(label, began)
+
+    def _before(self, label: Volume, current: Version | None) -> tuple[Phases, np.ndarray | None]:
+        """The phases of the ``current`` label and, of a cine, their voxels on the grid of ``label``; none of one that does not fit it."""
+        count = phase_count(label.array)
+        if current is None or count == 1:
+            return {n: phase for n, phase in current.phases.items() if n < count} if current else {}, None
+        stored = self._mask_on(label, current)
+        return current.phases if stored is not None else {}, stored
+
+    def _mask_on(self, label: Volume, version: Version) -> np.ndarray | None:
+        """The mask of ``version`` on the grid of ``label``, and of its shape; None where it is none."""
+        try:
+            stored = self.read_volume(version.version)
+            names = recorded_label_info(self.current_path()) if version.origin == "found" else None
+            return check_label(label, stored, "it", names)
+        except (VolumeError, LabelVersionError):
+            return None
+
+    def review(self, decision: Literal["approved", "sent back"], params: dict[str, Any], alone: bool = False) -> Version:
+        """Approve phases of the current label, or send them back; returns its version, whose record says so from now on.
+
+        Args:
+            params: ``annotator``, who decides; ``phases``, all that labellers drew where it names none; ``reason``, for one that sends
+                back; and ``base_version``, the version that was looked at.
+            alone: whether people may approve what they drew themselves.
+
+        Raises:
+            LabelVersionError: as ``prato.labelling.reviews.apply_review``; nothing has changed then.
+            OSError: no space, no permission; the label is as it was.
+        """
+        current = self.current()  # before the lock: a refused review should not leave its file
+        apply_review(self.study, current, decision, params, alone)
+        with self._files.lock():
+            self._recover()
+            version = apply_review(self.study, self._adopt({}), decision, params, alone)
+            self._files.write_record(version)
+        return version
 
     def adopt(self, params: dict[str, Any]) -> None:
         """Record the current label, with ``params``, where it was put into the folder by other means."""
@@ -155,64 +231,22 @@ class LabelVersions(VersionReader):
             return None
         version = versions[-1]
         if not self._files.record_path(version.version).exists():
-            version = version.model_copy(update={"params": params, "annotator": annotator_from(params)})
+            version = attribute(version, params)
             with stage_bytes(self._files.version_path(version.version), current):
                 self._files.write_record(version)
         return version
 
 
-def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> SavedVersion:
-    """Store a copy of version ``number`` as a new version; nothing is removed.
-
-    Args:
-        image: the study's image, which the label must still fit.
-        params: as for ``LabelVersions.save``.
-
-    Raises:
-        LabelVersionError: no such version, or one that does not fit the image.
-    """
-    stored = versions.find(number)
-    try:
-        grid = read_volume(image)
-        mask = check_label(grid, versions.read_volume(stored.version), "it")
-    except VolumeError as error:
-        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
-    return versions.save(grid.with_array(mask), params, number, "restored")
-
-
-def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Check a current label that was put into the folder by other means, and store what it means as a new version.
-
-    Names that are recorded of it, as a stock MONAI Label server does, decide what its values are; axes that it stores otherwise than its
-    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, nothing is written.
-
-    Returns:
-        What speaks against the label, one sentence each; of a label that cannot be used, why.
-
-    Raises:
-        OSError: no space, no permission; the label is as it was.
-    """
-    current = versions.current()
-    if current is None or current.origin != "found":
-        return current.warnings if current else ()
-    names, name = recorded_label_info(versions.current_path()), f"The label for {versions.study}"
-    try:
-        grid, found = read_volume(image), versions.read_volume(current.version)
-        mask = check_label(grid, found, name, names)
-    except (VolumeError, LabelVersionError) as error:
-        return (str(error),)
-    if found.array.shape == mask.shape and np.array_equal(found.array, mask):
-        return anatomy_warnings(grid.with_array(mask))
-    params = {**current.params, "label_info": LABEL_INFO}
-    return versions.save(grid.with_array(mask), params, current.version, "converted").version.warnings
-
-
 def anatomy_warnings(label: Volume) -> tuple[str, ...]:
-    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z): a sentence, or nothing."""
-    anatomy = judge_anatomy(label.array, slice_axis(label.array.shape, label.spacing))
-    if anatomy.verdict != "contradicted":
-        return ()
-    return (f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.",)
+    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
+    count, axis, found = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing), []
+    for number in range(count):
+        anatomy = judge_anatomy(phase_of(label.array, number), axis)
+        if anatomy.verdict == "contradicted" and count == 1:
+            found.append(f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.")
+        elif anatomy.verdict == "contradicted":
+            found.append(f"Phase {number}: {anatomy.sentence[:-1]}; training leaves the phase out until it is corrected.")
+    return tuple(found)
 
 
 def recover_labels(studies: str | os.PathLike[str]) -> None:

@@ -1,0 +1,62 @@
+"""Labels that are stored again as what they mean: older versions, and files that were put into the folder by other means."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from prato.data.cine import read_cine
+from prato.data.label_check import check_label
+from prato.data.label_names import LABEL_INFO
+from prato.data.label_records import recorded_label_info
+from prato.data.nifti import VolumeError
+from prato.labelling.records import LabelVersionError
+from prato.labelling.versions import LabelVersions, SavedVersion, anatomy_warnings
+
+
+def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> SavedVersion:
+    """Store a copy of version ``number`` as a new version; nothing is removed.
+
+    Args:
+        image: the study's image, which the label must still fit.
+        params: as for ``LabelVersions.save``; where they name phases of a cine, the others stay as they are.
+
+    Raises:
+        LabelVersionError: no such version, or one that does not fit the image.
+    """
+    stored = versions.find(number)
+    try:
+        grid = read_cine(image).grid()
+        mask = check_label(grid, versions.read_volume(stored.version), "it")
+    except VolumeError as error:
+        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
+    return versions.save(grid.with_array(mask), params, number, "restored")
+
+
+def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Check a current label that was put into the folder by other means, and store what it means as a new version.
+
+    Names that are recorded of it, as a stock MONAI Label server does, decide what its values are; axes that it stores otherwise than its
+    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, nothing is written.
+
+    Returns:
+        What speaks against the label, one sentence each; of a label that cannot be used, why.
+
+    Raises:
+        OSError: no space, no permission; the label is as it was.
+    """
+    current = versions.current()
+    if current is None or current.origin != "found":
+        return current.warnings if current else ()
+    names, name = recorded_label_info(versions.current_path()), f"The label for {versions.study}"
+    try:
+        grid, found = read_cine(image).grid(), versions.read_volume(current.version)
+        mask = check_label(grid, found, name, names)
+    except (VolumeError, LabelVersionError) as error:
+        return (str(error),)
+    if found.array.shape == mask.shape and np.array_equal(found.array, mask):
+        return anatomy_warnings(grid.with_array(mask))
+    params = {**{key: value for key, value in current.params.items() if key != "phases"}, "label_info": LABEL_INFO}
+    return versions.save(grid.with_array(mask), params, current.version, "converted").version.warnings
