@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import FileDataset
 
 from prato.data.phantom import make_phantoms
-from prato.dicom import find
+from prato.dicom import importer
+from prato.dicom.find import ArchiveLimits, DicomError
 from scripts import import_dicom
 from tests.prato.dicom.scans import AXIAL, SAGITTAL, SHORT_AXIS, Scan, record_of, save, to_bytes, uid
 from tests.scripts.cli import run_script
@@ -201,16 +204,43 @@ def test_an_archive_that_leads_out_of_its_folder(tmp_path: Path, name: str) -> N
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["in.zip"]
 
 
-def test_an_archive_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_unpacks_to_too_much(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for n in range(3):
             archive.writestr(f"{n}.dcm", b"\0" * 1_000_000)
-    for limit, value in (("MAX_ARCHIVE_BYTES", 2_500_000), ("MAX_MEMBER_BYTES", 900_000), ("MAX_MEMBERS", 2)):
-        with monkeypatch.context() as patch:
-            patch.setattr(find, limit, value)
-            code, said = run(tmp_path / "bomb.zip", tmp_path / "out")
-        assert code == 2 and "would unpack to 3 files" in said
+    for limits in (ArchiveLimits(total=2_500_000), ArchiveLimits(file=900_000), ArchiveLimits(files=2)):
+        with pytest.raises(DicomError, match="would unpack to 3 files"):
+            importer.import_dicom(tmp_path / "bomb.zip", tmp_path / "out", limits=limits)
     assert run(tmp_path / "bomb.zip", tmp_path / "out")[0] == 2  # no DICOM in it
+
+
+def test_an_archive_that_lists_too_much_is_not_even_listed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for n in range(200):
+            archive.writestr(f"{n:0100d}", b"")
+    with pytest.raises(DicomError, match="lists more than the 20 files"):
+        importer.import_dicom(tmp_path / "many.zip", tmp_path / "out", limits=ArchiveLimits(files=20))
+    assert run(tmp_path / "many.zip", tmp_path / "out")[0] == 2
+
+
+def test_files_that_would_fill_the_memory(tmp_path: Path) -> None:
+    deflated = pydicom.uid.DeflatedExplicitVRLittleEndian
+    good, bad = Scan(2, study="good", patient="G").images(), SCAN.images()
+    for ds in good:
+        ds.file_meta.TransferSyntaxUID = deflated
+    for ds in bad:
+        ds.Rows = ds.Columns = 60000
+    source = save(tmp_path / "in", [*good, *bad])
+    raw = to_bytes(good[0])
+    start = 144 + int.from_bytes(raw[140:144], "little")
+    packer = zlib.compressobj(9, wbits=-15)
+    with (source / "bomb.dcm").open("wb") as file:
+        file.write(raw[:start])
+        for _ in range(300):
+            file.write(packer.compress(bytes(2**20)))
+        file.write(packer.flush())
+    code, said = run(source, tmp_path / "out")
+    assert code == 1 and "the cine holds more voxels" in said and "bomb.dcm: unpacks to more than 256 MiB" in said, said
 
 
 def test_archives_that_are_damaged_or_encrypted(tmp_path: Path) -> None:

@@ -6,12 +6,27 @@ from fastapi import Depends
 from monailabel.config import settings
 from starlette.middleware import Middleware
 
-from lib.server import downloads, errors, infer_routes, job_routes, label_routes, model_routes, page, stock_routes, study_routes, uploads
+from lib.server import (
+    downloads,
+    errors,
+    import_routes,
+    infer_routes,
+    job_routes,
+    label_routes,
+    model_routes,
+    page,
+    stock_routes,
+    study_routes,
+    uploads,
+)
 from lib.server.checks import report_unread
 from prato_server.middleware import AddressMiddleware, RequestIdMiddleware
 
 _ROUTERS = (
-    *(module.router for module in (infer_routes, uploads, downloads, label_routes, study_routes, model_routes, stock_routes, page)),
+    *(
+        module.router
+        for module in (infer_routes, uploads, import_routes, downloads, label_routes, study_routes, model_routes, stock_routes, page)
+    ),
     *(job_routes.training, job_routes.batch),
 )
 

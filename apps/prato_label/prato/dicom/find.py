@@ -15,16 +15,28 @@ from typing import BinaryIO
 
 import pydicom
 
-#: What an archive may unpack to, all together and one file, and how many files it may hold.
-MAX_ARCHIVE_BYTES = 32 * 2**30
-MAX_MEMBER_BYTES = 2 * 2**30
-MAX_MEMBERS = 200_000
+#: The list of an archive's files is read whole before it can be counted: this many bytes a file, most of them its name.
+_LISTED_BYTES = 512
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 #: What reading a file that is damaged, missing or forbidden may raise.
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 
 
 class DicomError(ValueError):
     """What is given cannot be imported; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What an archive may unpack to, all together and one file, in bytes, and how many files it may hold."""
+
+    total: int = 32 * 2**30
+    file: int = 2 * 2**30
+    files: int = 200_000
+
+
+#: Of an archive that somebody imports on their own machine.
+LIMITS = ArchiveLimits()
 
 
 @dataclass(frozen=True)
@@ -36,15 +48,15 @@ class SourceFile:
 
 
 @contextmanager
-def open_source(path: str | os.PathLike[str]) -> Iterator[list[SourceFile]]:
+def open_source(path: str | os.PathLike[str], limits: ArchiveLimits = LIMITS) -> Iterator[list[SourceFile]]:
     """All files of ``path``, sorted by name, for as long as the block lasts.
 
     A folder is walked to its end, links to folders left alone. Of a DICOMDIR, the files that it lists. Zip archives inside of others, or
     inside of a folder, are not opened.
 
     Raises:
-        DicomError: there is no such file or folder; an archive that is damaged or encrypted, that would unpack to more than
-            ``MAX_ARCHIVE_BYTES``, or that, as a DICOMDIR may, names files outside of its folder.
+        DicomError: there is no such file or folder; an archive that is damaged or encrypted, that is beyond ``limits``, or that, as a
+            DICOMDIR may, names files outside of its folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -52,8 +64,8 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[list[SourceFile]]:
     elif not path.is_file():
         raise DicomError(f"{path} does not exist: give a folder, a zip archive, a DICOMDIR or a DICOM file.")
     elif zipfile.is_zipfile(path):
-        with _open_zip(path) as archive:
-            yield [_member(archive, info) for info in _check_members(path, archive)]
+        with _open_zip(path, limits) as archive:
+            yield [_member(archive, info) for info in _check_members(path, archive, limits)]
     elif path.name.upper() == "DICOMDIR":
         yield list(_read_dicomdir(path))
     else:
@@ -74,8 +86,12 @@ def _walk(folder: Path) -> Iterator[SourceFile]:
 
 
 @contextmanager
-def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(path: Path, limits: ArchiveLimits) -> Iterator[zipfile.ZipFile]:
     try:
+        if _list_bytes(path) > limits.files * _LISTED_BYTES:
+            raise DicomError(
+                f"{path.name} lists more than the {limits.files} files that are taken: give the folder, or fewer files at once."
+            )
         archive = zipfile.ZipFile(path)
     except UNREADABLE as error:
         raise DicomError(f"{path.name} is a damaged zip archive: copy or export it again.") from error
@@ -83,7 +99,19 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def _check_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _list_bytes(path: Path) -> int:
+    """How long the list of an archive's files is: what lies before the record that ends it, which is among the last 64 KiB."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        stream.seek(max(size - 2**16 - 22, 0))
+        tail = stream.read()
+    end = tail.rfind(b"PK\x05\x06")
+    length = int.from_bytes(tail[end + 12 : end + 16], "little") if end >= 0 else 0
+    large = tail.rfind(b"PK\x06\x06", 0, max(end, 0))
+    return int.from_bytes(tail[large + 40 : large + 48], "little") if length == 2**32 - 1 and large >= 0 else length
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
     members = [info for info in archive.infolist() if not info.is_dir()]
     for info in members:
         # a name may hold either kind of slash, whichever system wrote it
@@ -91,13 +119,13 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo
         if ".." in parts or parts[:1] == ("/",) or (parts and parts[0].endswith(":")):
             raise DicomError(f"{path.name} names a file outside of its folder ({_printable(info.filename)[:80]}): make the archive again.")
         if info.flag_bits & 1:
-            raise DicomError(f"{path.name} is encrypted: unpack it, and give the folder.")
+            raise DicomError(f"{path.name} is encrypted: unpack it first.")
     total, largest = sum(info.file_size for info in members), max((info.file_size for info in members), default=0)
-    if len(members) > MAX_MEMBERS or total > MAX_ARCHIVE_BYTES or largest > MAX_MEMBER_BYTES:
-        taken = f"{MAX_MEMBERS} files of {MAX_ARCHIVE_BYTES / 2**30:.0f} GiB, none over {MAX_MEMBER_BYTES / 2**30:.0f} GiB"
+    if len(members) > limits.files or total > limits.total or largest > limits.file:
+        taken = f"{limits.files} files of {limits.total / 2**30:.3g} GiB, none over {limits.file / 2**30:.3g} GiB"
         raise DicomError(
             f"{path.name} would unpack to {len(members)} files of {total / 2**30:.1f} GiB, one of them {largest / 2**30:.1f} GiB, "
-            f"and no more than {taken}, is taken: unpack it, and give the folder."
+            f"and no more than {taken}, is taken: give the folder, or fewer files at once."
         )
     return sorted(members, key=lambda info: info.filename)
 
@@ -105,6 +133,25 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> SourceFile:
     # whole, as a stream out of an archive cannot go back cheaply; zipfile reads no more than the size that was checked
     return SourceFile(_printable(info.filename), lambda: io.BytesIO(archive.read(info)))
+
+
+def check_inflated(stream: BinaryIO, head: bytes, limit: int) -> None:
+    """Refuse a file whose deflated part would unpack to more than ``limit`` bytes: it is unpacked whole when it is read.
+
+    Args:
+        stream: at any place. head: how the file begins.
+
+    Raises:
+        DicomError: it would.
+    """
+    if _DEFLATED not in head[:2048]:
+        return
+    stream.seek(144 + int.from_bytes(head[140:144], "little"))  # behind the preamble, and the group whose length stands first in it
+    unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while (chunk := unpacker.unconsumed_tail or stream.read(2**16)) and not unpacker.eof:
+        size += len(unpacker.decompress(chunk, 2**20))
+        if size > limit:
+            raise DicomError(f"unpacks to more than {limit // 2**20} MiB")
 
 
 def _read_dicomdir(path: Path) -> Iterator[SourceFile]:

@@ -15,7 +15,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 
-from prato.dicom.find import DicomError, SourceFile
+from prato.data.nifti_head import MAX_VOXEL_BYTES
+from prato.dicom.find import DicomError, SourceFile, check_inflated
 
 #: Most headers are this long at most; one that is longer is read to its end.
 _HEAD_BYTES = 2**16
@@ -104,6 +105,7 @@ def read_header(file: SourceFile) -> Dataset | None:
         head = stream.read(_HEAD_BYTES)
         if head[128:132] != b"DICM" and head[:2] not in (b"\x08\x00", b"\x02\x00"):  # old files have no preamble
             return None
+        check_inflated(stream, head, MAX_VOXEL_BYTES)
         reached: list[bool] = []
 
         def stop(tag: Any, vr: str | None, length: int) -> bool:

@@ -17,7 +17,7 @@ from prato.data.studies import Manifest, ManifestError, Study, load_manifest, sa
 from prato.dicom.blocks import by_series
 from prato.dicom.choose import choose_short_axis
 from prato.dicom.end_systole import guess_end_systole
-from prato.dicom.find import UNREADABLE, DicomError, SourceFile, open_source
+from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.headers import Frame, read_frames
 from prato.dicom.identity import file_name, pseudonym
 from prato.dicom.order import OrderedCine, put_in_order
@@ -66,6 +66,7 @@ def import_dicom(
     *,
     phases: Phases = "none",
     keep_identity: bool = False,
+    limits: ArchiveLimits = LIMITS,
     progress: Progress = lambda files: files,
 ) -> Report:
     """Write the short-axis cines of ``source`` (folder, zip, DICOMDIR or one file) to ``target``, each whole or not at all.
@@ -76,6 +77,7 @@ def import_dicom(
 
     Args:
         phases: which phases are also written as 3D studies. keep_identity: whether names, numbers and dates may be written.
+        limits: of an archive.
 
     Raises:
         DicomError: ``source`` or ``target`` cannot be used; nothing has been written.
@@ -87,7 +89,7 @@ def import_dicom(
     for place in (folder, folder / PHASES):
         _open_manifest(place)
     report = Report()
-    with open_source(source) as files:
+    with open_source(source, limits) as files:
         frames = _read_all(files, report, progress)
         if not frames and not report.left_out:
             raise DicomError(f"{source} holds no DICOM files.")

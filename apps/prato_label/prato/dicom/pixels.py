@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 
 import numpy as np
 import pydicom
 
+from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.find import DicomError
 from prato.dicom.headers import Frame
 from prato.dicom.order import OrderedCine
+
+#: Of all phases together, as 16 bits each.
+_MAX_BYTES = 4 * MAX_VOXEL_BYTES
 
 
 def read_pixels(cine: OrderedCine) -> np.ndarray:
     """(X, Y, Z, T) = (column, row, slice, phase): integers as stored, at most 32 bits, or float32 where the files rescale them.
 
     Raises:
-        DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes.
+        DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes; more voxels than are read.
     """
     places: dict[str, list[tuple[int, int, Frame]]] = defaultdict(list)
     for k, frames in enumerate(cine.frames):
@@ -25,6 +30,7 @@ def read_pixels(cine: OrderedCine) -> np.ndarray:
             places[frame.file.name].append((k, t, frame))
     first = cine.frames[0][0]
     shape = (first.columns, first.rows, len(cine.frames), len(cine.frames[0]))
+    _check_size(math.prod(shape), "the cine")
     is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine.frames for frame in frames)
     array = np.zeros(shape, np.float32 if is_rescaled else np.uint8)
     for own in places.values():
@@ -45,7 +51,10 @@ def _decode(frame: Frame) -> np.ndarray:
         with frame.file.open() as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(stream, force=True)
+            _check_size(int(dataset.get("NumberOfFrames") or 1) * frame.rows * frame.columns, name)
             images = dataset.pixel_array
+    except DicomError:
+        raise
     except Exception as error:  # pydicom and its decoders raise whatever a damaged file leads them to
         syntax = str(getattr(getattr(locals().get("dataset"), "file_meta", None), "TransferSyntaxUID", "") or "")
         how = f", {pydicom.uid.UID(syntax).name}" if syntax else ""
@@ -54,6 +63,12 @@ def _decode(frame: Frame) -> np.ndarray:
     if images.dtype.kind not in "iu":
         raise DicomError(f"the pixels of {name} are no whole numbers")
     return images
+
+
+def _check_size(count: int, name: str) -> None:
+    """Refuse what would fill the memory: compressed pixels may take any number of times their file's size."""
+    if 2 * count > _MAX_BYTES:
+        raise DicomError(f"{name} holds more voxels ({2 * count / 2**20:.0f} MiB) than the {_MAX_BYTES // 2**20} MiB taken here")
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:

@@ -1,0 +1,64 @@
+"""An archive of DICOM into a studies folder that is in use: its cines become studies beside those that are there, from wherever."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from prato.data.nifti import unzipped
+from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
+from prato.dicom.find import ArchiveLimits, DicomError
+from prato.dicom.importer import PHASES, SOURCE, ImportedCine, Phases, Report, import_dicom
+from prato.exchange.staging import move_into_place, staging_folder
+
+
+def import_into_studies(archive: Path, folder: Path, phases: Phases, limits: ArchiveLimits) -> tuple[Report, dict[str, list[str]]]:
+    """Add the short-axis cines of ``archive`` to the studies folder ``folder``, all or none of those that can be imported.
+
+    Args:
+        phases: single phases that become 3D studies besides the cines.
+
+    Returns:
+        What was imported, and the new or known studies of each cine, by its name.
+
+    Raises:
+        DicomError: the archive cannot be used, or a file in ``folder`` has the name of a new one and other content; nothing has changed.
+        OSError: ``folder`` cannot be written to; nothing has changed.
+    """
+    with staging_folder(folder) as staged:
+        report = import_dicom(archive, staged, phases=phases, limits=limits)
+        found = {place: load_manifest(place) for place in (staged, staged / PHASES)}
+        entries = {name: study for manifest in found.values() if manifest for name, study in manifest.studies.items()}
+        for path in (staged / PHASES).glob("*.nii.gz"):
+            os.rename(path, staged / path.name)
+        names = sorted(path.name for path in staged.iterdir() if path.is_file() and path.name != MANIFEST_NAME)
+        new = [name for name in names if not _is_there(staged / name, folder / name)]
+        try:
+            manifest = load_manifest(folder) or Manifest(source=SOURCE)
+        except ManifestError as error:
+            raise DicomError(str(error)) from error
+        move_into_place(staged, folder, new)
+        if any(manifest.studies.get(name) != study for name, study in entries.items()):
+            manifest.studies.update(entries)
+            save_manifest(folder, manifest)
+    studies = {cine.study: [name for name in entries if _is_of(name, cine)] for cine in report.imported}
+    report.imported = [replace(cine, is_new=any(f"{name}.nii.gz" in new for name in studies[cine.study])) for cine in report.imported]
+    return report, studies
+
+
+def _is_of(name: str, cine: ImportedCine) -> bool:
+    return name == cine.study or name.rpartition("_frame")[0] == cine.study.removesuffix("_4d")
+
+
+def _is_there(path: Path, place: Path) -> bool:
+    """Whether ``place`` holds what ``path`` holds.
+
+    Raises:
+        DicomError: it holds something else.
+    """
+    if not os.path.lexists(place):
+        return False
+    if unzipped(place) != unzipped(path):
+        raise DicomError(f"{place.name} is there already with other content: remove that study first, or leave this one out.")
+    return True
