@@ -17,6 +17,7 @@ from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_cases, summary
 from prato.inference.predictor import Predictor
+from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file
@@ -48,7 +49,7 @@ def main(
         if prune and predictor.plan is None:
             raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
         patients = None if split is None else set(load_split(split).validation)
-        files = [f for f in find_labelled_studies(studies) if patients is None or f.patient in patients]
+        files = [f for f in find_trusted_phases(find_labelled_studies(studies))[0] if patients is None or f.patient in patients]
         if not files:
             raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
         with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:

@@ -23,6 +23,7 @@ from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
+from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import LabelVersions
 from prato.models.registry import PIXEL
 from scripts.common.provenance import command, commit
@@ -146,7 +147,9 @@ def check(studies: Studies) -> None:
         files = find_labelled_studies(studies)
         if not files:
             raise ValueError(f"{studies} has no labels: name a studies folder, whose labels lie in its folder labels/final.")
-        loaded, left_out = load_training_cases(tqdm(files, unit="study", mininterval=1.0), PIXEL)
+        trusted, untrusted = find_trusted_phases(files)
+        loaded, left_out = load_training_cases(tqdm(trusted, unit="label", mininterval=1.0), PIXEL)
+        left_out |= untrusted
     sources: Counter[str] = Counter(case.source for _, case in loaded)
     for source, words in _SOURCES.items():
         if sources[source]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from prato.data.cases import TrainingCase, load_training_cases
 from prato.data.splits import Split, load_split, save_split, split_patients
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
+from prato.labelling.trusted import find_trusted_phases
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model
 from prato.models.convert_state_dict import convert_state_dict
@@ -97,7 +98,7 @@ def main(
             settings = Settings(batch, rate, spec.window, seed, workers, spec.centre, dense_first=dense_first)
             trainer = Trainer(built, plan, settings, where, run, ranks)
             trainer.resume(out / "state.pt")
-            files = find_labelled_studies(studies)
+            files = find_trusted_phases(find_labelled_studies(studies))[0]
             loaded = _load([f for f in files if f.patient in {*assigned.train, *assigned.validation}], spec.pixel, ranks.is_first)
             training = [case for case in loaded if case.patient in assigned.train]
             validation = [case for case in loaded if case.patient in assigned.validation]
@@ -201,7 +202,7 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
         return before
     manifest = load_manifest(studies)
     groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
-    return split_patients((f.patient for f in find_labelled_studies(studies)), 0.2, seed, groups)
+    return split_patients((f.patient for f in find_trusted_phases(find_labelled_studies(studies))[0]), 0.2, seed, groups)
 
 
 def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:

@@ -6,13 +6,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
+from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile
+from prato.labelling.versions import LabelVersions
 from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, recover_round, round_folder, train_round
+from prato.retraining.training_data import TooFewPatientsError
 from prato.training import fine_tuning
 from prato.training.fine_tuning import TrainingParameters, TrainingStopped
 from prato.training.progress import load_progress
@@ -120,3 +124,31 @@ def test_another_servers_round_of_the_same_model_is_left_alone(tmp_path: Path) -
         assert (folder / ".state.pt.half.tmp").exists()
     recover_round(waiting.model)
     assert not (folder / ".state.pt.half.tmp").exists()
+
+
+def cine_order(folder: Path) -> TrainingOrder:
+    """Two patients' cines with three phases, of which those of ``phases`` were drawn; the others are proposals."""
+    files = []
+    for study, drawn in (("a_4d", [0, 2]), ("b_4d", [1])):
+        image = write_study(folder / f"{study}.nii.gz", shape=(40, 36, 5, 3))
+        mask = np.repeat(heart()[..., None], 3, axis=3)
+        states = {str(phase): "corrected" if phase in drawn else "proposed" for phase in range(3)}
+        label = LabelVersions(folder, study)
+        label.save(read_cine(image).grid().with_array(mask), {"annotator": "Ada", "phases": states})
+        files.append(StudyFile(study, study[0], image, label.current_path()))
+    (folder / "model").mkdir()
+    blank_model(folder / "model" / "m.safetensors")
+    return TrainingOrder(model=folder / "model" / "m.safetensors", parameters=TrainingParameters(max_steps=1), files=files)
+
+
+def test_phases_that_labellers_drew_are_the_cases_of_a_round(tmp_path: Path) -> None:
+    round = cine_order(tmp_path)
+    result = train_round(round, lambda: True)
+    used = {"a_4d phase 0", "a_4d phase 2", "b_4d phase 1"}
+    assert set(result["labels"]) == used
+    sides = result["patients"]
+    assert sorted(sides["train"] + sides["validation"]) == ["a", "b"]
+    assert set(result["cases"]) == {name for name in used if name[0] in sides["validation"]}
+    LabelVersions(tmp_path, "a_4d").review("sent back", {"annotator": "Ben", "reason": "the apex is missing"})
+    with pytest.raises(TooFewPatientsError, match="the labels are of b alone"):
+        train_round(round, lambda: True)

@@ -16,6 +16,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from lib.infers.devices import device_named, offered_devices
 from prato.data.splits import SplitError
 from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of, split_name
+from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RequestError
 from prato.retraining.model_store import ModelStore, StoreError
@@ -50,7 +51,7 @@ class PratoTrainer(TrainTask):
         return load_progress(round_folder(self.model) / "stats.json")
 
     def order(self, params: Mapping[str, Any], datastore: Datastore) -> TrainingOrder:
-        """What the process that trains is to do for ``params``. Reads names, no images.
+        """What the process that trains is to do for ``params``. Reads names, headers and records, no images.
 
         Raises:
             HTTPException: 400 with one sentence: bad parameters, too few labels, or files that cannot be used.
@@ -63,7 +64,7 @@ class PratoTrainer(TrainTask):
                 raise CheckpointError(f"There is no {self.model.name} to start from: restore the shipped one in the app's model folder.")
             files = find_labelled_files(datastore)
             split = load_stored_split(files)[1] if files else None
-            assign_split(split, (file.patient for file in files), parameters.val_split, parameters.seed)
+            assign_split(split, (file.patient for file in find_trusted_phases(files)[0]), parameters.val_split, parameters.seed)
             return TrainingOrder(model=self.model.absolute(), parameters=parameters, files=files, base=_base_studies())
         except _REFUSALS as error:
             raise HTTPException(400, str(error)) from error

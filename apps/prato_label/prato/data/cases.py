@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.data.cine import Cine, read_cine
 from prato.data.intensity import normalise
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
@@ -73,20 +74,56 @@ def read_label_file(path: str | os.PathLike[str], image: Volume) -> CheckedLabel
     """
     name, names = f"The label {Path(path).name}", recorded_label_info(Path(path))
     mask = check_label(image, read_label_volume(Path(path), name), name, names)
+    return _judge(name, mask, "names" if names else "guess", image)
+
+
+class StudyReader:
+    """Reads images with their labels. The phases of a cine that come one after another take one reading."""
+
+    def __init__(self) -> None:
+        self._cine: Cine | None = None
+        self._label = CheckedLabel(np.zeros(()), "guess")
+        self._paths: tuple[Path, Path] | None = None
+
+    def read(self, files: StudyFile) -> tuple[Volume, CheckedLabel]:
+        """The image of ``files``, or the one phase of it that is meant, and its label.
+
+        Raises:
+            VolumeError: image or label cannot be used, or has no such phase.
+        """
+        if files.phase is None:
+            volume = read_volume(files.image)
+            return volume, read_label_file(files.label, volume)
+        if self._cine is None or self._paths != (files.image, files.label):
+            self._paths = None
+            self._cine = read_cine(files.image)
+            self._label = _read_cine_label(files.label, self._cine)
+            self._paths = files.image, files.label
+        volume = self._cine.phase(files.phase)
+        return volume, _judge(f"The label for {files.name}", self._label.mask[..., files.phase], self._label.source, volume)
+
+
+def _read_cine_label(path: Path, cine: Cine) -> CheckedLabel:
+    """The label of all phases of ``cine`` (two at least), (X, Y, Z, T), whose anatomy is yet to be judged."""
+    name, names = f"The label {path.name}", recorded_label_info(path)
+    return CheckedLabel(check_label(cine.grid(), read_label_volume(path, name), name, names), "names" if names else "guess")
+
+
+def _judge(name: str, mask: np.ndarray, source: Literal["names", "anatomy", "guess"], image: Volume) -> CheckedLabel:
+    """The label ``mask``, (X, Y, Z), of ``image``, if its structures can be what it says; "names" tell more than they do."""
     anatomy = judge_anatomy(mask, slice_axis(image.array.shape, image.spacing))
     if anatomy.verdict == "contradicted":
         raise ContradictedLabelError(f"{name} cannot be right: {anatomy.sentence}")
-    return CheckedLabel(mask, "names" if names else "anatomy" if anatomy.verdict == "confirmed" else "guess")
+    return CheckedLabel(mask, "anatomy" if source == "guess" and anatomy.verdict == "confirmed" else source)
 
 
-def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
-    """Read one study at ``pixel`` mm in plane; None where its label is empty.
+def load_training_case(files: StudyFile, pixel: float, reader: StudyReader | None = None) -> TrainingCase | None:
+    """Read one study, or one phase, at ``pixel`` mm in plane; None where its label is empty.
 
     Raises:
         VolumeError: image or label cannot be used.
     """
-    volume = read_volume(files.image)
-    checked = read_label_file(files.label, volume)
+    volume, checked = (reader or StudyReader()).read(files)
     label = checked.mask
     if not label.any():
         return None
@@ -113,7 +150,7 @@ def load_training_case(files: StudyFile, pixel: float) -> TrainingCase | None:
 def load_training_cases(
     files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object] = lambda: None
 ) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
-    """The usable ones of ``files`` at ``pixel`` mm in plane, and the reason, by study, why others are left out.
+    """The usable ones of ``files`` at ``pixel`` mm in plane, and the reason, by name, why others are left out.
 
     Nobody said what the values of a label are that lies in the folder without names. Most labels show it themselves, and one that does not
     is taken to be numbered like the others; but where no other shows it, or one shows another numbering, that would be a guess.
@@ -121,22 +158,22 @@ def load_training_cases(
     Args:
         on_study: called after every study; may raise.
     """
-    loaded, left_out = [], {}
+    loaded, left_out, reader = [], {}, StudyReader()
     contradicted = False
     for file in files:
         try:
-            case = load_training_case(file, pixel)
+            case = load_training_case(file, pixel, reader)
         except VolumeError as error:
-            left_out[file.study] = str(error)
+            left_out[file.name] = str(error)
             contradicted |= isinstance(error, ContradictedLabelError)
         else:
             if case is None:
-                left_out[file.study] = f"The label for {file.study} is empty."
+                left_out[file.name] = f"The label for {file.name} is empty."
             else:
                 loaded.append((file, case))
         on_study()
-    left_out.update(untold_numbering({file.study: case.source for file, case in loaded}, contradicted))
-    return [(file, case) for file, case in loaded if file.study not in left_out], left_out
+    left_out.update(untold_numbering({file.name: case.source for file, case in loaded}, contradicted))
+    return [(file, case) for file, case in loaded if file.name not in left_out], left_out
 
 
 def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str, str]:

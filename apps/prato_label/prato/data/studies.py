@@ -177,12 +177,18 @@ def _fault(path: Path, parts: tuple[str, str] | None) -> str | None:
 
 @dataclass(frozen=True)
 class StudyFile:
-    """Where one labelled study lies, and whose heart it is."""
+    """Where one labelled study lies, and whose heart it is; of a cine, which ``phase`` (from 0) is meant where it is one."""
 
     study: str
     patient: str
     image: Path
     label: Path
+    phase: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return self.study if self.phase is None else f"{self.study} phase {self.phase}"
 
 
 def find_labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:

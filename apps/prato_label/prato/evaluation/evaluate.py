@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.cases import read_label
-from prato.data.nifti import Volume, VolumeError, read_volume
+from prato.data.cases import StudyReader
+from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
@@ -24,17 +24,19 @@ logger = logging.getLogger(__name__)
 METRICS = ("dice", "iou", "hd95")
 
 
-def evaluate_case(predictor: Predictor, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int) -> dict[str, Any] | None:
-    """One study's row: metrics by structure and their means, volumes, the box and what the answer said of itself; None where its label is
-    empty.
+def evaluate_case(
+    predictor: Predictor, files: StudyFile, condition: BoxCondition, prune: str | None, seed: int, reader: StudyReader | None = None
+) -> dict[str, Any] | None:
+    """One study's or phase's row: metrics by structure and their means, volumes, the box and what the answer said of itself; None where
+    its label is empty.
 
     The box depends on ``seed``, ``condition`` and the study's name alone.
 
     Raises:
         VolumeError: image or label cannot be used.
     """
-    volume = read_volume(files.image)
-    return evaluate_volume(predictor, volume, read_label(files.label, volume), files, condition, prune, seed)
+    volume, label = (reader or StudyReader()).read(files)
+    return evaluate_volume(predictor, volume, label.mask, files, condition, prune, seed)
 
 
 def evaluate_volume(
@@ -49,7 +51,7 @@ def evaluate_volume(
     tight = Box.around(truth > 0)
     if tight is None:
         return None
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.study}".encode()).digest()[:8], "big"))
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.name}".encode()).digest()[:8], "big"))
     shape = volume.array.shape
     box = perturb_box(tight, shape, condition, rng, slice_axis(shape, volume.spacing))
     predictor.set_image(volume)
@@ -58,7 +60,7 @@ def evaluate_volume(
     ml = math.prod(volume.spacing) / 1000
     volumes = {name: {"mask": _ml(prediction.mask == value, ml), "expert": _ml(truth == value, ml)} for name, value in STRUCTURES.items()}
     return {
-        "study": files.study,
+        "study": files.name,
         "patient": files.patient,
         "scores": scores,
         **{f"mean_{metric}": float(np.mean([scores[name][metric] for name in STRUCTURES])) for metric in METRICS},
@@ -81,12 +83,12 @@ def evaluate_cases(
 ) -> list[dict[str, Any]]:
     """The rows of all ``files`` that can be read and have a structure in their label; ``report`` sees each row as it comes. Which cannot be
     used is logged."""
-    rows = []
+    rows, reader = [], StudyReader()
     for each in files:
         try:
-            row = evaluate_case(predictor, each, condition, prune, seed)
+            row = evaluate_case(predictor, each, condition, prune, seed, reader)
         except VolumeError as error:
-            logger.warning("%s is left out: %s", each.study, error)
+            logger.warning("%s is left out: %s", each.name, error)
             continue
         if row is None:
             continue

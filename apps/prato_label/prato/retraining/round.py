@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from prato.data.studies import StudyFile, find_labelled_studies
+from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice
 from prato.retraining.model_store import ModelStore, ReplacedError, StoreError
@@ -41,12 +42,12 @@ class TrainingOrder(BaseModel):
 
 
 def label_checksums(files: list[StudyFile]) -> dict[str, str]:
-    """The SHA-256 of each study's label file.
+    """The SHA-256 of the label file of each study or phase.
 
     Raises:
         OSError: a label is gone.
     """
-    return {file.study: hashlib.sha256(file.label.read_bytes()).hexdigest() for file in files}
+    return {file.name: hashlib.sha256(file.label.read_bytes()).hexdigest() for file in files}
 
 
 def round_folder(model: Path) -> Path:
@@ -99,13 +100,14 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     parameters, store, folder = order.parameters, ModelStore(order.model), round_folder(order.model)
     _recover(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
-    labels = label_checksums(order.files)
-    data = load_training_data(order.files, spec.pixel, parameters.val_split, parameters.seed, check)
+    files, untrusted = find_trusted_phases(order.files)
+    labels = label_checksums(files)
+    data = load_training_data(files, untrusted, spec.pixel, parameters.val_split, parameters.seed, check)
     parts.end("load")
     before, base_before = _measure(order, order.model, data, check)
     parts.end("measure before")
     epochs, steps = schedule(data.training, parameters)
-    patients = {file.study: file.patient for file in data.validation_files}
+    patients = {file.name: file.patient for file in data.validation_files}
     progress = TrainingProgress(folder / "stats.json", epochs, steps, compare(before, before, patients, 0).before["mean"])
     run = {"model": version, "labels": hashlib.sha256(json.dumps([labels, data.patients()]).encode()).hexdigest(), **asdict(parameters)}
     trained = fine_tune(network, spec, parameters, data.training, data.validation, progress, folder / "state.pt", run, should_continue)
@@ -194,7 +196,7 @@ def _measure(order: TrainingOrder, model: Path, data: TrainingData, check: Calla
     """Dice of ``model`` on the validation patients, and on the base studies."""
     device = order.parameters.device
     own = measure_dice(model, data.validation_files, device, check)
-    return own, measure_dice(model, find_labelled_studies(order.base), device, check) if order.base else None
+    return own, measure_dice(model, find_trusted_phases(find_labelled_studies(order.base))[0], device, check) if order.base else None
 
 
 def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, data: TrainingData) -> ModelSpec:

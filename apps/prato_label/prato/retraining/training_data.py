@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,9 @@ class TrainingData:
     """The usable labelled studies, by side.
 
     Attributes:
-        training, validation: studies of training and validation patients, loaded.
+        training, validation: studies, and phases of cines, of training and validation patients, loaded.
         validation_files: the files of ``validation``.
-        left_out: the reason, by study, for labels that cannot be used.
+        left_out: the reason, by name, for labels that cannot be used.
     """
 
     training: list[TrainingCase]
@@ -45,17 +45,24 @@ class TrainingData:
 
 
 def load_training_data(
-    files: Sequence[StudyFile], pixel: float, validation_share: float, seed: int, on_study: Callable[[], object]
+    files: Sequence[StudyFile],
+    untrusted: Mapping[str, str],
+    pixel: float,
+    validation_share: float,
+    seed: int,
+    on_study: Callable[[], object],
 ) -> TrainingData:
-    """Load the labelled studies at ``pixel`` mm, and assign new patients to a side (written to disk before anything is trained).
+    """Load the labelled studies and phases at ``pixel`` mm, and assign new patients to a side (written to disk before anything is trained).
 
     Args:
+        files, untrusted: as ``prato.labelling.trusted.find_trusted_phases`` gives them.
         on_study: called after every study; may raise.
 
     Raises:
         TooFewPatientsError, SplitError: as ``assign_split`` and ``load_stored_split``.
     """
     usable, left_out = load_training_cases(files, pixel, on_study)
+    left_out = {**untrusted, **left_out}
     for study, reason in left_out.items():
         logger.warning("%s is left out: %s", study, reason)
     if not usable:
