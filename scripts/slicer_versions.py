@@ -34,8 +34,9 @@ def main(
     tests: Annotated[str, typer.Option(help="Which tests, with spaces between them.")] = TESTS,
 ) -> None:
     """Run the tests on each source tree."""
+    checked_out = commit()  # once: the table that is written below belongs to the checkout, too
     for source in sources:
-        row = run_tests(source, tests)
+        row = {**run_tests(source, tests), "commit": checked_out}
         replace_rows(TABLE, [row], ["slicer"])
         print(f"{row['slicer']}: {row['passed']} passed, {row['failed']} failed, {row['skipped']} skipped", flush=True)
     write_page()
@@ -57,7 +58,6 @@ def run_tests(source: Path, tests: str) -> Row:
         "failed": failed,
         "skipped": counts["skipped"],
         "device": "cpu",
-        "commit": commit(),
         "command": f'SLICER_SOURCE={source.resolve().name} pytest -m "not slow" {tests}',
     }
 

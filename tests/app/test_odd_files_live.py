@@ -127,7 +127,7 @@ def test_a_file_that_the_disk_does_not_give_is_answered_in_a_sentence(server: Li
     for method in ("GET", "HEAD"):
         query = {"image": "unreadable", "check_sum": "SHA256:0"}
         sent = requests.request(method, f"{server.url}/datastore/image", params=query, timeout=200)
-        assert sent.status_code == 403
+        assert sent.status_code == 409
         assert method == "HEAD" or sent.json()["detail"].startswith("unreadable.nii.gz of the studies folder cannot be used (")
 
 

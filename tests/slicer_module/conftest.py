@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,17 @@ import pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _collected() -> Iterator[None]:
-    """What a file's tests leave of Qt and VTK goes in the main thread: another thread that happens to collect it waits for ever."""
+def _closed() -> Iterator[None]:
+    """In 3D Slicer, C++ owns the windows that modules' panels lie in. Here they would be garbage, and another thread that happened to
+    collect it would wait for the main thread for ever."""
     yield
-    gc.collect()
+    if "PySide6.QtWidgets" in sys.modules:
+        import shiboken6
+        from PySide6.QtWidgets import QApplication
+
+        for window in QApplication.topLevelWidgets() if QApplication.instance() else ():
+            if shiboken6.isValid(window):  # it may have gone with another
+                shiboken6.delete(window)
 
 
 @pytest.fixture(scope="session")

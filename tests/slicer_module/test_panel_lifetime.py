@@ -15,6 +15,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 import vtk
+from PySide6.QtWidgets import QApplication
 
 from tests.slicer_module.panel_driver import FakeServerDriver, end_interaction
 
@@ -184,3 +185,10 @@ def test_reload_and_test_leaves_a_panel_that_works(reloadable: FakeServerDriver,
     driver.widget.cleanup()
     driver.rest(0.05)
     assert observers() == {}
+
+
+def test_the_panel_makes_no_window_of_its_own(driver: FakeServerDriver) -> None:
+    """Only those of C++ are safe from a thread that collects garbage: the frame, and what a widget of the .ui opens."""
+    driver.open_study()
+    windows = [window for window in QApplication.topLevelWidgets() if window.parent() is None]
+    assert {type(window) for window in windows} == {type(driver.frame)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -180,3 +181,58 @@ def test_stop_says_when_a_job_will_not_end_and_does_not_wait_longer() -> None:
     assert worker._thread.daemon  # it keeps no program from ending
     slow.let_go.set()
     assert worker.stop(HANG_S)
+
+
+class Garbage:
+    """What only a collection finds, as a window of Qt or a node of VTK in a cycle may be."""
+
+    def __init__(self, threads: set[threading.Thread]) -> None:
+        self._threads, self._itself = threads, self
+
+    def __del__(self) -> None:
+        self._threads.add(threading.current_thread())
+
+
+def test_garbage_is_collected_on_the_main_thread_alone(worker: Worker) -> None:
+    threads: set[threading.Thread] = set()
+
+    def make_much() -> list[list[int]]:
+        return [[n] for n in range(50 * gc.get_threshold()[0])]
+
+    results: list[Any] = []
+    assert gc.isenabled()
+    for _ in range(3):
+        for _ in range(20):
+            Garbage(threads)
+        worker.submit(make_much, results.append, never)
+    wait_for(lambda: len(results) == 3, worker)
+    assert threads <= {threading.main_thread()}
+    wait_for(gc.isenabled, worker)
+    gc.collect()
+    assert threads == {threading.main_thread()}
+
+
+def test_young_garbage_goes_while_a_request_takes_long(worker: Worker) -> None:
+    threads: set[threading.Thread] = set()
+    slow = Slow()
+    worker.submit(slow, lambda result: None, never)
+    Garbage(threads)
+    kept = [[n] for n in range(2 * gc.get_threshold()[0])]
+    worker.poll()
+    assert threads == {threading.main_thread()} and not gc.isenabled() and kept
+    slow.let_go.set()
+    wait_for(gc.isenabled, worker)
+
+
+def test_a_stopped_worker_leaves_the_collection_as_it_was() -> None:
+    for is_enabled in (False, True):
+        gc.enable() if is_enabled else gc.disable()
+        try:
+            worker = Worker()
+            slow = Slow()
+            worker.submit(slow, never, never, cancel=slow.cancel)
+            assert not gc.isenabled()
+            assert worker.stop(HANG_S)
+            assert gc.isenabled() == is_enabled
+        finally:
+            gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -37,6 +38,9 @@ class Worker:
     Qt's event loop holds the interpreter's lock in 3D Slicer, also while it waits: the thread gets on only while the main thread runs
     Python code, and freely only while that waits. :meth:`poll` does, for as long as it is told.
 
+    Garbage is collected on the main thread alone: whatever module has left it, what is Qt's or VTK's there must not be deleted by another
+    thread. A window would even wait for the main thread, which waits for the lock, and Slicer would hang.
+
     All methods are for the main thread. ``cancel`` callbacks must be quick, must not call the worker, and may come more than once: a job
     that begins something just after it was cancelled is cancelled again at the next :meth:`poll`.
     """
@@ -46,6 +50,7 @@ class Worker:
         self._jobs: list[_Job] = []  # waiting, running or with an outcome not yet delivered; a job that is dropped leaves the list
         self._running: _Job | None = None
         self._is_stopped = False
+        self._has_paused_collection = False
         self._thread = threading.Thread(target=self._loop, name="PratoLabel worker", daemon=True)
         self._thread.start()
 
@@ -70,6 +75,9 @@ class Worker:
         with self._changed:
             if self._is_stopped:
                 raise RuntimeError("The worker was stopped.")
+            if gc.isenabled():
+                gc.disable()
+                self._has_paused_collection = True
             if lane:
                 self._jobs = [other for other in self._jobs if other.lane != lane]
             self._jobs.append(_Job(job, on_result, on_error, lane, cancel))
@@ -87,6 +95,7 @@ class Worker:
             if self._jobs:
                 self._changed.wait_for(self._has_outcome, share)
             finished = [(job, job.outcome) for job in self._jobs if job.outcome]
+            self._collect_garbage()
         for job, outcome in finished:
             with self._changed:
                 if job not in self._jobs:  # a callback has dropped it
@@ -125,7 +134,24 @@ class Worker:
             with self._changed:
                 self._cancel_dropped()
             self._thread.join(_CANCEL_INTERVAL_S)
+        self._resume_collection()
         return not self._thread.is_alive()
+
+    def _collect_garbage(self) -> None:
+        """Let the interpreter do it when the thread rests; until then do here what is due of young garbage."""
+        if not self._has_paused_collection:
+            return
+        if not self._running and not self._next_job():
+            self._resume_collection()
+            return
+        due = [generation for generation in (0, 1) if gc.get_count()[generation] > gc.get_threshold()[generation]]
+        if due:
+            gc.collect(due[-1])
+
+    def _resume_collection(self) -> None:
+        if self._has_paused_collection:
+            self._has_paused_collection = False
+            gc.enable()
 
     def _cancel_dropped(self) -> None:
         # with the lock held, so that the thread takes up no other job meanwhile, whose request would be hit

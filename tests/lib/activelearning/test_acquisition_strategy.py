@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.strategy import Strategy
 
+import lib.datastore.studies
 from lib.activelearning import acquisition_strategy
 from lib.activelearning.registry import build_strategies, register_strategy
 from lib.activelearning.scores import SAMPLE, Phases, ScoreStrategy, StudyScore
+from lib.datastore.studies import StudiesDatastore
 from prato.acquisition.scores import Score
+from prato.data.nifti import write_volume
 
 
 class Folder:
@@ -74,6 +79,19 @@ def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Mode
 
 def test_first_is_the_first_by_name() -> None:
     assert built("first")({}, Folder("c", "a", "b")) == {"id": "a"}
+
+
+def test_a_file_that_cannot_be_read_is_handed_out_where_there_is_no_other_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    write_volume(tmp_path / "c.nii.gz", np.ones((8, 7, 3), np.int16), np.diag([-1.5, -1.5, 8.0, 1.0]))
+    (tmp_path / "a.nii.gz").write_bytes((tmp_path / "c.nii.gz").read_bytes()[:80])
+    (tmp_path / "b.nii.gz").write_text("version https://git-lfs.github.com/spec/v1")
+    store = StudiesDatastore(str(tmp_path))
+    assert built("first")({}, store) == {"id": "c"}
+    assert {built("random")({"strategy": "random", "seed": seed}, store)["id"] for seed in range(8)} == {"c"}
+    (tmp_path / "c.nii.gz").unlink()
+    store.refresh()
+    assert built("first")({}, store) == {"id": "a"}
 
 
 def test_rejected_studies_are_not_handed_out_and_skipped_ones_last() -> None:

@@ -60,3 +60,12 @@ def test_voxels_that_begin_nowhere(tmp_path: Path, offset: float) -> None:
     (tmp_path / "x.nii").write_bytes(header((4, 4, 4), offset) + bytes(256))
     with pytest.raises(VolumeError):
         read_volume(tmp_path / "x.nii")
+
+
+@pytest.mark.parametrize(
+    "text", ["/annex/objects/MD5E-s4123--0123456789abcdef.nii.gz\n", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"]
+)
+def test_a_pointer_to_a_file_that_was_not_fetched_says_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.nii.gz").write_text(text)
+    with pytest.raises(VolumeError, match=r"x.nii.gz is a pointer to a file that was not fetched: fetch it by .*git lfs pull"):
+        read_volume(tmp_path / "x.nii.gz")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from lib.activelearning.acquisition_strategy import SECONDS
 from lib.activelearning.registry import register_strategy
+from lib.datastore.studies import StudiesDatastore
+from lib.infers.image_cache import images
 from lib.infers.live_predictor import LivePredictor
+from prato.data.nifti_head import VolumeError
 
 #: What an annotator may decide about a study without labelling it; a study that nobody decided about is open.
 REVIEW_STATES = ("open", "skipped", "rejected")
@@ -59,6 +65,22 @@ def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> list[st
     return sorted(oldest, key=lambda study: hashlib.sha256(f"{seed}:{study}".encode()).hexdigest())
 
 
+def first_readable(studies: Sequence[str], datastore: Datastore) -> str:
+    """The first of ``studies`` whose image can be read: a damaged one must not be handed out for ever. Where none can be found in
+    ``SECONDS``, the first of all: whoever opens it is told what is wrong with it.
+    """
+    start = time.monotonic()
+    for study in studies if isinstance(datastore, StudiesDatastore) else ():
+        try:
+            images.read(Path(datastore.get_image_uri(study)))  # it is kept for the labeller who is about to open it
+        except (VolumeError, HTTPException):  # HTTPException: it was removed meanwhile
+            if time.monotonic() - start > SECONDS:
+                break
+        else:
+            return study
+    return studies[0]
+
+
 @register_strategy("first")
 class First(Strategy):
     """The first study by name that has no final label."""
@@ -67,7 +89,7 @@ class First(Strategy):
         super().__init__("The first study without a final label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        return {"id": min(list_unlabelled(datastore))}
+        return {"id": first_readable(sorted(list_unlabelled(datastore)), datastore)}
 
 
 @register_strategy("random")
@@ -78,4 +100,4 @@ class Random(Strategy):
         super().__init__("A random study without a final label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        return {"id": shuffle_unlabelled(request, datastore)[0]}
+        return {"id": first_readable(shuffle_unlabelled(request, datastore), datastore)}

@@ -58,7 +58,7 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
     if isinstance(error, FileNotFoundError):
         return error_response(request.scope, 404, f"{path.name} is gone: it was removed from the studies folder.")
     sentence = f"{path.name} of the studies folder cannot be used ({reason}): check the file, and who may read and write it."
-    return error_response(request.scope, 403, sentence)
+    return error_response(request.scope, 409, sentence)
 
 
 def _handle_full_disk(request: Request) -> JSONResponse:

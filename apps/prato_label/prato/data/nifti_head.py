@@ -23,6 +23,8 @@ MAX_VOXEL_BYTES = 2**28
 MAX_PHASES = 256
 #: Bytes that may lie between a header and the voxels (extensions, such as a DICOM header in text), and behind the voxels.
 MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
+#: What stands at the beginning of a small text file in the place of one that git-annex (DataLad) or Git LFS would have to fetch.
+_POINTERS = (b"/annex/objects/", b"version https://git-lfs.github.com/")
 #: What nibabel, numpy and gzip raise for a file that they cannot read.
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 #: nibabel logs what it repairs in a header; here every fault is reported once, by this package.
@@ -103,6 +105,8 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
     """What the head of ``stream`` says of the rest: the header as it stands, the bytes read so far, where the voxels begin and how many
     bytes of them there are. Extensions between header and voxels are passed over."""
     head = stream.read(nib.Nifti2Header.sizeof_hdr)
+    if any(start in head[:64] for start in _POINTERS):
+        raise VolumeError(f"{name} is a pointer to a file that was not fetched: fetch it by git annex get, datalad get or git lfs pull.")
     kind = nib.Nifti2Header if head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
     header = kind(head[: kind.sizeof_hdr], check=False)
     if bytes(header["magic"]).rstrip(b"\0") in (b"ni1", b"ni2"):
