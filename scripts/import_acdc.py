@@ -1,4 +1,4 @@
-"""Turn the official ACDC folder into a MONAI Label studies folder (one 3D NIfTI a frame, true voxel size, expert labels, manifest)."""
+"""Turn the official ACDC folder into a studies folder: a 3D NIfTI a frame or a 4D one a patient, true voxel sizes, labels, manifest."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ class FrameChoice(str, Enum):
 
     ED_ES = "ed,es"
     ALL = "all"
+    CINE = "cine"
 
 
 def main(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The official ACDC folder: holds patientNNN, or training/ and testing/.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make or to add to.")],
-    frames: Annotated[FrameChoice, typer.Option(help="The two labelled frames, or every frame of the 4D cine.")] = FrameChoice.ED_ES,
+    frames: Annotated[
+        FrameChoice, typer.Option(help="The two labelled frames, every frame of the 4D cine, or the cine.")
+    ] = FrameChoice.ED_ES,
 ) -> None:
     """Import ACDC. Everything is checked first; on any fault nothing is written, each fault is named and the exit code is 2."""
     try:
@@ -39,6 +42,8 @@ def main(
         f"{summary.studies} studies of {summary.patients} patients are in {target}: "
         f"{summary.written} files written, {summary.unchanged} were there already."
     )
+    if frames is FrameChoice.CINE and summary.studies > summary.patients:
+        typer.echo("Patients without a cine have their two labelled frames instead.")
     if summary.kept_labels:
         names = ", ".join(summary.kept_labels)
         typer.echo(f"{len(summary.kept_labels)} labels in {LABELS} differ from ACDC's own and were left as they are: {names}")

@@ -14,8 +14,10 @@ import SimpleITK as sitk
 
 from prato.data.acdc import import_acdc
 from prato.data.acdc_layout import AcdcError, find_patients, read_info
+from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
-from prato.data.studies import load_manifest
+from prato.data.studies import find_labelled_studies, load_manifest
+from prato.labelling.trusted import find_trusted_phases
 
 SHAPE, PIXDIM = (12, 10, 4), (1.5625, 1.40625, 10.0)
 INFO = "ED: 1\nES: 3\nGroup: DCM\nHeight: 184.0\nNbFrame: 4\nWeight: 95.0\n"
@@ -68,9 +70,9 @@ def check_voxel_sizes(target: Path, expected: Callable[[str], tuple[float, ...]]
     for path in paths:
         pixdim = expected(path.name.removesuffix(".nii.gz"))
         image = nib.Nifti1Image.from_filename(path)
-        np.testing.assert_allclose(image.header.get_zooms(), pixdim, rtol=1e-6, err_msg=path.name)
+        np.testing.assert_allclose(image.header.get_zooms()[:3], pixdim, rtol=1e-6, err_msg=path.name)
         np.testing.assert_allclose(np.linalg.norm(image.affine[:3, :3], axis=0), pixdim, rtol=1e-6, err_msg=path.name)
-        np.testing.assert_allclose(sitk.ReadImage(str(path)).GetSpacing(), pixdim, rtol=1e-6, err_msg=path.name)
+        np.testing.assert_allclose(sitk.ReadImage(str(path)).GetSpacing()[:3], pixdim, rtol=1e-6, err_msg=path.name)
     return len(paths)
 
 
@@ -210,6 +212,38 @@ def test_half_copied_or_unreadable_input_is_named_and_nothing_is_written(source:
     assert files(target) == before and target.exists() == existing
 
 
+def test_a_cine_is_one_study_with_the_two_labelled_phases(source: Path, tmp_path: Path) -> None:
+    (source / P2 / f"{P2}_4d.nii.gz").unlink()
+    summary = import_acdc(source, tmp_path / "studies", "cine")
+    assert (summary.studies, summary.written) == (3, 6)  # the second patient has no cine: two frames
+    cine = read_cine(tmp_path / "studies" / "patient001_4d.nii.gz")
+    assert len(cine) == 4
+    assert cine.phase(0).spacing == pytest.approx(PIXDIM)
+    label = stored_array(tmp_path / "studies" / "labels" / "final" / "patient001_4d.nii.gz")
+    for frame in (1, 2, 3, 4):
+        own = source / "patient001" / f"patient001_frame{frame:02d}_gt.nii.gz"
+        assert np.array_equal(label[..., frame - 1], stored_array(own) if own.exists() else np.zeros(SHAPE))
+    manifest = load_manifest(tmp_path / "studies")
+    assert manifest is not None
+    study = manifest.studies["patient001_4d"]
+    assert (study.patient, study.ed, study.es, study.frame, study.phase) == ("patient001", 0, 2, None, None)
+    trusted, _ = find_trusted_phases(find_labelled_studies(tmp_path / "studies"))
+    assert [file.name for file in trusted] == ["patient001_4d phase 0", "patient001_4d phase 2", f"{P2}_frame01", f"{P2}_frame03"]
+    before = files(tmp_path / "studies")
+    again = import_acdc(source, tmp_path / "studies", "cine")
+    assert (again.written, again.unchanged) == (0, 6)
+    assert files(tmp_path / "studies") == before
+
+
+@pytest.mark.parametrize("fault", ["no ES label", "unknown label value", "cine cut short", "cine too short", "cine of another size"])
+def test_a_cine_that_cannot_be_used_is_named_and_nothing_is_written(source: Path, tmp_path: Path, fault: str) -> None:
+    spoil, says = FAULTS[fault]
+    spoil(source / P2)
+    with pytest.raises(AcdcError, match="voxels and its image 9x9x4" if fault == "cine of another size" else says):
+        import_acdc(source, tmp_path / "studies", "cine")
+    assert not (tmp_path / "studies").exists()
+
+
 def test_every_fault_is_named_at_once(source: Path, tmp_path: Path) -> None:
     (source / "patient001" / "Info.cfg").unlink()
     (source / "patient002" / "patient002_frame01.nii.gz").unlink()
@@ -257,13 +291,19 @@ def test_real_patients(tmp_path: Path) -> None:
     target = tmp_path / "studies"
     assert import_acdc(acdc / "patient001", target, "ed,es").studies == 2
     assert import_acdc(acdc / "patient090", target, "all").studies == 12
+    assert import_acdc(acdc / "patient090", target, "cine").studies == 1
+    cine = read_cine(target / "patient090_4d.nii.gz")
+    assert (len(cine), cine.phase(0).warnings) == (12, ())
+    assert np.array_equal(cine.phase(3).array, read_volume(target / "patient090_frame04.nii.gz").array)
+    labels = stored_array(target / "labels" / "final" / "patient090_4d.nii.gz")
+    assert [t for t in range(12) if labels[..., t].any()] == [3, 10]
 
     def official(name: str) -> tuple[float, ...]:
         folder = acdc / name.split("_", maxsplit=1)[0]
         own = folder / f"{name}.nii.gz"
         return nib.Nifti1Image.from_filename(own if own.exists() else folder / "patient090_4d.nii.gz").header.get_zooms()[:3]
 
-    assert check_voxel_sizes(target, official) == 14 + 4
+    assert check_voxel_sizes(target, official) == 14 + 4 + 2
     manifest = load_manifest(target)
     assert manifest is not None and (manifest.studies["patient090_frame04"].phase, manifest.studies["patient090_frame11"].phase) == (
         "ED",

@@ -1,4 +1,4 @@
-"""ACDC into a studies folder: one 3D volume a frame with its true voxel size, expert labels, and a manifest of patients and frames.
+"""ACDC into a studies folder: one volume a frame, or one cine a patient, with true voxel sizes, expert labels and a manifest of patients.
 
 ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until it is read by
 ``prato.data.orientation``, which takes the voxel size from ``pixdim``.
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from prato.data.acdc_layout import AcdcError, Frame, Frames, find_patients, read_patient
 from prato.data.atomic import write_bytes
-from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
+from prato.data.nifti import gzip_bytes, unzipped
 from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
 
 LABELS = "labels/final"
@@ -54,7 +54,7 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
             for frame in read_patient(folder, frames):
                 path = target / f"{frame.id}.nii.gz"
                 found = unzipped(path)
-                if found is not None and found != nifti_bytes(frame.image.array, frame.image.affine):
+                if found is not None and found != frame.files()[0]:
                     faults.append(f"{path} is there already and is another image: move it away or choose another folder.")
         except AcdcError as error:
             faults.extend(error.faults)
@@ -89,12 +89,11 @@ def _open_target(target: Path, patients: list[Path]) -> Manifest:
 
 def _write(frame: Frame, target: Path, summary: Summary) -> None:
     summary.studies += 1
-    raw = nifti_bytes(frame.image.array, frame.image.affine)
-    _put(target / f"{frame.id}.nii.gz", raw, summary)
-    if frame.label is None:
+    image, raw = frame.files()
+    _put(target / f"{frame.id}.nii.gz", image, summary)
+    if raw is None:
         return
     label = target / LABELS / f"{frame.id}.nii.gz"
-    raw = nifti_bytes(frame.label, frame.image.affine)
     if label.exists() and unzipped(label) != raw:
         summary.kept_labels.append(f"{LABELS}/{label.name}")
     else:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
 import numpy as np
 
-from prato.data.nifti import Volume, VolumeError, read_image, volume_from_image
+from prato.data.cine import cine_bytes, read_cine
+from prato.data.nifti import Volume, VolumeError, nifti_bytes, read_image, volume_from_image
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import Study
 
-Frames = Literal["ed,es", "all"]
+Frames = Literal["ed,es", "all", "cine"]
 _PATIENT = re.compile(r"patient\d+")
 _PLACES = (".", "training", "testing", "database/training", "database/testing")
 
@@ -47,12 +48,23 @@ class Info:
 
 @dataclass(frozen=True)
 class Frame:
-    """One future study: ``image`` is (X, Y, Z) with its corrected affine, ``label`` (X, Y, Z) uint8 on the same grid or None."""
+    """One future study: ``image`` is (X, Y, Z), or a whole cine (X, Y, Z, T), with its corrected affine, ``label`` uint8 of the same shape
+    or None, and ``step_ms`` the time between two phases where it is known."""
 
     id: str
     study: Study
     image: Volume
     label: np.ndarray | None
+    step_ms: float | None = None
+
+    def files(self) -> tuple[bytes, bytes | None]:
+        """The uncompressed files of image and label."""
+        return self._bytes(self.image.array), None if self.label is None else self._bytes(self.label)
+
+    def _bytes(self, array: np.ndarray) -> bytes:
+        if array.ndim == 4:
+            return cine_bytes(array, self.image.affine, self.step_ms)
+        return nifti_bytes(array, self.image.affine)
 
 
 def find_patients(source: Path) -> list[Path]:
@@ -112,12 +124,19 @@ def read_info(folder: Path) -> Info:
 
 def read_patient(folder: Path, frames: Frames) -> Iterator[Frame]:
     """The frames of one patient, checked, in order of time: the two with an expert label, or with ``"all"`` those of the 4D cine too
-    (where ED and ES still come from their own files).
+    (where ED and ES still come from their own files), or with ``"cine"`` the whole cine, where the patient has one.
 
     Raises:
         AcdcError: with every fault of the patient that was found; what was yielded before it is sound.
     """
     info = read_info(folder)
+    if frames == "cine" and (folder / f"{folder.name}_4d.nii.gz").exists():
+        yield _read_whole_cine(folder, info)
+    else:
+        yield from _read_frames(folder, info, frames)
+
+
+def _read_frames(folder: Path, info: Info, frames: Frames) -> Iterator[Frame]:
     faults: list[str] = []
     cine = None
     if frames == "all":
@@ -163,6 +182,24 @@ def _read_cine(folder: Path, info: Info) -> nib.Nifti1Image:
     if cine.shape[3] < max(info.ed, info.es):
         raise VolumeError(f"{name} has {cine.shape[3]} frames, but Info.cfg names frame {max(info.ed, info.es)}: copy both again.")
     return cine
+
+
+def _read_whole_cine(folder: Path, info: Info) -> Frame:
+    """The cine of a patient as one study, its label with the two phases that experts contoured."""
+    try:
+        _read_cine(folder, info)
+        cine = read_cine(folder / f"{folder.name}_4d.nii.gz")
+        phases = [cine.phase(t) for t in range(len(cine))]
+        array = np.stack([phase.array for phase in phases], axis=3)
+        label = np.zeros(array.shape, np.uint8)
+        for number in (info.ed, info.es):
+            label[..., number - 1] = _read_label(folder / f"{folder.name}_frame{number:02d}_gt.nii.gz", phases[number - 1])
+    except VolumeError as error:
+        raise AcdcError([str(error)]) from error
+    about = {"group": info.group, "height_cm": info.height_cm, "weight_kg": info.weight_kg}
+    study = Study.model_validate({"patient": folder.name, "ed": info.ed - 1, "es": info.es - 1, **about})
+    step = None if cine.times_ms is None else float(cine.times_ms[1])
+    return Frame(f"{folder.name}_4d", study, replace(phases[0], array=array), label, step)
 
 
 def _read_label(path: Path, image: Volume | None) -> np.ndarray:

@@ -38,13 +38,16 @@ class ManifestError(ValueError):
 
 
 class Study(BaseModel):
-    """One image of a studies folder. ``frame`` counts from 1, as ACDC does; ``height_cm`` and ``weight_kg`` are the patient's."""
+    """One image of a studies folder. ``frame`` counts from 1, as ACDC does; ``ed`` and ``es``, a cine's phases of end-diastole and
+    end-systole, count from 0; ``height_cm`` and ``weight_kg`` are the patient's."""
 
     model_config = ConfigDict(extra="forbid")
 
     patient: str = Field(min_length=1)
     frame: int | None = Field(default=None, ge=1)
     phase: Literal["ED", "ES"] | None = None
+    ed: int | None = Field(default=None, ge=0)
+    es: int | None = Field(default=None, ge=0)
     group: str | None = None
     height_cm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     weight_kg: float | None = Field(default=None, gt=0, allow_inf_nan=False)
