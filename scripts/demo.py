@@ -86,7 +86,7 @@ def _prepare(out: Path, seed: int) -> tuple[Path, Path, Path]:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / _MARK).touch()
-    app, studies, truth = copy_app(out / "app"), out / "studies", out / "truth"
+    app, studies, truth = copy_app(out / "app", MODEL), out / "studies", out / "truth"
     make_phantoms(studies, 3, seed)
     (studies / "labels" / "final").rename(truth)
     return app, studies, truth

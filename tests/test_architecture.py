@@ -82,6 +82,7 @@ def asks_which_network(source: str, networks: set[str]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_nobody_outside_models_asks_which_network_it_has() -> None:
     networks = registered_networks()
     assert {"PratoUNETR", "PratoSwinUNETR", "PratoTransUNet", "PratoSegFormer"} <= networks

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,9 +25,14 @@ from scripts.common.paths import APP
 _START_S, _STOP_S, _REPLY_S = 300, 10, 300
 
 
-def copy_app(target: Path) -> Path:
-    """A copy of the app with its weights and without what it wrote, so that a server leaves the repository as it is."""
-    skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info")
+def copy_app(target: Path, model: str = "*") -> Path:
+    """A copy of the app with its weights and without what it wrote, so that a server leaves the repository as it is.
+
+    Args:
+        model: the only one to copy, which spares a server loading and measuring the others.
+    """
+    others = [path.name for path in (APP / "model").glob("*.safetensors") if not fnmatch(path.stem, model)]
+    skipped = shutil.ignore_patterns("logs", "bin", "versions", "__pycache__", "*.egg-info", *others)
     return Path(shutil.copytree(APP, target, ignore=skipped))
 
 

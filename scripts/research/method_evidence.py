@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
+from prato.data.atomic import make_folder
 from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
@@ -50,6 +51,7 @@ def main(
     """Nothing here is trained, and no data are needed."""
     torch.set_num_threads(1)
     try:
+        make_folder(out.parent)  # what cannot be written is said before an hour has gone into it
         with torch.no_grad():
             rows = [*_scores(slices, seed), *_operations(seed), *(_decoding(norm, seed) for norm in ("batch", "instance"))]
         made = {"slices": slices, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}

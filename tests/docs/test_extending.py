@@ -118,6 +118,7 @@ def test_the_page_shows_one_file_of_each_kind_and_none_is_there_yet() -> None:
         assert len(text.splitlines()) <= 80, path
 
 
+@pytest.mark.slow
 def test_a_network_is_built_trained_stored_and_predicts(add: Add, tmp_path: Path) -> None:
     add(prato.models, NETWORK)
     assert "linear_vit" in registry.list_presets()
@@ -164,6 +165,7 @@ def test_a_kind_of_prompt_is_read_from_a_request_and_segments(add: Add, tmp_path
             InferenceRequest.parse({"scribble": wrong}).prompts(image.array.shape, image.spacing)
 
 
+@pytest.mark.slow
 def test_a_baseline_and_a_data_set_train_two_steps_and_are_measured(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(prato.models, NETWORK)
     add(scripts.research.baselines, BASELINE)

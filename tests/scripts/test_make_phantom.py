@@ -10,6 +10,7 @@ from scripts import make_phantom
 from tests.scripts.cli import run_script
 
 
+@pytest.mark.slow
 def test_patients_are_made_and_a_second_run_leaves_them_alone(tmp_path: Path) -> None:
     done = run_script(make_phantom.main, tmp_path / "s", "--patients", 1, "--seed", 4)
     assert done.exit_code == 0 and "2 studies of 1 patients" in done.stdout

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import prato.runtime.precision
-from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Trainer
 from scripts import train
 from scripts.common import validation_curve
+from tests.phantoms import make_thin_phantoms
 from tests.scripts import train_small
 from tests.scripts.cli import run_script
 from tests.waiting import HANG_S
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    make_phantoms(folder, 2, 0)
+    make_thin_phantoms(folder, 2)
     return folder
 
 
@@ -41,7 +41,7 @@ def small(monkeypatch):
 
 
 def arguments(studies, out):
-    return ["--studies", str(studies), "--out", str(out), "--epochs", "0.25", "--batch", "2", "--threads", "1"]
+    return ["--studies", str(studies), "--out", str(out), "--epochs", "0.7", "--batch", "2", "--threads", "1"]
 
 
 def alone(*given):

@@ -37,6 +37,7 @@ def test_the_extension_holds_the_module_and_the_module_is_tested() -> None:
     assert "add_subdirectory(Testing/Python)" in module
 
 
+@pytest.mark.slow
 def test_every_test_case_is_registered() -> None:
     text = (MODULE / "Testing" / "Python" / "CMakeLists.txt").read_text(encoding="utf-8")
     assert sorted(re.findall(r"SCRIPT (\S+?\.py)", text)) == sorted(path.name for path in (MODULE / "Testing" / "Python").glob("*.py"))

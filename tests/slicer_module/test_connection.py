@@ -117,6 +117,7 @@ def test_cancel_during_an_upload(folder: Path) -> None:
             client.upload_image("heart", folder / "large.nii")
 
 
+@pytest.mark.slow
 def test_cancel_during_a_tls_handshake() -> None:
     """Somebody takes the connection and never says a word."""
     with socket.socket() as port, ExitStack() as connections:

@@ -65,6 +65,7 @@ def test_a_yes_is_kept_for_one_server_alone(driver: FakeServerDriver, monkeypatc
     assert all(key.startswith("PratoLabel/") and key.count("/") == 1 for key in keys)
 
 
+@pytest.mark.slow
 def test_nothing_but_that_click_asks_or_sends_an_image(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     dialog = Dialog(monkeypatch)
     driver.open_study()

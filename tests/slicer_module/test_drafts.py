@@ -69,6 +69,7 @@ def test_a_damaged_file_costs_itself_alone(tmp_path: Path, damage: bytes) -> Non
     assert drafts.find("http://a", "p2") is None
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_no_half_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError):

@@ -123,6 +123,7 @@ def test_nothing_is_exported_over_what_is_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_the_sample_data_are_what_the_script_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extension, "ROOT", tmp_path)
     assert run_script(extension.app, "samples").exit_code == 0

@@ -16,6 +16,7 @@ from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
 
 
+@pytest.mark.slow
 def test_without_a_server_nothing_but_connecting_is_possible(driver: FakeServerDriver) -> None:
     assert driver.enabled == {"test"}
     assert driver.status == "Connect to a PrATo Label server to begin."
@@ -184,6 +185,7 @@ def test_a_locked_structure_is_left_alone(driver: FakeServerDriver) -> None:
     assert not (mask == 3).any()
 
 
+@pytest.mark.slow
 def test_a_training_is_followed(driver: FakeServerDriver) -> None:
     driver.click("test")
     driver.server.state = TrainingState(True, 3, 8, 120, 320, 0.812, "Step 120 of 320.", {})

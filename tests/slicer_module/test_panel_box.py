@@ -47,6 +47,7 @@ def test_two_clicks_place_the_box_and_the_result_follows(driver: FakeServerDrive
     assert driver.inferences[-1][3]["roi"] == [[5, 19, 4, 16, 0, 5]]
 
 
+@pytest.mark.slow
 def test_a_box_placed_by_slicers_own_toolbar_is_followed_too(driver: FakeServerDriver) -> None:
     driver.open_study()
     roi = driver.roi()
@@ -59,6 +60,7 @@ def test_a_box_placed_by_slicers_own_toolbar_is_followed_too(driver: FakeServerD
     driver.wait(lambda: driver.inferences)
 
 
+@pytest.mark.slow
 def test_the_slices_of_the_box_are_chosen(driver: FakeServerDriver) -> None:
     driver.open_study()
     volume, first, last = driver.logic.current_study.volume_node, driver.ui.firstSliceBox, driver.ui.lastSliceBox
@@ -165,6 +167,7 @@ def test_a_box_outside_the_image_is_refused_in_the_panel(driver: FakeServerDrive
     assert driver.inferences == []
 
 
+@pytest.mark.slow
 def test_a_live_update_waits_until_the_box_rests(driver: FakeServerDriver) -> None:
     driver.open_study()
     roi, rest = driver.roi(), driver.panel.box._debounce_timer
@@ -195,6 +198,7 @@ def test_a_live_update_waits_until_the_box_rests(driver: FakeServerDriver) -> No
     assert len(driver.inferences) == 2
 
 
+@pytest.mark.slow
 def test_what_fails_opens_no_dialog(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
     driver.open_study()
     roi = driver.roi()

@@ -38,6 +38,7 @@ def a_day(driver: FakeServerDriver, count: int) -> None:
     driver.server.names, driver.server.labelled, driver.server.latest = names, {}, {}
 
 
+@pytest.mark.slow
 def test_a_study_takes_four_clicks_with_a_box_and_one_without(driver: FakeServerDriver) -> None:
     a_day(driver, 6)
     driver.click("test")  # only ever the first time
@@ -229,6 +230,7 @@ def test_versions_of_the_label_are_listed_shown_and_restored(driver: FakeServerD
     assert [tree.topLevelItem(n).text(0) for n in range(tree.topLevelItemCount)] == ["4", "3", "2", "1"]
 
 
+@pytest.mark.slow
 def test_a_server_without_versions_and_reviews_is_no_hindrance(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver.server, "versions", lambda study: [])
 

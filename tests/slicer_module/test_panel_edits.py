@@ -51,6 +51,7 @@ def restart(driver: FakeServerDriver) -> FakeServerDriver:
     return again
 
 
+@pytest.mark.slow
 def test_leaving_a_study_with_unsent_edits_asks(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.click("run")
@@ -72,6 +73,7 @@ def test_leaving_a_study_with_unsent_edits_asks(driver: FakeServerDriver, questi
     assert driver.states() == {"p1_ED": "edited, not sent", "p1_ES": ""}
 
 
+@pytest.mark.slow
 def test_edits_that_were_undone_or_sent_are_no_longer_asked_about(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     study = driver.logic.current_study
@@ -89,6 +91,7 @@ def test_edits_that_were_undone_or_sent_are_no_longer_asked_about(driver: FakeSe
     assert questions.asked == []
 
 
+@pytest.mark.slow
 def test_a_crash_loses_nothing(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.click("run")
@@ -115,6 +118,7 @@ def test_a_crash_loses_nothing(driver: FakeServerDriver, questions: Questions) -
     assert questions.asked == []
 
 
+@pytest.mark.slow
 def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.edit(2)
@@ -184,6 +188,7 @@ def test_a_submission_that_fails_keeps_the_draft(driver: FakeServerDriver, quest
     assert driver.logic.current_study.has_unsent_edits
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_said_once_and_in_the_panel(
     driver: FakeServerDriver, questions: Questions, caplog: pytest.LogCaptureFixture
 ) -> None:

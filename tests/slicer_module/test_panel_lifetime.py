@@ -88,6 +88,7 @@ def reloadable(driver: FakeServerDriver) -> Iterator[FakeServerDriver]:
     vars(kept["PratoLabel"]).update(names)
 
 
+@pytest.mark.slow
 def test_a_hundred_visits_cost_nothing(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.roi()
@@ -109,6 +110,7 @@ def test_a_hundred_visits_cost_nothing(driver: FakeServerDriver) -> None:
     assert "vtkMRMLMarkupsROINode PointEndInteractionEvent" in observers()
 
 
+@pytest.mark.slow
 def test_entering_twice_is_entering_once(driver: FakeServerDriver) -> None:
     once = parameter_change(driver)
     driver.frame.enter()
@@ -118,6 +120,7 @@ def test_entering_twice_is_entering_once(driver: FakeServerDriver) -> None:
     assert parameter_change(driver) == (0, 0)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_closed_panel(driver: FakeServerDriver, capfd: pytest.CaptureFixture[str]) -> None:
     work(driver)
     panel, logic = weakref.ref(driver.panel), weakref.ref(driver.logic)
@@ -135,6 +138,7 @@ def test_nothing_is_left_of_a_closed_panel(driver: FakeServerDriver, capfd: pyte
     assert (panel(), logic()) == (None, None)
 
 
+@pytest.mark.slow
 def test_slicer_exits(driver: FakeServerDriver, capfd: pytest.CaptureFixture[str]) -> None:
     work(driver)
     driver.widget.cleanup()  # a self test has closed it before
@@ -145,6 +149,7 @@ def test_slicer_exits(driver: FakeServerDriver, capfd: pytest.CaptureFixture[str
     assert observers() == {}
 
 
+@pytest.mark.slow
 def test_a_reloaded_panel_works_at_once(reloadable: FakeServerDriver) -> None:
     driver = reloadable
     work(driver)
@@ -169,6 +174,7 @@ def test_a_reloaded_panel_works_at_once(reloadable: FakeServerDriver) -> None:
     assert driver.logic.current_study.mask().any()
 
 
+@pytest.mark.slow
 def test_reload_and_test_leaves_a_panel_that_works(reloadable: FakeServerDriver, capfd: pytest.CaptureFixture[str]) -> None:
     driver = reloadable
     work(driver)

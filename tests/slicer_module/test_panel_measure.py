@@ -89,6 +89,7 @@ def test_the_table_is_saved_as_csv(measured: FakeServerDriver, tmp_path: Path, m
     assert "cannot be written" in measured.status
 
 
+@pytest.mark.slow
 def test_the_phases_are_chosen_by_hand(measured: FakeServerDriver) -> None:
     table, ed = measured.ui.cardiacTable, measured.ui.edBox
     edv, esv = table.item(1, 2).text(), table.item(1, 3).text()

@@ -67,6 +67,7 @@ def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Pat
     assert driver.logic.current_study.base == ("http://fake", 0)
 
 
+@pytest.mark.slow
 def test_closing_the_scene_leaves_a_panel_that_works(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
     driver.open_study()
     roi = driver.roi()
@@ -83,6 +84,7 @@ def test_closing_the_scene_leaves_a_panel_that_works(driver: FakeServerDriver, c
     assert dialogs(caplog) == []
 
 
+@pytest.mark.slow
 def test_another_module_in_front_is_left_alone(driver: FakeServerDriver) -> None:
     driver.open_study()
     roi = driver.roi()
@@ -98,6 +100,7 @@ def test_another_module_in_front_is_left_alone(driver: FakeServerDriver) -> None
     driver.wait(lambda: len(driver.inferences) == 1)
 
 
+@pytest.mark.slow
 def test_nothing_runs_after_the_end(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.open_study()
     roi = driver.roi()
@@ -130,6 +133,7 @@ def test_volumes_of_another_servers_studies_are_forgotten(driver: FakeServerDriv
     assert not driver.logic._phases.by_study
 
 
+@pytest.mark.slow
 def test_the_same_name_on_another_server_is_another_study(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("fit")
@@ -156,6 +160,7 @@ def test_the_same_name_on_another_server_is_another_study(driver: FakeServerDriv
     assert driver.panel.parameters.roi is box
 
 
+@pytest.mark.slow
 def test_the_scene_does_not_fill_with_studies_and_token_maps(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.ui.tokensCheckBox.checked = True
@@ -184,6 +189,7 @@ def test_the_scene_does_not_fill_with_studies_and_token_maps(driver: FakeServerD
     assert not folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deleted", [("volume",), ("segmentation",), ("volume", "segmentation")])
 def test_a_study_whose_nodes_were_deleted_opens_again(driver: FakeServerDriver, deleted: tuple[str, ...]) -> None:
     driver.open_study()

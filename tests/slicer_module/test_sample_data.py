@@ -85,6 +85,7 @@ def load_sample_data_module(folder: Path) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_slicers_own_module_loads_them(app: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = load_sample_data_module(tmp_path)
     monkeypatch.setitem(sys.modules, "SampleData", module)

@@ -130,6 +130,7 @@ def test_a_locked_structure_neither_gains_nor_loses() -> None:
     assert np.array_equal(result[free], predicted[free])
 
 
+@pytest.mark.slow
 def test_reading_the_segments_leaves_the_scene_alone() -> None:
     new_scene()
     volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "heart")

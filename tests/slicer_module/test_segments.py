@@ -99,6 +99,7 @@ def test_overlaps_and_copies_are_said(heart: tuple[Any, Any, np.ndarray]) -> Non
     assert "2 segments are the myocardium: only myocardium would be sent." in find_problems(node, volume, LABELS)
 
 
+@pytest.mark.slow
 def test_segments_of_an_earlier_version_are_known_by_their_names(heart: tuple[Any, Any, np.ndarray]) -> None:
     volume, node, mask = heart
     segmentation = node.GetSegmentation()

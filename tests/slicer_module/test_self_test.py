@@ -32,6 +32,7 @@ def test_the_module_tests_itself(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in output
 
 
+@pytest.mark.slow
 def test_the_module_introduces_itself() -> None:
     from PratoLabel import PratoLabel
 

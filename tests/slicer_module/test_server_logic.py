@@ -47,6 +47,7 @@ def test_a_start_or_stop_that_fails_leaves_the_monitor_on_the_training_that_runs
     assert worker.stop()
 
 
+@pytest.mark.slow
 def test_a_request_without_a_server_is_refused_in_one_sentence() -> None:
     worker, failures = Worker(), []
     RequestDispatcher(worker, failures.append).dispatch(lambda client: client.info(), lambda info: None, "server")

@@ -35,6 +35,7 @@ def affine_of(angles: tuple[float, ...], signs: tuple[float, ...]) -> np.ndarray
     return affine
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANGLES, SIGNS)
 def test_every_voxel_stays_where_it_is(tmp_path: Path, angles: tuple[float, ...], signs: tuple[float, ...]) -> None:

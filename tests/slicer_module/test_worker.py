@@ -173,6 +173,7 @@ def test_stop_cancels_drops_and_ends_the_thread() -> None:
     assert worker.stop()  # once more does no harm
 
 
+@pytest.mark.slow
 def test_stop_says_when_a_job_will_not_end_and_does_not_wait_longer() -> None:
     worker, slow = Worker(), Slow()
     worker.submit(slow, never, never)

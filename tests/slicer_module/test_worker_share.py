@@ -68,6 +68,7 @@ def test_a_tick_ends_as_soon_as_there_is_a_result(worker: Worker) -> None:
     assert time.monotonic() - start < 300
 
 
+@pytest.mark.slow
 def test_an_idle_tick_does_not_wait(worker: Worker) -> None:
     start = time.monotonic()
     worker.poll(600.0)

@@ -76,6 +76,7 @@ def test_a_box_moved_a_little_costs_only_what_hangs_on_it(image: Path, pruning: 
         assert found.gflops < fresh.gflops if number else found.gflops == fresh.gflops
 
 
+@pytest.mark.slow
 def test_other_slices_and_other_weights_are_embedded_anew(image: Path, pruning: Predictor, tmp_path: Path) -> None:
     kept = ImageCache(2**30, 2**30).read(image)
     box, fewer = Box((8, 8, 0), (30, 34, 3)), Box((8, 8, 0), (30, 34, 2))
@@ -122,6 +123,7 @@ def test_of_a_long_stack_as_much_is_kept_as_there_is_room_for(tmp_path: Path, pr
     assert 0 < fresh - predict(pruning, less.read(path), box).gflops < whole
 
 
+@pytest.mark.slow
 def test_embeddings_used_longest_ago_are_dropped_first(tmp_path: Path, pruning: Predictor) -> None:
     paths = [write(tmp_path / f"{n}.nii.gz", n) for n in range(3)]
     plain = ImageCache(2**30, 2**30)

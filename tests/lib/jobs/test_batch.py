@@ -56,6 +56,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.batches.stop()
 
 
+@pytest.mark.slow
 def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> None:
     with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
@@ -66,6 +67,7 @@ def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> N
     assert batch.as_task()["status"] == "DONE"
 
 
+@pytest.mark.slow
 def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_module, "_SECONDS", 0.05)
     with inference_queue.acquire(InferenceSlot("labeller")):
@@ -74,6 +76,7 @@ def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch
         assert (batch.job.state, batch.stored) == ("done", 2)
 
 
+@pytest.mark.slow
 def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     run_in_compute_thread, times = batch_module.run_in_compute_thread, []
     began, go_on, gave_way = threading.Event(), threading.Event(), threading.Event()
@@ -153,6 +156,7 @@ def test_a_damaged_model_ends_it_with_the_reason(bench: Bench) -> None:
     assert "m.safetensors is not a model file of PrATo Label" in batch.job.sentence
 
 
+@pytest.mark.slow
 def test_a_study_that_is_removed_meanwhile_is_left_out(bench: Bench) -> None:
     with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()

@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(trainer: Pr
     results = []
     for seed in (1, 1, 2):
         trainer.model.write_bytes(start)
-        results.append(trainer({"model": "prato_unetr", "max_steps": 24, "seed": seed}, store))
+        results.append(trainer({"model": "prato_unetr", "max_steps": 16, "seed": seed}, store))
     first, again, other = results
     assert timeless(again) == timeless(first)
     assert first["published"]
@@ -172,6 +172,7 @@ def test_what_is_forgotten_is_measured_on_base_studies(
         trainer.order({}, store)
 
 
+@pytest.mark.slow
 def test_labels_that_cannot_be_used_are_left_out_and_named(trainer: PratoTrainer, store: StudiesDatastore) -> None:
     final = Path(store._datastore_path) / "labels" / "final"
     affine = read_volume(final / "a_ED.nii.gz").affine

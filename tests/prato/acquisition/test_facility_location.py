@@ -49,6 +49,7 @@ def test_where_all_are_alike_or_nobody_is_unsure_nothing_is_worth_a_label() -> N
     assert not facility_location(on_a_line(7), covered(1, 0)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swin_unetr", "unetr"])
 def test_a_look_is_what_the_last_stage_sees_in_the_box(model_files, heart, name: str) -> None:
     predictor, image = Predictor.from_files(model_files[name]), ImageStack(heart)
@@ -59,6 +60,7 @@ def test_a_look_is_what_the_last_stage_sees_in_the_box(model_files, heart, name:
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_prune_has_no_summary(model_files, heart, tmp_path) -> None:
     network, spec, _ = load_model(model_files["swin_unetr"])
     save_model(tmp_path / "dense.safetensors", network, spec.with_plan(None))

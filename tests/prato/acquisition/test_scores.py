@@ -102,6 +102,7 @@ def test_a_model_scores_an_image_the_same_way_each_time(tmp_path, heart) -> None
     assert phases_score(predictor, image, image, True).value == 0
 
 
+@pytest.mark.slow
 def test_no_heart_at_all_is_the_most_useful(model_files, heart, monkeypatch) -> None:
     predictor, image = Predictor.from_files(model_files["swin_unetr"]), ImageStack(heart)
     monkeypatch.setattr(type(predictor.segmenter), "_mask", lambda *_: np.zeros(heart.array.shape, np.uint8))

@@ -32,6 +32,7 @@ def test_an_ordinary_image_keeps_its_percentiles(heart: np.ndarray) -> None:
     assert (found.low, found.high) == tuple(np.percentile(heart, (0.5, 99.5))) and not found.warnings
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([-1000, -1024, -32768, 65535, 1e30, -1e30]), st.floats(0.01, 0.6), st.sampled_from([1.0, 1 / 4096, 7.5]))
 def test_a_fill_value_changes_next_to_nothing(heart_module: np.ndarray, fill: float, share: float, scale: float) -> None:

@@ -42,11 +42,13 @@ def turned(mask: np.ndarray, turn: tuple[list[int], list[bool]]) -> tuple[np.nda
     return np.flip(mask.transpose(order), [axis for axis in range(3) if reverse[axis]]), order.index(2)
 
 
+@pytest.mark.slow
 @given(hearts, turns)
 def test_a_heart_confirms_its_own_numbers(mask: np.ndarray, turn: tuple[list[int], list[bool]]) -> None:
     assert judge_anatomy(*turned(mask, turn)).verdict == "confirmed"
 
 
+@pytest.mark.slow
 @given(hearts, turns, st.sampled_from([order for order in permutations((RV, MYO, LV)) if order != (RV, MYO, LV)]))
 def test_every_other_numbering_is_contradicted(mask: np.ndarray, turn: tuple[list[int], list[bool]], order: tuple[int, ...]) -> None:
     stored, axis = turned(renumbered(mask, order), turn)
@@ -60,6 +62,7 @@ def test_a_swap_is_called_one() -> None:
     assert judge_anatomy(renumbered(heart(), (LV, MYO, RV)), 2).sentence.startswith("RV and LV cavity seem to be swapped")
 
 
+@pytest.mark.slow
 @given(hearts, st.data())
 def test_a_structure_that_is_missing_on_some_slices_changes_nothing(mask: np.ndarray, data: st.DataObject) -> None:
     """As the myocardium is on the last slices of many labels, and the RV beyond its own."""

@@ -61,6 +61,7 @@ headers = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(headers, shapes, dtypes, st.one_of(st.none(), _NUMBER))
 def test_whatever_a_header_says_it_is_refused_in_a_sentence_or_its_masks_lie_on_the_image(

@@ -87,6 +87,7 @@ def test_papillary_muscles_are_dark_and_belong_to_the_cavity(patients: list[Phan
     assert 0.01 < (blood < (muscle + np.median(blood)) / 2).mean() < 0.25
 
 
+@pytest.mark.slow
 def test_grid_is_anisotropic_oblique_and_read_alike(tmp_path: Path, patients: list[Phantom]) -> None:
     make_phantoms(tmp_path / "s", 1, seed=0)
     path = tmp_path / "s" / "phantom001_ED.nii.gz"
@@ -139,6 +140,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["mine.nii.gz"]
 
 
+@pytest.mark.slow
 def test_a_patient_takes_seconds_not_minutes() -> None:
     begun = time.process_time()
     make_phantom(3, 3)

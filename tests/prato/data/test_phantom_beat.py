@@ -10,6 +10,7 @@ def beat():
     return make_beat(seed=3, number=2, phases=8, start=0.4)
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_beat(beat):
     again = make_beat(seed=3, number=2, phases=8, start=0.4)
     np.testing.assert_array_equal(again.images, beat.images)

@@ -168,6 +168,7 @@ def test_copies_are_taken_once(tmp_path: Path) -> None:
     assert "1 images were there twice" in said and "5 images are there twice, with the same SOP instance UID" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", [AXIAL, SAGITTAL])
 def test_a_cine_that_lies_oddly_is_taken_with_a_warning_where_there_is_no_other(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     odd = replace(SCAN, orientation=orientation)

@@ -52,6 +52,7 @@ def check(scan: Scan, report: Report, target: Path) -> None:
             assert np.allclose(image.affine @ [column, row, k, 1], LPS_TO_RAS @ [*lps, 1], atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_shuffled_folder_with_decoys_gives_the_cine_and_names_the_rest(tmp_path: Path) -> None:
     scan = Scan(9)
     source = save(tmp_path / "in" / "deep" / "er", [*scan.images(), *decoys()]).parents[1]
@@ -232,6 +233,7 @@ def test_zip_and_dicomdir_give_what_the_folder_gives(tmp_path: Path) -> None:
     assert contents[0] == contents[1] == contents[2]  # the pseudonyms too
 
 
+@pytest.mark.slow
 def test_two_patients_and_two_cines_of_one(tmp_path: Path) -> None:
     one, again, other = Scan(1), Scan(2, origin=(12.5, -80.25, 133.0)), Scan(3, study="other", patient="9")
     report = import_dicom(save(tmp_path / "in", [*one.images(), *again.images(), *other.images()]), tmp_path / "out")
@@ -322,6 +324,7 @@ def test_unicode_and_very_long_names(tmp_path: Path) -> None:
 # Any stack
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     turn=st.tuples(*[st.floats(-0.3, 0.3)] * 3),

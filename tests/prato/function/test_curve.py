@@ -72,6 +72,7 @@ def test_smoothing_keeps_a_short_cycle_and_takes_the_flicker_of_a_long_one():
     np.testing.assert_array_equal(smooth_cycle(values[:5]), values[:5])
 
 
+@pytest.mark.slow
 def test_ed_and_es_of_a_generated_beat():
     beat = make_beat(seed=0, number=3, phases=10, start=0.7)
     voxel_ml = abs(np.linalg.det(beat.affine[:3, :3])) / 1000

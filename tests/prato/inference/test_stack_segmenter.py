@@ -91,6 +91,7 @@ def test_every_level_of_pruning_answers(predictor, heart, prune):
     assert found.mask.shape == heart.array.shape and (found.kept_fraction == {}) == (prune == "off")
 
 
+@pytest.mark.slow
 def test_costs_of_a_slice(predictor):
     pruned, dense = predictor.segmenter.slice_cost(None), predictor.segmenter.slice_cost("off")
     assert 0 < pruned[0] <= dense[0] and pruned[1] > 0

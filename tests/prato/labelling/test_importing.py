@@ -110,6 +110,7 @@ def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None
     assert not (studies / "labels").exists()
 
 
+@pytest.mark.slow
 @given(
     st.from_regex(r"[A-Za-z0-9]{1,8}([_-][A-Za-z0-9]{1,8}){0,2}", fullmatch=True),
     st.sampled_from(["{}_gt", "{}-seg", "{}", "label_{}", "{}_Mask"]),

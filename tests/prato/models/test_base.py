@@ -23,6 +23,7 @@ def prompts(size: int, *corners: float) -> PromptBatch:
     return BoxPrompt.batch([[((corner, corner), (corner + size / 3, corner + size / 2))] for corner in corners], (size, size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [None, 8.0])
 @pytest.mark.parametrize("decode", ["all", "kept"])
 def test_an_embedding_made_before_gives_the_same_bits(network, margin, decode):
@@ -42,6 +43,7 @@ def test_an_embedding_made_before_gives_the_same_bits(network, margin, decode):
     assert all(torch.equal(a, b) for a, b in zip(before, after))  # it serves again
 
 
+@pytest.mark.slow
 def test_an_embedding_is_not_paid_for_again(network):
     net, spec = network
     plan: PruningPlan = spec.pruning_plan()

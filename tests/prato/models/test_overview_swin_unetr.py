@@ -51,6 +51,7 @@ def test_without_pruning_it_is_monai_s_swin_unetr(network, stack):
     torch.testing.assert_close(network.segment(stack, box, None).logits, reference(stack), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("plan", [None, DEFAULT_PLAN, PruningPlan(prune_after=(1,), percentile=50.0, decode="kept")])
 def test_it_is_never_captured(network, stack, plan):
@@ -75,6 +76,7 @@ def test_only_the_region_of_relevant_tokens_is_computed(network, stack, monkeypa
     assert output.logits.shape == (4, 4, 160, 192)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_percentile_grows_the_region_round_what_is_relevant(network, stack, monkeypatch):
     monkeypatch.setattr(network.heart_relevance, "forward", centred_on(network, (9, 10)))
@@ -136,6 +138,7 @@ def test_what_tokens_know_of_the_box():
     assert (box_features(box, torch.tensor([False]), corner, (4, 3)) == 0).all()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("plan", [None, DEFAULT_PLAN], ids=["off", "plan"])
 def test_slices_are_encoded_and_decoded_a_few_at_a_time_with_the_same_logits(network, stack, monkeypatch, plan):

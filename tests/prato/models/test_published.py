@@ -30,6 +30,7 @@ def test_segformer_for_ade20k(size, encoder, parameters, multiply_adds):
     assert flop / 2 == pytest.approx(multiply_adds, rel=0.01)
 
 
+@pytest.mark.slow
 def test_transunet_for_synapse():
     with torch.device("meta"):
         network = TransUNet(3, 9)

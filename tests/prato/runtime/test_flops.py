@@ -24,6 +24,7 @@ def by_torch(call: Any) -> float:
     return counter.get_total_flops() / 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_presets())
 @pytest.mark.parametrize("how", ["dense", "drop", "mask", "ragged"])
 def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:

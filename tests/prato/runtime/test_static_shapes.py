@@ -34,9 +34,18 @@ CHANGED = {
 }
 
 
-@pytest.fixture(params=[pytest.param(case, id=name, marks=SLOW.get(name, ())) for name, case in NETWORKS.items()], scope="module")
+#: In three dimensions, two plans that between them have all that the others have.
+BOTH = [
+    pytest.param(name, changed, id=f"{name}-{label}", marks=SLOW.get(name, ()))
+    for name in NETWORKS
+    for label, changed in CHANGED.items()
+    if "2d" in name or label in ("plan", "engine")
+]
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SLOW.get(name, ())) for name in NETWORKS], scope="module")
 def case(request):
-    build, arguments, plan, size = request.param
+    build, arguments, plan, size = NETWORKS[request.param]
     torch.manual_seed(0)
     network = build(in_channels=1, out_channels=4, **{**arguments, **({"stages": (1, 2, 3)} if build is PratoSwinUNETR else {})})
     for buffer in network.buffers():  # a norm that does something
@@ -50,7 +59,7 @@ def boxes_of(size, *places):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED.keys())
+@pytest.mark.parametrize(("case", "changed"), BOTH, indirect=["case"])
 def test_the_numbers_of_dropping(case, changed):
     network, image, plan = case
     plan, size = replace(plan, **changed), tuple(image.shape[2:])
@@ -83,7 +92,7 @@ def test_other_prompts_and_listeners_are_answered_by_the_network(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changed", CHANGED.values(), ids=CHANGED.keys())
+@pytest.mark.parametrize(("case", "changed"), BOTH, indirect=["case"])
 def test_nothing_has_to_be_asked_of_the_device(case, changed, monkeypatch):
     """Traced without values: what looked at one would raise, and what carries numbers to the device would stand in the trace."""
     network, image, plan = case

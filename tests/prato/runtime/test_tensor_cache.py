@@ -33,6 +33,7 @@ def test_what_was_asked_for_longest_ago_goes_first(several):
     assert made == ["a", "b", "c", "b", "d", "a"]
 
 
+@pytest.mark.slow
 def test_the_masks_of_large_volumes_do_not_pile_up():
     masks = []
     for n in range(1, 7):  # 16 MB and more each

@@ -72,6 +72,7 @@ def test_packed_cases_come_back(tmp_path, cases, bank):
         load_packed(tmp_path / "cases.zip", CPU, ["c"])
 
 
+@pytest.mark.slow
 def test_a_thick_slice_is_the_mean_of_two_and_its_contours_lie_between_theirs(monkeypatch):
     """A disc whose radius grows by 2 pixels a slice, brighter from slice to slice: what a slice shows says which ones it is made of."""
     i, j = torch.meshgrid(torch.arange(CANVAS), torch.arange(CANVAS), indexing="ij")
@@ -120,6 +121,7 @@ def test_a_batch_depends_on_seed_and_step_alone(bank):
     assert not torch.equal(first.window, third.window) and not torch.equal(first.window, sampler.batch(6).window)
 
 
+@pytest.mark.slow
 def test_windows_labels_and_tokens_show_the_same_place(bank):
     sampler = StackSampler(bank, 0, 8, 4, 96)
     for step in range(4):
@@ -135,6 +137,7 @@ def test_windows_labels_and_tokens_show_the_same_place(bank):
         assert torch.equal(batch.window[:, 1:, 0], batch.window[:, :-1, 1]) and torch.equal(batch.window[:, :-1, 2], batch.window[:, 1:, 1])
 
 
+@pytest.mark.slow
 def test_boxes_are_of_every_kind_and_mostly_tight(bank):
     sampler, overlaps, boxed = StackSampler(bank, 0, 16, 4, 96), [], 0
     for step in range(12):
@@ -158,6 +161,7 @@ def test_the_loss_is_monai_s_dice_and_cross_entropy():
     torch.testing.assert_close(segmentation_loss(logits, label), reference(logits, label.unsqueeze(1)))
 
 
+@pytest.mark.slow
 def test_training_learns_and_one_seed_gives_one_result(bank):
     recipe = replace(RECIPE, steps=8, stacks=2)
     first, second = (StackTrainer(small_network(), bank, recipe) for _ in range(2))
@@ -171,6 +175,7 @@ def test_training_learns_and_one_seed_gives_one_result(bank):
     assert any(not torch.equal(value, before[name]) for name, value in first.averaged().items())
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, bank):
     whole = StackTrainer(small_network(), bank, RECIPE)
     assert whole.fit()

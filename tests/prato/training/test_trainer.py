@@ -42,6 +42,7 @@ def assert_same_state(one, other):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+@pytest.mark.slow
 def test_samples_depend_on_seed_and_number_alone(cases):
     samples, again, other = (SliceDataset(cases, 128, seed, 100) for seed in (0, 0, 1))
     again[5]  # something drawn in between
@@ -156,6 +157,7 @@ def test_without_levels_every_step_takes_the_plan_as_it_is():
         assert learner._plan_of_step(0.0) is learner.plan
 
 
+@pytest.mark.slow
 def test_dense_first_lets_no_token_leave_before_its_share_is_spent(cases):
     learner = trainer(settings=replace(SETTINGS, levels=False, dense_first=0.5))
     pruned = []

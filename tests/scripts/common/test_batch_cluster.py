@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[3]
 PATH = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label")))
-STUDIES = 40
+STUDIES = 16
 
 
 @pytest.fixture(scope="module")

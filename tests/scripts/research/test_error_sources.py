@@ -27,6 +27,7 @@ def case(slices: int = 7) -> Case:
     return Case(ImageStack(Volume(image, np.diag([2.0, 1.5, 9.0, 1.0]))), label, box)
 
 
+@pytest.mark.slow
 def test_ways_are_compared_with_the_app_s_own_answer(overview_file):
     predictor, heart = Predictor.from_files(overview_file), case()
     for is_boxed in (True, False):

@@ -73,6 +73,7 @@ def test_a_crop_holds_the_box_and_its_context():
     assert crop_region(Box((0, 0, 0), (160, 170, 4)), 24, size).cells == size
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_ways_give_what_the_network_gives(trained, stacks):
     network, stack = load_trained(trained / "overview_swin_unetr", CPU).network, stacks[0]
@@ -133,6 +134,7 @@ def test_every_network_and_way_is_measured_drawn_and_told(trained, tmp_path, mon
     assert "| tight | off |" in saving_table(rows)
 
 
+@pytest.mark.slow
 def test_what_runs_on_lent_machines_imports_nothing_that_they_have_not_got():
     absent = ["typer", "pydantic", "nibabel", "SimpleITK", "monailabel"]
     code = f"""

@@ -39,6 +39,7 @@ def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monk
     assert all({"commit", "command", "seed", "device"} <= row.keys() for row in found)
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     status, output = run(tmp_path / "file" / "evidence.csv")

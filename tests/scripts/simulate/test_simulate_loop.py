@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Phantoms of six patients, and a split file that measures one of them."""
     folder = tmp_path_factory.mktemp("simulation")
-    make_thin_phantoms(folder / "studies", 6)
+    make_thin_phantoms(folder / "studies", 6, slices=2)
     patients = sorted({path.name.rsplit("_", 1)[0] for path in (folder / "studies").glob("*.nii.gz")})
     assert len(patients) == 6
     save_split(folder / "split.json", Split(seed=0, train=patients[1:], validation=patients[:1]))

@@ -73,6 +73,7 @@ def test_one_input_one_answer_alone_or_in_a_batch(method):
     assert together.token_map().shape == (3, 64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_few_steps_lower_the_loss_and_reach_every_part(method):
     network = host(method, {"threshold": 0.6} if method == "dtop" else None, box_channel=True).train()

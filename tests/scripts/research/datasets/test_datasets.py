@@ -20,6 +20,7 @@ def prepared(data, tmp_path):
     return ExperimentData(data, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sees_box", ["not at all", "by cropping", "in a window"])
 @pytest.mark.parametrize("name", ["acdc", "isic"])
 def test_the_way_to_the_network_and_back_keeps_the_mask(prepared, name, sees_box):

@@ -134,6 +134,7 @@ def test_patients_are_witnesses_once(tmp_path: Path) -> None:
     assert outcome.mean("dice") == pytest.approx(np.mean(list(outcome.by_patient("dice").values())))
 
 
+@pytest.mark.slow
 def test_a_missing_surface_is_counted_and_not_averaged(tmp_path: Path) -> None:
     tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
     path = tmp_path / "cases.csv"
@@ -179,6 +180,7 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
         read_slices(tmp_path, "table4/half")
 
 
+@pytest.mark.slow
 def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
     """Outside of the parts that are written, it has no decimals: a measured number would be one typed by hand."""
     docs = Path(__file__).parents[4] / "docs"
