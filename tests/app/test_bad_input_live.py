@@ -30,6 +30,18 @@ PARAMS: list[tuple[str, Any, str]] = [
     ("roi is text", {"roi": "1,2,3,4,5,6"}, "roi must be 6 voxel bounds"),
     ("roi of texts", {"roi": ["1", "2", "3", "4", "5", "6"]}, "finite numbers"),
     ("roi is an object", {"roi": {"i": [1, 2]}}, "roi must be 6 voxel bounds"),
+    ("boxes by names", {"roi": {"ED": [1, 9, 3, 9, 0, 5]}}, "roi must be 6 voxel bounds, or such bounds by phase"),
+    (
+        "a box for a phase that there is not",
+        {"roi": {"1": [1, 9, 3, 9, 0, 5]}},
+        "roi has a box for phase 1, and the image has one phase, 0",
+    ),
+    ("boxes for no phase", {"roi": {}}, "roi must be 6 voxel bounds"),
+    ("a phase by name", {"phases": "ED"}, "phases must be a phase's number from 0, a list of such numbers"),
+    ("phases with a fraction", {"phases": [0, 1.5]}, "phases must be a phase's number"),
+    ("phases true", {"phases": True}, "phases must be a phase's number"),
+    ("no phases", {"phases": []}, "phases must be a phase's number"),
+    ("a phase that there is not", {"phases": [0, 1]}, "has one phase, 0: phases cannot name 1"),
     ("roi is a number", {"roi": 7}, "roi must be 6 voxel bounds"),
     ("roi of booleans", {"roi": [True, False, True, False, True, False]}, "finite numbers"),
     ("roi with NaN", '{"roi": [NaN, 9, 3, 9, 0, 5]}', "finite numbers"),
@@ -66,7 +78,6 @@ def test_parameters(live_server: LiveServer, params: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("cine", "is 4D (40x36x5x3), not one 3D volume"),
         ("flat", "is 2D (40x36), not a 3D volume"),
         ("sheared", "sheared (non-orthonormal) affine"),
         ("singular", "singular"),

@@ -62,7 +62,7 @@ def test_what_stock_clients_and_the_server_send_along_is_let_through():
 
 @pytest.mark.parametrize("name", ["highress", "prunee", "drawn", "prompts"])
 def test_a_parameter_that_nobody_knows_is_refused(name):
-    wanted = "use roi, prune, return_tokens, device, or points .i,j,k. under RV cavity, myocardium, LV cavity"
+    wanted = "use roi, phases, prune, return_tokens, device, or points .i,j,k. under RV cavity, myocardium, LV cavity"
     with pytest.raises(RequestError, match=f"'{name}' is not a parameter here: {wanted}"):
         parse(**{name: 1})
 

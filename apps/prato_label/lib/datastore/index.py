@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
+from prato.data.cine import read_cine_head
+from prato.data.nifti_head import VolumeError
 from prato.data.studies import find_files, split_name
 from prato.labelling.files import SUFFIX, read_if_exists
 from prato.labelling.records import UnknownVersionError, Version
@@ -38,6 +41,7 @@ class DurableIndex(LocalDatastore):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
+        self._heads: dict[str, tuple[int, int, int]] = {}
         super().__init__(*arguments, **options)
 
     def _lock(self) -> FileLock:
@@ -149,11 +153,29 @@ class DurableIndex(LocalDatastore):
         with self._lock():  # from reading the list to writing it
             with _tolerate_full_disk():
                 super()._reconcile_datastore()
+            cines = [self._refresh_image_entry(*entry) for entry in list(self._datastore.objects.items())]
             labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
             changed = [self._refresh_label_entry(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
-            if any(changed):
+            if any((*cines, *changed)):
                 with _tolerate_full_disk():
                     self._update_datastore_file()
+
+    def _refresh_image_entry(self, study: str, known: ImageLabelModel) -> bool:
+        """Write into the list how many phases an image has, as its header says; True if its entry changed. Each file is looked at once."""
+        path = Path(self._datastore_path) / f"{study}{known.image.ext}"
+        stamp = _stamp(path)
+        if stamp is None or self._heads.get(study) == stamp:
+            return False
+        self._heads[study] = stamp
+        try:
+            head = read_cine_head(path)
+        except VolumeError:  # whoever reads it is told
+            return False
+        found, before = phases_info(head.phases, head.times_ms), dict(known.image.info)
+        for name in ("phases", "times_ms"):
+            known.image.info.pop(name, None)
+        known.image.info.update(found)
+        return bool(known.image.info != before)
 
     def _refresh_label_entry(self, study: str, tag: str, label: DataModel) -> bool:
         """As ``_update_label_entry`` for a label that may have been put there by other means; True if its entry changed."""
@@ -178,6 +200,13 @@ class DurableIndex(LocalDatastore):
             for warning in warnings:
                 logger.warning("%s: %s", study, warning)
         return current is not None
+
+
+def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:
+    """What the list says of an image with so many phases: nothing of a volume, as before there were cines."""
+    if phases == 1:
+        return {}
+    return {"phases": phases, "times_ms": None if times_ms is None else [round(float(ms), 2) for ms in times_ms]}
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

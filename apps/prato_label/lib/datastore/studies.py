@@ -14,12 +14,13 @@ from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.datastore.index import DurableIndex
+from lib.datastore.index import DurableIndex, phases_info
 from lib.datastore.label_check import http_errors, read_submitted_label
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
+from prato.data.cine import read_cine
 from prato.data.label_names import LABEL_INFO, LabelError
-from prato.data.nifti import VolumeError, gzip_bytes, read_volume, volume_bytes
+from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
@@ -80,7 +81,7 @@ class StudiesDatastore(DurableIndex):
         if split_name(image_id.lower()):
             raise HTTPException(400, f"An image's name must not end in .nii or .nii.gz: send {image_id!r:.60} under its name alone.")
         try:
-            read_volume(image_filename)
+            cine = read_cine(image_filename)
         except VolumeError as error:
             raise HTTPException(400, str(error).replace(Path(image_filename).name, f"The image {image_id}")) from error
         data = Path(image_filename).read_bytes()
@@ -93,7 +94,7 @@ class StudiesDatastore(DurableIndex):
                     return image_id
                 raise HTTPException(409, f"There is already another image called {image_id}: send this one under another name.")
             write_bytes(path, data)
-            info = {**(image_info or {}), "ts": int(time.time()), "name": path.name}
+            info = {**(image_info or {}), "ts": int(time.time()), "name": path.name, **phases_info(len(cine), cine.times_ms)}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
         return image_id
 

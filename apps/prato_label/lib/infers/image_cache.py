@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from cachetools import LRUCache
 
+from prato.data.cine import Cine, read_cine, read_cine_head
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
 from prato.runtime.feature_cache import FeatureCache
 
 _CHUNK = 2**20
+_Image = TypeVar("_Image", ImageStack, Cine)
 
 
 class ImageCache:
@@ -25,7 +28,9 @@ class ImageCache:
 
     def __init__(self, max_image_bytes: int, max_feature_bytes: int) -> None:
         self._lock = Lock()
-        self._images: LRUCache[str, ImageStack] = LRUCache(max_image_bytes, getsizeof=lambda image: min(image.nbytes, max_image_bytes))
+        self._images: LRUCache[str, ImageStack | Cine] = LRUCache(
+            max_image_bytes, getsizeof=lambda image: min(image.nbytes, max_image_bytes)
+        )
         self.features = FeatureCache(max_feature_bytes)
 
     def read(self, path: Path) -> ImageStack:
@@ -34,15 +39,36 @@ class ImageCache:
         Raises:
             VolumeError: as ``read_volume``.
         """
-        content = _digest(path)
-        with self._lock:
-            if content is not None and (image := self._images.get(content)) is not None:
-                return image
+        content, found = self._find(path)
+        if isinstance(found, ImageStack):
+            return found
         volume = read_volume(path)
         volume.array.setflags(write=False)  # it is shared
         if content is None or _digest(path) != content:  # it was replaced meanwhile, and nobody knows what was read
             return ImageStack(volume)
-        image = ImageStack(volume, self.features, content, lambda: self._measure(content))
+        return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content)))
+
+    def read_study(self, path: Path) -> ImageStack | Cine:
+        """As :meth:`read`, but a cine where the image has several phases.
+
+        Raises:
+            VolumeError: as ``read_volume``, or as ``read_cine``.
+        """
+        if read_cine_head(path).phases == 1:
+            return self.read(path)
+        content, found = self._find(path)
+        if isinstance(found, Cine):
+            return found
+        cine = read_cine(path)
+        return cine if content is None or _digest(path) != content else self._keep(content, cine)
+
+    def _find(self, path: Path) -> tuple[str | None, ImageStack | Cine | None]:
+        """What says which image lies at ``path``, and that image where it is at hand."""
+        content = _digest(path)
+        with self._lock:
+            return content, None if content is None else self._images.get(content)
+
+    def _keep(self, content: str, image: _Image) -> _Image:
         with self._lock:
             self._images[content] = image
         return image

@@ -30,12 +30,16 @@ class InferenceSlot:
         request_id: under which it can be cancelled.
         is_cancelled: whether nobody waits for the answer any more.
         reply: the JSON part of the answer, once there is one.
+        marked: end-diastole and end-systole of the study, where somebody chose them.
+        phases, done: how many phases are segmented, once that is known, and how many are done.
     """
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.is_cancelled = False
         self.reply: dict[str, Any] = {}
+        self.marked: tuple[int, int] | None = None
+        self.phases, self.done = 0, 0
 
 
 class InferenceQueue:
@@ -92,6 +96,15 @@ class InferenceQueue:
                 slot.is_cancelled = True
             self._changed.notify_all()
         return bool(found)
+
+    def progress(self, request_id: str) -> dict[str, Any] | None:
+        """How far the request of that id is, as ``docs/protocol.md`` describes it; None where there is none."""
+        with self._changed:
+            for before, slot in enumerate(self._slots):
+                if slot.request_id == request_id:
+                    state = "waiting" if before else "computing"
+                    return {"request_id": request_id, "state": state, "before": before, "phases": slot.phases, "done": slot.done}
+        return None
 
     def notify(self) -> None:
         """To be called when a slot was marked as cancelled: those who wait look again."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from prato.data.cine import Cine
 from prato.inference.image_stack import ImageStack
-from prato.inference.prediction import Prediction
+from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, stored_version
 from prato.prompts.base import Prompt
@@ -89,6 +90,39 @@ class LivePredictor:
                 prompts, prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=BatchRunner(token)
             )
         ).result()
+
+    def predict_cine(
+        self,
+        device: str,
+        cine: Cine,
+        phases: Sequence[int] | None = None,
+        prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
+        prune: str | None = None,
+        *,
+        marked: tuple[int, int] | None = None,
+        token: CancelToken = NEVER_CANCELLED,
+        report: Callable[[int], object] = lambda done: None,
+    ) -> CinePrediction:
+        """Segment phases of ``cine`` with the files as they are now; arguments as for :meth:`Predictor.predict_cine`.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            VolumeError: a phase cannot be used.
+            CancelledError: ``token`` was cancelled.
+        """
+        return _COMPUTE_THREAD.submit(
+            lambda: self._load(device).predict_cine(cine, phases, prompts, prune, marked=marked, runner=BatchRunner(token), report=report)
+        ).result()
+
+    def predict_cine_with(self, runner: BatchRunner, device: str, cine: Cine, prune: str | None = None) -> CinePrediction:
+        """All phases of ``cine`` as :meth:`predict_with` segments an image.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            VolumeError: a phase cannot be used.
+            CancelledError: ``runner`` was cancelled.
+        """
+        return runner(lambda _: self._load(device)).predict_cine(cine, prune=prune, runner=runner)
 
     def predict_with(self, runner: BatchRunner, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
         """As :meth:`predict` without a prompt, with ``runner`` to make the networks' calls, and all the rest in the calling thread.

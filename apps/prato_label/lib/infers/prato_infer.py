@@ -12,18 +12,20 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from lib.infers.cine_infer import answer
 from lib.infers.devices import device_named, offered_devices
 from lib.infers.image_cache import images
-from lib.infers.inference_queue import current_slot
+from lib.infers.inference_queue import InferenceSlot, current_slot
 from lib.infers.live_predictor import live_predictor
 from lib.infers.result_files import encode_tokens, write_mask
+from prato.data.cine import Cine, read_cine
 from prato.data.nifti import VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import DEFAULT_PRUNE, InferenceRequest, RequestError
 from prato.pruning.plan import PRUNE_CHOICES
-from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
+from prato.runtime.cancel_token import CancelToken
 
 logger = logging.getLogger(__name__)
 
@@ -86,29 +88,32 @@ class PratoInfer(InferTask):
         device = device_named(sent.device)
         if not isinstance(sent.image, str) or not sent.image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
-        image = images.read(Path(sent.image))
-        volume = image.stored
-        prompts = sent.prompts(volume.array.shape, volume.spacing)
+        image = images.read_study(Path(sent.image))
         read = time.perf_counter()
-        slot = current_slot.get(None)
-        prediction = self.predictor.predict(
-            device,
-            image,
-            prompts,
-            sent.prune,
-            return_tokens=sent.return_tokens,
-            token=CancelToken(lambda: slot.is_cancelled) if slot else NEVER_CANCELLED,
-        )
+        slot = current_slot.get(None) or InferenceSlot("")
+        if isinstance(image, Cine) or sent.names_phases:
+            cine = image if isinstance(image, Cine) else read_cine(sent.image)
+            found = answer(self.predictor, device, cine, sent, slot)
+            mask, reply, tokens = found.mask, found.reply, None
+        else:
+            prediction = self.predictor.predict(
+                device,
+                image,
+                sent.prompts(image.stored.array.shape, image.stored.spacing),
+                sent.prune,
+                return_tokens=sent.return_tokens,
+                token=CancelToken(lambda: slot.is_cancelled),
+            )
+            mask, reply, tokens = image.stored.with_array(prediction.mask), prediction.reply(), prediction.tokens
         predicted = time.perf_counter()
-        path = write_mask(prediction.mask, volume, sent.result_extension, sent.result_dtype)
+        path = write_mask(mask, sent.result_extension, sent.result_dtype)
         done = time.perf_counter()
-        reply = {**prediction.reply(), "device": device}
+        reply |= {"device": device}
         reply["warnings"] += sent.warnings
         steps = {"read": read - start, "write": done - predicted, "total": done - start}
         reply["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in steps.items()}
-        if slot:
-            slot.reply = dict(reply)
-        if prediction.tokens is not None:
-            reply["tokens"] = encode_tokens(prediction.tokens)
+        slot.reply = dict(reply)
+        if tokens is not None:
+            reply["tokens"] = encode_tokens(tokens)
         logger.info("%s: %s box %s, %.0f ms", Path(sent.image).name, reply["box_source"], reply["box"], reply["latency_ms"]["total"])
         return path, reply

@@ -12,11 +12,11 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from prato.data.nifti import Volume, gzip_bytes, volume_bytes
+from prato.data.nifti import Volume, gzip_bytes, volume_chunks
 
 
-def write_mask(mask: np.ndarray, image: Volume, extension: str, dtype: str = "uint8") -> str:
-    """A new temporary file with ``mask`` (X, Y, Z) on the grid of ``image``; the server removes it once it is sent.
+def write_mask(mask: Volume, extension: str, dtype: str = "uint8") -> str:
+    """A new temporary file with ``mask``, (X, Y, Z) or (X, Y, Z, T) on its image's grid; the server removes it once it is sent.
 
     It need not outlive a power cut, so nothing waits for the disk.
 
@@ -26,15 +26,19 @@ def write_mask(mask: np.ndarray, image: Volume, extension: str, dtype: str = "ui
     handle, path = tempfile.mkstemp(prefix="prato_", suffix=extension)
     os.close(handle)
     try:
-        array = mask.astype(dtype, copy=False)
+        array = mask.array.astype(dtype, copy=False)
         if extension == ".nrrd":
             # NRRD's common space is LPS: x and y change sign. Who asks for it, reads it and the image with ITK
-            lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.itk_affine
-            header = {"space": "left-posterior-superior", "space directions": lps[:3, :3].T, "space origin": lps[:3, 3]}
-            nrrd.write(path, array, {**header, "kinds": ["domain"] * 3, "encoding": "raw"})
+            lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ mask.itk_affine
+            directions = np.full((array.ndim, 3), np.nan)  # of time: none
+            directions[:3] = lps[:3, :3].T
+            kinds = ["domain", "domain", "domain", "list"][: array.ndim]  # ITK knows no other axis outside of space
+            header = {"space": "left-posterior-superior", "space directions": directions, "space origin": lps[:3, 3]}
+            nrrd.write(path, array, {**header, "kinds": kinds, "encoding": "raw"})
         else:
-            raw = volume_bytes(image.with_array(array))
-            Path(path).write_bytes(raw if extension == ".nii" else gzip_bytes(raw, level=1))
+            chunks = volume_chunks(mask.with_array(array))
+            with Path(path).open("wb") as file:
+                file.writelines(chunks if extension == ".nii" else [gzip_bytes(chunks, level=1)])
     except BaseException:  # a full disk: nobody is told of the file, so nobody would remove it
         os.unlink(path)
         raise

@@ -21,7 +21,9 @@ from lib.infers.result_files import write_mask
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
 from prato.data.atomic import is_disk_full
+from prato.data.cine import Cine
 from prato.data.nifti import VolumeError
+from prato.inference.prediction import CinePrediction, Prediction
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RESULT_EXTENSIONS
 from prato.runtime.batch_runner import BatchRunner
@@ -123,9 +125,14 @@ class Batch:
 
     def _segment(self, study: str) -> None:
         self._runner.wait()
-        image = images.read(Path(self._datastore.get_image_uri(study)))
-        prediction = self._predictor.predict_with(self._runner, self.order.device, image, self.order.prune)
-        file = write_mask(prediction.mask, image.stored, RESULT_EXTENSIONS[0])
+        image = images.read_study(Path(self._datastore.get_image_uri(study)))
+        prediction: Prediction | CinePrediction
+        if isinstance(image, Cine):
+            prediction = self._predictor.predict_cine_with(self._runner, self.order.device, image, self.order.prune)
+        else:
+            prediction = self._predictor.predict_with(self._runner, self.order.device, image, self.order.prune)
+        grid = image.grid() if isinstance(image, Cine) else image.stored
+        file = write_mask(grid.with_array(prediction.mask), RESULT_EXTENSIONS[0])
         try:
             reply = {**prediction.reply(), "device": self.order.device}
             self._runner.token.raise_if_cancelled()  # as late as possible: nothing is stored once the batch was stopped

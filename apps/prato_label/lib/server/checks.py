@@ -60,7 +60,7 @@ def require_info(info: dict[str, Any], name: str) -> None:
     Raises:
         HTTPException: 400.
     """
-    own = [key for key in ("ts", "name", "strategy", "voxels", "review") if key in info]
+    own = [key for key in ("ts", "name", "strategy", "voxels", "review", "phases", "times_ms", "marked") if key in info]
     if own:
         raise HTTPException(400, f"{name} may not set {own[0]}, which the server keeps: use another key.")
     require_storable(info, name)

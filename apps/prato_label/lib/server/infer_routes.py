@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi.responses import StreamingResponse
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints import infer
 from monailabel.endpoints.user.auth import User
@@ -22,12 +23,15 @@ from lib.infers.inference_queue import InferenceSlot, QueueFullError, inference_
 from lib.server import checks
 from lib.server.checks import USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
+from lib.server.study_routes import marked_phases
 from lib.server.uploads import stored_upload
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import request_id
 
 router = APIRouter()
+#: How often it is looked at how far a request is, for those who follow it.
+_LOOK_S = 0.1
 #: The last requests for inference, newest first, for the status page; in memory only.
 recent_requests: deque[dict[str, Any]] = deque(maxlen=50)
 
@@ -72,6 +76,7 @@ def run_inference(
     if "image" in options or not (file or session_id):
         image = options.pop("image", image)
         checks.require_image(app, image)
+        slot.marked = marked_phases(app.datastore().get_image_info(image))
     if file:
         checks.require_nifti(file, "The uploaded image")
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
@@ -122,6 +127,25 @@ def cancel_inference(request_id: str, user: User = USER) -> dict[str, str]:
     if not inference_queue.cancel(request_id):
         raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
     return {"cancelled": request_id}
+
+
+@router.get("/infer/{request_id}")
+def infer_progress(request_id: str, follow: bool = False, user: User = USER) -> Any:
+    """How far the request with that ``X-Request-ID`` is; with ``follow``, told again whenever that changes, until the request ends."""
+    now = inference_queue.progress(request_id)
+    if now is None:
+        raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
+    return StreamingResponse(_follow(request_id), media_type="text/event-stream") if follow else now
+
+
+async def _follow(request_id: str) -> AsyncIterator[str]:
+    """Server-sent events: a JSON object for each change."""
+    told: dict[str, Any] | None = None
+    while (now := inference_queue.progress(request_id)) is not None:
+        if now != told:
+            told = now
+            yield f"data: {json.dumps(now)}\n\n"
+        await asyncio.sleep(_LOOK_S)
 
 
 def record_request(slot: InferenceSlot, model: str, image: str, status: int, seconds: float) -> None:

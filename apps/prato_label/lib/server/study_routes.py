@@ -1,4 +1,7 @@
-"""What an annotator decides about a study without labelling it: skipped for now, or rejected. See docs/protocol.md."""
+"""What an annotator decides about a study without labelling it: skipped for now, rejected, and where its heartbeat is fullest and emptiest.
+
+See docs/protocol.md.
+"""
 
 from __future__ import annotations
 
@@ -34,3 +37,24 @@ def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User =
     review = {"state": state, "reason": reason.strip(), "annotator": annotator_from(sent), "ts": int(time.time())}
     app_instance().datastore().update_image_info(image, {"review": review})
     return {"image": image, "review": review}
+
+
+@router.put("/phases")
+def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
+    """Mark the phases of end-diastole and end-systole, ``ed`` and ``es`` from 0, of a cine; without both, they are found again."""
+    sent = checks.require_storable(checks.parse_json_object(params))
+    checks.require_image(app_instance(), image)
+    store = app_instance().datastore()
+    count, chosen = store.get_image_info(image).get("phases", 1), [sent.get("ed"), sent.get("es")]
+    is_pair = all(type(t) is int and 0 <= t < count for t in chosen) and chosen[0] != chosen[1]
+    if chosen != [None, None] and not is_pair:
+        raise HTTPException(400, f"ed and es must be two of the phases 0 to {count - 1} of {image}, or both null, not {chosen!r:.60}.")
+    marked = {"ed": chosen[0], "es": chosen[1], "annotator": annotator_from(sent), "ts": int(time.time())}
+    store.update_image_info(image, {"marked": marked})
+    return {"image": image, "marked": marked}
+
+
+def marked_phases(info: dict[str, Any]) -> tuple[int, int] | None:
+    """End-diastole and end-systole as somebody marked them, by what is known of a study; None where nobody did."""
+    marked = info.get("marked") or {}
+    return None if marked.get("ed") is None else (marked["ed"], marked["es"])

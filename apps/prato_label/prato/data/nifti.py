@@ -5,18 +5,17 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import tempfile
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
 from prato.data.atomic import write_bytes
-from prato.data.nifti_head import MAX_VOXEL_BYTES, SLACK, UNREADABLE, VolumeError, open_nifti, read_header, repair_header
+from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, copy_voxels, open_nifti, read_header, repair_header
 from prato.data.orientation import Orientation, check_affine, itk_affine, list_readings, read_orientation
 
 #: What a mask takes over from the header of its image, bit for bit, so that every program lays the two on each other.
@@ -24,8 +23,6 @@ _CARRIED = (
     *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z", "pixdim", "xyzt_units"),
 )
-#: Bytes that are read at a time.
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def read_image(path: str | os.PathLike[str], phases: bool = True) -> nib.Nifti1I
         header, head, offset, wanted = read_header(stream, path.name)
         if not phases:
             _require_volume(header.get_data_shape(), path.name)
-        raw, length = _copy(stream, head, offset + wanted)
+        raw, length = copy_voxels(stream, head, offset + wanted)
         if len(stream.read(SLACK + 1)) > SLACK:
             raise VolumeError(f"{path.name} goes on long after its voxels: export it again.")
         if length < offset + wanted:
@@ -155,16 +152,6 @@ def _require_volume(shape: tuple[int, ...], name: str, axes: int = 3) -> tuple[i
     return tuple(shape)
 
 
-def _copy(stream: BinaryIO, head: bytes, wanted: int) -> tuple[BinaryIO, int]:
-    """The first ``wanted`` bytes of a stream of which ``head`` was read, as a file of its own, and how many there were."""
-    copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_VOXEL_BYTES))  # noqa: SIM115 - it goes with the image
-    copy.write(head)
-    length = len(head)
-    while length < wanted and (chunk := stream.read(min(_CHUNK, wanted - length))):
-        length += copy.write(chunk)
-    return copy, length
-
-
 def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
     """The bytes of a ``.nii``: ``array`` (X, Y, Z), qform and sform both from ``affine`` (-> RAS+ mm), units mm; nothing in them varies.
 
@@ -182,7 +169,12 @@ def nifti_bytes(array: np.ndarray, affine: np.ndarray) -> bytes:
 
 
 def volume_bytes(volume: Volume) -> bytes:
-    """The bytes of a ``.nii`` of ``volume``, a mask or label on the grid of an image or cine that was read.
+    """The bytes of a ``.nii`` of ``volume``, as :func:`volume_chunks` has them."""
+    return b"".join(volume_chunks(volume))
+
+
+def volume_chunks(volume: Volume) -> Iterator[bytes]:
+    """The bytes of a ``.nii`` of ``volume``, a mask or label on the grid of an image or cine that was read: the head, then each phase.
 
     Qform, sform, their codes, ``pixdim`` and units are those of the image's file, bit for bit, in its version of NIfTI: a program that lays
     the image in its own way lays the mask in the same. A volume that comes from no file is written as ``nifti_bytes`` does.
@@ -192,7 +184,8 @@ def volume_bytes(volume: Volume) -> bytes:
     """
     array = volume.array
     if volume.header is None:
-        return nifti_bytes(array, volume.affine)
+        yield nifti_bytes(array, volume.affine)
+        return
     _check_writable(array, (3, 4))
     header = type(volume.header)(endianness="<")
     header.set_data_dtype(array.dtype)
@@ -200,8 +193,9 @@ def volume_bytes(volume: Volume) -> bytes:
     for field in _CARRIED:
         header[field] = volume.header[field]
     header["vox_offset"], header["magic"] = header.single_vox_offset, header.single_magic
-    data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
-    return bytes(header.binaryblock) + bytes(header.single_vox_offset - header.sizeof_hdr) + data
+    yield bytes(header.binaryblock) + bytes(header.single_vox_offset - header.sizeof_hdr)
+    for part in np.moveaxis(array, 3, 0) if array.ndim == 4 else [array]:
+        yield part.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(order="F")
 
 
 def _check_writable(array: np.ndarray, axes: tuple[int, ...]) -> None:
@@ -219,11 +213,12 @@ def write_volume(path: str | os.PathLike[str], array: np.ndarray, affine: np.nda
     write_bytes(path, gzip_bytes(nifti_bytes(array, affine), level))
 
 
-def gzip_bytes(raw: bytes, level: int = 6) -> bytes:
-    """``raw`` as gzip without name or time in its header: the same volume is the same file, whenever it is written."""
+def gzip_bytes(raw: bytes | Iterable[bytes], level: int = 6) -> bytes:
+    """``raw``, or all its parts, as gzip without name or time in its header: the same volume is the same file, whenever it is written."""
     stream = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=level, mtime=0) as out:
-        out.write(raw)
+        for part in [raw] if isinstance(raw, bytes) else raw:
+            out.write(part)
     return stream.getvalue()
 
 

@@ -6,6 +6,7 @@ import gzip
 import logging
 import math
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ MAX_PHASES = 256
 MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
 #: What stands at the beginning of a small text file in the place of one that git-annex (DataLad) or Git LFS would have to fetch.
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs.github.com/")
+#: Bytes that are read at a time.
+_CHUNK = 2**20
 #: What nibabel, numpy and gzip raise for a file that they cannot read.
 UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 #: nibabel logs what it repairs in a header; here every fault is reported once, by this package.
@@ -85,6 +88,16 @@ def open_nifti(path: Path) -> Iterator[BinaryIO]:
         raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
     except UNREADABLE as error:
         raise unreadable(path.name, error) from error
+
+
+def copy_voxels(stream: BinaryIO, head: bytes, wanted: int) -> tuple[BinaryIO, int]:
+    """The first ``wanted`` bytes of a stream of which ``head`` was read, as a file of its own, and how many there were."""
+    copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_VOXEL_BYTES))  # noqa: SIM115 - it goes with the image
+    copy.write(head)
+    length = len(head)
+    while length < wanted and (chunk := stream.read(min(_CHUNK, wanted - length))):
+        length += copy.write(chunk)
+    return copy, length
 
 
 def unreadable(name: str, error: BaseException) -> VolumeError:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from prato.prompts.base import Prompt, PromptError, list_prompts
+from prato.prompts.phases import Phases, parse_phases, prompts_by_phase
 from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PRUNE_CHOICES
 
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"
 #: What the wire contract (docs/protocol.md) offers, besides points.
-CONTRACT = ("roi", "prune", "return_tokens", "device")
+CONTRACT = ("roi", "phases", "prune", "return_tokens", "device")
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 RESULT_DTYPES = ("uint8", "uint16")
@@ -38,6 +39,7 @@ class InferenceRequest(BaseModel):
 
     Attributes:
         image: the image's file; None where the request names none.
+        phases: of a cine, as they were sent.
         prune: the contract's ``prune``, or None for the model's own plan.
         return_tokens: whether the token-retention map is requested.
         device: as it was sent, for the server to look up.
@@ -49,6 +51,7 @@ class InferenceRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     image: Any = None
+    phases: Phases = None
     prune: str | None = None
     return_tokens: bool = False
     device: Any = None
@@ -94,6 +97,32 @@ class InferenceRequest(BaseModel):
         except PromptError as error:
             raise RequestError(str(error)) from error
         return ()
+
+    @property
+    def names_phases(self) -> bool:
+        """Whether it asks for phases, or holds boxes of some: of an image of one phase, too, it wants to be told of these."""
+        return self.phases is not None or isinstance(self.drawn.get("roi"), Mapping)
+
+    def prompts_by_phase(
+        self, count: int, shape: tuple[int, ...], spacing: tuple[float, ...]
+    ) -> tuple[Prompt, ...] | Mapping[int, Sequence[Prompt]]:
+        """As :meth:`prompts`, for every one of the ``count`` phases of a cine; by phase where boxes were sent so.
+
+        Raises:
+            RequestError: they cannot be used on that cine.
+        """
+        roi = self.drawn.get("roi")
+        if not isinstance(roi, Mapping) or not roi:
+            return self.prompts(shape, spacing)
+        try:
+            return prompts_by_phase(roi, count, shape, spacing)
+        except PromptError as error:
+            raise RequestError(str(error)) from error
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _check_phases(cls, phases: Any) -> Any:
+        return parse_phases(phases)
 
     @field_validator("prune", mode="before")
     @classmethod

@@ -38,7 +38,8 @@ def _studies(app: MONAILabelApp) -> dict[str, Any]:
     for study in ids[:_STUDIES]:
         tags = sorted(store.get_labels_by_image_id(study))
         annotator = store.get_label_info(study, "final").get("annotator") if "final" in tags else None
-        listed.append({"id": study, "tags": tags, "annotator": str(annotator) if annotator else ""})
+        phases = store.get_image_info(study).get("phases", 1)
+        listed.append({"id": study, "tags": tags, "annotator": str(annotator) if annotator else "", "phases": phases})
     return {"total": len(ids), "labelled": len(store.get_labeled_images()), "listed": listed}
 
 
