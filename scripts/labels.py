@@ -41,10 +41,10 @@ Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, with
 
 @app.command("list")
 def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar="[STUDY]", help="All studies without it.")] = "") -> None:
-    """Every version: who, when, from which model and box. The current one is marked."""
+    """Every version: who, when, its phases' states, from which model and box. The current one is marked."""
     with _refusals():
         names = [study] if study else _list_labelled(studies)
-        table = Table("study", "version", "annotator", "stored (UTC)", "origin", "model", "box")
+        table = Table("study", "version", "annotator", "stored (UTC)", "origin", "phases", "model", "box")
         for name in names:
             versions, current = _versions(studies, name).list_versions()
             for version in versions:
@@ -54,14 +54,17 @@ def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar
 
 @app.command()
 def diff(studies: Studies, study: Name, old: Annotated[int, typer.Argument()], new: Annotated[int, typer.Argument()]) -> None:
-    """What changed between two versions, by structure."""
+    """What changed between two versions, by structure and, of a cine, in each phase that changed."""
     with _refusals():
         found = label_diff(_versions(studies, study), old, new)
-    table = Table("structure", "changed voxels", "DSC", "HD95 (mm)", "volume before (ml)", "after (ml)", "change (ml)")
-    for name, change in found["structures"].items():
-        volumes = (f"{ml:.1f}" for ml in change["volume_ml"])
-        scores = str(change["changed_voxels"]), f"{change['dice']:.3f}", f"{change['hd95']:.1f}"
-        table.add_row(name, *scores, *volumes, f"{change['volume_change_ml']:+.1f}")
+    phases = found.get("phases", {"": found})
+    where = ["phase"] if "phases" in found else []
+    table = Table(*where, "structure", "changed voxels", "DSC", "HD95 (mm)", "volume before (ml)", "after (ml)", "change (ml)")
+    for number, changes in phases.items():
+        for name, change in changes["structures"].items():
+            volumes = (f"{ml:.1f}" for ml in change["volume_ml"])
+            scores = str(change["changed_voxels"]), f"{change['dice']:.3f}", f"{change['hd95']:.1f}"
+            table.add_row(*[number for _ in where], name, *scores, *volumes, f"{change['volume_change_ml']:+.1f}")
     Console(markup=False).print(table)
 
 
@@ -98,7 +101,15 @@ def agreement(
             out.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(out, (json.dumps({"commit": commit(), "command": command(), **found}, indent=1) + "\n").encode())
     table = Table("study", "annotators", "structure", "DSC", "HD95 (mm)")
-    rows = [(image["image"], " / ".join(pair["annotators"]), pair["structures"]) for image in images for pair in image["pairs"]]
+    rows = [
+        (
+            f"{image['image']} phase {pair['phase']}" if "phase" in pair else image["image"],
+            " / ".join(pair["annotators"]),
+            pair["structures"],
+        )
+        for image in images
+        for pair in image["pairs"]
+    ]
     if found.get("structures"):
         rows.append(("mean", f"{found['pairs']} pairs", found["structures"]))
     for name, who, structures in rows:
@@ -187,7 +198,9 @@ def _describe(version: Version) -> tuple[str, ...]:
     origin = version.origin if version.restored_from is None else f"{version.origin} from {version.restored_from}"
     model = " ".join(str(version.params[key]) for key in ("model", "model_version") if key in version.params)
     fate = "".join(f", removed by {removal.annotator} {removal.removed:%Y-%m-%d %H:%M}" for removal in version.removals)
-    return version.annotator, f"{version.created:%Y-%m-%d %H:%M}", origin + fate, model, str(version.params.get("box", ""))
+    states = Counter(phase.state for phase in version.phases.values())
+    phases = ", ".join(f"{count} {state}" for state, count in states.items())
+    return version.annotator, f"{version.created:%Y-%m-%d %H:%M}", origin + fate, phases, model, str(version.params.get("box", ""))
 
 
 if __name__ == "__main__":

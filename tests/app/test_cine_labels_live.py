@@ -63,6 +63,33 @@ def stored(server: LiveServer) -> np.ndarray:
     return np.asanyarray(read_image(server.studies / "labels" / "final" / f"{STUDY}.nii.gz").dataobj)
 
 
+def next_study(server: LiveServer, strategy: str) -> dict[str, Any]:
+    reply = server.post(f"/activelearning/{strategy}", {"seed": 1})
+    assert reply.status == 200, reply.json
+    return reply.json
+
+
+def test_the_next_study_comes_with_its_phase(server: LiveServer) -> None:
+    def mark(ed: int | None, es: int | None) -> None:
+        data = {"params": json.dumps({"ed": ed, "es": es, "annotator": "Ada"})}
+        assert requests.put(f"{server.url}/datastore/image/phases", params={"image": "beat 0"}, data=data, timeout=200).ok
+
+    (server.studies / "beat 0.nii.gz").write_bytes((server.studies / f"{STUDY}.nii.gz").read_bytes())
+    wait_until(lambda: next_study(server, "first")["id"] == "beat 0")
+    assert next_study(server, "first")["phase"] == 0
+    mark(2, 1)
+    assert next_study(server, "first")["phase"] == 2
+    submit(server, drawing(1), "beat 0", annotator="Ada", phases=2)
+    assert next_study(server, "first")["phase"] == 1
+    submit(server, drawing(1), "beat 0", annotator="Ada", phases=1)
+    assert next_study(server, "first")["id"] != "beat 0"
+    for strategy in ("jitter", "phases", "entropy"):
+        found = next_study(server, strategy)
+        assert found["scored"] >= 1
+        assert ("phase" in found) == (found.get("phases", 1) > 1)
+    requests.delete(f"{server.url}/datastore/image", params={"id": "beat 0"}, timeout=200)
+
+
 def test_two_people_submit_phases_at_once_and_all_are_kept(server: LiveServer) -> None:
     # Ada sends the whole cine and names two phases, Ben and Cy one volume each
     sent = [(whole(p0=1, p2=2), "Ada", [0, 2]), (drawing(3), "Ben", {"3": "corrected"}), (drawing(4), "Cy", 1)]

@@ -40,6 +40,25 @@ class Folder:
         return ({} if ts is None else {"strategy": {"random": {"ts": ts}}}) | ({} if review is None else {"review": review})
 
 
+class Cines(Folder):
+    """A datastore with cines of ``count`` phases, the ``states`` of whose labels are known by study."""
+
+    def __init__(self, count: int, states: dict[str, dict[str, str] | None], marked: dict[str, tuple[int, int]] | None = None) -> None:
+        super().__init__(*(study for study, label in states.items() if label == {}))
+        self.count, self.states, self.marked = count, states, marked or {}
+
+    def list_images(self) -> list[str]:
+        return list(self.states)
+
+    def get_image_info(self, study: str) -> dict[str, Any]:
+        info: dict[str, Any] = {"phases": self.count} if self.count > 1 else {}
+        return info | ({"marked": dict(zip(("ed", "es"), self.marked[study]))} if study in self.marked else {})
+
+    def get_label_info(self, study: str, tag: str) -> dict[str, Any]:
+        label = self.states[study]
+        return {} if label is None else {"phases": {number: {"state": state} for number, state in label.items()}}
+
+
 class Model:
     """As much of a live predictor as is used when no image is looked at."""
 
@@ -64,8 +83,8 @@ def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Mode
     class Given(ScoreStrategy):
         description = "x"
 
-        def scorer(self, datastore: object) -> Callable[[str], StudyScore]:
-            def score_of(study: str) -> StudyScore:
+        def scorer(self, datastore: object) -> Callable[[str, int | None], StudyScore]:
+            def score_of(study: str, phase: int | None) -> StudyScore:
                 def score(predictor: object) -> Score:
                     looked_at.append(study)
                     return Score(scores(study), f"of {study}")
@@ -189,9 +208,28 @@ def test_an_image_that_cannot_be_read_is_the_least_useful(name: str) -> None:
 
 def test_a_phase_alone_is_no_pair() -> None:
     score_of = Phases({}, "heart").scorer(Folder("a_ED", "a_ES", "b_ED"))
-    assert [path.name for path in score_of("a_ES")[0]] == ["a_ED.nii.gz", "a_ES.nii.gz"]
-    paths, score = score_of("b_ED")
-    assert paths == () and score(None).value == 0
+    assert [(path.name, phase) for path, phase in score_of("a_ES", None)[0]] == [("a_ED.nii.gz", None), ("a_ES.nii.gz", None)]
+    places, score = score_of("b_ED", None)
+    assert places == () and score(None).value == 0
+
+
+def test_a_cine_is_handed_out_until_end_diastole_and_end_systole_are_done() -> None:
+    states: dict[str, dict[str, str] | None] = {
+        "a": {"4": "corrected", "9": "final"},
+        "b": {"4": "final", "9": "proposed", "0": "corrected"},
+        "c": {},
+        "d": None,  # a label of which the list knows nothing
+    }
+    folder = Cines(12, states, dict.fromkeys("abc", (4, 9)))
+    assert built("first")({}, folder) == {"id": "b", "phase": 9}
+    assert {drawn(folder, seed=seed) for seed in range(9)} == {"b", "c"}
+    answer = scoring({"b": 0.1, "c": 0.7}.__getitem__, [])({}, folder)
+    assert (answer["id"], answer["phase"], answer["unlabelled"]) == ("c", 4, 2)
+    assert [(path.name, phase) for path, phase in Phases({}, "heart").scorer(folder)("c", 4)[0]] == [("c.nii.gz", 4), ("c.nii.gz", 9)]
+
+
+def test_a_volume_that_was_sent_back_is_handed_out_again() -> None:
+    assert built("first")({}, Cines(1, {"a": {"0": "corrected"}, "b": {"0": "proposed"}})) == {"id": "b"}
 
 
 def test_strategies_are_registered_by_name() -> None:

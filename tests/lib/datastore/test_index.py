@@ -14,7 +14,9 @@ import pytest
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
+from prato.data.cine import write_cine
 from prato.data.nifti import Volume, write_volume
+from prato.data.studies import Manifest, Study, save_manifest
 from prato.labelling.versions import LabelVersions
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -103,6 +105,20 @@ def test_a_new_folder_is_no_reason_to_warn(folder: Path, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, "lib.datastore.index"):
         StudiesDatastore(str(folder))
     assert not caplog.records
+
+
+def test_the_manifest_says_where_a_heartbeat_is_fullest_until_somebody_marks_it(folder: Path, store: StudiesDatastore) -> None:
+    for name in ("c", "d"):
+        write_cine(folder / f"{name}.nii.gz", np.ones((8, 7, 3, 5), np.int16), AFFINE)
+    store.refresh()
+    store.update_image_info("d", {"marked": {"ed": 0, "es": 1, "annotator": "Ada"}})
+    studies = {name: Study(patient=name, ed=3, es=2) for name in "abcd"}
+    save_manifest(folder, Manifest(source="ACDC", studies=studies))
+    store.refresh()
+    marked = {name: store.get_image_info(name).get("marked") for name in "acd"}
+    assert marked["a"] is None  # it is no cine
+    assert {key: marked["c"][key] for key in ("ed", "es", "annotator")} == {"ed": 3, "es": 2, "annotator": "ACDC"}
+    assert marked["d"]["annotator"] == "Ada"
 
 
 def test_half_an_index_that_was_being_written_is_swept_away(folder: Path, store: StudiesDatastore) -> None:

@@ -13,7 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.activelearning.acquisition_strategy import AcquisitionStrategy
 from lib.activelearning.registry import register_strategy
-from lib.activelearning.studies import list_unlabelled, shuffle_unlabelled
+from lib.activelearning.studies import list_unlabelled, name_phase, phases_of, shuffle_unlabelled
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import file_identity
 from prato.acquisition.facility_location import NoSummaryError, StudySummary, facility_location, summarise
@@ -41,18 +41,19 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
         everybody = sorted(datastore.list_images(), key=lambda study: sha256(study.encode()).hexdigest())
 
         def look(study: str) -> tuple[Hashable, Callable[[ImagePredictor], StudySummary | str]]:
-            path = Path(datastore.get_image_uri(study))
+            path, (count, marked) = Path(datastore.get_image_uri(study)), phases_of(datastore, study)
+            phase = candidates.get(study, (marked or (0,))[0] if count > 1 else None)
 
             def read_and_summarise(predictor: ImagePredictor) -> StudySummary | str:
                 try:
-                    return summarise(predictor, images.read(path))
+                    return summarise(predictor, images.read_phase(path, phase))
                 except VolumeError as error:
                     return str(error)
 
-            return file_identity(path), read_and_summarise
+            return (file_identity(path), phase), read_and_summarise
 
         try:
-            found, version = self.look_at(request, dict.fromkeys([candidates[0], *everybody]), look)
+            found, version = self.look_at(request, dict.fromkeys([next(iter(candidates)), *everybody]), look)
         except NoSummaryError as error:
             raise HTTPException(409, str(error)) from error
         summaries = {study: each for study, each in found.items() if isinstance(each, StudySummary)}
@@ -66,6 +67,7 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
         worth = f"Of the doubt over {len(summaries)} studies its label would take away {times:.2f} times what is in it to correct."
         return {
             "id": best,
+            **name_phase(candidates[best]),
             "score": round(scores[best], 4),
             "reason": unread if isinstance(unread, str) else worth,
             "scored": len(open_ones),

@@ -13,10 +13,11 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.activelearning.acquisition_strategy import AcquisitionStrategy
 from lib.activelearning.registry import register_strategy
-from lib.activelearning.studies import list_unlabelled, shuffle_unlabelled
+from lib.activelearning.studies import list_unlabelled, name_phase, phases_of, shuffle_unlabelled
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import file_identity
+from prato.acquisition.next_phase import guess_ed_es
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import ImagePredictor, Score, entropy_score, jitter_score, phases_score
 from prato.data.nifti import VolumeError
@@ -24,16 +25,17 @@ from prato.data.studies import ManifestError, load_manifest
 
 #: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
 SAMPLE = 8
-#: The images that a study is scored by, and how: called with a predictor and an ``ImageStack`` for each.
-StudyScore = tuple[tuple[Path, ...], Callable[..., Score]]
+#: The images that a study is scored by, each with the phase that is meant of a cine, and how: called with a predictor and an
+#: ``ImageStack`` for each.
+StudyScore = tuple[tuple[tuple[Path, int | None], ...], Callable[..., Score]]
 
 
 class ScoreStrategy(AcquisitionStrategy[Score]):
-    """Of a seeded sample of the studies without a final label, the one with the highest score."""
+    """Of a seeded sample of the studies to be labelled, the one with the highest score."""
 
     @abstractmethod
-    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
-        """How the studies of ``datastore`` are scored, each by its id."""
+    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
+        """How the studies of ``datastore`` are scored, each by its id and the phase to be labelled."""
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """The study with its ``score`` (0..1), the ``reason``, and how many were ``scored`` of the ``unlabelled``.
@@ -41,23 +43,25 @@ class ScoreStrategy(AcquisitionStrategy[Score]):
         Raises:
             HTTPException: 404 for no study, no such model or none yet, 503 for a model file or manifest that cannot be used.
         """
-        sample, scorer = shuffle_unlabelled(request, datastore)[:SAMPLE], self.scorer(datastore)
+        open_ones, scorer = shuffle_unlabelled(request, datastore), self.scorer(datastore)
+        sample = list(open_ones)[:SAMPLE]
 
         def look(study: str) -> tuple[Hashable, Callable[[ImagePredictor], Score]]:
-            paths, score = scorer(study)
+            places, score = scorer(study, open_ones[study])
 
             def read_and_score(predictor: ImagePredictor) -> Score:
                 try:
-                    return score(predictor, *(images.read(path) for path in paths))
+                    return score(predictor, *(images.read_phase(*place) for place in places))
                 except VolumeError as error:
                     return Score(0.0, str(error))
 
-            return tuple(file_identity(path) for path in paths), read_and_score
+            return tuple((file_identity(path), phase) for path, phase in places), read_and_score
 
         scores, version = self.look_at(request, sample, look)
         best = min(scores, key=lambda study: (-scores[study].value, study))
         return {
             "id": best,
+            **name_phase(open_ones[best]),
             "score": round(scores[best].value, 4),
             "reason": scores[best].reason,
             "scored": len(scores),
@@ -72,8 +76,8 @@ class Jitter(ScoreStrategy):
 
     description = "The study whose mask changes most when the box is moved a little"
 
-    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
-        return lambda study: ((Path(datastore.get_image_uri(study)),), jitter_score)
+    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
+        return lambda study, phase: (((Path(datastore.get_image_uri(study)), phase),), jitter_score)
 
 
 @register_strategy("entropy")
@@ -82,8 +86,8 @@ class Entropy(ScoreStrategy):
 
     description = "The study over which the model is least decided"
 
-    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
-        return lambda study: ((Path(datastore.get_image_uri(study)),), entropy_score)
+    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
+        return lambda study, phase: (((Path(datastore.get_image_uri(study)), phase),), entropy_score)
 
 
 @register_strategy("phases")
@@ -92,7 +96,7 @@ class Phases(ScoreStrategy):
 
     description = "The study whose ED and ES masks fit one heart least"
 
-    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
         """Raises HTTPException: 503, the folder's manifest cannot be used."""
         try:
             manifest = load_manifest(datastore.folder) if isinstance(datastore, StudiesDatastore) else None
@@ -100,11 +104,15 @@ class Phases(ScoreStrategy):
             raise HTTPException(503, str(error)) from error
         pairs = find_pairs(datastore.list_images(), manifest)
 
-        def score_of(study: str) -> StudyScore:
+        def score_of(study: str, phase: int | None) -> StudyScore:
+            count, marked = phases_of(datastore, study)
+            if count > 1:
+                path = Path(datastore.get_image_uri(study))
+                return tuple((path, each) for each in marked or guess_ed_es(count)), partial(phases_score, known=marked is not None)
             pair = pairs.get(study)
             if pair is None:
                 return (), lambda predictor: Score(0.0, "The patient has no second phase here to compare with.")
-            paths = tuple(Path(datastore.get_image_uri(each)) for each in (pair.ed, pair.es))
-            return paths, partial(phases_score, known=pair.known)
+            places = tuple((Path(datastore.get_image_uri(each)), None) for each in (pair.ed, pair.es))
+            return places, partial(phases_score, known=pair.known)
 
         return score_of

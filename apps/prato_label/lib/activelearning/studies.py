@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning.acquisition_strategy import SECONDS
@@ -17,21 +17,31 @@ from lib.activelearning.registry import register_strategy
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import LivePredictor
+from prato.acquisition.next_phase import next_phase
 from prato.data.nifti_head import VolumeError
+from prato.labelling.records import TRUSTED
 
 #: What an annotator may decide about a study without labelling it; a study that nobody decided about is open.
 REVIEW_STATES = ("open", "skipped", "rejected")
 
 
-def list_unlabelled(datastore: Datastore) -> list[str]:
-    """The studies to be labelled: those without a final label that nobody rejected, and the skipped ones only once no other is left.
+def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
+    """The studies to be labelled, each with the phase that comes next (None for a volume).
+
+    They are those without a final label, or with one that is not done yet (see ``next_phase``), that nobody rejected, and the skipped ones
+    only once no other is left.
 
     Raises:
         HTTPException: 404, there are none.
     """
-    by_state: dict[str, list[str]] = {state: [] for state in REVIEW_STATES}
-    for study in datastore.get_unlabeled_images():
-        by_state[_review_state(datastore.get_image_info(study))].append(study)
+    by_state: dict[str, dict[str, int | None]] = {state: {} for state in REVIEW_STATES}
+    without = set(datastore.get_unlabeled_images())
+    for study in datastore.list_images():
+        trusted = [] if study in without else _trusted_phases(datastore, study)
+        count, marked = phases_of(datastore, study)
+        phase = None if trusted is None else next_phase(count, marked, trusted)
+        if phase is not None:
+            by_state[_review_state(datastore.get_image_info(study))][study] = phase if count > 1 else None
     if by_state["open"] or by_state["skipped"]:
         return by_state["open"] or by_state["skipped"]
     if by_state["rejected"]:
@@ -40,14 +50,36 @@ def list_unlabelled(datastore: Datastore) -> list[str]:
     raise HTTPException(404, "Every study here has a final label: add studies to the folder, or open a labelled one to correct it.")
 
 
+def phases_of(datastore: Datastore, study: str) -> tuple[int, tuple[int, int] | None]:
+    """How many phases ``study`` has, and end-diastole and end-systole where somebody marked them."""
+    info = datastore.get_image_info(study)
+    count, marked = info.get("phases", 1), info.get("marked") or {}
+    ed, es = marked.get("ed"), marked.get("es")
+    is_usable = all(type(phase) is int and 0 <= phase < count for phase in (ed, es))
+    return count, (ed, es) if is_usable else None
+
+
+def _trusted_phases(datastore: Datastore, study: str) -> list[int] | None:
+    """The phases of the final label of ``study`` that are done; None where nothing is known of them, and the label counts as a whole."""
+    phases = datastore.get_label_info(study, DefaultLabelTag.FINAL.value).get("phases")
+    if not isinstance(phases, dict):
+        return None
+    return [int(number) for number, phase in phases.items() if isinstance(phase, dict) and phase.get("state") in TRUSTED]
+
+
+def name_phase(phase: int | None) -> dict[str, int]:
+    """What a strategy's reply says of the phase that it chose: nothing of a volume's."""
+    return {} if phase is None else {"phase": phase}
+
+
 def _review_state(info: Mapping[str, Any]) -> str:
     review = info.get("review")
     state = review.get("state") if isinstance(review, dict) else None
     return state if state in REVIEW_STATES else "open"
 
 
-def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> list[str]:
-    """Of the studies without a final label, those that the request's strategy handed out longest ago, shuffled by its ``seed`` (0).
+def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[str, int | None]:
+    """Of :func:`list_unlabelled`, those that the request's strategy handed out longest ago, shuffled by its ``seed`` (0).
 
     Two labellers at work on one folder are handed different studies, and the same requests give the same studies again.
 
@@ -59,10 +91,12 @@ def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> list[st
         ts: int = datastore.get_image_info(study).get("strategy", {}).get(request.get("strategy"), {}).get("ts", 0)
         return ts
 
-    times = {study: handed_out(study) for study in list_unlabelled(datastore)}
+    unlabelled = list_unlabelled(datastore)
+    times = {study: handed_out(study) for study in unlabelled}
     oldest = [study for study, ts in times.items() if ts == min(times.values())]
     seed = request.get("seed", 0)
-    return sorted(oldest, key=lambda study: hashlib.sha256(f"{seed}:{study}".encode()).hexdigest())
+    oldest.sort(key=lambda study: hashlib.sha256(f"{seed}:{study}".encode()).hexdigest())
+    return {study: unlabelled[study] for study in oldest}
 
 
 def first_readable(studies: Sequence[str], datastore: Datastore) -> str:
@@ -72,7 +106,7 @@ def first_readable(studies: Sequence[str], datastore: Datastore) -> str:
     start = time.monotonic()
     for study in studies if isinstance(datastore, StudiesDatastore) else ():
         try:
-            images.read(Path(datastore.get_image_uri(study)))  # it is kept for the labeller who is about to open it
+            images.read_study(Path(datastore.get_image_uri(study)))  # it is kept for the labeller who is about to open it
         except (VolumeError, HTTPException):  # HTTPException: it was removed meanwhile
             if time.monotonic() - start > SECONDS:
                 break
@@ -89,7 +123,9 @@ class First(Strategy):
         super().__init__("The first study without a final label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        return {"id": first_readable(sorted(list_unlabelled(datastore)), datastore)}
+        unlabelled = list_unlabelled(datastore)
+        study = first_readable(sorted(unlabelled), datastore)
+        return {"id": study, **name_phase(unlabelled[study])}
 
 
 @register_strategy("random")
@@ -100,4 +136,6 @@ class Random(Strategy):
         super().__init__("A random study without a final label")
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        return {"id": first_readable(shuffle_unlabelled(request, datastore), datastore)}
+        unlabelled = shuffle_unlabelled(request, datastore)
+        study = first_readable(list(unlabelled), datastore)
+        return {"id": study, **name_phase(unlabelled[study])}

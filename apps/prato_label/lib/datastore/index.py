@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,9 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
 from prato.data.cine import read_cine_head
 from prato.data.nifti_head import VolumeError
-from prato.data.studies import find_files, split_name
+from prato.data.studies import ManifestError, find_files, load_manifest, split_name
 from prato.labelling.files import SUFFIX, read_if_exists
-from prato.labelling.records import UnknownVersionError, Version
+from prato.labelling.records import UNKNOWN, UnknownVersionError, Version
 from prato.labelling.restoring import convert_found_label
 from prato.labelling.versions import LabelVersions
 
@@ -156,7 +157,7 @@ class DurableIndex(LocalDatastore):
             cines = [self._refresh_image_entry(*entry) for entry in list(self._datastore.objects.items())]
             labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
             changed = [self._refresh_label_entry(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
-            if any((*cines, *changed)):
+            if any((*cines, *changed, self._mark_known_phases())):
                 with _tolerate_full_disk():
                     self._update_datastore_file()
 
@@ -176,6 +177,24 @@ class DurableIndex(LocalDatastore):
             known.image.info.pop(name, None)
         known.image.info.update(found)
         return bool(known.image.info != before)
+
+    def _mark_known_phases(self) -> bool:
+        """Write into the list which phases of a cine the folder's manifest says are ED and ES, where nobody has decided that; True if it
+        changed."""
+        cines = {
+            study: known.image.info
+            for study, known in list(self._datastore.objects.items())
+            if "phases" in known.image.info and "marked" not in known.image.info
+        }
+        try:
+            manifest = load_manifest(self._datastore_path) if cines else None
+        except ManifestError:  # whoever needs it is told
+            return False
+        listed = {study: manifest.studies[study] for study in cines if study in manifest.studies} if manifest else {}
+        marks = {study: {"ed": each.ed, "es": each.es} for study, each in listed.items() if None not in (each.ed, each.es)}
+        for study, pair in marks.items():
+            cines[study]["marked"] = {**pair, "annotator": manifest.source if manifest else UNKNOWN, "ts": int(time.time())}
+        return bool(marks)
 
     def _refresh_label_entry(self, study: str, tag: str, label: DataModel) -> bool:
         """As ``_update_label_entry`` for a label that may have been put there by other means; True if its entry changed."""

@@ -62,6 +62,15 @@ class ImageCache:
         cine = read_cine(path)
         return cine if content is None or _digest(path) != content else self._keep(content, cine)
 
+    def read_phase(self, path: Path, phase: int | None) -> ImageStack:
+        """As :meth:`read`; of a cine, its ``phase``.
+
+        Raises:
+            VolumeError: as ``read_study``, or there is no such phase.
+        """
+        found = self.read_study(path)
+        return ImageStack(found.phase(phase or 0)) if isinstance(found, Cine) else found
+
     def _find(self, path: Path) -> tuple[str | None, ImageStack | Cine | None]:
         """What says which image lies at ``path``, and that image where it is at hand."""
         content = _digest(path)
