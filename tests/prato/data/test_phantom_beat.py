@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prato.data.phantom_beat import make_beat, random_timing
+from prato.data.phantom_beat import make_beat, make_beat_labels, random_timing
 from prato.data.structures import STRUCTURES
 
 
@@ -15,6 +15,13 @@ def test_the_same_arguments_give_the_same_beat(beat):
     again = make_beat(seed=3, number=2, phases=8, start=0.4)
     np.testing.assert_array_equal(again.images, beat.images)
     np.testing.assert_array_equal(again.labels, beat.labels)
+
+
+def test_labels_alone_are_those_of_the_same_beat(beat):
+    alone = make_beat_labels(seed=3, number=2, phases=8, start=0.4)
+    np.testing.assert_array_equal(alone.labels, beat.labels)
+    np.testing.assert_allclose(alone.spacing, np.linalg.norm(beat.affine[:3, :3], axis=0))
+    assert (alone.ed, alone.es) == (beat.ed, beat.es)
 
 
 def test_every_phase_has_all_structures_and_ed_and_es_the_most_and_least_blood(beat):

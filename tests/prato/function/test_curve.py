@@ -1,18 +1,23 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from prato.data.phantom_beat import make_beat, random_timing
-from prato.function.curve import VolumeCurve, count_minima, find_ed_es, flicker, smooth_cycle
+from prato.function.curve import VolumeCurve, count_minima, find_ed_es, flicker
 
 
-def random_curve(seed, phases, noise_ml=1.0):
-    """A curve that begins anywhere in the cycle, and where its true volume is largest and smallest."""
+def random_curve(seed, phases, noise=0.01):
+    """A curve that begins anywhere in the cycle, with ``noise`` of its stroke volume in every phase, and which phases lie nearest to the R
+    wave and to the end of ejection."""
     rng = np.random.default_rng([seed, phases])
     at = (rng.random() + np.arange(phases) / phases) % 1
-    out = rng.uniform(0.3, 0.7) * random_timing(rng).ejected(at)
+    timing = random_timing(rng)
+    out = rng.uniform(0.3, 0.7) * timing.ejected(at)
     lv, rv = rng.uniform(100, 250) * (1 - out), rng.uniform(100, 250) * (1 - 0.9 * out)
-    ed, es = int(lv.argmax()), int(lv.argmin())
-    noisy = [volume + rng.normal(0, noise_ml, phases) for volume in (lv, rv)]
+    ed, es = (int(np.abs((at - moment + 0.5) % 1 - 0.5).argmin()) for moment in (0, timing.end))
+    noisy = [volume + rng.normal(0, noise * np.ptp(volume), phases) for volume in (lv, rv)]
     return VolumeCurve(rv=noisy[1], myocardium=np.full(phases, 120.0), lv=noisy[0]), ed, es
 
 
@@ -20,14 +25,35 @@ def apart(one, other, phases):
     return min(abs(one - other), phases - abs(one - other))
 
 
-@pytest.mark.parametrize("phases", [15, 20, 25, 30])
-def test_ed_and_es_are_found_within_a_phase_in_nine_of_ten_beats(phases):
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+@pytest.mark.parametrize("phases", [12, 20, 30, 40])
+def test_ed_and_es_are_found_within_a_phase_in_nine_of_ten_beats(phases, noise):
     hits = []
-    for seed in range(200):
-        curve, ed, es = random_curve(seed, phases)
+    for seed in range(100):
+        curve, ed, es = random_curve(seed, phases, noise)
         found = find_ed_es(curve)
         hits.append((apart(found[0], ed, phases) <= 1, apart(found[1], es, phases) <= 1))
     assert np.mean(hits, axis=0).min() >= 0.9
+
+
+def test_a_ventricle_that_jumps_in_some_phases_moves_neither():
+    hits = []
+    for seed in range(100):
+        curve, ed, es = random_curve(seed, 25)
+        rng = np.random.default_rng(seed)
+        curve.lv[rng.integers(25, size=3)] += rng.choice([-0.2, 0.2]) * np.ptp(curve.lv)  # its basal slice comes and goes
+        found = find_ed_es(curve)
+        hits.append((apart(found[0], ed, 25) <= 1, apart(found[1], es, 25) <= 1))
+    assert np.mean(hits, axis=0).min() >= 0.9
+
+
+@settings(max_examples=50, deadline=None)
+@given(volumes=arrays(float, st.tuples(st.just(2), st.integers(2, 60)), elements=st.integers(0, 300)))
+def test_whatever_the_curve_ed_holds_more_blood_than_es(volumes):
+    found = find_ed_es(VolumeCurve(volumes[0], volumes[0], volumes[1]))
+    blood = volumes.sum(0)
+    assert (found is None) == (np.ptp(blood) == 0)
+    assert found is None or blood[found[0]] > blood[found[1]]
 
 
 def test_the_first_phase_of_the_cine_changes_nothing():
@@ -64,12 +90,6 @@ def test_a_beat_has_one_minimum_and_a_kink_makes_two():
     assert count_minima(kinked) == 2
     assert flicker(kinked) > 2 * flicker(volume)
     assert count_minima(np.full(30, 5.0)) == 0
-
-
-def test_smoothing_keeps_a_short_cycle_and_takes_the_flicker_of_a_long_one():
-    values = np.random.default_rng(0).normal(size=30)
-    assert flicker(smooth_cycle(values)) < 0.6 * flicker(values)
-    np.testing.assert_array_equal(smooth_cycle(values[:5]), values[:5])
 
 
 @pytest.mark.slow

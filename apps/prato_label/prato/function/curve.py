@@ -8,18 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import savgol_filter
 
 from prato.data.structures import STRUCTURES
+from prato.function.cycle import phase_probabilities
 
-#: A phase counts as full, or empty, within this share of the stroke volume of the extreme: where the volume rests, its extreme is chance.
-_RESTS = 0.04
-#: End-diastole lies in the last so much of a cycle that is full before ejection: what lies before is a diastasis without an atrial kick.
-_LAST_FULL = 0.15
-#: Where in the full and in the empty phases end-diastole and end-systole lie: nearer to ejection, which one precedes and one follows.
-_ED_AT, _ES_AT = 0.4, 0.37
-#: Phases that smoothing for the search looks at, at least: volumes counted from masks flicker by some ml.
-_WINDOW = 5
+#: Fewer phases than these show no shape: their extremes are taken.
+_SHAPELESS = 8
+#: Share of the highest probability from which a phase is about as probable.
+_AS_PROBABLE = 0.97
 
 
 @dataclass(frozen=True)
@@ -46,25 +42,21 @@ class VolumeCurve:
 
 
 def find_ed_es(curve: VolumeCurve) -> tuple[int, int] | None:
-    """The phases of end-diastole and end-systole, from 0; None where fewer than two phases have any volume that changes."""
-    volume, count = curve.blood, len(curve)
-    if count < 2 or np.ptp(volume) == 0:
+    """The phases of end-diastole and end-systole, from 0; None where fewer than two phases have any volume that changes.
+
+    Each is the phase that is most probably the true one or next to it, as ``prato.function.cycle`` judges by the curve's shape; of phases
+    about as probable, the fullest or emptiest. Where the curve has fewer than 8 phases, or is no heartbeat's, so that end-systole would
+    hold more blood than end-diastole, they are its extremes.
+    """
+    volume = curve.blood
+    if len(curve) < 2 or np.ptp(volume) == 0:
         return None
-    smooth = smooth_cycle(volume)
-    rests = _RESTS * float(np.ptp(smooth))
-    empty = _run_round(int(smooth.argmin()), smooth <= smooth.min() + rests)
-    es = empty[round(_ES_AT * (len(empty) - 1))]
-    is_full = smooth >= smooth.max() - rests
-    last = next(t for t in ((es - n) % count for n in range(1, count)) if is_full[t])
-    full = _run_round(last, is_full)
-    full = full[: full.index(last) + 1][-max(2, round(_LAST_FULL * count)) :]
-    return full[round(_ED_AT * (len(full) - 1))], es
-
-
-def smooth_cycle(values: np.ndarray) -> np.ndarray:
-    """``values`` (T,) of one cycle without their flicker: local parabolas, over at least 5 phases and a sixth of the cycle."""
-    window = max(_WINDOW, len(values) // 6 | 1)
-    return values if len(values) <= window else savgol_filter(values, window, 2, mode="wrap")
+    if len(curve) >= _SHAPELESS:
+        near = [p + np.roll(p, 1) + np.roll(p, -1) for p in phase_probabilities([curve.lv, curve.rv])]
+        ed, es = (int(np.where(p >= _AS_PROBABLE * p.max(), sign * volume, -np.inf).argmax()) for p, sign in zip(near, (1, -1)))
+        if volume[ed] > volume[es]:
+            return ed, es
+    return int(volume.argmax()), int(volume.argmin())
 
 
 def count_minima(values: np.ndarray) -> int:
@@ -90,15 +82,3 @@ def count_minima(values: np.ndarray) -> int:
 def flicker(values: np.ndarray) -> float:
     """Root mean square of a cycle's second differences ``values`` (T,), in the values' unit: what changes from phase to phase and back."""
     return float(np.sqrt(np.mean((np.roll(values, -1) - 2 * values + np.roll(values, 1)) ** 2)))
-
-
-def _run_round(middle: int, inside: np.ndarray) -> list[int]:
-    """The phases round ``middle`` that are ``inside`` (bool (T,)), in the cycle's order."""
-    count = len(inside)
-    run = [middle]
-    for step in (-1, 1):
-        t = (middle + step) % count
-        while inside[t] and len(run) < count and t not in run:
-            run.insert(0, t) if step < 0 else run.append(t)
-            t = (t + step) % count
-    return run
