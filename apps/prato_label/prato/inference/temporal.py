@@ -1,0 +1,76 @@
+"""A segmented heartbeat without its flicker: contours move smoothly from phase to phase, as the heart does.
+
+Each phase is segmented by itself, so that a voxel at a contour is one structure now, another in the next phase, and the first again. A mean
+over neighbouring phases would stop that, and would make the ventricle too large at end-systole, where it is smallest. Here the in-plane
+distance of each voxel to every contour is fitted over five phases by a parabola (Savitzky and Golay), which follows a contour that
+turns round. docs/cines.md says what was compared and measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import convolve1d
+from scipy.signal import savgol_coeffs
+
+from prato.data.structures import NUM_CLASSES
+from prato.inference.postprocess import remove_small_components
+from prato.prompts.box import Box
+
+#: Phases that a parabola is fitted to.
+_WINDOW = 5
+#: In fewer phases the heart does more between two of them than a parabola can follow.
+_FEW_PHASES = 10
+#: mm beyond which it does not matter how far a contour is.
+_REACH_MM = 8.0
+
+
+def smooth_phases(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """``masks`` of a cine, smooth in time; a new array, without the components that are small beside the largest.
+
+    Args:
+        masks: uint8 (X, Y, Z, T), values of ``prato.data.structures``, slices along Z: all phases of one cycle, whose last one is followed
+            by its first. A cine of fewer than 10 phases, or with one that holds no heart, stays as it is.
+        spacing: voxel size in mm along X and Y.
+    """
+    smoothed = np.copy(masks)
+    around = Box.around((masks > 0).any(-1))
+    if around is None or masks.shape[-1] < _FEW_PHASES or not (masks > 0).any((0, 1, 2)).all():
+        return smoothed
+    # beyond one voxel round the heart there is nothing but background in any phase
+    part = tuple(slice(max(a - 1, 0), b + 1) for a, b in zip(around.start[:2], around.stop[:2]))
+    inner = masks[part]
+    distances = _signed_distances(inner, spacing)
+    fitted = convolve1d(distances, savgol_coeffs(_WINDOW, 2), axis=-1, mode="wrap")
+    inner = fitted.argmax(0).astype(np.uint8)
+    for t in range(masks.shape[-1]):
+        smoothed[..., t] = 0
+        smoothed[part + (slice(None), t)] = remove_small_components(inner[..., t])
+    return smoothed
+
+
+def _signed_distances(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """float32 (NUM_CLASSES, X, Y, Z, T): mm in plane from each voxel to the nearest one of a class, as a negative number; within the class,
+    to the nearest one of another."""
+    to_class = np.stack([_distances(masks == value, spacing) for value in range(NUM_CLASSES)])
+    signed = -to_class
+    for value in range(NUM_CLASSES):
+        own = masks == value
+        signed[value][own] = np.min([to_class[other][own] for other in range(NUM_CLASSES) if other != value], axis=0)
+    return signed
+
+
+def _distances(inside: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """float32, shaped like ``inside`` (bool (X, Y, ...)): mm from each voxel to the nearest one inside along X and Y, _REACH_MM at most.
+
+    For distances as short as that, and all slices and phases at once, this takes a fifth of the time of SciPy's transform.
+    """
+    squares = np.where(inside, np.float32(0), np.float32(_REACH_MM**2))
+    for axis in (0, 1):
+        nearest = squares.copy()
+        for step in range(1, int(_REACH_MM / spacing[axis]) + 1):
+            ahead, behind = ((slice(None),) * axis + (part,) for part in (slice(step, None), slice(None, -step)))
+            away = squares + np.float32((step * spacing[axis]) ** 2)
+            np.minimum(nearest[ahead], away[behind], out=nearest[ahead])
+            np.minimum(nearest[behind], away[ahead], out=nearest[behind])
+        squares = nearest
+    return np.sqrt(squares)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.ndimage import distance_transform_edt
+
+from prato.data.phantom_beat import make_beat_labels
+from prato.function.curve import VolumeCurve
+from prato.inference.temporal import _distances, smooth_phases
+
+SPACING = (1.5, 1.5)
+
+
+@pytest.fixture(scope="module")
+def beat():
+    """A beat's labels, and the same with contours that are drawn a voxel off in some places of some phases."""
+    labels = make_beat_labels(seed=2, number=1, phases=20).labels
+    rng = np.random.default_rng(0)
+    drawn = labels.copy()
+    for t in range(labels.shape[-1]):
+        shifted = np.roll(labels[..., t], rng.integers(-1, 2, 2), (0, 1))
+        patch = np.repeat(np.repeat(rng.random((labels.shape[0] // 12 + 1, labels.shape[1] // 12 + 1)) < 0.3, 12, 0), 12, 1)
+        patch = patch[: labels.shape[0], : labels.shape[1]]
+        drawn[patch, :, t] = shifted[patch]
+    return labels, drawn
+
+
+def dice(one, other):
+    return np.mean([2 * ((one == v) & (other == v)).sum() / ((one == v).sum() + (other == v).sum()) for v in (1, 2, 3)])
+
+
+def changes_back(masks):
+    before, after = np.roll(masks, 1, -1), np.roll(masks, -1, -1)
+    return ((masks != before) & (before == after)).sum()
+
+
+def test_flicker_leaves_and_the_contours_come_nearer_to_the_truth_in_every_phase(beat):
+    labels, drawn = beat
+    smoothed = smooth_phases(drawn, SPACING)
+    assert changes_back(smoothed) < 0.3 * changes_back(drawn)
+    for t in range(20):
+        assert dice(smoothed[..., t], labels[..., t]) > dice(drawn[..., t], labels[..., t]) - 0.002
+
+
+def test_what_moves_smoothly_stays(beat):
+    labels, _ = beat
+    smoothed = smooth_phases(labels, SPACING)
+    curves = [VolumeCurve.from_masks(masks, 1.0) for masks in (labels, smoothed)]
+    assert all(dice(smoothed[..., t], labels[..., t]) > 0.97 for t in range(20))
+    fractions = [1 - curve.lv.min() / curve.lv.max() for curve in curves]
+    assert abs(fractions[0] - fractions[1]) < 0.01
+
+
+def test_the_last_phase_is_followed_by_the_first(beat):
+    _, drawn = beat
+    smoothed = smooth_phases(drawn, SPACING)
+    np.testing.assert_array_equal(smooth_phases(np.roll(drawn, 7, -1), SPACING), np.roll(smoothed, 7, -1))
+
+
+def test_short_cines_and_those_with_a_phase_without_a_heart_stay(beat):
+    _, drawn = beat
+    missing = drawn.copy()
+    missing[..., 3] = 0
+    for masks in (drawn[..., :9], missing, np.zeros_like(drawn)):
+        smoothed = smooth_phases(masks, SPACING)
+        np.testing.assert_array_equal(smoothed, masks)
+        assert smoothed is not masks
+
+
+@settings(max_examples=30, deadline=None)
+@given(inside=arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(2))), sizes=st.tuples(*[st.floats(0.7, 9.0)] * 2))
+def test_distances_are_those_of_scipy_up_to_8_mm(inside, sizes):
+    found = _distances(inside, sizes)
+    for k in range(inside.shape[2]):
+        exact = distance_transform_edt(~inside[..., k], sizes) if inside[..., k].any() else np.full(inside.shape[:2], np.inf)
+        np.testing.assert_allclose(found[..., k], np.minimum(exact, 8.0), rtol=1e-5)
