@@ -19,7 +19,7 @@ def beat():
     rng = np.random.default_rng(0)
     drawn = labels.copy()
     for t in range(labels.shape[-1]):
-        shifted = np.roll(labels[..., t], rng.integers(-1, 2, 2), (0, 1))
+        shifted = np.roll(labels[..., t], rng.choice([-1, 1], 2), (0, 1))
         patch = np.repeat(np.repeat(rng.random((labels.shape[0] // 12 + 1, labels.shape[1] // 12 + 1)) < 0.3, 12, 0), 12, 1)
         patch = patch[: labels.shape[0], : labels.shape[1]]
         drawn[patch, :, t] = shifted[patch]
@@ -35,12 +35,13 @@ def changes_back(masks):
     return ((masks != before) & (before == after)).sum()
 
 
-def test_flicker_leaves_and_the_contours_come_nearer_to_the_truth_in_every_phase(beat):
+def test_flicker_leaves_and_the_contours_come_nearer_to_the_truth(beat):
     labels, drawn = beat
     smoothed = smooth_phases(drawn, SPACING)
     assert changes_back(smoothed) < 0.3 * changes_back(drawn)
-    for t in range(20):
-        assert dice(smoothed[..., t], labels[..., t]) > dice(drawn[..., t], labels[..., t]) - 0.002
+    gains = [dice(smoothed[..., t], labels[..., t]) - dice(drawn[..., t], labels[..., t]) for t in range(20)]
+    assert np.mean(gains) > 0.003
+    assert min(gains) > -0.01
 
 
 def test_what_moves_smoothly_stays(beat):
@@ -50,6 +51,21 @@ def test_what_moves_smoothly_stays(beat):
     assert all(dice(smoothed[..., t], labels[..., t]) > 0.97 for t in range(20))
     fractions = [1 - curve.lv.min() / curve.lv.max() for curve in curves]
     assert abs(fractions[0] - fractions[1]) < 0.01
+
+
+def test_a_slice_that_blinks_is_as_in_the_phases_beside_it_and_one_that_leaves_is_gone_at_once(beat):
+    labels, _ = beat
+    apical = int(np.flatnonzero((labels > 0).any((0, 1, 3)))[-2])
+    missed = labels.copy()
+    missed[:, :, apical, 5] = 0
+    smoothed = smooth_phases(missed, SPACING)
+    assert dice(smoothed[:, :, apical, 5], labels[:, :, apical, 5]) > 0.9
+    gone = labels.copy()
+    gone[:, :, 0, 5:12] = 0
+    gone[:, :, 0, [0, 1, 2, 3, 4, *range(12, 20)]] = labels[:, :, 1, [0, 1, 2, 3, 4, *range(12, 20)]]
+    smoothed = smooth_phases(gone, SPACING)
+    assert not smoothed[:, :, 0, 5:12].any()
+    assert dice(smoothed[:, :, 0, 4], gone[:, :, 0, 4]) > 0.95
 
 
 def test_the_last_phase_is_followed_by_the_first(beat):

@@ -1,0 +1,247 @@
+"""How much a segmented heartbeat flickers, and what smoothing it in time does to that, to Dice and to the ejection fraction.
+
+    python scripts/research/smooth_in_time.py --acdc ACDC --sunnybrook SUNNYBROOK --out docs/results/smooth_in_time.csv
+
+Of generated beats, of ACDC's cine of patient 090 and of two Sunnybrook scans (DICOM), each phase is segmented by itself, without a box. Then
+masks or logits are smoothed over the cycle, and components that are small beside the largest are removed, as in the app.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import convolve1d
+from scipy.signal import savgol_coeffs
+from tqdm import tqdm
+
+from prato.data.acdc_layout import read_info
+from prato.data.cases import read_label
+from prato.data.cine import Cine, read_cine
+from prato.data.nifti import Volume
+from prato.data.phantom_beat import make_beat
+from prato.data.stack import slice_axis, to_stack, volume_to_stack
+from prato.data.structures import STRUCTURES
+from prato.dicom.importer import import_dicom
+from prato.function.curve import VolumeCurve, count_minima, find_ed_es
+from prato.inference.image_stack import ImageStack
+from prato.inference.postprocess import remove_small_components
+from prato.inference.predictor import Predictor
+from prato.inference.temporal import smooth_phases
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box
+from scripts.common.model_files import model_file
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row, write_rows
+from scripts.research.ed_es import distance
+from scripts.research.error_sources import Case, logits_of, to_mask
+
+#: Phases of the generated beats, in turn.
+_PHASES = (20, 25, 30)
+#: Phases per cycle of a Sunnybrook scan; its contours are numbered slice by slice.
+_SUNNYBROOK_PHASES = 20
+#: Loss of Dice, averaged over structures, from which a phase counts as worse than before.
+_LOSS = 0.002
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A cine with what is known of it: the ``truth`` by phase, uint8 (X, Y, Z), and where ED and ES are."""
+
+    name: str
+    kind: str
+    phases: list[Volume]
+    ed: int
+    es: int
+    truth: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+def generated_beats(seed: int, count: int) -> Iterator[Beat]:
+    for number in range(1, count + 1):
+        phases = _PHASES[number % len(_PHASES)]
+        start = float(np.random.default_rng([seed, number, 2]).random())
+        beat = make_beat(seed, number, phases, start)
+        volumes = [Volume(beat.images[..., t], beat.affine) for t in range(phases)]
+        truth = {t: beat.labels[..., t] for t in range(phases)}
+        yield Beat(f"phantom {number} ({beat.kind})", "phantom", volumes, beat.ed, beat.es, truth)
+
+
+def acdc_beat(acdc: Path) -> Beat:
+    """Patient 090, whose ED and ES an expert chose and labelled."""
+    folder = acdc / "patient090"
+    info, cine = read_info(folder), read_cine(folder / "patient090_4d.nii.gz")
+    volumes, known = _volumes(cine), (info.ed - 1, info.es - 1)
+    truth = {t: read_label(folder / f"patient090_frame{t + 1:02d}_gt.nii.gz", volumes[t]) for t in known}
+    return Beat("ACDC patient090", "real", volumes, *known, truth)
+
+
+def sunnybrook_beat(folder: Path, scan: str) -> Beat:
+    """A scan whose ED and ES are those with the expert's contours: of the epicardium in ED alone."""
+    drawn = {}
+    for kind in ("o", "i"):
+        names = (folder / "contours" / scan / f"{kind}-contours").glob("*.txt")
+        numbers = [int(found[1]) for name in names if (found := re.search(r"IM-0001-(\d+)-", name.name))]
+        drawn[kind] = {(number - 1) % _SUNNYBROOK_PHASES for number in numbers}
+    (ed,), (es,) = drawn["o"], drawn["i"] - drawn["o"]
+    with tempfile.TemporaryDirectory() as target:
+        (cine,) = import_dicom(folder / scan, target).imported
+        volumes = _volumes(read_cine(Path(target) / f"{cine.study}.nii.gz"))
+    return Beat(f"Sunnybrook {scan}", "real", volumes, ed, es)
+
+
+def _volumes(cine: Cine) -> list[Volume]:
+    return [cine.phase(t) for t in range(len(cine))]
+
+
+def segment(predictor: Predictor, beat: Beat) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Logits of all phases, float16 (T, classes, X', Y', Z), of the part of the slices that lies within 10 voxels of any mask."""
+    found, masks = [], []
+    for volume in beat.phases:
+        axis = slice_axis(volume.array.shape, volume.spacing)
+        assert axis == 2, f"{beat.name} has its slices along axis {axis}"
+        case = Case(ImageStack(volume_to_stack(volume, axis)), np.zeros(volume.array.shape, np.uint8), Box.whole(volume.array.shape))
+        segmenter = predictor.segmenter
+        logits = logits_of(segmenter.network, segmenter.plan, case, segmenter.spec.pixel, False)
+        native = torch.nn.functional.interpolate(logits, size=volume.array.shape[:2], mode="bilinear", align_corners=False)
+        found.append(native.permute(1, 2, 3, 0).half().numpy())
+        masks.append(remove_small_components(to_mask(case, logits)))
+    around = Box.union(box for mask in masks if (box := Box.around(mask)) is not None)
+    part = tuple(slice(max(a - 10, 0), b + 10) for a, b in zip(around.start[:2], around.stop[:2]))
+    return np.stack([logits[:, part[0], part[1]] for logits in found]), (part[0], part[1])
+
+
+def _clean(masks: np.ndarray) -> np.ndarray:
+    return np.stack([remove_small_components(masks[..., t]) for t in range(masks.shape[-1])], -1)
+
+
+def _to_masks(scores: np.ndarray) -> np.ndarray:
+    """uint8 (X, Y, Z, T), of scores (T, classes, X, Y, Z)."""
+    return _clean(np.moveaxis(scores.argmax(1), 0, -1).astype(np.uint8))
+
+
+def _filtered(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return convolve1d(scores.astype(np.float32), weights, axis=0, mode="wrap")
+
+
+def _majority(masks: np.ndarray) -> np.ndarray:
+    """What two of three neighbouring phases say, where two say the same."""
+    before, after = np.roll(masks, 1, -1), np.roll(masks, -1, -1)
+    return _clean(np.where(before == after, before, masks))
+
+
+_GAUSS = np.exp(-0.5 * np.arange(-3, 4) ** 2) / np.exp(-0.5 * np.arange(-3, 4) ** 2).sum()
+#: Way of smoothing -> masks, of logits (T, classes, X, Y, Z), masks (X, Y, Z, T) and the size of voxels in plane.
+WAYS: dict[str, Callable[[np.ndarray, np.ndarray, tuple[float, float]], np.ndarray]] = {
+    "none": lambda logits, masks, size: masks,
+    "Gaussian of logits": lambda logits, masks, size: _to_masks(_filtered(logits, _GAUSS)),
+    "Gaussian of probabilities": lambda logits, masks, size: _to_masks(
+        _filtered(torch.from_numpy(logits).float().softmax(1).numpy(), _GAUSS)
+    ),
+    "parabola through logits": lambda logits, masks, size: _to_masks(_filtered(logits, savgol_coeffs(5, 2))),
+    "median of masks": lambda logits, masks, size: _majority(masks),
+    "parabola through distances (shipped)": lambda logits, masks, size: smooth_phases(masks, size),
+}
+
+
+def measure(masks: np.ndarray, beat: Beat, truth: dict[int, np.ndarray]) -> Row:
+    """What ``masks`` of all phases of ``beat`` are worth, beside the ``truth`` of some, cut alike."""
+    voxel_ml = float(np.prod(beat.phases[0].spacing)) / 1000
+    curve = VolumeCurve.from_masks(masks, voxel_ml)
+    before, after, later = (np.roll(masks, step, -1) for step in (1, -1, -2))
+    flips = (masks != before) & ((after == before) | (later == before))
+    sides = {"lv": curve.lv, "rv": curve.rv}
+    row: Row = {
+        "minima": {side: count_minima(volume) for side, volume in sides.items()},
+        "flicker": {side: _flicker(volume) for side, volume in sides.items()},
+        "changed_back": round(100 * float(flips.sum()) / float((masks > 0).sum()), 3),
+    }
+    if truth:
+        dice = {t: _dice(masks[..., t], label) for t, label in truth.items()}
+        row["dice"] = {"mean": np.mean([*dice.values()]), "min": min(dice.values()), "ed": dice[beat.ed], "es": dice[beat.es]}
+        row["dice"] = {name: round(float(value), 4) for name, value in row["dice"].items()}
+        row["by_phase"] = dice
+        pairs = [(masks[..., t], truth[t]) for t in (beat.ed, beat.es)]
+        row["ef_error"] = {
+            side: round(abs(_fraction([p[0] for p in pairs], value) - _fraction([p[1] for p in pairs], value)), 2)
+            for side, value in (("lv", STRUCTURES["LV cavity"]), ("rv", STRUCTURES["RV cavity"]))
+        }
+    found = find_ed_es(curve)
+    if found is not None:
+        row["off"] = {name: distance(at, known, len(curve)) for name, at, known in zip(("ed", "es"), found, (beat.ed, beat.es))}
+    return row
+
+
+def _flicker(volume: np.ndarray) -> float:
+    """Mean absolute second difference of a cycle, percent of its range."""
+    second = np.roll(volume, -1) - 2 * volume + np.roll(volume, 1)
+    return round(100 * float(np.abs(second).mean() / max(np.ptp(volume), 1e-6)), 2)
+
+
+def _dice(mask: np.ndarray, label: np.ndarray) -> float:
+    """Mean over the structures."""
+    both = [((mask == v), (label == v)) for v in STRUCTURES.values()]
+    return float(np.mean([2 * (a & b).sum() / max(int(a.sum() + b.sum()), 1) for a, b in both]))
+
+
+def _fraction(pair: list[np.ndarray], value: int) -> float:
+    """Ejection fraction in percent, of masks at ED and ES."""
+    full, empty = ((mask == value).sum() for mask in pair)
+    return float(100 * (1 - empty / max(full, 1)))
+
+
+def measure_beat(predictor: Predictor, beat: Beat) -> list[Row]:
+    """A row for each way of smoothing."""
+    logits, part = segment(predictor, beat)
+    masks, size = _to_masks(logits), beat.phases[0].spacing[:2]
+    truth = {t: to_stack(label, 2)[part] for t, label in beat.truth.items()}
+    rows = []
+    for way, smooth in WAYS.items():
+        row = {
+            "cine": beat.name,
+            "kind": beat.kind,
+            "phases": len(beat.phases),
+            "way": way,
+            **measure(smooth(logits, masks, size), beat, truth),
+        }
+        if by_phase := row.pop("by_phase", None):
+            plain = rows[0]["plain"] if rows else by_phase
+            gains = [by_phase[t] - plain[t] for t in by_phase]
+            row["gain"] = {"worst": round(min(gains), 4), "phases_worse": round(float(np.mean([gain < -_LOSS for gain in gains])), 3)}
+            row["plain"] = plain
+        rows.append(row)
+    return [{name: value for name, value in row.items() if name != "plain"} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
+    parser.add_argument("--sunnybrook", type=Path, help="folder of the Sunnybrook scans SCD… and their contours")
+    parser.add_argument("--beats", type=int, default=8, help="generated ones")
+    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    args = parser.parse_args()
+    predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
+    made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "commit": commit(), "command": command()}
+    rows: list[Row] = []
+    for beat in tqdm(_beats(args), unit="cine"):
+        rows += measure_beat(predictor, beat)
+        write_rows(args.out, [row | made for row in rows])
+
+
+def _beats(args: argparse.Namespace) -> Iterator[Beat]:
+    if args.acdc is not None:
+        yield acdc_beat(args.acdc)
+    if args.sunnybrook is not None:
+        scans = sorted(path.name for path in args.sunnybrook.glob("SCD*") if path.is_dir())
+        yield from (sunnybrook_beat(args.sunnybrook, scan) for scan in scans)
+    yield from generated_beats(args.seed, args.beats)
+
+
+if __name__ == "__main__":
+    main()
