@@ -2,8 +2,8 @@
 
     python scripts/research/smooth_in_time.py --acdc ACDC --sunnybrook SUNNYBROOK --out docs/results/smooth_in_time.csv
 
-Of generated beats, of ACDC's cine of patient 090 and of two Sunnybrook scans (DICOM), each phase is segmented by itself, without a box. Then
-masks or logits are smoothed over the cycle, and components that are small beside the largest are removed, as in the app.
+Of generated beats, of ACDC's cine of patient 090 and of two Sunnybrook scans (DICOM), each phase is segmented by itself, without a box.
+Then masks or logits are smoothed over the cycle, and components that are small beside the largest are removed, as in the app.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def smooth_phases(masks: np.ndarray, spacing: tuple[float, float]) -> np.ndarray
     inner = _fit(_without_blinks(masks[part]), spacing)
     for t in range(masks.shape[-1]):
         smoothed[..., t] = 0
-        smoothed[part + (slice(None), t)] = remove_small_components(inner[..., t])
+        smoothed[(*part, slice(None), t)] = remove_small_components(inner[..., t])
     return smoothed
 
 
