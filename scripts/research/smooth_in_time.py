@@ -200,7 +200,7 @@ def measure_beat(predictor: Predictor, beat: Beat) -> list[Row]:
     logits, part = segment(predictor, beat)
     masks, size = _to_masks(logits), beat.phases[0].spacing[:2]
     truth = {t: to_stack(label, 2)[part] for t, label in beat.truth.items()}
-    rows = []
+    rows: list[Row] = []
     for way, smooth in WAYS.items():
         row = {
             "cine": beat.name,
