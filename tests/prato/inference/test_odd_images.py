@@ -77,6 +77,32 @@ def test_the_mask_is_as_good(predictor: Predictor, heart: tuple[Volume, np.ndarr
     assert ("intensity_outliers" in found.warnings) == is_warned_of
 
 
+@pytest.mark.parametrize("value", [0, 7])
+@pytest.mark.parametrize(("before", "after"), [(3, 2), (0, 5)])
+def test_blank_slices_that_were_added_change_nothing(
+    predictor: Predictor, heart: tuple[Volume, np.ndarray], before: int, after: int, value: int
+) -> None:
+    image, _ = heart
+    added = [(0, 0), (0, 0), (before, after)]
+    longer = replace(image, array=np.pad(image.array, added, constant_values=value))
+    for is_drawn in (False, True):
+        found = []
+        for volume in (image, longer):
+            predictor.set_image(volume)
+            found.append(predictor.predict([BoxPrompt(Box.whole(volume.array.shape))] if is_drawn else []))
+        assert found[0].mask.any()
+        assert np.array_equal(np.pad(found[0].mask, added), found[1].mask)
+        if not is_drawn:
+            shift = np.array([0, 0, 0, 0, before, before])
+            assert [*found[1].box.bounds] == [*(found[0].box.bounds + shift)]
+
+
+def test_a_box_on_blank_slices_alone_is_answered(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> None:
+    image, _ = heart
+    predictor.set_image(replace(image, array=np.pad(image.array, [(0, 0), (0, 0), (2, 0)])))
+    predictor.predict([BoxPrompt(Box((20, 20, 0), (60, 60, 1)))])
+
+
 @pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1)])
 def test_the_order_of_the_axes_does_not_matter(
     predictor: Predictor, heart: tuple[Volume, np.ndarray], clean: float, order: tuple[int, ...]

@@ -34,6 +34,8 @@ class ImageStack:
         axis: of the stored volume, along which the slices lie.
         axes: of the stored volume, in the order in which ``volume`` has them.
         volume: with ``axis`` as its last.
+        filled: the slices of ``volume`` that show something; in the others, which programs add until all stacks are as long, every voxel
+            has the same value. All of them where none shows anything.
     """
 
     def __init__(
@@ -43,6 +45,9 @@ class ImageStack:
         self.axes = stack_axes(self.axis)
         self.stored = stored
         self.volume = volume_to_stack(stored, self.axis)
+        array = self.volume.array
+        every = range(array.shape[2])
+        self.filled = [k for k in every if array[:, :, k].min() < array[:, :, k].max()] or [*every]
         self._features = FeatureCache(_FEATURE_BYTES) if features is None else features
         self._key, self._on_growth = key, on_growth
         self._range: IntensityRange | None = None
@@ -57,7 +62,8 @@ class ImageStack:
     def intensity_range(self) -> IntensityRange:
         """The grey values that become -1 and 1."""
         if self._range is None:
-            self._range = find_intensity_range(self.stored.array)
+            is_full = len(self.filled) == self.volume.array.shape[2]
+            self._range = find_intensity_range(self.stored.array if is_full else self.volume.array[:, :, self.filled])
         return self._range
 
     @property

@@ -70,7 +70,7 @@ class Segmenter:
         return_uncertainty: bool,
         runner: BatchRunner,
     ) -> Segmentation:
-        """Segment the slices that ``prompts`` reach.
+        """Segment the slices that ``prompts`` reach, but for blank ones, unless these alone are reached.
 
         Args:
             prompts: at least one, inside the image.
@@ -86,7 +86,8 @@ class Segmenter:
         start = time.perf_counter()
         volume = image.volume
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
-        planes = sorted({k for box in boxes for k in range(box.start[2], box.stop[2])})
+        reached = {k for box in boxes for k in range(box.start[2], box.stop[2])}
+        planes = sorted(reached.intersection(image.filled) or reached)
         spec = self.spec
         window = Window.for_boxes(boxes, focus, volume.array.shape, volume.spacing, spec.pixel, spec.window, spec.centre)
         slices = self._slices(image, window, planes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple, TypeVar
@@ -73,7 +73,7 @@ class StackSegmenter:
         """
         if self.plan is None:
             return None
-        pieces = _pieces(image.volume.array.shape[2])
+        pieces = _pieces(image.filled)
         where = torch.cat([runner(partial(count_flops, partial(self._relevant, image, piece)))[0] for piece in pieces]).nonzero().cpu()
         if not len(where):
             return None
@@ -81,7 +81,7 @@ class StackSegmenter:
         native, pixels = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
         low = [int(a * TOKEN * n / size) for a, n, size in zip(start[1:], native, pixels)]
         high = [min(round(b * TOKEN * n / size), n) for b, n, size in zip(stop[1:], native, pixels)]
-        return Box((*low, start[0]), (*high, stop[0]))
+        return Box((*low, image.filled[start[0]]), (*high, image.filled[stop[0] - 1] + 1))
 
     def segment(
         self,
@@ -94,7 +94,8 @@ class StackSegmenter:
         return_uncertainty: bool,
         runner: BatchRunner,
     ) -> Segmentation:
-        """Segment the slices that ``prompts`` reach; without a prompt, those of ``focus``.
+        """Segment the slices that ``prompts`` reach; without a prompt, those of ``focus``. Nothing is looked for in blank slices, unless
+        these alone are reached.
 
         Args:
             focus: in voxels of ``image.volume``.
@@ -105,14 +106,15 @@ class StackSegmenter:
         """
         start = time.perf_counter()
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
-        planes = {k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])}
+        reached = {k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])}
+        planes = reached.intersection(image.filled) or reached
         native, resampled = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
         size = tuple(n + -n % _MULTIPLE for n in resampled)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
         tally = Tally(return_uncertainty)
-        for piece in _pieces(native[2]):
+        for piece in _pieces(_seen(image, planes)):
             if rows := sorted(planes.intersection(piece)):
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
                 batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
@@ -127,7 +129,7 @@ class StackSegmenter:
     def _segment_piece(
         self,
         image: ImageStack,
-        piece: range,
+        piece: Sequence[int],
         planes: list[int],
         prompts: PromptBatch,
         prune: str | None,
@@ -172,7 +174,8 @@ class StackSegmenter:
         """float32 (K, 3, H, W): the slices ``planes`` between their neighbours; rows and columns are added until the network takes it."""
         slices = image.slices(self.spec.pixel)
         height, width = slices.shape[1:]
-        stack = stack_neighbours(slices, planes)
+        seen = _seen(image, planes)
+        stack = stack_neighbours(slices[seen] if len(seen) < len(slices) else slices, [seen.index(k) for k in planes])
         return F.pad(stack, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=-1.0)
 
     def _encode(self, stack: Tensor) -> ImageEmbedding:
@@ -180,20 +183,22 @@ class StackSegmenter:
             embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
             return embedding
 
-    def _embedding(self, image: ImageStack, piece: range) -> ImageEmbedding:
+    def _embedding(self, image: ImageStack, piece: Sequence[int]) -> ImageEmbedding:
         """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
         return image.embedding((self.version, str(self.device)), tuple(piece), lambda: self._encode(self._stack(image, piece)))
 
-    def _relevant(self, image: ImageStack, piece: range) -> Tensor:
+    def _relevant(self, image: ImageStack, piece: Sequence[int]) -> Tensor:
         with inference(self.device):
             relevant: Tensor = self.network.find_heart(self._embedding(image, piece), self.plan)
             return relevant
 
-    def _encode_region(self, image: ImageStack, piece: range, planes: list[int], prompts: PromptBatch, prune: str | None) -> _Encoded:
+    def _encode_region(
+        self, image: ImageStack, piece: Sequence[int], planes: list[int], prompts: PromptBatch, prune: str | None
+    ) -> _Encoded:
         """The slices ``planes`` encoded; what the network makes of their ``piece`` without a prompt is made now or at hand."""
         with inference(self.device):
             plan = self.plan.with_override(prune) if self.plan is not None else None
-            embedding = self._embedding(image, piece).select([k - piece.start for k in planes])
+            embedding = self._embedding(image, piece).select([piece.index(k) for k in planes])
             slices = self._stack(image, planes).to(self.device)
             region, stages = self.network.choose_region(tuple(slices.shape[2:]), embedding, prompts, plan)
             parts = self.network.encode_region(slices, embedding, prompts, region)
@@ -252,7 +257,12 @@ def _summarise(tokens: Tensor, stage: StageRecord) -> Tensor:
     return ((normed * weights).sum((0, 1, 2)) / weights.sum()).cpu()
 
 
-def _pieces(slices: int) -> list[range]:
-    """A stack of so many ``slices`` in pieces that are seen by themselves, about equally long: all of it but for very long ones."""
-    count = -(-slices // _LONGEST)
-    return [range(n * slices // count, (n + 1) * slices // count) for n in range(count)]
+def _seen(image: ImageStack, planes: Collection[int]) -> Sequence[int]:
+    """The slices that a network sees beside ``planes``: those that show something, unless one of ``planes`` does not."""
+    return image.filled if set(planes) <= set(image.filled) else range(image.volume.array.shape[2])
+
+
+def _pieces(slices: Sequence[int]) -> list[Sequence[int]]:
+    """``slices`` in pieces that are seen by themselves, about equally long: all of them but for very long stacks."""
+    count = -(-len(slices) // _LONGEST)
+    return [slices[n * len(slices) // count : (n + 1) * len(slices) // count] for n in range(count)]
