@@ -93,13 +93,16 @@ def test_labelled_studies_are_found_by_their_names_here_however_they_are_packed(
         (tmp_path / "studies" / f"p1_{phase}{image}").symlink_to(archive / phase)
         (final / f"p1_{phase}{label}").symlink_to(archive / f"{phase}-label")
     (final / f"p2_ED{label}").symlink_to(archive / "gone")
+    (final / f"u\u0308{label}").touch()  # of \u00fc, in the letters of another program
+    (tmp_path / "studies" / f"\u00fc{image}").touch()
     found = find_labelled_studies(tmp_path / "studies")
     assert [(file.study, file.patient) for file in found] == [("p1_ED", "p1"), ("p1_ES", "p1")]
     assert all(file.image.parent == tmp_path / "studies" and file.label.parent == final for file in found)
     assert [record.getMessage() for record in caplog.records if "p2_ED" in record.getMessage()] == [
         f"p2_ED{label} is left out: it links to what is not there (No such file or directory)."
     ]
-    assert list_labelled_studies(tmp_path / "studies") == ["p1_ED", "p1_ES"]
+    assert f"The label u\u0308{label} is left out: no image has its name." in caplog.messages
+    assert list_labelled_studies(tmp_path / "studies") == ["p1_ED", "p1_ES", "u\u0308"]
 
 
 @pytest.mark.parametrize("place", ["labels", "labels/final", "label_history"])

@@ -199,7 +199,8 @@ def find_labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
     folder = Path(folder)
     manifest = load_manifest(folder)
     images, labels = find_files(folder), find_files(folder / "labels" / "final")
-    for sentence in (*images.left_out.values(), *labels.left_out.values()):
+    strangers = [f"The label {path.name} is left out: no image has its name." for s, path in labels.files.items() if s not in images.files]
+    for sentence in (*images.left_out.values(), *labels.left_out.values(), *strangers):
         logger.warning("%s", sentence)
     return [
         StudyFile(study, patient_of(study, manifest), images.files[study], label)
