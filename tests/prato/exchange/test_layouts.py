@@ -18,7 +18,7 @@ from prato.data.cine import write_cine
 from prato.data.image_files import read_exact, read_mask, write_exact
 from prato.data.studies import load_manifest
 from prato.labelling.versions import LabelVersions
-from scripts import convert, labels
+from scripts import convert, export_nnunet, import_nnunet, labels
 from tests.app.live import oblique
 from tests.prato.exchange.folders import heart, make_studies, picture, same_studies, tree
 from tests.scripts.cli import run_script as run
@@ -47,7 +47,7 @@ def mnms(tmp_path: Path) -> Path:
         (("Training/Labeled", "A0S9V9", (0, 3)), ("Testing", "B1", (5, 2)), ("Training/Unlabeled", "C2", (0, 2)))
     ):
         (folder / place / subject).mkdir(parents=True)
-        write_cine(folder / place / subject / f"{subject}_sa.nii.gz", picture(n, shape=(24, 22, 3, 6)), AFFINE, 30.0)
+        write_cine(folder / place / subject / f"{subject}_sa.nii.gz", picture(n, shape=(24, 22, 3, 6)), AFFINE, 150.0)
         mask = np.zeros((24, 22, 3, 6), np.uint8)
         for t in phases if "Un" not in place else ():
             mask[..., t] = THEIRS[heart()]
@@ -103,6 +103,40 @@ def test_all_phases_of_mnms_out_and_in_again(mnms: Path, tmp_path: Path) -> None
     for first, second in (("A0S9V9_frame04", "A0S9V9_frame02"), ("B1_frame06", "B1_frame02")):
         one, other = (read_exact(tmp_path / place / f"{study}.nii.gz") for place, study in (("all", first), ("again", second)))
         assert np.array_equal(one.array, other.array) and np.allclose(one.affine, other.affine)
+
+
+def test_cines_of_mnms_out_and_in_again(mnms: Path, tmp_path: Path) -> None:
+    """The 4D files come back as they were, also the phases that nobody has drawn in."""
+    options = ("mnms", "--convention", "mnms", "--phases", "cine")
+    code, said = import_folder(mnms, tmp_path / "studies", *options)
+    assert code == 0 and "3 studies of 3 patients" in said and "2 of them with a label" in said, said
+    done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "mnms", "--convention", "mnms")
+    assert done.exit_code == 0 and "4 final labels" in done.stdout, done.output
+    for subject, folder in (("A0S9V9", "Training/Labeled"), ("B1", "Testing")):
+        for end in ("", "_gt"):
+            name = f"{subject}_sa{end}.nii.gz"
+            one, other = nib.load(mnms / folder / subject / name), nib.load(tmp_path / "out" / subject / name)
+            assert np.array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj)) and one.get_data_dtype() == other.get_data_dtype()
+            assert np.allclose(one.affine, other.affine, atol=1e-5)
+            assert end or one.header["pixdim"][4] == pytest.approx(other.header["pixdim"][4])
+    assert import_folder(tmp_path / "out", tmp_path / "again", *options)[0] == 0
+    for study in ("A0S9V9_4d", "B1_4d"):
+        assert (tmp_path / "studies" / f"{study}.nii.gz").read_bytes() == (tmp_path / "again" / f"{study}.nii.gz").read_bytes()
+        assert np.array_equal(label_of(tmp_path / "studies", study), label_of(tmp_path / "again", study))
+
+
+def test_phases_of_a_cine_are_cases_of_nnunet(mnms: Path, tmp_path: Path) -> None:
+    import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms", "--phases", "cine")
+    done = run(export_nnunet.main, tmp_path / "studies", tmp_path / "Dataset001_X")
+    assert done.exit_code == 0, done.output
+    names = {path.name for path in (tmp_path / "Dataset001_X" / "labelsTr").iterdir()}
+    assert names == {f"{case}.nii.gz" for case in ("A0S9V9_frame01", "A0S9V9_frame04", "B1_frame03", "B1_frame06")}
+    image = read_exact(tmp_path / "Dataset001_X" / "imagesTr" / "B1_frame06_0000.nii.gz")
+    assert np.array_equal(image.array, picture(1, shape=(24, 22, 3, 6))[..., 5])
+    manifest = load_manifest(tmp_path / "Dataset001_X")
+    assert manifest is not None and manifest.studies["B1_frame06"].phase == "ED"
+    done = run(import_nnunet.main, tmp_path / "Dataset001_X", tmp_path / "again")
+    assert done.exit_code == 0 and np.array_equal(label_of(tmp_path / "again", "B1_frame03"), heart())
 
 
 @pytest.mark.parametrize(("convention", "code"), [("ukbb", 0), ("mnms", 0), ("acdc", 2), ("ukbb4", 2)])
@@ -221,8 +255,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no number": (lambda mnms: change_table(mnms, ",5,2,", ",,2,"), "gives B1 no phases"),
     "no such phase": (lambda mnms: change_table(mnms, ",5,2,", ",6,2,"), "says ED 6, ES 2 of B1, which has the phases 0 to 5"),
     "drawn elsewhere": (lambda mnms: gt(mnms, drawn=4), "is drawn in the phases [4]"),
-    "another size": (lambda mnms: gt(mnms, (24, 22, 3, 5)), "has 24x22x3x5 voxels and its image 24x22x3x6"),
-    "3D": (lambda mnms: write_exact(mnms / "Testing" / "B1" / "B1_sa.nii.gz", picture(1), AFFINE), "is 3D, and a cine of M&Ms is 4D"),
+    "another size": (lambda mnms: gt(mnms, (24, 22, 3, 5)), "has 5 phases and its image 6: copy both again"),
+    "3D": (lambda mnms: write_exact(mnms / "Testing" / "B1" / "B1_sa.nii.gz", picture(1), AFFINE), "which has the phases 0 to 0"),
     "cut short": (
         lambda mnms: (mnms / "Testing" / "B1" / "B1_sa.nii.gz").write_bytes((mnms / "Testing" / "B1" / "B1_sa.nii.gz").read_bytes()[:3000]),
         "B1_sa.nii.gz is not readable NIfTI",

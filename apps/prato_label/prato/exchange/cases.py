@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.image_files import read_exact, read_mask
+from prato.data.cine import cine_bytes
+from prato.data.image_files import read_exact, read_mask, writable
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label
 from prato.data.label_names import LabelError
-from prato.data.nifti import Volume
+from prato.data.nifti import Volume, nifti_bytes
 from prato.data.stack import slice_axis
 from prato.data.studies import Study
+from prato.labelling.phases import phase_count, phase_of
 
 
 class FolderError(ValueError):
@@ -31,9 +33,10 @@ class Case:
     """One future study.
 
     Attributes:
-        image: (X, Y, Z), the values as they are stored in ``origin``.
-        label: uint8 (X, Y, Z), the values of ``prato.data.structures``; None where nothing is drawn.
+        image: (X, Y, Z), or a cine (X, Y, Z, T), the values as they are stored in the file.
+        label: uint8 of the same shape, the values of ``prato.data.structures``; None where nothing is drawn.
         origin: the file of the label, or else of the image, relative to the folder that is imported.
+        step_ms: of a cine, the time from phase to phase where it is known.
     """
 
     id: str
@@ -41,6 +44,12 @@ class Case:
     image: Volume
     label: np.ndarray | None
     origin: str
+    step_ms: float | None = None
+
+    def image_bytes(self) -> bytes:
+        """The uncompressed file of the image."""
+        array = writable(self.image.array)
+        return nifti_bytes(array, self.image.affine) if array.ndim == 3 else cine_bytes(array, self.image.affine, self.step_ms)
 
 
 #: Reads the cases of one patient, or one case, each time that it is called.
@@ -78,7 +87,9 @@ def name_label(image: Volume, label: Volume, name: str, names: Any) -> np.ndarra
     if not names:
         raise LabelError(f"Nothing says what the values of {name} are: name their convention.")
     voxels = check_label(image, label, name, names)
-    anatomy = judge_anatomy(voxels, slice_axis(image.array.shape, image.spacing))
-    if anatomy.verdict == "contradicted":
-        raise LabelError(f"{name} cannot be what its names say: {anatomy.sentence}")
+    for number in range(phase_count(voxels)):
+        anatomy = judge_anatomy(phase_of(voxels, number), slice_axis(image.array.shape[:3], image.spacing))
+        if anatomy.verdict == "contradicted":
+            where = f"Phase {number} of {name}" if phase_count(voxels) > 1 else name
+            raise LabelError(f"{where} cannot be what its names say: {anatomy.sentence}")
     return voxels if voxels.any() else None

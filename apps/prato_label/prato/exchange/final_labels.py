@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from prato.data.cases import read_label_file, untold_numbering
+from prato.data.cases import StudyReader, untold_numbering
+from prato.data.cine import Cine, read_cine
 from prato.data.image_files import read_exact
 from prato.data.label_names import ContradictedLabelError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.studies import ManifestError, Study, StudyFile, find_labelled_studies, load_manifest
 from prato.exchange.cases import FolderError
+from prato.labelling.trusted import find_trusted_phases
 
 #: Wraps the studies that are gone through, with a word for what is being done, as a progress bar does.
 Progress = Callable[[Sequence[str], str], Iterable[str]]
@@ -29,19 +31,21 @@ class FinalLabel:
 
 @dataclass
 class FinalLabels:
-    """The final labels of the folder ``folder``.
+    """The final labels of the folder ``folder``, each phase of a cine as a case of its own.
 
     Attributes:
-        files: of each study with a label. about: what each of them is.
-        left_out: why labels are not exported, by study.
+        files: of each case, by name: a study's, or ``<cine>_frame01`` for the first phase of ``<cine>_4d``.
+        about: what each case is. cines: what the study is that a phase is of, by study.
+        left_out: why labels are not exported, by case or study.
 
     Raises:
         FolderError: the folder has no final labels, or its manifest cannot be used.
     """
 
     folder: Path
-    files: dict[str, StudyFile] = field(init=False)
-    about: dict[str, Study] = field(init=False)
+    files: dict[str, StudyFile] = field(init=False, default_factory=dict)
+    about: dict[str, Study] = field(init=False, default_factory=dict)
+    cines: dict[str, Study] = field(init=False, default_factory=dict)
     left_out: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,36 +53,66 @@ class FinalLabels:
             manifest = load_manifest(self.folder)
         except ManifestError as error:
             raise FolderError([str(error)]) from error
-        self.files = {file.study: file for file in find_labelled_studies(self.folder)}
-        if not self.files:
-            raise FolderError([f"{self.folder} has no final labels: name a studies folder, whose labels lie in its folder labels/final."])
+        trusted, self.left_out = find_trusted_phases(find_labelled_studies(self.folder))
+        if not trusted:
+            reasons = [*self.left_out.values()]
+            words = f"{self.folder} has no final labels: name a studies folder, whose labels lie in its folder labels/final."
+            raise FolderError(reasons or [words])
         known = manifest.studies if manifest is not None else {}
-        self.about = {study: known.get(study, Study(patient=file.patient)) for study, file in self.files.items()}
+        self._cine: tuple[Path, Cine] | None = None
+        self._reader = StudyReader()
+        for file in sorted(trusted, key=lambda file: file.phase is None):  # of a phase that is labelled twice, the cine's label counts
+            study = known.get(file.study, Study(patient=file.patient))
+            name, about = (file.study, study) if file.phase is None else _describe_phase(file.study, study, file.phase)
+            if name in self.files:
+                self.left_out[f"{name} (the volume)"] = f"{self.files[name].study} has a label of the same phase."
+                continue
+            self.files[name], self.about[name], self.cines[file.study] = file, about, study
+        self.files = dict(sorted(self.files.items()))
 
     def usable(self, progress: Progress) -> list[str]:
-        """The studies whose labels can be used, in order; ``left_out`` then says why others cannot."""
+        """The cases whose labels can be used, in order; ``left_out`` then says why others cannot."""
         sources, contradicted = dict[str, str](), False
-        for study in progress(list(self.files), "checking"):
-            file = self.files[study]
+        for name in progress(list(self.files), "checking"):
             try:
-                checked = read_label_file(file.label, read_exact(file.image))
+                checked = self._reader.read(self.files[name])[1]
             except VolumeError as error:
-                self.left_out[study] = str(error)
+                self.left_out[name] = str(error)
                 contradicted |= isinstance(error, ContradictedLabelError)
                 continue
             if checked.mask.any():
-                sources[study] = checked.source
+                sources[name] = checked.source
             else:
-                self.left_out[study] = f"The label for {study} is empty."
+                self.left_out[name] = f"The label for {name} is empty."
         self.left_out.update(untold_numbering(sources, contradicted))
-        return [study for study in sources if study not in self.left_out]
+        return [name for name in sources if name not in self.left_out]
 
-    def read(self, study: str) -> FinalLabel:
+    def read(self, name: str) -> FinalLabel:
         """One of them.
 
         Raises:
             VolumeError: it cannot be used.
         """
-        file = self.files[study]
-        image = read_exact(file.image)
-        return FinalLabel(image, read_label_file(file.label, image).mask)
+        file = self.files[name]
+        volume, checked = self._reader.read(file)
+        if file.phase is None:
+            return FinalLabel(read_exact(file.image), checked.mask)
+        array = np.asanyarray(self.read_cine(file).image.dataobj[..., file.phase])
+        return FinalLabel(replace(volume, array=array.astype(array.dtype.newbyteorder("="), copy=False)), checked.mask)
+
+    def read_cine(self, file: StudyFile) -> Cine:
+        """The image of ``file``; of several phases one after another it is read once.
+
+        Raises:
+            VolumeError: it cannot be used.
+        """
+        if self._cine is None or self._cine[0] != file.image:
+            self._cine = file.image, read_cine(file.image)
+        return self._cine[1]
+
+
+def _describe_phase(id: str, study: Study, number: int) -> tuple[str, Study]:
+    """The name of a phase, from 0, and what it is."""
+    phase = "ED" if number == study.ed else "ES" if number == study.es else None
+    about = study.model_copy(update={"frame": number + 1, "phase": phase, "ed": None, "es": None})
+    return f"{id.removesuffix('_4d')}_frame{number + 1:02d}", about

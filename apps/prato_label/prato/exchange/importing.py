@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from prato.data.atomic import make_folder, write_bytes
-from prato.data.image_files import writable
+from prato.data.cine import read_cine
 from prato.data.label_names import LABEL_INFO
 from prato.data.label_records import HISTORY
-from prato.data.nifti import Volume, VolumeError, gzip_bytes, nifti_bytes, unzipped
+from prato.data.nifti import VolumeError, gzip_bytes, unzipped
 from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.studies import Manifest, ManifestError, find_files, is_study_id, load_manifest, save_manifest
 from prato.exchange.cases import Case, FolderError, Reader
 from prato.exchange.staging import move_into_place, staging_folder
 from prato.labelling.files import LabelFiles
+from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions
 
@@ -82,13 +83,14 @@ def import_cases(
         places = []
         for reader in progress(readers, "writing") if new_images or new_labels else ():
             for case in reader():
-                affine = case.image.affine
                 if case.id in new_images:
-                    write_bytes(staged / f"{case.id}.nii.gz", gzip_bytes(nifti_bytes(writable(case.image.array), affine)))
+                    write_bytes(staged / f"{case.id}.nii.gz", gzip_bytes(case.image_bytes()))
                     places.append(f"{case.id}.nii.gz")
                 if case.id in new_labels and case.label is not None:
-                    about = {**params, "imported_from": case.origin, "label_info": LABEL_INFO}
-                    LabelVersions(staged, case.id).save(Volume(case.label, affine), about)
+                    grid = read_cine(staged / places[-1] if case.id in new_images else there[case.id]).grid()
+                    drawn = [number for number in range(phase_count(case.label)) if phase_of(case.label, number).any()]
+                    about = {**params, "imported_from": case.origin, "label_info": LABEL_INFO, "phases": drawn}
+                    LabelVersions(staged, case.id).save(grid.with_array(case.label), about)
                     places += [f"{HISTORY}/final/{case.id}", f"labels/final/{case.id}.nii.gz"]
                 manifest.studies[case.id] = case.study
         make_folder(target / "labels" / "final")
@@ -121,8 +123,7 @@ def _check(case: Case, seen: dict[str, str], there: Path | None) -> None:
     if case.id in seen:
         raise FolderError([f"{seen[case.id]} and {case.origin} would both become the study {case.id}: rename one of them."])
     seen[case.id] = case.origin
-    raw = nifti_bytes(writable(case.image.array), case.image.affine)
-    if there is not None and unzipped(there) != raw:
+    if there is not None and unzipped(there) != case.image_bytes():
         raise FolderError([f"{there} is there already and is another image: move it away or choose another folder."])
 
 

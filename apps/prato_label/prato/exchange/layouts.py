@@ -15,7 +15,7 @@ from prato.exchange.final_labels import FinalLabels, Progress
 from prato.exchange.nnunet import require_empty
 from prato.exchange.staging import move_into_place, staging_folder
 
-Phases = Literal["ed,es", "all"]
+Phases = Literal["ed,es", "all", "cine"]
 #: Value -> structure; None where the user has named no convention.
 Convention = Mapping[str, str] | None
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from prato.data.atomic import write_bytes
-from prato.data.cine import write_cine
+from prato.data.cine import read_cine, write_cine
 from prato.data.image_files import writable
-from prato.data.nifti import Volume, VolumeError, read_image, volume_from_image
+from prato.data.label_check import read_label_volume
+from prato.data.nifti import VolumeError
 from prato.data.studies import Study, is_study_id
 from prato.exchange.cases import Case, FolderError, Reader, name_label
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, by_patient, find_folders, register_layout
+from prato.labelling.phases import phase_count
 
 _IMAGE, _LABEL = "{}_sa.nii.gz", "{}_sa_gt.nii.gz"
 _SUBJECT, _ED, _ES, _GROUP = "External code", "ED", "ES", "Pathology"
@@ -35,7 +37,7 @@ class MnMs:
     about = "a folder for each subject: A0S9V9_sa.nii.gz and A0S9V9_sa_gt.nii.gz, both 4D, and a .csv with ED and ES"
 
     def find(self, source: Path, convention: Convention, phases: Phases) -> list[Reader]:
-        """A reader for each subject: its two phases by the table, or all phases."""
+        """A reader for each subject: its two phases by the table, all phases, or the cine."""
         folders = find_folders(source, [_IMAGE])
         table = _read_table(source)
         missing = [f"The table of {source} has no line for {subject}." for subject in folders if subject not in table]
@@ -44,21 +46,19 @@ class MnMs:
         return [partial(_read, source, subject, folder, table[subject], convention, phases) for subject, folder in folders.items()]
 
     def write(self, labels: FinalLabels, studies: Iterable[str], target: Path, values: np.ndarray) -> list[str]:
-        """The studies of each patient as the phases of one cine, in the order of their frames, and the table."""
+        """The cine of each patient, or the patient's studies as its phases, in the order of their frames, and the table."""
         written, rows = [], []
         for subject, own in by_patient(labels, studies).items():
-            about, finals = [labels.about[study] for study in own], [labels.read(study) for study in own]
-            reason = _why_no_cine(subject, about, [final.image for final in finals])
-            if reason is not None:
-                labels.left_out.update(dict.fromkeys(own, reason))
+            found = _whole_cine(labels, own) or _frames(labels, own)
+            if not is_study_id(subject):
+                found = "no folder can be called so."
+            if isinstance(found, str):
+                labels.left_out.update(dict.fromkeys(own, f"Of {subject!a:.60}, {found}"))
                 continue
             (target / subject).mkdir()
-            affine = finals[0].image.affine
-            image = np.stack([writable(final.image.array) for final in finals], axis=3)
-            write_cine(target / subject / _IMAGE.format(subject), image, affine)
-            write_cine(target / subject / _LABEL.format(subject), np.stack([values[final.label] for final in finals], axis=3), affine)
-            phases = [one.phase for one in about]
-            rows.append({_SUBJECT: subject, _ED: phases.index("ED"), _ES: phases.index("ES"), _GROUP: about[0].group or ""})
+            write_cine(target / subject / _IMAGE.format(subject), writable(found.image), found.affine, found.step_ms)
+            write_cine(target / subject / _LABEL.format(subject), values[found.mask], found.affine, found.step_ms)
+            rows.append({_SUBJECT: subject, _ED: found.ed, _ES: found.es, _GROUP: labels.about[own[0]].group or ""})
             written += own
         if rows:
             text = io.StringIO()
@@ -90,61 +90,77 @@ def _read_table(source: Path) -> dict[str, Mapping[str, str]]:
 
 def _read(source: Path, subject: str, folder: Path, row: Mapping[str, str], convention: Convention, phases: Phases) -> Iterator[Case]:
     image_path, label_path = folder / _IMAGE.format(subject), folder / _LABEL.format(subject)
-    image = _read_4d(image_path)
-    label = _read_4d(label_path) if label_path.is_file() else None
-    count = image.shape[3]
-    if label is not None and label.shape != image.shape:
-        theirs, ours = ("x".join(map(str, i.shape)) for i in (label, image))
-        raise VolumeError(f"{label_path.name} has {theirs} voxels and its image {ours}: copy both again.")
+    cine, name = read_cine(image_path), label_path.relative_to(source).as_posix()
     try:
-        ed, es = (int(float(row[name])) for name in (_ED, _ES))
+        ed, es = (int(float(row[column])) for column in (_ED, _ES))
     except (TypeError, ValueError, OverflowError):
         raise VolumeError(f"The table gives {subject} no phases {_ED} and {_ES}, counted from 0.") from None
-    if not (0 <= ed < count and 0 <= es < count and ed != es):
-        raise VolumeError(f"The table says ED {ed}, ES {es} of {subject}, which has the phases 0 to {count - 1}.")
-    drawn = [] if label is None else [t for t in range(count) if np.any(label.dataobj[..., t])]
+    if not (0 <= ed < len(cine) and 0 <= es < len(cine) and ed != es):
+        raise VolumeError(f"The table says ED {ed}, ES {es} of {subject}, which has the phases 0 to {len(cine) - 1}.")
+    mask = None
+    if label_path.is_file():
+        stored = read_label_volume(label_path, name)
+        if phase_count(stored.array) != len(cine):
+            raise VolumeError(f"{name} has {phase_count(stored.array)} phases and its image {len(cine)}: copy both again.")
+        mask = name_label(cine.grid(), stored, name, convention)
+    drawn = [] if mask is None else [t for t in range(len(cine)) if mask[..., t].any()]
     if phases == "ed,es" and not {*drawn} <= {ed, es}:
-        raise VolumeError(
-            f"{label_path.name} is drawn in the phases {drawn}, and the table says ED {ed}, ES {es}: import all, with --phases all."
-        )
-    for t in range(count) if phases == "all" else sorted((ed, es)):
-        phase = "ED" if t == ed else "ES" if t == es else None
-        study = Study(patient=subject, frame=t + 1, phase=phase, group=(row.get(_GROUP) or "").strip() or None)  # type: ignore[arg-type]
-        volume, mask, path = _phase(image, t, image_path.name), None, image_path
-        if label is not None and t in drawn:
-            path = label_path
-            mask = name_label(volume, _phase(label, t, label_path.name), f"Phase {t} of {label_path.name}", convention)
-        yield Case(f"{subject}_frame{t + 1:02d}", study, volume, mask, path.relative_to(source).as_posix())
+        raise VolumeError(f"{name} is drawn in the phases {drawn}, and the table says ED {ed}, ES {es}: import all, with --phases all.")
+    array = np.asanyarray(cine.image.dataobj)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    about = {"patient": subject, "group": (row.get(_GROUP) or "").strip() or None}
+    origin = name if label_path.is_file() else image_path.relative_to(source).as_posix()
+    if phases == "cine":
+        study, step = Study.model_validate({**about, "ed": ed, "es": es}), None if cine.times_ms is None else float(cine.times_ms[1])
+        yield Case(f"{subject}_4d", study, replace(cine.phase(0), array=array), mask, origin, step)
+        return
+    for t in range(len(cine)) if phases == "all" else sorted((ed, es)):
+        study = Study.model_validate({**about, "frame": t + 1, "phase": "ED" if t == ed else "ES" if t == es else None})
+        label = mask[..., t] if mask is not None and t in drawn else None
+        yield Case(f"{subject}_frame{t + 1:02d}", study, replace(cine.phase(t), array=array[..., t]), label, origin)
 
 
-def _read_4d(path: Path) -> nib.Nifti1Image:
-    image = read_image(path)
-    if len(image.shape) != 4:
-        raise VolumeError(f"{path.name} is {len(image.shape)}D, and a cine of M&Ms is 4D: copy it again.")
-    return image
+@dataclass(frozen=True)
+class _Subject:
+    """What is written of one patient: ``image`` and ``mask`` are (X, Y, Z, T), ``ed`` and ``es`` count from 0."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+    ed: int
+    es: int
+    step_ms: float | None = None
 
 
-def _phase(image: nib.Nifti1Image, t: int, name: str) -> Volume:
-    """Phase ``t`` with the voxels as stored."""
-    one = image.slicer[..., t]
-    one.extra.update(image.extra)
-    volume = volume_from_image(one, f"Phase {t} of {name}", any_orientation=True)
-    array = np.asanyarray(image.dataobj[..., t])
-    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), volume.affine, volume.header, volume.warnings)
+def _whole_cine(labels: FinalLabels, own: Sequence[str]) -> _Subject | str | None:
+    """Of a patient whose labels are all phases of one cine, that cine; or why it cannot be written; None for other patients."""
+    files = [labels.files[name] for name in own]
+    if len({file.image for file in files}) > 1 or files[0].phase is None:
+        return None
+    about, cine = labels.cines[files[0].study], labels.read_cine(files[0])
+    if about.ed is None or about.es is None:
+        return "the folder's manifest.json does not give ED and ES of its cine, which M&Ms needs."
+    image = np.asanyarray(cine.image.dataobj)
+    mask = np.zeros(image.shape, np.uint8)
+    for name, file in zip(own, files):
+        mask[..., file.phase] = labels.read(name).label
+    step = None if cine.times_ms is None else float(cine.times_ms[1])
+    return _Subject(image, mask, cine.phase(0).affine, about.ed, about.es, step)
 
 
-def _why_no_cine(subject: str, about: list[Study], images: list[Volume]) -> str | None:
-    """Why the studies of one patient cannot be the phases of one cine of M&Ms; None where they can."""
-    if sorted(study.phase for study in about if study.phase) != ["ED", "ES"]:
-        return f"{subject} has no ED and ES by the folder's manifest.json, or two of them, and M&Ms needs one of each."
-    if not is_study_id(subject):
-        return f"{subject!a:.60} is a patient's name that no folder can have."
-    first = images[0]
-    for image in images:
+def _frames(labels: FinalLabels, own: Sequence[str]) -> _Subject | str:
+    """The studies of one patient as the phases of one cine; or why they cannot be."""
+    phases = [labels.about[name].phase for name in own]
+    if sorted(phase for phase in phases if phase) != ["ED", "ES"]:
+        return "the folder's manifest.json gives no ED and ES, or two of them, and M&Ms needs one of each."
+    finals = [labels.read(name) for name in own]
+    first = finals[0].image
+    for image in (final.image for final in finals):
         same = (image.array.shape, image.array.dtype) == (first.array.shape, first.array.dtype)
         if not same or not np.allclose(image.affine, first.affine, atol=1e-3):
-            return f"The studies of {subject} differ in grid or kind of numbers, and cannot be phases of one cine."
-    return None
+            return "its studies differ in grid or kind of numbers, and cannot be phases of one cine."
+    images, masks = (np.stack(arrays, axis=3) for arrays in ([f.image.array for f in finals], [f.label for f in finals]))
+    return _Subject(images, masks, first.affine, phases.index("ED"), phases.index("ES"))
 
 
 register_layout("mnms", MnMs())
