@@ -17,6 +17,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.activelearning.registry import build_strategies
 from lib.configs.prato import load_configs
+from lib.datastore.pacs import PacsDatastore
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import BatchOrder
@@ -25,6 +26,7 @@ from lib.server.install import install
 from lib.server.uploads import UploadSessions
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
+from prato_server.settings import load_settings
 from prato_server.startup import reason_not_to_serve
 
 
@@ -42,8 +44,11 @@ class PratoLabelApp(MONAILabelApp):
         super().__init__(app_dir, studies, conf, name="PrATo Label", description=type(self).__doc__, version="0.1.0")
 
     def init_datastore(self) -> Datastore:
-        remote = self.studies.startswith(("http://", "https://"))
-        return super().init_datastore() if remote else StudiesDatastore(self.studies)
+        if not self.studies.startswith(("http://", "https://")):
+            return StudiesDatastore(self.studies)
+        if settings.MONAI_LABEL_DATASTORE.lower() in ("xnat", "dsa"):
+            return super().init_datastore()
+        return PacsDatastore(self.studies, load_settings(), settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER)
 
     def init_infers(self) -> dict[str, InferTask]:
         return {name: config.infer() for name, config in self.models.items()}
@@ -85,6 +90,8 @@ class PratoLabelApp(MONAILabelApp):
 
     def close(self) -> None:
         """End the background jobs."""
+        if isinstance(self._datastore, PacsDatastore):
+            self._datastore.close()
         self.trainings.close()
         self.batches.stop()
 

@@ -135,10 +135,13 @@ def copy_app(target: Path) -> Path:
 
 
 @contextmanager
-def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | None = None, forked: bool = True) -> Iterator[LiveServer]:
+def start_server(
+    app: Path, studies: Path | str, log: Path, guarded: dict[str, str] | None = None, forked: bool = True
+) -> Iterator[LiveServer]:
     """The stock command on a free port, until the block ends; then its whole process group is killed.
 
-    With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a token among them goes with the requests.
+    ``studies`` may be the address of a PACS. With ``guarded``, it is ``serve.py`` of ``app`` instead, with these environment variables; a
+    token among them goes with the requests.
     Unless ``forked``, it starts in full, as a user starts it, and takes many times as long.
     """
     with socket.socket() as probe:
@@ -162,7 +165,7 @@ def start_server(app: Path, studies: Path, log: Path, guarded: dict[str, str] | 
         with log.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=log.parent, start_new_session=True)
     try:
-        server = LiveServer(f"http://127.0.0.1:{port}", app, studies, log, scratch, process, headers)
+        server = LiveServer(f"http://127.0.0.1:{port}", app, Path(studies), log, scratch, process, headers)
         wait_until(server.answers, state=lambda: log.read_text()[-4000:], every=0.1)
         yield server
     finally:

@@ -192,3 +192,17 @@ def test_make_passes_any_name_on(tmp_path: Path, name: str) -> None:
         assert (done.returncode == 0) == (where == name), done.stderr
         assert where == name or f"{tmp_path / where} is not a folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://ann:secret@pacs:8042/dicom-web", "must not hold credentials: set PRATO_LABEL_PACS_USER"),
+        ("http:///dicom-web", "names no machine"),
+    ],
+)
+def test_an_address_of_a_pacs_that_cannot_be_served(url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRATO_LABEL_PACS_FOLDER", str(tmp_path / "kept"))
+    reason = reason_not_to_start(tmp_path, url, "127.0.0.1", "8000")
+    assert reason is not None and words in reason and "secret" not in reason
+    assert not (tmp_path / "kept").exists()

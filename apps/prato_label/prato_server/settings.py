@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +31,9 @@ class Settings(BaseSettings):
         max_request_mb: largest upload, in MiB.
         max_waiting: inferences that may wait for the one that computes.
         approve_own: whether people may approve what they drew themselves, for those who work alone.
+        pacs_user, pacs_password: for a PACS as the studies folder; pacs_token: a bearer token instead.
+        pacs_folder: where labels, and images that were opened, are kept of a PACS; None for a folder of its own in the home folder.
+        pacs_cache_gb: what the opened images without labels may take there, in GiB.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
@@ -39,6 +44,11 @@ class Settings(BaseSettings):
     max_request_mb: Annotated[int, Field(ge=1, le=65536)] = 512
     max_waiting: Annotated[int, Field(ge=0, le=30)] = 8
     approve_own: bool = False
+    pacs_user: str | None = None
+    pacs_password: SecretStr | None = None
+    pacs_token: SecretStr | None = None
+    pacs_folder: Path | None = None
+    pacs_cache_gb: Annotated[float, Field(gt=0, le=65536)] = 20
 
     @field_validator("origins", mode="before")
     @classmethod
@@ -98,3 +108,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def folder_for_pacs(settings: Settings, url: str) -> Path:
+    """Where the labels, and the opened images, of the PACS at ``url`` are kept."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", urlsplit(url).netloc)[:60]
+    mark = hashlib.sha256(url.rstrip("/").encode("utf-8", "replace")).hexdigest()[:8]
+    return settings.pacs_folder or Path.home() / "prato-label" / f"{host}-{mark}"

@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from prato_server.settings import PREFIX, SettingsError, is_loopback, load_settings
+from prato_server.settings import PREFIX, SettingsError, folder_for_pacs, is_loopback, load_settings
 
 _REMOTE = ("http://", "https://")
 #: Folders and files that the server makes in the studies folder and in the app's.
@@ -42,7 +43,7 @@ def reason_not_to_start(app: Path, studies: str, host: str, port: str, options: 
 def reason_not_to_serve(app: Path, studies: str) -> str | None:
     """Why the folders ``app`` and ``studies`` could not be served, in one sentence; None if they could."""
     return (
-        (None if studies.startswith(_REMOTE) else _studies_fault(studies))
+        (_pacs_fault(studies) if studies.startswith(_REMOTE) else _studies_fault(studies))
         or _name_fault("The app's folder", str(app), '"')
         or _writing_fault(app, _APP_FOLDERS, _APP_FILES, "models and logs are kept there: give the server the right to write")
         or _scratch_fault()
@@ -66,6 +67,21 @@ def _studies_fault(studies: str) -> str | None:
     except OSError as error:
         return f"{studies} cannot be read ({_words(error)}): give the server the right to, or name another folder."
     return _writing_fault(folder, _STUDIES_FOLDERS, _STUDIES_FILES, "labels are stored there: give the server the right to write")
+
+
+def _pacs_fault(url: str) -> str | None:
+    """Why the PACS at ``url`` could not be served, as far as that is known without asking it."""
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        return f"The address of the PACS must not hold credentials: set {PREFIX}PACS_USER and {PREFIX}PACS_PASSWORD instead."
+    if not parts.hostname:
+        return "The address of the PACS names no machine: give one such as http://pacs:8042/dicom-web."
+    folder = folder_for_pacs(load_settings(), url)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder}, where labels are kept, cannot be made ({_words(error)}): name another folder in {PREFIX}PACS_FOLDER."
+    return _studies_fault(str(folder))
 
 
 def _name_fault(what: str, path: str, forbidden: str = "") -> str | None:

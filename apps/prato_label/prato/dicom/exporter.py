@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -55,19 +56,12 @@ Heads = Mapping[int | None, tuple[str, str | None]]
 
 def export_cine(cine: LabelledCine, who: Examination, before: Heads) -> Exported:
     """The objects that ``cine`` needs now; what stands there as it should be is not made again."""
-    heads: dict[int | None, str] = {}
-    new: dict[int | None, Dataset] = {}
-    segmentations: dict[int, Dataset] = {}
-    for t, label in sorted(cine.phases.items()):
-        last, earlier = before.get(t, (None, None))
-        is_unchanged = last is not None and segmentation_uid(cine.reference, label, earlier) == last
-        segmentations[t] = build_segmentation(cine.reference, label, who, earlier if is_unchanged else last)
-        heads[t] = str(segmentations[t].SOPInstanceUID)
-        if not is_unchanged:
-            new[t] = segmentations[t]
+    segmentations = export_segmentations(cine, who, before)
+    heads: dict[int | None, str] = {t: str(dataset.SOPInstanceUID) for t, dataset in segmentations.items()}
+    new: dict[int | None, Dataset] = {t: dataset for t, dataset in segmentations.items() if heads[t] != before.get(t, (None,))[0]}
     measured = measure(cine, who)
     last, earlier = before.get(None, (None, None))
-    uids = [heads[t] for t in segmentations]
+    uids = [str(dataset.SOPInstanceUID) for dataset in segmentations.values()]
     if last is not None and report_uid(uids, measured, earlier) == last:
         heads[None] = last
     else:
@@ -75,6 +69,16 @@ def export_cine(cine: LabelledCine, who: Examination, before: Heads) -> Exported
         new[None] = build_report(cine.reference, segmentations, measured, who, created, last)
         heads[None] = str(new[None].SOPInstanceUID)
     return Exported(heads, new, measured)
+
+
+def export_segmentations(cine: LabelledCine, who: Examination, before: Mapping[Any, tuple[str, str | None]]) -> dict[int, Dataset]:
+    """By phase, the segmentation that its label is: the one of ``before`` again where the label is still the same."""
+    segmentations: dict[int, Dataset] = {}
+    for t, label in sorted(cine.phases.items()):
+        last, earlier = before.get(t, (None, None))
+        is_unchanged = last is not None and segmentation_uid(cine.reference, label, earlier) == last
+        segmentations[t] = build_segmentation(cine.reference, label, who, earlier if is_unchanged else last)
+    return segmentations
 
 
 def dicom_bytes(dataset: Dataset) -> bytes:

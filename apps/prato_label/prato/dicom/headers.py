@@ -84,7 +84,7 @@ def read_frames(file: SourceFile) -> list[Frame]:
         if dataset is None or str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
             return []
         with _quiet():
-            return _frames_of(dataset, file)
+            return frames_of(dataset, file)
     except DicomError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged file leads it to
@@ -126,7 +126,12 @@ def read_header(file: SourceFile) -> Dataset | None:
         return pydicom.dcmread(stream, stop_before_pixels=True, force=True)
 
 
-def _frames_of(ds: Dataset, file: SourceFile) -> list[Frame]:
+def frames_of(ds: Dataset, file: SourceFile) -> list[Frame]:
+    """The images of ``file``, whose header is ``ds``.
+
+    Raises:
+        DicomError: as ``read_frames``.
+    """
     sop_class = str(ds.get("SOPClassUID", "") or ds.file_meta.get("MediaStorageSOPClassUID", ""))
     modality = str(ds.get("Modality", "") or "")
     if modality != "MR" and not sop_class.startswith(_MR):

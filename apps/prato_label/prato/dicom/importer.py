@@ -137,8 +137,8 @@ def _import_study(series: list[list[Frame]], folder: Path, phases: Phases, keep_
     for stack in sorted(chosen, key=lambda stack: stack.frame.series_number or 0):
         try:
             cine = put_in_order(stack)
-            patient, study = _names(stack, keep_identity, several=len(chosen) > 1)
-            report.imported.append(_write(cine, stack, patient, study, folder, phases, keep_identity))
+            patient, study = study_names(stack, keep_identity, several=len(chosen) > 1)
+            report.imported.append(write_cine(cine, stack, patient, study, folder, phases, keep_identity))
         except DicomError as error:
             report.refused.append(f"{stack.label}: {error}.")
 
@@ -151,8 +151,8 @@ def _merge(left_out: list[LeftOut]) -> list[LeftOut]:
     return [LeftOut(label, files, reason) for (label, reason), files in counts.items()]
 
 
-def _names(stack: Stack, keep_identity: bool, several: bool) -> tuple[str, str]:
-    """Of the patient, and of the study."""
+def study_names(stack: Stack, keep_identity: bool, several: bool) -> tuple[str, str]:
+    """Of the patient, and of the study; ``several``: whether its examination holds more cines."""
     first = stack.frame
     number, issuer, name, birth = first.patient
     known = (number, issuer) if number else (name, birth) if name else (first.study,)
@@ -161,7 +161,15 @@ def _names(stack: Stack, keep_identity: bool, several: bool) -> tuple[str, str]:
     return patient, f"{study}_s{first.series_number or pseudonym(first.series)[:4]}" if several else study
 
 
-def _write(cine: OrderedCine, stack: Stack, patient: str, study: str, folder: Path, phases: Phases, keep_identity: bool) -> ImportedCine:
+def write_cine(
+    cine: OrderedCine, stack: Stack, patient: str, study: str, folder: Path, phases: Phases = "none", keep_identity: bool = False
+) -> ImportedCine:
+    """Write ``cine`` with its sidecar as ``<study>_4d``, whole or not at all, and list it in the manifest.
+
+    Raises:
+        DicomError: pixels that cannot be read, or other content under that name.
+        OSError: ``folder`` cannot be written to.
+    """
     array = read_pixels(cine)
     notes = list(cine.notes)
     contents = {folder / f"{study}_4d.nii.gz": cine_bytes(array, cine.affine, cine.step_ms)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Literal
 import numpy as np
 
 from prato.data.cine import Cine, read_cine
-from prato.data.label_check import check_label
+from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_records import recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
 from prato.dicom.find import DicomError
 from prato.dicom.references import CineReference
 from prato.dicom.segmentation import LabelledPhase
+from prato.labelling.phases import phase_of
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import Version
 
@@ -40,8 +42,13 @@ class LabelledCine:
     weight_kg: float | None = None
 
 
-def find_labelled_cines(folder: str | os.PathLike[str], ready: Ready = "final") -> tuple[list[LabelledCine], list[str]]:
+def find_labelled_cines(
+    folder: str | os.PathLike[str], ready: Ready = "final", studies: Collection[str] | None = None
+) -> tuple[list[LabelledCine], list[str]]:
     """The cines of which ``folder`` holds final labels, of whole cines or of single phases, and a sentence for each that is left out.
+
+    Args:
+        studies: look at the labels of these alone; None: of all.
 
     Raises:
         ManifestError: the folder's manifest cannot be read.
@@ -52,7 +59,8 @@ def find_labelled_cines(folder: str | os.PathLike[str], ready: Ready = "final") 
     cines: dict[str, LabelledCine] = {}
     left_out: list[str] = []
     # cines before single phases: of a phase that is labelled twice, the cine's label counts
-    for study in sorted(labels.files, key=lambda study: (_FRAME.search(study) is not None, study)):
+    wanted = labels.files if studies is None else [study for study in labels.files if study in studies]
+    for study in sorted(wanted, key=lambda study: (_FRAME.search(study) is not None, study)):
         try:
             left_out += _add(folder, study, images, manifest, ready, cines)
         except (DicomError, VolumeError) as error:
@@ -117,19 +125,14 @@ def _check_image(reference: CineReference, image: Cine, t: int | None) -> None:
 
 
 def _read_phases(folder: Path, study: str, image: Cine, version: Version, t: int | None, ready: Ready) -> list[LabelledPhase]:
-    """Those that are ready and hold a structure; of a volume, the label with the tag final is."""
-    path = VersionReader(folder, study).current_path()
-    label = read_cine(path)
-    if len(label) != len(image):
-        raise DicomError(f"its label has {len(label)} phases and its image {len(image)}")
-    states = {number: phase.state for number, phase in getattr(version, "phases", {}).items()}
-    names, grid = recorded_label_info(path), image.phase(0)
+    """Those that are ready and hold a structure; a volume's label is ready unless it was sent back."""
+    path, name = VersionReader(folder, study).current_path(), f"the label of {study}"
+    masks = check_label(image.grid(), read_label_volume(path, name), name, recorded_label_info(path))
+    states = _STATES[ready if t is None else "corrected"]
     phases = []
-    for number in range(len(label)):
-        if t is None and states and states.get(number) not in _STATES[ready]:
-            continue
-        mask = check_label(grid, label.phase(number), f"the label of {study}", names)
-        if mask.any():
+    for number, phase in sorted(version.phases.items()):
+        mask = phase_of(masks, number)
+        if phase.state in states and mask.any():
             phases.append(_labelled_phase(t if t is not None else number, mask, version))
     return phases
 

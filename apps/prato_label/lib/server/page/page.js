@@ -126,7 +126,9 @@ function show(state) {
   showJobs(state.jobs);
   showRequests(state);
   showStudies(state.studies);
-  place("said").textContent = `Version ${state.version}, as of ${time(state.now)}.`;
+  const waiting = state.pacs?.waiting.length ?? 0;
+  const pacs = state.pacs ? ` ${state.pacs.fault ?? ""} ${waiting ? `${waiting} labels wait to be sent to the PACS.` : "The PACS has all final labels."}` : "";
+  place("said").textContent = `Version ${state.version}, as of ${time(state.now)}.${pacs}`;
   place("ask").hidden = true;
   place("shown").hidden = false;
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from monailabel.interfaces.app import MONAILabelApp
 
+from lib.datastore.pacs import PacsDatastore
 from lib.infers.inference_queue import inference_queue
 from lib.server.infer_routes import recent_requests
 from prato.retraining.model_store import ModelStore, StoreError
@@ -19,8 +20,8 @@ _JOBS = 10
 
 
 def server_state(app: MONAILabelApp) -> dict[str, Any]:
-    """``studies``, ``models`` with their ``history``, ``jobs``, ``line`` and ``requests``; see docs/protocol.md."""
-    info = app.info()
+    """``studies``, ``models`` with their ``history``, ``jobs``, ``line``, ``requests`` and, with a PACS, ``pacs``; see docs/protocol.md."""
+    info, store = app.info(), app.datastore()
     return {
         **{"name": info["name"], "version": info["version"], "now": int(time.time())},
         "studies": _studies(app),
@@ -28,6 +29,7 @@ def server_state(app: MONAILabelApp) -> dict[str, Any]:
         "jobs": [*_trainings(app), *_batches(app)],
         "line": {"length": len(inference_queue), "waiting_allowed": inference_queue.max_waiting},
         "requests": list(recent_requests),
+        "pacs": store.pacs_state() if isinstance(store, PacsDatastore) else None,
     }
 
 

@@ -1,0 +1,142 @@
+"""A PACS as the studies folder: its cines are listed, fetched as they are opened, and labels are kept here and sent back.
+
+Everything but the images' origin is a studies folder's: labels, versions and jobs lie in a local folder, and the server works as on any.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import HTTPException
+from monailabel.datastore.local import ImageLabelModel
+
+from lib.datastore.index import phases_info
+from lib.datastore.studies import StudiesDatastore
+from prato.data.studies import find_files
+from prato.labelling.files import SUFFIX, list_labelled_studies
+from prato.labelling.records import UNKNOWN
+from prato.pacs.catalog import Catalog
+from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room, note_opened
+from prato.pacs.outbox import Outbox
+from prato.pacs.web import Pacs, PacsError
+from prato_server.settings import Settings, folder_for_pacs
+
+logger = logging.getLogger(__name__)
+#: The folder, in the studies folder, of what belongs to the PACS.
+_OWN = "pacs"
+#: Seconds until the PACS is asked again what it holds, and after a fault.
+_REFRESH_S, _AGAIN_S = 300.0, 20.0
+
+
+class PacsDatastore(StudiesDatastore):
+    """The short-axis cines of the DICOMweb service at ``url`` that ``filters`` (QIDO-RS) let through.
+
+    Refusals are as those of ``StudiesDatastore``; of the PACS's faults, 503, or 502 where it answers nonsense.
+    """
+
+    def __init__(self, url: str, settings: Settings, filters: Mapping[str, Any]) -> None:
+        folder = folder_for_pacs(settings, url)
+        secrets = [secret.get_secret_value() if secret else None for secret in (settings.pacs_password, settings.pacs_token)]
+        self._pacs = Pacs(url, settings.pacs_user, *secrets)
+        self._catalog = Catalog(self._pacs, folder / _OWN / "examinations", filters)
+        self._outbox = Outbox(self._pacs, folder, folder / _OWN / "sent")
+        self._max_bytes = int(settings.pacs_cache_gb * 2**30)
+        self._fetching: dict[str, threading.Lock] = {}
+        self._fault: str | None = None
+        self._stopped, self._is_open = threading.Event(), False
+        self._scratch = folder / _OWN / "fetching"
+        drop_abandoned(self._scratch)
+        super().__init__(str(folder))
+        self._is_open = True
+        logger.warning("Labels, and images that were opened, are kept in %s.", folder)
+        for work in (self._refresh_catalog, self._outbox.run):
+            threading.Thread(target=work, name=f"pacs-{work.__name__.strip('_')}", daemon=True).start()
+
+    def close(self) -> None:
+        """End the work in the background."""
+        self._stopped.set()
+        self._outbox.stop()
+
+    def pacs_state(self) -> dict[str, Any]:
+        """For the status page: what is wrong with the PACS (None: nothing), and the labels that it has not acknowledged."""
+        return {"url": self._pacs.url, "fault": self._fault or self._outbox.fault, "waiting": self._outbox.waiting()}
+
+    def _list_files(self, path: str, patterns: Iterable[str]) -> dict[str, str]:
+        """Of images, those of the PACS too, wherever they are now."""
+        files = super()._list_files(path, patterns)
+        if Path(path).resolve() != self.folder.resolve():
+            return files
+        return {**{f"{study}{SUFFIX}": f"{study}{SUFFIX}" for study in self._catalog.cines()}, **files}
+
+    def get_image_uri(self, image_id: str) -> str:
+        """As of any studies folder; an image that is not here is fetched first."""
+        path = Path(super().get_image_uri(image_id))
+        if not self._is_open:
+            return str(path)
+        if not path.exists():
+            self._fetch(image_id)
+        else:
+            note_opened(path)
+        return str(path)
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """As of any studies folder; nothing is fetched."""
+        if image_id not in self._datastore.objects:
+            return {}
+        return {**self._datastore.objects[image_id].image.info, "path": super().get_image_uri(image_id)}
+
+    def _refresh_image_entry(self, study: str, known: ImageLabelModel) -> bool:
+        """How many phases an image has, that is not here, its headers in the PACS say."""
+        cine = self._catalog.cines().get(study)
+        if cine is None or Path(super().get_image_uri(study)).exists():
+            return super()._refresh_image_entry(study, known)
+        before = dict(known.image.info)
+        known.image.info.update(phases_info(cine.phases, None if cine.step_ms is None else np.arange(cine.phases) * cine.step_ms))
+        return bool(known.image.info != before)
+
+    def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
+        """Images of the PACS are not ours to remove."""
+        if image_id in self._catalog.cines():
+            raise HTTPException(409, f"{image_id} lies in the PACS: remove it there; here, its labels alone can be removed.")
+        super().remove_image(image_id, annotator)
+
+    def _update_label_entry(self, study: str, tag: str) -> None:
+        """Whatever changes a label ends here: what is final is sent."""
+        super()._update_label_entry(study, tag)
+        self._outbox.wake()
+
+    def _fetch(self, study: str) -> None:
+        with self._fetching.setdefault(study, threading.Lock()):
+            cine = self._catalog.cines().get(study)
+            if (self.folder / f"{study}{SUFFIX}").exists():  # another request fetched it meanwhile
+                return
+            if cine is None:
+                raise HTTPException(404, f"{study} is no longer in the PACS, and its image is not here.")
+            try:
+                fetch_cine(self._pacs, cine, self.folder, self._scratch)
+            except PacsError as error:
+                status = 503 if error.is_general else 502
+                raise HTTPException(status, f"{study} cannot be opened. {error}", {"Retry-After": "30"}) from error
+        kept = {*list_labelled_studies(self.folder), *find_files(self.folder / "labels" / "original").files, study}
+        make_room(self.folder, list(self._catalog.cines()), kept, self._max_bytes)
+
+    def _refresh_catalog(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                if self._catalog.refresh():
+                    self.refresh()
+                self._fault, pause = None, _REFRESH_S
+            except OSError as error:  # PacsError is one
+                if str(error) != self._fault:
+                    logger.warning("What the PACS holds is not known now: %s", error)
+                self._fault, pause = str(error), _AGAIN_S
+                self.refresh()  # what was found before the fault
+            except Exception:  # the next answer may make sense
+                logger.exception("what the PACS holds cannot be listed")
+                pause = _AGAIN_S
+            self._stopped.wait(pause)

@@ -1,0 +1,152 @@
+"""Which short-axis cines a PACS holds: chosen by the headers of its images, as the importer does, and remembered on disk."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prato.data.atomic import make_folder, write_bytes
+from prato.dicom.blocks import by_series
+from prato.dicom.choose import choose_short_axis
+from prato.dicom.exporter import dicom_bytes
+from prato.dicom.find import DicomError, SourceFile
+from prato.dicom.headers import Frame, frames_of
+from prato.dicom.importer import study_names
+from prato.dicom.order import put_in_order
+from prato.dicom.references import uid_from_content
+from prato.dicom.stacks import find_stacks
+from prato.pacs.web import Pacs
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteCine(BaseModel):
+    """A cine in the PACS: what its study is called here, and the series and SOP instance UIDs of its images.
+
+    ``step_ms`` is the time from phase to phase, None where the headers do not say.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    patient: str
+    study_instance_uid: str
+    images: tuple[tuple[str, str], ...]
+    phases: int
+    step_ms: float | None
+
+
+class Examination(BaseModel):
+    """What was found in one examination when its series (by UID) held that many images; no word of the patient."""
+
+    model_config = ConfigDict(frozen=True)
+
+    study_instance_uid: str
+    series: dict[str, int]
+    cines: tuple[RemoteCine, ...]
+
+
+class Catalog:
+    """The cines of ``pacs`` that ``filters`` (QIDO-RS, by DICOM's names) let through. Any thread may read it.
+
+    Args:
+        folder: one file an examination is kept there, so that only new ones are looked at after a start.
+    """
+
+    def __init__(self, pacs: Pacs, folder: Path, filters: Mapping[str, Any]) -> None:
+        self._pacs, self._folder, self._filters = pacs, folder, dict(filters)
+        self._lock = threading.Lock()
+        self._known: dict[str, Examination] = {}
+        for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+            try:
+                known = Examination.model_validate_json(path.read_bytes())
+                self._known[known.study_instance_uid] = known
+            except (OSError, ValidationError):
+                logger.warning("%s is damaged: that examination is looked at again.", path.name)
+
+    def cines(self) -> dict[str, RemoteCine]:
+        """By study."""
+        with self._lock:
+            return {cine.study: cine for known in self._known.values() for cine in known.cines}
+
+    def refresh(self) -> bool:
+        """Ask the PACS what there is, and look at what is new; whether the cines are others now.
+
+        An examination that is gone is forgotten. What was found before a fault is kept.
+
+        Raises:
+            PacsError: the PACS cannot be asked.
+            OSError: the folder cannot be written to.
+        """
+        before = set(self.cines())
+        counts: dict[str, dict[str, int]] = defaultdict(dict)
+        for series in self._pacs.search_series(self._filters):
+            study, uid = str(series.get("StudyInstanceUID") or ""), str(series.get("SeriesInstanceUID") or "")
+            if study and uid:
+                counts[study][uid] = int(series.get("NumberOfSeriesRelatedInstances") or 0)
+        for study in [study for study in self._known if study not in counts]:
+            with self._lock:
+                del self._known[study]
+            self._path(study).unlink(missing_ok=True)
+        for study, series_counts in counts.items():
+            known = self._known.get(study)
+            if known is None or known.series != series_counts:
+                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=self._look_at(study, list(series_counts))))
+        return set(self.cines()) != before
+
+    def _look_at(self, study: str, series: Iterable[str]) -> tuple[RemoteCine, ...]:
+        frames: list[Frame] = []
+        for uid in series:
+            for header in self._pacs.series_headers(study, uid):
+                try:
+                    instance = str(header.SOPInstanceUID)
+                    frames += frames_of(header, SourceFile(f"{uid}/{instance}", self._opener(study, uid, instance)))
+                except DicomError:  # an image, but no cine's
+                    continue
+                except Exception as error:  # whatever nonsense in a header leads pydicom to
+                    logger.debug("a header of examination %s cannot be read: %s", study, error)
+        stacks, _ = find_stacks(list(by_series(frames).values()))
+        chosen, _, warnings = choose_short_axis(stacks)
+        for warning in warnings:
+            logger.warning("Examination %s: %s", study, warning)
+        cines = []
+        for stack in chosen:
+            try:
+                cine = put_in_order(stack)
+            except DicomError as error:
+                logger.warning("A cine of examination %s is not listed: %s.", study, error)
+                continue
+            patient, name = study_names(stack, keep_identity=False, several=len(chosen) > 1)
+            places = dict.fromkeys((frame.series, frame.sop_instance) for own in cine.frames for frame in own)
+            remote = RemoteCine(
+                study=f"{name}_4d",
+                patient=patient,
+                study_instance_uid=study,
+                images=tuple(places),
+                phases=len(cine.frames[0]),
+                step_ms=cine.step_ms,
+            )
+            cines.append(remote)
+        return tuple(cines)
+
+    def _opener(self, study: str, series: str, instance: str) -> Callable[[], BinaryIO]:
+        def fetch() -> BinaryIO:
+            return io.BytesIO(dicom_bytes(self._pacs.image(study, series, instance)))
+
+        return fetch
+
+    def _remember(self, found: Examination) -> None:
+        make_folder(self._folder)
+        write_bytes(self._path(found.study_instance_uid), found.model_dump_json().encode())
+        with self._lock:
+            self._known[found.study_instance_uid] = found
+
+    def _path(self, study: str) -> Path:
+        return self._folder / f"{uid_from_content(study)}.json"

@@ -1,0 +1,105 @@
+"""A cine fetched from a PACS into the studies folder; what was fetched before it broke off is not fetched again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from prato.data.atomic import make_folder, write_bytes
+from prato.dicom.blocks import by_series
+from prato.dicom.exporter import dicom_bytes
+from prato.dicom.find import DicomError, open_source
+from prato.dicom.headers import read_frames
+from prato.dicom.importer import write_cine
+from prato.dicom.order import put_in_order
+from prato.dicom.references import uid_from_content
+from prato.dicom.stacks import find_stacks
+from prato.pacs.catalog import RemoteCine
+from prato.pacs.web import Pacs, PacsError
+
+logger = logging.getLogger(__name__)
+#: Requests at once: enough to hide the way to the PACS, few enough not to be in its way.
+_AT_ONCE = 4
+_ABANDONED_S = 24 * 3600.0
+
+
+def fetch_cine(pacs: Pacs, cine: RemoteCine, folder: Path, scratch: Path) -> Path:
+    """Fetch ``cine`` and write it to ``folder`` as the importer does, whole or not at all; returns its image's path.
+
+    Args:
+        scratch: where images wait until all are there; those of this cine are removed then.
+
+    Raises:
+        PacsError: the PACS broke off (the next call goes on from there), or holds other images than it said.
+        OSError: no space, no permission.
+    """
+    waiting = scratch / cine.study
+    make_folder(waiting)
+
+    def fetch(image: tuple[str, str]) -> None:
+        path = waiting / f"{uid_from_content(*image)}.dcm"
+        if not path.exists():
+            write_bytes(path, dicom_bytes(pacs.image(cine.study_instance_uid, *image)))
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
+        tasks = [pool.submit(fetch, image) for image in cine.images]
+        try:
+            for task in tasks:
+                task.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    try:
+        with open_source(waiting) as files:
+            stacks, _ = find_stacks(list(by_series(frame for file in files for frame in read_frames(file)).values()))
+            if len(stacks) != 1:
+                raise DicomError(f"its images are {len(stacks)} stacks now")
+            write_cine(put_in_order(stacks[0]), stacks[0], cine.patient, cine.study.removesuffix("_4d"), folder)
+    except DicomError as error:
+        shutil.rmtree(waiting, ignore_errors=True)  # they may be damaged: the next call fetches them anew
+        raise PacsError(f"What the PACS sent is not the cine that it listed ({error}): try again.") from error
+    shutil.rmtree(waiting, ignore_errors=True)
+    return folder / f"{cine.study}.nii.gz"
+
+
+def drop_abandoned(scratch: Path) -> None:
+    """Remove images that have waited in ``scratch`` for the rest of their cine for more than a day."""
+    for waiting in scratch.iterdir() if scratch.is_dir() else ():
+        if time.time() - waiting.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(waiting, ignore_errors=True)
+
+
+def make_room(folder: Path, studies: Collection[str], keep: Collection[str], max_bytes: int) -> list[str]:
+    """Remove the images of ``studies`` that were opened longest ago until they hold ``max_bytes`` at most; returns the removed ones.
+
+    Args:
+        keep: studies whose images stay, whatever they hold: those with labels, and the one that is being opened.
+    """
+    found = []
+    for study in studies:
+        try:
+            stat = (folder / f"{study}.nii.gz").stat()
+            found.append((stat.st_atime_ns, stat.st_size, study))
+        except FileNotFoundError:
+            continue
+    total, removed = sum(size for _, size, _ in found), []
+    for _, size, study in sorted(found):
+        if total <= max_bytes:
+            break
+        if study not in keep:
+            (folder / f"{study}.nii.gz").unlink(missing_ok=True)
+            total -= size
+            removed.append(study)
+            logger.info("%s was opened longest ago and leaves the cache.", study)
+    return removed
+
+
+def note_opened(path: Path) -> None:
+    """So that ``make_room`` knows, also where the file system notes no accesses."""
+    stat = path.stat()
+    os.utime(path, ns=(max(stat.st_atime_ns + 1, time.time_ns()), stat.st_mtime_ns))

@@ -1,0 +1,184 @@
+"""A PACS by DICOMweb, whatever state it is in: every fault is a ``PacsError`` with one sentence, within a bounded time."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+import urllib3
+from dicomweb_client import DICOMwebClient
+from pydicom.dataset import Dataset
+
+#: Seconds until a connection has to stand, until the next byte has to come, and until an answer has to be whole.
+_CONNECT_S, _READ_S, _WHOLE_S = 5.0, 60.0, 300.0
+_MAX_BYTES = 2 * 2**30
+_ACTIONS = {
+    401: "wants credentials: set PRATO_LABEL_PACS_USER and PRATO_LABEL_PACS_PASSWORD, or PRATO_LABEL_PACS_TOKEN",
+    403: "does not allow this to the user whose credentials were given",
+    404: "has no such address or image: is the address that of its DICOMweb service, such as http://pacs:8042/dicom-web?",
+    413: "refuses so large a file: raise its limit",
+    507: "is full: free some space there",
+}
+_FAILURES = {0xA700: "is full: free some space there", 0x0110: "could not process it", 0x0122: "stores no objects of that kind"}
+
+
+class PacsError(OSError):
+    """The PACS did not do what was asked; the message is one sentence. ``is_general``: nor would it do anything else now."""
+
+    def __init__(self, message: str, is_general: bool = False) -> None:
+        super().__init__(message)
+        self.is_general = is_general
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class _BoundedSession(requests.Session):
+    """Reads no answer for longer than ``_WHOLE_S``, however slowly it drips, and none larger than ``_MAX_BYTES``."""
+
+    def request(self, method: str, url: str | bytes, *arguments: Any, **options: Any) -> requests.Response:
+        options.update(stream=True, timeout=(_CONNECT_S, _READ_S))
+        until = time.monotonic() + _WHOLE_S
+        response = super().request(method, url, *arguments, **options)
+        content = bytearray()
+        with response:
+            # not iter_content, which waits until so many bytes are there
+            while chunk := response.raw.read1(2**16, decode_content=True):
+                content += chunk
+                if time.monotonic() > until:
+                    raise requests.exceptions.ReadTimeout("the answer did not end")
+                if len(content) > _MAX_BYTES:
+                    raise ValueError("an answer without end")
+        response._content = bytes(content)
+        return response
+
+
+class _Bearer(requests.auth.AuthBase):
+    """As a header alone it would give way to a .netrc."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class Pacs:
+    """The DICOMweb service at ``url``.
+
+    Args:
+        user, password: for HTTP basic authentication; token: a bearer token instead. They go nowhere but into the requests' headers.
+    """
+
+    def __init__(self, url: str, user: str | None = None, password: str | None = None, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        session = _BoundedSession()
+        if user:
+            session.auth = requests.auth.HTTPBasicAuth(user.encode(), (password or "").encode())
+        elif token:
+            session.auth = _Bearer(token)
+        self._client = DICOMwebClient(self.url, session=session)
+        self._client.set_http_retry_params(retry=False)
+
+    def search_series(self, filters: Mapping[str, Any]) -> list[Dataset]:
+        """Study and series UIDs, and number of images, of every series that ``filters`` (by DICOM's names) let through.
+
+        Raises:
+            PacsError: as all methods.
+        """
+        fields = ["NumberOfSeriesRelatedInstances"]
+        found: list[Dataset] = []
+        with self._sentences("the list of its series"):
+            while True:  # not the client's own loop: a PACS that ignores "offset" would keep it for ever
+                page = self._client.search_for_series(search_filters=dict(filters), fields=fields, offset=len(found) or None)
+                known = {str(series.SeriesInstanceUID) for series in found}
+                new = [series for series in map(_dataset, page) if str(series.SeriesInstanceUID) not in known]
+                found += new
+                if not new or len(new) < len(page) or not self._is_cut(len(page)):
+                    return found
+
+    @staticmethod
+    def _is_cut(count: int) -> bool:
+        """Whether an answer of ``count`` series may be a part: services limit answers to round numbers."""
+        return count >= 50 and count % 50 == 0
+
+    def series_headers(self, study: str, series: str) -> list[Dataset]:
+        """The headers of all images of a series."""
+        with self._sentences("the headers of a series"):
+            return [_dataset(item) for item in self._client.retrieve_series_metadata(study, series)]
+
+    def header(self, study: str, series: str, instance: str) -> Dataset:
+        """The header of one image."""
+        with self._sentences("the header of an image"):
+            return _dataset(self._client.retrieve_instance_metadata(study, series, instance))
+
+    def image(self, study: str, series: str, instance: str) -> Dataset:
+        """One image, in the transfer syntax that it is stored in."""
+        with self._sentences("an image"):
+            dataset = self._client.retrieve_instance(study, series, instance, media_types=(("application/dicom", "*"),))
+            if str(dataset.SOPInstanceUID) != instance:
+                raise ValueError("another image than the one that was asked for")
+            return dataset
+
+    def has_instance(self, study: str, instance: str) -> bool:
+        """Whether the object is there."""
+        with self._sentences("whether an object is there"):
+            found = self._client.search_for_instances(study, search_filters={"SOPInstanceUID": instance})
+            return any(str(_dataset(item).SOPInstanceUID) == instance for item in found)
+
+    def store(self, dataset: Dataset) -> None:
+        """Store one object; that it is there already is no error."""
+        uid = str(dataset.SOPInstanceUID)
+        with self._sentences("that an object was stored"):
+            try:
+                reply = self._client.store_instances([dataset])
+            except requests.exceptions.HTTPError as error:
+                if error.response is None or error.response.status_code != 409:
+                    raise
+                reply = Dataset.from_json(error.response.json())  # refused, and why
+            for item in reply.get("FailedSOPSequence") or ():
+                reason = int(item.get("FailureReason") or 0)
+                sentence = _FAILURES.get(reason & 0xFF00 if reason & 0xFF00 == 0xA700 else reason, f"refused it (reason {reason:#06x})")
+                raise PacsError(f"The PACS {sentence}.")
+            stored = [str(item.ReferencedSOPInstanceUID) for item in reply.get("ReferencedSOPSequence") or ()]
+            if uid not in stored:
+                raise ValueError("no acknowledgement")
+
+    @contextmanager
+    def _sentences(self, wanted: str) -> Iterator[None]:
+        """Turn whatever goes wrong into one sentence; ``wanted`` is what the PACS was to answer."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except PacsError:
+            raise
+        except requests.exceptions.HTTPError as error:
+            status = error.response.status_code if error.response is not None else 0
+            raise PacsError(
+                f"The PACS {_ACTIONS.get(status, f'answered {status} instead of {wanted}')}.", status in (401, 429, 503, 507)
+            ) from None
+        except requests.exceptions.SSLError:
+            raise PacsError(
+                "The PACS shows a certificate that is not trusted: set REQUESTS_CA_BUNDLE to that of its issuer.", True
+            ) from None
+        except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
+            raise PacsError(f"The PACS did not answer in time ({wanted}): try again later.", is_general=True) from None
+        except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError):  # their texts hold addresses and patients' UIDs
+            raise PacsError("The PACS cannot be reached, or broke off: is it running, and is its address right?", True) from None
+        except Exception as error:  # what nonsense leads the client and pydicom to
+            raise PacsError(f"The PACS answered with what is not {wanted} ({type(error).__name__}).") from error
+
+
+def _dataset(item: Any) -> Dataset:
+    """From DICOM JSON; large values that stand elsewhere stay away."""
+    return Dataset.from_json(item, bulk_data_uri_handler=_ignore_bulk_data)
+
+
+def _ignore_bulk_data(tag: str, vr: str, uri: str) -> Any:
+    return None

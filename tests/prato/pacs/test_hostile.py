@@ -1,0 +1,163 @@
+"""A PACS that is slow, full, locked or mad costs one sentence, and no secret is in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from prato.pacs import web
+from prato.pacs.web import Pacs, PacsError
+from tests.prato.dicom.scans import Scan
+
+IMAGE = Scan(slices=3, phases=6).image(0, 0)
+IDS = (str(IMAGE.StudyInstanceUID), str(IMAGE.SeriesInstanceUID), str(IMAGE.SOPInstanceUID))
+SECRET = "a-secret-token-nobody-may-read"
+CALLS: dict[str, Callable[[Pacs], object]] = {
+    "search_series": lambda pacs: pacs.search_series({"Modality": "MR"}),
+    "series_headers": lambda pacs: pacs.series_headers(*IDS[:2]),
+    "header": lambda pacs: pacs.header(*IDS),
+    "image": lambda pacs: pacs.image(*IDS),
+    "has_instance": lambda pacs: pacs.has_instance(IDS[0], IDS[2]),
+    "store": lambda pacs: pacs.store(IMAGE),
+}
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def reply(status: int = 200, body: bytes = b"", kind: str = "application/dicom+json") -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Type", kind)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """A byte now and then, for ever."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/dicom+json")
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b"[")
+        handler.wfile.flush()
+        if stop.wait(0.02):
+            return
+
+
+def flood(handler: BaseHTTPRequestHandler) -> None:
+    """As much as there is room for, and more."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/dicom+json")
+    handler.end_headers()
+    while not stop.is_set():
+        handler.wfile.write(b" " * 2**16)
+
+
+def hang(handler: BaseHTTPRequestHandler) -> None:
+    stop.wait(5)
+
+
+def close(handler: BaseHTTPRequestHandler) -> None:
+    handler.connection.close()
+
+
+def broken_off(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "5000")
+    handler.end_headers()
+    handler.wfile.write(b'[{"0020')
+
+
+stop = threading.Event()
+_MULTIPART = 'multipart/related; boundary="x"; type="application/dicom"'
+FULL = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [IDS[2]]}, "00081197": {"vr": "US", "Value": [0xA700]}}]}}
+ANSWERS: dict[str, tuple[Answer, str]] = {
+    "a login page": (reply(200, b"<html>Sign in</html>", "text/html"), "answered with what is not"),
+    "half of its JSON": (reply(200, b'[{"0020000D": {"vr": "UI", "Va'), "answered with what is not"),
+    "numbers": (reply(200, b"[1, 2, 3]"), "answered with what is not"),
+    "a text": (reply(200, b'"hello"'), "answered with what is not"),
+    "values of the wrong kind": (reply(200, json.dumps([{"0020000D": 5}]).encode()), "answered with what is not"),
+    "multipart without parts": (
+        reply(200, b"--x--", 'multipart/related; boundary="x"; type="application/dicom"'),
+        "answered with what is not",
+    ),
+    "401": (reply(401), "wants credentials: set PRATO_LABEL_PACS_USER"),
+    "403": (reply(403), "does not allow this"),
+    "404": (reply(404), "has no such address or image"),
+    "500": (reply(500, b"oops"), "answered 500 instead of"),
+    "507": (reply(507), "is full: free some space there"),
+    "no end": (drip, "did not answer in time"),
+    "too much": (flood, "answered with what is not"),
+    "silence": (hang, "did not answer in time"),
+    "a closed door": (close, "cannot be reached, or broke off"),
+    "half an answer": (broken_off, "cannot be reached, or broke off"),
+}
+
+
+@contextmanager
+def served(answer: Answer) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                answer(self)
+            except OSError:
+                pass
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    stop.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/dicom-web"
+    finally:
+        stop.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_call_ends_in_a_sentence(name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(web, "_READ_S", 0.3)
+    monkeypatch.setattr(web, "_WHOLE_S", 0.3)
+    monkeypatch.setattr(web, "_MAX_BYTES", 2**20)
+    answer, sentence = ANSWERS[name]
+    with caplog.at_level(logging.DEBUG), served(answer) as url:
+        pacs = Pacs(url, token=SECRET)
+        for call, do in CALLS.items():
+            with pytest.raises(PacsError) as caught:
+                do(pacs)
+            said = str(caught.value)
+            assert sentence in said, f"{call}: {said}"
+            assert said.startswith("The PACS ") and said.endswith((".", "?")) and SECRET not in said and IDS[0] not in said
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("status", [200, 409])
+def test_a_full_pacs_that_says_so_in_its_reply(status: int) -> None:
+    with served(reply(status, json.dumps(FULL).encode())) as url, pytest.raises(PacsError, match="is full: free some space there"):
+        Pacs(url).store(IMAGE)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"00081190": {"vr": "UR", "Value": ["http://pacs/x"]}}'])
+def test_what_is_no_acknowledgement_is_none(body: bytes) -> None:
+    with served(reply(200, body)) as url, pytest.raises(PacsError, match="not that an object was stored"):
+        Pacs(url).store(IMAGE)
+
+
+def test_a_pacs_that_ignores_where_a_list_goes_on_ends() -> None:
+    series = [{"0020000D": {"vr": "UI", "Value": ["1.2"]}, "0020000E": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(100)]
+    with served(reply(200, json.dumps(series).encode())) as url:
+        assert len(Pacs(url).search_series({})) == 100
