@@ -83,8 +83,8 @@ def scoring(scores: Callable[[str], float], looked_at: list[str], **models: Mode
     class Given(ScoreStrategy):
         description = "x"
 
-        def scorer(self, datastore: object) -> Callable[[str, int | None], StudyScore]:
-            def score_of(study: str, phase: int | None) -> StudyScore:
+        def scorer(self, datastore: object) -> Callable[[str], StudyScore]:
+            def score_of(study: str) -> StudyScore:
                 def score(predictor: object) -> Score:
                     looked_at.append(study)
                     return Score(scores(study), f"of {study}")
@@ -208,9 +208,9 @@ def test_an_image_that_cannot_be_read_is_the_least_useful(name: str) -> None:
 
 def test_a_phase_alone_is_no_pair() -> None:
     score_of = Phases({}, "heart").scorer(Folder("a_ED", "a_ES", "b_ED"))
-    assert [(path.name, phase) for path, phase in score_of("a_ES", None)[0]] == [("a_ED.nii.gz", None), ("a_ES.nii.gz", None)]
-    places, score = score_of("b_ED", None)
-    assert places == () and score(None).value == 0
+    assert [path.name for path in score_of("a_ES")[0]] == ["a_ED.nii.gz", "a_ES.nii.gz"]
+    paths, score = score_of("b_ED")
+    assert paths == () and score(None).value == 0
 
 
 def test_a_cine_is_handed_out_until_end_diastole_and_end_systole_are_done() -> None:
@@ -225,7 +225,7 @@ def test_a_cine_is_handed_out_until_end_diastole_and_end_systole_are_done() -> N
     assert {drawn(folder, seed=seed) for seed in range(9)} == {"b", "c"}
     answer = scoring({"b": 0.1, "c": 0.7}.__getitem__, [])({}, folder)
     assert (answer["id"], answer["phase"], answer["unlabelled"]) == ("c", 4, 2)
-    assert [(path.name, phase) for path, phase in Phases({}, "heart").scorer(folder)("c", 4)[0]] == [("c.nii.gz", 4), ("c.nii.gz", 9)]
+    assert [(path.name, phase) for path, phase in Phases({}, "heart").scorer(folder)("c")[0]] == [("c.nii.gz", 4), ("c.nii.gz", 9)]
 
 
 def test_a_volume_that_was_sent_back_is_handed_out_again() -> None:

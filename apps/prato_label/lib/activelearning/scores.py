@@ -25,17 +25,17 @@ from prato.data.studies import ManifestError, load_manifest
 
 #: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
 SAMPLE = 8
-#: The images that a study is scored by, each with the phase that is meant of a cine, and how: called with a predictor and an
-#: ``ImageStack`` for each.
-StudyScore = tuple[tuple[tuple[Path, int | None], ...], Callable[..., Score]]
+#: The images that a study is scored by, and how: called with a predictor and an ``ImageStack`` for each. Of a cine, that is the phase to be
+#: labelled, or the one that stands beside the path.
+StudyScore = tuple[tuple[Path | tuple[Path, int], ...], Callable[..., Score]]
 
 
 class ScoreStrategy(AcquisitionStrategy[Score]):
     """Of a seeded sample of the studies to be labelled, the one with the highest score."""
 
     @abstractmethod
-    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
-        """How the studies of ``datastore`` are scored, each by its id and the phase to be labelled."""
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        """How the studies of ``datastore`` are scored, each by its id."""
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """The study with its ``score`` (0..1), the ``reason``, and how many were ``scored`` of the ``unlabelled``.
@@ -47,7 +47,8 @@ class ScoreStrategy(AcquisitionStrategy[Score]):
         sample = list(open_ones)[:SAMPLE]
 
         def look(study: str) -> tuple[Hashable, Callable[[ImagePredictor], Score]]:
-            places, score = scorer(study, open_ones[study])
+            found, score = scorer(study)
+            places = [each if isinstance(each, tuple) else (each, open_ones[study]) for each in found]
 
             def read_and_score(predictor: ImagePredictor) -> Score:
                 try:
@@ -76,8 +77,8 @@ class Jitter(ScoreStrategy):
 
     description = "The study whose mask changes most when the box is moved a little"
 
-    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
-        return lambda study, phase: (((Path(datastore.get_image_uri(study)), phase),), jitter_score)
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        return lambda study: ((Path(datastore.get_image_uri(study)),), jitter_score)
 
 
 @register_strategy("entropy")
@@ -86,8 +87,8 @@ class Entropy(ScoreStrategy):
 
     description = "The study over which the model is least decided"
 
-    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
-        return lambda study, phase: (((Path(datastore.get_image_uri(study)), phase),), entropy_score)
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
+        return lambda study: ((Path(datastore.get_image_uri(study)),), entropy_score)
 
 
 @register_strategy("phases")
@@ -96,7 +97,7 @@ class Phases(ScoreStrategy):
 
     description = "The study whose ED and ES masks fit one heart least"
 
-    def scorer(self, datastore: Datastore) -> Callable[[str, int | None], StudyScore]:
+    def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
         """Raises HTTPException: 503, the folder's manifest cannot be used."""
         try:
             manifest = load_manifest(datastore.folder) if isinstance(datastore, StudiesDatastore) else None
@@ -104,7 +105,7 @@ class Phases(ScoreStrategy):
             raise HTTPException(503, str(error)) from error
         pairs = find_pairs(datastore.list_images(), manifest)
 
-        def score_of(study: str, phase: int | None) -> StudyScore:
+        def score_of(study: str) -> StudyScore:
             count, marked = phases_of(datastore, study)
             if count > 1:
                 path = Path(datastore.get_image_uri(study))
@@ -112,7 +113,7 @@ class Phases(ScoreStrategy):
             pair = pairs.get(study)
             if pair is None:
                 return (), lambda predictor: Score(0.0, "The patient has no second phase here to compare with.")
-            places = tuple((Path(datastore.get_image_uri(each)), None) for each in (pair.ed, pair.es))
-            return places, partial(phases_score, known=pair.known)
+            paths = tuple(Path(datastore.get_image_uri(each)) for each in (pair.ed, pair.es))
+            return paths, partial(phases_score, known=pair.known)
 
         return score_of

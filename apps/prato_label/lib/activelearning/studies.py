@@ -55,8 +55,9 @@ def phases_of(datastore: Datastore, study: str) -> tuple[int, tuple[int, int] | 
     info = datastore.get_image_info(study)
     count, marked = info.get("phases", 1), info.get("marked") or {}
     ed, es = marked.get("ed"), marked.get("es")
-    is_usable = all(type(phase) is int and 0 <= phase < count for phase in (ed, es))
-    return count, (ed, es) if is_usable else None
+    if isinstance(ed, int) and isinstance(es, int) and 0 <= min(ed, es) <= max(ed, es) < count:
+        return count, (ed, es)
+    return count, None
 
 
 def _trusted_phases(datastore: Datastore, study: str) -> list[int] | None:
