@@ -22,7 +22,7 @@ COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 
 help:
 	@echo "make demo                            phantom hearts through the whole loop: box, mask, correction, training, better mask (out/demo)"
-	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, for this machine only; docs/server.md: for others"
+	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, or PACS (http://…/dicom-web), for this machine only; docs/server.md: for others"
 	@echo "make check                           ruff, mypy and the quick tests, which are most of them"
 	@echo "make test                            all tests"
 	@echo "make lint                            ruff and mypy"

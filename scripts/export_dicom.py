@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,11 @@ from prato.data.studies import ManifestError
 from prato.dicom.exporter import ExportReport, export_labels
 from prato.dicom.find import DicomError, open_source
 from prato.dicom.labelled_cines import Ready, find_references
-from prato.dicom.patient import find_examinations
+from prato.dicom.patient import Examination, find_examinations
+from prato.dicom.references import CineReference
+from prato.pacs.fetch import read_examination
+from prato.pacs.web import Pacs, PacsError
+from prato_server.settings import SettingsError, load_settings
 
 
 def main(
@@ -19,7 +24,7 @@ def main(
         Path, typer.Argument(metavar="STUDIES", help="The studies folder with the labels; its images were imported from DICOM.")
     ],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to make or to add to.")],
-    source: Annotated[Path, typer.Option("--source", help="The DICOM files that were imported: folder, zip archive or DICOMDIR.")],
+    source: Annotated[str, typer.Option("--source", help="What was imported: folder, zip archive, DICOMDIR, or a PACS's address.")],
     corrected: Annotated[bool, typer.Option("--corrected", help="Export phases that nobody has approved yet, too.")] = False,
 ) -> None:
     """Export final labels. Exit code: 0, all; 1, some were left out; 2, none was exported."""
@@ -27,10 +32,8 @@ def main(
     try:
         if not studies.is_dir():
             raise DicomError(f"{studies} is no folder: give a studies folder.")
-        with open_source(source) as files:
-            examinations = find_examinations(files, find_references(studies))
-        report = export_labels(studies, target, examinations, ready)
-    except (DicomError, ManifestError) as error:
+        report = export_labels(studies, target, _read_examinations(source, find_references(studies)), ready)
+    except (DicomError, ManifestError, PacsError, SettingsError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except OSError as error:
@@ -39,6 +42,16 @@ def main(
     _show(report, target)
     if report.left_out or not report.written:
         raise typer.Exit(1 if report.written else 2)
+
+
+def _read_examinations(source: str, cines: list[CineReference]) -> Mapping[str, Examination]:
+    if source.startswith(("http://", "https://")):
+        settings = load_settings()
+        secrets = [secret.get_secret_value() if secret else None for secret in (settings.pacs_password, settings.pacs_token)]
+        pacs = Pacs(source, settings.pacs_user, *secrets)
+        return {cine.study: read_examination(pacs, cine) for cine in cines}
+    with open_source(source) as files:
+        return find_examinations(files, cines)
 
 
 def _show(report: ExportReport, target: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
@@ -21,8 +22,10 @@ from prato.pacs.catalog import Catalog, RemoteCine
 from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room
 from prato.pacs.outbox import Outbox
 from prato.pacs.web import Pacs, PacsError
+from scripts import export_dicom
 from tests.prato.dicom.scans import NAME, NUMBER, Scan, decoys, save, uid
 from tests.prato.pacs.orthanc import PASSWORD, USER, Orthanc
+from tests.scripts.cli import run_script
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -159,6 +162,20 @@ def test_final_phases_are_sent_once_and_corrections_name_what_they_replace(
     assert new["ReferencedInstanceSequence"][0]["ReferencedSOPInstanceUID"] in first
     assert Outbox(pacs, studies, tmp_path / "elsewhere").send_all() == 2  # without the ledger: phase 1 as it was, phase 3 as if it were new
     assert len(orthanc.segmentations()) == 4
+
+
+def test_export_asks_the_pacs_who_was_examined(
+    orthanc: Orthanc, labelled: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRATO_LABEL_PACS_USER", USER)
+    monkeypatch.setenv("PRATO_LABEL_PACS_PASSWORD", PASSWORD)
+    result = run_script(export_dicom.main, labelled[0], tmp_path / "out", "--source", orthanc.url)
+    assert result.exit_code == 0, result.output
+    segs = [pydicom.dcmread(path) for path in (tmp_path / "out").glob("*_seg_*.dcm")]
+    assert [(str(seg.PatientName), seg.PatientID) for seg in segs] == [(NAME, NUMBER)] * 2
+    monkeypatch.setenv("PRATO_LABEL_PACS_PASSWORD", "wrong")
+    result = run_script(export_dicom.main, labelled[0], tmp_path / "other", "--source", orthanc.url)
+    assert result.exit_code == 2 and "wants credentials" in result.output and not (tmp_path / "other").exists()
 
 
 def test_a_lost_answer_leads_to_no_second_object(orthanc: Orthanc, pacs: Pacs, labelled: tuple[Path, str], tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from prato.data.atomic import make_folder, write_bytes
+from prato.data.atomic import make_folder
 from prato.dicom.blocks import by_series
 from prato.dicom.exporter import dicom_bytes
 from prato.dicom.find import DicomError, open_source
 from prato.dicom.headers import read_frames
 from prato.dicom.importer import write_cine
 from prato.dicom.order import put_in_order
-from prato.dicom.references import uid_from_content
+from prato.dicom.patient import Examination, examination_from
+from prato.dicom.references import CineReference, uid_from_content
 from prato.dicom.stacks import find_stacks
 from prato.pacs.catalog import RemoteCine
 from prato.pacs.web import Pacs, PacsError
@@ -44,7 +45,9 @@ def fetch_cine(pacs: Pacs, cine: RemoteCine, folder: Path, scratch: Path) -> Pat
     def fetch(image: tuple[str, str]) -> None:
         path = waiting / f"{uid_from_content(*image)}.dcm"
         if not path.exists():
-            write_bytes(path, dicom_bytes(pacs.image(cine.study_instance_uid, *image)))
+            part = path.with_suffix(".part")
+            part.write_bytes(dicom_bytes(pacs.image(cine.study_instance_uid, *image)))
+            os.replace(part, path)  # not forced onto the disk, which takes longer than to fetch it: what a power cut tears is noticed below
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch") as pool:
         tasks = [pool.submit(fetch, image) for image in cine.images]
@@ -65,6 +68,16 @@ def fetch_cine(pacs: Pacs, cine: RemoteCine, folder: Path, scratch: Path) -> Pat
         raise PacsError(f"What the PACS sent is not the cine that it listed ({error}): try again.") from error
     shutil.rmtree(waiting, ignore_errors=True)
     return folder / f"{cine.study}.nii.gz"
+
+
+def read_examination(pacs: Pacs, cine: CineReference) -> Examination:
+    """Who was examined, as the header of an image of ``cine`` in the PACS says.
+
+    Raises:
+        PacsError: the PACS broke off, or does not hold that image.
+    """
+    series, instance, _ = cine.images_of_phase(0)[0]
+    return examination_from(pacs.header(cine.dicom.study_instance_uid, series, instance))
 
 
 def drop_abandoned(scratch: Path) -> None:

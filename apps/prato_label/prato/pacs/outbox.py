@@ -18,9 +18,9 @@ from prato.data.studies import ManifestError, find_files
 from prato.dicom.exporter import export_segmentations
 from prato.dicom.find import DicomError
 from prato.dicom.labelled_cines import LabelledCine, Ready, find_labelled_cines
-from prato.dicom.patient import examination_from
 from prato.dicom.segmentation import predecessor_of, segmentation_uid
 from prato.labelling.files import LabelFiles
+from prato.pacs.fetch import read_examination
 from prato.pacs.web import Pacs, PacsError
 
 logger = logging.getLogger(__name__)
@@ -116,8 +116,7 @@ class Outbox:
         origin, ledger = cine.reference.dicom, self._read(study)
         if not ledger.pending and all(_is_acknowledged(cine, t, ledger) for t in cine.phases):
             return 0
-        series, instance, _ = cine.reference.images_of_phase(next(iter(cine.phases)))[0]
-        who = examination_from(self._pacs.header(origin.study_instance_uid, series, instance))
+        who = read_examination(self._pacs, cine.reference)
         for t, pending in list(ledger.pending.items()):  # the last answer was lost: an object that is there has to be named by the next one
             if self._pacs.has_instance(origin.study_instance_uid, pending[0]):
                 ledger.acknowledged[t] = pending
