@@ -43,11 +43,11 @@ def main(
 
 
 def run_tests(source: Path, tests: str) -> Row:
-    """Run those of ``tests`` that are not slow on the Python of the tree ``source``."""
+    """Run ``tests`` on the Python of the tree ``source``."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         paths = [str(path) for pattern in tests.split() for path in sorted(ROOT.glob(pattern))]
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider", f"--junitxml={report}", *paths]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *paths]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, "SLICER_SOURCE": str(source.resolve())}, check=False)
         suite = ElementTree.parse(report).getroot()[0] if report.exists() else None  # none: the process has crashed
     counts = {name: int(suite.get(name, 0)) if suite is not None else 0 for name in ("tests", "failures", "errors", "skipped")}
@@ -58,7 +58,7 @@ def run_tests(source: Path, tests: str) -> Row:
         "failed": failed,
         "skipped": counts["skipped"],
         "device": "cpu",
-        "command": f'SLICER_SOURCE={source.resolve().name} pytest -m "not slow" {tests}',
+        "command": f"SLICER_SOURCE={source.resolve().name} pytest {tests}",
     }
 
 
