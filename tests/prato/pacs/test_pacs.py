@@ -78,6 +78,24 @@ def test_what_comes_and_goes_is_noticed_and_a_start_looks_at_nothing_again(ortha
     assert catalog.refresh() and not catalog.cines() and not list(tmp_path.iterdir())
 
 
+class LosingOne(Pacs):
+    """Cannot say anything of one examination."""
+
+    def series_headers(self, study: str, series: str) -> list[Dataset]:
+        if study == uid("study"):
+            raise PacsError("The PACS answered with what is not the headers of a series.")
+        return super().series_headers(study, series)
+
+
+def test_an_examination_that_cannot_be_read_hides_no_other(orthanc: Orthanc, tmp_path: Path) -> None:
+    for study in ("a", "study", "z"):
+        orthanc.add(replace(SCAN, study=study, patient=study).images())
+    catalog = Catalog(LosingOne(orthanc.url, USER, PASSWORD), tmp_path, FILTERS)
+    with pytest.raises(PacsError, match="not the headers of a series"):
+        catalog.refresh()
+    assert {cine.study_instance_uid for cine in catalog.cines().values()} == {uid("a"), uid("z")}
+
+
 def test_fetching_goes_on_where_the_pacs_was_killed(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
     orthanc.add(SCAN.images())
     cine = only_cine(pacs, tmp_path / "catalog")

@@ -134,7 +134,8 @@ class PacsDatastore(StudiesDatastore):
             except OSError as error:  # PacsError is one
                 if str(error) != self._fault:
                     logger.warning("What the PACS holds is not known now: %s", error)
-                self._fault, pause = str(error), _AGAIN_S
+                of_one = isinstance(error, PacsError) and not error.is_general
+                self._fault, pause = str(error), _REFRESH_S if of_one else _AGAIN_S
                 self.refresh()  # what was found before the fault
             except Exception:  # the next answer may make sense
                 logger.exception("what the PACS holds cannot be listed")

@@ -22,7 +22,7 @@ from prato.dicom.importer import study_names
 from prato.dicom.order import put_in_order
 from prato.dicom.references import uid_from_content
 from prato.dicom.stacks import find_stacks
-from prato.pacs.web import Pacs
+from prato.pacs.web import Pacs, PacsError
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Catalog:
         An examination that is gone is forgotten. What was found before a fault is kept.
 
         Raises:
-            PacsError: the PACS cannot be asked.
+            PacsError: the PACS cannot be asked, or not of one of the examinations, after all others were looked at.
             OSError: the folder cannot be written to.
         """
         before = set(self.cines())
@@ -95,10 +95,21 @@ class Catalog:
             with self._lock:
                 del self._known[study]
             self._path(study).unlink(missing_ok=True)
+        fault = None
         for study, series_counts in counts.items():
             known = self._known.get(study)
-            if known is None or known.series != series_counts:
-                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=self._look_at(study, list(series_counts))))
+            if known is not None and known.series == series_counts:
+                continue
+            try:
+                cines = self._look_at(study, list(series_counts))
+            except PacsError as error:
+                if error.is_general:
+                    raise
+                fault = error  # of this examination: the others are looked at all the same
+            else:
+                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=cines))
+        if fault is not None:
+            raise fault
         return set(self.cines()) != before
 
     def _look_at(self, study: str, series: Iterable[str]) -> tuple[RemoteCine, ...]:
