@@ -21,7 +21,7 @@ from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice
 from prato.retraining.model_store import ModelStore, ReplacedError, StoreError
 from prato.retraining.training_data import TrainingData, load_training_data
-from prato.training.fine_tuning import BLEND_SHARE, LEARNING_RATE, TrainingParameters, TrainingStopped, fine_tune, schedule
+from prato.training.fine_tuning import BLEND_SHARE, TrainingParameters, TrainingStopped, choose_rate, fine_tune, schedule
 from prato.training.progress import TrainingProgress
 
 
@@ -110,9 +110,12 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     patients = {file.name: file.patient for file in data.validation_files}
     progress = TrainingProgress(folder / "stats.json", epochs, steps, compare(before, before, patients, 0).before["mean"])
     run = {"model": version, "labels": hashlib.sha256(json.dumps([labels, data.patients()]).encode()).hexdigest(), **asdict(parameters)}
-    trained = fine_tune(network, spec, parameters, data.training, data.validation, progress, folder / "state.pt", run, should_continue)
+    rate = choose_rate(network, spec, data.training, parameters.device)
+    check()
+    sides, state = (data.training, data.validation), folder / "state.pt"
+    trained = fine_tune(network, spec, parameters, *sides, rate, progress, state, run, should_continue)
     candidate = folder / f"candidate{order.model.suffix}"
-    candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, data))
+    candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, rate, data))
     parts.end("train")
     after, base_after = _measure(order, candidate, data, check)
     parts.end("measure after")
@@ -130,7 +133,7 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
         **{"seed": parameters.seed, "steps": steps, "seconds": round(time.monotonic() - start, 1), "parts_s": parts.seconds},
     }
     published, reason = _publish_or_refuse(store, candidate, candidate_version, version, comparison, result)
-    (folder / "state.pt").unlink(missing_ok=True)
+    state.unlink(missing_ok=True)
     candidate.unlink()
     result |= {"published": published, "reason": reason}
     result |= {"model_version_before": version, "model_version_after": candidate_version if published else version}
@@ -199,10 +202,10 @@ def _measure(order: TrainingOrder, model: Path, data: TrainingData, check: Calla
     return own, measure_dice(model, find_trusted_phases(find_labelled_studies(order.base))[0], device, check) if order.base else None
 
 
-def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, data: TrainingData) -> ModelSpec:
+def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, rate: float, data: TrainingData) -> ModelSpec:
     seed = order.parameters.seed
     training = {
-        **{"started_from": version, "seed": seed, "steps": steps, "rate": LEARNING_RATE, "share_of_new_weights": BLEND_SHARE},
+        **{"started_from": version, "seed": seed, "steps": steps, "rate": rate, "share_of_new_weights": BLEND_SHARE},
         "patients": {side: len(names) for side, names in data.patients().items()},
     }
     return spec.model_copy(update={"training": training})
