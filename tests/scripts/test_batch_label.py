@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from prato.archive.labeller import Labeller
+from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, save_model
@@ -63,6 +64,19 @@ def labelled(archive, tmp_path_factory):
         patched.setattr(model_files, "MODELS", archive)
         (archive / "prato_overview_swin_unetr.safetensors").write_bytes((archive / "overview_swin_unetr.safetensors").read_bytes())
         return out, run(archive, out, "--boxes", archive / "boxes.json")
+
+
+def test_a_cine_is_labelled_in_all_phases(archive, tmp_path):
+    beat = np.stack([read_volume(archive / "studies" / f"phantom001_{phase}.nii.gz").array for phase in ("ED", "ES", "ES")], -1)
+    write_cine(tmp_path / "studies.nii.gz", beat, read_volume(archive / "studies" / "phantom001_ED.nii.gz").affine, 300)
+    (tmp_path / "list.txt").write_text("studies.nii.gz\n")
+    given = ["--studies", tmp_path / "list.txt", "--out", tmp_path / "out", "--model", archive / "swin_unetr.safetensors", "--local"]
+    assert run_script(batch_label.main, *given).exit_code == 0
+    (record,) = records(tmp_path / "out")
+    assert record["phases"] == [0, 1, 2] and len(record["volumes_ml"]["LV cavity"]) == 3 and "function" in record
+    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_swin_unetr.safetensors")
+    found = predictor.predict_cine(read_cine(tmp_path / "studies.nii.gz")).mask
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / "studies.nii.gz").dataobj), found)
 
 
 def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, labelled):

@@ -5,6 +5,7 @@ import pytest
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import VolumeError
+from prato.inference import stack_batch
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.prompts.box import Box, BoxPrompt
@@ -48,6 +49,20 @@ def test_every_phase_is_what_it_is_alone(predictor, cine, prompts):
         assert found.predictions[t].box == one.box and found.predictions[t].kept_fraction == pytest.approx(one.kept_fraction, abs=1e-3)
 
 
+def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_files, cine, monkeypatch):
+    predictor = Predictor.from_files(model_files["overview_swin_unetr"])
+    calls = []
+    encode = predictor.segmenter.network.encode_regions
+    monkeypatch.setattr(
+        predictor.segmenter.network, "encode_regions", lambda images, *rest: calls.append(len(images)) or encode(images, *rest)
+    )
+    few = BoxPrompt(Box((20, 9, 1), (42, 31, 2)))
+    found = predictor.predict_cine(cine, None, {0: [BOX], 1: [few], 2: [BOX], 3: [few], 4: [BOX], 5: [few]})
+    assert calls == [3, 3, 1]  # the last one counts what a slice costs without pruning
+    for t, prompts in ((2, [BOX]), (3, [few])):
+        assert_alike(found.mask[..., t], alone(predictor, cine, t, prompts).mask)
+
+
 def test_phases_that_are_not_asked_for_are_empty_and_others_have_their_own_boxes(predictor, cine):
     done = []
     found = predictor.predict_cine(cine, [4, 1], {1: [BOX], 4: [SMALLER]}, report=done.append)
@@ -78,7 +93,8 @@ def test_a_phase_that_there_is_not_is_refused(predictor, cine):
         predictor.predict_cine(cine, [6])
 
 
-def test_a_cine_is_given_up_between_two_calls(predictor, cine):
+def test_a_cine_is_given_up_between_two_calls(predictor, cine, monkeypatch):
+    monkeypatch.setattr(stack_batch, "_CPU_SEEN", 1)
     done = []
     with pytest.raises(CancelledError):
         predictor.predict_cine(cine, prompts=[BOX], runner=BatchRunner(CancelToken(lambda: bool(done))), report=done.append)

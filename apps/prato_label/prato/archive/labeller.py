@@ -11,7 +11,9 @@ import torch
 
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import write_bytes
-from prato.data.nifti import gzip_bytes, read_volume, volume_bytes
+from prato.data.cine import Cine, read_cine
+from prato.data.nifti import gzip_bytes, volume_chunks
+from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model
 from prato.prompts.request import InferenceRequest
@@ -65,17 +67,15 @@ class Labeller:
         record: dict[str, Any] = {"study": job.study, "status": "failed", "image": job.image, "roi": job.roi}
         started, worked = time.perf_counter(), time.process_time()
         try:
-            volume = read_volume(job.image)
+            cine = read_cine(job.image)
             record["image_sha256"] = sha256(Path(job.image))
             read = time.perf_counter()
             request = InferenceRequest.parse({"roi": job.roi, "prune": self.parameters["prune"]})
-            prompts = request.prompts(volume.array.shape, volume.spacing)
-            self.predictor.set_image(volume)
-            prediction = self.predictor.predict(prompts, request.prune)
+            prediction = self._predict(cine, request)
         except Exception as error:  # whatever a study does to the code, the others are still to be labelled
             return {**record, "error": error_sentence(error)}
         predicted = time.perf_counter()
-        data = gzip_bytes(volume_bytes(volume.with_array(prediction.mask)), level=1)
+        data = gzip_bytes(volume_chunks(cine.grid().with_array(prediction.mask)), level=1)
         write_bytes(self.out / f"{job.study}.nii.gz", data)
         written = time.perf_counter()
         record |= {key: value for key, value in prediction.reply().items() if key != "label_names"}
@@ -83,6 +83,15 @@ class Labeller:
         record["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in outside.items()}
         record["cpu_ms"] = round(1000 * (time.process_time() - worked), 1)
         return {**record, "status": "done", "mask_sha256": hashlib.sha256(data).hexdigest()}
+
+    def _predict(self, cine: Cine, request: InferenceRequest) -> Prediction | CinePrediction:
+        """The image segmented, in all phases where it has several."""
+        grid = cine.grid()
+        prompts = request.prompts(grid.array.shape[:3], grid.spacing)
+        if len(cine) > 1:
+            return self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune)
+        self.predictor.set_image(cine.phase(0))
+        return self.predictor.predict(prompts, request.prune)
 
 
 def error_sentence(error: BaseException) -> str:

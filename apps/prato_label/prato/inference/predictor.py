@@ -16,7 +16,9 @@ from prato.data.nifti import Volume
 from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
+from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
+from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
@@ -124,6 +126,12 @@ class Predictor:
         result = self.segmenter.segment(
             image, used, focus, prune=prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=runner
         )
+        return self._prediction(image, prompts, source, focus, result, 1000 * (located - start))
+
+    def _prediction(
+        self, image: ImageStack, prompts: Sequence[Prompt], source: str, focus: Box, result: Segmentation, locate_ms: float
+    ) -> Prediction:
+        """The answer, with what the labeller should know of it."""
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         return Prediction(
             mask=from_stack(result.mask, image.axis),
@@ -133,7 +141,7 @@ class Predictor:
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
             gflops_dense=result.gflops_dense,
-            latency_ms={"locate": 1000 * (located - start), **result.latency_ms},
+            latency_ms={"locate": locate_ms, **result.latency_ms},
             warnings=[*image.warnings, *_search_warnings(source, result.mask), *(_warnings(boxes, result.mask) if boxes else [])],
             model_version=self.version,
             entropy=result.entropy,
@@ -167,16 +175,51 @@ class Predictor:
         wanted = sorted(set(range(len(cine)) if phases is None else phases))
         grid = cine.grid()
         mask = np.zeros((*grid.array.shape[:3], len(cine)), np.uint8, order="F")
-        axis, done = 2, []
-        predictor = Predictor(self.segmenter, self.locator)
-        for t in wanted:
-            image = ImageStack(cine.phase(t))
-            predictor.set_image(image)
-            found = predictor.predict(prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts, prune, runner=runner)
-            mask[..., t], axis = found.mask, image.axis
-            done.append(replace(found, mask=mask[..., t]))
+        done: list[Prediction] = []
+        batch = StackBatch(self.segmenter, runner) if isinstance(self.segmenter, StackSegmenter) else None
+        first = ImageStack(cine.phase(wanted[0]))
+        at_once = max(1, batch.count(first)) if batch else 1
+        for start in range(0, len(wanted), at_once):
+            runner.token.raise_if_cancelled()
+            group = wanted[start : start + at_once]
+            began = time.perf_counter()
+            images = [ImageStack(cine.phase(t)) for t in group]
+            read_ms = 1000 * (time.perf_counter() - began) / len(group)
+            drawn = [prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts for t in group]
+            for t, found in zip(group, self._predict_group(images, drawn, prune, batch, runner)):
+                mask[..., t] = found.mask
+                steps = {**found.latency_ms, "preprocess": found.latency_ms["preprocess"] + read_ms}
+                done.append(replace(found, mask=mask[..., t], latency_ms=steps))
             report(len(done))
-        return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, axis, cine.times_ms is not None, marked)
+        return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None, marked)
+
+    def _predict_group(
+        self,
+        images: Sequence[ImageStack],
+        drawn: Sequence[Sequence[Prompt]],
+        prune: str | None,
+        batch: StackBatch | None,
+        runner: BatchRunner,
+    ) -> list[Prediction]:
+        """Segment ``images`` of one shape, each with what was drawn on it, in common calls where the network takes several at once."""
+        if batch is None or not all(map(batch.count, images)):
+            own, found = Predictor(self.segmenter, self.locator), []
+            for image, prompts in zip(images, drawn):
+                own.set_image(image)
+                found.append(own.predict(prompts, prune, runner=runner))
+            return found
+        start = time.perf_counter()
+        costs = batch.embed(images)
+        located = [self._locate(image, prompts, runner) for image, prompts in zip(images, drawn)]
+        stacks = [PromptedStack(image, used, focus) for image, (used, _, focus) in zip(images, located)]
+        results = batch.segment(stacks, costs, prune)
+        others_ms = 1000 * (time.perf_counter() - start) - sum(result.latency_ms["network"] for result in results)
+        for result in results:
+            result.latency_ms["postprocess"] = others_ms / len(results)
+        return [
+            self._prediction(image, prompts, source, focus, result, 0.0)
+            for image, prompts, (_, source, focus), result in zip(images, drawn, located, results)
+        ]
 
     def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: BatchRunner) -> tuple[Sequence[Prompt], str, Box]:
         """What the network is prompted with, where that comes from, and the box that a window lies round, in voxels of ``image.volume``."""

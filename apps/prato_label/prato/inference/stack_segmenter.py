@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.data.resampling import stack_neighbours
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
@@ -38,7 +37,7 @@ _T = TypeVar("_T")
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
 #: Slices that are seen together at most. Short-axis stacks have fewer; attention along longer ones would take the square of their length.
-_LONGEST = 48
+LONGEST = 48
 #: Size of the stack of noise that costs are measured on: slices, and pixels along both sides.
 _TRIAL = (4, 192)
 
@@ -109,7 +108,7 @@ class StackSegmenter:
         reached = {k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])}
         planes = reached.intersection(image.filled) or reached
         native, resampled = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
-        size = tuple(n + -n % _MULTIPLE for n in resampled)
+        size = self.size(image)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
@@ -123,7 +122,7 @@ class StackSegmenter:
         result.mask = remove_small_components(result.mask)
         tally.write_to(result, len(planes))
         result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - finished)
-        result.gflops_dense = runner(lambda _: self._dense_gflops(size)) * len(planes)
+        result.gflops_dense = self.dense_gflops(size, runner) * len(planes)
         return result
 
     def _segment_piece(
@@ -145,7 +144,17 @@ class StackSegmenter:
             result.latency_ms["network"] += 1000 * seconds
             return found
 
-        region, stages, parts, summary = compute(partial(self._encode_region, image, piece, planes, prompts, prune))
+        def encode() -> _Encoded:
+            """What the network makes of the ``piece`` without a prompt is made now or at hand."""
+            with inference(self.device):
+                plan = self.plan.with_override(prune) if self.plan is not None else None
+                tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
+                slices = self.stack(image, planes).to(self.device)
+                ((region, stages),) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
+                parts = [levels for _, levels in self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [region])]
+                return _Encoded(region, stages, parts, _summarise(tokens, stages[0]) if stages else None)
+
+        region, stages, parts, summary = compute(encode)
         tally.add_stages(stages, summary, len(planes))
         first = 0
         while parts:  # each is dropped once it is decoded: those of many slices take memory
@@ -170,43 +179,45 @@ class StackSegmenter:
             times.append(time.perf_counter() - start)
         return gflops / count, 1000 * median(times) / count
 
-    def _stack(self, image: ImageStack, planes: Sequence[int]) -> Tensor:
-        """float32 (K, 3, H, W): the slices ``planes`` between their neighbours; rows and columns are added until the network takes it."""
-        slices = image.slices(self.spec.pixel)
-        height, width = slices.shape[1:]
+    def stack(self, image: ImageStack, planes: Sequence[int]) -> Tensor:
+        """float32 (K, 3, H, W): the slices ``planes`` between their neighbours, a view of :meth:`padded`."""
         seen = _seen(image, planes)
-        stack = stack_neighbours(slices[seen] if len(seen) < len(slices) else slices, [seen.index(k) for k in planes])
-        return F.pad(stack, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), value=-1.0)
+        slices = self.padded(image)[list(seen)]
+        between = torch.cat([slices[:1], slices, slices[-1:]]).unfold(0, 3, 1).permute(0, 3, 1, 2)  # no copy of each neighbour
+        rows = [seen.index(k) for k in planes]
+        return between[rows[0] : rows[-1] + 1] if len(rows) == rows[-1] - rows[0] + 1 else between[rows]
+
+    def padded(self, image: ImageStack) -> Tensor:
+        """float32 (Z, H, W): the slices of ``image`` with rows and columns added until the network takes them."""
+        slices, (height, width) = image.slices(self.spec.pixel), self.size(image)
+        return F.pad(slices, (0, width - slices.shape[2], 0, height - slices.shape[1]), value=-1.0)
+
+    def size(self, image: ImageStack) -> tuple[int, ...]:
+        """Sides of the network's input for ``image``, in pixels."""
+        return tuple(n + -n % _MULTIPLE for n in image.slices(self.spec.pixel).shape[1:])
+
+    @property
+    def embedding_key(self) -> tuple[str, str]:
+        """What its embeddings depend on, besides image and slices."""
+        return self.version, str(self.device)
 
     def _encode(self, stack: Tensor) -> ImageEmbedding:
         with inference(self.device):
             embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
             return embedding
 
-    def _embedding(self, image: ImageStack, piece: Sequence[int]) -> ImageEmbedding:
+    def embedding(self, image: ImageStack, piece: Sequence[int]) -> ImageEmbedding:
         """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
-        return image.embedding((self.version, str(self.device)), tuple(piece), lambda: self._encode(self._stack(image, piece)))
+        return image.embedding(self.embedding_key, tuple(piece), lambda: self._encode(self.stack(image, piece)))
 
     def _relevant(self, image: ImageStack, piece: Sequence[int]) -> Tensor:
         with inference(self.device):
-            relevant: Tensor = self.network.find_heart(self._embedding(image, piece), self.plan)
+            relevant: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
             return relevant
-
-    def _encode_region(
-        self, image: ImageStack, piece: Sequence[int], planes: list[int], prompts: PromptBatch, prune: str | None
-    ) -> _Encoded:
-        """The slices ``planes`` encoded; what the network makes of their ``piece`` without a prompt is made now or at hand."""
-        with inference(self.device):
-            plan = self.plan.with_override(prune) if self.plan is not None else None
-            embedding = self._embedding(image, piece).select([piece.index(k) for k in planes])
-            slices = self._stack(image, planes).to(self.device)
-            region, stages = self.network.choose_region(tuple(slices.shape[2:]), embedding, prompts, plan)
-            parts = self.network.encode_region(slices, embedding, prompts, region)
-            return _Encoded(region, stages, parts, _summarise(embedding.tokens, stages[0]) if stages else None)
 
     def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> RegionFeatures:
         with inference(self.device):
-            logits: Tensor = self.network.decode_region(self._stack(image, planes).to(self.device), levels, region).values.float()
+            logits: Tensor = self.network.decode_region(self.stack(image, planes).to(self.device), levels, region).values.float()
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)
@@ -242,11 +253,11 @@ class StackSegmenter:
             kept = output.token_map().unsqueeze(1)[:, :, : pixels[0], : pixels[1]]
             result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest")[:, 0].permute(1, 2, 0).cpu().numpy()
 
-    def _dense_gflops(self, size: tuple[int, ...]) -> float:
-        """GFLOP of one slice of ``size`` pixels without pruning, counted on a call."""
+    def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
+        """GFLOP of one slice of ``size`` pixels without pruning, counted on a call that ``runner`` makes once."""
         if size not in self._dense:
             blank = torch.zeros(1, 3, *size)
-            _, self._dense[size] = count_flops(lambda: self._run(blank, PromptBatch.empty(1, size), "off"))
+            self._dense[size] = runner(lambda _: count_flops(lambda: self._run(blank, PromptBatch.empty(1, size), "off")))[1]
         return self._dense[size]
 
 
@@ -264,5 +275,5 @@ def _seen(image: ImageStack, planes: Collection[int]) -> Sequence[int]:
 
 def _pieces(slices: Sequence[int]) -> list[Sequence[int]]:
     """``slices`` in pieces that are seen by themselves, about equally long: all of them but for very long stacks."""
-    count = -(-len(slices) // _LONGEST)
+    count = -(-len(slices) // LONGEST)
     return [slices[n * len(slices) // count : (n + 1) * len(slices) // count] for n in range(count)]

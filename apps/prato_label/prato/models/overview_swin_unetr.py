@@ -79,8 +79,12 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
 
         They serve every plan; those of some slices alone serve a call on these slices.
         """
-        middle = image[:, image.shape[1] // 2]
-        return ImageEmbedding(0, {0: self.overview(F.avg_pool2d(middle.unsqueeze(1), 2).transpose(0, 1)).squeeze(0)})
+        return ImageEmbedding(0, {0: self.encode_stacks(image[:, image.shape[1] // 2].unsqueeze(0)).squeeze(0)})
+
+    def encode_stacks(self, slices: Tensor) -> Tensor:
+        """The overview's tokens (B, S, H / 8, W / 8, dim) of B stacks ``slices`` (B, S, H, W)."""
+        tokens: Tensor = self.overview(F.avg_pool2d(slices, 2))
+        return tokens
 
     @property
     def has_static_shapes(self) -> bool:
@@ -112,34 +116,58 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
             plan: tokens whose sigmoid(relevance) is above its threshold go on. One with a percentile lets so many percent of all tokens
                 leave at most, those farthest from the relevant ones first. None for no pruning.
         """
+        return self.choose_regions(size, embedding.tokens.unsqueeze(0), [prompts], plan)[0]
+
+    def choose_regions(
+        self, size: tuple[int, ...], tokens: Tensor, prompts: Sequence[PromptBatch | None], plan: PruningPlan | None
+    ) -> list[tuple[Region, tuple[StageRecord, ...]]]:
+        """:meth:`choose_region` for each of B stacks with ``tokens`` (B, S, H / 8, W / 8, dim)."""
         if plan is None:
-            return Region.whole(size), ()
-        tokens = embedding.tokens.unsqueeze(0)
-        relevance = self.heart_relevance(tokens, *prompted_box(prompts, tokens.device))[0]
-        keep = relevant_tokens(relevance, plan)
-        grid = tuple(keep.shape[1:])
-        if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
-            keep = torch.ones_like(keep) if prompts is None or prompts.is_empty else prompts.protected(grid).view_as(keep)
-        region = computed_region(keep, size, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
-        alive = torch.zeros_like(keep)
-        alive[(slice(None), *token_slices(region))] = True
-        return region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)
+            return [(Region.whole(size), ())] * len(tokens)
+        chosen: list[tuple[Region, tuple[StageRecord, ...]]] = []
+        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
+        for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, given), prompts):
+            keep = relevant_tokens(relevance, plan)
+            grid = tuple(keep.shape[1:])
+            if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
+                keep = torch.ones_like(keep) if of_stack is None or of_stack.is_empty else of_stack.protected(grid).view_as(keep)
+            region = computed_region(keep, size, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
+            alive = torch.zeros_like(keep)
+            alive[(slice(None), *token_slices(region))] = True
+            chosen.append((region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
+        return chosen
 
     def encode_region(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, region: Region) -> list[Levels]:
         """What :meth:`decode_region` is given besides slices of ``image`` (S, 3, H, W): in parts, for as many as it takes at once."""
-        seen = embedding.tokens[(slice(None), *token_slices(region))]
-        beyond = [-n % STEP for n in region.cells]
+        return [levels for _, levels in self.encode_regions([image], embedding.tokens.unsqueeze(0), [prompts], [region])]
+
+    def encode_regions(
+        self, images: Sequence[Tensor], tokens: Tensor, prompts: Sequence[PromptBatch | None], regions: Sequence[Region]
+    ) -> list[tuple[Tensor, Levels]]:
+        """What :meth:`decode_part` is given, in parts, for all slices of B stacks in order.
+
+        Args:
+            images: of each stack, (S, 3, H, W). tokens: (B, S, H / 8, W / 8, dim). regions: of each stack, all of one size.
+        """
+        cells, device = regions[0].cells, tokens.device
+        seen = torch.stack([own[(slice(None), *token_slices(region))] for own, region in zip(tokens, regions)])
+        beyond = [-n % STEP for n in cells]
         if any(beyond):
-            grid = [(n + more) // TOKEN for n, more in zip(region.cells, beyond)]
-            seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[2], 0, grid[0] - seen.shape[1]))
-        corner = torch.tensor([region.start], device=image.device)
-        parts = [_window(slices, region) for slices in image.split(slices_at_once(region.cells, image.device))]
-        return self._encode_windows(parts, seen.unsqueeze(0), *prompted_box(prompts, image.device), corner)
+            grid = [(n + more) // TOKEN for n, more in zip(cells, beyond)]
+            seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[3], 0, grid[0] - seen.shape[2]))
+        corner = torch.tensor([region.start for region in regions], device=device)
+        windows = torch.cat([_window(image, region) for image, region in zip(images, regions)])
+        parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
+        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
+        return list(zip(parts, self._encode_windows(parts, seen, boxes, given, corner)))
+
+    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int]) -> Tensor:
+        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``."""
+        return self._decode_windows(windows, levels)[:, :, : cells[0], : cells[1]]
 
     def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> RegionFeatures:
         """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``."""
-        logits = self._decode_windows(_window(slices, region), levels)
-        return RegionFeatures(logits[:, :, : region.cells[0], : region.cells[1]], region)
+        return RegionFeatures(self.decode_part(_window(slices, region), levels, region.cells), region)
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""

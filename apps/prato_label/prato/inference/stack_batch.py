@@ -1,0 +1,191 @@
+"""Several stacks in the same calls of a network that looks at whole ones: the phases of a cine, each with its own neighbours and region."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prato.inference.image_stack import ImageStack
+from prato.inference.native_grid import read_at_voxels
+from prato.inference.postprocess import remove_small_components
+from prato.inference.segmentation import Segmentation, timed
+from prato.inference.stack_segmenter import LONGEST, StackSegmenter
+from prato.models.base import ImageEmbedding
+from prato.prompts.base import Prompt
+from prato.prompts.batch import PromptBatch
+from prato.prompts.box import Box
+from prato.pruning.record import StageRecord
+from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.flops import count_flops
+from prato.runtime.precision import inference
+from prato.runtime.region import Region
+from prato.runtime.region_decode import RegionFeatures
+
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+_Chosen = list[tuple[Region, tuple[StageRecord, ...]]]
+_STEPS = ("preprocess", "network", "postprocess")
+#: Pixels of whole slices that are seen in one call of the overview, and of regions that are encoded in one: on a CPU as many as somebody
+#: who cancels, or comes first, may wait for, and as fit into its memory beside all else.
+_CPU_SEEN, _CPU_ENCODED = 2**20, 2**18
+_GPU_SEEN, _GPU_ENCODED = 2**24, 2**23
+
+
+@dataclass
+class PromptedStack:
+    """A stack that is to be segmented: ``prompts`` and ``focus`` as for :meth:`StackSegmenter.segment`."""
+
+    image: ImageStack
+    prompts: Sequence[Prompt]
+    focus: Box
+
+
+@dataclass
+class _Job:
+    """A stack on its way: the slices that are segmented, their tokens of the overview, and what is known by now."""
+
+    image: ImageStack
+    planes: list[int]
+    prompts: PromptBatch
+    tokens: Tensor
+    result: Segmentation
+    region: Region
+    stages: tuple[StageRecord, ...] = ()
+
+
+class StackBatch:
+    """Segments stacks of one shape together.
+
+    Args:
+        segmenter: whose network is called. runner: makes the calls.
+    """
+
+    def __init__(self, segmenter: StackSegmenter, runner: BatchRunner) -> None:
+        self._segmenter, self._network, self._runner = segmenter, segmenter.network, runner
+        on_cpu = segmenter.device.type == "cpu"
+        self._seen, self._encoded = (_CPU_SEEN, _CPU_ENCODED) if on_cpu else (_GPU_SEEN, _GPU_ENCODED)
+
+    def count(self, image: ImageStack) -> int:
+        """How many stacks like ``image`` are segmented together; 0 for one so long that it is seen in pieces, or with blank slices."""
+        slices = image.slices(self._segmenter.spec.pixel)
+        return 0 if len(slices) > LONGEST or len(image.filled) < len(slices) else max(1, self._seen // math.prod(slices.shape))
+
+    def embed(self, images: Sequence[ImageStack]) -> list[Segmentation]:
+        """Let the overview see ``images``, which keep what it makes of them; what that took, for each."""
+        costs = [
+            Segmentation(np.zeros(0, np.uint8), None, latency_ms={"preprocess": 0.0, "network": 0.0, "postprocess": 0.0}) for _ in images
+        ]
+
+        def encode() -> Tensor:
+            with inference(self._segmenter.device):
+                slices = torch.stack([self._segmenter.padded(image) for image in images]).to(self._segmenter.device)
+                tokens: Tensor = self._network.encode_stacks(slices)
+                return tokens
+
+        for image, tokens in zip(images, self._compute(costs, encode)):
+            planes = tuple(range(tokens.shape[0]))
+            embedding = ImageEmbedding(0, {0: tokens})
+            image.embedding(self._segmenter.embedding_key, planes, partial(_same, embedding))
+        return costs
+
+    def segment(self, stacks: Sequence[PromptedStack], costs: Sequence[Segmentation], prune: str | None) -> list[Segmentation]:
+        """Segment each of ``stacks`` as :meth:`StackSegmenter.segment` does; ``costs`` is what :meth:`embed` gave for them.
+
+        Raises:
+            CancelledError: the runner was cancelled.
+        """
+        jobs = [self._job(stack, cost) for stack, cost in zip(stacks, costs)]
+        for alike in _grouped(jobs, lambda job: len(job.planes)):
+            self._choose(alike, prune)
+            for of_size in _grouped(alike, lambda job: job.region.cells):
+                at_once = max(1, self._encoded // (len(of_size[0].planes) * math.prod(of_size[0].region.cells)))
+                for first in range(0, len(of_size), at_once):
+                    self._segment(of_size[first : first + at_once])
+        for job in jobs:
+            job.result.mask = remove_small_components(job.result.mask)
+            job.result.kept_fraction = {stage.name: float(stage.alive.float().mean()) for stage in job.stages}
+            job.result.gflops_dense = self._segmenter.dense_gflops(job.region.size, self._runner) * len(job.planes)
+        return [job.result for job in jobs]
+
+    def _job(self, stack: PromptedStack, cost: Segmentation) -> _Job:
+        image, segmenter = stack.image, self._segmenter
+        boxes = [prompt.box.permute(image.axes) for prompt in stack.prompts]
+        planes = sorted({k for box in boxes or [stack.focus] for k in range(box.start[2], box.stop[2])})
+        native, size = image.volume.array.shape, segmenter.size(image)
+        scale = [pixels / voxels for pixels, voxels in zip(image.slices(segmenter.spec.pixel).shape[1:], native)]
+        drawn = [[prompt for prompt, box in zip(stack.prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
+        cost.mask = np.zeros(native, np.uint8, order="F")
+        tokens = segmenter.embedding(image, range(native[2])).select(planes).tokens
+        return _Job(image, planes, PromptBatch.from_voxels(drawn, size, image.axes, scale), tokens, cost, Region.whole(size))
+
+    def _choose(self, jobs: list[_Job], prune: str | None) -> None:
+        """Where each of ``jobs``, of equally many slices, is computed."""
+        segmenter = self._segmenter
+        plan = segmenter.plan.with_override(prune) if segmenter.plan is not None else None
+
+        def choose() -> _Chosen:
+            with inference(segmenter.device):
+                tokens, prompts = torch.stack([job.tokens for job in jobs]), [job.prompts for job in jobs]
+                chosen: list[tuple[Region, tuple[StageRecord, ...]]] = self._network.choose_regions(
+                    jobs[0].region.size, tokens, prompts, plan
+                )
+                return chosen
+
+        for job, (region, stages) in zip(jobs, self._compute([job.result for job in jobs], choose)):
+            job.region, job.stages = region, stages
+
+    def _segment(self, jobs: list[_Job]) -> None:
+        """Compute and write the slices of ``jobs``, of equally many slices and equally large regions."""
+        segmenter, results, cells = self._segmenter, [job.result for job in jobs], jobs[0].region.cells
+
+        def encode() -> list[tuple[Tensor, list[Tensor]]]:
+            with inference(segmenter.device):
+                images = [segmenter.stack(job.image, job.planes).to(segmenter.device) for job in jobs]
+                tokens, prompts, regions = zip(*((job.tokens, job.prompts, job.region) for job in jobs))
+                found: list[tuple[Tensor, list[Tensor]]] = self._network.encode_regions(images, torch.stack(tokens), prompts, regions)
+                return found
+
+        def decode(windows: Tensor, levels: list[Tensor]) -> Tensor:
+            with inference(segmenter.device):
+                return torch.nan_to_num(self._network.decode_part(windows, levels, cells).float(), nan=0.0)
+
+        parts, slices = self._compute(results, encode), [(job, k) for job in jobs for k in job.planes]
+        while parts:  # each is dropped once it is decoded: those of many slices take memory
+            windows, levels = parts.pop(0)
+            logits = self._compute(results, partial(decode, windows, levels))
+            rows, slices = slices[: len(windows)], slices[len(windows) :]
+            for run in _grouped(list(enumerate(rows)), lambda row: id(row[1][0])):
+                first, job = run[0][0], run[0][1][0]
+                self._write(job, [k for _, (_, k) in run], logits[first : first + len(run)])
+
+    def _write(self, job: _Job, planes: list[int], logits: Tensor) -> None:
+        pixels, native = job.image.slices(self._segmenter.spec.pixel).shape[1:], job.image.volume.array.shape[:2]
+        read, voxels = read_at_voxels(RegionFeatures(logits, job.region), pixels, native)
+        job.result.mask[(*voxels, planes)] = read.max(1).indices.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+    def _compute(self, results: Sequence[Segmentation], call: Callable[[], _T]) -> _T:
+        """What ``call`` returns; what it took is shared among ``results``."""
+        (found, cost), seconds = self._runner(partial(timed, partial(count_flops, call)))
+        for result in results:
+            result.gflops += cost / len(results)
+            result.latency_ms["network"] += 1000 * seconds / len(results)
+        return found
+
+
+def _same(value: _T) -> _T:
+    return value
+
+
+def _grouped(items: Iterable[_Item], key: Callable[[_Item], Hashable]) -> Iterator[list[_Item]]:
+    """``items`` of one key together, in the order in which the keys first come."""
+    groups: dict[Hashable, list[_Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    yield from groups.values()
