@@ -15,12 +15,12 @@ from prato.data.structures import COLOURS, STRUCTURES
 from prato.evaluation.evaluate import summary
 from prato.models.checkpoint import load_model
 from prato.models.registry import DEFAULT_MODEL
-from scripts import slicer_versions
 from scripts.bench import overview_page, report_speed
 from scripts.bench.cost_estimate import cost_table
 from scripts.common.markdown import fill_page
 from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
 from scripts.common.results import Row, read_rows
+from scripts.research import slicer_versions
 from scripts.research.tables import paper_page
 from scripts.simulate import report_simulation
 

@@ -89,3 +89,7 @@ def test_a_basal_slice_that_comes_and_goes_is_doubted():
 
 def test_no_blood_gives_no_fraction():
     assert math.isnan(VentricleFunction.from_volumes(0, 0).ef_percent)
+
+
+def test_two_frames_that_somebody_chose_may_be_of_a_longer_cine():
+    assert cardiac_function(masks_of([4000, 1600], [3900, 1600]), SPACING, phases=(0, 1)).warnings == ()

@@ -100,7 +100,7 @@ def cardiac_function(
     ed, es = found
     lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
     mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
-    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(_doubts(masks, lv, rv)))
+    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(_doubts(masks, lv, rv, is_found=phases is None)))
 
 
 def body_surface(height_cm: float | None, weight_kg: float | None) -> float | None:
@@ -108,10 +108,11 @@ def body_surface(height_cm: float | None, weight_kg: float | None) -> float | No
     return None if height_cm is None or weight_kg is None else math.sqrt(height_cm * weight_kg / 3600)
 
 
-def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction) -> list[str]:
+def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, is_found: bool) -> list[str]:
+    """What makes the numbers doubtful; ``is_found``: nobody chose end-diastole and end-systole, perhaps from more phases than these."""
     doubts = []
     count = masks.shape[-1]
-    if count < _FEW_PHASES:
+    if is_found and count < _FEW_PHASES:
         doubts.append(f"The cine has {count} phases: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
     larger = max(lv.sv_ml, rv.sv_ml)
     if min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:

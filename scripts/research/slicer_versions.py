@@ -2,7 +2,7 @@
 
 A version is a folder with a checkout of https://github.com/Slicer/Slicer, named as its tag, of which ``Base/Python`` is enough:
 
-    python scripts/slicer_versions.py ../slicer/v5.6.2 ../slicer/v5.10.0
+    python scripts/research/slicer_versions.py ../slicer/v5.6.2 ../slicer/v5.10.0
 
 Each replaces its own rows of docs/results/slicer_versions.csv.
 """

@@ -1,0 +1,91 @@
+"""scripts/function_table.py: cines and pairs of frames in one table, a page about each, and one sentence for what cannot be measured."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prato.data.cine import write_cine
+from prato.data.nifti import write_volume
+from prato.data.structures import STRUCTURES
+from prato.data.studies import Manifest, Study, save_manifest
+from scripts import function_table
+from scripts.common.results import read_rows
+from tests.scripts.cli import run_script
+
+AFFINE = np.diag([2.0, 2.0, 10.0, 1.0])
+
+
+def hearts(shares: list[float]) -> np.ndarray:
+    """uint8 (48, 48, 4, T): round hearts whose cavities hold such shares of their largest volume."""
+    i, j = np.mgrid[:48, :48] * 2.0
+    masks = np.zeros((48, 48, 4, len(shares)), np.uint8)
+    for (k, size), (t, share) in product(enumerate((1.0, 0.9, 0.75, 0.5)), enumerate(shares)):
+        lv, rv = np.hypot(i - 60, j - 50), np.hypot(i - 28, j - 50)
+        flat = np.where(rv < 24 * size * share**0.5, STRUCTURES["RV cavity"], 0)
+        flat = np.where(lv < 30 * size, STRUCTURES["myocardium"], flat)
+        masks[:, :, k, t] = np.where(lv < 22 * size * share**0.5, STRUCTURES["LV cavity"], flat)
+    return masks
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """A cine of 16 phases, a pair of frames whose patient's size is known, and a frame that is alone."""
+    folder = tmp_path / "studies"
+    (folder / "labels" / "final").mkdir(parents=True)
+    beat = hearts([0.7 + 0.3 * np.cos(2 * np.pi * (t - 3) / 16) for t in range(16)])
+    write_cine(folder / "a_4d.nii.gz", (beat * 100 + 20).astype(np.int16), AFFINE, 50)
+    write_cine(folder / "labels" / "final" / "a_4d.nii.gz", beat, AFFINE)
+    manifest = Manifest(source="test")
+    for name, share, phase in (("b_frame01", 1.0, "ED"), ("b_frame09", 0.4, "ES"), ("c_frame01", 1.0, None)):
+        mask = hearts([share])[..., 0]
+        write_volume(folder / f"{name}.nii.gz", (mask * 100 + 20).astype(np.int16), AFFINE)
+        write_volume(folder / "labels" / "final" / f"{name}.nii.gz", mask, AFFINE)
+        manifest.studies[name] = Study(patient=name[0], frame=int(name[-2:]), phase=phase, height_cm=180, weight_kg=80)  # type: ignore[arg-type]
+    save_manifest(folder, manifest)
+    return folder
+
+
+@pytest.mark.slow  # matplotlib
+def test_cines_and_pairs_are_in_one_table_with_a_page_each(studies: Path, tmp_path: Path) -> None:
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.csv", "--reports", tmp_path / "pages")
+    assert done.exit_code == 1
+    assert "c is left out: fewer than two of its phases have a mask" in done.output
+    pair, cine = sorted(read_rows(tmp_path / "t.csv"), key=lambda row: row["study"] == "a_4d")
+    assert (cine["study"], cine["phases"], cine["lv"]["ef_percent"] > 40, cine["bsa_m2"]) == ("a_4d", 16, True, None)
+    assert abs(cine["ed"] - 3) <= 1 and abs(cine["es"] - 11) <= 1
+    assert (pair["ed"], pair["es"], pair["bsa_m2"]) == ("b_frame01", "b_frame09", 2.0)
+    assert pair["indexed"]["lv_edv_ml_per_m2"] == pytest.approx(pair["lv"]["edv_ml"] / 2, abs=0.01)
+    assert "warnings" not in pair
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["a_4d.html", "a_4d.pdf", "b.html", "b.pdf"]
+    page = (tmp_path / "pages" / "b.html").read_text(encoding="utf-8")
+    assert "EF (%)" in page and "data:image/png;base64," in page and "body surface 2.00" in page
+    assert (tmp_path / "pages" / "a_4d.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_masks_of_another_folder_and_json(studies: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    (studies / "labels" / "final").rename(masks)
+    (masks / "c_frame01.nii.gz").unlink()
+    done = run_script(function_table.main, studies, "--masks", masks, "--out", tmp_path / "t.json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert {row["study"]: row["masks"] for row in rows} == {"a_4d": "masks of masks", "b": "masks of masks"}
+
+
+def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies: Path, tmp_path: Path) -> None:
+    for path in (studies / "labels" / "final").glob("b_*"):
+        path.unlink()
+    write_volume(studies / "labels" / "final" / "a_4d.nii.gz", hearts([1.0])[..., 0], AFFINE)
+    for arguments, words in (
+        ([tmp_path / "none", "--out", tmp_path / "t.csv"], "is no folder"),
+        ([studies, "--out", tmp_path / "t.xlsx"], "must be a .csv or .json file"),
+        ([studies, "--masks", tmp_path, "--out", tmp_path / "t.csv"], "has no mask of an image"),
+        ([studies, "--out", tmp_path / "t.csv"], "No heart of"),
+    ):
+        done = run_script(function_table.main, *arguments)
+        assert done.exit_code == 2 and words in done.output, done.output
+    assert not list(tmp_path.glob("t.*"))
+    assert "one phase and its image 16 phases" in done.output
