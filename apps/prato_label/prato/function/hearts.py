@@ -74,7 +74,8 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
         known |= {name: manifest.studies[name] for name in known if name in manifest.studies}
     if not known:
         raise ValueError(f"{masks or studies / LABELS} has no mask of an image of {studies}: masks are named as their images.")
-    found, frames = Found(), {}
+    found = Found()
+    frames: dict[str, list[tuple[str, Study, Cine, np.ndarray, str]]] = {}
     for name, study in sorted(known.items(), key=lambda item: (item[1].patient, item[1].frame or 0, item[0])):
         try:
             cine = read_cine(images[name])
@@ -106,7 +107,8 @@ def _add(
     grid = cine.phase(0)
     axis = slice_axis(grid.array.shape, grid.spacing)
     order = [*(a for a in range(3) if a != axis), axis]
-    images, masks = (np.stack([to_stack(phases[n][part], axis) for n in drawn], -1) for part in (1, 2))
+    images = np.stack([to_stack(phases[n][1], axis) for n in drawn], -1)
+    masks = np.stack([to_stack(phases[n][2], axis) for n in drawn], -1)
     marks = {mark: among for among, n in enumerate(drawn) if (mark := phases[n][3])}
     chosen = (marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
     spacing = tuple(grid.spacing[a] for a in order)
