@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
 
 
 def _add(
-    found: Found, name: str, study: Study, phases: list[tuple[str, np.ndarray, np.ndarray, str | None]], cine: Cine, source: str
+    found: Found, name: str, study: Study, phases: Sequence[tuple[str, np.ndarray, np.ndarray, str | None]], cine: Cine, source: str
 ) -> None:
     """Put the heart whose ``phases`` (name, image, mask, "ED" or "ES") these are into ``found``; those without a mask are passed over."""
     drawn = [n for n, (_, _, mask, _) in enumerate(phases) if mask.any()]
