@@ -37,6 +37,7 @@ def new_scene() -> Any:
         ("Markups", "vtkSlicerMarkupsLogic"),
         ("Segmentations", "vtkSlicerSegmentationsModuleLogic"),
         ("CropVolume", "vtkSlicerCropVolumeLogic"),
+        ("Sequences", "vtkSlicerSequencesLogic"),
     ):
         logic = getattr(slicer, name)()
         logic.SetMRMLApplicationLogic(application_logic)

@@ -11,12 +11,16 @@ from tests.test_architecture import offences
 LIBRARY = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabelLib"
 #: Layer -> its files, and what they may not import.
 LAYERS = {
-    "server": (("connection", "transport", "responses", "client", "worker", "server_logic"), ("qt", "ctk", "slicer", "vtk", "numpy")),
-    "measures": (("cardiac",), ("qt", "ctk", "slicer", "vtk", "requests")),
+    "server": (
+        ("connection", "transport", "http_client", "progress", "responses", "client", "worker", "server_logic"),
+        ("qt", "ctk", "slicer", "vtk", "numpy"),
+    ),
+    "measures": (("cardiac", "nifti_frames"), ("qt", "ctk", "slicer", "vtk", "requests")),
     "scene": (
         (
             *("volumes", "geometry", "slice_views", "placement", "segments", "segmentation", "open_study", "drafts", "autosave"),
-            *("label_versions", "cardiac_report", "cardiac_table", "study_logic", "logic", "sample_data"),
+            *("label_versions", "cardiac_report", "cardiac_table", "study_logic", "logic", "sample_data", "study_files", "study_nodes"),
+            *("cine_files", "cine_nodes", "cine_report", "cine_study", "phase_edits"),
         ),
         ("qt", "ctk", "requests"),
     ),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from PratoLabelLib.drafts import Draft, DraftFolder
 from PratoLabelLib.open_study import OpenStudy
 
@@ -34,7 +32,7 @@ class Autosave:
         self._has_failed = False
         self._number = drafts.new_number(server, study.study)  # an offer is kept beside what is saved from now on
         found = drafts.find(server, study.study)
-        self.offer: Draft | None = found if found is not None and not np.array_equal(found.mask, study.mask()) else None
+        self.offer: Draft | None = None if found is None or study.holds(found.mask, found.phases) else found
 
     def note_change(self) -> None:
         """The segments have changed."""
@@ -61,8 +59,9 @@ class Autosave:
             self._drafts.discard(self.server, study.study, self._number)
             return
         base_version = study.base[1] if study.base else None
+        mask, phases = study.unsent()
         try:
-            self._drafts.save(self.server, study.study, study.mask(), study.labels, base_version, study.provenance, self._number)
+            self._drafts.save(self.server, study.study, mask, study.labels, base_version, study.provenance, self._number, phases)
         except OSError as error:
             if not self._has_failed:
                 self._on_failure(f"Your edits cannot be saved on this computer ({error.strerror}): free some disk space, and submit soon.")
@@ -74,13 +73,13 @@ class Autosave:
         if offer is None:
             return
         study = self._study
-        if offer.mask.shape != study.mask().shape:
+        if not study.fits(offer.mask, offer.phases):
             self._on_failure(f"The edits of {study.study} do not fit its image any more: it was replaced on the server.")
             return
         if offer.base_version is not None:
             study.base = (self.server, offer.base_version)
             study.store_base()
-        study.show_mask(offer.mask, is_edit=True)
+        study.recover(offer.mask, offer.phases)
         self.note_change()
         self.save()
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
-from PratoLabelLib.connection import Connection, ServerError
+from PratoLabelLib.connection import ServerError
+from PratoLabelLib.http_client import HttpClient
+from PratoLabelLib.progress import Progress, watch
 from PratoLabelLib.responses import (
     LabelVersion,
     Prediction,
@@ -28,37 +26,9 @@ from PratoLabelLib.responses import (
     require_type,
 )
 
-if TYPE_CHECKING:
-    import requests
 
-_T = TypeVar("_T")
-
-
-class Client:
-    """HTTP client of one server; every method waits for the reply, and any thread may call any of them at any time.
-
-    Each request has a ``requests.Session`` of its own, because a session is not thread-safe and the server may have closed a connection
-    that is kept alive. Proxies and certificates: see transport.py.
-    All methods but :meth:`cancel` raise ServerError, and its subclass Cancelled when they were cancelled.
-
-    Args:
-        address: "127.0.0.1:8000", or "http://host:port/".
-        token: access token, for servers that require one.
-        timeout: seconds of silence after which a request fails.
-        certificate: file that the server's certificate is checked against, for servers with one of their own; "" for the environment's.
-
-    Raises:
-        ServerError: the address or the token is malformed.
-    """
-
-    def __init__(self, address: str, token: str = "", timeout: float = 120.0, certificate: str = "") -> None:
-        self.address, self.timeout, self._certificate = _parse_address(address), timeout, certificate
-        self._client_id = f"prato-slicer-{uuid.uuid4().hex[:12]}"
-        self._token = token.strip()
-        if not (self._token.isascii() and self._token.isprintable()):
-            raise ServerError("The access token contains characters that no token has: copy it again.")
-        self._lock = threading.Lock()
-        self._connections: set[Connection] = set()
+class Client(HttpClient):
+    """What the server offers, a method for each request; see :class:`HttpClient` for the rest."""
 
     def info(self) -> ServerInfo:
         """What the server offers."""
@@ -136,6 +106,20 @@ class Client:
         response = self._request("POST", f"/infer/{quote(model, safe='')}", params={"image": study, "output": "all"}, data=data)
         return self._parse(response, lambda: parse_prediction(response.headers.get("content-type", ""), response.content))
 
+    def infer_phases(self, model: str, study: str, params: dict[str, Any], progress: Progress) -> Prediction:
+        """As :meth:`infer`, of several phases of a cine; their mask comes as gzipped NIfTI. ``progress`` is kept up to date meanwhile."""
+        request, data = uuid.uuid4().hex, {"params": self._params({**params, "result_extension": ".nii.gz"})}
+        path, query, headers = f"/infer/{quote(model, safe='')}", {"image": study, "output": "all"}, {"X-Request-ID": request}
+        with watch(lambda: self._request("GET", f"/infer/{request}").json(), progress):
+            response = self._request("POST", path, params=query, data=data, headers=headers)
+        return self._parse(response, lambda: parse_prediction(response.headers.get("content-type", ""), response.content))
+
+    def mark_phases(self, study: str, ed: int | None, es: int | None, annotator: str) -> None:
+        """Mark the phases of end-diastole and end-systole of a cine; without both, the server finds them."""
+        data = {"params": self._params({"ed": ed, "es": es, "annotator": annotator})}
+        response = self._request("PUT", "/datastore/image/phases", params={"image": study}, data=data)
+        self._parse(response, lambda: require_type(dict, response.json()["marked"]))
+
     def submit(self, study: str, label_path: str | os.PathLike[str], info: dict[str, Any]) -> dict[str, Any]:
         """Store the NIfTI file ``label_path`` as the final label of ``study`` and ``info`` with it; returns the contract's reply.
 
@@ -172,73 +156,6 @@ class Client:
         response = self._request("DELETE", "/train/")
         if not self._parse(response, lambda: response.json() is not None and require_type(str, response.json()["status"])):
             raise ServerError("No training is running: there is nothing to stop.")
-
-    def cancel(self) -> None:
-        """Abort the requests in flight, from any thread: they raise Cancelled at once; later requests are not affected.
-
-        The server may go on computing for a while; its result is discarded.
-        """
-        with self._lock:
-            for connection in self._connections:
-                connection.abort()
-
-    def _params(self, params: dict[str, Any]) -> str:
-        return json.dumps({**params, "client_id": self._client_id})
-
-    def _request(self, method: str, path: str, **parts: Any) -> requests.Response:
-        from PratoLabelLib.transport import send  # with requests, which is imported when it is needed
-
-        connection = Connection()
-        with self._lock:
-            self._connections.add(connection)
-        try:
-            return send(connection, method, self.address, path, self._token, self._certificate, self.timeout, **parts)
-        finally:
-            with self._lock:
-                self._connections.discard(connection)
-            connection.close()
-
-    def _parse(self, response: requests.Response, parse: Callable[[], _T]) -> _T:
-        try:
-            return parse()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            sentence = f"{self.address} answers, but not like a PrATo Label server that fits this module: check the address."
-            raise ServerError(sentence, response.status_code) from error
-
-    def _download(self, path: str, query: dict[str, str], what: str) -> requests.Response:
-        try:
-            return self._request("GET", path, params=query)
-        except ServerError as error:
-            if error.status == 404:
-                raise ServerError(f"The server has no {what}: refresh the list of studies.", 404) from error
-            raise
-
-    def _save(self, response: requests.Response, stem: Path) -> Path:
-        zipped = response.content[:2] == b"\x1f\x8b"
-        path = stem.with_name(f"{stem.name}.nii.gz" if zipped else f"{stem.name}.nii")
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with open(handle, "wb") as file:
-                file.write(response.content)
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
-            raise
-        return path
-
-
-def _parse_address(address: str) -> str:
-    """``address`` with its scheme and without a slash at its end."""
-    text = address.strip()
-    try:
-        url = urlsplit(text if "://" in text else f"http://{text}")
-        has_more = url.query or url.fragment or "@" in url.netloc
-        is_valid = url.scheme in ("http", "https") and url.hostname and url.port != 0 and not has_more
-    except ValueError:
-        is_valid = False
-    if not is_valid or any(c.isspace() for c in text):
-        raise ServerError(f"{address!r:.80} is not a server address: enter one like 127.0.0.1:8000 or http://host:8000.")
-    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/')}"
 
 
 def _read_file(path: str | os.PathLike[str]) -> tuple[str, bytes]:

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,10 @@ class Draft:
     Attributes:
         server, study: whose they are.
         saved: when, in seconds since 1970.
-        mask: uint8 (K, J, I), values of ``labels``.
+        mask: uint8 (K, J, I), values of ``labels``; of a cine (N, K, J, I).
         base_version: the version of the label that they were made from, 0 for none, None where it is not known.
         provenance: what is sent with the label.
+        phases: of a cine, which phases ``mask`` has; None for a study of one.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Draft:
     labels: dict[str, int]
     base_version: int | None
     provenance: dict[str, Any]
+    phases: list[int] | None = None
 
 
 class DraftFolder:
@@ -61,6 +63,7 @@ class DraftFolder:
         base_version: int | None,
         provenance: Mapping[str, Any],
         number: int,
+        phases: Sequence[int] | None = None,
     ) -> Path:
         """Save the edits as draft ``number`` of the study; see :meth:`new_number`.
 
@@ -68,6 +71,7 @@ class DraftFolder:
             OSError: the folder cannot be written to.
         """
         facts = {"server": server, "study": study, "saved": time.time(), "labels": dict(labels), "base_version": base_version}
+        facts["phases"] = None if phases is None else list(phases)
         text = json.dumps({**facts, "provenance": dict(provenance)}).encode()
         path = self._path(server, study, number)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +141,6 @@ def _read_draft(path: Path) -> Draft | None:
         with np.load(path, allow_pickle=False) as arrays:
             mask = arrays["mask"]
         fields = {key: facts[key] for key in ("server", "study", "saved", "labels", "base_version", "provenance")}
-        return Draft(path=path, mask=mask, **fields)
+        return Draft(path=path, mask=mask, phases=facts.get("phases"), **fields)
     except Exception:
         return None

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PratoLabelLib.client import Client
+from PratoLabelLib.nifti_frames import Frames, split_frames
 from PratoLabelLib.open_study import OpenStudy
 from PratoLabelLib.responses import LabelVersion
-from PratoLabelLib.segmentation import read_mask
 from PratoLabelLib.worker import RequestDispatcher
 
 
@@ -34,6 +35,11 @@ class VersionList:
         self.versions = []
         self._on_change()
 
+    def drawn_phases(self) -> set[int]:
+        """The phases that somebody has drawn, or approved, in the current label."""
+        current = next((version for version in self.versions if version.is_current), None)
+        return {phase for phase, state in (current.states if current is not None else ()) if state in ("corrected", "final")}
+
     def load(self, study: str) -> None:
         """Request the versions of the study's label."""
 
@@ -47,13 +53,19 @@ class VersionList:
         """Show a version in place of the segments; nothing is sent, and the Segment Editor's undo brings the segments back."""
         folder = self._folder
 
-        def on_file(path: Path) -> None:
-            try:
-                study.show_mask(read_mask(path, study.volume_node, study.labels))
-            finally:
-                path.unlink(missing_ok=True)
+        def download(client: Client) -> tuple[Path, Frames | None]:
+            path = client.download_version(study.study, version, folder)
+            return path, split_frames(path)
 
-        self._dispatcher.dispatch(lambda client: client.download_version(study.study, version, folder), on_file, "study")
+        def on_file(label: tuple[Path, Frames | None]) -> None:
+            path, frames = label
+            try:
+                study.show_label(path, frames)
+            finally:
+                for written in (path, *([frames.first] if frames is not None else [])):
+                    written.unlink(missing_ok=True)
+
+        self._dispatcher.dispatch(download, on_file, "study")
 
     def restore(self, study: OpenStudy, version: int, annotator: str, on_restored: Callable[[dict[str, Any]], None]) -> None:
         """Make a copy of a version the study's label on the server, and show it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import slicer
@@ -14,38 +14,18 @@ import slicer.util
 from PratoLabelLib.client import Client
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.geometry import Box
+from PratoLabelLib.nifti_frames import Frames
+from PratoLabelLib.phase_edits import EDITED_ATTRIBUTE
 from PratoLabelLib.responses import Prediction
-from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask, merge_masks, read_mask
+from PratoLabelLib.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
 from PratoLabelLib.segments import add_segments, find_problems
 from PratoLabelLib.slice_views import show_planes
+from PratoLabelLib.study_files import Submission
+from PratoLabelLib.study_nodes import find_node, is_of_study, mark_node
 from PratoLabelLib.volumes import hide_token_map, is_loaded_here, remove_node, show_token_map, to_file_order, unpack_token_map
 
-#: Node attribute: which study of the server a volume or segmentation node shows.
-STUDY_ATTRIBUTE = "PratoLabel.study"
-#: Node attribute: the address of the server whose study that is; the same name is another study elsewhere.
-SERVER_ATTRIBUTE = "PratoLabel.server"
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
-#: Node attribute: set while a segmentation node holds edits that were not sent.
-EDITED_ATTRIBUTE = "PratoLabel.edited"
-
-
-class StudyFiles(NamedTuple):
-    """A downloaded study: its image and, where there is one, its label with the label's version."""
-
-    study: str
-    image: Path
-    label: Path | None
-    version: int | None
-
-
-def download_study(client: Client, study: str, is_labelled: bool, folder: Path) -> StudyFiles:
-    """Download a study into ``folder``, in the worker; ``is_labelled`` matters where the server keeps no versions of labels."""
-    image = client.download_image(study, folder)
-    version = client.current_version(study)  # its number first: the label may be replaced at any moment
-    if version is None:
-        return StudyFiles(study, image, client.download_label(study, folder) if is_labelled else None, None)
-    return StudyFiles(study, image, client.download_version(study, version, folder) if version else None, version)
 
 
 class OpenStudy:
@@ -91,19 +71,34 @@ class OpenStudy:
                 import_mask(self.segmentation_node, volume_node, labels, mask)
             self.base = base
             self.store_base()
-        number, _, server = (self.segmentation_node.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
+        number, _, server = (self._record.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
         self.base = (server, int(number)) if number.isdigit() else None
-        self._segmentation = self.segmentation_node.GetSegmentation()
         add_segments(self.segmentation_node, labels)  # segments of an earlier version of this module get their tags
         # what the server has, or made; None where the segments were edited before
-        is_edited = self.segmentation_node.GetAttribute(EDITED_ATTRIBUTE) is not None
+        is_edited = self._record.GetAttribute(EDITED_ATTRIBUTE) is not None
         self._sent: np.ndarray | None = None if is_edited else self.mask()
-        names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")  # an undo may fire the second alone
-        events = [getattr(self._segmentation, name) for name in names]
-        self._observers = [self._segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
+        self._segmentation: slicer.vtkSegmentation | None = None
+        self._observers: list[int] = []
+        self._observe(self.segmentation_node.GetSegmentation())
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
         show_planes(volume_node)
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
+
+    @property
+    def _record(self) -> slicer.vtkMRMLNode:
+        """The node that keeps in the scene what is known about the segments."""
+        return self.segmentation_node
+
+    def _observe(self, segmentation: slicer.vtkSegmentation | None) -> None:
+        if self._segmentation is not None:
+            for observer in self._observers:
+                self._segmentation.RemoveObserver(observer)
+        names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")  # an undo may fire the second alone
+        self._observers = []
+        if segmentation is not None:
+            events = [getattr(segmentation, name) for name in names]
+            self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
+        self._segmentation = segmentation
 
     @property
     def is_in_scene(self) -> bool:
@@ -112,7 +107,7 @@ class OpenStudy:
 
     def store_base(self) -> None:
         """Write ``base`` into the scene, where it stays with the segments."""
-        self.segmentation_node.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
+        self._record.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
 
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
@@ -135,9 +130,21 @@ class OpenStudy:
         """Whether there is anything in the segments, edit or result, that the server has not got as a label."""
         return self._has_unsent_result or self.has_unsent_edits
 
-    def mark_sent(self, mask: np.ndarray) -> None:
-        """The server has ``mask``: what differs from it is an edit."""
-        self._sent, self._is_touched, self._has_unsent_result = mask, True, False
+    def prepare_submission(self, path: Path) -> Submission:
+        """Write the segments to the file ``path``, as they are.
+
+        Raises:
+            MaskError: there is nothing in them, or the file cannot be written.
+        """
+        mask = self.mask()
+        if not mask.any():
+            raise MaskError("The segments are empty: draw at least one structure before you submit.")
+        write_mask(path, mask, self.volume_node)
+        return Submission({0: mask}, {}, lambda: None)
+
+    def mark_sent(self, submission: Submission) -> None:
+        """The server has it: what differs from it is an edit."""
+        self._sent, self._is_touched, self._has_unsent_result = submission.masks[0], True, False
         self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
 
     @property
@@ -192,6 +199,33 @@ class OpenStudy:
         self._has_unsent_result = True
         self._on_change()
 
+    def show_label(self, label: Path, frames: Frames | None) -> None:
+        """Show a label of the server's in place of the segments.
+
+        Args:
+            frames: the file's volumes, where it has several.
+
+        Raises:
+            MaskError: it does not fit.
+        """
+        self.show_mask(read_mask(label, self.volume_node, self.labels))
+
+    def unsent(self) -> tuple[np.ndarray, list[int] | None]:
+        """What is edited and not sent: masks, and of which phases of a cine they are."""
+        return self.mask(), None
+
+    def fits(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+        """Whether such edits could be of this study."""
+        return phases is None and mask.shape == self.mask().shape
+
+    def holds(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+        """Whether the segments are such edits already."""
+        return phases is None and np.array_equal(mask, self.mask())
+
+    def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
+        """Show such edits in place of the segments."""
+        self.show_mask(mask, is_edit=True)
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         self._is_writing = True
@@ -224,8 +258,7 @@ class OpenStudy:
 
     def close(self) -> None:
         """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""
-        for observer in self._observers:
-            self._segmentation.RemoveObserver(observer)
+        self._observe(None)
         self._show_token_map(None)
         if self.is_in_scene:
             self.segmentation_node.GetDisplayNode().SetVisibility(False)
@@ -243,20 +276,3 @@ class OpenStudy:
             self._token_node = None
         else:
             self._token_node = show_token_map(token_map, self.volume_node, self._token_node)
-
-
-def find_node(class_name: str, study: str, server: str) -> slicer.vtkMRMLNode | None:
-    """The node of the class in the scene that shows ``study`` of ``server``; None if there is none."""
-    return next((node for node in slicer.util.getNodesByClass(class_name) if is_of_study(node, study, server)), None)
-
-
-def is_of_study(node: slicer.vtkMRMLNode, study: str, server: str) -> bool:
-    """Whether the node belongs to ``study`` of ``server``."""
-    # scenes of an earlier version of this module do not say whose
-    return node.GetAttribute(STUDY_ATTRIBUTE) == study and node.GetAttribute(SERVER_ATTRIBUTE) in (None, server)
-
-
-def mark_node(node: slicer.vtkMRMLNode, study: str, server: str) -> None:
-    """Let the node belong to ``study`` of ``server``."""
-    node.SetAttribute(STUDY_ATTRIBUTE, study)
-    node.SetAttribute(SERVER_ATTRIBUTE, server)

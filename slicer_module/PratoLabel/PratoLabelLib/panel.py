@@ -14,6 +14,7 @@ from PratoLabelLib.logic import PratoLabelLogic
 from PratoLabelLib.parameters import Parameters
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Section
 from PratoLabelLib.sections.box import BoxSection
+from PratoLabelLib.sections.cine import CineSection
 from PratoLabelLib.sections.correct import CorrectSection
 from PratoLabelLib.sections.measure import MeasureSection
 from PratoLabelLib.sections.review import DraftSection, ReviewSection
@@ -63,6 +64,7 @@ class Panel(slicer.util.VTKObservationMixin):
         self.study = StudySection(self)
         self.segment = SegmentSection(self)
         self.box = BoxSection(self)
+        self.cine = CineSection(self)
         self.correct = CorrectSection(self)
         self.measure = MeasureSection(self)
         self.submit = SubmitSection(self)
@@ -74,6 +76,7 @@ class Panel(slicer.util.VTKObservationMixin):
             DraftSection(self),
             self.box,
             self.segment,
+            self.cine,
             self.correct,
             self.measure,
             self.submit,

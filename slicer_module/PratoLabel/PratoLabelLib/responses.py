@@ -68,6 +68,9 @@ class Study:
 
     Attributes:
         review: "skipped", "rejected" or "open", as an annotator decided for a ``reason``.
+        phases: more than 1 of a cine.
+        times_ms: of a cine's phases; None where they are not known.
+        marked: the phases of end-diastole and end-systole of a cine; None where nobody has marked them.
     """
 
     id: str
@@ -75,22 +78,30 @@ class Study:
     annotator: str
     review: str = "open"
     reason: str = ""
+    phases: int = 1
+    times_ms: tuple[float, ...] | None = None
+    marked: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class LabelVersion:
-    """One version of a study's label; ``origin`` is "submitted", "restored" or "found", ``created`` a time in ISO 8601 (UTC)."""
+    """One version of a study's label; ``origin`` is "submitted", "restored" or "found", ``created`` a time in ISO 8601 (UTC).
+
+    Attributes:
+        states: of each phase that has one, "proposed", "corrected" or "final".
+    """
 
     version: int
     annotator: str
     created: str
     origin: str
     is_current: bool
+    states: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A segmentation: the mask as an NRRD file, and the JSON part of the reply."""
+    """A segmentation: the mask as a file, and the JSON part of the reply."""
 
     mask: bytes
     reply: dict[str, Any]
@@ -142,11 +153,25 @@ def parse_studies(datastore: Any) -> list[Study]:
     for study, entry in sorted(require_type(dict, datastore["objects"]).items()):
         final = require_type(dict, entry["labels"]).get("final")
         annotator = final["info"].get("annotator") if final else None
-        review = entry.get("image", {}).get("info", {}).get("review", {})
+        info = entry.get("image", {}).get("info", {})
+        review = info.get("review", {})
         state, reason = (review.get("state"), review.get("reason")) if isinstance(review, dict) else (None, None)
         decided = (state, reason if isinstance(reason, str) else "") if state in ("skipped", "rejected") else ("open", "")
-        studies.append(Study(study, final is not None, annotator if isinstance(annotator, str) else "", *decided))
+        phases, times_ms, marked = _parse_cine(info)
+        by = annotator if isinstance(annotator, str) else ""
+        studies.append(Study(study, final is not None, by, *decided, phases, times_ms, marked))
     return studies
+
+
+def _parse_cine(info: Mapping[str, Any]) -> tuple[int, tuple[float, ...] | None, tuple[int, int] | None]:
+    """Number and times of the phases of a study, and those that were marked."""
+    times, marked = info.get("times_ms"), info.get("marked") or {}
+    ed, es = marked.get("ed"), marked.get("es")
+    return (
+        require_type(int, info.get("phases", 1)),
+        None if times is None else tuple(map(float, times)),
+        (ed, es) if isinstance(ed, int) and isinstance(es, int) else None,
+    )
 
 
 def parse_versions(reply: Any) -> list[LabelVersion]:
@@ -158,17 +183,18 @@ def parse_versions(reply: Any) -> list[LabelVersion]:
             created=require_type(str, version["created"]),
             origin=require_type(str, version["origin"]),
             is_current=version["version"] == reply["current"],
+            states=tuple((int(phase), str(known["state"])) for phase, known in version.get("phases", {}).items()),
         )
         for version in reversed(require_type(list, reply["versions"]))
     ]
 
 
 def parse_prediction(content_type: str, body: bytes) -> Prediction:
-    """``POST /infer/{model}`` for a .nrrd mask."""
+    """``POST /infer/{model}`` for a mask as NRRD or, of several phases, as gzipped NIfTI."""
     parts = _split_multipart(content_type, body)
     mask, reply = parts["image"], require_type(dict, loads(parts["params"]))
-    if not mask.startswith(b"NRRD"):
-        raise ValueError("the mask is no NRRD file")
+    if not mask.startswith((b"NRRD", b"\x1f\x8b")):
+        raise ValueError("the mask is neither NRRD nor gzipped")
     for key, kind in (("label_names", dict), ("box", list), ("warnings", list), ("model_version", str)):
         require_type(kind, reply[key])
     return Prediction(mask, reply)

@@ -112,12 +112,13 @@ def merge_masks(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Se
         boxes: half-open voxel bounds ``(i0, i1, j0, j1, k0, k1)``; outside all of them nothing changes.
         locked: values that neither gain nor lose a voxel.
     """
-    inside = np.zeros(current.shape, bool)
+    merged = current.copy()
     for i0, i1, j0, j1, k0, k1 in boxes:
-        inside[k0:k1, j0:j1, i0:i1] = True
-    inside &= ~np.isin(current, list(locked))
-    unlocked = np.where(np.isin(predicted, list(locked)), current, predicted)
-    return np.where(inside, unlocked, current)
+        inside = slice(k0, k1), slice(j0, j1), slice(i0, i1)
+        was, is_now = current[inside], predicted[inside]
+        keep = np.isin(was, list(locked)) | np.isin(is_now, list(locked)) if locked else False
+        merged[inside] = np.where(keep, was, is_now)
+    return merged
 
 
 def _corner_distance(node: slicer.vtkMRMLVolumeNode, other: slicer.vtkMRMLVolumeNode) -> float:

@@ -11,12 +11,18 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.autosave import Autosave
+from PratoLabelLib.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
+from PratoLabelLib.cine_study import CineStudy
 from PratoLabelLib.client import Client
 from PratoLabelLib.drafts import DraftFolder
 from PratoLabelLib.label_versions import VersionList
-from PratoLabelLib.open_study import EDITED_ATTRIBUTE, OpenStudy, StudyFiles, download_study, find_node, is_of_study
+from PratoLabelLib.nifti_frames import Frames
+from PratoLabelLib.open_study import OpenStudy
+from PratoLabelLib.phase_edits import EDITED_ATTRIBUTE
 from PratoLabelLib.segmentation import read_mask
 from PratoLabelLib.server_logic import ServerLogic
+from PratoLabelLib.study_files import StudyFiles, download_study
+from PratoLabelLib.study_nodes import find_node, is_of_study
 from PratoLabelLib.volumes import load_volume, mark_as_stored, write_volume
 from PratoLabelLib.worker import Signal
 
@@ -36,6 +42,7 @@ class StudyLogic(ServerLogic):
         ServerLogic.__init__(self, make_client)
         self.study_opened = Signal()  # vtkMRMLScalarVolumeNode
         self.segmentation_changed = Signal()
+        self.phase_shown = Signal()  # another one of a cine
         self.segments_about_to_change = Signal()  # by a prediction, a recovery, a version: the moment to save the state for undo
         self.versions_changed = Signal()
         os.makedirs(slicer.app.temporaryPath, exist_ok=True)
@@ -84,8 +91,12 @@ class StudyLogic(ServerLogic):
         A pending prediction is cancelled.
         """
         self.cancel()
-        node = find_node("vtkMRMLScalarVolumeNode", study_id, self.address)
-        if node is not None and self.info is not None:
+        node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
+        if cine is not None and self.info is not None:
+            self._show_cine(study_id, cine, None, None)
+            return
+        is_cine = any(study.id == study_id and study.phases > 1 for study in self.studies)
+        if node is not None and self.info is not None and not is_cine:
             self._show_study(study_id, node, None, None)
             return
         is_labelled, folder = any(study.labelled for study in self.studies if study.id == study_id), self._folder
@@ -111,34 +122,60 @@ class StudyLogic(ServerLogic):
 
     def _on_downloaded(self, files: StudyFiles) -> None:
         try:
+            if files.frames is not None:
+                self._on_downloaded_cine(files, files.frames)
+                return
             node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
             if node is None:
                 self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
                 return
             self._show_study(files.study, node, files.label, files.version)
         finally:
-            for path in (files.image, files.label):
-                if path is not None:
-                    path.unlink(missing_ok=True)
+            files.remove()
+
+    def _on_downloaded_cine(self, files: StudyFiles, frames: Frames) -> None:
+        listed = next((study for study in self.studies if study.id == files.study), None)
+        times_ms = listed.times_ms if listed is not None else None
+        cine = find_cine(files.study, self.address)
+        is_new = cine is None
+        if cine is None:
+            remove_remains(files.study, self.address)
+            cine = load_cine(frames, files.study, self.address, times_ms, self.labels, files.label_frames)
+        if cine is None:
+            self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+            return
+        self._show_cine(files.study, cine, files.version if is_new else None, listed.marked if listed is not None else None)
 
     def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
         mask = read_mask(label, volume_node, self.labels) if label else None
+        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
+
+    def _show_cine(self, study: str, cine: CineNodes, version: int | None, marked: tuple[int, int] | None) -> None:
+        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
+
+    def _base(self, version: int | None) -> tuple[str, int] | None:
         client = self._dispatcher.client
-        base = None if version is None or client is None else (client.address, version)
-        left = self._open_study
+        return None if version is None or client is None else (client.address, version)
+
+    def _show(self, make_study: Callable[[], OpenStudy]) -> None:
+        client, left = self._dispatcher.client, self._open_study
         self.forget_scene()
-        self._open_study = OpenStudy(
-            study, self.address, volume_node, self.labels, mask, base, self._on_segments_changed, self.segments_about_to_change.emit
-        )
+        opened = self._open_study = make_study()
         if client is not None:
-            self.autosave = Autosave(self._drafts, client.address, self._open_study, self.failed.emit)
-            self.versions.load(study)
-        self.study_opened.emit(volume_node)
+            self.autosave = Autosave(self._drafts, client.address, opened, self.failed.emit)
+            self.versions.load(opened.study)
+        self.study_opened.emit(opened.volume_node)
         self.segmentation_changed.emit()
         # the same study again, whose nodes the user had deleted, would lose the new ones
-        is_another = left is not None and (left.study, left.server) != (self._open_study.study, self._open_study.server)
-        if left is not None and is_another and left.volume_node is not volume_node and not left.has_unsent_work:
+        is_another = left is not None and (left.study, left.server) != (opened.study, opened.server)
+        if left is not None and is_another and left.volume_node is not opened.volume_node and not left.has_unsent_work:
             left.remove_nodes()
+
+    def _on_phase_shown(self) -> None:
+        self.phase_shown.emit()
+        self.segmentation_changed.emit()
 
     def _on_segments_changed(self) -> None:
         if self.autosave is not None:
@@ -149,7 +186,8 @@ class StudyLogic(ServerLogic):
         """The studies of this server with edits that were not sent, in the scene or in a draft."""
         if self.current_study is not None:
             _ = self.current_study.has_unsent_edits  # the node knows from here on
-        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node.GetAttribute(EDITED_ATTRIBUTE) is not None]
+        kinds = ("vtkMRMLSegmentationNode", "vtkMRMLSequenceNode")
+        nodes = [n for kind in kinds for n in slicer.util.getNodesByClass(kind) if n.GetAttribute(EDITED_ATTRIBUTE) is not None]
         in_scene = {study.id for study in self.studies for node in nodes if is_of_study(node, study.id, self.address)}
         return in_scene | self._drafts.studies(self.address)
 

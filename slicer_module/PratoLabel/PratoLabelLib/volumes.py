@@ -55,9 +55,10 @@ def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
     return node.GetAttribute(_LOADED_ATTRIBUTE) is not None
 
 
-def remove_node(node: slicer.vtkMRMLDisplayableNode) -> None:
+def remove_node(node: slicer.vtkMRMLNode) -> None:
     """Remove a node from the scene, with its display and storage nodes."""
-    parts = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())] + [node.GetStorageNode()]
+    shown = range(node.GetNumberOfDisplayNodes()) if node.IsA("vtkMRMLDisplayableNode") else ()
+    parts = [node.GetNthDisplayNode(n) for n in shown] + ([node.GetStorageNode()] if node.IsA("vtkMRMLStorableNode") else [])
     for part in (node, *parts):
         if part is not None and part.GetScene() is not None:
             slicer.mrmlScene.RemoveNode(part)

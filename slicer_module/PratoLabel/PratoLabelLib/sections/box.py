@@ -10,10 +10,10 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.geometry import GeometryError, roi_to_ijk_box
-from PratoLabelLib.open_study import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 from PratoLabelLib.placement import Placement, set_slices, style_box
 from PratoLabelLib.sections import Section
 from PratoLabelLib.slice_views import slice_axis
+from PratoLabelLib.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 
+from PratoLabelLib.cine_study import CineStudy
 from PratoLabelLib.sections import Section
 from PratoLabelLib.segments import find_segment
 
@@ -37,6 +38,7 @@ class CorrectSection(Section):
         self._ui.editorFrame.layout().addWidget(self._editor)
         self._shown: Any = None
         self._logic.segments_about_to_change.connect(self._save_state)
+        self._logic.phase_shown.connect(self._forget_states)
 
     def refresh(self) -> None:
         """Edit the open study, and tell the logic which structures are locked."""
@@ -90,6 +92,16 @@ class CorrectSection(Section):
         display = study.segmentation_node.GetDisplayNode() if study is not None else None
         if display is not None:
             display.SetVisibility(not display.GetVisibility())
+
+    def _forget_states(self) -> None:
+        """Another phase is shown: the editor's undo must not bring the segments of the one before into it."""
+        study = self._logic.current_study
+        if isinstance(study, CineStudy) and not study.cine.is_playing and self._shown is study.segmentation_node:
+            segment = self._editor.currentSegmentID()
+            self._editor.setSegmentationNode(None)
+            self._editor.setSegmentationNode(study.segmentation_node)
+            self._editor.setSourceVolumeNode(study.volume_node)
+            self._editor.setCurrentSegmentID(segment)
 
     def _save_state(self) -> None:
         study = self._logic.current_study

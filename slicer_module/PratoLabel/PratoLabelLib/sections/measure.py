@@ -53,6 +53,7 @@ class MeasureSection(Section):
 
     def _on_rest(self) -> None:
         self._show(self._logic.cardiac_report())
+        self._panel.cine.update_curve()
         self._panel.refresh()  # whether there are edits that were not sent
 
     def _show(self, report: CardiacReport | None) -> None:
@@ -75,18 +76,23 @@ class MeasureSection(Section):
         flags.visible = report is not None and bool(report.flags)
 
     def _offer_phases(self, report: CardiacReport | None) -> None:
-        entries = [(AUTOMATIC, ""), *((name, name) for name in (report.phases if report is not None else []))]
-        for box in (self._ui.edBox, self._ui.esBox):
+        cine = self._panel.cine.study
+        texts = {str(phase): cine.cine.describe(phase) for phase in range(cine.cine.count)} if cine is not None else {}
+        entries = [(AUTOMATIC, ""), *((texts.get(name, name), name) for name in (report.phases if report is not None else []))]
+        for number, box in enumerate((self._ui.edBox, self._ui.esBox)):
             if [(box.itemText(i), box.itemData(i)) for i in range(box.count)] != entries:
                 chosen = box.itemData(box.currentIndex)
                 box.clear()
                 for text, study in entries:
                     box.addItem(text, study)
                 box.setCurrentIndex(max(box.findData(chosen), 0))
+            if cine is not None:
+                box.setCurrentIndex(max(box.findData(str(cine.chosen[number])), 0))
             box.enabled = len(entries) > 2
 
     def _on_choose(self) -> None:
-        self._logic.choose_phases(*(box.itemData(box.currentIndex) or "" for box in (self._ui.edBox, self._ui.esBox)))
+        ed, es = (box.itemData(box.currentIndex) or "" for box in (self._ui.edBox, self._ui.esBox))
+        self._logic.choose_phases(ed, es, self._panel.server.annotator)
 
     def _on_flag(self, item: Any) -> None:
         study, row = self._logic.current_study, self._ui.flagsList.row(item)

@@ -29,6 +29,7 @@ WARNINGS = {
     "intensity_outliers": "A fill value or an artefact far outside the other grey values was left out of their range.",
     "intensity_range_wide": "A few voxels are far brighter than all others: check the mask.",
     "image_is_constant": "All voxels of the image have the same grey value.",
+    "phase_times_unknown": "The cine's file gives no times: its phases are taken as one heartbeat, in order.",
 }
 NO_HEART = "No heart was found: place a box around both ventricles."
 BOX_SOURCES = {
@@ -64,6 +65,10 @@ class SegmentSection(Section):
         """Segment in ``rois``."""
         show_tokens = self._parameters.show_tokens
         self._panel.request(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens))
+
+    def run_all_phases(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
+        """Segment all phases of the open cine in ``rois``."""
+        self._panel.request(lambda: self._logic.predict_all_phases(self.model, self._prune.value, rois))
 
     def refresh(self) -> None:
         """Offer the server's models, show the expected cost of a request, and the latest reply."""

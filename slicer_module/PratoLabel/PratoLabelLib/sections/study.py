@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import qt
 import slicer.util
 
+from PratoLabelLib.cine_study import CineStudy
 from PratoLabelLib.consent import may_send_image
 from PratoLabelLib.parameters import ParameterComboBox
 from PratoLabelLib.responses import Study
@@ -131,7 +132,10 @@ class StudySection(Section):
         offer = self._logic.autosave.offer if self._logic.autosave is not None else None
         is_untouched = study is not None and not study.has_unsent_edits and not study.mask().any()
         if wants_segments and is_untouched and offer is None and self._panel.parameters is not None and self._panel.segment.is_ready:
-            self._panel.box.propose()
+            if isinstance(study, CineStudy):
+                self._panel.cine.segment_all()
+            else:
+                self._panel.box.propose()
 
     def _forget_next(self) -> None:
         self._segments_next = False

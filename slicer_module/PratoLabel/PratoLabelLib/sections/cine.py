@@ -1,0 +1,124 @@
+"""The phases of a cine: shown one by one or played, marked as end-diastole and end-systole, and segmented all at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+
+from PratoLabelLib.cine_report import show_curve, update_curve
+from PratoLabelLib.cine_study import CineStudy
+from PratoLabelLib.sections import Section, show_text
+
+if TYPE_CHECKING:
+    from PratoLabelLib.panel import Panel
+
+
+class CineSection(Section):
+    """There while a cine is open, and not with a study of one phase."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        self._ui.playButton.connect("toggled(bool)", self._on_play)
+        self._ui.phaseSlider.connect("valueChanged(int)", self._on_slide)
+        for button, which in ((self._ui.goEdButton, 0), (self._ui.goEsButton, 1)):
+            button.connect("clicked()", lambda which=which: self._go(which))
+        for button, which in ((self._ui.markEdButton, 0), (self._ui.markEsButton, 1)):
+            button.connect("clicked()", lambda which=which: self._mark(which))
+        self._ui.allPhasesButton.connect("clicked()", self.segment_all)
+        self._ui.curveButton.connect("clicked()", self._on_curve)
+        self._logic.phase_shown.connect(self._show_phase)
+        self._logic.phases_kept.connect(self._on_kept)
+        self._logic.study_opened.connect(lambda volume: show_text(self._ui.keptLabel, ""))
+        self._logic.progressed.connect(self._show_progress)
+
+    @property
+    def study(self) -> CineStudy | None:
+        """The cine that is open; None where it is none."""
+        study = self._logic.current_study
+        return study if isinstance(study, CineStudy) else None
+
+    def refresh(self) -> None:
+        """Show the controls of a cine where one is open."""
+        study = self.study
+        self._ui.cineFrame.visible = self._ui.curveButton.visible = study is not None
+        self._ui.runButton.text = "Segment" if study is None else "Segment this phase"
+        self._show_progress()
+        self._show_phase()
+        self._show_submission()
+        if study is not None:
+            self._ui.allPhasesButton.enabled = self._panel.segment.is_ready
+
+    def segment_all(self) -> None:
+        """Segment all phases in the box that is drawn, or else in the one that the server proposes."""
+        self._panel.box.discard_proposal()
+        self._panel.segment.run_all_phases(self._panel.box.selected_rois())
+
+    def update_curve(self) -> None:
+        """The volumes were measured."""
+        if self.study is not None:
+            update_curve(self.study)
+
+    def _show_phase(self) -> None:
+        study, slider, play = self.study, self._ui.phaseSlider, self._ui.playButton
+        if study is None:
+            return
+        blocked = slider.blockSignals(True), play.blockSignals(True)
+        slider.maximum, slider.value, play.checked = study.cine.count - 1, study.phase, study.cine.is_playing
+        slider.blockSignals(blocked[0])
+        play.blockSignals(blocked[1])
+        self._ui.phaseNowLabel.text = f"{study.cine.describe(study.phase)} of {study.cine.count}"
+
+    def _show_submission(self) -> None:
+        study = self.study
+        if study is None or study.cine.is_playing:
+            show_text(self._ui.phasesLabel, "")
+            return
+        ed, es = study.ed_es()
+        for button, phase in ((self._ui.goEdButton, ed), (self._ui.goEsButton, es)):
+            button.enabled = phase is not None
+        phases = study.phases_to_submit()
+        names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
+        corrected = f"Corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
+        missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in phases]
+        look = f" Look at {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""
+        show_text(self._ui.phasesLabel, corrected + look)
+
+    def _show_progress(self) -> None:
+        progress, bar = self._logic.progress, self._ui.cineProgress
+        bar.visible = progress is not None
+        if progress is not None:
+            bar.maximum, bar.value = progress.phases, progress.done
+
+    def _on_play(self, is_on: bool) -> None:
+        if self.study is not None:
+            self.study.cine.play(is_on)
+
+    def _on_slide(self, phase: int) -> None:
+        if self.study is not None:
+            self.study.cine.show(phase)
+
+    def _go(self, which: int) -> None:
+        phase = self.study.ed_es()[which] if self.study is not None else None
+        if self.study is not None and phase is not None:
+            self.study.cine.play(False)
+            self.study.cine.show(phase)
+
+    def _mark(self, which: int) -> None:
+        if self.study is not None:
+            chosen = [*self.study.chosen]
+            chosen[which] = self.study.phase
+            self._logic.mark_phases(chosen[0], chosen[1], self._panel.server.annotator)
+            self._panel.refresh()
+
+    def _on_kept(self, phases: list[int]) -> None:
+        kept = f"Phase{'s' if len(phases) > 1 else ''} {', '.join(map(str, phases))} stay{'' if len(phases) > 1 else 's'} as corrected."
+        show_text(self._ui.keptLabel, kept if phases else "")
+
+    def _on_curve(self) -> None:
+        if self.study is None:
+            return
+        chart, layout = show_curve(self.study), slicer.app.layoutManager()
+        if layout is not None:  # there is none without a main window
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+        self._panel.say(f"The volumes of {self.study.study} are plotted in {chart.GetName()}.")

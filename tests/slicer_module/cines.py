@@ -1,0 +1,86 @@
+"""Small cines for the tests: files with phases, and a fake server that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from PratoLabelLib.responses import Prediction, Study
+from tests.slicer_module.fake_client import SHAPE, SPACING, FakeClient, heart
+
+CINE, PHASES, STEP_MS = "p9_4d", 4, 40.0
+#: Radius of the LV cavity in each phase: the first is end-diastole, the third end-systole.
+RADII = (5, 4, 2, 4)
+AFFINE = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0])  # as the base writes its files
+
+
+def write_cine(path: Path, arrays: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    """Store ``arrays`` (I, J, K, T)."""
+    image = nib.Nifti1Image(arrays, affine)
+    image.header["pixdim"][4] = STEP_MS / 1000
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, path)
+    return path
+
+
+def beating_heart() -> np.ndarray:
+    """The masks of all phases (I, J, K, T)."""
+    return np.stack([heart(radius) for radius in RADII], 3)
+
+
+class CineClient(FakeClient):
+    """As its base, with a cine of four phases beside the two studies.
+
+    Attributes:
+        states: of the phases of its label; the label is :func:`beating_heart` where there is one.
+        marked: end-diastole and end-systole, as they were marked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.names.append(CINE)
+        self.marked: tuple[int, int] | None = None
+        self.sent: list[np.ndarray] = []
+        self.stored = beating_heart()
+
+    def studies(self) -> list[Study]:
+        times = tuple(STEP_MS * phase for phase in range(PHASES))
+        known = {CINE: (PHASES, times, self.marked)}
+        return [Study(s.id, s.labelled, s.annotator, s.review, s.reason, *known.get(s.id, ())) for s in super().studies()]
+
+    def download_image(self, study: str, folder: str) -> Path:
+        if study != CINE:
+            return super().download_image(study, folder)
+        grey = np.ones((*SHAPE, PHASES), np.int16) * 10 + np.arange(PHASES, dtype=np.int16)
+        return write_cine(Path(folder) / f"{study}.nii.gz", grey)
+
+    def download_version(self, study: str, version: int, folder: str) -> Path:
+        if study != CINE:
+            return super().download_version(study, version, folder)
+        return write_cine(Path(folder) / f"{study}_v{version}.nii.gz", self.stored)
+
+    def infer(self, model: str, study: str, params: dict[str, Any]) -> Prediction:
+        prediction = super().infer(model, study, params)
+        if study != CINE:
+            return prediction
+        facts = {"phases": [params["phases"]], "mask_phase": params["phases"]}
+        return Prediction(prediction.mask, {**prediction.reply, **facts})
+
+    def infer_phases(self, model: str, study: str, params: dict[str, Any], progress: Any) -> Prediction:
+        reply = super().infer(model, study, params).reply
+        progress.done, progress.phases = 2, PHASES
+        self.gate.wait(0.0 if self.gate.is_set() else 0.2)
+        mask = write_cine(self.folder / "answer.nii.gz", beating_heart()).read_bytes()
+        return Prediction(mask, {**reply, "phases": [*range(PHASES)], "mask_phase": None, "ed": 0, "es": 2})
+
+    def mark_phases(self, study: str, ed: int | None, es: int | None, annotator: str) -> None:
+        self._record("mark", study, ed, es, annotator)
+        self.marked = None if ed is None or es is None else (ed, es)
+
+    def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
+        if study == CINE:
+            self.sent.append(np.asanyarray(nib.load(path).dataobj).copy())
+        return super().submit(study, path, info)

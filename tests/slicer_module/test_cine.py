@@ -1,0 +1,236 @@
+"""A cine in the panel: opened as sequences, browsed, segmented, corrected, submitted and left, without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+from tests.slicer_harness.core import new_scene
+from tests.slicer_module.cines import CINE, PHASES, RADII, CineClient, beating_heart
+from tests.slicer_module.fake_client import LABELS
+from tests.slicer_module.panel_driver import PanelDriver
+
+
+class CineDriver(PanelDriver):
+    def __init__(self, folder: Path) -> None:
+        self.server = CineClient(folder)
+        super().__init__(folder, self.server)
+
+    def open(self, study: str = CINE) -> Any:
+        if self.logic.info is None:
+            self.click("test")
+        self.select(self.server.names.index(study))
+        self.click("open")
+        assert self.logic.current_study.study == study, self.status
+        return self.logic.current_study
+
+    def show(self, phase: int) -> None:
+        self.ui.phaseSlider.value = phase
+        self.rest(0.05)
+
+    def masks(self) -> np.ndarray:
+        study = self.logic.current_study
+        return np.stack([study.cine.mask(phase, LABELS).T for phase in range(PHASES)], 3)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[CineDriver]:
+    new_scene()
+    panel = CineDriver(tmp_path)
+    yield panel
+    panel.widget.cleanup()
+
+
+def nodes() -> list[str]:
+    return sorted(f"{n.GetClassName()} {n.GetName()}" for n in slicer.util.getNodesByClass("vtkMRMLNode") if n.IsA("vtkMRMLStorableNode"))
+
+
+def test_a_cine_is_a_sequence_with_its_browser(driver: CineDriver) -> None:
+    study = driver.open()
+    browser = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")[0]
+    assert browser.GetNumberOfItems() == PHASES and browser.GetSaveChanges(study.cine.segmentations)
+    assert [study.cine.images.GetNthIndexValue(n) for n in range(PHASES)] == ["0", "40", "80", "120"]
+    for phase in (0, 2, 3):
+        driver.show(phase)
+        assert set(np.unique(slicer.util.arrayFromVolume(study.volume_node))) == {10 + phase}
+        assert driver.ui.phaseNowLabel.text == f"phase {phase}, {40 * phase} ms of 4"
+    browser.SetSelectedItemNumber(1)  # by Slicer's own toolbar
+    assert driver.ui.phaseSlider.value == 1
+    driver.ui.playButton.checked = True
+    assert browser.GetPlaybackActive()
+    driver.open("p1_ES")
+    assert not driver.ui.cineFrame.visible
+
+
+def test_a_study_of_one_phase_shows_nothing_of_cines(driver: CineDriver) -> None:
+    driver.open("p1_ES")
+    assert not driver.ui.cineFrame.visible and not driver.ui.curveButton.visible and driver.ui.runButton.text == "Segment"
+
+
+def test_a_cine_leaves_nothing_in_the_scene(driver: CineDriver) -> None:
+    driver.open("p1_ES")
+    driver.open()
+    before = nodes()
+    driver.open("p1_ES")
+    alone = nodes()
+    study = driver.open()
+    assert nodes() == before
+    driver.click("allPhases")
+    driver.click("curve")
+    driver.wait(lambda: study.has_unsent_work)
+    study.mark_sent(study.prepare_submission(driver.folder / "sent.nii.gz"))
+    driver.open("p1_ES")
+    assert nodes() == alone
+    assert not [n for kind in ("vtkMRMLSequenceNode", "vtkMRMLPlotChartNode") for n in slicer.util.getNodesByClass(kind)]
+
+
+def test_end_diastole_and_end_systole_are_marked_and_changed(driver: CineDriver) -> None:
+    driver.server.marked = (1, 3)
+    study = driver.open()
+    assert study.phase == 1 and study.ed_es() == (1, 3)
+    driver.ui.annotatorEdit.text = "Ada"
+    driver.show(2)
+    driver.click("markEs")
+    assert study.ed_es() == (1, 2) and driver.server.marked == (1, 2)
+    assert driver.server.requests[-2] == ("mark", CINE, 1, 2, "Ada")
+    driver.rest(0.3)  # the table follows
+    driver.choose("ed", "0")
+    driver.settle()
+    assert study.ed_es() == (0, 2) and driver.server.marked == (0, 2)
+    driver.click("goEs")
+    assert study.phase == 2
+    driver.click("markEd")
+    assert "both" in driver.status and study.ed_es() == (0, 2)
+
+
+def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.show(3)
+    edited = driver.edit()
+    driver.show(0)
+    driver.click("allPhases")
+    assert driver.server.requests[-1][3]["phases"] == "all" and driver.ui.keptLabel.text == "Phase 3 stays as corrected."
+    truth = beating_heart()
+    truth[..., 3] = edited.T
+    assert np.array_equal(driver.masks(), truth)
+    assert study.ed_es() == (0, 2) and study.edited == {3}
+    driver.rest(0.4)
+    table = driver.ui.cardiacTable
+    ml = 32.0 / 1000
+    edv, esv = (int((beating_heart()[..., phase] == 3).sum()) * ml for phase in (0, 2))
+    assert table.item(1, 2).text() == f"{edv:.1f}" and table.item(1, 3).text() == f"{esv:.1f}"
+
+
+def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.show(1)
+    assert driver.ui.runButton.text == "Segment this phase"
+    driver.ui.runButton.click()
+    driver.show(2)
+    driver.settle()
+    assert driver.server.requests[-1][3]["phases"] == 1
+    assert driver.status.startswith(CINE), driver.status
+    filled = [bool(driver.masks()[..., phase].any()) for phase in range(PHASES)]
+    assert filled == [False, True, False, False] and not study.has_unsent_edits
+
+
+def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.click("allPhases")
+    assert driver.ui.phasesLabel.text == "Corrected: phase 0 (ED). Look at ES to send it as corrected, too."
+    driver.click("goEs")
+    driver.show(1)
+    edited = driver.edit()
+    driver.rest(0.4)
+    assert driver.ui.phasesLabel.text == "Corrected: phases 0 (ED), 1, 2 (ES)."
+    driver.click("submit")
+    info = driver.server.requests[[r[0] for r in driver.server.requests].index("submit")][2]
+    assert info["phases"] == {"0": "corrected", "1": "corrected", "2": "corrected", "3": "proposed"} and info["base_version"] == 0
+    truth = beating_heart()
+    truth[..., 1] = edited.T
+    assert np.array_equal(driver.server.sent[0], truth)
+    assert not study.has_unsent_work and driver.states()[CINE] == ""
+
+
+def test_nothing_is_submitted_that_nobody_has_seen(driver: CineDriver) -> None:
+    driver.open()
+    driver.click("submit")
+    assert "nothing to submit yet" in driver.status and not driver.server.sent
+
+
+def test_unsent_edits_of_every_phase_are_recovered(driver: CineDriver) -> None:
+    study = driver.open()
+    truth = {}
+    for phase in (1, 3):
+        driver.show(phase)
+        truth[phase] = driver.edit(value=1 + phase % 3)
+    assert study.edited == {1, 3} and driver.states()[CINE] == ""
+    driver.rest(1.8)
+    assert driver.states()[CINE] == "edited, not sent"
+    driver.logic.forget_scene()
+    slicer.mrmlScene.Clear()
+    study = driver.open()
+    assert not driver.masks().any() and driver.ui.draftFrame.visible
+    driver.ui.recoverButton.click()
+    driver.rest(0.1)
+    assert all(np.array_equal(driver.masks()[..., phase].T, mask) for phase, mask in truth.items()) and study.edited == {1, 3}
+
+
+def test_edits_of_phases_outlast_another_study(driver: CineDriver) -> None:
+    driver.open()
+    driver.show(2)
+    edited = driver.edit()
+    driver.logic.open_study("p1_ES")
+    driver.settle()
+    study = driver.open()
+    assert study.edited == {2} and np.array_equal(driver.masks()[..., 2], edited.T)
+
+
+def test_a_cine_of_which_a_node_was_deleted_opens_anew(driver: CineDriver) -> None:
+    study = driver.open()
+    before = nodes()
+    driver.show(1)
+    edited = driver.edit()
+    driver.rest(1.8)
+    slicer.mrmlScene.RemoveNode(study.cine.browser)
+    assert driver.logic.current_study is None
+    driver.open()
+    assert nodes() == before
+    driver.ui.recoverButton.click()
+    assert np.array_equal(driver.masks()[..., 1].T, edited)
+
+
+def test_a_label_opens_with_its_phases(driver: CineDriver) -> None:
+    driver.server.latest[CINE] = 2
+    study = driver.open()
+    assert np.array_equal(driver.masks(), beating_heart()) and study.base == ("http://fake", 2)
+    assert study.ed_es() == (0, RADII.index(min(RADII))) and not study.has_unsent_work
+
+
+def test_the_editors_undo_stays_in_its_phase(driver: CineDriver) -> None:
+    driver.open()
+    driver.click("run")
+    driver.show(1)
+    driver.editor.undo()
+    assert not driver.masks()[..., 1].any() and driver.masks()[..., 0].any()
+
+
+def test_the_curve_follows_the_segments(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.click("allPhases")
+    driver.click("curve")
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    assert chart.GetNumberOfPlotSeriesNodes() == 3 and chart.GetXAxisTitle() == "time (ms)"
+    (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
+    column = table.GetTable().GetColumnByName("LV cavity")
+    before = [column.GetValue(n) for n in range(PHASES)]
+    assert before.index(max(before)) == 0 and before.index(min(before)) == 2
+    driver.edit(value=3)
+    driver.rest(0.4)
+    assert table.GetTable().GetColumnByName("LV cavity").GetValue(study.phase) != before[study.phase]
