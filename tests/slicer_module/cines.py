@@ -35,7 +35,9 @@ class CineClient(FakeClient):
     """As its base, with a cine of four phases beside the two studies.
 
     Attributes:
-        states: of the phases of its label; the label is :func:`beating_heart` where there is one.
+        stored: its label, where it has one.
+        sent: the masks that were submitted.
+        found: end-diastole and end-systole, as the server finds them.
         marked: end-diastole and end-systole, as they were marked.
     """
 
@@ -43,6 +45,7 @@ class CineClient(FakeClient):
         super().__init__(folder)
         self.names.append(CINE)
         self.marked: tuple[int, int] | None = None
+        self.found = (0, 2)
         self.sent: list[np.ndarray] = []
         self.stored = beating_heart()
 
@@ -74,7 +77,7 @@ class CineClient(FakeClient):
         progress.done, progress.phases = 2, PHASES
         self.gate.wait(0.0 if self.gate.is_set() else 0.2)
         mask = write_cine(self.folder / "answer.nii.gz", beating_heart()).read_bytes()
-        return Prediction(mask, {**reply, "phases": [*range(PHASES)], "mask_phase": None, "ed": 0, "es": 2})
+        return Prediction(mask, {**reply, "phases": [*range(PHASES)], "mask_phase": None, "ed": self.found[0], "es": self.found[1]})
 
     def mark_phases(self, study: str, ed: int | None, es: int | None, annotator: str) -> None:
         self._record("mark", study, ed, es, annotator)

@@ -127,6 +127,18 @@ def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDrive
     assert table.item(1, 2).text() == f"{edv:.1f}" and table.item(1, 3).text() == f"{esv:.1f}"
 
 
+def test_next_study_segments_the_whole_cine_and_shows_end_diastole(driver: CineDriver) -> None:
+    driver.server.labelled["p1_ES"] = "Ada"
+    driver.server.found = (3, 2)
+    driver.click("test")
+    driver.click("next")
+    study = driver.logic.current_study
+    assert study.study == CINE and len(study.volumes()) == PHASES
+    assert study.phase == 3 and "3 (ED)" in driver.ui.phasesLabel.text
+    driver.click("submitNext", until=lambda: driver.server.sent)  # a proposal that is right takes one click, as with a single phase
+    assert driver.server.requests[[r[0] for r in driver.server.requests].index("submit")][2]["phases"]["3"] == "corrected"
+
+
 def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(1)

@@ -22,7 +22,7 @@ from tests.app.live import LiveServer, write_study
 from tests.slicer_module.live_logic import BOX, LEFT_HANDED, connected_logic, open_study, predict, roi_around, submit, wait
 
 pytestmark = pytest.mark.slow
-CINE = "beating_4d"
+CINE, WHOLE = "beating_4d", (0, 40, 0, 36, 0, 5)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_cine_is_segmented_corrected_and_submitted(cine: str, logic: PratoLabe
     study.cine.show(1)
     one = predict(logic, roi_around(BOX, study.volume_node))
     assert one["mask_phase"] == 1 and one["phases"] == [1]
-    reply = segment_all(logic, roi_around(BOX, study.volume_node))
+    reply = segment_all(logic, roi_around(WHOLE, study.volume_node, "whole"))
     assert reply["phases"] == [0, 1, 2] and logic.progress is None
     ml = float(np.prod(study.volume_node.GetSpacing())) / 1000
     for phase, volumes in study.volumes().items():

@@ -159,7 +159,7 @@ def parse_studies(datastore: Any) -> list[Study]:
         decided = (state, reason if isinstance(reason, str) else "") if state in ("skipped", "rejected") else ("open", "")
         phases, times_ms, marked = _parse_cine(info)
         by = annotator if isinstance(annotator, str) else ""
-        studies.append(Study(study, final is not None, by, *decided, phases, times_ms, marked))
+        studies.append(Study(study, final is not None, by, decided[0], decided[1], phases, times_ms, marked))
     return studies
 
 

@@ -19,6 +19,7 @@ class CineSection(Section):
 
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel)
+        self._shows_ed_next = False  # once all phases are segmented
         self._ui.playButton.connect("toggled(bool)", self._on_play)
         self._ui.phaseSlider.connect("valueChanged(int)", self._on_slide)
         for button, which in ((self._ui.goEdButton, 0), (self._ui.goEsButton, 1)):
@@ -49,8 +50,9 @@ class CineSection(Section):
         if study is not None:
             self._ui.allPhasesButton.enabled = self._panel.segment.is_ready
 
-    def segment_all(self) -> None:
+    def segment_all(self, then_show_ed: bool = False) -> None:
         """Segment all phases in the box that is drawn, or else in the one that the server proposes."""
+        self._shows_ed_next = then_show_ed
         self._panel.box.discard_proposal()
         self._panel.segment.run_all_phases(self._panel.box.selected_rois())
 
@@ -114,6 +116,9 @@ class CineSection(Section):
     def _on_kept(self, phases: list[int]) -> None:
         kept = f"Phase{'s' if len(phases) > 1 else ''} {', '.join(map(str, phases))} stay{'' if len(phases) > 1 else 's'} as corrected."
         show_text(self._ui.keptLabel, kept if phases else "")
+        if self._shows_ed_next:
+            self._shows_ed_next = False
+            self._go(0)
 
     def _on_curve(self) -> None:
         if self.study is None:

@@ -133,7 +133,7 @@ class StudySection(Section):
         is_untouched = study is not None and not study.has_unsent_edits and not study.mask().any()
         if wants_segments and is_untouched and offer is None and self._panel.parameters is not None and self._panel.segment.is_ready:
             if isinstance(study, CineStudy):
-                self._panel.cine.segment_all()
+                self._panel.cine.segment_all(then_show_ed=True)
             else:
                 self._panel.box.propose()
 
