@@ -152,6 +152,18 @@ def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriv
     assert filled == [False, True, False, False] and not study.has_unsent_edits
 
 
+def test_a_late_result_that_meets_edits_can_be_undone(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.show(1)
+    edited = driver.edit()
+    driver.ui.runButton.click()
+    driver.show(2)
+    driver.settle()
+    assert study.phase == 1 and not np.array_equal(driver.masks()[..., 1], edited.T)
+    driver.editor.undo()
+    assert np.array_equal(driver.masks()[..., 1], edited.T) and study.edited == {1}
+
+
 def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDriver) -> None:
     study = driver.open()
     driver.click("allPhases")

@@ -115,7 +115,10 @@ class CineStudy(OpenStudy):
             predicted = read_mask(file, self.volume_node, reply["label_names"])
         finally:
             file.unlink(missing_ok=True)
-        self._merge({self.phase if phase is None else phase: predicted}, reply, boxes, model, locked)
+        phase = self.phase if phase is None else phase
+        if phase in self.edited:
+            self.cine.show(phase)  # where undo brings the edits back
+        self._merge({phase: predicted}, reply, boxes, model, locked)
 
     def apply_all(
         self, reply: Mapping[str, Any], frames: Frames, boxes: Sequence[Box], model: str, locked: Collection[str], kept: Collection[int]
