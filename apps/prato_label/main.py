@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from threading import Thread
+from threading import Thread, main_thread
 from typing import Any
 
 from monailabel.config import settings
@@ -99,4 +99,9 @@ class PratoLabelApp(MONAILabelApp):
         """Load and measure those of ``models`` whose files are there."""
         for task in (self._infers[model] for model in models):
             if task.is_valid():
-                task.warm_up()
+                try:
+                    task.warm_up()
+                except RuntimeError:
+                    if main_thread().is_alive():
+                        raise
+                    return  # the server has ended before it began to answer: its port was taken, perhaps

@@ -60,7 +60,7 @@ def main(
 
 
 def _measure(server: DemoServer) -> Iterator[dict[str, Any]]:
-    yield {"request": "all models loaded", **_mib(server)}
+    yield {"request": "all models loaded", **mib(server)}
     for model in sorted(path.stem for path in MODELS.glob("*.safetensors")):
         for name, params in _ORDINARY:
             yield {"request": f"{model}, {name}", **_ask(server, model, "heart", params)}
@@ -71,12 +71,17 @@ def _measure(server: DemoServer) -> Iterator[dict[str, Any]]:
 
 
 def _ask(server: DemoServer, model: str, study: str, params: dict[str, Any]) -> dict[str, Any]:
-    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the height begins anew
+    watch_height(server)
     _, reply = server.infer(model, study, params)
-    return {**_mib(server), "seconds": round(reply["latency_ms"]["total"] / 1000, 1)}
+    return {**mib(server), "seconds": round(reply["latency_ms"]["total"] / 1000, 1)}
 
 
-def _mib(server: DemoServer) -> dict[str, int]:
+def watch_height(server: DemoServer) -> None:
+    """From now on the server's height begins anew."""
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
+
+
+def mib(server: DemoServer) -> dict[str, int]:
     """Memory of the server now and at its height since that was begun anew."""
     lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
     found = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))}

@@ -33,7 +33,6 @@ from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
-from prato.inference.temporal import smooth_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.common.model_files import model_file
@@ -41,6 +40,7 @@ from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
 from scripts.research.ed_es import distance
 from scripts.research.error_sources import Case, logits_of, to_mask
+from scripts.research.smooth_phases import smooth_phases
 
 #: Phases of the generated beats, in turn.
 _PHASES = (20, 25, 30)
@@ -145,7 +145,7 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray, tuple[float, float]], np.ndarr
     ),
     "parabola through logits": lambda logits, masks, size: _to_masks(_filtered(logits, savgol_coeffs(5, 2))),
     "median of masks": lambda logits, masks, size: _majority(masks),
-    "parabola through distances (shipped)": lambda logits, masks, size: smooth_phases(masks, size),
+    "parabola through distances": lambda logits, masks, size: smooth_phases(masks, size),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,10 @@ class CinePrediction:
     has_times: bool
     marked: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def curve(self) -> VolumeCurve:
         """Volumes in ml of ``phases``."""
-        return VolumeCurve.from_masks(self._hearts(), math.prod(self.spacing) / 1000)
+        return VolumeCurve.from_masks(self._hearts, math.prod(self.spacing) / 1000)
 
     def find_ed_es(self) -> tuple[int, int] | None:
         """The phases of end-diastole and end-systole: marked, or found among ``phases``; None where these hold no heart that beats."""
@@ -94,8 +95,13 @@ class CinePrediction:
             return None
         spacing = [self.spacing[axis] for axis in stack_axes(self.axis)]
         among = self.phases.index(pair[0]), self.phases.index(pair[1])
+        is_found = self.marked is None and len(self.phases) == self.mask.shape[3]  # among all there are, which may be too few
         found = cardiac_function(
-            self._hearts(), (spacing[0], spacing[1], spacing[2]), phases=among, height_cm=height_cm, weight_kg=weight_kg
+            self._hearts,
+            (spacing[0], spacing[1], spacing[2]),
+            phases=None if is_found else among,
+            height_cm=height_cm,
+            weight_kg=weight_kg,
         )
         return None if found is None else replace(found, ed=pair[0], es=pair[1])
 
@@ -128,6 +134,7 @@ class CinePrediction:
             "function": function and function.to_dict(),
         }
 
+    @cached_property
     def _hearts(self) -> np.ndarray:
         """uint8 (x, y, Z, phases): the masks of ``phases`` as stacks, in plane as far as any of them holds a structure."""
         masks = [to_stack(self.mask[..., t], self.axis) for t in self.phases]

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt
 
 from prato.data.phantom_beat import make_beat_labels
 from prato.function.curve import VolumeCurve
-from prato.inference.temporal import _distances, smooth_phases
+from scripts.research.smooth_phases import _distances, smooth_phases
 
 SPACING = (1.5, 1.5)
 

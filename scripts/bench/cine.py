@@ -1,0 +1,130 @@
+"""Time a whole cine over HTTP: all phases in one request beside one request for each, and the memory that the server takes.
+
+python scripts/bench/cine.py --out docs/results/cine.csv
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import psutil
+import torch
+import typer
+
+from prato.data.cine import write_cine
+from prato.data.nifti import write_volume
+from prato.data.phantom_beat import make_beat
+from prato.models.registry import DEFAULT_MODEL
+from scripts.bench.server_memory import mib, watch_height
+from scripts.common.demo_client import DemoServer, ServerError, copy_app
+from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
+
+#: Phases, slices and voxels along both sides of the cine whose memory is measured.
+_LARGE = (40, 20, 512)
+_STEPS = ("read", "preprocess", "network", "postprocess", "write")
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL],  # noqa: B006
+    phases: Annotated[int, typer.Option(min=2, help="Of the generated cine.")] = 30,
+    slices: Annotated[int, typer.Option(min=1, help="Of it.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Each of one request for all phases, and of one request for each.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the generated hearts.")] = 0,
+    large: Annotated[bool, typer.Option(help="Whether to measure memory on 40 phases of 20 slices of 512 x 512.")] = True,
+) -> None:
+    """One row a way of asking: the median of all rounds, of which each segments the phases of another heart in both ways."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="prato_cine_") as folder:
+            served = Path(folder) / "studies"
+            served.mkdir()
+            for n in range(rounds + 1):
+                _write_heart(served, n, phases, slices, seed)
+            if large:
+                _write_large(served)
+            rows: list[dict[str, Any]] = []
+            for name in model:
+                with DemoServer(copy_app(Path(folder) / name, name), served, Path(folder) / "server.log") as server:
+                    server.await_costs()
+                    rows += _time(server, name, phases, slices, rounds)
+                    if large:
+                        rows.append(_weigh(server, name))
+    except (ServerError, ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    made = {"threads": torch.get_num_threads(), "seed": seed, "device": device, "commit": commit(), "command": command()}
+    replace_rows(out, [{**row, **made} for row in rows], ("model", "request", "device", "threads"))
+    for row in rows:
+        typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
+
+
+def _write_heart(served: Path, n: int, phases: int, slices: int, seed: int) -> None:
+    """A cine, and each of its phases as a study of its own."""
+    beat = make_beat(seed, n + 1, phases)
+    images = np.resize(beat.images.transpose(2, 0, 1, 3), (slices, *beat.images.shape[:2], phases)).transpose(1, 2, 0, 3)
+    write_cine(served / f"heart{n}.nii.gz", images, beat.affine, beat.rr_ms / phases)
+    for t in range(phases):
+        write_volume(served / f"heart{n}_frame{t:02d}.nii.gz", images[..., t], beat.affine)
+
+
+def _write_large(served: Path) -> None:
+    phases, slices, edge = _LARGE
+    beat = make_beat(0, 1, 1)
+    stack = np.resize(beat.images[..., 0].transpose(2, 0, 1), (slices, *beat.images.shape[:2])).transpose(1, 2, 0)
+    rows, columns = (np.arange(edge) * n // edge for n in stack.shape[:2])
+    volume = stack[rows][:, columns]
+    cine = np.broadcast_to(volume[..., None], (*volume.shape, phases))
+    write_cine(served / "large.nii.gz", cine, np.diag([0.75, 0.75, 8.0, 1.0]), 25, level=1)
+
+
+def _time(server: DemoServer, model: str, phases: int, slices: int, rounds: int) -> list[dict[str, Any]]:
+    """Rows of one request and of many, interleaved; the first heart warms the server up."""
+    taken: dict[str, list[dict[str, float]]] = {"one request": [], "a request for each": []}
+    for n in range(rounds + 1):
+        for what, asked in (
+            ("one request", [(f"heart{n}", {"phases": "all"})]),
+            ("a request for each", [(f"heart{n}_frame{t:02d}", {}) for t in range(phases)]),
+        ):
+            start = time.perf_counter()
+            replies = [server.infer(model, study, params)[1]["latency_ms"] for study, params in asked]
+            whole = 1000 * (time.perf_counter() - start)
+            steps = {step: sum(reply[step] for reply in replies) for step in _STEPS}
+            taken[what] += [{"whole": whole, **steps}] if n else []
+    about = {"model": model, "phases": phases, "slices": slices, "rounds": rounds}
+    medians = {what: {step: round(median(each[step] for each in of), 1) for step in of[0]} for what, of in taken.items()}
+    many = medians["a request for each"]["whole"]
+    return [
+        {
+            **about,
+            "request": what,
+            "ms": found["whole"],
+            "share_of_many": round(found["whole"] / many, 3),
+            "network_share": round(found["network"] / found["whole"], 3),
+            "steps_ms": {step: found[step] for step in _STEPS},
+        }
+        for what, found in medians.items()
+    ]
+
+
+def _weigh(server: DemoServer, model: str) -> dict[str, Any]:
+    """The row of the large cine: MiB that the server held before, and at its height."""
+    idle = mib(server)["held_mib"]
+    watch_height(server)
+    start = time.perf_counter()
+    server.infer(model, "large", {"phases": "all"})
+    phases, slices, edge = _LARGE
+    height = mib(server)["height_mib"]
+    ms = round(1000 * (time.perf_counter() - start), 1)
+    about = {"model": model, "phases": phases, "slices": slices, "request": f"one request, {edge} x {edge}", "ms": ms}
+    return {**about, "idle_mib": idle, "height_mib": height, "above_idle_mib": height - idle, "cores": psutil.cpu_count()}
+
+
+if __name__ == "__main__":
+    typer.run(main)
