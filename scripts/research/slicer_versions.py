@@ -25,8 +25,8 @@ from scripts.common.provenance import commit
 from scripts.common.results import Row, read_rows, replace_rows
 
 TABLE = RESULTS / "slicer_versions.csv"
-#: The tests that run on Slicer's own Python: the panel, and the module's own test cases.
-TESTS = "tests/slicer_module/test_panel*.py tests/slicer_module/test_self_test.py"
+#: The tests that run on Slicer's own Python: the panel, cines in it, and the module's own test cases.
+TESTS = "tests/slicer_module/test_panel*.py tests/slicer_module/test_cine.py tests/slicer_module/test_self_test.py"
 
 
 def main(
