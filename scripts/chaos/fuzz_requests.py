@@ -19,7 +19,10 @@ HOSTILE = (
 HIDDEN = (
     *(
         ("GET", path)
-        for path in ("/", "/docs", "/openapi.json", "/favicon.ico", "/static/{name}", "/ohif/{name}", "/prato/", "/prato/state")
+        for path in (
+            *("/", "/docs", "/openapi.json", "/favicon.ico", "/static/{name}", "/ohif/{name}", "/prato/", "/prato/state"),
+            *("/prato/study", "/prato/study/state", "/prato/study/pictures"),
+        )
     ),
     *(("POST", path) for path in ("/reload", "/infer/wsi/{name}", "/proxy/dicom/{name}")),
     *(("PUT", "/datastore/"), ("DELETE", "/datastore/"), ("PUT", "/datastore/updatelabelinfo"), ("DELETE", "/infer/{name}")),

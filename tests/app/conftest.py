@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,3 +55,19 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     guards = {"PRATO_LABEL_TOKEN": TOKEN, "PRATO_LABEL_MAX_REQUEST_MB": "1", "PRATO_LABEL_MAX_WAITING": str(WAITING)}
     with start_server(app, studies, folder / "server.log", guards, forked=False) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that need it are skipped where it is not there. It holds an event loop, which no other file's tests should meet."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="the web pages are untested: pip install playwright (tests/requirements.txt)"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("the web pages are untested: there is no Chromium on this machine (apt-get install chromium)")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=flags, timeout=200_000)
+        yield started
+        started.close()

@@ -22,7 +22,8 @@ def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:
     paths = ask(guarded_server, "GET", "/openapi.json").json()["paths"]
     routes = [(method.upper(), path) for path, methods in paths.items() for method in methods]
     assert len(routes) > 25
-    hidden = ("/", "/docs", "/openapi.json", "/favicon.ico", "/static/favicon.ico", "/ohif/", "/proxy/dicom/x", "/prato/state", "/nowhere")
+    hidden = ("/", "/docs", "/openapi.json", "/favicon.ico", "/static/favicon.ico", "/ohif/", "/proxy/dicom/x", "/nowhere")
+    hidden += ("/prato/state", "/prato/study/state", "/prato/study/pictures")
     routes += [("GET", path) for path in hidden] + [("POST", "/reload"), ("POST", "/infer/wsi/prato_unetr"), ("OPTIONS", "/info/")]
     with requests.Session() as session:
         for method, path in routes:

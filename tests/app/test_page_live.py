@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.app.browsing import HOSTILE, PICTURES, open_page
 from tests.app.guarded import ROI, TOKEN, ask
 from tests.app.live import LiveServer, write_study
-
-#: Where a run that is asked to leaves a picture of the page for the documentation.
-PICTURE = os.environ.get("PRATO_TEST_PAGE_PICTURE")
-#: A file may be called so, and an annotator call himself so.
-HOSTILE = "<img src=x onerror=document.title='owned'>"
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="the status page is untested: pip install playwright (tests/requirements.txt)"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("the status page is untested: there is no Chromium on this machine (apt-get install chromium)")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium, args=flags, timeout=200_000)
-        yield started
-        started.close()
 
 
 def test_the_page_asks_for_the_token_and_shows_what_is_going_on(guarded_server: LiveServer, browser: Any, tmp_path: Path) -> None:
@@ -39,14 +15,7 @@ def test_the_page_asks_for_the_token_and_shows_what_is_going_on(guarded_server: 
     write_study(hostile)
     try:
         assert guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI, "prune": "50"}).status == 200
-        told: list[str] = []
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.set_default_timeout(200_000)
-        page.on("console", lambda message: told.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: told.append(str(error)))
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{guarded_server.url}/prato/")
+        page, told, asked = open_page(browser, f"{guarded_server.url}/prato/")
         page.get_by_label("Access token").fill("not-the-token-0123456789")
         page.get_by_role("button", name="Show").click()
         page.get_by_text("This is not the server's access token.").wait_for()
@@ -97,5 +66,5 @@ def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> Non
     assert page.locator("progress").evaluate("bar => bar.value / bar.max") == 0.25
     assert page.locator("#jobs td", has_text="<img src=x").count() == 1
     assert page.title() == "PrATo Label"
-    if PICTURE:
-        page.screenshot(path=PICTURE, full_page=True)
+    if PICTURES:
+        page.screenshot(path=f"{PICTURES}/status_page.png", full_page=True)

@@ -69,7 +69,8 @@ WRONG = [None, TOKEN, f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", f"Basic {TOKEN
 def test_a_wrong_token_opens_nothing_but_the_pages_own_files(given: str | None) -> None:
     asking = client(Middleware(TokenMiddleware, token=TOKEN.encode()))
     headers = {} if given is None else {"Authorization": given.encode("latin-1")}
-    for path in ("/", "/info/", "/prato/state", "/prato", "/prato/page.js/", "/prato/../info/"):
+    shown = ("/prato/state", "/prato/study/state", "/prato/study/pictures")
+    for path in ("/", "/info/", *shown, "/prato", "/prato/page.js/", "/prato/../info/"):
         refused = asking.get(path, headers=headers)
         assert "access token" in sentence(refused, 401)
         assert refused.headers["WWW-Authenticate"].startswith("Bearer")

@@ -133,8 +133,8 @@ def _name(host: str) -> str:
         return ""
 
 
-#: The status page's own files, which reveal nothing of this server: the page asks for the token, and needs it for all that it shows.
-PUBLIC_PATHS = frozenset({"/prato/", "/prato/page.js", "/prato/page.css"})
+#: The web pages' own files, which reveal nothing of this server: the pages ask for the token, and need it for all that they show.
+PUBLIC_PATHS = frozenset(f"/prato/{name}" for name in ("", "study", "page.css", "page.js", "study.js", "shared.js"))
 
 
 class TokenMiddleware:

@@ -1,4 +1,4 @@
-"""The status page: three fixed files, and what they show as JSON."""
+"""The web pages: one of the server and one of each study. Fixed files, and what they show as JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from lib.server.checks import USER
 from lib.server.page.state import server_state
+from lib.server.page.study import show_study
 
 router = APIRouter(prefix="/prato", include_in_schema=False)
 _HERE = Path(__file__).parent
@@ -23,27 +24,35 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+#: By path; none of them says anything of this server: the pages ask for the token, and for all else with it.
+_FILES = {
+    **{"/": ("page.html", "text/html"), "/study": ("study.html", "text/html"), "/page.css": ("page.css", "text/css")},
+    **{f"/{name}": (name, "text/javascript") for name in ("page.js", "study.js", "shared.js")},
+}
 
 
-@router.get("/")
-def page() -> FileResponse:
-    """The page; it says nothing of this server before it has the token."""
-    return FileResponse(_HERE / "page.html", media_type="text/html", headers=_HEADERS)
+def _serve(name: str, media_type: str) -> Any:
+    return lambda: FileResponse(_HERE / name, media_type=media_type, headers=_HEADERS)
 
 
-@router.get("/page.js")
-def script() -> FileResponse:
-    """What fills the page."""
-    return FileResponse(_HERE / "page.js", media_type="text/javascript", headers=_HEADERS)
-
-
-@router.get("/page.css")
-def style() -> FileResponse:
-    """What the page looks like."""
-    return FileResponse(_HERE / "page.css", media_type="text/css", headers=_HEADERS)
+for _path, _file in _FILES.items():
+    router.add_api_route(_path, _serve(*_file), methods=["GET"], response_model=None)
 
 
 @router.get("/state")
 def state(user: User = USER) -> dict[str, Any]:
-    """What the page shows; see docs/protocol.md."""
+    """What the server's page shows; see docs/protocol.md."""
     return server_state(app_instance())
+
+
+@router.get("/study/state")
+def study_state(image: str, user: User = USER) -> dict[str, Any]:
+    """What a study's page shows beside the pictures; see docs/protocol.md."""
+    return show_study(app_instance(), image).state()
+
+
+@router.get("/study/pictures")
+def study_pictures(image: str, user: User = USER) -> dict[str, Any]:
+    """The pictures of all phases of a study and the contours of its label; see docs/protocol.md."""
+    shown = show_study(app_instance(), image)
+    return {"view": shown.key, **shown.view.pictures()}

@@ -1,45 +1,8 @@
 // The status page: asks GET state every few seconds and draws what it says. Whatever the server sends is set as text, never as markup.
-"use strict";
+import { ask, begin, drawn, element, place, table, time } from "./shared.js";
 
 const EVERY_MS = 4000;
-const KEY = "prato-token";
-const SVG = "http://www.w3.org/2000/svg";
-const place = (id) => document.getElementById(id);
-
-function element(name, text, attributes = {}) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-}
-
-function table(columns, rows, none) {
-  if (!rows.length) return element("p", none, { class: "none" });
-  const made = element("table");
-  const head = made.createTHead().insertRow();
-  for (const name of columns) head.append(element("th", name, { scope: "col" }));
-  const body = made.createTBody();
-  for (const row of rows) {
-    const line = body.insertRow();
-    for (const cell of row) {
-      const into = line.insertCell();
-      if (cell instanceof Node) into.append(cell);
-      else into.textContent = cell ?? "";
-      if (typeof cell === "number") into.className = "number";
-    }
-  }
-  return made;
-}
-
-const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
 const percent = (share) => `${Math.round(100 * share)} %`;
-
-function drawn(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
 
 // Dice by round: the first point is the model before any training, a full dot a round that was published.
 function plot(name, history) {
@@ -117,7 +80,8 @@ function showRequests(state) {
 function showStudies(studies) {
   const more = studies.total - studies.listed.length;
   place("count").textContent = `${studies.labelled} of ${studies.total} are labelled${more > 0 ? `; the first ${studies.listed.length} are shown` : ""}.`;
-  const rows = studies.listed.map((study) => [study.id, study.tags.includes("final") ? "labelled" : "", study.annotator, study.tags.join(", ")]);
+  const link = (id) => element("a", id, { href: `study?image=${encodeURIComponent(id)}` });
+  const rows = studies.listed.map((study) => [link(study.id), study.tags.includes("final") ? "labelled" : "", study.annotator, study.tags.join(", ")]);
   place("studies").replaceChildren(table(["study", "state", "annotator", "labels"], rows, "The studies folder is empty."));
 }
 
@@ -129,23 +93,13 @@ function show(state) {
   const waiting = state.pacs?.waiting.length ?? 0;
   const pacs = state.pacs ? ` ${state.pacs.fault ?? ""} ${waiting ? `${waiting} labels wait to be sent to the PACS.` : "The PACS has all final labels."}` : "";
   place("said").textContent = `Version ${state.version}, as of ${time(state.now)}.${pacs}`;
-  place("ask").hidden = true;
   place("shown").hidden = false;
 }
 
 async function look() {
-  const token = sessionStorage.getItem(KEY);
   try {
-    const response = await fetch("state", { headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
-    if (response.status === 401) {
-      sessionStorage.removeItem(KEY);
-      place("said").textContent = token ? "This is not the server's access token." : "The server wants its access token.";
-      place("ask").hidden = false;
-      place("shown").hidden = true;
-      return; // until a token is given
-    }
-    const said = await response.json();
-    if (!response.ok) throw new Error(said.detail);
+    const said = await ask("state");
+    if (said === null) return; // until a token is given
     show(said);
   } catch (error) {
     place("said").textContent = `No answer (${error.message}); asking again.`;
@@ -153,10 +107,4 @@ async function look() {
   setTimeout(look, EVERY_MS);
 }
 
-place("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem(KEY, place("token").value.trim());
-  place("token").value = "";
-  look();
-});
-look();
+begin(look);

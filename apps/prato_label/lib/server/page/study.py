@@ -1,0 +1,153 @@
+"""What the page of a study shows beside its pictures: which label, whose, in what state, and what it says of the heart."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from lib.datastore.label_check import http_errors
+from lib.datastore.studies import StudiesDatastore
+from lib.server import checks
+from lib.server.page.view import StudyView, file_stamp, views
+from lib.server.study_routes import marked_phases
+from prato.data.cine import read_cine
+from prato.data.label_check import check_label, read_label_volume
+from prato.data.label_names import LabelError
+from prato.data.label_records import recorded_label_info
+from prato.data.structures import STRUCTURES
+from prato.data.studies import ManifestError, Study, load_manifest
+from prato.labelling.records import LabelVersionError, Version
+
+_FINAL, _ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
+
+
+@dataclass(frozen=True)
+class ShownLabel:
+    """The label that is shown.
+
+    Attributes:
+        tag: "final" where a labeller submitted one, else "original", a model's proposal.
+        path: of its file. content: changes with it.
+        version: what is recorded of it; None for a proposal.
+    """
+
+    tag: str
+    path: Path
+    content: str
+    version: Version | None
+
+    def state(self) -> dict[str, Any]:
+        """``tag``, ``version`` (null for a proposal), the state of each of ``phases``, and ``warnings``."""
+        version = self.version
+        if version is None:
+            return {"tag": self.tag, "version": None, "phases": {}, "warnings": []}
+        return {"tag": self.tag, "version": version.version, "phases": version.phases_to_json(), "warnings": list(version.warnings)}
+
+
+@dataclass(frozen=True)
+class ShownStudy:
+    """A study, the label that is shown with it, and its view, which changes with ``key``."""
+
+    study: str
+    store: StudiesDatastore
+    label: ShownLabel | None
+    view: StudyView
+    key: str
+
+    def state(self) -> dict[str, Any]:
+        """See docs/protocol.md."""
+        versions = self.store.versions(self.study, _FINAL).all()
+        info, view, label = self.store.get_image_info(self.study), self.view, self.label
+        curve = view.curve()
+        volumes = {} if curve is None else {"RV cavity": curve.rv, "myocardium": curve.myocardium, "LV cavity": curve.lv}
+        return {
+            **{"id": self.study, "view": self.key, "phases": len(view.frames), "slices": view.slices},
+            "times_ms": None if view.times_ms is None else [round(float(ms), 1) for ms in view.times_ms],
+            "review": info.get("review"),
+            "label": label and label.state(),
+            "fault": view.fault,
+            "versions": [_version(version) for version in versions],
+            "labelled": list(view.labelled),
+            "volumes_ml": {name: [round(float(ml), 2) for ml in volumes[name]] for name in STRUCTURES if name in volumes},
+            **self._beat(info),
+        }
+
+    def _beat(self, info: dict[str, Any]) -> dict[str, Any]:
+        """``ed``, ``es``, who says so, and the function of the heart."""
+        about = self._about()
+        chosen = {"marked": marked_phases(info), "manifest": (about.ed, about.es), "found": self.view.find_ed_es()}
+        for source, pair in chosen.items():
+            ed, es = pair or (None, None)
+            if ed is None or es is None or max(ed, es) >= len(self.view.frames):
+                continue
+            function = self.view.function(ed, es, about.height_cm, about.weight_kg)
+            if function is not None:
+                function = replace(function, ed=ed, es=es, warnings=self._doubts(function.warnings, source))
+            return {"ed": ed, "es": es, "ed_es_source": source, "function": function and function.to_dict()}
+        return {"ed": None, "es": None, "ed_es_source": None, "function": None}
+
+    def _doubts(self, warnings: tuple[str, ...], source: str) -> tuple[str, ...]:
+        """``warnings`` are about whole heartbeats: of some phases of one, this is said instead."""
+        labelled, count = len(self.view.labelled), len(self.view.frames)
+        if labelled == count:
+            return warnings
+        among = ": end-diastole and end-systole are the fullest and the emptiest of these" if source == "found" else ""
+        return (f"{labelled} of {count} phases are labelled{among}.",)
+
+    def _about(self) -> Study:
+        try:
+            manifest = load_manifest(self.store.folder)
+        except ManifestError:  # who imports or trains is told
+            manifest = None
+        return (manifest.studies.get(self.study) if manifest else None) or Study(patient=self.study)
+
+
+def show_study(app: MONAILabelApp, study: str) -> ShownStudy:
+    """The study with its current label.
+
+    Raises:
+        HTTPException: 404 for an unknown study, 400 for one that cannot be read or lies on a DICOMweb server.
+    """
+    checks.require_image(app, study)
+    store = app.datastore()
+    if not isinstance(store, StudiesDatastore):
+        raise HTTPException(400, "Pages are for the studies of a folder, not for those on a DICOMweb server: open them in a viewer.")
+    with http_errors():
+        label, path = _find_label(store, study), Path(store.get_image_uri(study))
+        key = (study, file_stamp(path), label and label.content)
+        view = views.get(key, lambda: _compute(store, study, path, label))
+    return ShownStudy(study, store, label, view, hashlib.sha256(repr(key).encode()).hexdigest()[:16])
+
+
+def _compute(store: StudiesDatastore, study: str, path: Path, label: ShownLabel | None) -> StudyView:
+    cine, name = read_cine(path), f"The label for {study}"
+    if label is None:
+        return StudyView.of(cine, None)
+    try:
+        file = label.path
+        found = store.versions(study, label.tag).read_volume(label.version.version) if label.version else read_label_volume(file, name)
+        return StudyView.of(cine, check_label(cine.grid(), found, name, recorded_label_info(file)))
+    except (LabelError, LabelVersionError) as error:
+        return StudyView.of(cine, None, str(error))
+
+
+def _find_label(store: StudiesDatastore, study: str) -> ShownLabel | None:
+    versions = store.versions(study, _FINAL)
+    current = versions.current()
+    if current is not None:
+        return ShownLabel(_FINAL, versions.current_path(), current.sha256, current)
+    if _ORIGINAL in store.get_labels_by_image_id(study):
+        path = Path(store.get_label_uri(study, _ORIGINAL))
+        return ShownLabel(_ORIGINAL, path, repr(file_stamp(path)), None)
+    return None
+
+
+def _version(version: Version) -> dict[str, Any]:
+    fields = {"version", "origin", "annotator", "created", "base_version", "restored_from", "removals", "reviews"}
+    return {**version.model_dump(mode="json", include=fields), "drawn": sorted(version.drawn_phases())}

@@ -1,0 +1,142 @@
+"""What is seen of a study: pictures of every phase, contours, volumes; computed once for an image and a label."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from cachetools import LRUCache
+
+from lib.server.page.montage import PARTS, Montage, grey_window
+from prato.data.cine import Cine
+from prato.data.structures import COLOURS
+from prato.function.curve import VolumeCurve, find_ed_es
+from prato.function.ventricles import CardiacFunction, cardiac_function
+from prato.labelling.phases import phase_of
+from prato.prompts.box import Box
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """A study as the page shows it.
+
+    Attributes:
+        montage: where its slices lie in a picture.
+        slices: how many it has.
+        spacing: of a voxel as the montage looks at it, mm along rows, columns and slices.
+        times_ms: as ``Cine`` has them.
+        frames: a JPEG for each phase.
+        labelled: the phases that hold a structure, from 0, in order.
+        contours: of each of ``labelled``, by structure, SVG paths.
+        hearts: uint8 (rows, columns, slices, labelled), the masks in plane as far as any holds a structure; None where none does.
+        fault: why a label that is there is not shown; None where nothing is wrong.
+    """
+
+    montage: Montage
+    slices: int
+    spacing: tuple[float, float, float]
+    times_ms: np.ndarray | None
+    frames: tuple[bytes, ...]
+    labelled: tuple[int, ...]
+    contours: tuple[dict[str, str], ...]
+    hearts: np.ndarray | None = field(repr=False)
+    fault: str | None = None
+
+    @classmethod
+    def of(cls, cine: Cine, mask: np.ndarray | None, fault: str | None = None) -> StudyView:
+        """Of an image and the ``mask`` of its label, uint8 (X, Y, Z) or (X, Y, Z, T); None where there is none, or a ``fault``.
+
+        Raises:
+            VolumeError: a phase cannot be read.
+        """
+        first, count = cine.phase(0), len(cine)
+        labelled = () if mask is None else tuple(t for t in range(count) if phase_of(mask, t).any())
+        heart = np.zeros(first.array.shape, bool)
+        for t in labelled:
+            heart |= phase_of(mask, t) > 0  # type: ignore[arg-type]
+        montage = Montage.of(first, heart, count)
+        window = grey_window(montage.cut(first.array))
+        frames = tuple(montage.jpeg(cine.phase(t).array, window) for t in range(count))
+        contours = tuple(montage.contours(phase_of(mask, t)) for t in labelled)  # type: ignore[arg-type]
+        down, right, axis = montage.view.axes
+        hearts = None
+        if labelled:
+            part = Box.around(montage.view.apply(heart)).in_plane.slices  # type: ignore[union-attr]
+            hearts = np.stack([montage.view.apply(phase_of(mask, t))[part] for t in labelled], -1)  # type: ignore[arg-type]
+        spacing = first.spacing[down], first.spacing[right], first.spacing[axis]
+        return cls(montage, first.array.shape[axis], spacing, cine.times_ms, frames, labelled, contours, hearts, fault)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, roughly."""
+        drawn = sum(len(path) for paths in self.contours for path in paths.values())
+        return sum(map(len, self.frames)) + drawn + (0 if self.hearts is None else self.hearts.nbytes)
+
+    def curve(self) -> VolumeCurve | None:
+        """Volumes in ml of the ``labelled`` phases; None where there are none."""
+        return None if self.hearts is None else VolumeCurve.from_masks(self.hearts, math.prod(self.spacing) / 1000)
+
+    def find_ed_es(self) -> tuple[int, int] | None:
+        """End-diastole and end-systole, found among the ``labelled`` phases; None where these hold no heart that beats."""
+        curve = self.curve()
+        found = None if curve is None else find_ed_es(curve)
+        return None if found is None else (self.labelled[found[0]], self.labelled[found[1]])
+
+    def function(self, ed: int, es: int, height_cm: float | None, weight_kg: float | None) -> CardiacFunction | None:
+        """The function of both ventricles; None where one of the phases is not labelled. Its phases are those of the cine."""
+        if self.hearts is None or not {ed, es} <= {*self.labelled}:
+            return None
+        among = self.labelled.index(ed), self.labelled.index(es)
+        return cardiac_function(self.hearts, self.spacing, phases=among, height_cm=height_cm, weight_kg=weight_kg)
+
+    def pictures(self) -> dict[str, Any]:
+        """What a browser draws, see docs/protocol.md."""
+        width, height = self.montage.size
+        tiles = [{"slice": k, "x": x, "y": y} for k, (x, y) in zip(self.montage.slices, self.montage.corners())]
+        return {
+            **{"width": width, "height": height, "tiles": tiles, "parts": PARTS},
+            "colours": {name: f"rgb({', '.join(str(round(255 * part)) for part in colour)})" for name, colour in COLOURS.items()},
+            "frames": [f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}" for frame in self.frames],
+            "contours": {str(t): paths for t, paths in zip(self.labelled, self.contours)},
+        }
+
+
+class ViewCache:
+    """The views of the last studies that somebody looked at; one is computed at a time.
+
+    Args:
+        max_bytes: memory that all may take together; one is kept whatever its size.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = Lock()
+        self._views: LRUCache[Hashable, StudyView] = LRUCache(max_bytes, getsizeof=lambda view: min(view.nbytes, max_bytes))
+
+    def get(self, key: Hashable, compute: Callable[[], StudyView]) -> StudyView:
+        """The view called ``key``, which ``compute`` makes where it is not at hand."""
+        with self._lock:
+            view = self._views.get(key)
+            if view is None:
+                view = self._views[key] = compute()
+            return view
+
+
+def file_stamp(path: Path) -> tuple[int, int, int]:
+    """Changes whenever the file at ``path`` does.
+
+    Raises:
+        OSError: there is none, or it may not be looked at.
+    """
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+#: Of some twenty cines.
+views = ViewCache(64 * 2**20)
