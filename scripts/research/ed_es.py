@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
-    made = {"seed": args.seed, "commit": commit(), "command": command()}
+    made = {"seed": args.seed, "device": "cpu", "commit": commit(), "command": command()}
     rows = [row for number in tqdm(range(1, args.beats + 1), unit="beat") for row in measure_beat(args.seed, number)]
     write_rows(args.out, [row | made for row in rows])
     for moved_mm in MOVED_MM:

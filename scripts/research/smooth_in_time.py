@@ -227,7 +227,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
-    made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "commit": commit(), "command": command()}
+    made = {
+        "model": DEFAULT_MODEL,
+        "model_version": predictor.version,
+        "seed": args.seed,
+        "device": "cpu",
+        "commit": commit(),
+        "command": command(),
+    }
     rows: list[Row] = []
     for beat in tqdm(_beats(args), unit="cine"):
         rows += measure_beat(predictor, beat)

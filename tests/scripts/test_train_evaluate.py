@@ -150,6 +150,7 @@ def test_training_refuses_a_folder_without_labels(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_training_refuses_a_split_with_an_empty_side(studies, tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["nobody"]))
     done = run(train, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--split", tmp_path / "split.json")
@@ -164,6 +165,7 @@ def dense_model(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
     given = ("--studies", studies, "--model", dense_model, "--out", tmp_path / "made" / "result.csv", "--split", tmp_path / "split.json")

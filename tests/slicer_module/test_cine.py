@@ -51,6 +51,7 @@ def nodes() -> list[str]:
     return sorted(f"{n.GetClassName()} {n.GetName()}" for n in slicer.util.getNodesByClass("vtkMRMLNode") if n.IsA("vtkMRMLStorableNode"))
 
 
+@pytest.mark.slow
 def test_a_cine_is_a_sequence_with_its_browser(driver: CineDriver) -> None:
     study = driver.open()
     browser = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")[0]
@@ -68,11 +69,13 @@ def test_a_cine_is_a_sequence_with_its_browser(driver: CineDriver) -> None:
     assert not driver.ui.cineFrame.visible
 
 
+@pytest.mark.slow
 def test_a_study_of_one_phase_shows_nothing_of_cines(driver: CineDriver) -> None:
     driver.open("p1_ES")
     assert not driver.ui.cineFrame.visible and not driver.ui.curveButton.visible and driver.ui.runButton.text == "Segment"
 
 
+@pytest.mark.slow
 def test_a_cine_leaves_nothing_in_the_scene(driver: CineDriver) -> None:
     driver.open("p1_ES")
     driver.open()
@@ -90,6 +93,7 @@ def test_a_cine_leaves_nothing_in_the_scene(driver: CineDriver) -> None:
     assert not [n for kind in ("vtkMRMLSequenceNode", "vtkMRMLPlotChartNode") for n in slicer.util.getNodesByClass(kind)]
 
 
+@pytest.mark.slow
 def test_end_diastole_and_end_systole_are_marked_and_changed(driver: CineDriver) -> None:
     driver.server.marked = (1, 3)
     study = driver.open()
@@ -109,6 +113,7 @@ def test_end_diastole_and_end_systole_are_marked_and_changed(driver: CineDriver)
     assert "both" in driver.status and study.ed_es() == (0, 2)
 
 
+@pytest.mark.slow
 def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(3)
@@ -127,6 +132,7 @@ def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDrive
     assert table.item(1, 2).text() == f"{edv:.1f}" and table.item(1, 3).text() == f"{esv:.1f}"
 
 
+@pytest.mark.slow
 def test_next_study_segments_the_whole_cine_and_shows_end_diastole(driver: CineDriver) -> None:
     driver.server.labelled["p1_ES"] = "Ada"
     driver.server.found = (3, 2)
@@ -139,6 +145,7 @@ def test_next_study_segments_the_whole_cine_and_shows_end_diastole(driver: CineD
     assert driver.server.requests[[r[0] for r in driver.server.requests].index("submit")][2]["phases"]["3"] == "corrected"
 
 
+@pytest.mark.slow
 def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(1)
@@ -152,6 +159,7 @@ def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriv
     assert filled == [False, True, False, False] and not study.has_unsent_edits
 
 
+@pytest.mark.slow
 def test_a_late_result_that_meets_edits_can_be_undone(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(1)
@@ -164,6 +172,7 @@ def test_a_late_result_that_meets_edits_can_be_undone(driver: CineDriver) -> Non
     assert np.array_equal(driver.masks()[..., 1], edited.T) and study.edited == {1}
 
 
+@pytest.mark.slow
 def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDriver) -> None:
     study = driver.open()
     driver.click("allPhases")
@@ -182,12 +191,14 @@ def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDr
     assert not study.has_unsent_work and driver.states()[CINE] == ""
 
 
+@pytest.mark.slow
 def test_nothing_is_submitted_that_nobody_has_seen(driver: CineDriver) -> None:
     driver.open()
     driver.click("submit")
     assert "nothing to submit yet" in driver.status and not driver.server.sent
 
 
+@pytest.mark.slow
 def test_unsent_edits_of_every_phase_are_recovered(driver: CineDriver) -> None:
     study = driver.open()
     truth = {}
@@ -206,6 +217,7 @@ def test_unsent_edits_of_every_phase_are_recovered(driver: CineDriver) -> None:
     assert all(np.array_equal(driver.masks()[..., phase].T, mask) for phase, mask in truth.items()) and study.edited == {1, 3}
 
 
+@pytest.mark.slow
 def test_edits_of_phases_outlast_another_study(driver: CineDriver) -> None:
     driver.open()
     driver.show(2)
@@ -216,6 +228,7 @@ def test_edits_of_phases_outlast_another_study(driver: CineDriver) -> None:
     assert study.edited == {2} and np.array_equal(driver.masks()[..., 2], edited.T)
 
 
+@pytest.mark.slow
 def test_a_cine_of_which_a_node_was_deleted_opens_anew(driver: CineDriver) -> None:
     study = driver.open()
     before = nodes()
@@ -230,6 +243,7 @@ def test_a_cine_of_which_a_node_was_deleted_opens_anew(driver: CineDriver) -> No
     assert np.array_equal(driver.masks()[..., 1].T, edited)
 
 
+@pytest.mark.slow
 def test_a_label_opens_with_its_phases(driver: CineDriver) -> None:
     driver.server.latest[CINE] = 2
     study = driver.open()
@@ -237,6 +251,7 @@ def test_a_label_opens_with_its_phases(driver: CineDriver) -> None:
     assert study.ed_es() == (0, RADII.index(min(RADII))) and not study.has_unsent_work
 
 
+@pytest.mark.slow
 def test_the_editors_undo_stays_in_its_phase(driver: CineDriver) -> None:
     driver.open()
     driver.click("run")
@@ -245,6 +260,7 @@ def test_the_editors_undo_stays_in_its_phase(driver: CineDriver) -> None:
     assert not driver.masks()[..., 1].any() and driver.masks()[..., 0].any()
 
 
+@pytest.mark.slow
 def test_the_curve_follows_the_segments(driver: CineDriver) -> None:
     study = driver.open()
     driver.click("allPhases")

@@ -70,6 +70,7 @@ def deaf() -> Iterator[str]:
             pytest.skip("this system takes connections beyond a port's queue")
 
 
+@pytest.mark.slow
 def test_a_port_that_takes_no_connection(deaf: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.3)
     assert "accepts no connection" in str(failure(Client(deaf).info))

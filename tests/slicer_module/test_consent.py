@@ -37,6 +37,7 @@ def uploads(driver: FakeServerDriver) -> list[Any]:
     return [request for request in driver.server.requests if request[0] == "upload"]
 
 
+@pytest.mark.slow
 def test_an_image_is_sent_when_the_labeller_agrees_and_not_before(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     dialog = Dialog(monkeypatch)
     driver.click("test")
@@ -53,6 +54,7 @@ def test_an_image_is_sent_when_the_labeller_agrees_and_not_before(driver: FakeSe
     assert driver.logic.current_study.study == "mine"
 
 
+@pytest.mark.slow
 def test_a_yes_is_kept_for_one_server_alone(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     dialog = Dialog(monkeypatch)
     driver.click("test")

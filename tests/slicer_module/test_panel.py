@@ -72,6 +72,7 @@ def test_a_study_is_opened_from_the_list(driver: FakeServerDriver) -> None:
     assert driver.ui.studyTree.currentItem().font(0).bold()
 
 
+@pytest.mark.slow
 def test_the_chosen_model_scores_the_next_study(driver: FakeServerDriver) -> None:
     driver.click("test")
     driver.choose("strategy", "random")
@@ -84,6 +85,7 @@ def test_the_chosen_model_scores_the_next_study(driver: FakeServerDriver) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_a_volume_of_the_scene_becomes_a_study(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     # in testing mode Slicer's own returns False, whatever its docstring says
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: True)
@@ -98,6 +100,7 @@ def test_a_volume_of_the_scene_becomes_a_study(driver: FakeServerDriver, monkeyp
     assert "run" in driver.enabled
 
 
+@pytest.mark.slow
 def test_segment_undo_redo_submit(driver: FakeServerDriver) -> None:
     driver.open_study()
     everything = {"test", "next", "refresh", "open", "skip", "reject", "place", "fit", "run", "submit", "submitNext", "start"}
@@ -122,6 +125,7 @@ def test_segment_undo_redo_submit(driver: FakeServerDriver) -> None:
     assert driver.ui.studiesLabel.text == "2 of 2 labelled"
 
 
+@pytest.mark.slow
 def test_a_conflict_is_shown_in_the_status_and_beside_the_button(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
     driver.click("test")
     driver.select(0)
@@ -140,6 +144,7 @@ def test_a_conflict_is_shown_in_the_status_and_beside_the_button(driver: FakeSer
     assert dialogs(caplog) == []
 
 
+@pytest.mark.slow
 def test_the_expected_cost_follows_box_and_pruning(driver: FakeServerDriver) -> None:
     driver.open_study()
     assert driver.ui.costLabel.text == "≈ 10.0 GFLOP, 50 ms"  # all five slices
@@ -151,6 +156,7 @@ def test_the_expected_cost_follows_box_and_pruning(driver: FakeServerDriver) -> 
     assert not driver.ui.costLabel.isVisible()  # the server has not measured it
 
 
+@pytest.mark.slow
 def test_warnings_of_the_box_are_shown(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.server.warnings = ["box_cut_by_target", "box_of_the_future"]
@@ -159,6 +165,7 @@ def test_warnings_of_the_box_are_shown(driver: FakeServerDriver) -> None:
     assert driver.ui.warningLabel.isVisible()
 
 
+@pytest.mark.slow
 def test_cancel_drops_the_request_and_changes_nothing(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.open_study()
     release = threading.Event()
@@ -176,6 +183,7 @@ def test_cancel_drops_the_request_and_changes_nothing(driver: FakeServerDriver, 
     assert driver.panel.parameters.roi is None
 
 
+@pytest.mark.slow
 def test_a_locked_structure_is_left_alone(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.ui.lockLvCheckBox.checked = True

@@ -14,6 +14,7 @@ from tests.slicer_module.clicks import click, click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 
 
+@pytest.mark.slow
 def test_the_proposal_becomes_the_box(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("fit")
@@ -27,6 +28,7 @@ def test_the_proposal_becomes_the_box(driver: FakeServerDriver) -> None:
     assert roi.GetSize() == (30, 30, 20)  # only the button moves the box
 
 
+@pytest.mark.slow
 def test_placing_a_box_lets_the_views_draw_it(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("place")
@@ -37,6 +39,7 @@ def test_placing_a_box_lets_the_views_draw_it(driver: FakeServerDriver) -> None:
     assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsROINode"
 
 
+@pytest.mark.slow
 def test_two_clicks_place_the_box_and_the_result_follows(driver: FakeServerDriver) -> None:
     driver.open_study()
     volume = driver.logic.current_study.volume_node
@@ -81,6 +84,7 @@ def test_the_slices_of_the_box_are_chosen(driver: FakeServerDriver) -> None:
     assert (first.value, last.value) == (1, 5)
 
 
+@pytest.mark.slow
 def test_clicks_beside_the_image_are_said(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("place")
@@ -89,6 +93,7 @@ def test_clicks_beside_the_image_are_said(driver: FakeServerDriver) -> None:
     assert driver.inferences == []
 
 
+@pytest.mark.slow
 def test_placing_that_is_given_up_brings_the_box_back(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("fit")
@@ -101,6 +106,7 @@ def test_placing_that_is_given_up_brings_the_box_back(driver: FakeServerDriver) 
     assert roi_to_ijk_box(roi, volume) == box
 
 
+@pytest.mark.slow
 def test_a_proposal_that_comes_late_moves_no_box_that_is_being_placed(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.open_study()
     infer = driver.server.infer
@@ -115,6 +121,7 @@ def test_a_proposal_that_comes_late_moves_no_box_that_is_being_placed(driver: Fa
     assert roi_to_ijk_box(roi, volume) == (5, 19, 4, 16, 0, 5)
 
 
+@pytest.mark.slow
 def test_leaving_while_placing_leaves_no_corner_behind(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("place")
@@ -127,6 +134,7 @@ def test_leaving_while_placing_leaves_no_corner_behind(driver: FakeServerDriver)
     assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
 
 
+@pytest.mark.slow
 def test_a_box_does_not_survive_into_another_study(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("fit")
@@ -145,6 +153,7 @@ def test_a_box_does_not_survive_into_another_study(driver: FakeServerDriver) -> 
     assert box.GetDisplayVisibility()
 
 
+@pytest.mark.slow
 def test_all_visible_boxes_can_be_used(driver: FakeServerDriver) -> None:
     driver.open_study()
     first, second, hidden = driver.roi("one"), driver.roi("two"), driver.roi("hidden")
@@ -156,6 +165,7 @@ def test_all_visible_boxes_can_be_used(driver: FakeServerDriver) -> None:
     assert len(driver.inferences[-1][3]["roi"]) == 2
 
 
+@pytest.mark.slow
 def test_a_box_outside_the_image_is_refused_in_the_panel(driver: FakeServerDriver, caplog: pytest.LogCaptureFixture) -> None:
     driver.open_study()
     roi = driver.roi("far away")

@@ -137,6 +137,7 @@ def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerD
     third.widget.cleanup()
 
 
+@pytest.mark.slow
 def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     edited = driver.edit()
@@ -147,6 +148,7 @@ def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, question
     assert np.array_equal(driver.logic.current_study.mask(), edited)
 
 
+@pytest.mark.slow
 def test_edits_made_while_the_label_is_sent_keep_the_study_open(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.edit(1)
@@ -159,6 +161,7 @@ def test_edits_made_while_the_label_is_sent_keep_the_study_open(driver: FakeServ
     driver.wait(lambda: drafts(driver))
 
 
+@pytest.mark.slow
 def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.click("run")
@@ -175,6 +178,7 @@ def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, qu
     assert [request for request in driver.server.requests if request[0] == "submit"]
 
 
+@pytest.mark.slow
 def test_a_submission_that_fails_keeps_the_draft(driver: FakeServerDriver, questions: Questions) -> None:
     from PratoLabelLib.connection import ServerError
 

@@ -31,6 +31,7 @@ def empty_slice(driver: FakeServerDriver, number: int) -> None:
     driver.wait(lambda: driver.ui.flagsList.count)
 
 
+@pytest.mark.slow
 def test_the_table_follows_the_segments(measured: FakeServerDriver) -> None:
     table = measured.ui.cardiacTable
     first = table.item(1, 0).text()
@@ -43,6 +44,7 @@ def test_the_table_follows_the_segments(measured: FakeServerDriver) -> None:
     assert measured.ui.flagsList.isVisible()  # a slice is empty between filled ones
 
 
+@pytest.mark.slow
 def test_a_click_on_a_flag_goes_to_its_slice(measured: FakeServerDriver) -> None:
     view = slicer.vtkMRMLSliceNode()
     view.SetLayoutName("Red")
@@ -55,6 +57,7 @@ def test_a_click_on_a_flag_goes_to_its_slice(measured: FakeServerDriver) -> None
     assert view.GetSliceToRAS().GetElement(2, 3) == pytest.approx(2 * 8)
 
 
+@pytest.mark.slow
 def test_the_table_is_copied(measured: FakeServerDriver) -> None:
     measured.ui.copyButton.click()
     head, *rows = [line.split("\t") for line in slicer.app.clipboard().text().split("\n")]
@@ -65,6 +68,7 @@ def test_the_table_is_copied(measured: FakeServerDriver) -> None:
     assert [row[0] for row in rows] == ["RV cavity", "LV cavity", "Myocardium"]
 
 
+@pytest.mark.slow
 def test_the_table_becomes_a_table_node(measured: FakeServerDriver) -> None:
     measured.ui.tableButton.click()
     node = slicer.util.getNode("p1 measures")
@@ -73,6 +77,7 @@ def test_the_table_becomes_a_table_node(measured: FakeServerDriver) -> None:
     assert "p1 measures" in measured.status
 
 
+@pytest.mark.slow
 def test_the_table_is_saved_as_csv(measured: FakeServerDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import qt
 

@@ -15,6 +15,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 
 
+@pytest.mark.slow
 def test_settings_survive_a_restart_and_the_token_does_not(driver: FakeServerDriver, tmp_path: Path) -> None:
     driver.ui.addressEdit.text, driver.ui.tokenEdit.text, driver.ui.annotatorEdit.text = "heart.example:8000", "s3cret", "Grace"
     driver.open_study()
@@ -33,6 +34,7 @@ def test_settings_survive_a_restart_and_the_token_does_not(driver: FakeServerDri
     assert not any("s3cret" in path.read_text() for path in written)
 
 
+@pytest.mark.slow
 def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Path) -> None:
     driver.open_study()
     driver.roi("drawn")
@@ -121,6 +123,7 @@ def test_nothing_runs_after_the_end(driver: FakeServerDriver, monkeypatch: pytes
     assert "PratoLabel worker" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.slow
 def test_volumes_of_another_servers_studies_are_forgotten(driver: FakeServerDriver) -> None:
     driver.open_study()
     driver.click("run")

@@ -194,6 +194,7 @@ class Garbage:
         self._threads.add(threading.current_thread())
 
 
+@pytest.mark.slow
 def test_garbage_is_collected_on_the_main_thread_alone(worker: Worker) -> None:
     threads: set[threading.Thread] = set()
 

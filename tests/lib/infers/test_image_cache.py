@@ -40,6 +40,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return Predictor.from_files(path)
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_with_and_without_the_cache(image: Path, predictor: Predictor) -> None:
     cache = ImageCache(2**30, 2**30)
     for box in BOXES:
@@ -67,6 +68,7 @@ def pruning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Predictor.from_files(path)
 
 
+@pytest.mark.slow
 def test_a_box_moved_a_little_costs_only_what_hangs_on_it(image: Path, pruning: Predictor) -> None:
     kept = ImageCache(2**30, 2**30).read(image)
     for number, shift in enumerate((2, 3, 4)):  # the window stays
@@ -90,6 +92,7 @@ def test_other_slices_and_other_weights_are_embedded_anew(image: Path, pruning: 
     assert predict(pruning, kept, box).gflops < first.gflops
 
 
+@pytest.mark.slow
 def test_another_image_is_embedded_anew(tmp_path: Path, pruning: Predictor) -> None:
     cache, paths = ImageCache(2**30, 2**30), [write(tmp_path / f"{n}.nii.gz", n) for n in range(2)]
     _, second = (predict(pruning, cache.read(path), BOXES[0]) for path in paths)
@@ -97,6 +100,7 @@ def test_another_image_is_embedded_anew(tmp_path: Path, pruning: Predictor) -> N
     assert predict(pruning, cache.read(paths[1]), BOXES[0]).gflops < second.gflops
 
 
+@pytest.mark.slow
 def test_what_is_embedded_of_an_image_is_bounded(image: Path, pruning: Predictor) -> None:
     whole = ImageCache(2**30, 2**30)
     predict(pruning, whole.read(image), BOXES[0])
@@ -191,6 +195,7 @@ def test_what_cannot_be_read_is_said_each_time(tmp_path: Path) -> None:
             cache.read(path)
 
 
+@pytest.mark.slow
 def test_requests_at_the_same_time_get_the_same_masks(image: Path, predictor: Predictor) -> None:
     cache = ImageCache(2**30, 2**30)
     wanted = [predict(predictor, read_volume(image), box).mask for box in BOXES]

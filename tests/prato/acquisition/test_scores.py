@@ -114,6 +114,7 @@ def test_no_heart_at_all_is_the_most_useful(model_files, heart, monkeypatch) -> 
         assert score.value == 1 and "no heart" in score.reason
 
 
+@pytest.mark.slow
 def test_the_segmenter_measures_entropy_where_every_stage_kept_the_token(model_files, heart, monkeypatch) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
     monkeypatch.setattr(MeanEntropy, "add", lambda self, logits, kept: seen.append((logits, kept)))

@@ -120,6 +120,7 @@ def test_the_header_alone_says_how_many_phases_there_are(tmp_path):
         read_cine_head(write_header(tmp_path / "c.nii", array=ARRAY[..., 0, 0]))
 
 
+@pytest.mark.slow
 def test_time_on_the_slices_axis_is_noticed(tmp_path):
     beat = make_beat(1, 1, phases=6)
     write_cine(tmp_path / "right.nii.gz", beat.images, beat.affine)

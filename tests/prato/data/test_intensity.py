@@ -27,6 +27,7 @@ def covered(image: np.ndarray, value: float, share: float) -> np.ndarray:
     return filled
 
 
+@pytest.mark.slow
 def test_an_ordinary_image_keeps_its_percentiles(heart: np.ndarray) -> None:
     found = find_intensity_range(heart)
     assert (found.low, found.high) == tuple(np.percentile(heart, (0.5, 99.5))) and not found.warnings

@@ -30,7 +30,7 @@ def header(shape: tuple[int, ...], offset: float = 352.0) -> bytes:
 @pytest.mark.parametrize("shape", [(512, 512, 513), (32767, 32767, 32767), (2, 2, 2, 32767, 32767, 32767)])
 def test_a_header_that_announces_too_much_is_refused_unread(tmp_path: Path, pack: type[bytes], shape: tuple[int, ...]) -> None:
     (tmp_path / "x.nii").write_bytes(pack(header(shape)))
-    with pytest.raises(VolumeTooLargeError, match=f"than the {MAX_VOXEL_BYTES // 2**20} MiB"):
+    with pytest.raises(VolumeTooLargeError, match=f"than the {MAX_VOXEL_BYTES // 2**20}"):
         read_volume(tmp_path / "x.nii")
     stream = io.BytesIO(pack(header(shape)))
     with pytest.raises(VolumeTooLargeError):

@@ -96,6 +96,7 @@ def test_whatever_a_header_says_it_is_refused_in_a_sentence_or_its_masks_lie_on_
         assert np.array_equal(again.affine, volume.affine) and again.warnings == volume.warnings
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rigids, rigids, st.tuples(st.sampled_from([0, 1, 2]), st.sampled_from([0, 1, 2])), spacings, st.sampled_from([0, 1, 2, 3]))
 def test_what_nibabel_and_itk_make_of_a_header_are_readings_of_it(

@@ -47,6 +47,7 @@ def test_patients_differ_and_one_is_hypertrophic(patients: list[Phantom]) -> Non
     assert np.ptp([p.images["ED"].mean() for p in patients]) > 20
 
 
+@pytest.mark.slow
 def test_layout_in_index_space_is_that_of_acdc(patients: list[Phantom]) -> None:
     """RV at lower i than the LV, base at k = 0, and blood brighter than muscle brighter than lung."""
     for p in patients:

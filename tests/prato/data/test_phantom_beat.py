@@ -17,6 +17,7 @@ def test_the_same_arguments_give_the_same_beat(beat):
     np.testing.assert_array_equal(again.labels, beat.labels)
 
 
+@pytest.mark.slow
 def test_labels_alone_are_those_of_the_same_beat(beat):
     alone = make_beat_labels(seed=3, number=2, phases=8, start=0.4)
     np.testing.assert_array_equal(alone.labels, beat.labels)

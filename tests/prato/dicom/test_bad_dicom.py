@@ -153,6 +153,7 @@ def test_one_sentence_and_nothing_written(case: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["a phase is missing in one slice", "one slice is turned", "two images in one place"])
 def test_a_good_patient_beside_a_bad_one_is_imported(case: str, tmp_path: Path) -> None:
     good = Scan(30, study="good", patient="G")
@@ -224,6 +225,7 @@ def test_an_archive_that_lists_too_much_is_not_even_listed(tmp_path: Path) -> No
     assert run(tmp_path / "many.zip", tmp_path / "out")[0] == 2
 
 
+@pytest.mark.slow
 def test_files_that_would_fill_the_memory(tmp_path: Path) -> None:
     deflated = pydicom.uid.DeflatedExplicitVRLittleEndian
     good, bad = Scan(2, study="good", patient="G").images(), SCAN.images()
@@ -302,6 +304,7 @@ def test_sources_without_dicom(tmp_path: Path, given: str) -> None:
     assert len(said.strip().splitlines()[-1]) > 20 and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_targets_that_cannot_be_used(tmp_path: Path) -> None:
     source = save(tmp_path / "in", SCAN.images())
     (tmp_path / "file").write_text("mine")

@@ -99,6 +99,7 @@ LAYOUTS: dict[str, Callable[[], list[FileDataset]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_segmentations_hold_what_was_drawn_where_it_was_drawn(tmp_path: Path, layout: str) -> None:
     source, studies, names = imported(tmp_path, LAYOUTS[layout]())
@@ -143,6 +144,7 @@ def test_patient_study_and_structures_are_named(tmp_path: Path) -> None:
     assert seg.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
 
 
+@pytest.mark.slow
 def test_the_readers_of_others_give_the_same_voxels(tmp_path: Path) -> None:
     pydicom_seg = pytest.importorskip("pydicom_seg", reason="pydicom-seg is not installed: pip install -r requirements.txt")
     source, studies, names = imported(tmp_path, SCAN.images())
@@ -162,6 +164,7 @@ def test_the_readers_of_others_give_the_same_voxels(tmp_path: Path) -> None:
     assert np.allclose(LPS_TO_RAS[:3, :3] @ last, (image.affine @ [SCAN.columns - 1, SCAN.rows - 1, SCAN.slices - 2, 1])[:3], atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_same_label_is_the_same_object_and_a_corrected_one_names_its_predecessor(tmp_path: Path) -> None:
     source, studies, names = imported(tmp_path, SCAN.images())
     shape = (SCAN.columns, SCAN.rows, SCAN.slices)
@@ -186,6 +189,7 @@ def test_the_same_label_is_the_same_object_and_a_corrected_one_names_its_predece
     assert "0 new DICOM files" in export(studies, tmp_path / "out", source)
 
 
+@pytest.mark.slow
 def test_volumes_and_function_stand_beside(tmp_path: Path) -> None:
     images = SCAN.images()
     for ds in images:
@@ -233,6 +237,7 @@ def spoil(ds: FileDataset) -> None:
     ds.SpecificCharacterSet = "ISO_IR 100"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source_is_valid", [True, False])
 def test_dciodvfy_has_nothing_to_say(tmp_path: Path, source_is_valid: bool) -> None:
     if shutil.which("dciodvfy") is None:

@@ -211,6 +211,7 @@ def test_lossy_images_are_taken_with_a_warning(tmp_path: Path) -> None:
     assert any("compressed with loss" in note for note in report.imported[0].notes)
 
 
+@pytest.mark.slow
 def test_zip_and_dicomdir_give_what_the_folder_gives(tmp_path: Path) -> None:
     import pydicom
 
@@ -245,6 +246,7 @@ def test_two_patients_and_two_cines_of_one(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(nib.load(tmp_path / "out" / f"{cine.study}.nii.gz").dataobj), scan.array())
 
 
+@pytest.mark.slow
 def test_single_phases_are_a_studies_folder_of_their_own(tmp_path: Path) -> None:
     scan = Scan(phases=10)
     import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out", phases="all")
@@ -258,6 +260,7 @@ def test_single_phases_are_a_studies_folder_of_their_own(tmp_path: Path) -> None
     assert any("a guess" in note for note in report.imported[0].notes)
 
 
+@pytest.mark.slow
 def test_a_second_run_changes_nothing_and_nobody_is_overwritten(tmp_path: Path) -> None:
     source, target = save(tmp_path / "in", Scan().images()), tmp_path / "out"
     import_dicom(source, target, phases="all")
@@ -301,6 +304,7 @@ def test_names_and_dates_stay_out_unless_they_are_wanted(tmp_path: Path) -> None
     assert report.imported[0].study.startswith("MRN-4711-X_")
 
 
+@pytest.mark.slow
 def test_pseudonyms_are_stable_and_a_secret_changes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = save(tmp_path / "in", Scan().images())
     later = save(tmp_path / "later", replace(Scan(4), study="a year later").images())

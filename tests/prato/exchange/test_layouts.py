@@ -172,6 +172,7 @@ def test_no_convention_is_guessed(mnms: Path, ukbb: Path, tmp_path: Path) -> Non
     assert import_folder(ukbb, tmp_path / "studies", "ukbb")[0] == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(["mnms", "mnms2", "ukbb", "files", "nrrd", "mha"]),

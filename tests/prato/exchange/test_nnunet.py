@@ -70,6 +70,7 @@ def test_what_nnunet_finds(tmp_path: Path) -> None:
             assert np.allclose(getattr(image, what)(), getattr(label, what)())
 
 
+@pytest.mark.slow
 def test_folds_are_by_patient(tmp_path: Path) -> None:
     images = make_studies(tmp_path / "studies", patients=7)
     run(export_nnunet.main, tmp_path / "studies", tmp_path / "Dataset001_X")
@@ -84,6 +85,7 @@ def test_folds_are_by_patient(tmp_path: Path) -> None:
     assert fold["val"] == ["case 5_frame01", "case 5_frame02"] and len(fold["train"]) == 4
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from([np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64]),

@@ -39,6 +39,7 @@ def assert_alike(one, other):
     assert (one != other).mean() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompts", [(), (BOX,)], ids=["no prompt", "a box"])
 def test_every_phase_is_what_it_is_alone(predictor, cine, prompts):
     found = predictor.predict_cine(cine, prompts=prompts)
@@ -49,6 +50,7 @@ def test_every_phase_is_what_it_is_alone(predictor, cine, prompts):
         assert found.predictions[t].box == one.box and found.predictions[t].kept_fraction == pytest.approx(one.kept_fraction, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_files, cine, monkeypatch):
     predictor = Predictor.from_files(model_files["overview_swin_unetr"])
     calls = []
@@ -63,6 +65,7 @@ def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_fi
         assert_alike(found.mask[..., t], alone(predictor, cine, t, prompts).mask)
 
 
+@pytest.mark.slow
 def test_phases_that_are_not_asked_for_are_empty_and_others_have_their_own_boxes(predictor, cine):
     done = []
     found = predictor.predict_cine(cine, [4, 1], {1: [BOX], 4: [SMALLER]}, report=done.append)
@@ -73,6 +76,7 @@ def test_phases_that_are_not_asked_for_are_empty_and_others_have_their_own_boxes
     assert reply["phases"] == [1, 4] and reply["box"] == list(BOX.box.bounds) and len(reply["volumes_ml"]["LV cavity"]) == 2
 
 
+@pytest.mark.slow
 def test_marked_phases_are_the_ones_that_count(predictor, cine):
     found = predictor.predict_cine(cine, [0, 3], [BOX], marked=(3, 0))
     reply = found.reply()
@@ -81,6 +85,7 @@ def test_marked_phases_are_the_ones_that_count(predictor, cine):
     assert predictor.predict_cine(cine, [0, 3], [BOX], marked=(3, 5)).function() is None  # end-systole was not segmented
 
 
+@pytest.mark.slow
 def test_one_phase_beats_no_heart(predictor, heart, tmp_path):
     write_cine(tmp_path / "one.nii.gz", heart.array[..., None], heart.affine)
     found = predictor.predict_cine(read_cine(tmp_path / "one.nii.gz"), prompts=[BOX])

@@ -104,6 +104,7 @@ def test_several_boxes_on_different_slices(predictor, heart):
     assert not prediction.mask[:, :, 1:3].any()
 
 
+@pytest.mark.slow
 def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
     predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
     monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: BOX)
@@ -275,6 +276,7 @@ def test_slices_without_a_usable_prompt_keep_all_their_tokens(model_files):
     assert kept["block 4"] == pytest.approx((16 * 0.75 + 1) / 17)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 70, 100, 112, 120, 128])
 def test_no_box_sticks_out_of_its_window(model_files, width, monkeypatch):
     volume = Volume(np.random.default_rng(0).normal(size=(200, 200, 1)).astype(np.float32), np.diag([1.5, 1.5, 8.0, 1.0]))

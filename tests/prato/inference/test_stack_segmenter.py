@@ -48,6 +48,7 @@ def test_the_model_file_says_which_way_its_network_looks(predictor):
     assert isinstance(predictor.segmenter, StackSegmenter) and predictor.plan.threshold == 0.1
 
 
+@pytest.mark.slow
 def test_a_box_gives_a_mask_on_the_image_s_own_grid(predictor, heart):
     predictor.set_image(heart)
     found = predictor.predict([BOX], return_tokens=True, return_uncertainty=True)

@@ -118,6 +118,7 @@ SUBMISSIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(SUBMISSIONS)
 @settings(max_examples=20, deadline=None)
 def test_nothing_drawn_is_overwritten_by_a_proposal_and_nothing_submitted_is_lost(turns) -> None:

@@ -34,6 +34,7 @@ def test_phases_and_states_that_there_are_not_are_refused(sent):
         submitted_states({"phases": sent}, 5, changed=[])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(PEOPLE, st.dictionaries(st.integers(0, 4), STATES)), max_size=8))
 def test_a_proposal_never_replaces_what_a_labeller_drew_and_others_phases_stay(turns):
     phases = {}

@@ -34,6 +34,7 @@ def trusted(studies: Path) -> tuple[list[tuple[str, int | None]], list[str]]:
     return [(file.study, file.phase) for file in found], list(left_out)
 
 
+@pytest.mark.slow
 def test_corrected_and_final_phases_are_used_and_proposals_are_not(studies: Path, beat) -> None:
     label, grid = LabelVersions(studies, "p_4d"), read_cine(studies / "p_4d.nii.gz").grid().with_array(beat.labels)
     label.save(grid, {"annotator": "a model", "phases": dict.fromkeys("0123", "proposed")})
@@ -53,6 +54,7 @@ def test_a_volume_is_a_cine_of_one_phase(studies: Path, beat) -> None:
     assert trusted(studies) == ([], ["p_ED"])
 
 
+@pytest.mark.slow
 def test_labels_put_into_the_folder_are_used_where_they_hold_a_structure(studies: Path, beat) -> None:
     (studies / "labels" / "final").mkdir(parents=True)
     mask = beat.labels.copy()
@@ -66,6 +68,7 @@ def test_labels_put_into_the_folder_are_used_where_they_hold_a_structure(studies
     assert all(case.source == "anatomy" for _, case in loaded)
 
 
+@pytest.mark.slow
 def test_the_phases_of_a_cine_are_read_once(studies: Path, beat, monkeypatch: pytest.MonkeyPatch) -> None:
     (studies / "labels" / "final").mkdir(parents=True)
     write_cine(studies / "labels" / "final" / "p_4d.nii.gz", beat.labels, beat.affine)
@@ -80,6 +83,7 @@ def test_the_phases_of_a_cine_are_read_once(studies: Path, beat, monkeypatch: py
         reader.read(StudyFile("p_4d", "p", files[0].image, files[0].label, 9))
 
 
+@pytest.mark.slow
 def test_a_phase_whose_cavities_are_swapped_is_left_out_and_the_others_are_not(studies: Path, beat) -> None:
     (studies / "labels" / "final").mkdir(parents=True)
     mask = beat.labels.copy()

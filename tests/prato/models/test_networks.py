@@ -58,6 +58,7 @@ def first_alone(prompts: PromptBatch) -> PromptBatch:
     return BoxPrompt.batch([[prompts.groups[0].coordinates[0]]], prompts.size)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_pruning_off_gives_monai_s_numbers(case):
     reference, network, image, prompts, plan = case

@@ -42,6 +42,7 @@ def centred_on(network, place):
     return relevance
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_without_pruning_it_is_monai_s_swin_unetr(network, stack):
     reference = SwinUNETR(**PLAIN).eval()

@@ -20,6 +20,7 @@ def size_and_cost(network, image: int) -> tuple[float, float]:
     return sum(p.numel() for p in network.parameters()) / 1e6, flop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "encoder", "parameters", "multiply_adds"), [(B0, 3.3, 3.8, 8.4), (B2, 24.2, 27.5, 62.4)])
 def test_segformer_for_ade20k(size, encoder, parameters, multiply_adds):
     with torch.device("meta"):

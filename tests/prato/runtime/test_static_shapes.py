@@ -75,6 +75,7 @@ def test_the_numbers_of_dropping(case, changed):
         torch.testing.assert_close(found.logits, expected.logits, atol=2e-5, rtol=0)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     network, image, plan = case

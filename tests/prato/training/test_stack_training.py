@@ -112,6 +112,7 @@ def test_half_way_between_two_labels():
     assert int(halfway(one, other).sum()) == 0  # in one slice alone
 
 
+@pytest.mark.slow
 def test_a_batch_depends_on_seed_and_step_alone(bank):
     sampler, again, other = (StackSampler(bank, seed, 2, 4, 96) for seed in (0, 0, 1))
     again.batch(3)  # something drawn in between

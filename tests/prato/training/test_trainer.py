@@ -51,11 +51,13 @@ def test_samples_depend_on_seed_and_number_alone(cases):
     assert not torch.equal(samples[7]["image"], other[7]["image"])
 
 
+@pytest.mark.slow
 def test_all_windows_are_of_the_network_s_size(cases):
     samples = SliceDataset(cases, 96, 0, 8)
     assert {(*samples[n]["image"].shape, *samples[n]["label"].shape) for n in range(8)} == {(3, 96, 96, 96, 96)}
 
 
+@pytest.mark.slow
 def test_the_heart_of_a_sample_lies_where_its_box_says(cases):
     samples = SliceDataset(cases, 128, 0, 200)
     shares = []
@@ -82,6 +84,7 @@ def test_half_of_the_windows_are_bent_smoothly():
         assert max(np.abs(np.diff(each, axis=axis)).max() for axis in (0, 1)) < 0.6  # nothing is folded
 
 
+@pytest.mark.slow
 def test_what_is_drawn_on_a_bent_window_is_bent_and_its_box_is_not(cases):
     whole, straight = SliceDataset(cases, 128, 0, 40), SliceDataset(cases, 128, 0, 40, elastic=False)
     changed = [n for n in range(40) if not torch.equal(whole[n]["label"], straight[n]["label"])]
@@ -144,6 +147,7 @@ def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
     assert_same_state(resumed.averaged.state_dict(), unbroken.averaged.state_dict())
 
 
+@pytest.mark.slow
 def test_a_stream_of_samples_is_drawn_from_as_the_cases_are(cases):
     from_cases, from_stream = trainer(), trainer()
     from_cases.fit(cases, Budget(steps=2))
@@ -186,6 +190,7 @@ def test_no_state_is_the_beginning(tmp_path):
     assert fresh.step == 0 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("other", "word"),
     [
@@ -221,6 +226,7 @@ def test_workers_do_not_make_another_run(stored_state):
     assert same.step == 1
 
 
+@pytest.mark.slow
 def test_a_state_that_names_no_run_is_refused(stored_state, tmp_path):
     state = torch.load(stored_state, weights_only=True)
     del state["run"]
@@ -236,6 +242,7 @@ def test_a_damaged_state_is_refused(stored_state, tmp_path, content):
         trainer().resume(tmp_path / "state.pt")
 
 
+@pytest.mark.slow
 def test_dense_training_never_touches_the_relevance(cases):
     dense = trainer(plan=None)
     before = [p.clone() for p in dense.network.relevance.parameters()]

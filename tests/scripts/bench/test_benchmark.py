@@ -50,6 +50,7 @@ def test_every_way_is_timed_and_counted(phantoms: Path, tmp_path: Path) -> None:
     assert gflops["cut to the box"] < gflops["dropped, decode kept"] < gflops["dropped, decode all"] < gflops["dense"] < gflops["masked"]
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_installed_is_a_row_that_says_so(phantoms: Path, tmp_path: Path) -> None:
     spec = small_spec("unetr")
     save_model(tmp_path / "small.safetensors", spec.build(), spec)

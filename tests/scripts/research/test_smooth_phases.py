@@ -35,6 +35,7 @@ def changes_back(masks):
     return ((masks != before) & (before == after)).sum()
 
 
+@pytest.mark.slow
 def test_flicker_leaves_and_the_contours_come_nearer_to_the_truth(beat):
     labels, drawn = beat
     smoothed = smooth_phases(drawn, SPACING)
@@ -44,6 +45,7 @@ def test_flicker_leaves_and_the_contours_come_nearer_to_the_truth(beat):
     assert min(gains) > -0.01
 
 
+@pytest.mark.slow
 def test_what_moves_smoothly_stays(beat):
     labels, _ = beat
     smoothed = smooth_phases(labels, SPACING)
@@ -53,6 +55,7 @@ def test_what_moves_smoothly_stays(beat):
     assert abs(fractions[0] - fractions[1]) < 0.01
 
 
+@pytest.mark.slow
 def test_a_slice_that_blinks_is_as_in_the_phases_beside_it_and_one_that_leaves_is_gone_at_once(beat):
     labels, _ = beat
     apical = int(np.flatnonzero((labels > 0).any((0, 1, 3)))[-2])
@@ -68,6 +71,7 @@ def test_a_slice_that_blinks_is_as_in_the_phases_beside_it_and_one_that_leaves_i
     assert dice(smoothed[:, :, 0, 4], gone[:, :, 0, 4]) > 0.95
 
 
+@pytest.mark.slow
 def test_the_last_phase_is_followed_by_the_first(beat):
     _, drawn = beat
     smoothed = smooth_phases(drawn, SPACING)

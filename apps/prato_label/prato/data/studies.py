@@ -93,7 +93,7 @@ def save_manifest(folder: str | os.PathLike[str], manifest: Manifest) -> None:
         OSError: the folder does not exist or cannot be written to.
     """
     ordered = manifest.model_copy(update={"studies": dict(sorted(manifest.studies.items()))})
-    write_bytes(Path(folder) / MANIFEST_NAME, (ordered.model_dump_json(indent=1) + "\n").encode())
+    write_bytes(Path(folder) / MANIFEST_NAME, (ordered.model_dump_json(indent=1, exclude_none=True) + "\n").encode())
 
 
 def patient_of(study_id: str, manifest: Manifest | None) -> str:

@@ -62,6 +62,7 @@ def _maps(case, edge, boxes):
     return maps.clamp_min(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sees_box", ["not at all", "by cropping", "in a window"])
 @pytest.mark.parametrize("name", ["acdc", "isic"])
 def test_samples_depend_on_seed_and_number_alone(prepared, name, sees_box):

@@ -54,6 +54,7 @@ def test_every_row_stands_beside_what_is_printed(written: Path) -> None:
     assert sum(line.startswith("## Table") and "ranked" not in line for line in lines) == 6
 
 
+@pytest.mark.slow
 def test_figures_are_there_and_small(written: Path) -> None:
     text = (written / "results" / "paper.md").read_text()
     for name in ("overview", *(f"figure{n}" for n in (3, 4, 5, 6, 7, 8, 9))):
