@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -132,6 +133,26 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         lambda: changed(SCAN.images(), lambda n: True, lambda ds: delattr(ds, "ImagePositionPatient")),
         "does not say where it lies",
     ),
+    "rows and columns at no right angle": (
+        lambda: changed(
+            SCAN.images(),
+            lambda n: True,
+            set_tags(ImageOrientationPatient=[*SHORT_AXIS[:3], *np.round(np.reshape(SHORT_AXIS, (2, 3)).T @ [0.1, 0.99499], 7)]),
+        ),
+        "not at right angles (84.3°)",
+    ),
+    "rescaled to nothing": (
+        lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope=0, RescaleIntercept=5)),
+        "RescaleSlope is 0",
+    ),
+    "rescaled beyond all numbers": (
+        lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope="1e200", RescaleIntercept=0)),
+        "give values that are no numbers",
+    ),
+    "a description that would command a terminal": (
+        lambda: without(changed(SCAN.images(), lambda n: True, set_tags(SeriesDescription="\x1b[2Jgone\nnew")), 3),
+        "series 1 (?[2Jgone?new): slice 1 of 5",
+    ),
     "another modality": (
         lambda: changed(SCAN.images(), lambda n: True, set_tags(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),
         "CT Image Storage",
@@ -204,6 +225,15 @@ def test_an_archive_that_leads_out_of_its_folder(tmp_path: Path, name: str) -> N
     code, said = run(tmp_path / "in.zip", tmp_path / "out")
     assert code == 2 and "names a file outside of its folder" in said
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["in.zip"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_that_holds_many_files_of_one_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for ds in SCAN.images():
+            archive.writestr("image.dcm", to_bytes(ds))
+    [cine] = importer.import_dicom(tmp_path / "in.zip", tmp_path / "out").imported
+    assert np.array_equal(nib.load(tmp_path / "out" / f"{cine.study}.nii.gz").dataobj, SCAN.array())
 
 
 def test_an_archive_that_unpacks_to_too_much(tmp_path: Path) -> None:

@@ -163,6 +163,23 @@ def test_the_older_labels_of_ukbb(ukbb: Path, tmp_path: Path) -> None:
     assert code == 0 and np.array_equal(label_of(tmp_path / "studies", "1000011_ED"), heart()), said
 
 
+def test_the_folder_of_one_subject_from_within(ukbb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = sorted(path.parent for path in ukbb.rglob("label_sa_ED.nii.gz"))[0]
+    monkeypatch.chdir(subject)
+    code, said = import_folder(Path(), tmp_path / "studies", "ukbb", "--convention", "ukbb")
+    assert code == 0, said
+    assert (tmp_path / "studies" / f"{subject.name}_ED.nii.gz").is_file()
+
+
+@pytest.mark.parametrize("value", [0, -1, 65536, 10**30])
+def test_a_convention_whose_values_no_mask_holds(tmp_path: Path, value: int) -> None:
+    make_studies(tmp_path / "studies", 1)
+    (tmp_path / "ours.json").write_text(json.dumps({"LV": value, "myo": 2, "RV": 3}))
+    done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "files", "--convention", tmp_path / "ours.json")
+    assert done.exit_code == 2 and f"has the value {value}" in done.stderr, done.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_convention_is_guessed(mnms: Path, ukbb: Path, tmp_path: Path) -> None:
     for source, layout in ((mnms, "mnms"), (ukbb, "ukbb")):
         code, said = import_folder(source, tmp_path / "studies", layout)

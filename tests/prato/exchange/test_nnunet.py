@@ -160,6 +160,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "names of nothing": (rewrite(labels={"background": 0, "MYO": 1, "LV": 2, "liver": 3}), "names the segment 'liver'"),
     "regions": (rewrite(labels={"background": 0, "heart": [1, 2, 3], "LV": 2}), "holds the value 1, which has no name"),
     "swapped names": (rewrite(labels={"background": 0, "MYO": 1, "LV": 3, "RV": 2}), "cannot be what its names say: RV and LV cavity seem"),
+    "another background": (
+        rewrite(labels={"background": 1, "MYO": 0, "LV": 2, "RV": 3}),
+        "gives 'background' the value 1: in nnU-Net's data sets 0 is the background",
+    ),
+    "a structure as background": (rewrite(labels={"MYO": 0, "LV": 2, "RV": 3}), "gives 'MYO' the value 0"),
+    "no name": (put("imagesTr/_0000.nrrd", picture(1)), "imagesTr/_0000.nrrd is called after no case"),
     "another grid": (put("labelsTr/a_ES.nrrd", heart(), oblique((1.5, 1.4, 9.0))), "mm off its image"),
     "another channel": (put("imagesTr/a_ES_0001.nrrd", heart()), "does not end in _0000.nrrd"),
     "training and test": (put("imagesTs/a_ES_0000.nrrd", picture(1)), "is both in imagesTr and in imagesTs"),

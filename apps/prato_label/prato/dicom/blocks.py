@@ -42,7 +42,7 @@ class Block:
     @property
     def files(self) -> int:
         """How many files its images are in."""
-        return len({frame.file.name for frames in self.slices.values() for frame in frames})
+        return len({frame.file for frames in self.slices.values() for frame in frames})
 
 
 def normal_of(frame: Frame) -> np.ndarray:

@@ -62,4 +62,4 @@ def choose_short_axis(stacks: list[Stack]) -> tuple[list[Stack], list[LeftOut], 
 
 
 def _leave(stack: Stack, reason: str) -> LeftOut:
-    return LeftOut(stack.label, len({frame.file.name for frame in stack.frames}), reason)
+    return LeftOut(stack.label, len({frame.file for frame in stack.frames}), reason)

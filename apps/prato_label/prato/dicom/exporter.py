@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import re
@@ -118,7 +119,10 @@ def export_labels(
             report.left_out.append(f"{name} is left out: the source holds none of its images, which say whose heart it is.")
             continue
         report.warnings += _doubts(cine, who)
-        _write(cine, who, folder, report)
+        try:
+            _write(cine, who, folder, report)
+        except DicomError as error:
+            report.left_out.append(f"{name} is left out: {error}")
     return report
 
 
@@ -146,7 +150,7 @@ def find_heads(folder: Path, name: str) -> Heads:
     """The newest objects of the cine ``name`` in ``folder``: those that no other names as its predecessor."""
     heads: dict[int | None, tuple[str, str | None]] = {}
     kinds: dict[int | None, list[Path]] = {}
-    for path in sorted(folder.glob(f"{name}_*.dcm")):
+    for path in sorted(folder.glob(f"{glob.escape(name)}_*.dcm")):
         match = _FILE.fullmatch(path.name.removeprefix(name))
         if match:
             kinds.setdefault(int(match["frame"]) - 1 if match["frame"] else None, []).append(path)

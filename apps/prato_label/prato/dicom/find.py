@@ -82,7 +82,7 @@ def _walk(folder: Path) -> Iterator[SourceFile]:
             except OSError:
                 is_regular = False
             if is_regular and name.upper() != "DICOMDIR":
-                yield SourceFile(_printable(path.relative_to(folder).as_posix()), lambda path=path: path.open("rb"))  # type: ignore[misc]
+                yield SourceFile(printable(path.relative_to(folder).as_posix()), lambda path=path: path.open("rb"))  # type: ignore[misc]
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile, limits: ArchiveLimits) 
         # a name may hold either kind of slash, whichever system wrote it
         parts = PurePosixPath(info.filename.replace("\\", "/")).parts
         if ".." in parts or parts[:1] == ("/",) or (parts and parts[0].endswith(":")):
-            raise DicomError(f"{path.name} names a file outside of its folder ({_printable(info.filename)[:80]}): make the archive again.")
+            raise DicomError(f"{path.name} names a file outside of its folder ({printable(info.filename)[:80]}): make the archive again.")
         if info.flag_bits & 1:
             raise DicomError(f"{path.name} is encrypted: unpack it first.")
     total, largest = sum(info.file_size for info in members), max((info.file_size for info in members), default=0)
@@ -132,7 +132,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile, limits: ArchiveLimits) 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> SourceFile:
     # whole, as a stream out of an archive cannot go back cheaply; zipfile reads no more than the size that was checked
-    return SourceFile(_printable(info.filename), lambda: io.BytesIO(archive.read(info)))
+    return SourceFile(printable(info.filename), lambda: io.BytesIO(archive.read(info)))
 
 
 def check_inflated(stream: BinaryIO, head: bytes, limit: int) -> None:
@@ -164,13 +164,11 @@ def _read_dicomdir(path: Path) -> Iterator[SourceFile]:
     for parts in sorted([part] if isinstance(part, str) else list(part) for part in listed):
         file = root.joinpath(*parts)
         if ".." in parts or not file.resolve().is_relative_to(root):
-            raise DicomError(
-                f"{path.name} lists a file outside of its folder ({_printable('/'.join(parts))[:80]}): give the folder itself."
-            )
-        yield SourceFile(_printable("/".join(parts)), lambda file=file: file.open("rb"))  # type: ignore[misc]
+            raise DicomError(f"{path.name} lists a file outside of its folder ({printable('/'.join(parts))[:80]}): give the folder itself.")
+        yield SourceFile(printable("/".join(parts)), lambda file=file: file.open("rb"))  # type: ignore[misc]
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """``name`` with what no terminal can print, or what is no Unicode, replaced."""
     text = name.encode("utf-8", "replace").decode()
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
-from prato.dicom.find import DicomError, SourceFile, check_inflated
+from prato.dicom.find import DicomError, SourceFile, check_inflated, printable
 
 #: Most headers are this long at most; one that is longer is read to its end.
 _HEAD_BYTES = 2**16
@@ -202,7 +202,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         study=text("StudyInstanceUID"),
         series=text("SeriesInstanceUID"),
         series_number=whole("SeriesNumber"),
-        description=text("SeriesDescription")[:60],
+        description=printable(text("SeriesDescription"))[:60],
         sop_class=sop_class,
         sop_instance=text("SOPInstanceUID"),
         frame_of_reference=text("FrameOfReferenceUID"),

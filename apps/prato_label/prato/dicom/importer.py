@@ -103,7 +103,7 @@ def import_dicom(
 
 def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> list[Frame]:
     """All frames; one that was sent twice (the same instance) counts once."""
-    found: dict[tuple[str, int], Frame] = {}
+    found: dict[tuple[str | SourceFile, int], Frame] = {}
     problems: dict[str, list[str]] = defaultdict(list)
     other = twice = 0
     for file in progress(files):
@@ -117,7 +117,7 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
             continue
         other += not frames
         for frame in frames:
-            key = (frame.sop_instance or file.name, frame.number)
+            key = (frame.sop_instance or file, frame.number)
             twice += key in found
             found.setdefault(key, frame)
     for problem, names in sorted(problems.items()):

@@ -132,6 +132,9 @@ def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray
     first = rows[0][0]
     along_row = np.array(first.orientation[:3]) / np.linalg.norm(first.orientation[:3])
     along_column = np.array(first.orientation[3:]) - (along_row @ first.orientation[3:]) * along_row
+    skew = abs(float(np.dot(along_row, first.orientation[3:]))) / float(np.linalg.norm(first.orientation[3:]))
+    if skew * first.rows * first.spacing[0] > _TOLERATED_MM:
+        raise DicomError(f"rows and columns of its images are not at right angles ({np.degrees(np.arccos(skew)):.1f}°)")
     along_column /= np.linalg.norm(along_column)  # rounding, as header values are, may leave them off the right angle
     normal = np.cross(along_row, along_column)
     for n, frames in enumerate(rows):

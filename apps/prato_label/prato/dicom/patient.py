@@ -115,18 +115,21 @@ def _is_valid(name: str, vr: str, value: object) -> bool:
 
 def find_examinations(files: Iterable[SourceFile], cines: Iterable[CineReference]) -> dict[str, Examination]:
     """By cine (its ``study``): what the first image of it among ``files`` says; cines of which there is no image are left out."""
-    wanted = {uid: cine.study for cine in cines for uid in cine.instance_uids()}
-    left = set(wanted.values())
+    wanted: dict[str, set[str]] = {}  # the same images may have been imported under several names
+    for cine in cines:
+        for uid in cine.instance_uids():
+            wanted.setdefault(uid, set()).add(cine.study)
+    left = set().union(*wanted.values())
     found: dict[str, Examination] = {}
     for file in files:
         if not left:
             break
         try:
             header = read_header(file)
-            study = "" if header is None else wanted.get(str(header.get("SOPInstanceUID", "")), "")
-            if header is not None and study in left:
-                found[study] = examination_from(header)
-                left.discard(study)
+            own = set() if header is None else wanted.get(str(header.get("SOPInstanceUID", "")), set()) & left
+            if header is not None and own:
+                found |= dict.fromkeys(own, examination_from(header))
+                left -= own
         except Exception as error:  # whatever a damaged file leads pydicom to; the images that are whole say the same
             logger.debug("%s cannot be read: %s", file.name, error)
     return found

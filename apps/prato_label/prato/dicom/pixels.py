@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
-from prato.dicom.find import DicomError
+from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import Frame
 from prato.dicom.order import OrderedCine
 
@@ -22,16 +22,19 @@ def read_pixels(cine: OrderedCine) -> np.ndarray:
     """(X, Y, Z, T) = (column, row, slice, phase): integers as stored, at most 32 bits, or float32 where the files rescale them.
 
     Raises:
-        DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes; more voxels than are read.
+        DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes; more voxels than are read;
+            values that cannot be rescaled.
     """
-    places: dict[str, list[tuple[int, int, Frame]]] = defaultdict(list)
+    places: dict[SourceFile, list[tuple[int, int, Frame]]] = defaultdict(list)  # an archive may hold two files of one name
     for k, frames in enumerate(cine.frames):
         for t, frame in enumerate(frames):
-            places[frame.file.name].append((k, t, frame))
+            places[frame.file].append((k, t, frame))
     first = cine.frames[0][0]
     shape = (first.columns, first.rows, len(cine.frames), len(cine.frames[0]))
     _check_size(math.prod(shape), "the cine")
     is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine.frames for frame in frames)
+    if any(frame.rescale[0] == 0 for frames in cine.frames for frame in frames):
+        raise DicomError("its RescaleSlope is 0, which would make all pixels the same")
     array = np.zeros(shape, np.float32 if is_rescaled else np.uint8)
     for own in places.values():
         images = _decode(own[0][2])
@@ -40,7 +43,10 @@ def read_pixels(cine: OrderedCine) -> np.ndarray:
         for k, t, frame in own:
             slope, intercept = frame.rescale
             image = images[frame.number]
-            array[:, :, k, t] = (image * slope + intercept if is_rescaled else image).T
+            with np.errstate(over="ignore", invalid="ignore"):
+                array[:, :, k, t] = (image * slope + intercept if is_rescaled else image).T
+    if is_rescaled and not np.isfinite(array).all():
+        raise DicomError("its RescaleSlope and RescaleIntercept give values that are no numbers")
     return array if is_rescaled else _smallest(array)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prato.data.nifti import Volume
+from prato.data.studies import is_study_id
 from prato.dicom.find import DicomError
 from prato.dicom.sidecar import SCHEMA, is_valid_uid
 
@@ -54,6 +55,8 @@ class CineReference(BaseModel):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> CineReference:
+        if not is_study_id(self.study):
+            raise ValueError("its study's name cannot be a part of a file's")
         origin = self.dicom
         tables = [origin.sop_instance_uids] + ([origin.frame_numbers] if origin.frame_numbers is not None else [])
         if any(len(table) != self.slices or any(len(row) != self.phases for row in table) for table in tables):
@@ -78,7 +81,9 @@ class CineReference(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DicomError(f"{path.name} is no sidecar of {SCHEMA} ({where}: {first['msg']}): import the cine again") from error
+            raise DicomError(
+                f"{path.name} is no sidecar of {SCHEMA} ({where}: {first['msg'].removeprefix('Value error, ')}): import the cine again"
+            ) from error
 
     @property
     def invalid_uids(self) -> list[str]:
@@ -90,7 +95,7 @@ class CineReference(BaseModel):
 
     def instance_uids(self) -> set[str]:
         """Of all images of the cine."""
-        return {uid for row in self.dicom.sop_instance_uids for uid in row}
+        return {uid for row in self.dicom.sop_instance_uids for uid in row if uid}
 
     def images_of_phase(self, t: int) -> list[tuple[str, str, int | None]]:
         """Series UID, SOP instance UID and (of multi-frame objects) frame number of each slice of phase ``t``."""

@@ -198,7 +198,7 @@ def _describe_segment(cine: CineReference, name: str, number: int, label: Labell
     algorithm = None
     if label.model is not None:
         model, version = label.model
-        algorithm = AlgorithmIdentificationSequence(name=model[:64], family=ARTIFICIAL_INTELLIGENCE, version=version[:64])
+        algorithm = AlgorithmIdentificationSequence(name=_plain(model)[:64], family=ARTIFICIAL_INTELLIGENCE, version=_plain(version)[:64])
     segment = SegmentDescription(
         segment_number=number,
         segment_label=name,
@@ -224,8 +224,13 @@ def _lab(rgb: Iterable[float]) -> CIELabColor:
 
 def _person(name: str) -> str | None:
     """``name`` as DICOM's family name; None for nobody."""
-    plain = "".join(" " if letter in "\\^=" or not letter.isprintable() else letter for letter in name).strip()[:60]
+    plain = _plain(name, "^=").strip()[:60]
     return None if plain in ("", "unknown") else f"{plain}^"
+
+
+def _plain(text: str, forbidden: str = "") -> str:
+    """``text`` without what separates values, or cannot be printed."""
+    return "".join(" " if letter in "\\" + forbidden or not letter.isprintable() else letter for letter in text)
 
 
 def _item(**values: Any) -> Dataset:

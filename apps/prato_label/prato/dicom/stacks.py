@@ -132,7 +132,7 @@ def _join_small(stacks: list[Stack], small: list[Block], left_out: list[LeftOut]
             pools.append({})
         for distance in [old for old in pools[n] if _overlap([old], block.slices)]:
             before = pools[n].pop(distance)
-            left_out.append(LeftOut(before[0].label, len({f.file.name for f in before}), f"acquired again in {block.frame.label}"))
+            left_out.append(LeftOut(before[0].label, len({f.file for f in before}), f"acquired again in {block.frame.label}"))
             notes.setdefault(n, []).append("a slice that was acquired twice is taken from the later series")
         pools[n].update(block.slices)
     for n, pool in enumerate(pools):
@@ -141,7 +141,7 @@ def _join_small(stacks: list[Stack], small: list[Block], left_out: list[LeftOut]
         else:
             frames = next(iter(pool.values()))
             count = f"{len(pool)} slice{'s' * (len(pool) != 1)}"
-            files = len({frame.file.name for found in pool.values() for frame in found})
+            files = len({frame.file for found in pool.values() for frame in found})
             left_out.append(LeftOut(frames[0].label, files, f"a cine of {count}, no stack"))
     return stacks
 

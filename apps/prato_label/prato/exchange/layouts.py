@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -115,10 +116,11 @@ def find_folders(source: Path, wanted: Sequence[str]) -> dict[str, Path]:
         raise FolderError([f"{source} is not a folder."])
     found: dict[str, Path] = {}
     for folder in [source, *sorted(path for path in source.rglob("*") if path.is_dir())]:
-        if any((folder / name.format(folder.name)).is_file() for name in wanted):
-            if folder.name in found:
-                raise FolderError([f"{folder.name} is there twice below {source}: leave one of the two."])
-            found[folder.name] = folder
+        own = Path(os.path.abspath(folder)).name  # of ".", too
+        if any((folder / name.format(own)).is_file() for name in wanted):
+            if own in found:
+                raise FolderError([f"{own} is there twice below {source}: leave one of the two."])
+            found[own] = folder
     if not found:
         raise FolderError([f"{source} holds no folder with a file {' or '.join(name.format('NAME') for name in wanted)}."])
     return found
@@ -131,4 +133,7 @@ def _values(convention: Mapping[str, str]) -> np.ndarray:
     if missing:
         raise LabelError(f"The convention names no value for {missing[0]}.")
     values = [0, *(numbers[name] for name in STRUCTURES)]
+    for value in values[1:]:
+        if not 0 < value < 2**16:
+            raise LabelError(f"The convention has the value {value}, and masks hold 1 to 65535, beside 0 for the background.")
     return np.array(values, np.uint8 if max(values) < 256 else np.uint16)

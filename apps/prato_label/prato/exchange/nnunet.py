@@ -177,13 +177,22 @@ def _read_description(source: Path) -> dict[str, Any]:
 
 def _label_names(labels: Mapping[str, Any]) -> dict[str, int]:
     """Name -> value; a region of several values names none of them."""
-    return {name: value for name, value in labels.items() if type(value) is int}
+    names = {name: value for name, value in labels.items() if type(value) is int}
+    wrong = next((name for name, value in names.items() if (value == 0) != (name.lower() == "background")), None)
+    if wrong is not None:
+        value = f"{names[wrong]!s:.20}"
+        raise FolderError(
+            [f"{_DESCRIPTION} gives {wrong!r:.40} the value {value}: in nnU-Net's data sets 0 is the background, nothing else."]
+        )
+    return names
 
 
 def _images(folder: Path, ending: str) -> dict[str, Path]:
     """The images in ``folder`` by case, sorted; none where there is no such folder."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     tail = f"{_CHANNEL}{ending}"
+    if tail in names:
+        raise FolderError([f"{folder.name}/{tail} is called after no case: rename it, and its label."])
     strangers = [name for name in names if name.endswith(ending) and not name.endswith(tail) and not name.startswith(".")]
     if strangers:
         raise FolderError([f"{folder.name}/{strangers[0]} does not end in {tail}, as the only channel of a case does."])

@@ -82,7 +82,10 @@ class Pacs:
             session.auth = requests.auth.HTTPBasicAuth(user.encode(), (password or "").encode())
         elif token:
             session.auth = _Bearer(token)
-        self._client = DICOMwebClient(self.url, session=session)
+        try:
+            self._client = DICOMwebClient(self.url, session=session)
+        except ValueError as error:
+            raise PacsError("The PACS's address is none: it has to be like http://pacs:8042/dicom-web.") from error
         self._client.set_http_retry_params(retry=False)
 
     def search_series(self, filters: Mapping[str, Any]) -> list[Dataset]:
