@@ -292,7 +292,7 @@ def test_archives_that_are_damaged_or_encrypted(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dicomdir_that_lists_files_elsewhere(tmp_path: Path) -> None:
+def test_a_dicomdir_that_lists_files_elsewhere_or_that_are_gone(tmp_path: Path) -> None:
     source = save(tmp_path / "in", SCAN.images())
     directory = SCAN.image(0, 0)
     directory.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
@@ -300,6 +300,9 @@ def test_a_dicomdir_that_lists_files_elsewhere(tmp_path: Path) -> None:
     directory.save_as(source / "DICOMDIR", write_like_original=False)
     code, said = run(source / "DICOMDIR", tmp_path / "out")
     assert code == 2 and "lists a file outside of its folder" in said
+    directory.DirectoryRecordSequence = [record_of("GONE1"), record_of("GONE2")]
+    directory.save_as(source / "DICOMDIR", write_like_original=False)
+    assert "GONE1 and 1 more files: not there" in run(source / "DICOMDIR", tmp_path / "out")[1]
     (source / "DICOMDIR").write_bytes(b"no")
     assert "no readable DICOMDIR" in run(source / "DICOMDIR", tmp_path / "out")[1]
 

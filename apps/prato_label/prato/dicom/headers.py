@@ -77,7 +77,7 @@ def read_frames(file: SourceFile) -> list[Frame]:
     """The images of ``file``; empty for what is no DICOM at all, and for a DICOMDIR.
 
     Raises:
-        DicomError: DICOM that is cut short, damaged, or no MR image, named by what it is.
+        DicomError: DICOM that is missing, cut short, damaged, or no MR image, named by what it is.
     """
     try:
         dataset = read_header(file)
@@ -87,6 +87,8 @@ def read_frames(file: SourceFile) -> list[Frame]:
             return frames_of(dataset, file)
     except DicomError:
         raise
+    except OSError as error:
+        raise DicomError("not there" if isinstance(error, FileNotFoundError) else "cannot be read") from error
     except Exception as error:  # pydicom raises whatever a damaged file leads it to
         raise DicomError("cut short or damaged") from error
 
