@@ -18,7 +18,11 @@ SHARED_SERVERS = ("live_server", "guarded_server", "labelling_server")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests on the real server (``*_live.py``) are slow; with several processes, files with slow tests come first."""
+    """Tests on the real server (``*_live.py``) are slow; with several processes, files with slow tests come first.
+
+    What stops a shared server comes after all that use it.
+    """
+    items.sort(key=lambda item: item.path.stem == "test_stop_live")
     for item in items:
         if item.path.stem.endswith("_live"):
             item.add_marker(pytest.mark.slow)
