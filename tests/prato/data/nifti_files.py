@@ -74,8 +74,21 @@ def write_nifti(path: Path, *args: Any, **header: Any) -> Path:
     return path
 
 
+def raw_header(data: bytes) -> nib.Nifti1Header:
+    kind = nib.Nifti2Header if data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
+    return kind(data[: kind.sizeof_hdr], check=False)
+
+
 def itk_reading(path: Path) -> np.ndarray | None:
-    """Where ITK lays the image at ``path``, as voxel -> RAS+ mm; None where it refuses to."""
+    """Where ITK lays the image at ``path``, as voxel -> RAS+ mm; None where it refuses to, or would not come back.
+
+    With an sform of huge and infinite numbers, its singular value decomposition goes on for ever.
+    """
+    data = path.read_bytes()
+    header = raw_header(gzip.decompress(data) if path.suffix == ".gz" else data)
+    rows = np.array([header[f"srow_{axis}"] for axis in "xyz"], dtype=np.float64)
+    if header["sform_code"] > 0 and not (np.abs(rows) < 1e6).all():
+        return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

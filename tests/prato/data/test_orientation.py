@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from prato.data.nifti import VolumeError, read_volume, volume_bytes
 from prato.data.orientation import ORIENTATION_WARNINGS
-from tests.prato.data.nifti_files import SPACING, dtypes, itk_reading, nifti_file, rigid, rigids, shapes, spacings, write_nifti
+from tests.prato.data.nifti_files import SPACING, dtypes, itk_reading, nifti_file, raw_header, rigid, rigids, shapes, spacings, write_nifti
 
 ARRAY = np.arange(60, dtype=np.int16).reshape(5, 4, 3)
 AFFINE = rigid()
@@ -32,11 +32,6 @@ def scratch() -> Iterator[Path]:
     """A folder for one example: hypothesis shares pytest's own between all of them."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
-
-
-def raw_header(data: bytes) -> nib.Nifti1Header:
-    kind = nib.Nifti2Header if data[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
-    return kind(data[: kind.sizeof_hdr], check=False)
 
 
 def nibabel_reading(path: Path) -> np.ndarray | None:
