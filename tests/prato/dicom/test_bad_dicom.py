@@ -153,6 +153,10 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         lambda: without(changed(SCAN.images(), lambda n: True, set_tags(SeriesDescription="\x1b[2Jgone\nnew")), 3),
         "series 1 (?[2Jgone?new): slice 1 of 5",
     ),
+    "an image of somebody else": (
+        lambda: changed(SCAN.images(), lambda n: n == 11, set_tags(PatientID="another")),
+        "its images name several patients",
+    ),
     "another modality": (
         lambda: changed(SCAN.images(), lambda n: True, set_tags(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")),
         "CT Image Storage",

@@ -137,6 +137,8 @@ def _import_study(series: list[list[Frame]], folder: Path, phases: Phases, keep_
     for stack in sorted(chosen, key=lambda stack: stack.frame.series_number or 0):
         try:
             cine = put_in_order(stack)
+            if len({frame.patient[:2] for frames in cine.frames for frame in frames}) > 1:
+                raise DicomError("its images name several patients, so that it is not known whose heart this is")
             patient, study = study_names(stack, keep_identity, several=len(chosen) > 1)
             report.imported.append(write_cine(cine, stack, patient, study, folder, phases, keep_identity))
         except DicomError as error:
