@@ -84,11 +84,12 @@ def itk_reading(path: Path) -> np.ndarray | None:
 
     With an sform of huge and infinite numbers, its singular value decomposition goes on for ever.
     """
-    data = path.read_bytes()
-    header = raw_header(gzip.decompress(data) if path.suffix == ".gz" else data)
-    rows = np.array([header[f"srow_{axis}"] for axis in "xyz"], dtype=np.float64)
-    if header["sform_code"] > 0 and not (np.abs(rows) < 1e6).all():
-        return None
+    if path.suffix != ".nrrd":
+        data = path.read_bytes()
+        header = raw_header(gzip.decompress(data) if path.suffix == ".gz" else data)
+        rows = np.array([header[f"srow_{axis}"] for axis in "xyz"], dtype=np.float64)
+        if header["sform_code"] > 0 and not (np.abs(rows) < 1e6).all():
+            return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
