@@ -115,5 +115,7 @@ def test_from_the_pacs_and_back(orthanc: Orthanc, server: LiveServer, tmp_path: 
 @pytest.mark.slow
 def test_images_of_the_pacs_are_not_removed_here(server: LiveServer) -> None:
     wait_until(lambda: len(listed(server)) == 2, every=0.2)
-    reply = requests.delete(f"{server.url}/datastore/?id={listed(server)[0]}", headers=server.headers, timeout=200)
+    before = listed(server)
+    reply = requests.delete(f"{server.url}/datastore/?id={before[0]}", headers=server.headers, timeout=200)
     refused(reply, 409, "lies in the PACS: remove it there")
+    assert listed(server) == before

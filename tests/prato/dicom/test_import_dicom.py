@@ -104,7 +104,9 @@ def test_a_cine_that_goes_on_in_another_series_is_joined(tmp_path: Path) -> None
     images = scan.images()
     for ds in images[4 * scan.phases :]:
         ds.SeriesInstanceUID, ds.SeriesNumber = uid("second"), 2
-    check(scan, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert len(only(report, tmp_path / "out")[1]["dicom"]["series_instance_uids"]) == 2
 
 
 def test_a_slice_that_was_acquired_again_is_taken_from_the_later_series(tmp_path: Path) -> None:
@@ -154,6 +156,7 @@ def test_big_endian(tmp_path: Path) -> None:
     scan = Scan()
     report = import_dicom(save(tmp_path / "in", map(to_big_endian, scan.images())), tmp_path / "out")
     check(scan, report, tmp_path / "out")
+    assert report.left_out == report.refused == report.warnings == []
 
 
 def test_rescaled_values(tmp_path: Path) -> None:
@@ -185,7 +188,9 @@ def test_compressed_without_loss(tmp_path: Path, syntax: str) -> None:
     scan = Scan(slices=3, phases=6, rows=32, columns=24)
     for path in save(tmp_path / "in", scan.images()).iterdir():
         compress(gdcm, wanted, path)
-    check(scan, import_dicom(tmp_path / "in", tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(tmp_path / "in", tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["lossy"] is False
 
 
 def compress(gdcm: Any, syntax: Any, path: Path) -> None:
@@ -349,4 +354,6 @@ def test_any_stack_lies_where_the_scanner_said(
     orientation = tuple(round(float(v), 7) for v in rows.ravel())
     scan = Scan(slices=slices, phases=phases, gap=round(gap, 3), orientation=orientation)
     folder = tmp_path_factory.mktemp("any")
-    check(scan, import_dicom(save(folder / "in", scan.images(), seed=seed), folder / "out"), folder / "out")
+    report = import_dicom(save(folder / "in", scan.images(), seed=seed), folder / "out")
+    check(scan, report, folder / "out")
+    assert (report.imported[0].slices, report.imported[0].phases) == (slices, phases)

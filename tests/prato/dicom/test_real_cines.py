@@ -110,6 +110,7 @@ def test_dcm2niix_on_generated_scans(kind: str, tmp_path: Path) -> None:
     scan = Scan(rows=24, columns=20, slices=6)
     source = save(tmp_path / "in", scan.images() if kind == "classic" else [scan.enhanced(shuffled=False)], name="{}.dcm".format)
     [cine] = import_dicom(source, tmp_path / "out").imported
+    assert (cine.slices, cine.phases) == (scan.slices, scan.phases)
     check_against_dcm2niix(source, nib.load(tmp_path / "out" / f"{cine.study}.nii.gz"), tmp_path)
 
 

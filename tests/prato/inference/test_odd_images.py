@@ -100,7 +100,9 @@ def test_blank_slices_that_were_added_change_nothing(
 def test_a_box_on_blank_slices_alone_is_answered(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> None:
     image, _ = heart
     predictor.set_image(replace(image, array=np.pad(image.array, [(0, 0), (0, 0), (2, 0)])))
-    predictor.predict([BoxPrompt(Box((20, 20, 0), (60, 60, 1)))])
+    prediction = predictor.predict([BoxPrompt(Box((20, 20, 0), (60, 60, 1)))])
+    assert prediction.mask.shape == (*image.array.shape[:2], image.array.shape[2] + 2)
+    assert not prediction.mask[:, :, 1:].any()  # beyond the box nothing is drawn
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1)])
