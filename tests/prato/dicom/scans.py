@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from prato.dicom.importer import Report
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MR, ENHANCED = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"
 #: What must never be found in what is written.
 NAME, NUMBER, BIRTH = "Møller^Ånna", "MRN-4711-X", "19530417"
@@ -203,3 +208,22 @@ def decoys() -> list[FileDataset]:
 def record_of(parts: str | list[str]) -> Dataset:
     """A DICOMDIR's record of the file ``parts``."""
     return _item(DirectoryRecordType="IMAGE", ReferencedFileID=parts)
+
+
+def only(report: Report, target: Path) -> tuple[nib.Nifti1Image, dict[str, Any]]:
+    """The one cine that was imported, and its sidecar."""
+    [cine] = report.imported
+    sidecar = json.loads((target / f"{cine.study}.json").read_text(encoding="utf-8"))
+    return nib.load(target / f"{cine.study}.nii.gz"), sidecar
+
+
+def check(scan: Scan, report: Report, target: Path) -> None:
+    """Every intensity lies where the scanner said, and the grid is right-handed."""
+    image, _ = only(report, target)
+    assert np.array_equal(np.asarray(image.dataobj), scan.array())
+    assert np.linalg.det(image.affine[:3, :3]) > 0
+    for k in (0, scan.slices - 1):
+        for column, row in ((0, 0), (scan.columns - 1, scan.rows - 1)):
+            along = np.reshape(scan.orientation, (2, 3))
+            lps = np.array(scan.position(k)) + along[0] * scan.spacing[1] * column + along[1] * scan.spacing[0] * row
+            assert np.allclose(image.affine @ [column, row, k, 1], LPS_TO_RAS @ [*lps, 1], atol=0.01)

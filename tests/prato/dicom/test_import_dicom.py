@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,39 +14,8 @@ from hypothesis import strategies as st
 
 from prato.data.cine import read_cine
 from prato.data.studies import load_manifest
-from prato.dicom.importer import Report, import_dicom
-from tests.prato.dicom.scans import (
-    BIRTH,
-    NAME,
-    NUMBER,
-    Scan,
-    decoys,
-    record_of,
-    save,
-    to_big_endian,
-    uid,
-)
-
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def only(report: Report, target: Path) -> tuple[nib.Nifti1Image, dict[str, Any]]:
-    """The one cine that was imported, and its sidecar."""
-    [cine] = report.imported
-    sidecar = json.loads((target / f"{cine.study}.json").read_text(encoding="utf-8"))
-    return nib.load(target / f"{cine.study}.nii.gz"), sidecar
-
-
-def check(scan: Scan, report: Report, target: Path) -> None:
-    """Every intensity lies where the scanner said, and the grid is right-handed."""
-    image, _ = only(report, target)
-    assert np.array_equal(np.asarray(image.dataobj), scan.array())
-    assert np.linalg.det(image.affine[:3, :3]) > 0
-    for k in (0, scan.slices - 1):
-        for column, row in ((0, 0), (scan.columns - 1, scan.rows - 1)):
-            along = np.reshape(scan.orientation, (2, 3))
-            lps = np.array(scan.position(k)) + along[0] * scan.spacing[1] * column + along[1] * scan.spacing[0] * row
-            assert np.allclose(image.affine @ [column, row, k, 1], LPS_TO_RAS @ [*lps, 1], atol=0.01)
+from prato.dicom.importer import import_dicom
+from tests.prato.dicom.scans import Scan, check, decoys, only, record_of, save, uid
 
 
 @pytest.mark.slow
@@ -152,70 +118,6 @@ def test_without_trigger_times(tmp_path: Path, by: str) -> None:
     assert any("instance numbers" in note for note in sidecar["notes"]) == (by == "InstanceNumber")
 
 
-def test_big_endian(tmp_path: Path) -> None:
-    scan = Scan()
-    report = import_dicom(save(tmp_path / "in", map(to_big_endian, scan.images())), tmp_path / "out")
-    check(scan, report, tmp_path / "out")
-    assert report.left_out == report.refused == report.warnings == []
-
-
-def test_rescaled_values(tmp_path: Path) -> None:
-    scan = Scan(extra={"RescaleSlope": 0.5, "RescaleIntercept": -10})
-    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
-    image, _ = only(report, tmp_path / "out")
-    assert image.get_data_dtype() == np.float32
-    assert np.array_equal(np.asarray(image.dataobj), scan.array() * 0.5 - 10)
-
-
-def gdcm_syntax(name: str) -> Any:
-    gdcm = pytest.importorskip("gdcm", reason="python-gdcm is not installed: pip install -r requirements.txt")
-    return gdcm, gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name))
-
-
-@pytest.mark.parametrize(
-    "syntax",
-    [
-        "JPEGLosslessProcess14_1",
-        "JPEGLosslessProcess14",
-        "JPEGLSLossless",
-        "JPEG2000Lossless",
-        "RLELossless",
-        "DeflatedExplicitVRLittleEndian",
-    ],
-)
-def test_compressed_without_loss(tmp_path: Path, syntax: str) -> None:
-    gdcm, wanted = gdcm_syntax(syntax)
-    scan = Scan(slices=3, phases=6, rows=32, columns=24)
-    for path in save(tmp_path / "in", scan.images()).iterdir():
-        compress(gdcm, wanted, path)
-    report = import_dicom(tmp_path / "in", tmp_path / "out")
-    check(scan, report, tmp_path / "out")
-    assert only(report, tmp_path / "out")[1]["lossy"] is False
-
-
-def compress(gdcm: Any, syntax: Any, path: Path) -> None:
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(syntax)
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-
-
-def test_lossy_images_are_taken_with_a_warning(tmp_path: Path) -> None:
-    scan = Scan(extra={"LossyImageCompression": "01"})
-    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
-    check(scan, report, tmp_path / "out")
-    assert only(report, tmp_path / "out")[1]["lossy"] is True
-    assert any("compressed with loss" in note for note in report.imported[0].notes)
-
-
 @pytest.mark.slow
 def test_zip_and_dicomdir_give_what_the_folder_gives(tmp_path: Path) -> None:
     import pydicom
@@ -277,60 +179,6 @@ def test_a_second_run_changes_nothing_and_nobody_is_overwritten(tmp_path: Path) 
     report = import_dicom(source, target, phases="all")
     assert report.imported == [] and "is there already with other content" in report.refused[0]
     assert sidecar.read_text() == "{}"
-
-
-# Nobody's name
-
-
-def everything_written(folder: Path) -> bytes:
-    """All names and contents below ``folder``, unzipped."""
-    import gzip
-
-    parts = [str(path.relative_to(folder)).encode() for path in folder.rglob("*")]
-    for path in folder.rglob("*"):
-        if path.is_file():
-            raw = path.read_bytes()
-            parts.append(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    return b"\n".join(parts)
-
-
-SECRETS = (*NAME.split("^"), NUMBER, BIRTH, "ACC-99", "20240229", "101112", "series of", "Doe")
-
-
-def test_names_and_dates_stay_out_unless_they_are_wanted(tmp_path: Path) -> None:
-    source = save(tmp_path / f"Doe_{NUMBER}_{BIRTH}", Scan().images(), name=f"{NUMBER} {{}} Doe".format)
-    import_dicom(source, tmp_path / "out", phases="all")
-    written = everything_written(tmp_path / "out")
-    for secret in SECRETS:
-        assert secret.encode() not in written, secret
-    report = import_dicom(source, tmp_path / "kept", keep_identity=True)
-    sidecar = only(report, tmp_path / "kept")[1]
-    assert sidecar["identity"]["PatientName"] == NAME and sidecar["identity"]["PatientBirthDate"] == BIRTH
-    assert report.imported[0].study.startswith("MRN-4711-X_")
-
-
-@pytest.mark.slow
-def test_pseudonyms_are_stable_and_a_secret_changes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = save(tmp_path / "in", Scan().images())
-    later = save(tmp_path / "later", replace(Scan(4), study="a year later").images())
-    names = [import_dicom(source, tmp_path / f"out{n}").imported[0].study for n in range(2)]
-    assert names[0] == names[1] and re.fullmatch(r"p[0-9a-f]{8}_[0-9a-f]{4}_4d", names[0])
-    again = import_dicom(later, tmp_path / "out0").imported[0].study
-    assert again != names[0] and again.split("_")[0] == names[0].split("_")[0]  # one patient, two examinations
-    monkeypatch.setenv("PRATO_PSEUDONYM_KEY", "of this hospital")
-    assert import_dicom(source, tmp_path / "secret").imported[0].study.split("_")[0] != names[0].split("_")[0]
-
-
-def test_unicode_and_very_long_names(tmp_path: Path) -> None:
-    scan = Scan(patient="患者/..\\" + "ü" * 50)
-    source = save(tmp_path / ("Größe " + "x" * 180), scan.images(), name=("心臓 ü " + "y" * 200 + "{}").format)
-    report = import_dicom(source, tmp_path / "out", keep_identity=True)
-    check(scan, report, tmp_path / "out")
-    assert report.imported[0].study.isascii() and len(report.imported[0].study) < 80
-    assert {path.parent for path in (tmp_path / "out").rglob("*")} == {tmp_path / "out"}
-
-
-# Any stack
 
 
 @pytest.mark.slow

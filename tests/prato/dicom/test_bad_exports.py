@@ -1,0 +1,86 @@
+"""Labels that cannot go out as DICOM get a sentence, and cost themselves alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prato.dicom.importer import import_dicom
+from tests.prato.dicom.scans import save
+from tests.prato.dicom.test_export_dicom import SCAN, draw, export, imported, submit
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
+
+
+def test_a_damaged_object_in_the_target_costs_its_own_cine_alone(tmp_path: Path) -> None:
+    source = save(save(tmp_path / "in", SCAN.images()), replace(SCAN, study="b", patient="another").images())
+    first, second = sorted(cine.study[:-3] for cine in import_dicom(source, tmp_path / "cines", phases="ed,es").imported)
+    studies = tmp_path / "cines" / "phases"
+    for name in (first, second):
+        submit(studies, f"{name}_frame01", draw(1, (SCAN.columns, SCAN.rows, SCAN.slices)))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"{second}_frame01_seg_1.dcm").write_bytes(b"no DICOM")
+    said = export(studies, tmp_path / "out", source, code=1)
+    assert f"{second} is left out" in said and "is damaged" in said
+    assert {path.name[: len(first)] for path in (tmp_path / "out").glob("*_report_*.dcm")} == {first}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "other source",
+        "no sidecar",
+        "damaged sidecar",
+        "a name that leads elsewhere",
+        "no instance UIDs",
+        "other image",
+        "no labels",
+        "no folder",
+        "no address",
+    ],
+)
+def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> None:
+    source, studies, names = imported(tmp_path, SCAN.images())
+    if case != "no labels":
+        submit(studies, names[0], draw(1, (SCAN.columns, SCAN.rows, SCAN.slices)))
+    [sidecar] = (tmp_path / "cines").glob("*_4d.json")
+    if case == "other source":
+        source = save(tmp_path / "other", replace(SCAN, study="another").images())
+    elif case == "no sidecar":
+        sidecar.unlink()
+    elif case == "damaged sidecar":
+        sidecar.write_text(sidecar.read_text()[:-40])
+    elif case == "a name that leads elsewhere":
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "study": "../elsewhere"}))
+    elif case == "no instance UIDs":  # nor have those of another patient
+        text = json.loads(sidecar.read_text())
+        text["dicom"]["sop_instance_uids"] = [[""] * SCAN.phases] * SCAN.slices
+        sidecar.write_text(json.dumps(text))
+        others = replace(SCAN, patient="another").images()
+        for ds in others:
+            ds.SOPInstanceUID = ""
+        source = save(tmp_path / "other", others)
+    elif case == "other image":
+        text = json.loads(sidecar.read_text())
+        text["affine_ras_mm"][0][3] += 1
+        sidecar.write_text(json.dumps(text))
+    elif case == "no folder":
+        studies = tmp_path / "nowhere"
+    before = set(tmp_path.iterdir())
+    said = export(studies, tmp_path / "out", "http://[::1" if case == "no address" else source, code=2)
+    sentences = {
+        "other source": "the source holds none of its images",
+        "no sidecar": "was not imported from DICOM",
+        "damaged sidecar": "is no sidecar of prato-label/cine/1",
+        "a name that leads elsewhere": "its study's name cannot be a part of a file's",
+        "no instance UIDs": "its DICOM images have no SOP instance UIDs",
+        "no address": "The PACS's address is none",
+        "other image": "it lies 1.00 mm off the DICOM images",
+        "no labels": "There are no final labels",
+        "no folder": "is no folder",
+    }
+    assert sentences[case] in said
+    assert set(tmp_path.iterdir()) == before

@@ -1,0 +1,76 @@
+"""Pixels as scanners and archives store them: byte orders, rescaled values, compression without loss and with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prato.dicom.importer import import_dicom
+from tests.prato.dicom.scans import Scan, check, only, save, to_big_endian
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    scan = Scan()
+    report = import_dicom(save(tmp_path / "in", map(to_big_endian, scan.images())), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert report.left_out == report.refused == report.warnings == []
+
+
+def test_rescaled_values(tmp_path: Path) -> None:
+    scan = Scan(extra={"RescaleSlope": 0.5, "RescaleIntercept": -10})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    image, _ = only(report, tmp_path / "out")
+    assert image.get_data_dtype() == np.float32
+    assert np.array_equal(np.asarray(image.dataobj), scan.array() * 0.5 - 10)
+
+
+def gdcm_syntax(name: str) -> Any:
+    gdcm = pytest.importorskip("gdcm", reason="python-gdcm is not installed: pip install -r requirements.txt")
+    return gdcm, gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name))
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        "JPEGLosslessProcess14_1",
+        "JPEGLosslessProcess14",
+        "JPEGLSLossless",
+        "JPEG2000Lossless",
+        "RLELossless",
+        "DeflatedExplicitVRLittleEndian",
+    ],
+)
+def test_compressed_without_loss(tmp_path: Path, syntax: str) -> None:
+    gdcm, wanted = gdcm_syntax(syntax)
+    scan = Scan(slices=3, phases=6, rows=32, columns=24)
+    for path in save(tmp_path / "in", scan.images()).iterdir():
+        compress(gdcm, wanted, path)
+    report = import_dicom(tmp_path / "in", tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["lossy"] is False
+
+
+def compress(gdcm: Any, syntax: Any, path: Path) -> None:
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(syntax)
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+def test_lossy_images_are_taken_with_a_warning(tmp_path: Path) -> None:
+    scan = Scan(extra={"LossyImageCompression": "01"})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["lossy"] is True
+    assert any("compressed with loss" in note for note in report.imported[0].notes)

@@ -1,0 +1,60 @@
+"""Nobody's name, number or date leaves the DICOM files, and what stands for them is stable."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prato.dicom.importer import import_dicom
+from tests.prato.dicom.scans import BIRTH, NAME, NUMBER, Scan, check, only, save
+
+
+def everything_written(folder: Path) -> bytes:
+    """All names and contents below ``folder``, unzipped."""
+    import gzip
+
+    parts = [str(path.relative_to(folder)).encode() for path in folder.rglob("*")]
+    for path in folder.rglob("*"):
+        if path.is_file():
+            raw = path.read_bytes()
+            parts.append(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    return b"\n".join(parts)
+
+
+SECRETS = (*NAME.split("^"), NUMBER, BIRTH, "ACC-99", "20240229", "101112", "series of", "Doe")
+
+
+def test_names_and_dates_stay_out_unless_they_are_wanted(tmp_path: Path) -> None:
+    source = save(tmp_path / f"Doe_{NUMBER}_{BIRTH}", Scan().images(), name=f"{NUMBER} {{}} Doe".format)
+    import_dicom(source, tmp_path / "out", phases="all")
+    written = everything_written(tmp_path / "out")
+    for secret in SECRETS:
+        assert secret.encode() not in written, secret
+    report = import_dicom(source, tmp_path / "kept", keep_identity=True)
+    sidecar = only(report, tmp_path / "kept")[1]
+    assert sidecar["identity"]["PatientName"] == NAME and sidecar["identity"]["PatientBirthDate"] == BIRTH
+    assert report.imported[0].study.startswith("MRN-4711-X_")
+
+
+@pytest.mark.slow
+def test_pseudonyms_are_stable_and_a_secret_changes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = save(tmp_path / "in", Scan().images())
+    later = save(tmp_path / "later", replace(Scan(4), study="a year later").images())
+    names = [import_dicom(source, tmp_path / f"out{n}").imported[0].study for n in range(2)]
+    assert names[0] == names[1] and re.fullmatch(r"p[0-9a-f]{8}_[0-9a-f]{4}_4d", names[0])
+    again = import_dicom(later, tmp_path / "out0").imported[0].study
+    assert again != names[0] and again.split("_")[0] == names[0].split("_")[0]  # one patient, two examinations
+    monkeypatch.setenv("PRATO_PSEUDONYM_KEY", "of this hospital")
+    assert import_dicom(source, tmp_path / "secret").imported[0].study.split("_")[0] != names[0].split("_")[0]
+
+
+def test_unicode_and_very_long_names(tmp_path: Path) -> None:
+    scan = Scan(patient="患者/..\\" + "ü" * 50)
+    source = save(tmp_path / ("Größe " + "x" * 180), scan.images(), name=("心臓 ü " + "y" * 200 + "{}").format)
+    report = import_dicom(source, tmp_path / "out", keep_identity=True)
+    check(scan, report, tmp_path / "out")
+    assert report.imported[0].study.isascii() and len(report.imported[0].study) < 80
+    assert {path.parent for path in (tmp_path / "out").rglob("*")} == {tmp_path / "out"}
