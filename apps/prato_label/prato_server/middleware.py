@@ -134,7 +134,7 @@ def _name(host: str) -> str:
 
 
 #: The web pages' own files, which reveal nothing of this server: the pages ask for the token, and need it for all that they show.
-PUBLIC_PATHS = frozenset(f"/prato/{name}" for name in ("", "study", "page.css", "page.js", "study.js", "shared.js"))
+PUBLIC_PATHS = frozenset(f"/prato/{name}" for name in ("", "study", "page.css", "page.js", "study.js", "beat.js", "shared.js"))
 
 
 class TokenMiddleware:

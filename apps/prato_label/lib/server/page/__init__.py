@@ -27,7 +27,7 @@ _HEADERS = {
 #: By path; none of them says anything of this server: the pages ask for the token, and for all else with it.
 _FILES = {
     **{"/": ("page.html", "text/html"), "/study": ("study.html", "text/html"), "/page.css": ("page.css", "text/css")},
-    **{f"/{name}": (name, "text/javascript") for name in ("page.js", "study.js", "shared.js")},
+    **{f"/{name}": (name, "text/javascript") for name in ("page.js", "study.js", "beat.js", "shared.js")},
 }
 
 

@@ -64,3 +64,15 @@ export function begin(look) {
   });
   look();
 }
+
+// Of 1, 3, 4, 5: "1, 3 to 5".
+export function list(numbers) {
+  const runs = [];
+  for (const number of numbers) {
+    if (runs.length && runs.at(-1)[1] === number - 1) runs.at(-1)[1] = number;
+    else runs.push([number, number]);
+  }
+  return runs.map(([first, last]) => (first === last ? first : last === first + 1 ? `${first}, ${last}` : `${first} to ${last}`)).join(", ");
+}
+
+export const phases = (numbers) => `phase${numbers.length > 1 ? "s" : ""} ${list(numbers)}`;

@@ -1,6 +1,6 @@
 """Time a whole cine over HTTP: all phases in one request beside one request for each, and the memory that the server takes.
 
-python scripts/bench/cine.py --out docs/results/cine.csv
+python scripts/bench/cine_request.py --out docs/results/cine_request.csv
 """
 
 from __future__ import annotations
