@@ -61,6 +61,12 @@ def is_parallel(a: Frame, b: Frame) -> bool:
     return float(np.abs(np.subtract(a.orientation, b.orientation)).max()) <= _PARALLEL
 
 
+def reference_of(frames: Iterable[Frame]) -> str:
+    """The frame of reference of one slice; nothing where its phases name several, which programs that make images anonymous make up."""
+    found = {frame.frame_of_reference for frame in frames} - {""}
+    return found.pop() if len(found) == 1 else ""
+
+
 def split_series(frames: Iterable[Frame]) -> list[Block]:
     """The blocks of one series, that of most slices first."""
     planes: list[list[Frame]] = []

@@ -55,9 +55,6 @@ def choose_short_axis(stacks: list[Stack]) -> tuple[list[Stack], list[LeftOut], 
             if stack not in plain:
                 left_out.append(_leave(stack, "named as no plain cine, beside one that is"))
         chosen = plain
-    if len(chosen) > 1:
-        names = " and ".join(stack.label for stack in chosen)
-        warnings.append(f"One examination holds {len(chosen)} short-axis cines, {names}: each becomes a study of its own.")
     return chosen, left_out, warnings
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -17,6 +20,8 @@ import pydicom
 
 #: The list of an archive's files is read whole before it can be counted: this many bytes a file, most of them its name.
 _LISTED_BYTES = 512
+#: What ISO 9660 adds to the name of a file on a disc.
+_DISC_VERSION = re.compile(r";\d+$")
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 #: What reading a file that is damaged, missing or forbidden may raise.
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
@@ -66,7 +71,7 @@ def open_source(path: str | os.PathLike[str], limits: ArchiveLimits = LIMITS) ->
     elif zipfile.is_zipfile(path):
         with _open_zip(path, limits) as archive:
             yield [_member(archive, info) for info in _check_members(path, archive, limits)]
-    elif path.name.upper() == "DICOMDIR":
+    elif _is_dicomdir(path.name):
         yield list(_read_dicomdir(path))
     else:
         yield [SourceFile(path.name, lambda: path.open("rb"))]
@@ -81,7 +86,7 @@ def _walk(folder: Path) -> Iterator[SourceFile]:
                 is_regular = stat.S_ISREG(path.stat().st_mode)  # a pipe would wait for ever
             except OSError:
                 is_regular = False
-            if is_regular and name.upper() != "DICOMDIR":
+            if is_regular and not _is_dicomdir(name):
                 yield SourceFile(printable(path.relative_to(folder).as_posix()), lambda path=path: path.open("rb"))  # type: ignore[misc]
 
 
@@ -154,18 +159,59 @@ def check_inflated(stream: BinaryIO, head: bytes, limit: int) -> None:
             raise DicomError(f"unpacks to more than {limit // 2**20} MiB")
 
 
+def _is_dicomdir(name: str) -> bool:
+    return _plain(name) == "dicomdir"
+
+
 def _read_dicomdir(path: Path) -> Iterator[SourceFile]:
     try:
         records = pydicom.dcmread(path).DirectoryRecordSequence
         listed = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
     except Exception as error:  # pydicom raises whatever a damaged file leads it to
         raise DicomError(f"{path.name} is no readable DICOMDIR: give the folder that it lies in.") from error
-    root = path.parent.resolve()
-    for parts in sorted([part] if isinstance(part, str) else list(part) for part in listed):
-        file = root.joinpath(*parts)
-        if ".." in parts or not file.resolve().is_relative_to(root):
-            raise DicomError(f"{path.name} lists a file outside of its folder ({printable('/'.join(parts))[:80]}): give the folder itself.")
-        yield SourceFile(printable("/".join(parts)), lambda file=file: file.open("rb"))  # type: ignore[misc]
+    root, folders = path.parent.resolve(), _Folders()
+    for name in sorted("/".join([part] if isinstance(part, str) else part).replace("\0", "") for part in listed):
+        parts = name.split("/")
+        files = [] if ".." in parts else folders.find(root, parts)
+        if ".." in parts or not all(file.resolve().is_relative_to(root) for file in (root / name, *files)):
+            raise DicomError(f"{path.name} lists a file outside of its folder ({printable(name)[:80]}): give the folder itself.")
+        for file in files or [root / name]:
+            yield SourceFile(printable(file.relative_to(root).as_posix()), partial(_open_file, file))
+
+
+def _open_file(path: Path) -> BinaryIO:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise IsADirectoryError(path)
+    return path.open("rb")
+
+
+class _Folders:
+    """Files by names whose letters may be large or small: a DICOMDIR has large ones, and whoever copied the disc may have made them small.
+    Some systems keep the version that ISO 9660 adds (``;1``), or a dot at the end."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, folder: Path, parts: Sequence[str]) -> list[Path]:
+        """The one that is called exactly so, else all that may be meant: of two copies of an image the importer takes one."""
+        if not parts:
+            return [folder]
+        exact = folder / parts[0]
+        names = [parts[0]] if os.path.exists(exact) else self._listed(folder).get(_plain(parts[0]), [])
+        return [path for name in names for path in self.find(folder / name, parts[1:])]
+
+    def _listed(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._names:
+            found: dict[str, list[str]] = defaultdict(list)
+            for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+                found[_plain(name)].append(name)
+            self._names[folder] = found
+        return self._names[folder]
+
+
+def _plain(name: str) -> str:
+    """``name`` of a file on a disc in small letters, without version and the dot of an empty ending."""
+    return _DISC_VERSION.sub("", name).rstrip(".").casefold()
 
 
 def printable(name: str) -> str:

@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,15 +15,13 @@ from prato.data.cine import cine_bytes
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies import Manifest, ManifestError, Study, load_manifest, save_manifest
 from prato.dicom.blocks import by_series
-from prato.dicom.choose import choose_short_axis
+from prato.dicom.cines import FoundCine, find_cines
 from prato.dicom.end_systole import guess_end_systole
 from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.headers import Frame, read_frames
-from prato.dicom.identity import file_name, pseudonym
-from prato.dicom.order import OrderedCine, put_in_order
 from prato.dicom.pixels import read_pixels
 from prato.dicom.sidecar import sidecar_bytes
-from prato.dicom.stacks import LeftOut, Stack, find_stacks
+from prato.dicom.stacks import LeftOut
 
 SOURCE = "DICOM"
 #: The studies folder within the target that single phases go to.
@@ -102,8 +100,9 @@ def import_dicom(
 
 
 def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> list[Frame]:
-    """All frames; one that was sent twice (the same instance) counts once."""
+    """All frames; one that was sent twice (the same instance) counts once, and UIDs that several images have name none of them."""
     found: dict[tuple[str | SourceFile, int], Frame] = {}
+    shared: set[str] = set()
     problems: dict[str, list[str]] = defaultdict(list)
     other = twice = 0
     for file in progress(files):
@@ -118,31 +117,44 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
         other += not frames
         for frame in frames:
             key = (frame.sop_instance or file, frame.number)
-            twice += key in found
-            found.setdefault(key, frame)
+            if key not in found:
+                found[key] = frame
+            elif _what(frame) == _what(found[key]):
+                twice += 1
+            else:
+                shared.add(frame.sop_instance)
+                found[file, frame.number] = frame
     for problem, names in sorted(problems.items()):
         report.left_out.append(f"{names[0]}{f' and {len(names) - 1} more files' if len(names) > 1 else ''}: {problem}")
     if twice:
         report.warnings.append(f"{twice} images are there twice, with the same SOP instance UID: each is taken once.")
     if other and found:
         report.left_out.append(f"{other} file{'s' * (other != 1)}: no DICOM images")
-    return list(found.values())
+    frames = [replace(frame, sop_instance="") if frame.sop_instance in shared else frame for frame in found.values()]
+    if shared:
+        count = sum(frame.sop_instance in shared for frame in found.values())
+        report.warnings.append(
+            f"{count} different images share {len(shared)} SOP instance UID{'s' * (len(shared) != 1)}: labels on them cannot be exported."
+        )
+    return frames
+
+
+def _what(frame: Frame) -> tuple[object, ...]:
+    """What tells the image ``frame`` from another, whoever it is said to be of."""
+    when = frame.trigger_ms, frame.temporal_index, frame.instance_number
+    return frame.rows, frame.columns, frame.position, frame.orientation, frame.kind, frame.echo_ms, *when
 
 
 def _import_study(series: list[list[Frame]], folder: Path, phases: Phases, keep_identity: bool, report: Report) -> None:
-    stacks, left_out = find_stacks(series)
-    chosen, others, warnings = choose_short_axis(stacks)
-    report.warnings += warnings
-    report.left_out += [str(one) for one in _merge(left_out + others)]
-    for stack in sorted(chosen, key=lambda stack: stack.frame.series_number or 0):
+    found = find_cines(series, keep_identity)
+    report.warnings += found.warnings
+    report.left_out += [str(one) for one in _merge(found.left_out)]
+    report.refused += found.refused
+    for cine in found.cines:
         try:
-            cine = put_in_order(stack)
-            if len({frame.patient[:2] for frames in cine.frames for frame in frames}) > 1:
-                raise DicomError("its images name several patients, so that it is not known whose heart this is")
-            patient, study = study_names(stack, keep_identity, several=len(chosen) > 1)
-            report.imported.append(write_cine(cine, stack, patient, study, folder, phases, keep_identity))
+            report.imported.append(write_cine(cine, folder, phases, keep_identity))
         except DicomError as error:
-            report.refused.append(f"{stack.label}: {error}.")
+            report.refused.append(f"{cine.label}: {error}.")
 
 
 def _merge(left_out: list[LeftOut]) -> list[LeftOut]:
@@ -153,26 +165,15 @@ def _merge(left_out: list[LeftOut]) -> list[LeftOut]:
     return [LeftOut(label, files, reason) for (label, reason), files in counts.items()]
 
 
-def study_names(stack: Stack, keep_identity: bool, several: bool) -> tuple[str, str]:
-    """Of the patient, and of the study; ``several``: whether its examination holds more cines."""
-    first = stack.frame
-    number, issuer, name, birth = first.patient
-    known = (number, issuer) if number else (name, birth) if name else (first.study,)
-    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*known)}"
-    study = f"{patient}_{pseudonym(first.study)[:4]}"
-    return patient, f"{study}_s{first.series_number or pseudonym(first.series)[:4]}" if several else study
-
-
-def write_cine(
-    cine: OrderedCine, stack: Stack, patient: str, study: str, folder: Path, phases: Phases = "none", keep_identity: bool = False
-) -> ImportedCine:
-    """Write ``cine`` with its sidecar as ``<study>_4d``, whole or not at all, and list it in the manifest.
+def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_identity: bool = False) -> ImportedCine:
+    """Write the cine ``found`` with its sidecar as ``<study>_4d``, whole or not at all, and list it in the manifest.
 
     Raises:
         DicomError: pixels that cannot be read, or other content under that name.
         OSError: ``folder`` cannot be written to.
     """
-    array = read_pixels(cine)
+    cine, patient, study = found.cine, found.patient, found.study
+    array = read_pixels(cine.frames)
     notes = list(cine.notes)
     contents = {folder / f"{study}_4d.nii.gz": cine_bytes(array, cine.affine, cine.step_ms)}
     entries = {folder: {f"{study}_4d": Study(patient=patient)}}
@@ -202,7 +203,7 @@ def write_cine(
         if any(manifest.studies.get(name) != entry for name, entry in own.items()):
             manifest.studies.update(own)
             save_manifest(place, manifest)
-    return ImportedCine(f"{study}_4d", stack.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
+    return ImportedCine(f"{study}_4d", found.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
 
 
 def _open_manifest(folder: Path) -> Manifest:

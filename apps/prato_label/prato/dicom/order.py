@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import SAME_SLICE_MM
+from prato.dicom.blocks import SAME_SLICE_MM, reference_of
 from prato.dicom.find import DicomError
 from prato.dicom.headers import Frame
+from prato.dicom.pixels import read_frame
 from prato.dicom.stacks import Stack, is_regular
 
 #: What phases may be sorted by, the best first: DICOM's name, and where the record has it.
@@ -57,12 +57,14 @@ def put_in_order(stack: Stack) -> OrderedCine:
     """The cine that ``stack`` is.
 
     Raises:
-        DicomError: a flaw of the stack, a phase that is missing or there twice, or slices that do not lie evenly one above another.
+        DicomError: a flaw of the stack, slices in several frames of reference, a phase that is missing or there twice, or slices that
+            do not lie evenly one above another.
     """
     notes = list(stack.notes)
     if stack.flaw:
         raise DicomError(stack.flaw)
     slices = list(stack.slices.values())
+    _check_references(slices, notes)
     slices = _drop_copies(slices, notes)
     _check_counts([len(frames) for frames in slices])
     order, key = _choose_order(slices, notes)
@@ -81,6 +83,15 @@ def put_in_order(stack: Stack) -> OrderedCine:
     return OrderedCine(rows, affine, times, triggers, rr_ms, rr_source, order, tuple(notes))
 
 
+def _check_references(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
+    count = len({reference_of(frames) for frames in slices} - {""})
+    if count > 1:
+        raise DicomError(f"its slices lie in {count} frames of reference, and nothing says how these lie to one another")
+    named = {frame.frame_of_reference for frames in slices for frame in frames} - {""}
+    if len(named) > 1:
+        notes.append(f"The images name {len(named)} frames of reference, several for one slice: they are taken to lie in one.")
+
+
 def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tuple[Frame, ...]]:
     """One of each image that is there twice under two names; two different ones in one place are refused."""
     kept, dropped = [], 0
@@ -92,7 +103,7 @@ def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tupl
                 key = (None, None, -1 - len(own))
             if key not in own:
                 own[key] = frame
-            elif _pixels(own[key]) != _pixels(frame):
+            elif not np.array_equal(read_frame(own[key]), read_frame(frame)):
                 raise DicomError(f"two different images are phase {len(own)} of slice {n + 1} ({own[key].file.name} and {frame.file.name})")
             else:
                 dropped += 1
@@ -100,13 +111,6 @@ def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tupl
     if dropped:
         notes.append(f"{dropped} images were there twice and are taken once.")
     return kept
-
-
-def _pixels(frame: Frame) -> bytes:
-    import pydicom
-
-    with frame.file.open() as stream:
-        return hashlib.sha256(pydicom.dcmread(stream, force=True).get("PixelData", b"")).digest()
 
 
 def _check_counts(counts: list[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import pydicom
@@ -12,28 +13,28 @@ import pydicom
 from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import Frame
-from prato.dicom.order import OrderedCine
 
 #: Of all phases together, as 16 bits each.
 _MAX_BYTES = 4 * MAX_VOXEL_BYTES
 
 
-def read_pixels(cine: OrderedCine) -> np.ndarray:
-    """(X, Y, Z, T) = (column, row, slice, phase): integers as stored, at most 32 bits, or float32 where the files rescale them.
+def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
+    """(X, Y, Z, T) = (column, row, slice, phase) of ``cine[k][t]``, slice k in phase t: integers as stored, at most 32 bits, or float32
+    where the files rescale them.
 
     Raises:
         DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes; more voxels than are read;
             values that cannot be rescaled.
     """
     places: dict[SourceFile, list[tuple[int, int, Frame]]] = defaultdict(list)  # an archive may hold two files of one name
-    for k, frames in enumerate(cine.frames):
+    for k, frames in enumerate(cine):
         for t, frame in enumerate(frames):
             places[frame.file].append((k, t, frame))
-    first = cine.frames[0][0]
-    shape = (first.columns, first.rows, len(cine.frames), len(cine.frames[0]))
+    first = cine[0][0]
+    shape = (first.columns, first.rows, len(cine), len(cine[0]))
     _check_size(math.prod(shape), "the cine")
-    is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine.frames for frame in frames)
-    if any(frame.rescale[0] == 0 for frames in cine.frames for frame in frames):
+    is_rescaled = any(frame.rescale != (1.0, 0.0) for frames in cine for frame in frames)
+    if any(frame.rescale[0] == 0 for frames in cine for frame in frames):
         raise DicomError("its RescaleSlope is 0, which would make all pixels the same")
     array = np.zeros(shape, np.float32 if is_rescaled else np.uint8)
     for own in places.values():
@@ -48,6 +49,15 @@ def read_pixels(cine: OrderedCine) -> np.ndarray:
     if is_rescaled and not np.isfinite(array).all():
         raise DicomError("its RescaleSlope and RescaleIntercept give values that are no numbers")
     return array if is_rescaled else _smallest(array)
+
+
+def read_frame(frame: Frame) -> np.ndarray:
+    """(rows, columns) as stored.
+
+    Raises:
+        DicomError: as ``read_pixels``.
+    """
+    return np.asarray(_decode(frame)[frame.number])
 
 
 def _decode(frame: Frame) -> np.ndarray:

@@ -71,7 +71,7 @@ def _dicom(cine: OrderedCine, first: Frame) -> dict[str, Any]:
     series = list(dict.fromkeys(frame.series for frames in cine.frames for frame in frames))
     instances = [[frame.sop_instance for frame in frames] for frames in cine.frames]
     uids = {first.study, first.frame_of_reference, *series, *(uid for own in instances for uid in own)} - {""}
-    is_multiframe = len({uid for own in instances for uid in own}) < sum(len(own) for own in instances)
+    is_multiframe = any(frame.number for frames in cine.frames for frame in frames)
     return {
         "sop_class_uid": first.sop_class,
         "study_instance_uid": first.study,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import Block, angle_between, is_parallel, normal_of, split_series, why_no_cine
+from prato.dicom.blocks import Block, angle_between, is_parallel, normal_of, reference_of, split_series, why_no_cine
 from prato.dicom.headers import Frame
 
 MIN_SLICES = 3
@@ -105,7 +105,7 @@ def _odd_ones(block: Block, others: Iterable[Block]) -> str | None:
 def _add(stacks: list[Stack], stack: Stack) -> None:
     """As a stack of its own, or as the rest of one that another series began."""
     for n, other in enumerate(stacks):
-        if _fit(other.frame, stack.frame) and not _overlap(other.slices, stack.slices):
+        if _fit(other.slices, stack.slices) and not _overlap(other.slices, stack.slices):
             joined = dict(sorted({**other.slices, **stack.slices}.items()))
             if is_regular(list(joined)):
                 stacks[n] = Stack(joined, other.notes + stack.notes, other.flaw or stack.flaw)
@@ -118,7 +118,7 @@ def _join_small(stacks: list[Stack], small: list[Block], left_out: list[LeftOut]
     pools: list[dict[float, tuple[Frame, ...]]] = []
     notes: dict[int, list[str]] = {}
     for block in sorted(small, key=_when):
-        stack = next((stack for stack in stacks if _fit(stack.frame, block.frame)), None)
+        stack = next((stack for stack in stacks if _fit(stack.slices, block.slices)), None)
         if stack is not None:
             if _overlap(stack.slices, block.slices):
                 left_out.append(LeftOut(block.frame.label, block.files, f"a slice that {stack.label} has already"))
@@ -127,7 +127,7 @@ def _join_small(stacks: list[Stack], small: list[Block], left_out: list[LeftOut]
             if is_regular(list(joined)) or not is_regular(list(stack.slices)):
                 stacks[stacks.index(stack)] = Stack(joined, stack.notes, stack.flaw)
                 continue
-        n = next((n for n, pool in enumerate(pools) if _fit(next(iter(pool.values()))[0], block.frame)), len(pools))
+        n = next((n for n, pool in enumerate(pools) if _fit(pool, block.slices)), len(pools))
         if n == len(pools):
             pools.append({})
         for distance in [old for old in pools[n] if _overlap([old], block.slices)]:
@@ -142,7 +142,10 @@ def _join_small(stacks: list[Stack], small: list[Block], left_out: list[LeftOut]
             frames = next(iter(pool.values()))
             count = f"{len(pool)} slice{'s' * (len(pool) != 1)}"
             files = len({frame.file for found in pool.values() for frame in found})
-            left_out.append(LeftOut(frames[0].label, files, f"a cine of {count}, no stack"))
+            others = [next(iter(slices.values())) for slices in (*(stack.slices for stack in stacks), *pools)]
+            like = (other[0].label for other in others if _are_apart(frames, other) and _lie_alike(frames[0], other[0]))
+            apart = next((f", in another frame of reference than {label}" for label in like), ", no stack")
+            left_out.append(LeftOut(frames[0].label, files, f"a cine of {count}{apart}"))
     return stacks
 
 
@@ -150,9 +153,21 @@ def _when(block: Block) -> tuple[float, int]:
     return block.frame.acquired_s or 0.0, block.frame.series_number or 0
 
 
-def _fit(a: Frame, b: Frame) -> bool:
-    """Whether slices of both may be one stack."""
-    same = (a.kind, a.rows, a.columns, a.frame_of_reference) == (b.kind, b.rows, b.columns, b.frame_of_reference)
+def _fit(a: Mapping[float, Sequence[Frame]], b: Mapping[float, Sequence[Frame]]) -> bool:
+    """Whether the slices of both may be one stack."""
+    one, other = next(iter(a.values())), next(iter(b.values()))
+    return _lie_alike(one[0], other[0]) and not _are_apart(one, other)
+
+
+def _are_apart(one: Sequence[Frame], other: Sequence[Frame]) -> bool:
+    """Whether two slices lie in different frames of reference, between which nothing is known."""
+    references = {reference_of(one), reference_of(other)} - {""}
+    return len(references) > 1
+
+
+def _lie_alike(a: Frame, b: Frame) -> bool:
+    """Whether they may, if their frames of reference are one."""
+    same = (a.kind, a.rows, a.columns) == (b.kind, b.rows, b.columns)
     return same and bool(np.allclose(a.spacing, b.spacing, rtol=1e-4)) and is_parallel(a, b) and shift_aside(a, b) <= _ASIDE_MM
 
 

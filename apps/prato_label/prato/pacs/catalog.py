@@ -14,14 +14,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prato.data.atomic import make_folder, write_bytes
 from prato.dicom.blocks import by_series
-from prato.dicom.choose import choose_short_axis
+from prato.dicom.cines import FoundCine, find_cines
 from prato.dicom.exporter import dicom_bytes
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import Frame, frames_of
-from prato.dicom.importer import study_names
-from prato.dicom.order import put_in_order
 from prato.dicom.references import uid_from_content
-from prato.dicom.stacks import find_stacks
 from prato.pacs.web import Pacs, PacsError
 
 logger = logging.getLogger(__name__)
@@ -123,29 +120,10 @@ class Catalog:
                     continue
                 except Exception as error:  # whatever nonsense in a header leads pydicom to
                     logger.debug("a header of examination %s cannot be read: %s", study, error)
-        stacks, _ = find_stacks(list(by_series(frames).values()))
-        chosen, _, warnings = choose_short_axis(stacks)
-        for warning in warnings:
-            logger.warning("Examination %s: %s", study, warning)
-        cines = []
-        for stack in chosen:
-            try:
-                cine = put_in_order(stack)
-            except DicomError as error:
-                logger.warning("A cine of examination %s is not listed: %s.", study, error)
-                continue
-            patient, name = study_names(stack, keep_identity=False, several=len(chosen) > 1)
-            places = dict.fromkeys((frame.series, frame.sop_instance) for own in cine.frames for frame in own)
-            remote = RemoteCine(
-                study=f"{name}_4d",
-                patient=patient,
-                study_instance_uid=study,
-                images=tuple(places),
-                phases=len(cine.frames[0]),
-                step_ms=cine.step_ms,
-            )
-            cines.append(remote)
-        return tuple(cines)
+        found = find_cines(list(by_series(frames).values()))
+        for sentence in (*found.warnings, *(f"A cine is not listed: {refused}" for refused in found.refused)):
+            logger.warning("Examination %s: %s", study, sentence)
+        return tuple(_remote(one, study) for one in found.cines)
 
     def _opener(self, study: str, series: str, instance: str) -> Callable[[], BinaryIO]:
         def fetch() -> BinaryIO:
@@ -161,3 +139,15 @@ class Catalog:
 
     def _path(self, study: str) -> Path:
         return self._folder / f"{uid_from_content(study)}.json"
+
+
+def _remote(found: FoundCine, examination: str) -> RemoteCine:
+    frames = [frame for own in found.cine.frames for frame in own]
+    return RemoteCine(
+        study=f"{found.study}_4d",
+        patient=found.patient,
+        study_instance_uid=examination,
+        images=tuple(dict.fromkeys((frame.series, frame.sop_instance) for frame in frames)),
+        phases=len(found.cine.frames[0]),
+        step_ms=found.cine.step_ms,
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prato.data.atomic import make_folder
 from prato.dicom.blocks import by_series
+from prato.dicom.cines import FoundCine
 from prato.dicom.exporter import dicom_bytes
 from prato.dicom.find import DicomError, open_source
 from prato.dicom.headers import read_frames
@@ -62,7 +63,8 @@ def fetch_cine(pacs: Pacs, cine: RemoteCine, folder: Path, scratch: Path) -> Pat
             stacks, _ = find_stacks(list(by_series(frame for file in files for frame in read_frames(file)).values()))
             if len(stacks) != 1:
                 raise DicomError(f"its images are {len(stacks)} stacks now")
-            write_cine(put_in_order(stacks[0]), stacks[0], cine.patient, cine.study.removesuffix("_4d"), folder)
+            found = FoundCine(put_in_order(stacks[0]), stacks[0].label, cine.patient, cine.study.removesuffix("_4d"))
+            write_cine(found, folder)
     except DicomError as error:
         shutil.rmtree(waiting, ignore_errors=True)  # they may be damaged: the next call fetches them anew
         raise PacsError(f"What the PACS sent is not the cine that it listed ({error}): try again.") from error
