@@ -54,6 +54,15 @@ def driver(tmp_path: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
+def cine_driver(tmp_path: Path) -> Iterator[Any]:
+    """The same, of a server that has a cine."""
+    from tests.slicer_module.cine_driver import run_cine_panel
+
+    with run_cine_panel(tmp_path) as panel:
+        yield panel
+
+
+@pytest.fixture
 def fake_server() -> Iterator[Any]:
     """A server that replies as the test sets it."""
     from tests.slicer_module.fake_server import run_fake_server

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
-from tests.slicer_harness.core import new_scene
-from tests.slicer_module.cines import CINE, PHASES, RADII, CineClient, beating_heart
-from tests.slicer_module.fake_client import LABELS
-from tests.slicer_module.panel_driver import PanelDriver
-
-
-class CineDriver(PanelDriver):
-    def __init__(self, folder: Path) -> None:
-        self.server = CineClient(folder)
-        super().__init__(folder, self.server)
-
-    def open(self, study: str = CINE) -> Any:
-        if self.logic.info is None:
-            self.click("test")
-        self.select(self.server.names.index(study))
-        self.click("open")
-        assert self.logic.current_study.study == study, self.status
-        return self.logic.current_study
-
-    def show(self, phase: int) -> None:
-        self.ui.phaseSlider.value = phase
-        self.rest(0.05)
-
-    def masks(self) -> np.ndarray:
-        study = self.logic.current_study
-        return np.stack([study.cine.mask(phase, LABELS).T for phase in range(PHASES)], 3)
+from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.cines import CINE, PHASES, RADII, beating_heart
 
 
 @pytest.fixture
-def driver(tmp_path: Path) -> Iterator[CineDriver]:
-    new_scene()
-    panel = CineDriver(tmp_path)
-    yield panel
-    panel.widget.cleanup()
+def driver(cine_driver: CineDriver) -> CineDriver:
+    """The panel in front of a fake server with a cine."""
+    return cine_driver
 
 
 def nodes() -> list[str]:

@@ -20,7 +20,7 @@ LAYERS = {
         (
             *("volumes", "geometry", "slice_views", "placement", "segments", "segmentation", "open_study", "drafts", "autosave"),
             *("label_versions", "cardiac_report", "cardiac_table", "study_logic", "logic", "sample_data", "study_files", "study_nodes"),
-            *("cine_files", "cine_nodes", "cine_report", "cine_study", "phase_edits"),
+            *("cine_files", "cine_nodes", "cine_report", "cine_study", "open_cine", "phase_boxes", "phase_edits", "predict_logic"),
         ),
         ("qt", "ctk", "requests"),
     ),

@@ -14,9 +14,12 @@ import requests
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.client import Client
+from PratoLabelLib.geometry import ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.logic import PratoLabelLogic
+from PratoLabelLib.phase_boxes import key_box, show_box
 from PratoLabelLib.progress import Progress
 from PratoLabelLib.segmentation import import_mask
+from PratoLabelLib.volumes import to_file_order
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, write_study
 from tests.slicer_module.live_logic import BOX, LEFT_HANDED, connected_logic, open_study, predict, roi_around, submit, wait
@@ -90,6 +93,22 @@ def test_a_cine_is_segmented_corrected_and_submitted(cine: str, logic: PratoLabe
         assert np.array_equal(theirs.cine.mask(2, theirs.labels), heart().T)  # Ada's
         assert submit(bob, "Bob")["conflict"] is None
     assert {states(labelling_server)[phase] for phase in "12"} == {"corrected"}
+
+
+def test_a_keyed_box_is_where_the_server_moves_it(cine: str, logic: PratoLabelLogic) -> None:
+    logic.refresh_studies()
+    wait(logic, lambda: any(study.phases == 3 for study in logic.studies))
+    study = open_study(logic, CINE)
+    roi = roi_around(BOX, study.volume_node)
+    key_box(roi, study.volume_node, 0, 3)
+    ijk_box_to_roi((5, 25, 4, 33, 0, 3), study.volume_node, roi)
+    key_box(roi, study.volume_node, 1, 3)
+    for phase in range(3):
+        study.cine.show(phase)
+        show_box(roi, study.volume_node, phase, 3)
+        used = predict(logic, roi)["box"]
+        assert to_file_order(used, study.volume_node) == [*roi_to_ijk_box(roi, study.volume_node)]
+    assert segment_all(logic, roi)["box"] == [5, 30, 4, 33, 1, 5]
 
 
 def test_how_far_a_request_is_comes_meanwhile(cine: str, labelling_server: LiveServer) -> None:

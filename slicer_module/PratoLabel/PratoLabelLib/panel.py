@@ -16,6 +16,7 @@ from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Secti
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.cine import CineSection
 from PratoLabelLib.sections.correct import CorrectSection
+from PratoLabelLib.sections.keys import KeysSection
 from PratoLabelLib.sections.measure import MeasureSection
 from PratoLabelLib.sections.review import DraftSection, ReviewSection
 from PratoLabelLib.sections.segment import SegmentSection
@@ -64,6 +65,7 @@ class Panel(slicer.util.VTKObservationMixin):
         self.study = StudySection(self)
         self.segment = SegmentSection(self)
         self.box = BoxSection(self)
+        self.keys = KeysSection(self)
         self.cine = CineSection(self)
         self.correct = CorrectSection(self)
         self.measure = MeasureSection(self)
@@ -75,6 +77,7 @@ class Panel(slicer.util.VTKObservationMixin):
             ReviewSection(self),
             DraftSection(self),
             self.box,
+            self.keys,
             self.segment,
             self.cine,
             self.correct,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -73,6 +74,20 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
     def discard_proposal(self) -> None:
         """The next result moves no box."""
         self._wants_proposal = False
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether no box is being placed."""
+        return self._placement is None
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """While the panel itself moves a box, which is no prompt of the labeller's."""
+        self._is_fitting = True
+        try:
+            yield
+        finally:
+            self._is_fitting = False
 
     def _follow_study(self) -> None:
         """Select the box of the open study, and hide those of others: no box is ever used for a study that it was not drawn for."""
@@ -161,6 +176,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
             self._on_box_changed()
 
     def _on_box_changed(self) -> None:
+        self._panel.keys.note_moved()
         self._panel.refresh()  # another box has another cost
         if self._parameters.live_update:
             self._debounce_timer.start()
@@ -203,7 +219,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
             self.removeObserver(interaction, interaction.InteractionModeChangedEvent, self._on_interaction_mode)
             if placement.is_pending:
                 interaction.SwitchToViewTransformMode()  # the next click is not a corner
-            placement.cancel()
+                with self.moving():
+                    placement.cancel()
+                self._panel.keys.show()  # another phase may be shown by now
 
     def propose(self) -> None:
         """Segment in the box that the server proposes, and draw that box."""
@@ -212,9 +230,9 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
 
     def _on_predicted(self, reply: dict[str, Any]) -> None:
         if self._wants_proposal and reply["box_source"] != "whole_image":  # which would be no box of the heart
-            self._is_fitting = True
-            self._logic.fit_roi_to_reply(self._box_node())
-            self._is_fitting = False
+            with self.moving():
+                self._logic.fit_roi_to_reply(self._box_node())
+            self._panel.keys.take_proposal(self._box_node(), reply)
         self.discard_proposal()
 
     def _box_node(self) -> slicer.vtkMRMLMarkupsROINode:

@@ -63,11 +63,13 @@ class SegmentSection(Section):
 
     def run(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Segment in ``rois``."""
+        self._panel.keys.note_moved()
         show_tokens = self._parameters.show_tokens
         self._panel.request(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens))
 
     def run_all_phases(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Segment all phases of the open cine in ``rois``."""
+        self._panel.keys.note_moved()
         self._panel.request(lambda: self._logic.predict_all_phases(self.model, self._prune.value, rois))
 
     def refresh(self) -> None:
