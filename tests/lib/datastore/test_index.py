@@ -121,6 +121,16 @@ def test_the_manifest_says_where_a_heartbeat_is_fullest_until_somebody_marks_it(
     assert marked["d"]["annotator"] == "Ada"
 
 
+def test_a_label_in_a_format_that_is_not_read_is_none_though_it_is_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "labels" / "final").mkdir(parents=True, exist_ok=True)
+    (folder / "labels" / "final" / "a.nrrd").write_bytes(b"NRRD0004\n")
+    entry = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {"final": {"ext": ".nrrd", "info": {"label_info": []}}}}
+    (folder / "datastore_v2.json").write_text(json.dumps({"name": "new-dataset", "description": "", "objects": {"a": entry}}))
+    store = StudiesDatastore(str(folder))
+    assert "final" not in store.get_labels_by_image_id("a") and not [each for each in store.datalist() if "a.nrrd" in each["label"]]
+    assert any(record.getMessage().startswith("a.nrrd is left out: its format is not read") for record in caplog.records)
+
+
 def test_half_an_index_that_was_being_written_is_swept_away(folder: Path, store: StudiesDatastore) -> None:
     (folder / ".datastore_v2.json.x7.tmp").write_bytes(b'{"na')
     (folder / ".c.nii.gz.x7.tmp").write_bytes(b"an import that runs")

@@ -102,7 +102,8 @@ def itk_reading(path: Path) -> np.ndarray | None:
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-_PART = st.floats(-1, 1, allow_subnormal=False)
+# rounded: ITK's singular value decomposition is thrown off by parts of 1e-45, whose squares are 0
+_PART = st.floats(-1, 1).map(lambda part: round(part, 4))
 quaternions = st.tuples(_PART, _PART, _PART, _PART).filter(lambda q: sum(v * v for v in q) > 0.1)
 spacings = st.tuples(*[st.sampled_from((0.7, 1.0, 1.25, 1.40625, 8.0, 10.0))] * 3)
 rigids = st.builds(rigid, quaternions, spacings, st.booleans())

@@ -1,12 +1,19 @@
+import tempfile
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prato.data import nifti_head
 from prato.data.cine import read_cine, read_cine_head, write_cine
 from prato.data.nifti import Volume, VolumeError, read_image, read_volume, volume_bytes
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.phantom_beat import make_beat
+from tests.prato.data.nifti_files import nifti_file
+from tests.prato.data.test_orientation import headers
 
 AFFINE = np.diag([1.5, 1.5, 8.0, 1.0])
 ARRAY = np.arange(5 * 4 * 3 * 6, dtype=np.int16).reshape(5, 4, 3, 6)
@@ -18,6 +25,31 @@ def write_header(path, array=ARRAY, step=0.04, units=("mm", "sec"), slope=None):
     image.header.set_xyzt_units(*units)
     image.to_filename(path)
     return path
+
+
+_ODD = st.one_of(st.sampled_from([0.0, 0.8, float("nan"), float("inf"), 1e30]), st.floats(-2, 2, width=32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(headers, st.lists(_ODD, min_size=3, max_size=3), st.sampled_from([(5, 4, 3), (5, 4, 3, 1), (5, 4, 3, 2), (5, 4, 0), (5, 4, 3, 0)]))
+def test_whatever_its_header_says_a_cine_is_read_as_a_volume_is(header, quaternion, shape):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.nii"
+        fields = {f"quatern_{part}": value for part, value in zip("bcd", quaternion)}
+        path.write_bytes(nifti_file(np.resize(ARRAY, shape), **{"pixdim": (1.5, 1.5, 8.0), **header}, **fields))
+        try:
+            cine = read_cine(path)
+        except VolumeError as error:
+            assert str(error).startswith(("a.nii ", "Phase 0 of a.nii ")) and "\n" not in str(error)
+            if min(shape) and shape[3:] != (2,):
+                with pytest.raises(VolumeError):
+                    read_volume(path)
+            return
+        assert min(shape) > 0
+        for t in range(len(cine)):
+            np.testing.assert_array_equal(cine.phase(t).array, np.resize(ARRAY, shape).reshape((*shape, 1)[:4])[..., t])
+        if len(cine) == 1:
+            np.testing.assert_array_equal(cine.phase(0).affine, read_volume(path).affine)
 
 
 def test_every_phase_comes_back_in_its_place_and_time(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError, read_convention
-from prato.data.nifti import Volume, read_volume, write_volume
+from prato.data.nifti import Volume, read_volume, volume_from_image, write_volume
 from prato.data.structures import STRUCTURES, structure_from_name, voxel_counts
 
 RV, MYO, LV = STRUCTURES.values()
@@ -49,6 +49,30 @@ def read_and_check(image: Path, label: Path, label_info: Any = None) -> np.ndarr
 
 def named(*names: str, first: int = 1) -> list[dict[str, Any]]:
     return [{"name": name, "idx": idx} for idx, name in enumerate(names, first)]
+
+
+@given(st.sampled_from([np.nan, np.inf, -np.inf]), st.integers(0, int(np.prod(SHAPE)) - 1))
+def test_what_is_no_number_is_no_structure(value: float, where: int) -> None:
+    image = Volume(np.zeros(SHAPE, np.int16), AFFINE)
+    mask = drawn(RV, MYO, LV).astype(np.float32)
+    mask.flat[where] = value
+    read = volume_from_image(nib.Nifti1Image(mask, AFFINE), "sent.nii.gz")  # which replaces it, as in images
+    for label in (Volume(mask, AFFINE), read):
+        with pytest.raises(LabelError, match=r"It holds values that are no numbers \(NaN or infinite\)"):
+            check_label(image, label, "It")
+
+
+def test_a_label_whose_header_gives_no_place_is_refused_unless_its_image_gives_none_either(image: Path) -> None:
+    path, grey = image.parent / "sent.nii.gz", read_volume(image).array
+    write_volume(image, grey, AFFINE + np.array([[0, 0, 0, 70.0]] * 3 + [[0] * 4]))
+    bare = nib.Nifti1Image(drawn(RV, MYO, LV), AFFINE)
+    bare.set_sform(None, 0)
+    bare.set_qform(None, 0)
+    nib.save(bare, path)
+    with pytest.raises(LabelError, match=r"does not say where it lies \(its header has neither sform nor qform\): save it with"):
+        read_and_check(image, path)
+    nib.save(nib.Nifti1Image(grey, None, bare.header), image)
+    assert np.array_equal(read_and_check(image, path), drawn(RV, MYO, LV))
 
 
 def test_a_label_on_the_image_grid_is_taken_as_it_is(image: Path) -> None:

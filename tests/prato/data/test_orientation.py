@@ -11,7 +11,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from prato.data.nifti import VolumeError, read_volume, volume_bytes
@@ -93,10 +93,14 @@ def test_whatever_a_header_says_it_is_refused_in_a_sentence_or_its_masks_lie_on_
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
-@given(rigids, rigids, st.tuples(st.sampled_from([0, 1, 2]), st.sampled_from([0, 1, 2])), spacings, st.sampled_from([0, 1, 2, 3]))
+@given(rigids, rigids, st.tuples(*[st.sampled_from([0, 1, 2, 77, -4])] * 2), spacings, st.sampled_from([0, 1, 2, 3]))
 def test_what_nibabel_and_itk_make_of_a_header_are_readings_of_it(
     sform: np.ndarray, qform: np.ndarray, codes: tuple[int, int], pixdim: tuple[float, ...], unit: int
 ) -> None:
+    cosines = np.linalg.norm(sform[:3, :3], axis=0) * np.linalg.norm(qform[:3, :3], axis=0)
+    cosines = (sform[:3, :3] * qform[:3, :3]).sum(axis=0) / cosines
+    # whether ITK notices a half turn, or a mirrored axis, hangs on the signs that its singular value decomposition happens to give
+    assume((np.abs(cosines) < 0.999).any() or (cosines > 0).all())
     with scratch() as folder:
         path = write_nifti(folder / "a.nii", ARRAY, sform=sform, qform=qform, codes=codes, pixdim=pixdim, xyzt_units=unit)
         volume, itk = read_volume(path), itk_reading(path)

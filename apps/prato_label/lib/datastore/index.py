@@ -120,14 +120,15 @@ class DurableIndex(LocalDatastore):
         """As the stock one, but the list is replaced at once: the stock one empties it first, and a request meanwhile finds no study."""
         self._init_from_datastore_file()
         gone, there, images = 0, {}, self._list_files(self._datastore.image_path(), self._extensions)
+        tags = {tag for study in list(self._datastore.objects.values()) for tag in study.labels}
+        # a stock server lists labels in whatever format they were sent
+        labels_of = {tag: self._list_files(self._datastore.label_path(tag), self._extensions) for tag in tags}
         for image_id, study in list(self._datastore.objects.items()):
             if self._filename(image_id, study.image.ext) not in images:
                 gone += 1
                 continue
             labels = {
-                tag: label
-                for tag, label in list(study.labels.items())
-                if (Path(self._datastore.label_path(tag)) / self._filename(image_id, label.ext)).is_file()
+                tag: label for tag, label in list(study.labels.items()) if self._filename(image_id, label.ext) in labels_of.get(tag, ())
             }
             gone += len(study.labels) - len(labels)
             there[image_id] = study if len(labels) == len(study.labels) else study.model_copy(update={"labels": labels})

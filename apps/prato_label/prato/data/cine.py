@@ -17,8 +17,8 @@ from prato.data.nifti_head import MAX_VOXEL_BYTES, read_head
 
 #: What a heartbeat lasts, in ms: 20 to 300 beats a minute.
 _BEAT_MS = (200.0, 3000.0)
-#: NIfTI's units of time, in ms.
-_MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
+#: NIfTI's units of time, by their bits of ``xyzt_units``, in ms.
+_MS, _TIME_BITS = {8: 1000.0, 16: 1.0, 24: 0.001}, 0x38
 
 
 #: Neighbouring phases look more alike than neighbouring slices, by what they differ in the mean: 2.3 times on generated hearts, which are
@@ -53,9 +53,8 @@ class Cine:
             VolumeError: there is no such phase, or as ``prato.data.nifti.volume_from_image``.
         """
         self.require([t])
-        found = self.image.slicer[..., t]
-        # the header that stands in the file decides where the phase lies, as it does for a volume
-        whole = type(self.image)(found.dataobj, found.affine, found.header, extra=self.image.extra)
+        # not by nibabel's slicer, which needs an affine that nibabel believes: the file's own header decides where a phase lies
+        whole = type(self.image)(self.image.dataobj[..., t], self.image.affine, self.image.header, extra=self.image.extra)
         return volume_from_image(whole, f"Phase {t} of {self.name}" if len(self) > 1 else self.name)
 
     def require(self, phases: Iterable[int], what: str = "phases") -> None:
@@ -130,6 +129,8 @@ def _cine_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
         raise VolumeError(f"{name} is {len(shape)}D ({by}), and {instead}: export it with the axes x, y, z and time.")
     if len(shape) < 3:
         raise VolumeError(f"{name} is {len(shape)}D ({by}), not a 3D volume or a cine: export the whole stack of slices as one file.")
+    if min(shape) < 1:
+        raise VolumeError(f"{name} holds no voxels ({by}): export it again.")
     return (*shape, 1)[:4]
 
 
@@ -154,7 +155,7 @@ def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.nda
     """When each of ``count`` phases was acquired by ``header``, ms after the first (None: unknown), and what is wrong with that."""
     if count < 2:
         return None, ()
-    step, unit = float(header["pixdim"][4]), header.get_xyzt_units()[1]
+    step, unit = float(header["pixdim"][4]), int(header["xyzt_units"]) & _TIME_BITS
     beat = step * _MS.get(unit, 1000.0) * count
     if unit not in _MS or not np.isfinite(step) or step <= 0:
         return None, (f"{name} does not say how far apart in time its phases are: their order is taken as it is stored.",)

@@ -28,9 +28,12 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
         label_info: as ``structure_numbers`` reads it: names decide what values mean, where there are names.
 
     Raises:
-        LabelError: on another grid than the image, of another number of phases, or with values that are no whole numbers or no known
-            structure.
+        LabelError: on another grid than the image, of another number of phases, or with values that are no numbers, no whole ones or no
+            known structure.
     """
+    # in an image they would count as the darkest, in a label as the structure of the smallest number
+    if "voxels_not_finite" in label.warnings or (label.array.dtype.kind == "f" and not np.isfinite(label.array).all()):
+        raise LabelError(f"{name} holds values that are no numbers (NaN or infinite): give each voxel its structure's whole number, or 0.")
     array = _match_grid(name, label, image)
     values = np.unique(np.concatenate([np.unique(part) for part in np.moveaxis(array, -1, 0)]))  # part by part, to sort no whole cine
     whole = np.rint(values)
@@ -74,6 +77,8 @@ def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
     if label.array.shape[:3] != image.array.shape[:3]:
         theirs_by, ours_by = ("x".join(map(str, v.array.shape[:3])) for v in (label, image))
         raise LabelError(f"{name} has {theirs_by} voxels and its image {ours_by}: export it on the image's own grid.")
+    if label.header is not None and max(int(label.header[code]) for code in ("sform_code", "qform_code")) <= 0:
+        raise LabelError(f"{name} does not say where it lies (its header has neither sform nor qform): save it with its image's affine.")
     raise LabelError(
         f"{name} lies {_corner_distance(label.affine, image.affine, image.array.shape[:3]):.1f} mm off its image (another affine): "
         "export it on the image's own grid, untransformed."

@@ -138,7 +138,7 @@ def _resolve(name: str, pairs: list[tuple[str, int]], present: list[int]) -> dic
         structure = structure_from_name(text)
         if structure is None:
             if value in present:
-                raise LabelError(f"{name} names the segment {text!r:.60}: the structures are {', '.join(STRUCTURES)}.")
+                raise LabelError(f"{name} names the segment {text!r:.60}: the structures are {', '.join(STRUCTURES)}, and background.")
             continue
         if structure != "background" and structure in named:
             raise LabelError(f"{name} names {structure} twice: merge the two segments.")

@@ -24,6 +24,8 @@ _EDGE_MM = (0.02, 30.0)
 _UNIT = 1e-3
 #: Share from which the voxel sizes of sform and ``pixdim`` are said to differ.
 _DIFFERENT = 0.01
+#: Of the kinds of space that NIfTI numbers.
+_LAST_CODE = 5
 #: Signs that turn the axes of ITK's space, to the left and to the back, into those of NIfTI's.
 _LPS = np.array([-1.0, -1.0, 1.0])
 #: Millimetres in the unit that ``xyzt_units`` names.
@@ -87,8 +89,8 @@ def list_readings(header: nib.Nifti1Header, shape: Sequence[int]) -> list[np.nda
     edges = _usable(np.abs(signed))
     codes = {"sform_code": _sform(header), "qform_code": _qform(header, edges)}
     forms = [form for code, form in codes.items() if int(header[code]) > 0 and _has_axes(form)]
-    if not forms:
-        forms = [_from_edges(edges, shape), *(np.diag([x, y, z, 1.0]) for x, y, z in (edges, edges * _LPS, _usable(signed) * _LPS))]
+    if not forms or any(int(header[code]) > _LAST_CODE for code in codes):  # nibabel believes no form whose code it does not know
+        forms += [_from_edges(edges, shape), *(np.diag([x, y, z, 1.0]) for x, y, z in (edges, edges * _LPS, _usable(signed) * _LPS))]
     found: list[np.ndarray] = []
     for form in forms:
         lengths = np.linalg.norm(form[:3, :3], axis=0)
