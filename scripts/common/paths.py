@@ -12,3 +12,5 @@ DOCS = ROOT / "docs"
 RESULTS, IMAGES = DOCS / "results", DOCS / "images"
 #: Which patients of ACDC the shipped models were trained on, and which they were validated on.
 ACDC_SPLIT = RESULTS / "acdc_split.json"
+#: The network behind a click; it serves every model.
+REFINER = APP / "refiner" / "click_refiner.safetensors"

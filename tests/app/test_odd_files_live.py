@@ -249,9 +249,9 @@ def test_a_box_where_nobody_looks_is_refused_with_the_right_form(
 
 
 def test_what_nobody_reads_is_said(server: LiveServer) -> None:
-    reply = server.infer("prato_unetr", "sound", {**BOX, "background": [[1, 2, 3]], "LV": [[20, 18, 2]], "client_id": "me"})
+    reply = server.infer("prato_unetr", "sound", {**BOX, "foreground": [[1, 2, 3]], "slice": 2, "client_id": "me"})
     ignored = [name for name in reply.json["warnings"] if name.startswith("parameter_ignored")]
-    assert ignored == ["parameter_ignored: background", "parameter_ignored: LV"]
+    assert ignored == ["parameter_ignored: slice", "parameter_ignored: foreground"]
     chosen = server.post("/activelearning/first", {"sede": 3})
     assert chosen.json["warnings"] == ["parameter_ignored: sede"]
     listed = requests.get(f"{server.url}/datastore/label/agreement", params={"tga": "final"}, timeout=200)

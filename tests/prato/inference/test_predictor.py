@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from prato.data.nifti import Volume
-from prato.inference.predictor import Predictor, _warnings
+from prato.inference.predictor import Predictor
+from prato.inference.prompt_warnings import box_warnings
 from prato.inference.segmenter import Segmentation
 from prato.models.checkpoint import save_model
 from prato.prompts.box import Box, BoxPrompt
@@ -233,11 +234,11 @@ def mask_with(box: Box) -> np.ndarray:
     ],
 )
 def test_warnings_say_what_is_wrong_with_the_box(target, expected):
-    assert _warnings([BOX], mask_with(target)) == expected
+    assert box_warnings([BOX], mask_with(target)) == expected
 
 
 def test_an_empty_mask_means_the_box_missed():
-    assert _warnings([BOX], np.zeros((60, 50, 5), np.uint8)) == ["box_misses_target"]
+    assert box_warnings([BOX], np.zeros((60, 50, 5), np.uint8)) == ["box_misses_target"]
 
 
 @pytest.mark.parametrize("boxes", [(), (BOX,)])

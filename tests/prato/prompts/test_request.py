@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.prompts.request import InferenceRequest, RequestError
+from prato.prompts.request import CONTRACT, InferenceRequest, RequestError
 
 SHAPE, SPACING = (100, 80, 10), (1.5, 1.5, 8.0)
 
@@ -31,10 +31,11 @@ def test_one_box_or_several():
 
 
 def test_points_become_a_box_with_room_round_them():
-    (found,) = prompts(RV=[[40, 40, 4]], LV=[[60, 45, 6]], foreground=[])
+    (found,) = prompts(foreground=[[40, 40, 4], [60, 45, 6]], RV=[])
     assert found.name == "points"
     assert found.box.bounds == (20, 81, 20, 66, 3, 8)
-    # on one slice they say nothing of the others
+    # on one slice they say nothing of the others, and on structures they say what is there
+    assert prompts(RV=[[40, 40, 4]], LV=[[60, 45, 6]], foreground=[])[0].box.bounds == (20, 81, 20, 66, 0, 10)
     assert prompts(**{"LV cavity": [[50, 40, 4]]})[0].box.bounds == (30, 71, 20, 61, 0, 10)
     # a bare point, as OHIF sends it
     assert prompts(foreground=[50, 40, 4]) == prompts(foreground=[[50, 40, 4]])
@@ -57,12 +58,12 @@ def test_what_stock_clients_and_the_server_send_along_is_let_through():
         model="m", image="/a/b.nii", client_id="x", slice=3, points=[], label_info=[], save_label=False, result_write_to_file=False
     )
     assert request.image == "/a/b.nii" and request.drawn == {}
-    assert parse(roi=[1, 2], background=[[1, 2, 3]]).drawn == {"roi": [1, 2]}
+    assert parse(roi=[1, 2], background=[[1, 2, 3]]).drawn == {"roi": [1, 2], "background": [[1, 2, 3]]}
 
 
 @pytest.mark.parametrize("name", ["highress", "prunee", "drawn", "prompts"])
 def test_a_parameter_that_nobody_knows_is_refused(name):
-    wanted = "use roi, phases, prune, return_tokens, device, or points .i,j,k. under RV cavity, myocardium, LV cavity"
+    wanted = f"use {', '.join(CONTRACT)}, or points .i,j,k. under RV cavity, myocardium, LV cavity"
     with pytest.raises(RequestError, match=f"'{name}' is not a parameter here: {wanted}"):
         parse(**{name: 1})
 
@@ -108,7 +109,7 @@ def test_clicks_mean_the_same_whichever_axis_the_slices_lie_along(order, points)
 
 
 def test_what_is_drawn_and_read_by_nobody_is_named():
-    request = InferenceRequest.parse({"roi": [0, 9, 0, 9, 0, 5], "LV": [[1, 2, 3]], "RV": [], "background": [[1, 1, 1]], "points": []})
-    assert sorted(request.warnings) == ["parameter_ignored: LV", "parameter_ignored: background"]
+    drawn = {"roi": [0, 9, 0, 9, 0, 5], "foreground": [[1, 2, 3]], "LV": [[1, 2, 3]], "background": [[1, 1, 1]], "points": []}
+    assert InferenceRequest.parse(drawn).warnings == ("parameter_ignored: foreground",)
     with pytest.raises(RequestError, match="'warnings' is not a parameter"):
         InferenceRequest.parse({"warnings": []})

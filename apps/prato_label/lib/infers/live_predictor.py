@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prato.data.cine import Cine
 from prato.inference.image_stack import ImageStack
@@ -18,6 +18,7 @@ from prato.models.checkpoint import ModelSpec, stored_version
 from prato.prompts.base import Prompt
 from prato.prompts.request import DEFAULT_PRUNE
 from prato.pruning.plan import PRUNE_CHOICES
+from prato.refinement.scores import Scores
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
@@ -79,17 +80,25 @@ class LivePredictor:
         return_uncertainty: bool = False,
         token: CancelToken = NEVER_CANCELLED,
     ) -> Prediction:
-        """Segment ``image`` with the files as they are now; arguments as for :meth:`Predictor.predict`.
+        """Segment ``image`` with the files as they are now; arguments as for :meth:`Predictor.predict`. Scores are kept with the image.
 
         Raises:
             CheckpointError: a model file cannot be used.
             CancelledError: ``token`` was cancelled.
         """
+        options: dict[str, Any] = {"return_tokens": return_tokens, "return_uncertainty": return_uncertainty, "keep_scores": True}
         return _COMPUTE_THREAD.submit(
-            lambda: self._predictor(device, image).predict(
-                prompts, prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=BatchRunner(token)
-            )
+            lambda: self._predictor(device, image).predict(prompts, prune, runner=BatchRunner(token), **options)
         ).result()
+
+    def scores(self, device: str, image: ImageStack, prompts: Sequence[Prompt], token: CancelToken) -> Scores | None:
+        """As :meth:`Predictor.scores`, to be called in the networks' thread.
+
+        Raises:
+            CheckpointError: a model file cannot be used.
+            CancelledError: ``token`` was cancelled.
+        """
+        return self._predictor(device, image).scores(prompts, BatchRunner(token))
 
     def predict_cine(
         self,

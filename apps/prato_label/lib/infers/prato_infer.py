@@ -13,6 +13,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.infers.cine_infer import answer
+from lib.infers.click_infer import clicked_phase, correct, correct_prediction
 from lib.infers.devices import device_named, offered_devices
 from lib.infers.image_cache import images
 from lib.infers.inference_queue import InferenceSlot, current_slot
@@ -75,8 +76,8 @@ class PratoInfer(InferTask):
             logger.error("%s", error)
 
     @_errors_as_http()
-    def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The mask's file and the reply's JSON part, as ``docs/protocol.md`` defines them.
+    def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """The mask's file, none where a mask was sent to be corrected, and the reply's JSON part, as ``docs/protocol.md`` defines them.
 
         Raises:
             HTTPException: 400 for a request or an image that cannot be used, 413 for an image that is too large, 503 for a model file
@@ -91,20 +92,26 @@ class PratoInfer(InferTask):
         image = images.read_study(Path(sent.image))
         read = time.perf_counter()
         slot = current_slot.get(None) or InferenceSlot("")
+        token = CancelToken(lambda: slot.is_cancelled)
+        if sent.holds_mask:
+            stack = clicked_phase(image, sent.phases) if isinstance(image, Cine) else image
+            reply = correct(self.predictor, device, stack, sent, token) | {"device": device}
+            reply["latency_ms"] |= {"read": round(1000 * (read - start), 1), "total": round(1000 * (time.perf_counter() - start), 1)}
+            slot.reply = dict(reply)
+            return None, reply
         if isinstance(image, Cine) or sent.names_phases:
             cine = image if isinstance(image, Cine) else read_cine(sent.image)
             found = answer(self.predictor, device, cine, sent, slot)
             mask, reply, tokens = found.mask, found.reply, None
+            reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
         else:
-            prediction = self.predictor.predict(
-                device,
-                image,
-                sent.prompts(image.stored.array.shape, image.stored.spacing),
-                sent.prune,
-                return_tokens=sent.return_tokens,
-                token=CancelToken(lambda: slot.is_cancelled),
-            )
-            mask, reply, tokens = image.stored.with_array(prediction.mask), prediction.reply(), prediction.tokens
+            clicks = sent.corrections(image.stored.array.shape, image.stored.spacing) if sent.holds_clicks else None
+            prompts = sent.prompts(image.stored.array.shape, image.stored.spacing)
+            prediction = self.predictor.predict(device, image, prompts, sent.prune, return_tokens=sent.return_tokens, token=token)
+            array, reply, tokens = prediction.mask, prediction.reply(), prediction.tokens
+            if clicks is not None:
+                array, reply["refined"] = correct_prediction(self.predictor, device, image, prompts, array, clicks.strokes, token)
+            mask = image.stored.with_array(array)
         predicted = time.perf_counter()
         path = write_mask(mask, sent.result_extension, sent.result_dtype)
         done = time.perf_counter()

@@ -81,6 +81,8 @@ def run_inference(
         checks.require_nifti(file, "The uploaded image")
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
+    if options.get("previous") and output in (infer.ResultType.image, infer.ResultType.dicom_seg):
+        raise HTTPException(400, "What a click changes is answered as JSON: ask for output=json with previous.")
     start, status = time.monotonic(), 500
     try:
         with remove_results_on_error(background_tasks), inference_queue.acquire(slot), _source(app, image, file) as source:

@@ -14,6 +14,7 @@ from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
+from prato.refinement.scores import Scores
 from prato.runtime.feature_cache import FeatureCache
 
 #: What ``ImageStack.warnings`` may name, in the words of a log.
@@ -83,6 +84,10 @@ class ImageStack:
     def embedding(self, key: Hashable, planes: tuple[int, ...], encode: Callable[[], ImageEmbedding]) -> ImageEmbedding:
         """What a network made of the slices ``planes`` before it looked at a prompt; arguments as for :meth:`FeatureCache.get`."""
         return self._features.get((self._key, key), planes, encode)
+
+    def scores(self, key: Hashable, compute: Callable[[], Scores]) -> Scores:
+        """What a network thought of the image; ``key`` is all that it depends on besides. Kept as embeddings are."""
+        return self._features.get((self._key, key), (), compute)
 
     def stored_box(self, box: Box) -> Box:
         """``box`` in voxels of ``volume``, in voxels of the stored volume."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from prato.data.nifti import Volume
 from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
+from prato.inference.prompt_warnings import box_warnings, search_warnings
 from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_batch import PromptedStack, StackBatch
@@ -24,17 +26,12 @@ from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.refinement.scores import Scores
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 
-#: Share of the mask outside the box from which the box is said to cut the target.
-_CUT = 0.03
-#: Share of the box's area that the mask's own box fills in plane, below which the box is said to be far too large.
-_LOOSE = 0.35
 #: Share of the smaller one, in plane, that a drawn box and the proposed one have in common where the box holds heart. On 40 ACDC volumes
 #: boxes round half of the heart had 88 % and more, and boxes beside it 59 % at most.
 _BESIDE = 0.7
-#: Share of the mask inside the box below which the box is said to miss the target.
-_MISSED = 0.25
 
 
 def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegmenter:
@@ -102,6 +99,7 @@ class Predictor:
         return_tokens: bool = False,
         return_uncertainty: bool = False,
         runner: BatchRunner = IMMEDIATE,
+        keep_scores: bool = False,
     ) -> Prediction:
         """Segment the image.
 
@@ -111,6 +109,7 @@ class Predictor:
             return_tokens: whether to make the token-retention map.
             return_uncertainty: whether to compute ``entropy`` and ``summary``.
             runner: makes the networks' calls.
+            keep_scores: whether what the network thought of each pixel is kept with the image, for :meth:`scores`.
 
         Raises:
             ValueError: no image was set, a prompt reaches beyond it, or ``prune`` is none of these.
@@ -123,10 +122,34 @@ class Predictor:
         image = self._image
         used, source, focus = self._locate(image, prompts, runner)
         located = time.perf_counter()
-        result = self.segmenter.segment(
-            image, used, focus, prune=prune, return_tokens=return_tokens, return_uncertainty=return_uncertainty, runner=runner
-        )
+        wanted: dict[str, Any] = {"prune": prune, "return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
+        wanted["runner"] = runner
+        if isinstance(self.segmenter, StackSegmenter):
+            result = self.segmenter.segment(image, used, focus, **wanted, keep_scores=keep_scores and prune is None)
+            if (scores := result.scores) is not None:
+                image.scores((*self.segmenter.embedding_key, repr([*prompts])), lambda: scores)
+        else:
+            result = self.segmenter.segment(image, used, focus, **wanted)
         return self._prediction(image, prompts, source, focus, result, 1000 * (located - start))
+
+    def scores(self, prompts: Sequence[Prompt] = (), runner: BatchRunner = IMMEDIATE) -> Scores | None:
+        """What the network for whole stacks thinks of each pixel, given ``prompts``: kept with the image, and computed
+        again where it is not at hand. None without an image or such a network.
+
+        Raises:
+            ValueError, CancelledError: as for :meth:`predict`.
+        """
+        locator, image = self.locator, self._image
+        if locator is None or image is None:
+            return None
+        own = Predictor(locator)
+
+        def compute() -> Scores:
+            used, _, focus = own._locate(image, prompts, runner)
+            options: dict[str, Any] = {"prune": None, "return_tokens": False, "return_uncertainty": False, "keep_scores": True}
+            return locator.segment(image, used, focus, runner=runner, **options).scores or Scores.nothing()
+
+        return image.scores((*locator.embedding_key, repr([*prompts])), compute)
 
     def _prediction(
         self, image: ImageStack, prompts: Sequence[Prompt], source: str, focus: Box, result: Segmentation, locate_ms: float
@@ -142,7 +165,7 @@ class Predictor:
             gflops=result.gflops,
             gflops_dense=result.gflops_dense,
             latency_ms={"locate": locate_ms, **result.latency_ms},
-            warnings=[*image.warnings, *_search_warnings(source, result.mask), *(_warnings(boxes, result.mask) if boxes else [])],
+            warnings=[*image.warnings, *search_warnings(source, result.mask), *(box_warnings(boxes, result.mask) if boxes else [])],
             model_version=self.version,
             entropy=result.entropy,
             summary=result.summary,
@@ -248,27 +271,3 @@ def _lies_beside(heart: Box, drawn: Box) -> Box | None:
     if shared and shared.voxels >= _BESIDE * min(heart.in_plane.voxels, drawn.in_plane.voxels):
         return None
     return heart.intersection(Box((*heart.start[:2], drawn.start[2]), (*heart.stop[:2], drawn.stop[2])))
-
-
-def _search_warnings(source: str, mask: np.ndarray) -> list[str]:
-    """What the labeller should know of where the heart was looked for, and whether it was found."""
-    return ["whole_image"] * (source == "whole_image") + ["mask_is_empty"] * (not mask.any())
-
-
-def _warnings(boxes: list[Box], mask: np.ndarray) -> list[str]:
-    """What the labeller should know of ``boxes``, given the ``mask`` on the same grid."""
-    target = mask > 0
-    total = np.count_nonzero(target)
-    outside = np.copy(target)
-    for box in boxes:
-        outside[box.slices] = False
-    held = total - np.count_nonzero(outside)
-    if total == 0 or held < _MISSED * total:
-        return ["box_misses_target"]
-    found = []
-    if held < (1 - _CUT) * total:
-        found.append("box_cut_by_target")
-    tight = Box.around(target)
-    if tight is not None and tight.in_plane.voxels < _LOOSE * Box.union(boxes).in_plane.voxels:
-        found.append("box_far_larger_than_target")
-    return found

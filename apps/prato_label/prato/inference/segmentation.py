@@ -13,7 +13,9 @@ from torch import Tensor
 
 from prato.acquisition.uncertainty import MeanEntropy
 from prato.pruning.record import PrunedOutput, StageRecord
+from prato.refinement.scores import Scores, quantise
 from prato.runtime.cancel_token import CancelToken
+from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
 
@@ -29,6 +31,7 @@ class Segmentation:
         kept_fraction: by pruning stage, mean share of the tokens that went on.
         gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
         entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless requested.
+        scores: what a network that looks at whole stacks thought of each pixel; None for others.
         summary: what the network sees in the prompts, see ``prato.acquisition.uncertainty``; None unless requested, or where nothing is
             pruned.
     """
@@ -41,12 +44,14 @@ class Segmentation:
     latency_ms: dict[str, float] = field(default_factory=dict)
     entropy: float | None = None
     summary: Tensor | None = None
+    scores: Scores | None = None
 
 
 class Tally:
     """What is said of all pieces of a stack together: the share of tokens that were kept, and the uncertainty, where that is wanted."""
 
-    def __init__(self, with_uncertainty: bool) -> None:
+    def __init__(self, with_uncertainty: bool, with_scores: bool = False) -> None:
+        self._scores: list[Scores] | None = [] if with_scores else None
         self._entropy = MeanEntropy() if with_uncertainty else None
         self._kept: dict[str, float] = {}
         self._summaries: list[tuple[Tensor, int]] = []
@@ -57,6 +62,11 @@ class Tally:
             self._kept[stage.name] = self._kept.get(stage.name, 0.0) + float(stage.alive.float().mean(1).sum())
         if summary is not None:
             self._summaries.append((summary, slices))
+
+    def add_scores(self, logits: RegionFeatures, planes: Sequence[int]) -> None:
+        """Of slices, where scores are wanted."""
+        if self._scores is not None:
+            self._scores.append(Scores(quantise(logits.values).cpu().numpy(), logits.region, tuple(planes)))
 
     @property
     def needs_logits(self) -> bool:
@@ -71,6 +81,10 @@ class Tally:
     def write_to(self, result: Segmentation, slices: int) -> None:
         """Of ``slices`` slices in all."""
         result.kept_fraction = {name: kept / slices for name, kept in self._kept.items()}
+        # pieces of a long stack are computed in regions of their own, of which there are no scores together
+        if self._scores and len({part.region for part in self._scores}) == 1:
+            values = np.concatenate([part.values for part in self._scores])
+            result.scores = Scores(values, self._scores[0].region, tuple(k for part in self._scores for k in part.planes))
         if self._entropy is not None:
             result.entropy = self._entropy.mean()
             if self._summaries:

@@ -91,6 +91,7 @@ class StackSegmenter:
         prune: str | None,
         return_tokens: bool,
         return_uncertainty: bool,
+        keep_scores: bool = False,
         runner: BatchRunner,
     ) -> Segmentation:
         """Segment the slices that ``prompts`` reach; without a prompt, those of ``focus``. Nothing is looked for in blank slices, unless
@@ -98,7 +99,7 @@ class StackSegmenter:
 
         Args:
             focus: in voxels of ``image.volume``.
-            prune, return_tokens, return_uncertainty, runner: as for :meth:`Segmenter.segment`.
+            prune, return_tokens, return_uncertainty, runner: as for :meth:`Segmenter.segment`. keep_scores: whether to return scores.
 
         Raises:
             CancelledError: ``runner`` was cancelled.
@@ -107,12 +108,11 @@ class StackSegmenter:
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         reached = {k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])}
         planes = reached.intersection(image.filled) or reached
-        native, resampled = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
-        size = self.size(image)
+        native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], self.size(image)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
-        tally = Tally(return_uncertainty)
+        tally = Tally(return_uncertainty, keep_scores)
         for piece in _pieces(_seen(image, planes)):
             if rows := sorted(planes.intersection(piece)):
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
@@ -162,6 +162,7 @@ class StackSegmenter:
             rows = slice(first, first + len(levels[0]))
             logits = compute(partial(self._decode_region, image, planes[rows], levels, region))
             decoded = time.perf_counter()
+            tally.add_scores(logits, planes[rows])
             self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
             result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
             first = rows.stop
@@ -256,8 +257,8 @@ class StackSegmenter:
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
         """GFLOP of one slice of ``size`` pixels without pruning, counted on a call that ``runner`` makes once."""
         if size not in self._dense:
-            blank = torch.zeros(1, 3, *size)
-            self._dense[size] = runner(lambda _: count_flops(lambda: self._run(blank, PromptBatch.empty(1, size), "off")))[1]
+            blank, nothing = torch.zeros(1, 3, *size), PromptBatch.empty(1, size)
+            self._dense[size] = runner(lambda _: count_flops(lambda: self._run(blank, nothing, "off")))[1]
         return self._dense[size]
 
 

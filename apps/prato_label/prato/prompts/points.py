@@ -27,14 +27,16 @@ class PointsPrompt(BoxPrompt):
     @classmethod
     def from_request(cls, params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> Sequence[Prompt]:
         """One prompt for all points [i, j, k] under all of ``fields``."""
-        points = [_point(name, point, shape) for name in cls.fields for point in _points(name, params.get(name))]
+        found = {name: read_points(name, params.get(name), shape) for name in cls.fields}
+        points = [point for each in found.values() for point in each]
         if not points:
             return ()
         across = slice_axis(shape, spacing)
         start, stop = [min(values) for values in zip(*points)], [max(values) + 1 for values in zip(*points)]
         room = [1 if axis == across else math.ceil(ROOM_MM / mm) for axis, mm in enumerate(spacing)]
-        if stop[across] - start[across] == 1:
-            # clicks on one slice say where the heart is in plane, not how far it reaches along the stack
+        if stop[across] - start[across] == 1 or not found["foreground"]:
+            # clicks on one slice say where the heart is in plane, not how far it reaches along the stack, and those on a structure
+            # say what is there
             room[across] = shape[across]
         return (
             cls(
@@ -46,13 +48,19 @@ class PointsPrompt(BoxPrompt):
         )
 
 
-def _points(name: str, value: Any) -> list[Any]:
+def read_points(name: str, value: Any, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The voxels [i, j, k] of an image of ``shape`` that stand under ``name`` in a request.
+
+    Raises:
+        PromptError: they are no such list, or lie outside the image.
+    """
     if value is None:
         return []
     if not isinstance(value, (list, tuple)):
         raise PromptError(f"{name} must be a list of points [i, j, k], not {value!r:.80}.")
     # OHIF sends one bare point where there is only one
-    return [value] if len(value) == 3 and all(isinstance(v, (int, float)) for v in value) else list(value)
+    is_bare = len(value) == 3 and all(isinstance(v, (int, float)) for v in value)
+    return [_point(name, point, shape) for point in ([value] if is_bare else value)]
 
 
 def _point(name: str, value: Any, shape: tuple[int, ...]) -> tuple[int, int, int]:

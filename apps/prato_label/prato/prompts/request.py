@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from prato.data.stack import slice_axis
 from prato.prompts.base import Prompt, PromptError, list_prompts
+from prato.prompts.clicks import CLICK_FIELDS, Stroke, read_clicks
+from prato.prompts.mask_prompt import MaskPrompt, read_mask_prompt
 from prato.prompts.phases import Phases, parse_phases, prompts_by_phase
 from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PRUNE_CHOICES
@@ -15,12 +19,14 @@ from prato.pruning.plan import PRUNE_CHOICES
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"
 #: What the wire contract (docs/protocol.md) offers, besides points.
-CONTRACT = ("roi", "phases", "prune", "return_tokens", "device")
+CONTRACT = ("roi", "phases", "prune", "return_tokens", "device", "clicks", "previous", "done", "certain", "right_slices", "propagate_to")
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 RESULT_DTYPES = ("uint8", "uint16")
 #: Of these, what a labeller draws or chooses: where it holds something, its sender is told that nobody reads it.
-_UNREAD = ("background", "points", "label_prompt", "slice")
+_UNREAD = ("points", "label_prompt", "slice")
+#: Of these, what corrects a mask, and what is said of the mask that is corrected.
+_CORRECTIONS, _OF_MASK = CONTRACT[5:], CONTRACT[6:]
 #: Added by the server on a request's way to the network.
 _SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout"}
 #: Sent by MONAI Label's Slicer and OHIF plugins and its client library, whatever the model, and without effect here.
@@ -32,6 +38,19 @@ _CLIENTS = {
 
 class RequestError(ValueError):
     """A request that cannot be answered; the message is one sentence for the person who sent it."""
+
+
+class Corrections(NamedTuple):
+    """What a labeller corrects.
+
+    Attributes:
+        strokes: clicks and scribbles, oldest first. done: so many of them the mask knows already.
+        masks: the mask that is corrected; None for the one that the request's other prompts are answered with.
+    """
+
+    strokes: tuple[Stroke, ...]
+    done: int
+    masks: MaskPrompt | None
 
 
 class InferenceRequest(BaseModel):
@@ -68,6 +87,7 @@ class InferenceRequest(BaseModel):
             RequestError: a parameter that neither the contract nor a stock client has, or a value that the contract does not allow.
         """
         drawn = {field for kind in list_prompts() for field in kind.fields}
+        drawn |= {"background", *_CORRECTIONS}
         known = {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} - {"drawn", "warnings"}
         unknown = [name for name in params if name not in known]
         if unknown:
@@ -76,7 +96,8 @@ class InferenceRequest(BaseModel):
                 f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}."
             )
         kinds = [kind for kind in list_prompts() if any(params.get(field) for field in kind.fields)]
-        unread = [*_UNREAD, *(field for kind in kinds[1:] for field in kind.fields)]  # of several kinds, the first counts
+        # of several kinds, the first counts; points of a structure are clicks, whatever else was drawn
+        unread = [*_UNREAD, *(field for kind in kinds[1:] for field in kind.fields if field not in CLICK_FIELDS)]
         warnings = [f"parameter_ignored: {name}" for name in unread if params.get(name)]
         found = {"drawn": {name: value for name, value in params.items() if name in drawn}, "warnings": warnings}
         try:
@@ -97,6 +118,45 @@ class InferenceRequest(BaseModel):
         except PromptError as error:
             raise RequestError(str(error)) from error
         return ()
+
+    def corrections(self, shape: tuple[int, ...], spacing: tuple[float, ...]) -> Corrections | None:
+        """What of a mask is to be corrected, on an image of ``shape`` voxels of ``spacing`` mm; None where nothing is.
+
+        Raises:
+            RequestError: it cannot be used on that image.
+        """
+        try:
+            strokes, masks = read_clicks(self.drawn, shape, spacing), read_mask_prompt(self.drawn, shape, spacing)
+        except PromptError as error:
+            raise RequestError(str(error)) from error
+        done = self.drawn.get("done") or 0
+        if type(done) is not int or not 0 <= done <= len(strokes):
+            raise RequestError(f"done must be how many of the {len(strokes)} clicks previous knows already, not {done!r:.40}.")
+        if masks is not None:
+            _require_heart(strokes, masks, slice_axis(shape, spacing))
+            across = slice_axis(shape, spacing)
+            for number, stroke in enumerate(strokes):
+                if not masks.box.start[across] <= (k := int(stroke.points[0, across])) < masks.box.stop[across]:
+                    raise RequestError(f"A click lies on slice {k}, which previous does not hold: send that slice with it.")
+                if k in masks.right and number >= done:
+                    raise RequestError(f"A click lies on slice {k}, which right_slices says is right: leave one of them out.")
+        return Corrections(tuple(strokes), done, masks) if strokes or masks else None
+
+    @property
+    def holds_mask(self) -> bool:
+        """Whether it holds a mask that is to be corrected, or says something of one."""
+        return any(self.drawn.get(name) for name in _OF_MASK)
+
+    @property
+    def holds_clicks(self) -> bool:
+        """Whether it says what voxels are."""
+        return any(self.drawn.get(name) for name in ("clicks", *CLICK_FIELDS))
+
+    @property
+    def unused_clicks(self) -> list[str]:
+        """Names of what a cine's own masks are not corrected by: clicks, and points that are no prompt for a box."""
+        names = ("clicks", *(CLICK_FIELDS if self.drawn.get("roi") else ("background",)))
+        return [name for name in names if self.drawn.get(name)]
 
     @property
     def names_phases(self) -> bool:
@@ -153,3 +213,18 @@ class InferenceRequest(BaseModel):
         if dtype and dtype not in RESULT_DTYPES:
             raise ValueError(f"result_dtype must be one of {', '.join(RESULT_DTYPES)}, not {dtype!r:.40}.")
         return dtype or RESULT_DTYPES[0]
+
+
+def _require_heart(strokes: Sequence[Stroke], masks: MaskPrompt, across: int) -> None:
+    """Refuse a click on a slice farther from the heart than the next one; where no heart was sent, nobody knows.
+
+    Raises:
+        RequestError: there is one.
+    """
+    held = np.flatnonzero(masks.mask.any(tuple(axis for axis in range(3) if axis != across)))
+    for stroke in strokes:
+        k = int(stroke.points[0, across])
+        if len(held) and not held[0] - 1 <= k <= held[-1] + 1:
+            raise RequestError(
+                f"A click lies on slice {k}, and the heart in previous reaches from {held[0]} to {held[-1]}: click beside it first."
+            )

@@ -1,0 +1,101 @@
+"""Corrections answered: clicks on a mask that the client sent, and clicks that came with the first request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from lib.infers.live_predictor import LivePredictor
+from lib.infers.live_refiner import live_refiner
+from prato.data.cine import Cine
+from prato.data.structures import STRUCTURES
+from prato.inference.image_stack import ImageStack
+from prato.prompts.base import Prompt
+from prato.prompts.box import Box
+from prato.prompts.clicks import Stroke
+from prato.prompts.mask_prompt import encode_part
+from prato.prompts.request import InferenceRequest, RequestError
+from prato.refinement.refiner import Refinement, Refiner
+from prato.runtime.cancel_token import CancelToken
+
+#: The phase of a cine that was clicked on last: its slices at the network's resolution serve the next click.
+_phases: WeakKeyDictionary[Cine, tuple[int, ImageStack]] = WeakKeyDictionary()
+
+
+def clicked_phase(cine: Cine, phases: Any) -> ImageStack:
+    """The phase of ``cine`` that a request with ``previous`` is about.
+
+    Raises:
+        RequestError: it names none, or several. VolumeError: there is no such phase, or it cannot be used.
+    """
+    if not isinstance(phases, int):
+        raise RequestError("Clicks correct one phase of a cine: send its number as phases.")
+    known = _phases.get(cine)
+    if known is None or known[0] != phases:
+        cine.require((phases,))
+        known = _phases[cine] = phases, ImageStack(cine.phase(phases))
+    return known[1]
+
+
+def correct(predictor: LivePredictor, device: str, image: ImageStack, request: InferenceRequest, token: CancelToken) -> dict[str, Any]:
+    """The reply to corrections of the mask that was sent with them; ``predictor`` knows what the network thought of the image.
+
+    Raises:
+        RequestError: they cannot be used on that image. CheckpointError: the refiner's file cannot be used.
+        CancelledError: ``token`` was cancelled.
+    """
+    sent = request.corrections(image.stored.array.shape, image.stored.spacing)
+    if sent is None or sent.masks is None:
+        raise RequestError("Corrections are made to a mask: send it as previous.")
+    masks, start = sent.masks, time.perf_counter()
+    prompts = request.prompts(image.stored.array.shape, image.stored.spacing) if request.drawn.get("roi") else ()
+
+    def call(refiner: Refiner) -> tuple[Refinement, str]:
+        token.raise_if_cancelled()
+        scores = predictor.scores(device, image, prompts, token)
+        found = refiner.refine(image, masks.mask, sent.strokes, sent.done, masks.certain, masks.right, scores)
+        if masks.propagate_to:
+            later = refiner.propagate(image, found.mask, masks.propagate_to, masks.right, sent.strokes, masks.certain, scores)
+            boxes = [box for box in (found.box, later.box) if box is not None]
+            changed = int(np.count_nonzero(later.mask != masks.mask))
+            found = Refinement(later.mask, Box.union(boxes) if boxes else None, changed)
+        return found, refiner.version
+
+    found, version = live_refiner.run(device, call, token)
+    refined = _described(found, version)
+    if found.box is not None:
+        refined["mask"] = encode_part(found.mask, found.box)
+    about = {"label_names": dict(STRUCTURES), "box": list(masks.box.bounds), "box_source": "previous", "kept_fraction": {}}
+    latency_ms = {"network": round(1000 * (time.perf_counter() - start), 1)}
+    return {**about, "warnings": [*request.warnings], "model_version": version, "refined": refined, "latency_ms": latency_ms}
+
+
+def correct_prediction(
+    predictor: LivePredictor,
+    device: str,
+    image: ImageStack,
+    prompts: Sequence[Prompt],
+    mask: np.ndarray,
+    strokes: Sequence[Stroke],
+    token: CancelToken,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """A mask that a model has just made for ``prompts``, with what was clicked in the same request; and what the reply says of that.
+
+    Raises:
+        CheckpointError: the refiner's file cannot be used. CancelledError: ``token`` was cancelled.
+    """
+
+    def call(refiner: Refiner) -> tuple[Refinement, str]:
+        return refiner.refine(image, mask, strokes, scores=predictor.scores(device, image, prompts, token)), refiner.version
+
+    found, version = live_refiner.run(device, call, token)
+    return found.mask, _described(found, version)
+
+
+def _described(found: Refinement, version: str) -> dict[str, Any]:
+    box = None if found.box is None else list(found.box.bounds)
+    return {"box": box, "changed_voxels": found.changed, "model_version": version}

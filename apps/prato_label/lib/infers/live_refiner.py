@@ -1,0 +1,43 @@
+"""The network behind a click, loaded when first needed and again when its file changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from lib.infers.live_predictor import file_identity, run_in_compute_thread
+from prato.models.checkpoint import CheckpointError
+from prato.refinement.refiner import Refiner
+from prato.runtime.cancel_token import CancelToken
+
+_T = TypeVar("_T")
+#: It serves every model, and is no model that clients choose.
+REFINER = Path(__file__).resolve().parents[2] / "refiner" / "click_refiner.safetensors"
+
+
+class LiveRefiner:
+    """The refiner of the model file ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._loaded: dict[str, tuple[object, Refiner]] = {}
+
+    def run(self, device: str, call: Callable[[Refiner], _T], token: CancelToken) -> _T:
+        """What ``call`` returns, run in the networks' thread with the file as it is now.
+
+        Raises:
+            CheckpointError: there is no such file, or it cannot be used.
+        """
+        return run_in_compute_thread(lambda _: call(self._load(device)), token)
+
+    def _load(self, device: str) -> Refiner:
+        identity = file_identity(self.path)
+        if identity is None:
+            raise CheckpointError(f"{self.path.name} is missing, which clicks are answered with: restore the shipped one.")
+        if device not in self._loaded or self._loaded[device][0] != identity:
+            self._loaded[device] = identity, Refiner.from_file(self.path, device)
+        return self._loaded[device][1]
+
+
+live_refiner = LiveRefiner(REFINER)

@@ -1,0 +1,89 @@
+"""Corrections: clicks and scribbles of a structure, and points as MONAI Label's own clients send them under a structure's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prato.data.stack import slice_axis
+from prato.data.structures import BACKGROUND, STRUCTURES, structure_from_name
+from prato.prompts.base import PromptError
+from prato.prompts.points import read_points
+
+#: Of one request: more strokes than anybody draws on a heart, and more voxels than a stroke has. A scribble is the line that was drawn.
+MAX_STROKES, MAX_VOXELS = 256, 4096
+#: What stock clients call them.
+CLICK_FIELDS = (*STRUCTURES, "RV", "MYO", "LV", "background")
+_VALUES = {"background": BACKGROUND, **STRUCTURES}
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A click, or a scribble on one slice: ``points`` int64 (n, 3), voxels (i, j, k) that show ``structure``, a value of a mask."""
+
+    structure: int
+    points: np.ndarray
+
+    def permute(self, axes: Sequence[int]) -> Stroke:
+        """The stroke on the image whose axis ``n`` is this one's axis ``axes[n]``."""
+        return Stroke(self.structure, self.points[:, list(axes)])
+
+
+def read_clicks(params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> list[Stroke]:
+    """The strokes that a request holds, oldest first: ``clicks``, and before them points under the structures' names.
+
+    Args:
+        params: of the request. shape, spacing: of its image, in voxels and mm.
+
+    Raises:
+        PromptError: they cannot be used on that image, or contradict each other.
+    """
+    strokes = [
+        Stroke(_VALUES[structure_from_name(name) or ""], np.array([point]))
+        for name in CLICK_FIELDS
+        for point in read_points(name, params.get(name), shape)
+    ]
+    sent = params.get("clicks") or ()
+    if not isinstance(sent, (list, tuple)):
+        raise PromptError(f'clicks must be a list of {{"structure": name, "points": [[i,j,k], ...]}}, not {sent!r:.60}.')
+    if len(strokes) + len(sent) > MAX_STROKES:
+        raise PromptError(f"There are {len(strokes) + len(sent)} clicks and points: send at most {MAX_STROKES} at a time.")
+    strokes += [_stroke(each, shape, slice_axis(shape, spacing)) for each in sent]
+    voxels = sum(len(stroke.points) for stroke in strokes)
+    if voxels > MAX_VOXELS:
+        raise PromptError(f"The clicks hold {voxels} points: send at most {MAX_VOXELS} at a time, and larger parts as certain voxels.")
+    _require_consistent(strokes)
+    return strokes
+
+
+def _stroke(sent: Any, shape: tuple[int, ...], across: int) -> Stroke:
+    if not isinstance(sent, Mapping) or set(sent) != {"structure", "points"}:
+        raise PromptError(f'A click must be {{"structure": name, "points": [[i,j,k], ...]}}, not {sent!r:.80}.')
+    name = sent["structure"]
+    value = _VALUES.get((structure_from_name(name) if isinstance(name, str) else None) or "")
+    if value is None:
+        raise PromptError(f"The structure of a click must be one of {', '.join(_VALUES)}, not {name!r:.40}.")
+    if isinstance(sent["points"], (list, tuple)) and len(sent["points"]) > MAX_VOXELS:
+        raise PromptError(f"A click holds {len(sent['points'])} points: send at most {MAX_VOXELS}, and larger parts as certain voxels.")
+    points = read_points("a click", sent["points"], shape)
+    if not points:
+        raise PromptError(f"A click of {name:.40} has no points: send one [i,j,k] for a click, or several on one slice for a scribble.")
+    slices = {point[across] for point in points}
+    if len(slices) > 1:
+        raise PromptError(f"A scribble of {name:.40} crosses {len(slices)} slices: send one for each slice.")
+    return Stroke(value, np.array(points))
+
+
+def _require_consistent(strokes: Sequence[Stroke]) -> None:
+    seen: dict[tuple[int, ...], int] = {}
+    names = {value: name for name, value in _VALUES.items()}
+    for stroke in strokes:
+        for point in map(tuple, stroke.points.tolist()):
+            other = seen.setdefault(point, stroke.structure)
+            if other != stroke.structure:
+                raise PromptError(
+                    f"The voxel {list(point)} cannot be both {names[other]} and {names[stroke.structure]}: leave the older click out."
+                )

@@ -1,0 +1,115 @@
+"""Training of the click refiner with simulated labellers, in rounds: what it made of a click is what the next click corrects."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prato.data.atomic import write_bytes
+from prato.data.structures import NUM_CLASSES
+from prato.refinement.refiner_input import TRUST, fading
+from prato.training.click_bank import ClickBank
+from prato.training.click_sessions import ClickSampler
+
+
+@dataclass(frozen=True)
+class ClickRecipe:
+    """How to train: for ``seconds``, ``batch`` sessions at once, in crops of ``edge`` pixels.
+
+    ``rate`` is AdamW's peak, ``average`` the decay of the weights' running average.
+    """
+
+    seconds: float
+    batch: int = 12
+    edge: int = 80
+    rate: float = 2e-3
+    average: float = 0.998
+    seed: int = 0
+
+
+class ClickTrainer:
+    """Trains ``network`` on ``bank``.
+
+    Attributes:
+        step, spent: steps and seconds so far. loss: running mean. averaged: the weights' running average, as a state dict.
+    """
+
+    def __init__(self, network: nn.Module, bank: ClickBank, recipe: ClickRecipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.network, self.recipe = network.train(), recipe
+        self.sampler = ClickSampler(bank, recipe.seed, recipe.batch, recipe.edge)
+        self._optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=0.01)
+        self._fade = torch.from_numpy(fading((recipe.edge, recipe.edge)))
+        self.averaged: dict[str, Tensor] = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.step, self.spent, self.loss = 0, 0.0, 0.0
+
+    def fit(
+        self, state_file: Path | None = None, report: Callable[[ClickTrainer], object] = lambda _: None, save_every_s: float = 60.0
+    ) -> None:
+        """Train until the recipe's time is spent; the state is kept in ``state_file``, from which the next call goes on."""
+        if state_file is not None and state_file.exists():
+            self._resume(state_file)
+        began = saved = time.monotonic()
+        while self.spent < self.recipe.seconds:
+            self.take_step()
+            now = time.monotonic()
+            self.spent, began = self.spent + min(now - began, 30.0), now  # a process that was stopped has not trained
+            report(self)
+            if state_file is not None and now - saved > save_every_s:
+                self._store(state_file)
+                saved = now
+        if state_file is not None:
+            self._store(state_file)
+
+    def take_step(self) -> None:
+        """One step on the next click of every session."""
+        share = min(self.spent / self.recipe.seconds, 1.0)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.recipe.rate * (min(1.0, (self.step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * share))))
+        samples = self.sampler.batch()
+        inputs = torch.from_numpy(np.stack([sample.inputs for sample in samples]))
+        truth = torch.from_numpy(np.stack([sample.truth for sample in samples])).long()
+        mask = F.one_hot(torch.from_numpy(np.stack([sample.mask for sample in samples])).long(), NUM_CLASSES).movedim(-1, 1)
+        scores = TRUST * mask + self._fade * self.network(inputs)
+        loss = (F.cross_entropy(scores, truth, reduction="none") * self._fade).mean()
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._optimiser.step()
+        for sample, refined in zip(samples, scores.detach().argmax(1).to(torch.uint8).numpy()):
+            sample.answer(refined)
+        self._average()
+        self.step += 1
+        self.loss += (float(loss.detach()) - self.loss) * max(0.01, 1 / self.step)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        weight = 1 - min(self.recipe.average, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.averaged[name].lerp_(value, weight)
+            else:
+                self.averaged[name].copy_(value)
+
+    def _store(self, path: Path) -> None:
+        state: dict[str, Any] = {"step": self.step, "spent": self.spent, "loss": self.loss, "averaged": self.averaged}
+        state |= {"network": self.network.state_dict(), "optimiser": self._optimiser.state_dict()}
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(path, buffer.getvalue())
+
+    def _resume(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.averaged, self.step, self.spent, self.loss = state["averaged"], state["step"], state["spent"], state["loss"]

@@ -1,0 +1,68 @@
+"""Train the network behind a click with simulated labellers, on the training patients and what the default network makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+from prato.data.cases import TrainingCase, load_training_case
+from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies
+from prato.models.checkpoint import load_model, model_preset, save_model
+from prato.models.registry import DEFAULT_MODEL
+from prato.training.click_bank import ClickBank
+from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.provenance import command, commit
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    split: Annotated[Path, typer.Option(help="Split file: who is trained on.")] = ACDC_SPLIT,
+    out: Annotated[Path, typer.Option(help="Folder of the bank, the state and the model; a training that was stopped goes on.")] = Path(
+        "out/clicks"
+    ),
+    minutes: Annotated[float, typer.Option(help="Time to train for.")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+) -> None:
+    """Writes ``click_refiner.safetensors``."""
+    out.mkdir(parents=True, exist_ok=True)
+    spec = model_preset("click_refiner")
+    torch.manual_seed(seed)
+    bank = _bank(studies, split, out / "bank.npz", spec.pixel, seed)
+    network = spec.build()
+    trainer = ClickTrainer(network, bank, ClickRecipe(60 * minutes, edge=spec.window, seed=seed))
+    with tqdm(unit="step", mininterval=10.0) as bar:
+
+        def report(now: ClickTrainer) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{now.loss:.4f}", minutes=f"{now.spent / 60:.1f}", refresh=False)
+
+        trainer.fit(out / "state.pt", report)
+    network.load_state_dict(trainer.averaged)
+    about = {"seed": seed, "steps": trainer.step, "seconds": round(trainer.spent), "slices": len(bank.images)}
+    made = {**about, "commit": commit(), "command": command()}
+    save_model(out / "click_refiner.safetensors", network, spec.model_copy(update={"training": made}))
+
+
+def _bank(studies: Path, split: Path, path: Path, pixel: float, seed: int) -> ClickBank:
+    """The bank at ``path``, made now where it is not there yet."""
+    if path.exists():
+        return ClickBank.load(path)
+    training = {*load_split(split).train}
+    files = [file for file in find_labelled_studies(studies) if file.patient in training]
+    read = (load_training_case(file, pixel) for file in tqdm(files, desc="studies"))
+    cases: list[TrainingCase] = [case for case in read if case is not None]
+    network, known, _ = load_model(MODELS / f"{DEFAULT_MODEL}.safetensors")
+    with tqdm(total=len(cases), desc="drafts") as bar:
+        bank = ClickBank.from_cases(cases, network, known.pruning_plan(), seed, on_case=bar.update)
+    bank.save(path)
+    return bank
+
+
+if __name__ == "__main__":
+    typer.run(main)

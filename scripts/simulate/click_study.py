@@ -1,0 +1,99 @@
+"""One study corrected by clicks: what a simulated labeller points at, click by click, and what comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from prato.data.structures import STRUCTURES
+from prato.prompts.clicks import Stroke
+from prato.training.simulated_labeller import Manner, point_at, wrong_parts
+
+#: A mask (X, Y, Z), the strokes so far and the new one -> the next mask.
+Correct = Callable[[np.ndarray, list[Stroke], Stroke], np.ndarray]
+#: Wrong parts of fewer voxels are not clicked on: nobody sees them.
+SMALLEST = 4
+
+
+@dataclass
+class Course:
+    """What happened to a study, click by click; the first entries are those before any.
+
+    Attributes:
+        dice: by structure, of the whole study. wrong: voxels. ms: each click took. right: whether each click was.
+    """
+
+    dice: list[dict[str, float]] = field(default_factory=list)
+    wrong: list[int] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+    right: list[bool] = field(default_factory=list)
+
+    @property
+    def mean(self) -> list[float]:
+        """DSC, mean over the structures."""
+        return [sum(each.values()) / len(each) for each in self.dice]
+
+
+def correct_by_clicks(mask: np.ndarray, truth: np.ndarray, correct: Correct, manner: Manner, clicks: int, seed: int) -> Course:
+    """Click on ``mask`` (X, Y, Z; slices along the last axis) until it is ``truth``, or so many times: each time in the largest part of
+    the whole study that is wrong."""
+    random, course = np.random.default_rng(seed), Course()
+    strokes: list[Stroke] = []
+    parts = [wrong_parts(mask[:, :, k], truth[:, :, k]) for k in range(mask.shape[2])]
+    _note(course, mask, truth)
+    while len(strokes) < clicks:
+        largest = [int(sizes.max()) for _, sizes in parts]
+        k = int(np.argmax(largest))
+        if largest[k] < SMALLEST:
+            break
+        structure, places = point_at(*parts[k], truth[:, :, k], manner, random)
+        stroke = Stroke(structure, np.column_stack([places, np.full(len(places), k)]))
+        course.right.append(bool((truth[tuple(stroke.points.T)] == structure).all()))
+        start = time.perf_counter()
+        mask = correct(mask, strokes, stroke)
+        course.ms.append(1000 * (time.perf_counter() - start))
+        strokes = [old for old in strokes if not _contradicts(old, stroke)] + [stroke]
+        parts[k] = wrong_parts(mask[:, :, k], truth[:, :, k])
+        _note(course, mask, truth)
+    return course
+
+
+def stamp(radius_mm: float, spacing: tuple[float, ...]) -> Correct:
+    """Each click as a disc of ``radius_mm``."""
+
+    def correct(mask: np.ndarray, _: list[Stroke], stroke: Stroke) -> np.ndarray:
+        out, (i, j, k) = mask.copy(), stroke.points[0]
+        rows, columns = np.indices(mask.shape[:2])
+        inside = ((rows - i) * spacing[0]) ** 2 + ((columns - j) * spacing[1]) ** 2 <= radius_mm**2
+        out[:, :, k][inside] = stroke.structure
+        out[tuple(stroke.points.T)] = stroke.structure
+        return out
+
+    return correct
+
+
+def clicks_until(values: list[float], goal: float) -> int | None:
+    """How many clicks it took to reach ``goal``; None for never."""
+    return next((n for n, value in enumerate(values) if value >= goal), None)
+
+
+def dice_of(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """DSC by structure."""
+    found = {}
+    for name, value in STRUCTURES.items():
+        one, two = mask == value, truth == value
+        both = int(one.sum()) + int(two.sum())
+        found[name] = 2.0 * int((one & two).sum()) / both if both else 1.0
+    return found
+
+
+def _note(course: Course, mask: np.ndarray, truth: np.ndarray) -> None:
+    course.dice.append(dice_of(mask, truth))
+    course.wrong.append(int(np.count_nonzero(mask != truth)))
+
+
+def _contradicts(old: Stroke, new: Stroke) -> bool:
+    return old.structure != new.structure and bool({*map(tuple, old.points.tolist())} & {*map(tuple, new.points.tolist())})

@@ -1,0 +1,126 @@
+"""How many clicks a study takes: a simulated labeller corrects the default network's masks of validation patients, click by click.
+
+Each click lies in the largest part of the whole study that is still wrong: in its middle, or, by a careless labeller, anywhere in or beside
+it and sometimes of the wrong structure. The same clicks are stamped as discs of several radii, so that one sees what the network behind
+a click is worth; "whole part", which no labeller has, puts right all of the part that was pointed at.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from scipy import ndimage
+from tqdm import tqdm
+
+from prato.data.cases import read_label
+from prato.data.nifti import read_volume
+from prato.data.splits import load_split
+from prato.data.structures import STRUCTURES
+from prato.data.studies import find_labelled_studies
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
+from prato.prompts.clicks import Stroke
+from prato.refinement.refiner import Refiner
+from prato.refinement.scores import Scores
+from prato.training.simulated_labeller import CAREFUL, CARELESS
+from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
+from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
+from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, stamp
+
+
+class Way(StrEnum):
+    """What is made of a click."""
+
+    REFINED, STAMPED, WHOLE_PART = "refined", "stamped", "whole part"
+
+
+MANNERS = {"careful": CAREFUL, "careless": CARELESS}
+#: Radii of discs, mm.
+RADII = (3.0, 5.0, 7.0, 9.0, 12.0)
+CLICKS, GOALS = 20, (0.95, 0.97)
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways stay.")],
+    refiner: Annotated[Path, typer.Option(help="The network behind a click.")] = REFINER,
+    patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
+    way: Annotated[list[Way], typer.Option(help="Several may be given.")] = list(Way),  # noqa: B006
+    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """A row for each study, labeller and way."""
+    torch.set_num_threads(threads)
+    chosen = sorted(load_split(split).validation)[:patients]
+    files = [file for file in find_labelled_studies(studies) if file.patient in chosen]
+    network = Refiner.from_file(refiner) if Way.REFINED in way else None
+    predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
+    for number, file in enumerate(tqdm(files, desc="studies")):
+        volume = read_volume(file.image)
+        truth, image = read_label(file.label, volume), ImageStack(volume)
+        predictor.set_image(image)
+        tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
+        mask = predictor.predict(tight, keep_scores=True).mask
+        ways: dict[str, Correct] = {}
+        if network is not None:
+            ways[Way.REFINED.value] = _refined(network, image, predictor.scores(tight))
+        if Way.STAMPED in way:
+            ways |= {f"disc of {radius:g} mm": stamp(radius, volume.spacing) for radius in RADII}
+        if Way.WHOLE_PART in way:
+            ways[Way.WHOLE_PART.value] = _whole_part(truth)
+        for labeller, manner in MANNERS.items():
+            for name, correct in ways.items():
+                course = correct_by_clicks(mask, truth, correct, manner, CLICKS, number)
+                about = {"way": name, "labeller": labeller, "study": file.study, "patient": file.patient}
+                made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
+                version = {"model_version": network.version} if network is not None and name == Way.REFINED else {}
+                rows.append({**about, **version, **_measured(course), **made})
+        replace_rows(out, rows, ("way", "labeller", "study"))
+
+
+def _refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Correct:
+    def correct(mask: np.ndarray, before: list[Stroke], new: Stroke) -> np.ndarray:
+        return refiner.refine(image, mask, [*before, new], len(before), scores=scores).mask
+
+    return correct
+
+
+def _whole_part(truth: np.ndarray) -> Correct:
+    def correct(mask: np.ndarray, _: list[Stroke], new: Stroke) -> np.ndarray:
+        out, (i, j, k) = mask.copy(), new.points[0]
+        parts, _count = ndimage.label((mask[:, :, k] != truth[:, :, k]) & (truth[:, :, k] == new.structure), np.ones((3, 3)))
+        if parts[i, j]:
+            out[:, :, k][parts == parts[i, j]] = new.structure
+        return out
+
+    return correct
+
+
+def _measured(course: Course) -> dict[str, Any]:
+    mean = course.mean
+    gains = [after - before for before, after, right in zip(mean, mean[1:], course.right) if right]
+    last = len(mean) - 1
+    found: dict[str, Any] = {"dice": {str(n): round(mean[min(n, last)], 4) for n in (0, 1, 3, 5, 10, 20)}}
+    for goal in GOALS:
+        key = f"clicks_to_{round(100 * goal)}"
+        found[key] = {"mean": clicks_until(mean, goal)}
+        found[key] |= {name: clicks_until([each[name] for each in course.dice], goal) for name in STRUCTURES}
+    found["wrong_voxels"] = {str(n): course.wrong[min(n, last)] for n in (0, 5, 10, 20)}
+    found["right_clicks"] = len(gains)
+    found["lowered"] = sum(gain < -0.01 for gain in gains)
+    found["raised"] = sum(gain > 0 for gain in gains)
+    found["ms"] = round(median(course.ms), 1) if course.ms else None
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,114 @@
+"""Clicks, scribbles and masks as requests hold them: what is read, and what is refused in one sentence."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prato.prompts.box import Box
+from prato.prompts.mask_prompt import decode_part, encode_part
+from prato.prompts.request import Corrections, InferenceRequest, RequestError
+
+SHAPE, SPACING = (30, 24, 6), (1.5, 1.5, 8.0)
+
+
+def corrections(**params: Any) -> Corrections | None:
+    return InferenceRequest.parse(params).corrections(SHAPE, SPACING)
+
+
+def part(mask: np.ndarray | None = None, box: tuple[int, ...] = (0, 30, 0, 24, 1, 4)) -> dict[str, Any]:
+    return encode_part(np.zeros(SHAPE, np.uint8) if mask is None else mask, Box(box[::2], box[1::2]))
+
+
+def click(structure: Any, *points: Any) -> dict[str, Any]:
+    return {"structure": structure, "points": list(points)}
+
+
+def test_clicks_scribbles_and_the_points_of_stock_clients_are_strokes():
+    found = corrections(clicks=[click("RV", [1, 2, 3]), click("background", [4, 5, 2], [4, 6, 2])], LV=[[9, 9, 1]], background=[7, 7, 1])
+    assert found is not None and found.masks is None and found.done == 0
+    assert [(stroke.structure, stroke.points.tolist()) for stroke in found.strokes] == [
+        (3, [[9, 9, 1]]),
+        (0, [[7, 7, 1]]),
+        (1, [[1, 2, 3]]),
+        (0, [[4, 5, 2], [4, 6, 2]]),
+    ]
+    assert corrections(foreground=[[1, 2, 3]], roi=[0, 9, 0, 9, 0, 5]) is None
+
+
+def test_masks_come_whole_or_in_part():
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[3, 4, 2] = 3
+    found = corrections(previous=part(mask), certain=part(mask, (0, 9, 0, 9, 2, 3)), right_slices=[2], propagate_to=[3, 1])
+    assert found is not None and found.masks is not None
+    masks = found.masks
+    assert np.array_equal(masks.mask, mask) and masks.certain is not None
+    assert np.argwhere(masks.certain).tolist() == [[3, 4, 2]]
+    assert (masks.right, masks.propagate_to) == ((2,), (1, 3))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_what_is_encoded_is_decoded(data):
+    shape = tuple(data.draw(st.integers(1, 6)) for _ in range(3))
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape))
+    mask = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 4, shape).astype(np.uint8)
+    box, values = decode_part("previous", encode_part(mask, Box(start, stop)), shape)
+    assert box == Box(start, stop) and np.array_equal(values, mask[box.slices])
+
+
+HEART = np.zeros(SHAPE, np.uint8)
+HEART[10:20, 10:20, 1] = 1
+BOMB = {"box": [0, 30, 0, 24, 1, 4], "data": base64.b64encode(zlib.compress(bytes(10**6))).decode()}
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"clicks": "here"}, "clicks must be a list"),
+        ({"clicks": [[1, 2, 3]]}, "A click must be"),
+        ({"clicks": [click("liver", [1, 2, 3])]}, "must be one of background, RV cavity, myocardium, LV cavity, not 'liver'"),
+        ({"clicks": [click(None, [1, 2, 3])]}, "must be one of"),
+        ({"clicks": [click("RV")]}, "has no points"),
+        ({"clicks": [click("RV", [1, 2, 6])]}, "outside the image of 30x24x6"),
+        ({"clicks": [click("RV", [1, 2, float("nan")])]}, "three finite voxel indices"),
+        ({"clicks": [click("RV", [1, 2, 3], [1, 2, 4])]}, "crosses 2 slices"),
+        ({"clicks": [click("RV", [1, 2, 3]), click("LV", [1, 2, 3])]}, r"\[1, 2, 3\] cannot be both RV cavity and LV cavity"),
+        ({"LV": [[1, 2, 3]], "background": [[1, 2, 3]]}, "cannot be both"),
+        ({"LV": [[n % 30, n // 30 % 24, 3] for n in range(1000)]}, "1000 clicks and points: send at most 256"),
+        ({"clicks": [click("RV", *[[n % 30, n // 30 % 24, 3] for n in range(100_000)])]}, "100000 points: send at most 4096"),
+        ({"clicks": [click("RV", *[[n % 30, n // 30 % 24, 3] for n in range(700)])] * 7}, "hold 4900 points"),
+        ({"done": 1}, "send it as previous"),
+        ({"right_slices": [1]}, "send it as previous"),
+        ({"previous": part(), "done": 1}, "done must be how many of the 0 clicks"),
+        ({"previous": part(), "done": True}, "done must be"),
+        ({"previous": "mask"}, "previous must be"),
+        ({"previous": {**part(), "shape": [30, 24, 7]}}, r"of an image of the shape \[30, 24, 7\], and this one has 30x24x6"),
+        ({"previous": {**part(), "box": [0, 30, 0, 25, 1, 4]}}, "does not lie in the image"),
+        ({"previous": {**part(), "box": [0, 30, 0, 1.5, 1, 4]}}, "six whole numbers"),
+        ({"previous": {**part(), "data": "???"}}, "not zlib"),
+        ({"previous": {**part(), "data": 3}}, "not zlib"),
+        ({"previous": {**part(), "dtype": "float32"}}, "must have dtype 'uint8'"),
+        ({"previous": BOMB}, "must be 2160 bytes"),
+        ({"previous": part(np.full(SHAPE, 7, np.uint8))}, "values from 0 to 3, not 7"),
+        ({"previous": part(), "certain": part(box=(0, 30, 0, 24, 0, 4))}, "certain reaches beyond previous"),
+        ({"previous": part(), "right_slices": 2}, "list of slice numbers"),
+        ({"previous": part(), "right_slices": [5]}, "names slice 5, and previous has the slices 1 to 3"),
+        ({"previous": part(), "right_slices": [2], "propagate_to": [2]}, "Slice 2 is right as it is"),
+        ({"previous": part(), "propagate_to": [2]}, "No slice beside 2"),
+        ({"previous": part(), "clicks": [click("RV", [1, 2, 5])]}, "slice 5, which previous does not hold"),
+        ({"previous": part(), "clicks": [click("RV", [1, 2, 3])], "right_slices": [3]}, "right_slices says is right"),
+        ({"previous": part(HEART), "clicks": [click("RV", [1, 2, 3])]}, "slice 3, and the heart in previous reaches from 1 to 1"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(params, words):
+    with pytest.raises(RequestError, match=words) as caught:
+        corrections(**params)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300

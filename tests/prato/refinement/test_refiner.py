@@ -1,0 +1,154 @@
+"""What a click may change, and what it may not: with a refiner whose weights are random, so that it changes all it can."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prato.data.nifti import Volume
+from prato.inference.image_stack import ImageStack
+from prato.models.checkpoint import CheckpointError, model_preset, save_model
+from prato.models.click_refiner import INPUTS
+from prato.prompts.clicks import Stroke
+from prato.refinement.refiner import Refiner
+from prato.refinement.refiner_input import refiner_input
+
+SHAPE, SPACING = (150, 140, 5), (1.6, 1.5, 9.0)
+
+
+def volume(seed: int = 0) -> Volume:
+    grey = np.random.default_rng(seed).random(SHAPE).astype(np.float32)
+    return Volume(grey, np.hstack([np.diag(SPACING), np.zeros((3, 1))]))
+
+
+@pytest.fixture(scope="module")
+def refiner() -> Refiner:
+    torch.manual_seed(0)
+    spec = model_preset("click_refiner")
+    network = spec.build().eval()
+    torch.nn.init.normal_(network.out.weight, std=60.0)
+    return Refiner(network, spec, "0", torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def image() -> ImageStack:
+    return ImageStack(volume())
+
+
+def click(structure: int, *points: tuple[int, int, int]) -> Stroke:
+    return Stroke(structure, np.array(points))
+
+
+def start() -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[50:100, 40:90, 1:4] = 2
+    mask[60:90, 50:80, 1:4] = 3
+    return mask
+
+
+places = st.tuples(st.integers(0, 149), st.integers(0, 139), st.integers(0, 4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(places, st.integers(0, 3))
+def test_all_outside_the_named_region_stays_bit_for_bit_and_the_click_is_honoured(refiner, image, place, structure):
+    before = start()
+    found = refiner.refine(image, before, [click(structure, place)])
+    assert np.array_equal(before, start())
+    assert found.mask[place] == structure
+    assert found.changed == np.count_nonzero(found.mask != before)
+    if found.box is None:
+        assert before[place] == structure and np.array_equal(found.mask, before)
+    else:
+        outside = found.mask.copy()
+        outside[found.box.slices] = before[found.box.slices]
+        assert np.array_equal(outside, before)
+
+
+def test_it_changes_more_than_the_clicked_voxel(refiner, image):
+    assert refiner.refine(image, start(), [click(1, (75, 65, 2))]).changed > 20
+
+
+@settings(max_examples=25, deadline=None)
+@given(places, places, st.integers(0, 3), st.integers(0, 3))
+def test_clicks_whose_regions_do_not_meet_may_come_in_either_order(refiner, image, one, other, first, second):
+    strokes = [click(first, one), click(second, other)]
+    alone = [refiner.refine(image, start(), [stroke]).box for stroke in strokes]
+    if all(alone) and alone[0].intersection(alone[1]) is None:
+        there, back = (refiner.refine(image, start(), order).mask for order in (strokes, strokes[::-1]))
+        assert np.array_equal(there, back)
+
+
+@settings(max_examples=25, deadline=None)
+@given(places)
+def test_a_click_on_what_is_right_already_changes_nothing(refiner, image, place):
+    found = refiner.refine(image, start(), [click(int(start()[place]), place)])
+    assert found.box is None and found.changed == 0
+
+
+def test_what_is_certain_and_what_was_clicked_before_survives(refiner, image):
+    certain = np.zeros(SHAPE, bool)
+    certain[70:80, 60:70, 2] = True
+    old, new = click(1, (68, 66, 2)), click(2, (75, 75, 2), (76, 75, 2))
+    found = refiner.refine(image, start(), [old, new], 1, certain)
+    assert np.array_equal(found.mask[certain], start()[certain])
+    assert found.mask[68, 66, 2] == 1 and (found.mask[75:77, 75, 2] == 2).all()
+    assert found.changed > 2
+
+
+def test_a_click_wins_over_paint_on_its_own_voxel(refiner, image):
+    certain = np.ones(SHAPE, bool)
+    found = refiner.refine(image, start(), [click(1, (75, 65, 2))], 0, certain)
+    assert found.mask[75, 65, 2] == 1 and found.changed == 1
+
+
+def test_slices_that_are_right_stay_and_others_follow(refiner, image):
+    found = refiner.propagate(image, start(), [2, 3, 4], [1])
+    assert np.array_equal(found.mask[:, :, :2], start()[:, :, :2])
+    assert all((found.mask[:, :, k] != start()[:, :, k]).any() for k in (2, 3))
+    assert refiner.propagate(image, start(), [4], [1]).changed == 0  # nothing beside it is known
+
+
+def test_what_is_right_beside_a_slice_matters(refiner, image):
+    strokes = [click(1, (75, 65, 2))]
+    assert not np.array_equal(refiner.refine(image, start(), strokes).mask, refiner.refine(image, start(), strokes, right=[1, 3]).mask)
+
+
+def test_a_long_scribble_is_honoured_all_along(refiner, image):
+    line = np.array([(i, 70, 2) for i in range(5, 145)])
+    found = refiner.refine(image, start(), [Stroke(1, line)])
+    assert (found.mask[tuple(line.T)] == 1).all()
+
+
+def test_slices_may_lie_along_any_axis(refiner):
+    for axis in range(3):
+        order = [a for a in range(3) if a != axis] + [axis]  # where the axes of the usual one come from
+        back = np.argsort(order)
+        grey, affine = volume().array.transpose(back), np.hstack([np.diag(np.array(SPACING)[back]), np.zeros((3, 1))])
+        moved = ImageStack(Volume(np.ascontiguousarray(grey), affine))
+        plain, stroke = refiner.refine(ImageStack(volume()), start(), [click(1, (75, 65, 2))]), click(1, (75, 65, 2)).permute(back)
+        found = refiner.refine(moved, start().transpose(back), [stroke])
+        assert np.array_equal(found.mask, plain.mask.transpose(back)) and found.box == plain.box.permute(back)
+
+
+def test_an_untrained_refiner_paints_the_click_alone(image):
+    spec = model_preset("click_refiner")
+    plain = Refiner(spec.build().eval(), spec, "0", torch.device("cpu"))
+    assert plain.refine(image, start(), [click(1, (75, 65, 2))]).changed == 1
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    spec = model_preset("unetr")
+    save_model(tmp_path / "other.safetensors", spec.build(), spec)
+    with pytest.raises(CheckpointError, match="corrects no mask"):
+        Refiner.from_file(tmp_path / "other.safetensors")
+
+
+def test_the_input_has_the_channels_that_the_network_takes():
+    blank = np.zeros((8, 8), np.uint8)
+    made = refiner_input(np.zeros((3, 8, 8), np.float32), blank, [(1, np.array([[2, 3]]))], None, blank > 0, [blank, None], None)
+    assert made.shape == (INPUTS, 8, 8) and made.dtype == np.float32
+    assert made[8, 2, 3] == 1 and made[8].max() == 1 and made[7].max() == 0
