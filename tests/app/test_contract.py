@@ -63,7 +63,7 @@ def first_column(heading: str) -> set[str]:
 
 
 def test_the_page_lists_the_parameters() -> None:
-    assert first_column("| parameter |") == {*CONTRACT, *PointsPrompt.fields, "result_extension", "result_dtype"}
+    assert first_column("| parameter |") == {*CONTRACT, *PointsPrompt.fields, "propagate", "result_extension", "result_dtype"}
 
 
 def test_the_page_lists_the_parts_of_a_reply() -> None:
