@@ -27,14 +27,14 @@ from lib.server.uploads import UploadSessions
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
 from prato_server.settings import load_settings
-from prato_server.startup import reason_not_to_serve
+from prato_server.startup import reason_not_to_listen, reason_not_to_serve
 
 
 class PratoLabelApp(MONAILabelApp):
     """A box round the heart in; RV cavity, myocardium and LV cavity out; retrained from the labels that come back."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
-        reason = reason_not_to_serve(Path(app_dir), studies)
+        reason = reason_not_to_serve(Path(app_dir), studies) or reason_not_to_listen(sys.argv[1:])
         if reason is not None:  # serve.py has asked already, the stock command has not, and makes a traceback of every exception here
             print(reason, file=sys.stderr, flush=True)
             os._exit(2)

@@ -141,6 +141,18 @@ def test_the_stock_command_says_in_a_sentence_why_a_folder_cannot_be_served(serv
     assert f"{tmp_path / 'labels'} must be a folder: rename it, and the server makes its own." in said and "Traceback" not in said
 
 
+def test_the_stock_command_says_in_a_sentence_that_the_port_is_taken(server: LiveServer, tmp_path: Path) -> None:
+    port, folder = server.url.rpartition(":")[2], tmp_path / "studies"
+    folder.mkdir()
+    command = ["monailabel", "start_server", "-a", str(server.app), "-s", str(folder), "-i", "127.0.0.1", "-p", port]
+    environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
+    started = ForkedServer(command, tmp_path / "log", environment)
+    assert started.wait(HANG_S) == 2
+    said = (tmp_path / "log").read_text()
+    assert said.count(f"Port {port} of 127.0.0.1 is taken by another program") == 1 and "Traceback" not in said
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("study", HEADERS)
 def test_masks_and_labels_lie_on_the_image_in_every_program(server: LiveServer, study: str, tmp_path: Path) -> None:
     image = server.studies / f"{study}.nii.gz"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prato_server.startup import reason_not_to_start
+from prato_server.startup import reason_not_to_listen, reason_not_to_start
 from tests.app.live import APP
 from tests.waiting import HANG_S
 
@@ -206,3 +206,17 @@ def test_an_address_of_a_pacs_that_cannot_be_served(url: str, words: str, tmp_pa
     reason = reason_not_to_start(tmp_path, url, "127.0.0.1", "8000")
     assert reason is not None and words in reason and "secret" not in reason
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    "form", [["-i", "127.0.0.1", "-p", "{}"], ["--host", "127.0.0.1", "--port={}"], ["-i127.0.0.1", "--port", "1", "-p{}"]]
+)
+def test_the_stock_command_on_a_port_that_is_taken(form: list[str], port: str) -> None:
+    arguments = ["start_server", "--app", "a", *(part.format(port) for part in form), "--studies", "s", "--conf", "models", "all"]
+    assert reason_not_to_listen(arguments) is None
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(port)))
+        other.listen()
+        assert str(reason_not_to_listen(arguments)).startswith(f"Port {port} of 127.0.0.1 is taken by another program")
+        assert reason_not_to_listen(["apps", *arguments[1:]]) is None  # the command listens nowhere
+        assert reason_not_to_listen([*arguments, "--workers", "2"]) is None  # the parent listens, which is in the way of none

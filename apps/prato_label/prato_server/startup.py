@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import socket
@@ -48,6 +49,21 @@ def reason_not_to_serve(app: Path, studies: str) -> str | None:
         or _writing_fault(app, _APP_FOLDERS, _APP_FILES, "models and logs are kept there: give the server the right to write")
         or _scratch_fault()
     )
+
+
+def reason_not_to_listen(arguments: Sequence[str]) -> str | None:
+    """Why the stock command could not listen where its ``arguments`` tell it to, in one sentence; None if it could.
+
+    It tries only after seconds of loading. Other commands than ``start_server`` do not listen, and of several workers the parent does.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-i", "--host", default="0.0.0.0")
+    parser.add_argument("-p", "--port", default="8000")
+    parser.add_argument("--workers")
+    options, _ = parser.parse_known_args(arguments[1:])
+    if arguments[:1] != ["start_server"] or options.workers:
+        return None
+    return _port_fault(options.host, options.port)
 
 
 def _studies_fault(studies: str) -> str | None:
