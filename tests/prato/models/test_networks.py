@@ -25,10 +25,10 @@ CASES = {
     "segformer": (PratoSegFormer, SegFormer, SMALL_SEGFORMER, segformer.DEFAULT_PLAN, (96, 96)),
     "transunet": (PratoTransUNet, TransUNet, {**SMALL_TRANSUNET, "img_size": 96}, transunet.DEFAULT_PLAN, (96, 96)),
     "unetr 2d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 96, "spatial_dims": 2}, unetr.DEFAULT_PLAN, (96, 96)),
-    "unetr 3d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
+    "unetr 3d": (PratoUNETR, UNETR, {**SMALL_UNETR, "img_size": (64, 32, 48), "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 32, 48)),
     "swin 2d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
     "swin 2d padded": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 7, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
-    "swin 3d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 32)),
+    "swin 3d": (PratoSwinUNETR, SwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 32, 32)),
 }
 
 

@@ -22,9 +22,9 @@ from tests.prato.models.test_networks import SLOW, SMALL_SWIN, SMALL_UNETR, alon
 STAGES = {"stages": (1, 2, 3, 4, 7, 10)}
 NETWORKS = {
     "unetr 2d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": 96, "spatial_dims": 2}, unetr.DEFAULT_PLAN, (96, 96)),
-    "unetr 3d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": 64, "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 64, 64)),
+    "unetr 3d": (PratoUNETR, {**SMALL_UNETR, **STAGES, "img_size": (64, 32, 48), "spatial_dims": 3}, unetr.DEFAULT_PLAN, (64, 32, 48)),
     "swin 2d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 7, "spatial_dims": 2}, swin_unetr.DEFAULT_PLAN, (96, 96)),
-    "swin 3d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 64, 32)),
+    "swin 3d": (PratoSwinUNETR, {**SMALL_SWIN, "window_size": 3, "spatial_dims": 3}, swin_unetr.DEFAULT_PLAN, (64, 32, 32)),
 }
 CHANGED = {
     "plan": {},

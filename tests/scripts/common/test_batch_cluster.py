@@ -115,18 +115,13 @@ def until(met, driver, log):
     wait_until(met, alive, log.read_text)
 
 
-def test_a_killed_worker_then_a_killed_driver_leave_every_mask_there_once(cluster, archive, tmp_path):
+def test_after_a_killed_driver_every_mask_is_there_once(cluster, archive, tmp_path):
     out, log = tmp_path / "ray", tmp_path / "log"
     with started(log, *arguments(archive, out, "--workers", "1")) as driver:  # on a cluster of its own
         until(lambda: len(records(out)) >= 2, driver, log)
         family = psutil.Process(driver.pid).children(recursive=True)
-        (worker,) = [p for p in family if "".join(p.cmdline()).startswith("ray::_Worker")]
-        worker.kill()
-        before = len(records(out))
-        until(lambda: len(records(out)) > before + 1, driver, log)  # another worker labels
-        family = psutil.Process(driver.pid).children(recursive=True)
         driver.kill()
-    assert before < len(records(out)) < STUDIES
+    assert 2 <= len(records(out)) < STUDIES
     _, alive = psutil.wait_procs(family, timeout=HANG_S)
     assert not alive  # its cluster went with it
 
