@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+import prato  # noqa: F401  (before any test imports MONAI, as in every command)
+
 # two test processes, or a server beside a test, on two cores: more threads than cores wait for each other
 torch.set_num_threads(1)
 

@@ -2,3 +2,7 @@
 
 Plain torch and MONAI: nothing in this package knows of MONAI Label or 3D Slicer.
 """
+
+from prato.runtime.monai_import import hide_mlflow_from_monai
+
+hide_mlflow_from_monai()
