@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Literal, Protocol
 
 import numpy as np
@@ -60,9 +62,11 @@ def register_layout(key: str, layout: Layout) -> None:
 
 
 def layouts() -> Mapping[str, Layout]:
-    """All known layouts, by key."""
-    from prato.exchange import files, mnms, phase_files  # noqa: F401 - they register themselves
+    """All known layouts, by key: the modules of this package register theirs."""
+    import prato.exchange
 
+    for module in iter_modules(prato.exchange.__path__):
+        import_module(f"prato.exchange.{module.name}")
     return _LAYOUTS
 
 
