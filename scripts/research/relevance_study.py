@@ -34,9 +34,9 @@ from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.token_scores import NearestScore, RandomScore
 
 _NETWORKS = ("unetr", "swin_unetr")
-_KEEP = (75, 50, 25)
+_KEEP = (50, 25)
 #: Draws of random tokens, whose DSC is averaged.
-_DRAWS = 3
+_DRAWS = 2
 
 
 @dataclass(frozen=True)
