@@ -33,8 +33,8 @@ class EvoViT(TokenMethod):
     """No token is dropped: from block ``dense`` + 1 on, the share ``keep`` with the highest class attention runs through the block, and one
     representative token stands for the rest.
 
-    Class attention is what the class token gives to a token, summed over heads; after block ``dense`` it is averaged with its past (half
-    and half), for the tokens that ran; the others keep theirs. The representative is the mean of the rest, weighted by class attention;
+    Class attention is what the class token gives to a token, summed over heads; from the second block on it is averaged with its past
+    (half and half), for the tokens that ran; the others keep theirs. The representative is the mean of the rest, weighted by class attention;
     what the block adds to it is added to each of them. The choice is hard in training as in evaluation, and made anew for every block.
 
     UNETR has no class token, so the method brings one. A linear layer on it tells which structures are in the slice; its cross-entropy,
@@ -55,7 +55,8 @@ class EvoViT(TokenMethod):
         stages: list[StageRecord] = []
         for number, block in numbered_blocks(vit):
             if number <= self.dense:
-                summary, patches, attention = _whole(block, summary, patches)
+                summary, patches, seen = _whole(block, summary, patches)
+                attention = seen if number == 1 else _MEMORY * attention + (1 - _MEMORY) * seen
             else:
                 chosen = top(attention, math.ceil(self.keep * patches.shape[1]))
                 alive = torch.zeros_like(attention, dtype=torch.bool).scatter(1, chosen, True)

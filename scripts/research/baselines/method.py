@@ -36,7 +36,8 @@ class Host:
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """One forward call: the network's input (B, channels, *image), tokens along each axis, and the boxes (None for no prompt)."""
+    """One forward call: the network's input (B, channels, *image), tokens along each axis, and the boxes; None where the method is not told
+    of them."""
 
     image: Tensor
     grid: tuple[int, ...]

@@ -48,7 +48,7 @@ class ToMe(TokenMethod):
         hidden: dict[int, Tensor] = {}
         stages: list[StageRecord] = []
         for number, block in numbered_blocks(vit):
-            attended = attend(block, tokens, _proportional(size))
+            attended = attend(block, tokens, proportional(size))
             tokens = tokens + attended.update
             count = min(round(self.merged * patches), tokens.shape[1] // 2)
             to, stay = match(attended.keys.detach().mean(1), count)
@@ -62,7 +62,8 @@ class ToMe(TokenMethod):
         return MethodOutput(hidden, vit.norm(take(tokens, holder)), tuple(stages))
 
 
-def _proportional(size: Tensor) -> Callable[[Tensor], Tensor]:
+def proportional(size: Tensor) -> Callable[[Tensor], Tensor]:
+    """Softmax over keys that count as many times as there are patches in them: ``size`` (B, n)."""
     return lambda scores: (scores + size.log()[:, None, None]).softmax(-1)
 
 
@@ -73,18 +74,37 @@ def match(keys: Tensor, count: int) -> tuple[Tensor, Tensor]:
         keys: (B, n, d). count: tokens to merge away, at most n // 2.
 
     Returns:
-        int64 (B, n), the place that each token takes among the tokens afterwards, and int64 (B, n - count), which tokens those are named
-        after, in ascending order.
+        As :func:`join`: the ``count`` tokens of the first set that are closest to their partners go into these.
     """
-    batch, n = keys.shape[:2]
+    similarity, partner = closest(keys)
+    leaving = top(similarity, count)  # places of the first set are even
+    return join(2 * leaving, 2 * partner.gather(1, leaving) + 1, keys.shape[1])
+
+
+def closest(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """For each token of the first set, which tokens at even places are, its partner in the second.
+
+    Args:
+        keys: (B, n, d).
+
+    Returns:
+        Cosine similarity, and int64 number of the partner in its set, both (B, (n + 1) // 2).
+    """
     direction = F.normalize(keys.float(), dim=-1)
     similarity, partner = (direction[:, ::2] @ direction[:, 1::2].transpose(1, 2)).max(-1)
-    leaving = 2 * top(similarity, count)  # places of the first set are even
-    stays = torch.ones(batch, n, dtype=torch.bool, device=keys.device).scatter(1, leaving, False)
+    return similarity, partner
+
+
+def join(leaving: Tensor, joins: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Where tokens go when those at ``leaving`` (B, k) go into those at ``joins`` (B, k), which stay.
+
+    Returns:
+        int64 (B, n), the place that each of ``n`` tokens takes among the tokens afterwards, and int64 (B, n - k), which tokens those are
+        named after, in ascending order.
+    """
+    stays = torch.ones(len(leaving), n, dtype=torch.bool, device=leaving.device).scatter(1, leaving, False)
     place = stays.cumsum(1) - 1
-    joins = 2 * partner.gather(1, leaving // 2) + 1
-    to = place.scatter(1, leaving, place.gather(1, joins))
-    return to, top(stays.float(), n - count)
+    return place.scatter(1, leaving, place.gather(1, joins)), top(stays.float(), n - leaving.shape[1])
 
 
 def merge(tokens: Tensor, size: Tensor, to: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ class BaselineUNETR(PratoUNETR):
 
     def _run(self, image: Tensor, prompts: PromptBatch | None) -> tuple[MethodOutput, Tensor]:
         tokens, grid = self._embed(image)
-        encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts))
+        encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts if self.box_channel else None))
         features = EncoderOutput({**encoded.hidden, LAST: encoded.last})
         logits = self.decode(image, features, Region.whole(tuple(image.shape[2:])))
         return encoded, logits if encoded.early is None else encoded.early.over(logits)

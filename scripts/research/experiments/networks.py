@@ -28,6 +28,7 @@ SIZES: dict[tuple[str, str], dict[str, Any]] = {
     ("transunet", "full"): dict(_SIZED),
     ("segformer", "reduced"): dict(segformer.B0),
     ("segformer", "full"): dict(segformer.B2),
+    ("dyn_unet", "reduced"): {"filters": (32, 64, 128, 256, 320)},
 }
 
 

@@ -12,7 +12,7 @@ from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, Claim, best_
 #: How a row's box reaches its network, as the plans say it.
 _SAME_BOX = ("as a channel", "as prompt", "by cropping", "in a window")
 #: Methods that are not among the paper's baselines, or spend nothing less.
-_NO_BASELINES = ("prato", "dense", "tome")
+_NO_BASELINES = ("prato", "dense", "tome", "algm", "cts", "struct_sam")
 #: How near the DSC of the literature's best automatic methods is near.
 _NEAR = 0.02
 

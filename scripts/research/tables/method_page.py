@@ -8,6 +8,7 @@ from pathlib import Path
 from scripts.common.markdown import fill_page
 from scripts.common.results import read_rows
 from scripts.research.tables import method_results, method_theory
+from scripts.research.tables.relevance_results import relevance_text
 from scripts.research.tables.rows import Table
 
 
@@ -29,6 +30,7 @@ def fill_method(page: Path, results: Path, tables: Mapping[str, Table]) -> None:
             "columns": method_theory.columns(tables) + method_results.by_structure(results),
             "masking": method_results.masking(study),
             "worth": method_results.worth(study),
+            "chosen": relevance_text(results / "relevance.csv"),
             "speed": method_results.speed(results),
             "validation": method_results.validation(results),
             "claims": method_results.claims(tables),

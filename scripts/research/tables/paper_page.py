@@ -38,7 +38,7 @@ in mm on ACDC and in pixels of the 256 x 256 image on ISIC; a structure of which
 and is counted as *empty* beside it. GFLOP and ms: the network's call on a slice or image; GFLOP *of* the dense network's. Tokens: what
 goes on after the last stage. Budget: what the training was given, from fresh weights.
 """
-_READINGS = """Beyond what the paper claims, in two readings: *baselines* are the paper's six and ToMe, which prune or merge as PrATo
+_READINGS = """Beyond what the paper claims, in two readings: *baselines* are all that prune or merge as PrATo
 does; *every method* counts dense networks and the cut to the box too, which use the box without pruning.
 """
 

@@ -19,7 +19,7 @@ from scripts.research.experiments.schema import Spending
 from scripts.research.experiments.training import ModelFiles
 from tests.scripts.research.small import PLAN, tiny
 
-BASELINES = ("dense", "dynamic_vit", "evo_vit", "dtop", "stp", "tram", "random", "tome")
+BASELINES = ("dense", "dynamic_vit", "evo_vit", "dtop", "stp", "tram", "random", "tome", "algm", "cts", "struct_sam")
 WAYS = [(method, sees) for method in BASELINES for sees in ("not at all", "as a channel")] + [("prato", "as prompt")]
 MADE_BY = {"commit": "abc1234", "command": "scripts/research/paper.py run t"}
 METRICS = {"dice", "iou", "hd95", "gflops", "tokens", "network_ms"}
@@ -46,6 +46,12 @@ def done(places, experiments, names, seed=None, spending=None, on_progress=lambd
         (result,) = stored["runs"]
         found[job.name] = {**result, "cases": stored["cases"], "loss_curve": curve}
     return found
+
+
+def test_the_u_net_from_outside_makes_a_valid_result(places):
+    experiment = tiny("dense", "in a window", network="dyn_unet")
+    (result,) = done(places, {"t/unet": experiment}, ["t/unet"]).values()
+    assert result["gflops_dense"] > 0 and set(result["mean"]) == METRICS
 
 
 @pytest.mark.parametrize(("method", "sees_box"), WAYS)

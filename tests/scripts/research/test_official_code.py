@@ -1,0 +1,49 @@
+"""The authors' code and ours give the same numbers; without their code, the comparison says that it was not made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.common.results import read_rows
+from scripts.research import official_code
+from scripts.research.baselines.scorer import TokenScorer
+from tests.scripts.cli import run_script
+
+#: A folder with checkouts, by the names of the repositories.
+CODE = Path(os.environ.get("PRATO_OFFICIAL_CODE", "no-such-folder"))
+REPOSITORIES = {"dynamic-vit": "DynamicViT", "evo-vit": "Evo-ViT", "dtop": "Dynamic-Token-Pruning", "tome": "ToMe"}
+
+
+def test_definitions_are_read_without_the_rest_of_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.py"
+    path.write_text("import not_installed\n@not_installed.register\nclass A:\n    x = F.relu(torch.tensor(-1.0)) + one\nclass B(A): pass\n")
+    found = official_code.definitions(path, ("A",), {"one": 1})
+    assert found["A"].x == 1 and "B" not in found
+    with pytest.raises(ValueError, match="does not define C"):
+        official_code.definitions(path, ("C",), {})
+
+
+def test_without_the_code_every_method_is_said_not_to_have_been_compared(tmp_path: Path) -> None:
+    out = tmp_path / "official_code.csv"
+    assert run_script(official_code.main, "--out", str(out), "--tome", str(tmp_path)).exit_code == 0
+    rows = read_rows(out)
+    assert [row["method"] for row in rows] == ["dynamic_vit", "evo_vit", "dtop", "tome"]
+    assert {row["outcome"] for row in rows} == {"not run"}
+    assert "--evo-vit was not given" in rows[1]["because"] and "merge.py" in rows[3]["because"]
+
+
+@pytest.mark.skipif(not CODE.is_dir(), reason="PRATO_OFFICIAL_CODE names no folder with checkouts of DynamicViT, Evo-ViT, DToP and ToMe")
+def test_the_authors_code_and_ours_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, options = tmp_path / "official_code.csv", [f"--{name}={CODE / folder}" for name, folder in REPOSITORIES.items()]
+    assert run_script(official_code.main, "--out", str(out), *options).exit_code == 0
+    differ = [(row["method"], row["what"]) for row in read_rows(out) if row["outcome"] != "agree"]
+    assert differ == [("evo_vit", "tokens chosen after block 8")]
+    right = TokenScorer.forward
+    monkeypatch.setattr(TokenScorer, "forward", lambda self, x, mask=None: right(self, x))  # a comparison that can fail
+    with torch.no_grad():
+        rows = official_code.compare_dynamic_vit(CODE / "DynamicViT")
+    assert [row["outcome"] for row in rows][:2] == ["agree", "differ"]
