@@ -177,13 +177,15 @@ def compare_tome(folder: Path) -> list[Row]:
     tokens, keys = _host("tome")[1], torch.randn(3, _BATCH, 64, _DIM // _HEADS)
     ours, size = tokens, torch.ones(tokens.shape[:2])
     holder = torch.arange(tokens.shape[1]).expand(_BATCH, -1)
-    theirs, their_size, source = tokens, None, None
-    differences, differ = [], 0
+    theirs: Any = tokens
+    their_size: Any = None
+    source: Any = None
+    differences, differ, back = [], 0, torch.empty(0)
     for of_block in keys:  # the keys of a token are those of the first patch in it, on both sides
         to, stay = match(_of_first(of_block, holder), 8)
         found, _ = space["bipartite_soft_matching"](_of_first(of_block, holder), 8)
         if source is not None:  # both orders of tokens: here the grid's, there merged ones last
-            theirs, their_size, source = (x.gather(1, back.expand_as(x)) for x in (theirs, their_size, source))
+            theirs, their_size, source = [x.gather(1, back.expand_as(x)) for x in (theirs, their_size, source)]
         source = space["merge_source"](found, theirs, source)
         theirs, their_size = space["merge_wavg"](found, theirs, their_size)
         ours, size = merge(ours, size, to, stay.shape[1])
@@ -193,7 +195,9 @@ def compare_tome(folder: Path) -> list[Row]:
         differences.append((take(ours, holder) - source.transpose(1, 2) @ theirs).abs().amax())
         names = source.argmax(2)  # the first patch in each of their tokens
         back = holder.gather(1, names).argsort(1).unsqueeze(-1)
-    return [_outcome(path, "every patch's value, and which patches are together", torch.stack(differences).amax(), differ, 3 * _BATCH * 64**2)]
+    return [
+        _outcome(path, "every patch's value, and which patches are together", torch.stack(differences).amax(), differ, 3 * _BATCH * 64**2)
+    ]
 
 
 def _of_first(keys: Tensor, holder: Tensor) -> Tensor:
@@ -219,8 +223,15 @@ class _Sorted(TorchFunctionMode):
 
 def _host(method: str) -> tuple[Any, Tensor, EncoderInput]:
     """A small UNETR of the ``method`` with random weights, and tokens (B, 64, C) of noise."""
-    sizes = {"img_size": _EDGE, "spatial_dims": 2, "feature_size": 4, "hidden_size": _DIM, "mlp_dim": 2 * _DIM, "num_heads": _HEADS}
-    host = BaselineUNETR(3, _CLASSES, method, **sizes).eval()
+    sizes: dict[str, Any] = {
+        "img_size": _EDGE,
+        "spatial_dims": 2,
+        "feature_size": 4,
+        "hidden_size": _DIM,
+        "mlp_dim": 2 * _DIM,
+        "num_heads": _HEADS,
+    }
+    host: Any = BaselineUNETR(3, _CLASSES, method, **sizes).eval()
     for block in host.vit.blocks:  # as they are drawn, weights are so small that all tokens are attended to alike
         for layer in (block.attn.qkv, block.attn.out_proj, block.mlp.linear1, block.mlp.linear2):
             layer.weight.normal_(0, 2 / _DIM**0.5)

@@ -30,12 +30,12 @@ from scripts.research.baselines.tome import closest, match, merge, proportional
 
 @register_baseline("algm")
 class ALGM(TokenMethod):
-    """Between attention and MLP of block ``near``, cells of 2 x 2 tokens whose mean cosine similarity reaches ``threshold`` become one token
+    """Between attention and MLP of block ``near``, cells of 2 x 2 tokens whose mean cosine similarity reaches ``threshold`` become a token
     each; in block ``far``, ToMe's pairs that are closer than the mean and a ``far``-th of the standard deviation of all are merged.
 
     How many merge follows from the image; in training, of a batch, the fewest of any sample, so that all keep as many. Similarity is of
-    tokens in cells, and of keys averaged over heads between pairs. Tokens weigh as much as the patches in them, also in attention. Nothing is learned, there
-    is no loss, training and evaluation are the same; every patch is restored with the value of the token that holds it.
+    tokens in cells, and of keys averaged over heads between pairs. Tokens weigh as much as the patches in them, also in attention.
+    Nothing is learned, there is no loss; every patch is restored with the value of the token that holds it.
     """
 
     def __init__(self, host: Host, near: int = 1, far: int = 5, threshold: float = 0.88) -> None:

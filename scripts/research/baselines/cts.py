@@ -5,6 +5,8 @@ Source: Lu et al., "Content-aware Token Sharing for Efficient Semantic Segmentat
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import ViT
@@ -72,7 +74,7 @@ class CTS(TokenMethod):
         """(B, cells): log-odds that a cell holds one class, from the mean of the image's channels, pooled."""
         average = F.avg_pool2d if self.dims == 2 else F.avg_pool3d
         grey = average(inputs.image.mean(1, keepdim=True), _POOLED)
-        pool = F.adaptive_avg_pool2d if self.dims == 2 else F.adaptive_avg_pool3d
+        pool: Any = F.adaptive_avg_pool2d if self.dims == 2 else F.adaptive_avg_pool3d
         return pool(self.policy(grey), tuple(n // 2 for n in inputs.grid)).flatten(1)
 
 

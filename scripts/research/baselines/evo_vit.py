@@ -34,7 +34,7 @@ class EvoViT(TokenMethod):
     representative token stands for the rest.
 
     Class attention is what the class token gives to a token, summed over heads; from the second block on it is averaged with its past
-    (half and half), for the tokens that ran; the others keep theirs. The representative is the mean of the rest, weighted by class attention;
+    (half and half), for the tokens that ran; the others keep theirs. The representative is the mean of the rest, by class attention;
     what the block adds to it is added to each of them. The choice is hard in training as in evaluation, and made anew for every block.
 
     UNETR has no class token, so the method brings one. A linear layer on it tells which structures are in the slice; its cross-entropy,

@@ -31,9 +31,9 @@ class StructSAM(TokenMethod):
     """From block ``first`` on, tokens are merged before each block and recovered after it, so that the grid stays whole.
 
     A token's energy is the length of the gradient of the features at its place. Of the cells of 2 x 2 tokens the share ``flat`` with the
-    lowest mean energy may merge, those that a prompt touches last, where the method is told of it: in each, the token of lowest energy
-    stays, and the others go into the most similar of all that stay so. After the block each token is what it was, and what the block added to the
-    token that holds it. Nothing is learned, there is no loss, training and evaluation are the same.
+    lowest mean energy merge, those that a prompt touches last, where the method is told of it: in each, the token of lowest energy stays,
+    and the others go into the most similar of all that stay so. After the block each token is what it was, and what the block added to
+    the token that holds it. Nothing is learned, there is no loss, training and evaluation are the same.
 
     The paper merges within the attention of SAM's encoder, whose window and global layers have their own rates; here whole blocks run on
     the merged tokens, all at one rate.
@@ -78,7 +78,7 @@ def token_energy(tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
 
 
 def flat_cells(energy: Tensor, cells: Tensor, prompted: Tensor | None, count: int) -> Tensor:
-    """int64 (B, count): which of ``cells`` (n, 2**D) have the lowest mean ``energy`` (B, Z), those with a ``prompted`` (B, Z) token last."""
+    """int64 (B, count): which of ``cells`` (n, 2**D) have the lowest mean ``energy`` (B, Z), those with ``prompted`` (B, Z) tokens last."""
     flatness = -energy[:, cells].mean(2)
     if prompted is not None:
         flatness = torch.where(prompted[:, cells].any(2), flatness - 2 * energy.amax(1, keepdim=True) - 1, flatness)
@@ -87,7 +87,7 @@ def flat_cells(energy: Tensor, cells: Tensor, prompted: Tensor | None, count: in
 
 def merge_flat(tokens: Tensor, energy: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """As ``tome.join`` of ``tokens`` (B, Z, C): those of ``cells`` (B, m, 2**D) go into the calmest tokens of these cells."""
-    batch, count, size = cells.shape
+    size = cells.shape[2]
     calmest = energy.gather(1, cells.flatten(1)).view_as(cells).argmin(2, keepdim=True)
     stays = cells.gather(2, calmest).squeeze(2)
     others = (torch.arange(size - 1, device=cells.device) + calmest + 1) % size  # the places in the cell but for the calmest

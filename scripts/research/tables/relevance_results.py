@@ -48,8 +48,8 @@ def relevance_text(path: Path) -> str:
     spared = [100 * sum(own) / len(own) for (_, _, way), own in tokens.items() if way == "relevance outside the box"]
     text = grid(head, lines)
     text += f"\n{patients} validation patients, tight boxes, 95 % intervals over patients; with \\* p is below 0.05 after Holm's "
-    text += "correction, of the first four rows and of the others. Columns: tokens kept after the first stage; *outside the box*: all under the box stay, then "
-    return text + f"the best of the others, {min(spared):.0f} to {max(spared):.0f} % in all.\n"
+    text += "correction, of the first four rows and of the others. Columns: tokens kept after the first stage; *outside the box*: all "
+    return text + f"under the box stay, then the best of the others, {min(spared):.0f} to {max(spared):.0f} % in all.\n"
 
 
 def compare(found: Mapping[tuple[str, int, str], Mapping[str, float]], place: tuple[str, int], pair: tuple[str, str]) -> Paired:

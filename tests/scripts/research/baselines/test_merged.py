@@ -91,7 +91,9 @@ def test_struct_sam_gives_every_token_back_with_what_its_holder_gained():
     assert merged.shape[1] == ran.shape[1] == 10 and whole.shape[1] == 16
 
 
-@pytest.mark.parametrize(("method", "settings"), [("algm", {"threshold": 1.5}), ("algm", {"near": 5}), ("cts", {"shared": 0.0}), ("struct_sam", {"flat": 1})])
+@pytest.mark.parametrize(
+    ("method", "settings"), [("algm", {"threshold": 1.5}), ("algm", {"near": 5}), ("cts", {"shared": 0.0}), ("struct_sam", {"flat": 1})]
+)
 def test_settings_out_of_range_are_refused(method, settings):
     with pytest.raises(ValueError, match=r"must be"):
         host(method, settings)
