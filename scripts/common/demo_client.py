@@ -90,6 +90,12 @@ class DemoServer:
         answer, mask = MultipartDecoder.from_response(reply).parts  # in this order
         return mask.content, json.loads(answer.text)
 
+    def correct(self, model: str, study: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The reply to corrections of the mask in ``params``."""
+        query, data = {"image": study, "output": "json"}, {"params": json.dumps(params)}
+        reply: dict[str, Any] = self._ask("POST", f"/infer/{model}", params=query, data=data).json()
+        return reply
+
     def await_costs(self) -> None:
         """Return when the server has measured what its models cost: it does so after its start, in the gaps between requests.
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prato.data.nifti import Volume
+from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import model_preset, save_model
@@ -126,3 +127,23 @@ def test_a_long_stack_is_computed_in_parts_with_the_same_answer(predictor, heart
     assert len(calls) >= 1 + 3, "a labeller who waits comes between any two parts"
     assert np.array_equal(parts.mask, whole.mask) and np.array_equal(parts.tokens, whole.tokens)
     assert parts.entropy == pytest.approx(whole.entropy, abs=1e-6) and parts.kept_fraction == whole.kept_fraction
+
+
+def test_what_the_network_thought_is_kept_with_the_image_and_the_same_when_computed_again(predictor, heart):
+    predictor.set_image(ImageStack(heart))
+    mask = predictor.predict([BOX], keep_scores=True).mask
+    kept = predictor.scores([BOX])
+    assert kept is predictor.scores([BOX]) and kept is not predictor.scores()
+    again = Predictor(predictor.segmenter)
+    again.set_image(ImageStack(heart))
+    computed = again.scores([BOX])
+    assert computed is not kept and computed.planes == kept.planes == (1, 2, 3) and np.array_equal(computed.values, kept.values)
+    assert (kept.values.max(1) == 255).all() and mask.any()
+    beyond = kept.cut(0, (-4, 0), 8)
+    assert beyond.shape == (4, 8, 8) and (beyond[0] == 1).all() and (beyond[1:] == 0).all()
+
+
+def test_a_network_for_windows_has_no_scores_without_one_that_sees_the_stack(model_files, heart):
+    alone = Predictor.from_files(model_files["unetr"])
+    alone.set_image(heart)
+    assert alone.scores() is None

@@ -10,8 +10,9 @@ from prato.data.structures import NUM_CLASSES
 from prato.models.registry import register_model
 
 #: Channels of the input: the slice between its neighbours, the mask so far, all strokes by structure, the stroke that is new, what is
-#: certain, the masks of both neighbours where these are right, and the scores of the network that made the first mask.
-INPUTS = 3 + NUM_CLASSES + NUM_CLASSES + 1 + 1 + 2 * NUM_CLASSES + NUM_CLASSES
+#: certain, the masks of both neighbours where these are right, the scores of the network that made the first mask, and in three ways how
+#: alike the new stroke each pixel is.
+INPUTS = 3 + NUM_CLASSES + NUM_CLASSES + 1 + 1 + 2 * NUM_CLASSES + NUM_CLASSES + 3
 
 
 @register_model(

@@ -164,7 +164,7 @@ class Refiner:
             window.cut(slices[planes]).numpy(),
             to_pixels.cut(scene.mask[:, :, k]),
             [(value, to_pixels.places(at)) for value, at in known],
-            None if newest is None else to_pixels.places(newest),
+            None if newest is None else (known[-1][0], to_pixels.places(newest)),
             to_pixels.cut(scene.certain[:, :, k]) if scene.certain is not None else np.zeros((edge, edge), bool),
             others,
             None if scene.scores is None else scene.scores.cut(k, window.corner, edge),

@@ -119,8 +119,9 @@ class ClickSampler:
         corner = int(low[0]), int(low[1])
         near = [(value, where - low) for value, where in session.strokes]
         newest = None if places is None else places - low
+        new = None if newest is None else (structure, newest)
         inputs = refiner_input(
-            session.image[(slice(None), *at)], session.mask[at], near, newest, session.certain[at],
+            session.image[(slice(None), *at)], session.mask[at], near, new, session.certain[at],
             [None if other is None else other[at] for other in session.neighbours],
             None if session.scores is None else session.scores[(slice(None), *at)],
         )  # fmt: skip

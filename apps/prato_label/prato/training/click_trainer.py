@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
 from prato.data.structures import NUM_CLASSES
-from prato.refinement.refiner_input import TRUST, fading
+from prato.refinement.refiner_input import FADE, NEWEST, TRUST, fading
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
+
+#: Pixels round a stroke over which it matters less and less what becomes of the mask.
+NEAR = 8.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class ClickTrainer:
         truth = torch.from_numpy(np.stack([sample.truth for sample in samples])).long()
         mask = F.one_hot(torch.from_numpy(np.stack([sample.mask for sample in samples])).long(), NUM_CLASSES).movedim(-1, 1)
         scores = TRUST * mask + self._fade * self.network(inputs)
-        loss = (F.cross_entropy(scores, truth, reduction="none") * self._fade).mean()
+        weight = self._fade * _near(inputs[:, NEWEST])
+        loss = (F.cross_entropy(scores, truth, reduction="none") * weight).sum() / weight.sum()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -113,3 +117,9 @@ class ClickTrainer:
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self.averaged, self.step, self.spent, self.loss = state["averaged"], state["step"], state["spent"], state["loss"]
+
+
+def _near(trace: Tensor) -> Tensor:
+    """Weights of pixels (B, h, w): those near the new stroke, whose ``trace`` that is, decide what a click is worth."""
+    near = 0.1 + trace ** (FADE / NEAR) ** 2
+    return torch.where(trace.amax((1, 2), keepdim=True) > 0, near, torch.ones_like(near))

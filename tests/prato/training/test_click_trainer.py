@@ -1,0 +1,75 @@
+"""Training with simulated labellers, a step or two on a drawn heart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prato.models.checkpoint import model_preset
+from prato.training.click_bank import ClickBank
+from prato.training.click_sessions import ClickSampler
+from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from prato.training.simulated_labeller import CAREFUL, CARELESS, LEARNING, point_at, wrong_parts
+from prato.training.slice_bank import CANVAS
+
+
+@pytest.fixture(scope="module")
+def bank() -> ClickBank:
+    rows, columns = np.indices((CANVAS, CANVAS))
+    label = np.zeros((3, CANVAS, CANVAS), np.uint8)
+    label[:, np.hypot(rows - 128, columns - 128) < 28] = 2
+    label[:, np.hypot(rows - 128, columns - 128) < 18] = 3
+    label[:, np.hypot(rows - 128, columns - 82) < 20] = 1
+    scores = np.moveaxis((np.arange(4) == np.roll(label, 4, 2)[..., None]) * np.uint8(255), -1, 1)
+    return ClickBank(label * 60, label, scores[None], np.array([0]), np.array([3]))
+
+
+def test_a_bank_is_what_was_saved(bank, tmp_path):
+    bank.save(tmp_path / "bank.npz")
+    again = ClickBank.load(tmp_path / "bank.npz")
+    assert all(np.array_equal(getattr(again, name), getattr(bank, name)) for name in ("images", "labels", "scores", "first", "count"))
+
+
+def test_a_training_goes_on_where_it_stopped(bank, tmp_path):
+    def trainer(seconds: float) -> ClickTrainer:
+        torch.manual_seed(0)
+        network = model_preset("click_refiner").model_copy(update={"arguments": {"widths": (4, 8, 8)}}).build()
+        return ClickTrainer(network, bank, ClickRecipe(seconds, batch=2, edge=32))
+
+    first = trainer(1e-6)
+    first.fit(tmp_path / "state.pt")
+    assert first.step == 1 and np.isfinite(first.loss)
+    second = trainer(first.spent + 1e-6)
+    second.fit(tmp_path / "state.pt")
+    assert second.step == 2 and second.spent > first.spent
+    assert any(not torch.equal(value, first.averaged[name]) for name, value in second.averaged.items())
+
+
+def test_an_answer_changes_nothing_that_is_certain_and_honours_the_click(bank):
+    sampler = ClickSampler(bank, 1, 4, 48)
+    for sample in (sample for _ in range(10) for sample in sampler.batch()):
+        before = sample.session.mask.copy()
+        sample.answer(np.full((48, 48), 1, np.uint8))
+        after, certain = sample.session.mask, sample.session.certain
+        assert np.array_equal(after[certain], before[certain])
+        if sample.newest is None:
+            assert np.array_equal(after, before)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.sampled_from([CAREFUL, CARELESS, LEARNING]))
+def test_a_labeller_points_where_something_is_wrong(seed, manner):
+    random = np.random.default_rng(seed)
+    truth, mask = (np.kron(random.integers(0, 4, (5, 5)), np.ones((6, 6), int)).astype(np.uint8) for _ in range(2))
+    numbers, sizes = wrong_parts(mask, truth)
+    assert ((numbers > 0) == (mask != truth)).all() and sizes.sum() == (mask != truth).sum()
+    for part in range(1, len(sizes)):
+        assert len(np.unique(truth[numbers == part])) == 1
+    if sizes.any():
+        structure, places = point_at(numbers, sizes, truth, manner, random)
+        assert ((places >= 0) & (places < truth.shape)).all() and 0 <= structure < 4
+        if manner is CAREFUL:
+            assert numbers[tuple(places[0])] == sizes.argmax() and truth[tuple(places[0])] == structure
