@@ -10,6 +10,7 @@ from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import model_preset, save_model
 from prato.prompts.box import Box, BoxPrompt
+from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import CancelledError, CancelToken
 
@@ -147,3 +148,14 @@ def test_a_network_for_windows_has_no_scores_without_one_that_sees_the_stack(mod
     alone = Predictor.from_files(model_files["unetr"])
     alone.set_image(heart)
     assert alone.scores() is None
+
+
+def test_a_click_keeps_its_token_and_neither_moves_the_box_nor_leaves_slices_out(predictor, heart, monkeypatch):
+    seen_at(predictor, monkeypatch, (0, 0))
+    predictor.set_image(heart)
+    (click,) = ClickPrompt.from_strokes([Stroke(3, np.array([[59, 49, 3]])), Stroke(0, np.array([[0, 0, 0]]))])
+    plain, clicked = (predictor.predict(prompts, return_tokens=True) for prompts in ((), (click,)))
+    assert (clicked.box, clicked.box_source) == (plain.box, plain.box_source)
+    assert clicked.tokens[59, 49, 3] == 1 and clicked.kept_fraction["overview"] >= plain.kept_fraction["overview"]
+    boxed = predictor.predict((BOX, click), return_tokens=True)
+    assert boxed.box == BOX.box and boxed.tokens[59, 49, 3] == 1

@@ -139,7 +139,7 @@ def test_kinds_that_answer_differently_share_a_batch():
 
 
 def test_kinds_are_found_by_name_boxes_first():
-    assert [kind.name for kind in list_prompts()] == ["roi", "points"]
+    assert [kind.name for kind in list_prompts()] == ["roi", "clicks", "points"]
     with pytest.raises(ValueError, match="registered as 'roi'"):
         register_prompt("roi")(PointsPrompt)
     assert BoxPrompt.name == "roi" and PointsPrompt.name == "points"

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
+from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.prompts.mask_prompt import decode_part, encode_part
 from prato.prompts.request import Corrections, InferenceRequest, RequestError
 
@@ -112,3 +115,14 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(params, words):
     with pytest.raises(RequestError, match=words) as caught:
         corrections(**params)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_a_click_on_a_structure_is_a_query_where_it_lies():
+    (prompt,) = ClickPrompt.from_strokes([Stroke(1, np.array([[4, 6, 2], [5, 6, 2]])), Stroke(0, np.array([[1, 1, 1]]))])
+    assert prompt.place == (5.0, 6.5, 2.5) and prompt.box == Box((4, 6, 2), (6, 7, 3))
+    batch = PromptBatch.from_voxels([[prompt]], (30, 24), (0, 1, 2), (1.0, 1.0))
+    features = torch.arange(5 * 4).float().view(1, 1, 5, 4)  # cells of 6 pixels
+    queries, valid = batch.queries(features, 3)
+    assert queries.shape == (1, 1, 1) and valid.all()
+    assert queries.item() == pytest.approx((5 / 6 - 0.5) * 4 + (6.5 / 6 - 0.5), abs=1e-4)
+    assert batch.pinned((5, 4)).view(5, 4).nonzero().tolist() == [[0, 1]]

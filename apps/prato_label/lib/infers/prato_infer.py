@@ -24,6 +24,7 @@ from prato.data.nifti import VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import CheckpointError
+from prato.prompts.clicks import ClickPrompt
 from prato.prompts.request import DEFAULT_PRUNE, InferenceRequest, RequestError
 from prato.pruning.plan import PRUNE_CHOICES
 from prato.runtime.cancel_token import CancelToken
@@ -107,6 +108,8 @@ class PratoInfer(InferTask):
         else:
             clicks = sent.corrections(image.stored.array.shape, image.stored.spacing) if sent.holds_clicks else None
             prompts = sent.prompts(image.stored.array.shape, image.stored.spacing)
+            if clicks is not None:
+                prompts = (*prompts, *ClickPrompt.from_strokes(clicks.strokes))
             prediction = self.predictor.predict(device, image, prompts, sent.prune, return_tokens=sent.return_tokens, token=token)
             array, reply, tokens = prediction.mask, prediction.reply(), prediction.tokens
             if clicks is not None:

@@ -104,7 +104,7 @@ class Predictor:
         """Segment the image.
 
         Args:
-            prompts: of one kind, in voxels of the image as it is stored; none to have a box proposed.
+            prompts: of one kind that locates the heart, in voxels of the image as it is stored, or none to have a box proposed; and clicks.
             prune: "off" for no pruning, or the percentage of tokens that leave at each stage ("25", "50", "75"); None for the model's plan.
             return_tokens: whether to make the token-retention map.
             return_uncertainty: whether to compute ``entropy`` and ``summary``.
@@ -120,17 +120,19 @@ class Predictor:
         runner.token.raise_if_cancelled()
         start = time.perf_counter()
         image = self._image
-        used, source, focus = self._locate(image, prompts, runner)
+        clicks = [prompt for prompt in prompts if not prompt.locates]
+        placed = [prompt for prompt in prompts if prompt.locates] if clicks else prompts
+        used, source, focus = self._locate(image, placed, runner)
         located = time.perf_counter()
         wanted: dict[str, Any] = {"prune": prune, "return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
         wanted["runner"] = runner
         if isinstance(self.segmenter, StackSegmenter):
-            result = self.segmenter.segment(image, used, focus, **wanted, keep_scores=keep_scores and prune is None)
+            result = self.segmenter.segment(image, [*used, *clicks], focus, **wanted, keep_scores=keep_scores and prune is None)
             if (scores := result.scores) is not None:
                 image.scores((*self.segmenter.embedding_key, repr([*prompts])), lambda: scores)
         else:
             result = self.segmenter.segment(image, used, focus, **wanted)
-        return self._prediction(image, prompts, source, focus, result, 1000 * (located - start))
+        return self._prediction(image, placed, source, focus, result, 1000 * (located - start))
 
     def scores(self, prompts: Sequence[Prompt] = (), runner: BatchRunner = IMMEDIATE) -> Scores | None:
         """What the network for whole stacks thinks of each pixel, given ``prompts``: kept with the image, and computed
@@ -145,9 +147,10 @@ class Predictor:
         own = Predictor(locator)
 
         def compute() -> Scores:
-            used, _, focus = own._locate(image, prompts, runner)
+            clicks = [prompt for prompt in prompts if not prompt.locates]
+            used, _, focus = own._locate(image, [prompt for prompt in prompts if prompt.locates], runner)
             options: dict[str, Any] = {"prune": None, "return_tokens": False, "return_uncertainty": False, "keep_scores": True}
-            return locator.segment(image, used, focus, runner=runner, **options).scores or Scores.nothing()
+            return locator.segment(image, [*used, *clicks], focus, runner=runner, **options).scores or Scores.nothing()
 
         return image.scores((*locator.embedding_key, repr([*prompts])), compute)
 

@@ -94,8 +94,7 @@ class StackSegmenter:
         keep_scores: bool = False,
         runner: BatchRunner,
     ) -> Segmentation:
-        """Segment the slices that ``prompts`` reach; without a prompt, those of ``focus``. Nothing is looked for in blank slices, unless
-        these alone are reached.
+        """Segment the slices that ``prompts`` reach, blank ones only if there are no others; without one that locates, those of ``focus``.
 
         Args:
             focus: in voxels of ``image.volume``.
@@ -106,7 +105,8 @@ class StackSegmenter:
         """
         start = time.perf_counter()
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
-        reached = {k for box in boxes or [focus] for k in range(box.start[2], box.stop[2])}
+        whole = boxes if any(prompt.locates for prompt in prompts) else [*boxes, focus]
+        reached = {k for box in whole for k in range(box.start[2], box.stop[2])}
         planes = reached.intersection(image.filled) or reached
         native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], self.size(image)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]

@@ -23,10 +23,10 @@ ISLAND = 0.2
 
 
 def prompted_box(prompts: PromptBatch | None, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The box round all prompts, float32 (1, 2, 2) in pixels, and bool (1,), whether there are any."""
-    if prompts is None or prompts.is_empty:
+    """The box round all prompts that locate the heart, float32 (1, 2, 2) in pixels, and bool (1,), whether there are any."""
+    places = [group.coordinates for group in prompts.groups if group.kind.locates] if prompts else []
+    if not places:
         return torch.tensor([[[0.0, 0.0], [float(TOKEN), float(TOKEN)]]], device=device), torch.zeros(1, dtype=torch.bool, device=device)
-    places = [group.coordinates for group in prompts.groups]
     low = torch.stack([at.amin((0, 1)) for at in places]).amin(0)
     high = torch.stack([at.amax((0, 1)) for at in places]).amax(0)
     return torch.stack([low, high]).unsqueeze(0).to(device), torch.ones(1, dtype=torch.bool, device=device)

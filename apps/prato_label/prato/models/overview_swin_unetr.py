@@ -129,6 +129,8 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, given), prompts):
             keep = relevant_tokens(relevance, plan)
             grid = tuple(keep.shape[1:])
+            if of_stack is not None and not all(group.kind.locates for group in of_stack.groups):
+                keep = keep | of_stack.pinned(grid).view_as(keep)
             if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
                 keep = torch.ones_like(keep) if of_stack is None or of_stack.is_empty else of_stack.protected(grid).view_as(keep)
             region = computed_region(keep, size, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)

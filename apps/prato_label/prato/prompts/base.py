@@ -39,11 +39,13 @@ class Prompt(ABC):
         box: the voxels that it spans: no other slices are segmented, and the network's window shows all of it where it can.
         name: the name that the kind is registered by, which is the reply's ``box_source``.
         fields: the parameters of a request that it is read from.
+        locates: whether its extent says where the heart is; one that does not has its tokens kept, and is no reason to look elsewhere.
     """
 
     box: Box
     name: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
+    locates: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

@@ -173,6 +173,11 @@ class PromptBatch:
             touched.index_add_(0, group.sample, hit.int())
         return (touched > 0).flatten(1)
 
+    def pinned(self, grid: tuple[int, ...]) -> Tensor:
+        """bool (batch, Z): tokens of ``grid`` that a prompt touches which does not locate the heart, but knows what is there."""
+        clicks = tuple(group for group in self.groups if not group.kind.locates)
+        return PromptBatch(clicks, self.batch, self.size).protected(grid)
+
     def footprint(self, grid: tuple[int, ...], margin: float = 0.0) -> Region:
         """The smallest region of ``grid`` that holds every prompt of the batch, at least one, and ``margin`` pixels round it."""
         first, *others = (group.kind.footprint(group.coordinates, self.size, grid, margin) for group in self.groups)

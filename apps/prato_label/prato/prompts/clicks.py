@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from prato.data.stack import slice_axis
 from prato.data.structures import BACKGROUND, STRUCTURES, structure_from_name
-from prato.prompts.base import PromptError
+from prato.prompts.base import Prompt, PromptError, register_prompt
+from prato.prompts.box import Box
 from prato.prompts.points import read_points
 
 #: Of one request: more strokes than anybody draws on a heart, and more voxels than a stroke has. A scribble is the line that was drawn.
@@ -30,6 +34,48 @@ class Stroke:
     def permute(self, axes: Sequence[int]) -> Stroke:
         """The stroke on the image whose axis ``n`` is this one's axis ``axes[n]``."""
         return Stroke(self.structure, self.points[:, list(axes)])
+
+
+@register_prompt("clicks")
+@dataclass(frozen=True)
+class ClickPrompt(Prompt):
+    """A click on a structure: the token under it may not leave, and relevance is measured against it, too. It comes beside other prompts.
+
+    Attributes:
+        place: the middle of what was clicked, in voxels.
+    """
+
+    place: tuple[float, ...]
+    fields: ClassVar[tuple[str, ...]] = ()
+    locates: ClassVar[bool] = False
+
+    @classmethod
+    def from_request(cls, params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> Sequence[Prompt]:
+        """None: no request is a click alone; see :meth:`from_strokes`."""
+        return ()
+
+    @classmethod
+    def from_strokes(cls, strokes: Sequence[Stroke]) -> tuple[ClickPrompt, ...]:
+        """One for each of ``strokes`` on a structure."""
+        ends = [(each.points.min(0).tolist(), (each.points.max(0) + 1).tolist()) for each in strokes if each.structure != BACKGROUND]
+        return tuple(cls(Box(tuple(a), tuple(b)), tuple((low + high) / 2 for low, high in zip(a, b))) for a, b in ends)
+
+    @property
+    def coordinates(self) -> Sequence[Sequence[float]]:
+        return (self.place,)
+
+    @staticmethod
+    def protected(coordinates: Tensor, size: tuple[int, ...], grid: tuple[int, ...], margin: float = 0.0) -> Tensor:
+        """The token that holds each place, which has no extent."""
+        return Prompt.protected(torch.cat([coordinates, coordinates + 0.01], 1), size, grid, margin)
+
+    @staticmethod
+    def queries(features: Tensor, coordinates: Tensor, sample: Tensor, k: int) -> Tensor:
+        """(N, 1, C): the features at each place, interpolated."""
+        cells = list(enumerate(features.shape[2:]))[::-1]  # grid_sample wants the fastest axis first
+        where = torch.stack([2.0 * coordinates[..., axis] / count - 1.0 for axis, count in cells], dim=-1)
+        where = where.unflatten(1, (-1, *(1,) * (features.ndim - 3)))
+        return F.grid_sample(features[sample], where, padding_mode="border", align_corners=False).flatten(2).transpose(1, 2)
 
 
 def read_clicks(params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> list[Stroke]:
