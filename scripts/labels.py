@@ -17,7 +17,7 @@ from tqdm import tqdm
 from prato.data.atomic import write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.label_names import CONVENTIONS, read_convention
-from prato.data.studies import ENDINGS, find_files, find_labelled_studies
+from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
@@ -146,7 +146,7 @@ def import_masks(
             stored, unchanged = stored + is_new, unchanged + (not is_new)
     typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
     for name, reason in sorted(left_out.items()):
-        typer.echo(f"{name} is left out: {reason}", err=True)
+        typer.echo(f"{printed(name)} is left out: {reason}", err=True)
     if left_out:
         raise typer.Exit(1)
 

@@ -196,6 +196,18 @@ def test_every_type_of_voxel_in_every_order_of_bytes_behind_any_extension(
     assert np.array_equal(volume.array, array) and volume.array.dtype == np.dtype("f4" if dtype[0] == "f" else dtype)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("offset", [0, 8, 348])
+def test_voxels_that_would_lie_in_the_header_follow_it(tmp_path: Path, version: int, offset: int) -> None:
+    array = RNG.integers(0, 100, (4, 3, 5)).astype(np.int16)
+    path = write_nifti(tmp_path / "a.nii.gz", array, qform=oblique(), version=version, vox_offset=offset)
+    assert np.array_equal(read_volume(path).array, array)
+    data = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(data[:-4]))
+    with pytest.raises(VolumeError, match="is cut short"):
+        read_volume(path)
+
+
 def test_an_extension_of_megabytes_is_passed_over(tmp_path: Path) -> None:
     array = np.ones((4, 3, 5), np.int16)
     assert np.array_equal(read_volume(write_nifti(tmp_path / "a.nii.gz", array, qform=oblique(), extension=b"x" * 5 * 2**20)).array, array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,30 @@ def test_a_mask_that_does_not_fit_is_left_out_alone(folders: tuple[Path, Path], 
     done = run(app, "import", studies, masks, "--convention", "ukbb")
     assert done.exit_code == 1 and "1 labels are stored" in done.stdout and words in done.stderr
     assert not (studies / "labels" / "final" / "a.nii.gz").exists()
+
+
+def test_what_is_no_file_or_has_an_odd_name_is_named_in_a_line_and_waited_for_by_nobody(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    put(masks, "a.nii.gz", MNMS, studies)
+    put(masks, "new\nline\x1b[2J.nii.gz", MNMS, studies)
+    os.mkfifo(masks / "b_ED.nii.gz")
+    os.mkfifo(masks / "c.mha")
+    (masks / "d.nii.gz").symlink_to(masks / "gone")
+    (masks / "folder.nii.gz").mkdir()
+    done = run(app, "import", studies, masks, "--convention", "mnms")
+    assert done.exit_code == 1 and "1 labels are stored" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if "is left out: " in line]
+    for line, (name, reason) in zip(
+        lines,
+        [
+            ("b_ED.nii.gz", "It is not readable NIfTI (a folder or a device"),
+            ("c.mha", "c.mha is not readable (a folder or a device"),
+            ("d.nii.gz", "no study has its name"),
+            (r"'new\nline\x1b[2J.nii.gz'", "no study has its name"),
+        ],
+        strict=True,
+    ):
+        assert line.startswith(f"{name} is left out: {reason}")
 
 
 def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None:

@@ -106,6 +106,8 @@ def _read_itk(path: Path) -> tuple[Volume, dict[str, str]]:
     import SimpleITK
 
     name = path.name
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise VolumeError(f"{name} is not readable (a folder or a device, not a file): choose a file.")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -124,12 +124,12 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
     header = kind(head[: kind.sizeof_hdr], check=False)
     if bytes(header["magic"]).rstrip(b"\0") in (b"ni1", b"ni2"):
         raise VolumeError(f"{name} is one half of a pair of .hdr and .img: convert the two into one .nii.gz.")
-    repair_header(header)
+    repaired = repair_header(header)
     # plain integers: absurd sizes in a header must not wrap round
     shape = [int(n) for n in header.get_data_shape()]
     a_phase, phases = header.get_data_dtype().itemsize * math.prod(shape[:3]), math.prod(shape[3:])
     wanted = a_phase * phases
-    offset = int(header.get_data_offset())
+    offset = int(repaired.get_data_offset())
     by = "x".join(map(str, shape))
     if a_phase > MAX_VOXEL_BYTES:
         size = f"{by}, {a_phase / 2**20:.0f} MiB{' a phase' * (phases > 1)}"
@@ -148,5 +148,7 @@ def repair_header(header: nib.Nifti1Header) -> nib.Nifti1Header:
         HeaderDataError: there is none.
     """
     repaired = header.copy()
+    if 0 <= repaired["vox_offset"] < repaired.single_vox_offset:  # every program takes it that the voxels follow the header
+        repaired["vox_offset"] = repaired.single_vox_offset
     repaired.check_fix(_UNHEARD)
     return repaired

@@ -123,6 +123,11 @@ def is_study_id(text: str) -> bool:
     return 0 < size <= _MAX_ID_BYTES and text not in (".", "..") and text.isprintable() and not {"/", "\\"} & {*text}
 
 
+def printed(name: str) -> str:
+    """A file's ``name`` as it stands in logs and on terminals: in one line, and without what would command them."""
+    return name if is_study_id(name) else ascii(name)
+
+
 @dataclass(frozen=True)
 class FoundFiles:
     """The images, or the labels, of a folder.
@@ -152,7 +157,7 @@ def find_files(folder: str | os.PathLike[str]) -> FoundFiles:
         if fault is None and parts is not None and parts[0] in files:
             fault = f"there is {files[parts[0]].name} beside it"
         if fault is not None:
-            left_out[name] = f"{ascii(name) if not is_study_id(name) else name} is left out: {fault}."
+            left_out[name] = f"{printed(name)} is left out: {fault}."
         elif parts is not None:
             files[parts[0]] = folder / name
     return FoundFiles(dict(sorted(files.items())), left_out)

@@ -108,10 +108,11 @@ def plain_name(name: str) -> str:
 
 
 def _image_files(folders: Iterable[Path]) -> list[Path]:
-    """Files called like images of a format that is read in ``folders`` themselves, but for hidden ones."""
+    """What is called like an image of a format that is read in ``folders`` themselves, but for folders and what is hidden; whoever reads a
+    pipe, or a link that leads nowhere, is told."""
     return [
         folder / name
         for folder in folders
         for name in sorted(os.listdir(folder))
-        if split_ending(name) and not name.startswith(".") and (folder / name).is_file()
+        if split_ending(name) and not name.startswith(".") and not (folder / name).is_dir()
     ]

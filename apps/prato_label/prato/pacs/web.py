@@ -173,7 +173,7 @@ class Pacs:
         except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
             raise PacsError(f"The PACS did not answer in time ({wanted}): try again later.", is_general=True) from None
         except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError):  # their texts hold addresses and patients' UIDs
-            raise PacsError("The PACS cannot be reached, or broke off: is it running, and is its address right?", True) from None
+            raise PacsError("The PACS cannot be reached, or broke off: check that it is running, and its address.", True) from None
         except Exception as error:  # what nonsense leads the client and pydicom to
             raise PacsError(f"The PACS answered with what is not {wanted} ({type(error).__name__}).") from error
 
