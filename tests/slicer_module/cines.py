@@ -37,6 +37,7 @@ class CineClient(FakeClient):
     Attributes:
         stored: its label, where it has one.
         sent: the masks that were submitted.
+        labels_sent: the masks that came with requests to propagate.
         found: end-diastole and end-systole, as the server finds them.
         marked: end-diastole and end-systole, as they were marked.
     """
@@ -48,6 +49,7 @@ class CineClient(FakeClient):
         self.found = (0, 2)
         self.sent: list[np.ndarray] = []
         self.stored = beating_heart()
+        self.labels_sent: list[np.ndarray | None] = []
 
     def studies(self) -> list[Study]:
         times = tuple(STEP_MS * phase for phase in range(PHASES))
@@ -72,12 +74,29 @@ class CineClient(FakeClient):
         facts = {"phases": [params["phases"]], "mask_phase": params["phases"]}
         return Prediction(prediction.mask, {**prediction.reply, **facts})
 
-    def infer_phases(self, model: str, study: str, params: dict[str, Any], progress: Any) -> Prediction:
-        reply = self._infer(model, study, params).reply
+    def infer_phases(self, model: str, study: str, params: dict[str, Any], progress: Any, label: Path | None = None) -> Prediction:
+        reply, masks = self._infer(model, study, params).reply, beating_heart()
         progress.done, progress.phases = 2, PHASES
         self.gate.wait(0.0 if self.gate.is_set() else 0.2)
-        mask = write_cine(self.folder / "answer.nii.gz", beating_heart()).read_bytes()
-        return Prediction(mask, {**reply, "phases": [*range(PHASES)], "mask_phase": None, "ed": self.found[0], "es": self.found[1]})
+        facts = {"phases": [*range(PHASES)], "mask_phase": None, "ed": self.found[0], "es": self.found[1]}
+        if "propagate" in params:
+            masks, more = self._propagate(study, params["propagate"], label)
+            facts |= more
+        mask = write_cine(self.folder / "answer.nii.gz", masks).read_bytes()
+        return Prediction(mask, {**reply, **facts})
+
+    def _propagate(self, study: str, wanted: Any, label: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Keys as they are, in all other phases a heart of one structure: nothing that the model would say."""
+        known, listed = self.states.get(study, {}), set() if wanted is True else set(wanted)
+        keys = {phase for phase, state in known.items() if state.state != "proposed"} | listed
+        kept = {phase for phase, state in known.items() if state.reason} - keys
+        sent = np.asanyarray(nib.load(label).dataobj) if label is not None else None
+        self.labels_sent.append(sent)
+        masks = np.where(beating_heart() > 0, 2, 0).astype(np.uint8)
+        for phase in keys | kept:
+            masks[..., phase] = sent[..., phase] if sent is not None and phase in listed else self.stored[..., phase]
+        filled = sorted(set(range(PHASES)) - keys - kept)
+        return masks, {"keys": sorted(keys), "filled": filled, "kept": sorted(kept), "label_version": self.latest.get(study)}
 
     def _infer(self, model: str, study: str, params: dict[str, Any]) -> Prediction:
         """As the base; boxes by phase are united."""

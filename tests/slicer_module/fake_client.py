@@ -10,7 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from PratoLabelLib.connection import ServerError
-from PratoLabelLib.responses import Cost, LabelVersion, ModelInfo, Prediction, ServerInfo, Study, TrainingState
+from PratoLabelLib.label_responses import LabelVersion, PhaseState
+from PratoLabelLib.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
 
 SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -55,6 +56,7 @@ class FakeClient:
         self.conflict: dict[str, Any] | None = None
         self.labelled = {"p1_ED": "Ada"}
         self.latest = {"p1_ED": 3}
+        self.states: dict[str, dict[int, PhaseState]] = {"p1_ED": {0: PhaseState("corrected", "Ada")}}
         self.reviews: dict[str, tuple[str, str]] = {}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
 
@@ -95,7 +97,16 @@ class FakeClient:
 
     def versions(self, study: str) -> list[LabelVersion]:
         count = self.latest.get(study, 0)
-        return [LabelVersion(n, "Ada", f"2025-03-0{n}T09:30:00Z", "submitted", n == count) for n in range(count, 0, -1)]
+        states = self.states.get(study, {})
+        return [LabelVersion(n, "Ada", f"2025-03-0{n}T09:30:00Z", "submitted", n == count, states) for n in range(count, 0, -1)]
+
+    def approve(self, study: str, phases: list[int], annotator: str, version: int) -> None:
+        self._record("approve", study, phases, annotator, version)
+        self.states[study] = {**self.states[study], **dict.fromkeys(phases, PhaseState("final", "Ada", annotator))}
+
+    def send_back(self, study: str, phases: list[int], reason: str, annotator: str, version: int) -> None:
+        self._record("send back", study, phases, reason, annotator, version)
+        self.states[study] = {**self.states[study], **dict.fromkeys(phases, PhaseState("proposed", "Ada", reason=reason))}
 
     def restore_version(self, study: str, version: int, annotator: str) -> dict[str, Any]:
         self._record("restore", study, version, annotator)

@@ -57,7 +57,7 @@ def test_a_cine_leaves_nothing_in_the_scene(driver: CineDriver) -> None:
     driver.click("allPhases")
     driver.click("curve")
     driver.wait(lambda: study.has_unsent_work)
-    study.mark_sent(study.prepare_submission(driver.folder / "sent.nii.gz"))
+    study.mark_sent(study.prepare_submission(driver.folder / "sent.nii.gz"), {}, None)
     driver.open("p1_ES")
     assert nodes() == alone
     assert not [n for kind in ("vtkMRMLSequenceNode", "vtkMRMLPlotChartNode") for n in slicer.util.getNodesByClass(kind)]

@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" /
 #: Layer -> its files, and what they may not import.
 LAYERS = {
     "server": (
-        ("connection", "transport", "http_client", "progress", "responses", "client", "worker", "server_logic"),
+        ("connection", "transport", "http_client", "progress", "responses", "label_responses", "client", "worker", "server_logic"),
         ("qt", "ctk", "slicer", "vtk", "numpy"),
     ),
     "measures": (("cardiac", "nifti_frames"), ("qt", "ctk", "slicer", "vtk", "requests")),

@@ -92,7 +92,24 @@ def test_a_cine_is_segmented_corrected_and_submitted(cine: str, logic: PratoLabe
         segment_all(bob)
         assert np.array_equal(theirs.cine.mask(2, theirs.labels), heart().T)  # Ada's
         assert submit(bob, "Bob")["conflict"] is None
-    assert {states(labelling_server)[phase] for phase in "12"} == {"corrected"}
+        assert {states(labelling_server)[phase] for phase in "12"} == {"corrected"}
+        review(bob, labelling_server)
+
+
+def review(bob: PratoLabelLogic, server: LiveServer) -> None:
+    """Bob may decide about what Ada drew, and not about his own."""
+    decided: list[Any] = []
+    bob.decided.connect(lambda phases, is_approved: decided.append((phases, is_approved)))
+    bob.decide([2], None, "Bob")
+    wait(bob, lambda: decided and bob.versions.states[2].state == "final")
+    assert decided == [([2], True)] and states(server)["2"] == "final" and bob.versions.states[2].approved_by == "Bob"
+    bob.decide([1], None, "Bob")
+    wait(bob, lambda: bob.failures)
+    assert bob.failures.pop() == "Phase 1 was drawn by Bob: somebody else has to approve it."
+    bob.decide([2], "the base is missing", "Bob")
+    wait(bob, lambda: len(decided) == 2 and bob.versions.states[2].reason)
+    assert states(server)["2"] == "proposed" and bob.versions.states[2].reason == "the base is missing"
+    assert 2 in bob.versions.drawn_phases() and states(server)["1"] == "corrected"
 
 
 def test_a_keyed_box_is_where_the_server_moves_it(cine: str, logic: PratoLabelLogic) -> None:

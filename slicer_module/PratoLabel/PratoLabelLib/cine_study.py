@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,36 @@ class CineStudy(OpenCine):
         Raises:
             MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
         """
-        masks, left = read_masks(frames, self.volume_node, reply["label_names"]), self.edited | set(kept)
-        if len(masks) != self.cine.count:
-            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: open the study again.")
-        self.found = reply.get("ed"), reply.get("es")
+        masks, left = self._read(reply, frames), self.edited | set(kept)
         asked = [phase for phase in reply["phases"] if phase not in left]
         self._merge({phase: masks[phase] for phase in asked}, reply, boxes, model, locked)
         return sorted(left & set(reply["phases"]))
+
+    def apply_propagated(
+        self, reply: Mapping[str, Any], frames: Frames, keys: Collection[int], model: str, locked: Collection[str], kept: Collection[int]
+    ) -> list[int]:
+        """Put the masks of the phases that follow others into the segments; returns these phases.
+
+        Args:
+            keys: those that were sent, which stay as they are.
+            kept: phases that somebody has corrected; those with edits that were not sent stay as well.
+
+        Raises:
+            MaskError, ValueError, KeyError: the masks do not fit; nothing has changed then.
+        """
+        masks = self._read(reply, frames)
+        followed = sorted(set(reply["filled"]) - self.edited - set(keys) - set(kept))
+        whole = [bound for count in self.volume_node.GetImageData().GetDimensions() for bound in (0, count)]
+        self._merge({phase: masks[phase] for phase in followed}, reply, {phase: [whole] for phase in followed}, model, locked)
+        return followed
+
+    def _read(self, reply: Mapping[str, Any], frames: Frames) -> np.ndarray:
+        """The masks of all phases, and what is said of end-diastole and end-systole."""
+        masks = read_masks(frames, self.volume_node, reply["label_names"])
+        if len(masks) != self.cine.count:
+            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: open the study again.")
+        self.found = reply.get("ed"), reply.get("es")
+        return masks
 
     def _merge(
         self,
@@ -78,8 +101,8 @@ class CineStudy(OpenCine):
         self.labels, self.reply = labels, {**reply, "model": model}
         self.write(merged)
 
-    def show_label(self, label: Path, frames: Frames | None) -> None:
-        """Show a label of the server's in place of all segments.
+    def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
+        """As for a study of one phase, in all phases.
 
         Raises:
             MaskError: it does not fit, or would replace edits that were not sent, which undo brings back in the phase that is shown alone.
@@ -89,7 +112,12 @@ class CineStudy(OpenCine):
             raise MaskError(f"Phases {', '.join(map(str, others))} have edits that were not sent: submit them first.")
         if frames is None:
             raise MaskError(f"The label of {self.study} has one phase: open the study again.")
-        self.write(dict(enumerate(read_masks(frames, self.volume_node, self.labels))))
+        masks = read_masks(frames, self.volume_node, self.labels)
+        self.write(dict(enumerate(masks)))
+        if is_base:
+            self._results, self._stale = set(), set()
+            for phase, mask in enumerate(masks):
+                self._edits.note_sent(phase, mask)
 
     def unsent(self) -> tuple[np.ndarray, list[int] | None]:
         """The masks of the edited phases (N, K, J, I), and these phases."""
@@ -113,30 +141,55 @@ class CineStudy(OpenCine):
         self.cine.show(min(phases or (self.phase,)))
 
     def phases_to_submit(self) -> list[int]:
-        """Those that a labeller vouches for: the edited ones, and end-diastole and end-systole, once they were looked at."""
-        filled, looked_at = self.volumes(), self._seen.intersection(phase for phase in self.ed_es() if phase is not None)
-        return sorted(self.edited | (looked_at & set(filled)))
+        """Those that a labeller vouches for: the edited ones, and end-diastole and end-systole, once they were looked at.
+
+        What a labeller drew, and nobody changed since, stays that labeller's.
+        """
+        looked_at = self._seen.intersection(phase for phase in self.ed_es() if phase is not None)
+        return sorted(self.edited | (looked_at & set(self.volumes())) - self._unchanged())
+
+    def _unchanged(self) -> set[int]:
+        """The phases that are as a labeller drew them."""
+        return self.drawn - self._results - self.edited
+
+    def write_phases(self, phases: Collection[int], path: Path) -> Callable[[], None]:
+        """Write the segments of these phases to the file ``path`` of all of them; returns what is left to do in the worker.
+
+        Raises:
+            MaskError: the file cannot be written.
+        """
+        return write_masks(path, {phase: self.cine.mask(phase, self.labels) for phase in phases}, self.cine.count, self.volume_node)
 
     def prepare_submission(self, path: Path) -> Submission:
-        """Write all segments; the phases that nobody vouches for are sent as proposals.
+        """Write the segments that are not on the server already; the phases that nobody vouches for are sent as proposals.
 
         Raises:
             MaskError: there is nothing to submit, or the file cannot be written.
         """
-        corrected = self.phases_to_submit()
+        corrected, unchanged = self.phases_to_submit(), self._unchanged()
+        if not corrected and unchanged.issuperset(phase for phase in self.ed_es() if phase is not None) and self.drawn:
+            raise MaskError(f"The label of {self.study} is on the server as it is shown: correct a phase, or approve it.")
         if not corrected:
             raise MaskError("There is nothing to submit yet: look at end-diastole and end-systole, or correct a phase.")
-        states = {phase: "corrected" if phase in corrected else "proposed" for phase in sorted({*self.volumes(), *corrected})}
+        wanted = sorted({*self.volumes(), *corrected} - unchanged)
+        states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
         masks = {phase: self.cine.mask(phase, self.labels) for phase in states}
         finish_file = write_masks(path, masks, self.cine.count, self.volume_node)
         return Submission(masks, {"phases": {str(phase): state for phase, state in states.items()}}, finish_file)
 
-    def mark_sent(self, submission: Submission) -> None:
-        """The server has these phases: what differs from them is an edit."""
+    def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
+        """As for a study of one phase. What a labeller drew was kept, where this was a proposal: there a result is shown still."""
         for phase, mask in submission.masks.items():
             self._edits.note_sent(phase, mask)
-        self._has_unsent_result = False
+        self._results = self._results.intersection(reply.get("kept") or ())
+        newer = {int(phase) for phase, known in (reply.get("phases") or {}).items() if base is None or known["version"] > base[1]}
+        self._stale = (self._stale | newer) - set(reply.get("replaced") or submission.masks)
         _ = self.edited
+
+    @property
+    def stale(self) -> list[int]:
+        """The phases of the label that are another person's by now, and are not shown."""
+        return sorted(self._stale)
 
     def find_problems(self) -> list[str]:
         """As for a study of one phase, of the phases that are submitted as corrected."""

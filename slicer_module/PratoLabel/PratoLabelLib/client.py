@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.http_client import HttpClient
+from PratoLabelLib.label_responses import LabelVersion, parse_versions
 from PratoLabelLib.progress import Progress, watch
 from PratoLabelLib.responses import (
-    LabelVersion,
     Prediction,
     ServerInfo,
     Study,
@@ -22,7 +23,6 @@ from PratoLabelLib.responses import (
     parse_server_info,
     parse_studies,
     parse_training_state,
-    parse_versions,
     require_type,
 )
 
@@ -88,6 +88,19 @@ class Client(HttpClient):
         response = self._request("POST", "/datastore/label/restore", params=query, data=data)
         return self._parse(response, lambda: {**response.json(), "version": require_type(int, response.json()["version"])})
 
+    def approve(self, study: str, phases: Sequence[int], annotator: str, version: int) -> None:
+        """Make phases of the study's label final, as they are in ``version``."""
+        self._decide("approve", study, {"phases": [*phases], "annotator": annotator, "base_version": version})
+
+    def send_back(self, study: str, phases: Sequence[int], reason: str, annotator: str, version: int) -> None:
+        """Send phases of the study's label back to their labellers, as they are in ``version``."""
+        self._decide("send_back", study, {"phases": [*phases], "reason": reason, "annotator": annotator, "base_version": version})
+
+    def _decide(self, decision: str, study: str, params: dict[str, Any]) -> None:
+        data = {"params": self._params(params)}
+        response = self._request("POST", f"/datastore/label/{decision}", params={"image": study}, data=data)
+        self._parse(response, lambda: require_type(dict, response.json()["phases"]))
+
     def review(self, study: str, state: str, reason: str, annotator: str) -> None:
         """Set the study's state: "skipped", "rejected" or "open"."""
         data = {"params": self._params({"state": state, "reason": reason, "annotator": annotator})}
@@ -106,12 +119,23 @@ class Client(HttpClient):
         response = self._request("POST", f"/infer/{quote(model, safe='')}", params={"image": study, "output": "all"}, data=data)
         return self._parse(response, lambda: parse_prediction(response.headers.get("content-type", ""), response.content))
 
-    def infer_phases(self, model: str, study: str, params: dict[str, Any], progress: Progress) -> Prediction:
-        """As :meth:`infer`, of several phases of a cine; their mask comes as gzipped NIfTI. ``progress`` is kept up to date meanwhile."""
+    def infer_phases(
+        self, model: str, study: str, params: dict[str, Any], progress: Progress, label: str | os.PathLike[str] | None = None
+    ) -> Prediction:
+        """As :meth:`infer`, of several phases of a cine; their mask comes as gzipped NIfTI.
+
+        Args:
+            progress: is kept up to date meanwhile.
+            label: a NIfTI file with the phases that ``propagate`` lists; nothing is stored of it.
+
+        Raises:
+            OSError: that file cannot be read.
+        """
         request, data = uuid.uuid4().hex, {"params": self._params({**params, "result_extension": ".nii.gz"})}
         path, query, headers = f"/infer/{quote(model, safe='')}", {"image": study, "output": "all"}, {"X-Request-ID": request}
+        files: dict[str, Any] = {} if label is None else {"files": {"label": _read_file(label)}}
         with watch(lambda: self._request("GET", f"/infer/{request}").json(), progress):
-            response = self._request("POST", path, params=query, data=data, headers=headers)
+            response = self._request("POST", path, params=query, data=data, headers=headers, **files)
         return self._parse(response, lambda: parse_prediction(response.headers.get("content-type", ""), response.content))
 
     def mark_phases(self, study: str, ed: int | None, es: int | None, annotator: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PratoLabelLib.cine_study import CineStudy
 from PratoLabelLib.client import Client
+from PratoLabelLib.label_responses import LabelVersion, PhaseState
 from PratoLabelLib.nifti_frames import Frames, split_frames
 from PratoLabelLib.open_study import OpenStudy
-from PratoLabelLib.responses import LabelVersion
+from PratoLabelLib.phase_edits import name_phases
+from PratoLabelLib.segmentation import MaskError
 from PratoLabelLib.worker import RequestDispatcher
 
 
@@ -35,10 +38,15 @@ class VersionList:
         self.versions = []
         self._on_change()
 
-    def drawn_phases(self) -> set[int]:
-        """The phases that somebody has drawn, or approved, in the current label."""
-        current = next((version for version in self.versions if version.is_current), None)
-        return {phase for phase, state in (current.states if current is not None else ()) if state in ("corrected", "final")}
+    @property
+    def states(self) -> Mapping[int, PhaseState]:
+        """The states of the current label's phases; none where there is no label."""
+        return next((version.states for version in self.versions if version.is_current), {})
+
+    def drawn_phases(self, number: int | None = None) -> set[int]:
+        """The phases that somebody has drawn, sent back or not, in version ``number`` of the label; None for the current one."""
+        states = self.states if number is None else next((v.states for v in self.versions if v.version == number), {})
+        return {phase for phase, known in states.items() if known.is_drawn}
 
     def load(self, study: str) -> None:
         """Request the versions of the study's label."""
@@ -59,11 +67,16 @@ class VersionList:
 
         def on_file(label: tuple[Path, Frames | None]) -> None:
             path, frames = label
+            is_seen = study.base is not None and study.base[0] == study.server and version >= study.base[1]
             try:
-                study.show_label(path, frames)
+                study.show_label(path, frames, is_seen)
             finally:
                 for written in (path, *([frames.first] if frames is not None else [])):
                     written.unlink(missing_ok=True)
+            if is_seen and study.base != (study.server, version):  # a newer one, which somebody else has submitted
+                study.base = study.server, version
+                study.store_base()
+                self._on_change()
 
         self._dispatcher.dispatch(download, on_file, "study")
 
@@ -79,3 +92,27 @@ class VersionList:
             self.show(study, reply["version"])
 
         self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "")
+
+    def decide(self, study: OpenStudy, phases: Sequence[int], reason: str | None, annotator: str, on_decided: Callable[[], None]) -> None:
+        """Approve phases of the study's label, or send them back for a ``reason``, as they are in the version that is shown.
+
+        Raises:
+            MaskError: they are shown otherwise, with edits or results that the server has not got.
+        """
+        otherwise = sorted(study.unsent_phases().intersection(phases))
+        if study.base is None or otherwise:
+            which = name_phases(otherwise) if isinstance(study, CineStudy) and otherwise else study.study
+            raise MaskError(f"{which} can be seen here otherwise than in the label: show its current version first.")
+        version = study.base[1]
+
+        def send(client: Client) -> None:
+            if reason is None:
+                client.approve(study.study, phases, annotator, version)
+            else:
+                client.send_back(study.study, phases, reason, annotator, version)
+
+        def on_reply(_: None) -> None:
+            self.load(study.study)
+            on_decided()
+
+        self._dispatcher.dispatch(send, on_reply, "")

@@ -1,8 +1,8 @@
-"""The labelling loop on one study after the other: predict, correct, submit. No Qt in here."""
+"""The labelling loop on one study after the other: predict, correct, submit, review. No Qt in here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from PratoLabelLib.worker import Signal
 
 
 class PratoLabelLogic(PredictLogic):
-    """What the labeller does with the open study: predict, correct, submit.
+    """What the labeller does with the open study: predict, correct, submit; and what a second person decides.
 
     Attributes:
-        submitted: signal; the comment tells what its listeners get.
+        submitted, decided: signals; the comment tells what their listeners get.
     """
 
     def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
         PredictLogic.__init__(self, make_client)
         self.submitted = Signal()  # the reply
+        self.decided = Signal()  # phases, and whether they were approved
         self._phases = self._open_phases = PhaseVolumes()
         self._phases_address = ""  # of the server whose studies they are
         self._submissions = 0
@@ -125,7 +126,7 @@ class PratoLabelLogic(PredictLogic):
         except MaskError as error:
             self.failed.emit(str(error))
             return
-        info = {"annotator": annotator, **study.provenance, **submission.info}
+        info, base = {"annotator": annotator, **study.provenance, **submission.info}, study.base
 
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()
@@ -134,7 +135,7 @@ class PratoLabelLogic(PredictLogic):
         def on_submitted(reply: dict[str, Any]) -> None:
             path.unlink()
             study.store_base()
-            study.mark_sent(submission)
+            study.mark_sent(submission, reply, base)
             if autosave is not None:
                 autosave.discard()
                 autosave.note_change()  # what was edited since it was sent
@@ -144,3 +145,16 @@ class PratoLabelLogic(PredictLogic):
 
         # in no lane: nothing replaces or cancels a submission
         self._dispatcher.dispatch(send, on_submitted, "")
+
+    # Review
+
+    def decide(self, phases: Sequence[int], reason: str | None, annotator: str) -> None:
+        """Approve phases of the open study's label, or send them back to their labellers for a ``reason``; ``decided`` follows."""
+        study = self.current_study
+        if study is None or self.address != study.server:
+            self.failed.emit("No study of this server is open: open the one that you want to review.")
+            return
+        try:
+            self.versions.decide(study, phases, reason, annotator, lambda: self.decided.emit([*phases], reason is None))
+        except MaskError as error:
+            self.failed.emit(str(error))

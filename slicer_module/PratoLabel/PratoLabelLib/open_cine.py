@@ -28,6 +28,7 @@ class OpenCine(OpenStudy):
     Attributes:
         chosen: ``marked``, or what the labeller chose here; None for what the server or the volumes say.
         found: what the server found.
+        drawn: the phases of the label in ``base`` that labellers drew, once they are known.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class OpenCine(OpenStudy):
         self.cine, self._on_phase = cine, on_phase
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
+        self.drawn: set[int] = set()
+        self._stale: set[int] = set()  # phases that somebody else submitted while others of this study were sent
         self._edits = PhaseEdits(cine.segmentations, lambda phase: cine.mask(phase, self.labels))
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
@@ -80,6 +83,10 @@ class OpenCine(OpenStudy):
     def has_unsent_edits(self) -> bool:
         """Whether any phase has some."""
         return bool(self.edited)
+
+    def unsent_phases(self) -> set[int]:
+        """As for a study of one phase."""
+        return self._results | self._stale | self.edited
 
     def volumes(self) -> dict[int, CardiacVolumes]:
         """The volumes of the phases that have segments, by phase, as they are now."""
@@ -120,7 +127,7 @@ class OpenCine(OpenStudy):
                 self._seen.discard(phase)
             self._edits.note_written(phase, mask, is_edit)
             self._volumes[phase] = compute_volumes(mask, self.labels, spacing)
-        self._has_unsent_result = True
+        self._results.update(masks)
         _ = self.edited  # the node knows from here on
         self._on_change()
 

@@ -61,7 +61,8 @@ class OpenStudy:
         self.reply: dict[str, Any] | None = None
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write = on_change, before_write
-        self._is_writing = self._is_touched = self._has_unsent_result = False
+        self._is_writing = self._is_touched = False
+        self._results: set[int] = set()  # phases that are shown as a result or another version, not as ``base``
         mark_node(volume_node, study, server)
         node = find_node("vtkMRMLSegmentationNode", study, server)
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
@@ -128,7 +129,11 @@ class OpenStudy:
     @property
     def has_unsent_work(self) -> bool:
         """Whether there is anything in the segments, edit or result, that the server has not got as a label."""
-        return self._has_unsent_result or self.has_unsent_edits
+        return bool(self._results) or self.has_unsent_edits
+
+    def unsent_phases(self) -> set[int]:
+        """The phases that are not as ``base`` has them, for edits or results; a study of one has phase 0."""
+        return {0} if self.has_unsent_work else set()
 
     def prepare_submission(self, path: Path) -> Submission:
         """Write the segments to the file ``path``, as they are.
@@ -142,9 +147,9 @@ class OpenStudy:
         write_mask(path, mask, self.volume_node)
         return Submission({0: mask}, {}, lambda: None)
 
-    def mark_sent(self, submission: Submission) -> None:
-        """The server has it: what differs from it is an edit."""
-        self._sent, self._is_touched, self._has_unsent_result = submission.masks[0], True, False
+    def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
+        """The server has it, as it says in ``reply``: what differs from it is an edit. ``base``: what it was made from."""
+        self._sent, self._is_touched, self._results = submission.masks[0], True, set()
         self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
 
     @property
@@ -183,11 +188,7 @@ class OpenStudy:
         self._show_token_map(token_map)
 
     def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
-        """Put ``mask`` into the segments; the Segment Editor's undo brings them back.
-
-        Args:
-            is_edit: whether it is a labeller's work that was not sent. A result of the server's can be had again.
-        """
+        """Put ``mask`` into the segments; the Segment Editor's undo brings them back. ``is_edit``: it is a labeller's work."""
         was_edited = self.has_unsent_edits
         self._before_write()
         with self._writing():
@@ -196,19 +197,19 @@ class OpenStudy:
             self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")
         elif not was_edited:
             self._sent = mask
-        self._has_unsent_result = True
+        self._results.add(0)
         self._on_change()
 
-    def show_label(self, label: Path, frames: Frames | None) -> None:
-        """Show a label of the server's in place of the segments.
-
-        Args:
-            frames: the file's volumes, where it has several.
+    def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
+        """Show a label of the server's in place of the segments; ``is_base``: they are ``base`` then.
 
         Raises:
             MaskError: it does not fit.
         """
-        self.show_mask(read_mask(label, self.volume_node, self.labels))
+        mask = read_mask(label, self.volume_node, self.labels)
+        self.show_mask(mask)
+        if is_base:
+            self._sent, self._is_touched, self._results = mask, True, set()
 
     def unsent(self) -> tuple[np.ndarray, list[int] | None]:
         """What is edited and not sent: masks, and of which phases of a cine they are."""

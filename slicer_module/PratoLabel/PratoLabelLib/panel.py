@@ -13,6 +13,7 @@ import vtk
 from PratoLabelLib.logic import PratoLabelLogic
 from PratoLabelLib.parameters import Parameters
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Section
+from PratoLabelLib.sections.approve import ApproveSection
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.cine import CineSection
 from PratoLabelLib.sections.correct import CorrectSection
@@ -83,6 +84,7 @@ class Panel(slicer.util.VTKObservationMixin):
             self.correct,
             self.measure,
             self.submit,
+            ApproveSection(self),
             VersionsSection(self),
             self.train,
         )

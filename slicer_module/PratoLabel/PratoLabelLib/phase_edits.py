@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import slicer
@@ -63,3 +63,15 @@ class PhaseEdits:
 
 def _digest(mask: np.ndarray) -> bytes:
     return hashlib.sha256(mask.astype(np.uint8, copy=False).tobytes()).digest()
+
+
+def name_phases(phases: Sequence[int]) -> str:
+    """Phases in a sentence, in order: "Phases 0, 2 to 5"."""
+    runs: list[list[int]] = []
+    for phase in phases:
+        if runs and phase == runs[-1][-1] + 1:
+            runs[-1].append(phase)
+        else:
+            runs.append([phase])
+    parts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
+    return f"Phase{'s' if len(phases) > 1 else ''} {', '.join(parts)}"

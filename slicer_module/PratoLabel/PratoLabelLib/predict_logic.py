@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -40,7 +41,7 @@ class PredictLogic(StudyLogic):
     """Requests predictions and puts them into the segments.
 
     Attributes:
-        predicted, progressed, phases_kept: signals; the comment tells what their listeners get.
+        predicted, progressed, phases_kept, phases_followed: signals; the comment tells what their listeners get.
         locked_structures: structures that predictions leave as they are.
         progress: of a prediction of all phases; None while there is none.
     """
@@ -50,6 +51,7 @@ class PredictLogic(StudyLogic):
         self.predicted = Signal()  # the reply's JSON part
         self.progressed = Signal()
         self.phases_kept = Signal()  # the phases of a cine that a prediction left as they were
+        self.phases_followed = Signal()  # the phases of a cine that follow others, and these
         self.progress: Progress | None = None
         self._told_progress: tuple[int, int] | None = None
         self.locked_structures: set[str] = set()
@@ -97,13 +99,42 @@ class PredictLogic(StudyLogic):
 
         self._infer_phases(study, model, {"prune": prune, "phases": "all", **prompt.roi}, on_prediction)
 
+    def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
+        """Let the phases of the open cine follow those that are corrected, here or on the server; these stay as they are."""
+        prompt = self._prompt(rois)
+        if prompt is None or not isinstance(prompt.study, CineStudy):
+            return
+        study: CineStudy = prompt.study
+        keys, label = study.phases_to_submit(), self._folder / "keys.nii.gz"
+        try:
+            finish_label = study.write_phases(keys, label) if keys else None
+        except MaskError as error:
+            self.failed.emit(str(error))
+            return
+
+        def on_prediction(reply: dict[str, Any], frames: Frames) -> None:
+            followed = study.apply_propagated(reply, frames, keys, model, self.locked_structures, self.versions.drawn_phases())
+            self.predicted.emit(study.reply)
+            self.phases_followed.emit(followed, reply["keys"])
+
+        params = {"prune": prune, "propagate": keys or True, **prompt.roi}
+        self._infer_phases(study, model, params, on_prediction, None if finish_label is None else (label, finish_label))
+
     def _infer_phases(
-        self, study: CineStudy, model: str, params: dict[str, Any], on_prediction: Callable[[dict[str, Any], Frames], None]
+        self,
+        study: CineStudy,
+        model: str,
+        params: dict[str, Any],
+        on_prediction: Callable[[dict[str, Any], Frames], None],
+        label: tuple[Path, Callable[[], None]] | None = None,
     ) -> None:
+        """Request masks of all phases; ``label`` is a file that is sent along, and what is left to write of it."""
         progress, path = Progress(), self._folder / "answer.nii.gz"
 
         def infer(client: Client) -> tuple[dict[str, Any], Frames]:
-            prediction = client.infer_phases(model, study.study, params, progress)
+            if label is not None:
+                label[1]()
+            prediction = client.infer_phases(model, study.study, params, progress, label[0] if label is not None else None)
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:

@@ -84,22 +84,6 @@ class Study:
 
 
 @dataclass(frozen=True)
-class LabelVersion:
-    """One version of a study's label; ``origin`` is "submitted", "restored" or "found", ``created`` a time in ISO 8601 (UTC).
-
-    Attributes:
-        states: of each phase that has one, "proposed", "corrected" or "final".
-    """
-
-    version: int
-    annotator: str
-    created: str
-    origin: str
-    is_current: bool
-    states: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True)
 class Prediction:
     """A segmentation: the mask as a file, and the JSON part of the reply."""
 
@@ -172,21 +156,6 @@ def _parse_cine(info: Mapping[str, Any]) -> tuple[int, tuple[float, ...] | None,
         None if times is None else tuple(map(float, times)),
         (ed, es) if isinstance(ed, int) and isinstance(es, int) else None,
     )
-
-
-def parse_versions(reply: Any) -> list[LabelVersion]:
-    """``GET /datastore/label/versions``, newest first."""
-    return [
-        LabelVersion(
-            version=require_type(int, version["version"]),
-            annotator=require_type(str, version["annotator"]),
-            created=require_type(str, version["created"]),
-            origin=require_type(str, version["origin"]),
-            is_current=version["version"] == reply["current"],
-            states=tuple((int(phase), str(known["state"])) for phase, known in version.get("phases", {}).items()),
-        )
-        for version in reversed(require_type(list, reply["versions"]))
-    ]
 
 
 def parse_prediction(content_type: str, body: bytes) -> Prediction:

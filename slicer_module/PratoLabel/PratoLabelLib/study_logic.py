@@ -45,6 +45,7 @@ class StudyLogic(ServerLogic):
         self.phase_shown = Signal()  # another one of a cine
         self.segments_about_to_change = Signal()  # by a prediction, a recovery, a version: the moment to save the state for undo
         self.versions_changed = Signal()
+        self.versions_changed.connect(self._note_drawn)
         os.makedirs(slicer.app.temporaryPath, exist_ok=True)
         self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
         self._folder = Path(self._temporary.name)
@@ -172,6 +173,11 @@ class StudyLogic(ServerLogic):
         is_another = left is not None and (left.study, left.server) != (opened.study, opened.server)
         if left is not None and is_another and left.volume_node is not opened.volume_node and not left.has_unsent_work:
             left.remove_nodes()
+
+    def _note_drawn(self) -> None:
+        study = self.current_study
+        if isinstance(study, CineStudy) and study.base is not None:
+            study.drawn = self.versions.drawn_phases(study.base[1])
 
     def _on_phase_shown(self) -> None:
         self.phase_shown.emit()

@@ -8,6 +8,7 @@ import slicer
 
 from PratoLabelLib.cine_report import show_curve, update_curve
 from PratoLabelLib.cine_study import CineStudy
+from PratoLabelLib.phase_edits import name_phases
 from PratoLabelLib.sections import Section, show_text
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ class CineSection(Section):
         for button, which in ((self._ui.markEdButton, 0), (self._ui.markEsButton, 1)):
             button.connect("clicked()", lambda which=which: self._mark(which))
         self._ui.allPhasesButton.connect("clicked()", self.segment_all)
+        self._ui.propagateButton.connect("clicked()", self._on_propagate)
         self._ui.curveButton.connect("clicked()", self._on_curve)
         self._logic.phase_shown.connect(self._show_phase)
         self._logic.phases_kept.connect(self._on_kept)
+        self._logic.phases_followed.connect(self._on_followed)
         self._logic.study_opened.connect(lambda volume: show_text(self._ui.keptLabel, ""))
         self._logic.progressed.connect(self._show_progress)
 
@@ -49,10 +52,13 @@ class CineSection(Section):
         self._show_submission()
         if study is not None:
             self._ui.allPhasesButton.enabled = self._panel.segment.is_ready
+            has_keys = bool(study.drawn or study.edited)
+            self._ui.propagateButton.enabled = self._panel.segment.is_ready and has_keys
 
     def segment_all(self, then_show_ed: bool = False) -> None:
         """Segment all phases in the box that is drawn, or else in the one that the server proposes."""
         self._shows_ed_next = then_show_ed
+        self._ui.cineProgress.format = "%v of %m phases"
         self._panel.box.discard_proposal()
         self._panel.segment.run_all_phases(self._panel.box.selected_rois())
 
@@ -114,11 +120,20 @@ class CineSection(Section):
             self._panel.refresh()
 
     def _on_kept(self, phases: list[int]) -> None:
-        kept = f"Phase{'s' if len(phases) > 1 else ''} {', '.join(map(str, phases))} stay{'' if len(phases) > 1 else 's'} as corrected."
+        kept = f"{name_phases(phases)} stay{'' if len(phases) > 1 else 's'} as corrected."
         show_text(self._ui.keptLabel, kept if phases else "")
         if self._shows_ed_next:
             self._shows_ed_next = False
             self._go(0)
+
+    def _on_propagate(self) -> None:
+        self._ui.cineProgress.format = "%v of %m steps"
+        self._panel.box.discard_proposal()
+        self._panel.segment.propagate(self._panel.box.selected_rois())
+
+    def _on_followed(self, phases: list[int], keys: list[int]) -> None:
+        what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: look at the cine, then submit."
+        show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are corrected, too.")
 
     def _on_curve(self) -> None:
         if self.study is None:

@@ -72,6 +72,11 @@ class SegmentSection(Section):
         self._panel.keys.note_moved()
         self._panel.request(lambda: self._logic.predict_all_phases(self.model, self._prune.value, rois))
 
+    def propagate(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
+        """Let phases of the open cine follow those that are corrected."""
+        self._panel.keys.note_moved()
+        self._panel.request(lambda: self._logic.propagate(self.model, self._prune.value, rois))
+
     def refresh(self) -> None:
         """Offer the server's models, show the expected cost of a request, and the latest reply."""
         info = self._logic.info

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import slicer.util
 
+from PratoLabelLib.cine_study import CineStudy
+from PratoLabelLib.phase_edits import name_phases
 from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
 
 if TYPE_CHECKING:
@@ -46,10 +48,14 @@ class SubmitSection(Section):
         wants_next, self._wants_next = self._wants_next, False
         text = f"{reply['image']}: {', '.join(f'{name} {count}' for name, count in reply['voxels'].items())} voxels."
         conflict, study = reply.get("conflict"), self._logic.current_study
+        stale = study.stale if isinstance(study, CineStudy) else []
         if conflict:
             show_text(self._ui.submitLabel, f"{text} {conflict['message']}", WARNING_STYLE)
         elif study is not None and study.study == reply["image"] and study.has_unsent_edits:
             show_text(self._ui.submitLabel, f"{text} What you have edited since is not sent yet: submit again.", WARNING_STYLE)
+        elif stale:
+            newer = f"{name_phases(stale)} of the label came from somebody else meanwhile: show version {reply['version']} to see that."
+            show_text(self._ui.submitLabel, f"{text} {newer}", WARNING_STYLE)
         else:
             show_text(self._ui.submitLabel, text)
             if wants_next:

@@ -1,0 +1,89 @@
+"""A second person's decision about a label: the state of each phase, and phases approved, or sent back for a reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import qt
+
+from PratoLabelLib.cine_study import CineStudy
+from PratoLabelLib.phase_edits import name_phases
+from PratoLabelLib.sections import Section, show_text
+
+if TYPE_CHECKING:
+    from PratoLabelLib.panel import Panel
+
+
+class ApproveSection(Section):
+    """There while the open study has a label. A click on a phase shows it; those that are ticked are decided about."""
+
+    def __init__(self, panel: Panel) -> None:
+        super().__init__(panel)
+        tree = self._ui.statesTree
+        tree.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        tree.itemSelectionChanged.connect(self._on_select)
+        self._ui.approveButton.connect("clicked()", lambda: self._decide(None))
+        self._ui.sendBackButton.connect("clicked()", self._on_send_back)
+        self._ui.approveSection.collapsed = True
+        self._logic.versions_changed.connect(self._fill)
+        self._logic.decided.connect(self._on_decided)
+        self._logic.study_opened.connect(lambda volume: show_text(self._ui.decisionLabel, ""))
+
+    def refresh(self) -> None:
+        """Show the section where there is a label to look at."""
+        states = self._logic.versions.states if self._logic.current_study is not None else {}
+        self._ui.approveSection.visible = bool(states)
+        counts = Counter(known.state for known in states.values())
+        told = ", ".join(f"{counts[state]} {state}" for state in ("final", "corrected", "proposed") if counts[state])
+        self._ui.approveSection.text = f"Review: {told}" if told else "Review"
+        is_reviewable = any(known.state != "proposed" for known in states.values())
+        for widget in (self._ui.approveButton, self._ui.sendBackButton, self._ui.sendBackEdit):
+            widget.enabled = is_reviewable
+
+    def _fill(self) -> None:
+        tree, states = self._ui.statesTree, self._logic.versions.states
+        trusted = [phase for phase, known in states.items() if known.state != "proposed"]
+        blocked = tree.blockSignals(True)
+        tree.clear()
+        for phase, known in sorted(states.items()):
+            item = qt.QTreeWidgetItem(tree)
+            more = f"approved by {known.approved_by}" if known.approved_by else f"sent back: {known.reason}" if known.reason else ""
+            for column, text in enumerate((str(phase), known.state, known.editor, more)):
+                item.setText(column, text)
+            if phase in trusted:
+                is_next = known.state == "corrected" or len(trusted) == 1
+                item.setCheckState(0, qt.Qt.Checked if is_next else qt.Qt.Unchecked)
+        tree.blockSignals(blocked)
+        self.refresh()
+
+    def _on_select(self) -> None:
+        study, item = self._logic.current_study, self._ui.statesTree.currentItem()
+        if isinstance(study, CineStudy) and item is not None and item.isSelected():
+            study.cine.play(False)
+            study.cine.show(int(item.text(0)))
+
+    def _on_send_back(self) -> None:
+        reason = self._ui.sendBackEdit.text.strip()
+        if reason:
+            self._decide(reason)
+        else:
+            self._panel.say("Why is it sent back? Write the reason: its labeller reads it.", is_error=True)
+            self._ui.sendBackEdit.setFocus()
+
+    def _decide(self, reason: str | None) -> None:
+        tree, annotator = self._ui.statesTree, self._panel.server.annotator
+        items = [tree.topLevelItem(number) for number in range(tree.topLevelItemCount)]
+        phases = [int(item.text(0)) for item in items if item.checkState(0) == qt.Qt.Checked]
+        if not phases:
+            self._panel.say("No phase is ticked: tick those that you have looked at.", is_error=True)
+        elif not annotator:
+            self._panel.say("Who reviews this label? Enter your name under Server.", is_error=True)
+        else:
+            self._panel.request(lambda: self._logic.decide(phases, reason, annotator))
+
+    def _on_decided(self, phases: list[int], is_approved: bool) -> None:
+        decided = "approved" if is_approved else "sent back"
+        show_text(self._ui.decisionLabel, f"{name_phases(phases)} {'are' if len(phases) > 1 else 'is'} {decided}.")
+        if not is_approved:
+            self._ui.sendBackEdit.text = ""
