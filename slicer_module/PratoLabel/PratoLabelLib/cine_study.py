@@ -146,9 +146,9 @@ class CineStudy(OpenCine):
         What a labeller drew, and nobody changed since, stays that labeller's.
         """
         looked_at = self._seen.intersection(phase for phase in self.ed_es() if phase is not None)
-        return sorted(self.edited | (looked_at & set(self.volumes())) - self._unchanged())
+        return sorted(self.edited | (looked_at & set(self.volumes())) - self.unchanged_phases())
 
-    def _unchanged(self) -> set[int]:
+    def unchanged_phases(self) -> set[int]:
         """The phases that are as a labeller drew them."""
         return self.drawn - self._results - self.edited
 
@@ -166,7 +166,7 @@ class CineStudy(OpenCine):
         Raises:
             MaskError: there is nothing to submit, or the file cannot be written.
         """
-        corrected, unchanged = self.phases_to_submit(), self._unchanged()
+        corrected, unchanged = self.phases_to_submit(), self.unchanged_phases()
         if not corrected and unchanged.issuperset(phase for phase in self.ed_es() if phase is not None) and self.drawn:
             raise MaskError(f"The label of {self.study} is on the server as it is shown: correct a phase, or approve it.")
         if not corrected:

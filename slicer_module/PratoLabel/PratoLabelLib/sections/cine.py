@@ -88,7 +88,8 @@ class CineSection(Section):
         phases = study.phases_to_submit()
         names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
         corrected = f"Corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
-        missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in phases]
+        there = {*phases, *study.unchanged_phases()}
+        missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in there]
         look = f" Look at {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""
         show_text(self._ui.phasesLabel, corrected + look)
 
@@ -133,7 +134,7 @@ class CineSection(Section):
 
     def _on_followed(self, phases: list[int], keys: list[int]) -> None:
         what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: look at the cine, then submit."
-        show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are corrected, too.")
+        show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are drawn.")
 
     def _on_curve(self) -> None:
         if self.study is None:
