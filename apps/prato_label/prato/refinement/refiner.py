@@ -20,16 +20,16 @@ from prato.inference.window import Window
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
-from prato.refinement.refiner_input import RIM, fading, keep_touching, refiner_input
+from prato.refinement.refiner_input import RIM, TRUST, fading, keep_touching, refiner_input
 from prato.refinement.scores import Scores
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
 
 #: Voxels round a stroke: parts of the change that come nowhere so near are none that it asked for.
 REACH = 4.0
-#: What the mask so far counts here, in logits: less than in training, where the refiner has learned to change hardly anything of which it
-#: is not sure. Chosen on five validation patients that docs/clicks.md does not report.
-TRUST = 2.25
+#: What the mask so far counts where somebody has just clicked, in logits: less than in training, where the refiner has learned to change
+#: hardly anything of which it is not sure. Chosen on five validation patients that docs/clicks.md does not report.
+BOLD = 2.25
 #: Edge of the crop, in pixels, in which a slice without strokes is computed: a whole heart.
 WHOLE_HEART = 128
 
@@ -177,7 +177,8 @@ class Refiner:
         change = torch.nan_to_num(change, nan=0.0) * torch.from_numpy(fading((edge, edge)))
         added, voxels = _at_voxels(change[0], window)
         there = np.arange(NUM_CLASSES)[:, None, None] == scene.mask[:, :, k][voxels]
-        return (TRUST * there + added.numpy()).argmax(0).astype(np.uint8), voxels
+        trust = TRUST if newest is None else BOLD
+        return (trust * there + added.numpy()).argmax(0).astype(np.uint8), voxels
 
     def _span(self, image: ImageStack) -> np.ndarray:
         """Voxels along both axes that a piece of a scribble may reach, so that a crop shows room round it."""
