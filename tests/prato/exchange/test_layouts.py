@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,6 +333,15 @@ def test_files_that_cannot_be_taken(files: Path, tmp_path: Path, name: str, raw:
         (files / name).unlink()
     code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
     assert code == 2 and words in said and not (tmp_path / "studies").exists(), said
+
+
+def test_names_with_line_ends_and_control_characters_are_named_in_one_line(files: Path, tmp_path: Path) -> None:
+    for name in ("new\nline.nrrd", "esc\x1b[2J.nrrd", os.fsdecode(b"caf\xe9.nrrd")):
+        shutil.copy(files / "a.nrrd", files / name)
+    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
+    assert code == 2 and not (tmp_path / "studies").exists()
+    for name in (r"new\nline.nrrd", r"esc\x1b[2J.nrrd", r"caf\udce9.nrrd"):
+        assert sum(line.startswith(f"{name} would become the study") for line in said.splitlines()) == 1, said
 
 
 def test_an_image_without_a_place_is_warned_of(files: Path, tmp_path: Path) -> None:

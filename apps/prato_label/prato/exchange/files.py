@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from prato.data.image_files import split_ending, write_exact
-from prato.data.studies import Study, patient_of
+from prato.data.studies import Study, is_study_id, patient_of
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.layouts import Convention, Phases, register_layout
@@ -47,6 +47,11 @@ class Files:
                     f"{kind[key].name} and {path.name} would be the same {'mask' if is_mask else 'study'}: leave one of them in {source}."
                 )
             kind[key] = path
+        faults += [
+            f"{path.name} would become the study {id!a:.80}: its name must be printable text without slashes."
+            for id, path in images.items()
+            if not is_study_id(id)
+        ]
         faults += [f"{path.name} is a mask, and there is no image called {name}." for name, path in masks.items() if name not in images]
         if faults or not images:
             raise FolderError(faults or [f"{source} holds no image: .nii.gz, .nii, .nrrd and .mha are read."])
