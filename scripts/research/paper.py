@@ -18,7 +18,7 @@ from scripts.research.datasets.base import ExperimentError, list_datasets
 from scripts.research.experiments.jobs import Places, schedule
 from scripts.research.experiments.matrix import MATRIX, PAPER_TABLES, load_experiments, load_tables, select
 from scripts.research.experiments.run_local import RunSettings, run_local
-from scripts.research.experiments.schema import Experiment, Spending
+from scripts.research.experiments.schema import QUEUE_BATCH, Experiment, Spending
 
 #: What is told in a sentence.
 _ERRORS = (ValueError, RuntimeError, OSError)
@@ -35,7 +35,7 @@ class Backend(str, Enum):
 @app.command()
 def run(
     names: Annotated[list[str], typer.Argument(help="Tables (table1 to table6) or experiments (table4/prato_acdc).")],
-    budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, instead of the matrix's own.")] = "",
+    budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, or slices=N of the queue's.")] = "",
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the matrix's.")] = None,
     backend: Annotated[Backend, typer.Option(help="local: one after the other, here; ray: each a task of a Ray cluster.")] = Backend.local,
     address: Annotated[str, typer.Option(help="Of the Ray cluster; by default one is started on this machine.")] = "",
@@ -92,16 +92,18 @@ def report(
 
 
 def _spending(text: str) -> Spending | None:
-    """``steps=N`` or ``minutes=M``; None for neither."""
+    """``steps=N``, ``minutes=M`` or ``slices=N``; None for none of them."""
     if not text:
         return None
     unit, _, amount = text.partition("=")
     try:
         number = float(amount)
-        if unit not in ("steps", "minutes") or not 0 < number < math.inf or (unit == "steps" and number != int(number)):
+        if unit not in ("steps", "minutes", "slices") or not 0 < number < math.inf or (unit != "minutes" and number != int(number)):
             raise ValueError
     except ValueError:
-        raise ExperimentError(f"--budget is steps=N or minutes=M, above zero, not {text!r}.") from None
+        raise ExperimentError(f"--budget is steps=N, minutes=M or slices=N, above zero, not {text!r}.") from None
+    if unit == "slices":
+        return Spending(slices=int(number), batch=QUEUE_BATCH)
     return Spending(steps=int(number)) if unit == "steps" else Spending(minutes=number)
 
 

@@ -29,8 +29,11 @@ from prato.models import overview_swin_unetr  # noqa: F401 - registers a network
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
+from scripts.research.paper_rows import PaperRow, RowLoss, row_dice
 from scripts.research.queue_state import join_state, split_state
 
+#: What an entry says besides its recipe.
+_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher")
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
 
@@ -42,7 +45,7 @@ def entries(queue: Path) -> list[dict[str, Any]]:
 
 def recipe_of(entry: dict[str, Any], **override: Any) -> Recipe:
     """How ``entry`` is trained."""
-    own = {name: value for name, value in entry.items() if name not in ("name", "network", "arguments", "promptings", "tokens")}
+    own = {name: value for name, value in entry.items() if name not in _NO_RECIPE}
     return Recipe(**{**own, **{name: value for name, value in override.items() if value is not None}})
 
 
@@ -58,13 +61,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop, resumably, after so long")
     parser.add_argument("--only", nargs="*", help="names of entries; all without it")
     parser.add_argument("--parallel", type=int, default=1, help="entries that are trained at once, each in a process of its own")
+    parser.add_argument("--data", default="acdc", help="only entries of this data set, which --packed and --split are of")
     parser.add_argument("--steps", type=int, help="instead of the queue's, to try everything quickly")
     parser.add_argument("--stacks", type=int, help="likewise")
     parser.add_argument("--compile", action="store_true", help="compile networks first: a minute or two, which pays for long runs")
     parser.add_argument("--no-capture", action="store_true", help="no CUDA graph")
     parser.add_argument("--precision", default=None, choices=["bfloat16", "float32"])
     given = parser.parse_args()
-    wanted = [entry for entry in entries(given.queue) if not given.only or entry["name"] in given.only]
+    wanted = [entry for entry in entries(given.queue) if entry.get("data", "acdc") == given.data]
+    wanted = [entry for entry in wanted if not given.only or entry["name"] in given.only]
     deadline = time.monotonic() + 60 * given.minutes
     if given.start:
         shutil.copytree(given.start, given.out, dirs_exist_ok=True)
@@ -92,7 +97,7 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
             for name in ("steps", "stacks", "precision"):
                 if getattr(given, name) is not None:
                     flags += [f"--{name}", str(getattr(given, name))]
-            files = {"--packed": given.packed, "--split": given.split, "--out": given.out, "--queue": given.queue}
+            files = {"--packed": given.packed, "--split": given.split, "--out": given.out, "--queue": given.queue, "--data": given.data}
             flags += [str(part) for pair in files.items() for part in pair]
             command = [sys.executable, __file__, "--minutes", str(left), "--only", entry["name"], *flags]
             running.append(subprocess.Popen(command))
@@ -120,18 +125,29 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    trainer = StackTrainer(
-        build_model(entry["network"], **entry["arguments"]), banks["train"], recipe, capture=not given.no_capture, compiled=given.compile
-    )
+    if "row" in entry:
+        made = make_row_trainer(entry, banks["train"], recipe, given.out)
+        if made is None:
+            print(entry["name"], "waits for the weights of its teacher,", entry["teacher"], flush=True)
+            return
+        trainer, loss = made
+    else:
+        network = build_model(entry["network"], **entry["arguments"])
+        trainer, loss = StackTrainer(network, banks["train"], recipe, capture=not given.no_capture, compiled=given.compile), None
     state, curve = folder / "state.pt", folder / "curve.jsonl"
     join_state(state)
     trainer.resume(state)
+    if loss is not None:
+        loss.step = trainer.step
     # a run that was killed has told more than it has kept
     curve.write_text("".join(json.dumps(row) + "\n" for row in curve_rows(folder) if row["step"] <= trainer.step), encoding="utf-8")
     begun, began = time.perf_counter(), trainer.step
-    marks = {round(recipe.steps * part / 8) for part in range(1, 9)}
+    parts = [1 / 2**halved for halved in range(5)] if "row" in entry else [part / 8 for part in range(1, 9)]
+    marks = {round(recipe.steps * part) for part in parts}
 
     def report(trainer: StackTrainer) -> bool:
+        if "row" in entry and trainer.step not in marks:  # doublings are no multiples of a number of steps
+            return True
         seconds = time.perf_counter() - begun
         losses = [round(value, 4) for value in trainer.losses]
         row: dict[str, Any] = {"step": trainer.step, "slices": trainer.step * recipe.slices, "loss": losses}
@@ -144,7 +160,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         print(entry["name"], json.dumps(row), flush=True)
         return True
 
-    every = max(1, recipe.steps // 40)
+    every = 1 if "row" in entry else max(1, recipe.steps // 40)
     if not trainer.fit(report, every, state, is_over=lambda: time.monotonic() >= deadline):
         if given.parts:
             split_state(state)
@@ -154,14 +170,38 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     state.unlink(missing_ok=True)
 
 
+def paper_row(entry: dict[str, Any]) -> PaperRow:
+    """What an entry of scripts/research/paper_queue.py trains."""
+    return PaperRow(entry["network"], entry["arguments"], **entry["row"])
+
+
+def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out: Path) -> tuple[StackTrainer, RowLoss] | None:
+    """The trainer of a row of the paper; None where the weights of its teacher are not below ``out``."""
+    row, teacher = paper_row(entry), None
+    if entry.get("teacher"):
+        weights = out / entry["teacher"] / "weights.pt"
+        if not weights.exists():
+            return None
+        stored = torch.load(weights, map_location="cpu", weights_only=False)
+        dense = paper_row(stored["entry"]).build()
+        dense.load_state_dict(stored["weights"])
+        teacher = dense.float().to(bank.images.device).eval().answer
+    network = row.build()
+    loss = RowLoss(row, network, recipe, teacher)
+    run = {"entry": {name: entry[name] for name in ("network", "arguments", "row")}}
+    # what leaves differs from sample to sample, so that there is nothing that a graph could replay
+    return StackTrainer(network, row.sampler(bank, recipe.seed, recipe.stacks), recipe, loss=loss, capture=False, run=run), loss
+
+
 def validate(entry: dict[str, Any], trainer: StackTrainer, bank: SliceBank) -> dict[str, Any]:
     """Mean Dice of the averaged weights on the validation patients, by prompting."""
-    network = build_model(entry["network"], **entry["arguments"]).to(trainer.device)
+    row = paper_row(entry) if "row" in entry else None
+    network = (row.build() if row else build_model(entry["network"], **entry["arguments"])).to(trainer.device)
     network.load_state_dict(trainer.averaged())
     network.eval()
     found: dict[str, Any] = {}
     for prompting in entry["promptings"]:
-        dice = window_dice(network, bank, prompting)
+        dice = row_dice(row, network, bank) if row else window_dice(network, bank, prompting)
         found[prompting] = round(float(dice.mean()), 4)
         found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]
     return found

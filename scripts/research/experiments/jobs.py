@@ -92,7 +92,7 @@ def make_job(name: str, experiments: Mapping[str, Experiment], seed: int | None,
     own = experiments[name]
     changed: dict[str, Any] = {} if seed is None else {"seed": seed}
     if spending is not None:
-        changed["budget"] = spending.model_copy(update={"batch": own.budget.batch})
+        changed["budget"] = spending if spending.slices else spending.model_copy(update={"batch": own.budget.batch})
     suffix = "" if seed is None or seed == own.seed else f"-seed{seed}"
     return Job(name, own.model_copy(update=changed), tuple(needed + suffix for needed in own.needs), suffix)
 
@@ -127,6 +127,8 @@ def _is_measured(job: Job, places: Places) -> bool:
     if stored is None:
         return False
     described = {name: value for name, value in stored.items() if name in Experiment.model_fields}
+    if job.experiment.budget.slices and not described["budget"].get("slices"):
+        return False  # a longer training takes the place of one of some hundred steps
     if not is_same_experiment(described, job.experiment):
         raise ExperimentError(
             f"{places.results / 'runs.csv'} has {job.row} with seed {job.experiment.seed}, but of another plan or budget: "
@@ -151,6 +153,8 @@ def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Ma
     if spec is None:
         if not job.trains:
             raise ExperimentError(f"{job.name} measures the model of {source.name}, which is not there.")
+        if experiment.budget.slices:
+            raise ExperimentError(f"{job.name} has no model in {places.models}: train it with scripts/research/train_queue.py first.")
         teacher = places.models / f"{job.needs[0]}.safetensors" if job.needs else None
         samples = data.training_samples(experiment, lambda done, total: on_progress("loading", done / total, None))
         made = {**made_by, "threads": threads}

@@ -11,6 +11,8 @@ from scripts.research.baselines.unetr import METHODS
 from scripts.research.datasets.base import Sight, dataset_class
 from scripts.research.experiments.networks import size_arguments
 
+#: Slices a step of what scripts/research/train_queue.py trains of the paper.
+QUEUE_BATCH = 64
 SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping", "in a window"]
 
 #: How many times as long as the box the network's view is, and its edge as a share of ``image``; others see the whole image.
@@ -22,16 +24,18 @@ class _Strict(BaseModel):
 
 
 class Spending(_Strict):
-    """How long to train, ``steps`` or ``minutes``, and how many slices a step takes."""
+    """How long to train, and how many slices a step takes: ``steps`` or ``minutes``, or ``slices`` with the trainer that makes its batches
+    on the device (scripts/research/train_queue.py)."""
 
+    slices: int | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     batch: int = Field(default=8, gt=0)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Spending:
-        if (self.steps is None) == (self.minutes is None):
-            raise ValueError("a budget is either steps or minutes")
+        if sum(given is not None for given in (self.slices, self.steps, self.minutes)) != 1:
+            raise ValueError("a budget is either slices, steps or minutes")
         return self
 
 

@@ -23,24 +23,26 @@ _MARKS = {"prato": ("o", "tab:red"), "dense": ("s", "0.25"), "random": ("x", "ta
 
 
 def draw_overview(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
-    """DSC against operations, one panel a data set; a short line is the spread over seeds."""
-    figure = Figure(figsize=(WIDTH, 4.6))
-    for axis, (data, own) in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows.items()):
-        places = []
-        for row in own:
-            assert row.outcome
-            cost, dice = row.outcome.mean("gflops"), row.dice()
-            if cost is None or dice is None:
-                continue
-            marker, colour = _MARKS.get(str(row.design("method")), _MARKS["baseline"])
-            seeds = row.outcome.by_seed("dice")
-            error = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
-            axis.errorbar(cost, dice, yerr=error, marker=marker, color=colour, ls="", ms=6, capsize=2)
-            places.append((dice, cost, row.label, colour))
-        axis.margins(x=0.12, y=0.08)
-        axis.set(title=DATA[data], xlabel=f"GFLOP {dataset_class(data).sample}", ylabel="mean DSC")
-        axis.grid(alpha=0.3)
-        _label_points(axis, places)
+    """DSC against operations and against time, a line of panels a data set; a short line is the spread over seeds."""
+    figure = Figure(figsize=(WIDTH, 4.2 * len(rows)))
+    for line, (data, own) in zip(figure.subplots(len(rows), 2, squeeze=False), rows.items()):
+        for axis, (metric, unit) in zip(line, (("gflops", "GFLOP"), ("network_ms", "ms"))):
+            places = []
+            for row in own:
+                assert row.outcome
+                cost, dice = row.outcome.mean(metric), row.dice()
+                if cost is None or dice is None:
+                    continue
+                marker, colour = _MARKS.get(str(row.design("method")), _MARKS["baseline"])
+                seeds = row.outcome.by_seed("dice")
+                error = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
+                filled = "none" if row.is_still_learning else colour
+                axis.errorbar(cost, dice, yerr=error, marker=marker, color=colour, mfc=filled, ls="", ms=6, capsize=2)
+                places.append((dice, cost, row.label, colour))
+            axis.margins(x=0.12, y=0.08)
+            axis.set(title=f"{DATA[data]} (hollow: still learning)", xlabel=f"{unit} {dataset_class(data).sample}", ylabel="mean DSC")
+            axis.grid(alpha=0.3)
+            _label_points(axis, places)
     figure.tight_layout(w_pad=2.5)
     save(figure, path)
 

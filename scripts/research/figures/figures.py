@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +27,15 @@ class Figures:
 
     def text(self, link: str) -> str:
         """Draw them; Markdown with each figure, linked below the folder ``link``, or a line that says what it lacks."""
+        return self._text(self._all(), link)
+
+    def overview(self, link: str) -> str:
+        """As :meth:`text`, the one figure of DSC against what it costs."""
+        return self._text([("DSC against operations and time, all with the same box", "overview", self._overview)], link)
+
+    def _text(self, figures: Sequence[tuple[str, str, Callable[[Path], bool]]], link: str) -> str:
         lines = []
-        for title, name, draw in self._all():
+        for title, name, draw in figures:
             path = self.images / f"{name}.png"
             lines.append(f"### {title}\n")
             # the slices are not in the repository: without them a figure of theirs stays as it is
@@ -41,7 +48,6 @@ class Figures:
     def _all(self) -> list[tuple[str, str, Callable[[Path], bool]]]:
         methods = [(number, data) for data in DATA if (number := dataset_class(data).figure)]
         return [
-            ("Overview (after figure 2): operations and DSC", "overview", self._overview),
             *((f"Figure {n}: the methods on {DATA[data]}", f"figure{n}", self._methods(data)) for n, data in methods),
             ("Figure 5: operations, and tokens by stage", "figure5", self._stages),
             ("Figure 6: four networks, dense and pruned", "figure6", self._hosts),
@@ -59,7 +65,7 @@ class Figures:
         return {label: shown for label, shown in found if shown is not None}
 
     def _overview(self, path: Path) -> bool:
-        rows = {data: own for data in DATA if (own := self._rows("table4", data))}
+        rows = {data: own for data in DATA if (own := [row for row in self._rows("table4", data) if row.has_box])}
         if rows:
             draw_overview(path, rows)
         return bool(rows)

@@ -88,10 +88,12 @@ def _budget(outcome: Outcome) -> str:
         return f"weights of {outcome.design['model_of']}"
     spent = [run["spent"] for run in outcome.runs]
     said = [f"{_range([s[key] for s in spent if key in s], digits)} {unit}" for key, unit, digits in _UNITS if any(key in s for s in spent)]
-    return ", ".join(said) + (f", {len(spent)} seeds" if len(spent) > 1 else "")
+    return (
+        ", ".join(said) + (f", {len(spent)} seeds" if len(spent) > 1 else "") + (", *still learning*" if outcome.is_still_learning else "")
+    )
 
 
-_UNITS = (("steps", "steps", 0), ("minutes", "min", 1))
+_UNITS = (("slices", "slices", 0), ("steps", "steps", 0), ("minutes", "min", 1))
 
 
 def _range(values: list[float], digits: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from scripts.common.results import Row, read_rows
 
 #: What a row has to have.
 _RUN, _CASE = ("experiment", "spent", "device", "seed", "commit"), ("experiment", "seed", "patient", "dice", "hd95")
+#: A row whose last doubling of slices gains so much DSC on the validation side is still learning.
+GAIN = 0.01
 #: What is measured once a case; scores are by structure.
 BY_CASE = ("gflops", "tokens", "network_ms")
 
@@ -26,7 +28,7 @@ class Outcome:
 
     Attributes:
         name: for example "table4/prato_acdc".
-        runs: the rows of runs.csv, by seed, each with its ``cases``.
+        runs: the rows of runs.csv, by seed, each with its ``cases`` and its learning ``curve``: validation DSC by slices seen.
     """
 
     name: str
@@ -53,6 +55,11 @@ class Outcome:
     def mean(self, metric: str, structure: str | None = None) -> float | None:
         """The mean over seeds, None where nothing was measured."""
         return _mean(self.by_seed(metric, structure))
+
+    @property
+    def is_still_learning(self) -> bool:
+        """Whether a run gained ``GAIN`` or more in the last doubling of its slices, or has no curve that says it did not."""
+        return any(_last_gain(run["curve"]) >= GAIN for run in self.runs)
 
     @property
     def seeds(self) -> list[int]:
@@ -89,10 +96,26 @@ def read_outcomes(folder: Path) -> dict[str, Outcome]:
     cases: dict[tuple[str, int], list[Case]] = {}
     for case in _rows(folder / "cases.csv", _CASE):
         cases.setdefault((case["experiment"], case["seed"]), []).append(case)
+    curves: dict[tuple[str, int], dict[int, float]] = {}
+    if (folder / "curves.csv").exists():
+        for point in _rows(folder / "curves.csv", ("experiment", "seed", "slices", "dice")):
+            curves.setdefault((point["experiment"], point["seed"]), {})[point["slices"]] = point["dice"]
     found: dict[str, list[Row]] = {}
     for run in _rows(folder / "runs.csv", _RUN):
-        found.setdefault(run["experiment"], []).append({**run, "cases": cases.get((run["experiment"], run["seed"]), [])})
+        key = run["experiment"], run["seed"]
+        # a curve is of a training by slices: one of some hundred steps has none, whatever was trained since
+        curve = curves.get((run.get("model_of", key[0]), key[1]), {}) if run["spent"].get("slices") else {}
+        found.setdefault(key[0], []).append({**run, "cases": cases.get(key, []), "curve": curve})
     return {name: Outcome(name, tuple(sorted(runs, key=lambda run: int(run["seed"])))) for name, runs in sorted(found.items())}
+
+
+def _last_gain(curve: Mapping[int, float]) -> float:
+    """By how much DSC rose while the slices seen doubled for the last time; infinite where the curve does not tell."""
+    if not curve:
+        return float("inf")
+    last = max(curve)
+    half = min(curve, key=lambda slices: abs(2 * slices - last))
+    return curve[last] - curve[half] if abs(2 * half - last) <= last / 20 else float("inf")
 
 
 def _rows(path: Path, needed: Iterable[str]) -> list[Row]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from scripts.research.tables.rows import DATA, Row, Table
-from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, name_with_dice
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, compare, name_with_dice
 
 #: Rows of Table IV that are named as the best ones.
 _BEST = 5
@@ -26,7 +26,7 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     for data in DATA:
         rows = sorted(table.measured(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
-            sentences += [_ranked(data, rows), *_box_alone(data, rows)]
+            sentences += [_ranked(data, rows), *_same_box(data, rows), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
@@ -35,6 +35,31 @@ def _ranked(data: str, rows: Sequence[Row]) -> str:
     literal = [(place, row) for place, row in enumerate(rows, start=1) if row.is_literal]
     own = "".join(f" {row.label}, as the paper has it, is number {place} of {len(rows)} ({_with_cost(row)})." for place, row in literal)
     return f"**{DATA[data]}**, Table IV by mean DSC: {best}.{own}"
+
+
+def _same_box(data: str, rows: Sequence[Row]) -> list[str]:
+    """How PrATo, as the paper has it and at its best here, fares against what prunes with the same box."""
+    rivals = [row for row in rows if not row.is_prato and row.design("method") != "dense" and row.design("sees_box") == "as a channel"]
+    ours = [row for row in rows if row.is_prato]
+    said = []
+    for one in dict.fromkeys([*[row for row in ours if row.is_literal], *ours[:1]]):
+        found = compare(one, rivals)
+        if not found:
+            continue
+        parts = []
+        for words, chosen in (
+            ("better than", [pair for pair in found if pair[1].better]),
+            ("worse than", [pair for pair in found if pair[1].worse]),
+            ("not told from", [pair for pair in found if not pair[1].better and not pair[1].worse]),
+        ):
+            if chosen:
+                low, high = (limit(difference.difference for _, difference in chosen) for limit in (min, max))
+                names = ", ".join(row.label.replace(" + box", "") for row, _ in chosen)
+                parts.append(f"{words} {names} ({low:+.3f} to {high:+.3f})")
+        learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
+        still = f" {learning} of these {len(found) + 1} rows were *still learning*." if learning else ""
+        said.append(f"{DATA[data]}, with the same box: {one.label} is {'; '.join(parts)}.{still}")
+    return said
 
 
 def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:

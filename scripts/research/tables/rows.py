@@ -50,6 +50,16 @@ class Row:
         """It is PrATo as the paper has it, without what this project adds."""
         return self.is_prato and self.design("recipe", "paper") == "paper"
 
+    @property
+    def has_box(self) -> bool:
+        """Its network is told of the box, in one way or another."""
+        return self.design("sees_box", "not at all") != "not at all"
+
+    @property
+    def is_still_learning(self) -> bool:
+        """It was run, and a longer training would give another result."""
+        return self.outcome is not None and self.outcome.is_still_learning
+
     def dice(self) -> float | None:
         """Mean DSC over cases, structures and seeds."""
         return self.outcome.mean("dice") if self.outcome else None

@@ -109,9 +109,10 @@ def over_common_seeds(one: Row, other: Row) -> tuple[float, float]:
 
 
 def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:
-    """Both with the seeds that both have: a seed that one of them lacks says nothing of their difference."""
+    """Both with the seeds that both have, trained for as long: a seed that one of them lacks says nothing of their difference."""
     assert one.outcome and other.outcome
-    both = set(one.outcome.seeds) & set(other.outcome.seeds)
+    ours, theirs = ({int(run["seed"]): run.get("budget") for run in row.outcome.runs} for row in (one, other) if row.outcome)
+    both = {seed for seed, budget in ours.items() if seed in theirs and theirs[seed] == budget}
     return one.outcome.of_seeds(both), other.outcome.of_seeds(both)
 
 

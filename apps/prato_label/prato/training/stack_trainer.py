@@ -33,6 +33,19 @@ class StackNetwork(Protocol):
         """Logits (B * S, classes, h, w) of windows (B, S, 3, h, w), and of relevance (B, S, H / 8, W / 8), or None without one."""
 
 
+class BatchSampler(Protocol):
+    """Makes the batches of a training run on the device of its ``generator``."""
+
+    generator: torch.Generator
+
+    def batch(self, step: int) -> StackBatch:
+        """The batch of ``step``, which depends on nothing else."""
+
+
+#: Of a batch: what is minimised, and the two losses that are told: of segmentation, and all others.
+BatchLoss = Callable[[StackBatch], tuple[Tensor, Tensor, Tensor]]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to train.
@@ -80,9 +93,10 @@ def segmentation_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 
 class StackTrainer:
-    """Trains ``network`` on a bank.
+    """Trains ``network`` on a bank, or on what another sampler makes.
 
     Args:
+        loss: of a batch; None for that of a :class:`StackNetwork`.
         capture: on a GPU, whether steps are captured as a CUDA graph and replayed.
         compiled: whether the network is compiled first (a minute or two; pays for long runs).
         run: what else distinguishes this run from others (JSON values by name); a state is resumed only by the run that stored it.
@@ -94,24 +108,29 @@ class StackTrainer:
     def __init__(
         self,
         network: Any,
-        bank: SliceBank,
+        bank: SliceBank | BatchSampler,
         recipe: Recipe,
         *,
+        loss: BatchLoss | None = None,
         capture: bool = True,
         compiled: bool = False,
         run: Mapping[str, Any] | None = None,
     ) -> None:
-        self.device, self.recipe = bank.images.device, recipe
+        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge)
+        self.sampler: BatchSampler = StackSampler(bank, *stacks) if isinstance(bank, SliceBank) else bank
+        self.device, self.recipe = self.sampler.generator.device, recipe
         self.network: Any = network.to(self.device).to(memory_format=torch.channels_last).train()
         if recipe.frozen_norm:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        self.sampler = StackSampler(bank, recipe.seed, recipe.stacks, recipe.depth, recipe.edge)
         self.run: dict[str, Any] = json.loads(json.dumps({"recipe": asdict(recipe), **(run or {})}))
         self.step, self.seconds = 0, 0.0
         self._losses = torch.zeros(2, device=self.device)
-        self._call: Callable[..., Any] = torch.compile(self.network.train_windows) if compiled else self.network.train_windows
+        self._loss = self._window_losses if loss is None else loss
+        self._call: Callable[..., Any] = getattr(self.network, "train_windows", self.network)
+        if compiled:
+            self._call = torch.compile(self._call)
         self._capture = capture and self.device.type == "cuda"
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
         groups = [
@@ -221,7 +240,7 @@ class StackTrainer:
         self._losses.copy_(state["losses"])
         self.step, self.seconds = state["step"], state["seconds"]
 
-    def _update(self, batch: StackBatch) -> None:
+    def _window_losses(self, batch: StackBatch) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits, relevance = self._call(batch.window, batch.corner, batch.overview, batch.box, batch.has_box)
         loss = segmentation_loss(logits.float(), batch.label.flatten(0, 1))
@@ -229,6 +248,10 @@ class StackTrainer:
         if relevance is not None:
             term = F.binary_cross_entropy_with_logits(relevance, batch.holds_heart)
             total = loss + self.recipe.relevance * term
+        return total, loss, term
+
+    def _update(self, batch: StackBatch) -> None:
+        total, loss, term = self._loss(batch)
         self._optimiser.zero_grad(set_to_none=not self._capture)
         total.backward()
         self.update_weights()

@@ -74,6 +74,40 @@ def test_what_was_learned_comes_first(written: Path) -> None:
     assert "a network that prunes nothing, by how it is told of the box: dense 0.8" in learned
 
 
+def test_what_was_learned_is_short_and_says_what_is_still_learning(written: Path) -> None:
+    text = (written / "results" / "paper.md").read_text()
+    learned = text.split("## What was learned")[1].split("##")[0]
+    assert len(text.split("## What of the paper")[0].split()) <= 400
+    assert "ACDC, with the same box: PrATo, as the paper has it" in learned or "ACDC, with the same box: PrATo is" in learned
+    assert "were *still learning*" in learned and re.search(r"\*\*(\d+) of \1 rows are \*still learning\*\*\*", text)
+    assert text.index("overview.png") < text.index("## What of the paper")
+
+
+def test_a_row_is_still_learning_until_its_last_doubling_gains_nothing(tmp_path: Path) -> None:
+    tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
+    (run,) = read_rows(tmp_path / "runs.csv")
+
+    def is_still_learning(curve: dict[int, float], **spent: int) -> bool:
+        write_rows(tmp_path / "runs.csv", [{**run, "spent": {**run["spent"], **spent}}])
+        points = [{"experiment": "table4/prato", "seed": 0, "slices": slices, "dice": dice} for slices, dice in curve.items()]
+        write_rows(tmp_path / "curves.csv", points or [{"experiment": "other", "seed": 0, "slices": 1, "dice": 0.0}])
+        (row,) = read_tables(tables, read_outcomes(tmp_path))["table4"].rows["acdc"]
+        return row.is_still_learning
+
+    flat, rising = {15_000: 0.5, 30_000: 0.792, 60_032: 0.8}, {15_000: 0.5, 30_000: 0.79, 60_032: 0.8001}
+    assert not is_still_learning(flat, slices=60_032) and is_still_learning(rising, slices=60_032)
+    assert is_still_learning(flat)  # of some hundred steps: the curve is another training's
+    assert is_still_learning({}, slices=60_032) and is_still_learning({60_032: 0.8, 10_000: 0.8}, slices=60_032)
+
+
+def test_rows_of_different_budgets_are_not_compared(tmp_path: Path) -> None:
+    rows = [
+        Made("table4", "TRAM", "table4/tram", 0.7, {"method": "tram", "budget": {"slices": 60_000, "batch": 64}}),
+        Made("table4", "PrATo", "table4/prato", 0.75, PRATO, 2.0),
+    ]
+    assert claims(tmp_path, rows)["PrATo beats each baseline as it was published"].verdict == NOT_RUN
+
+
 def test_methods_are_ranked_by_dice(written: Path) -> None:
     text = (written / "results" / "paper_tables.md").read_text()
     ranking = [line.split(" | ")[1] for line in text.split("ranked\n")[1].splitlines() if line.startswith("| ")][2:6]

@@ -1,0 +1,173 @@
+"""The paper's rows on a GPU that is lent for minutes: what to carry there, in which order it is trained, and what is brought home.
+
+    python scripts/research/paper_queue.py write
+    python scripts/research/paper_queue.py pack --data acdc=out/acdc --name acdc --out out/acdc_rows.zip
+    python scripts/research/train_queue.py --queue out/paper_queue.json --packed out/acdc_rows.zip \\
+        --split docs/results/paper/split_acdc.json --out out/paper_queue --minutes 14
+    python scripts/research/paper_queue.py collect --queue-out out/paper_queue
+    python scripts/research/paper.py run table4 --budget slices=60000
+
+Training needs torch and MONAI alone; the test patients are measured at home, by the last command, on the stored grid.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from prato.data.atomic import make_folder
+from prato.data.cases import TrainingCase
+from prato.models.checkpoint import save_model
+from prato.training.slice_bank import save_packed
+from scripts.common.paths import ROOT
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row, replace_rows
+from scripts.research.datasets.acdc import CUT_MM
+from scripts.research.datasets.base import FIELD_MM, ExperimentError, dataset_class
+from scripts.research.datasets.isic import NATIVE
+from scripts.research.datasets.splits import load_split
+from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, load_tables
+from scripts.research.experiments.networks import model_spec
+from scripts.research.experiments.schema import QUEUE_BATCH, Experiment, Spending
+from scripts.research.paper import data_folders
+
+QUEUE = Path("out/paper_queue.json")
+#: Slices that every row of a data set is trained on.
+SLICES = {"acdc": 60_000, "isic": 30_000}
+#: The rows that decide, first: with the same box, and what they need.
+_FIRST = ("prato", "best", "near", "random_box", "dense_box", "dynamic_vit_box", "tome_box", "dense", "crop")
+#: The tables in order of worth, with their seeds.
+_TABLES = {"table4": (0, 1, 2), "table6": (0, 1, 2), "table1": (0, 1, 2), "table3": (0, 1, 2), "table2": (0,), "table5": (0,)}
+#: What of a data set can be seen on the bank's canvas: edge of the whole image in its pixels, and whether slices are colours.
+_FIELDS = {"acdc": (FIELD_MM / CUT_MM, False), "isic": (float(NATIVE), True)}
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+
+@app.command()
+def write(out: Annotated[Path, typer.Option(help="Queue file.")] = QUEUE) -> None:
+    """Write the queue from the matrix: the rows that decide with two seeds, then table after table."""
+    experiments = load_experiments()
+    order = training_order(experiments, load_tables(PAPER_TABLES, experiments))
+    lines = [json.dumps(entry(name, seed, experiments)) for name, seed in order]
+    about = json.dumps({"depth": 1, "edge": 256, "rate": 0.001, "promptings": ["tight"]})
+    make_folder(out.parent)
+    out.write_text('{"defaults": ' + about + ',\n "entries": [\n  ' + ",\n  ".join(lines) + "\n]}\n", encoding="utf-8")
+    typer.echo(f"{len(lines)} trainings")
+
+
+@app.command()
+def pack(
+    name: Annotated[str, typer.Option(help="acdc or isic.")],
+    out: Annotated[Path, typer.Option(help="Packed file of training and validation slices.")],
+    data: Annotated[list[str], typer.Option(help="NAME=FOLDER of the data set.")] = [],  # noqa: B006
+    splits: Annotated[Path, typer.Option(help="Folder of the files split_NAME.json.")] = ROOT / "docs" / "results" / "paper",
+) -> None:
+    """Pack what is trained and validated on; hearts without the slices beyond them, colours in the place of slices."""
+    try:
+        dataset = dataset_class(name)(data_folders(data)[name])
+        images = next(each.images for each in load_experiments().values() if each.data == name)
+        split = load_split(splits / f"split_{name}.json", dataset.groups(images))
+        cases = dataset.training_cases([*split.train, *split.validation], 128, True, lambda done, total: None)
+        save_packed(out, [_whole(case, _FIELDS[name][1]) for case in cases])
+        typer.echo(f"{len(cases)} cases, {out.stat().st_size / 1e6:.0f} MB")
+    except (ValueError, RuntimeError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def collect(
+    queue_out: Annotated[Path, typer.Option(help="The queue's --out.")],
+    device: Annotated[str, typer.Option(help="What it ran on.")] = "cpu",
+    models: Annotated[Path, typer.Option(help="Folder of paper.py's models.")] = Path("out/paper"),
+    curves: Annotated[Path, typer.Option(help="Learning curves.")] = ROOT / "docs" / "results" / "paper" / "curves.csv",
+) -> None:
+    """Model files for ``paper.py run`` of all trainings that have ended, and their learning curves."""
+    experiments, made = load_experiments(), {"device": device, "commit": commit(), "command": command()}
+    try:
+        for path in sorted(queue_out.glob("*/weights.pt")):
+            stored = torch.load(path, map_location="cpu", weights_only=False)
+            own, recipe = stored["entry"], stored["recipe"]
+            experiment = with_budget(experiments[own["experiment"]], recipe["seed"])
+            points = [json.loads(line) for line in (path.parent / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
+            rows = list(curve_rows(own["experiment"], recipe["seed"], points))
+            replace_rows(curves, [{**row, **made} for row in rows], ("experiment", "seed"))
+            steps = {"steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"], "batch": recipe["stacks"]}
+            spent = {**steps, "minutes": round(points[-1]["seconds"] / 60, 2)}
+            training = {"experiment": experiment.model_dump(mode="json"), "spent": spent, **made}
+            training["loss_curve"] = [[point["step"], point["loss"][0]] for point in points]
+            spec = model_spec(experiment)
+            network = spec.build()
+            network.load_state_dict(
+                {name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()}
+            )
+            suffix = "" if recipe["seed"] == experiments[own["experiment"]].seed else f"-seed{recipe['seed']}"
+            make_folder((models / own["experiment"]).parent)
+            save_model(models / f"{own['experiment']}{suffix}.safetensors", network, spec.model_copy(update={"training": training}))
+            typer.echo(f"{path.parent.name}: {rows[-1]['dice']:.3f}")
+    except (ValueError, KeyError, OSError) as error:
+        typer.echo(f"{queue_out} cannot be brought home: {error}".splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+def training_order(experiments: dict[str, Experiment], tables: dict[str, list[str]]) -> list[tuple[str, int]]:
+    """Experiments that train a model, with their seeds: what is wanted first, first, and a teacher before who learns from it."""
+    wanted = [(f"table4/{name}_acdc", seed) for seed in (0, 1) for name in _FIRST]
+    for table, seeds in _TABLES.items():
+        for data in ("acdc", "isic"):
+            wanted += [(name, seed) for seed in seeds for name in tables[table] if experiments[name].data == data]
+    order: dict[tuple[str, int], None] = {}
+    for name, seed in wanted:
+        own = experiments[name]
+        for needed in (*own.needs, *(() if own.model_of else (name,))):
+            order.setdefault((needed, seed))
+    return list(order)
+
+
+def with_budget(experiment: Experiment, seed: int) -> Experiment:
+    """``experiment`` as the queue trains it."""
+    budget = Spending(slices=SLICES[experiment.data], batch=QUEUE_BATCH)
+    return experiment.model_copy(update={"seed": seed, "budget": budget, "box": "tight", "model_of": None})
+
+
+def entry(name: str, seed: int, experiments: dict[str, Experiment]) -> Row:
+    """The queue's entry of the experiment ``name``."""
+    own = experiments[name]
+    spec, (field, colours) = model_spec(own), _FIELDS[own.data]
+    row: dict[str, Any] = {"edge": own.sight.edge, "boxes": own.sight.boxes, "field": field, "colours": colours}
+    row |= {"plan": spec.plan, "engine": own.recipe == "engine", "dense_first": own.dense_first, "is_baseline": own.is_baseline}
+    found: Row = {"name": entry_name(name, seed), "experiment": name, "data": own.data, "seed": seed}
+    found |= {"network": spec.network, "arguments": json.loads(json.dumps(spec.arguments)), "row": row}
+    found |= {"steps": -(-SLICES[own.data] // QUEUE_BATCH), "stacks": QUEUE_BATCH}
+    return found | ({"teacher": entry_name(own.teacher, seed)} if own.teacher else {})
+
+
+def entry_name(experiment: str, seed: int) -> str:
+    """What its folder in the queue's --out is called."""
+    return f"{experiment.replace('/', '-')}-seed{seed}"
+
+
+def curve_rows(experiment: str, seed: int, points: list[Row]) -> list[Row]:
+    """The points of a training's curve at which it was validated, by slices seen."""
+    rows = [
+        {"experiment": experiment, "slices": point["slices"], "dice": point["tight"], "seed": seed} for point in points if "tight" in point
+    ]
+    if not rows:
+        raise ExperimentError(f"the curve of {experiment} has no validation")
+    return rows
+
+
+def _whole(case: TrainingCase, colours: bool) -> TrainingCase:
+    if colours:
+        return replace(case, label=case.label.expand(3, -1, -1))
+    first, stop = case.slices
+    return replace(case, image=case.image[first:stop], label=case.label[first:stop], slices=(0, stop - first))
+
+
+if __name__ == "__main__":
+    app()
