@@ -104,7 +104,7 @@ def read_outcomes(folder: Path) -> dict[str, Outcome]:
     for run in _rows(folder / "runs.csv", _RUN):
         key = run["experiment"], run["seed"]
         # a curve is of a training by slices: one of some hundred steps has none, whatever was trained since
-        curve = curves.get((run.get("model_of", key[0]), key[1]), {}) if run["spent"].get("slices") else {}
+        curve = curves.get((str(run.get("model_of", key[0])), key[1]), {}) if run["spent"].get("slices") else {}
         found.setdefault(key[0], []).append({**run, "cases": cases.get(key, []), "curve": curve})
     return {name: Outcome(name, tuple(sorted(runs, key=lambda run: int(run["seed"])))) for name, runs in sorted(found.items())}
 
