@@ -99,7 +99,7 @@ def collect(
             replace_rows(curves, [{**row, **made} for row in rows], ("experiment", "seed"))
             steps = {"steps": recipe["steps"], "slices": recipe["steps"] * recipe["stacks"], "batch": recipe["stacks"]}
             spent = {**steps, "minutes": round(points[-1]["seconds"] / 60, 2)}
-            training = {"experiment": experiment.model_dump(mode="json"), "spent": spent, **made}
+            training: dict[str, Any] = {"experiment": experiment.model_dump(mode="json"), "spent": spent, **made}
             training["loss_curve"] = [[point["step"], point["loss"][0]] for point in points]
             spec = model_spec(experiment)
             network = spec.build()
