@@ -42,7 +42,7 @@ def _same_box(data: str, rows: Sequence[Row]) -> list[str]:
     rivals = [row for row in rows if not row.is_prato and row.design("method") != "dense" and row.design("sees_box") == "as a channel"]
     ours = [row for row in rows if row.is_prato]
     said = []
-    for one in dict.fromkeys([*[row for row in ours if row.is_literal], *ours[:1]]):
+    for one in {row.experiment: row for row in [*(row for row in ours if row.is_literal), *ours[:1]]}.values():
         found = compare(one, rivals)
         if not found:
             continue
