@@ -25,12 +25,10 @@ _HEAD = """# The paper, run again
 
 Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmentation of Medical Images"
 ([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures from our own runs, written by `make report` from
-[the results](paper). [All tables, with the reasons of each verdict](paper_tables.md); [the method as it was read](../method.md);
-[how to run the experiments](../experiments.md).
+[the results](paper). [All tables and reasons](paper_tables.md), [the method](../method.md), [how to run it](../experiments.md).
 """
-_LEARNING = """**{learning} of {run} rows are *still learning***: they gained 0.01 DSC or more on the validation side when the slices that
-they had seen doubled for the last time, or have no curve that says otherwise, as those of some hundred steps. Such a row says how soon a
-method learns, not how good it becomes. Rows of different budgets are never compared.
+_LEARNING = """**{learning} of {run} rows are *still learning***: validation DSC rose by 0.01 or more as the slices seen doubled for the
+last time, or no curve says otherwise. They say how soon a method learns, not how good it becomes.
 """
 _READ = """**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows, so compare
 rows with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true

@@ -9,7 +9,7 @@ from scripts.research.tables.rows import DATA, Row, Table
 from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, compare, name_with_dice
 
 #: Rows of Table IV that are named as the best ones.
-_BEST = 5
+_BEST = 2
 
 
 def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
@@ -20,14 +20,19 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
         return ""
     counts = Counter(claim.verdict for claim in run)
     sentences = [
-        f"**Of the paper's claims, each counted once for every row and data set that can tell, {counts[HOLDS]} hold, "
-        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way.**"
+        f"**Of the paper's claims, each for every row and data set that can tell, {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}.**"
     ]
     for data in DATA:
         rows = sorted(table.measured(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
             sentences += [_ranked(data, rows), *_same_box(data, rows), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def _learning(tables: Mapping[str, Table]) -> str:
+    rows = [row for table in tables.values() for data in DATA for row in table.measured(data)]
+    return ", all of rows *still learning*" if all(row.is_still_learning for row in rows) else ""
 
 
 def _ranked(data: str, rows: Sequence[Row]) -> str:
@@ -47,19 +52,18 @@ def _same_box(data: str, rows: Sequence[Row]) -> list[str]:
         if not found:
             continue
         parts = []
-        for words, chosen in (
-            ("better than", [pair for pair in found if pair[1].better]),
-            ("worse than", [pair for pair in found if pair[1].worse]),
-            ("not told from", [pair for pair in found if not pair[1].better and not pair[1].worse]),
-        ):
+        shown = [pair for pair in found if pair[1].better], [pair for pair in found if pair[1].worse]
+        for words, chosen in zip(("better than", "worse than"), shown):
             if chosen:
-                low, high = (limit(difference.difference for _, difference in chosen) for limit in (min, max))
+                low, high = (f"{limit(difference.difference for _, difference in chosen):+.3f}" for limit in (min, max))
                 names = ", ".join(row.label.replace(" + box", "") for row, _ in chosen)
-                parts.append(f"{words} {names} ({low:+.3f} to {high:+.3f})")
+                parts.append(f"{words} {names} ({low if low == high else f'{low} to {high}'})")
+        if others := len(found) - sum(map(len, shown)):
+            parts.append(f"not told from {others} of {len(found)}")
         learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
-        still = f" {learning} of these {len(found) + 1} rows were *still learning*." if learning else ""
-        said.append(f"{DATA[data]}, with the same box: {one.label} is {'; '.join(parts)}.{still}")
-    return said
+        still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} of {len(found) + 1} rows *still learning*)")
+        said.append(f"{one.label} is {', '.join(parts)}{still}")
+    return [f"{DATA[data]}, pruning with the same box: {'; '.join(said)}."] if said else []
 
 
 def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
