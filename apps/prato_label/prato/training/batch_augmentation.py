@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,15 @@ class StackBatch:
     holds_heart: Tensor
     box: Tensor
     has_box: Tensor
+
+
+class BatchSampler(Protocol):
+    """Makes the batches of a training run on the device of its ``generator``."""
+
+    generator: torch.Generator
+
+    def batch(self, step: int) -> StackBatch:
+        """The batch of ``step``, which depends on nothing else."""
 
 
 class StackSampler:

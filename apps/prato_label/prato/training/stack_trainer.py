@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
-from prato.training.batch_augmentation import StackBatch, StackSampler
+from prato.training.batch_augmentation import BatchSampler, StackBatch, StackSampler
 from prato.training.slice_bank import SliceBank
 
 #: Steps before a graph is captured: allocations settle.
@@ -31,19 +31,6 @@ class StackNetwork(Protocol):
 
     def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (B * S, classes, h, w) of windows (B, S, 3, h, w), and of relevance (B, S, H / 8, W / 8), or None without one."""
-
-
-class BatchSampler(Protocol):
-    """Makes the batches of a training run on the device of its ``generator``."""
-
-    generator: torch.Generator
-
-    def batch(self, step: int) -> StackBatch:
-        """The batch of ``step``, which depends on nothing else."""
-
-
-#: Of a batch: what is minimised, and the two losses that are told: of segmentation, and all others.
-BatchLoss = Callable[[StackBatch], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +83,7 @@ class StackTrainer:
     """Trains ``network`` on a bank, or on what another sampler makes.
 
     Args:
-        loss: of a batch; None for that of a :class:`StackNetwork`.
+        loss: of a batch, what is minimised and two losses that are told; None for that of a :class:`StackNetwork`.
         capture: on a GPU, whether steps are captured as a CUDA graph and replayed.
         compiled: whether the network is compiled first (a minute or two; pays for long runs).
         run: what else distinguishes this run from others (JSON values by name); a state is resumed only by the run that stored it.
@@ -111,7 +98,7 @@ class StackTrainer:
         bank: SliceBank | BatchSampler,
         recipe: Recipe,
         *,
-        loss: BatchLoss | None = None,
+        loss: Callable[[StackBatch], tuple[Tensor, Tensor, Tensor]] | None = None,
         capture: bool = True,
         compiled: bool = False,
         run: Mapping[str, Any] | None = None,
@@ -128,9 +115,8 @@ class StackTrainer:
         self.step, self.seconds = 0, 0.0
         self._losses = torch.zeros(2, device=self.device)
         self._loss = self._window_losses if loss is None else loss
-        self._call: Callable[..., Any] = getattr(self.network, "train_windows", self.network)
-        if compiled:
-            self._call = torch.compile(self._call)
+        call = getattr(self.network, "train_windows", self.network)
+        self._call: Callable[..., Any] = torch.compile(call) if compiled else call
         self._capture = capture and self.device.type == "cuda"
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
         groups = [
