@@ -42,7 +42,15 @@ SLICES = {"acdc": 60_000, "isic": 30_000}
 #: The rows that decide, first: with the same box, and what they need.
 _FIRST = ("prato", "best", "near", "random_box", "dense_box", "dynamic_vit_box", "tome_box", "dense", "crop")
 #: The tables in order of worth, with their seeds.
-_TABLES = {"table4": (0, 1, 2), "table6": (0, 1, 2), "table1": (0, 1, 2), "table3": (0, 1, 2), "table2": (0,), "table5": (0,)}
+_TABLES = {
+    "table4": (0, 1, 2),
+    "table6": (0, 1, 2),
+    "table1": (0, 1, 2),
+    "table3": (0, 1, 2),
+    "table7": (0, 1, 2),
+    "table2": (0,),
+    "table5": (0,),
+}
 #: What of a data set can be seen on the bank's canvas: edge of the whole image in its pixels, and whether slices are colours.
 _FIELDS = {"acdc": (FIELD_MM / CUT_MM, False), "isic": (float(NATIVE), True)}
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)

@@ -36,12 +36,13 @@ class Host:
 
 @dataclass(frozen=True)
 class EncoderInput:
-    """One forward call: the network's input (B, channels, *image), tokens along each axis, and the boxes; None where the method is not told
-    of them."""
+    """One forward call: the network's input (B, channels, *image), tokens along each axis, the boxes (None where the method is not told of
+    them), and what makes logits of an input, skip connections by block, and normalised last tokens."""
 
     image: Tensor
     grid: tuple[int, ...]
     prompts: PromptBatch | None
+    decode: Callable[[Tensor, dict[int, Tensor], Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,11 @@ class TokenMethod(nn.Module, ABC):
 
     Attributes:
         needs_teacher: whether it learns from a trained dense network besides the labels; an experiment then names one.
+        needs_prompts: whether the box is its prompt, whether or not it is a channel of the image too.
     """
 
     needs_teacher: ClassVar[bool] = False
+    needs_prompts: ClassVar[bool] = False
 
     def teach(self, teacher: Teacher) -> None:
         """Learn from ``teacher``, too; called before training where the method ``needs_teacher``."""

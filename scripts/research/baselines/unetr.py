@@ -86,7 +86,10 @@ class BaselineUNETR(PratoUNETR):
 
     def _run(self, image: Tensor, prompts: PromptBatch | None) -> tuple[MethodOutput, Tensor]:
         tokens, grid = self._embed(image)
-        encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, prompts if self.box_channel else None))
-        features = EncoderOutput({**encoded.hidden, LAST: encoded.last})
-        logits = self.decode(image, features, Region.whole(tuple(image.shape[2:])))
+        told = prompts.to(image.device) if prompts is not None and (self.box_channel or self.method.needs_prompts) else None
+        encoded = self.method.encode(self.vit, tokens, EncoderInput(image, grid, told, self._logits))
+        logits = self._logits(image, encoded.hidden, encoded.last)
         return encoded, logits if encoded.early is None else encoded.early.over(logits)
+
+    def _logits(self, image: Tensor, hidden: dict[int, Tensor], last: Tensor) -> Tensor:
+        return self.decode(image, EncoderOutput({**hidden, LAST: last}), Region.whole(tuple(image.shape[2:])))

@@ -59,6 +59,7 @@ def model_spec(experiment: Experiment) -> ModelSpec:
     if experiment.is_baseline:
         network = "baseline_unetr"
         arguments |= {"method": experiment.method, "box_channel": experiment.sees_box == "as a channel"}
+        arguments |= {} if experiment.settings is None else {"settings": experiment.settings}
     else:
         arguments["stages"] = () if plan is None else plan.prune_after
     pixel = FIELD_MM / experiment.image

@@ -49,6 +49,7 @@ class Experiment(_Strict):
             "in a window": a window one and a half times as long as the box, stretched to three quarters of ``image``; in it, the box is
             method prato's prompt.
         plan: of method "prato": fields of ``PruningPlan``.
+        settings: of a baseline, where they are not its own.
         recipe: "paper": Dice + cross-entropy, at the plan alone. "engine": also the project's own supervision and levels.
         dense_first: of method "prato": share of the training, from its start, in which no token leaves.
         box: at evaluation.
@@ -67,6 +68,7 @@ class Experiment(_Strict):
     recipe: Literal["paper", "engine"] = "paper"
     dense_first: float = Field(default=0.0, ge=0, lt=1)
     box: Literal["tight", "oversized", "partial", "misleading"] = "tight"
+    settings: dict[str, Any] | None = None
     model_of: str | None = None
     teacher: str | None = None
     data: str
@@ -85,7 +87,14 @@ class Experiment(_Strict):
             raise ValueError("method prato, and no other, has a plan")
         if self.dense_first and self.method != "prato":
             raise ValueError("method prato, and no other, has a share of training in which no token leaves")
-        if (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt":
+        prompted = self.method != "prato" and METHODS[self.method].needs_prompts
+        if prompted and self.sees_box != "as prompt":
+            raise ValueError(f"method {self.method} sees the box as prompt")
+        if self.settings is not None and self.method not in METHODS:
+            raise ValueError("a baseline, and nothing else, has settings")
+        if not prompted and (
+            (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt"
+        ):
             raise ValueError("method prato, and no other, sees the box as prompt, of the whole image or in a window")
         if self.network != "unetr" and (self.method not in ("dense", "prato") or self.sees_box == "as a channel"):
             raise ValueError(f"{self.network} is run dense or with prato, without a channel for the box: baselines run on unetr")

@@ -66,7 +66,7 @@ def test_one_input_one_answer_alone_or_in_a_batch(method):
     image, _, prompts = discs(3)
     together, again = network.segment(image, prompts), network.segment(image, prompts)
     assert torch.equal(together.logits, again.logits)
-    alone = network.segment(image[1:2], PromptBatch.empty(1, (1, 1)))
+    alone = network.segment(image[1:2], BoxPrompt.batch([[prompts.groups[0].coordinates[1].tolist()]], (64, 64)))
     torch.testing.assert_close(together.logits[1:2], alone.logits, atol=1e-5, rtol=0)
     for both, one in zip(together.stages, alone.stages):
         assert torch.equal(both.alive[1], one.alive[0])
