@@ -9,7 +9,6 @@ from prato.data.cases import load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
 from prato.models import unetr
-from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.runtime.flops import count_flops
 from prato.training.trainer import Budget, Settings, Trainer
