@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from PratoLabelLib.connection import ServerError
 from PratoLabelLib.label_responses import LabelVersion, PhaseState
 from PratoLabelLib.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
+from tests.slicer_module.fake_clicks import ClickReplies
 
 SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -37,7 +38,7 @@ def write(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-class FakeClient:
+class FakeClient(ClickReplies):
     """Two studies of one patient, one of them labelled.
 
     ``requests`` collects what was requested; ``failure`` is raised instead of a reply.
@@ -46,6 +47,7 @@ class FakeClient:
     address = "http://fake"
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
         self.names = ["p1_ED", "p1_ES"]
         self.gate = threading.Event()  # for a test that holds a reply back

@@ -15,12 +15,13 @@ LAYERS = {
         ("connection", "transport", "http_client", "progress", "responses", "label_responses", "client", "worker", "server_logic"),
         ("qt", "ctk", "slicer", "vtk", "numpy"),
     ),
-    "measures": (("cardiac", "nifti_frames"), ("qt", "ctk", "slicer", "vtk", "requests")),
+    "measures": (("cardiac", "click_history", "click_request", "nifti_frames"), ("qt", "ctk", "slicer", "vtk", "requests")),
     "scene": (
         (
             *("volumes", "geometry", "slice_views", "placement", "segments", "segmentation", "open_study", "drafts", "autosave"),
             *("label_versions", "cardiac_report", "cardiac_table", "study_logic", "logic", "sample_data", "study_files", "study_nodes"),
             *("cine_files", "cine_nodes", "cine_report", "cine_study", "open_cine", "phase_boxes", "phase_edits", "predict_logic"),
+            *("click_logic", "click_markers", "click_queue", "watched_segments"),
         ),
         ("qt", "ctk", "requests"),
     ),

@@ -165,7 +165,7 @@ def test_a_study_is_skipped_or_rejected_for_a_reason(driver: FakeServerDriver, b
 def test_keys_are_there_while_the_module_is_in_front(driver: FakeServerDriver) -> None:
     driver.click("test")
     keys = {shortcut.key.toString(): shortcut for shortcut in driver.panel._shortcuts.installed}
-    assert set(keys) == {"D", "S", "N", "H", "Ctrl+Return"}
+    assert set(keys) == {"C", "D", "S", "N", "H", "Ctrl+Return"}
     keys["N"].activated.emit()
     driver.rest(0.1)
     driver.settle()

@@ -119,6 +119,18 @@ class Client(HttpClient):
         response = self._request("POST", f"/infer/{quote(model, safe='')}", params={"image": study, "output": "all"}, data=data)
         return self._parse(response, lambda: parse_prediction(response.headers.get("content-type", ""), response.content))
 
+    def correct(self, model: str, study: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Correct by clicks the mask that is sent in the contract's ``params``; the reply has the region that has changed."""
+        query, data = {"image": study, "output": "json"}, {"params": self._params(params)}
+        response = self._request("POST", f"/infer/{quote(model, safe='')}", params=query, data=data)
+
+        def parse() -> dict[str, Any]:
+            reply = require_type(dict, response.json())
+            require_type(list, require_type(dict, reply["refined"])["box"] or [])
+            return reply
+
+        return self._parse(response, parse)
+
     def infer_phases(
         self, model: str, study: str, params: dict[str, Any], progress: Progress, label: str | os.PathLike[str] | None = None
     ) -> Prediction:

@@ -9,14 +9,14 @@ from typing import Any
 from PratoLabelLib.cardiac_report import CardiacReport, PhaseVolumes, patient_of
 from PratoLabelLib.cine_report import report_cine
 from PratoLabelLib.cine_study import CineStudy
+from PratoLabelLib.click_logic import ClickLogic
 from PratoLabelLib.client import Client
-from PratoLabelLib.predict_logic import PredictLogic
 from PratoLabelLib.responses import ServerInfo
 from PratoLabelLib.segmentation import MaskError
 from PratoLabelLib.worker import Signal
 
 
-class PratoLabelLogic(PredictLogic):
+class PratoLabelLogic(ClickLogic):
     """What the labeller does with the open study: predict, correct, submit; and what a second person decides.
 
     Attributes:
@@ -24,7 +24,7 @@ class PratoLabelLogic(PredictLogic):
     """
 
     def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
-        PredictLogic.__init__(self, make_client)
+        ClickLogic.__init__(self, make_client)
         self.submitted = Signal()  # the reply
         self.decided = Signal()  # phases, and whether they were approved
         self._phases = self._open_phases = PhaseVolumes()
@@ -126,7 +126,8 @@ class PratoLabelLogic(PredictLogic):
         except MaskError as error:
             self.failed.emit(str(error))
             return
-        info, base = {"annotator": annotator, **study.provenance, **submission.info}, study.base
+        info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
+        info |= {"clicks": clicks} if clicks else {}
 
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,13 @@ from PratoLabelLib.slice_views import show_planes
 from PratoLabelLib.study_files import Submission
 from PratoLabelLib.study_nodes import find_node, is_of_study, mark_node
 from PratoLabelLib.volumes import hide_token_map, is_loaded_here, remove_node, show_token_map, to_file_order, unpack_token_map
+from PratoLabelLib.watched_segments import WatchedSegments
 
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
 
 
-class OpenStudy:
+class OpenStudy(WatchedSegments):
     """Shows a study in the slice views, with the segmentation that the scene holds for it, or else a new one.
 
     Args:
@@ -89,17 +89,6 @@ class OpenStudy:
     def _record(self) -> slicer.vtkMRMLNode:
         """The node that keeps in the scene what is known about the segments."""
         return self.segmentation_node
-
-    def _observe(self, segmentation: slicer.vtkSegmentation | None) -> None:
-        if self._segmentation is not None:
-            for observer in self._observers:
-                self._segmentation.RemoveObserver(observer)
-        names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")  # an undo may fire the second alone
-        self._observers = []
-        if segmentation is not None:
-            events = [getattr(segmentation, name) for name in names]
-            self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
-        self._segmentation = segmentation
 
     @property
     def is_in_scene(self) -> bool:
@@ -226,14 +215,6 @@ class OpenStudy:
     def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
         """Show such edits in place of the segments."""
         self.show_mask(mask, is_edit=True)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._is_writing = True
-        try:
-            yield
-        finally:
-            self._is_writing = False
 
     def _on_segments_changed(self) -> None:
         if not self._is_writing:

@@ -16,13 +16,14 @@ from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Secti
 from PratoLabelLib.sections.approve import ApproveSection
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.cine import CineSection
+from PratoLabelLib.sections.clicks import ClicksSection
 from PratoLabelLib.sections.correct import CorrectSection
 from PratoLabelLib.sections.keys import KeysSection
 from PratoLabelLib.sections.measure import MeasureSection
 from PratoLabelLib.sections.review import DraftSection, ReviewSection
 from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.sections.server import ServerSection
-from PratoLabelLib.sections.shortcuts import Shortcuts
+from PratoLabelLib.sections.shortcuts import Shortcuts, panel_keys
 from PratoLabelLib.sections.study import StudySection
 from PratoLabelLib.sections.submit import SubmitSection
 from PratoLabelLib.sections.train import TrainSection
@@ -69,6 +70,7 @@ class Panel(slicer.util.VTKObservationMixin):
         self.keys = KeysSection(self)
         self.cine = CineSection(self)
         self.correct = CorrectSection(self)
+        self.clicks = ClicksSection(self)
         self.measure = MeasureSection(self)
         self.submit = SubmitSection(self)
         self.train = TrainSection(self)
@@ -82,13 +84,14 @@ class Panel(slicer.util.VTKObservationMixin):
             self.segment,
             self.cine,
             self.correct,
+            self.clicks,
             self.measure,
             self.submit,
             ApproveSection(self),
             VersionsSection(self),
             self.train,
         )
-        self._shortcuts = Shortcuts(self)
+        self._shortcuts = Shortcuts(ui, panel_keys(self))
         self.ui.advancedSection.collapsed = True
         logic.failed.connect(self._on_failed)
         logic.busy_changed.connect(self._on_busy_changed)
@@ -131,6 +134,7 @@ class Panel(slicer.util.VTKObservationMixin):
         """The module goes to the back; a training is still followed, the box no longer."""
         self._is_entered = self._awaits_show = False
         self._shortcuts.remove()
+        self.clicks.stop()
         self.correct.exit()
         self._release_parameters()
 
@@ -140,6 +144,7 @@ class Panel(slicer.util.VTKObservationMixin):
         self._timer.stop()
         self._shortcuts.remove()
         self._release_parameters()
+        self.clicks.close()
         self.correct.stop()
         self.measure.stop()
         self.removeObservers()

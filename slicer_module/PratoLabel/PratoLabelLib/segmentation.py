@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import slicer
 import slicer.util
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk
 
 from PratoLabelLib.segments import add_segments, find_segment, merge_segments
 from PratoLabelLib.volumes import has_reversed_slices, ijk_to_ras, is_left_handed, read_volume, reverse_slices, write_volume
@@ -102,6 +104,38 @@ def import_mask(
     for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"):
         if node not in displays:  # slicer.util leaves those of its temporary labelmaps behind
             slicer.mrmlScene.RemoveNode(node)
+
+
+def import_changes(
+    segmentation_node: slicer.vtkMRMLSegmentationNode,
+    volume_node: slicer.vtkMRMLScalarVolumeNode,
+    labels: Mapping[str, int],
+    mask: np.ndarray,
+    was: np.ndarray,
+) -> None:
+    """As :func:`import_mask`, where the segments are ``was``: only the box of the voxels that differ is touched, in some milliseconds."""
+    changes = np.nonzero(mask != was)
+    if not changes[0].size:
+        return
+    segmentation, logic = segmentation_node.GetSegmentation(), slicer.vtkSlicerSegmentationsModuleLogic
+    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    is_moved = segmentation_node.GetParentTransformNode() is not volume_node.GetParentTransformNode()
+    found = {name: find_segment(segmentation, name) for name in labels}
+    if is_moved or segmentation.GetSourceRepresentationName() != binary or not all(found.values()):
+        import_mask(segmentation_node, volume_node, labels, mask)
+        return
+    bounds = [bound for axis in changes[::-1] for bound in (int(axis.min()), int(axis.max()))]
+    part = mask[bounds[4] : bounds[5] + 1, bounds[2] : bounds[3] + 1, bounds[0] : bounds[1] + 1]
+    region, matrix = slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    region.SetExtent(*bounds)
+    region.SetImageToWorldMatrix(matrix)
+    # the minimum takes voxels away, the maximum adds them: of a segment that loses some, and then of one that gains them
+    for mode in (logic.MODE_MERGE_MIN, logic.MODE_MERGE_MAX):
+        for name, value in labels.items():
+            voxels = np.ascontiguousarray(part == value, np.uint8)
+            region.GetPointData().SetScalars(numpy_to_vtk(voxels.ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR))
+            logic.SetBinaryLabelmapToSegment(region, segmentation_node, found[name], mode, bounds)
 
 
 def merge_masks(current: np.ndarray, predicted: np.ndarray, boxes: Collection[Sequence[int]], locked: Collection[int]) -> np.ndarray:

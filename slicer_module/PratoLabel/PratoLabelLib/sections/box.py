@@ -67,7 +67,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
     def stop(self) -> None:
         """Observe no box, and await no clicks."""
         self._debounce_timer.stop()
-        self._end_placing()
+        self.end_placing()
         self.discard_proposal()
         self._observe([])
 
@@ -96,7 +96,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
             return
         key = study.study, study.server
         if key != self._study:
-            self._end_placing()
+            self.end_placing()
             for roi in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode"):
                 if roi.GetAttribute(STUDY_ATTRIBUTE) is None and self._study is not None:
                     mark_node(roi, *self._study)
@@ -190,7 +190,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         study = self._logic.current_study
         if study is None:
             return
-        self._end_placing()
+        self.end_placing()
         self.discard_proposal()  # it would move the box that is being placed
         roi = self._box_node()
         roi.SetDisplayVisibility(True)
@@ -202,7 +202,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self.addObserver(interaction, interaction.InteractionModeChangedEvent, self._on_interaction_mode)
 
     def _on_placed(self) -> None:
-        self._end_placing()
+        self.end_placing()
         if self._parameters.roi is not None and self._parameters.roi.GetNumberOfControlPoints() == 0:
             self._panel.say("Both corners lie outside the image: place the box again, over the heart.", is_error=True)
         else:
@@ -210,9 +210,10 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
 
     def _on_interaction_mode(self, caller: Any, event: Any) -> None:
         if caller.GetCurrentInteractionMode() != caller.Place:  # the labeller has thought better of it
-            self._end_placing()
+            self.end_placing()
 
-    def _end_placing(self) -> None:
+    def end_placing(self) -> None:
+        """Await no more clicks."""
         placement, self._placement = self._placement, None
         if placement is not None:
             interaction = slicer.app.applicationLogic().GetInteractionNode()

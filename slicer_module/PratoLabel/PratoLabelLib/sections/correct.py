@@ -37,6 +37,7 @@ class CorrectSection(Section):
         self._editor.setEffectButtonStyle(qt.Qt.ToolButtonIconOnly)
         self._ui.editorFrame.layout().addWidget(self._editor)
         self._shown: Any = None
+        self._is_entered = False
         self._logic.segments_about_to_change.connect(self._save_state)
         self._logic.phase_shown.connect(self._forget_states)
 
@@ -65,14 +66,26 @@ class CorrectSection(Section):
 
     def enter(self) -> None:
         """The module comes to the front: the editor's shortcuts and brushes work."""
+        self._is_entered = True
         self._editor.installKeyboardShortcuts()
         self._editor.setupViewObservations()
 
     def exit(self) -> None:
         """The module goes to the back: no brush is left in the views, and no shortcut in the main window."""
+        self._is_entered = False
         self._editor.setActiveEffect(None)
         self._editor.uninstallKeyboardShortcuts()
         self._editor.removeViewObservations()
+
+    def pause(self) -> None:
+        """Another tool has the views and the keys."""
+        self._editor.setActiveEffect(None)
+        self._editor.uninstallKeyboardShortcuts()
+
+    def resume(self) -> None:
+        """The editor has its keys again, while the module is in front."""
+        if self._is_entered:
+            self._editor.installKeyboardShortcuts()
 
     def forget_scene(self) -> None:
         """The nodes are about to be removed."""

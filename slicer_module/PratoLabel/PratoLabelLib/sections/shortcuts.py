@@ -1,7 +1,8 @@
-"""The keys for what a labeller does with every study; there while the module is in front, and not longer."""
+"""Keys that are there for a while, and not longer; and those for what a labeller does with every study."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -12,24 +13,21 @@ if TYPE_CHECKING:
 
 
 class Shortcuts:
-    """Each presses the button that it stands for, if that can be pressed. No letter of the Segment Editor or the slice views is taken."""
+    """Keys of Slicer's main window, or of the panel's own where there is none.
 
-    def __init__(self, panel: Panel) -> None:
-        ui = panel.ui
-        self._actions = {
-            "D": lambda: _press(ui.placeButton),
-            "S": lambda: _press(ui.runButton),
-            "N": lambda: _press(ui.nextButton),
-            "Ctrl+Return": lambda: _press(ui.submitNextButton),
-            "H": panel.correct.toggle_segments,
-        }
-        self._panel = panel
+    Args:
+        ui: the widgets of PratoLabel.ui by name.
+        actions: what each key does.
+    """
+
+    def __init__(self, ui: Any, actions: Mapping[str, Callable[[], None]]) -> None:
+        self._ui, self._actions = ui, dict(actions)
         self.installed: list[Any] = []
 
     def install(self) -> None:
-        """Let the keys work in Slicer's main window, or in the panel's own where there is none."""
+        """Let the keys work."""
         self.remove()
-        window = _main_window() or self._panel.ui.statusLabel.window()
+        window = _main_window() or self._ui.statusLabel.window()
         for key, action in self._actions.items():
             shortcut = qt.QShortcut(qt.QKeySequence(key), window)
             shortcut.connect("activated()", action)
@@ -42,6 +40,22 @@ class Shortcuts:
             shortcut.setParent(None)
             shortcut.deleteLater()
         self.installed = []
+
+
+def panel_keys(panel: Panel) -> dict[str, Callable[[], None]]:
+    """What is there while the module is in front.
+
+    Each presses the button that it stands for, if that can be pressed. No letter of the Segment Editor or the slice views is taken.
+    """
+    ui = panel.ui
+    return {
+        "D": lambda: _press(ui.placeButton),
+        "S": lambda: _press(ui.runButton),
+        "N": lambda: _press(ui.nextButton),
+        "Ctrl+Return": lambda: _press(ui.submitNextButton),
+        "C": lambda: _press(ui.clickButton),
+        "H": panel.correct.toggle_segments,
+    }
 
 
 def _main_window() -> Any:

@@ -1,0 +1,159 @@
+"""What each click did to a mask, voxel by voxel: enough to take it back, and to do it again. Numpy alone.
+
+A mask is uint8 (K, J, I), as everywhere in this module; voxels of a stroke are (i, j, k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+#: So many clicks can be taken back. Each keeps the voxels that it changed, and no more.
+MAX_STEPS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """A click, or a scribble on one slice: ``voxels`` int64 (N, 3) are ``structure``, which has ``value`` in a mask.
+
+    Attributes:
+        path: float (M, 3), where it was drawn, in continuous voxel indices: the click, or the corners of the line.
+    """
+
+    structure: str
+    value: int
+    voxels: np.ndarray
+    path: np.ndarray
+
+
+@dataclass(eq=False)
+class Step:
+    """A stroke and what it changed.
+
+    Attributes:
+        where: flat indices of the changed voxels; before, after: their values.
+        known: what the history took for certain of them before.
+    """
+
+    stroke: Stroke
+    where: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    known: np.ndarray
+
+    def forget(self) -> None:
+        """Keep the stroke alone: it cannot be taken back any more."""
+        kept = (values[:0].copy() for values in (self.where, self.before, self.after, self.known))
+        self.where, self.before, self.after, self.known = kept
+
+    @property
+    def has_changed_nothing(self) -> bool:
+        """Whether there is nothing to take back: it never changed a voxel, or that was forgotten."""
+        return self.where.size == 0
+
+
+class ClickHistory:
+    """The clicks on one mask, oldest first.
+
+    Args:
+        mask: what the server made, or what was there when the study was opened.
+
+    Attributes:
+        done: what was clicked. undone: what was taken back, the newest last.
+    """
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.done: list[Step] = []
+        self.undone: list[Step] = []
+        self._known = mask.copy()
+        self._forgotten = 0  # the first so many cannot be taken back
+
+    @property
+    def strokes(self) -> list[Stroke]:
+        """Those that the mask knows."""
+        return [step.stroke for step in self.done]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether the last click can be taken back."""
+        return len(self.done) > self._forgotten
+
+    def certain(self, mask: np.ndarray) -> np.ndarray:
+        """Where ``mask`` is neither as the server made it nor as a click left it: what was painted. Bool (K, J, I)."""
+        return mask != self._known
+
+    def record(self, stroke: Stroke, sent: np.ndarray, refined: np.ndarray, mask: np.ndarray, locked: Collection[int]) -> np.ndarray:
+        """Note what ``stroke`` changes; returns the mask that is to be shown.
+
+        Args:
+            sent: what the server was asked about. refined: what it has made of it.
+            mask: as it is by now; what was painted meanwhile stays.
+            locked: values that neither gain nor lose a voxel.
+        """
+        changes = (refined != sent) & (mask == sent)
+        if locked:
+            changes &= ~np.isin(mask, list(locked)) & ~np.isin(refined, list(locked))
+        where = np.flatnonzero(changes).astype(np.int32)
+        step = Step(stroke, where, mask.ravel()[where], refined.ravel()[where], self._known.ravel()[where])
+        self.undone.clear()
+        return self._do(step, mask)
+
+    def undo(self, mask: np.ndarray) -> np.ndarray:
+        """Take the last click back; returns the mask without it. What was painted over it since stays."""
+        step = self.done.pop()
+        self.undone.append(step)
+        self._known.ravel()[step.where] = step.known
+        return _replace(mask, step.where, step.after, step.before)
+
+    def redo(self, mask: np.ndarray) -> np.ndarray:
+        """Do the last click again that was taken back; returns the mask with it."""
+        return self._do(self.undone.pop(), mask)
+
+    def rewind(self, step: Step, mask: np.ndarray) -> tuple[np.ndarray, list[Stroke]]:
+        """Take ``step`` and all later ones back, for good; returns the mask of before, and the later strokes."""
+        later = self.strokes[self.done.index(step) + 1 :]
+        while step in self.done:
+            mask = self.undo(mask)
+            self._forgotten = min(self._forgotten, len(self.done))
+        self.undone.clear()
+        return mask, later
+
+    def follow(self, mask: np.ndarray) -> bool:
+        """Note clicks that the Segment Editor has taken back, or done again; whether there were any."""
+        has_moved = False
+        while self.done and not self.done[-1].has_changed_nothing and _is(mask, self.done[-1], self.done[-1].before):
+            self.undo(mask)
+            has_moved = True
+        if has_moved:
+            return True
+        while self.undone and not self.undone[-1].has_changed_nothing and _is(mask, self.undone[-1], self.undone[-1].after):
+            self.redo(mask)
+            has_moved = True
+        return has_moved
+
+    def fits(self, mask: np.ndarray) -> bool:
+        """Whether every clicked voxel still is what it was last said to be: if not, something else was put in the place of the segments."""
+        said = {voxel: stroke.value for stroke in self.strokes for voxel in map(tuple, stroke.voxels.tolist())}
+        return all(mask[k, j, i] == value for (i, j, k), value in said.items())
+
+    def _do(self, step: Step, mask: np.ndarray) -> np.ndarray:
+        self.done.append(step)
+        self._known.ravel()[step.where] = step.after
+        if len(self.done) - self._forgotten > MAX_STEPS:
+            self.done[self._forgotten].forget()
+            self._forgotten += 1
+        return _replace(mask, step.where, step.before, step.after)
+
+
+def _replace(mask: np.ndarray, where: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """``mask`` with ``new`` where it still is ``old``."""
+    replaced = mask.copy()
+    is_old = replaced.ravel()[where] == old
+    replaced.ravel()[where[is_old]] = new[is_old]
+    return replaced
+
+
+def _is(mask: np.ndarray, step: Step, values: np.ndarray) -> bool:
+    return bool(np.array_equal(mask.ravel()[step.where], values))

@@ -1,0 +1,132 @@
+"""Clicks and scribbles: the tool that corrects what it points at, its keys, and undo click by click."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import slicer
+import slicer.util
+
+from PratoLabelLib.click_markers import ClickMarkers
+from PratoLabelLib.click_request import BACKGROUND
+from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections.shortcuts import Shortcuts
+
+if TYPE_CHECKING:
+    from PratoLabelLib.panel import Panel
+
+
+class ClicksSection(Section, slicer.util.VTKObservationMixin):
+    """While the tool is on, the Segment Editor's keys are the tool's: digits choose the structure, undo and redo go click by click."""
+
+    def __init__(self, panel: Panel) -> None:
+        slicer.util.VTKObservationMixin.__init__(self)
+        Section.__init__(self, panel)
+        self._markers = ClickMarkers(self._logic)
+        self._is_on = self._is_starting = False
+        self._structures: list[str] = []
+        self._ui.clickButton.connect("toggled(bool)", self._on_toggled)
+        self._ui.clickStructureBox.connect("activated(int)", lambda index: self._aim())
+        self._ui.scribbleCheckBox.connect("toggled(bool)", lambda is_on: self._aim())
+        self._ui.undoClickButton.connect("clicked()", self._logic.undo_click)
+        self._ui.redoClickButton.connect("clicked()", self._logic.redo_click)
+        self._ui.deleteClicksButton.connect("clicked()", self._logic.delete_clicks)
+        self._logic.clicks_changed.connect(self.refresh)
+        digits = {str(n): lambda n=n: self._choose(n) for n in range(4)}
+        undo = {"Ctrl+Z": self._logic.undo_click, "Ctrl+Y": self._logic.redo_click, "Ctrl+Shift+Z": self._logic.redo_click}
+        self.shortcuts = Shortcuts(panel.ui, {**digits, **undo, "Esc": self.stop})
+
+    def refresh(self) -> None:
+        """Offer the open study's structures, and tell what was clicked."""
+        logic, ui = self._logic, self._ui
+        study = logic.current_study
+        is_open = study is not None and logic.info is not None
+        structures = [*sorted(study.labels, key=lambda name: study.labels[name]), BACKGROUND] if study is not None else []
+        if structures != self._structures:
+            self._structures = structures
+            ui.clickStructureBox.clear()
+            for name in structures:
+                ui.clickStructureBox.addItem(f"{0 if study is None or name == BACKGROUND else study.labels[name]} {name}", name)
+        if not is_open:
+            self.stop()
+        for widget in (ui.clickButton, ui.clickStructureBox, ui.scribbleCheckBox):
+            widget.enabled = is_open
+        ui.undoClickButton.enabled, ui.redoClickButton.enabled = logic.can_undo_click, logic.can_redo_click
+        ui.deleteClicksButton.enabled = logic.can_undo_click
+        show_text(ui.clicksLabel, _describe([stroke.structure for stroke in logic.strokes]))
+
+    def stop(self) -> None:
+        """The tool is put down: clicks in the views are Slicer's again, and the digits the Segment Editor's."""
+        self._ui.clickButton.checked = False
+
+    def close(self) -> None:
+        """The module is closed: no marker stays."""
+        self.stop()
+        self._markers.clear()
+
+    def _choose(self, value: int) -> None:
+        study = self._logic.current_study
+        names = {0: BACKGROUND, **({number: name for name, number in study.labels.items()} if study is not None else {})}
+        index = self._ui.clickStructureBox.findData(names.get(value))
+        if index >= 0:
+            self._ui.clickStructureBox.setCurrentIndex(index)
+            self._aim()
+
+    def _on_toggled(self, is_on: bool) -> None:
+        if is_on == self._is_on:
+            return
+        self._is_on = is_on
+        interaction, selection = _interaction(), slicer.app.applicationLogic().GetSelectionNode()
+        mode = (interaction, interaction.InteractionModeChangedEvent, self._on_mode)
+        target = (selection, selection.ActivePlaceNodeIDChangedEvent, self._on_target)
+        if is_on:
+            self._panel.box.end_placing()
+            self._panel.correct.pause()
+            self.shortcuts.install()
+            self._aim()
+            self.addObserver(*mode)
+            self.addObserver(*target)
+        else:
+            self.removeObserver(*mode)
+            self.removeObserver(*target)
+            self.shortcuts.remove()
+            if interaction.GetCurrentInteractionMode() == interaction.Place and self._markers.is_ours(selection.GetActivePlaceNodeID()):
+                interaction.SwitchToViewTransformMode()
+            self._markers.finish_scribble()
+            self._panel.correct.resume()
+
+    def _aim(self) -> None:
+        """Let the next clicks in the views be of the structure that is chosen."""
+        if not self._is_on:
+            return
+        box, is_scribble = self._ui.clickStructureBox, self._ui.scribbleCheckBox.checked
+        structure = box.itemData(box.currentIndex)
+        self._is_starting = True
+        try:
+            slicer.modules.markups.logic().SetActiveList(self._markers.node_to_place(structure, is_scribble))
+            if is_scribble:
+                _interaction().SwitchToSinglePlaceMode()
+            else:
+                _interaction().SwitchToPersistentPlaceMode()
+        finally:
+            self._is_starting = False
+
+    def _on_mode(self, caller: Any, event: Any) -> None:
+        if not self._is_starting and caller.GetCurrentInteractionMode() != caller.Place:
+            self.stop()
+
+    def _on_target(self, caller: Any, event: Any) -> None:
+        if not self._is_starting and not self._markers.is_ours(caller.GetActivePlaceNodeID()):
+            self.stop()  # something else is placed
+
+
+def _interaction() -> slicer.vtkMRMLInteractionNode:
+    return slicer.app.applicationLogic().GetInteractionNode()
+
+
+def _describe(structures: list[str]) -> str:
+    if not structures:
+        return ""
+    counts = ", ".join(f"{count} {name}" for name, count in Counter(structures).items())
+    return f"Clicked: {counts}. Drag a point, or delete it, and the segments follow."
