@@ -1,0 +1,35 @@
+"""Clicks on real MRML nodes against the real server, also of an image whose slices Slicer turns round."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib.logic import PratoLabelLogic
+from tests.slicer_module.live_logic import BOX, open_study, predict, roi_around, wait
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["c_ED", "left_handed"])
+def test_a_click_is_followed_on_its_slice_and_taken_back(logic: PratoLabelLogic, name: str) -> None:
+    study = open_study(logic, name)
+    predict(logic, roi_around(BOX, study.volume_node))
+    before, k = study.mask(), 1  # not the middle slice: it would be the same the other way round
+    logic.click("LV cavity", np.array([[20.2, 17.9, k]]))
+    logic.click("background", np.array([[25.0, 18.0, k], [27.0, 18.0, k]]))
+    wait(logic, lambda: not logic._waiting)
+    after = study.mask()
+    assert logic.failures == []
+    assert after[k, 18, 20] == study.labels["LV cavity"] and not after[k, 18, 25:28].any()
+    assert np.array_equal(np.delete(after, k, 0), np.delete(before, k, 0))
+    assert [len(click["points"]) for click in logic.clicks_sent()] == [1, 3]
+    logic.undo_click()
+    logic.undo_click()
+    assert np.array_equal(study.mask(), before)
+    logic.redo_click()
+    logic.redo_click()
+    assert np.array_equal(study.mask(), after)
+    logic.click("myocardium", np.array([[20, 17, k], [20, 17, k + 1]]))
+    assert logic.failures == ["A scribble lies on one slice: draw it in the view that shows the slices as they were acquired."]
