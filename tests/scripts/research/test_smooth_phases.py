@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from scipy.ndimage import distance_transform_edt
 
 from prato.data.phantom_beat import make_beat_labels
 from prato.function.curve import VolumeCurve
-from scripts.research.smooth_phases import _distances, smooth_phases
+from scripts.research.smooth_phases import smooth_phases
 
 SPACING = (1.5, 1.5)
 
@@ -86,12 +82,3 @@ def test_short_cines_and_those_with_a_phase_without_a_heart_stay(beat):
         smoothed = smooth_phases(masks, SPACING)
         np.testing.assert_array_equal(smoothed, masks)
         assert smoothed is not masks
-
-
-@settings(max_examples=30, deadline=None)
-@given(inside=arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(2))), sizes=st.tuples(*[st.floats(0.7, 9.0)] * 2))
-def test_distances_are_those_of_scipy_up_to_8_mm(inside, sizes):
-    found = _distances(inside, sizes)
-    for k in range(inside.shape[2]):
-        exact = distance_transform_edt(~inside[..., k], sizes) if inside[..., k].any() else np.full(inside.shape[:2], np.inf)
-        np.testing.assert_allclose(found[..., k], np.minimum(exact, 8.0), rtol=1e-5)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from prato.propagation.propagate import CorrectedPhases
 from prato.runtime.cancel_token import CancelledError
 from prato_server.settings import load_settings
 
@@ -31,6 +32,7 @@ class InferenceSlot:
         is_cancelled: whether nobody waits for the answer any more.
         reply: the JSON part of the answer, once there is one.
         marked: end-diastole and end-systole of the study, where somebody chose them.
+        corrections: phases of the study that the others are to follow, where they are.
         phases, done: how many phases are segmented, once that is known, and how many are done.
     """
 
@@ -39,6 +41,7 @@ class InferenceSlot:
         self.is_cancelled = False
         self.reply: dict[str, Any] = {}
         self.marked: tuple[int, int] | None = None
+        self.corrections: CorrectedPhases | None = None
         self.phases, self.done = 0, 0
 
 

@@ -22,6 +22,7 @@ from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import InferenceSlot, QueueFullError, inference_queue
 from lib.server import checks
 from lib.server.checks import USER
+from lib.server.corrections import read_corrections
 from lib.server.errors import CLIENT_CLOSED_REQUEST
 from lib.server.study_routes import marked_phases
 from lib.server.uploads import stored_upload
@@ -64,6 +65,7 @@ def run_inference(
     session_id: str = "",
     params: Annotated[str, Form()] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
     output: infer.ResultType | None = None,
     user: User = USER,
 ) -> Any:
@@ -77,6 +79,7 @@ def run_inference(
         image = options.pop("image", image)
         checks.require_image(app, image)
         slot.marked = marked_phases(app.datastore().get_image_info(image))
+    slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):

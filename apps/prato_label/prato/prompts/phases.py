@@ -10,6 +10,8 @@ from prato.prompts.box import Box, BoxPrompt
 
 #: What a request's ``phases`` may be: one phase, several, all, or nothing for end-diastole.
 Phases = int | tuple[int, ...] | Literal["all"] | None
+#: What its ``propagate`` may be: the phases that it sends corrected, none where those are followed that are stored, or no propagation.
+Propagate = tuple[int, ...] | None
 
 
 def parse_phases(sent: Any) -> Phases:
@@ -23,6 +25,21 @@ def parse_phases(sent: Any) -> Phases:
     if isinstance(sent, (list, tuple)) and sent and all(map(_is_number, sent)):
         return tuple(sorted(set(sent)))
     raise ValueError(f'phases must be a phase\'s number from 0, a list of such numbers or "all", not {sent!r:.60}.')
+
+
+def parse_propagate(sent: Any) -> Propagate:
+    """A request's ``propagate``, not yet compared with an image.
+
+    Raises:
+        ValueError: it is nothing of the kind.
+    """
+    if sent is None or sent is False:
+        return None
+    if sent is True:
+        return ()
+    if isinstance(sent, (list, tuple)) and sent and all(map(_is_number, sent)):
+        return tuple(sorted(set(sent)))
+    raise ValueError(f"propagate must be true, or a list of phases that are sent as label, not {sent!r:.60}.")
 
 
 def prompts_by_phase(

@@ -6,20 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prato.data.stack import slice_axis
 from prato.prompts.base import Prompt, PromptError, list_prompts
 from prato.prompts.clicks import CLICK_FIELDS, Stroke, read_clicks
 from prato.prompts.mask_prompt import MaskPrompt, read_mask_prompt
-from prato.prompts.phases import Phases, parse_phases, prompts_by_phase
+from prato.prompts.phases import Phases, Propagate, parse_phases, parse_propagate, prompts_by_phase
 from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PRUNE_CHOICES
 
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"
 #: What the wire contract (docs/protocol.md) offers, besides points.
-CONTRACT = ("roi", "phases", "prune", "return_tokens", "device", "clicks", "previous", "done", "certain", "right_slices", "propagate_to")
+CONTRACT = (
+    "roi",
+    "phases",
+    "propagate",
+    "prune",
+    "return_tokens",
+    "device",
+    "clicks",
+    "previous",
+    "done",
+    "certain",
+    "right_slices",
+    "propagate_to",
+)
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 RESULT_DTYPES = ("uint8", "uint16")
@@ -59,6 +72,7 @@ class InferenceRequest(BaseModel):
     Attributes:
         image: the image's file; None where the request names none.
         phases: of a cine, as they were sent.
+        propagate: the phases that the others are to follow; none where these are the ones that are corrected, None where none are followed.
         prune: the contract's ``prune``, or None for the model's own plan.
         return_tokens: whether the token-retention map is requested.
         device: as it was sent, for the server to look up.
@@ -71,6 +85,7 @@ class InferenceRequest(BaseModel):
 
     image: Any = None
     phases: Phases = None
+    propagate: Propagate = None
     prune: str | None = None
     return_tokens: bool = False
     device: Any = None
@@ -183,6 +198,17 @@ class InferenceRequest(BaseModel):
     @classmethod
     def _check_phases(cls, phases: Any) -> Any:
         return parse_phases(phases)
+
+    @field_validator("propagate", mode="before")
+    @classmethod
+    def _check_propagate(cls, propagate: Any) -> Any:
+        return parse_propagate(propagate)
+
+    @model_validator(mode="after")
+    def _check_both(self) -> InferenceRequest:
+        if self.propagate is not None and self.phases not in (None, "all"):
+            raise ValueError(f"propagate fills every phase of a cine, not phases {self.phases!r:.60} alone: leave phases out.")
+        return self
 
     @field_validator("prune", mode="before")
     @classmethod
