@@ -239,10 +239,13 @@ def test_a_scribble_is_one_click_along_a_line(driver: FakeServerDriver) -> None:
     assert np.array_equal(mask_of(driver), after)
     drag(driver, curve, 2, (9, 4, 2))
     assert sent(driver)[-1]["clicks"][0]["points"] == line[:8]
+    curve.RemoveNthControlPoint(2)
+    driver.settle()
+    assert sent(driver)[-1]["clicks"][0]["points"] == line[:7]
     driver.click("undoClick")
     assert np.array_equal(mask_of(driver), before) and points() == 0
     driver.click("redoClick")
-    assert points() == 3 and (mask_of(driver) != before).any()
+    assert points() == 2 and (mask_of(driver) != before).any()
 
 
 def test_clicks_do_not_survive_into_another_study(driver: FakeServerDriver) -> None:
@@ -345,3 +348,15 @@ def test_of_a_cine_the_phase_that_is_shown_is_corrected(cine_driver: CineDriver)
     assert points() == 1
     driver.click("undoClick")
     assert np.array_equal(driver.masks(), before) and driver.logic.current_study.edited == set()
+
+
+def test_a_phase_that_was_segmented_unseen_is_not_taken_for_painted(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    driver.open()
+    driver.show(1)  # while it is empty
+    driver.show(0)
+    driver.click("allPhases")
+    driver.show(1)
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    assert "certain" not in sent(driver)[0]

@@ -102,10 +102,12 @@ class ClickHistory:
 
     def undo(self, mask: np.ndarray) -> np.ndarray:
         """Take the last click back; returns the mask without it. What was painted over it since stays."""
-        step = self.done.pop()
+        step, known = self.done.pop(), self._known.ravel()
         self.undone.append(step)
-        self._known.ravel()[step.where] = step.known
-        return _replace(mask, step.where, step.after, step.before)
+        is_free = mask.ravel()[step.where] == known[step.where]
+        where, shown = step.where[is_free], mask.copy()
+        known[where], shown.ravel()[where] = step.known[is_free], step.before[is_free]
+        return shown
 
     def redo(self, mask: np.ndarray) -> np.ndarray:
         """Do the last click again that was taken back; returns the mask with it."""
@@ -122,15 +124,17 @@ class ClickHistory:
 
     def follow(self, mask: np.ndarray) -> bool:
         """Note clicks that the Segment Editor has taken back, or done again; whether there were any."""
-        has_moved = False
+        known, has_moved = self._known.ravel(), False
         while self.done and not self.done[-1].has_changed_nothing and _is(mask, self.done[-1], self.done[-1].before):
-            self.undo(mask)
-            has_moved = True
+            step, has_moved = self.done.pop(), True
+            self.undone.append(step)
+            known[step.where] = step.known
         if has_moved:
             return True
         while self.undone and not self.undone[-1].has_changed_nothing and _is(mask, self.undone[-1], self.undone[-1].after):
-            self.redo(mask)
-            has_moved = True
+            step, has_moved = self.undone.pop(), True
+            self.done.append(step)
+            known[step.where] = step.after
         return has_moved
 
     def fits(self, mask: np.ndarray) -> bool:
@@ -139,20 +143,15 @@ class ClickHistory:
         return all(mask[k, j, i] == value for (i, j, k), value in said.items())
 
     def _do(self, step: Step, mask: np.ndarray) -> np.ndarray:
+        known = self._known.ravel()
+        is_free = (mask.ravel()[step.where] == step.before) & (known[step.where] == step.known)
+        where, shown = step.where[is_free], mask.copy()
+        known[where], shown.ravel()[where] = step.after[is_free], step.after[is_free]
         self.done.append(step)
-        self._known.ravel()[step.where] = step.after
         if len(self.done) - self._forgotten > MAX_STEPS:
             self.done[self._forgotten].forget()
             self._forgotten += 1
-        return _replace(mask, step.where, step.before, step.after)
-
-
-def _replace(mask: np.ndarray, where: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """``mask`` with ``new`` where it still is ``old``."""
-    replaced = mask.copy()
-    is_old = replaced.ravel()[where] == old
-    replaced.ravel()[where[is_old]] = new[is_old]
-    return replaced
+        return shown
 
 
 def _is(mask: np.ndarray, step: Step, values: np.ndarray) -> bool:

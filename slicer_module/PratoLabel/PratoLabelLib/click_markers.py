@@ -144,7 +144,7 @@ class ClickMarkers:
             if self._is_ours or other is not node or not _is_there(node, point):
                 continue
             path = self._path(node, node.GetNthControlPointIndexByID(point) if point else None)
-            if path is None or np.allclose(path, stroke.path):
+            if path is None or (path.shape == stroke.path.shape and np.allclose(path, stroke.path)):
                 continue
             with self._adopting():
                 moved = self._logic.move_click(stroke, path)

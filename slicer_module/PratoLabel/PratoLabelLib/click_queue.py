@@ -39,6 +39,7 @@ class ClickQueue(PredictLogic):
         self.segments_about_to_change.connect(self._end_history)
         self.segmentation_changed.connect(self._note_change)
         self.phase_shown.connect(self._follow_phase)
+        self.predicted.connect(lambda reply: self._forget_others())
 
     @property
     def strokes(self) -> list[Stroke]:
@@ -155,7 +156,15 @@ class ClickQueue(PredictLogic):
         study = self.current_study
         if study is not None and not self._is_clicking:
             self._histories.pop(phase_of(study), None)
+            self._forget_others()
             self._drop_all()
+
+    def _forget_others(self) -> None:
+        """Phases of a cine that are not shown may be written as well: all but those that somebody has edited."""
+        study = self.current_study
+        if isinstance(study, CineStudy):
+            kept = {study.phase, *study.edited}
+            self._histories = {phase: history for phase, history in self._histories.items() if phase in kept or history.done}
 
     def _note_change(self) -> None:
         self._is_stale = not self._is_clicking or self._is_stale

@@ -129,4 +129,4 @@ def _describe(structures: list[str]) -> str:
     if not structures:
         return ""
     counts = ", ".join(f"{count} {name}" for name, count in Counter(structures).items())
-    return f"Clicked: {counts}. Drag a point, or delete it, and the segments follow."
+    return f"Clicked: {counts}. Esc, then drag a point or delete it, and the segments follow."
