@@ -11,8 +11,8 @@ STUDIES ?=
 # Threads that wait by spinning starve each other when a server, a training and a test share two cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-# Two test files at once: most of a test's time is waiting for servers.
-PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+# Three test files at once, on two cores: a third of the time tests wait, for servers and processes.
+PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 # Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch and MONAI anew.
 # Some files are templates and no Python, which compileall says and pip forgives.
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true

@@ -170,7 +170,7 @@ def test_points_become_a_box_and_nothing_becomes_a_proposal(live_server: LiveSer
     assert i1 > 22
     assert j0 <= 14
     assert j1 > 20
-    assert (k0, k1) == (1, 5)
+    assert (k0, k1) == (0, 5)  # clicks in a structure do not say how far the heart reaches
     for model in MODELS:
         assert live_server.infer(model, "heart_a").json["box_source"] == "proposed"
 

@@ -54,7 +54,7 @@ class BaselineUNETR(PratoUNETR):
         **kwargs: Any,
     ) -> None:
         if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}.")
+            raise ValueError(f"method must be one of {', '.join(sorted(METHODS))}, not {method!r}.")
         super().__init__(in_channels + box_channel, out_channels, num_heads=num_heads, mlp_dim=mlp_dim, stages=(), **kwargs)
         self.box_channel = box_channel
         host = Host(self.hidden_size, num_heads, mlp_dim, out_channels, len(self.patch_size))

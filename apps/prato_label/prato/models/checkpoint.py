@@ -19,8 +19,8 @@ from prato.models.base import PrunableNetwork
 from prato.models.registry import build_model, model_class, preset_fields
 from prato.pruning.plan import PruningPlan
 
-#: What windows are centred on: the prompt's box, or the middle of the image. Networks for a "stack" of whole slices have none.
-Centre = Literal["box", "image", "stack"]
+#: What windows are centred on: the prompt's box, the middle of the image, or clicks. Networks for a "stack" of whole slices have none.
+Centre = Literal["box", "image", "stack", "clicks"]
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")

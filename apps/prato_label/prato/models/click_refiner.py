@@ -21,6 +21,7 @@ INPUTS = 3 + NUM_CLASSES + NUM_CLASSES + 1 + 1 + 2 * NUM_CLASSES + NUM_CLASSES +
         "arguments": {"in_channels": INPUTS, "out_channels": NUM_CLASSES, "widths": [16, 32, 48]},
         "window": 80,
         "pixel": 1.375,
+        "centre": "clicks",
         "plan": None,
     },
 )

@@ -113,7 +113,7 @@ def test_the_box_is_a_channel_or_never_seen():
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="method must be one of dense, dtop, dynamic_vit"):
+    with pytest.raises(ValueError, match="method must be one of algm, cts, dense, dtop, dynamic_vit"):
         host("prato")
     for method, wrong in [
         ("dynamic_vit", {"keep": 1.0}),
