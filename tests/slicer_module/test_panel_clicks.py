@@ -145,6 +145,7 @@ def test_placing_a_box_and_the_tool_end_each_other(driver: FakeServerDriver) -> 
 
 def test_clicks_that_come_fast_are_made_in_order_and_nothing_waits_for_them(driver: FakeServerDriver) -> None:
     before = segmented(driver)
+    driver.wait(lambda: not driver.panel.is_waiting)  # for what follows a prediction
     driver.server.click_gate.clear()
     start(driver)
     voxels = [(5, 4, 2), (6, 4, 2), (7, 4, 2)]

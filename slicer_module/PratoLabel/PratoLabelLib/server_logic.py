@@ -189,13 +189,15 @@ class ServerLogic:
         Args:
             share: seconds that the worker may have of the main thread's time, see :meth:`Worker.poll`.
         """
+        was_busy = self._worker.is_busy
         self._worker.poll(share)
         if not self._worker.is_lane_busy(TrainingMonitor.LANE):
             self._training.tick()
         if self.info and not self.info.has_costs:
             self._costs.tick()
-        if self._worker.is_busy != self._is_busy:
-            self._is_busy = self._worker.is_busy
+        is_busy = self._worker.is_busy
+        if is_busy != self._is_busy or is_busy != was_busy:  # also of what began and ended between two ticks
+            self._is_busy = is_busy
             self.busy_changed.emit(self._is_busy)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from prato.data.stack import slice_axis
 from prato.prompts.base import Prompt, PromptError, list_prompts
@@ -201,14 +201,11 @@ class InferenceRequest(BaseModel):
 
     @field_validator("propagate", mode="before")
     @classmethod
-    def _check_propagate(cls, propagate: Any) -> Any:
-        return parse_propagate(propagate)
-
-    @model_validator(mode="after")
-    def _check_both(self) -> InferenceRequest:
-        if self.propagate is not None and self.phases not in (None, "all"):
-            raise ValueError(f"propagate fills every phase of a cine, not phases {self.phases!r:.60} alone: leave phases out.")
-        return self
+    def _check_propagate(cls, propagate: Any, info: ValidationInfo) -> Any:
+        found, phases = parse_propagate(propagate), info.data.get("phases")
+        if found is not None and phases not in (None, "all"):
+            raise ValueError(f"propagate fills every phase of a cine, not phases {phases!r:.60} alone: leave phases out.")
+        return found
 
     @field_validator("prune", mode="before")
     @classmethod
