@@ -99,7 +99,7 @@ def test_what_nibabel_and_itk_make_of_a_header_are_readings_of_it(
 ) -> None:
     cosines = np.linalg.norm(sform[:3, :3], axis=0) * np.linalg.norm(qform[:3, :3], axis=0)
     cosines = (sform[:3, :3] * qform[:3, :3]).sum(axis=0) / cosines
-    # whether ITK notices a half turn, or a mirrored axis, hangs on the signs that its singular value decomposition happens to give
+    # whether ITK notices a half turn, or a mirrored axis, depends on the signs that its singular value decomposition happens to give
     assume((np.abs(cosines) < 0.999).any() or (cosines > 0).all())
     with scratch() as folder:
         path = write_nifti(folder / "a.nii", ARRAY, sform=sform, qform=qform, codes=codes, pixdim=pixdim, xyzt_units=unit)
