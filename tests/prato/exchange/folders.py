@@ -14,10 +14,15 @@ from prato.data.nifti import Volume, read_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import Manifest, Study, find_files, save_manifest
 from prato.labelling.versions import LabelVersions
+from scripts import convert
 from tests.app.live import oblique
+from tests.scripts.cli import run_script
 
 RV, MYO, LV = STRUCTURES.values()
 SHAPE = (24, 22, 3)
+AFFINE = oblique((1.5, 1.4, 8.0))
+#: Our value -> that of M&Ms and UK Biobank.
+THEIRS = np.array([0, 3, 2, 1], np.uint8)
 
 
 def heart(shape: tuple[int, ...] = SHAPE, shift: int = 0) -> np.ndarray:
@@ -73,3 +78,14 @@ def same_studies(one: Path, other: Path, names: dict[str, str] | None = None) ->
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below ``folder``."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def import_folder(source: Path, target: Path, layout: str, *options: object) -> tuple[int, str]:
+    """Exit code and output of ``convert.py import``."""
+    done = run_script(convert.app, "import", source, target, "--layout", layout, *options)
+    return done.exit_code, done.output
+
+
+def label_of(studies: Path, study: str) -> np.ndarray:
+    """The first version of a study's label."""
+    return LabelVersions(studies, study).read_volume(1).array

@@ -1,43 +1,26 @@
-"""Folders as M&Ms, M&Ms-2 and UK Biobank lay them out, and single NRRD and MetaImage files: in, and out and in again, bit for bit."""
+"""Folders as M&Ms, M&Ms-2 and UK Biobank lay them out: in, and out and in again, bit for bit."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prato.data.cine import write_cine
-from prato.data.image_files import read_exact, read_mask, write_exact
+from prato.data.image_files import read_exact, write_exact
 from prato.data.studies import load_manifest
-from prato.labelling.versions import LabelVersions
-from scripts import convert, export_nnunet, import_nnunet, labels
-from tests.app.live import oblique
-from tests.prato.exchange.folders import heart, make_studies, picture, same_studies, tree
+from scripts import convert, export_nnunet, import_nnunet
+from tests.prato.exchange.folders import AFFINE, THEIRS, heart, import_folder, label_of, make_studies, picture, same_studies, tree
 from tests.scripts.cli import run_script as run
 
-AFFINE = oblique((1.5, 1.4, 8.0))
-#: Our value -> that of M&Ms and UK Biobank.
-THEIRS = np.array([0, 3, 2, 1], np.uint8)
 COLUMNS = ["", "External code", "VendorName", "Vendor", "Centre", "ED", "ES", "Age", "Pathology", "Sex", "Height", "Weight"]
-
-
-def import_folder(source: Path, target: Path, layout: str, *options: object) -> tuple[int, str]:
-    done = run(convert.app, "import", source, target, "--layout", layout, *options)
-    return done.exit_code, done.output
-
-
-def label_of(studies: Path, study: str) -> np.ndarray:
-    return LabelVersions(studies, study).read_volume(1).array
 
 
 @pytest.fixture
@@ -217,46 +200,6 @@ def test_out_and_in_again_is_the_same(
     same_studies(folder / "studies", folder / "again", {study: study[:-8] + tail for study, tail in zip(images, tails)})
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """Images of three formats with masks of three formats."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    for n, name in enumerate(("a.nrrd", "b.mha", "c.nii.gz", "d.nrrd")):
-        write_exact(folder / name, picture(n), AFFINE)
-    for name in ("a_gt.nrrd", "label_b.mha"):
-        write_exact(folder / name, THEIRS[heart()], AFFINE)
-    segmentation = SimpleITK.GetImageFromArray(np.array([0, 1, 3, 2], np.uint8)[heart()].transpose(2, 1, 0))
-    segmentation.CopyInformation(SimpleITK.ReadImage(folder / "a.nrrd"))
-    for n, segment in enumerate(("RV", "LV", "Myocardium")):
-        segmentation.SetMetaData(f"Segment{n}_Name", segment)
-        segmentation.SetMetaData(f"Segment{n}_LabelValue", str(n + 1))
-    SimpleITK.WriteImage(segmentation, folder / "c.seg.nrrd", useCompression=True)
-    return folder
-
-
-def test_single_files(files: Path, tmp_path: Path) -> None:
-    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
-    assert code == 0 and "4 studies of 4 patients" in said and "3 of them with a label" in said, said
-    for study in "abc":
-        assert np.array_equal(label_of(tmp_path / "studies", study), heart())
-
-
-def test_masks_for_studies_that_are_there(files: Path, tmp_path: Path) -> None:
-    masks = tmp_path / "masks"
-    masks.mkdir()
-    for name in ("a_gt.nrrd", "label_b.mha", "c.seg.nrrd"):
-        (files / name).rename(masks / name)
-    assert import_folder(files, tmp_path / "studies", "files")[0] == 0
-    done = run(labels.app, "import", tmp_path / "studies", masks, "--convention", "mnms")
-    assert done.exit_code == 0 and "3 labels are stored." in done.stdout, done.output
-    assert all(np.array_equal(label_of(tmp_path / "studies", study), heart()) for study in "abc")
-
-
-def test_segments_are_read_by_their_names(files: Path) -> None:
-    assert read_mask(files / "c.seg.nrrd")[1] == [{"name": n, "idx": v} for n, v in (("RV", 1), ("LV", 2), ("Myocardium", 3))]
-
-
 def change_table(mnms: Path, old: str, new: str) -> None:
     [table] = mnms.glob("*.csv")
     table.write_text(table.read_text().replace(old, new))
@@ -298,56 +241,6 @@ def test_a_fault_is_named_and_nothing_is_written(case: str, mnms: Path, tmp_path
     code, said = import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms")
     assert code == 2 and words in said, said
     assert tree(tmp_path) == before and not (tmp_path / "studies").exists()
-
-
-def raw_nrrd(**fields: str) -> bytes:
-    usual = {"type": "uint8", "dimension": "3", "sizes": "2 2 2", "encoding": "raw", "space": "left-posterior-superior"}
-    lines = {**usual, "space directions": "(1,0,0) (0,1,0) (0,0,1)", **{name.replace("_", " "): value for name, value in fields.items()}}
-    return "\n".join(["NRRD0004", *(f"{name}: {value}" for name, value in lines.items()), "\n"]).encode() + b"12345678"
-
-
-@pytest.mark.parametrize(
-    ("name", "raw", "words"),
-    [
-        ("x.nrrd", raw_nrrd(data_file="/etc/passwd"), "keeps its voxels in another file"),
-        ("x.nrrd", raw_nrrd(dimension="4", sizes="2 2 2 1", space_directions="(1,0,0) (0,1,0) (0,0,1) none"), "x.nrrd"),
-        ("x.nrrd", raw_nrrd(space_directions="(1,0,0) (0.5,1,0) (0,0,1)"), "sheared"),
-        ("x.nrrd", raw_nrrd(sizes="2000 2000 400"), "x.nrrd holds more voxels"),
-        ("x.nrrd", raw_nrrd()[:-3], "x.nrrd is not readable"),
-        ("x.nrrd", b"", "x.nrrd is not readable"),
-        (
-            "x.mha",
-            b"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n",
-            "another file",
-        ),
-        ("x.mha", b"no image", "x.mha is not readable"),
-        ("x_gt.nrrd", raw_nrrd(), "there is no image called"),
-        ("a.nii", b"", "a.nii and a.nrrd would be the same study"),
-    ],
-)
-def test_files_that_cannot_be_taken(files: Path, tmp_path: Path, name: str, raw: bytes, words: str) -> None:
-    (files / name).write_bytes(raw)
-    if name == "x_gt.nrrd":
-        (files / "x.seg.nrrd").write_bytes(raw)
-        words = "there is no image called x"
-        (files / name).unlink()
-    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
-    assert code == 2 and words in said and not (tmp_path / "studies").exists(), said
-
-
-def test_names_with_line_ends_and_control_characters_are_named_in_one_line(files: Path, tmp_path: Path) -> None:
-    for name in ("new\nline.nrrd", "esc\x1b[2J.nrrd", os.fsdecode(b"caf\xe9.nrrd")):
-        shutil.copy(files / "a.nrrd", files / name)
-    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
-    assert code == 2 and not (tmp_path / "studies").exists()
-    for name in (r"new\nline.nrrd", r"esc\x1b[2J.nrrd", r"caf\udce9.nrrd"):
-        assert sum(line.startswith(f"{name} would become the study") for line in said.splitlines()) == 1, said
-
-
-def test_an_image_without_a_place_is_warned_of(files: Path, tmp_path: Path) -> None:
-    (files / "x.nrrd").write_bytes(b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n12345678")
-    code, said = import_folder(files, tmp_path / "studies", "files", "--convention", "mnms")
-    assert code == 0 and "Warning: x: its header gives no orientation" in said
 
 
 def test_what_has_no_place_in_a_layout_is_named(tmp_path: Path) -> None:
