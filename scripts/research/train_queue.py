@@ -90,8 +90,12 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
     waiting, running = list(wanted), list[subprocess.Popen[bytes]]()
     while waiting or running:
         running = [process for process in running if process.poll() is None]
-        while waiting and len(running) < given.parallel and time.monotonic() < deadline:
-            entry = waiting.pop(0)
+        while len(running) < given.parallel and time.monotonic() < deadline:
+            ready = [entry for entry in waiting if has_teacher(entry, given.out)] or (waiting if not running else [])
+            if not ready:
+                break
+            entry = ready[0]
+            waiting.remove(entry)
             left = (deadline - time.monotonic()) / 60
             flags = [f"--{name.replace('_', '-')}" for name in ("compile", "no_capture", "parts") if getattr(given, name)]
             for name in ("steps", "stacks", "precision"):
@@ -109,6 +113,11 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
 def has_ended(folder: Path, steps: int) -> bool:
     """Whether a training came to its end: its weights are there, or were brought home by an earlier session."""
     return (folder / "weights.pt").exists() or any(row["step"] >= steps for row in curve_rows(folder))
+
+
+def has_teacher(entry: dict[str, Any], out: Path) -> bool:
+    """Whether the weights of whom an entry learns from are there, where it learns from another."""
+    return not entry.get("teacher") or (out / entry["teacher"] / "weights.pt").exists()
 
 
 def curve_rows(folder: Path) -> list[dict[str, Any]]:
