@@ -15,6 +15,7 @@ import typer
 from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import model_preset, save_model
+from prato.models.registry import PIXEL
 from scripts.common.paths import MODELS, RESULTS
 from scripts.common.results import Row, replace_rows
 
@@ -25,6 +26,7 @@ def main(
     device: Annotated[str, typer.Option(help="What it ran on.")],
     command: Annotated[str, typer.Option(help="How it was called.")],
     ship: Annotated[str, typer.Option(help="Entry whose weights become a model file of the app, prato_ENTRY.safetensors.")] = "",
+    pixel: Annotated[float, typer.Option(min=0.1, help="In-plane resolution (mm) at which it is used.")] = PIXEL,
     note: Annotated[str, typer.Option(help="What the model card should say besides.")] = "",
     split: Annotated[Path, typer.Option(help="The queue's --split.")] = RESULTS / "acdc_split.json",
     curves: Annotated[Path, typer.Option(help="CSV file of learning curves.")] = RESULTS / "training_queue.csv",
@@ -41,7 +43,7 @@ def main(
             replace_rows(curves, [{**row, "seed": stored["recipe"]["seed"], **about} for row in rows], ("training",))
             typer.echo(f"{path.parent.name}: {len(rows)} points")
         if ship:
-            typer.echo(f"{ship}: version {ship_weights(queue_out / ship, about, note, split)}")
+            typer.echo(f"{ship}: version {ship_weights(queue_out / ship, about, pixel, note, split)}")
     except (ValueError, OSError) as error:
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
@@ -64,7 +66,7 @@ def curve_rows(folder: Path, recipe: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def ship_weights(folder: Path, about: dict[str, str], note: str, split: Path) -> str:
+def ship_weights(folder: Path, about: dict[str, str], pixel: float, note: str, split: Path) -> str:
     """Write the weights of ``folder`` as a model file of the app; returns its version."""
     stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
     entry, recipe = stored["entry"], stored["recipe"]
@@ -78,7 +80,7 @@ def ship_weights(folder: Path, about: dict[str, str], note: str, split: Path) ->
         **({"note": note} if note else {}),
         "patients": {"train": len(sides.train), "validation": len(sides.validation)},
     }
-    spec = spec.model_copy(update={"arguments": arguments, "training": training})
+    spec = spec.model_copy(update={"arguments": arguments, "pixel": pixel, "training": training})
     network = spec.build()
     network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
     return save_model(MODELS / f"prato_{folder.name}.safetensors", network, spec)
