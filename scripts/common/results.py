@@ -11,7 +11,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,18 @@ def replace_rows(path: Path, rows: Sequence[Mapping[str, Any]], by: Sequence[str
         at = next((n for n, row in enumerate(written) if _key(row, by) in new), len(written))
         kept = [(n, row) for n, row in enumerate(written) if _key(row, by) not in new]
         write_rows(path, [*(row for n, row in kept if n < at), *rows, *(row for n, row in kept if n >= at)])
+
+
+def delete_rows(path: Path, is_outdated: Callable[[Row], bool]) -> list[Row]:
+    """Take the rows that are outdated out of ``path``, where it is there, and return them; two processes may do so at the same time."""
+    if not path.exists():
+        return []
+    with _locked(path.parent):
+        rows = read_rows(path)
+        outdated = [row for row in rows if is_outdated(row)]
+        if outdated:
+            write_rows(path, [row for row in rows if row not in outdated])
+    return outdated
 
 
 def _key(row: Mapping[str, Any], by: Sequence[str]) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ import torch
 from prato.models.checkpoint import load_model
 from prato.prompts.batch import PromptBatch
 from prato.runtime.flops import count_flops
-from scripts.common.results import Row, read_rows, replace_rows
+from scripts.common.results import Row, delete_rows, read_rows, replace_rows
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments.data import ExperimentData
 from scripts.research.experiments.measure import means, measure, write_pictures
 from scripts.research.experiments.networks import dense_spec
-from scripts.research.experiments.schema import Experiment, Spending, is_same_experiment
+from scripts.research.experiments.schema import Experiment, Spending, is_same_experiment, slices_seen
 from scripts.research.experiments.training import ModelFiles, load_trained, train_experiment
 
 #: Called with what is going on ("loading", "training", "measuring"), what share of it is done (0..1), and the loss where there is one.
@@ -73,7 +73,14 @@ class Places:
         return next((row for row in rows if row.get("experiment") == job.row and row.get("seed") == job.experiment.seed), None)
 
     def store(self, result: Result) -> None:
-        """Write ``result`` in the place of an earlier one of the same experiment and seed."""
+        """Write ``result`` in the place of an earlier one of the same experiment and seed.
+
+        Runs of the experiment that saw fewer slices in training go, whatever their seed: beside this one they would mislead.
+        """
+        name, seen = result.run["experiment"], slices_seen(result.run)
+        shorter = delete_rows(self.results / "runs.csv", lambda run: run["experiment"] == name and slices_seen(run) < seen)
+        seeds = {run["seed"] for run in shorter}
+        delete_rows(self.results / "cases.csv", lambda case: case["experiment"] == name and case["seed"] in seeds)
         replace_rows(self.results / "cases.csv", result.cases, _RUN)
         replace_rows(self.results / "runs.csv", [result.run], _RUN)  # last: a run that stands there has its cases
 

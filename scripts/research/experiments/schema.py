@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,6 +18,12 @@ SeesBox = Literal["not at all", "as a channel", "as prompt", "by cropping", "in 
 
 #: How many times as long as the box the network's view is, and its edge as a share of ``image``; others see the whole image.
 _VIEWS = {"by cropping": (1.0, 0.5), "in a window": (1.5, 0.75)}
+
+
+def slices_seen(run: Mapping[str, Any]) -> int:
+    """How many slices, or images, the model of a run saw in training."""
+    spent = run["spent"]
+    return int(spent["steps"]) * int(spent["batch"])
 
 
 class _Strict(BaseModel):

@@ -65,7 +65,8 @@ class Figures:
         return {label: shown for label, shown in found if shown is not None}
 
     def _overview(self, path: Path) -> bool:
-        rows = {data: own for data in DATA if (own := [row for row in self._rows("table4", data) if row.has_box])}
+        table = self.tables.get("table4")
+        rows = {data: own for data in DATA if table and (own := [row for row in table.longest(data) if row.has_box])}
         if rows:
             draw_overview(path, rows)
         return bool(rows)

@@ -11,6 +11,7 @@ import numpy as np
 
 from prato.data.structures import STRUCTURES
 from scripts.common.results import Row, read_rows
+from scripts.research.experiments.schema import slices_seen
 
 #: What a row has to have.
 _RUN, _CASE = ("experiment", "spent", "device", "seed", "commit"), ("experiment", "seed", "patient", "dice", "hd95")
@@ -65,6 +66,11 @@ class Outcome:
     def seeds(self) -> list[int]:
         """Of its runs."""
         return [int(run["seed"]) for run in self.runs]
+
+    @property
+    def slices(self) -> int:
+        """That its models saw in training."""
+        return slices_seen(self.runs[0])
 
     def of_seeds(self, seeds: Iterable[int]) -> Outcome:
         """Its runs with ``seeds`` alone."""

@@ -10,8 +10,9 @@ from scripts.research.tables.verdicts import compare
 
 
 def ranking_text(table: Table, data: str) -> str:
-    """Markdown: all methods on ``data``, the best first, with each PrATo row minus them; empty when nothing was run."""
-    rows = sorted(table.measured(data), key=lambda row: -(row.dice() or 0.0))
+    """Markdown: the methods on ``data`` that saw the most slices in training, the best first, with each PrATo row minus them; empty when
+    nothing was run."""
+    rows = sorted(table.longest(data), key=lambda row: -(row.dice() or 0.0))
     ours = [row for row in rows if row.is_prato]
     if not rows:
         return ""

@@ -82,6 +82,11 @@ class Table:
         """Rows that have been run."""
         return [row for row in self.rows.get(data, ()) if row.outcome and row.outcome.runs]
 
+    def longest(self, data: str) -> list[Row]:
+        """Of the rows that have been run, those that saw the most slices in training: what can be compared."""
+        slices = {row.experiment: row.outcome.slices for row in self.measured(data) if row.outcome}
+        return [row for row in self.measured(data) if slices[row.experiment] == max(slices.values())]
+
     def where(self, data: str, wanted: Callable[[Row], bool]) -> list[Row]:
         """Rows that have been run and are ``wanted``."""
         return [row for row in self.measured(data) if wanted(row)]
