@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.results import read_rows, replace_rows, write_rows
+from scripts.common.results import delete_rows, read_rows, replace_rows, write_rows
 
 ROWS = [
     {"model": "unetr", "commit": "5531e12", "dice": {"RV cavity": 0.9, "LV cavity": 1.0}, "hd95": None, "stages": [4, 7], "pruned": True},
@@ -38,3 +38,11 @@ def test_what_is_no_file_of_results_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ValueError, match=r"rows\.csv is no CSV file of results"):
         read_rows(path)
+
+
+def test_rows_that_are_outdated_go_and_the_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    assert delete_rows(path, lambda row: True) == [] and not path.exists()
+    write_rows(path, [{"name": "a", "steps": 1}, {"name": "b", "steps": 2}])
+    assert delete_rows(path, lambda row: row["steps"] < 2) == [{"name": "a", "steps": 1}]
+    assert read_rows(path) == [{"name": "b", "steps": 2}]

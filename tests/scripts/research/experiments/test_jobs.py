@@ -14,7 +14,7 @@ from scripts.common.results import read_rows, write_rows
 from scripts.research.baselines.dtop import DToP
 from scripts.research.datasets.base import ExperimentError
 from scripts.research.experiments import training
-from scripts.research.experiments.jobs import Places, make_job, run, schedule
+from scripts.research.experiments.jobs import Places, Result, make_job, run, schedule
 from scripts.research.experiments.schema import Spending
 from scripts.research.experiments.training import ModelFiles
 from tests.scripts.research.small import PLAN, tiny
@@ -161,6 +161,20 @@ def test_what_is_there_is_not_done_again_and_what_differs_is_not_touched(places)
     write_rows(runs, [{"experiment": "t/one", "seed": 0}])
     with pytest.raises(ExperimentError, match="another plan or budget"):
         done(places, experiments, ["t/one"])
+
+
+def test_a_longer_training_takes_the_place_of_shorter_ones_of_any_seed(places):
+    def result(name, seed, steps):
+        spent = {"steps": steps, "batch": 8, "minutes": 1.0}
+        return Result({"experiment": name, "spent": spent, "seed": seed}, [{"experiment": name, "patient": "p", "seed": seed}])
+
+    for name, seed in (("t/one", 0), ("t/one", 1), ("t/other", 0)):
+        places.store(result(name, seed, 250))
+    places.store(result("t/one", 2, 938))
+    places.store(result("t/one", 1, 938))
+    for table in ("runs", "cases"):
+        rows = read_rows(places.results / f"{table}.csv")
+        assert {(row["experiment"], row["seed"]) for row in rows} == {("t/one", 1), ("t/one", 2), ("t/other", 0)}
 
 
 def test_another_seed_has_another_name_and_other_numbers(places):

@@ -96,7 +96,7 @@ def result(made: Made, seed: int) -> dict[str, Any]:
     return {
         "experiment": made.name,
         **{name: value for name, value in design.items() if value is not None},
-        "spent": {"steps": 100, "minutes": 1.2},
+        "spent": {"steps": 100, "batch": 8, "minutes": 1.2, **made.design.get("spent", {})},
         "device": "cpu",
         "threads": 1,
         "commit": "abc1234",
