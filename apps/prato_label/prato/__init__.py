@@ -3,6 +3,6 @@
 Plain torch and MONAI: nothing in this package knows of MONAI Label or 3D Slicer.
 """
 
-from prato.runtime.monai_import import hide_mlflow_from_monai
+from prato.runtime.monai_import import import_monai_lightly
 
-hide_mlflow_from_monai()
+import_monai_lightly()
