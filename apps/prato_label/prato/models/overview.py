@@ -68,10 +68,17 @@ class OverviewBlock(nn.Module):
         """``x`` (B, S, N, C); the same shape."""
         batch, slices, count, dim = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(batch * slices, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = _attention(q, k, v)
         x = x + self.proj(mixed.transpose(1, 2).reshape(batch, slices, count, dim))
         x = self.along(x)
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.device.type != "cpu" or not q.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):  # there, the gradient takes twice as long in bfloat16
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
 
 
 class Overview(nn.Module):

@@ -205,7 +205,9 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
         vit: Any = self.swinViT
         found: list[Levels] = []
         for slices in parts:
-            levels = [vit.pos_drop(vit.patch_embed(slices)).movedim(1, -1)]
+            x = vit.pos_drop(vit.patch_embed(slices)).movedim(1, -1)
+            # on a CPU, norms of so few channels, and their gradients, take four times as long in bfloat16
+            levels = [x.float() if x.device.type == "cpu" and x.requires_grad else x]
             for (layer,) in (vit.layers1, vit.layers2):
                 levels.append(layer.downsample(dense_swin_blocks(layer, levels[-1])))
             found.append(levels)

@@ -7,6 +7,7 @@ Everything random of step ``n`` comes from a generator seeded with the run's see
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -160,12 +161,12 @@ class StackSampler:
             return (self._rand(batch, 1, 1, 1) < share).float()
 
         mix = some(0.15) * self._uniform(0.05, 0.33, batch, 1, 1, 1)
-        around = torch.cat([image[:, :1], image, image[:, -1:]], 1)
-        image = image * (1 - 2 * mix) + mix * (around[:, :-2] + around[:, 2:])
-        image = _blurred(image, some(0.25)[:, 0, 0, 0] * self._uniform(0.4, 1.2, batch))
+        image = _change_some(image, mix, _mixed)
+        sigma = some(0.25) * self._uniform(0.4, 1.2, batch).view(-1, 1, 1, 1)
+        image = _change_some(image, sigma, _blurred)
         # pixels of 2 to 3 mm: sampled at half the resolution and back
-        coarse = F.interpolate(F.avg_pool2d(image, 2), size=image.shape[2:], mode="bilinear", align_corners=False)
-        image = torch.lerp(image, coarse, some(0.12) * self._uniform(0.5, 1.0, batch, 1, 1, 1))
+        coarseness = some(0.12) * self._uniform(0.5, 1.0, batch, 1, 1, 1)
+        image = _change_some(image, coarseness, _coarsened)
         # a bias field: a smooth surface of a few nodes, in log scale
         bias = F.interpolate(self._randn(batch, 1, 3, 3) * 0.35, size=image.shape[2:], mode="bicubic", align_corners=True)
         image = image * torch.exp(some(0.35) * bias.clamp(-0.9, 0.9))
@@ -227,12 +228,15 @@ def halfway(one: Tensor, other: Tensor) -> Tensor:
     Args:
         one, other: int64 (B, S, H, W), values of ``prato.data.structures``.
     """
-    if one.device.type == "cpu" and len(one) > 1:  # there, asking which stacks are thick costs less than computing all
-        thick = (one != other).flatten(1).any(1).nonzero().flatten().tolist()
-        label = one.clone()
-        for n in thick:
-            label[n] = halfway(one[n : n + 1], other[n : n + 1])[0]
+    if one.device.type == "cpu":  # there, asking which stacks are thick costs less than computing all
+        label, some = one.clone(), (one != other).flatten(1).any(1).nonzero().flatten()
+        if len(some):
+            label[some] = _vote(one[some], other[some])
         return label
+    return _vote(one, other)
+
+
+def _vote(one: Tensor, other: Tensor) -> Tensor:
     votes = torch.stack([(one == value).float() + (other == value).float() for value in range(NUM_CLASSES)], 2).flatten(0, 1)
     reach = _HALFWAY // 2
     for kernel, padding in (((_HALFWAY, 1), (reach, 0)), ((1, _HALFWAY), (0, reach))):
@@ -263,13 +267,35 @@ def _cut(image: Tensor, corner: Tensor, within: Tensor) -> Tensor:
     return image.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def _change_some(image: Tensor, amount: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``change`` of ``image`` (B, K, H, W) by an ``amount`` (B, 1, 1, 1) of which 0 changes nothing.
+
+    On a CPU, asking which stacks are to be changed costs less than changing all.
+    """
+    if image.device.type != "cpu":
+        return change(image, amount)
+    some = amount.flatten().nonzero().flatten()
+    return image if len(some) == 0 else image.index_copy(0, some, change(image[some], amount[some]))
+
+
+def _mixed(image: Tensor, share: Tensor) -> Tensor:
+    """Slices that show a ``share`` of either neighbour."""
+    around = torch.cat([image[:, :1], image, image[:, -1:]], 1)
+    return image * (1 - 2 * share) + share * (around[:, :-2] + around[:, 2:])
+
+
+def _coarsened(image: Tensor, share: Tensor) -> Tensor:
+    """A mixture with what is left of it at half the resolution."""
+    coarse = F.interpolate(F.avg_pool2d(image, 2), size=image.shape[2:], mode="bilinear", align_corners=False)
+    return torch.lerp(image, coarse, share)
+
+
 def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """(B, K, H, W) under a Gaussian of ``sigma`` (B,) pixels; 0 leaves it as it is."""
-    reach = 3
+    """Under a Gaussian of ``sigma`` pixels."""
+    reach, batch = 3, image.shape[0]
     places = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
-    weights = torch.exp(-0.5 * (places / sigma.clamp_min(1e-3).unsqueeze(1)) ** 2)
+    weights = torch.exp(-0.5 * (places / sigma.view(batch, 1).clamp_min(1e-3)) ** 2)
     weights = weights / weights.sum(1, keepdim=True)
-    batch = image.shape[0]
     flat = image.permute(1, 0, 2, 3)  # the stacks as channels, each with its own kernel
     flat = F.conv2d(flat, weights.view(batch, 1, -1, 1), padding=(reach, 0), groups=batch)
     flat = F.conv2d(flat, weights.view(batch, 1, 1, -1), padding=(0, reach), groups=batch)

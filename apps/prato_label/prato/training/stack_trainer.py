@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
+from prato.runtime.fused_conv_bn import fold_frozen_norms
 from prato.training.batch_augmentation import BatchSampler, StackBatch, StackSampler
 from prato.training.slice_bank import SliceBank
 
@@ -111,6 +112,7 @@ class StackTrainer:
             for module in self.network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+            fold_frozen_norms(self.network)
         self.run: dict[str, Any] = json.loads(json.dumps({"recipe": asdict(recipe), **(run or {})}))
         self.step, self.seconds = 0, 0.0
         self._losses = torch.zeros(2, device=self.device)
