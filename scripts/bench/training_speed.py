@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--stacks", nargs="*", type=int, default=[16])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--commit", help="what the rows name, where there is no checkout")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,14 +51,13 @@ def main() -> None:
         entry = known.get(name, {"network": name, "arguments": SWIN})
         for stacks in given.stacks:
             recipe = Recipe(steps=100_000, stacks=stacks, precision="bfloat16" if device.type == "cuda" else "float32")
-            ways = {"eager": (False, False), **({"captured": (True, False)} if device.type == "cuda" else {})}
-            ways |= {"compiled and captured": (True, True)} if given.compile else {}
+            ways = {"eager": False, **({"captured": True} if device.type == "cuda" else {})}
             trainers = {}
-            for way, (capture, compiled) in ways.items():
+            for way, capture in ways.items():
                 torch.manual_seed(0)
                 began = time.perf_counter()
                 network = build_model(entry["network"], **entry["arguments"])
-                trainers[way] = StackTrainer(network, bank, recipe, capture=capture, compiled=compiled)
+                trainers[way] = StackTrainer(network, bank, recipe, capture=capture)
                 speed(trainers[way], 5)
                 print(name, stacks, way, "ready after", round(time.perf_counter() - began, 1), "s", flush=True)
             speeds: dict[str, list[float]] = {way: [] for way in trainers}

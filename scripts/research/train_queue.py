@@ -64,7 +64,6 @@ def main() -> None:
     parser.add_argument("--data", default="acdc", help="only entries of this data set, which --packed and --split are of")
     parser.add_argument("--steps", type=int, help="instead of the queue's, to try everything quickly")
     parser.add_argument("--stacks", type=int, help="likewise")
-    parser.add_argument("--compile", action="store_true", help="compile networks first: a minute or two, which pays for long runs")
     parser.add_argument("--no-capture", action="store_true", help="no CUDA graph")
     parser.add_argument("--precision", default=None, choices=["bfloat16", "float32"])
     given = parser.parse_args()
@@ -97,7 +96,7 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
             entry = ready[0]
             waiting.remove(entry)
             left = (deadline - time.monotonic()) / 60
-            flags = [f"--{name.replace('_', '-')}" for name in ("compile", "no_capture", "parts") if getattr(given, name)]
+            flags = [f"--{name.replace('_', '-')}" for name in ("no_capture", "parts") if getattr(given, name)]
             for name in ("steps", "stacks", "precision"):
                 if getattr(given, name) is not None:
                     flags += [f"--{name}", str(getattr(given, name))]
@@ -142,7 +141,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         trainer, loss = made
     else:
         network = build_model(entry["network"], **entry["arguments"])
-        trainer, loss = StackTrainer(network, banks["train"], recipe, capture=not given.no_capture, compiled=given.compile), None
+        trainer, loss = StackTrainer(network, banks["train"], recipe, capture=not given.no_capture), None
     state, curve = folder / "state.pt", folder / "curve.jsonl"
     join_state(state)
     trainer.resume(state)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prato.runtime.fused_conv_bn import conv_norm, fuse_batch_norms
+from prato.runtime.fused_conv_bn import conv_norm, fold_frozen_norms, fuse_batch_norms
 from tests.prato.conftest import small_spec
 
 
@@ -93,3 +95,20 @@ def test_a_whole_network_gives_the_same_numbers_without_its_batch_norms():
         after = fuse_batch_norms(network).segment(image).logits
     assert not any(isinstance(module, _BatchNorm) for module in network.modules())
     assert torch.allclose(after, before, atol=1e-4 * float(before.abs().max()))
+
+
+def test_frozen_norms_are_trained_with_their_convolutions_as_without_them() -> None:
+    """The output, every gradient and the state dict; a norm that follows no convolution is left alone."""
+    plain = nn.Sequential(*_layers(2), nn.GELU(), *_layers(2, bias=True)[::-1]).double()
+    plain[3] = nn.BatchNorm2d(7).double().eval()
+    plain[4] = nn.Conv2d(7, 3, 1).double()
+    folded = copy.deepcopy(plain)
+    fold_frozen_norms(folded)
+    x = torch.randn(2, 5, 8, 8, dtype=torch.float64)
+    for network in (plain, folded):
+        network(x).square().sum().backward()
+    torch.testing.assert_close(folded(x), plain(x))
+    for (name, own), (_, other) in zip(folded.named_parameters(), plain.named_parameters()):
+        torch.testing.assert_close(own.grad, other.grad, msg=name)
+    assert folded.state_dict().keys() == plain.state_dict().keys()
+    assert "forward" in vars(folded[1]) and "forward" not in vars(folded[3])

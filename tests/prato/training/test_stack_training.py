@@ -12,6 +12,7 @@ from prato.evaluation.window_dice import window_dice
 from prato.models.registry import build_model
 from prato.training import batch_augmentation
 from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler, halfway
+from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
 
@@ -110,6 +111,17 @@ def test_half_way_between_two_labels():
     assert torch.equal(halfway(one, one), one)
     other.zero_()
     assert int(halfway(one, other).sum()) == 0  # in one slice alone
+
+
+def test_what_is_changed_for_some_stacks_alone_is_what_changing_all_gives():
+    one, other = torch.randint(0, 4, (2, 3, 2, 24, 24), generator=torch.Generator().manual_seed(0))
+    other[1] = one[1]
+    assert torch.equal(halfway(one, other), batch_augmentation._vote(one, other))
+    image, amount = one.float() / 3, torch.tensor([0.3, 0.0, 0.2]).view(3, 1, 1, 1)
+    for change in (mixed, blurred, coarsened):
+        changed = change_some(image, amount, change)
+        assert torch.equal(changed[1], image[1]) and not torch.equal(changed[0], image[0])
+        torch.testing.assert_close(changed, change(image, amount))
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_a_row_is_trained_brought_home_and_measured(queue: Path, data: dict[str,
     banks, out = packed(queue, data, name), queue / "out"
     rows = [f"table4/{row}_{name}" for row in ("dynamic_vit_box", "dense_box", "best", "crop")]
     experiments = {row: EXPERIMENTS[row].model_copy(update={"images": 12 if name == "isic" else None}) for row in rows}
-    given = Namespace(out=out, steps=2, stacks=2, precision="float32", no_capture=True, compile=False, parts=False)
+    given = Namespace(out=out, steps=2, stacks=2, precision="float32", no_capture=True, parts=False)
     for row in [rows[0], rows[1], rows[0], *rows[2:]]:
         train_queue.train(
             {"depth": 1, "edge": 256, "rate": 1e-3, "promptings": ["tight"]} | paper_queue.entry(row, 0, experiments), banks, given, 1e18

@@ -7,7 +7,6 @@ Everything random of step ``n`` comes from a generator seeded with the run's see
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.data.structures import NUM_CLASSES
+from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank
 
 #: Pixels along the edge of a token of the overview (12 mm): windows begin at multiples of it, so that they share its grid.
@@ -161,12 +161,12 @@ class StackSampler:
             return (self._rand(batch, 1, 1, 1) < share).float()
 
         mix = some(0.15) * self._uniform(0.05, 0.33, batch, 1, 1, 1)
-        image = _change_some(image, mix, _mixed)
+        image = change_some(image, mix, mixed)
         sigma = some(0.25) * self._uniform(0.4, 1.2, batch).view(-1, 1, 1, 1)
-        image = _change_some(image, sigma, _blurred)
+        image = change_some(image, sigma, blurred)
         # pixels of 2 to 3 mm: sampled at half the resolution and back
         coarseness = some(0.12) * self._uniform(0.5, 1.0, batch, 1, 1, 1)
-        image = _change_some(image, coarseness, _coarsened)
+        image = change_some(image, coarseness, coarsened)
         # a bias field: a smooth surface of a few nodes, in log scale
         bias = F.interpolate(self._randn(batch, 1, 3, 3) * 0.35, size=image.shape[2:], mode="bicubic", align_corners=True)
         image = image * torch.exp(some(0.35) * bias.clamp(-0.9, 0.9))
@@ -265,38 +265,3 @@ def _cut(image: Tensor, corner: Tensor, within: Tensor) -> Tensor:
     rows, columns = corner[:, :1] + within, corner[:, 1:] + within
     batch = torch.arange(image.shape[0], device=image.device)[:, None, None]
     return image.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def _change_some(image: Tensor, amount: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``change`` of ``image`` (B, K, H, W) by an ``amount`` (B, 1, 1, 1) of which 0 changes nothing.
-
-    On a CPU, asking which stacks are to be changed costs less than changing all.
-    """
-    if image.device.type != "cpu":
-        return change(image, amount)
-    some = amount.flatten().nonzero().flatten()
-    return image if len(some) == 0 else image.index_copy(0, some, change(image[some], amount[some]))
-
-
-def _mixed(image: Tensor, share: Tensor) -> Tensor:
-    """Slices that show a ``share`` of either neighbour."""
-    around = torch.cat([image[:, :1], image, image[:, -1:]], 1)
-    return image * (1 - 2 * share) + share * (around[:, :-2] + around[:, 2:])
-
-
-def _coarsened(image: Tensor, share: Tensor) -> Tensor:
-    """A mixture with what is left of it at half the resolution."""
-    coarse = F.interpolate(F.avg_pool2d(image, 2), size=image.shape[2:], mode="bilinear", align_corners=False)
-    return torch.lerp(image, coarse, share)
-
-
-def _blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Under a Gaussian of ``sigma`` pixels."""
-    reach, batch = 3, image.shape[0]
-    places = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
-    weights = torch.exp(-0.5 * (places / sigma.view(batch, 1).clamp_min(1e-3)) ** 2)
-    weights = weights / weights.sum(1, keepdim=True)
-    flat = image.permute(1, 0, 2, 3)  # the stacks as channels, each with its own kernel
-    flat = F.conv2d(flat, weights.view(batch, 1, -1, 1), padding=(reach, 0), groups=batch)
-    flat = F.conv2d(flat, weights.view(batch, 1, 1, -1), padding=(0, reach), groups=batch)
-    return flat.permute(1, 0, 2, 3)

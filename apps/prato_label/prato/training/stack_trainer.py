@@ -86,7 +86,6 @@ class StackTrainer:
     Args:
         loss: of a batch, what is minimised and two losses that are told; None for that of a :class:`StackNetwork`.
         capture: on a GPU, whether steps are captured as a CUDA graph and replayed.
-        compiled: whether the network is compiled first (a minute or two; pays for long runs).
         run: what else distinguishes this run from others (JSON values by name); a state is resumed only by the run that stored it.
 
     Attributes:
@@ -101,7 +100,6 @@ class StackTrainer:
         *,
         loss: Callable[[StackBatch], tuple[Tensor, Tensor, Tensor]] | None = None,
         capture: bool = True,
-        compiled: bool = False,
         run: Mapping[str, Any] | None = None,
     ) -> None:
         stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge)
@@ -117,8 +115,7 @@ class StackTrainer:
         self.step, self.seconds = 0, 0.0
         self._losses = torch.zeros(2, device=self.device)
         self._loss = self._window_losses if loss is None else loss
-        call = getattr(self.network, "train_windows", self.network)
-        self._call: Callable[..., Any] = torch.compile(call) if compiled else call
+        self._call: Callable[..., Any] = getattr(self.network, "train_windows", self.network)
         self._capture = capture and self.device.type == "cuda"
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
         groups = [

@@ -1,0 +1,44 @@
+"""What another scanner does to the slices of some stacks of a batch: thick slices, blur, lower resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def change_some(image: Tensor, amount: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """``change`` of ``image`` (B, K, H, W) by an ``amount`` (B, 1, 1, 1) of which 0 changes nothing.
+
+    On a CPU, asking which stacks are to be changed costs less than changing all.
+    """
+    if image.device.type != "cpu":
+        return change(image, amount)
+    some = amount.flatten().nonzero().flatten()
+    return image if len(some) == 0 else image.index_copy(0, some, change(image[some], amount[some]))
+
+
+def mixed(image: Tensor, share: Tensor) -> Tensor:
+    """Slices that show a ``share`` of either neighbour."""
+    around = torch.cat([image[:, :1], image, image[:, -1:]], 1)
+    return image * (1 - 2 * share) + share * (around[:, :-2] + around[:, 2:])
+
+
+def coarsened(image: Tensor, share: Tensor) -> Tensor:
+    """A mixture with what is left of it at half the resolution."""
+    coarse = F.interpolate(F.avg_pool2d(image, 2), size=image.shape[2:], mode="bilinear", align_corners=False)
+    return torch.lerp(image, coarse, share)
+
+
+def blurred(image: Tensor, sigma: Tensor) -> Tensor:
+    """Under a Gaussian of ``sigma`` pixels."""
+    reach, batch = 3, image.shape[0]
+    places = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
+    weights = torch.exp(-0.5 * (places / sigma.view(batch, 1).clamp_min(1e-3)) ** 2)
+    weights = weights / weights.sum(1, keepdim=True)
+    flat = image.permute(1, 0, 2, 3)  # the stacks as channels, each with its own kernel
+    flat = F.conv2d(flat, weights.view(batch, 1, -1, 1), padding=(reach, 0), groups=batch)
+    flat = F.conv2d(flat, weights.view(batch, 1, 1, -1), padding=(0, reach), groups=batch)
+    return flat.permute(1, 0, 2, 3)
