@@ -28,8 +28,8 @@ LEARNING_RATE = 1.5e-4
 #: Of it, the least that any labels are learned at.
 _GENTLE = 0.1
 BATCH_SIZE = 8
-#: Edge, in pixels, of the windows that a network for stacks is tuned on: those that it first learned on take half as long again, and teach
-#: it no more (scripts/simulate/fine_tuning_rates.py measured it).
+#: Edge, in pixels, of the windows that a network for stacks is tuned on: those of 128 that it first learned on take half as long again,
+#: and teach it no more.
 _TUNED_EDGE = 96
 #: Share of the fine-tuned weights in the candidate. Fixed, not chosen on the patients who then decide whether it is published: they would
 #: be consulted four times and would favour the luckiest. scripts/simulate/forgetting.py measured it.
