@@ -44,6 +44,7 @@ _FIRST = ("prato", "best", "near", "random_box", "dense_box", "dynamic_vit_box",
 #: The tables in order of worth, with their seeds.
 _TABLES = {
     "table4": (0, 1, 2),
+    "table8": (0,),
     "table6": (0, 1, 2),
     "table1": (0, 1, 2),
     "table3": (0, 1, 2),

@@ -61,6 +61,7 @@ for name in ("pandas", "itk", "pydicom", "scipy.signal", "matplotlib.pyplot", "t
     assert type(sys.modules[name]) is not _PostponedModule and "Postponing" not in repr(sys.modules[name].__spec__), name
 """
 
+
 def errors_of(code: str) -> str:
     """What a process that runs ``code`` says of it; its assertions are about its own modules."""
     env = {"PYTHONPATH": ":".join(sys.path), "MPLBACKEND": "agg"}
