@@ -17,7 +17,6 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from lib.activelearning.registry import build_strategies
 from lib.configs.prato import load_configs
-from lib.datastore.pacs import PacsDatastore
 from lib.datastore.studies import StudiesDatastore
 from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import BatchOrder
@@ -48,6 +47,8 @@ class PratoLabelApp(MONAILabelApp):
             return StudiesDatastore(self.studies)
         if settings.MONAI_LABEL_DATASTORE.lower() in ("xnat", "dsa"):
             return super().init_datastore()
+        from lib.datastore.pacs import PacsDatastore  # with what reads and writes DICOM, a second that a server of a folder need not take
+
         return PacsDatastore(self.studies, load_settings(), settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER)
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -90,7 +91,7 @@ class PratoLabelApp(MONAILabelApp):
 
     def close(self) -> None:
         """End the background jobs."""
-        if isinstance(self._datastore, PacsDatastore):
+        if isinstance(self._datastore, StudiesDatastore):
             self._datastore.close()
         self.trainings.close()
         self.batches.stop()

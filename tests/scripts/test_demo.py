@@ -15,8 +15,6 @@ from scripts import demo as demo_script
 from tests.scripts.cli import run_script
 from tests.waiting import HANG_S
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "apps" / "prato_label" / "model" / f"{demo_script.MODEL}.safetensors"
 
@@ -36,6 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
     return out, done.stdout, json.loads((out / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_training_helps_a_patient_that_was_never_labelled(demo: tuple[Path, str, dict[str, Any]]) -> None:
     _, printed, summary = demo
     assert summary["dice_after"] > summary["dice_before"] + 0.01
@@ -45,6 +44,7 @@ def test_training_helps_a_patient_that_was_never_labelled(demo: tuple[Path, str,
     assert f"{summary['dice_after']:.3f}" in printed
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_it_cost(demo: tuple[Path, str, dict[str, Any]]) -> None:
     _, _, summary = demo
     assert summary["label_names"] == {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -56,6 +56,7 @@ def test_the_summary_says_what_it_cost(demo: tuple[Path, str, dict[str, Any]]) -
     assert summary["server_version"].count(".") == 2
 
 
+@pytest.mark.slow
 def test_pictures_and_masks_are_there_and_the_server_is_gone(demo: tuple[Path, str, dict[str, Any]]) -> None:
     out, _, _ = demo
     for study in ("phantom003_ED", "phantom003_ES"):

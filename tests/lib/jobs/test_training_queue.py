@@ -24,8 +24,6 @@ from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.slow
-
 LONG = 10_000
 
 
@@ -62,6 +60,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     made.queue.stop()
 
 
+@pytest.mark.slow
 def test_of_many_at_the_same_moment_one_is_taken(bench: Bench) -> None:
     def attempt(_: int) -> bool:
         try:
@@ -83,6 +82,7 @@ def test_of_many_at_the_same_moment_one_is_taken(bench: Bench) -> None:
     assert os.getpriority(os.PRIO_PROCESS, bench.queue.worker_pid) > os.getpriority(os.PRIO_PROCESS, 0)
 
 
+@pytest.mark.slow
 def test_stopped_and_taken_up(bench: Bench) -> None:
     model = bench.model.read_bytes()
     assert bench.queue.stop().state == "stopped"
@@ -95,6 +95,7 @@ def test_stopped_and_taken_up(bench: Bench) -> None:
     assert second.state == "running"
 
 
+@pytest.mark.slow
 def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None:
     job = bench.queue.current
     following = bench.submit(LONG, enqueue=True)
@@ -114,6 +115,7 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
     bench.queue.stop()
 
 
+@pytest.mark.slow
 def test_one_that_does_not_hear_is_ended_all_the_same(bench: Bench) -> None:
     """Within two seconds, with nothing half-written."""
     assert training_queue._STOP_TIMEOUT_S < 2
@@ -126,6 +128,7 @@ def test_one_that_does_not_hear_is_ended_all_the_same(bench: Bench) -> None:
     assert not list(bench.folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_short_one_ends_with_a_result(bench: Bench) -> None:
     job = bench.submit(4)
     bench.queue.wait(job)
@@ -134,6 +137,7 @@ def test_a_short_one_ends_with_a_result(bench: Bench) -> None:
     assert json.loads((bench.folder / "jobs.json").read_text())[-1]["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_while_it_waits_costs_no_training(bench: Bench) -> None:
     """It is told of the next one before anybody can know that it is about to die."""
     warm = bench.queue.worker_pid
@@ -146,6 +150,7 @@ def test_a_process_that_dies_while_it_waits_costs_no_training(bench: Bench) -> N
     assert bench.queue.worker_pid != warm
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     for study in ("a", "b"):
         (bench.folder / f"label_{study}.nii.gz").write_bytes(b"no label")

@@ -37,8 +37,8 @@ def along(size, at):
     return tuple(at * s / max(size) for s in size)
 
 
-#: In 3D a call takes seconds.
-SLOW = {"unetr 3d": pytest.mark.slow, "swin 3d": pytest.mark.slow}
+#: Whose calls take seconds.
+SLOW = {"swin 3d": pytest.mark.slow}
 
 
 @pytest.fixture(params=[pytest.param(case, id=name, marks=SLOW.get(name, ())) for name, case in CASES.items()], scope="module")
@@ -58,7 +58,6 @@ def first_alone(prompts: PromptBatch) -> PromptBatch:
     return BoxPrompt.batch([[prompts.groups[0].coordinates[0]]], prompts.size)
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_pruning_off_gives_monai_s_numbers(case):
     reference, network, image, prompts, plan = case

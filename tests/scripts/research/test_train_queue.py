@@ -15,8 +15,6 @@ from scripts.common.results import read_rows
 from scripts.research import export_queue, queue_state, train_queue
 from tests.prato.training.test_stack_training import SMALL, case
 
-pytestmark = pytest.mark.slow
-
 UNET = {"filters": [4, 8, 8, 8, 8]}
 
 
@@ -42,6 +40,7 @@ def run(material, monkeypatch, *more):
     train_queue.main()
 
 
+@pytest.mark.slow
 def test_every_entry_of_the_queue_trains_and_comes_home(material, monkeypatch):
     run(material, monkeypatch)
     names = [entry["name"] for entry in train_queue.entries(train_queue.QUEUE)]
@@ -74,6 +73,7 @@ def stop_after(monkeypatch, steps: int) -> None:
     monkeypatch.setattr(train_queue.time, "monotonic", lambda: 1e9 if len(taken) >= steps else 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["unet", "overview_swin_unetr"])
 def test_a_run_out_of_time_goes_on_later_with_the_same_result(material, monkeypatch, name):
     run(material, monkeypatch, "--only", name, "--steps", "5")
@@ -93,6 +93,7 @@ def test_a_run_out_of_time_goes_on_later_with_the_same_result(material, monkeypa
     assert [row["step"] for row in train_queue.curve_rows(folder)] == [1, 2, 3, 4, 5] and not (folder / "state.pt").exists()
 
 
+@pytest.mark.slow
 def test_what_one_session_left_is_the_next_one_s_start(material, monkeypatch):
     monkeypatch.setattr(queue_state, "PART_BYTES", 40_000)
     name = "overview_swin_unetr"

@@ -70,6 +70,13 @@ class StudiesDatastore(DurableIndex):
         """The studies folder."""
         return Path(self._datastore_path)
 
+    def close(self) -> None:
+        """End the work in the background, where there is any."""
+
+    def pacs_state(self) -> dict[str, Any] | None:
+        """For the status page: the state of the PACS that the studies come from; None where they do not."""
+        return None
+
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Add a study; the same image under the same name again is no error.
 

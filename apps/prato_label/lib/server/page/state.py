@@ -9,7 +9,7 @@ from typing import Any
 
 from monailabel.interfaces.app import MONAILabelApp
 
-from lib.datastore.pacs import PacsDatastore
+from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import inference_queue
 from lib.server.infer_routes import recent_requests
 from prato.retraining.model_store import ModelStore, StoreError
@@ -29,7 +29,7 @@ def server_state(app: MONAILabelApp) -> dict[str, Any]:
         "jobs": [*_trainings(app), *_batches(app)],
         "line": {"length": len(inference_queue), "waiting_allowed": inference_queue.max_waiting},
         "requests": list(recent_requests),
-        "pacs": store.pacs_state() if isinstance(store, PacsDatastore) else None,
+        "pacs": store.pacs_state() if isinstance(store, StudiesDatastore) else None,
     }
 
 
