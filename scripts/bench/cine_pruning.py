@@ -51,7 +51,7 @@ def main(
         bank = load_packed(packed, torch.device("cpu"), json.loads(split.read_text(encoding="utf-8"))["validation"])
         pairs = heartbeats(load_stacks(bank), slices)[:most]
         predictor = Predictor.from_files(model, device=device)
-        made = {"phases": phases, "slices": slices, "threads": threads}
+        made: Row = {"phases": phases, "slices": slices, "threads": threads}
         made |= {"device": torch.cuda.get_device_name() if device == "cuda" else device, "commit": at or commit(), "command": command()}
         rows: list[Row] = []
         for number, pair in enumerate(tqdm([pairs[0], *pairs], unit="cine")):  # whatever is made at the first calls: twice the first
