@@ -140,7 +140,7 @@ def test_what_the_network_thought_is_kept_with_the_image_and_the_same_when_compu
     computed = again.scores([BOX])
     assert computed is not kept and computed.planes == kept.planes == (1, 2, 3) and np.array_equal(computed.values, kept.values)
     assert (kept.values.max(1) == 255).all() and mask.any()
-    beyond = kept.cut(0, (-4, 0), 8)
+    beyond = kept.cut(0, (-4, 0), 8, kept.pixels)
     assert beyond.shape == (4, 8, 8) and (beyond[0] == 1).all() and (beyond[1:] == 0).all()
 
 

@@ -63,10 +63,10 @@ class Tally:
         if summary is not None:
             self._summaries.append((summary, slices))
 
-    def add_scores(self, logits: RegionFeatures, planes: Sequence[int]) -> None:
-        """Of slices, where scores are wanted."""
+    def add_scores(self, logits: RegionFeatures, pixels: Sequence[int], planes: Sequence[int]) -> None:
+        """Of slices of so many ``pixels``, where scores are wanted."""
         if self._scores is not None:
-            self._scores.append(Scores(quantise(logits.values).cpu().numpy(), logits.region, tuple(planes)))
+            self._scores.append(Scores(quantise(logits.values).cpu().numpy(), logits.region, tuple(pixels), tuple(planes)))
 
     @property
     def needs_logits(self) -> bool:
@@ -84,7 +84,8 @@ class Tally:
         # pieces of a long stack are computed in regions of their own, of which there are no scores together
         if self._scores and len({part.region for part in self._scores}) == 1:
             values = np.concatenate([part.values for part in self._scores])
-            result.scores = Scores(values, self._scores[0].region, tuple(k for part in self._scores for k in part.planes))
+            first = self._scores[0]
+            result.scores = Scores(values, first.region, first.pixels, tuple(k for part in self._scores for k in part.planes))
         if self._entropy is not None:
             result.entropy = self._entropy.mean()
             if self._summaries:

@@ -162,7 +162,7 @@ class StackSegmenter:
             rows = slice(first, first + len(levels[0]))
             logits = compute(partial(self._decode_region, image, planes[rows], levels, region))
             decoded = time.perf_counter()
-            tally.add_scores(logits, planes[rows])
+            tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
             self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
             result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
             first = rows.stop

@@ -170,7 +170,7 @@ class Refiner:
             None if newest is None else (known[-1][0], to_pixels.places(newest)),
             to_pixels.cut(scene.certain[:, :, k]) if scene.certain is not None else np.zeros((edge, edge), bool),
             others,
-            None if scene.scores is None else scene.scores.cut(k, window.corner, edge),
+            None if scene.scores is None else scene.scores.cut(k, window.corner, edge, pixels),
         )
         with inference(self.device):
             change = self._network(torch.from_numpy(inputs)[None].to(self.device)).float().cpu()
