@@ -127,6 +127,9 @@ def curve_rows(folder: Path) -> list[dict[str, Any]]:
 
 def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:
     """Train one entry, or go on with it; its weights, curve and state go to the folder of its name."""
+    if not has_teacher(entry, given.out):
+        print(entry["name"], "waits for the weights of its teacher,", entry["teacher"], flush=True)
+        return
     folder = given.out / entry["name"]
     folder.mkdir(parents=True, exist_ok=True)
     recipe = recipe_of(entry, steps=given.steps, stacks=given.stacks, precision=given.precision)
@@ -134,11 +137,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     if "row" in entry:
-        made = make_row_trainer(entry, banks["train"], recipe, given.out)
-        if made is None:
-            print(entry["name"], "waits for the weights of its teacher,", entry["teacher"], flush=True)
-            return
-        trainer, loss = made
+        trainer, loss = make_row_trainer(entry, banks["train"], recipe, given.out)
     else:
         network = build_model(entry["network"], **entry["arguments"])
         trainer, loss = StackTrainer(network, banks["train"], recipe, capture=not given.no_capture), None
@@ -183,14 +182,11 @@ def paper_row(entry: dict[str, Any]) -> PaperRow:
     return PaperRow(entry["network"], entry["arguments"], **entry["row"])
 
 
-def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out: Path) -> tuple[StackTrainer, RowLoss] | None:
-    """The trainer of a row of the paper; None where the weights of its teacher are not below ``out``."""
+def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out: Path) -> tuple[StackTrainer, RowLoss]:
+    """The trainer of a row of the paper, whose teacher, where it has one, has left its weights below ``out``."""
     row, teacher = paper_row(entry), None
     if entry.get("teacher"):
-        weights = out / entry["teacher"] / "weights.pt"
-        if not weights.exists():
-            return None
-        stored = torch.load(weights, map_location="cpu", weights_only=False)
+        stored = torch.load(out / entry["teacher"] / "weights.pt", map_location="cpu", weights_only=False)
         dense = paper_row(stored["entry"]).build()
         dense.load_state_dict(stored["weights"])
         teacher = dense.float().to(bank.images.device).eval().answer

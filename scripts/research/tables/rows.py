@@ -84,8 +84,9 @@ class Table:
 
     def longest(self, data: str) -> list[Row]:
         """Of the rows that have been run, those that saw the most slices in training: what can be compared."""
-        slices = {row.experiment: row.outcome.slices for row in self.measured(data) if row.outcome}
-        return [row for row in self.measured(data) if slices[row.experiment] == max(slices.values())]
+        seen = [(row.outcome.slices, row) for row in self.measured(data) if row.outcome]
+        most = max((slices for slices, _ in seen), default=0)
+        return [row for slices, row in seen if slices == most]
 
     def where(self, data: str, wanted: Callable[[Row], bool]) -> list[Row]:
         """Rows that have been run and are ``wanted``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prato.data.structures import BACKGROUND, NUM_CLASSES
+from prato.inference.native_grid import interpolation_matrix
 from prato.runtime.region import Region
 
 #: Logits below the largest that are told apart.
@@ -54,14 +55,14 @@ class Scores:
         out[BACKGROUND] = 1
         if k not in self.planes:
             return out
-        part, inside = self.values[self.planes.index(k)] / np.float32(255), []
-        for axis, (low, whole, own) in enumerate(zip(corner, pixels, self.pixels), start=1):
-            start, stop = self.region.start[axis - 1], self.region.stop[axis - 1]
-            at = (low + np.arange(edge) + 0.5) * (own / whole) - 0.5
-            below = np.floor(at).astype(int)
-            share = (at - below).astype(np.float32).reshape(-1, *(1,) * (2 - axis))
-            first, second = (np.take(part, (n - start).clip(0, stop - start - 1), axis) for n in (below, below + 1))
-            part = first + share * (second - first)
-            nearest = np.floor(at + 0.5).astype(int)
-            inside.append((nearest >= start) & (nearest < stop))
-        return np.where(inside[0][:, None] & inside[1][None], part, out)
+        (rows, i), (columns, j) = (self._reader(axis, pixels[axis], corner[axis], edge) for axis in (0, 1))
+        values = torch.from_numpy(self.values[self.planes.index(k)])[:, : rows.shape[1], : columns.shape[1]]
+        out[:, i, j] = (rows @ (values.float() / 255) @ columns.T).numpy()
+        return out
+
+    def _reader(self, axis: int, whole: int, corner: int, edge: int) -> tuple[Tensor, slice]:
+        """What reads ``edge`` pixels of ``whole`` from ``corner`` on, along one axis, as a matrix, and which of them lie in the region."""
+        own = self.pixels[axis]
+        matrix, there = interpolation_matrix(whole, own, self.region.start[axis], min(self.region.stop[axis], own))
+        first, stop = max(corner, there.start), max(corner, there.start, min(corner + edge, there.stop))
+        return matrix[first - there.start : stop - there.start], slice(first - corner, stop - corner)
