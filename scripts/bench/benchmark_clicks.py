@@ -1,4 +1,4 @@
-"""Time clicks over HTTP on a warm server: one on a slice of a mask that the client has, from request to region."""
+"""Time clicks over HTTP on a warm server: one on a slice of a mask that the client has, from request to region, alone and beside jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,19 +31,33 @@ from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 
+
+class Beside(StrEnum):
+    """What else the server does meanwhile."""
+
+    NOTHING, TRAINING, BATCH = "nothing", "training", "batch"
+
+
+#: The path and the parameters of each job, and the steps after which it is at work.
+JOBS: dict[Beside, tuple[str, dict[str, Any], int]] = {
+    Beside.TRAINING: ("train", {"max_steps": 100_000}, 2),
+    Beside.BATCH: ("batch/infer", {}, 0),
+}
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices in it stay.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices and jobs in it stay.")],
     images: Annotated[int, typer.Option(min=1, help="Validation images.")] = 4,
     clicks: Annotated[int, typer.Option(min=1, help="Clicks on each.")] = 15,
+    beside: Annotated[list[Beside], typer.Option(help="Several may be given.")] = list(Beside),  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
 ) -> None:
     """Median and 90th percentile in ms, of the whole request and of what the server says it took."""
     validation = {*load_split(split).validation}
     files = [file for file in find_labelled_studies(studies) if file.patient in validation][:images]
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "studies"
         served.mkdir()
@@ -49,23 +65,37 @@ def main(
             shutil.copy(file.image, served)
         with DemoServer(copy_app(Path(folder) / "app", DEFAULT_MODEL), served, Path(folder) / "server.log") as server:
             server.await_costs()
-            taken = [each for file in files for each in _clicks(server, file, clicks)]
-    about = {"model": DEFAULT_MODEL, "device": taken[0]["device"], "clicks": len(taken), "commit": commit(), "command": command()}
+            for job in beside:
+                rows += _rows(_beside(server, job, files, clicks), job)
+    replace_rows(out, rows, ("part", "device", "beside"))
+
+
+def _beside(server: DemoServer, job: Beside, files: list[StudyFile], clicks: int) -> list[dict[str, Any]]:
+    """What each click took while ``job`` ran; a batch begins again as soon as it is done."""
+    if job is Beside.NOTHING:
+        return [each for file in files for each in _clicks(server, file, clicks, lambda: None)]
+    path, params, steps = JOBS[job]
+    if job is Beside.TRAINING:
+        for file in files:
+            server.submit(file.study, file.label)
+    taken = [each for file in files for each in _clicks(server, file, clicks, lambda: server.start(path, DEFAULT_MODEL, params, steps))]
+    server.end(path)
+    return taken
+
+
+def _rows(taken: list[dict[str, Any]], job: Beside) -> list[dict[str, Any]]:
+    about = {"beside": job.value, "clicks": len(taken), "commit": commit(), "command": command()}
+    about |= {"model": DEFAULT_MODEL, "device": taken[0]["device"]}
+    names = {"request": "request, ms", "total": "server, ms", "read": "image, ms", "network": "refiner, ms", "KiB": "reply, KiB"}
     rows = []
-    for part, name in (
-        ("request", "request, ms"),
-        ("total", "server, ms"),
-        ("read", "image, ms"),
-        ("network", "refiner, ms"),
-        ("KiB", "reply, KiB"),
-    ):
+    for part, name in names.items():
         median, most = np.percentile([each[part] for each in taken], (50, 90)).round(1).tolist()
         rows.append({"part": name, "median": median, "p90": most, **about})
-    replace_rows(out, rows, ("part", "device"))
+    return rows
 
 
-def _clicks(server: DemoServer, file: StudyFile, count: int) -> list[dict[str, Any]]:
-    """What each click took, after a box and a first click that are not timed."""
+def _clicks(server: DemoServer, file: StudyFile, count: int, prepare: Callable[[], None]) -> list[dict[str, Any]]:
+    """What each click took, after a box and a first click that are not timed; ``prepare`` is called before each."""
     volume = read_volume(file.image)
     truth = read_label(file.label, volume)
     roi = list((Box.around(truth) or Box.whole(truth.shape)).bounds)
@@ -77,6 +107,7 @@ def _clicks(server: DemoServer, file: StudyFile, count: int) -> list[dict[str, A
         k = int(np.argmax([sizes.max() for _, sizes in parts]))
         structure, places = point_at(*parts[k], truth[:, :, k], CAREFUL, random)
         click = {"structure": NAMES[structure], "points": [[int(i), int(j), k] for i, j in places]}
+        prepare()
         start = time.perf_counter()
         whole = Box((0, 0, k), (*mask.shape[:2], k + 1))
         params = {"clicks": [click], "previous": encode_part(mask, whole), "roi": roi}

@@ -130,6 +130,30 @@ class DemoServer:
             raise ServerError(f"The training ended with {job['status']} ({' / '.join(job.get('details', [])[-1:])}): see {self.log}.")
         return self._stats(model)
 
+    def start(self, job: str, model: str, params: dict[str, Any], steps: int = 0) -> None:
+        """Start a ``job``, "train" or "batch/infer", unless one of its kind runs already; return when it runs and has made ``steps``.
+
+        Raises:
+            ServerError: the one before it failed.
+        """
+        while (found := self._job(job)).get("status") != "RUNNING" or (found.get("progress", {}).get("step") or 0) < steps:
+            if found.get("status") == "ERROR":
+                raise ServerError(f"The job {job} failed ({' / '.join(found.get('details', [])[-1:])}): see {self.log}.")
+            if found.get("status") not in ("SUBMITTED", "RUNNING"):
+                self._ask("POST", f"/{job}/{model}", json=params)
+            time.sleep(0.2)
+
+    def end(self, job: str) -> None:
+        """Stop a job that :meth:`start` started, and wait until it has."""
+        self._ask("DELETE", f"/{job}")
+        while self._job(job).get("status") in ("SUBMITTED", "RUNNING"):
+            time.sleep(0.2)
+
+    def _job(self, job: str) -> dict[str, Any]:
+        """The latest job of a kind; empty before the first."""
+        reply = requests.get(f"{self.url}/{job}/", timeout=_REPLY_S)
+        return dict(reply.json()) if reply.ok else {}
+
     def _stats(self, model: str) -> dict[str, Any]:
         stats: dict[str, Any] = self._ask("GET", "/info/").json()["train_stats"].get(model) or {}
         return stats

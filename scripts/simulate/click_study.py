@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import ndimage
 
 from prato.data.structures import STRUCTURES
 from prato.prompts.clicks import Stroke
@@ -44,7 +45,7 @@ def correct_by_clicks(mask: np.ndarray, truth: np.ndarray, correct: Correct, man
     strokes: list[Stroke] = []
     parts = [wrong_parts(mask[:, :, k], truth[:, :, k]) for k in range(mask.shape[2])]
     _note(course, mask, truth)
-    while len(strokes) < clicks:
+    while len(course.ms) < clicks:  # strokes that contradict each other take the place of one another
         largest = [int(sizes.max()) for _, sizes in parts]
         k = int(np.argmax(largest))
         if largest[k] < SMALLEST:
@@ -62,14 +63,12 @@ def correct_by_clicks(mask: np.ndarray, truth: np.ndarray, correct: Correct, man
 
 
 def stamp(radius_mm: float, spacing: tuple[float, ...]) -> Correct:
-    """Each click as a disc of ``radius_mm``."""
+    """Each click as a disc of ``radius_mm``; a scribble as a brush of that radius."""
 
     def correct(mask: np.ndarray, _: list[Stroke], stroke: Stroke) -> np.ndarray:
-        out, (i, j, k) = mask.copy(), stroke.points[0]
-        rows, columns = np.indices(mask.shape[:2])
-        inside = ((rows - i) * spacing[0]) ** 2 + ((columns - j) * spacing[1]) ** 2 <= radius_mm**2
-        out[:, :, k][inside] = stroke.structure
-        out[tuple(stroke.points.T)] = stroke.structure
+        out, k, away = mask.copy(), int(stroke.points[0, 2]), np.ones(mask.shape[:2], bool)
+        away[tuple(stroke.points[:, :2].T)] = False
+        out[:, :, k][ndimage.distance_transform_edt(away, sampling=spacing[:2]) <= radius_mm] = stroke.structure
         return out
 
     return correct

@@ -1,8 +1,9 @@
 """How many clicks a study takes: a simulated labeller corrects the default network's masks of validation patients, click by click.
 
 Each click lies in the largest part of the whole study that is still wrong: in its middle, or, by a careless labeller, anywhere in or beside
-it and sometimes of the wrong structure. The same clicks are stamped as discs of several radii, so that one sees what the network behind
-a click is worth; "whole part", which no labeller has, puts right all of the part that was pointed at.
+it and sometimes of the wrong structure; a third draws along it by freehand. The same clicks are stamped as discs of several radii, so
+that one sees what the network behind a click is worth; "whole part", which no labeller has, puts right all of the part that was
+pointed at.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import Stroke
 from prato.refinement.refiner import Refiner
 from prato.refinement.scores import Scores
-from prato.training.simulated_labeller import CAREFUL, CARELESS
+from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
@@ -43,7 +44,13 @@ class Way(StrEnum):
     REFINED, STAMPED, WHOLE_PART = "refined", "stamped", "whole part"
 
 
-MANNERS = {"careful": CAREFUL, "careless": CARELESS}
+class Labeller(StrEnum):
+    """Who points."""
+
+    CAREFUL, CARELESS, SCRIBBLING = "careful", "careless", "scribbling"
+
+
+MANNERS = {Labeller.CAREFUL: CAREFUL, Labeller.CARELESS: CARELESS, Labeller.SCRIBBLING: SCRIBBLING}
 #: Radii of discs, mm.
 RADII = (3.0, 5.0, 7.0, 9.0, 12.0)
 CLICKS, GOALS = 20, (0.95, 0.97)
@@ -51,10 +58,11 @@ CLICKS, GOALS = 20, (0.95, 0.97)
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways stay.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
     refiner: Annotated[Path, typer.Option(help="The network behind a click.")] = REFINER,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     way: Annotated[list[Way], typer.Option(help="Several may be given.")] = list(Way),  # noqa: B006
+    labeller: Annotated[list[Labeller], typer.Option(help="Several may be given.")] = list(Labeller),  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
@@ -77,10 +85,10 @@ def main(
             ways |= {f"disc of {radius:g} mm": stamp(radius, volume.spacing) for radius in RADII}
         if Way.WHOLE_PART in way:
             ways[Way.WHOLE_PART.value] = _whole_part(truth)
-        for labeller, manner in MANNERS.items():
+        for who in labeller:
             for name, correct in ways.items():
-                course = correct_by_clicks(mask, truth, correct, manner, CLICKS, number)
-                about = {"way": name, "labeller": labeller, "study": file.study, "patient": file.patient}
+                course = correct_by_clicks(mask, truth, correct, MANNERS[who], CLICKS, number)
+                about = {"way": name, "labeller": who.value, "study": file.study, "patient": file.patient}
                 made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
                 version = {"model_version": network.version} if network is not None and name == Way.REFINED else {}
                 rows.append({**about, **version, **_measured(course), **made})
@@ -96,10 +104,10 @@ def _refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Corr
 
 def _whole_part(truth: np.ndarray) -> Correct:
     def correct(mask: np.ndarray, _: list[Stroke], new: Stroke) -> np.ndarray:
-        out, (i, j, k) = mask.copy(), new.points[0]
+        out, k = mask.copy(), int(new.points[0, 2])
         parts, _count = ndimage.label((mask[:, :, k] != truth[:, :, k]) & (truth[:, :, k] == new.structure), np.ones((3, 3)))
-        if parts[i, j]:
-            out[:, :, k][parts == parts[i, j]] = new.structure
+        touched = np.unique(parts[tuple(new.points[:, :2].T)])
+        out[:, :, k][np.isin(parts, touched[touched > 0])] = new.structure
         return out
 
     return correct

@@ -12,7 +12,7 @@ from prato.models.checkpoint import model_preset
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
-from prato.training.simulated_labeller import CAREFUL, CARELESS, LEARNING, point_at, wrong_parts
+from prato.training.simulated_labeller import CAREFUL, CARELESS, LEARNING, SCRIBBLING, point_at, wrong_parts
 from prato.training.slice_bank import CANVAS
 
 
@@ -60,7 +60,7 @@ def test_an_answer_changes_nothing_that_is_certain_and_honours_the_click(bank):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 999), st.sampled_from([CAREFUL, CARELESS, LEARNING]))
+@given(st.integers(0, 999), st.sampled_from([CAREFUL, CARELESS, LEARNING, SCRIBBLING]))
 def test_a_labeller_points_where_something_is_wrong(seed, manner):
     random = np.random.default_rng(seed)
     truth, mask = (np.kron(random.integers(0, 4, (5, 5)), np.ones((6, 6), int)).astype(np.uint8) for _ in range(2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prato.prompts.clicks import Stroke
-from prato.training.simulated_labeller import CAREFUL, CARELESS
+from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.simulate.click_study import clicks_until, correct_by_clicks, stamp
 from scripts.simulate.simulate_clicks import _measured, _whole_part
 
@@ -36,6 +36,15 @@ def test_a_stamp_is_a_disc_in_mm_on_one_slice():
     after = stamp(4.0, (2.0, 1.0, 8.0))(before, [], Stroke(3, np.array([[10, 10, 1]])))
     assert not before.any() and not after[:, :, 0].any()
     assert (np.flatnonzero(after[:, 10, 1]).tolist(), np.flatnonzero(after[10, :, 1]).tolist()) == ([8, 9, 10, 11, 12], list(range(6, 15)))
+
+
+def test_clicks_that_take_back_one_another_come_to_an_end():
+    mask = truth()
+    mask[8:30, 32:38, 1] = 0
+    course = correct_by_clicks(mask, truth(), lambda before, _strokes, _new: before, CAREFUL, 5, 0)
+    assert len(course.ms) == 5
+    course = correct_by_clicks(mask, truth(), stamp(12.0, (1.5, 1.5, 8.0)), SCRIBBLING, 5, 0)
+    assert len(course.ms) <= 5
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,6 +9,8 @@ from scipy import ndimage
 
 from prato.data.structures import NUM_CLASSES
 
+#: Pixels by which a hand that draws shakes, and along the stroke between its swings.
+_SHAKE, _SWING = 0.5, 4.0
 _CONNECTED = np.ones((3, 3), bool)
 
 
@@ -34,6 +36,8 @@ class Manner:
 #: The one who is trained with, the one who takes care, and the one who does not.
 LEARNING = Manner(middle=0.5, largest=0.7, missed=0.1, wrong=0.03, scribbles=0.2)
 CAREFUL, CARELESS = Manner(), Manner(middle=0.0, largest=0.5, missed=0.3, wrong=0.05)
+#: The one who draws along what is wrong.
+SCRIBBLING = Manner(scribbles=1.0)
 
 
 def wrong_parts(mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +63,7 @@ def point_at(
     inside = np.argwhere(part)
     structure = int(truth[tuple(inside[0])])
     if random.random() < manner.scribbles and len(inside) > 8:
-        return structure, _scribble(inside)
+        return structure, _scribble(inside, random)
     place = middle_of(part) if random.random() < manner.middle else inside[random.integers(len(inside))]
     if random.random() < manner.missed:
         place = np.clip(place + random.integers(-manner.miss, manner.miss + 1, 2), 0, np.array(part.shape) - 1)
@@ -76,8 +80,14 @@ def middle_of(part: np.ndarray) -> np.ndarray:
     return place + [side.start for side in bounds]
 
 
-def _scribble(inside: np.ndarray) -> np.ndarray:
-    """The pixels of a part that lie along its longer axis."""
+def _scribble(inside: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A freehand stroke through the middle of a part, along its longer axis: int (n, 2), each pixel once. The hand shakes by _SHAKE
+    pixels, and now and then leaves the part."""
     centred = inside - inside.mean(0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    return inside[np.abs(centred @ axes[1]) <= 0.8]
+    along = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
+    pieces = np.array_split(np.argsort(along), max(2, int(np.ptp(along) / _SWING)))
+    knots = np.array([inside[piece].mean(0) for piece in pieces]) + random.normal(0, _SHAKE, (len(pieces), 2))
+    lengths = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(knots, axis=0).T))])
+    at = np.arange(0, lengths[-1] + 0.5, 0.5)
+    line = np.stack([np.interp(at, lengths, side) for side in knots.T], 1)
+    return np.asarray(np.unique(np.rint(line).astype(int).clip(inside.min(0), inside.max(0)), axis=0))
