@@ -25,6 +25,7 @@ def main() -> None:
     requests, times = read_rows(RESULTS / "click_requests.csv"), read_rows(RESULTS / "click_http.csv")
     table = _courses(rows)
     blocks = {"clicks": table, "structures": _structures(rows), "requests": _requests(requests), "times": _times(times)}
+    blocks["parts"] = _parts(read_rows(RESULTS / "wrong_parts.csv"))
     fill_page(DOCS / "clicks.md", blocks)
     write_bytes(REFINER.with_suffix(".md"), _card(table).encode())
 
@@ -79,6 +80,25 @@ def _structures(by: dict[tuple[str, str], list[Row]]) -> str:
     return markdown_table(["labeller", "a click is", *(f"{name}, clicks to .95" for name in STRUCTURES)], lines)
 
 
+def _parts(rows: list[Row]) -> str:
+    repaired, damaged = (sum(row[f"beside_{what}"] for row in rows) for what in ("repaired", "damaged"))
+
+    def middle(name: str) -> float:
+        return _median(rows, lambda row: row[name])
+
+    lines = [
+        ["wrong parts of a study", f"{middle('parts'):.0f}"],
+        ["voxels of one of the ten largest", f"{middle('largest_median'):.0f}"],
+        ["the error's share in the ten largest", f"{middle('share_of_largest'):.0%}"],
+        ["its share in parts that are one or two voxels wide", f"{middle('share_of_thin'):.0%}"],
+        ["error left if all of a structure's contours moved together, by the best amount", f"{middle('left_if_study_moves'):.0%}"],
+        ["the same in each slice for itself", f"{middle('left_if_slice_moves'):.0%}"],
+        ["voxels that would come right in slices beside, were the ten largest put right there, too", f"{repaired}"],
+        ["voxels that would become wrong there", f"{damaged}"],
+    ]
+    return markdown_table(["", "median, or sum"], lines)
+
+
 def _requests(rows: list[Row]) -> str:
     lines = []
     for title, key, before in (
@@ -93,8 +113,8 @@ def _requests(rows: list[Row]) -> str:
 
 
 def _times(rows: list[Row]) -> str:
-    lines = [[row["part"], row["device"], f"{row['median']:.1f}", f"{row['p90']:.1f}"] for row in rows]
-    return markdown_table(["a click over HTTP", "device", "median", "90th percentile"], lines)
+    lines = [[row["part"], row["beside"], row["device"], f"{row['median']:.1f}", f"{row['p90']:.1f}"] for row in rows]
+    return markdown_table(["a click over HTTP", "beside it runs", "device", "median", "90th percentile"], lines)
 
 
 def _card(table: str) -> str:
