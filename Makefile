@@ -12,7 +12,8 @@ STUDIES ?=
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # Three test files at once, on two cores: a third of the time tests wait, for servers and processes.
-PYTEST := $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
+# With bytecode, whatever the surroundings say: without it each process compiles every test, and each server the app, at every run.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 # Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch and MONAI anew.
 # Some files are templates and no Python, which compileall says and pip forgives.
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true

@@ -70,13 +70,13 @@ class _LightLoader(Loader):
         is_there = "mlflow" in sys.modules
         if not is_there:
             sys.modules["mlflow"] = None  # type: ignore[assignment]
-        _postponing.is_active = True
+        was_active, _postponing.is_active = _postponing.is_active, True  # it was, where MONAI is what imports nibabel
         if _postponing not in sys.meta_path:
             sys.meta_path.insert(0, _postponing)
         try:
             self.own.exec_module(module)
         finally:
-            _postponing.is_active = False
+            _postponing.is_active = was_active
             if not is_there:
                 del sys.modules["mlflow"]
 
