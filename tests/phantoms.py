@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
-import nibabel as nib
-
-from prato.data.phantom import make_phantoms
+from prato.data import phantom
+from prato.data.phantom import Phantom, make_phantom, make_phantoms
 from prato.data.studies import Manifest
 
 
-def make_thin_phantoms(folder: Path, patients: int, slices: int = 4) -> Manifest:
-    """What ``make_phantoms(folder, patients, 0)`` writes, of each image and label the ``slices`` in the middle."""
-    manifest = make_phantoms(folder, patients, 0)
-    for path in folder.rglob("*.nii.gz"):
-        image = nib.load(path)
-        first = (image.shape[2] - slices) // 2
-        thin = nib.Nifti1Image.from_bytes(image.slicer[:, :, first : first + slices].to_bytes())
-        nib.save(thin, path)
-    return manifest
+def make_thin_phantoms(folder: Path, patients: int, slices: int = 4, seed: int = 0) -> Manifest:
+    """What ``make_phantoms(folder, patients, seed)`` writes, of each image and label the ``slices`` in the middle."""
+    with patch.object(phantom, "make_phantom", lambda seed, number: _thin(seed, number, slices)):
+        return make_phantoms(folder, patients, seed)
+
+
+def _thin(seed: int, number: int, slices: int) -> Phantom:
+    made = _made(seed, number)
+    first = (made.images["ED"].shape[2] - slices) // 2
+    affine = made.affine.copy()
+    affine[:3, 3] += first * affine[:3, 2]
+    images, labels = ({phase: array[:, :, first : first + slices] for phase, array in each.items()} for each in (made.images, made.labels))
+    return replace(made, affine=affine, images=images, labels=labels)
+
+
+#: Painting a patient takes a second.
+_made = cache(make_phantom)

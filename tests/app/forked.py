@@ -17,8 +17,8 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Nothing that reads a setting of MONAI Label or of the app when it is imported.
-PRELOADED = ("torch", "monai", "scipy.stats", "scipy.optimize", "nibabel", "SimpleITK", "pydicom", "fastapi", "uvicorn", "matplotlib")
+#: Settings under which the process that has it all loaded starts.
+_FOR_IT = ("OMP_NUM_THREADS", "PYTHONPATH")
 
 
 class ForkedServer:
@@ -47,16 +47,15 @@ class ForkedServer:
 def _context(threads: str) -> ForkServerContext:
     """Its process starts here, once: libraries count their threads as they are loaded."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = threads
+    context.set_forkserver_preload(["tests.app.preloaded"])
+    before = {name: os.environ[name] for name in _FOR_IT if name in os.environ}
+    os.environ |= {"OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
     try:
         forkserver.ensure_running()
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name in _FOR_IT:
+            del os.environ[name]
+        os.environ |= before
     return context
 
 

@@ -42,7 +42,8 @@ def lay_out(folder: Path, seed: int) -> Base:
     small_model(folder / "other.safetensors", seed + 1)
     ModelStore(model).upload((folder / "other.safetensors").read_bytes())
     stack = model_preset("overview_swin_unetr")
-    _save(app / "model" / f"{DEFAULT_MODEL}.safetensors", stack.model_copy(update={"arguments": {**stack.arguments, **_SMALL_STACK}}), seed)
+    small = {"arguments": {**stack.arguments, **_SMALL_STACK}, "pixel": 3.0}
+    _save(app / "model" / f"{DEFAULT_MODEL}.safetensors", stack.model_copy(update=small), seed)
     make_phantoms(studies, 3, seed)
     labels = {path.name.removesuffix(".nii.gz"): read_volume(path) for path in sorted((studies / "labels" / "final").iterdir())}
     (studies / "labels" / "final" / f"{list(labels)[-1]}.nii.gz").unlink()  # a study to be labelled next

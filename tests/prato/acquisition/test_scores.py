@@ -15,9 +15,9 @@ from prato.acquisition.uncertainty import MeanEntropy
 from prato.data.studies import Manifest, Study
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import save_model
 from prato.prompts.box import Box
-from tests.prato.conftest import predict, small_spec
+from tests.app.live import tiny_model
+from tests.prato.conftest import predict
 
 
 def row(*values: int) -> np.ndarray:
@@ -92,8 +92,7 @@ def test_pairs_are_by_manifest_by_name_or_of_two() -> None:
 
 @pytest.mark.slow
 def test_a_model_scores_an_image_the_same_way_each_time(tmp_path, heart) -> None:
-    torch.manual_seed(1)  # weights whose mask is of more than one class
-    save_model(tmp_path / "swin.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr"))
+    tiny_model(tmp_path / "swin.safetensors", "swin_unetr")  # whose mask is of more than one class
     predictor, image = Predictor.from_files(tmp_path / "swin.safetensors"), ImageStack(heart)
     for measure in (jitter_score, entropy_score):
         score = measure(predictor, image)

@@ -26,9 +26,9 @@ def predictor() -> Predictor:
 
 @pytest.fixture(scope="module")
 def heart() -> tuple[Volume, np.ndarray]:
-    """A generated heart and its true mask."""
+    """Six slices of a generated heart and their true mask."""
     phantom = make_phantom(5, 1)
-    return Volume(phantom.images["ED"].astype(np.float32), phantom.affine), phantom.labels["ED"]
+    return Volume(phantom.images["ED"][:, :, 2:8].astype(np.float32), phantom.affine), phantom.labels["ED"][:, :, 2:8]
 
 
 def segment(predictor: Predictor, image: Volume, truth: np.ndarray) -> tuple[Prediction, float]:
@@ -77,24 +77,32 @@ def test_the_mask_is_as_good(predictor: Predictor, heart: tuple[Volume, np.ndarr
     assert ("intensity_outliers" in found.warnings) == is_warned_of
 
 
+def in_all_of_it(predictor: Predictor, image: Volume, is_drawn: bool) -> Prediction:
+    """Without a prompt, or with a box round the whole image."""
+    predictor.set_image(image)
+    return predictor.predict([BoxPrompt(Box.whole(image.array.shape))] if is_drawn else [])
+
+
+@pytest.fixture(scope="module")
+def as_it_is(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> list[Prediction]:
+    return [in_all_of_it(predictor, heart[0], is_drawn) for is_drawn in (False, True)]
+
+
 @pytest.mark.parametrize("value", [0, 7])
 @pytest.mark.parametrize(("before", "after"), [(3, 2), (0, 5)])
 def test_blank_slices_that_were_added_change_nothing(
-    predictor: Predictor, heart: tuple[Volume, np.ndarray], before: int, after: int, value: int
+    predictor: Predictor, heart: tuple[Volume, np.ndarray], as_it_is: list[Prediction], before: int, after: int, value: int
 ) -> None:
     image, _ = heart
     added = [(0, 0), (0, 0), (before, after)]
     longer = replace(image, array=np.pad(image.array, added, constant_values=value))
-    for is_drawn in (False, True):
-        found = []
-        for volume in (image, longer):
-            predictor.set_image(volume)
-            found.append(predictor.predict([BoxPrompt(Box.whole(volume.array.shape))] if is_drawn else []))
-        assert found[0].mask.any()
-        assert np.array_equal(np.pad(found[0].mask, added), found[1].mask)
+    for is_drawn, plain in zip((False, True), as_it_is):
+        found = in_all_of_it(predictor, longer, is_drawn)
+        assert plain.mask.any()
+        assert np.array_equal(np.pad(plain.mask, added), found.mask)
         if not is_drawn:
-            shift = np.array([0, 0, 0, 0, before, before])
-            assert [*found[1].box.bounds] == [*(found[0].box.bounds + shift)]
+            assert plain.box and found.box
+            assert [*found.box.bounds] == [*(plain.box.bounds + np.array([0, 0, 0, 0, before, before]))]
 
 
 def test_a_box_on_blank_slices_alone_is_answered(predictor: Predictor, heart: tuple[Volume, np.ndarray]) -> None:

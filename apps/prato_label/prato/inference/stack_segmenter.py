@@ -38,8 +38,8 @@ _T = TypeVar("_T")
 _MULTIPLE = 16
 #: Slices that are seen together at most. Short-axis stacks have fewer; attention along longer ones would take the square of their length.
 LONGEST = 48
-#: Size of the stack of noise that costs are measured on: slices, and pixels along both sides.
-_TRIAL = (4, 192)
+#: Size of the stack of noise that costs are measured on: slices, and mm along both sides.
+_TRIAL = (4, 240.0)
 
 
 class _Encoded(NamedTuple):
@@ -169,7 +169,7 @@ class StackSegmenter:
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
-        count, edge = _TRIAL
+        count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / _MULTIPLE) * _MULTIPLE
         stack = torch.rand((count, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = BoxPrompt.batch([[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
         self._run(stack, prompts, prune)
