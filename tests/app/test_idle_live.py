@@ -28,9 +28,9 @@ def use(pid: int) -> tuple[float, int]:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(counts["wchar"])
 
 
-def watch(pid: int) -> tuple[float, int]:
+def watch(pid: int, during_s: float = WATCHED_S) -> tuple[float, int]:
     before = use(pid)
-    time.sleep(WATCHED_S)
+    time.sleep(during_s)
     return use(pid)[0] - before[0], use(pid)[1] - before[1]
 
 
@@ -63,9 +63,12 @@ def test_after_a_label_and_changes_by_others_nothing_goes_on(server: LiveServer)
 
     wait_until(lambda: "new" in studies(), every=0.2)
     listed = server.studies / "datastore_v2.json"
-    wait_until(lambda: watch(server.process.pid)[1] == 0)  # models are measured after a start, which takes a while
+    wait_until(lambda: watch(server.process.pid, 1.0)[0] < 0.02)  # models are measured after a start, which takes a while
     before = listed.stat()
-    seconds, written = min(watch(server.process.pid) for _ in range(3))
+    for _ in range(3):  # something else may happen on the machine
+        seconds, written = watch(server.process.pid)
+        if seconds < 0.05 * WATCHED_S and written == 0:
+            break
     assert (listed.stat().st_mtime_ns, listed.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert written == 0
     assert seconds < 0.05 * WATCHED_S

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lib.jobs import training_queue
+from lib.jobs import training_queue, worker_process
 from lib.jobs.job import BusyError, Job
 from lib.jobs.training_queue import TrainingQueue
 from prato.data.nifti import read_volume, write_volume
@@ -56,8 +56,10 @@ class Bench:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The tests of this file change it one after the other: starting the process takes longer than all of them."""
     made = Bench(tmp_path_factory.mktemp("bench"))
-    yield made
-    made.queue.stop()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(worker_process, "_NICENESS", 1)  # beside other tests, ten steps are a tenth of a core
+        yield made
+        made.queue.close()
 
 
 @pytest.mark.slow

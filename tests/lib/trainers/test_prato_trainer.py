@@ -57,6 +57,7 @@ class TestParameters:
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PratoTrainer:
     """Of a model that knows nothing, in a hurry."""
     monkeypatch.setattr(fine_tuning, "LEARNING_RATE", 0.03)
+    monkeypatch.setattr(fine_tuning, "BATCH_SIZE", 4)
     model = tmp_path / "model" / "prato_unetr.safetensors"
     model.parent.mkdir()
     blank_model(model)
@@ -154,7 +155,7 @@ def test_a_model_that_was_replaced_meanwhile_stays(
     other = (tmp_path / "other.safetensors").read_bytes()
     trained = retraining_round.fine_tune
     monkeypatch.setattr(retraining_round, "fine_tune", lambda *a: (trainer.store.upload(other), trained(*a))[1])
-    result = trainer({"max_steps": 12}, store)
+    result = trainer({"max_steps": 8}, store)
     assert not result["published"]
     assert "was replaced by" in result["reason"]
     assert trainer.model.read_bytes() == other

@@ -5,6 +5,7 @@ from prato.models.convert_state_dict import convert_state_dict
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
+from tests.prato.models.test_networks import along
 
 ARGUMENTS = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "num_heads": (1, 2, 4, 4), "window_size": 3}
 
@@ -25,8 +26,9 @@ def network(width: int, dims: int = 2, **other: object) -> PratoSwinUNETR:
 @pytest.mark.parametrize("plan", [None, PruningPlan(prune_after=(1, 2, 3), percentile=40.0)])
 def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: PruningPlan | None) -> None:
     narrow, wide = network(12, dims), network(24, dims)
-    image = torch.randn(2, 3, *(64,) * dims, generator=torch.Generator().manual_seed(0))
-    prompts = BoxPrompt.batch([[((9.0,) * dims, (40.0,) * dims)], [((20.0,) * dims, (50.0,) * dims)]], (64,) * dims)
+    size = (64, 64) if dims == 2 else (64, 32, 32)
+    image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    prompts = BoxPrompt.batch([[(along(size, 9.0), along(size, 40.0))], [(along(size, 20.0), along(size, 50.0))]], size)
     with torch.inference_mode():
         before = wide.segment(image, prompts, plan).logits
         wide.load_state_dict(convert_state_dict(narrow.state_dict(), wide))

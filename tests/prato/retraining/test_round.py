@@ -25,7 +25,7 @@ from tests.app.live import write_study
 
 pytestmark = pytest.mark.slow
 
-STEPS = 8
+STEPS = 5
 
 
 def order(folder: Path, **parameters: int) -> TrainingOrder:
@@ -52,6 +52,7 @@ def until_step(number: int, order: TrainingOrder) -> Callable[[], bool]:
 @pytest.fixture(autouse=True)
 def every_step_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fine_tuning, "LEARNING_RATE", 0.01)
+    monkeypatch.setattr(fine_tuning, "BATCH_SIZE", 4)
     monkeypatch.setattr("prato.training.progress._EVERY_S", 0.0)
 
 

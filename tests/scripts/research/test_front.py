@@ -112,6 +112,7 @@ def test_slices_beside_the_box_stay_empty(trained, stacks):
 def test_every_network_and_way_is_measured_drawn_and_told(trained, tmp_path, monkeypatch):
     save_packed(tmp_path / "cases.zip", [case("a", 2, (96, 110), (44, 52))])
     files = ["--packed", tmp_path / "cases.zip", "--split", trained / "split.json", "--queue-out", trained]
+    monkeypatch.setattr(front, "SLICES", 2)
     monkeypatch.setattr("sys.argv", [str(a) for a in ["front.py", *files, "--out", tmp_path / "front.csv", "--timed", 1, "--rounds", 1]])
     front.main()
     rows = read_rows(tmp_path / "front.csv")

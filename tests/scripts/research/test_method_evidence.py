@@ -21,7 +21,7 @@ def run(out: Path) -> tuple[int, str]:
 
 @pytest.mark.slow
 def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"hidden_size": 192, "mlp_dim": 768, "num_heads": 6, "feature_size": 4, "img_size": 128}
+    small = {"hidden_size": 96, "mlp_dim": 384, "num_heads": 6, "feature_size": 4, "img_size": 128}
     monkeypatch.setattr(method_evidence, "_FULL", {**method_evidence._FULL, **small})
     out = tmp_path / "evidence.csv"
     assert run(out)[0] == 0

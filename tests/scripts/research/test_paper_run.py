@@ -56,6 +56,7 @@ def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.slow
 def test_on_a_cluster_an_experiment_waits_for_what_it_needs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # as other tests are that run beside them
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label"))))
     code, said = run(folder, tmp_path, "table1/taught_isic", "--budget", "steps=1", "--backend", "ray", "--workers", "2")
     assert code == 0, said

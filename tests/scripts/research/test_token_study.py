@@ -24,7 +24,7 @@ BOXES = {"tight", "oversized", "partial", "misleading"}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    make_thin_phantoms(folder / "studies", 1)
+    make_thin_phantoms(folder / "studies", 1, slices=2)
     patient = json.loads((folder / "studies" / "manifest.json").read_text())["studies"]
     name = next(iter(patient.values()))["patient"]
     (folder / "split.json").write_text(json.dumps({"seed": 0, "train": ["other"], "validation": [name]}))

@@ -17,6 +17,8 @@ from tests.phantoms import make_thin_phantoms
 @pytest.mark.slow
 def test_both_rates_are_measured_where_they_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_thin_phantoms(tmp_path / "studies", 2, slices=2)
+    for path in (tmp_path / "studies").rglob("*_ES.nii.gz"):
+        path.unlink()
     save_split(tmp_path / "split.json", Split(seed=0, train=["other"], validation=["phantom001", "phantom002"]))
     monkeypatch.setattr(fine_tuning_rates, "ACDC_SPLIT", tmp_path / "split.json")
     monkeypatch.setattr(fine_tuning_rates, "_PATIENTS", 1)
