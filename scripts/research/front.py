@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
-from prato.models.overview_swin_unetr import DEFAULT_PLAN
+from prato.models.overview_network import OVERVIEW_PLAN
 from prato.training.slice_bank import load_packed
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -43,9 +43,9 @@ def ways_of(trained: Trained) -> dict[str, Way]:
         return {"whole slices": partial(_without_box, stack_ways.cropped(0)), **crops}
     if trained.entry.get("tokens") == "random":
         return {"random region": stack_ways.random_square(RANDOM_SHARE), "whole slices": stack_ways.pruned(None), **crops}
-    plans = {"pruned": DEFAULT_PLAN, **{f"pruned {percent} %": DEFAULT_PLAN.with_override(percent) for percent in _PERCENT}}
+    plans = {"pruned": OVERVIEW_PLAN, **{f"pruned {percent} %": OVERVIEW_PLAN.with_override(percent) for percent in _PERCENT}}
     ways = {name: stack_ways.pruned(plan) for name, plan in plans.items()}
-    drawn = {"random tokens": stack_ways.random_tokens(DEFAULT_PLAN), "random region": stack_ways.random_region(DEFAULT_PLAN)}
+    drawn = {"random tokens": stack_ways.random_tokens(OVERVIEW_PLAN), "random region": stack_ways.random_region(OVERVIEW_PLAN)}
     return {**ways, "whole slices": stack_ways.pruned(None), **drawn, **crops}
 
 

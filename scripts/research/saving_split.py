@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
-from prato.models.overview_swin_unetr import DEFAULT_PLAN
+from prato.models.overview_network import OVERVIEW_PLAN
 from prato.training.slice_bank import load_packed
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -26,12 +26,12 @@ from scripts.research.stacks import choose_evenly, dice_of, load_stacks, load_tr
 
 WAYS: dict[str, Way] = {
     "off": stack_ways.pruned(None),
-    "plan": stack_ways.pruned(DEFAULT_PLAN),
-    "the plan's region cropped": stack_ways.cropped_as(DEFAULT_PLAN),
+    "plan": stack_ways.pruned(OVERVIEW_PLAN),
+    "the plan's region cropped": stack_ways.cropped_as(OVERVIEW_PLAN),
     "crop to the box": stack_ways.cropped(0),
     "crop with context": stack_ways.cropped(CONTEXT),
-    "random region": stack_ways.random_region(DEFAULT_PLAN),
-    "random tokens": stack_ways.random_tokens(DEFAULT_PLAN),
+    "random region": stack_ways.random_region(OVERVIEW_PLAN),
+    "random tokens": stack_ways.random_tokens(OVERVIEW_PLAN),
 }
 
 

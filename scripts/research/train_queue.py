@@ -33,7 +33,7 @@ from scripts.research.paper_rows import PaperRow, RowLoss, row_dice
 from scripts.research.queue_state import join_state, split_state
 
 #: What an entry says besides its recipe.
-_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher")
+_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "frozen")
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
 
@@ -115,8 +115,23 @@ def has_ended(folder: Path, steps: int) -> bool:
 
 
 def has_teacher(entry: dict[str, Any], out: Path) -> bool:
-    """Whether the weights of whom an entry learns from are there, where it learns from another."""
-    return not entry.get("teacher") or (out / entry["teacher"] / "weights.pt").exists()
+    """Whether the weights are there that an entry needs: of the one it learns from, and of those it starts from."""
+    needed = [*entry.get("start", ()), *([entry["teacher"]] if entry.get("teacher") else [])]
+    return all((out / name / "weights.pt").exists() for name in needed)
+
+
+def start_network(entry: dict[str, Any], out: Path) -> Any:
+    """The network of ``entry`` as its training begins: fresh but for the weights, of the entries that it starts from, that it has by name
+    and shape; its ``frozen`` modules are not trained."""
+    network = build_model(entry["network"], **entry["arguments"])
+    own = network.state_dict()
+    for name in entry.get("start", ()):
+        stored = torch.load(out / name / "weights.pt", map_location="cpu", weights_only=False)["weights"]
+        own |= {key: value.to(own[key].dtype) for key, value in stored.items() if key in own and own[key].shape == value.shape}
+    network.load_state_dict(own)
+    for name in entry.get("frozen", ()):
+        network.get_submodule(name).requires_grad_(False)
+    return network
 
 
 def curve_rows(folder: Path) -> list[dict[str, Any]]:
@@ -128,7 +143,7 @@ def curve_rows(folder: Path) -> list[dict[str, Any]]:
 def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:
     """Train one entry, or go on with it; its weights, curve and state go to the folder of its name."""
     if not has_teacher(entry, given.out):
-        print(entry["name"], "waits for the weights of its teacher,", entry["teacher"], flush=True)
+        print(entry["name"], "waits for weights that it needs of other entries", flush=True)
         return
     folder = given.out / entry["name"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +154,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     if "row" in entry:
         trainer, loss = make_row_trainer(entry, banks["train"], recipe, given.out)
     else:
-        network = build_model(entry["network"], **entry["arguments"])
+        network = start_network(entry, given.out)
         trainer, loss = StackTrainer(network, banks["train"], recipe, capture=not given.no_capture), None
     state, curve = folder / "state.pt", folder / "curve.jsonl"
     join_state(state)

@@ -117,7 +117,7 @@ def test_a_long_stack_is_computed_in_parts_with_the_same_answer(predictor, heart
     predictor.set_image(heart)
     whole = predictor.predict([BOX], prune, return_tokens=True, return_uncertainty=True)
     calls = []
-    monkeypatch.setattr("prato.models.overview_swin_unetr.CPU_PIXELS", 1)
+    monkeypatch.setattr("prato.models.overview_network.CPU_PIXELS", 1)
 
     class Runner(BatchRunner):
         def __call__(self, call):

@@ -7,8 +7,8 @@ import torch
 from monai.networks.nets import SwinUNETR
 
 from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
+from prato.models.overview_network import OVERVIEW_PLAN, slices_at_once
 from prato.models.overview_region import SHORTEST, computed_region
-from prato.models.overview_swin_unetr import DEFAULT_PLAN, slices_at_once
 from prato.models.registry import build_model
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
@@ -54,7 +54,7 @@ def test_without_pruning_it_is_monai_s_swin_unetr(network, stack):
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("plan", [None, DEFAULT_PLAN, PruningPlan(prune_after=(1,), percentile=50.0, decode="kept")])
+@pytest.mark.parametrize("plan", [None, OVERVIEW_PLAN, PruningPlan(prune_after=(1,), percentile=50.0, decode="kept")])
 def test_it_is_never_captured(network, stack, plan):
     """Its parent's static shapes are not its own: with a box and without, a runner of CUDA graphs leaves all of it to the network."""
     runner = CudaGraphRunner(network, torch.float32)
@@ -68,7 +68,7 @@ def test_it_is_never_captured(network, stack, plan):
 @torch.no_grad()
 def test_only_the_region_of_relevant_tokens_is_computed(network, stack, monkeypatch):
     monkeypatch.setattr(network.heart_relevance, "forward", centred_on(network, (9, 10)))
-    output = network.segment(stack, None, DEFAULT_PLAN)
+    output = network.segment(stack, None, OVERVIEW_PLAN)
     (stage,) = output.stages
     alive = stage.alive.view(4, 20, 24)
     assert alive.sum() == 4 * (SHORTEST // TOKEN) ** 2 and alive[:, 9, 10].all()
@@ -90,18 +90,18 @@ def test_a_percentile_grows_the_region_round_what_is_relevant(network, stack, mo
 def test_where_no_heart_is_seen_the_prompt_is_all_there_is(network, stack, monkeypatch):
     monkeypatch.setattr(network.heart_relevance, "forward", lambda tokens, box, has_box: torch.full(tokens.shape[:-1], -9.0))
     box = BoxPrompt.batch([[((96, 8), (144, 60))]] * 4, stack.shape[2:])
-    (stage,) = network.segment(stack, box, DEFAULT_PLAN).stages
+    (stage,) = network.segment(stack, box, OVERVIEW_PLAN).stages
     alive = stage.alive.view(4, 20, 24)
     assert alive[:, 12:18, 1:7].all() and not alive.all()
-    assert network.segment(stack, None, DEFAULT_PLAN).stages[0].alive.all()
+    assert network.segment(stack, None, OVERVIEW_PLAN).stages[0].alive.all()
 
 
 @torch.no_grad()
 def test_the_overview_of_some_slices_serves_them(network, stack):
-    embedding = network.encode_image(stack, DEFAULT_PLAN)
+    embedding = network.encode_image(stack, OVERVIEW_PLAN)
     assert embedding.tokens.shape == (4, 20, 24, 16) and embedding.nbytes == 4 * 20 * 24 * 16 * 4
     part = type(embedding)(0, {0: embedding.tokens[1:3]})
-    assert network.predict(stack[1:3], part, None, DEFAULT_PLAN).logits.shape == (2, 4, 160, 192)
+    assert network.predict(stack[1:3], part, None, OVERVIEW_PLAN).logits.shape == (2, 4, 160, 192)
 
 
 def test_regions_lie_within_the_image_and_hold_the_kept_tokens():
@@ -141,7 +141,7 @@ def test_what_tokens_know_of_the_box():
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("plan", [None, DEFAULT_PLAN], ids=["off", "plan"])
+@pytest.mark.parametrize("plan", [None, OVERVIEW_PLAN], ids=["off", "plan"])
 def test_slices_are_encoded_and_decoded_a_few_at_a_time_with_the_same_logits(network, stack, monkeypatch, plan):
     torch.manual_seed(1)
     network = deepcopy(network)
@@ -150,7 +150,7 @@ def test_slices_are_encoded_and_decoded_a_few_at_a_time_with_the_same_logits(net
     whole, seen = network.segment(stack, None, plan).logits, []
     watched = (network.swinViT.patch_embed, network.out)
     handles = [module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0]))) for module in watched]
-    monkeypatch.setattr("prato.models.overview_swin_unetr.CPU_PIXELS", 160 * 192 * 2)
+    monkeypatch.setattr("prato.models.overview_network.CPU_PIXELS", 160 * 192 * 2)
     monkeypatch.setattr(SliceAttention, "MAX_SCORES", 4 * 4**2 * 7)  # seven places at a time
     parts = network.segment(stack, None, plan).logits
     for handle in handles:

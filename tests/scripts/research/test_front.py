@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from prato.evaluation.box_conditions import BoxCondition
-from prato.models.overview_swin_unetr import DEFAULT_PLAN
+from prato.models.overview_network import OVERVIEW_PLAN
 from prato.models.registry import build_model
 from prato.prompts.box import Box, BoxPrompt
 from prato.training.slice_bank import SliceBank, save_packed
@@ -82,8 +82,8 @@ def test_ways_give_what_the_network_gives(trained, stacks):
     size = tuple(stack.image.shape[2:])
     prompts = BoxPrompt.batch([[(box.start[:2], box.stop[:2])]] * len(planes), size)
     answers = {name: way(network, stack, planes, box) for name, way in saving_split.WAYS.items()}
-    embedding = network.encode_image(stack.image, DEFAULT_PLAN).select(planes)
-    for name, plan in (("off", None), ("plan", DEFAULT_PLAN)):
+    embedding = network.encode_image(stack.image, OVERVIEW_PLAN).select(planes)
+    for name, plan in (("off", None), ("plan", OVERVIEW_PLAN)):
         own = network.predict(stack.image[planes], embedding, prompts, plan)
         assert torch.allclose(answers[name].logits, own.logits, atol=1e-4)
         assert set(answers[name].ms) == {"overview", "tokens", "decoder"} and all(ms > 0 for ms in answers[name].ms.values())

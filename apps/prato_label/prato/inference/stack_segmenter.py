@@ -20,7 +20,7 @@ from prato.inference.segmentation import Segmentation, Tally, timed
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN
-from prato.models.overview_swin_unetr import Levels
+from prato.models.overview_network import Levels
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt

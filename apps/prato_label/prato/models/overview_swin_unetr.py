@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,45 +10,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prato.data.structures import NUM_CLASSES
-from prato.models.base import ImageEmbedding
-from prato.models.overview import TOKEN, HeartRelevance, Overview, SliceAttention, box_features
-from prato.models.overview_region import STEP, TAU, computed_region, prompted_box, relevant_tokens, token_slices
+from prato.models.overview import SliceAttention
+from prato.models.overview_network import OVERVIEW_PLAN, Levels, OverviewNetwork
 from prato.models.registry import register_model
 from prato.models.swin_block import dense_swin_blocks
 from prato.models.swin_unetr import PratoSwinUNETR
-from prato.prompts.batch import PromptBatch
-from prato.pruning.plan import PruningPlan
-from prato.pruning.record import PrunedOutput, StageRecord
-from prato.runtime.region import Region
-from prato.runtime.region_decode import RegionFeatures
-
-#: Tokens leave once, before the first block of the Swin.
-DEFAULT_PLAN = PruningPlan(prune_after=(1,), percentile=None, threshold=TAU, decode="kept")
-#: Pixels of all the slices that are encoded or decoded at once: on a CPU a handful of whole slices, so that long stacks stay within memory.
-CPU_PIXELS, GPU_PIXELS = 2**18, 2**23
-#: Tokens (K, h, w, C) of some slices after patch embedding and after each stage.
-Levels = list[Tensor]
 
 
 @register_model(
     "overview_swin_unetr",
-    plan=DEFAULT_PLAN,
+    plan=OVERVIEW_PLAN,
     preset={
         "arguments": {
             **{"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2},
             **{"feature_size": 24, "window_size": 5, "num_heads": (1, 2, 4, 8)},
         },
         "centre": "stack",
-        "plan": DEFAULT_PLAN.to_dict(),
+        "plan": OVERVIEW_PLAN.to_dict(),
     },
 )
-class PratoOverviewSwinUNETR(PratoSwinUNETR):
-    """A Swin UNETR for stacks of whole slices: an image's batch is one stack, its slices in order.
-
-    A small transformer on tokens of 12 mm, the overview, looks at the whole stack once. Its relevance (arXiv 2506.16369, eqs. 2-5), against
-    the prompt and a query that has learned what hearts look like, says which tokens go on to MONAI's network: the smallest region that
-    holds those of all slices. The third stage is told what the overview knows of its tokens, where the box lies, and what is at their
-    place in other slices. What is added to MONAI's network is zero-initialised where it enters.
+class PratoOverviewSwinUNETR(OverviewNetwork, PratoSwinUNETR):
+    """MONAI's Swin UNETR behind an overview: its third stage is told what the overview knows of its tokens, where the box lies, and what is
+    at their place in other slices.
 
     Args:
         overview_dim, overview_depth: width of the overview's tokens, and its transformer blocks.
@@ -59,143 +41,8 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
     def __init__(self, *args: Any, overview_dim: int = 96, overview_depth: int = 4, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "stages": ()})
         width = 4 * self.swinViT.embed_dim
-        self.overview = Overview(overview_dim, 4, overview_depth)
-        self.heart_relevance = HeartRelevance(overview_dim)
-        self.context = nn.Linear(overview_dim, width)
-        told = nn.Linear(64, width)
-        self.guidance = nn.Sequential(nn.Linear(6, 64), nn.GELU(), told)
+        self._add_overview(overview_dim, overview_depth, width)
         self.along = nn.ModuleList(SliceAttention(width, 4) for _ in range(2))
-        for last in (self.context, told):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-
-    @property
-    def prune_points(self) -> tuple[int, ...]:
-        """Before the first stage's blocks, which a plan counts as after 1."""
-        return (1,)
-
-    def encode_image(self, image: Tensor, plan: PruningPlan | None = None) -> ImageEmbedding:
-        """The overview's tokens (S, H / 8, W / 8, dim) of a whole stack ``image`` (S, 3, H, W), H and W multiples of 16.
-
-        They serve every plan; those of some slices alone serve a call on these slices.
-        """
-        return ImageEmbedding(0, {0: self.encode_stacks(image[:, image.shape[1] // 2].unsqueeze(0)).squeeze(0)})
-
-    def encode_stacks(self, slices: Tensor) -> Tensor:
-        """The overview's tokens (B, S, H / 8, W / 8, dim) of B stacks ``slices`` (B, S, H, W)."""
-        tokens: Tensor = self.overview(F.avg_pool2d(slices, 2))
-        return tokens
-
-    @property
-    def has_static_shapes(self) -> bool:
-        """It has none, unlike the network that it extends: what is computed depends on what its overview finds."""
-        return False
-
-    def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_region` of all slices.
-
-        Args:
-            image: float (S, 3, H, W), slices of one stack, whole and in order; H and W multiples of 16.
-            embedding, prompts, plan: as for :meth:`choose_region`; an ``embedding`` without tokens is made here.
-        """
-        embedding = embedding if embedding.features else self.encode_image(image, plan)
-        region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
-        parts = self.encode_region(image, embedding, prompts, region)
-        sizes = [len(levels[0]) for levels in parts]
-        logits = [self.decode_region(slices, levels, region).to_logits() for slices, levels in zip(image.split(sizes), parts)]
-        return PrunedOutput(torch.cat(logits), stages)
-
-    def choose_region(
-        self, size: tuple[int, ...], embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None
-    ) -> tuple[Region, tuple[StageRecord, ...]]:
-        """Where slices of ``size`` pixels are computed, and the record of what was pruned.
-
-        Args:
-            embedding: the overview's tokens of the slices.
-            prompts: in pixels; all of them together say what is prompted, and none is needed.
-            plan: tokens whose sigmoid(relevance) is above its threshold go on. One with a percentile lets so many percent of all tokens
-                leave at most, those farthest from the relevant ones first. None for no pruning.
-        """
-        return self.choose_regions(size, embedding.tokens.unsqueeze(0), [prompts], plan)[0]
-
-    def choose_regions(
-        self, size: tuple[int, ...], tokens: Tensor, prompts: Sequence[PromptBatch | None], plan: PruningPlan | None
-    ) -> list[tuple[Region, tuple[StageRecord, ...]]]:
-        """:meth:`choose_region` for each of B stacks with ``tokens`` (B, S, H / 8, W / 8, dim)."""
-        if plan is None:
-            return [(Region.whole(size), ())] * len(tokens)
-        chosen: list[tuple[Region, tuple[StageRecord, ...]]] = []
-        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
-        for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, given), prompts):
-            keep = relevant_tokens(relevance, plan)
-            grid = tuple(keep.shape[1:])
-            if of_stack is not None and not all(group.kind.locates for group in of_stack.groups):
-                keep = keep | of_stack.pinned(grid).view_as(keep)
-            if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
-                keep = torch.ones_like(keep) if of_stack is None or of_stack.is_empty else of_stack.protected(grid).view_as(keep)
-            region = computed_region(keep, size, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
-            alive = torch.zeros_like(keep)
-            alive[(slice(None), *token_slices(region))] = True
-            chosen.append((region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
-        return chosen
-
-    def encode_region(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, region: Region) -> list[Levels]:
-        """What :meth:`decode_region` is given besides slices of ``image`` (S, 3, H, W): in parts, for as many as it takes at once."""
-        return [levels for _, levels in self.encode_regions([image], embedding.tokens.unsqueeze(0), [prompts], [region])]
-
-    def encode_regions(
-        self, images: Sequence[Tensor], tokens: Tensor, prompts: Sequence[PromptBatch | None], regions: Sequence[Region]
-    ) -> list[tuple[Tensor, Levels]]:
-        """What :meth:`decode_part` is given, in parts, for all slices of B stacks in order.
-
-        Args:
-            images: of each stack, (S, 3, H, W). tokens: (B, S, H / 8, W / 8, dim). regions: of each stack, all of one size.
-        """
-        cells, device = regions[0].cells, tokens.device
-        seen = torch.stack([own[(slice(None), *token_slices(region))] for own, region in zip(tokens, regions)])
-        beyond = [-n % STEP for n in cells]
-        if any(beyond):
-            grid = [(n + more) // TOKEN for n, more in zip(cells, beyond)]
-            seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[3], 0, grid[0] - seen.shape[2]))
-        corner = torch.tensor([region.start for region in regions], device=device)
-        windows = torch.cat([_window(image, region) for image, region in zip(images, regions)])
-        parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
-        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
-        return list(zip(parts, self._encode_windows(parts, seen, boxes, given, corner)))
-
-    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int]) -> Tensor:
-        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``."""
-        return self._decode_windows(windows, levels)[:, :, : cells[0], : cells[1]]
-
-    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> RegionFeatures:
-        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``."""
-        return RegionFeatures(self.decode_part(_window(slices, region), levels, region.cells), region)
-
-    def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
-        """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""
-        tokens = embedding.tokens.unsqueeze(0)
-        box, has_box = prompted_box(None, tokens.device)
-        return relevant_tokens(self.heart_relevance(tokens, box, has_box)[0], plan)
-
-    def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B * S, classes, h, w) of windows, and of relevance (B, S, H / 8, W / 8) on the whole slices.
-
-        Args:
-            window: (B, S, channels, h, w). corner: int64 (B, 2), their first pixels, multiples of 8.
-            overview: (B, S, H / 2, W / 2), the whole slices at half the resolution.
-            box, has_box: as for :class:`HeartRelevance`.
-        """
-        tokens = self.overview(overview)
-        relevant = self.heart_relevance(tokens, box, has_box)
-        grid = (window.shape[-2] // TOKEN, window.shape[-1] // TOKEN)
-        seen = _cut_tokens(tokens, corner // TOKEN, grid)
-        return self.decode_windows(window, seen, box, has_box, corner), relevant
-
-    def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
-        """Logits of ``window`` (B, S, channels, h, w) whose overview tokens are ``seen`` (B, S, h / 8, w / 8, dim)."""
-        slices = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        (levels,) = self._encode_windows([slices], seen, box, has_box, corner)
-        return self._decode_windows(slices, levels)
 
     def _encode_windows(self, parts: list[Tensor], seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> list[Levels]:
         """The tokens after patch embedding and after each stage, for each of ``parts``, which together are B stacks of S slices.
@@ -213,8 +60,7 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
             found.append(levels)
         sizes, (layer,) = [len(slices) for slices in parts], vit.layers3
         x = torch.cat([levels[2] for levels in found])
-        told = self.context(seen) + self.guidance(box_features(box, has_box, corner, (x.shape[1], x.shape[2])).unsqueeze(1))
-        x = self._attend_along(0, x + told.flatten(0, 1).to(x.dtype), seen.shape[:2])
+        x = self._attend_along(0, x + self._told(seen, box, has_box, corner).to(x.dtype), seen.shape[:2])
         x = torch.cat([dense_swin_blocks(layer, tokens) for tokens in x.split(sizes)])
         x = self._attend_along(1, x, seen.shape[:2])
         for levels, tokens in zip(found, x.split(sizes)):
@@ -235,25 +81,3 @@ class PratoOverviewSwinUNETR(PratoSwinUNETR):
     def _attend_along(self, number: int, x: Tensor, stacks: Sequence[int]) -> Tensor:
         mixed: Tensor = self.along[number](x.view(*stacks, -1, x.shape[-1]))
         return mixed.view_as(x)
-
-
-def slices_at_once(size: tuple[int, ...], device: torch.device) -> int:
-    """How many slices of ``size`` pixels are encoded or decoded together."""
-    return max(1, (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) // math.prod(size))
-
-
-def _window(slices: Tensor, region: Region) -> Tensor:
-    """``slices`` (K, channels, H, W) in ``region``, with rows and columns added until MONAI's network can halve the sides five times."""
-    window = slices[(slice(None), slice(None), *region.slices)]
-    beyond = [-n % STEP for n in region.cells]
-    if any(beyond):
-        window = F.pad(window, (0, beyond[1], 0, beyond[0]), value=-1.0)
-    return window.contiguous(memory_format=torch.channels_last)
-
-
-def _cut_tokens(tokens: Tensor, corner: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, S, H, W, C) -> (B, S, *grid, C), from ``corner`` (B, 2) on."""
-    rows = corner[:, :1] + torch.arange(grid[0], device=corner.device)
-    columns = corner[:, 1:] + torch.arange(grid[1], device=corner.device)
-    batch = torch.arange(len(tokens), device=corner.device)[:, None, None]
-    return tokens.permute(0, 2, 3, 1, 4)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2, 4)

@@ -1,0 +1,217 @@
+"""Networks that see the whole stack at a glance, and compute in detail only where their overview finds the heart."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prato.models.base import ImageEmbedding, PrunableNetwork
+from prato.models.overview import TOKEN, HeartRelevance, Overview, box_features
+from prato.models.overview_region import STEP, TAU, computed_region, prompted_box, relevant_tokens, token_slices
+from prato.prompts.batch import PromptBatch
+from prato.pruning.plan import PruningPlan
+from prato.pruning.record import PrunedOutput, StageRecord
+from prato.runtime.region import Region
+from prato.runtime.region_decode import RegionFeatures
+
+#: Tokens leave once, before anything is computed in detail.
+OVERVIEW_PLAN = PruningPlan(prune_after=(1,), percentile=None, threshold=TAU, decode="kept")
+#: Pixels of all the slices that are encoded or decoded at once: on a CPU a handful of whole slices, so that long stacks stay within memory.
+CPU_PIXELS, GPU_PIXELS = 2**18, 2**23
+#: Features (K, ...) of some slices after each level, in the network's own layout.
+Levels = list[Tensor]
+
+
+class OverviewNetwork(PrunableNetwork):
+    """A network for stacks of whole slices: an image's batch is one stack, its slices in order.
+
+    A small transformer on tokens of 8 pixels, the overview, looks at the whole stack once. Its relevance (arXiv 2506.16369, eqs. 2-5),
+    against the prompt and a query that has learned what hearts look like, says which tokens go on to the rest of the network: the smallest
+    region that holds those of all slices. There, features of 8 pixels are told what the overview knows of them and where the box lies.
+    What is added is zero-initialised where it enters.
+
+    A network is such a class with :meth:`_encode_windows` and :meth:`_decode_windows`; it calls :meth:`_add_overview` when it is built.
+    """
+
+    def _add_overview(self, dim: int, depth: int, width: int) -> None:
+        """Let features of ``width`` channels be told by an overview of ``depth`` blocks on tokens of ``dim``."""
+        self.overview = Overview(dim, 4, depth)
+        self.heart_relevance = HeartRelevance(dim)
+        self.context = nn.Linear(dim, width)
+        told = nn.Linear(64, width)
+        self.guidance = nn.Sequential(nn.Linear(6, 64), nn.GELU(), told)
+        for last in (self.context, told):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    @property
+    def prune_points(self) -> tuple[int, ...]:
+        """Before the first stage's blocks, which a plan counts as after 1."""
+        return (1,)
+
+    def encode_image(self, image: Tensor, plan: PruningPlan | None = None) -> ImageEmbedding:
+        """The overview's tokens (S, H / 8, W / 8, dim) of a whole stack ``image`` (S, 3, H, W), H and W multiples of 16.
+
+        They serve every plan; those of some slices alone serve a call on these slices.
+        """
+        return ImageEmbedding(0, {0: self.encode_stacks(image[:, image.shape[1] // 2].unsqueeze(0)).squeeze(0)})
+
+    def encode_stacks(self, slices: Tensor) -> Tensor:
+        """The overview's tokens (B, S, H / 8, W / 8, dim) of B stacks ``slices`` (B, S, H, W)."""
+        tokens: Tensor = self.overview(F.avg_pool2d(slices, 2))
+        return tokens
+
+    @property
+    def has_static_shapes(self) -> bool:
+        """It has none, unlike the network that it extends: what is computed depends on what its overview finds."""
+        return False
+
+    def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
+        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_region` of all slices.
+
+        Args:
+            image: float (S, 3, H, W), slices of one stack, whole and in order; H and W multiples of 16.
+            embedding, prompts, plan: as for :meth:`choose_region`; an ``embedding`` without tokens is made here.
+        """
+        embedding = embedding if embedding.features else self.encode_image(image, plan)
+        region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
+        parts = self.encode_region(image, embedding, prompts, region)
+        sizes = [len(levels[0]) for levels in parts]
+        logits = [self.decode_region(slices, levels, region).to_logits() for slices, levels in zip(image.split(sizes), parts)]
+        return PrunedOutput(torch.cat(logits), stages)
+
+    def choose_region(
+        self, size: tuple[int, ...], embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None
+    ) -> tuple[Region, tuple[StageRecord, ...]]:
+        """Where slices of ``size`` pixels are computed, and the record of what was pruned.
+
+        Args:
+            embedding: the overview's tokens of the slices.
+            prompts: in pixels; all of them together say what is prompted, and none is needed.
+            plan: tokens whose sigmoid(relevance) is above its threshold go on. One with a percentile lets so many percent of all tokens
+                leave at most, those farthest from the relevant ones first. None for no pruning.
+        """
+        return self.choose_regions(size, embedding.tokens.unsqueeze(0), [prompts], plan)[0]
+
+    def choose_regions(
+        self, size: tuple[int, ...], tokens: Tensor, prompts: Sequence[PromptBatch | None], plan: PruningPlan | None
+    ) -> list[tuple[Region, tuple[StageRecord, ...]]]:
+        """:meth:`choose_region` for each of B stacks with ``tokens`` (B, S, H / 8, W / 8, dim)."""
+        if plan is None:
+            return [(Region.whole(size), ())] * len(tokens)
+        chosen: list[tuple[Region, tuple[StageRecord, ...]]] = []
+        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
+        for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, given), prompts):
+            keep = relevant_tokens(relevance, plan)
+            grid = tuple(keep.shape[1:])
+            if of_stack is not None and not all(group.kind.locates for group in of_stack.groups):
+                keep = keep | of_stack.pinned(grid).view_as(keep)
+            if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
+                keep = torch.ones_like(keep) if of_stack is None or of_stack.is_empty else of_stack.protected(grid).view_as(keep)
+            region = computed_region(keep, size, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
+            alive = torch.zeros_like(keep)
+            alive[(slice(None), *token_slices(region))] = True
+            chosen.append((region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
+        return chosen
+
+    def encode_region(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, region: Region) -> list[Levels]:
+        """What :meth:`decode_region` is given besides slices of ``image`` (S, 3, H, W): in parts, for as many as it takes at once."""
+        return [levels for _, levels in self.encode_regions([image], embedding.tokens.unsqueeze(0), [prompts], [region])]
+
+    def encode_regions(
+        self, images: Sequence[Tensor], tokens: Tensor, prompts: Sequence[PromptBatch | None], regions: Sequence[Region]
+    ) -> list[tuple[Tensor, Levels]]:
+        """What :meth:`decode_part` is given, in parts, for all slices of B stacks in order.
+
+        Args:
+            images: of each stack, (S, 3, H, W). tokens: (B, S, H / 8, W / 8, dim). regions: of each stack, all of one size.
+        """
+        cells, device = regions[0].cells, tokens.device
+        seen = torch.stack([own[(slice(None), *token_slices(region))] for own, region in zip(tokens, regions)])
+        beyond = [-n % STEP for n in cells]
+        if any(beyond):
+            grid = [(n + more) // TOKEN for n, more in zip(cells, beyond)]
+            seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[3], 0, grid[0] - seen.shape[2]))
+        corner = torch.tensor([region.start for region in regions], device=device)
+        windows = torch.cat([_window(image, region) for image, region in zip(images, regions)])
+        parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
+        boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
+        return list(zip(parts, self._encode_windows(parts, seen, boxes, given, corner)))
+
+    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int]) -> Tensor:
+        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``."""
+        return self._decode_windows(windows, levels)[:, :, : cells[0], : cells[1]]
+
+    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> RegionFeatures:
+        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``."""
+        return RegionFeatures(self.decode_part(_window(slices, region), levels, region.cells), region)
+
+    def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
+        """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""
+        tokens = embedding.tokens.unsqueeze(0)
+        box, has_box = prompted_box(None, tokens.device)
+        return relevant_tokens(self.heart_relevance(tokens, box, has_box)[0], plan)
+
+    def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B * S, classes, h, w) of windows, and of relevance (B, S, H / 8, W / 8) on the whole slices.
+
+        Args:
+            window: (B, S, channels, h, w). corner: int64 (B, 2), their first pixels, multiples of 8.
+            overview: (B, S, H / 2, W / 2), the whole slices at half the resolution.
+            box, has_box: as for :class:`HeartRelevance`.
+        """
+        tokens = self.overview(overview)
+        relevant = self.heart_relevance(tokens, box, has_box)
+        grid = (window.shape[-2] // TOKEN, window.shape[-1] // TOKEN)
+        seen = _cut_tokens(tokens, corner // TOKEN, grid)
+        return self.decode_windows(window, seen, box, has_box, corner), relevant
+
+    def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
+        """Logits of ``window`` (B, S, channels, h, w) whose overview tokens are ``seen`` (B, S, h / 8, w / 8, dim)."""
+        slices = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        (levels,) = self._encode_windows([slices], seen, box, has_box, corner)
+        return self._decode_windows(slices, levels)
+
+    def _told(self, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
+        """(B * S, h, w, width): what features of 8 pixels are told of ``seen`` (B, S, h, w, dim) and of the box."""
+        known: Tensor = self.context(seen)
+        return (known + self.guidance(box_features(box, has_box, corner, (seen.shape[2], seen.shape[3]))).unsqueeze(1)).flatten(0, 1)
+
+    @abstractmethod
+    def _encode_windows(self, parts: list[Tensor], seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> list[Levels]:
+        """What :meth:`_decode_windows` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
+
+        Args:
+            seen: the overview's tokens (B, S, h / 8, w / 8, dim). box, has_box: as for :class:`HeartRelevance`. corner: int64 (B, 2).
+        """
+
+    @abstractmethod
+    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
+        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself."""
+
+
+def slices_at_once(size: tuple[int, ...], device: torch.device) -> int:
+    """How many slices of ``size`` pixels are encoded or decoded together."""
+    return max(1, (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) // math.prod(size))
+
+
+def _window(slices: Tensor, region: Region) -> Tensor:
+    """``slices`` (K, channels, H, W) in ``region``, with rows and columns added until MONAI's network can halve the sides five times."""
+    window = slices[(slice(None), slice(None), *region.slices)]
+    beyond = [-n % STEP for n in region.cells]
+    if any(beyond):
+        window = F.pad(window, (0, beyond[1], 0, beyond[0]), value=-1.0)
+    return window.contiguous(memory_format=torch.channels_last)
+
+
+def _cut_tokens(tokens: Tensor, corner: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, S, H, W, C) -> (B, S, *grid, C), from ``corner`` (B, 2) on."""
+    rows = corner[:, :1] + torch.arange(grid[0], device=corner.device)
+    columns = corner[:, 1:] + torch.arange(grid[1], device=corner.device)
+    batch = torch.arange(len(tokens), device=corner.device)[:, None, None]
+    return tokens.permute(0, 2, 3, 1, 4)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2, 4)
