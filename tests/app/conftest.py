@@ -22,7 +22,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     models.mkdir()
     tiny_model(models / "prato_unetr.safetensors", "unetr")
     tiny_model(models / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_model(models / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
+    tiny_model(models / "prato_overview_unet.safetensors", "overview_unet")
     studies.mkdir()
     for n, name in enumerate(("heart_a", "heart_b", "heart_c", "patient001_frame01")):
         write_study(studies / f"{name}.nii.gz", seed=n)
@@ -46,7 +46,7 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
     (app / "model").mkdir()
     tiny_model(app / "model" / "prato_unetr.safetensors", "unetr")
     tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
+    tiny_model(app / "model" / "prato_overview_unet.safetensors", "overview_unet")
     studies.mkdir()
     for n, name in enumerate(("a_ED", "b_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)

@@ -44,18 +44,18 @@ def app_that_learns(folder: Path) -> Path:
     (app / "model").mkdir()
     blank_model(app / "model" / "prato_unetr.safetensors")
     tiny_model(app / "model" / "prato_swin_unetr.safetensors", "swin_unetr")
-    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
+    tiny_model(app / "model" / "prato_overview_unet.safetensors", "overview_unet")
     return app
 
 
 def stack_model(path: Path) -> str:
     """Save a small network for whole stacks that calls everything background, if only just; returns its version."""
-    spec = model_preset("overview_swin_unetr")
-    small = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
+    spec = model_preset("overview_unet")
+    small = {"filters": (8, 8, 12, 16, 16), "overview_dim": 16, "overview_depth": 1}
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}, "window": 96})
     torch.manual_seed(0)
     network = spec.build()
     with torch.no_grad():
-        network.out.conv.conv.weight.mul_(0.01)
-        network.out.conv.conv.bias.copy_(torch.tensor([0.03, 0.0, 0.0, 0.0]))
+        network.output_block.conv.conv.weight.mul_(0.01)
+        network.output_block.conv.conv.bias.copy_(torch.tensor([0.03, 0.0, 0.0, 0.0]))
     return save_model(path, network, spec)

@@ -37,6 +37,7 @@ def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
     window, small = {
         "unetr": (64, {"img_size": 64, "feature_size": 4, "hidden_size": 48, "mlp_dim": 48, "num_heads": 3}),
         "swin_unetr": (128, {"feature_size": 12, "window_size": 3}),
+        "overview_unet": (96, {"filters": (8, 8, 12, 16, 16), "overview_dim": 16, "overview_depth": 1}),
         "overview_swin_unetr": (96, {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}),
     }[preset]
     torch.manual_seed(seed)
@@ -44,7 +45,7 @@ def tiny_model(path: Path, preset: str, seed: int = 0) -> str:
     network = spec.build()
     with torch.no_grad():  # as they come, the output's biases decide and every voxel gets the same class
         for name, parameter in network.named_parameters():
-            if name.startswith("out."):
+            if name.startswith(("out.", "output_block.")):
                 parameter.mul_(0 if name.endswith("bias") else 100)
             if name.startswith("heart_relevance."):
                 parameter.fill_(9.0 if name.endswith("offset") else 0.0)

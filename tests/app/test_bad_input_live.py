@@ -94,7 +94,7 @@ def test_images_that_cannot_be_used(live_server: LiveServer, model: str, image: 
 @pytest.mark.parametrize(
     ("model", "image", "params", "query", "status", "words"),
     [
-        ("unet", "heart_a", {}, {}, 404, "There is no model 'unet' here: choose prato_overview_swin_unetr"),
+        ("unet", "heart_a", {}, {}, 404, "There is no model 'unet' here: choose prato_overview_unet"),
         ("../unet", "heart_a", {}, {}, 404, "Not Found"),
         ("prato_unetr", "heart_a", {"model": "unet"}, {}, 404, "There is no model 'unet'"),
         ("prato_unetr", "nobody", {}, {}, 404, "There is no image 'nobody'"),
@@ -122,7 +122,7 @@ def test_names(live_server: LiveServer, model: str, image: str | None, params: A
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/train/unet", "There is no model to train 'unet' here: choose prato_overview_swin_unetr"),
+        ("/train/unet", "There is no model to train 'unet' here: choose prato_overview_unet"),
         ("/train/prato_unetr", "There is no model to train 'unet'"),
         ("/train/prato_auto", "There is no model to train 'prato_auto'"),
         ("/batch/infer/unet", "There is no model 'unet' here"),

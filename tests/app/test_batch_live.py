@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     (app / "model").mkdir()
     tiny_model(app / "model" / "prato_unetr.safetensors", "unetr")
     tiny_model(app / "model" / f"{MODEL}.safetensors", "swin_unetr")
-    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
+    tiny_model(app / "model" / "prato_overview_unet.safetensors", "overview_unet")
     studies.mkdir()
     for n, name in enumerate(("a_ED", "b_ED")):
         write_study(studies / f"{name}.nii.gz", seed=n)

@@ -19,7 +19,7 @@ from tests.app.test_bad_input_live import refused
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-MODEL = "prato_overview_swin_unetr"
+MODEL = "prato_overview_unet"
 BOX = [8, 32, 6, 30, 1, 4]
 
 

@@ -40,7 +40,7 @@ def apex() -> np.ndarray:
 
 
 def ask(server: LiveServer, **params: Any) -> Reply:
-    return server.infer("prato_overview_swin_unetr", "heart_a", params, output="json")
+    return server.infer("prato_overview_unet", "heart_a", params, output="json")
 
 
 def applied(mask: np.ndarray, refined: dict[str, Any]) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_slices_follow_those_that_are_right(live_server: LiveServer) -> None:
 
 def test_stock_points_are_answered_one_by_one(live_server: LiveServer) -> None:
     params = {"LV": [[20, 18, 2]], "background": [[5, 5, 3]], "RV cavity": [[12, 18, 1]]}
-    reply = live_server.infer("prato_overview_swin_unetr", "heart_a", params)
+    reply = live_server.infer("prato_overview_unet", "heart_a", params)
     assert reply.status == 200 and reply.json["box_source"] == "points" and "mask" not in reply.json["refined"]
     mask = np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(reply.file or b"")).dataobj)
     assert (mask[20, 18, 2], mask[5, 5, 3], mask[12, 18, 1]) == (3, 0, 1)
@@ -88,9 +88,9 @@ def test_stock_points_are_answered_one_by_one(live_server: LiveServer) -> None:
 
 def test_a_phase_of_a_cine_is_corrected(live_server: LiveServer) -> None:
     params = {"clicks": [CLICK], "previous": part(heart(), 2), "phases": 1}
-    reply = live_server.infer("prato_overview_swin_unetr", "cine", params, output="json")
+    reply = live_server.infer("prato_overview_unet", "cine", params, output="json")
     assert reply.status == 200 and applied(heart(), reply.json["refined"])[20, 18, 2] == 3
-    refused = live_server.infer("prato_overview_swin_unetr", "cine", {**params, "phases": "all"}, output="json")
+    refused = live_server.infer("prato_overview_unet", "cine", {**params, "phases": "all"}, output="json")
     assert refused.status == 400 and "one phase" in refused.json["detail"]
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_refused_and_changes_nothing(live_server: LiveSer
 
 def test_a_region_is_no_file(live_server: LiveServer) -> None:
     params = {"clicks": [CLICK], "previous": part(heart(), 2)}
-    reply = live_server.infer("prato_overview_swin_unetr", "heart_a", params, output="image")
+    reply = live_server.infer("prato_overview_unet", "heart_a", params, output="image")
     assert reply.status == 400 and "output=json" in reply.json["detail"]
 
 

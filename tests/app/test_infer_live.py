@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 
 ROI = [8, 32, 6, 30, 1, 4]
 WINDOWED = ("prato_unetr", "prato_swin_unetr")
-DEFAULT = "prato_overview_swin_unetr"
+DEFAULT = "prato_overview_unet"
 MODELS = (*WINDOWED, DEFAULT, "prato_auto")
 
 
@@ -37,7 +37,7 @@ def mask_of(reply: Reply, tmp_path: Path) -> Any:
 def test_info_offers_the_models_as_stock_clients_expect_them(live_server: LiveServer) -> None:
     info = requests.get(f"{live_server.url}/info/", timeout=200).json()
     assert {name: model["type"] for name, model in info["models"].items()} == {
-        "prato_overview_swin_unetr": "deepedit",
+        "prato_overview_unet": "deepedit",
         "prato_swin_unetr": "deepedit",
         "prato_unetr": "deepedit",
         "prato_auto": "segmentation",
@@ -251,7 +251,7 @@ def test_where_no_model_is_named_the_default_network_answers(live_server: LiveSe
 
 
 def test_a_model_without_weights_is_not_offered(live_server: LiveServer) -> None:
-    default = live_server.app / "model" / "prato_overview_swin_unetr.safetensors"
+    default = live_server.app / "model" / "prato_overview_unet.safetensors"
     away = default.with_suffix(".away")
     default.rename(away)
     try:

@@ -111,7 +111,7 @@ def test_the_next_study_has_a_score_and_a_reason(server: LiveServer, strategy: s
     refused(
         server.post(f"/activelearning/{strategy}", {"model": "unet"}),
         404,
-        "There is no model 'unet' here: choose prato_overview_swin_unetr or",
+        "There is no model 'unet' here: choose prato_overview_unet or",
     )
 
 

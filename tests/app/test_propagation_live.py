@@ -20,7 +20,7 @@ from tests.app.test_bad_input_live import refused
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-MODEL, STUDY, PHASES = "prato_overview_swin_unetr", "beat to follow", 4
+MODEL, STUDY, PHASES = "prato_overview_unet", "beat to follow", 4
 
 
 @pytest.fixture(scope="module")

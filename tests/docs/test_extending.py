@@ -248,7 +248,7 @@ def extended_server(add: Add, tmp_path: Path) -> Iterator[LiveServer]:
         if path.startswith("apps/prato_label/"):
             shutil.copy(write_example(path, tmp_path), app / path.removeprefix("apps/prato_label/"))
     (app / "model").mkdir()
-    tiny_model(app / "model" / "prato_overview_swin_unetr.safetensors", "overview_swin_unetr")
+    tiny_model(app / "model" / "prato_overview_unet.safetensors", "overview_unet")
     add(prato.models, NETWORK)
     spec = model_preset("linear_vit")
     torch.manual_seed(0)

@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "from_scanner_to_model.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL) for line in block.splitlines()]
-MODEL = "prato_overview_swin_unetr"
+MODEL = "prato_overview_unet"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from prato.prompts.box import Box, BoxPrompt
 SMALL = {
     "unetr": {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2},
     "swin_unetr": {"feature_size": 12, "window_size": 4, "num_heads": (1, 2, 2, 4)},
+    "overview_unet": {"filters": (8, 8, 12, 16, 16), "overview_dim": 16, "overview_depth": 1},
     "overview_swin_unetr": {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1},
 }
 

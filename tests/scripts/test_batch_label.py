@@ -33,7 +33,7 @@ def archive(tmp_path_factory):
     make_thin_phantoms(folder / "studies", 2)
     (folder / "studies" / "broken.nii.gz").write_bytes(b"no image")
     (folder / "boxes.json").write_text(json.dumps({"phantom001_ED": [30, 110, 40, 120, 1, 4]}))
-    for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "overview_swin_unetr")):
+    for name, spec in ((n, small_spec(n)) for n in ("swin_unetr", "overview_unet")):
         torch.manual_seed(0)
         save_model(folder / f"{name}.safetensors", spec.build(), spec)
     plain = ModelSpec(network="window_swin_unetr", arguments=PLAIN, window=64, pixel=1.5, plan=None)
@@ -44,7 +44,7 @@ def archive(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_locator(archive, monkeypatch):
-    (archive / "prato_overview_swin_unetr.safetensors").write_bytes((archive / "overview_swin_unetr.safetensors").read_bytes())
+    (archive / "prato_overview_unet.safetensors").write_bytes((archive / "overview_unet.safetensors").read_bytes())
     monkeypatch.setattr(model_files, "MODELS", archive)
 
 
@@ -62,7 +62,7 @@ def labelled(archive, tmp_path_factory):
     out = tmp_path_factory.mktemp("labelled") / "out"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(model_files, "MODELS", archive)
-        (archive / "prato_overview_swin_unetr.safetensors").write_bytes((archive / "overview_swin_unetr.safetensors").read_bytes())
+        (archive / "prato_overview_unet.safetensors").write_bytes((archive / "overview_unet.safetensors").read_bytes())
         return out, run(archive, out, "--boxes", archive / "boxes.json")
 
 
@@ -74,7 +74,7 @@ def test_a_cine_is_labelled_in_all_phases(archive, tmp_path):
     assert run_script(batch_label.main, *given).exit_code == 0
     (record,) = records(tmp_path / "out")
     assert record["phases"] == [0, 1, 2] and len(record["volumes_ml"]["LV cavity"]) == 3 and "function" in record
-    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_swin_unetr.safetensors")
+    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_unet.safetensors")
     found = predictor.predict_cine(read_cine(tmp_path / "studies.nii.gz")).mask
     np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / "studies.nii.gz").dataobj), found)
 
@@ -87,7 +87,7 @@ def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, lab
     assert list(found) == ["broken", *(f"phantom00{n}_{phase}" for n in (1, 2) for phase in ("ED", "ES"))]
     assert found["broken"]["status"] == "failed" and not (out / "broken.nii.gz").exists()
 
-    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_swin_unetr.safetensors")
+    predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_unet.safetensors")
     for study, record in found.items():
         if study == "broken":
             continue

@@ -48,7 +48,7 @@ def test_training_helps_a_patient_that_was_never_labelled(demo: tuple[Path, str,
 def test_the_summary_says_what_it_cost(demo: tuple[Path, str, dict[str, Any]]) -> None:
     _, _, summary = demo
     assert summary["label_names"] == {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
-    assert summary["model"] == "prato_overview_swin_unetr"
+    assert summary["model"] == "prato_overview_unet"
     (share,) = summary["kept_fraction"].values()  # tokens leave once
     assert 0 < share < 0.5
     assert 0 < summary["gflops_pruned"] < summary["gflops_dense"]

@@ -72,7 +72,7 @@ def test_info(client: Client) -> None:
     assert info.round_trip_ms > 0
     models = {model.name: model for model in info.models}
     assert {name: (model.interactive, model.trainable) for name, model in models.items()} == {
-        "prato_overview_swin_unetr": (True, True),
+        "prato_overview_unet": (True, True),
         "prato_swin_unetr": (True, True),
         "prato_unetr": (True, True),
         "prato_auto": (False, False),

@@ -16,7 +16,7 @@ from scripts.chaos.faults.bench import MODEL, Bench
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 
 _SMALL = {"img_size": 64, "feature_size": 4, "hidden_size": 24, "mlp_dim": 24, "num_heads": 3}
-_SMALL_STACK = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
+_SMALL_STACK = {"filters": (8, 8, 12, 16, 16), "overview_dim": 16, "overview_depth": 1}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def lay_out(folder: Path, seed: int) -> Base:
     small_model(model, seed)
     small_model(folder / "other.safetensors", seed + 1)
     ModelStore(model).upload((folder / "other.safetensors").read_bytes())
-    stack = model_preset("overview_swin_unetr")
+    stack = model_preset("overview_unet")
     small = {"arguments": {**stack.arguments, **_SMALL_STACK}, "pixel": 3.0}
     _save(app / "model" / f"{DEFAULT_MODEL}.safetensors", stack.model_copy(update=small), seed)
     make_phantoms(studies, 3, seed)

@@ -34,7 +34,7 @@ class Bench:
         self.folder = folder
         self.model, locator = folder / "m.safetensors", folder / "locator.safetensors"
         tiny_model(self.model, "swin_unetr")
-        tiny_model(locator, "overview_swin_unetr")
+        tiny_model(locator, "overview_unet")
         for n, name in enumerate(("a", "b")):
             write_study(folder / "studies" / f"{name}.nii.gz", seed=n)
         self.store = StudiesDatastore(str(folder / "studies"))

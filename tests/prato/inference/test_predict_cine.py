@@ -24,9 +24,9 @@ def cine(heart, tmp_path):
     return read_cine(tmp_path / "beat.nii.gz")
 
 
-@pytest.fixture(params=["overview_swin_unetr", "swin_unetr"])
+@pytest.fixture(params=["overview_unet", "swin_unetr"])
 def predictor(request, model_files):
-    return Predictor.from_files(model_files[request.param], model_files["overview_swin_unetr"])
+    return Predictor.from_files(model_files[request.param], model_files["overview_unet"])
 
 
 def alone(predictor, cine, t, prompts):
@@ -52,7 +52,7 @@ def test_every_phase_is_what_it_is_alone(predictor, cine, prompts):
 
 @pytest.mark.slow
 def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_files, cine, monkeypatch):
-    predictor = Predictor.from_files(model_files["overview_swin_unetr"])
+    predictor = Predictor.from_files(model_files["overview_unet"])
     calls = []
     encode = predictor.segmenter.network.encode_regions
     monkeypatch.setattr(

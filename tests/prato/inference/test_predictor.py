@@ -107,7 +107,7 @@ def test_several_boxes_on_different_slices(predictor, heart):
 
 @pytest.mark.slow
 def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
-    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
+    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_unet"])
     monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: BOX)
     proposed = predict(predictor, heart)
     assert (proposed.box_source, proposed.box) == ("proposed", BOX)
@@ -121,7 +121,7 @@ def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
 
 def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, heart, monkeypatch):
     wide = replace(heart, affine=heart.affine @ np.diag([4.0, 4.0, 1.0, 1.0]))  # 480 x 400 mm
-    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
+    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_unet"])
     seen = []
     segment = predictor.segmenter.segment
     monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: Box((8, 5, 0), (20, 20, 5)))
@@ -148,7 +148,7 @@ HEART = Box((18, 8, 0), (32, 22, 4))
     ],
 )
 def test_a_box_beside_the_heart_is_not_what_a_window_is_cut_for(model_files, heart, monkeypatch, drawn, looked_at):
-    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_swin_unetr"])
+    predictor = Predictor.from_files(model_files["unetr"], model_files["overview_unet"])
     seen = []
 
     def segment(image, prompts, focus, **more):

@@ -20,8 +20,8 @@ BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Untrained, but for a relevance that finds what is bright: enough to see where it looks."""
-    spec = model_preset("overview_swin_unetr")
-    small = {"feature_size": 12, "num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}
+    spec = model_preset("overview_unet")
+    small = {"filters": (8, 8, 12, 16, 16), "overview_dim": 16, "overview_depth": 1}
     spec = spec.model_copy(update={"arguments": {**spec.arguments, **small}})
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "stack.safetensors"

@@ -11,7 +11,7 @@ from tests.prato.conftest import small_spec
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unetr", "swin_unetr", "overview_swin_unetr"])
+@pytest.mark.parametrize("name", ["unetr", "swin_unetr", "overview_swin_unetr", "overview_unet"])
 def test_a_model_comes_back_as_it_was(tmp_path, name):
     spec = small_spec(name).model_copy(update={"training": {"seed": 3}})
     network = spec.build().eval()

@@ -17,7 +17,7 @@ from prato.runtime.region import Region
 
 def test_the_networks_are_found_by_their_names():
     assert {"segformer", "swin_unetr", "transunet", "unetr"} <= set(list_models())
-    assert list_presets() == ["swin_unetr", "unetr"] and list_presets("stack") == ["overview_swin_unetr"]
+    assert list_presets() == ["swin_unetr", "unetr"] and list_presets("stack") == ["overview_swin_unetr", "overview_unet"]
     assert list_presets("clicks") == ["click_refiner"]  # which is offered to nobody who wants a network for boxes
     assert default_plan("transunet") == PruningPlan(prune_after=(3, 6, 9), percentile=25.0)
     for name in list_presets():

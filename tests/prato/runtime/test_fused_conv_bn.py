@@ -82,7 +82,7 @@ def test_a_norm_of_the_image_itself_is_left_as_it_is() -> None:
 
 def test_a_whole_network_gives_the_same_numbers_without_its_batch_norms():
     torch.manual_seed(0)
-    network = small_spec("overview_swin_unetr").build()
+    network = small_spec("overview_unet").build()
     with torch.no_grad():
         for norm in (module for module in network.modules() if isinstance(module, _BatchNorm)):
             norm.running_mean.normal_()

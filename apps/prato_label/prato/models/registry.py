@@ -18,7 +18,7 @@ _Network = TypeVar("_Network", bound=type[nn.Module])
 #: In-plane resolution (mm) and window edge (pixels) of the presets: 192 mm, room for a heart whichever half of it the box was drawn round.
 PIXEL, WINDOW = 1.5, 128
 #: The shipped model that answers where nobody names another: it needs no box, and proposes boxes to the models that do.
-DEFAULT_MODEL = "prato_overview_swin_unetr"
+DEFAULT_MODEL = "prato_overview_unet"
 
 
 @dataclass(frozen=True)
