@@ -1,6 +1,6 @@
 """What pruning saves of a whole cine in one call of the predictor: the network's time with the plan and without, boxes taking turns.
 
-    python scripts/bench/cine_pruning.py --packed acdc.zip --model apps/prato_label/model/prato_overview_swin_unetr.safetensors \\
+    python scripts/bench/cine_pruning.py --packed acdc.zip --model apps/prato_label/model/prato_overview_unet.safetensors \\
         --out docs/results/cine_pruning.csv
 
 Cines are blended from the labelled frames of validation patients, packed at the network's resolution, and new to the predictor each time.

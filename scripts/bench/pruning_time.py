@@ -17,6 +17,7 @@ from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_case
 from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
@@ -29,7 +30,11 @@ def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
-    model: Annotated[list[str], typer.Option(help="Models that take turns.")] = ["prato_swin_unetr", "prato_overview_swin_unetr"],  # noqa: B006
+    model: Annotated[list[str], typer.Option(help="Models that take turns.")] = [  # noqa: B006
+        "prato_swin_unetr",
+        "prato_overview_swin_unetr",
+        DEFAULT_MODEL,
+    ],
     most: Annotated[int, typer.Option(min=1, help="Studies at most, evenly chosen.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

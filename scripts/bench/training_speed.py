@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packed", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "unet"])
+    parser.add_argument("--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"])
     parser.add_argument("--stacks", nargs="*", type=int, default=[16])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=10)

@@ -26,6 +26,7 @@ from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other models, boxes and corruptions stay")
     parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--model", nargs="*", default=["prato_overview_swin_unetr"])
+    parser.add_argument("--model", nargs="*", default=[DEFAULT_MODEL])
     parser.add_argument("--corruption", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"])
     parser.add_argument("--patients", type=int, help="so many at most")

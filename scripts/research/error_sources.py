@@ -32,6 +32,7 @@ from prato.data.studies import StudyFile, find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.runtime.precision import autocast
@@ -194,7 +195,7 @@ def main() -> None:
     parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
     parser.add_argument("--out", type=Path, required=True, help="CSV file: one row a study, box and way")
     parser.add_argument("--places", type=Path, required=True, help="CSV file: one row a study, box and place in the stack")
-    parser.add_argument("--model", default="prato_overview_swin_unetr")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--box", nargs="*", choices=["tight", "none"], default=["tight", "none"])
     parser.add_argument("--patients", type=int, help="so many at most")
     parser.add_argument("--threads", type=int, default=1)

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
     parser.add_argument("--queue-out", type=Path, required=True, help="the queue's --out")
-    parser.add_argument("--training", default="overview_swin_unetr", help="whose weights")
+    parser.add_argument("--training", default="overview_unet", help="whose weights")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
     parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")

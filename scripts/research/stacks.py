@@ -18,7 +18,7 @@ from torch import Tensor
 import scripts.research.baselines.unet  # noqa: F401 - registers networks
 from prato.data.structures import STRUCTURES
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
-from prato.models import overview_swin_unetr  # noqa: F401 - registers a network
+from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.prompts.box import Box
 from prato.runtime.region import Region

@@ -25,7 +25,7 @@ import yaml
 
 import scripts.research.baselines.unet  # noqa: F401 - registers a network
 from prato.evaluation.window_dice import window_dice
-from prato.models import overview_swin_unetr  # noqa: F401 - registers a network
+from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer

@@ -28,10 +28,17 @@ def server(live_server: LiveServer) -> Iterator[LiveServer]:
     path = live_server.studies / f"{STUDY}.nii.gz"
     grey = np.array([40, 200, 90, 220], np.float32)[heart()][..., None] + np.random.default_rng(1).normal(0, 5, (40, 36, 5, PHASES))
     write_cine(path, grey.astype(np.int16), oblique((4.0, 4.0, 9.0)), 200)
-    wait_until(lambda: requests.get(f"{live_server.url}/datastore/?output=all", timeout=200).json()["objects"].get(STUDY))
-    wait_until(lambda: STUDY in (live_server.studies / "datastore_v2.json").read_text(encoding="utf-8"))
+    index = live_server.studies / "datastore_v2.json"
+    known = wait_until(lambda: objects(live_server) if STUDY in objects(live_server) else None)
+    wait_until(lambda: json.loads(index.read_text(encoding="utf-8"))["objects"] == known == objects(live_server))
     yield live_server
     requests.delete(f"{live_server.url}/datastore/image", params={"id": STUDY}, timeout=200)
+
+
+def objects(server: LiveServer) -> dict[str, Any]:
+    """All studies, as the server knows them at the moment."""
+    found: dict[str, Any] = requests.get(f"{server.url}/datastore/?output=all", timeout=200).json()["objects"]
+    return found
 
 
 def label_file(server: LiveServer, mask: np.ndarray) -> dict[str, Any]:

@@ -37,9 +37,7 @@ TURN = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 4], [0, 0, 0, 1.0]])
 
 
 def test_what_the_server_offers(logic: PratoLabelLogic) -> None:
-    assert [model.name for model in logic.info.models] == [
-        *("prato_overview_unet", "prato_overview_swin_unetr", "prato_swin_unetr", "prato_unetr", "prato_auto")
-    ]
+    assert [model.name for model in logic.info.models] == ["prato_overview_unet", "prato_swin_unetr", "prato_unetr", "prato_auto"]
     studies = {"a_ED": True, "a_ES": False, "b_ED": False, "c_ED": False, "left_handed": False}
     assert {study.id: study.labelled for study in logic.studies} == studies
     # measured soon after its start, and polled until then

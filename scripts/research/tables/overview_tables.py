@@ -8,18 +8,17 @@ from typing import Any
 
 from prato.data.structures import STRUCTURES
 from prato.evaluation.ejection_fraction import ejection_errors, summarise
+from prato.models.registry import DEFAULT_MODEL
 from scripts.common.markdown import grid
 from scripts.common.results import Row
 
-#: The model that the page is about.
-MODEL = "prato_overview_swin_unetr"
 #: A corruption that costs more Dice than this is too much.
 _MOST = 0.02
 
 
 def corruption_table(rows: list[Row]) -> str:
     """By corruption: Dice with a tight box and without one, and what of the clean image's is lost."""
-    own = [row for row in rows if row["model"] == MODEL]
+    own = [row for row in rows if row["model"] == DEFAULT_MODEL]
     clean = {(row["box"], row["study"]): row["mean_dice"] for row in own if row["corruption"] == "clean"}
     lines = []
     for name in dict.fromkeys(row["corruption"] for row in own):
@@ -36,7 +35,7 @@ def corruption_table(rows: list[Row]) -> str:
 def function_table(rows: list[Row]) -> str:
     """By box: how far ejection fractions lie from the expert's, in points, and Dice at end-diastole and at end-systole."""
     lines = []
-    own = [row for row in rows if row["model"] == MODEL and "volumes_ml" in row]
+    own = [row for row in rows if row["model"] == DEFAULT_MODEL and "volumes_ml" in row]
     for box, prune in dict.fromkeys((row["box"], row["prune"]) for row in own):
         found = [row for row in own if (row["box"], row["prune"]) == (box, prune)]
         cells = [box, prune]
@@ -62,7 +61,7 @@ def by_phase(rows: list[Row]) -> tuple[list[Row], list[Row]]:
 
 def place_table(rows: list[Row]) -> str:
     """By place in the stack: Dice of each structure, and which share of all that is wrong lies there."""
-    own = [row for row in rows if row["model"] == MODEL]
+    own = [row for row in rows if row["model"] == DEFAULT_MODEL]
     wrong: dict[tuple[str, str], float] = {}
     for row in own:
         for voxels in row["ml"].values():
@@ -80,7 +79,7 @@ def place_table(rows: list[Row]) -> str:
 
 def way_table(rows: list[Row]) -> str:
     """By way of using the same weights: Dice, and what it changes."""
-    own = [row for row in rows if row["model"] == MODEL]
+    own = [row for row in rows if row["model"] == DEFAULT_MODEL]
     boxes = list(dict.fromkeys(row["box"] for row in own))
 
     def dice(box: str, way: str, value: Callable[[Row], float]) -> float:

@@ -27,7 +27,8 @@ def material(tmp_path):
     queue["defaults"] |= {"steps": 2, "stacks": 1, "depth": 2, "edge": 96, "precision": "float32"}
     swin = {**SMALL, "num_heads": list(SMALL["num_heads"])}
     twin = {name: value for name, value in swin.items() if not name.startswith("overview")}
-    small = {"unet": UNET, "window_swin_unetr": twin, "overview_swin_unetr": swin}
+    behind = {"overview_dim": swin["overview_dim"], "overview_depth": swin["overview_depth"]}
+    small = {"unet": UNET, "window_swin_unetr": twin, "overview_swin_unetr": swin, "overview_unet": {**UNET, **behind}}
     for entry in queue["entries"]:
         entry["arguments"] = small[entry["network"]]
     (tmp_path / "queue.yaml").write_text(yaml.safe_dump(queue))
@@ -55,6 +56,13 @@ def test_every_entry_of_the_queue_trains_and_comes_home(material, monkeypatch):
     rows = read_rows(material / "curves.csv")
     assert {row["training"] for row in rows} == set(names) and {row["commit"] for row in rows} == {"c"}
     assert all(0 <= row["dice tight"]["mean"] <= 1 for row in rows)
+    taken = {name: torch.load(material / "out" / name / "weights.pt", weights_only=False)["weights"] for name in ("overview_unet", "unet")}
+    first = torch.load(material / "out" / "overview_swin_unetr" / "weights.pt", weights_only=False)["weights"]
+    assert all(
+        torch.equal(taken["overview_unet"][name], first[name]) for name in first if name.startswith(("overview.", "heart_relevance."))
+    )
+    name = "bottleneck.conv1.conv.weight"  # it starts from the U-Net's, and two steps later is near it still
+    assert 0 < float((taken["overview_unet"][name] - taken["unet"][name]).abs().max()) < 0.01
     network, spec, _ = load_model(material / "prato_overview_swin_unetr.safetensors")
     stored = torch.load(material / "out" / "overview_swin_unetr" / "weights.pt", weights_only=False)["weights"]
     assert spec.centre == "stack" and torch.equal(network.context.weight.half(), stored["context.weight"])

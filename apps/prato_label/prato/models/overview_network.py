@@ -141,7 +141,7 @@ class OverviewNetwork(PrunableNetwork):
         windows = torch.cat([_window(image, region) for image, region in zip(images, regions)])
         parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
         boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
-        return list(zip(parts, self._encode_windows(parts, seen, boxes, given, corner)))
+        return list(zip(parts, self._encode_windows(parts, self._told(seen, boxes, given, corner))))
 
     def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int]) -> Tensor:
         """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``."""
@@ -174,20 +174,22 @@ class OverviewNetwork(PrunableNetwork):
     def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
         """Logits of ``window`` (B, S, channels, h, w) whose overview tokens are ``seen`` (B, S, h / 8, w / 8, dim)."""
         slices = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        (levels,) = self._encode_windows([slices], seen, box, has_box, corner)
+        (levels,) = self._encode_windows([slices], self._told(seen, box, has_box, corner))
         return self._decode_windows(slices, levels)
 
     def _told(self, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
-        """(B * S, h, w, width): what features of 8 pixels are told of ``seen`` (B, S, h, w, dim) and of the box."""
+        """What features of 8 pixels are told, (B, S, h, w, width): what the overview knows of its tokens ``seen`` (B, S, h, w, dim), and
+        where the box lies of windows whose first pixels are ``corner`` (B, 2).
+        """
         known: Tensor = self.context(seen)
-        return (known + self.guidance(box_features(box, has_box, corner, (seen.shape[2], seen.shape[3]))).unsqueeze(1)).flatten(0, 1)
+        return known + self.guidance(box_features(box, has_box, corner, (seen.shape[2], seen.shape[3]))).unsqueeze(1)
 
     @abstractmethod
-    def _encode_windows(self, parts: list[Tensor], seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> list[Levels]:
+    def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
         """What :meth:`_decode_windows` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
 
         Args:
-            seen: the overview's tokens (B, S, h / 8, w / 8, dim). box, has_box: as for :class:`HeartRelevance`. corner: int64 (B, 2).
+            told: what is added to their features of 8 pixels, (B, S, h / 8, w / 8, width).
         """
 
     @abstractmethod

@@ -54,7 +54,7 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
         self._add_overview(overview_dim, overview_depth, filters[_TOLD])
         self.along = nn.ModuleList(SliceAttention(width, 4) for width in filters[_TOLD:])
 
-    def _encode_windows(self, parts: list[Tensor], seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> list[Levels]:
+    def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
         found: list[Levels] = []
         blocks: list[Any] = [self.input_block, *self.downsamples, self.bottleneck]
         for slices in parts:
@@ -64,11 +64,11 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
             found.append(levels[1:])
         sizes = [len(slices) for slices in parts]
         x = torch.cat([levels.pop() for levels in found])
-        x = x + self._told(seen, box, has_box, corner).permute(0, 3, 1, 2).to(x.dtype)
+        x = x + told.flatten(0, 1).permute(0, 3, 1, 2).to(x.dtype)
         for number, block in enumerate([None, *blocks[_TOLD + 1 :]]):
             if block is not None:
                 x = torch.cat([block(features) for features in x.split(sizes)])
-            x = self._attend_along(number, x, seen.shape[:2])
+            x = self._attend_along(number, x, told.shape[:2])
             for levels, features in zip(found, x.split(sizes)):
                 levels.append(features)
         return found
