@@ -31,6 +31,8 @@ def material(tmp_path):
     small = {"unet": UNET, "window_swin_unetr": twin, "overview_swin_unetr": swin, "overview_unet": {**UNET, **behind}}
     for entry in queue["entries"]:
         entry["arguments"] = small[entry["network"]]
+        for name in ("steps", "stacks", "edge"):
+            entry.pop(name, None)
     (tmp_path / "queue.yaml").write_text(yaml.safe_dump(queue))
     return tmp_path
 
