@@ -45,7 +45,7 @@ def bank(cases) -> SliceBank:
 
 def small_network():
     torch.manual_seed(0)
-    return build_model("overview_swin_unetr", **SMALL)
+    return build_model("overview_unet", filters=(8, 8, 12, 16, 16), overview_dim=16, overview_depth=1)
 
 
 def test_slices_lie_in_the_middle_of_the_canvas(cases, bank):
@@ -208,7 +208,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(tmp_path, bank):
 
 def test_frozen_norms_keep_their_statistics(bank):
     network = small_network()
-    norm = network.encoder1.layer.norm1
+    norm = network.input_block.norm1
     before = norm.running_mean.clone()
     StackTrainer(network, bank, replace(RECIPE, steps=1, frozen_norm=True)).fit()
     assert torch.equal(norm.running_mean, before)
