@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,20 @@ def _nested(cells: Mapping[str, str]) -> Row:
 
 
 def _value(cell: str) -> Any:
+    """What ``cell`` says, read once where it cannot be changed: most columns say the same in row after row."""
+    return _read(cell) if cell[0] in "[{" else _read_once(cell)
+
+
+def _read(cell: str) -> Any:
     """What ``cell`` says; text unless it is written just as JSON would write it, so that no version or commit becomes a number."""
     try:
         value = json.loads(cell)
     except ValueError:
         return cell
     return value if json.dumps(value, ensure_ascii=False) == cell else cell
+
+
+_read_once = lru_cache(2**16)(_read)
 
 
 @contextmanager

@@ -225,7 +225,7 @@ def test_the_user_s_commands_find_what_was_added(tmp_path: Path) -> None:
     copy_app(tmp_path / "apps" / "prato_label")
     for path in EXAMPLES:
         write_example(path, tmp_path)
-    make_thin_phantoms(tmp_path / "studies", 2)
+    make_thin_phantoms(tmp_path / "studies", 2, slices=2)
     write_pictures(tmp_path / "pictures")
     (tmp_path / "matrix.yaml").write_text(MATRIX)
     write_rows(tmp_path / "tables.csv", [{"table": "mine", "row": "norm", "data": "pictures", "experiment": "mine/norm_pictures"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from scipy.stats import bootstrap, wilcoxon
@@ -60,9 +61,15 @@ def compare_patients(ours: Mapping[str, float], theirs: Mapping[str, float], see
     if not both:
         return None
     differences = np.array([ours[patient] - theirs[patient] for patient in both])
-    interval = _interval(differences, seed) if len(both) >= _ENOUGH else None
+    return _paired(tuple(differences.tolist()), seed)
+
+
+@cache  # a page tells some comparisons several times, and each takes a while
+def _paired(values: tuple[float, ...], seed: int) -> Paired:
+    differences = np.array(values)
+    interval = _interval(differences, seed) if len(values) >= _ENOUGH else None
     p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
-    return Paired(len(both), float(differences.mean()), interval, p)
+    return Paired(len(values), float(differences.mean()), interval, p)
 
 
 def _interval(differences: np.ndarray, seed: int) -> tuple[float, float]:

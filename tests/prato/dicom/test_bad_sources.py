@@ -14,9 +14,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from prato.data.phantom import make_phantoms
 from prato.dicom import importer
 from prato.dicom.find import ArchiveLimits, DicomError
+from tests.phantoms import make_thin_phantoms
 from tests.prato.dicom.scans import Scan, record_of, save, to_bytes
 from tests.prato.dicom.test_bad_cines import SCAN, run
 
@@ -160,7 +160,7 @@ def test_targets_that_cannot_be_used(tmp_path: Path) -> None:
     source = save(tmp_path / "in", SCAN.images())
     (tmp_path / "file").write_text("mine")
     assert "is a file" in run(source, tmp_path / "file")[1]
-    make_phantoms(tmp_path / "phantoms", 1, 0)
+    make_thin_phantoms(tmp_path / "phantoms", 1)
     code, said = run(source, tmp_path / "phantoms")
     assert code == 2 and "holds phantom studies" in said
     assert not list((tmp_path / "phantoms").glob("*4d*"))

@@ -8,7 +8,6 @@ import torch
 from torch.utils.data import default_collate
 
 from prato.data.cases import load_training_case
-from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
 from prato.models.checkpoint import model_preset
 from prato.models.registry import list_presets
@@ -18,6 +17,7 @@ from prato.pruning.record import PrunedOutput, StageRecord
 from prato.training.augmentation import SliceDataset, elastic_displacement
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Settings, Trainer
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 
 SETTINGS = Settings(batch=2, seed=3)
@@ -26,7 +26,7 @@ SETTINGS = Settings(batch=2, seed=3)
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
-    make_phantoms(folder, 1, 0)
+    make_thin_phantoms(folder, 1, slices=8)
     return [load_training_case(f, 1.5) for f in find_labelled_studies(folder)]
 
 

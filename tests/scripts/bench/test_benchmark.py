@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from prato.data.phantom import make_phantoms
 from prato.models.checkpoint import load_model, save_model
 from scripts.bench import benchmark
 from scripts.bench.timing import fold_norms
 from scripts.common.model_files import model_file
 from scripts.common.results import read_rows
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 from tests.scripts.cli import run_script
 
@@ -21,7 +21,7 @@ from tests.scripts.cli import run_script
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
-    make_phantoms(folder, 1, 0)
+    make_thin_phantoms(folder, 1)
     return folder
 
 

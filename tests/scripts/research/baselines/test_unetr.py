@@ -6,7 +6,6 @@ from monai.networks.nets import UNETR
 from torch import nn
 
 from prato.data.cases import load_training_case
-from prato.data.phantom import make_phantoms
 from prato.data.studies import find_labelled_studies
 from prato.models import unetr
 from prato.prompts.box import BoxPrompt
@@ -16,6 +15,7 @@ from scripts.research.baselines.box_channel import with_box
 from scripts.research.baselines.loss import BaselineLoss
 from scripts.research.baselines.method import EncoderInput
 from scripts.research.baselines.unetr import METHODS, BaselineUNETR
+from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 from tests.scripts.research.baselines.small import SIZES, discs, host
 
@@ -132,7 +132,7 @@ def test_what_makes_no_sense_is_refused():
 
 @pytest.mark.slow
 def test_a_baseline_is_trained_with_its_own_losses(tmp_path):
-    make_phantoms(tmp_path, 1, 0)
+    make_thin_phantoms(tmp_path, 1)
     cases = [load_training_case(file, 1.5) for file in find_labelled_studies(tmp_path)]
     torch.manual_seed(0)
     arguments = {**small_spec("unetr").arguments, "method": "dynamic_vit", "box_channel": True}
