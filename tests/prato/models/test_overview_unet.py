@@ -36,6 +36,17 @@ def test_the_box_and_the_overview_are_heard_once_they_have_learned_to_speak():
 
 
 @torch.no_grad()
+def test_features_that_are_not_held_are_computed_again_with_the_same_logits(monkeypatch):
+    network, encoded = build("overview_unet"), []
+    whole = network.segment(STACK, BOX, None).logits
+    network.input_block.register_forward_hook(lambda _, given, found: encoded.append(len(given[0])))
+    monkeypatch.setattr("prato.models.overview_network.CPU_PIXELS", 96 * 128)
+    monkeypatch.setattr("prato.models.overview_unet._KEPT_PARTS", 1)
+    torch.testing.assert_close(network.segment(STACK, BOX, None).logits, whole, atol=1e-5, rtol=0)
+    assert encoded == [1, 1, 1]  # the second of two once more
+
+
+@torch.no_grad()
 def test_a_region_costs_its_share_of_the_convolutions(monkeypatch):
     network = build("overview_unet")
     plan = OVERVIEW_PLAN

@@ -16,6 +16,8 @@ from prato.models.registry import register_model
 
 #: Level whose features are of the overview's size.
 _TOLD = TOKEN.bit_length() - 1
+#: Parts of a stack (``slices_at_once``) whose features of all levels are held until they are decoded.
+_KEPT_PARTS = 4
 
 
 @register_model(
@@ -55,17 +57,18 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
         self.along = nn.ModuleList(SliceAttention(width, 4) for width in filters[_TOLD:])
 
     def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
+        """The features after each level, for each of ``parts``; of those beyond the first few, the deep ones alone: the others are twenty
+        times as large, and computed again where they are decoded.
+        """
         found: list[Levels] = []
-        blocks: list[Any] = [self.input_block, *self.downsamples, self.bottleneck]
-        for slices in parts:
-            levels = [slices]
-            for block in blocks[: _TOLD + 1]:
-                levels.append(block(levels[-1]))
-            found.append(levels[1:])
-        sizes = [len(slices) for slices in parts]
-        x = torch.cat([levels.pop() for levels in found])
+        deep, sizes = [], [len(slices) for slices in parts]
+        for number, slices in enumerate(parts):
+            *shallow, features = self._encode_shallow(slices)
+            found.append(shallow if number < _KEPT_PARTS else [])
+            deep.append(features)
+        x = torch.cat(deep)
         x = x + told.flatten(0, 1).permute(0, 3, 1, 2).to(x.dtype)
-        for number, block in enumerate([None, *blocks[_TOLD + 1 :]]):
+        for number, block in enumerate([None, *self._blocks[_TOLD + 1 :]]):
             if block is not None:
                 x = torch.cat([block(features) for features in x.split(sizes)])
             x = self._attend_along(number, x, told.shape[:2])
@@ -74,11 +77,24 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
         return found
 
     def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
-        x, *skips = reversed(levels)
+        count = len(self._blocks)
+        x, *skips = reversed(levels if len(levels) == count else [*self._encode_shallow(slices)[:-1], *levels])
         for block, skip in zip(self.upsamples, skips):
             x = block(x, skip)
         logits: Tensor = self.output_block(x)
         return logits
+
+    @property
+    def _blocks(self) -> list[Any]:
+        """The blocks of the encoder, by level."""
+        return [self.input_block, *self.downsamples, self.bottleneck]
+
+    def _encode_shallow(self, slices: Tensor) -> Levels:
+        """The features after each level, as far as slices know nothing of each other."""
+        levels = [slices]
+        for block in self._blocks[: _TOLD + 1]:
+            levels.append(block(levels[-1]))
+        return levels[1:]
 
     def _attend_along(self, number: int, x: Tensor, stacks: Sequence[int]) -> Tensor:
         tokens = x.permute(0, 2, 3, 1)
