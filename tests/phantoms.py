@@ -7,9 +7,13 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+
 from prato.data import phantom
 from prato.data.phantom import Phantom, make_phantom, make_phantoms
 from prato.data.studies import Manifest
+from prato.training.click_bank import ClickBank
+from prato.training.slice_bank import CANVAS
 
 
 def make_thin_phantoms(folder: Path, patients: int, slices: int = 4, seed: int = 0) -> Manifest:
@@ -29,3 +33,14 @@ def _thin(seed: int, number: int, slices: int) -> Phantom:
 
 #: Painting a patient takes a second.
 _made = cache(make_phantom)
+
+
+def click_bank() -> ClickBank:
+    """Three slices of a drawn heart, with masks that lie four pixels beside it."""
+    rows, columns = np.indices((CANVAS, CANVAS))
+    label = np.zeros((3, CANVAS, CANVAS), np.uint8)
+    label[:, np.hypot(rows - 128, columns - 128) < 28] = 2
+    label[:, np.hypot(rows - 128, columns - 128) < 18] = 3
+    label[:, np.hypot(rows - 128, columns - 82) < 20] = 1
+    scores = np.moveaxis((np.arange(4) == np.roll(label, 4, 2)[..., None]) * np.uint8(255), -1, 1)
+    return ClickBank(label * 60, label, scores[None], np.array([0]), np.array([3]))

@@ -26,7 +26,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the bank, the state and the model; a training that was stopped goes on.")] = Path(
         "out/clicks"
     ),
+    start: Annotated[Path | None, typer.Option(help="A refiner to begin with; anew without.")] = None,
     minutes: Annotated[float, typer.Option(help="Time to train for.")] = 30.0,
+    rate: Annotated[float, typer.Option(help="AdamW's peak.")] = 2e-3,
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
 ) -> None:
     """Writes ``click_refiner.safetensors``."""
@@ -34,8 +36,8 @@ def main(
     spec = model_preset("click_refiner")
     torch.manual_seed(seed)
     bank = _bank(studies, split, out / "bank.npz", spec.pixel, seed)
-    network = spec.build()
-    trainer = ClickTrainer(network, bank, ClickRecipe(60 * minutes, edge=spec.window, seed=seed))
+    network = spec.build() if start is None else load_model(start)[0].float()
+    trainer = ClickTrainer(network, bank, ClickRecipe(60 * minutes, edge=spec.window, rate=rate, seed=seed))
     with tqdm(unit="step", mininterval=10.0) as bar:
 
         def report(now: ClickTrainer) -> None:

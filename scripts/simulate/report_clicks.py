@@ -39,7 +39,7 @@ def _shown(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
         discs = sorted((fmean(_dice(by[key], "10")), key) for key in by if key[0] == labeller and key[1].startswith("disc"))
         for _, key in discs[:-1]:
             del by[key]
-    order = ("refined", "disc", "whole part")
+    order = ("refined", "disc", "DeepEdit", "whole part")
     return dict(sorted(by.items(), key=lambda item: (item[0][0], [item[0][1].startswith(start) for start in order].index(True))))
 
 

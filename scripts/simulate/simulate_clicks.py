@@ -91,7 +91,7 @@ def main(
                 about = {"way": name, "labeller": who.value, "study": file.study, "patient": file.patient}
                 made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
                 version = {"model_version": network.version} if network is not None and name == Way.REFINED else {}
-                rows.append({**about, **version, **_measured(course), **made})
+                rows.append({**about, **version, **measure_course(course), **made})
         replace_rows(out, rows, ("way", "labeller", "study"))
 
 
@@ -113,7 +113,8 @@ def _whole_part(truth: np.ndarray) -> Correct:
     return correct
 
 
-def _measured(course: Course) -> dict[str, Any]:
+def measure_course(course: Course) -> dict[str, Any]:
+    """What a row of the results says of a course."""
     mean = course.mean
     gains = [after - before for before, after, right in zip(mean, mean[1:], course.right) if right]
     last = len(mean) - 1

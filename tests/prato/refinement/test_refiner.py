@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
 from prato.models.checkpoint import CheckpointError, model_preset, save_model
-from prato.models.click_refiner import INPUTS
+from prato.models.click_refiner import INPUTS, PLACED
 from prato.prompts.clicks import Stroke
+from prato.refinement.geometry import geometry
 from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import refiner_input
 
@@ -152,3 +153,23 @@ def test_the_input_has_the_channels_that_the_network_takes():
     made = refiner_input(np.zeros((3, 8, 8), np.float32), blank, [(1, np.array([[2, 3]]))], None, blank > 0, [blank, None], None)
     assert made.shape == (INPUTS, 8, 8) and made.dtype == np.float32
     assert made[8, 2, 3] == 1 and made[8].max() == 1 and made[7].max() == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.integers(0, 3), st.tuples(st.integers(-2, 17), st.integers(-2, 15)))
+def test_where_pixels_lie_is_finite_and_turns_with_the_picture(seed, structure, place):
+    random = np.random.default_rng(seed)
+    mask = np.kron(random.integers(0, 4, (4, 4)), np.ones((4, 4), int)).astype(np.uint8)
+    mask = np.where(random.random() < 0.2, 0, mask).astype(np.uint8)
+    grey, scores = random.random((16, 16), np.float32), random.random((4, 16, 16), np.float32)
+    found = geometry(grey, mask, scores, (structure, np.array([place])))
+    assert found.shape == (PLACED, 16, 16) and np.isfinite(found).all() and np.abs(found).max() <= 4
+    if not all(0 <= side < 16 for side in place):
+        assert not found.any()
+        return
+    assert (found[:4].argmax(0) == structure).all()  # what the network's answer goes to
+    i, j = place
+    assert found[16, i, j] == 0 and found[17, i, j] == found[18, i, j]
+    turned = geometry(np.rot90(grey), np.rot90(mask), np.rot90(scores, axes=(1, 2)), (structure, np.array([[15 - j, i]])))
+    exact = [*range(18), 20, 21, *range(24, 29)]  # others may choose another of contour pixels that are equally near
+    assert np.allclose(np.rot90(found, axes=(1, 2))[exact], turned[exact], atol=1e-5)

@@ -13,18 +13,12 @@ from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
 from prato.training.simulated_labeller import CAREFUL, CARELESS, LEARNING, SCRIBBLING, point_at, wrong_parts
-from prato.training.slice_bank import CANVAS
+from tests.phantoms import click_bank
 
 
 @pytest.fixture(scope="module")
 def bank() -> ClickBank:
-    rows, columns = np.indices((CANVAS, CANVAS))
-    label = np.zeros((3, CANVAS, CANVAS), np.uint8)
-    label[:, np.hypot(rows - 128, columns - 128) < 28] = 2
-    label[:, np.hypot(rows - 128, columns - 128) < 18] = 3
-    label[:, np.hypot(rows - 128, columns - 82) < 20] = 1
-    scores = np.moveaxis((np.arange(4) == np.roll(label, 4, 2)[..., None]) * np.uint8(255), -1, 1)
-    return ClickBank(label * 60, label, scores[None], np.array([0]), np.array([3]))
+    return click_bank()
 
 
 def test_a_bank_is_what_was_saved(bank, tmp_path):

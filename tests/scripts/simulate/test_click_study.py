@@ -8,7 +8,7 @@ import pytest
 from prato.prompts.clicks import Stroke
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.simulate.click_study import clicks_until, correct_by_clicks, stamp
-from scripts.simulate.simulate_clicks import _measured, _whole_part
+from scripts.simulate.simulate_clicks import _whole_part, measure_course
 
 
 def truth() -> np.ndarray:
@@ -25,7 +25,7 @@ def test_whoever_puts_whole_parts_right_needs_a_click_for_each():
     mask[14:24, 14:20, 2] = 2
     course = correct_by_clicks(mask, truth(), _whole_part(truth()), CAREFUL, 20, 0)
     assert course.wrong == [22 * 6 + 60, 60, 0] and course.right == [True, True] and course.mean[-1] == 1
-    measured = _measured(course)
+    measured = measure_course(course)
     assert measured["clicks_to_95"]["mean"] == clicks_until(course.mean, 0.95) == 1
     assert (measured["right_clicks"], measured["raised"], measured["lowered"]) == (2, 2, 0)
     assert measured["wrong_voxels"] == {"0": 192, "5": 0, "10": 0, "20": 0}

@@ -28,8 +28,8 @@ from prato.runtime.precision import inference
 #: Voxels round a stroke: parts of the change that come nowhere so near are none that it asked for.
 REACH = 4.0
 #: What the mask so far counts where somebody has just clicked, in logits: less than in training, where the refiner has learned to change
-#: hardly anything of which it is not sure. Chosen on five validation patients that docs/clicks.md does not report.
-BOLD = 2.25
+#: hardly anything of which it is not sure. Chosen on twelve validation patients that docs/clicks.md does not report.
+BOLD = 2.0
 #: Edge of the crop, in pixels, in which a slice without strokes is computed: a whole heart.
 WHOLE_HEART = 128
 

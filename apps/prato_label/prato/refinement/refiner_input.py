@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from prato.data.structures import NUM_CLASSES
+from prato.refinement.geometry import geometry
 
 #: Pixels of the network over which the trace of a stroke fades.
 FADE = 3.0
@@ -78,7 +79,8 @@ def refiner_input(
     beside = [np.zeros((NUM_CLASSES, *shape)) if other is None else other == classes for other in neighbours]
     thought = np.zeros((NUM_CLASSES, *shape), np.float32) if scores is None else scores
     known = [image, mask == classes, traces, new[None], certain[None], *beside, thought]
-    return np.concatenate([*known, alike(image[1], mask, thought, newest)]).astype(np.float32)
+    told = [alike(image[1], mask, thought, newest), geometry(image[1], mask, thought, newest)]
+    return np.concatenate([*known, *told]).astype(np.float32)
 
 
 def fading(shape: tuple[int, int]) -> np.ndarray:

@@ -20,6 +20,8 @@ from prato.training.slice_bank import CANVAS
 SCENE = 176
 #: Parts smaller than this many pixels are not worth a click; a session has at most so many rounds.
 SMALLEST, ROUNDS = 4, 6
+#: A slice with a part of so many pixels or more is as likely as any.
+ENOUGH = 120
 #: Share of the samples without a stroke, where the masks of neighbours say what is there, and of strokes on what is right already.
 UNPROMPTED, NEEDLESS = 0.1, 0.03
 #: Share of the sessions in which nobody knows what a network thought.
@@ -43,7 +45,8 @@ class Session:
 
 @dataclass(frozen=True)
 class Sample:
-    """A crop of a session, as the refiner sees it, and what is to be made of it; ``newest`` are the stroke's places in the crop."""
+    """A crop of a session, as the refiner sees it, and what is to be made of it; ``newest`` are the stroke's places in the crop, and
+    ``wrong`` the pixels of the part that it is about."""
 
     session: Session
     corner: tuple[int, int]
@@ -52,6 +55,7 @@ class Sample:
     mask: np.ndarray
     newest: np.ndarray | None
     structure: int
+    wrong: int
 
     def answer(self, refined: np.ndarray) -> None:
         """Go on with the mask uint8 (h, w) that the refiner made of the crop."""
@@ -75,8 +79,8 @@ class ClickSampler:
     def __init__(self, bank: ClickBank, seed: int, count: int, edge: int) -> None:
         self.bank, self.edge = bank, edge
         self.random = np.random.default_rng(seed)
-        self._hearts = _heart_planes(bank)
-        self._sessions = [self._begin() for _ in range(count)]
+        self._hearts, self._worth = _heart_planes(bank), _largest_parts(bank)
+        self._sessions = [self.begin() for _ in range(count)]
 
     def batch(self) -> list[Sample]:
         """The next sample of each session."""
@@ -84,7 +88,7 @@ class ClickSampler:
         for number, session in enumerate(self._sessions):
             sample = self._next(session)
             while sample is None:
-                self._sessions[number] = self._begin()
+                self._sessions[number] = self.begin()
                 sample = self._next(self._sessions[number])
             samples.append(sample)
         return samples
@@ -97,7 +101,7 @@ class ClickSampler:
             session.rounds = 0
             heart = np.argwhere(sum((other > 0 for other in session.neighbours if other is not None), np.zeros(session.mask.shape, bool)))
             middle = heart.mean(0) if len(heart) else np.array(session.mask.shape) / 2
-            return self._sample(session, middle + self.random.uniform(-8, 8, 2), None, 0)
+            return self._sample(session, middle + self.random.uniform(-8, 8, 2), None, 0, int((session.mask != session.truth).sum()))
         numbers, sizes = wrong_parts(session.mask, session.truth)
         if self.random.random() < NEEDLESS:
             place = np.argwhere(ndimage.binary_dilation(session.truth > 0, iterations=5) & (numbers == 0))
@@ -110,9 +114,9 @@ class ClickSampler:
         else:
             structure, places = point_at(numbers, sizes, session.truth, LEARNING, self.random)
         session.strokes.append((structure, places))
-        return self._sample(session, (places.min(0) + places.max(0)) / 2, places, structure)
+        return self._sample(session, (places.min(0) + places.max(0)) / 2, places, structure, int(sizes[numbers[tuple(places.T)]].max()))
 
-    def _sample(self, session: Session, middle: np.ndarray, places: np.ndarray | None, structure: int) -> Sample:
+    def _sample(self, session: Session, middle: np.ndarray, places: np.ndarray | None, structure: int, wrong: int) -> Sample:
         edge = self.edge
         low = np.clip(np.round(middle - edge / 2).astype(int), 0, SCENE - edge)
         at = tuple(slice(a, a + edge) for a in low)
@@ -125,17 +129,20 @@ class ClickSampler:
             [None if other is None else other[at] for other in session.neighbours],
             None if session.scores is None else session.scores[(slice(None), *at)],
         )  # fmt: skip
-        return Sample(session, corner, inputs, session.truth[at], session.mask[at].copy(), newest, structure)
+        return Sample(session, corner, inputs, session.truth[at], session.mask[at].copy(), newest, structure, wrong)
 
-    def _begin(self) -> Session:
+    def begin(self) -> Session:
+        """A session before its first click."""
         random, bank = self.random, self.bank
         case = int(random.integers(len(bank.first)))
         first, count = int(bank.first[case]), int(bank.count[case])
-        k = int(random.choice(self._hearts[case]))
+        draft = int(random.integers(len(bank.scores)))
+        worth = self._worth[draft, first + self._hearts[case]]
+        k = int(random.choice(self._hearts[case], p=worth / worth.sum()))
         rows = [first + min(max(k + step, 0), count - 1) for step in (-1, 0, 1)]
         if random.random() < 0.5:
             rows.reverse()
-        scores = bank.scores[int(random.integers(len(bank.scores))), rows[1]]
+        scores = bank.scores[draft, rows[1]]
         grid = self._grid(first, count)
         greys = torch.from_numpy(np.concatenate([bank.images[rows], scores])).float()[None]
         marks = torch.from_numpy(bank.labels[rows]).float()[None]
@@ -201,6 +208,13 @@ def _heart_planes(bank: ClickBank) -> list[np.ndarray]:
         held = np.flatnonzero(bank.labels[first : first + count].any((1, 2)))
         found.append(np.arange(max(held[0] - 1, 0), min(held[-1] + 2, count)))
     return found
+
+
+def _largest_parts(bank: ClickBank) -> np.ndarray:
+    """float (V, N): pixels of the largest wrong part of each draft, from SMALLEST to ENOUGH: labellers begin with the slices that are most
+    wrong."""
+    found = [[wrong_parts(scores.argmax(0), label)[1].max() for scores, label in zip(drafts, bank.labels)] for drafts in bank.scores]
+    return np.clip(np.array(found, float), SMALLEST, ENOUGH)
 
 
 def _smooth(random: np.random.Generator, shape: tuple[int, ...], pixels: int) -> np.ndarray:

@@ -17,12 +17,16 @@ from torch import Tensor, nn
 
 from prato.data.atomic import write_bytes
 from prato.data.structures import NUM_CLASSES
+from prato.models.checkpoint import channels_last
 from prato.refinement.refiner_input import FADE, NEWEST, TRUST, fading
+from prato.runtime.precision import autocast
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
 
-#: Pixels round a stroke over which it matters less and less what becomes of the mask.
-NEAR = 8.0
+#: Pixels round a stroke within which it matters what becomes of the mask, and how much it does farther off.
+NEAR, BEYOND = 30.0, 0.1
+#: Pixels that a small and a large wrong part both have beside those they are of: a click on a small one is worth learning from, too.
+EVEN = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class ClickTrainer:
 
     def __init__(self, network: nn.Module, bank: ClickBank, recipe: ClickRecipe) -> None:
         torch.manual_seed(recipe.seed)
-        self.network, self.recipe = network.train(), recipe
+        self.network, self.recipe = channels_last(network.train()), recipe
         self.sampler = ClickSampler(bank, recipe.seed, recipe.batch, recipe.edge)
         self._optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=0.01)
         self._fade = torch.from_numpy(fading((recipe.edge, recipe.edge)))
@@ -83,8 +87,11 @@ class ClickTrainer:
         inputs = torch.from_numpy(np.stack([sample.inputs for sample in samples]))
         truth = torch.from_numpy(np.stack([sample.truth for sample in samples])).long()
         mask = F.one_hot(torch.from_numpy(np.stack([sample.mask for sample in samples])).long(), NUM_CLASSES).movedim(-1, 1)
-        scores = TRUST * mask + self._fade * self.network(inputs)
-        weight = self._fade * _near(inputs[:, NEWEST])
+        with autocast(inputs.device):
+            change = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        scores = TRUST * mask + self._fade * change.float()
+        sizes = torch.tensor([sample.wrong for sample in samples])[:, None, None]
+        weight = self._fade * _near(inputs[:, NEWEST]) / (EVEN + sizes)
         loss = (F.cross_entropy(scores, truth, reduction="none") * weight).sum() / weight.sum()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -121,5 +128,5 @@ class ClickTrainer:
 
 def _near(trace: Tensor) -> Tensor:
     """Weights of pixels (B, h, w): those near the new stroke, whose ``trace`` that is, decide what a click is worth."""
-    near = 0.1 + trace ** (FADE / NEAR) ** 2
-    return torch.where(trace.amax((1, 2), keepdim=True) > 0, near, torch.ones_like(near))
+    far = trace < math.exp(-0.5 * (NEAR / FADE) ** 2)
+    return torch.where(far & (trace.amax((1, 2), keepdim=True) > 0), BEYOND, 1.0)
