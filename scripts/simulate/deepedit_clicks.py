@@ -31,8 +31,8 @@ from prato.training.click_sessions import ClickSampler
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
-from scripts.research.baselines.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from scripts.simulate.click_study import Correct, correct_by_clicks
+from scripts.simulate.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course
 
 PIXEL = model_preset("click_refiner").pixel

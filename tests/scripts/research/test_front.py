@@ -24,9 +24,10 @@ from scripts.research.tables.overview_tables import front_table, saving_table
 from tests.prato.training.test_stack_training import CPU, SMALL, case
 
 TWIN = {name: value for name, value in SMALL.items() if not name.startswith("overview")}
+BEHIND = {"filters": (4, 8, 8, 8, 8), "overview_dim": 16, "overview_depth": 1}
 ENTRIES = {
-    "overview_swin_unetr": {"network": "overview_swin_unetr", "arguments": SMALL},
-    "random_tokens": {"network": "overview_swin_unetr", "arguments": SMALL, "tokens": "random"},
+    "overview_unet": {"network": "overview_unet", "arguments": BEHIND},
+    "random_tokens": {"network": "overview_unet", "arguments": BEHIND, "tokens": "random"},
     "dense_twin": {"network": "window_swin_unetr", "arguments": TWIN},
     "unet": {"network": "unet", "arguments": {"filters": (4, 8, 8, 8, 8)}},
 }
@@ -76,7 +77,7 @@ def test_a_crop_holds_the_box_and_its_context():
 @pytest.mark.slow
 @torch.inference_mode()
 def test_ways_give_what_the_network_gives(trained, stacks):
-    network, stack = load_trained(trained / "overview_swin_unetr", CPU).network, stacks[0]
+    network, stack = load_trained(trained / "overview_unet", CPU).network, stacks[0]
     box = stack.draw(BoxCondition.tight)
     planes = list(range(box.start[2], box.stop[2]))
     size = tuple(stack.image.shape[2:])
@@ -121,7 +122,7 @@ def test_every_network_and_way_is_measured_drawn_and_told(trained, tmp_path, mon
     assert ways["unet"] == ways["dense_twin"] == {"whole slices", "crop to the box", "crop with context"}
     assert ways["random_tokens"] == {"random region", *ways["unet"]}
     pruned = {"pruned", "pruned 25 %", "pruned 50 %", "pruned 75 %", "random tokens"}
-    assert ways["overview_swin_unetr"] == pruned | ways["random_tokens"]
+    assert ways["overview_unet"] == pruned | ways["random_tokens"]
     assert not [row for row in rows if row["box"] == "none" and row["way"].startswith("crop")]
     table = front_table(rows, ["unet", "unet_large"])
     assert "Not measured yet: unet_large." in table and "| unet | crop to the box |" in table

@@ -2,7 +2,8 @@
 
 import pytest
 
-from scripts.research.tables.overview_tables import MODEL, by_phase, corruption_table, function_table, place_table, way_table
+from prato.models.registry import DEFAULT_MODEL as MODEL
+from scripts.research.tables.overview_tables import by_phase, corruption_table, function_table, place_table, way_table
 
 NAMES = ("RV cavity", "myocardium", "LV cavity")
 

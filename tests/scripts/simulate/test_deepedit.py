@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from prato.training.click_sessions import ClickSampler
-from scripts.research.baselines.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from scripts.research.baselines.unet import WindowUNet
+from scripts.simulate.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from tests.phantoms import click_bank
 
 
