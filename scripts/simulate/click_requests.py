@@ -17,9 +17,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
@@ -29,7 +27,7 @@ from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import dice_of
+from scripts.simulate.click_study import dice_of, find_validation_studies
 
 POINTS = 10
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
@@ -44,8 +42,7 @@ def main(
 ) -> None:
     """A row for each study."""
     torch.set_num_threads(threads)
-    chosen = sorted(load_split(split).validation)[:patients]
-    files = [file for file in find_labelled_studies(studies) if file.patient in chosen]
+    files = find_validation_studies(studies, split, patients)
     predictor, refiner = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), Refiner.from_file(REFINER)
     rows = []
     for file in tqdm(files, desc="studies"):

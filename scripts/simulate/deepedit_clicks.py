@@ -17,9 +17,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
 from prato.data.structures import NUM_CLASSES
-from prato.data.studies import find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.models.checkpoint import model_preset
@@ -31,7 +29,7 @@ from prato.training.click_sessions import ClickSampler
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import Correct, correct_by_clicks
+from scripts.simulate.click_study import Correct, correct_by_clicks, find_validation_studies
 from scripts.simulate.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course
 
@@ -60,8 +58,7 @@ def main(
         torch.save({"network": network.state_dict(), "slices": slices}, weights)
     stored = torch.load(weights, weights_only=True)
     network.load_state_dict(stored["network"])
-    chosen = sorted(load_split(split).validation)[:patients]
-    files = [file for file in find_labelled_studies(studies) if file.patient in chosen]
+    files = find_validation_studies(studies, split, patients)
     rows: list[dict[str, Any]] = []
     for number, file in enumerate(tqdm(files, desc="studies")):
         volume = read_volume(file.image)

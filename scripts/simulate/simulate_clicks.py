@@ -21,9 +21,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
@@ -35,7 +33,7 @@ from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, stamp
+from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, find_validation_studies, stamp
 
 
 class Way(StrEnum):
@@ -68,8 +66,7 @@ def main(
 ) -> None:
     """A row for each study, labeller and way."""
     torch.set_num_threads(threads)
-    chosen = sorted(load_split(split).validation)[:patients]
-    files = [file for file in find_labelled_studies(studies) if file.patient in chosen]
+    files = find_validation_studies(studies, split, patients)
     network = Refiner.from_file(refiner) if Way.REFINED in way else None
     predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
     for number, file in enumerate(tqdm(files, desc="studies")):

@@ -19,9 +19,7 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import find_labelled_studies
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
@@ -29,6 +27,7 @@ from prato.training.simulated_labeller import wrong_parts
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
+from scripts.simulate.click_study import find_validation_studies
 
 #: How many of the largest parts are looked at; how far contours may move, mm.
 LARGEST, MOVES = 10, (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -43,8 +42,7 @@ def main(
 ) -> None:
     """A row for each study."""
     torch.set_num_threads(threads)
-    chosen = sorted(load_split(split).validation)[:patients]
-    files = [file for file in find_labelled_studies(studies) if file.patient in chosen]
+    files = find_validation_studies(studies, split, patients)
     predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), []
     for file in tqdm(files, desc="studies"):
         volume = read_volume(file.image)

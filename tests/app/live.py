@@ -124,6 +124,13 @@ class LiveServer:
             return Reply(response.status_code, json.loads(params.text), image.content, name)
         return Reply(response.status_code, response.json() if "json" in kind else response.text)
 
+    @contextmanager
+    def leaves_no_file(self) -> Iterator[None]:
+        """What the block asks for leaves nothing in ``scratch``: files go after a reply, those of earlier requests perhaps meanwhile."""
+        before = set(self.scratch.iterdir())
+        yield
+        wait_until(lambda: not set(self.scratch.iterdir()) - before)
+
     def tree(self) -> dict[str, bytes]:
         """Every file of the studies and model folders, by name: what a refused request must leave as it was."""
         folders = (self.studies, self.app / "model")

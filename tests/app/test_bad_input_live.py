@@ -140,12 +140,11 @@ def test_names_in_other_paths(live_server: LiveServer, path: str, words: str) ->
 
 
 def test_an_uploaded_file_that_is_no_image(live_server: LiveServer) -> None:
-    before = set(live_server.scratch.iterdir())
-    response = requests.post(
-        f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("x.nii.gz", b"not a volume")}, timeout=200
-    )
-    refused(live_server.read(response), 400, "is not readable NIfTI")
-    assert set(live_server.scratch.iterdir()) == before
+    with live_server.leaves_no_file():
+        response = requests.post(
+            f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("x.nii.gz", b"not a volume")}, timeout=200
+        )
+        refused(live_server.read(response), 400, "is not readable NIfTI")
 
 
 @pytest.mark.parametrize(

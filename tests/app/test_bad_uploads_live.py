@@ -99,19 +99,18 @@ def test_paths_that_climb_reach_no_route(guarded_server: LiveServer) -> None:
 def test_uploads_are_taken_by_what_they_hold_not_by_their_names(guarded_server: LiveServer) -> None:
     image = (guarded_server.studies / "a_ED.nii.gz").read_bytes()
     known = guarded_server.infer("prato_unetr", "a_ED", {"roi": ROI}).file
-    before = set(guarded_server.scratch.iterdir())
-    for name in ("../../x.nii.gz", "\\..\\x.nii.gz", "x." + "n" * 300, "x\0y.nii.gz", "..", "ü.nii.gz"):
-        sent = {"files": {"file": (name, image)}, "data": {"params": json.dumps({"roi": ROI})}}
-        assert guarded_server.read(ask(guarded_server, "POST", "/infer/prato_unetr", **sent)).file == known
-        made = ask(guarded_server, "PUT", "/session/", files={"files": (name, image)})
-        assert made.ok, made.text
-        assert guarded_server.infer("prato_unetr", None, {"roi": ROI}, session_id=made.json()["session_id"]).file == known
-        assert ask(guarded_server, "DELETE", f"/session/{made.json()['session_id']}").ok
-    refused(ask(guarded_server, "GET", "/session/cut-short"), 404, "no session 'cut-short'")
-    refused(ask(guarded_server, "PUT", "/session/?uncompress=true", files={"files": ("x.zip", image)}), 400, "without uncompress")
-    refused(ask(guarded_server, "PUT", "/session/", files=[("files", ("x", image)), ("files", ("y", image))]), 400, "one NIfTI file")
-    refused(ask(guarded_server, "PUT", "/session/", files={"files": ("x.nii", b"#!/bin/sh")}), 400, "not readable NIfTI")
-    wait_until(lambda: not set(guarded_server.scratch.iterdir()) - before)
+    with guarded_server.leaves_no_file():
+        for name in ("../../x.nii.gz", "\\..\\x.nii.gz", "x." + "n" * 300, "x\0y.nii.gz", "..", "ü.nii.gz"):
+            sent = {"files": {"file": (name, image)}, "data": {"params": json.dumps({"roi": ROI})}}
+            assert guarded_server.read(ask(guarded_server, "POST", "/infer/prato_unetr", **sent)).file == known
+            made = ask(guarded_server, "PUT", "/session/", files={"files": (name, image)})
+            assert made.ok, made.text
+            assert guarded_server.infer("prato_unetr", None, {"roi": ROI}, session_id=made.json()["session_id"]).file == known
+            assert ask(guarded_server, "DELETE", f"/session/{made.json()['session_id']}").ok
+        refused(ask(guarded_server, "GET", "/session/cut-short"), 404, "no session 'cut-short'")
+        refused(ask(guarded_server, "PUT", "/session/?uncompress=true", files={"files": ("x.zip", image)}), 400, "without uncompress")
+        refused(ask(guarded_server, "PUT", "/session/", files=[("files", ("x", image)), ("files", ("y", image))]), 400, "one NIfTI file")
+        refused(ask(guarded_server, "PUT", "/session/", files={"files": ("x.nii", b"#!/bin/sh")}), 400, "not readable NIfTI")
 
 
 def test_too_much_is_refused_before_it_is_read(guarded_server: LiveServer) -> None:

@@ -15,7 +15,6 @@ from prato.data.nifti import read_volume
 from tests.app.guarded import ask, refused
 from tests.app.live import LiveServer
 from tests.prato.dicom.scans import NAME, NUMBER, Scan, decoys, to_bytes
-from tests.waiting import wait_until
 
 SCAN = Scan(9, rows=36, columns=40, spacing=(4.0, 4.0))
 
@@ -85,24 +84,24 @@ def test_a_cine_becomes_studies_that_can_be_segmented(guarded_server: LiveServer
 
 
 def test_what_cannot_be_imported_is_refused_whole(guarded_server: LiveServer, archive: bytes) -> None:
-    before, scratch = files(guarded_server), set(guarded_server.scratch.iterdir())
-    image = to_bytes(SCAN.image(0, 0))
-    many = pack({f"{n:0600d}": b"" for n in range(2)})
-    for data, status, words in [
-        (b"no archive", 400, "The upload is no zip archive"),
-        (image, 400, "The upload is no zip archive"),
-        (archive[:-300], 400, "The upload is"),
-        (pack({"readme.txt": b"hello"}), 400, "The upload holds no DICOM files"),
-        (pack({"../../x.dcm": image}), 400, "names a file outside of its folder"),
-        (announce(pack({"x.dcm": image}), 600 * 2**20), 400, "would unpack to 1 files of 0.6 GiB"),
-        (many, 400, "holds no DICOM files"),
-        (pack({"a": image}), 400, "Nothing was imported: no short-axis cine is among these files (series 9"),
-        (pack({f"{n}": to_bytes(ds) for n, ds in enumerate(SCAN.images()[1:])}), 400, "a phase is missing"),
-        (bytes(2**20), 413, "more than 1 MiB"),
-    ]:
-        refused(send(guarded_server, data), status, words)
-    refused(send(guarded_server, archive, phases="some"), 400, "phases: Input should be")
-    refused(send(guarded_server, archive, headers={}), 401, "access token")
-    refused(ask(guarded_server, "POST", "/prato/import"), 400, "file")
+    before = files(guarded_server)
+    with guarded_server.leaves_no_file():
+        image = to_bytes(SCAN.image(0, 0))
+        many = pack({f"{n:0600d}": b"" for n in range(2)})
+        for data, status, words in [
+            (b"no archive", 400, "The upload is no zip archive"),
+            (image, 400, "The upload is no zip archive"),
+            (archive[:-300], 400, "The upload is"),
+            (pack({"readme.txt": b"hello"}), 400, "The upload holds no DICOM files"),
+            (pack({"../../x.dcm": image}), 400, "names a file outside of its folder"),
+            (announce(pack({"x.dcm": image}), 600 * 2**20), 400, "would unpack to 1 files of 0.6 GiB"),
+            (many, 400, "holds no DICOM files"),
+            (pack({"a": image}), 400, "Nothing was imported: no short-axis cine is among these files (series 9"),
+            (pack({f"{n}": to_bytes(ds) for n, ds in enumerate(SCAN.images()[1:])}), 400, "a phase is missing"),
+            (bytes(2**20), 413, "more than 1 MiB"),
+        ]:
+            refused(send(guarded_server, data), status, words)
+        refused(send(guarded_server, archive, phases="some"), 400, "phases: Input should be")
+        refused(send(guarded_server, archive, headers={}), 401, "access token")
+        refused(ask(guarded_server, "POST", "/prato/import"), 400, "file")
     assert files(guarded_server) == before
-    wait_until(lambda: not set(guarded_server.scratch.iterdir()) - scratch)

@@ -272,9 +272,9 @@ def test_the_mask_reads_back_as_a_volume(live_server: LiveServer, tmp_path: Path
 
 
 def test_replies_leave_no_files_behind(live_server: LiveServer) -> None:
-    before = set(live_server.scratch.iterdir())
-    data = (live_server.studies / "heart_b.nii.gz").read_bytes()
-    response = requests.post(f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("h.nii.gz", data)}, timeout=200)
-    assert response.ok
-    # files go after the reply; those of earlier requests may go meanwhile
-    wait_until(lambda: not set(live_server.scratch.iterdir()) - before)
+    with live_server.leaves_no_file():
+        data = (live_server.studies / "heart_b.nii.gz").read_bytes()
+        response = requests.post(
+            f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("h.nii.gz", data)}, timeout=200
+        )
+        assert response.ok
