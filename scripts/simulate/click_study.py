@@ -42,7 +42,7 @@ class Course:
 
 
 def find_validation_studies(studies: Path, split: Path, patients: int) -> list[StudyFile]:
-    """The labelled studies in ``studies`` of the first so many validation patients of ``split``; the others are what things are tuned on."""
+    """The labelled studies in ``studies`` of the first so many validation patients of ``split``: things are tuned on the others."""
     chosen = sorted(load_split(split).validation)[:patients]
     return [file for file in find_labelled_studies(studies) if file.patient in chosen]
 
