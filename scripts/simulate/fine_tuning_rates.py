@@ -25,7 +25,7 @@ from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom import make_phantoms
 from prato.data.splits import load_split
 from prato.data.studies import StudyFile, find_labelled_studies
-from prato.models.checkpoint import load_model, save_model
+from prato.models.checkpoint import load_model, read_spec, save_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.comparison import measure_dice
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, choose_rate, fine_tune
@@ -90,7 +90,7 @@ def _measure_kind(kind: str, files: Sequence[StudyFile], folder: Path, steps: in
     people = sorted({file.patient for file in new})
     learned, judged = ([file for file in new if file.patient in side] for side in (people[:_PATIENTS], people[_PATIENTS:]))
     start = MODELS / f"{DEFAULT_MODEL}.safetensors"
-    spec = load_model(start)[1]
+    spec = read_spec(start)
     cases = [case for file in learned if (case := load_training_case(file, spec.pixel))]
 
     def dice(path: Path) -> dict[str, float]:

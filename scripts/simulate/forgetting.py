@@ -29,7 +29,7 @@ from prato.data.splits import load_split
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.evaluate import evaluate_cases
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import load_model, save_model
+from prato.models.checkpoint import load_model, read_spec, save_model
 from prato.prompts.batch import PromptBatch
 from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
@@ -144,7 +144,7 @@ def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: s
     start = MODELS / f"{model}.safetensors"
     patients = sorted({f.patient for f in new})
     learnt, judged = ([f for f in new if f.patient in side] for side in (patients[:_NEW], patients[_NEW:]))
-    spec = load_model(start)[1]
+    spec = read_spec(start)
     cases = [case for f in learnt if (case := load_training_case(f, spec.pixel))]
 
     def dice(path: Path) -> dict[str, float]:

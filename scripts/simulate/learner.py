@@ -13,7 +13,7 @@ from tqdm import tqdm
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.phantom import make_phantoms
 from prato.data.studies import StudyFile, find_labelled_studies
-from prato.models.checkpoint import ModelSpec, load_model, model_preset, save_model, stored_version
+from prato.models.checkpoint import ModelSpec, load_model, model_preset, read_spec, save_model, stored_version
 from prato.training.trainer import Budget, Settings, Trainer
 
 #: The shipped networks see 192 mm in pixels of 1.5 mm. A round must take seconds here: a quarter of the pixels, room for most hearts, and
@@ -50,7 +50,7 @@ class Learner:
         """
         about: dict[str, Any] = {"studies": [file.study for file in files], "start": start and stored_version(start)}
         about |= {"steps": steps, "seed": seed, "pruned": pruned}
-        if made.exists() and about.items() <= (training := load_model(made)[1].training).items():
+        if made.exists() and about.items() <= (training := read_spec(made).training).items():
             return float(training["seconds"])
         cases = [case for file in files if (case := self._case(file)) is not None]
         plan = self.spec.pruning_plan() if pruned else None

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from prato.data.splits import Split, save_split
-from prato.models.checkpoint import ModelSpec, load_model, save_model
+from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
 from scripts import evaluate, train
 from scripts.common.results import read_rows
 from scripts.research.baselines import unet  # noqa: F401 - registers its networks
@@ -99,7 +99,7 @@ def test_a_run_from_a_model_s_weights_with_another_percentile(studies, tmp_path)
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     same = run(train, *given, "--start-from", start, "--out", tmp_path / "run", "--split", tmp_path / "run" / "split.json")
     assert same.exit_code == 0, same.output
-    assert load_model(tmp_path / "run" / "model.safetensors")[1].training["steps"] == 1
+    assert read_spec(tmp_path / "run" / "model.safetensors").training["steps"] == 1
 
 
 @pytest.fixture(scope="module")

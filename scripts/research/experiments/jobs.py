@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from prato.models.checkpoint import load_model
+from prato.models.checkpoint import ModelSpec, load_model
 from prato.prompts.batch import PromptBatch
 from prato.runtime.flops import count_flops
 from scripts.common.results import Row, delete_rows, read_rows, replace_rows
@@ -191,7 +192,13 @@ def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Ma
 
 def _dense_gflops(experiment: Experiment) -> float:
     """GFLOP of one whole slice through the same network, dense."""
-    network = dense_spec(experiment).build().eval()
-    image = torch.zeros(1, 3, experiment.image, experiment.image)
+    return _gflops_of(dense_spec(experiment).model_dump_json(), experiment.image)
+
+
+@cache
+def _gflops_of(spec: str, edge: int) -> float:
+    """Of one image of ``edge`` pixels through the network of ``spec`` (JSON), counted once."""
+    network = ModelSpec.model_validate_json(spec).build().eval()
+    image = torch.zeros(1, 3, edge, edge)
     with torch.inference_mode():
         return count_flops(lambda: network.segment(image, PromptBatch.empty(1, (1, 1)), None))[1]

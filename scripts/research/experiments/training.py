@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from prato.data.atomic import make_folder, write_bytes
-from prato.models.checkpoint import ModelSpec, load_model, save_model
+from prato.models.checkpoint import ModelSpec, load_model, read_spec, save_model
 from prato.training.losses import PratoLoss
 from prato.training.trainer import Budget, Progress, Settings, Trainer
 from scripts.research.baselines.loss import BaselineLoss
@@ -60,7 +60,7 @@ def load_trained(files: ModelFiles, experiment: Experiment) -> ModelSpec | None:
     """
     if not files.model.exists():
         return None
-    spec = load_model(files.model)[1]
+    spec = read_spec(files.model)
     if not is_same_experiment(spec.training.get("experiment"), _training_key(experiment)):
         raise ExperimentError(
             f"{files.model} was trained for another plan, seed or budget than {files.name}: delete it or use another --models."

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from prato.models.checkpoint import CheckpointError, ModelSpec, load_model, save_model
+from prato.models.checkpoint import CheckpointError, ModelSpec, load_model, read_spec, save_model
 from tests.prato.conftest import small_spec
 
 
@@ -18,6 +18,7 @@ def test_a_model_comes_back_as_it_was(tmp_path, name):
     path = tmp_path / "model.safetensors"
     version = save_model(path, network, spec)
     again, spec_again, version_again = load_model(path)
+    assert read_spec(path) == spec_again
     assert spec_again.training == {"seed": 3} and version_again == version and len(version) == 12
     assert spec_again.pruning_plan() == spec.pruning_plan()
     image = torch.randn(1, 3, spec.window, spec.window)
@@ -53,8 +54,18 @@ def test_unused_weights_are_left_out_of_the_file(model_files):
 def test_what_is_no_model_file_is_refused(tmp_path, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is not a model file"):
-        load_model(path)
+    for read in (load_model, read_spec):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors is not a model file"):
+            read(path)
+
+
+def test_a_model_file_that_was_cut_short_is_refused(tmp_path, model_files):
+    whole, path = model_files["unetr"].read_bytes(), tmp_path / "model.safetensors"
+    for share in (0.1, 0.5, 0.999):
+        path.write_bytes(whole[: int(share * len(whole))])
+        for read in (load_model, read_spec):
+            with pytest.raises(CheckpointError, match=r"model\.safetensors is not a model file"):
+                read(path)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, model_files):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, label
@@ -14,6 +14,10 @@ from prato.data.structures import STRUCTURES
 _KINDS = ("normal", "hypertrophic", "dilated")
 _SUBSLICES = 3  # samples across the thickness of a slice
 _MYOCARDIUM = 0.22
+#: Outflow tract, right and left atrium, aorta: centre towards the RV and across it, half-axes, in units of the LV's size.
+_VESSELS = ((1.25, -0.95, 0.75, 0.62), (1.25, 0.75, 0.72, 0.95), (-0.1, 0.35, 0.85, 1.0), (0.52, -0.3, 0.56, 0.56))
+#: Of the fat on the heart; and how far from the heart anything of it is painted, its rough borders included. In mm.
+_THICKEST_FAT, _FAT_REACH = 9.0, 15.0
 #: What flowing blood and rough muscle add to the picture, both of standard deviation 1: float32 (X, Y, Z) each.
 Grain = tuple[np.ndarray, np.ndarray]
 
@@ -98,11 +102,41 @@ def oblique_affine(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 def _one_layer(body: np.ndarray, heart: Heart, at: Points, grain: Grain) -> np.ndarray:
     """Brightness at one depth within each slice."""
-    flow, rough = grain
+    above = np.clip(0.5 - (at.z - heart.base) / 3, 0, 1)  # 1 above the valve plane, where the atria and the great arteries lie
+    with_atria = above.max() > 0
+    picture = body * (1 - above) + above * body if with_atria else body.copy()
     d = distances(heart, at)
+    window = _reach(heart, d, at, with_atria)
+    flow, rough = (part[window] for part in grain)
+    d = Distances(*(getattr(d, each.name)[window] for each in fields(d)))
+    around, ventricles = _ventricles(body[window], heart, d, flow, rough)
+    if with_atria:
+        at = Points(at.u[window[0]], at.v[:, window[1]], at.z)
+        ventricles = ventricles * (1 - above) + above * _atria(around, heart, at, flow)
+    picture[window] = ventricles
+    return picture
+
+
+def _reach(heart: Heart, d: Distances, at: Points, with_atria: bool) -> tuple[slice, slice]:
+    """The rows and columns that the heart and what lies close to it reach: beyond them the picture is the trunk's, to the last bit."""
+    near = (np.minimum(d.lv, d.rv - 3.5) < _FAT_REACH).any(axis=2)
+    if with_atria:
+        size = heart.radius + 0.5 * heart.wall
+        for a, b, ra, rb in _VESSELS:
+            cu, cv = _vessel_centre(heart, a, b)
+            reach = max(ra, rb) * (size + _FAT_REACH / min(ra, rb))
+            near |= ((np.abs(at.u - cu) < reach) & (np.abs(at.v - cv) < reach)).any(axis=2)
+    rows, columns = (np.flatnonzero(near.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0), slice(0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _ventricles(body: np.ndarray, heart: Heart, d: Distances, flow: np.ndarray, rough: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The trunk with the fat and the pericardium round the heart, and that with the ventricles in it."""
     outside = np.minimum(d.lv, d.rv - 3.5)
     # fat lies in the grooves and before the RV, and is thin over the LV's free wall; the pericardium is the dark line round it
-    fat = np.clip(1.0 + 5.0 * np.clip(np.cos(d.angle + 0.5), 0, 1) ** 2 + 1.6 * flow, 0.3, 9)
+    fat = np.clip(1.0 + 5.0 * np.clip(np.cos(d.angle + 0.5), 0, 1) ** 2 + 1.6 * flow, 0.3, _THICKEST_FAT)
     picture = over(body, outside - fat - 1.4, 0.1)
     picture = over(picture, outside - fat, FAT * 0.82 + 0.05 * rough)
     ventricles = over(picture, np.maximum(d.rv - 3.0, -d.lv), _MYOCARDIUM)
@@ -112,10 +146,7 @@ def _one_layer(body: np.ndarray, heart: Heart, at: Points, grain: Grain) -> np.n
     near_wall = np.clip(1 + (d.cavity + 1.0) / 5, 0, 1)
     ventricles = over(ventricles, d.cavity, BLOOD + 0.07 * flow - 1.3 * trabeculae * near_wall)
     ventricles = over(ventricles, np.minimum(*(_papillary(heart, d, side, rough) for side in (-1, 1))), _MYOCARDIUM + 0.03)
-    above = np.clip(0.5 - (at.z - heart.base) / 3, 0, 1)  # 1 above the valve plane, where the atria and the great arteries lie
-    if above.max() == 0:
-        return ventricles
-    return ventricles * (1 - above) + above * _atria(picture, heart, at, flow)
+    return picture, ventricles
 
 
 def _papillary(heart: Heart, d: Distances, side: int, rough: np.ndarray) -> np.ndarray:
@@ -134,15 +165,21 @@ def _atria(picture: np.ndarray, heart: Heart, at: Points, flow: np.ndarray) -> n
     """The level above the valves: atria, outflow tract and root of the aorta; bright blood in thin walls within fat, not labelled."""
     size = heart.radius + 0.5 * heart.wall
     toward, aside = np.cos(heart.rv_angle), np.sin(heart.rv_angle)
-    # outflow tract, right and left atrium, aorta: centre towards the RV and across it, half-axes, in units of the LV's size
-    for a, b, ra, rb in ((1.25, -0.95, 0.75, 0.62), (1.25, 0.75, 0.72, 0.95), (-0.1, 0.35, 0.85, 1.0), (0.52, -0.3, 0.56, 0.56)):
-        cu, cv = size * (a * toward + b * aside), size * (a * aside - b * toward)
+    for a, b, ra, rb in _VESSELS:
+        cu, cv = _vessel_centre(heart, a, b)
         du, dv = at.u - cu, at.v - cv
         along, across = (du * toward + dv * aside) / ra, (du * aside - dv * toward) / rb
         room = (np.hypot(along, across) - size) * min(ra, rb) + 1.5 * flow
         picture = over(picture, room - 2.0, 0.28)
         picture = over(picture, room, BLOOD * 0.92 + 0.06 * flow)
     return picture
+
+
+def _vessel_centre(heart: Heart, a: float, b: float) -> tuple[float, float]:
+    """In u and v, mm, of what lies ``a`` times the LV's size towards the RV and ``b`` times across it."""
+    size = heart.radius + 0.5 * heart.wall
+    toward, aside = np.cos(heart.rv_angle), np.sin(heart.rv_angle)
+    return size * (a * toward + b * aside), size * (a * aside - b * toward)
 
 
 def _labels(d: Distances, below: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prato.data.structures import STRUCTURES
-from prato.models.checkpoint import load_model
+from prato.models.checkpoint import load_model, read_spec
 from scripts.common.results import read_rows, write_rows
 from scripts.research.baselines.dtop import DToP
 from scripts.research.datasets.base import ExperimentError
@@ -44,7 +44,7 @@ def done(places, experiments, names, seed=None, spending=None, on_progress=lambd
             for name in ("runs", "cases")
         }
         model = places.models / f"{job.name if job.trains else job.needs[0]}.safetensors"
-        curve = load_model(model)[1].training["loss_curve"]
+        curve = read_spec(model).training["loss_curve"]
         (result,) = stored["runs"]
         found[job.name] = {**result, "cases": stored["cases"], "loss_curve": curve}
     return found
@@ -121,9 +121,10 @@ def test_another_box_is_measured_on_the_same_model(places):
 
 @pytest.mark.parametrize("method", ["prato", "random", "stp"])
 def test_a_killed_run_goes_on_to_the_same_numbers(places, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(training, "_SAVE_EVERY_S", 0.0)
     experiments = {"t/one": tiny(method, budget={"steps": 4, "batch": 2})}
     unbroken = done(replace(places, results=tmp_path / "r", models=tmp_path / "m"), experiments, ["t/one"])["t/one"]
+
+    monkeypatch.setattr(training, "_SAVE_EVERY_S", 0.0)
 
     def kill(what, share, loss):
         if what == "training" and share > 0.6:
