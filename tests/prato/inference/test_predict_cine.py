@@ -1,16 +1,21 @@
 """Whole heartbeats through the predictor: each phase as if it came alone, and what all of them say together."""
 
+import threading
+
 import numpy as np
 import pytest
+import torch
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import VolumeError
-from prato.inference import stack_batch
+from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
+from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.prompts.box import Box, BoxPrompt
-from prato.runtime.batch_runner import BatchRunner
+from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.cancel_token import CancelledError, CancelToken
+from prato.runtime.side_by_side import count_workers
 
 BOX = BoxPrompt(Box((14, 5, 1), (46, 35, 4)))
 SMALLER = BoxPrompt(Box((20, 9, 1), (42, 31, 3)))
@@ -50,8 +55,55 @@ def test_every_phase_is_what_it_is_alone(predictor, cine, prompts):
         assert found.predictions[t].box == one.box and found.predictions[t].kept_fraction == pytest.approx(one.kept_fraction, abs=1e-3)
 
 
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    """Of torch: as many phases are segmented side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.slow
+def test_as_many_phases_side_by_side_as_there_are_threads(predictor, cine, threads, monkeypatch):
+    segmented, segment = [], predictor.segmenter.segment
+
+    def noted(*args, **kwargs):
+        segmented.append((threading.get_ident(), torch.get_num_threads()))
+        return segment(*args, **kwargs)
+
+    monkeypatch.setattr(predictor.segmenter, "segment", noted)
+    done = []
+    found = predictor.predict_cine(cine, prompts=[BOX], report=done.append)
+    assert done == [1, 2, 3, 4, 5, 6] and len(segmented) == 6
+    assert {share for _, share in segmented} == {1} and torch.get_num_threads() == threads
+    assert (threading.get_ident() in {thread for thread, _ in segmented}) == (threads == 1)
+    torch.set_num_threads(1)
+    for t in range(6):
+        np.testing.assert_array_equal(found.mask[..., t], alone(predictor, cine, t, [BOX]).mask)
+
+
+def test_stacks_that_fill_the_memory_are_computed_one_by_one(threads):
+    assert count_workers(10 * 208 * 224) == min(threads, 2) and count_workers(20 * 307**2) == 1 and count_workers(2**22) == 1
+
+
+@pytest.mark.slow
+def test_whoever_makes_calls_in_turn_is_given_one_at_a_time(predictor, cine, threads):
+    class InTurn(BatchRunner):
+        is_immediate = False
+        callers = set()
+
+        def __call__(self, call):
+            self.callers.add(threading.get_ident())
+            return super().__call__(call)
+
+    predictor.predict_cine(cine, [0, 3], [BOX], runner=InTurn())
+    assert InTurn.callers == {threading.get_ident()}
+
+
 @pytest.mark.slow
 def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_files, cine, monkeypatch):
+    """As on a GPU."""
     predictor = Predictor.from_files(model_files["overview_unet"])
     calls = []
     encode = predictor.segmenter.network.encode_regions
@@ -59,10 +111,15 @@ def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_fi
         predictor.segmenter.network, "encode_regions", lambda images, *rest: calls.append(len(images)) or encode(images, *rest)
     )
     few = BoxPrompt(Box((20, 9, 1), (42, 31, 2)))
-    found = predictor.predict_cine(cine, None, {0: [BOX], 1: [few], 2: [BOX], 3: [few], 4: [BOX], 5: [few]})
+    batch = StackBatch(predictor.segmenter, IMMEDIATE)
+    stacks = [PromptedStack(ImageStack(cine.phase(t)), [few if t % 2 else BOX], (few if t % 2 else BOX).box) for t in range(6)]
+    assert batch.count(stacks[0].image) >= 6
+    found = batch.segment(stacks, batch.embed([stack.image for stack in stacks]), None)
     assert calls == [3, 3, 1]  # the last one counts what a slice costs without pruning
     for t, prompts in ((2, [BOX]), (3, [few])):
-        assert_alike(found.mask[..., t], alone(predictor, cine, t, prompts).mask)
+        one = alone(predictor, cine, t, prompts)
+        assert_alike(from_stack(found[t].mask, stacks[t].image.axis), one.mask)
+        assert found[t].kept_fraction == pytest.approx(one.kept_fraction, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -98,9 +155,24 @@ def test_a_phase_that_there_is_not_is_refused(predictor, cine):
         predictor.predict_cine(cine, [6])
 
 
-def test_a_cine_is_given_up_between_two_calls(predictor, cine, monkeypatch):
-    monkeypatch.setattr(stack_batch, "_CPU_SEEN", 1)
+def test_a_cine_is_given_up_between_two_calls(predictor, cine, threads):
     done = []
     with pytest.raises(CancelledError):
         predictor.predict_cine(cine, prompts=[BOX], runner=BatchRunner(CancelToken(lambda: bool(done))), report=done.append)
-    assert done[-1] < 6
+    assert done[-1] < 6 and torch.get_num_threads() == threads
+
+
+def test_a_phase_that_fails_ends_the_request(predictor, cine, threads, monkeypatch):
+    """With its own error, and nothing goes on behind the caller's back."""
+    segment, begun = predictor.segmenter.segment, []
+
+    def failing(image, *args, **kwargs):
+        begun.append(image)
+        if len(begun) == 2:
+            raise ValueError("a broken phase")
+        return segment(image, *args, **kwargs)
+
+    monkeypatch.setattr(predictor.segmenter, "segment", failing)
+    with pytest.raises(ValueError, match="a broken phase"):
+        predictor.predict_cine(cine, prompts=[BOX])
+    assert torch.get_num_threads() == threads and not any(thread.name.startswith("side-by-side") for thread in threading.enumerate())

@@ -24,8 +24,8 @@ from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 logger = logging.getLogger(__name__)
 
-#: All networks compute in this one thread. Torch's counter of operations hooks into every module of the process, so that two at once would
-#: count each other's work; and every thread that ever computed keeps memory, and threads of OpenMP, for itself.
+#: All requests are computed in this one thread, one after the other: every thread that ever computed keeps memory, and threads of OpenMP,
+#: for itself.
 _COMPUTE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="compute")
 _T = TypeVar("_T")
 

@@ -44,6 +44,8 @@ class LowPriorityRunner(BatchRunner):
     A labeller waits for one call at most, and a batch makes progress, call by call, even beside labellers who never stop.
     """
 
+    is_immediate = False
+
     def wait(self) -> None:
         """Return when no labeller waits, or after a while; to be called before a study is read.
 

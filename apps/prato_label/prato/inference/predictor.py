@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import torch
 
 from prato.data.cine import Cine
 from prato.data.nifti import Volume
+from prato.data.resampling import resampled_size
 from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
@@ -22,16 +24,14 @@ from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.inference.stack_segmenter import StackSegmenter
+from prato.inference.window import heart_beside
 from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.refinement.scores import Scores
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
-
-#: Share of the smaller one, in plane, that a drawn box and the proposed one have in common where the box holds heart. On 40 ACDC volumes
-#: boxes round half of the heart had 88 % and more, and boxes beside it 59 % at most.
-_BESIDE = 0.7
+from prato.runtime.side_by_side import count_workers, side_by_side
 
 
 def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegmenter:
@@ -49,7 +49,7 @@ def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegment
 class Predictor:
     """Segments an image for any number of prompts; what depends on no prompt is computed once.
 
-    Holds one image at a time. Several may share their networks, where calls of these do not overlap.
+    Holds one image at a time. Several may share their networks, and on a CPU predict at once, but for ``return_uncertainty``.
 
     Args:
         segmenter: the segmenting network.
@@ -202,21 +202,32 @@ class Predictor:
         grid = cine.grid()
         mask = np.zeros((*grid.array.shape[:3], len(cine)), np.uint8, order="F")
         done: list[Prediction] = []
-        batch = StackBatch(self.segmenter, runner) if isinstance(self.segmenter, StackSegmenter) else None
         first = ImageStack(cine.phase(wanted[0]))
+        is_batched = isinstance(self.segmenter, StackSegmenter) and self.segmenter.device.type == "cuda"
+        batch = StackBatch(self.segmenter, runner) if is_batched else None
         at_once = max(1, batch.count(first)) if batch else 1
-        for start in range(0, len(wanted), at_once):
+        pixels = math.prod(resampled_size(first.volume.array.shape, first.volume.spacing, self.segmenter.spec.pixel)) * len(first.filled)
+        workers = count_workers(pixels) if runner.is_immediate and not batch else 1
+
+        def predict(group: Sequence[int]) -> list[Prediction]:
             runner.token.raise_if_cancelled()
-            group = wanted[start : start + at_once]
             began = time.perf_counter()
             images = [ImageStack(cine.phase(t)) for t in group]
             read_ms = 1000 * (time.perf_counter() - began) / len(group)
             drawn = [prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts for t in group]
-            for t, found in zip(group, self._predict_group(images, drawn, prune, batch, runner)):
-                mask[..., t] = found.mask
-                steps = {**found.latency_ms, "preprocess": found.latency_ms["preprocess"] + read_ms}
-                done.append(replace(found, mask=mask[..., t], latency_ms=steps))
-            report(len(done))
+            predictions = self._predict_group(images, drawn, prune, batch, runner)
+            for found in predictions:
+                found.latency_ms["preprocess"] += read_ms
+                found.latency_ms.update({step: ms / workers for step, ms in found.latency_ms.items()})  # of the time that passes
+            return predictions
+
+        groups = [wanted[n : n + at_once] for n in range(0, len(wanted), at_once)]
+        with side_by_side(workers) as run:
+            for group, predictions in zip(groups, run(predict, groups)):
+                for t, found in zip(group, predictions):
+                    mask[..., t] = found.mask
+                    done.append(replace(found, mask=mask[..., t]))
+                report(len(done))
         return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None, marked)
 
     def _predict_group(
@@ -260,17 +271,9 @@ class Predictor:
         if Box.union((focus, whole)) != whole:
             raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
         if isinstance(self.segmenter, Segmenter) and self.locator and (heart := self.locator.propose(image, runner)):
-            if beside := _lies_beside(heart, focus):
+            if beside := heart_beside(heart, focus):
                 return (BoxPrompt(image.stored_box(beside)),), prompts[0].name, beside
             edges_mm = [size * mm for size, mm in zip(focus.size, image.volume.spacing[:2])]
             if max(edges_mm) > self.segmenter.window_mm:  # it cannot see all of such a box at once: it looks where in the box the heart is
                 focus = heart.intersection(focus) or focus
         return prompts, prompts[0].name, focus
-
-
-def _lies_beside(heart: Box, drawn: Box) -> Box | None:
-    """The proposed box ``heart`` in the slices of the ``drawn`` one, where that was drawn beside it; None where it was not."""
-    shared = heart.in_plane.intersection(drawn.in_plane)
-    if shared and shared.voxels >= _BESIDE * min(heart.in_plane.voxels, drawn.in_plane.voxels):
-        return None
-    return heart.intersection(Box((*heart.start[:2], drawn.start[2]), (*heart.stop[:2], drawn.stop[2])))

@@ -32,10 +32,8 @@ _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 _Chosen = list[tuple[Region, tuple[StageRecord, ...]]]
 _STEPS = ("preprocess", "network", "postprocess")
-#: Pixels of whole slices that are seen in one call of the overview, and of regions that are encoded in one: on a CPU as many as somebody
-#: who cancels, or comes first, may wait for, and as fit into its memory beside all else.
-_CPU_SEEN, _CPU_ENCODED = 2**20, 2**18
-_GPU_SEEN, _GPU_ENCODED = 2**24, 2**23
+#: Pixels of whole slices that are seen in one call of the overview, and of regions that are encoded in one.
+_SEEN, _ENCODED = 2**24, 2**23
 
 
 @dataclass
@@ -61,7 +59,7 @@ class _Job:
 
 
 class StackBatch:
-    """Segments stacks of one shape together.
+    """Segments stacks of one shape together, as a GPU does faster than one by one, and a CPU does not.
 
     Args:
         segmenter: whose network is called. runner: makes the calls.
@@ -69,13 +67,11 @@ class StackBatch:
 
     def __init__(self, segmenter: StackSegmenter, runner: BatchRunner) -> None:
         self._segmenter, self._network, self._runner = segmenter, segmenter.network, runner
-        on_cpu = segmenter.device.type == "cpu"
-        self._seen, self._encoded = (_CPU_SEEN, _CPU_ENCODED) if on_cpu else (_GPU_SEEN, _GPU_ENCODED)
 
     def count(self, image: ImageStack) -> int:
         """How many stacks like ``image`` are segmented together; 0 for one so long that it is seen in pieces, or with blank slices."""
         slices = image.slices(self._segmenter.spec.pixel)
-        return 0 if len(slices) > LONGEST or len(image.filled) < len(slices) else max(1, self._seen // math.prod(slices.shape))
+        return 0 if len(slices) > LONGEST or len(image.filled) < len(slices) else max(1, _SEEN // math.prod(slices.shape))
 
     def embed(self, images: Sequence[ImageStack]) -> list[Segmentation]:
         """Let the overview see ``images``, which keep what it makes of them; what that took, for each."""
@@ -105,7 +101,7 @@ class StackBatch:
         for alike in _grouped(jobs, lambda job: len(job.planes)):
             self._choose(alike, prune)
             for of_size in _grouped(alike, lambda job: job.region.cells):
-                at_once = max(1, self._encoded // (len(of_size[0].planes) * math.prod(of_size[0].region.cells)))
+                at_once = max(1, _ENCODED // (len(of_size[0].planes) * math.prod(of_size[0].region.cells)))
                 for first in range(0, len(of_size), at_once):
                     self._segment(of_size[first : first + at_once])
         for job in jobs:

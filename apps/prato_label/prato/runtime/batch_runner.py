@@ -17,7 +17,12 @@ class BatchRunner:
 
     Args:
         token: whether nobody wants the answer any more; looked at before every step of a network.
+
+    Attributes:
+        is_immediate: whether calls that several threads make at once are made at once.
     """
+
+    is_immediate = True
 
     def __init__(self, token: CancelToken = NEVER_CANCELLED) -> None:
         self.token = token

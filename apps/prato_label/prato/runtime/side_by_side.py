@@ -1,0 +1,47 @@
+"""Calls of networks side by side: on a CPU two threads that compute a stack each are faster than two that share every product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Protocol, TypeVar
+
+import torch
+
+#: Pixels of the stacks that a CPU computes side by side: as many as fit into its memory beside all else.
+_PIXELS = 2**20
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Map(Protocol):
+    """As the built-in ``map``: what ``call`` makes of each of ``items``, in their order."""
+
+    def __call__(self, call: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]: ...
+
+
+def count_workers(pixels: int) -> int:
+    """How many stacks of so many ``pixels`` a CPU computes side by side; 1 where one has to be computed after the other."""
+    return max(1, min(torch.get_num_threads(), _PIXELS // pixels))
+
+
+@contextmanager
+def side_by_side(workers: int) -> Iterator[Map]:
+    """A ``map`` whose calls ``workers`` threads make, each with its share of torch's threads; with one, the calling thread makes them.
+
+    Threads that share a product wait for each other at its end, some hundred times in a network; where another process has taken a core,
+    each time until it gives that back. When the block ends, early or not, calls that have not begun are dropped, and those that have are
+    waited for.
+    """
+    if workers < 2:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "side-by-side", partial(torch.set_num_threads, max(1, threads // workers)))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the others have set what threads to come begin with
