@@ -203,11 +203,11 @@ class Predictor:
         mask = np.zeros((*grid.array.shape[:3], len(cine)), np.uint8, order="F")
         done: list[Prediction] = []
         first = ImageStack(cine.phase(wanted[0]))
-        is_batched = isinstance(self.segmenter, StackSegmenter) and self.segmenter.device.type == "cuda"
-        batch = StackBatch(self.segmenter, runner) if is_batched else None
+        is_on_gpu = self.segmenter.device.type == "cuda"
+        batch = StackBatch(self.segmenter, runner) if is_on_gpu and isinstance(self.segmenter, StackSegmenter) else None
         at_once = max(1, batch.count(first)) if batch else 1
         pixels = math.prod(resampled_size(first.volume.array.shape, first.volume.spacing, self.segmenter.spec.pixel)) * len(first.filled)
-        workers = count_workers(pixels) if runner.is_immediate and not batch else 1
+        workers = 1 if is_on_gpu or not runner.is_immediate else count_workers(pixels)
 
         def predict(group: Sequence[int]) -> list[Prediction]:
             runner.token.raise_if_cancelled()

@@ -19,7 +19,7 @@ _R = TypeVar("_R")
 class Map(Protocol):
     """As the built-in ``map``: what ``call`` makes of each of ``items``, in their order."""
 
-    def __call__(self, call: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]: ...
+    def __call__(self, call: Callable[[_T], _R], items: Iterable[_T], /) -> Iterator[_R]: ...
 
 
 def count_workers(pixels: int) -> int:
