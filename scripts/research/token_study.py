@@ -21,7 +21,7 @@ from prato.data.studies import StudyFile, find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import CheckpointError
+from prato.models.checkpoint import CheckpointError, read_spec, stored_version
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.common.provenance import command, commit
@@ -75,9 +75,9 @@ def main(
         done = {(row["way"], row["keep"], row["model_version"]) for row in rows}
         made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit()}
         for way in tqdm([*_ways(relevance, random, dense, engine, at_box)], unit="way"):
-            predictor = Predictor.from_files(way.model)
-            if (way.name, way.keep, predictor.version) in done:
+            if (way.name, way.keep, stored_version(way.model)) in done:
                 continue
+            predictor = Predictor.from_files(way.model)
             predictor.segmenter.plan = way.plan
             described = {"network": network, "way": way.name, "keep": way.keep}
             measured = {box.value: _cases(way, box, predictor, files, seed) for box in _BOXES}
@@ -92,7 +92,7 @@ def main(
 
 
 def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path) -> Iterator[Way]:
-    trained = Predictor.from_files(relevance).plan
+    trained = read_spec(relevance).pruning_plan()
     if trained is None:
         raise ValueError(f"{relevance} was trained without pruning: name a model that was trained with a plan.")
     first = (min(trained.prune_after),)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any
 
 import pytest
 import typer
@@ -16,15 +13,9 @@ from scripts.chaos.faults import base
 from scripts.chaos.faults.base import lay_out
 from scripts.chaos.faults.bench import Bench
 from scripts.chaos.faults.damage import damage
-from scripts.common import demo_client
 from scripts.common.results import read_rows
-from tests.app.forked import ForkedServer
 from tests.phantoms import make_thin_phantoms
-
-
-def forked(command: list[str], stdout: IO[bytes], env: dict[str, str], **_: Any) -> ForkedServer:
-    """In place of ``subprocess.Popen``: a server that starts in a tenth of the time."""
-    return ForkedServer(command[1:], Path(stdout.name), env)
+from tests.scripts.forked_demo import fork_demo_servers
 
 
 def run(out: Path, *names: str, status: int) -> str:
@@ -47,8 +38,7 @@ def test_a_damaged_file_is_survived_and_a_lost_label_noticed(tmp_path: Path, mon
         (bench.studies / "label_history" / "final" / study / "0002.nii.gz").unlink()
         return done
 
-    popen = SimpleNamespace(Popen=forked, STDOUT=subprocess.STDOUT, TimeoutExpired=TimeoutError)
-    monkeypatch.setattr(demo_client, "subprocess", popen)
+    fork_demo_servers(monkeypatch)
     monkeypatch.setattr(base, "make_phantoms", lambda folder, patients, seed: make_thin_phantoms(folder, patients, 6, seed))
     monkeypatch.setattr(prove_faults, "make_base", lay_out)  # the past that a server would give it takes longer than the fault
     monkeypatch.setitem(prove_faults.FAULTS, "a label lost", lost)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from scripts.common.results import read_rows
 from scripts.research import method_evidence
+from tests.phantoms import make_thin_phantoms
 
 
 def run(out: Path) -> tuple[int, str]:
@@ -23,6 +24,7 @@ def run(out: Path) -> tuple[int, str]:
 def test_operations_fall_with_dropping_and_not_with_masking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"hidden_size": 96, "mlp_dim": 384, "num_heads": 6, "feature_size": 4, "img_size": 128}
     monkeypatch.setattr(method_evidence, "_FULL", {**method_evidence._FULL, **small})
+    monkeypatch.setattr(method_evidence, "make_phantoms", lambda folder, patients, seed: make_thin_phantoms(folder, patients, seed=seed))
     out = tmp_path / "evidence.csv"
     assert run(out)[0] == 0
     found = read_rows(out)

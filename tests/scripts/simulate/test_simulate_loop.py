@@ -12,12 +12,21 @@ import typer
 from prato.data.nifti import read_volume
 from prato.data.splits import Split, load_split, save_split
 from scripts.common.results import read_rows, write_rows
+from scripts.simulate import learner, simulate_loop
 from scripts.simulate.rows import read_rounds
 from scripts.simulate.simulate_loop import main
 from scripts.simulate.strategies import Strategy
 from tests.phantoms import make_thin_phantoms
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two slices of each generated heart, too, and two at a time."""
+    monkeypatch.setattr(learner, "make_phantoms", lambda folder, patients, seed, _: make_thin_phantoms(folder, patients, 2, seed))
+    for module in (learner, simulate_loop):
+        monkeypatch.setattr(module, "BATCH", 2)
 
 
 @pytest.fixture(scope="module")
