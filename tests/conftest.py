@@ -1,8 +1,12 @@
 """What every test shares: one thread of torch, what counts as slow, and which files go to which process of pytest-xdist."""
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import gc
+
+gc.disable()  # until all is imported, which stays
+
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,7 @@ def pytest_collection_finish() -> None:
     """What is loaded now stays until the end: looking through all of it for garbage, again and again, took a tenth of the tests' time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import prato  # noqa: F401  (before MONAI Label imports MONAI, of which the server needs half)
 from prato_server.startup import reason_not_to_start
 
 _APP = Path(__file__).resolve().parent

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from functools import lru_cache
 
 #: A secret that makes pseudonyms impossible to guess from a list of patient numbers, for who wants that.
 KEY_VARIABLE = "PRATO_PSEUDONYM_KEY"
@@ -14,9 +15,13 @@ _LETTERS = 8
 
 def pseudonym(*identifiers: str) -> str:
     """Eight hexadecimal digits for ``identifiers``; slow on purpose (about 50 ms), so that trying all numbers of a hospital is no fun."""
-    secret = os.environ.get(KEY_VARIABLE, "")
+    return _derive("\0".join(identifiers), os.environ.get(KEY_VARIABLE, ""))
+
+
+@lru_cache(1000)  # an import, and the listing of an archive, ask for the same ones again and again
+def _derive(text: str, secret: str) -> str:
     salt = hashlib.sha256(b"prato-label pseudonym" + secret.encode()).digest()
-    return hashlib.scrypt("\0".join(identifiers).encode(), salt=salt, n=2**14, r=8, p=1, dklen=_LETTERS // 2).hex()
+    return hashlib.scrypt(text.encode(), salt=salt, n=2**14, r=8, p=1, dklen=_LETTERS // 2).hex()
 
 
 def file_name(text: str) -> str:
