@@ -220,3 +220,10 @@ def test_the_stock_command_on_a_port_that_is_taken(form: list[str], port: str) -
         assert str(reason_not_to_listen(arguments)).startswith(f"Port {port} of 127.0.0.1 is taken by another program")
         assert reason_not_to_listen(["apps", *arguments[1:]]) is None  # the command listens nowhere
         assert reason_not_to_listen([*arguments, "--workers", "2"]) is None  # the parent listens, which is in the way of none
+
+
+def test_torch_comes_after_the_environment_that_it_reads() -> None:
+    """OpenMP reads how its threads wait when it is loaded, with torch."""
+    asked = "import serve, sys; print(serve._DEFAULTS['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=APP, capture_output=True, text=True, timeout=HANG_S, check=True)
+    assert done.stdout.split() == ["PASSIVE", "False"]
