@@ -11,8 +11,8 @@ import prato  # noqa: F401  (before MONAI Label imports MONAI, of which the serv
 from prato_server.startup import reason_not_to_start
 
 _APP = Path(__file__).resolve().parent
-#: MONAI Label starts the whole app once more for every score, tracks trainings in a database, and looks for CT on a DICOMweb server; threads
-#: of OpenMP wait for each other by spinning, which beside another busy process takes a core away from the one that is waited for.
+#: MONAI Label starts the whole app once more for every score, tracks trainings in a database, and looks for CT on a DICOMweb server.
+#: Threads of OpenMP wait for each other by spinning: beside another busy process they take a core from the one that they wait for.
 _DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
