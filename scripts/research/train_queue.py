@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     begun, began = time.perf_counter(), trainer.step
     parts = [1 / 2**halved for halved in range(5)] if "row" in entry else [part / 8 for part in range(1, 9)]
     marks = {round(recipe.steps * part) for part in parts}
+    judge = cache(partial(_Judge, entry, trainer.device))
 
     def report(trainer: StackTrainer) -> bool:
         if "row" in entry and trainer.step not in marks:  # doublings are no multiples of a number of steps
@@ -176,7 +178,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         row["seconds"] = round(trainer.seconds, 1)
         row["slices_per_second"] = round((trainer.step - began) * recipe.slices / max(seconds, 1e-9))
         if trainer.step in marks:
-            row |= validate(entry, trainer, banks["validation"])
+            row |= judge().validate(trainer, banks["validation"])
         with curve.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(entry["name"], json.dumps(row), flush=True)
@@ -212,18 +214,24 @@ def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out
     return StackTrainer(network, row.sampler(bank, recipe.seed, recipe.stacks), recipe, loss=loss, capture=False, run=run), loss
 
 
-def validate(entry: dict[str, Any], trainer: StackTrainer, bank: SliceBank) -> dict[str, Any]:
-    """Mean Dice of the averaged weights on the validation patients, by prompting."""
-    row = paper_row(entry) if "row" in entry else None
-    network = (row.build() if row else build_model(entry["network"], **entry["arguments"])).to(trainer.device)
-    network.load_state_dict(trainer.averaged())
-    network.eval()
-    found: dict[str, Any] = {}
-    for prompting in entry["promptings"]:
-        dice = row_dice(row, network, bank) if row else window_dice(network, bank, prompting)
-        found[prompting] = round(float(dice.mean()), 4)
-        found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]
-    return found
+class _Judge:
+    """A network of ``entry`` that takes the averaged weights of its training, time and again."""
+
+    def __init__(self, entry: dict[str, Any], device: torch.device) -> None:
+        self.promptings: list[Any] = entry["promptings"]
+        self.row = paper_row(entry) if "row" in entry else None
+        built = self.row.build() if self.row else build_model(entry["network"], **entry["arguments"])
+        self.network = built.to(device).eval()
+
+    def validate(self, trainer: StackTrainer, bank: SliceBank) -> dict[str, Any]:
+        """Mean Dice of the averaged weights on the validation patients, by prompting."""
+        self.network.load_state_dict(trainer.averaged())
+        found: dict[str, Any] = {}
+        for prompting in self.promptings:
+            dice = row_dice(self.row, self.network, bank) if self.row else window_dice(self.network, bank, prompting)
+            found[prompting] = round(float(dice.mean()), 4)
+            found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]
+        return found
 
 
 if __name__ == "__main__":

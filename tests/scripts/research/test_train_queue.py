@@ -105,7 +105,7 @@ def test_a_run_out_of_time_goes_on_later_with_the_same_result(material, monkeypa
 
 @pytest.mark.slow
 def test_what_one_session_left_is_the_next_one_s_start(material, monkeypatch):
-    monkeypatch.setattr(queue_state, "PART_BYTES", 40_000)
+    monkeypatch.setattr(queue_state, "PART_BYTES", 400_000)
     name = "overview_swin_unetr"
     run(material, monkeypatch, "--only", name, "--steps", "5")
     straight = torch.load(material / "out" / name / "weights.pt", weights_only=False)["weights"]

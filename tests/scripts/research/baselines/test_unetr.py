@@ -1,5 +1,7 @@
 """What holds for every method: fewer tokens computed, one answer, a loss that falls, 2D and 3D, with and without the box."""
 
+from functools import cache
+
 import pytest
 import torch
 from monai.networks.nets import UNETR
@@ -40,10 +42,16 @@ def test_dense_is_monai_s_unetr():
     assert output.stages == () and output.losses == {}
 
 
+@cache
+def large_dense_host():
+    """What every method is compared with, built once."""
+    return host("dense", image=128)
+
+
 @pytest.mark.parametrize("method", BASELINES)
 @torch.no_grad()
 def test_fewer_tokens_are_computed_in_evaluation(method):
-    network, dense = host(method, image=128), host("dense", image=128)
+    network, dense = host(method, image=128), large_dense_host()
     if method == "dtop":
         sure_of_background(network.method)
     image = torch.randn(1, 1, 128, 128)
@@ -77,7 +85,7 @@ def test_one_input_one_answer_alone_or_in_a_batch(method):
 def test_a_few_steps_lower_the_loss_and_reach_every_part(method):
     network = host(method, {"threshold": 0.6} if method == "dtop" else None, box_channel=True).train()
     image, label, prompts = discs()
-    optimiser, loss = torch.optim.AdamW(network.parameters(), lr=1e-2), BaselineLoss()
+    optimiser, loss = torch.optim.AdamW(network.parameters(), lr=1e-2, fused=True), BaselineLoss()
     values = []
     for step in range(12):
         torch.manual_seed(step)
