@@ -69,8 +69,9 @@ def _serve(command: list[str], log: Path, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = command
-    # the app that is served is a copy: this checkout must not stand before it
-    sys.path[:] = [path for path in sys.path if path and ("site-packages" in path or not Path(path).is_relative_to(ROOT))]
+    # what runs is a copy: this checkout must not stand before it
+    paths = [*environment.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
+    sys.path[:] = [path for path in paths if path and ("site-packages" in path or not Path(path).is_relative_to(ROOT))]
     if command[0].endswith(".py"):
         sys.path.insert(0, str(Path(command[0]).parent))
         runpy.run_path(command[0], run_name="__main__")

@@ -6,7 +6,6 @@ import importlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,10 +39,12 @@ from scripts.research.baselines.method import METHODS
 from scripts.research.datasets import base as datasets
 from scripts.research.experiments.jobs import Places, run, schedule
 from scripts.research.experiments.matrix import load_experiments
+from tests.app.forked import ForkedServer
 from tests.app.live import LiveServer, copy_app, start_server, tiny_model, write_study
 from tests.phantoms import make_thin_phantoms
 from tests.prato.conftest import small_spec
 from tests.scripts.research.small import small_unetr
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -229,12 +230,13 @@ def test_the_user_s_commands_find_what_was_added(tmp_path: Path) -> None:
     write_pictures(tmp_path / "pictures")
     (tmp_path / "matrix.yaml").write_text(MATRIX)
     write_rows(tmp_path / "tables.csv", [{"table": "mine", "row": "norm", "data": "pictures", "experiment": "mine/norm_pictures"}])
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(tmp_path / "apps" / "prato_label")))}
+    path = os.pathsep.join((str(tmp_path), str(tmp_path / "apps" / "prato_label")))
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     train = "scripts/train.py --studies studies --out run --network linear_vit --epochs 0.1 --batch 2 --threads 1"
     paper = "scripts/research/paper.py run mine --matrix matrix.yaml --tables tables.csv --data pictures=pictures --out results --models m"
     for command in (train, paper):
-        done = subprocess.run([sys.executable, *command.split()], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        script, *rest = command.split()
+        assert ForkedServer([str(tmp_path / script), *rest], tmp_path / "said", env).wait(HANG_S) == 0, (tmp_path / "said").read_text()
     assert [row["spent"]["steps"] for row in read_rows(tmp_path / "results" / "runs.csv")] == [2]
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
