@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,73 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 PATH = os.pathsep.join(map(str, (ROOT, ROOT / "apps" / "prato_label")))
 STUDIES = 16
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive")
+    make_thin_phantoms(folder / "studies", 2)
+    # so many that a kill meant for the middle comes before the end, however busy the machine
+    for image in sorted((folder / "studies").glob("*.nii.gz")):
+        for n in range(STUDIES // 4 - 1):
+            shutil.copy(image, image.with_name(f"copy{n}_{image.name}"))
+    torch.manual_seed(0)
+    save_model(folder / "small.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr"))
+    return folder
+
+
+def arguments(archive, out, *more):
+    return [str(a) for a in ("--studies", archive / "studies", "--out", out, "--model", archive / "small.safetensors", *more)]
+
+
+@contextmanager
+def started(log, *given):
+    """The script as a process that is killed, if need be, at the end."""
+    with log.open("w") as said:
+        command = [sys.executable, str(ROOT / "scripts" / "batch_label.py"), *given]
+        driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PATH}, stdout=said, stderr=said)
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.wait()
+
+
+def records(out):
+    path = out / "records.jsonl"
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+
+
+def until(met, driver, log):
+    def alive():
+        assert driver.poll() is None, log.read_text()
+
+    wait_until(met, alive, log.read_text)
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What a killed driver left: its folder, and the processes of its cluster."""
+
+    out: Path
+    family: list[psutil.Process]
+
+
+@pytest.fixture(scope="module")
+def killed(archive, tmp_path_factory):
+    """A driver with a cluster of its own, killed in the middle."""
+    folder = tmp_path_factory.mktemp("killed")
+    out, log = folder / "ray", folder / "log"
+    with started(log, *arguments(archive, out, "--workers", "1")) as driver:
+        until(lambda: len(records(out)) >= 2, driver, log)
+        family = psutil.Process(driver.pid).children(recursive=True)
+        driver.kill()
+    return Killed(out, family)
+
+
+def test_a_driver_is_killed_in_the_middle(killed):
+    """Comes first: its cluster ends while the other tests run."""
+    assert 2 <= len(records(killed.out)) < STUDIES and killed.family
 
 
 @pytest.fixture(scope="module")
@@ -74,56 +142,8 @@ def failing():
     raise RuntimeError("no such thing")
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("archive")
-    make_thin_phantoms(folder / "studies", 2)
-    # so many that a kill meant for the middle comes before the end, however busy the machine
-    for image in sorted((folder / "studies").glob("*.nii.gz")):
-        for n in range(STUDIES // 4 - 1):
-            shutil.copy(image, image.with_name(f"copy{n}_{image.name}"))
-    torch.manual_seed(0)
-    save_model(folder / "small.safetensors", small_spec("swin_unetr").build(), small_spec("swin_unetr"))
-    return folder
-
-
-def arguments(archive, out, *more):
-    return [str(a) for a in ("--studies", archive / "studies", "--out", out, "--model", archive / "small.safetensors", *more)]
-
-
-@contextmanager
-def started(log, *given):
-    """The script as a process that is killed, if need be, at the end."""
-    with log.open("w") as said:
-        command = [sys.executable, str(ROOT / "scripts" / "batch_label.py"), *given]
-        driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PATH}, stdout=said, stderr=said)
-        try:
-            yield driver
-        finally:
-            driver.kill()
-            driver.wait()
-
-
-def records(out):
-    path = out / "records.jsonl"
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
-
-
-def until(met, driver, log):
-    def alive():
-        assert driver.poll() is None, log.read_text()
-
-    wait_until(met, alive, log.read_text)
-
-
-def test_after_a_killed_driver_every_mask_is_there_once(cluster, archive, tmp_path):
-    out, log = tmp_path / "ray", tmp_path / "log"
-    with started(log, *arguments(archive, out, "--workers", "1")) as driver:  # on a cluster of its own
-        until(lambda: len(records(out)) >= 2, driver, log)
-        family = psutil.Process(driver.pid).children(recursive=True)
-        driver.kill()
-    assert 2 <= len(records(out)) < STUDIES
-
+def test_after_a_killed_driver_every_mask_is_there_once(cluster, killed, archive, tmp_path):
+    out, log = killed.out, tmp_path / "log"
     with started(log, *arguments(archive, out, "--workers", "1", "--address", cluster)) as again:
         assert again.wait(HANG_S) == 0, log.read_text()
     assert f"{STUDIES} of {STUDIES} studies" in log.read_text()
@@ -134,5 +154,9 @@ def test_after_a_killed_driver_every_mask_is_there_once(cluster, archive, tmp_pa
     studies = [record["study"] for record in records(out)]
     assert len(studies) == STUDIES and studies == sorted(set(studies))
     assert not list(out.glob(".*.tmp"))
-    _, alive = psutil.wait_procs(family, timeout=HANG_S)  # Ray's own processes take a minute to notice
-    assert not alive  # its cluster went with it
+
+
+def test_the_cluster_of_a_killed_driver_went_with_it(killed):
+    """Comes last: two of Ray's own processes take a minute to end."""
+    _, alive = psutil.wait_procs(killed.family, timeout=HANG_S)
+    assert not alive
