@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from prato.models import overview_unet
 from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
 from prato.models.overview_network import OVERVIEW_PLAN, slices_at_once
 from prato.models.overview_region import SHORTEST, computed_region
@@ -67,6 +68,14 @@ def test_it_is_never_captured(either, stack, plan):
         assert torch.equal(found.logits, expected.logits) and len(found.stages) == (plan is not None)
         given = either.predict(stack, either.encode_image(stack, plan), prompts, plan)
         assert torch.equal(given.logits, expected.logits)
+
+
+@torch.no_grad()
+def test_how_many_slices_are_decoded_at_once_changes_nothing(network, stack, monkeypatch):
+    expected = network.segment(stack).logits
+    for at_once in (1, 3, 99):
+        monkeypatch.setattr(overview_unet, "_SLICES_IN_CACHE", at_once)
+        torch.testing.assert_close(network.segment(stack).logits, expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

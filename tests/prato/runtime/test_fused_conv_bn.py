@@ -80,7 +80,8 @@ def test_a_norm_of_the_image_itself_is_left_as_it_is() -> None:
     torch.testing.assert_close(conv_norm(convolution, norm, x, [1, 1]), _one_by_one(convolution, norm, x, [1, 1]), atol=1e-5, rtol=1e-5)
 
 
-def test_a_whole_network_gives_the_same_numbers_without_its_batch_norms():
+@pytest.mark.parametrize(("precision", "bound"), [(torch.float32, 1e-4), (torch.bfloat16, 4e-2)])
+def test_a_whole_network_gives_the_same_numbers_without_its_batch_norms_and_activations(precision, bound):
     torch.manual_seed(0)
     network = small_spec("overview_unet").build()
     with torch.no_grad():
@@ -90,11 +91,14 @@ def test_a_whole_network_gives_the_same_numbers_without_its_batch_norms():
             norm.weight.normal_()
             norm.bias.normal_()
     image = torch.rand(3, 3, 64, 96)
-    with torch.inference_mode():
-        before = network.eval().segment(image).logits
-        after = fuse_batch_norms(network).segment(image).logits
-    assert not any(isinstance(module, _BatchNorm) for module in network.modules())
-    assert torch.allclose(after, before, atol=1e-4 * float(before.abs().max()))
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        with torch.inference_mode():
+            before = network.eval().segment(image).logits
+            after = fuse_batch_norms(network).segment(image).logits
+        one_by_one = network.segment(image).logits  # where gradients are kept
+    assert not any(isinstance(module, (_BatchNorm, nn.LeakyReLU)) for module in network.modules())
+    for found in (after, one_by_one):
+        assert found.dtype == before.dtype and torch.allclose(found, before, atol=bound * float(before.abs().max()))
 
 
 def test_frozen_norms_are_trained_with_their_convolutions_as_without_them() -> None:

@@ -18,6 +18,8 @@ from prato.models.registry import register_model
 _TOLD = TOKEN.bit_length() - 1
 #: Parts of a stack (``slices_at_once``) whose features of all levels are held until they are decoded.
 _KEPT_PARTS = 4
+#: Slices that a CPU decodes together where features have all pixels: those of more would not stay in its cache.
+_SLICES_IN_CACHE = 2
 
 
 @register_model(
@@ -79,10 +81,11 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
     def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
         count = len(self._blocks)
         x, *skips = reversed(levels if len(levels) == count else [*self._encode_shallow(slices)[:-1], *levels])
-        for block, skip in zip(self.upsamples, skips):
+        *deep, last = self.upsamples
+        for block, skip in zip(deep, skips):
             x = block(x, skip)
-        logits: Tensor = self.output_block(x)
-        return logits
+        at_once = _SLICES_IN_CACHE if x.device.type == "cpu" and not self.training else len(x)
+        return torch.cat([self.output_block(last(*part)) for part in zip(x.split(at_once), skips[-1].split(at_once))])
 
     @property
     def _blocks(self) -> list[Any]:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 from torch.utils.flop_counter import sdpa_flop_count
 
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
+from prato.runtime.fused_conv_bn import CONVOLUTION_POINTWISE
 
 
 def count_flops(call: Callable[[], Any], token: CancelToken = NEVER_CANCELLED) -> tuple[Any, float]:
@@ -74,7 +75,7 @@ def _attention(out: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: An
 
 
 _FORMULAS: dict[Any, Callable[..., int]] = {
-    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution), _convolution),
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d, torch.mkldnn_convolution, CONVOLUTION_POINTWISE), _convolution),
     **dict.fromkeys((F.conv_transpose2d, F.conv_transpose3d), _transposed),
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm), _product),
     record_flops: _recorded,

@@ -14,6 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
+#: A convolution and what comes after it at each pixel, as torch's own compiler calls it on a CPU; None without oneDNN.
+CONVOLUTION_POINTWISE: Any = getattr(torch.ops.mkldnn, "_convolution_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
 
 class _Folded(NamedTuple):
     weight: Tensor
@@ -27,13 +30,39 @@ _FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
 def fuse_batch_norms(network: Any) -> Any:
     """``network``, in evaluation mode, with every batch norm that follows a convolution folded into it: it can no longer be trained.
 
-    Those of MONAI's residual blocks (``conv1`` and ``norm1`` ... ``conv3`` and ``norm3``) and of ``nn.Sequential``.
+    Those of MONAI's residual blocks (``conv1`` and ``norm1`` ... ``conv3`` and ``norm3``) and of ``nn.Sequential``; in MONAI's basic blocks,
+    the activations behind the norms, too.
     """
+    from monai.networks.blocks.dynunet_block import UnetBasicBlock  # others of this file have no need of MONAI
+
     for holder, name, norm_holder, norm_name in list(_normed_convolutions(network)):
         convolution, norm = getattr(holder, name), getattr(norm_holder, norm_name)
         setattr(holder, name, fuse_conv_bn_eval(convolution, norm))
         setattr(norm_holder, norm_name, nn.Identity())
+    for block in network.modules():
+        if isinstance(block, UnetBasicBlock) and isinstance(block.lrelu, nn.LeakyReLU) and isinstance(block.norm1, nn.Identity):
+            for layer in (block.conv1, block.conv2):
+                layer.conv = _ActivatedConvolution(layer.conv, block.lrelu.negative_slope)
+            block.lrelu = nn.Identity()
     return network
+
+
+class _ActivatedConvolution(nn.Module):
+    """A 2D convolution and the leaky ReLU behind it: on a CPU in one routine, which spares writing and reading all pixels once more."""
+
+    def __init__(self, convolution: Any, slope: float) -> None:
+        super().__init__()
+        self.convolution, self.slope = convolution, slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        of = self.convolution
+        if x.device.type != "cpu" or torch.is_grad_enabled() or CONVOLUTION_POINTWISE is None or isinstance(of.padding, str):
+            return F.leaky_relu_(of(x), self.slope)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype  # which autocast does not know to cast
+        bias = None if of.bias is None else of.bias.to(dtype)
+        shape = of.padding, of.stride, of.dilation, of.groups
+        activated: Tensor = CONVOLUTION_POINTWISE(x.to(dtype), of.weight.to(dtype), bias, *shape, "leaky_relu", [self.slope], "")
+        return activated
 
 
 def fold_frozen_norms(network: nn.Module) -> None:
@@ -88,9 +117,9 @@ def conv_norm(convolution: Any, norm: nn.Module | None, x: Tensor, padding: list
     return y if norm is None else norm(y)
 
 
-@register_flop_formula(torch.ops.aten.mkldnn_convolution)
+@register_flop_formula([torch.ops.aten.mkldnn_convolution, *filter(None, [CONVOLUTION_POINTWISE])])
 def _flop(x_shape: Any, weight_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    """Torch's own counter does not know the routine that :func:`_run` may choose."""
+    """Torch's own counter does not know the routines that are chosen here."""
     return int(conv_flop_count(x_shape, weight_shape, out_shape))
 
 
