@@ -30,8 +30,8 @@ _FOLDED: WeakKeyDictionary[nn.Module, _Folded] = WeakKeyDictionary()
 def fuse_batch_norms(network: Any) -> Any:
     """``network``, in evaluation mode, with every batch norm that follows a convolution folded into it: it can no longer be trained.
 
-    Those of MONAI's residual blocks (``conv1`` and ``norm1`` ... ``conv3`` and ``norm3``) and of ``nn.Sequential``; in MONAI's basic blocks,
-    the activations behind the norms, too.
+    Those of MONAI's residual blocks (``conv1`` and ``norm1`` ... ``conv3`` and ``norm3``) and of ``nn.Sequential``. In MONAI's basic blocks
+    the activations behind the norms are folded, too.
     """
     from monai.networks.blocks.dynunet_block import UnetBasicBlock  # others of this file have no need of MONAI
 
