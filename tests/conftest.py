@@ -10,6 +10,7 @@ gc.disable()  # until all is imported, which stays
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ SHARED_SERVERS = ("live_server", "guarded_server", "labelling_server")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests on the real server (``*_live.py``) are slow; with several processes, files with slow tests come first.
 
-    What stops a shared server comes after all that use it.
+    The file that waits longest begins, and the others are mixed: those of a folder wait for the same things, and would do so at once. What
+    stops a shared server comes after all that use it.
     """
     items.sort(key=lambda item: item.path.stem == "test_stop_live")
     for item in items:
@@ -35,7 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: (item.path.stem != "test_batch_cluster", item.path not in slow))  # that one waits, while others compute
+        mixed = {path: crc32(_server_or_file(str(path.relative_to(ROOT))).encode()) for path in {item.path for item in items}}
+        items.sort(key=lambda item: (item.path.stem != "test_batch_cluster", item.path not in slow, mixed[item.path]))
 
 
 def pytest_collection_finish() -> None:

@@ -88,7 +88,9 @@ def test_stacks_that_fill_the_memory_are_computed_one_by_one(threads):
 
 
 @pytest.mark.slow
-def test_whoever_makes_calls_in_turn_is_given_one_at_a_time(predictor, cine, threads):
+def test_whoever_makes_calls_in_turn_is_given_one_at_a_time(model_files, cine, threads):
+    predictor = Predictor.from_files(model_files["overview_unet"])
+
     class InTurn(BatchRunner):
         is_immediate = False
         callers = set()
@@ -155,15 +157,17 @@ def test_a_phase_that_there_is_not_is_refused(predictor, cine):
         predictor.predict_cine(cine, [6])
 
 
-def test_a_cine_is_given_up_between_two_calls(predictor, cine, threads):
+def test_a_cine_is_given_up_between_two_calls(model_files, cine, threads):
+    predictor = Predictor.from_files(model_files["overview_unet"])
     done = []
     with pytest.raises(CancelledError):
         predictor.predict_cine(cine, prompts=[BOX], runner=BatchRunner(CancelToken(lambda: bool(done))), report=done.append)
     assert done[-1] < 6 and torch.get_num_threads() == threads
 
 
-def test_a_phase_that_fails_ends_the_request(predictor, cine, threads, monkeypatch):
+def test_a_phase_that_fails_ends_the_request(model_files, cine, threads, monkeypatch):
     """With its own error, and nothing goes on behind the caller's back."""
+    predictor = Predictor.from_files(model_files["overview_unet"])
     segment, begun = predictor.segmenter.segment, []
 
     def failing(image, *args, **kwargs):
