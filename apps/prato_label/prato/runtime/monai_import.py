@@ -1,17 +1,14 @@
-"""MONAI, nibabel and torch imported without what few of their functions need: half of the time that every command and process starts with.
+"""MONAI and nibabel imported without what few of their functions need: half of the time that every command and process starts with.
 
 At its first import MONAI loads all of itself, and with that every optional package that it finds. Here most of those are *postponed*: the
 module is there, and is executed when something of it is used, so that nothing is missing. mlflow is *hidden*, since MONAI executes it at
 once, for one event handler that nothing here uses. Who wants that handler imports ``monai`` before ``prato``.
-
-torch's compiler is postponed, too: every optimiser imports it before its first step, which takes a second and a half, to say that the step
-is not to be compiled. Who compiles something has it executed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
@@ -21,7 +18,6 @@ from typing import Any
 
 #: What is executed at its first use -> its classes and functions that MONAI and ignite take by name while they are imported.
 POSTPONED: dict[str, tuple[str, ...]] = {
-    "torch._dynamo": (),
     "torch.distributed.optim": ("ZeroRedundancyOptimizer",),
     "pandas": ("DataFrame",),
     "matplotlib.pyplot": (),
@@ -35,22 +31,8 @@ POSTPONED: dict[str, tuple[str, ...]] = {
 }
 
 
-def _keep(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Callable[..., Any]:
-    """``function`` as it is; without one, the decorator that leaves it so."""
-    return _keep if function is None else function
-
-
-#: Of a postponed module, what changes nothing as long as nobody has used anything else of it.
-_IDLE: dict[str, dict[str, Callable[..., Any]]] = {"torch._dynamo": {"disable": _keep, "graph_break": lambda *_, **__: None}}
-
-
 def import_monai_lightly() -> None:
-    """From now on MONAI and nibabel, each while it is imported for the first time, find some modules postponed or hidden.
-
-    torch, whenever it looks for its compiler, finds it postponed.
-    """
-    if _postponing not in sys.meta_path:
-        sys.meta_path.insert(0, _postponing)
+    """From now on MONAI and nibabel, each while it is imported for the first time, find some modules postponed or hidden."""
     names = {"monai", "nibabel"} - {*sys.modules}
     if names:
         sys.meta_path.insert(0, _LightFinder(names))
@@ -89,6 +71,8 @@ class _LightLoader(Loader):
         if not is_there:
             sys.modules["mlflow"] = None  # type: ignore[assignment]
         was_active, _postponing.is_active = _postponing.is_active, True  # it was, where MONAI is what imports nibabel
+        if _postponing not in sys.meta_path:
+            sys.meta_path.insert(0, _postponing)
         try:
             self.own.exec_module(module)
         finally:
@@ -98,7 +82,7 @@ class _LightLoader(Loader):
 
 
 class _PostponingFinder(MetaPathFinder):
-    """While active, finds each postponed module where Python does, with a loader that waits; those of torch always.
+    """While active, finds each postponed module where Python does, with a loader that waits.
 
     Whoever looks for a module within one, then or later, has it executed.
     """
@@ -111,10 +95,9 @@ class _PostponingFinder(MetaPathFinder):
             holder.execute()
             if fullname in sys.modules:  # by now; Python would execute it once more, by the loader of the spec that the module itself has
                 module = sys.modules[fullname]
-                loaded = ModuleSpec(fullname, _LoadedLoader(module))
-                _set_spec(module, loaded)  # of a module that is there, Python takes this one
-                return loaded
-        if fullname not in POSTPONED or not (self.is_active or fullname in _IDLE):
+                module.__spec__ = ModuleSpec(fullname, _LoadedLoader(module))
+                return module.__spec__
+        if fullname not in POSTPONED or not self.is_active:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
@@ -135,12 +118,7 @@ class _LoadedLoader(Loader):
         return self.module
 
     def exec_module(self, module: ModuleType) -> None:
-        _set_spec(module, self.spec)
-
-
-def _set_spec(module: ModuleType, spec: ModuleSpec | None) -> None:
-    """Even of a module that takes no attributes but settings, as torch has them."""
-    ModuleType.__setattr__(module, "__spec__", spec)
+        module.__spec__ = self.spec
 
 
 class _PostponingLoader(Loader):
@@ -166,8 +144,6 @@ class _PostponedModule(ModuleType):
                 return version(self.__name__)
             if name in POSTPONED[self.__name__]:
                 return _Postponed(name, (), {"__module__": self.__name__})
-        if name in _IDLE.get(self.__name__, {}):
-            return _IDLE[self.__name__][name]
         self.execute()
         actual = sys.modules[self.__name__]  # some put another module in their own place, as itk does
         if actual is self and type(self) is _PostponedModule:  # being executed, by this thread, and not yet so far
