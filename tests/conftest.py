@@ -21,8 +21,9 @@ import prato  # noqa: F401  (before any test imports MONAI, as in every command)
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Servers for the tests of several files: these files run in one process, one after the other, so that each server is started once.
-SHARED_SERVERS = ("live_server", "guarded_server", "labelling_server")
+#: What is named by the files that share a server: they run in one process, in the order of their names, so that each server is started
+#: once, and what stops it comes last.
+SHARED_SERVERS = ("live_server", "guarded_server", "live_logic")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

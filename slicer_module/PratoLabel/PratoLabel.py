@@ -20,9 +20,9 @@ from slicer.ScriptedLoadableModule import (
 )
 
 from PratoLabelLib import logic as lib
-from PratoLabelLib.client import Client
 from PratoLabelLib.panel import Panel
 from PratoLabelLib.sample_data import register_sample_data
+from PratoLabelLib.server.client import Client
 
 
 class PratoLabel(ScriptedLoadableModule):

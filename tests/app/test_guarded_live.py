@@ -11,8 +11,8 @@ import psutil
 import pytest
 import requests
 
-from PratoLabelLib.client import Client
-from PratoLabelLib.connection import ServerError
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import ServerError
 from tests.app.guarded import ROI, TOKEN, ask, refused
 from tests.app.live import APP, LiveServer
 from tests.waiting import HANG_S

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from PratoLabelLib.client import Client
+from PratoLabelLib.server.client import Client
 from tests.app.live import LiveServer, write_study
 
 NAMES = ("0 skipped", "1 rejected", "2 good")

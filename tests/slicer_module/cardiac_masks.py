@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from PratoLabelLib.cardiac import find_flags
+from PratoLabelLib.measures.cardiac import find_flags
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
 #: The same structures under other numbers.

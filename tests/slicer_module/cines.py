@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from PratoLabelLib.responses import Prediction, Study
+from PratoLabelLib.server.responses import Prediction, Study
 from tests.slicer_module.fake_client import SHAPE, SPACING, FakeClient, heart
 
 CINE, PHASES, STEP_MS = "p9_4d", 4, 40.0

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from PratoLabelLib.client import Client
-from PratoLabelLib.connection import ServerError
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import ServerError
 
 #: Every kind of request; the folder holds ``image.nii.gz``.
 CALLS: dict[str, Callable[[Client, Path], Any]] = {

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.label_responses import LabelVersion, PhaseState
-from PratoLabelLib.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
+from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.server.label_responses import LabelVersion, PhaseState
+from PratoLabelLib.server.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
 from tests.slicer_module.fake_clicks import ClickReplies
 
 SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)

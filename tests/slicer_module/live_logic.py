@@ -12,8 +12,8 @@ import numpy as np
 import slicer
 
 from prato.data.nifti import write_volume
-from PratoLabelLib.geometry import ijk_box_to_roi
 from PratoLabelLib.logic import PratoLabelLogic
+from PratoLabelLib.scene.geometry import ijk_box_to_roi
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import LiveServer, oblique, start_server, write_study
 from tests.waiting import wait_until

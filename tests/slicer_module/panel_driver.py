@@ -16,8 +16,8 @@ import pytest
 import slicer
 from PySide6.QtCore import QRect
 
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.segmentation import import_mask
+from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.server.connection import ServerError
 from tests.slicer_harness import qt_standin
 from tests.slicer_harness.core import new_scene
 from tests.slicer_harness.event_loop import hold, process_events

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from PratoLabelLib.cardiac import CardiacVolumes, VentricularFunction, compute_function, compute_volumes, find_ed_es, find_flags
+from PratoLabelLib.measures.cardiac import CardiacVolumes, VentricularFunction, compute_function, compute_volumes, find_ed_es, find_flags
 from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, heart
 
 

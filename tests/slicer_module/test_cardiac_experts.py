@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from PratoLabelLib.cardiac import CardiacVolumes, compute_function, compute_volumes, find_ed_es
+from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_function, compute_volumes, find_ed_es
 from tests.slicer_module.cardiac_masks import LABELS, flag_sentences
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from PratoLabelLib.cardiac import find_flags
+from PratoLabelLib.measures.cardiac import find_flags
 from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, flag_sentences, heart
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from PratoLabelLib.click_history import MAX_STEPS, ClickHistory, Stroke
-from PratoLabelLib.click_request import MAX_STROKES, apply_reply, describe_clicks, encode_mask
+from PratoLabelLib.measures.click_history import MAX_STEPS, ClickHistory, Stroke
+from PratoLabelLib.measures.click_request import MAX_STROKES, apply_reply, describe_clicks, encode_mask
 from tests.slicer_module.fake_clicks import decode
 
 SHAPE = (3, 5, 6)

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from PratoLabelLib import client as client_module
-from PratoLabelLib.client import Client
-from PratoLabelLib.connection import Cancelled
+from PratoLabelLib.server import client as client_module
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import Cancelled
 from tests.slicer_module.client_calls import CALLS, failure
 from tests.slicer_module.fake_server import FakeServer
 
@@ -257,8 +257,8 @@ def test_a_private_certificate_is_named_in_the_environment_or_the_settings(
 
 
 def test_requests_is_imported_with_the_first_request() -> None:
-    code = "import sys, PratoLabelLib.client, PratoLabelLib.server_logic; assert not {'requests', 'urllib3'} & set(sys.modules)"
-    folder = Path(client_module.__file__).parents[1]
+    code = "import sys; from PratoLabelLib.server import client, server_logic; assert not {'requests', 'urllib3'} & set(sys.modules)"
+    folder = Path(client_module.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(folder)}, check=False
     )

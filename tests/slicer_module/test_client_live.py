@@ -17,9 +17,9 @@ import requests
 
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from PratoLabelLib.client import Client
-from PratoLabelLib.connection import Cancelled, ServerError
-from PratoLabelLib.responses import Study, TrainingState
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import Cancelled, ServerError
+from PratoLabelLib.server.responses import Study, TrainingState
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import LiveServer, start_server, write_study
 from tests.waiting import wait_until

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from PratoLabelLib import connection
-from PratoLabelLib.client import Client
-from PratoLabelLib.connection import Cancelled, ServerError
+from PratoLabelLib.server import connection
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import Cancelled, ServerError
 from tests.slicer_module.client_calls import CALLS, failure
 from tests.slicer_module.fake_server import FakeServer
 

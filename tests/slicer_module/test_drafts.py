@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.drafts import DraftFolder
+from PratoLabelLib.studies.drafts import DraftFolder
 from tests.slicer_module.fake_client import LABELS
 
 MASK = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 4

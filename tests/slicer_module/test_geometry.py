@@ -15,7 +15,7 @@ vtk = pytest.importorskip("vtk")
 
 from scipy.spatial.transform import Rotation
 
-from PratoLabelLib.geometry import GeometryError, enclosing_box, ijk_box_to_roi, roi_to_ijk_box
+from PratoLabelLib.scene.geometry import GeometryError, enclosing_box, ijk_box_to_roi, roi_to_ijk_box
 from tests.slicer_harness.core import new_scene
 
 

@@ -13,13 +13,13 @@ import requests
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.client import Client
-from PratoLabelLib.geometry import ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.logic import PratoLabelLogic
-from PratoLabelLib.phase_boxes import key_box, show_box
-from PratoLabelLib.progress import Progress
-from PratoLabelLib.segmentation import import_mask
-from PratoLabelLib.volumes import to_file_order
+from PratoLabelLib.scene.geometry import ijk_box_to_roi, roi_to_ijk_box
+from PratoLabelLib.scene.phase_boxes import key_box, show_box
+from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.scene.volumes import to_file_order
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.progress import Progress
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, write_study
 from tests.slicer_module.live_logic import BOX, LEFT_HANDED, connected_logic, open_study, predict, roi_around, submit, wait

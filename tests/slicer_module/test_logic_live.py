@@ -13,10 +13,10 @@ import requests
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from prato.data.nifti import read_volume
-from PratoLabelLib.geometry import roi_to_ijk_box
 from PratoLabelLib.logic import PratoLabelLogic
-from PratoLabelLib.segmentation import import_mask
-from PratoLabelLib.volumes import ijk_to_ras
+from PratoLabelLib.scene.geometry import roi_to_ijk_box
+from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.scene.volumes import ijk_to_ras
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, write_study
 from tests.slicer_module.live_logic import (

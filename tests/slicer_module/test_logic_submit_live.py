@@ -15,9 +15,9 @@ import requests
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
 from prato.data.nifti import read_volume
-from PratoLabelLib.client import Client
 from PratoLabelLib.logic import PratoLabelLogic
-from PratoLabelLib.segmentation import import_mask
+from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.server.client import Client
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, write_study
 from tests.slicer_module.live_logic import BOX, FIRST_TWO, MODEL, connected_logic, open_study, predict, roi_around, submit, wait

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
-from PratoLabelLib.nifti_frames import join_frames, split_frames
-from PratoLabelLib.volumes import read_volume
+from PratoLabelLib.measures.nifti_frames import join_frames, split_frames
+from PratoLabelLib.scene.volumes import read_volume
 
 TYPES = st.sampled_from(["u1", "i2", "u2", "i4", "f4", "f8"])
 

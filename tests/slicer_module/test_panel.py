@@ -10,8 +10,8 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.responses import TrainingState
 from PratoLabelLib.sections import HINT_STYLE, WARNING_STYLE
+from PratoLabelLib.server.responses import TrainingState
 from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
 

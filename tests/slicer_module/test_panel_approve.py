@@ -8,9 +8,9 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.label_responses import PhaseState
 from PratoLabelLib.sections import ERROR_STYLE
+from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.server.label_responses import PhaseState
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE, beating_heart
 from tests.slicer_module.panel_driver import FakeServerDriver

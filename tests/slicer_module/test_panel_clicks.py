@@ -8,8 +8,8 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.segmentation import import_mask
+from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.server.connection import ServerError
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.click_tool import aimed_at, click_on, expected, markers, mask_of, points, press, segmented, sent, start
 from tests.slicer_module.fake_clicks import decode

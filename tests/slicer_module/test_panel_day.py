@@ -7,8 +7,8 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.geometry import roi_to_ijk_box
+from PratoLabelLib.scene.geometry import roi_to_ijk_box
+from PratoLabelLib.server.connection import ServerError
 from tests.slicer_module.clicks import click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
 

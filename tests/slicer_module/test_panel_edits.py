@@ -10,8 +10,8 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib import autosave
-from PratoLabelLib.segments import find_segment
+from PratoLabelLib.scene.segments import find_segment
+from PratoLabelLib.studies import autosave
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
 
@@ -180,7 +180,7 @@ def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, qu
 
 @pytest.mark.slow
 def test_a_submission_that_fails_keeps_the_draft(driver: FakeServerDriver, questions: Questions) -> None:
-    from PratoLabelLib.connection import ServerError
+    from PratoLabelLib.server.connection import ServerError
 
     driver.open_study()
     driver.edit()

@@ -10,8 +10,8 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from prato.prompts.phases import prompts_by_phase
-from PratoLabelLib.geometry import ijk_box_to_roi, roi_to_ijk_box
-from PratoLabelLib.phase_boxes import KEYS_ATTRIBUTE, move_box
+from PratoLabelLib.scene.geometry import ijk_box_to_roi, roi_to_ijk_box
+from PratoLabelLib.scene.phase_boxes import KEYS_ATTRIBUTE, move_box
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE, PHASES
 from tests.slicer_module.clicks import click_voxels

@@ -19,10 +19,10 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from prato.data.nifti import write_volume
-from PratoLabelLib.cardiac_report import patient_of
-from PratoLabelLib.geometry import ijk_box_to_roi
+from PratoLabelLib.reports.cardiac_report import patient_of
+from PratoLabelLib.scene.geometry import ijk_box_to_roi
+from PratoLabelLib.scene.segmentation import import_mask
 from PratoLabelLib.sections import ERROR_STYLE
-from PratoLabelLib.segmentation import import_mask
 from tests.app.hearts import app_that_learns, heart
 from tests.app.live import APP, LiveServer, copy_app, oblique, start_server, write_study
 from tests.slicer_harness.core import new_scene

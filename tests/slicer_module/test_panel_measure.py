@@ -10,7 +10,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.segmentation import import_mask
+from PratoLabelLib.scene.segmentation import import_mask
 from tests.slicer_module.panel_driver import FakeServerDriver
 
 
@@ -49,7 +49,7 @@ def test_a_click_on_a_flag_goes_to_its_slice(measured: FakeServerDriver) -> None
     view = slicer.vtkMRMLSliceNode()
     view.SetLayoutName("Red")
     view = slicer.mrmlScene.AddNode(view)
-    from PratoLabelLib.slice_views import show_planes
+    from PratoLabelLib.scene.slice_views import show_planes
 
     show_planes(measured.logic.current_study.volume_node)
     empty_slice(measured, 2)

@@ -8,8 +8,8 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.label_responses import PhaseState
+from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.server.label_responses import PhaseState
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE, PHASES, beating_heart
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.geometry import roi_to_ijk_box
-from PratoLabelLib.placement import Placement, style_box
-from PratoLabelLib.slice_views import jump_to_slice, show_planes, slice_axis
+from PratoLabelLib.scene.geometry import roi_to_ijk_box
+from PratoLabelLib.scene.placement import Placement, style_box
+from PratoLabelLib.scene.slice_views import jump_to_slice, show_planes, slice_axis
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.clicks import click, click_voxels, world_position
 

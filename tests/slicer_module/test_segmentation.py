@@ -12,8 +12,8 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
-from PratoLabelLib.segments import COLOURS, find_problems
+from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
+from PratoLabelLib.scene.segments import COLOURS, find_problems
 from tests.app.live import oblique, write_study
 from tests.slicer_harness.core import new_scene
 

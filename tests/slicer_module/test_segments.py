@@ -9,8 +9,8 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask
-from PratoLabelLib.segments import find_problems, find_segment
+from PratoLabelLib.scene.segmentation import create_segmentation, export_mask, import_mask
+from PratoLabelLib.scene.segments import find_problems, find_segment
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.fake_client import LABELS
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from PratoLabelLib import server_logic
-from PratoLabelLib.connection import ServerError
-from PratoLabelLib.responses import TrainingState
-from PratoLabelLib.server_logic import TrainingMonitor
-from PratoLabelLib.worker import RequestDispatcher, Worker
+from PratoLabelLib.server import server_logic
+from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.server.responses import TrainingState
+from PratoLabelLib.server.server_logic import TrainingMonitor
+from PratoLabelLib.server.worker import RequestDispatcher, Worker
 from tests.slicer_module.fake_client import FakeClient
 from tests.waiting import wait_until
 

@@ -23,7 +23,7 @@ from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantom
 from prato.data.structures import STRUCTURES
 from PratoLabelLib.sample_data import PHASES, RESOURCES
-from PratoLabelLib.segments import COLOURS
+from PratoLabelLib.scene.segments import COLOURS
 from tests.app.live import APP, LiveServer, copy_app, start_server
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.panel_driver import PanelDriver

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 import vtk
 
-from PratoLabelLib.segmentation import read_mask, write_mask
-from PratoLabelLib.volumes import has_reversed_slices, ijk_to_ras, load_volume, mark_as_stored, to_file_order
+from PratoLabelLib.scene.segmentation import read_mask, write_mask
+from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, load_volume, mark_as_stored, to_file_order
 from tests.slicer_harness.core import new_scene
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from PratoLabelLib.worker import Worker
+from PratoLabelLib.server.worker import Worker
 from tests.waiting import HANG_S, wait_until
 
 

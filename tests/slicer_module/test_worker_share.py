@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from PratoLabelLib.worker import Worker
+from PratoLabelLib.server.worker import Worker
 
 #: Between two ticks of a panel that waits for a reply, and how long such a tick waits.
 BETWEEN_S, SHARE_S = 0.005, 0.01

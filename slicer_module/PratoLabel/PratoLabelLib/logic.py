@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from PratoLabelLib.cardiac_report import CardiacReport, PhaseVolumes, patient_of
-from PratoLabelLib.cine_report import report_cine
-from PratoLabelLib.cine_study import CineStudy
-from PratoLabelLib.click_logic import ClickLogic
-from PratoLabelLib.client import Client
-from PratoLabelLib.responses import ServerInfo
-from PratoLabelLib.segmentation import MaskError
-from PratoLabelLib.worker import Signal
+from PratoLabelLib.clicks.click_logic import ClickLogic
+from PratoLabelLib.reports.cardiac_report import CardiacReport, PhaseVolumes, patient_of
+from PratoLabelLib.reports.cine_report import report_cine
+from PratoLabelLib.scene.segmentation import MaskError
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.responses import ServerInfo
+from PratoLabelLib.server.worker import Signal
+from PratoLabelLib.studies.cine_study import CineStudy
 
 
 class PratoLabelLogic(ClickLogic):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import qt
 
-from PratoLabelLib.cine_study import CineStudy
-from PratoLabelLib.phase_edits import name_phases
+from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

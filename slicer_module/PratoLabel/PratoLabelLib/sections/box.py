@@ -10,11 +10,11 @@ import qt
 import slicer
 import slicer.util
 
-from PratoLabelLib.geometry import GeometryError, roi_to_ijk_box
-from PratoLabelLib.placement import Placement, set_slices, style_box
+from PratoLabelLib.scene.geometry import GeometryError, roi_to_ijk_box
+from PratoLabelLib.scene.placement import Placement, set_slices, style_box
+from PratoLabelLib.scene.slice_views import slice_axis
+from PratoLabelLib.scene.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 from PratoLabelLib.sections import Section
-from PratoLabelLib.slice_views import slice_axis
-from PratoLabelLib.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

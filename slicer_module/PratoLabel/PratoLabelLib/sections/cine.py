@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from PratoLabelLib.cine_report import show_curve, update_curve
-from PratoLabelLib.cine_study import CineStudy
-from PratoLabelLib.phase_edits import name_phases
+from PratoLabelLib.reports.cine_report import show_curve, update_curve
+from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

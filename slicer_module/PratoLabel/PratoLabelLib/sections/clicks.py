@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import slicer
 import slicer.util
 
-from PratoLabelLib.click_markers import ClickMarkers
-from PratoLabelLib.click_request import BACKGROUND
+from PratoLabelLib.clicks.click_markers import ClickMarkers
+from PratoLabelLib.measures.click_request import BACKGROUND
 from PratoLabelLib.sections import Section, show_text
 from PratoLabelLib.sections.shortcuts import Shortcuts
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 
-from PratoLabelLib.cine_study import CineStudy
+from PratoLabelLib.scene.segments import find_segment
 from PratoLabelLib.sections import Section
-from PratoLabelLib.segments import find_segment
+from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import slicer
 import slicer.util
 
-from PratoLabelLib.cine_study import CineStudy
-from PratoLabelLib.geometry import GeometryError
-from PratoLabelLib.phase_boxes import key_box, note_moved, read_keys, show_box, write_keys
+from PratoLabelLib.scene.geometry import GeometryError
+from PratoLabelLib.scene.phase_boxes import key_box, note_moved, read_keys, show_box, write_keys
+from PratoLabelLib.scene.study_nodes import is_of_study
 from PratoLabelLib.sections import Section, show_text
-from PratoLabelLib.study_nodes import is_of_study
+from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

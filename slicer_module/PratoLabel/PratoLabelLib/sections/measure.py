@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 
-from PratoLabelLib.cardiac_report import CardiacReport
-from PratoLabelLib.cardiac_table import add_table_node, format_cells, to_csv, to_tab_separated
+from PratoLabelLib.reports.cardiac_report import CardiacReport
+from PratoLabelLib.reports.cardiac_table import add_table_node, format_cells, to_csv, to_tab_separated
+from PratoLabelLib.scene.slice_views import jump_to_slice
 from PratoLabelLib.sections import Section
-from PratoLabelLib.slice_views import jump_to_slice
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

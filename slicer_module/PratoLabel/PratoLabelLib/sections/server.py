@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import qt
 import slicer.util
 
-from PratoLabelLib.responses import ModelInfo, ServerInfo
 from PratoLabelLib.sections import Section
+from PratoLabelLib.server.responses import ModelInfo, ServerInfo
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import qt
 import slicer.util
 
-from PratoLabelLib.cine_study import CineStudy
 from PratoLabelLib.consent import may_send_image
 from PratoLabelLib.parameters import ParameterComboBox
-from PratoLabelLib.responses import Study
 from PratoLabelLib.sections import Section
+from PratoLabelLib.server.responses import Study
+from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

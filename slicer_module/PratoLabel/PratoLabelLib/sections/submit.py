@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import slicer.util
 
-from PratoLabelLib.cine_study import CineStudy
-from PratoLabelLib.phase_edits import name_phases
+from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
+from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

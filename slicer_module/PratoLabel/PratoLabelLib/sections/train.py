@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from PratoLabelLib.parameters import ParameterComboBox
-from PratoLabelLib.responses import TrainingState
 from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.server.responses import TrainingState
 
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel

@@ -10,7 +10,7 @@ import slicer
 import slicer.util
 import vtk
 
-from PratoLabelLib.geometry import GeometryError, ijk_box_to_roi, roi_to_ijk_box
+from PratoLabelLib.scene.geometry import GeometryError, ijk_box_to_roi, roi_to_ijk_box
 
 SHAPE = (30, 28, 9)
 

@@ -10,9 +10,9 @@ import slicer
 import slicer.util
 import vtk
 
-from PratoLabelLib.geometry import roi_to_ijk_box
-from PratoLabelLib.placement import Placement, style_box
-from PratoLabelLib.slice_views import show_planes
+from PratoLabelLib.scene.geometry import roi_to_ijk_box
+from PratoLabelLib.scene.placement import Placement, style_box
+from PratoLabelLib.scene.slice_views import show_planes
 
 UPRIGHT = [1, 0, 0, 0, 1, 0, 0, 0, 1]
 

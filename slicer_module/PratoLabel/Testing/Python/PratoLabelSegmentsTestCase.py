@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 import slicer.util
 
-from PratoLabelLib.segmentation import create_segmentation, export_mask, import_mask, read_mask, write_mask
+from PratoLabelLib.scene.segmentation import create_segmentation, export_mask, import_mask, read_mask, write_mask
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
 

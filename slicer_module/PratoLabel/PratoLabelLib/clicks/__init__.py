@@ -1,0 +1,1 @@
+"""Clicks that correct a mask, one after the other, with undo."""

@@ -1,0 +1,155 @@
+"""What a labeller does with clicks and scribbles: click, undo and redo, move, delete. No Qt in here."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from PratoLabelLib.clicks.click_queue import ClickQueue
+from PratoLabelLib.measures.click_history import Step, Stroke
+from PratoLabelLib.measures.click_request import BACKGROUND, MAX_VOXELS, describe_clicks
+from PratoLabelLib.scene.slice_views import slice_axis
+from PratoLabelLib.scene.volumes import has_reversed_slices
+from PratoLabelLib.studies.cine_study import CineStudy
+
+
+class ClickLogic(ClickQueue):
+    """Makes clicks of what was pointed at, on top of the queue that sends them."""
+
+    @property
+    def can_undo_click(self) -> bool:
+        """Whether there is a click to take back."""
+        return bool(self._waiting) or (self._history is not None and self._history.can_undo)
+
+    @property
+    def can_redo_click(self) -> bool:
+        """Whether a click was taken back that can be done again."""
+        return not self._waiting and self._history is not None and bool(self._history.undone)
+
+    def click(self, structure: str, path: np.ndarray) -> Stroke | None:
+        """Correct the open study: what lies under ``path`` is ``structure``. Returns what is sent, in its turn.
+
+        Args:
+            structure: a name of the study's labels, or "background".
+            path: float (N, 3), continuous voxel indices: of one point, or of a line that was drawn on one slice.
+
+        Returns:
+            None, and ``failed`` says why, where it cannot be sent.
+        """
+        self._follow_segments()
+        stroke = self._make_stroke(structure, path)
+        if stroke is not None:
+            self._waiting.append(stroke)
+            self._send_next()
+            self.clicks_changed.emit()
+        return stroke
+
+    def undo_click(self) -> None:
+        """Take the last click back: one that waits is not sent, and one that is on its way changes nothing."""
+        self._follow_segments()
+        study, history = self.current_study, self._history
+        if self._waiting:
+            self._drop(self._waiting[-1])
+        elif study is not None and history is not None and history.can_undo:
+            was = study.mask()
+            self._write(study, history.undo(was), was)
+        self.clicks_changed.emit()
+
+    def redo_click(self) -> None:
+        """Do the last click again that was taken back."""
+        self._follow_segments()
+        study, history = self.current_study, self._history
+        if self.can_redo_click and study is not None and history is not None:
+            was = study.mask()
+            self._write(study, history.redo(was), was)
+        self.clicks_changed.emit()
+
+    def move_click(self, stroke: Stroke, path: np.ndarray) -> Stroke:
+        """Let a click lie elsewhere: it and all later ones are made anew, from the mask before it. Returns what it is now."""
+        moved = self._make_stroke(stroke.structure, path)
+        if moved is None:
+            return stroke
+        if not np.array_equal(moved.voxels, stroke.voxels):
+            self._replace(stroke, [moved])
+        return moved if moved in self.strokes else stroke
+
+    def delete_click(self, stroke: Stroke) -> None:
+        """Take a click back for good; the later ones are made anew, from the mask before it."""
+        self._replace(stroke, [])
+
+    def delete_clicks(self) -> None:
+        """Take all clicks back for good that can be taken back."""
+        for stroke in self.strokes[::-1]:
+            if self.can_undo_click:
+                self._replace(stroke, [])
+
+    def clicks_sent(self) -> list[dict[str, Any]]:
+        """What was clicked, as it is stored with the label; of a cine, with the phase."""
+        study = self.current_study
+        if study is None:
+            return []
+        reverse = study.volume_node.GetImageData().GetDimensions()[2] if has_reversed_slices(study.volume_node) else None
+        is_cine = isinstance(study, CineStudy)
+        return [
+            {**click, **({"phase": phase} if is_cine else {})}
+            for phase, history in sorted(self._histories.items())
+            for click in describe_clicks(history.strokes, reverse)
+        ]
+
+    # One stroke
+
+    def _make_stroke(self, structure: str, path: np.ndarray) -> Stroke | None:
+        study = self.current_study
+        problem = "" if study is not None else "No study is open: there is nothing to click on."
+        if study is not None:
+            if self.address not in ("", study.server):
+                problem = f"{study.study} is a study of {study.server}: connect to that server, or open one of this server's."
+            elif structure in self.locked_structures:
+                problem = f"The {structure} is kept as it is: untick it under Keep to click in it."
+            elif isinstance(study, CineStudy) and study.cine.is_playing:
+                problem = "The cine plays: stop it to click."
+            else:
+                voxels, shape = voxels_under(path), np.array(study.volume_node.GetImageData().GetDimensions())
+                inside = voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+                if not len(inside):
+                    problem = "The click lies outside the image: click on the heart."
+                elif len(inside) > MAX_VOXELS:
+                    problem = f"A scribble has at most {MAX_VOXELS} voxels, and this one {len(inside)}: paint larger parts."
+                elif len(set(inside[:, slice_axis(study.volume_node)].tolist())) > 1:
+                    problem = "A scribble lies on one slice: draw it in the view that shows the slices as they were acquired."
+                else:
+                    return Stroke(structure, 0 if structure == BACKGROUND else study.labels[structure], inside, np.asarray(path, float))
+        self.failed.emit(problem)
+        return None
+
+    def _replace(self, stroke: Stroke, by: list[Stroke]) -> None:
+        self._follow_segments()
+        study, history = self.current_study, self._history
+        if study is None or history is None:
+            return
+        if stroke in self._waiting:
+            self._drop(stroke, by)
+        else:
+            step: Step | None = next((step for step in history.done if step.stroke is stroke), None)
+            if step is None:
+                return
+            was = study.mask()
+            mask, later = history.rewind(step, was)
+            self._stop_asking()
+            self._waiting[:0] = [*by, *later]
+            self._write(study, mask, was)
+            self._send_next()
+        self.clicks_changed.emit()
+
+
+def voxels_under(path: np.ndarray) -> np.ndarray:
+    """The voxels, int64 (N, 3), that a line through ``path``, float (M, 3) in continuous voxel indices, lies in; each once, in order."""
+    path = np.asarray(path, float).reshape(-1, 3)
+    pieces = [path[:1]]
+    for start, stop in pairwise(path):
+        count = int(np.ceil(2 * np.abs(stop - start).max())) or 1
+        pieces.append(start + (stop - start) * np.linspace(0, 1, count + 1)[1:, None])
+    voxels = np.floor(np.concatenate(pieces) + 0.5).astype(np.int64)
+    return np.array(list(dict.fromkeys(map(tuple, voxels.tolist()))))

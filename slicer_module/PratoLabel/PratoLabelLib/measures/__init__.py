@@ -1,0 +1,1 @@
+"""What is computed from arrays and the server's words alone."""

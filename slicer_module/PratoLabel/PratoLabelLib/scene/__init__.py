@@ -1,0 +1,1 @@
+"""Volumes, ROIs, segmentations, sequences and views of the MRML scene."""

@@ -1,0 +1,58 @@
+"""The segments of an open study, and who changes them: the panel, or anybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import slicer
+
+from PratoLabelLib.scene.segmentation import import_changes
+
+
+class WatchedSegments:
+    """Observes a segmentation, and tells what is written here from what is done in the Segment Editor.
+
+    Attributes:
+        segmentation_node, volume_node, labels: of the study.
+    """
+
+    segmentation_node: slicer.vtkMRMLSegmentationNode
+    volume_node: slicer.vtkMRMLScalarVolumeNode
+    labels: dict[str, int]
+    _segmentation: slicer.vtkSegmentation | None
+    _observers: list[int]
+    _before_write: Callable[[], None]
+    _is_writing: bool
+
+    def edit(self, mask: np.ndarray, was: np.ndarray) -> None:
+        """Change the segments from ``was`` to ``mask`` (K, J, I), as a stroke of the brush does; undo brings them back."""
+        if np.array_equal(mask, was):
+            return
+        self._before_write()
+        with self._writing():
+            import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)
+        self._on_segments_changed()
+
+    def _observe(self, segmentation: slicer.vtkSegmentation | None) -> None:
+        if self._segmentation is not None:
+            for observer in self._observers:
+                self._segmentation.RemoveObserver(observer)
+        names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")  # an undo may fire the second alone
+        self._observers = []
+        if segmentation is not None:
+            events = [getattr(segmentation, name) for name in names]
+            self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
+        self._segmentation = segmentation
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._is_writing = True
+        try:
+            yield
+        finally:
+            self._is_writing = False
+
+    def _on_segments_changed(self) -> None:
+        raise NotImplementedError

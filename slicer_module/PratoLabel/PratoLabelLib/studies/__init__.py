@@ -1,0 +1,1 @@
+"""A study from its opening to its label: cines and volumes, proposals, drafts, versions."""

@@ -1,0 +1,198 @@
+"""What comes into the phases of an open cine, and what goes out: predictions, labels, edits of an earlier time, submissions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from PratoLabelLib.measures.nifti_frames import Frames
+from PratoLabelLib.scene.cine_files import read_masks, write_masks
+from PratoLabelLib.scene.geometry import Box
+from PratoLabelLib.scene.segmentation import MaskError, merge_masks, read_mask
+from PratoLabelLib.scene.segments import find_problems
+from PratoLabelLib.scene.volumes import to_file_order
+from PratoLabelLib.server.responses import Prediction
+from PratoLabelLib.studies.open_cine import OpenCine
+from PratoLabelLib.studies.study_files import Submission
+
+
+class CineStudy(OpenCine):
+    """What the server, the labeller and earlier times put into an :class:`OpenCine`, and what is sent of it."""
+
+    def apply(self, prediction: Prediction, file: Path, boxes: Sequence[Box], model: str, locked: Collection[str]) -> None:
+        """As for a study of one phase, into the phase that was asked for, whichever is shown by now."""
+        reply, phase = prediction.reply, prediction.reply.get("mask_phase")
+        file.write_bytes(prediction.mask)
+        try:
+            predicted = read_mask(file, self.volume_node, reply["label_names"])
+        finally:
+            file.unlink(missing_ok=True)
+        phase = self.phase if phase is None else phase
+        if phase in self.edited:
+            self.cine.show(phase)  # where undo brings the edits back
+        self._merge({phase: predicted}, reply, {phase: boxes}, model, locked)
+
+    def apply_all(
+        self,
+        reply: Mapping[str, Any],
+        frames: Frames,
+        boxes: Mapping[int, Sequence[Box]],
+        model: str,
+        locked: Collection[str],
+        kept: Collection[int],
+    ) -> list[int]:
+        """Put a prediction of all phases into the segments; returns the phases that stay as they are.
+
+        Args:
+            boxes: by phase; none: inside the box that the server used.
+            kept: phases that somebody has corrected; those with edits that were not sent stay as well.
+
+        Raises:
+            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
+        """
+        masks, left = self._read(reply, frames), self.edited | set(kept)
+        asked = [phase for phase in reply["phases"] if phase not in left]
+        self._merge({phase: masks[phase] for phase in asked}, reply, boxes, model, locked)
+        return sorted(left & set(reply["phases"]))
+
+    def apply_propagated(
+        self, reply: Mapping[str, Any], frames: Frames, keys: Collection[int], model: str, locked: Collection[str], kept: Collection[int]
+    ) -> list[int]:
+        """Put the masks of the phases that follow others into the segments; returns these phases.
+
+        Args:
+            keys: those that were sent, which stay as they are.
+            kept: phases that somebody has corrected; those with edits that were not sent stay as well.
+
+        Raises:
+            MaskError, ValueError, KeyError: the masks do not fit; nothing has changed then.
+        """
+        masks = self._read(reply, frames)
+        followed = sorted(set(reply["filled"]) - self.edited - set(keys) - set(kept))
+        whole = [bound for count in self.volume_node.GetImageData().GetDimensions() for bound in (0, count)]
+        self._merge({phase: masks[phase] for phase in followed}, reply, {phase: [whole] for phase in followed}, model, locked)
+        return followed
+
+    def _read(self, reply: Mapping[str, Any], frames: Frames) -> np.ndarray:
+        """The masks of all phases, and what is said of end-diastole and end-systole."""
+        masks = read_masks(frames, self.volume_node, reply["label_names"])
+        if len(masks) != self.cine.count:
+            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: open the study again.")
+        self.found = reply.get("ed"), reply.get("es")
+        return masks
+
+    def _merge(
+        self,
+        predicted: Mapping[int, np.ndarray],
+        reply: Mapping[str, Any],
+        boxes: Mapping[int, Sequence[Sequence[int]]],
+        model: str,
+        locked: Collection[str],
+    ) -> None:
+        labels = dict(reply["label_names"])
+        proposed = [to_file_order(reply["box"], self.volume_node)]
+        keep = [labels[name] for name in labels if name in locked]
+        merged = {
+            phase: merge_masks(self.cine.mask(phase, labels), mask, boxes.get(phase) or proposed, keep) for phase, mask in predicted.items()
+        }
+        self.labels, self.reply = labels, {**reply, "model": model}
+        self.write(merged)
+
+    def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
+        """As for a study of one phase, in all phases.
+
+        Raises:
+            MaskError: it does not fit, or would replace edits that were not sent, which undo brings back in the phase that is shown alone.
+        """
+        others = sorted(self.edited - {self.phase})
+        if others:
+            raise MaskError(f"Phases {', '.join(map(str, others))} have edits that were not sent: submit them first.")
+        if frames is None:
+            raise MaskError(f"The label of {self.study} has one phase: open the study again.")
+        masks = read_masks(frames, self.volume_node, self.labels)
+        self.write(dict(enumerate(masks)))
+        if is_base:
+            self._results, self._stale = set(), set()
+            for phase, mask in enumerate(masks):
+                self._edits.note_sent(phase, mask)
+
+    def unsent(self) -> tuple[np.ndarray, list[int] | None]:
+        """The masks of the edited phases (N, K, J, I), and these phases."""
+        phases = sorted(self.edited)
+        return np.stack([self.cine.mask(phase, self.labels) for phase in phases]), phases
+
+    def fits(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+        """Whether such edits could be of this study."""
+        shape = self.volume_node.GetImageData().GetDimensions()[::-1]
+        return phases is not None and mask.shape == (len(phases), *shape) and max(phases, default=0) < self.cine.count
+
+    def holds(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+        """Whether the segments are such edits already."""
+        if phases is None or not self.fits(mask, phases):
+            return False
+        return all(np.array_equal(self.cine.mask(phase, self.labels), edits) for phase, edits in zip(phases, mask))
+
+    def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
+        """Show such edits in place of the segments, and the first phase of them."""
+        self.write(dict(zip(phases or (), mask)), is_edit=True)
+        self.cine.show(min(phases or (self.phase,)))
+
+    def phases_to_submit(self) -> list[int]:
+        """Those that a labeller vouches for: the edited ones, and end-diastole and end-systole, once they were looked at.
+
+        What a labeller drew, and nobody changed since, stays that labeller's.
+        """
+        looked_at = self._seen.intersection(phase for phase in self.ed_es() if phase is not None)
+        return sorted(self.edited | (looked_at & set(self.volumes())) - self.unchanged_phases())
+
+    def unchanged_phases(self) -> set[int]:
+        """The phases that are as a labeller drew them."""
+        return self.drawn - self._results - self.edited
+
+    def write_phases(self, phases: Collection[int], path: Path) -> Callable[[], None]:
+        """Write the segments of these phases to the file ``path`` of all of them; returns what is left to do in the worker.
+
+        Raises:
+            MaskError: the file cannot be written.
+        """
+        return write_masks(path, {phase: self.cine.mask(phase, self.labels) for phase in phases}, self.cine.count, self.volume_node)
+
+    def prepare_submission(self, path: Path) -> Submission:
+        """Write the segments that are not on the server already; the phases that nobody vouches for are sent as proposals.
+
+        Raises:
+            MaskError: there is nothing to submit, or the file cannot be written.
+        """
+        corrected, unchanged = self.phases_to_submit(), self.unchanged_phases()
+        if not corrected and unchanged.issuperset(phase for phase in self.ed_es() if phase is not None) and self.drawn:
+            raise MaskError(f"The label of {self.study} is on the server as it is shown: correct a phase, or approve it.")
+        if not corrected:
+            raise MaskError("There is nothing to submit yet: look at end-diastole and end-systole, or correct a phase.")
+        wanted = sorted({*self.volumes(), *corrected} - unchanged)
+        states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
+        masks = {phase: self.cine.mask(phase, self.labels) for phase in states}
+        finish_file = write_masks(path, masks, self.cine.count, self.volume_node)
+        return Submission(masks, {"phases": {str(phase): state for phase, state in states.items()}}, finish_file)
+
+    def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
+        """As for a study of one phase. What a labeller drew was kept, where this was a proposal: there a result is shown still."""
+        for phase, mask in submission.masks.items():
+            self._edits.note_sent(phase, mask)
+        self._results = self._results.intersection(reply.get("kept") or ())
+        newer = {int(phase) for phase, known in (reply.get("phases") or {}).items() if base is None or known["version"] > base[1]}
+        self._stale = (self._stale | newer) - set(reply.get("replaced") or submission.masks)
+        _ = self.edited
+
+    @property
+    def stale(self) -> list[int]:
+        """The phases of the label that are another person's by now, and are not shown."""
+        return sorted(self._stale)
+
+    def find_problems(self) -> list[str]:
+        """As for a study of one phase, of the phases that are submitted as corrected."""
+        cine = self.cine
+        found = {phase: find_problems(cine.segmentation(phase), cine.image(phase), self.labels) for phase in self.phases_to_submit()}
+        return [f"Phase {phase}: {problem}" for phase, problems in found.items() for problem in problems]

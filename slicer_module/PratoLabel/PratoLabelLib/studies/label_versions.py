@@ -1,0 +1,118 @@
+"""The versions of a study's label that the server keeps: listed, shown in the segments, restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PratoLabelLib.measures.nifti_frames import Frames, split_frames
+from PratoLabelLib.scene.phase_edits import name_phases
+from PratoLabelLib.scene.segmentation import MaskError
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.label_responses import LabelVersion, PhaseState
+from PratoLabelLib.server.worker import RequestDispatcher
+from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.studies.open_study import OpenStudy
+
+
+class VersionList:
+    """The versions of one study's label at a time.
+
+    Args:
+        folder: where a version's file may be written for a moment.
+        on_change: called when other versions are known.
+
+    Attributes:
+        versions: newest first; empty before they are known.
+    """
+
+    LANE = "versions"
+
+    def __init__(self, dispatcher: RequestDispatcher, folder: Path, on_change: Callable[[], None]) -> None:
+        self.versions: list[LabelVersion] = []
+        self._dispatcher, self._folder, self._on_change = dispatcher, folder, on_change
+
+    def clear(self) -> None:
+        """No study is open."""
+        self.versions = []
+        self._on_change()
+
+    @property
+    def states(self) -> Mapping[int, PhaseState]:
+        """The states of the current label's phases; none where there is no label."""
+        return next((version.states for version in self.versions if version.is_current), {})
+
+    def drawn_phases(self, number: int | None = None) -> set[int]:
+        """The phases that somebody has drawn, sent back or not, in version ``number`` of the label; None for the current one."""
+        states = self.states if number is None else next((v.states for v in self.versions if v.version == number), {})
+        return {phase for phase, known in states.items() if known.is_drawn}
+
+    def load(self, study: str) -> None:
+        """Request the versions of the study's label."""
+
+        def on_versions(versions: list[LabelVersion]) -> None:
+            self.versions = versions
+            self._on_change()
+
+        self._dispatcher.dispatch(lambda client: client.versions(study), on_versions, self.LANE, quiet=True)
+
+    def show(self, study: OpenStudy, version: int) -> None:
+        """Show a version in place of the segments; nothing is sent, and the Segment Editor's undo brings the segments back."""
+        folder = self._folder
+
+        def download(client: Client) -> tuple[Path, Frames | None]:
+            path = client.download_version(study.study, version, folder)
+            return path, split_frames(path)
+
+        def on_file(label: tuple[Path, Frames | None]) -> None:
+            path, frames = label
+            is_seen = study.base is not None and study.base[0] == study.server and version >= study.base[1]
+            try:
+                study.show_label(path, frames, is_seen)
+            finally:
+                for written in (path, *([frames.first] if frames is not None else [])):
+                    written.unlink(missing_ok=True)
+            if is_seen and study.base != (study.server, version):  # a newer one, which somebody else has submitted
+                study.base = study.server, version
+                study.store_base()
+                self._on_change()
+
+        self._dispatcher.dispatch(download, on_file, "study")
+
+    def restore(self, study: OpenStudy, version: int, annotator: str, on_restored: Callable[[dict[str, Any]], None]) -> None:
+        """Make a copy of a version the study's label on the server, and show it."""
+
+        def on_reply(reply: dict[str, Any]) -> None:
+            if study.base is not None:
+                study.base = (study.base[0], reply["version"])
+                study.store_base()
+            on_restored(reply)
+            self.load(study.study)
+            self.show(study, reply["version"])
+
+        self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "")
+
+    def decide(self, study: OpenStudy, phases: Sequence[int], reason: str | None, annotator: str, on_decided: Callable[[], None]) -> None:
+        """Approve phases of the study's label, or send them back for a ``reason``, as they are in the version that is shown.
+
+        Raises:
+            MaskError: they are shown otherwise, with edits or results that the server has not got.
+        """
+        otherwise = sorted(study.unsent_phases().intersection(phases))
+        if study.base is None or otherwise:
+            which = name_phases(otherwise) if isinstance(study, CineStudy) and otherwise else study.study
+            raise MaskError(f"{which} can be seen here otherwise than in the label: show its current version first.")
+        version = study.base[1]
+
+        def send(client: Client) -> None:
+            if reason is None:
+                client.approve(study.study, phases, annotator, version)
+            else:
+                client.send_back(study.study, phases, reason, annotator, version)
+
+        def on_reply(_: None) -> None:
+            self.load(study.study)
+            on_decided()
+
+        self._dispatcher.dispatch(send, on_reply, "")

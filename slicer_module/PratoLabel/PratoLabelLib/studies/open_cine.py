@@ -1,0 +1,167 @@
+"""A cine that is open: the phase that is shown is edited as a study of one phase is, and what was edited is known for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import vtk
+
+from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_volumes, find_ed_es
+from PratoLabelLib.scene.cine_nodes import CineNodes
+from PratoLabelLib.scene.phase_edits import PhaseEdits
+from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
+
+
+class OpenCine(OpenStudy):
+    """What :class:`OpenStudy` is for one phase, for the one that the browser shows.
+
+    Args:
+        cine: its nodes.
+        base: where the cine was just loaded: the server's address, and the version of the label that it was loaded with.
+        marked: the phases of end-diastole and end-systole, as somebody marked them on the server.
+        on_phase: called when another phase is shown.
+        study, server, labels, on_change, before_write: as there.
+
+    Attributes:
+        chosen: ``marked``, or what the labeller chose here; None for what the server or the volumes say.
+        found: what the server found.
+        drawn: the phases of the label in ``base`` that labellers drew, once they are known.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        server: str,
+        cine: CineNodes,
+        labels: Mapping[str, int],
+        base: tuple[str, int] | None,
+        marked: tuple[int, int] | None,
+        on_phase: Callable[[], None],
+        on_change: Callable[[], None],
+        before_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.cine, self._on_phase = cine, on_phase
+        self.chosen: tuple[int | None, int | None] = marked or (None, None)
+        self.found: tuple[int | None, int | None] = (None, None)
+        self.drawn: set[int] = set()
+        self._stale: set[int] = set()  # phases that somebody else submitted while others of this study were sent
+        self._edits = PhaseEdits(cine.segmentations, lambda phase: cine.mask(phase, self.labels))
+        self._seen: set[int] = set()
+        self._volumes: dict[int, CardiacVolumes] = {}
+        if base is not None:
+            cine.segmentations.SetAttribute(BASE_ATTRIBUTE, f"{base[1]} {base[0]}")
+        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
+        self._state = cine.phase, cine.is_playing
+        self._tag = cine.browser.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow_browser())
+        self._note_shown()
+        if marked is not None:
+            cine.show(marked[0])
+
+    @property
+    def _record(self) -> Any:
+        return self.cine.segmentations  # a proxy takes over the attributes of the phase that it shows
+
+    @property
+    def phase(self) -> int:
+        """The phase that is shown, from 0."""
+        return self.cine.phase
+
+    @property
+    def is_in_scene(self) -> bool:
+        """Whether its nodes are still there: the user may delete them at any time."""
+        return len(self.cine.nodes()) == len({"browser", "volume", "segmentation", "images", "segmentations"})
+
+    @property
+    def edited(self) -> set[int]:
+        """The phases with edits that were not sent."""
+        return self._edits.phases() if self.is_in_scene else set()
+
+    @property
+    def has_unsent_edits(self) -> bool:
+        """Whether any phase has some."""
+        return bool(self.edited)
+
+    def unsent_phases(self) -> set[int]:
+        """As for a study of one phase."""
+        return self._results | self._stale | self.edited
+
+    def volumes(self) -> dict[int, CardiacVolumes]:
+        """The volumes of the phases that have segments, by phase, as they are now."""
+        spacing = self.volume_node.GetSpacing()[::-1]
+        for phase in range(self.cine.count):
+            if phase not in self._volumes:
+                self._volumes[phase] = compute_volumes(self.cine.mask(phase, self.labels), self.labels, spacing)
+        return {phase: v for phase, v in sorted(self._volumes.items()) if v.rv_ml + v.lv_ml + v.myocardium_ml > 0}
+
+    def ed_es(self) -> tuple[int | None, int | None]:
+        """End-diastole and end-systole: as they were chosen, else as the server found them, else by the LV's volumes."""
+        ed, es = (found if chosen is None else chosen for chosen, found in zip(self.chosen, self.found))
+        if ed is None or es is None:
+            names = {str(phase): volumes for phase, volumes in self.volumes().items() if volumes.lv_ml > 0}
+            told = find_ed_es(names, "" if ed is None else str(ed), "" if es is None else str(es))
+            if told is not None:
+                return int(told[0]), int(told[1])
+        return ed, es
+
+    def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
+        """As for a study of one phase, in the phase that is shown."""
+        self.write({self.phase: mask}, is_edit)
+
+    def write(self, masks: Mapping[int, np.ndarray], is_edit: bool = False) -> None:
+        """Put masks (K, J, I) into the segments, by phase; the Segment Editor's undo brings those of the phase that is shown back.
+
+        Args:
+            is_edit: whether they are a labeller's work that was not sent.
+        """
+        _, spacing = self.edited, self.volume_node.GetSpacing()[::-1]
+        for phase, mask in masks.items():
+            if phase == self.phase:
+                self._before_write()
+                with self._writing():
+                    import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
+            else:
+                self.cine.write_mask(phase, self.labels, mask)
+                self._seen.discard(phase)
+            self._edits.note_written(phase, mask, is_edit)
+            self._volumes[phase] = compute_volumes(mask, self.labels, spacing)
+        self._results.update(masks)
+        _ = self.edited  # the node knows from here on
+        self._on_change()
+
+    def close(self) -> None:
+        """As for a study of one phase; the cine stops playing."""
+        self.cine.browser.RemoveObserver(self._tag)
+        if self.is_in_scene:
+            self.cine.play(False)
+        super().close()
+
+    def remove_nodes(self) -> None:
+        """Take the study out of the scene."""
+        self.cine.remove()
+        super().remove_nodes()
+
+    def _on_segments_changed(self) -> None:
+        if not self._is_writing:
+            self._edits.note_touched(self.phase)
+            self._volumes.pop(self.phase, None)
+            self._on_change()
+
+    def _follow_browser(self) -> None:
+        if not self.is_in_scene:
+            return
+        state, segmentation = (self.cine.phase, self.cine.is_playing), self.segmentation_node.GetSegmentation()
+        if segmentation is not self._segmentation:
+            self._observe(segmentation)
+        if state != self._state:
+            self._state = state
+            self._note_shown()
+            self._on_phase()
+
+    def _note_shown(self) -> None:
+        phase, is_playing = self._state
+        if not is_playing:
+            self._seen.add(phase)
+        self._edits.note_shown(phase)

@@ -1,0 +1,260 @@
+"""The study that is open: its files from and to the server, its nodes in the scene, its latest prediction, and what was edited in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import slicer.util
+
+from PratoLabelLib.measures.nifti_frames import Frames
+from PratoLabelLib.scene.geometry import Box
+from PratoLabelLib.scene.phase_edits import EDITED_ATTRIBUTE
+from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
+from PratoLabelLib.scene.segments import add_segments, find_problems
+from PratoLabelLib.scene.slice_views import show_planes
+from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node
+from PratoLabelLib.scene.volumes import hide_token_map, is_loaded_here, remove_node, show_token_map, to_file_order, unpack_token_map
+from PratoLabelLib.scene.watched_segments import WatchedSegments
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.server.responses import Prediction
+from PratoLabelLib.studies.study_files import Submission
+
+#: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
+BASE_ATTRIBUTE = "PratoLabel.base"
+
+
+class OpenStudy(WatchedSegments):
+    """Shows a study in the slice views, with the segmentation that the scene holds for it, or else a new one.
+
+    Args:
+        study: the server's name for it.
+        server: the server's address.
+        volume_node: its image.
+        labels: structure name -> value in masks.
+        mask: (K, J, I), the contents of a new segmentation; None for nothing.
+        base: the server's address, and the number of the version that ``mask`` is (0 for none); None where that is unknown.
+        on_change: called whenever a segment changes, by whomever.
+        before_write: called before a result is written into the segments, so that the Segment Editor's undo can bring them back.
+
+    Attributes:
+        base: the same for the contents of the segmentation, also where it is not new.
+        reply: the latest prediction's reply, with its ``model``; None before.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        server: str,
+        volume_node: slicer.vtkMRMLScalarVolumeNode,
+        labels: Mapping[str, int],
+        mask: np.ndarray | None,
+        base: tuple[str, int] | None,
+        on_change: Callable[[], None],
+        before_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.study, self.server, self.volume_node, self.labels = study, server, volume_node, dict(labels)
+        self.reply: dict[str, Any] | None = None
+        self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
+        self._on_change, self._before_write = on_change, before_write
+        self._is_writing = self._is_touched = False
+        self._results: set[int] = set()  # phases that are shown as a result or another version, not as ``base``
+        mark_node(volume_node, study, server)
+        node = find_node("vtkMRMLSegmentationNode", study, server)
+        self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
+        mark_node(self.segmentation_node, study, server)
+        if node is None:
+            if mask is not None:
+                import_mask(self.segmentation_node, volume_node, labels, mask)
+            self.base = base
+            self.store_base()
+        number, _, server = (self._record.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
+        self.base = (server, int(number)) if number.isdigit() else None
+        add_segments(self.segmentation_node, labels)  # segments of an earlier version of this module get their tags
+        # what the server has, or made; None where the segments were edited before
+        is_edited = self._record.GetAttribute(EDITED_ATTRIBUTE) is not None
+        self._sent: np.ndarray | None = None if is_edited else self.mask()
+        self._segmentation: slicer.vtkSegmentation | None = None
+        self._observers: list[int] = []
+        self._observe(self.segmentation_node.GetSegmentation())
+        self.segmentation_node.GetDisplayNode().SetVisibility(True)
+        show_planes(volume_node)
+        slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
+
+    @property
+    def _record(self) -> slicer.vtkMRMLNode:
+        """The node that keeps in the scene what is known about the segments."""
+        return self.segmentation_node
+
+    @property
+    def is_in_scene(self) -> bool:
+        """Whether its nodes are still there: the user may delete them at any time."""
+        return self.volume_node.GetScene() is not None and self.segmentation_node.GetScene() is not None
+
+    def store_base(self) -> None:
+        """Write ``base`` into the scene, where it stays with the segments."""
+        self._record.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
+
+    def mask(self) -> np.ndarray:
+        """The segments as they are: uint8 (K, J, I), values of ``labels``."""
+        return export_mask(self.segmentation_node, self.volume_node, self.labels)
+
+    @property
+    def has_unsent_edits(self) -> bool:
+        """Whether the labeller has changed segments since they came from the server, or were sent to it."""
+        node = self.segmentation_node
+        if self._is_touched:
+            self._is_touched = False
+            if self._sent is None or not np.array_equal(self.mask(), self._sent):
+                node.SetAttribute(EDITED_ATTRIBUTE, "1")
+            else:  # all of them were undone
+                node.RemoveAttribute(EDITED_ATTRIBUTE)
+        return node.GetAttribute(EDITED_ATTRIBUTE) is not None
+
+    @property
+    def has_unsent_work(self) -> bool:
+        """Whether there is anything in the segments, edit or result, that the server has not got as a label."""
+        return bool(self._results) or self.has_unsent_edits
+
+    def unsent_phases(self) -> set[int]:
+        """The phases that are not as ``base`` has them, for edits or results; a study of one has phase 0."""
+        return {0} if self.has_unsent_work else set()
+
+    def prepare_submission(self, path: Path) -> Submission:
+        """Write the segments to the file ``path``, as they are.
+
+        Raises:
+            MaskError: there is nothing in them, or the file cannot be written.
+        """
+        mask = self.mask()
+        if not mask.any():
+            raise MaskError("The segments are empty: draw at least one structure before you submit.")
+        write_mask(path, mask, self.volume_node)
+        return Submission({0: mask}, {}, lambda: None)
+
+    def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
+        """The server has it, as it says in ``reply``: what differs from it is an edit. ``base``: what it was made from."""
+        self._sent, self._is_touched, self._results = submission.masks[0], True, set()
+        self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What of the latest prediction is stored with a label that was made from it."""
+        return {name: self.reply[name] for name in ("model", "model_version", "box", "box_source")} if self.reply else {}
+
+    def find_problems(self) -> list[str]:
+        """See :func:`PratoLabelLib.scene.segments.find_problems`."""
+        return find_problems(self.segmentation_node, self.volume_node, self.labels)
+
+    def apply(self, prediction: Prediction, file: Path, boxes: Sequence[Box], model: str, locked: Collection[str]) -> None:
+        """Put a prediction into the segments, inside ``boxes`` (none: inside the box that the server used).
+
+        Args:
+            file: where the mask may be written for a moment.
+            model: the name of the model that made it.
+            locked: structures that stay as they are.
+
+        Raises:
+            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
+        """
+        reply = prediction.reply
+        labels = dict(reply["label_names"])
+        file.write_bytes(prediction.mask)
+        try:
+            predicted = read_mask(file, self.volume_node, labels)
+        finally:
+            file.unlink(missing_ok=True)
+        token_map = unpack_token_map(reply["tokens"]) if "tokens" in reply else None
+        current = export_mask(self.segmentation_node, self.volume_node, labels)
+        inside: Sequence[Sequence[int]] = boxes or [to_file_order(reply["box"], self.volume_node)]
+        merged = merge_masks(current, predicted, inside, [labels[name] for name in labels if name in locked])
+        self.labels, self.reply = labels, {**reply, "model": model}
+        self.show_mask(merged)
+        self._show_token_map(token_map)
+
+    def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
+        """Put ``mask`` into the segments; the Segment Editor's undo brings them back. ``is_edit``: it is a labeller's work."""
+        was_edited = self.has_unsent_edits
+        self._before_write()
+        with self._writing():
+            import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
+        if is_edit:
+            self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")
+        elif not was_edited:
+            self._sent = mask
+        self._results.add(0)
+        self._on_change()
+
+    def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
+        """Show a label of the server's in place of the segments; ``is_base``: they are ``base`` then.
+
+        Raises:
+            MaskError: it does not fit.
+        """
+        mask = read_mask(label, self.volume_node, self.labels)
+        self.show_mask(mask)
+        if is_base:
+            self._sent, self._is_touched, self._results = mask, True, set()
+
+    def unsent(self) -> tuple[np.ndarray, list[int] | None]:
+        """What is edited and not sent: masks, and of which phases of a cine they are."""
+        return self.mask(), None
+
+    def fits(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+        """Whether such edits could be of this study."""
+        return phases is None and mask.shape == self.mask().shape
+
+    def holds(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+        """Whether the segments are such edits already."""
+        return phases is None and np.array_equal(mask, self.mask())
+
+    def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
+        """Show such edits in place of the segments."""
+        self.show_mask(mask, is_edit=True)
+
+    def _on_segments_changed(self) -> None:
+        if not self._is_writing:
+            self._is_touched = True
+            self._on_change()
+
+    def submit_label(self, client: Client, path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Send the label in the file ``path``, which becomes the new ``base``; returns the server's reply.
+
+        Runs in the worker: it touches no node.
+        """
+        server, version = self.base or ("", 0)
+        base_version = {"base_version": version} if server == client.address else {}
+        try:
+            reply = client.submit(self.study, path, {**info, **base_version})
+        except ServerError as error:
+            if error.status != 400 or not base_version:
+                raise
+            # a server that lost its history rejects the version, but must get the label
+            reply = client.submit(self.study, path, dict(info))
+        self.base = (client.address, reply["version"]) if isinstance(reply.get("version"), int) else None
+        return reply
+
+    def close(self) -> None:
+        """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""
+        self._observe(None)
+        self._show_token_map(None)
+        if self.is_in_scene:
+            self.segmentation_node.GetDisplayNode().SetVisibility(False)
+
+    def remove_nodes(self) -> None:
+        """Take the study out of the scene, where all of it can be had from the server again; a volume of the labeller's own stays."""
+        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if is_of_study(node, self.study, self.server)]
+        for node in nodes:
+            if node is not self.volume_node or is_loaded_here(node):
+                remove_node(node)
+
+    def _show_token_map(self, token_map: np.ndarray | None) -> None:
+        if token_map is None:
+            hide_token_map(self._token_node)
+            self._token_node = None
+        else:
+            self._token_node = show_token_map(token_map, self.volume_node, self._token_node)

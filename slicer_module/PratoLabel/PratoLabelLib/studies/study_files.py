@@ -1,0 +1,56 @@
+"""A study's files on their way from the server into the scene and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from PratoLabelLib.measures.nifti_frames import Frames, split_frames
+from PratoLabelLib.server.client import Client
+
+
+class StudyFiles(NamedTuple):
+    """A downloaded study: its image and, where there is one, its label with the label's version; of a cine, their volumes."""
+
+    study: str
+    image: Path
+    label: Path | None
+    version: int | None
+    frames: Frames | None = None
+    label_frames: Frames | None = None
+
+    def remove(self) -> None:
+        """Delete the files."""
+        firsts = [frames.first for frames in (self.frames, self.label_frames) if frames is not None]
+        for path in (self.image, self.label, *firsts):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+
+def download_study(client: Client, study: str, is_labelled: bool, folder: Path) -> StudyFiles:
+    """Download a study into ``folder``, in the worker; ``is_labelled`` matters where the server keeps no versions of labels."""
+    image = client.download_image(study, folder)
+    version = client.current_version(study)  # its number first: the label may be replaced at any moment
+    if version is None:
+        label = client.download_label(study, folder) if is_labelled else None
+    else:
+        label = client.download_version(study, version, folder) if version else None
+    frames = split_frames(image)
+    return StudyFiles(study, image, label, version, frames, split_frames(label) if frames and label else None)
+
+
+class Submission(NamedTuple):
+    """What is about to be sent.
+
+    Attributes:
+        masks: by phase; a study of one has phase 0.
+        info: what is stored with the label because of them.
+        finish_file: to be called in the worker before the file is sent.
+    """
+
+    masks: Mapping[int, np.ndarray]
+    info: dict[str, Any]
+    finish_file: Callable[[], None]

@@ -1,0 +1,209 @@
+"""Which study is open: the next one, one of the list, or a volume of the scene; with its unsent edits and its label's versions. No Qt."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+import slicer.util
+
+from PratoLabelLib.measures.nifti_frames import Frames
+from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
+from PratoLabelLib.scene.phase_edits import EDITED_ATTRIBUTE
+from PratoLabelLib.scene.segmentation import read_mask
+from PratoLabelLib.scene.study_nodes import find_node, is_of_study
+from PratoLabelLib.scene.volumes import load_volume, mark_as_stored, write_volume
+from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.server_logic import ServerLogic
+from PratoLabelLib.server.worker import Signal
+from PratoLabelLib.studies.autosave import Autosave
+from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.studies.drafts import DraftFolder
+from PratoLabelLib.studies.label_versions import VersionList
+from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.studies.study_files import StudyFiles, download_study
+
+
+class StudyLogic(ServerLogic):
+    """Opens studies in the scene, one at a time, on top of what is done with the server.
+
+    A request that cannot be sent, or that fails, leaves the scene as it was and ``failed`` says why.
+
+    Attributes:
+        study_opened, segmentation_changed, ...: signals; the comment tells what their listeners get.
+        versions: of the open study's label, on the server.
+        autosave: keeps the open study's unsent edits, and offers earlier ones; None while no study is open.
+    """
+
+    def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
+        ServerLogic.__init__(self, make_client)
+        self.study_opened = Signal()  # vtkMRMLScalarVolumeNode
+        self.segmentation_changed = Signal()
+        self.phase_shown = Signal()  # another one of a cine
+        self.segments_about_to_change = Signal()  # by a prediction, a recovery, a version: the moment to save the state for undo
+        self.versions_changed = Signal()
+        self.versions_changed.connect(self._note_drawn)
+        os.makedirs(slicer.app.temporaryPath, exist_ok=True)
+        self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
+        self._folder = Path(self._temporary.name)
+        self._open_study: OpenStudy | None = None
+        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit)
+        # beside Slicer's own settings, which outlive a crash, a restart and an update
+        self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
+        self.autosave: Autosave | None = None
+
+    @property
+    def current_study(self) -> OpenStudy | None:
+        """The study that is open and whose nodes are still in the scene."""
+        return self._open_study if self._open_study is not None and self._open_study.is_in_scene else None
+
+    def forget_scene(self) -> None:
+        """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
+        self.cancel()
+        if self._open_study is not None:
+            if self.autosave is not None:
+                self.autosave.save()
+            self._open_study.close()
+            self._open_study = self.autosave = None
+            self.versions.clear()
+
+    def tick(self, share: float = 0.0) -> None:
+        """As for the server's part, and save edits that rest."""
+        ServerLogic.tick(self, share)
+        if self.autosave is not None:
+            self.autosave.tick()
+
+    # Study
+
+    def open_next(self, strategy: str, model: str) -> None:
+        """Open the study that ``strategy`` picks to be labelled next, scored by ``model``; a pending prediction is cancelled."""
+        self.cancel()
+        folder = self._folder
+        self._dispatcher.dispatch(
+            lambda client: download_study(client, client.next_study(strategy, model), False, folder), self._on_downloaded, "study"
+        )
+
+    def open_study(self, study_id: str) -> None:
+        """Open a study, with its final label if it has one. One that is in the scene already is shown as it was left.
+
+        A pending prediction is cancelled.
+        """
+        self.cancel()
+        node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
+        if cine is not None and self.info is not None:
+            self._show_cine(study_id, cine, None, None)
+            return
+        is_cine = any(study.id == study_id and study.phases > 1 for study in self.studies)
+        if node is not None and self.info is not None and not is_cine:
+            self._show_study(study_id, node, None, None)
+            return
+        is_labelled, folder = any(study.labelled for study in self.studies if study.id == study_id), self._folder
+        self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder), self._on_downloaded, "study")
+
+    def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there."""
+        if volume_node is None or volume_node.GetImageData() is None:
+            self.failed.emit("There is no volume to send: open an image first.")
+            return
+        path = self._folder / "sent.nii.gz"
+        if not write_volume(volume_node, path):
+            self.failed.emit(f"{volume_node.GetName()} cannot be written to {path}: free some disk space.")
+            return
+
+        def on_uploaded(study: str) -> None:
+            path.unlink()
+            mark_as_stored(volume_node)
+            self._show_study(study, volume_node, None, 0)
+            self.refresh_studies()
+
+        self._dispatcher.dispatch(lambda client: client.upload_image(study_id, path), on_uploaded, "study")
+
+    def _on_downloaded(self, files: StudyFiles) -> None:
+        try:
+            if files.frames is not None:
+                self._on_downloaded_cine(files, files.frames)
+                return
+            node = find_node("vtkMRMLScalarVolumeNode", files.study, self.address) or load_volume(files.image, files.study)
+            if node is None:
+                self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+                return
+            self._show_study(files.study, node, files.label, files.version)
+        finally:
+            files.remove()
+
+    def _on_downloaded_cine(self, files: StudyFiles, frames: Frames) -> None:
+        listed = next((study for study in self.studies if study.id == files.study), None)
+        times_ms = listed.times_ms if listed is not None else None
+        cine = find_cine(files.study, self.address)
+        is_new = cine is None
+        if cine is None:
+            remove_remains(files.study, self.address)
+            cine = load_cine(frames, files.study, self.address, times_ms, self.labels, files.label_frames)
+        if cine is None:
+            self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
+            return
+        self._show_cine(files.study, cine, files.version if is_new else None, listed.marked if listed is not None else None)
+
+    def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
+        mask = read_mask(label, volume_node, self.labels) if label else None
+        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
+
+    def _show_cine(self, study: str, cine: CineNodes, version: int | None, marked: tuple[int, int] | None) -> None:
+        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
+
+    def _base(self, version: int | None) -> tuple[str, int] | None:
+        client = self._dispatcher.client
+        return None if version is None or client is None else (client.address, version)
+
+    def _show(self, make_study: Callable[[], OpenStudy]) -> None:
+        client, left = self._dispatcher.client, self._open_study
+        self.forget_scene()
+        opened = self._open_study = make_study()
+        if client is not None:
+            self.autosave = Autosave(self._drafts, client.address, opened, self.failed.emit)
+            self.versions.load(opened.study)
+        self.study_opened.emit(opened.volume_node)
+        self.segmentation_changed.emit()
+        # the same study again, whose nodes the user had deleted, would lose the new ones
+        is_another = left is not None and (left.study, left.server) != (opened.study, opened.server)
+        if left is not None and is_another and left.volume_node is not opened.volume_node and not left.has_unsent_work:
+            left.remove_nodes()
+
+    def _note_drawn(self) -> None:
+        study = self.current_study
+        if isinstance(study, CineStudy) and study.base is not None:
+            study.drawn = self.versions.drawn_phases(study.base[1])
+
+    def _on_phase_shown(self) -> None:
+        self.phase_shown.emit()
+        self.segmentation_changed.emit()
+
+    def _on_segments_changed(self) -> None:
+        if self.autosave is not None:
+            self.autosave.note_change()
+        self.segmentation_changed.emit()
+
+    def edited_studies(self) -> set[str]:
+        """The studies of this server with edits that were not sent, in the scene or in a draft."""
+        if self.current_study is not None:
+            _ = self.current_study.has_unsent_edits  # the node knows from here on
+        kinds = ("vtkMRMLSegmentationNode", "vtkMRMLSequenceNode")
+        nodes = [n for kind in kinds for n in slicer.util.getNodesByClass(kind) if n.GetAttribute(EDITED_ATTRIBUTE) is not None]
+        in_scene = {study.id for study in self.studies for node in nodes if is_of_study(node, study.id, self.address)}
+        return in_scene | self._drafts.studies(self.address)
+
+    def cancel(self) -> None:
+        """Drop the pending prediction and the pending opening of a study."""
+        self._worker.cancel("predict")
+        self._worker.cancel("study")
+
+    def close(self) -> None:
+        """As for the server's part, and let go of the scene."""
+        self.forget_scene()
+        ServerLogic.close(self)
+        self._temporary.cleanup()
