@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded now stays until the end: looking through all of it for garbage, again and again, took a tenth of the tests' time."""
+    """What is loaded now stays until the end: looking through all of it for garbage, again and again, would take time."""
     gc.collect()
     gc.freeze()
     gc.enable()

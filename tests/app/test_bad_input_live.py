@@ -140,11 +140,13 @@ def test_names_in_other_paths(live_server: LiveServer, path: str, words: str) ->
 
 
 def test_an_uploaded_file_that_is_no_image(live_server: LiveServer) -> None:
+    before = live_server.tree()
     with live_server.leaves_no_file():
         response = requests.post(
             f"{live_server.url}/infer/prato_unetr", data={"params": "{}"}, files={"file": ("x.nii.gz", b"not a volume")}, timeout=200
         )
         refused(live_server.read(response), 400, "is not readable NIfTI")
+    assert live_server.tree() == before
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 logger = logging.getLogger(__name__)
 
-#: All requests are computed in this one thread, one after the other: every thread that ever computed keeps memory, and threads of OpenMP,
-#: for itself.
+#: All requests are computed in this one thread, one after the other: every thread that computes keeps memory, and threads of OpenMP,
+#: for itself until it ends. Those that compute the phases of a cine beside each other end with its request.
 _COMPUTE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="compute")
 _T = TypeVar("_T")
 

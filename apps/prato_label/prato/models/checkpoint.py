@@ -130,7 +130,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
 
 
 def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
-    """What a model file says of itself, without building its network: in a hundredth of the time of :func:`load_model`.
+    """What a model file says of itself, without reading its weights and building its network as :func:`load_model` does.
 
     Raises:
         CheckpointError: not a model file of this project, or cut short.
