@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -158,6 +159,30 @@ def test_a_training_that_runs_already(fake_server: FakeServer) -> None:
     fake_server.status, fake_server.body = 429, b'{"detail": "++++++++++ Train Task is Already Running"}'
     error = failure(lambda: Client(fake_server.address).train("prato_unetr", {}))
     assert (str(error)[:29], error.status) == ("A training is already running", 429)
+
+
+@pytest.mark.parametrize("ends_after", range(4))
+def test_a_training_that_ends_between_two_requests(ends_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it ends while the client asks, what the client calls over has its result."""
+    stats = {"step": 6, "total_steps": 6, "dice_before": 0.1}
+    result = {"published": True, "dice_after": 0.2, "model_version_before": "a", "model_version_after": "b"}
+    requested: list[str] = []
+
+    def reply(self: Client, method: str, path: str, **parts: object) -> requests.Response:
+        has_ended = len(requested) >= ends_after
+        requested.append(path)
+        task = {"status": "DONE" if has_ended else "RUNNING", "request": {"model": "m"}, "details": ["step 6/6"]}
+        info = {"train_stats": {"m": stats | (result if has_ended else {})}}
+        response = requests.Response()
+        response.status_code, response.encoding = 200, "utf-8"
+        response._content = json.dumps([task] if path.startswith("/train") else info).encode()
+        return response
+
+    monkeypatch.setattr(Client, "_request", reply)
+    state = Client("127.0.0.1:1").training("m")
+    assert state.running == (ends_after > 0)
+    assert state.running or state.result["published"]
+    assert len(requested) == 2
 
 
 def test_silence_is_a_time_out(fake_server: FakeServer) -> None:

@@ -178,14 +178,15 @@ class Client(HttpClient):
 
     def training(self, model: str) -> TrainingState:
         """The progress of the latest training of ``model``."""
-        info = self._request("GET", "/info/")
+        tasks: Any = []  # fetched before the statistics: of a training that has ended they hold the result already
         try:
-            tasks = self._request("GET", "/train/", params={"all": "true"})
+            response = self._request("GET", "/train/", params={"all": "true"})
+            tasks = self._parse(response, response.json)
         except ServerError as error:
             if error.status != 404:
                 raise
-            return self._parse(info, lambda: parse_training_state(model, [], info.json()))
-        return self._parse(tasks, lambda: parse_training_state(model, tasks.json(), info.json()))
+        info = self._request("GET", "/info/")
+        return self._parse(info, lambda: parse_training_state(model, tasks, info.json()))
 
     def stop_training(self) -> None:
         """Stop the running training, whoever started it; the models stay as they were. Raises ServerError if none is running."""
