@@ -35,14 +35,14 @@ _NAMES = {"background": 0, **STRUCTURES}
 _SIGNAL: Any = AddGuidanceSignalDeepEditd("image", number_intensity_ch=IMAGES)
 
 
-def deepedit_network(unet: dict[str, Tensor]) -> nn.Module:
-    """The U-Net, with what it knows from the state dict ``unet`` of one without clicks; their channels have zero weights."""
+def deepedit_network(known: nn.Module) -> nn.Module:
+    """The U-Net with the weights of ``known``, one of that shape or a network that holds one; those of clicks are zero."""
     network = WindowUNet(in_channels=IMAGES + NUM_CLASSES)
-    own = network.state_dict()
-    for name, value in unet.items():
-        missing = own[name].shape[1] - value.shape[1] if value.ndim == 4 else 0
-        own[name] = nn.functional.pad(value.float(), (0, 0, 0, 0, 0, missing)) if missing else value.to(own[name].dtype)
-    network.load_state_dict(own)
+    own = dict(network.named_parameters()) | dict(network.named_buffers())
+    with torch.no_grad():
+        for name, value in known.state_dict().items():
+            if name in own:
+                own[name].zero_()[tuple(slice(n) for n in value.shape)] = value
     return channels_last(network)
 
 

@@ -1,7 +1,7 @@
 """The same simulated labellers with DeepEdit: it is trained on the slices that the click refiner is trained on, and clicked on as that is.
 
-It begins with a U-Net that was trained for as long as the default network (scripts/research/train_queue.py), and makes the first masks
-itself; after a click it makes that slice anew, from all clicks on it.
+It begins with the U-Net in the default network, without the overview before it, and makes the first masks itself; after a click it makes
+that slice anew, from all clicks on it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from prato.data.nifti import read_volume
 from prato.data.structures import NUM_CLASSES
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.models.checkpoint import model_preset
+from prato.models.checkpoint import load_model, model_preset
+from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
 from prato.runtime.precision import inference
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
-from scripts.common.paths import ACDC_SPLIT
+from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, correct_by_clicks, find_validation_studies
@@ -39,10 +40,9 @@ PIXEL = model_preset("click_refiner").pixel
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
-    unet: Annotated[Path, typer.Option(help="The U-Net of scripts/research/train_queue.py: its weights.pt.")],
     weights: Annotated[Path, typer.Option(help="Where DeepEdit's weights are kept; trained now where they are not there.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
-    slices: Annotated[int, typer.Option(min=1, help="To train on.")] = 12_000,
+    slices: Annotated[int, typer.Option(min=1, help="To train on.")] = 60_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
@@ -50,7 +50,7 @@ def main(
     """A row for each study and labeller, by the way "DeepEdit"."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    network = deepedit_network(torch.load(unet, map_location="cpu", weights_only=False)["weights"])
+    network = deepedit_network(load_model(MODELS / f"{DEFAULT_MODEL}.safetensors")[0])
     if not weights.exists():
         with tqdm(unit="step", mininterval=10.0) as bar:
             sampler = ClickSampler(ClickBank.load(bank), 0, 1, WINDOW)
