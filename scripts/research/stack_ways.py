@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,17 @@ from torch import Tensor
 from prato.evaluation.box_conditions import BoxCondition
 from prato.inference.postprocess import remove_small_components
 from prato.models.overview import TOKEN
-from prato.models.overview_region import computed_region
+from prato.models.overview_region import computed_region, kept_in_slices
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.pruning.record import StageRecord
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 from scripts.research.stacks import IMAGE_STEP, Stack
 
 #: Pixels of context round a box: 36 mm.
 CONTEXT = 24
-#: Sides of crops are multiples of so many pixels.
-_CROP_STEP = 32
 
 
 @dataclass(frozen=True)
@@ -50,23 +49,26 @@ class Answer:
 
 #: Segments the slices ``planes`` of a stack, for a box or none.
 Way = Callable[[Any, Stack, Sequence[int], Box | None], Answer]
-#: Where a network with an overview computes: from the network, the overview's embedding, prompts and the slices' size.
-Choose = Callable[[Any, Any, PromptBatch, tuple[int, ...]], Region]
+#: The region that a network with an overview encodes, and the record of the tokens for which it decodes: from the network, the overview's
+#: embedding, prompts and the slices' size.
+Choose = Callable[[Any, Any, PromptBatch, tuple[int, ...]], tuple[Region, tuple[StageRecord, ...]]]
 
 
 def pruned(plan: PruningPlan | None) -> Way:
     """As the app does it."""
-    return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan)[0])
+    return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan))
 
 
 def random_region(plan: PruningPlan, seed: int = 0) -> Way:
-    """A region as large as the plan's, anywhere in the slice."""
+    """The plan's region with the tokens in it, moved to anywhere in the slice."""
 
-    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
-        region = network.choose_region(size, embedding, prompts, plan)[0]
+    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> tuple[Region, tuple[StageRecord, ...]]:
+        region, (stage,) = network.choose_region(size, embedding, prompts, plan)
         rng = np.random.default_rng([seed, *region.start, *region.stop])
         start = tuple(int(rng.integers((n - length) // TOKEN + 1)) * TOKEN for n, length in zip(size, region.cells))
-        return Region(start, tuple(a + length for a, length in zip(start, region.cells)), size)
+        alive = stage.alive.view(-1, *stage.grid).roll([(b - a) // TOKEN for a, b in zip(region.start, start)], (1, 2))
+        moved = Region(start, tuple(a + length for a, length in zip(start, region.cells)), size)
+        return moved, (replace(stage, alive=alive.flatten(1)),)
 
     return _chosen(choose)
 
@@ -74,11 +76,11 @@ def random_region(plan: PruningPlan, seed: int = 0) -> Way:
 def random_square(share: float, seed: int = 0) -> Way:
     """A square of that share of the slice's pixels, anywhere in it: for a network that was trained with no relevance to follow."""
 
-    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
-        edge = min(-(-round(math.sqrt(share * math.prod(size))) // _CROP_STEP) * _CROP_STEP, *size)
+    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> tuple[Region, tuple[StageRecord, ...]]:
+        edge = min(-(-round(math.sqrt(share * math.prod(size))) // network.multiple) * network.multiple, *size)
         rng = np.random.default_rng([seed, *size, *(int(at) for group in prompts.groups for at in group.coordinates.flatten()[:4])])
         start = tuple(int(rng.integers((n - edge) // TOKEN + 1)) * TOKEN for n in size)
-        return Region(start, tuple(a + edge for a in start), size)
+        return Region(start, tuple(a + edge for a in start), size), ()
 
     return _chosen(choose)
 
@@ -86,12 +88,14 @@ def random_square(share: float, seed: int = 0) -> Way:
 def random_tokens(plan: PruningPlan, seed: int = 0) -> Way:
     """As many tokens as the plan keeps, drawn at random; computed is what holds them."""
 
-    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
+    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> tuple[Region, tuple[StageRecord, ...]]:
         _, (record,) = network.choose_region(size, embedding, prompts, plan)
         rng = np.random.default_rng([seed, int(record.alive.sum())])
-        keep = np.zeros(record.alive.numel(), bool)
-        keep[rng.permutation(keep.size)[: int(record.alive.sum())]] = True
-        return computed_region(torch.from_numpy(keep).view(len(record.alive), *record.grid), size)
+        drawn = np.zeros(record.alive.numel(), bool)
+        drawn[rng.permutation(drawn.size)[: int(record.alive.sum())]] = True
+        keep = torch.from_numpy(drawn).view(-1, *record.grid)
+        region = computed_region(keep, size, network.multiple)
+        return region, (replace(record, alive=kept_in_slices(keep, region).flatten(1)),)
 
     return _chosen(choose)
 
@@ -111,18 +115,18 @@ def cropped(context: int) -> Way:
     """A hard crop to the box and ``context`` pixels round it, the whole slice without a box; a network that takes prompts has it."""
 
     def way(network: Any, stack: Stack, planes: Sequence[int], box: Box | None) -> Answer:
-        return _cropped(network, stack, planes, crop_region(box, context, tuple(stack.image.shape[2:])), box)
+        return _cropped(network, stack, planes, crop_region(box, context, tuple(stack.image.shape[2:]), network.multiple), box)
 
     return way
 
 
-def crop_region(box: Box | None, context: int, size: tuple[int, ...]) -> Region:
-    """The box and its context, grown until its sides are multiples of 32 pixels, as far as the slice reaches."""
+def crop_region(box: Box | None, context: int, size: tuple[int, ...], step: int) -> Region:
+    """The box and its context, grown until its sides are multiples of ``step`` pixels, as far as the slice reaches."""
     if box is None:
         return Region.whole(size)
     start, stop = [], []
     for a, b, n in zip(box.start, box.stop, size):
-        length = min(-(-(b - a + 2 * context) // _CROP_STEP) * _CROP_STEP, n // IMAGE_STEP * IMAGE_STEP)
+        length = min(-(-(b - a + 2 * context) // step) * step, n // IMAGE_STEP * IMAGE_STEP)
         first = min(max(round((a + b - length) / 2), 0), n - length)
         start.append(first)
         stop.append(first + length)
@@ -145,20 +149,21 @@ def _chosen(choose: Choose) -> Way:
         clock = Clock(stack.image.device)
         prompts, size = _prompts(box, planes, stack), tuple(stack.image.shape[2:])
         embedding = network.encode_image(stack.image, None).select(planes)
-        region = choose(network, embedding, prompts, size)
+        region, stages = choose(network, embedding, prompts, size)
         clock.stop("overview")
-        return _computed(network, stack.image[list(planes)], embedding, prompts, region, clock)
+        return _computed(network, stack.image[list(planes)], embedding, prompts, region, stages, clock)
 
     return way
 
 
-def _computed(network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, region: Region, clock: Clock) -> Answer:
+def _computed(
+    network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, region: Region, stages: tuple[StageRecord, ...], clock: Clock
+) -> Answer:
     parts = network.encode_region(slices, embedding, prompts, region)
     clock.stop("tokens")
-    sizes = [len(levels[0]) for levels in parts]
-    decoded = [network.decode_region(part, levels, region).to_logits() for part, levels in zip(slices.split(sizes), parts)]
+    logits = network.decode_stack(slices, parts, region, stages)
     clock.stop("decoder")
-    return Answer(torch.cat(decoded), clock.ms, region.share)
+    return Answer(logits, clock.ms, region.share)
 
 
 def _cropped(network: Any, stack: Stack, planes: Sequence[int], region: Region, box: Box | None) -> Answer:
@@ -178,7 +183,7 @@ def _cropped(network: Any, stack: Stack, planes: Sequence[int], region: Region, 
             prompts = BoxPrompt.batch([[(start, stop)]] * len(planes), region.cells)
         embedding = network.encode_image(seen.image, None).select(planes)
         clock.stop("overview")
-        found = _computed(network, seen.image[list(planes)], embedding, prompts, Region.whole(region.cells), clock)
+        found = _computed(network, seen.image[list(planes)], embedding, prompts, Region.whole(region.cells), (), clock)
     return Answer(RegionFeatures(found.logits, region).to_logits(), found.ms, region.share)
 
 

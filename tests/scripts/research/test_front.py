@@ -66,12 +66,12 @@ def test_stacks_come_without_the_canvas(stacks):
 
 def test_a_crop_holds_the_box_and_its_context():
     size = (160, 176)
-    for context in (0, 24):
-        region = crop_region(Box((50, 60, 0), (90, 110, 4)), context, size)
-        assert all(n % 32 == 0 for n in region.cells)
+    for context, step in ((0, 16), (24, 16), (0, 32), (24, 32)):
+        region = crop_region(Box((50, 60, 0), (90, 110, 4)), context, size, step)
+        assert all(n % step == 0 for n in region.cells)
         assert all(a <= low - context and b >= high + context for a, b, low, high in zip(region.start, region.stop, (50, 60), (90, 110)))
-    assert crop_region(None, 24, size).is_whole
-    assert crop_region(Box((0, 0, 0), (160, 170, 4)), 24, size).cells == size
+    assert crop_region(None, 24, size, 16).is_whole
+    assert crop_region(Box((0, 0, 0), (160, 170, 4)), 24, size, 16).cells == size
 
 
 @pytest.mark.slow

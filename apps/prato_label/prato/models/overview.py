@@ -49,7 +49,7 @@ class SliceAttention(nn.Module):
         places = torch.arange(slices, device=x.device)
         distance = (places.unsqueeze(0) - places.unsqueeze(1)).abs().clamp_max(self.REACH)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + self.bias[:, distance]
-        mixed = scores.softmax(-1).to(v.dtype) @ v  # (B, N, heads, S, C / heads)
+        mixed = _softmax(scores).to(v.dtype) @ v  # (B, N, heads, S, C / heads)
         return x + self.proj(mixed.permute(0, 3, 1, 2, 4).reshape(batch, slices, count, dim))
 
 
@@ -72,6 +72,14 @@ class OverviewBlock(nn.Module):
         x = x + self.proj(mixed.transpose(1, 2).reshape(batch, slices, count, dim))
         x = self.along(x)
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Softmax along the last axis. On a CPU torch's own takes six times as long where that is no longer than a stack has slices."""
+    if scores.device.type != "cpu" or torch.is_grad_enabled():
+        return scores.softmax(-1)
+    weights = (scores - scores.amax(-1, keepdim=True)).exp_()
+    return weights.div_(weights.sum(-1, keepdim=True))
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
