@@ -165,11 +165,12 @@ class HeartRelevance(nn.Module):
             cells = (box / TOKEN).repeat_interleave(slices, 0)
             sample = torch.arange(len(flat), device=flat.device)
             regions = roi_align(flat.permute(0, 3, 1, 2), cells, sample, self.k).flatten(2).transpose(1, 2)
-            v1, v2 = self.project_prompt(regions), self.project_token(flat.flatten(1, 2))
-            known = torch.ones(v1.shape[:2], dtype=torch.bool, device=flat.device)
-            alive = torch.ones(v2.shape[:2], dtype=torch.bool, device=flat.device)
-            prompted = relevance(v1, v2, known, alive).view(batch, slices, height, width)
-            own = (v2 @ self.heart).view(batch, slices, height, width)
+            # the tokens' projection is applied to what they are multiplied with, which are fewer
+            queries, tokens = self.project_prompt(regions) @ self.project_token.weight, flat.flatten(1, 2)
+            known = torch.ones(queries.shape[:2], dtype=torch.bool, device=flat.device)
+            alive = torch.ones(tokens.shape[:2], dtype=torch.bool, device=flat.device)
+            prompted = relevance(queries, tokens, known, alive).view(batch, slices, height, width)
+            own = (tokens @ (self.heart @ self.project_token.weight)).view(batch, slices, height, width)
             given = has_box.view(-1, 1, 1, 1).float()
             return self.offset + own + given * (self.prompt_scale * prompted + self.inside * coverage(box, (height, width)).unsqueeze(1))
 
