@@ -59,6 +59,11 @@ def pruned(plan: PruningPlan | None) -> Way:
     return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan))
 
 
+def undivided(plan: PruningPlan) -> Way:
+    """As the app does it, but that all of the region is decoded for every slice."""
+    return _chosen(lambda network, embedding, prompts, size: (network.choose_region(size, embedding, prompts, plan)[0], ()))
+
+
 def random_region(plan: PruningPlan, seed: int = 0) -> Way:
     """The plan's region with the tokens in it, moved to anywhere in the slice."""
 
