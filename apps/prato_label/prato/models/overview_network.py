@@ -47,7 +47,8 @@ class OverviewNetwork(PrunableNetwork):
     encoded in the smallest region that holds those of all, and decoded where they have some of their own. In the region, features of 8
     pixels are told what the overview knows of them and where the box lies. What is added is zero-initialised where it enters.
 
-    A network is such a class with :meth:`_encode_windows` and :meth:`_decode_windows`; it calls :meth:`_add_overview` when it is built.
+    A network is such a class with :meth:`_encode_windows`, :meth:`_decode_coarse` and :meth:`_decode_fine`; it calls :meth:`_add_overview`
+    when it is built.
 
     Attributes:
         multiple: of so many pixels the sides of what it encodes are.
@@ -214,7 +215,7 @@ class OverviewNetwork(PrunableNetwork):
 
     @abstractmethod
     def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
-        """What :meth:`_decode_windows` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
+        """What :meth:`_decode_coarse` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
 
         Args:
             told: what is added to their features of 8 pixels, (B, S, h / 8, w / 8, width).

@@ -71,13 +71,17 @@ def computed_region(keep: Tensor, size: tuple[int, ...], step: int, share: float
 
 def kept_in_slices(keep: Tensor, region: Region) -> Tensor:
     """bool (S, h, w): the smallest rectangle of each slice that holds the tokens to ``keep``, as far as ``region`` (pixels) reaches."""
-    alive = torch.zeros_like(keep)
-    for own, kept in zip(alive, keep):
-        if bool(kept.any()):
-            own[Region.from_mask(kept.unsqueeze(0)).slices] = True
-    beyond = torch.ones_like(keep[0])
-    beyond[token_slices(region)] = False
-    return alive & ~beyond
+    reached = torch.zeros_like(keep[0])
+    reached[token_slices(region)] = True
+    return _between(keep.any(2)).unsqueeze(2) & _between(keep.any(1)).unsqueeze(1) & reached
+
+
+def _between(marked: Tensor) -> Tensor:
+    """bool (S, n): the places from the first to the last that is ``marked``."""
+    count = marked.shape[1]
+    places = torch.arange(count, device=marked.device)
+    first, last = torch.where(marked, places, count).amin(1, keepdim=True), torch.where(marked, places, -1).amax(1, keepdim=True)
+    return (first <= places) & (places <= last)
 
 
 def decoded_parts(region: Region, stages: tuple[StageRecord, ...], count: int) -> list[Region]:
