@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from prato.models.checkpoint import model_preset
 from prato.models.registry import list_presets
 from prato.prompts.box import BoxPrompt
-from prato.runtime.flops import count_flops
+from prato.runtime.flops import count_flops, estimate_flops
 
 
 def by_torch(call: Any) -> float:
@@ -41,6 +41,19 @@ def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
         return network.segment(image, prompts, changed)
 
     assert count_flops(call)[1] == pytest.approx(by_torch(call), rel=1e-9)
+    if changed is None:
+        assert estimate_flops(call) == count_flops(call)[1]
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_an_estimate_computes_nothing_that_counts(name: str) -> None:
+    spec = model_preset(name)
+    network, image = spec.build().eval(), torch.randn(1, 3, 96, 96)
+    with torch.inference_mode(), FlopCounterMode(display=False) as computed:
+        estimated = estimate_flops(lambda: network.segment(image, None, None))
+    with torch.inference_mode():
+        assert estimated == count_flops(lambda: network.segment(image, None, None))[1]
+    assert computed.get_total_flops() / 1e9 < 0.05 * estimated
 
 
 def test_a_3d_network_and_a_plain_one_are_counted_too() -> None:

@@ -29,7 +29,7 @@ from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import BatchRunner, minibatches
 from prato.runtime.cuda_graphs import CudaGraphRunner
-from prato.runtime.flops import count_flops
+from prato.runtime.flops import count_flops, estimate_flops
 
 
 class Segmenter:
@@ -48,10 +48,11 @@ class Segmenter:
         self._dense: dict[int, float] = {}
 
     def dense_gflops(self, edge: int) -> float:
-        """GFLOP of one slice in a window of ``edge`` pixels without pruning, counted on a call."""
+        """GFLOP of one slice in a window of ``edge`` pixels without pruning."""
         if edge not in self._dense:
-            blank = torch.zeros(1, 3, edge, edge)
-            _, self._dense[edge] = count_flops(lambda: self._run(blank, PromptBatch.empty(1, (edge, edge)), "off"))
+            blank, nothing = torch.zeros(1, 3, edge, edge, device=self.device), PromptBatch.empty(1, (edge, edge))
+            with torch.inference_mode():  # not by a CUDA graph, which would keep what is put in the place of results
+                self._dense[edge] = estimate_flops(lambda: self.network.predict(blank, ImageEmbedding(), nothing, None))
         return self._dense[edge]
 
     @property

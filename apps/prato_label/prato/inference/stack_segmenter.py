@@ -26,7 +26,7 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.batch_runner import BatchRunner
-from prato.runtime.flops import count_flops
+from prato.runtime.flops import count_flops, estimate_flops
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
 from prato.runtime.region import Region
@@ -251,10 +251,10 @@ class StackSegmenter:
             result.tokens[:, :, planes] = F.interpolate(kept, size=native, mode="nearest")[:, 0].permute(1, 2, 0).cpu().numpy()
 
     def dense_gflops(self, size: tuple[int, ...], runner: BatchRunner) -> float:
-        """GFLOP of one slice of ``size`` pixels without pruning, counted on a call that ``runner`` makes once."""
+        """GFLOP of one slice of ``size`` pixels without pruning, estimated in a call that ``runner`` makes once."""
         if size not in self._dense:
             blank, nothing = torch.zeros(1, 3, *size), PromptBatch.empty(1, size)
-            self._dense[size] = runner(lambda _: count_flops(lambda: self._run(blank, nothing, "off")))[1]
+            self._dense[size] = runner(lambda _: estimate_flops(lambda: self._run(blank, nothing, "off")))
         return self._dense[size]
 
 

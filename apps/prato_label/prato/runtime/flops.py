@@ -34,6 +34,17 @@ def count_flops(call: Callable[[], Any], token: CancelToken = NEVER_CANCELLED) -
     return result, counter.flop / 1e9
 
 
+def estimate_flops(call: Callable[[], Any]) -> float:
+    """The GFLOP that ``call`` would take, as :func:`count_flops` counts them.
+
+    Convolutions, products and attention are not computed: their results are zeros of the right shape, so that whatever else ``call`` does
+    takes a fraction of its time. What they are made of must not depend on values.
+    """
+    with _Estimator(NEVER_CANCELLED) as counter:
+        call()
+    return counter.flop / 1e9
+
+
 def record_flops(values: Tensor, flop: int) -> Tensor:
     """``values``, which took ``flop`` operations that no counter could see, such as those of a replayed graph: here they are added."""
     if has_torch_function_unary(values):
@@ -85,16 +96,59 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 }
 
 
+def _blank_convolution(func: Any, image: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+    transposed = func in (F.conv_transpose2d, F.conv_transpose3d)
+    if image.shape[1] != weight.shape[0 if transposed else 1]:
+        blank: Tensor = func(image, weight, bias, *args, **kwargs)  # of groups: few operations
+        return blank
+    one = func(image[:, :1], weight[:1, :1], None, *args, **kwargs)  # of one channel: the shape is all that is asked
+    return image.new_zeros((len(image), weight.shape[1 if transposed else 0], *one.shape[2:]))
+
+
+def _blank_linear(func: Any, values: Tensor, weight: Tensor, *args: Any) -> Tensor:
+    return values.new_zeros((*values.shape[:-1], len(weight)))
+
+
+def _blank_product(func: Any, a: Tensor, b: Tensor) -> Tensor:
+    if min(a.ndim, b.ndim) < 2:
+        vector: Tensor = func(a, b)
+        return vector
+    return a.new_zeros((*torch.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
+
+
+def _blank_attention(func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return query.new_zeros((*query.shape[:-1], value.shape[-1]))
+
+
+#: What takes the place of what is expensive, by its formula.
+_BLANKS: dict[Any, Callable[..., Tensor]] = {
+    _convolution: _blank_convolution,
+    _transposed: _blank_convolution,
+    _linear: _blank_linear,
+    _product: _blank_product,
+    _attention: _blank_attention,
+}
+
+
 class _Counter(TorchFunctionMode):
     def __init__(self, token: CancelToken) -> None:
         super().__init__()
         self.flop = 0
         self._token = token
 
+    def _call(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         self._token.raise_if_cancelled()
-        out = func(*args, **(kwargs or {}))
+        out = self._call(func, *args, **(kwargs or {}))
         formula = _FORMULAS.get(func)
         if formula is not None:
             self.flop += formula(out, *args, **(kwargs or {}))
         return out
+
+
+class _Estimator(_Counter):
+    def _call(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        blank = _BLANKS.get(_FORMULAS.get(func))
+        return func(*args, **kwargs) if blank is None else blank(func, *args, **kwargs)
