@@ -119,6 +119,21 @@ def test_each_slice_is_decoded_where_its_own_tokens_are_as_all_of_the_region_wou
 
 @pytest.mark.slow
 @torch.no_grad()
+def test_slices_decoded_one_by_one_are_those_decoded_at_once_whatever_is_kept(either, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.3, 0.02, 0.005, 0.0):
+        slices, height, width = (int(torch.randint(low, high, (), generator=generator)) for low, high in ((1, 6), (2, 13), (2, 13)))
+        stack = torch.randn(slices, 3, 16 * height, 16 * width, generator=generator)
+        kept = torch.rand(1, slices, 2 * height, 2 * width, generator=generator) < share
+        monkeypatch.setattr(either.heart_relevance, "forward", lambda tokens, box, has_box, kept=kept: torch.where(kept, 9.0, -9.0))
+        for plan in (OVERVIEW_PLAN, PruningPlan((1,), percentile=50.0, decode="kept")):
+            found = either.segment(stack, None, plan).logits
+            with torch.enable_grad():  # as on a GPU
+                torch.testing.assert_close(either.segment(stack, None, plan).logits, found, atol=2e-5, rtol=0)
+
+
+@pytest.mark.slow
+@torch.no_grad()
 def test_a_percentile_grows_the_region_round_what_is_relevant(network, stack, monkeypatch):
     monkeypatch.setattr(network.heart_relevance, "forward", centred_on(network, (9, 10)))
     outputs = [network.segment(stack, None, PruningPlan((1,), percentile=p)) for p in (75.0, 50.0, 25.0, 0.0)]
