@@ -27,7 +27,6 @@ from scripts.research.stacks import choose_evenly, dice_of, load_stacks, load_tr
 WAYS: dict[str, Way] = {
     "off": stack_ways.pruned(None),
     "plan": stack_ways.pruned(OVERVIEW_PLAN),
-    "plan, all of its region decoded": stack_ways.undivided(OVERVIEW_PLAN),
     "the plan's region cropped": stack_ways.cropped_as(OVERVIEW_PLAN),
     "crop to the box": stack_ways.cropped(0),
     "crop with context": stack_ways.cropped(CONTEXT),

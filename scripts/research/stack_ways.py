@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,10 @@ from torch import Tensor
 from prato.evaluation.box_conditions import BoxCondition
 from prato.inference.postprocess import remove_small_components
 from prato.models.overview import TOKEN
-from prato.models.overview_region import computed_region, kept_in_slices
+from prato.models.overview_region import computed_region
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.pruning.record import StageRecord
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 from scripts.research.stacks import IMAGE_STEP, Stack
@@ -49,31 +48,23 @@ class Answer:
 
 #: Segments the slices ``planes`` of a stack, for a box or none.
 Way = Callable[[Any, Stack, Sequence[int], Box | None], Answer]
-#: The region that a network with an overview encodes, and the record of the tokens for which it decodes: from the network, the overview's
-#: embedding, prompts and the slices' size.
-Choose = Callable[[Any, Any, PromptBatch, tuple[int, ...]], tuple[Region, tuple[StageRecord, ...]]]
+#: Where a network with an overview computes: from the network, the overview's embedding, prompts and the slices' size.
+Choose = Callable[[Any, Any, PromptBatch, tuple[int, ...]], Region]
 
 
 def pruned(plan: PruningPlan | None) -> Way:
     """As the app does it."""
-    return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan))
-
-
-def undivided(plan: PruningPlan) -> Way:
-    """As the app does it, but that all of the region is decoded for every slice."""
-    return _chosen(lambda network, embedding, prompts, size: (network.choose_region(size, embedding, prompts, plan)[0], ()))
+    return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan)[0])
 
 
 def random_region(plan: PruningPlan, seed: int = 0) -> Way:
-    """The plan's region with the tokens in it, moved to anywhere in the slice."""
+    """A region as large as the plan's, anywhere in the slice."""
 
-    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> tuple[Region, tuple[StageRecord, ...]]:
-        region, (stage,) = network.choose_region(size, embedding, prompts, plan)
+    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
+        region = network.choose_region(size, embedding, prompts, plan)[0]
         rng = np.random.default_rng([seed, *region.start, *region.stop])
         start = tuple(int(rng.integers((n - length) // TOKEN + 1)) * TOKEN for n, length in zip(size, region.cells))
-        alive = stage.alive.view(-1, *stage.grid).roll([(b - a) // TOKEN for a, b in zip(region.start, start)], (1, 2))
-        moved = Region(start, tuple(a + length for a, length in zip(start, region.cells)), size)
-        return moved, (replace(stage, alive=alive.flatten(1)),)
+        return Region(start, tuple(a + length for a, length in zip(start, region.cells)), size)
 
     return _chosen(choose)
 
@@ -81,11 +72,11 @@ def random_region(plan: PruningPlan, seed: int = 0) -> Way:
 def random_square(share: float, seed: int = 0) -> Way:
     """A square of that share of the slice's pixels, anywhere in it: for a network that was trained with no relevance to follow."""
 
-    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> tuple[Region, tuple[StageRecord, ...]]:
+    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
         edge = min(-(-round(math.sqrt(share * math.prod(size))) // network.multiple) * network.multiple, *size)
         rng = np.random.default_rng([seed, *size, *(int(at) for group in prompts.groups for at in group.coordinates.flatten()[:4])])
         start = tuple(int(rng.integers((n - edge) // TOKEN + 1)) * TOKEN for n in size)
-        return Region(start, tuple(a + edge for a in start), size), ()
+        return Region(start, tuple(a + edge for a in start), size)
 
     return _chosen(choose)
 
@@ -93,14 +84,12 @@ def random_square(share: float, seed: int = 0) -> Way:
 def random_tokens(plan: PruningPlan, seed: int = 0) -> Way:
     """As many tokens as the plan keeps, drawn at random; computed is what holds them."""
 
-    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> tuple[Region, tuple[StageRecord, ...]]:
+    def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
         _, (record,) = network.choose_region(size, embedding, prompts, plan)
         rng = np.random.default_rng([seed, int(record.alive.sum())])
-        drawn = np.zeros(record.alive.numel(), bool)
-        drawn[rng.permutation(drawn.size)[: int(record.alive.sum())]] = True
-        keep = torch.from_numpy(drawn).view(-1, *record.grid)
-        region = computed_region(keep, size, network.multiple)
-        return region, (replace(record, alive=kept_in_slices(keep, region).flatten(1)),)
+        keep = np.zeros(record.alive.numel(), bool)
+        keep[rng.permutation(keep.size)[: int(record.alive.sum())]] = True
+        return computed_region(torch.from_numpy(keep).view(len(record.alive), *record.grid), size, network.multiple)
 
     return _chosen(choose)
 
@@ -154,21 +143,20 @@ def _chosen(choose: Choose) -> Way:
         clock = Clock(stack.image.device)
         prompts, size = _prompts(box, planes, stack), tuple(stack.image.shape[2:])
         embedding = network.encode_image(stack.image, None).select(planes)
-        region, stages = choose(network, embedding, prompts, size)
+        region = choose(network, embedding, prompts, size)
         clock.stop("overview")
-        return _computed(network, stack.image[list(planes)], embedding, prompts, region, stages, clock)
+        return _computed(network, stack.image[list(planes)], embedding, prompts, region, clock)
 
     return way
 
 
-def _computed(
-    network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, region: Region, stages: tuple[StageRecord, ...], clock: Clock
-) -> Answer:
+def _computed(network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, region: Region, clock: Clock) -> Answer:
     parts = network.encode_region(slices, embedding, prompts, region)
     clock.stop("tokens")
-    logits = network.decode_stack(slices, parts, region, stages)
+    sizes = [len(levels[0]) for levels in parts]
+    decoded = [network.decode_region(part, levels, region).to_logits() for part, levels in zip(slices.split(sizes), parts)]
     clock.stop("decoder")
-    return Answer(logits, clock.ms, region.share)
+    return Answer(torch.cat(decoded), clock.ms, region.share)
 
 
 def _cropped(network: Any, stack: Stack, planes: Sequence[int], region: Region, box: Box | None) -> Answer:
@@ -188,7 +176,7 @@ def _cropped(network: Any, stack: Stack, planes: Sequence[int], region: Region, 
             prompts = BoxPrompt.batch([[(start, stop)]] * len(planes), region.cells)
         embedding = network.encode_image(seen.image, None).select(planes)
         clock.stop("overview")
-        found = _computed(network, seen.image[list(planes)], embedding, prompts, Region.whole(region.cells), (), clock)
+        found = _computed(network, seen.image[list(planes)], embedding, prompts, Region.whole(region.cells), clock)
     return Answer(RegionFeatures(found.logits, region).to_logits(), found.ms, region.share)
 
 

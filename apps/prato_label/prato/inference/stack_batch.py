@@ -18,7 +18,6 @@ from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
 from prato.inference.stack_segmenter import LONGEST, StackSegmenter
 from prato.models.base import ImageEmbedding
-from prato.models.overview_region import decoded_parts
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
@@ -140,7 +139,7 @@ class StackBatch:
 
     def _segment(self, jobs: list[_Job]) -> None:
         """Compute and write the slices of ``jobs``, of equally many slices and equally large regions."""
-        segmenter, results = self._segmenter, [job.result for job in jobs]
+        segmenter, results, cells = self._segmenter, [job.result for job in jobs], jobs[0].region.cells
 
         def encode() -> list[tuple[Tensor, list[Tensor]]]:
             with inference(segmenter.device):
@@ -149,16 +148,15 @@ class StackBatch:
                 found: list[tuple[Tensor, list[Tensor]]] = self._network.encode_regions(images, torch.stack(tokens), prompts, regions)
                 return found
 
-        def decode(windows: Tensor, levels: list[Tensor], decoded: list[Region]) -> Tensor:
+        def decode(windows: Tensor, levels: list[Tensor]) -> Tensor:
             with inference(segmenter.device):
-                return torch.nan_to_num(self._network.decode_part(windows, levels, decoded).float(), nan=0.0)
+                return torch.nan_to_num(self._network.decode_part(windows, levels, cells).float(), nan=0.0)
 
         parts, slices = self._compute(results, encode), [(job, k) for job in jobs for k in job.planes]
-        decoded = [part for job in jobs for part in decoded_parts(job.region, job.stages, len(job.planes))]
         while parts:  # each is dropped once it is decoded: those of many slices take memory
             windows, levels = parts.pop(0)
-            logits = self._compute(results, partial(decode, windows, levels, decoded[: len(windows)]))
-            rows, slices, decoded = slices[: len(windows)], slices[len(windows) :], decoded[len(windows) :]
+            logits = self._compute(results, partial(decode, windows, levels))
+            rows, slices = slices[: len(windows)], slices[len(windows) :]
             for run in _grouped(list(enumerate(rows)), lambda row: id(row[1][0])):
                 first, job = run[0][0], run[0][1][0]
                 self._write(job, [k for _, (_, k) in run], logits[first : first + len(run)])

@@ -33,7 +33,6 @@ from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
-_Stages = tuple[StageRecord, ...]
 
 #: Sides of the network's input are multiples of so many pixels.
 _MULTIPLE = 16
@@ -47,7 +46,7 @@ class _Encoded(NamedTuple):
     """Slices encoded: where they are computed, what was pruned, all that decoding needs, in parts, and the prompts' summary."""
 
     region: Region
-    stages: _Stages
+    stages: tuple[StageRecord, ...]
     parts: list[Levels]
     summary: Tensor | None
 
@@ -161,11 +160,10 @@ class StackSegmenter:
         while parts:  # each is dropped once it is decoded: those of many slices take memory
             levels = parts.pop(0)
             rows = slice(first, first + len(levels[0]))
-            own = tuple(stage.select(rows) for stage in stages)
-            logits = compute(partial(self._decode_region, image, planes[rows], levels, region, own))
+            logits = compute(partial(self._decode_region, image, planes[rows], levels, region))
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
-            self._write(result, image, planes[rows], logits, own, tally)
+            self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
             result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
             first = rows.stop
 
@@ -218,9 +216,9 @@ class StackSegmenter:
             relevant: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
             return relevant
 
-    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region, stages: _Stages) -> RegionFeatures:
+    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> RegionFeatures:
         with inference(self.device):
-            logits: Tensor = self.network.decode_region(self.stack(image, planes).to(self.device), levels, region, stages).values.float()
+            logits: Tensor = self.network.decode_region(self.stack(image, planes).to(self.device), levels, region).values.float()
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)
@@ -236,7 +234,13 @@ class StackSegmenter:
             return output
 
     def _write(
-        self, result: Segmentation, image: ImageStack, planes: list[int], logits: RegionFeatures, stages: _Stages, tally: Tally
+        self,
+        result: Segmentation,
+        image: ImageStack,
+        planes: list[int],
+        logits: RegionFeatures,
+        stages: tuple[StageRecord, ...],
+        tally: Tally,
     ) -> None:
         """Write what was found in the slices ``planes``."""
         pixels, native = image.slices(self.spec.pixel).shape[1:], image.volume.array.shape[:2]

@@ -12,24 +12,12 @@ from torch import Tensor, nn
 
 from prato.models.base import ImageEmbedding, PrunableNetwork
 from prato.models.overview import TOKEN, HeartRelevance, Overview, box_features
-from prato.models.overview_region import (
-    TAU,
-    computed_region,
-    cut_features,
-    cut_tokens,
-    cut_window,
-    decoded_parts,
-    fine_region,
-    kept_in_slices,
-    prompted_box,
-    relevant_tokens,
-    token_slices,
-)
+from prato.models.overview_region import TAU, computed_region, prompted_box, relevant_tokens, token_slices
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput, StageRecord
 from prato.runtime.region import Region
-from prato.runtime.region_decode import RegionFeatures, keep_parts
+from prato.runtime.region_decode import RegionFeatures
 
 #: Tokens leave once, before anything is computed in detail.
 OVERVIEW_PLAN = PruningPlan(prune_after=(1,), percentile=None, threshold=TAU, decode="kept")
@@ -43,20 +31,17 @@ class OverviewNetwork(PrunableNetwork):
     """A network for stacks of whole slices: an image's batch is one stack, its slices in order.
 
     A small transformer on tokens of 8 pixels, the overview, looks at the whole stack once. Its relevance (arXiv 2506.16369, eqs. 2-5),
-    against the prompt and a query that has learned what hearts look like, says which tokens go on to the rest of the network: slices are
-    encoded in the smallest region that holds those of all, and decoded where they have some of their own. In the region, features of 8
-    pixels are told what the overview knows of them and where the box lies. What is added is zero-initialised where it enters.
+    against the prompt and a query that has learned what hearts look like, says which tokens go on to the rest of the network: the smallest
+    region that holds those of all slices. There, features of 8 pixels are told what the overview knows of them and where the box lies.
+    What is added is zero-initialised where it enters.
 
-    A network is such a class with :meth:`_encode_windows`, :meth:`_decode_coarse` and :meth:`_decode_fine`; it calls :meth:`_add_overview`
-    when it is built.
+    A network is such a class with :meth:`_encode_windows` and :meth:`_decode_windows`; it calls :meth:`_add_overview` when it is built.
 
     Attributes:
-        multiple: of so many pixels the sides of what it encodes are.
-        reach: how many pixels the fine levels of its decoder look beyond one.
+        multiple: of so many pixels the sides of the region are.
     """
 
     multiple: int
-    reach: int
 
     def _add_overview(self, dim: int, depth: int, width: int) -> None:
         """Let features of ``width`` channels be told by an overview of ``depth`` blocks on tokens of ``dim``."""
@@ -92,7 +77,7 @@ class OverviewNetwork(PrunableNetwork):
         return False
 
     def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_stack`.
+        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_region` of all slices.
 
         Args:
             image: float (S, 3, H, W), slices of one stack, whole and in order; H and W multiples of 16.
@@ -101,12 +86,14 @@ class OverviewNetwork(PrunableNetwork):
         embedding = embedding if embedding.features else self.encode_image(image, plan)
         region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
         parts = self.encode_region(image, embedding, prompts, region)
-        return PrunedOutput(self.decode_stack(image, parts, region, stages), stages)
+        sizes = [len(levels[0]) for levels in parts]
+        logits = [self.decode_region(slices, levels, region).to_logits() for slices, levels in zip(image.split(sizes), parts)]
+        return PrunedOutput(torch.cat(logits), stages)
 
     def choose_region(
         self, size: tuple[int, ...], embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None
     ) -> tuple[Region, tuple[StageRecord, ...]]:
-        """Where slices of ``size`` pixels are encoded, and the record of what was pruned: a slice is decoded where its tokens are alive.
+        """Where slices of ``size`` pixels are computed, and the record of what was pruned.
 
         Args:
             embedding: the overview's tokens of the slices.
@@ -132,7 +119,8 @@ class OverviewNetwork(PrunableNetwork):
             if not bool(keep.any()):  # no heart is seen: what the prompt points at is all there is to look at
                 keep = torch.ones_like(keep) if of_stack is None or of_stack.is_empty else of_stack.protected(grid).view_as(keep)
             region = computed_region(keep, size, self.multiple, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
-            alive = kept_in_slices(keep if plan.percentile is None else torch.ones_like(keep), region)
+            alive = torch.zeros_like(keep)
+            alive[(slice(None), *token_slices(region))] = True
             chosen.append((region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
         return chosen
 
@@ -155,30 +143,18 @@ class OverviewNetwork(PrunableNetwork):
             grid = [(n + more) // TOKEN for n, more in zip(cells, beyond)]
             seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[3], 0, grid[0] - seen.shape[2]))
         corner = torch.tensor([region.start for region in regions], device=device)
-        windows = torch.cat([cut_window(image, region, self.multiple) for image, region in zip(images, regions)])
+        windows = torch.cat([_window(image, region, self.multiple) for image, region in zip(images, regions)])
         parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
         boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
         return list(zip(parts, self._encode_windows(parts, self._told(seen, boxes, given, corner))))
 
-    def decode_part(self, windows: Tensor, levels: Levels, parts: Sequence[Region]) -> Tensor:
-        """Logits (K, classes, h, w) of some slices of :meth:`encode_regions`; what lies beyond each one's own of ``parts``, all on the
-        region's grid of h x w pixels, is surely background.
-        """
-        cells = parts[0].size
-        return keep_parts(self._decode_windows(windows, levels, parts)[:, :, : cells[0], : cells[1]], parts)
+    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int]) -> Tensor:
+        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``."""
+        return self._decode_windows(windows, levels)[:, :, : cells[0], : cells[1]]
 
-    def decode_stack(self, image: Tensor, parts: list[Levels], region: Region, stages: tuple[StageRecord, ...]) -> Tensor:
-        """Logits (S, classes, H, W) of ``image`` (S, 3, H, W): :meth:`decode_region` of all ``parts`` that :meth:`encode_region` gave."""
-        first, logits = 0, []
-        for slices, levels in zip(image.split([len(levels[0]) for levels in parts]), parts):
-            rows = slice(first, first := first + len(slices))
-            logits.append(self.decode_region(slices, levels, region, tuple(stage.select(rows) for stage in stages)).to_logits())
-        return torch.cat(logits)
-
-    def decode_region(self, slices: Tensor, levels: Levels, region: Region, stages: tuple[StageRecord, ...] = ()) -> RegionFeatures:
-        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``, decoded where their tokens in ``stages`` are alive."""
-        parts = decoded_parts(region, stages, len(slices))
-        return RegionFeatures(self.decode_part(cut_window(slices, region, self.multiple), levels, parts), region)
+    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> RegionFeatures:
+        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``."""
+        return RegionFeatures(self.decode_part(_window(slices, region, self.multiple), levels, region.cells), region)
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""
@@ -197,7 +173,7 @@ class OverviewNetwork(PrunableNetwork):
         tokens = self.overview(overview)
         relevant = self.heart_relevance(tokens, box, has_box)
         grid = (window.shape[-2] // TOKEN, window.shape[-1] // TOKEN)
-        seen = cut_tokens(tokens, corner // TOKEN, grid)
+        seen = _cut_tokens(tokens, corner // TOKEN, grid)
         return self.decode_windows(window, seen, box, has_box, corner), relevant
 
     def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
@@ -215,36 +191,34 @@ class OverviewNetwork(PrunableNetwork):
 
     @abstractmethod
     def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
-        """What :meth:`_decode_coarse` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
+        """What :meth:`_decode_windows` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
 
         Args:
             told: what is added to their features of 8 pixels, (B, S, h / 8, w / 8, width).
         """
 
-    def _decode_windows(self, slices: Tensor, levels: Levels, parts: Sequence[Region] = ()) -> Tensor:
-        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself; beyond its own of ``parts``, where there are any,
-        they may be anything.
-        """
-        features, size = self._decode_coarse(slices, levels), tuple(slices.shape[2:])
-        if slices.device.type != "cpu" or torch.is_grad_enabled():
-            return self._decode_fine(*features)
-        logits: list[Tensor] = []  # one slice at a time: its features of all pixels stay in the cache. Of an empty part it is a corner
-        for row, part in enumerate(parts or [Region.whole(size)] * len(slices)):
-            own = fine_region(Region(part.start, part.stop, size), self.reach)
-            logits.append(RegionFeatures(self._decode_fine(*(cut_features(x[row : row + 1], own) for x in features)), own).to_logits())
-        return torch.cat(logits)
-
     @abstractmethod
-    def _decode_coarse(self, slices: Tensor, levels: Levels) -> tuple[Tensor, ...]:
-        """What :meth:`_decode_fine` is given, each (K, ..., h / s, w / s) with s at most 4, of ``slices`` (K, channels, h, w)."""
-
-    @abstractmethod
-    def _decode_fine(self, *features: Tensor) -> Tensor:
-        """Logits (K, classes, h, w), of features that may be cut from those of larger slices: all but :attr:`reach` pixels at the cuts are
-        what they would be for these.
-        """
+    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
+        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself."""
 
 
 def slices_at_once(size: tuple[int, ...], device: torch.device) -> int:
     """How many slices of ``size`` pixels are encoded or decoded together."""
     return max(1, (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) // math.prod(size))
+
+
+def _window(slices: Tensor, region: Region, multiple: int) -> Tensor:
+    """``slices`` (K, channels, H, W) in ``region``, with rows and columns added until the sides are multiples of so many pixels."""
+    window = slices[(slice(None), slice(None), *region.slices)]
+    beyond = [-n % multiple for n in region.cells]
+    if any(beyond):
+        window = F.pad(window, (0, beyond[1], 0, beyond[0]), value=-1.0)
+    return window.contiguous(memory_format=torch.channels_last)
+
+
+def _cut_tokens(tokens: Tensor, corner: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, S, H, W, C) -> (B, S, *grid, C), from ``corner`` (B, 2) on."""
+    rows = corner[:, :1] + torch.arange(grid[0], device=corner.device)
+    columns = corner[:, 1:] + torch.arange(grid[1], device=corner.device)
+    batch = torch.arange(len(tokens), device=corner.device)[:, None, None]
+    return tokens.permute(0, 2, 3, 1, 4)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2, 4)

@@ -39,7 +39,6 @@ class PratoOverviewSwinUNETR(OverviewNetwork, PratoSwinUNETR):
     """
 
     multiple = 32  # MONAI's network halves the sides five times
-    reach = 10  # two convolutions of all pixels, four of half the resolution
 
     def __init__(self, *args: Any, overview_dim: int = 96, overview_depth: int = 4, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "stages": ()})
@@ -72,18 +71,14 @@ class PratoOverviewSwinUNETR(OverviewNetwork, PratoSwinUNETR):
             levels.append(last.downsample(dense_swin_blocks(last, levels[-1])))
         return found
 
-    def _decode_coarse(self, slices: Tensor, levels: Levels) -> tuple[Tensor, ...]:
+    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
+        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself."""
         x, *deeper = [F.layer_norm(x, x.shape[-1:]).movedim(-1, 1) if self.normalize else x.movedim(-1, 1) for x in levels]
         decoded = self.decoder5(self.encoder10(deeper[3]), deeper[2])
         decoded = self.decoder4(decoded, self.encoder4(deeper[1]))
         decoded = self.decoder3(decoded, self.encoder3(deeper[0]))
-        return decoded, x, slices
-
-    def _decode_fine(self, *features: Tensor) -> Tensor:
-        decoded, x, slices = features
         decoded = self.decoder2(decoded, self.encoder2(x))
-        logits: Tensor = self.out(self.decoder1(decoded, self.encoder1(slices)))
-        return logits
+        return self.out(self.decoder1(decoded, self.encoder1(slices)))
 
     def _attend_along(self, number: int, x: Tensor, stacks: Sequence[int]) -> Tensor:
         mixed: Tensor = self.along[number](x.view(*stacks, -1, x.shape[-1]))

@@ -18,6 +18,8 @@ from prato.models.registry import register_model
 _TOLD = TOKEN.bit_length() - 1
 #: Parts of a stack (``slices_at_once``) whose features of all levels are held until they are decoded.
 _KEPT_PARTS = 4
+#: Slices that a CPU decodes together where features have all pixels: those of more would not stay in its cache.
+_SLICES_IN_CACHE = 2
 
 
 @register_model(
@@ -42,7 +44,6 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
     """
 
     multiple = 16  # the last level's features
-    reach = 6  # two convolutions at each of two levels
 
     def __init__(
         self,
@@ -79,18 +80,14 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
                 levels.append(features)
         return found
 
-    def _decode_coarse(self, slices: Tensor, levels: Levels) -> tuple[Tensor, ...]:
-        x, *skips = reversed(levels if len(levels) == len(self._blocks) else [*self._encode_shallow(slices)[:-1], *levels])
-        for block, skip in zip(self.upsamples[:-2], skips):
+    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
+        count = len(self._blocks)
+        x, *skips = reversed(levels if len(levels) == count else [*self._encode_shallow(slices)[:-1], *levels])
+        *deep, last = self.upsamples
+        for block, skip in zip(deep, skips):
             x = block(x, skip)
-        return x, skips[-2], skips[-1]
-
-    def _decode_fine(self, *features: Tensor) -> Tensor:
-        x, *skips = features
-        for block, skip in zip(self.upsamples[-2:], skips):
-            x = block(x, skip)
-        logits: Tensor = self.output_block(x)
-        return logits
+        at_once = _SLICES_IN_CACHE if x.device.type == "cpu" and not self.training else len(x)
+        return torch.cat([self.output_block(last(*part)) for part in zip(x.split(at_once), skips[-1].split(at_once))])
 
     @property
     def _blocks(self) -> list[Any]:

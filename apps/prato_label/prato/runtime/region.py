@@ -22,11 +22,6 @@ class Region:
         return cls((0,) * len(size), size, size)
 
     @classmethod
-    def empty(cls, size: tuple[int, ...]) -> Region:
-        """None of a grid."""
-        return cls((0,) * len(size), (0,) * len(size), size)
-
-    @classmethod
     def from_mask(cls, cells: Tensor) -> Region:
         """The smallest that holds all cells that are True in bool (B, *grid), in any sample; there is one at least."""
         low, high = torch.stack(torch.aminmax(cells.any(0).nonzero(), dim=0)).tolist()

@@ -8,7 +8,7 @@ normalisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,17 +45,6 @@ class RegionFeatures:
         canvas[:, 0].fill_(_BACKGROUND)
         canvas[(slice(None), slice(None), *self.region.slices)] = self.values
         return canvas
-
-
-def keep_parts(logits: Tensor, parts: Sequence[Region]) -> Tensor:
-    """``logits`` (B, classes, *grid), surely background where a sample's own of ``parts``, on that grid, does not reach."""
-    if all(part.is_whole for part in parts):
-        return logits
-    kept = torch.zeros((len(logits), 1, *logits.shape[2:]), dtype=torch.bool)
-    for own, part in zip(kept, parts):
-        own[(slice(None), *part.slices)] = True
-    background = logits.new_tensor([_BACKGROUND] + [_STRUCTURE] * (logits.shape[1] - 1)).view(-1, *[1] * len(logits.shape[2:]))
-    return torch.where(kept.to(logits.device), logits, background)
 
 
 #: Features that are computed once it is known where they are needed.
