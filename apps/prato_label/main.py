@@ -61,6 +61,11 @@ class PratoLabelApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Strategy]:
         return build_strategies({name: task.predictor for name, task in self._infers.items()}, DEFAULT_MODEL)
 
+    def refresh_studies(self) -> None:
+        """Look at the studies folder now: what another program wrote a moment ago may not have been noticed yet."""
+        if isinstance(self._datastore, StudiesDatastore):
+            self._datastore.refresh()
+
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
         """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where that is not possible."""
         return self._trainers[model].order(params, self._datastore)

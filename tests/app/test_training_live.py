@@ -177,3 +177,14 @@ def test_killed_with_all_its_processes_it_starts_clean_and_the_training_goes_on_
         assert answering(again) == result["model_version_after"]
         assert not list(again.app.rglob("*.tmp"))
         assert not stored(again).exists()
+
+
+def test_what_came_into_the_folder_a_moment_ago_counts(tmp_path: Path) -> None:
+    app, studies = app_that_learns(tmp_path / "app"), tmp_path / "studies"
+    (studies / "labels" / "final").mkdir(parents=True)
+    with start_server(app, studies, tmp_path / "server.log", {"MONAI_LABEL_DATASTORE_AUTO_RELOAD": "false"}) as server:
+        for n, name in enumerate(("a_ED", "b_ED")):
+            image = write_study(studies / f"{name}.nii.gz", seed=n)
+            assert server.post(f"/batch/infer/{MODEL}?images=all&run_sync=true", {}).status == 200
+            write_volume(studies / "labels" / "final" / image.name, heart(), read_volume(image).affine)
+        assert server.post(f"/train/{MODEL}", {"max_steps": 1}).status == 200

@@ -37,6 +37,7 @@ def run_training(
     model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = ADMIN
 ) -> Any:
     """Train one model in the background; 429 while another training runs, unless ``enqueue``."""
+    app_instance().refresh_studies()
     return _submit((params or {}).get("model", model), params or {}, run_sync, enqueue)
 
 
@@ -44,6 +45,7 @@ def run_training(
 def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = ADMIN) -> Any:
     """Train all models, one after the other; ``params`` holds an object for each by its name."""
     app, given = app_instance(), params or {}
+    app.refresh_studies()
     shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
     requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in app.info()["trainers"]}
     for model, own in requests.items():  # all or none
@@ -103,6 +105,7 @@ def run_batch(
     """Propose masks for many studies in the background, by the default network where no model is named; 429 while another batch runs."""
     app, request = app_instance(), {"model": model, "images": images.value, **(params or {})}
     checks.require_known("model", request["model"], app.info()["models"])
+    app.refresh_studies()
     try:
         started = app.start_batch(request, parse_batch_order(request, app.datastore()))
     except BusyError as error:
