@@ -75,7 +75,7 @@ class OverviewBlock(nn.Module):
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Softmax along the last axis. On a CPU torch's own takes six times as long where that is no longer than a stack has slices."""
+    """Softmax along the last axis. On a CPU torch's own is slow where that is no longer than a stack has slices."""
     if scores.device.type != "cpu" or torch.is_grad_enabled():
         return scores.softmax(-1)
     weights = (scores - scores.amax(-1, keepdim=True)).exp_()

@@ -38,7 +38,8 @@ def estimate_flops(call: Callable[[], Any]) -> float:
     """The GFLOP that ``call`` would take, as :func:`count_flops` counts them.
 
     Convolutions, products and attention are not computed: their results are zeros of the right shape, so that whatever else ``call`` does
-    takes a fraction of its time. What they are made of must not depend on values.
+    takes a fraction of its time; torch's "meta" device, which computes nothing at all, takes longer than to compute. What they are made of
+    must not depend on values.
     """
     with _Estimator(NEVER_CANCELLED) as counter:
         call()
@@ -105,7 +106,7 @@ def _blank_convolution(func: Any, image: Tensor, weight: Tensor, bias: Any = Non
     return image.new_zeros((len(image), weight.shape[1 if transposed else 0], *one.shape[2:]))
 
 
-def _blank_linear(func: Any, values: Tensor, weight: Tensor, *args: Any) -> Tensor:
+def _blank_linear(func: Any, values: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return values.new_zeros((*values.shape[:-1], len(weight)))
 
 
