@@ -29,8 +29,8 @@ def server(live_server: LiveServer) -> Iterator[LiveServer]:
     grey = np.array([40, 200, 90, 220], np.float32)[heart()][..., None] + np.random.default_rng(1).normal(0, 5, (40, 36, 5, PHASES))
     write_cine(path, grey.astype(np.int16), oblique((4.0, 4.0, 9.0)), 200)
     index = live_server.studies / "datastore_v2.json"
-    known = wait_until(lambda: objects(live_server) if STUDY in objects(live_server) else None)
-    wait_until(lambda: json.loads(index.read_text(encoding="utf-8"))["objects"] == known == objects(live_server))
+    # written a moment after it is known; a test that compares what lies in the folder must not begin before
+    wait_until(lambda: STUDY in (known := objects(live_server)) and json.loads(index.read_text(encoding="utf-8"))["objects"] == known)
     yield live_server
     requests.delete(f"{live_server.url}/datastore/image", params={"id": STUDY}, timeout=200)
 

@@ -188,3 +188,5 @@ def test_what_came_into_the_folder_a_moment_ago_counts(tmp_path: Path) -> None:
             assert server.post(f"/batch/infer/{MODEL}?images=all&run_sync=true", {}).status == 200
             write_volume(studies / "labels" / "final" / image.name, heart(), read_volume(image).affine)
         assert server.post(f"/train/{MODEL}", {"max_steps": 1}).status == 200
+        write_study(studies / "c_ED.nii.gz", seed=2)
+        assert server.post("/activelearning/random", {}).json["id"] == "c_ED"  # the one without a label

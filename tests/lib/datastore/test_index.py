@@ -8,10 +8,12 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import lib.datastore.index
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
 from prato.data.cine import write_cine
@@ -119,6 +121,47 @@ def test_the_manifest_says_where_a_heartbeat_is_fullest_until_somebody_marks_it(
     assert marked["a"] is None  # it is no cine
     assert {key: marked["c"][key] for key in ("ed", "es", "annotator")} == {"ed": 3, "es": 2, "annotator": "ACDC"}
     assert marked["d"]["annotator"] == "Ada"
+
+
+def test_what_comes_into_the_folder_is_seen_whole_or_not_at_all(
+    folder: Path, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests and other servers look at the list while it is made anew, which takes as long as a file takes to be read."""
+    index, seen = folder / "datastore_v2.json", []
+
+    def spy(name: str) -> None:
+        real = getattr(lib.datastore.index, name)
+
+        def looked(*arguments: Any) -> Any:
+            seen.append((json.loads(index.read_bytes())["objects"], store.json()["objects"]))
+            return real(*arguments)
+
+        monkeypatch.setattr(lib.datastore.index, name, looked)
+
+    for name in ("read_cine_head", "convert_found_label", "find_files", "load_manifest"):
+        spy(name)
+    before = store.json()["objects"]
+    write_cine(folder / "c.nii.gz", np.ones((8, 7, 3, 5), np.int16), AFFINE)
+    save_manifest(folder, Manifest(source="ACDC", studies={"c": Study(patient="c", ed=3, es=2)}))
+    write_volume(folder / "labels" / "final" / "b.nii.gz", MASK, AFFINE)
+    (folder / "a.nii.gz").unlink()
+    store.refresh()
+    after = store.json()["objects"]
+    assert len(seen) > 4 and all(pair == (before, before) for pair in seen)
+    assert sorted(after) == ["b", "c"] and json.loads(index.read_bytes())["objects"] == after
+    assert after["c"]["image"]["info"]["phases"] == 5 and after["c"]["image"]["info"]["marked"]["ed"] == 3
+    assert after["b"]["labels"]["final"]["info"]["version"] == 1
+
+
+def test_how_many_phases_there_are_is_known_again_of_a_study_that_another_server_listed(folder: Path, store: StudiesDatastore) -> None:
+    write_cine(folder / "c.nii.gz", np.ones((8, 7, 3, 5), np.int16), AFFINE)
+    store.refresh()
+    listed = json.loads((folder / "datastore_v2.json").read_bytes())
+    for name in ("phases", "times_ms"):  # a stock server does not say
+        del listed["objects"]["c"]["image"]["info"][name]
+    (folder / "datastore_v2.json").write_text(json.dumps(listed))
+    store.refresh()
+    assert store.get_image_info("c")["phases"] == 5
 
 
 def test_a_label_in_a_format_that_is_not_read_is_none_though_it_is_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -186,17 +186,3 @@ def test_files_that_arrive_by_a_rename_are_noticed(folder: Path) -> None:
     wait_until(lambda: "c" in store.list_images())
     store._observer.stop()
     assert sorted(store.list_images()) == ["a", "b", "c"]
-
-
-def test_the_list_of_studies_is_never_empty_while_it_is_read_anew(store: StudiesDatastore) -> None:
-    seen = set()
-
-    class Watched(dict):
-        def clear(self) -> None:
-            seen.add("cleared")
-            super().clear()
-
-    store._datastore.objects = Watched(store._datastore.objects)
-    store.refresh()
-    assert not seen
-    assert sorted(store.list_images()) == ["a", "b"]

@@ -22,7 +22,7 @@ from prato.data.cine import read_cine_head
 from prato.data.nifti_head import VolumeError
 from prato.data.studies import ManifestError, find_files, load_manifest, split_name
 from prato.labelling.files import SUFFIX, read_if_exists
-from prato.labelling.records import UNKNOWN, UnknownVersionError, Version
+from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.restoring import convert_found_label
 from prato.labelling.versions import LabelVersions
 
@@ -42,7 +42,7 @@ class DurableIndex(LocalDatastore):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
-        self._heads: dict[str, tuple[int, int, int]] = {}
+        self._heads: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {}
         super().__init__(*arguments, **options)
 
     def _lock(self) -> FileLock:
@@ -116,25 +116,6 @@ class DurableIndex(LocalDatastore):
                 logger.warning("%s", sentence)
         return {file.name: file.name for file in found.files.values()}
 
-    def _remove_non_existing(self) -> int:
-        """As the stock one, but the list is replaced at once: the stock one empties it first, and a request meanwhile finds no study."""
-        self._init_from_datastore_file()
-        gone, there, images = 0, {}, self._list_files(self._datastore.image_path(), self._extensions)
-        tags = {tag for study in list(self._datastore.objects.values()) for tag in study.labels}
-        # a stock server lists labels in whatever format they were sent
-        labels_of = {tag: self._list_files(self._datastore.label_path(tag), self._extensions) for tag in tags}
-        for image_id, study in list(self._datastore.objects.items()):
-            if self._filename(image_id, study.image.ext) not in images:
-                gone += 1
-                continue
-            labels = {
-                tag: label for tag, label in list(study.labels.items()) if self._filename(image_id, label.ext) in labels_of.get(tag, ())
-            }
-            gone += len(study.labels) - len(labels)
-            there[image_id] = study if len(labels) == len(study.labels) else study.model_copy(update={"labels": labels})
-        self._datastore.objects = there
-        return gone
-
     def _get_study(self, image_id: str) -> ImageLabelModel:
         study = self._datastore.objects.get(image_id)
         if study is None:
@@ -152,74 +133,104 @@ class DurableIndex(LocalDatastore):
                 labels[tag] = DataModel(info=_label_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
 
     def _reconcile_datastore(self) -> None:
+        """Take over what lies in the folder, at once: no request meets a list without studies, or an entry of which a part is missing."""
         with self._lock():  # from reading the list to writing it
-            with _tolerate_full_disk():
-                super()._reconcile_datastore()
-            cines = [self._refresh_image_entry(*entry) for entry in list(self._datastore.objects.items())]
-            labels = [(study, *label) for study, known in list(self._datastore.objects.items()) for label in list(known.labels.items())]
-            changed = [self._refresh_label_entry(*label) for label in labels if label[1] != DefaultLabelTag.ORIGINAL.value]
-            if any((*cines, *changed, self._mark_known_phases())):
+            self._init_from_datastore_file()
+            found = self._mark_known_phases(self._find_studies())
+            if found != self._datastore.objects:
+                self._datastore.objects = found
                 with _tolerate_full_disk():
                     self._update_datastore_file()
 
-    def _refresh_image_entry(self, study: str, known: ImageLabelModel) -> bool:
-        """Write into the list how many phases an image has, as its header says; True if its entry changed. Each file is looked at once."""
-        path = Path(self._datastore_path) / f"{study}{known.image.ext}"
-        stamp = _stamp(path)
-        if stamp is None or self._heads.get(study) == stamp:
-            return False
-        self._heads[study] = stamp
-        try:
-            head = read_cine_head(path)
-        except VolumeError:  # whoever reads it is told
-            return False
-        found, before = phases_info(head.phases, head.times_ms), dict(known.image.info)
-        for name in ("phases", "times_ms"):
-            known.image.info.pop(name, None)
-        known.image.info.update(found)
-        return bool(known.image.info != before)
+    def _find_studies(self) -> dict[str, ImageLabelModel]:
+        """The list as it should be: known studies that are still there, and those that are new; entries that changed are new objects."""
+        known, images = self._datastore.objects, self._list_endings(self._datastore.image_path())
+        folders = (entry for entry in os.scandir(self._datastore.label_path(None)) if entry.is_dir())
+        labels = {folder.name: self._list_endings(folder.path) for folder in folders}
+        found = {}
+        for study in [*(study for study in known if study in images), *(study for study in images if study not in known)]:
+            endings = {tag: of_tag[study] for tag, of_tag in labels.items() if study in of_tag}
+            found[study] = self._find_study(study, images[study], endings, known.get(study))
+        return found
 
-    def _mark_known_phases(self) -> bool:
-        """Write into the list which phases of a cine the folder's manifest says are ED and ES, where nobody has decided that; True if it
-        changed."""
-        cines = {
-            study: known.image.info
-            for study, known in list(self._datastore.objects.items())
-            if "phases" in known.image.info and "marked" not in known.image.info
-        }
+    def _list_endings(self, folder: str) -> dict[str, str]:
+        """The ending of each image's, or label's, file by its id."""
+        return dict(self._to_id(name) for name in self._list_files(folder, self._extensions))
+
+    def _find_study(self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None) -> ImageLabelModel:
+        image = _entry(study, ending, known.image if known else None)
+        phases = self._find_phases(study, ending)
+        if phases is not None:
+            others = {name: value for name, value in image.info.items() if name not in ("phases", "times_ms")}
+            image = DataModel(info={**others, **phases}, ext=ending)
+        entries = {tag: _entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
+        path = f"{self._datastore_path}/{study}{ending}"
+        return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, path) for tag, label in entries.items()})
+
+    def _find_phases(self, study: str, ending: str) -> dict[str, Any] | None:
+        """How many phases an image has, as its header says; None where it says nothing. Each file is read once."""
+        path = Path(self._datastore_path) / f"{study}{ending}"
+        stamp = _stamp(path)
+        if stamp is None:
+            return None
+        if self._heads.get(study, (None,))[0] != stamp:
+            try:
+                head = read_cine_head(path)
+            except VolumeError:  # whoever reads it is told
+                return None
+            self._heads[study] = stamp, phases_info(head.phases, head.times_ms)
+        return self._heads[study][1]
+
+    def _mark_known_phases(self, found: dict[str, ImageLabelModel]) -> dict[str, ImageLabelModel]:
+        """``found`` with the phases of its cines marked that the folder's manifest says are ED and ES, where nobody has decided that."""
+        cines = [study for study, entry in found.items() if "phases" in entry.image.info and "marked" not in entry.image.info]
         try:
             manifest = load_manifest(self._datastore_path) if cines else None
         except ManifestError:  # whoever needs it is told
-            return False
-        listed = {study: manifest.studies[study] for study in cines if study in manifest.studies} if manifest else {}
-        marks = {study: {"ed": each.ed, "es": each.es} for study, each in listed.items() if None not in (each.ed, each.es)}
-        for study, pair in marks.items():
-            cines[study]["marked"] = {**pair, "annotator": manifest.source if manifest else UNKNOWN, "ts": int(time.time())}
-        return bool(marks)
+            manifest = None
+        if manifest is None:
+            return found
+        marked = dict(found)
+        for study in cines:
+            listed, entry = manifest.studies.get(study), found[study]
+            if listed and None not in (listed.ed, listed.es):
+                mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}
+                image = DataModel(info={**entry.image.info, "marked": mark}, ext=entry.image.ext)
+                marked[study] = ImageLabelModel(image=image, labels=entry.labels)
+        return marked
 
-    def _refresh_label_entry(self, study: str, tag: str, label: DataModel) -> bool:
-        """As ``_update_label_entry`` for a label that may have been put there by other means; True if its entry changed."""
+    def _find_label(self, study: str, tag: str, label: DataModel, image: str) -> DataModel:
+        """As ``_update_label_entry`` for a label that may have been put there by other means; ``label`` itself where nothing changed."""
+        if tag == DefaultLabelTag.ORIGINAL.value:
+            return label
         try:
             versions = LabelVersions(self._datastore_path, study, tag)
         except UnknownVersionError:  # a file may have a name that a submission may not
-            return False
+            return label
         number, checksum = label.info.get("version"), label.info.get("sha256")
         is_checked = isinstance(label.info.get("warnings"), list)
         if is_checked and isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
-            return False
+            return label
         sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", "warnings")}
         if sent and not checksum:  # from before there were versions: the list alone knows where it comes from
             versions.adopt(sent)
         warnings: tuple[str, ...] = ()
         with _tolerate_full_disk():
-            warnings = convert_found_label(versions, self.get_image_uri(study))
+            warnings = convert_found_label(versions, image)
         current = versions.current()
-        if current is not None:
-            label.ext = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
-            label.info = {**_label_info(current, f"{study}{label.ext}"), "warnings": [*warnings]}
-            for warning in warnings:
-                logger.warning("%s: %s", study, warning)
-        return current is not None
+        if current is None:
+            return label
+        for warning in warnings:
+            logger.warning("%s: %s", study, warning)
+        ending = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
+        return DataModel(info={**_label_info(current, f"{study}{ending}"), "warnings": [*warnings]}, ext=ending)
+
+
+def _entry(study: str, ending: str, known: DataModel | None) -> DataModel:
+    """What the list says of a file: what is known of it, unless it is new."""
+    if known is not None and known.ext == ending:
+        return known
+    return DataModel(info={"ts": int(time.time()), "name": f"{study}{ending}"}, ext=ending)
 
 
 def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from fastapi import HTTPException
-from monailabel.datastore.local import ImageLabelModel
 
 from lib.datastore.index import phases_info
 from lib.datastore.studies import StudiesDatastore
@@ -90,14 +89,12 @@ class PacsDatastore(StudiesDatastore):
             return {}
         return {**self._datastore.objects[image_id].image.info, "path": super().get_image_uri(image_id)}
 
-    def _refresh_image_entry(self, study: str, known: ImageLabelModel) -> bool:
+    def _find_phases(self, study: str, ending: str) -> dict[str, Any] | None:
         """How many phases an image has, that is not here, its headers in the PACS say."""
         cine = self._catalog.cines().get(study)
-        if cine is None or Path(super().get_image_uri(study)).exists():
-            return super()._refresh_image_entry(study, known)
-        before = dict(known.image.info)
-        known.image.info.update(phases_info(cine.phases, None if cine.step_ms is None else np.arange(cine.phases) * cine.step_ms))
-        return bool(known.image.info != before)
+        if cine is None or (self.folder / f"{study}{ending}").exists():
+            return super()._find_phases(study, ending)
+        return phases_info(cine.phases, None if cine.step_ms is None else np.arange(cine.phases) * cine.step_ms)
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
         """Images of the PACS are not ours to remove."""

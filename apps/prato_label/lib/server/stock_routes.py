@@ -76,6 +76,7 @@ def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()
 def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = USER) -> Any:
     """The study to label next."""
     checks.require_known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
+    app_instance().refresh_studies()
     unread = [name for name in params or {} if name not in _STRATEGY_PARAMETERS]
     warnings = {"warnings": [f"parameter_ignored: {name:.60}" for name in unread]} if unread else {}
     return {**activelearning.sample(strategy, params, user.username), **warnings}
