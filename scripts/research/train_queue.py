@@ -30,11 +30,13 @@ from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - regi
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
+from scripts.common.paths import MODELS
+from scripts.research.narrowing import narrow_state
 from scripts.research.paper_rows import PaperRow, RowLoss, row_dice
 from scripts.research.queue_state import join_state, split_state
 
 #: What an entry says besides its recipe.
-_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "frozen")
+_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "narrow", "frozen")
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
 
@@ -123,9 +125,13 @@ def has_teacher(entry: dict[str, Any], out: Path) -> bool:
 
 def start_network(entry: dict[str, Any], out: Path) -> Any:
     """The network of ``entry`` as its training begins: fresh but for the weights, of the entries that it starts from, that it has by name
-    and shape; its ``frozen`` modules are not trained."""
+    and shape, or but for the channels of a shipped model that is wider; its ``frozen`` modules are not trained."""
     network = build_model(entry["network"], **entry["arguments"])
     own = network.state_dict()
+    if "narrow" in entry:
+        from prato.models.checkpoint import load_model  # needs what other entries do not, see above
+
+        own = narrow_state(load_model(MODELS / f"{entry['narrow']}.safetensors")[0].state_dict(), network)
     for name in entry.get("start", ()):
         stored = torch.load(out / name / "weights.pt", map_location="cpu", weights_only=False)["weights"]
         own |= {key: value.to(own[key].dtype) for key, value in stored.items() if key in own and own[key].shape == value.shape}

@@ -106,10 +106,10 @@ class StackTrainer:
         self.sampler: BatchSampler = StackSampler(bank, *stacks) if isinstance(bank, SliceBank) else bank
         self.device, self.recipe = self.sampler.generator.device, recipe
         self.network: Any = network.to(self.device).to(memory_format=torch.channels_last).train()
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (recipe.frozen_norm or not module.weight.requires_grad):
+                module.eval()
         if recipe.frozen_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
             fold_frozen_norms(self.network)
         self.run: dict[str, Any] = json.loads(json.dumps({"recipe": asdict(recipe), **(run or {})}))
         self.step, self.seconds = 0, 0.0
