@@ -1,6 +1,6 @@
 """Dice against time: every trained network, in every way that it can be used, on the validation patients.
 
-    python scripts/research/front.py --packed acdc.zip --queue-out out/queue --out docs/results/front.csv
+    python scripts/research/front.py --packed out/acdc.zip --out docs/results/front.csv
 
 Dice is that of whole volumes at the networks' resolution, with small components removed. Time is the network's own for a volume of 10
 slices, nothing kept from before; networks and ways take turns. Needs torch, MONAI, numpy, scipy and Pillow alone.
@@ -24,6 +24,7 @@ from prato.training.slice_bank import load_packed
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
+from scripts.research.queue_weights import list_trainings
 from scripts.research.stack_ways import CONTEXT, Way
 from scripts.research.stacks import Stack, Trained, choose_evenly, dice_of, first_slices, load_stacks, load_trained
 
@@ -92,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
-    parser.add_argument("--queue-out", type=Path, required=True, help="the queue's --out")
+    parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other networks and devices stay")
     parser.add_argument("--only", nargs="*", help="names of trainings; all that have ended without it")
     parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
@@ -106,10 +107,10 @@ def main() -> None:
     device = torch.device(given.device)
     bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
     stacks = choose_evenly(load_stacks(bank), given.volumes)
-    folders = [path.parent for path in sorted(given.queue_out.glob("*/weights.pt")) if not given.only or path.parent.name in given.only]
-    if not folders:
-        parser.error(f"{given.queue_out} holds no training that has ended: run scripts/research/train_queue.py first.")
-    trained = {folder.name: load_trained(folder, device) for folder in folders}
+    try:
+        trained = {name: load_trained(given.queue_out / name, device) for name in given.only or list_trainings(given.queue_out)}
+    except FileNotFoundError as error:
+        parser.error(str(error))
     times = measure_times(trained, choose_evenly(stacks, given.timed), given.rounds)
     made = {"threads": given.threads, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}
     made |= {"commit": given.commit or commit(), "command": command()}

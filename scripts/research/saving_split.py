@@ -1,6 +1,6 @@
 """What pruning saves, split: fewer tokens to encode, and a smaller region to decode; beside crops from outside and random tokens.
 
-    python scripts/research/saving_split.py --packed acdc.zip --queue-out out/queue --out docs/results/saving_split.csv
+    python scripts/research/saving_split.py --packed out/acdc.zip --out docs/results/saving_split.csv
 
 One row a volume, box and way, with the milliseconds of the overview, of the encoder ("tokens") and of the decoder, and Dice at the
 network's resolution. Needs torch, MONAI, numpy, scipy and Pillow alone.
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
-    parser.add_argument("--queue-out", type=Path, required=True, help="the queue's --out")
+    parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
     parser.add_argument("--training", default="overview_unet", help="whose weights")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
     parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
@@ -52,7 +52,10 @@ def main() -> None:
     device = torch.device(given.device)
     bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
     stacks = choose_evenly(load_stacks(bank), given.volumes)
-    own = load_trained(given.queue_out / given.training, device)
+    try:
+        own = load_trained(given.queue_out / given.training, device)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     made = {"threads": given.threads, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}
     made |= {"commit": given.commit or commit(), "command": command()}
     boxes = (BoxCondition.tight, BoxCondition.none)

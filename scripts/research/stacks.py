@@ -23,6 +23,7 @@ from prato.models.registry import build_model
 from prato.prompts.box import Box
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank
+from scripts.research.queue_weights import read_weights
 
 #: Sides of images are multiples of so many pixels.
 IMAGE_STEP = 16
@@ -95,8 +96,8 @@ class Trained:
 
 
 def load_trained(folder: Path, device: torch.device) -> Trained:
-    """What ``scripts/research/train_queue.py`` left in ``folder``. Raises OSError where it has not ended."""
-    stored = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+    """The training that ``folder`` is of, as :func:`~scripts.research.queue_weights.read_weights` finds it; raises what that does."""
+    stored = read_weights(folder)
     entry, recipe = stored["entry"], stored["recipe"]
     network = build_model(entry["network"], **entry["arguments"])
     network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})

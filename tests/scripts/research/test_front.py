@@ -16,7 +16,7 @@ from prato.models.registry import build_model
 from prato.prompts.box import Box, BoxPrompt
 from prato.training.slice_bank import SliceBank, save_packed
 from scripts.common.results import read_rows
-from scripts.research import front, saving_split, stack_ways
+from scripts.research import front, queue_weights, saving_split, stack_ways
 from scripts.research.figures.front_figure import draw_front
 from scripts.research.stack_ways import crop_region, segment
 from scripts.research.stacks import Stack, dice_of, first_slices, load_stacks, load_trained
@@ -113,6 +113,7 @@ def test_slices_beside_the_box_stay_empty(trained, stacks):
 def test_every_network_and_way_is_measured_drawn_and_told(trained, tmp_path, monkeypatch):
     save_packed(tmp_path / "cases.zip", [case("a", 2, (96, 110), (44, 52))])
     files = ["--packed", tmp_path / "cases.zip", "--split", trained / "split.json", "--queue-out", trained]
+    monkeypatch.setattr(queue_weights, "MODELS", tmp_path)  # the shipped ones would be measured, too
     monkeypatch.setattr(front, "SLICES", 2)
     monkeypatch.setattr("sys.argv", [str(a) for a in ["front.py", *files, "--out", tmp_path / "front.csv", "--timed", 1, "--rounds", 1]])
     front.main()

@@ -1,0 +1,51 @@
+"""Pack what the networks of scripts/research/training_queue are trained and validated on into one small file.
+
+python scripts/research/pack_stacks.py --studies out/acdc --out out/acdc.zip
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from prato.data.atomic import make_folder
+from prato.data.cases import load_training_cases
+from prato.data.splits import load_split
+from prato.data.studies import find_labelled_studies
+from prato.training.slice_bank import save_packed
+from scripts.common.paths import ACDC_SPLIT
+
+#: In-plane resolution (mm) that the queue's networks are trained at.
+PIXEL = 1.375
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    split: Annotated[Path, typer.Option(help="Its patients, of both sides, are packed.")] = ACDC_SPLIT,
+    pixel: Annotated[float, typer.Option(min=0.1, help="In-plane resolution, mm.")] = PIXEL,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the WebP slices.")] = 91,
+) -> None:
+    """Slices as lossy WebP, labels as PNG."""
+    try:
+        sides = load_split(split)
+        wanted = {*sides.train, *sides.validation}
+        files = [file for file in find_labelled_studies(studies) if file.patient in wanted]
+        loaded, left_out = load_training_cases(tqdm(files, unit="study", mininterval=1.0), pixel)
+        for name, reason in left_out.items():
+            typer.echo(f"{name} is left out: {reason}", err=True)
+        if not loaded:
+            raise ValueError(f"{studies} holds no labelled study of the patients in {split}.")
+        make_folder(out.parent)
+        save_packed(out, [case for _, case in loaded], quality)
+        typer.echo(f"{len(loaded)} studies, {out.stat().st_size / 1e6:.0f} MB")
+    except (ValueError, OSError) as error:
+        typer.echo(str(error).splitlines()[0], err=True)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,53 @@
+"""The weights that a training of the queue ended with: in the queue's folder, or in the model file that the app ships of it.
+
+Needs torch and MONAI alone, for a shipped model safetensors and pydantic, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.common.paths import MODELS
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+    """``weights`` (a state dict), ``entry`` (its ``network`` and ``arguments``) and ``recipe`` of the training that ``folder`` is of.
+
+    Raises:
+        FileNotFoundError: it has not ended here, and the app ships no model of its name.
+    """
+    if (folder / "weights.pt").exists():
+        left: dict[str, Any] = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
+        return left
+    if folder.name not in shipped_trainings():
+        raise FileNotFoundError(
+            f"{folder} holds no training that has ended: run scripts/research/train_queue.py --only {folder.name} first."
+        )
+    from prato.models.checkpoint import load_model
+
+    network, spec, _ = load_model(MODELS / f"prato_{folder.name}.safetensors")
+    entry = {"name": folder.name, "network": spec.network, "arguments": spec.arguments}
+    return {"weights": network.state_dict(), "entry": entry, "recipe": spec.training["recipe"]}
+
+
+def list_trainings(queue_out: Path) -> list[str]:
+    """The names of all trainings whose weights are in the queue's folder or in the app."""
+    return sorted({path.parent.name for path in queue_out.glob("*/weights.pt")} | set(shipped_trainings()))
+
+
+def shipped_trainings() -> list[str]:
+    """The names of the trainings whose weights the app ships; none where what reads model files is not installed."""
+    try:
+        from prato.models.checkpoint import CheckpointError, read_spec
+    except ImportError:
+        return []
+    found = []
+    for path in sorted(MODELS.glob("prato_*.safetensors")):
+        try:
+            found += [path.stem.removeprefix("prato_")] if "recipe" in read_spec(path).training else []
+        except CheckpointError:  # such as one that is not here, but in a store of large files
+            continue
+    return found
