@@ -11,22 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 from functools import partial
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
-from prato.training.slice_bank import load_packed
-from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
 from scripts.research.queue_weights import list_trainings
 from scripts.research.stack_ways import CONTEXT, Way
-from scripts.research.stacks import Stack, Trained, choose_evenly, dice_of, first_slices, load_stacks, load_trained
+from scripts.research.stacks import Stack, Trained, add_arguments, begin, choose_evenly, dice_of, first_slices, load_trained
 
 #: Slices of the volumes that are timed.
 SLICES = 10
@@ -91,29 +87,17 @@ def measure_times(trained: dict[str, Trained], stacks: list[Stack], rounds: int)
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
-    parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
-    parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other networks and devices stay")
+    add_arguments(parser)
     parser.add_argument("--only", nargs="*", help="names of trainings; all that have ended without it")
-    parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
     parser.add_argument("--timed", type=int, default=3, help="volumes that are timed")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is")
-    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
-    stacks = choose_evenly(load_stacks(bank), given.volumes)
+    stacks, device, made = begin(given)
     try:
         trained = {name: load_trained(given.queue_out / name, device) for name in given.only or list_trainings(given.queue_out)}
     except FileNotFoundError as error:
         parser.error(str(error))
     times = measure_times(trained, choose_evenly(stacks, given.timed), given.rounds)
-    made = {"threads": given.threads, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}
-    made |= {"commit": given.commit or commit(), "command": command()}
     rows: list[Row] = []
     for (name, way, box), took in tqdm(times.items(), desc="Dice", mininterval=10):
         own = trained[name]

@@ -9,20 +9,15 @@ network's resolution. Needs torch, MONAI, numpy, scipy and Pillow alone.
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
-from prato.training.slice_bank import load_packed
-from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
 from scripts.research.stack_ways import CONTEXT, Way
-from scripts.research.stacks import choose_evenly, dice_of, load_stacks, load_trained
+from scripts.research.stacks import add_arguments, begin, dice_of, load_trained
 
 WAYS: dict[str, Way] = {
     "off": stack_ways.pruned(None),
@@ -38,26 +33,14 @@ WAYS: dict[str, Way] = {
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
-    parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
-    parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
+    add_arguments(parser)
     parser.add_argument("--training", default="overview_unet", help="whose weights")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
-    parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
-    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
-    stacks = choose_evenly(load_stacks(bank), given.volumes)
+    stacks, device, made = begin(given)
     try:
         own = load_trained(given.queue_out / given.training, device)
     except FileNotFoundError as error:
         parser.error(str(error))
-    made = {"threads": given.threads, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"}
-    made |= {"commit": given.commit or commit(), "command": command()}
     boxes = (BoxCondition.tight, BoxCondition.none)
     calls = [(name, box) for name in WAYS for box in boxes if not (box is BoxCondition.none and name.startswith("crop"))]
     for name, box in calls:  # whatever is made at the first call

@@ -5,7 +5,9 @@ Needs torch, MONAI, numpy and scipy alone.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,9 @@ from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - regi
 from prato.models.registry import build_model
 from prato.prompts.box import Box
 from prato.runtime.region import Region
-from prato.training.slice_bank import SliceBank
+from prato.training.slice_bank import SliceBank, load_packed
+from scripts.common.provenance import command, commit
+from scripts.common.results import Row
 from scripts.research.queue_weights import read_weights
 
 #: Sides of images are multiples of so many pixels.
@@ -103,3 +107,25 @@ def load_trained(folder: Path, device: torch.device) -> Trained:
     network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in stored["weights"].items()})
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     return Trained(network, entry, recipe["steps"] * recipe["stacks"] * recipe["depth"], recipe["seed"])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every measurement of trainings on packed volumes is told."""
+    parser.add_argument("--packed", type=Path, required=True, help="file that scripts/research/pack_stacks.py wrote")
+    parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
+    parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
+    parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
+
+
+def begin(given: argparse.Namespace) -> tuple[list[Stack], torch.device, Row]:
+    """The volumes to measure, the device to do it on, and what all rows say of how they were made."""
+    torch.set_num_threads(given.threads)
+    device = torch.device(given.device)
+    bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    made: Row = {"threads": given.threads, "device": name, "commit": given.commit or commit(), "command": command()}
+    return choose_evenly(load_stacks(bank), given.volumes), device, made
