@@ -8,11 +8,13 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import lib.datastore.entries
 import lib.datastore.index
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
@@ -129,17 +131,19 @@ def test_what_comes_into_the_folder_is_seen_whole_or_not_at_all(
     """Requests and other servers look at the list while it is made anew, which takes as long as a file takes to be read."""
     index, seen = folder / "datastore_v2.json", []
 
-    def spy(name: str) -> None:
-        real = getattr(lib.datastore.index, name)
+    def spy(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
 
         def looked(*arguments: Any) -> Any:
             seen.append((json.loads(index.read_bytes())["objects"], store.json()["objects"]))
             return real(*arguments)
 
-        monkeypatch.setattr(lib.datastore.index, name, looked)
+        monkeypatch.setattr(module, name, looked)
 
-    for name in ("read_cine_head", "convert_found_label", "find_files", "load_manifest"):
-        spy(name)
+    spy(lib.datastore.index, "find_files")
+    spy(lib.datastore.index, "read_cine_head")
+    spy(lib.datastore.entries, "convert_found_label")
+    spy(lib.datastore.entries, "load_manifest")
     before = store.json()["objects"]
     write_cine(folder / "c.nii.gz", np.ones((8, 7, 3, 5), np.int16), AFFINE)
     save_manifest(folder, Manifest(source="ACDC", studies={"c": Study(patient="c", ed=3, es=2)}))

@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
-from monailabel.interfaces.datastore import DefaultLabelTag
 
-from prato.data.atomic import find_leftovers, is_disk_full, write_bytes
+from lib.datastore.entries import file_entry, label_entry, label_info, mark_known_phases, phases_info, tolerate_full_disk
+from prato.data.atomic import find_leftovers, write_bytes
 from prato.data.cine import read_cine_head
 from prato.data.nifti_head import VolumeError
-from prato.data.studies import ManifestError, find_files, load_manifest, split_name
+from prato.data.studies import find_files, split_name
 from prato.labelling.files import SUFFIX, read_if_exists
-from prato.labelling.records import UnknownVersionError, Version
-from prato.labelling.restoring import convert_found_label
 from prato.labelling.versions import LabelVersions
 
 logger = logging.getLogger(__name__)
@@ -124,22 +121,22 @@ class DurableIndex(LocalDatastore):
 
     def _update_label_entry(self, study: str, tag: str) -> None:
         """Write into the list of studies what the record of a label's current version says."""
-        with _tolerate_full_disk(), self.changed_list():
+        with tolerate_full_disk(), self.changed_list():
             labels = self._get_study(study).labels  # not earlier: the list may have been reloaded since
             current = LabelVersions(self._datastore_path, study, tag).current()
             if current is None:
                 labels.pop(tag, None)
             else:
-                labels[tag] = DataModel(info=_label_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
+                labels[tag] = DataModel(info=label_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
 
     def _reconcile_datastore(self) -> None:
         """Take over what lies in the folder, at once: no request meets a list without studies, or an entry of which a part is missing."""
         with self._lock():  # from reading the list to writing it
             self._init_from_datastore_file()
-            found = self._mark_known_phases(self._find_studies())
+            found = mark_known_phases(self._find_studies(), self._datastore_path)
             if found != self._datastore.objects:
                 self._datastore.objects = found
-                with _tolerate_full_disk():
+                with tolerate_full_disk():
                     self._update_datastore_file()
 
     def _find_studies(self) -> dict[str, ImageLabelModel]:
@@ -158,14 +155,20 @@ class DurableIndex(LocalDatastore):
         return dict(self._to_id(name) for name in self._list_files(folder, self._extensions))
 
     def _find_study(self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None) -> ImageLabelModel:
-        image = _entry(study, ending, known.image if known else None)
+        image = file_entry(study, ending, known.image if known else None)
         phases = self._find_phases(study, ending)
         if phases is not None:
             others = {name: value for name, value in image.info.items() if name not in ("phases", "times_ms")}
             image = DataModel(info={**others, **phases}, ext=ending)
-        entries = {tag: _entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
-        path = f"{self._datastore_path}/{study}{ending}"
-        return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, path) for tag, label in entries.items()})
+        files = {tag: file_entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
+        path = partial(self._image_path, study, ending)
+        return ImageLabelModel(
+            image=image, labels={tag: label_entry(self._datastore_path, study, tag, label, path) for tag, label in files.items()}
+        )
+
+    def _image_path(self, study: str, ending: str) -> str:
+        """Where the image of a study lies that may not be listed yet."""
+        return os.path.join(self._datastore_path, f"{study}{ending}")
 
     def _find_phases(self, study: str, ending: str) -> dict[str, Any] | None:
         """How many phases an image has, as its header says; None where it says nothing. Each file is read once."""
@@ -181,64 +184,6 @@ class DurableIndex(LocalDatastore):
             self._heads[study] = stamp, phases_info(head.phases, head.times_ms)
         return self._heads[study][1]
 
-    def _mark_known_phases(self, found: dict[str, ImageLabelModel]) -> dict[str, ImageLabelModel]:
-        """``found`` with the phases of its cines marked that the folder's manifest says are ED and ES, where nobody has decided that."""
-        cines = [study for study, entry in found.items() if "phases" in entry.image.info and "marked" not in entry.image.info]
-        try:
-            manifest = load_manifest(self._datastore_path) if cines else None
-        except ManifestError:  # whoever needs it is told
-            manifest = None
-        if manifest is None:
-            return found
-        marked = dict(found)
-        for study in cines:
-            listed, entry = manifest.studies.get(study), found[study]
-            if listed and None not in (listed.ed, listed.es):
-                mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}
-                image = DataModel(info={**entry.image.info, "marked": mark}, ext=entry.image.ext)
-                marked[study] = ImageLabelModel(image=image, labels=entry.labels)
-        return marked
-
-    def _find_label(self, study: str, tag: str, label: DataModel, image: str) -> DataModel:
-        """As ``_update_label_entry`` for a label that may have been put there by other means; ``label`` itself where nothing changed."""
-        if tag == DefaultLabelTag.ORIGINAL.value:
-            return label
-        try:
-            versions = LabelVersions(self._datastore_path, study, tag)
-        except UnknownVersionError:  # a file may have a name that a submission may not
-            return label
-        number, checksum = label.info.get("version"), label.info.get("sha256")
-        is_checked = isinstance(label.info.get("warnings"), list)
-        if is_checked and isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
-            return label
-        sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", "warnings")}
-        if sent and not checksum:  # from before there were versions: the list alone knows where it comes from
-            versions.adopt(sent)
-        warnings: tuple[str, ...] = ()
-        with _tolerate_full_disk():
-            warnings = convert_found_label(versions, image)
-        current = versions.current()
-        if current is None:
-            return label
-        for warning in warnings:
-            logger.warning("%s: %s", study, warning)
-        ending = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
-        return DataModel(info={**_label_info(current, f"{study}{ending}"), "warnings": [*warnings]}, ext=ending)
-
-
-def _entry(study: str, ending: str, known: DataModel | None) -> DataModel:
-    """What the list says of a file: what is known of it, unless it is new."""
-    if known is not None and known.ext == ending:
-        return known
-    return DataModel(info={"ts": int(time.time()), "name": f"{study}{ending}"}, ext=ending)
-
-
-def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:
-    """What the list says of an image with so many phases: nothing of a volume, as before there were cines."""
-    if phases == 1:
-        return {}
-    return {"phases": phases, "times_ms": None if times_ms is None else [round(float(ms), 2) for ms in times_ms]}
-
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     """Changes whenever the file at ``path`` does; None where there is none."""
@@ -247,20 +192,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
-
-@contextmanager
-def _tolerate_full_disk() -> Iterator[None]:
-    """Tolerate a full disk where only the list is written, which can be rebuilt: a stored label stays stored, and the watcher goes on."""
-    try:
-        yield
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        logger.warning("the list of studies cannot be written now (%s); it will be with the next change", error.strerror)
-
-
-def _label_info(version: Version, name: str) -> dict[str, Any]:
-    """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
-    known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
-    return {**version.params, **known, "sha256": version.sha256, "phases": version.phases_to_json(), "warnings": [*version.warnings]}

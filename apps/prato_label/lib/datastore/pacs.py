@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from fastapi import HTTPException
 
-from lib.datastore.index import phases_info
+from lib.datastore.entries import phases_info
 from lib.datastore.studies import StudiesDatastore
 from prato.data.studies import find_files
 from prato.labelling.files import SUFFIX, list_labelled_studies
@@ -72,13 +72,13 @@ class PacsDatastore(StudiesDatastore):
             return files
         return {**{f"{study}{SUFFIX}": f"{study}{SUFFIX}" for study in self._catalog.cines()}, **files}
 
-    def get_image_uri(self, image_id: str) -> str:
-        """As of any studies folder; an image that is not here is fetched first."""
-        path = Path(super().get_image_uri(image_id))
+    def _image_path(self, study: str, ending: str) -> str:
+        """As in any studies folder; an image that is not here is fetched first."""
+        path = Path(super()._image_path(study, ending))
         if not self._is_open:
             return str(path)
         if not path.exists():
-            self._fetch(image_id)
+            self._fetch(study)
         else:
             note_opened(path)
         return str(path)
@@ -87,7 +87,8 @@ class PacsDatastore(StudiesDatastore):
         """As of any studies folder; nothing is fetched."""
         if image_id not in self._datastore.objects:
             return {}
-        return {**self._datastore.objects[image_id].image.info, "path": super().get_image_uri(image_id)}
+        image = self._datastore.objects[image_id].image
+        return {**image.info, "path": str(self.folder / f"{image_id}{image.ext}")}
 
     def _find_phases(self, study: str, ending: str) -> dict[str, Any] | None:
         """How many phases an image has, that is not here, its headers in the PACS say."""

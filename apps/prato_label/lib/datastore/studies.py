@@ -14,7 +14,8 @@ from monailabel.config import settings
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.datastore.index import DurableIndex, phases_info
+from lib.datastore.entries import phases_info
+from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, read_submitted_label
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
@@ -126,7 +127,7 @@ class StudiesDatastore(DurableIndex):
 
     def get_image_uri(self, image_id: str) -> str:
         """Where the image of a known study lies in the folder: its name there is its identity, also where it is a link."""
-        return str(self.folder / f"{image_id}{self._get_study(image_id).image.ext}")
+        return self._image_path(image_id, self._get_study(image_id).image.ext)
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of a study, and its ``path``; empty for an unknown one."""

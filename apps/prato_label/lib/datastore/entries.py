@@ -1,0 +1,101 @@
+"""Entries of MONAI Label's list of a studies folder: what it says of an image and of a label."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from monailabel.datastore.local import DataModel, ImageLabelModel
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from prato.data.atomic import is_disk_full
+from prato.data.studies import ManifestError, load_manifest
+from prato.labelling.files import SUFFIX
+from prato.labelling.records import UnknownVersionError, Version
+from prato.labelling.restoring import convert_found_label
+from prato.labelling.versions import LabelVersions
+
+logger = logging.getLogger(__name__)
+
+
+def file_entry(study: str, ending: str, known: DataModel | None) -> DataModel:
+    """What the list says of a file: what is known of it, unless it is new."""
+    if known is not None and known.ext == ending:
+        return known
+    return DataModel(info={"ts": int(time.time()), "name": f"{study}{ending}"}, ext=ending)
+
+
+def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:
+    """What the list says of an image with so many phases: nothing of a volume, as before there were cines."""
+    if phases == 1:
+        return {}
+    return {"phases": phases, "times_ms": None if times_ms is None else [round(float(ms), 2) for ms in times_ms]}
+
+
+def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[str, ImageLabelModel]:
+    """``found`` with the phases of its cines marked that the manifest of ``folder`` says are ED and ES, where nobody has decided that."""
+    cines = [study for study, entry in found.items() if "phases" in entry.image.info and "marked" not in entry.image.info]
+    try:
+        manifest = load_manifest(folder) if cines else None
+    except ManifestError:  # whoever needs it is told
+        manifest = None
+    if manifest is None:
+        return found
+    marked = dict(found)
+    for study in cines:
+        listed, entry = manifest.studies.get(study), found[study]
+        if listed and None not in (listed.ed, listed.es):
+            mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}
+            image = DataModel(info={**entry.image.info, "marked": mark}, ext=entry.image.ext)
+            marked[study] = ImageLabelModel(image=image, labels=entry.labels)
+    return marked
+
+
+def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Callable[[], str]) -> DataModel:
+    """``label``, or what has to take its place where the file was put there, or changed, by other means; such a label is stored as what it
+    means. ``image`` says where the study's image lies.
+    """
+    if tag == DefaultLabelTag.ORIGINAL.value:
+        return label
+    try:
+        versions = LabelVersions(folder, study, tag)
+    except UnknownVersionError:  # a file may have a name that a submission may not
+        return label
+    number, checksum = label.info.get("version"), label.info.get("sha256")
+    is_checked = isinstance(label.info.get("warnings"), list)
+    if is_checked and isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
+        return label
+    sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", "warnings")}
+    if sent and not checksum:  # from before there were versions: the list alone knows where it comes from
+        versions.adopt(sent)
+    warnings: tuple[str, ...] = ()
+    with tolerate_full_disk():
+        warnings = convert_found_label(versions, image())
+    current = versions.current()
+    if current is None:
+        return label
+    for warning in warnings:
+        logger.warning("%s: %s", study, warning)
+    ending = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
+    return DataModel(info={**label_info(current, f"{study}{ending}"), "warnings": [*warnings]}, ext=ending)
+
+
+def label_info(version: Version, name: str) -> dict[str, Any]:
+    """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
+    known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
+    return {**version.params, **known, "sha256": version.sha256, "phases": version.phases_to_json(), "warnings": [*version.warnings]}
+
+
+@contextmanager
+def tolerate_full_disk() -> Iterator[None]:
+    """Tolerate a full disk where only the list is written, which can be rebuilt: a stored label stays stored, and the watcher goes on."""
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        logger.warning("the list of studies cannot be written now (%s); it will be with the next change", error.strerror)
