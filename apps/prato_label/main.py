@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
 from prato_server.settings import load_settings
 from prato_server.startup import reason_not_to_listen, reason_not_to_serve
+
+logger = logging.getLogger(__name__)
 
 
 class PratoLabelApp(MONAILabelApp):
@@ -64,7 +67,10 @@ class PratoLabelApp(MONAILabelApp):
     def refresh_studies(self) -> None:
         """Look at the studies folder now: what another program wrote a moment ago may not have been noticed yet."""
         if isinstance(self._datastore, StudiesDatastore):
-            self._datastore.refresh()
+            try:
+                self._datastore.refresh()
+            except OSError as error:  # what is known serves as well
+                logger.warning("the studies folder cannot be scanned now (%s)", error.strerror)
 
     def training_order(self, model: str, params: dict[str, Any]) -> TrainingOrder:
         """What training ``model`` with ``params`` on the labels as they are means; an HTTPException where that is not possible."""

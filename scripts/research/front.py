@@ -97,6 +97,8 @@ def main() -> None:
         trained = {name: load_trained(given.queue_out / name, device) for name in given.only or list_trainings(given.queue_out)}
     except FileNotFoundError as error:
         parser.error(str(error))
+    if not trained:
+        parser.error(f"{given.queue_out} holds no training that has ended, nor does the app: run scripts/research/train_queue.py first.")
     times = measure_times(trained, choose_evenly(stacks, given.timed), given.rounds)
     rows: list[Row] = []
     for (name, way, box), took in tqdm(times.items(), desc="Dice", mininterval=10):

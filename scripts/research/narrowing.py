@@ -22,15 +22,28 @@ def narrow_state(wide: State, narrow: PratoOverviewUNet) -> State:
     The overview must be as wide in both, and is taken as it is. Attention along the stack begins anew, at zero.
 
     Raises:
-        ValueError: ``narrow`` is wider somewhere, has another number of levels or another overview.
+        ValueError: ``narrow`` is wider somewhere, or differs in levels, overview, inputs or classes.
     """
     own = {name: value.clone() for name, value in narrow.state_dict().items()}
-    wide = {name: value.to(own[name].dtype) for name, value in wide.items() if name in own}
-    fits = all(name in wide and all(a <= b for a, b in zip(value.shape, wide[name].shape)) for name, value in own.items())
-    if not fits or any(own[name].shape != value.shape for name, value in wide.items() if name.startswith("overview.")):
-        raise ValueError("A network begins with the channels of another only where that one is as wide at every level, with its overview.")
+    if own.keys() != wide.keys() or not all(_fits(name, value.shape, wide[name].shape) for name, value in own.items()):
+        raise ValueError(
+            "A network begins with the channels of another only where that one is as wide at every level, and has as many levels, "
+            "the same overview, inputs and classes."
+        )
+    wide = {name: value.to(own[name].dtype) for name, value in wide.items()}
     _Narrowing(wide, own).run()
     return own
+
+
+def _fits(name: str, narrow: Sequence[int], wide: Sequence[int]) -> bool:
+    """Whether the weight ``name`` may be taken from a wider one."""
+    if name.startswith("overview."):
+        return narrow == wide
+    if name == "input_block.conv1.conv.weight" and narrow[1] != wide[1]:
+        return False
+    if name == "output_block.conv.conv.weight" and narrow[0] != wide[0]:
+        return False
+    return all(a <= b for a, b in zip(narrow, wide))
 
 
 class _Narrowing:

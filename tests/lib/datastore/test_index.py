@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 
 import lib.datastore.entries
 import lib.datastore.index
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
 from prato.data.cine import write_cine
-from prato.data.nifti import Volume, write_volume
+from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.studies import Manifest, Study, save_manifest
+from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -157,6 +159,53 @@ def test_what_comes_into_the_folder_is_seen_whole_or_not_at_all(
     assert after["b"]["labels"]["final"]["info"]["version"] == 1
 
 
+def fail_to_look(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(versions: LabelVersions, image: str) -> tuple[str, ...]:
+        raise error
+
+    monkeypatch.setattr(lib.datastore.entries, "convert_found_label", fails)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(errno.EACCES, "Permission denied"), LabelVersionError("it leads outside."), HTTPException(503, "No PACS answers.")],
+)
+def test_a_label_that_cannot_be_looked_at_hides_nothing_else(
+    folder: Path, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    fail_to_look(monkeypatch, error)
+    write_volume(folder / "labels" / "final" / "b.nii.gz", MASK, AFFINE)
+    write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
+    for _ in range(2):
+        store.refresh()
+    assert sorted(store.list_images()) == ["a", "b", "c"] and SENT.items() <= entry(folder).items()
+    assert [record.getMessage()[:60] for record in caplog.records] == ["b: nothing is known of its label with the tag final, as it c"]
+    monkeypatch.undo()
+    store.refresh()
+    assert store.get_label_info("b", "final")["version"] == 1
+
+
+def test_odd_things_among_the_labels_hide_nothing(folder: Path, store: StudiesDatastore, caplog: pytest.LogCaptureFixture) -> None:
+    os.symlink("loop", folder / "labels" / "loop")
+    (folder / "labels" / "notes.txt").write_text("no tag")
+    write_volume(folder / "labels" / "final" / "nobody.nii.gz", MASK, AFFINE)
+    write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
+    store.refresh()
+    assert sorted(store.list_images()) == ["a", "b", "c"]
+    assert caplog.messages == ["labels/final/nobody.nii.gz is no study's label: there is no image of its name."]
+
+
+def test_names_that_are_listed_for_another_file_are_not_those_of_a_label(folder: Path) -> None:
+    (folder / "labels" / "final").mkdir(parents=True)
+    write_volume(folder / "labels" / "final" / "a.nii.gz", MASK, AFFINE)
+    named = {"label_info": [{"name": "left ventricle", "idx": 2}]}
+    listed = {"image": {"ext": ".nii.gz", "info": {}}, "labels": {"final": {"ext": ".nii", "info": named}}}
+    (folder / "datastore_v2.json").write_text(json.dumps({"name": "new-dataset", "description": "", "objects": {"a": listed}}))
+    store = StudiesDatastore(str(folder))
+    assert store.get_label_info("a", "final")["voxels"] == {"myocardium": MASK.size}
+    assert (np.asarray(read_volume(Path(store.get_label_uri("a", "final"))).array) == MASK).all()
+
+
 def test_how_many_phases_there_are_is_known_again_of_a_study_that_another_server_listed(folder: Path, store: StudiesDatastore) -> None:
     write_cine(folder / "c.nii.gz", np.ones((8, 7, 3, 5), np.int16), AFFINE)
     store.refresh()
@@ -166,6 +215,22 @@ def test_how_many_phases_there_are_is_known_again_of_a_study_that_another_server
     (folder / "datastore_v2.json").write_text(json.dumps(listed))
     store.refresh()
     assert store.get_image_info("c")["phases"] == 5
+
+
+def test_a_list_that_is_lost_while_the_disk_is_full_is_kept_in_memory(
+    folder: Path, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(lib.datastore.index, "write_bytes", full)
+    (folder / "datastore_v2.json").unlink()
+    write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
+    store.refresh()
+    assert sorted(store.list_images()) == ["a", "b", "c"] and SENT.items() <= store.get_label_info("a", "final").items()
+    monkeypatch.undo()
+    store.refresh()
+    assert sorted(json.loads((folder / "datastore_v2.json").read_bytes())["objects"]) == ["a", "b", "c"]
 
 
 def test_a_label_in_a_format_that_is_not_read_is_none_though_it_is_listed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -55,7 +57,17 @@ def test_as_wide_as_it_was_it_is_what_it_was() -> None:
     torch.testing.assert_close(answer(same), answer(wide), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("filters, overview", [((8, 12, 16, 16, 24), OVERVIEW), (NARROW, {"overview_dim": 8, "overview_depth": 1})])
-def test_a_network_that_is_wider_somewhere_or_has_another_overview_is_refused(filters: tuple[int, ...], overview: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"filters": (8, 12, 16, 16, 24)},  # wider somewhere
+        {"filters": (3, 6, 8, 8, 12, 12)},
+        {"filters": NARROW, "overview_dim": 8},
+        {"filters": NARROW, "overview_depth": 2},
+        {"filters": NARROW, "in_channels": 1},
+        {"filters": NARROW, "out_channels": 2},
+    ],
+)
+def test_a_network_that_is_no_narrower_one_is_refused(other: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="only where that one is as wide at every level"):
-        narrow_state(network(WIDE).state_dict(), PratoOverviewUNet(filters=filters, **overview))
+        narrow_state(network(WIDE).state_dict(), PratoOverviewUNet(**{**OVERVIEW, **other}))

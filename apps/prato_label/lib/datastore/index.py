@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ class DurableIndex(LocalDatastore):
 
     #: Of the list as it was last read or written; None before.
     _stamp: tuple[int, int, int] | None = None
+    #: Whether the list was changed and could not be written since.
+    _is_unwritten = False
     _shared_lock: FileLock | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -96,9 +98,10 @@ class DurableIndex(LocalDatastore):
         path = Path(self._datastore_config_path)
         with self._lock():
             text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str).encode()
+            self._is_unwritten = True
             if read_if_exists(path) != text:
                 write_bytes(path, text)
-            self._stamp = _stamp(path)
+            self._stamp, self._is_unwritten = _stamp(path), False
 
     def _to_id(self, file: str) -> tuple[str, str]:
         """The id and the ending of a file's name; the stock one takes the ending out wherever it stands."""
@@ -108,10 +111,13 @@ class DurableIndex(LocalDatastore):
         """The names of the images, or of the labels with one tag, by ``prato.data.studies.find_files``; what is left out is logged once."""
         found = find_files(path)
         for sentence in found.left_out.values():
-            if sentence not in self._logged:
-                self._logged.add(sentence)
-                logger.warning("%s", sentence)
+            self._warn_once(sentence)
         return {file.name: file.name for file in found.files.values()}
+
+    def _warn_once(self, sentence: str) -> None:
+        if sentence not in self._logged:
+            self._logged.add(sentence)
+            logger.warning("%s", sentence)
 
     def _get_study(self, image_id: str) -> ImageLabelModel:
         study = self._datastore.objects.get(image_id)
@@ -132,9 +138,10 @@ class DurableIndex(LocalDatastore):
     def _reconcile_datastore(self) -> None:
         """Take over what lies in the folder, at once: no request meets a list without studies, or an entry of which a part is missing."""
         with self._lock():  # from reading the list to writing it
-            self._init_from_datastore_file()
+            with tolerate_full_disk():
+                self._init_from_datastore_file()
             found = mark_known_phases(self._find_studies(), self._datastore_path)
-            if found != self._datastore.objects:
+            if found != self._datastore.objects or self._is_unwritten:
                 self._datastore.objects = found
                 with tolerate_full_disk():
                     self._update_datastore_file()
@@ -142,8 +149,11 @@ class DurableIndex(LocalDatastore):
     def _find_studies(self) -> dict[str, ImageLabelModel]:
         """The list as it should be: known studies that are still there, and those that are new; entries that changed are new objects."""
         known, images = self._datastore.objects, self._list_endings(self._datastore.image_path())
-        folders = (entry for entry in os.scandir(self._datastore.label_path(None)) if entry.is_dir())
-        labels = {folder.name: self._list_endings(folder.path) for folder in folders}
+        places = [Path(self._datastore.label_path(tag)) for tag in os.listdir(self._datastore.label_path(None))]
+        labels = {place.name: self._list_endings(str(place)) for place in places if os.path.isdir(place)}
+        for tag, of_tag in labels.items():
+            for study in of_tag.keys() - images.keys():
+                self._warn_once(f"labels/{tag}/{study}{of_tag[study]} is no study's label: there is no image of its name.")
         found = {}
         for study in [*(study for study in known if study in images), *(study for study in images if study not in known)]:
             endings = {tag: of_tag[study] for tag, of_tag in labels.items() if study in of_tag}
@@ -151,8 +161,11 @@ class DurableIndex(LocalDatastore):
         return found
 
     def _list_endings(self, folder: str) -> dict[str, str]:
-        """The ending of each image's, or label's, file by its id."""
-        return dict(self._to_id(name) for name in self._list_files(folder, self._extensions))
+        """The ending of each image's, or label's, file by its id; of two files of an id, the first counts."""
+        endings: dict[str, str] = {}
+        for name in self._list_files(folder, self._extensions):
+            endings.setdefault(*self._to_id(name))
+        return endings
 
     def _find_study(self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None) -> ImageLabelModel:
         image = file_entry(study, ending, known.image if known else None)
@@ -162,9 +175,15 @@ class DurableIndex(LocalDatastore):
             image = DataModel(info={**others, **phases}, ext=ending)
         files = {tag: file_entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
         path = partial(self._image_path, study, ending)
-        return ImageLabelModel(
-            image=image, labels={tag: label_entry(self._datastore_path, study, tag, label, path) for tag, label in files.items()}
-        )
+        return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, path) for tag, label in files.items()})
+
+    def _find_label(self, study: str, tag: str, label: DataModel, image: Callable[[], str]) -> DataModel:
+        try:
+            return label_entry(self._datastore_path, study, tag, label, image)
+        except Exception as error:  # whatever is wrong with one label: everything else must still be listed
+            reason = error.detail if isinstance(error, HTTPException) else error
+            self._warn_once(f"{study}: nothing is known of its label with the tag {tag}, as it cannot be looked at ({reason}).")
+            return label
 
     def _image_path(self, study: str, ending: str) -> str:
         """Where the image of a study lies that may not be listed yet."""

@@ -31,9 +31,9 @@ def recorded_label_info(label: Path) -> Any:
     tag, folder = label.parent.name, label.parent.parent
     if folder.name != "labels":
         return None
-    study, studies = (split_name(label.name) or (label.name, ""))[0], folder.parent
+    (study, ending), studies = split_name(label.name) or (label.name, ""), folder.parent
     history = studies / HISTORY / tag / study
-    listed = _listed_info(studies / LIST_NAME, study, tag)
+    listed = _listed_info(studies / LIST_NAME, study, tag, ending)
     if not history.is_dir() and not isinstance(listed.get("sha256"), str):
         return listed.get("label_info")
     digest = _sha256(label)
@@ -52,14 +52,15 @@ def _records(history: Path) -> list[dict[str, Any]]:
     return [_read_object(history / name) for name in names[-1:]]
 
 
-def _listed_info(path: Path, study: str, tag: str) -> dict[str, Any]:
-    """What the list of studies at ``path`` says of a label; nothing where there is none."""
+def _listed_info(path: Path, study: str, tag: str, ending: str) -> dict[str, Any]:
+    """What the list of studies at ``path`` says of a label; nothing where there is none, or it is of a file with another ending."""
     try:
         stat = path.stat()
     except OSError:
         return {}
     objects = _object(_read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size).get("objects"))
-    return _object(_object(_object(_object(objects.get(study)).get("labels")).get(tag)).get("info"))
+    entry = _object(_object(_object(objects.get(study)).get("labels")).get(tag))
+    return _object(entry.get("info")) if entry.get("ext", ending) == ending else {}
 
 
 @lru_cache(maxsize=4)
