@@ -172,11 +172,11 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     curve.write_text("".join(json.dumps(row) + "\n" for row in curve_rows(folder) if row["step"] <= trainer.step), encoding="utf-8")
     begun, began = time.perf_counter(), trainer.step
     parts = [1 / 2**halved for halved in range(5)] if "row" in entry else [part / 8 for part in range(1, 9)]
-    marks = {round(recipe.steps * part) for part in parts}
+    marks, often = {round(recipe.steps * part) for part in parts}, max(1, recipe.steps // 40)
     judge = cache(partial(_Judge, entry, trainer.device))
 
     def report(trainer: StackTrainer) -> bool:
-        if "row" in entry and trainer.step not in marks:  # doublings are no multiples of a number of steps
+        if trainer.step not in marks and ("row" in entry or trainer.step % often):  # marks are no multiples of a number of steps
             return True
         seconds = time.perf_counter() - begun
         losses = [round(value, 4) for value in trainer.losses]
@@ -190,8 +190,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         print(entry["name"], json.dumps(row), flush=True)
         return True
 
-    every = 1 if "row" in entry else max(1, recipe.steps // 40)
-    if not trainer.fit(report, every, state, is_over=lambda: time.monotonic() >= deadline):
+    if not trainer.fit(report, 1, state, is_over=lambda: time.monotonic() >= deadline):
         if given.parts:
             split_state(state)
         return

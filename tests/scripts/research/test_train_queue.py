@@ -103,6 +103,12 @@ def test_a_run_out_of_time_goes_on_later_with_the_same_result(material, monkeypa
     assert [row["step"] for row in train_queue.curve_rows(folder)] == [1, 2, 3, 4, 5] and not (folder / "state.pt").exists()
 
 
+def test_a_curve_has_its_eight_points_whatever_the_number_of_steps(material, monkeypatch):
+    run(material, monkeypatch, "--only", "unet", "--steps", "83")
+    points = [row["step"] for row in train_queue.curve_rows(material / "out" / "unet") if "tight" in row]
+    assert points == [round(83 * part / 8) for part in range(1, 9)]
+
+
 @pytest.mark.slow
 def test_what_one_session_left_is_the_next_one_s_start(material, monkeypatch):
     monkeypatch.setattr(queue_state, "PART_BYTES", 400_000)
