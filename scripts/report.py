@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 #: Models by file name. The dense ones are the same networks, trained as long from the same start without pruning; they are not shipped.
 _TITLES = {
     "prato_overview_unet": "PrATo U-Net with overview",
+    "prato_overview_unet_small": "PrATo U-Net with overview, small",
     "prato_overview_swin_unetr": "PrATo Swin UNETR with overview",
     "prato_swin_unetr": "PrATo Swin UNETR",
     "dense_swin_unetr": "Swin UNETR, trained dense",

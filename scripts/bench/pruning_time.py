@@ -34,6 +34,7 @@ def main(
         "prato_swin_unetr",
         "prato_overview_swin_unetr",
         DEFAULT_MODEL,
+        "prato_overview_unet_small",
     ],
     most: Annotated[int, typer.Option(min=1, help="Studies at most, evenly chosen.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,

@@ -15,7 +15,8 @@ from tests.app.live import tiny_model
 def test_the_default_network_comes_first_and_answers_as_prato_auto_too(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     configs = load_configs(str(tmp_path), {})
-    assert list(configs) == [DEFAULT_MODEL, "prato_overview_swin_unetr", "prato_swin_unetr", "prato_unetr", "prato_auto"]
+    others = ["prato_overview_unet_small", "prato_overview_swin_unetr", "prato_swin_unetr", "prato_unetr", "prato_auto"]
+    assert list(configs) == [DEFAULT_MODEL, *others]
     tasks = {name: config.infer() for name, config in configs.items()}
     assert tasks["prato_auto"].predictor is tasks[DEFAULT_MODEL].predictor, "one network in memory under both names"
     assert not any(task.is_valid() for task in tasks.values())

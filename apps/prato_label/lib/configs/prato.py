@@ -51,6 +51,7 @@ class PratoAuto(TaskConfig):
 #: In the order in which clients show them.
 _MODELS: dict[str, type[TaskConfig]] = {
     DEFAULT_MODEL: PratoInteractive,
+    "prato_overview_unet_small": PratoInteractive,
     "prato_overview_swin_unetr": PratoInteractive,
     "prato_swin_unetr": PratoInteractive,
     "prato_unetr": PratoInteractive,
