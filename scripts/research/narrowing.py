@@ -11,9 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from prato.models.overview import TOKEN
 from prato.models.overview_unet import PratoOverviewUNet
 
 State = dict[str, Tensor]
+#: The level whose features are told what the overview knows: those of a token's size.
+_TOLD = TOKEN.bit_length() - 1
 
 
 def narrow_state(wide: State, narrow: PratoOverviewUNet) -> State:
@@ -62,7 +65,7 @@ class _Narrowing:
         skips = self._encoder()
         for name in ("context", "guidance.2"):
             for part in (".weight", ".bias"):
-                self.own[name + part] = self.wide[name + part][skips[3]]
+                self.own[name + part] = self.wide[name + part][skips[_TOLD]]
         kept = skips[-1]
         for step, block in enumerate(self.up):
             kept = self._decoder_block(block, kept, skips[-2 - step], step)
@@ -110,7 +113,7 @@ class _Narrowing:
 
 
 def _norms(weight: Tensor) -> Tensor:
-    """How much a convolution's ``weight`` (outputs, inputs, ...) makes of each input."""
+    """How much lies in each channel of the second axis of a convolution's ``weight``: of its inputs, or a transposed one's outputs."""
     return weight.transpose(0, 1).flatten(1).norm(dim=1)
 
 

@@ -179,7 +179,7 @@ def test_a_label_that_cannot_be_looked_at_hides_nothing_else(
     for _ in range(2):
         store.refresh()
     assert sorted(store.list_images()) == ["a", "b", "c"] and SENT.items() <= entry(folder).items()
-    assert [record.getMessage()[:60] for record in caplog.records] == ["b: nothing is known of its label with the tag final, as it c"]
+    assert [record.getMessage()[:53] for record in caplog.records] == ["b: its label with the tag final cannot be looked at, "]
     monkeypatch.undo()
     store.refresh()
     assert store.get_label_info("b", "final")["version"] == 1
@@ -215,6 +215,16 @@ def test_how_many_phases_there_are_is_known_again_of_a_study_that_another_server
     (folder / "datastore_v2.json").write_text(json.dumps(listed))
     store.refresh()
     assert store.get_image_info("c")["phases"] == 5
+
+
+def test_a_damaged_image_is_read_once(folder: Path, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "c.nii.gz").write_bytes(b"torn")
+    read: list[Path] = []
+    real = lib.datastore.index.read_cine_head
+    monkeypatch.setattr(lib.datastore.index, "read_cine_head", lambda path: read.append(path) or real(path))
+    for _ in range(3):
+        store.refresh()
+    assert read == [folder / "c.nii.gz"] and "c" in store.list_images()
 
 
 def test_a_list_that_is_lost_while_the_disk_is_full_is_kept_in_memory(

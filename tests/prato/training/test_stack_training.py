@@ -214,6 +214,16 @@ def test_frozen_norms_keep_their_statistics(bank):
     assert torch.equal(norm.running_mean, before)
 
 
+def test_a_module_that_is_not_trained_is_what_it_was(bank):
+    network = small_network()
+    network.overview.requires_grad_(False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    trainer = StackTrainer(network, bank, replace(RECIPE, steps=1))
+    trainer.fit()
+    moved = {name for name, value in trainer.averaged().items() if not torch.equal(value, before[name])}
+    assert moved and not {name for name in moved if name.startswith("overview.")}
+
+
 @pytest.mark.parametrize("prompting", ["tight", "none"])
 def test_dice_of_windows(bank, prompting):
     dice = window_dice(small_network().eval(), bank, prompting, edge=96)

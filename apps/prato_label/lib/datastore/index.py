@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class DurableIndex(LocalDatastore):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
-        self._heads: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {}
+        self._heads: dict[str, tuple[tuple[int, int, int], dict[str, Any] | None]] = {}
         super().__init__(*arguments, **options)
 
     def _lock(self) -> FileLock:
@@ -182,7 +182,7 @@ class DurableIndex(LocalDatastore):
             return label_entry(self._datastore_path, study, tag, label, image)
         except Exception as error:  # whatever is wrong with one label: everything else must still be listed
             reason = error.detail if isinstance(error, HTTPException) else error
-            self._warn_once(f"{study}: nothing is known of its label with the tag {tag}, as it cannot be looked at ({reason}).")
+            self._warn_once(f"{study}: its label with the tag {tag} cannot be looked at, and what is listed of it may be old ({reason}).")
             return label
 
     def _image_path(self, study: str, ending: str) -> str:
@@ -196,11 +196,10 @@ class DurableIndex(LocalDatastore):
         if stamp is None:
             return None
         if self._heads.get(study, (None,))[0] != stamp:
-            try:
+            self._heads[study] = stamp, None
+            with suppress(VolumeError):  # whoever reads it is told
                 head = read_cine_head(path)
-            except VolumeError:  # whoever reads it is told
-                return None
-            self._heads[study] = stamp, phases_info(head.phases, head.times_ms)
+                self._heads[study] = stamp, phases_info(head.phases, head.times_ms)
         return self._heads[study][1]
 
 

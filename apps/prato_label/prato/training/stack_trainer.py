@@ -107,8 +107,9 @@ class StackTrainer:
         self.device, self.recipe = self.sampler.generator.device, recipe
         self.network: Any = network.to(self.device).to(memory_format=torch.channels_last).train()
         for module in self.network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (recipe.frozen_norm or not module.weight.requires_grad):
-                module.eval()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                is_trained = module.weight is None or module.weight.requires_grad
+                module.train(is_trained and not recipe.frozen_norm)
         if recipe.frozen_norm:
             fold_frozen_norms(self.network)
         self.run: dict[str, Any] = json.loads(json.dumps({"recipe": asdict(recipe), **(run or {})}))
