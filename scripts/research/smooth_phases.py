@@ -13,10 +13,10 @@ import numpy as np
 from scipy.ndimage import convolve1d
 from scipy.signal import savgol_coeffs
 
+from prato.data.distances import signed_distances
 from prato.data.structures import NUM_CLASSES
 from prato.inference.postprocess import remove_small_components
 from prato.prompts.box import Box
-from prato.propagation.distances import signed_distances
 
 #: Phases that a parabola is fitted to.
 _WINDOW = 5

@@ -51,6 +51,10 @@ def applied(mask: np.ndarray, refined: dict[str, Any]) -> np.ndarray:
     return out
 
 
+def mask_of(reply: Reply) -> np.ndarray:
+    return np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(reply.file or b"")).dataobj)
+
+
 def test_a_click_changes_its_region_alone_and_the_reply_names_it(live_server: LiveServer) -> None:
     reply = ask(live_server, clicks=[CLICK], previous=part(heart(), 1, 2, 3), roi=[8, 32, 6, 30, 1, 4])
     assert reply.status == 200, reply.json
@@ -82,8 +86,38 @@ def test_stock_points_are_answered_one_by_one(live_server: LiveServer) -> None:
     params = {"LV": [[20, 18, 2]], "background": [[5, 5, 3]], "RV cavity": [[12, 18, 1]]}
     reply = live_server.infer("prato_overview_unet", "heart_a", params)
     assert reply.status == 200 and reply.json["box_source"] == "points" and "mask" not in reply.json["refined"]
-    mask = np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(reply.file or b"")).dataobj)
+    mask = mask_of(reply)
     assert (mask[20, 18, 2], mask[5, 5, 3], mask[12, 18, 1]) == (3, 0, 1)
+
+
+def another(mask: np.ndarray) -> tuple[str, int]:
+    """A structure that ``mask`` does not hold at CLICK's voxel, and its value."""
+    return ("RV cavity", 1) if mask[20, 18, 2] != 1 else ("LV cavity", 3)
+
+
+@pytest.mark.parametrize("box", [{}, {"roi": [8, 32, 6, 30, 1, 4]}])
+def test_clicks_without_a_mask_correct_the_model_s_own(live_server: LiveServer, box: dict[str, Any]) -> None:
+    name, value = another(mask_of(live_server.infer("prato_overview_unet", "heart_a", box)))
+    reply = live_server.infer("prato_overview_unet", "heart_a", {"clicks": [{**CLICK, "structure": name}], **box})
+    assert reply.status == 200, reply.json
+    assert mask_of(reply)[20, 18, 2] == value and reply.json["refined"]["changed_voxels"] >= 1
+    assert reply.json["box_source"] == ("roi" if box else "proposed")
+
+
+@pytest.mark.parametrize("phases", [{"phases": 1}, {}])
+@pytest.mark.parametrize("is_stock", [False, True])
+def test_clicks_on_a_phase_of_a_cine_correct_it_and_its_volumes(live_server: LiveServer, phases: dict[str, Any], is_stock: bool) -> None:
+    name, value = another(mask_of(live_server.infer("prato_overview_unet", "cine", phases)))
+    sent = {name: CLICK["points"]} if is_stock else {"clicks": [{**CLICK, "structure": name}]}
+    reply = live_server.infer("prato_overview_unet", "cine", {**sent, **phases})
+    assert reply.status == 200, reply.json
+    mask, shown = mask_of(reply), reply.json["mask_phase"]
+    assert mask.shape == SHAPE and mask[20, 18, 2] == value
+    voxel = float(np.prod(nib.load(live_server.studies / "cine.nii.gz").header.get_zooms()[:3])) / 1000
+    ml = reply.json["volumes_ml"][name][reply.json["phases"].index(shown)]
+    assert ml == pytest.approx(np.count_nonzero(mask == value) * voxel, abs=0.01)
+    several = live_server.infer("prato_overview_unet", "cine", {**sent, "phases": "all"})
+    assert several.status == 200 and "refined" not in several.json
 
 
 def test_a_phase_of_a_cine_is_corrected(live_server: LiveServer) -> None:
@@ -101,7 +135,7 @@ def test_a_phase_of_a_cine_is_corrected(live_server: LiveServer) -> None:
         ({"clicks": [CLICK] * 257, "previous": part(heart(), 2)}, "at most 256"),
         ({"clicks": [CLICK], "previous": {**part(heart(), 2), "shape": [9, 9, 9]}}, "this one has 40x36x5"),
         ({"clicks": [CLICK, {**CLICK, "structure": "background"}], "previous": part(heart(), 2)}, "cannot be both"),
-        ({"clicks": [{"structure": "LV", "points": [[20, 18, 4]]}], "previous": part(apex(), 0, 4)}, "reaches from 1 to 2"),
+        ({"clicks": [{"structure": "LV", "points": [[20, 18, 4]]}], "previous": part(apex(), 0, 4)}, "reaches from slice 1 to 2"),
     ],
 )
 def test_what_cannot_be_used_is_refused_and_changes_nothing(live_server: LiveServer, params: dict[str, Any], words: str) -> None:

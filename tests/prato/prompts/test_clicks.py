@@ -16,7 +16,7 @@ from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
 from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.prompts.mask_prompt import decode_part, encode_part
-from prato.prompts.request import Corrections, InferenceRequest, RequestError
+from prato.prompts.request import Corrections, InferenceRequest, RequestError, require_heart
 
 SHAPE, SPACING = (30, 24, 6), (1.5, 1.5, 8.0)
 
@@ -67,8 +67,6 @@ def test_what_is_encoded_is_decoded(data):
     assert box == Box(start, stop) and np.array_equal(values, mask[box.slices])
 
 
-HEART = np.zeros(SHAPE, np.uint8)
-HEART[10:20, 10:20, 1] = 1
 BOMB = {"box": [0, 30, 0, 24, 1, 4], "data": base64.b64encode(zlib.compress(bytes(10**6))).decode()}
 
 
@@ -108,13 +106,27 @@ BOMB = {"box": [0, 30, 0, 24, 1, 4], "data": base64.b64encode(zlib.compress(byte
         ({"previous": part(), "propagate_to": [2]}, "No slice beside 2"),
         ({"previous": part(), "clicks": [click("RV", [1, 2, 5])]}, "slice 5, which previous does not hold"),
         ({"previous": part(), "clicks": [click("RV", [1, 2, 3])], "right_slices": [3]}, "right_slices says is right"),
-        ({"previous": part(HEART), "clicks": [click("RV", [1, 2, 3])]}, "slice 3, and the heart in previous reaches from 1 to 1"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(params, words):
     with pytest.raises(RequestError, match=words) as caught:
         corrections(**params)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_clicks_alone_are_of_the_model_s_own_mask_and_previous_holds_one():
+    alone = InferenceRequest.parse({"clicks": [click("RV", [1, 2, 3])], "device": "cpu"})
+    assert alone.holds_clicks and not alone.holds_mask
+    assert all(InferenceRequest.parse({name: sent}).holds_mask for name, sent in (("previous", part()), ("done", 1), ("propagate_to", [2])))
+
+
+@pytest.mark.parametrize(("slices", "words"), [({1}, "is on slice 1 alone"), ({3, 1, 2}, "reaches from slice 1 to 3")])
+def test_a_click_farther_from_the_heart_than_the_next_slice_is_refused(slices, words):
+    beside, away = (Stroke(1, np.array([[4, 6, k]])) for k in (max(slices) + 1, max(slices) + 2))
+    require_heart([beside], slices, 2)
+    require_heart([away], set(), 2)  # where no heart is known
+    with pytest.raises(RequestError, match=words):
+        require_heart([beside, away], slices, 2)
 
 
 def test_a_click_on_a_structure_is_a_query_where_it_lies():

@@ -10,8 +10,7 @@ from monai.losses import DiceCELoss
 from prato.data.cases import TrainingCase
 from prato.evaluation.window_dice import window_dice
 from prato.models.registry import build_model
-from prato.training import batch_augmentation
-from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler, halfway
+from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
@@ -84,8 +83,7 @@ def test_a_thick_slice_is_the_mean_of_two_and_its_contours_lie_between_theirs(mo
     bank = SliceBank.from_cases([grown], CPU)
     seen = {}
     for share in (0.0, 1.0):
-        monkeypatch.setattr(batch_augmentation, "_THICK", share)
-        sampler = StackSampler(bank, 0, 6, 3, CANVAS)
+        sampler = StackSampler(bank, 0, 6, 3, CANVAS, thick=share)
         straight = (sampler._mesh * (2 / CANVAS)).flip(-1).expand(6, -1, -1, -1)
         monkeypatch.setattr(sampler, "_grid", lambda grid=straight: grid)
         monkeypatch.setattr(sampler, "_intensity", lambda image: image)
@@ -102,22 +100,20 @@ def test_a_thick_slice_is_the_mean_of_two_and_its_contours_lie_between_theirs(mo
     assert len({round(float(value) % 2, 1) for value in seen[1.0].flatten()}) == 2  # pairs begin at even slices and at odd ones
 
 
-def test_half_way_between_two_labels():
-    one, other = torch.zeros(2, 1, 1, 40, 40, dtype=torch.long)
-    one[..., 10:30, 10:20] = 2
-    other[..., 10:30, 10:26] = 2
-    between = halfway(one, other)
-    assert between[0, 0, 20].nonzero().flatten().tolist() == list(range(10, 23))
-    assert torch.equal(halfway(one, one), one)
-    other.zero_()
-    assert int(halfway(one, other).sum()) == 0  # in one slice alone
+def test_labels_between_slices_lie_half_way_within_a_case_and_nowhere_else():
+    rings = case("a", 4, (150, 170), (70, 90))
+    for k, radius in enumerate((20, 26, 26, 40)):
+        i, j = torch.meshgrid(torch.arange(150), torch.arange(170), indexing="ij")
+        rings.label[k] = 2 * (((i - 70) ** 2 + (j - 90) ** 2).sqrt() < radius)
+    bank = SliceBank.from_cases([rings, rings], CPU)
+    area = (bank.between > 0).flatten(1).sum(1) / math.pi
+    assert torch.allclose(area.sqrt(), torch.tensor([23.0, 26.0, 33.0, 40.0] * 2), atol=0.5)
+    assert all(torch.equal(bank.between[k], bank.labels[k]) for k in (1, 3, 5, 7))  # no difference, or nothing that follows
 
 
 def test_what_is_changed_for_some_stacks_alone_is_what_changing_all_gives():
-    one, other = torch.randint(0, 4, (2, 3, 2, 24, 24), generator=torch.Generator().manual_seed(0))
-    other[1] = one[1]
-    assert torch.equal(halfway(one, other), batch_augmentation._vote(one, other))
-    image, amount = one.float() / 3, torch.tensor([0.3, 0.0, 0.2]).view(3, 1, 1, 1)
+    image = torch.randint(0, 4, (3, 2, 24, 24), generator=torch.Generator().manual_seed(0)) / 3
+    amount = torch.tensor([0.3, 0.0, 0.2]).view(3, 1, 1, 1)
     for change in (mixed, blurred, coarsened):
         changed = change_some(image, amount, change)
         assert torch.equal(changed[1], image[1]) and not torch.equal(changed[0], image[0])

@@ -1,4 +1,4 @@
-"""A request for phases of a cine, answered: which phases are segmented, which follow others, and what the mask shows."""
+"""A request for phases of a cine, answered: which are segmented, which follow others, what is corrected, and what the mask shows."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from lib.infers.click_infer import clicked_phase, correct_prediction
 from lib.infers.inference_queue import InferenceSlot
 from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from prato.data.cine import Cine
 from prato.data.nifti import Volume
 from prato.inference.prediction import CinePrediction
 from prato.prompts.base import Prompt
+from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.prompts.request import InferenceRequest
 from prato.propagation.propagate import CorrectedPhases, propagate
 from prato.runtime.cancel_token import CancelToken
@@ -34,7 +36,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     """Segment the phases of ``cine`` that ``sent`` asks for; without any, end-diastole: marked, known, or found in all of them.
 
     Raises:
-        RequestError: the request's boxes cannot be used on that cine.
+        RequestError: the request's boxes or clicks cannot be used on that cine.
         VolumeError: it names phases that there are not, or one that cannot be used.
         CheckpointError, CancelledError: as ``LivePredictor.predict``.
     """
@@ -53,17 +55,33 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     elif not isinstance(wanted, tuple):
         wanted = tuple(range(len(cine)))
     cine.require(wanted)
+    strokes = _strokes(sent, grid)
+    if strokes and len(wanted) == 1:  # else the phase that is clicked on is not known yet
+        own = prompts.get(wanted[0], ()) if isinstance(prompts, Mapping) else prompts
+        prompts = {wanted[0]: (*own, *ClickPrompt.from_strokes(strokes))}
     slot.phases = len(wanted)
     token = CancelToken(lambda: slot.is_cancelled)
     prediction = predictor.predict_cine(
         device, cine, wanted, prompts, sent.prune, marked=marked, token=token, report=lambda done: setattr(slot, "done", done)
     )
     if len(wanted) < len(cine):
-        return _shown(cine, grid, sent, replace(prediction, marked=pair), "marked" if marked else "found")
-    found = prediction.find_ed_es()
-    if found is not None and marked is None:
+        prediction = replace(prediction, marked=pair)
+    elif (found := prediction.find_ed_es()) is not None and marked is None:
         _found.setdefault(cine, {})[version] = found
-    return _shown(cine, grid, sent, prediction, "marked" if marked else "found")
+    shown = _shown_phase(sent, prediction)
+    about: dict[str, Any] = {"ed_es_source": prediction.find_ed_es() and ("marked" if marked else "found"), "mask_phase": shown}
+    if shown is not None and strokes:
+        own, image = prompts.get(shown, ()) if isinstance(prompts, Mapping) else prompts, clicked_phase(cine, shown)
+        before = prediction.mask[..., shown]
+        prediction.mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, before, strokes, token)
+        # its volumes anew, and the phases of end-diastole and end-systole as they were found
+        prediction = replace(prediction, marked=prediction.find_ed_es())
+    reply = {**prediction.reply(), **about}
+    if shown is None:
+        reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
+    if shown is None and len(cine) > 1:
+        return CineAnswer(grid.with_array(prediction.mask), reply)
+    return CineAnswer(cine.phase(shown or 0).with_array(prediction.mask[..., shown or 0]), reply)
 
 
 def _followed(
@@ -87,18 +105,22 @@ def _followed(
         lambda token: propagate(cine, prediction, corrections, token=token, report=lambda done: setattr(slot, "done", count + done)), token
     )
     reply = {**followed.reply(), "mask_phase": None, **corrections.reply(count)}
+    reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
     reply["latency_ms"]["propagate"] = round(1000 * (time.perf_counter() - start), 1)
     return CineAnswer(cine.grid().with_array(followed.mask), reply)
 
 
-def _shown(cine: Cine, grid: Volume, sent: InferenceRequest, prediction: CinePrediction, source: str) -> CineAnswer:
-    """The answer with the mask of one phase where ``sent`` names one or none, and of the whole cine where it names several."""
+def _shown_phase(sent: InferenceRequest, prediction: CinePrediction) -> int | None:
+    """The phase whose mask is the answer, where ``sent`` names one or none; None where it names several."""
+    if sent.phases is not None:
+        return sent.phases if isinstance(sent.phases, int) else None
     pair = prediction.find_ed_es()
-    shown = sent.phases if isinstance(sent.phases, int) else None
-    if sent.phases is None:
-        shown = pair[0] if pair else prediction.phases[0]
-    reply = {**prediction.reply(), "ed_es_source": pair and source, "mask_phase": shown}
-    if shown is None and len(cine) > 1:
-        return CineAnswer(grid.with_array(prediction.mask), reply)
-    phase = cine.phase(shown or 0)
-    return CineAnswer(phase.with_array(prediction.mask[..., shown or 0]), reply)
+    return pair[0] if pair else prediction.phases[0]
+
+
+def _strokes(sent: InferenceRequest, grid: Volume) -> tuple[Stroke, ...]:
+    """The clicks of ``sent`` on the one phase whose mask is the answer; none where it names several."""
+    if not sent.holds_clicks or not (sent.phases is None or isinstance(sent.phases, int)):
+        return ()
+    clicks = sent.corrections(grid.array.shape[:3], grid.spacing)
+    return clicks.strokes if clicks else ()

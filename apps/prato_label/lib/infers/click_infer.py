@@ -17,9 +17,10 @@ from prato.inference.image_stack import ImageStack
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
-from prato.prompts.mask_prompt import encode_part
-from prato.prompts.request import InferenceRequest, RequestError
+from prato.prompts.mask_prompt import MaskPrompt, encode_part
+from prato.prompts.request import InferenceRequest, RequestError, require_heart
 from prato.refinement.refiner import Refinement, Refiner
+from prato.refinement.scores import Scores
 from prato.runtime.cancel_token import CancelToken
 
 #: The phase of a cine that was clicked on last: its slices at the network's resolution serve the next click.
@@ -57,6 +58,7 @@ def correct(predictor: LivePredictor, device: str, image: ImageStack, request: I
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         token.raise_if_cancelled()
         scores = predictor.scores(device, image, prompts, token)
+        require_heart(sent.strokes, _known_heart(masks, image.axis, scores), image.axis)
         found = refiner.refine(image, masks.mask, sent.strokes, sent.done, masks.certain, masks.right, scores)
         if masks.propagate_to:
             later = refiner.propagate(image, found.mask, masks.propagate_to, masks.right, sent.strokes, masks.certain, scores)
@@ -86,14 +88,29 @@ def correct_prediction(
     """A mask that a model has just made for ``prompts``, with what was clicked in the same request; and what the reply says of that.
 
     Raises:
-        CheckpointError: the refiner's file cannot be used. CancelledError: ``token`` was cancelled.
+        RequestError: there is a click far from the heart. CheckpointError: the refiner's file cannot be used.
+        CancelledError: ``token`` was cancelled.
     """
+    require_heart(strokes, _heart_slices(mask, image.axis), image.axis)
 
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         return refiner.refine(image, mask, strokes, scores=predictor.scores(device, image, prompts, token)), refiner.version
 
     found, version = live_refiner.run(device, call, token)
     return found.mask, _described(found, version)
+
+
+def _known_heart(masks: MaskPrompt, axis: int, scores: Scores | None) -> set[int]:
+    """The slices that hold heart: by the mask that was sent, and, as a part of one does not tell where it ends, by the network."""
+    sent = _heart_slices(masks.mask, axis)
+    if scores is None or (sent and masks.box.size[axis] == masks.mask.shape[axis]):
+        return sent
+    return sent | scores.heart_slices
+
+
+def _heart_slices(mask: np.ndarray, axis: int) -> set[int]:
+    """The slices along ``axis`` in which ``mask`` holds a structure."""
+    return {*np.flatnonzero(mask.any(tuple(other for other in range(3) if other != axis))).tolist()}
 
 
 def _described(found: Refinement, version: str) -> dict[str, Any]:

@@ -104,7 +104,6 @@ class PratoInfer(InferTask):
             cine = image if isinstance(image, Cine) else read_cine(sent.image)
             found = answer(self.predictor, device, cine, sent, slot)
             mask, reply, tokens = found.mask, found.reply, None
-            reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
         else:
             clicks = sent.corrections(image.stored.array.shape, image.stored.spacing) if sent.holds_clicks else None
             prompts = sent.prompts(image.stored.array.shape, image.stored.spacing)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from prato.data.stack import slice_axis
@@ -16,30 +15,17 @@ from prato.prompts.phases import Phases, Propagate, parse_phases, parse_propagat
 from prato.prompts.points import PointsPrompt
 from prato.pruning.plan import PRUNE_CHOICES
 
+#: What is said of a mask that is corrected.
+_OF_MASK = ("previous", "done", "certain", "right_slices", "propagate_to")
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"
 #: What the wire contract (docs/protocol.md) offers, besides points.
-CONTRACT = (
-    "roi",
-    "phases",
-    "propagate",
-    "prune",
-    "return_tokens",
-    "device",
-    "clicks",
-    "previous",
-    "done",
-    "certain",
-    "right_slices",
-    "propagate_to",
-)
+CONTRACT = ("roi", "phases", "propagate", "prune", "return_tokens", "device", "clicks", *_OF_MASK)
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
 RESULT_DTYPES = ("uint8", "uint16")
 #: Of these, what a labeller draws or chooses: where it holds something, its sender is told that nobody reads it.
 _UNREAD = ("points", "label_prompt", "slice")
-#: Of these, what corrects a mask, and what is said of the mask that is corrected.
-_CORRECTIONS, _OF_MASK = CONTRACT[5:], CONTRACT[6:]
 #: Added by the server on a request's way to the network.
 _SERVER = {"model", "image", "label", "description", "session", "save_label", "label_tag", "timeout"}
 #: Sent by MONAI Label's Slicer and OHIF plugins and its client library, whatever the model, and without effect here.
@@ -102,7 +88,7 @@ class InferenceRequest(BaseModel):
             RequestError: a parameter that neither the contract nor a stock client has, or a value that the contract does not allow.
         """
         drawn = {field for kind in list_prompts() for field in kind.fields}
-        drawn |= {"background", *_CORRECTIONS}
+        drawn |= {"background", "clicks", *_OF_MASK}
         known = {*cls.model_fields, *drawn, *_SERVER, *_CLIENTS} - {"drawn", "warnings"}
         unknown = [name for name in params if name not in known]
         if unknown:
@@ -148,7 +134,6 @@ class InferenceRequest(BaseModel):
         if type(done) is not int or not 0 <= done <= len(strokes):
             raise RequestError(f"done must be how many of the {len(strokes)} clicks previous knows already, not {done!r:.40}.")
         if masks is not None:
-            _require_heart(strokes, masks, slice_axis(shape, spacing))
             across = slice_axis(shape, spacing)
             for number, stroke in enumerate(strokes):
                 if not masks.box.start[across] <= (k := int(stroke.points[0, across])) < masks.box.stop[across]:
@@ -169,7 +154,7 @@ class InferenceRequest(BaseModel):
 
     @property
     def unused_clicks(self) -> list[str]:
-        """Names of what a cine's own masks are not corrected by: clicks, and points that are no prompt for a box."""
+        """Names of what the masks of several phases are not corrected by: clicks, and points that are no prompt for a box."""
         names = ("clicks", *(CLICK_FIELDS if self.drawn.get("roi") else ("background",)))
         return [name for name in names if self.drawn.get(name)]
 
@@ -238,16 +223,16 @@ class InferenceRequest(BaseModel):
         return dtype or RESULT_DTYPES[0]
 
 
-def _require_heart(strokes: Sequence[Stroke], masks: MaskPrompt, across: int) -> None:
-    """Refuse a click on a slice farther from the heart than the next one; where no heart was sent, nobody knows.
+def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: int) -> None:
+    """Refuse a click on a slice farther from the heart than the next one.
+
+    Args:
+        strokes: of the request. slices: along the axis ``across``, that hold heart; where none does, nobody knows where it is.
 
     Raises:
         RequestError: there is one.
     """
-    held = np.flatnonzero(masks.mask.any(tuple(axis for axis in range(3) if axis != across)))
-    for stroke in strokes:
-        k = int(stroke.points[0, across])
-        if len(held) and not held[0] - 1 <= k <= held[-1] + 1:
-            raise RequestError(
-                f"A click lies on slice {k}, and the heart in previous reaches from {held[0]} to {held[-1]}: click beside it first."
-            )
+    for k in sorted({int(stroke.points[0, across]) for stroke in strokes}):
+        if slices and not min(slices) - 1 <= k <= max(slices) + 1:
+            reaches = f"is on slice {min(slices)} alone" if len({*slices}) == 1 else f"reaches from slice {min(slices)} to {max(slices)}"
+            raise RequestError(f"A click lies on slice {k}, and the heart {reaches}: click beside it first.")

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 
 from prato.data.cine import Cine
+from prato.data.distances import signed_distances
 from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import from_stack, stack_axes, to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.inference.postprocess import remove_small_components
 from prato.inference.prediction import CinePrediction
 from prato.prompts.box import Box
-from prato.propagation.distances import signed_distances
 from prato.propagation.motion import compose, invert, pull, register
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 

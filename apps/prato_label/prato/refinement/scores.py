@@ -46,6 +46,11 @@ class Scores:
         """Memory that it takes."""
         return int(self.values.nbytes)
 
+    @property
+    def heart_slices(self) -> set[int]:
+        """The slices of the image in which a structure scores highest anywhere."""
+        return {k for k, values in zip(self.planes, self.values) if (values.argmax(0) != BACKGROUND).any()}
+
     def cut(self, k: int, corner: tuple[int, int], edge: int, pixels: tuple[int, ...]) -> np.ndarray:
         """float32 (classes, edge, edge) in 0..1: slice ``k``, of ``pixels`` rows and columns as a whole, from pixel ``corner`` on.
 

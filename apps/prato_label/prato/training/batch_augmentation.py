@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.data.structures import NUM_CLASSES
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank
 
@@ -22,10 +21,6 @@ from prato.training.slice_bank import CANVAS, SliceBank
 TOKEN = 8
 #: Shares of the kinds of boxes: tight by hand, loose, partial, shifted, beside the heart; the rest have none.
 _KINDS = (0.40, 0.15, 0.12, 0.08, 0.07)
-#: Share of the stacks whose slices are twice as thick and half as many: each is the mean of two.
-_THICK = 0.12
-#: Pixels round one that decide what it is half-way between two slices that differ there.
-_HALFWAY = 9
 
 
 @dataclass(frozen=True)
@@ -64,12 +59,14 @@ class StackSampler:
 
     Args:
         stacks: stacks a batch. depth: slices a stack. edge: of the windows, in pixels, a multiple of 32.
+        thick: share of the stacks whose slices are twice as thick and half as many: each is the mean of two.
     """
 
-    def __init__(self, bank: SliceBank, seed: int, stacks: int, depth: int, edge: int) -> None:
-        self.bank, self.seed, self.stacks, self.depth, self.edge = bank, seed, stacks, depth, edge
+    def __init__(self, bank: SliceBank, seed: int, stacks: int, depth: int, edge: int, thick: float = 0.12) -> None:
+        self.bank, self.seed, self.stacks, self.depth, self.edge, self.thick = bank, seed, stacks, depth, edge, thick
         device = bank.images.device
         self.generator = torch.Generator(device)
+        self._between = bank.between  # made here, where the device may be waited for
         centres = torch.arange(CANVAS, device=device) + 0.5 - CANVAS / 2
         self._mesh = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), -1)  # (H, W, 2), rows then columns
         self._within = torch.arange(edge, device=device)
@@ -86,7 +83,7 @@ class StackSampler:
         window = _cut(image, corner, self._within).unfold(1, 3, 1).permute(0, 1, 4, 2, 3)
         return StackBatch(
             window=window * 2 - 1,
-            label=halfway(*_unpack(_cut(label, corner, self._within))),
+            label=_cut(label, corner, self._within),
             corner=corner,
             overview=F.avg_pool2d(image[:, 1:-1], 2) * 2 - 1,
             holds_heart=F.max_pool2d((label > 0).float(), TOKEN),
@@ -111,7 +108,7 @@ class StackSampler:
         bank, batch, depth = self.bank, self.stacks, self.depth
         case = (self._rand(batch) * len(bank)).long().clamp_max(len(bank) - 1)
         there = bank.count[case]
-        thick = ((self._rand(batch) < _THICK) & (there > 2)).long()
+        thick = ((self._rand(batch) < self.thick) & (there > 2)).long()
         skipped = thick * (self._rand(batch) < 0.5).long()  # where the first pair begins
         count = (there - skipped) // (1 + thick)
         # a stack longer than the case lies round it, one that is shorter within it, at most one slice beyond its ends
@@ -143,13 +140,13 @@ class StackSampler:
         return (places * (2 / CANVAS)).flip(-1)  # grid_sample wants columns first
 
     def _warp(self, case: Tensor, planes: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 (B, S + 2, H, W) in [0, 1], int64 (B, S, H, W), the labels of both slices of each pair as one number, and bool
-        footprints (B, H, W)."""
+        """float32 (B, S + 2, H, W) in [0, 1], int64 labels (B, S, H, W), and bool footprints (B, H, W)."""
         one, other = planes.unbind(1)
         pixels = self.bank.images[one].float().add_(self.bank.images[other])
         image = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False) / 510
-        both = self.bank.labels[one[:, 1:-1]] + NUM_CLASSES * self.bank.labels[other[:, 1:-1]]
-        known = torch.cat([both, self.bank.footprints[case].unsqueeze(1)], 1).float()
+        one, other = one[:, 1:-1], other[:, 1:-1]
+        truth = torch.where((one == other)[:, :, None, None], self.bank.labels[one], self._between[one])
+        known = torch.cat([truth, self.bank.footprints[case].unsqueeze(1)], 1).float()
         label = F.grid_sample(known, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         return image, label[:, :-1].long(), label[:, -1] > 0
 
@@ -213,36 +210,6 @@ class StackSampler:
         chance = self._rand(batch, 1)
         corner = torch.where(chance < 0.65, near, torch.where(chance < 0.88, far, self._rand(batch, 2) * most))
         return (corner / TOKEN).round().long().mul(TOKEN).clamp(0, most - most % TOKEN)
-
-
-def _unpack(both: Tensor) -> tuple[Tensor, Tensor]:
-    """The labels of the two slices whose labels ``both`` holds."""
-    return both % NUM_CLASSES, both // NUM_CLASSES
-
-
-def halfway(one: Tensor, other: Tensor) -> Tensor:
-    """The label of a slice that is the mean of two: contours run half-way between theirs.
-
-    Where they differ, what is more frequent round the pixel in both together decides; a structure that one of them alone has is none.
-
-    Args:
-        one, other: int64 (B, S, H, W), values of ``prato.data.structures``.
-    """
-    if one.device.type == "cpu":  # there, asking which stacks are thick costs less than computing all
-        label, some = one.clone(), (one != other).flatten(1).any(1).nonzero().flatten()
-        if len(some):
-            label[some] = _vote(one[some], other[some])
-        return label
-    return _vote(one, other)
-
-
-def _vote(one: Tensor, other: Tensor) -> Tensor:
-    votes = torch.stack([(one == value).float() + (other == value).float() for value in range(NUM_CLASSES)], 2).flatten(0, 1)
-    reach = _HALFWAY // 2
-    for kernel, padding in (((_HALFWAY, 1), (reach, 0)), ((1, _HALFWAY), (0, reach))):
-        votes = F.avg_pool2d(votes, kernel, 1, padding, count_include_pad=False)
-    votes[:, 0] += 1e-3
-    return torch.where(one == other, one, votes.argmax(1).view_as(one))
 
 
 def _bounds(present: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from prato.data.distances import halfway
+
 if TYPE_CHECKING:  # reading NIfTI files is no matter of a bank that comes from a packed file
     from prato.data.cases import TrainingCase
 
 #: Edge of the square, in pixels, that every slice is centred in: 384 mm at 1.5 mm, the field of view of nearly every cardiac scan.
 CANVAS = 256
+#: Pixels beyond which it does not matter how far a contour is, for what lies between two slices.
+_REACH = 8.0
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,32 @@ class SliceBank:
             patients=tuple(patients),
         )
 
+    @cached_property
+    def between(self) -> Tensor:
+        """uint8 (N, CANVAS, CANVAS): the label of the mean of each slice and the next one; of a case's last slice, its own."""
+        labels = self.labels.cpu().numpy()
+        between = labels.copy()
+        inner = np.setdiff1d(np.arange(len(labels) - 1), (self.first + self.count - 1).cpu().numpy())
+        for k in inner[(labels[inner] != labels[inner + 1]).any((1, 2))]:
+            found = labels[k : k + 2].any(0)
+            rows, columns = (_reached(found.any(axis)) for axis in (1, 0))
+            one, other = labels[k : k + 2, rows, columns]
+            between[k, rows, columns] = halfway(one, other, (1.0, 1.0), _REACH)
+        return torch.from_numpy(between).to(self.labels.device)
+
     @property
     def nbytes(self) -> int:
-        """Memory of the slices on their device."""
-        return self.images.nbytes + self.labels.nbytes
+        """Memory of the slices and their labels, also of those between slices, on their device."""
+        return self.images.nbytes + 2 * self.labels.nbytes
 
     def __len__(self) -> int:
         return len(self.patients)
+
+
+def _reached(present: np.ndarray) -> slice:
+    """From the first to the last of what is True in bool (H,), and two beyond."""
+    where = np.flatnonzero(present)
+    return slice(max(int(where[0]) - 2, 0), int(where[-1]) + 3)
 
 
 def _centred(slices: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from prato.data.structures import NUM_CLASSES
 
@@ -25,6 +26,23 @@ def signed_distances(masks: np.ndarray, spacing: tuple[float, float], reach_mm: 
         own = masks == value
         signed[value][own] = np.min([to_class[other][own] for other in range(NUM_CLASSES) if other != value], axis=0)
     return signed
+
+
+def halfway(one: np.ndarray, other: np.ndarray, spacing: tuple[float, float], reach_mm: float) -> np.ndarray:
+    """The label of what is the mean of two slices: contours run half-way between theirs; what one of them alone holds, it does not hold.
+
+    Args:
+        one, other: uint8 (X, Y, ...), values of ``prato.data.structures``.
+        spacing: voxel size in mm along X and Y.
+        reach_mm: as of :func:`signed_distances`; contours that are farther apart than twice that have nothing half-way.
+
+    Returns:
+        uint8, shaped like ``one``.
+    """
+    depths = signed_distances(one, spacing, reach_mm) + signed_distances(other, spacing, reach_mm)
+    # distances are between pixels' middles, so that many are equal half-way: what lies round a pixel decides there
+    depths = gaussian_filter(depths, (0.0, 0.7, 0.7, *[0.0] * (one.ndim - 2)))
+    return np.where(one == other, one, depths.argmax(0)).astype(np.uint8)
 
 
 def _distances(inside: np.ndarray, spacing: tuple[float, float], reach_mm: float) -> np.ndarray:

@@ -1,0 +1,62 @@
+"""Clicks far from the heart: refused, whatever part of a mask comes with them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lib.infers import click_infer
+from prato.data.nifti import Volume
+from prato.inference.image_stack import ImageStack
+from prato.prompts.box import Box
+from prato.prompts.clicks import Stroke
+from prato.prompts.mask_prompt import encode_part
+from prato.prompts.request import InferenceRequest, RequestError
+from prato.refinement.scores import Scores, quantise
+from prato.runtime.cancel_token import NEVER_CANCELLED
+from prato.runtime.region import Region
+
+SHAPE = (24, 20, 6)
+IMAGE = ImageStack(Volume(np.zeros(SHAPE, np.float32), np.diag([1.5, 1.5, 8.0, 1.0])))
+REACHES = "slice 0, and the heart reaches from slice 3 to 4"
+
+
+def hearts(*slices: int) -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[8:14, 8:14, list(slices)] = 3
+    return mask
+
+
+def scores(*slices: int) -> Scores:
+    logits = torch.zeros(len(SHAPE) + 1, 4, 5, 5)
+    logits[:, 0] = 1
+    logits[: len(slices), 3, 2, 2] = 2
+    planes = (*slices, *(k for k in range(SHAPE[2]) if k not in slices))[: len(logits)]
+    return Scores(quantise(logits).numpy(), Region.whole((5, 5)), (5, 5), planes)
+
+
+def test_beside_the_mask_that_a_model_has_just_made() -> None:
+    stroke = Stroke(3, np.array([[10, 10, 0]]))
+    with pytest.raises(RequestError, match=REACHES):
+        click_infer.correct_prediction(SimpleNamespace(), "cpu", IMAGE, (), hearts(3, 4), [stroke], NEVER_CANCELLED)  # type: ignore[arg-type]
+
+
+WHOLE, CLICKED, HALF = (Box((0, 0, low), (*SHAPE[:2], high)) for low, high in ((0, 6), (0, 1), (0, 5)))
+
+
+@pytest.mark.parametrize(
+    ("sent", "box", "known"), [(hearts(), CLICKED, (3, 4)), (hearts(), WHOLE, (3, 4)), (hearts(3, 4), WHOLE, (0,)), (hearts(4), HALF, (3,))]
+)
+def test_beside_the_mask_that_was_sent_and_what_the_network_thinks(
+    sent: np.ndarray, box: Box, known: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor: Any = SimpleNamespace(scores=lambda *_: scores(*known))
+    monkeypatch.setattr(click_infer.live_refiner, "run", lambda device, call, token: call(None))
+    clicks = [{"structure": "LV", "points": [[10, 10, 0]]}]
+    request = InferenceRequest.parse({"clicks": clicks, "previous": encode_part(sent, box)})
+    with pytest.raises(RequestError, match=REACHES):
+        click_infer.correct(predictor, "cpu", IMAGE, request, NEVER_CANCELLED)
