@@ -114,10 +114,11 @@ def cut_short(path: Path) -> Path:
 
 
 def with_time_for_slices(path: Path) -> Path:
-    """Neighbouring "slices" are phases of one slice, which differ by noise."""
-    image = nib.load(write_study(path, shape=(40, 36, 4, 3)))
-    array = np.asanyarray(image.dataobj) + 300 * np.arange(3, dtype=np.int16)
-    nib.save(nib.Nifti1Image(array, image.affine), path)
+    """Neighbouring "slices" are phases of one slice, which differ by noise, and "phases" are slices, on which the heart lies elsewhere."""
+    image = nib.load(write_study(path, shape=(40, 36, 4, 5)))
+    array = np.asanyarray(image.dataobj)
+    moved = np.stack([np.roll(array[..., t], (8 * t, 5 * t), (0, 1)) for t in range(5)], -1)
+    nib.save(nib.Nifti1Image(moved, image.affine), path)
     return path
 
 
@@ -125,7 +126,7 @@ BAD = {
     "a phase cut short": (cut_short, {}, "is cut short"),
     "five axes": (lambda p: save(p, (40, 36, 5, 3, 2)), {}, "is 5D (40x36x5x3x2), and one grey value a voxel is read"),
     "time on the fifth axis": (lambda p: save(p, (40, 36, 5, 1, 3)), {}, "time lies on the fifth axis"),
-    "time on the third axis": (with_time_for_slices, {}, "has time on its third axis and slices on its fourth"),
+    "time on the third axis": (with_time_for_slices, {}, "has slices, not phases, on its fourth axis"),
     "too many phases": (lambda p: save(p, (4, 4, 2, 257)), {}, "more phases (4x4x2x257) than the 256 taken here"),
     "a phase beyond the last": (lambda p: save(p, (40, 36, 5, 3)), {"phases": 3}, "has the phases 0 to 2: phases cannot name 3"),
     "a box for such a phase": (

@@ -124,8 +124,17 @@ def test_a_phase_of_a_cine_is_corrected(live_server: LiveServer) -> None:
     params = {"clicks": [CLICK], "previous": part(heart(), 2), "phases": 1}
     reply = live_server.infer("prato_overview_unet", "cine", params, output="json")
     assert reply.status == 200 and applied(heart(), reply.json["refined"])[20, 18, 2] == 3
-    refused = live_server.infer("prato_overview_unet", "cine", {**params, "phases": "all"}, output="json")
-    assert refused.status == 400 and "one phase" in refused.json["detail"]
+    by_phase = {"0": [8, 32, 6, 30, 1, 4], "2": [10, 34, 6, 30, 1, 4]}
+    boxed = live_server.infer("prato_overview_unet", "cine", {**params, "roi": by_phase}, output="json")
+    assert boxed.status == 200, boxed.json
+    for image, phases, words in (
+        ("cine", "all", "one phase"),
+        ("cine", 3, "0 to 2"),
+        ("cine", -1, "0 to 2"),
+        ("heart_a", 5, "one phase, 0"),
+    ):
+        refused = live_server.infer("prato_overview_unet", image, {**params, "phases": phases}, output="json")
+        assert refused.status == 400 and words in refused.json["detail"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from PratoLabelLib.server.connection import ServerError
 from PratoLabelLib.server.label_responses import LabelVersion, PhaseState
-from PratoLabelLib.server.responses import Cost, ModelInfo, Prediction, ServerInfo, Study, TrainingState
+from PratoLabelLib.server.responses import Cost, ModelInfo, NextStudy, Prediction, ServerInfo, Study, TrainingState
 from tests.slicer_module.fake_clicks import ClickReplies
 
 SHAPE, SPACING = (24, 22, 5), (2.0, 2.0, 8.0)
@@ -58,6 +58,7 @@ class FakeClient(ClickReplies):
         self.conflict: dict[str, Any] | None = None
         self.labelled = {"p1_ED": "Ada"}
         self.latest = {"p1_ED": 3}
+        self.next_phase: int | None = None
         self.states: dict[str, dict[int, PhaseState]] = {"p1_ED": {0: PhaseState("corrected", "Ada")}}
         self.reviews: dict[str, tuple[str, str]] = {}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
@@ -80,9 +81,10 @@ class FakeClient(ClickReplies):
         self._record("studies")
         return [Study(n, n in self.labelled, self.labelled.get(n, ""), *self.reviews.get(n, ("open", ""))) for n in self.names]
 
-    def next_study(self, strategy: str, model: str) -> str:
+    def next_study(self, strategy: str, model: str) -> NextStudy:
         self._record("next", strategy, model)
-        return next((n for n in self.names if n not in self.labelled and n not in self.reviews), self.names[-1])
+        chosen = next((n for n in self.names if n not in self.labelled and n not in self.reviews), self.names[-1])
+        return NextStudy(chosen, self.next_phase)
 
     def download_image(self, study: str, folder: str) -> Path:
         return write(Path(folder) / f"{study}.nii.gz", np.ones(SHAPE))

@@ -116,6 +116,18 @@ def test_next_study_segments_the_whole_cine_and_shows_end_diastole(driver: CineD
 
 
 @pytest.mark.slow
+def test_next_study_shows_the_phase_that_the_server_says_is_next(driver: CineDriver) -> None:
+    driver.server.labelled["p1_ES"] = "Ada"
+    driver.server.latest[CINE] = 1  # end-diastole is corrected, end-systole is not
+    driver.server.next_phase = 2
+    driver.click("test")
+    driver.click("next")
+    study = driver.logic.current_study
+    assert study.study == CINE and study.phase == 2 and driver.ui.phaseSlider.value == 2
+    assert np.array_equal(driver.masks(), beating_heart()) and not study.has_unsent_edits
+
+
+@pytest.mark.slow
 def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(1)

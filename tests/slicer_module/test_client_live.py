@@ -88,9 +88,9 @@ def test_info(client: Client) -> None:
 
 def test_studies_are_sorted_and_the_next_one_is_among_them(client: Client) -> None:
     assert client.studies() == [Study(name, False, "") for name in ("a ES+1", "a_ED", "b_ED")]
-    assert client.next_study("first") == "a ES+1"
-    assert client.next_study("random") in {"a ES+1", "a_ED", "b_ED"}
-    assert client.next_study("entropy", "prato_swin_unetr") in {"a ES+1", "a_ED", "b_ED"}
+    assert client.next_study("first") == ("a ES+1", None)
+    assert client.next_study("random").id in {"a ES+1", "a_ED", "b_ED"}
+    assert client.next_study("entropy", "prato_swin_unetr").id in {"a ES+1", "a_ED", "b_ED"}
     refused(lambda: client.next_study("entropy", "unet"), 404, "There is no model 'unet' here")
 
 

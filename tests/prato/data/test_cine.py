@@ -4,7 +4,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prato.data import nifti_head
@@ -152,14 +152,30 @@ def test_the_header_alone_says_how_many_phases_there_are(tmp_path):
         read_cine_head(write_header(tmp_path / "c.nii", array=ARRAY[..., 0, 0]))
 
 
+@pytest.fixture(scope="module")
+def beat():
+    return make_beat(1, 1, phases=6)
+
+
 @pytest.mark.slow
-def test_time_on_the_slices_axis_is_noticed(tmp_path):
-    beat = make_beat(1, 1, phases=6)
-    write_cine(tmp_path / "right.nii.gz", beat.images, beat.affine)
-    read_cine(tmp_path / "right.nii.gz")
-    write_cine(tmp_path / "wrong.nii.gz", beat.images.swapaxes(2, 3), beat.affine)
-    with pytest.raises(VolumeError, match=r"time on its third axis and slices on its fourth \(.*\): export it"):
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("is_isotropic", [False, True])
+def test_time_on_another_axis_is_noticed_whatever_the_header_says_of_voxels(tmp_path, beat, axis, is_isotropic):
+    affine = np.eye(4) if is_isotropic else beat.affine
+    write_cine(tmp_path / "right.nii.gz", beat.images, affine)
+    assert len(read_cine(tmp_path / "right.nii.gz")) == 6
+    write_cine(tmp_path / "wrong.nii.gz", np.moveaxis(beat.images, 3, axis), affine)
+    with pytest.raises(VolumeError, match=r"has slices, not phases, on its fourth axis \(.*\): export it"):
         read_cine(tmp_path / "wrong.nii.gz")
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(gains=st.lists(st.floats(0.1, 5.0), min_size=6, max_size=6), offset=st.integers(0, 500))
+def test_phases_may_be_of_unequal_brightness(tmp_path, beat, gains, offset):
+    unequal = (beat.images * np.array(gains) + offset * np.arange(6)).astype(np.int16)
+    write_cine(tmp_path / "unequal.nii.gz", unequal, beat.affine)
+    assert len(read_cine(tmp_path / "unequal.nii.gz")) == 6
 
 
 def test_limits_count_for_each_phase(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from prato.prompts.request import InferenceRequest
 from prato.propagation.propagate import CorrectedPhases, propagate
 from prato.runtime.cancel_token import CancelToken
 
-#: End-diastole and end-systole as a model found them, by its version: a client that names no phase moves its box over the first of them.
+#: End-diastole and end-systole as a model found them without a prompt, by its version: where somebody's box lies, they are the same.
 _found: WeakKeyDictionary[Cine, dict[str | None, tuple[int, int]]] = WeakKeyDictionary()
 
 
@@ -46,34 +46,40 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     marked = slot.marked if slot.marked and max(slot.marked) < len(cine) else None
     if slot.corrections is not None:
         return _followed(predictor, device, cine, sent, slot, prompts, marked, slot.corrections)
-    pair = marked or _found.get(cine, {}).get(version)
-    wanted = sent.phases
-    if isinstance(wanted, int):
-        wanted = (wanted,)
-    elif wanted is None and pair is not None:
-        wanted = (pair[0],)
-    elif not isinstance(wanted, tuple):
-        wanted = tuple(range(len(cine)))
-    cine.require(wanted)
+    pair, before = marked or _found.get(cine, {}).get(version), 0
+    token, is_prompted = CancelToken(lambda: slot.is_cancelled), bool(prompts) or sent.prune is not None
     strokes = _strokes(sent, grid)
+
+    def predict(phases: Sequence[int], *drawn: Any) -> CinePrediction:
+        def report(done: int) -> None:
+            slot.done = before + done
+
+        slot.phases = before + len(phases)
+        return predictor.predict_cine(device, cine, phases, *drawn, marked=marked, token=token, report=report)
+
+    every = tuple(range(len(cine)))
+    if sent.phases is None and pair is None and is_prompted:
+        pair, before = predict(every).find_ed_es(), len(cine)
+        if pair is not None:
+            _found.setdefault(cine, {})[version] = pair
+    wanted = (sent.phases,) if isinstance(sent.phases, int) else sent.phases
+    if not isinstance(wanted, tuple):
+        wanted = every if wanted or pair is None else (pair[0],)
+    cine.require(wanted)
     if strokes and len(wanted) == 1:  # else the phase that is clicked on is not known yet
         own = prompts.get(wanted[0], ()) if isinstance(prompts, Mapping) else prompts
         prompts = {wanted[0]: (*own, *ClickPrompt.from_strokes(strokes))}
-    slot.phases = len(wanted)
-    token = CancelToken(lambda: slot.is_cancelled)
-    prediction = predictor.predict_cine(
-        device, cine, wanted, prompts, sent.prune, marked=marked, token=token, report=lambda done: setattr(slot, "done", done)
-    )
+    prediction = predict(wanted, prompts, sent.prune)
     if len(wanted) < len(cine):
         prediction = replace(prediction, marked=pair)
-    elif (found := prediction.find_ed_es()) is not None and marked is None:
+    elif (found := prediction.find_ed_es()) is not None and marked is None and not is_prompted:
         _found.setdefault(cine, {})[version] = found
     shown = _shown_phase(sent, prediction)
     about: dict[str, Any] = {"ed_es_source": prediction.find_ed_es() and ("marked" if marked else "found"), "mask_phase": shown}
     if shown is not None and strokes:
         own, image = prompts.get(shown, ()) if isinstance(prompts, Mapping) else prompts, clicked_phase(cine, shown)
-        before = prediction.mask[..., shown]
-        prediction.mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, before, strokes, token)
+        made = prediction.mask[..., shown]
+        prediction.mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, made, strokes, token)
         # its volumes anew, and the phases of end-diastole and end-systole as they were found
         prediction = replace(prediction, marked=prediction.find_ed_es())
     reply = {**prediction.reply(), **about}

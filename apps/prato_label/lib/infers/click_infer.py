@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,33 +27,43 @@ from prato.runtime.cancel_token import CancelToken
 _phases: WeakKeyDictionary[Cine, tuple[int, ImageStack]] = WeakKeyDictionary()
 
 
-def clicked_phase(cine: Cine, phases: Any) -> ImageStack:
-    """The phase of ``cine`` that a request with ``previous`` is about.
+def clicked_phase(cine: Cine, phase: int) -> ImageStack:
+    """The stack of a ``phase`` of ``cine``, kept for the next click.
 
     Raises:
-        RequestError: it names none, or several. VolumeError: there is no such phase, or it cannot be used.
+        VolumeError: there is no such phase, or it cannot be used.
     """
-    if not isinstance(phases, int):
-        raise RequestError("Clicks correct one phase of a cine: send its number as phases.")
     known = _phases.get(cine)
-    if known is None or known[0] != phases:
-        cine.require((phases,))
-        known = _phases[cine] = phases, ImageStack(cine.phase(phases))
+    if known is None or known[0] != phase:
+        cine.require((phase,))
+        known = _phases[cine] = phase, ImageStack(cine.phase(phase))
     return known[1]
 
 
-def correct(predictor: LivePredictor, device: str, image: ImageStack, request: InferenceRequest, token: CancelToken) -> dict[str, Any]:
+def correct(
+    predictor: LivePredictor, device: str, stored: ImageStack | Cine, request: InferenceRequest, token: CancelToken
+) -> dict[str, Any]:
     """The reply to corrections of the mask that was sent with them; ``predictor`` knows what the network thought of the image.
 
     Raises:
-        RequestError: they cannot be used on that image. CheckpointError: the refiner's file cannot be used.
-        CancelledError: ``token`` was cancelled.
+        RequestError: they cannot be used on that image, or are about several phases of it, or none.
+        VolumeError: it has no such phase, or one that cannot be used.
+        CheckpointError: the refiner's file cannot be used. CancelledError: ``token`` was cancelled.
     """
+    phase, count = request.phases, len(stored) if isinstance(stored, Cine) else 1
+    if count == 1 and phase in (None, "all"):
+        phase = 0
+    if not isinstance(phase, int):
+        raise RequestError("Clicks correct one phase of a cine: send its number as phases.")
+    if not 0 <= phase < count:
+        raise RequestError(f"phases cannot name {phase}: the image has {f'the phases 0 to {count - 1}' if count > 1 else 'one phase, 0'}.")
+    image = clicked_phase(stored, phase) if isinstance(stored, Cine) else stored
     sent = request.corrections(image.stored.array.shape, image.stored.spacing)
     if sent is None or sent.masks is None:
         raise RequestError("Corrections are made to a mask: send it as previous.")
     masks, start = sent.masks, time.perf_counter()
-    prompts = request.prompts(image.stored.array.shape, image.stored.spacing) if request.drawn.get("roi") else ()
+    drawn = request.prompts_by_phase(count, image.stored.array.shape, image.stored.spacing) if request.drawn.get("roi") else ()
+    prompts = drawn.get(phase, ()) if isinstance(drawn, Mapping) else drawn
 
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         token.raise_if_cancelled()

@@ -13,7 +13,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.infers.cine_infer import answer
-from lib.infers.click_infer import clicked_phase, correct, correct_prediction
+from lib.infers.click_infer import correct, correct_prediction
 from lib.infers.devices import device_named, offered_devices
 from lib.infers.image_cache import images
 from lib.infers.inference_queue import InferenceSlot, current_slot
@@ -95,8 +95,7 @@ class PratoInfer(InferTask):
         slot = current_slot.get(None) or InferenceSlot("")
         token = CancelToken(lambda: slot.is_cancelled)
         if sent.holds_mask:
-            stack = clicked_phase(image, sent.phases) if isinstance(image, Cine) else image
-            reply = correct(self.predictor, device, stack, sent, token) | {"device": device}
+            reply = correct(self.predictor, device, image, sent, token) | {"device": device}
             reply["latency_ms"] |= {"read": round(1000 * (read - start), 1), "total": round(1000 * (time.perf_counter() - start), 1)}
             slot.reply = dict(reply)
             return None, reply

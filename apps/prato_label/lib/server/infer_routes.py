@@ -75,6 +75,10 @@ def run_inference(
     checks.require_known("model", model, app.info()["models"])
     if session_id:
         checks.require_session(app, session_id)
+    if file and (image or "image" in options):
+        raise HTTPException(400, "The request names a study and uploads another image: leave one of the two, image or file, out.")
+    if label and not options.get("propagate"):
+        raise HTTPException(400, "A mask was sent as label, which phases follow alone where propagate asks for that: leave it out.")
     if "image" in options or not (file or session_id):
         image = options.pop("image", image)
         checks.require_image(app, image)

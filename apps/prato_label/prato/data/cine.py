@@ -20,12 +20,14 @@ _BEAT_MS = (200.0, 3000.0)
 #: NIfTI's units of time, by their bits of ``xyzt_units``, in ms.
 _MS, _TIME_BITS = {8: 1000.0, 16: 1.0, 24: 0.001}, 0x38
 
-
-#: Neighbouring phases look more alike than neighbouring slices, by what they differ in the mean: 2.3 times on generated hearts, which are
-#: noisy, and 5.9 times on a cine of ACDC. Where it is the other way round, time lies along the slices' axis.
-_SWAPPED = 0.5
-#: Slices of less than so many pixels' thickness are as alike as the pixels beside each other in one.
-_THICK = 1.5
+#: Neighbours along one axis, as 1 - r of their grey values, whatever their brightness: phases of ACDC's hearts differ by .005 to .02 where
+#: they are most alike, end-diastole and end-systole by .04; pixels by .02 to .06, and slices by .12 and more (.04 on generated hearts).
+#: What lies along the fourth axis is no time where it always differs by more than this, and so many times as much as along another axis.
+_UNLIKE, _TIMES = 0.035, 3.0
+#: Fewer phases may differ as much as slices do.
+_FEW_PHASES = 4
+#: Voxels that are compared, of those in the middle of the image.
+_COMPARED = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,20 +137,34 @@ def _cine_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def _check_axes(cine: Cine) -> None:
-    """Check that the first phases can be used, and that time does not lie along the slices' axis.
+    """Check that the first phase can be used, and that phases lie along the fourth axis.
 
     Raises:
         VolumeError: one or the other.
     """
-    first = cine.phase(0)
-    *plane, thickness = first.spacing
-    if min(len(cine), first.array.shape[2]) == 1 or max(plane) / 2 < thickness < _THICK * max(plane):
+    count, first = len(cine), cine.phase(0).array
+    if count < _FEW_PHASES:
         return
-    values, following = first.array.astype(np.float32), cine.phase(1).array.astype(np.float32)
-    between_phases, between_slices = np.abs(following - values).mean(), np.abs(np.diff(values, axis=2)).mean()
-    if between_slices < _SWAPPED * between_phases:
+    stride = max(1, math.ceil((first.size / _COMPARED) ** 0.5))
+    voxels = cine.image.dataobj
+    pairs = [
+        (np.asanyarray(voxels[::stride, ::stride, :, t]), np.asanyarray(voxels[::stride, ::stride, :, t + 1]))
+        for t in range(0, count - 1, count // 3)
+    ]
+    phases = min(_unlikeness(one, other) for one, other in pairs)
+    middles = [(axis, n // 2) for axis, n in enumerate(first.shape) if n > 1]
+    within = min((_unlikeness(first.take(k - 1, axis), first.take(k, axis)) for axis, k in middles), default=phases)
+    if phases > _UNLIKE and phases > _TIMES * within:
         by = "x".join(map(str, cine.image.shape))
-        raise VolumeError(f"{cine.name} has time on its third axis and slices on its fourth ({by}): export it with the axes x, y, z, time.")
+        raise VolumeError(f"{cine.name} has slices, not phases, on its fourth axis ({by}): export it with the axes x, y, z and time.")
+
+
+def _unlikeness(one: np.ndarray, other: np.ndarray) -> float:
+    """1 - r of their grey values; 0 where one of them has none."""
+    a, b = (np.nan_to_num(part.astype(np.float64).ravel(), posinf=0.0, neginf=0.0) for part in (one, other))
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return 1 - float(a @ b) / norm if norm > 0 else 0.0
 
 
 def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

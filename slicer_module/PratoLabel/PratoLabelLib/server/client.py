@@ -15,10 +15,12 @@ from PratoLabelLib.server.http_client import HttpClient
 from PratoLabelLib.server.label_responses import LabelVersion, parse_versions
 from PratoLabelLib.server.progress import Progress, watch
 from PratoLabelLib.server.responses import (
+    NextStudy,
     Prediction,
     ServerInfo,
     Study,
     TrainingState,
+    parse_next_study,
     parse_prediction,
     parse_server_info,
     parse_studies,
@@ -41,11 +43,11 @@ class Client(HttpClient):
         response = self._request("GET", "/datastore/", params={"output": "all"})
         return self._parse(response, lambda: parse_studies(response.json()))
 
-    def next_study(self, strategy: str, model: str = "") -> str:
-        """The id of the study to label next; ``model`` scores the images where the strategy needs that ("": the server's own choice)."""
+    def next_study(self, strategy: str, model: str = "") -> NextStudy:
+        """The study to label next; ``model`` scores the images where the strategy needs that ("": the server's own choice)."""
         params = {"client_id": self._client_id, **({"model": model} if model else {})}
         response = self._request("POST", f"/activelearning/{quote(strategy, safe='')}", json=params)
-        return self._parse(response, lambda: require_type(str, response.json()["id"]))
+        return self._parse(response, lambda: parse_next_study(response.json()))
 
     def download_image(self, study: str, folder: str | os.PathLike[str]) -> Path:
         """Write the study's image into ``folder``, whole or not at all. Raises OSError if the folder cannot be written to."""

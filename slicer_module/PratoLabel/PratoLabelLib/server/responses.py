@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from json import loads
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 #: What a running training's log says once the statistics are its own; until then they are an earlier training's.
 _OWN_STATISTICS = re.compile(r"\d+ steps;|step \d+/")
@@ -83,6 +83,13 @@ class Study:
     marked: tuple[int, int] | None = None
 
 
+class NextStudy(NamedTuple):
+    """The study to label next; of a cine, the phase that is to be corrected next, else None."""
+
+    id: str
+    phase: int | None
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A segmentation: the mask as a file, and the JSON part of the reply."""
@@ -129,6 +136,12 @@ def _parse_model(name: str, model: Mapping[str, Any], trainable: bool) -> ModelI
         trainable=trainable,
         cost={prune: Cost(float(c["gflops"]), float(c["ms"])) for prune, c in require_type(dict, model.get("cost_per_slice", {})).items()},
     )
+
+
+def parse_next_study(data: Any) -> NextStudy:
+    """The reply to ``POST /activelearning/{strategy}``."""
+    phase = require_type(dict, data).get("phase")
+    return NextStudy(require_type(str, data["id"]), None if phase is None else require_type(int, phase))
 
 
 def parse_studies(datastore: Any) -> list[Study]:

@@ -13,7 +13,8 @@ from PratoLabelLib.server.client import Client
 
 
 class StudyFiles(NamedTuple):
-    """A downloaded study: its image and, where there is one, its label with the label's version; of a cine, their volumes."""
+    """A downloaded study: its image and, where there is one, its label with the label's version; of a cine, their volumes, and the phase
+    that is to be shown first, where the server has chosen one."""
 
     study: str
     image: Path
@@ -21,6 +22,7 @@ class StudyFiles(NamedTuple):
     version: int | None
     frames: Frames | None = None
     label_frames: Frames | None = None
+    phase: int | None = None
 
     def remove(self) -> None:
         """Delete the files."""
@@ -40,6 +42,12 @@ def download_study(client: Client, study: str, is_labelled: bool, folder: Path) 
         label = client.download_version(study, version, folder) if version else None
     frames = split_frames(image)
     return StudyFiles(study, image, label, version, frames, split_frames(label) if frames and label else None)
+
+
+def download_next_study(client: Client, strategy: str, model: str, folder: Path) -> StudyFiles:
+    """As :func:`download_study`, the study that ``strategy`` picks to be labelled next, scored by ``model``."""
+    chosen = client.next_study(strategy, model)
+    return download_study(client, chosen.id, False, folder)._replace(phase=chosen.phase)
 
 
 class Submission(NamedTuple):

@@ -24,7 +24,7 @@ from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.drafts import DraftFolder
 from PratoLabelLib.studies.label_versions import VersionList
 from PratoLabelLib.studies.open_study import OpenStudy
-from PratoLabelLib.studies.study_files import StudyFiles, download_study
+from PratoLabelLib.studies.study_files import StudyFiles, download_next_study, download_study
 
 
 class StudyLogic(ServerLogic):
@@ -82,9 +82,7 @@ class StudyLogic(ServerLogic):
         """Open the study that ``strategy`` picks to be labelled next, scored by ``model``; a pending prediction is cancelled."""
         self.cancel()
         folder = self._folder
-        self._dispatcher.dispatch(
-            lambda client: download_study(client, client.next_study(strategy, model), False, folder), self._on_downloaded, "study"
-        )
+        self._dispatcher.dispatch(lambda client: download_next_study(client, strategy, model, folder), self._on_downloaded, "study")
 
     def open_study(self, study_id: str) -> None:
         """Open a study, with its final label if it has one. One that is in the scene already is shown as it was left.
@@ -146,6 +144,8 @@ class StudyLogic(ServerLogic):
             self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
             return
         self._show_cine(files.study, cine, files.version if is_new else None, listed.marked if listed is not None else None)
+        if files.phase is not None and files.phase < cine.count:
+            cine.show(files.phase)
 
     def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
         mask = read_mask(label, volume_node, self.labels) if label else None
