@@ -40,7 +40,7 @@ def test_undo_and_redo_lead_through_the_same_states(seed: int, clicks: list[tupl
     states = [random_mask(seed)]
     history = ClickHistory(states[0])
     for value, corner in clicks:
-        shown = history.record(stroke(value, corner[::-1]), states[-1], refined(states[-1], value, corner), states[-1], ())
+        shown = history.record(stroke(value, corner[::-1]), states[-1], refined(states[-1], value, corner), states[-1], (), {})
         states.append(shown)
     at, mask = len(clicks), states[-1]
     for is_undo in data.draw(st.lists(st.booleans(), max_size=20)):
@@ -60,7 +60,7 @@ def test_what_was_painted_survives_undo_and_is_certain(
     mask = random_mask(seed)
     history = ClickHistory(mask)
     for value, corner in clicks:
-        mask = history.record(stroke(value, corner[::-1]), mask, refined(mask, value, corner), mask, ())
+        mask = history.record(stroke(value, corner[::-1]), mask, refined(mask, value, corner), mask, (), {})
     painted = mask.copy()
     for value, voxel in strokes:
         painted[voxel] = value
@@ -76,7 +76,7 @@ def test_as_many_clicks_are_kept_as_are_said_and_no_more() -> None:
     history = ClickHistory(mask)
     for n in range(MAX_STEPS + 20):
         corner = (n % SHAPE[0], n % SHAPE[1], n % SHAPE[2])
-        mask = history.record(stroke(n % 4, corner[::-1]), mask, refined(mask, n % 4, corner), mask, ())
+        mask = history.record(stroke(n % 4, corner[::-1]), mask, refined(mask, n % 4, corner), mask, (), {})
     taken_back = 0
     while history.can_undo:
         mask, taken_back = history.undo(mask), taken_back + 1
@@ -85,7 +85,7 @@ def test_as_many_clicks_are_kept_as_are_said_and_no_more() -> None:
 
 def test_a_structure_that_is_locked_neither_gains_nor_loses_a_voxel() -> None:
     mask = random_mask(1)
-    shown = ClickHistory(mask).record(stroke(1, (2, 2, 1)), mask, random_mask(2), mask, [2])
+    shown = ClickHistory(mask).record(stroke(1, (2, 2, 1)), mask, random_mask(2), mask, [2], {})
     assert np.array_equal(shown == 2, mask == 2) and (shown != mask).any()
 
 

@@ -24,7 +24,15 @@ def test_a_click_is_followed_on_its_slice_and_taken_back(logic: PratoLabelLogic,
     assert logic.failures == []
     assert after[k, 18, 20] == study.labels["LV cavity"] and not after[k, 18, 25:28].any()
     assert np.array_equal(np.delete(after, k, 0), np.delete(before, k, 0))
-    assert [len(click["points"]) for click in logic.clicks_sent()] == [1, 3]
+    sent = logic.clicks_sent()
+    assert [len(click["points"]) for click in sent] == [1, 3]
+    for click in sent:  # where each looked, how much it changed, and by which network
+        point, box = click["points"][0], click["box"]
+        assert box is None or all(low <= at < high for at, low, high in zip(point, box[::2], box[1::2]))
+        assert click["changed_voxels"] >= (
+            box is not None and before[k, 18, 20] != study.labels["LV cavity"] and point == sent[0]["points"][0]
+        )
+        assert len(click["model_version"]) == 12
     logic.undo_click()
     logic.undo_click()
     assert np.array_equal(study.mask(), before)

@@ -9,7 +9,7 @@ import numpy as np
 
 from PratoLabelLib.clicks.click_queue import ClickQueue
 from PratoLabelLib.measures.click_history import Step, Stroke
-from PratoLabelLib.measures.click_request import BACKGROUND, MAX_VOXELS, describe_clicks
+from PratoLabelLib.measures.click_request import BACKGROUND, MAX_VOXELS, describe_steps
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.volumes import has_reversed_slices
 from PratoLabelLib.studies.cine_study import CineStudy
@@ -86,7 +86,7 @@ class ClickLogic(ClickQueue):
                 self._replace(stroke, [])
 
     def clicks_sent(self) -> list[dict[str, Any]]:
-        """What was clicked, as it is stored with the label; of a cine, with the phase."""
+        """What was clicked, and what each click did, as it is stored with the label; of a cine, with the phase."""
         study = self.current_study
         if study is None:
             return []
@@ -95,7 +95,7 @@ class ClickLogic(ClickQueue):
         return [
             {**click, **({"phase": phase} if is_cine else {})}
             for phase, history in sorted(self._histories.items())
-            for click in describe_clicks(history.strokes, reverse)
+            for click in describe_steps(history.done, reverse)
         ]
 
     # One stroke

@@ -98,7 +98,8 @@ class ClickQueue(PredictLogic):
                 refined = apply_reply(mask, reply["refined"], is_reversed)
                 if self._histories.get(phase) is history:
                     was = study.mask()
-                    self._write(study, history.record(stroke, mask, refined, was, locked), was)
+                    effect = {name: said for name, said in reply["refined"].items() if name != "mask"}
+                    self._write(study, history.record(stroke, mask, refined, was, locked, effect), was)
             finally:
                 self.clicks_changed.emit()
             self._send_next()

@@ -5,8 +5,9 @@ A mask is uint8 (K, J, I), as everywhere in this module; voxels of a stroke are 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Step:
     Attributes:
         where: flat indices of the changed voxels; before, after: their values.
         known: what the history took for certain of them before.
+        effect: what the server said of it: the region it looked at, how many voxels changed, and by which network.
     """
 
     stroke: Stroke
@@ -42,6 +44,7 @@ class Step:
     before: np.ndarray
     after: np.ndarray
     known: np.ndarray
+    effect: Mapping[str, Any]
 
     def forget(self) -> None:
         """Keep the stroke alone: it cannot be taken back any more."""
@@ -84,19 +87,22 @@ class ClickHistory:
         """Where ``mask`` is neither as the server made it nor as a click left it: what was painted. Bool (K, J, I)."""
         return mask != self._known
 
-    def record(self, stroke: Stroke, sent: np.ndarray, refined: np.ndarray, mask: np.ndarray, locked: Collection[int]) -> np.ndarray:
+    def record(
+        self, stroke: Stroke, sent: np.ndarray, refined: np.ndarray, mask: np.ndarray, locked: Collection[int], effect: Mapping[str, Any]
+    ) -> np.ndarray:
         """Note what ``stroke`` changes; returns the mask that is to be shown.
 
         Args:
             sent: what the server was asked about. refined: what it has made of it.
             mask: as it is by now; what was painted meanwhile stays.
             locked: values that neither gain nor lose a voxel.
+            effect: as of a :class:`Step`.
         """
         changes = (refined != sent) & (mask == sent)
         if locked:
             changes &= ~np.isin(mask, list(locked)) & ~np.isin(refined, list(locked))
         where = np.flatnonzero(changes).astype(np.int32)
-        step = Step(stroke, where, mask.ravel()[where], refined.ravel()[where], self._known.ravel()[where])
+        step = Step(stroke, where, mask.ravel()[where], refined.ravel()[where], self._known.ravel()[where], effect)
         self.undone.clear()
         return self._do(step, mask)
 

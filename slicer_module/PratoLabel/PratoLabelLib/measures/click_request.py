@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from PratoLabelLib.measures.click_history import Stroke
+from PratoLabelLib.measures.click_history import Step, Stroke
 
 #: The contract's limits.
 MAX_STROKES, MAX_VOXELS = 256, 4096
@@ -39,6 +39,11 @@ def describe_clicks(strokes: Sequence[Stroke], slices: int | None) -> list[dict[
             stored = [[i, j, k if slices is None else slices - 1 - k] for i, j, k in points]
             described.append({"structure": stroke.structure, "points": stored})
     return described[::-1]
+
+
+def describe_steps(steps: Sequence[Step], slices: int | None) -> list[dict[str, Any]]:
+    """Every click, oldest first, with what it did: for the record, which has no limit; ``slices`` as for :func:`describe_clicks`."""
+    return [{**click, **step.effect} for step in steps for click in describe_clicks([step.stroke], slices)]
 
 
 def make_params(strokes: Sequence[Stroke], mask: np.ndarray, certain: np.ndarray, is_reversed: bool) -> dict[str, Any]:
