@@ -62,11 +62,12 @@ def correct_by_clicks(mask: np.ndarray, truth: np.ndarray, correct: Correct, man
         structure, places = point_at(*parts[k], truth[:, :, k], manner, random)
         stroke = Stroke(structure, np.column_stack([places, np.full(len(places), k)]))
         course.right.append(bool((truth[tuple(stroke.points.T)] == structure).all()))
-        start = time.perf_counter()
+        was, start = mask, time.perf_counter()
         mask = correct(mask, strokes, stroke)
         course.ms.append(1000 * (time.perf_counter() - start))
         strokes = [old for old in strokes if not _contradicts(old, stroke)] + [stroke]
-        parts[k] = wrong_parts(mask[:, :, k], truth[:, :, k])
+        for n in np.flatnonzero((mask != was).any((0, 1))):
+            parts[n] = wrong_parts(mask[:, :, n], truth[:, :, n])
         _note(course, mask, truth)
     return course
 

@@ -39,7 +39,7 @@ def _shown(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
         discs = sorted((fmean(_dice(by[key], "10")), key) for key in by if key[0] == labeller and key[1].startswith("disc"))
         for _, key in discs[:-1]:
             del by[key]
-    order = ("refined", "disc", "DeepEdit", "whole part")
+    order = ("refined", "followed", "disc", "DeepEdit", "whole part")
     return dict(sorted(by.items(), key=lambda item: (item[0][0], [item[0][1].startswith(start) for start in order].index(True))))
 
 
@@ -76,8 +76,9 @@ def _courses(by: dict[tuple[str, str], list[Row]]) -> str:
 
 
 def _structures(by: dict[tuple[str, str], list[Row]]) -> str:
-    lines = [[labeller, way, *(_until(rows, 95, name) for name in STRUCTURES)] for (labeller, way), rows in by.items()]
-    return markdown_table(["labeller", "a click is", *(f"{name}, clicks to .95" for name in STRUCTURES)], lines)
+    goals = [(name, goal) for name in STRUCTURES for goal in (95, 97)]
+    lines = [[labeller, way, *(_until(rows, goal, name) for name, goal in goals)] for (labeller, way), rows in by.items()]
+    return markdown_table(["labeller", "a click is", *(f"{name}, clicks to .{goal}" for name, goal in goals)], lines)
 
 
 def _parts(rows: list[Row]) -> str:

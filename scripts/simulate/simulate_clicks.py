@@ -2,8 +2,8 @@
 
 Each click lies in the largest part of the whole study that is still wrong: in its middle, or, by a careless labeller, anywhere in or beside
 it and sometimes of the wrong structure; a third draws along it by freehand. The same clicks are stamped as discs of several radii, so
-that one sees what the network behind a click is worth; "whole part", which no labeller has, puts right all of the part that was
-pointed at.
+that one sees what the network behind a click is worth; "followed" also lets the slices beside a clicked one follow it, unless they
+were clicked on; "whole part", which no labeller has, puts right all of the part that was pointed at.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from scripts.simulate.click_study import Correct, Course, clicks_until, correct_
 class Way(StrEnum):
     """What is made of a click."""
 
-    REFINED, STAMPED, WHOLE_PART = "refined", "stamped", "whole part"
+    REFINED, FOLLOWED, STAMPED, WHOLE_PART = "refined", "followed", "stamped", "whole part"
 
 
 class Labeller(StrEnum):
@@ -67,7 +67,7 @@ def main(
     """A row for each study, labeller and way."""
     torch.set_num_threads(threads)
     files = find_validation_studies(studies, split, patients)
-    network = Refiner.from_file(refiner) if Way.REFINED in way else None
+    network = Refiner.from_file(refiner) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
     predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
     for number, file in enumerate(tqdm(files, desc="studies")):
         volume = read_volume(file.image)
@@ -77,7 +77,8 @@ def main(
         mask = predictor.predict(tight, keep_scores=True).mask
         ways: dict[str, Correct] = {}
         if network is not None:
-            ways[Way.REFINED.value] = _refined(network, image, predictor.scores(tight))
+            made_so = {Way.REFINED: _refined, Way.FOLLOWED: _followed}
+            ways |= {each.value: make(network, image, predictor.scores(tight)) for each, make in made_so.items() if each in way}
         if Way.STAMPED in way:
             ways |= {f"disc of {radius:g} mm": stamp(radius, volume.spacing) for radius in RADII}
         if Way.WHOLE_PART in way:
@@ -87,7 +88,7 @@ def main(
                 course = correct_by_clicks(mask, truth, correct, MANNERS[who], CLICKS, number)
                 about = {"way": name, "labeller": who.value, "study": file.study, "patient": file.patient}
                 made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
-                version = {"model_version": network.version} if network is not None and name == Way.REFINED else {}
+                version = {"model_version": network.version} if network is not None and name in (Way.REFINED, Way.FOLLOWED) else {}
                 rows.append({**about, **version, **measure_course(course), **made})
         replace_rows(out, rows, ("way", "labeller", "study"))
 
@@ -95,6 +96,18 @@ def main(
 def _refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Correct:
     def correct(mask: np.ndarray, before: list[Stroke], new: Stroke) -> np.ndarray:
         return refiner.refine(image, mask, [*before, new], len(before), scores=scores).mask
+
+    return correct
+
+
+def _followed(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Correct:
+    refine = _refined(refiner, image, scores)
+
+    def correct(mask: np.ndarray, before: list[Stroke], new: Stroke) -> np.ndarray:
+        mask, strokes = refine(mask, before, new), [*before, new]
+        clicked, k = {int(stroke.points[0, 2]) for stroke in strokes}, int(new.points[0, 2])
+        beside = ({k - 1, k + 1} & {*range(mask.shape[2])}) - clicked
+        return refiner.propagate(image, mask, beside, clicked, strokes, scores=scores).mask
 
     return correct
 

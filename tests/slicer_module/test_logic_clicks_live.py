@@ -29,10 +29,8 @@ def test_a_click_is_followed_on_its_slice_and_taken_back(logic: PratoLabelLogic,
     for click in sent:  # where each looked, how much it changed, and by which network
         point, box = click["points"][0], click["box"]
         assert box is None or all(low <= at < high for at, low, high in zip(point, box[::2], box[1::2]))
-        assert click["changed_voxels"] >= (
-            box is not None and before[k, 18, 20] != study.labels["LV cavity"] and point == sent[0]["points"][0]
-        )
         assert len(click["model_version"]) == 12
+    assert sum(click["changed_voxels"] for click in sent) >= np.count_nonzero(after != before) > 0
     logic.undo_click()
     logic.undo_click()
     assert np.array_equal(study.mask(), before)
