@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import typer
 
-from scripts.common.markdown import fill_page
+from scripts.common.markdown import fill_page, markdown_table
 from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
 from scripts.simulate.rows import read_rounds
@@ -27,11 +27,27 @@ def main() -> None:
     all_runs, budget = runs(rounds), rounds[0]["budget"]
     _plot(all_runs, budget)
     parts = [_table(all_runs), _verdicts(all_runs), _making(rounds, budget)]
-    fill_page(DOCS / "simulation.md", {"simulation": "\n".join(parts), "scores": _scores(read_rows(RESULTS / "scores.csv"))})
+    blocks = {"simulation": "\n".join(parts), "scores": _scores(read_rows(RESULTS / "scores.csv"))}
+    fill_page(DOCS / "simulation.md", {**blocks, "clicks": _clicks(read_rows(RESULTS / "loop_clicks.csv"))})
 
 
 def _name(run: Run) -> str:
     return f"{run.strategy}, {'pruned' if run.key[1] else 'dense'}"
+
+
+def _clicks(rows: list[Row]) -> str:
+    """Voxels left to correct by round: painting alone, and after the clicks of each labeller."""
+    labellers = list(dict.fromkeys(row["labeller"] for row in rows))
+    lines = []
+    for patients in dict.fromkeys(row["labelled_patients"] for row in rows):
+        own = {row["labeller"]: row for row in rows if row["labelled_patients"] == patients}
+        first = own[labellers[0]]
+        alone = first["voxels"]["painting_alone"]
+        left = [own[labeller]["voxels"]["after_clicks"] for labeller in labellers]
+        lines.append([str(patients), f"{alone / first['studies']:.0f}", *(f"{n / first['studies']:.0f} ({n / alone:.0%})" for n in left)])
+    return markdown_table(
+        ["labelled patients", "painting alone", *(f"after {rows[0]['clicks']} clicks, {who}" for who in labellers)], lines
+    )
 
 
 def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def main(
         mask = predictor.predict(tight, keep_scores=True).mask
         ways: dict[str, Correct] = {}
         if network is not None:
-            made_so = {Way.REFINED: _refined, Way.FOLLOWED: _followed}
+            made_so = {Way.REFINED: refined, Way.FOLLOWED: _followed}
             ways |= {each.value: make(network, image, predictor.scores(tight)) for each, make in made_so.items() if each in way}
         if Way.STAMPED in way:
             ways |= {f"disc of {radius:g} mm": stamp(radius, volume.spacing) for radius in RADII}
@@ -93,7 +93,9 @@ def main(
         replace_rows(out, rows, ("way", "labeller", "study"))
 
 
-def _refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Correct:
+def refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Correct:
+    """Each click as the network behind clicks follows it; ``scores`` as for :meth:`Refiner.refine`."""
+
     def correct(mask: np.ndarray, before: list[Stroke], new: Stroke) -> np.ndarray:
         return refiner.refine(image, mask, [*before, new], len(before), scores=scores).mask
 
@@ -101,7 +103,7 @@ def _refined(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Corr
 
 
 def _followed(refiner: Refiner, image: ImageStack, scores: Scores | None) -> Correct:
-    refine = _refined(refiner, image, scores)
+    refine = refined(refiner, image, scores)
 
     def correct(mask: np.ndarray, before: list[Stroke], new: Stroke) -> np.ndarray:
         mask, strokes = refine(mask, before, new), [*before, new]

@@ -98,7 +98,7 @@ class _Loop:
         """The row of the model that is trained on all patients."""
         if not self.rows.of("all", seed, pruned):
             about = {"strategy": "all", "seed": seed, "pruned": pruned, "labelled_patients": len(self.patients)}
-            model, seconds = self._train("all", self._teach(pruned), list(self.patients), seed, pruned)
+            model, seconds = self._train("all", None, self._teach(pruned), list(self.patients), seed, pruned)
             self.rows.append({**about, **self._validate(Predictor.from_files(model, locator_file())), "seconds": {"train": seconds}})
 
     def run(self, strategy: Strategy, seed: int, pruned: bool, bar: tqdm) -> None:
@@ -126,8 +126,7 @@ class _Loop:
         """Train on ``labelled``, measure, choose who comes next, and count what they will cost."""
         model, seconds = self._teach(pruned), 0.0
         for number in range(A_ROUND, len(labelled) + A_ROUND, A_ROUND):  # those before are on disk
-            name = "first" if number == A_ROUND else f"{strategy.value}_{number}"
-            model, seconds = self._train(name, model, labelled[:number], seed, pruned)
+            model, seconds = self._train(strategy.value, number, model, labelled[:number], seed, pruned)
         predictor, start = Predictor.from_files(model, locator_file()), time.perf_counter()
         measured = self._validate(predictor)
         evaluated = time.perf_counter()
@@ -145,11 +144,11 @@ class _Loop:
         self.learner.teach(self.models / "phantoms", self.budget["phantoms"], made, self.budget["taught_steps"], pruned)
         return made
 
-    def _train(self, name: str, start: Path, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
-        """The model file ``name``: the network of ``start`` trained further on ``patients``; and the seconds that this took."""
-        made = self.models / f"{name}_seed{seed}_{'pruned' if pruned else 'dense'}.safetensors"
+    def _train(self, strategy: str, labelled: int | None, start: Path, patients: list[str], seed: int, pruned: bool) -> tuple[Path, float]:
+        """The model file of a round, see :func:`model_name`: ``start`` trained further on ``patients``; and the seconds that this took."""
+        made = self.models / model_name(strategy, labelled, seed, pruned)
         rounds, people = self.budget["rounds"], len(patients)
-        steps = self.budget["steps_a_patient"] * (A_ROUND * rounds * (rounds + 1) // 2 if name == "all" else people)
+        steps = self.budget["steps_a_patient"] * (A_ROUND * rounds * (rounds + 1) // 2 if labelled is None else people)
         files = [file for patient in patients for file in self.patients[patient]]
         return made, self.learner.train(files, start, made, steps, seed * 1000 + people, pruned)
 
@@ -165,6 +164,12 @@ class _Loop:
         verdicts = [self.oracle.verdict(predictor, study) for study in self.measured]
         dice = mean_dice(verdicts)
         return {"dice": dice.pop("mean"), "dice_by_structure": dice, "validation_voxels": round(fmean(v.changed for v in verdicts))}
+
+
+def model_name(strategy: str, labelled: int | None, seed: int, pruned: bool) -> str:
+    """The file of the model of a round with so many ``labelled`` patients; the first round is every strategy's, "all" has no rounds."""
+    name = strategy if labelled is None else "first" if labelled == A_ROUND else f"{strategy}_{labelled}"
+    return f"{name}_seed{seed}_{'pruned' if pruned else 'dense'}.safetensors"
 
 
 if __name__ == "__main__":

@@ -83,6 +83,9 @@ def run_inference(
         image = options.pop("image", image)
         checks.require_image(app, image)
         slot.marked = marked_phases(app.datastore().get_image_info(image))
+    drawn_on = options.pop("study", None)
+    if drawn_on not in (None, image):
+        raise HTTPException(400, f"What was drawn on {drawn_on!r:.80} is no prompt for {image or 'an upload'}: send it for that study.")
     slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")

@@ -1,0 +1,82 @@
+"""What clicks spare the labeller in the loop: voxels left to paint after ten clicks, beside painting alone, round by round.
+
+    python scripts/simulate/loop_clicks.py --simulation out/simulation/simulation.csv --studies out/acdc --out docs/results/loop_clicks.csv
+
+The models are those that scripts/simulate/simulate_loop.py left beside its CSV file. Each segments the validation patients for a tight
+box; a careful labeller, or one who scribbles, then clicks ten times, each time in the largest part that is wrong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from tqdm import tqdm
+
+from prato.data.cases import read_label
+from prato.data.nifti import read_volume
+from prato.data.studies import StudyFile
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
+from prato.refinement.refiner import Refiner
+from prato.training.simulated_labeller import CAREFUL, SCRIBBLING
+from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
+from scripts.common.provenance import command, commit
+from scripts.common.results import write_rows
+from scripts.simulate.click_study import correct_by_clicks, find_validation_studies
+from scripts.simulate.rows import read_rounds
+from scripts.simulate.simulate_clicks import refined
+from scripts.simulate.simulate_loop import model_name
+
+_LABELLERS = {"careful": CAREFUL, "scribbling": SCRIBBLING}
+_CLICKS = 10
+
+
+def main(
+    simulation: Annotated[Path, typer.Option(help="The CSV file of a simulation, with its models beside it.")],
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    strategy: Annotated[str, typer.Option(help="Whose rounds.")] = "random",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
+    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """A row for each round and labeller: sums over the studies."""
+    torch.set_num_threads(threads)
+    rounds = [row for row in read_rounds(simulation) if (row["strategy"], row["seed"], row["pruned"]) == (strategy, seed, True)]
+    models = [simulation.with_suffix("") / model_name(strategy, row["labelled_patients"], seed, True) for row in rounds]
+    missing = next((path for path in models if not path.is_file()), None)
+    if missing is not None or not rounds:
+        typer.echo(f"{missing or simulation} is missing: run scripts/simulate/simulate_loop.py with --strategy {strategy} first.", err=True)
+        raise typer.Exit(2)
+    files, rows = find_validation_studies(studies, split, patients), list[dict[str, Any]]()
+    default, refiner = MODELS / f"{DEFAULT_MODEL}.safetensors", Refiner.from_file(REFINER)
+    for row, model in zip(rounds, tqdm(models, desc="rounds")):
+        predictor = Predictor.from_files(model, default)
+        wrong = np.array([_count(predictor, refiner, file, number) for number, file in enumerate(files)])
+        for labeller, (alone, after) in zip(_LABELLERS, wrong.sum(0)):
+            found = {"labelled_patients": row["labelled_patients"], "labeller": labeller, "studies": len(files), "clicks": _CLICKS}
+            made = {"strategy": strategy, "seed": seed, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+            rows.append({**found, "voxels.painting_alone": int(alone), "voxels.after_clicks": int(after), **made})
+    write_rows(out, rows)
+
+
+def _count(predictor: Predictor, refiner: Refiner, file: StudyFile, number: int) -> list[tuple[int, int]]:
+    """Wrong voxels before and after the clicks of each labeller."""
+    volume = read_volume(file.image)
+    truth, image = read_label(file.label, volume), ImageStack(volume)
+    predictor.set_image(image)
+    tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
+    mask, correct = predictor.predict(tight).mask, refined(refiner, image, predictor.scores(tight))
+    courses = [correct_by_clicks(mask, truth, correct, manner, _CLICKS, number) for manner in _LABELLERS.values()]
+    return [(course.wrong[0], course.wrong[-1]) for course in courses]
+
+
+if __name__ == "__main__":
+    typer.run(main)
