@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.cine import read_cine
-from prato.data.label_check import check_label
 from prato.data.label_names import LABEL_INFO
-from prato.data.label_records import recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions, SavedVersion, anatomy_warnings
@@ -26,13 +24,13 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
     Raises:
         LabelVersionError: no such version, or one that does not fit the image.
     """
-    stored = versions.find(number)
+    versions.find(number)
     try:
-        grid = read_cine(image).grid()
-        mask = check_label(grid, versions.read_volume(stored.version), "it")
+        mask = versions.read_mask(number, read_cine(image).grid())
     except VolumeError as error:
-        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
-    return versions.save(grid.with_array(mask), params, number, "restored")
+        reason = str(error).replace(f"Version {number} of the label of {versions.study}", "it")
+        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {reason}") from error
+    return versions.save(mask, params, number, "restored")
 
 
 def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -50,13 +48,11 @@ def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) 
     current = versions.current()
     if current is None or current.origin != "found":
         return current.warnings if current else ()
-    names, name = recorded_label_info(versions.current_path()), f"The label for {versions.study}"
     try:
-        grid, found = read_cine(image).grid(), versions.read_volume(current.version)
-        mask = check_label(grid, found, name, names)
+        found, mask = versions.read_volume(current.version), versions.read_mask(current.version, read_cine(image).grid())
     except (VolumeError, LabelVersionError) as error:
         return (str(error),)
-    if found.array.shape == mask.shape and np.array_equal(found.array, mask):
-        return anatomy_warnings(grid.with_array(mask))
+    if found.array.shape == mask.array.shape and np.array_equal(found.array, mask.array):
+        return anatomy_warnings(mask)
     params = {**{key: value for key, value in current.params.items() if key != "phases"}, "label_info": LABEL_INFO}
-    return versions.save(grid.with_array(mask), params, current.version, "converted").version.warnings
+    return versions.save(mask, params, current.version, "converted").version.warnings

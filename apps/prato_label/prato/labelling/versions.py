@@ -22,8 +22,7 @@ import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
 from prato.data.label_anatomy import judge_anatomy
-from prato.data.label_check import check_label
-from prato.data.label_records import HISTORY, recorded_label_info
+from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
 from prato.data.stack import slice_axis
 from prato.data.structures import voxel_counts
@@ -141,9 +140,7 @@ class LabelVersions(VersionReader):
     def _mask_on(self, label: Volume, version: Version) -> np.ndarray | None:
         """The mask of ``version`` on the grid of ``label``, and of its shape; None where it is none."""
         try:
-            stored = self.read_volume(version.version)
-            names = recorded_label_info(self.current_path()) if version.origin == "found" else None
-            return check_label(label, stored, "it", names)
+            return self.read_mask(version.version, label).array
         except (VolumeError, LabelVersionError):
             return None
 

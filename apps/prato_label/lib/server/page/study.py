@@ -130,9 +130,10 @@ def _compute(store: StudiesDatastore, study: str, path: Path, label: ShownLabel 
     if label is None:
         return StudyView.of(cine, None)
     try:
-        file = label.path
-        found = store.versions(study, label.tag).read_volume(label.version.version) if label.version else read_label_volume(file, name)
-        return StudyView.of(cine, check_label(cine.grid(), found, name, recorded_label_info(file)))
+        if label.version is not None:
+            return StudyView.of(cine, store.versions(study, label.tag).read_mask(label.version.version, cine.grid()).array)
+        file = read_label_volume(label.path, name)
+        return StudyView.of(cine, check_label(cine.grid(), file, name, recorded_label_info(label.path)))
     except (LabelError, LabelVersionError) as error:
         return StudyView.of(cine, None, str(error))
 

@@ -1,0 +1,79 @@
+"""Versions that are restored: as what they mean, and in the state that reviewers gave to the very same drawing last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prato.data.cine import write_cine
+from prato.data.nifti import read_volume, write_volume
+from prato.data.structures import STRUCTURES, voxel_counts
+from prato.labelling.agreement import label_diff
+from prato.labelling.restoring import convert_found_label, restore
+from prato.labelling.versions import LabelVersions
+from tests.app.hearts import heart
+from tests.app.live import write_study
+from tests.prato.labelling.test_cine_labels import AFFINE, PHASES, current_mask, drawing, mask_of, open_label, save, states
+
+RV, MYO, LV = STRUCTURES.values()
+STOCK = [{"name": "LV", "idx": 1}, {"name": "MYO", "idx": 2}, {"name": "RV", "idx": 3}]
+SWAPPED = np.array([0, LV, MYO, RV], np.uint8)[heart()]
+
+
+def found_stock_label(folder: Path) -> LabelVersions:
+    """A study a whose label numbers LV 1 and RV 3, as the list of a stock server says."""
+    affine = read_volume(write_study(folder / "a.nii.gz", seed=0)).affine
+    (folder / "labels" / "final").mkdir(parents=True)
+    write_volume(folder / "labels" / "final" / "a.nii.gz", SWAPPED, affine)
+    labels = {"final": {"ext": ".nii.gz", "info": {"label_info": STOCK}}}
+    listed = {"objects": {"a": {"image": {"ext": ".nii.gz", "info": {}}, "labels": labels}}}
+    (folder / "datastore_v2.json").write_text(json.dumps(listed))
+    return LabelVersions(folder, "a")
+
+
+def test_a_found_version_is_restored_and_compared_as_what_its_names_say(tmp_path: Path) -> None:
+    label = found_stock_label(tmp_path)
+    found = label.current()
+    assert found is not None and found.voxels == voxel_counts(heart())
+    assert convert_found_label(label, tmp_path / "a.nii.gz") == ()
+    (tmp_path / "datastore_v2.json").unlink()  # from now on the record alone knows
+    assert restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Ada"}).version.voxels == voxel_counts(heart())
+    for number in (1, 2, 3):
+        assert np.array_equal(label.read_mask(number).array, heart())
+        assert label_diff(label, 1, number)["changed_voxels"] == 0
+        assert label.find(number).voxels == voxel_counts(heart())
+    assert np.array_equal(label.read_volume(1).array, SWAPPED)  # the file itself is kept as it was
+
+
+def write_turned(label: LabelVersions, mask: np.ndarray, axes: tuple[bool, bool, bool]) -> None:
+    """``mask`` as the file of ``label``, as another program saves it that counts some of the ``axes`` from their other end."""
+    affine = AFFINE.copy()
+    for axis, is_reversed in enumerate(axes):
+        if is_reversed:
+            affine[:3, 3] += (mask.shape[axis] - 1) * affine[:3, axis]
+            affine[:3, axis] *= -1
+            mask = np.flip(mask, axis)
+    label.current_path().parent.mkdir(parents=True, exist_ok=True)
+    write_cine(label.current_path(), np.ascontiguousarray(mask), affine, 200)
+
+
+@given(st.tuples(st.booleans(), st.booleans(), st.booleans()), st.integers(0, PHASES - 1))
+@settings(max_examples=8, deadline=None)
+def test_phases_that_another_program_saved_with_turned_axes_keep_their_state(axes: tuple[bool, bool, bool], corrected: int) -> None:
+    with TemporaryDirectory() as name:
+        label, drawn = open_label(Path(name)), mask_of(p0=1, p1=2, p2=3, p3=4)
+        save(label, drawn, annotator="Ada", phases={"0": "corrected", "1": "corrected", "2": "proposed", "3": "proposed"})
+        label.review("approved", {"annotator": "Cy", "phases": [0]})
+        label.review("sent back", {"annotator": "Cy", "phases": [1], "reason": "the apex is missing"})
+        before = states(label)
+        drawn[..., corrected] = drawing(9)
+        write_turned(label, drawn, axes)
+        for _ in range(2):  # as it was found, and once it is converted
+            assert states(label) == before | {corrected: ("corrected", "unknown")}
+            convert_found_label(label, Path(name) / "a.nii.gz")
+        assert np.array_equal(current_mask(label), drawn)
