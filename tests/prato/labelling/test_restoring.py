@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from prato.data.cine import write_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
 from prato.labelling.agreement import label_diff
+from prato.labelling.records import LabelVersionError
 from prato.labelling.restoring import convert_found_label, restore
 from prato.labelling.versions import LabelVersions
 from tests.app.hearts import heart
@@ -77,3 +79,59 @@ def test_phases_that_another_program_saved_with_turned_axes_keep_their_state(axe
             assert states(label) == before | {corrected: ("corrected", "unknown")}
             convert_found_label(label, Path(name) / "a.nii.gz")
         assert np.array_equal(current_mask(label), drawn)
+
+
+def test_a_phase_that_was_sent_back_is_not_restored_as_final(tmp_path: Path) -> None:
+    label, image = open_label(tmp_path), tmp_path / "a.nii.gz"
+    save(label, mask_of(p0=1, p1=2), annotator="Ada")
+    label.review("approved", {"annotator": "Cy", "phases": [0]})
+    save(label, mask_of(p3=3), annotator="Bob", phases=3)
+    label.review("sent back", {"annotator": "Cy", "phases": [0], "reason": "the apex is missing"})
+    label.review("approved", {"annotator": "Cy", "phases": [1]})
+    restored = restore(label, 1, image, {"annotator": "Ada", "phases": [0, 1]}).version
+    assert (restored.phases[0].state, restored.phases[0].reason, restored.phases[0].approved_by) == (
+        "proposed",
+        "the apex is missing",
+        None,
+    )
+    assert (restored.phases[1].state, restored.phases[1].approved_by) == ("final", "Cy")
+    # the copy is reviewed, and then the version that it is a copy of is restored again
+    label.review("sent back", {"annotator": "Dee", "phases": [1], "reason": "the valve is in it"})
+    assert restore(label, 1, image, {"annotator": "Ada"}).version.phases[1].reason == "the valve is in it"
+
+
+DECISIONS = st.lists(st.tuples(st.sampled_from(["draw", "approved", "sent back", "restore"]), st.integers(0, 9)), max_size=8)
+
+
+@pytest.mark.slow
+@given(DECISIONS)
+@settings(max_examples=25, deadline=None)
+def test_only_a_reviewer_changes_the_state_of_a_drawing(turns: list[tuple[str, int]]) -> None:
+    with TemporaryDirectory() as name:
+        label = open_label(Path(name))
+        save(label, mask_of(p0=100), annotator="Ada", phases=0)
+        decided = {drawing(100).tobytes(): "corrected"}
+        for seed, (turn, which) in enumerate(turns):
+            shown = current_mask(label)[..., 0].tobytes()
+            if turn == "draw":
+                shown = drawing(seed).tobytes()
+                save(label, mask_of(p0=seed), annotator="Ada", phases=0)
+                decided[shown] = "corrected"
+            elif turn == "restore":
+                number = label.all()[which % len(label.all())].version
+                restore(label, number, Path(name) / "a.nii.gz", {"annotator": "Bob"})
+                shown = label.read_volume(number).array[..., 0].tobytes()
+            elif decided[shown] != "proposed":
+                label.review("approved" if turn == "approved" else "sent back", {"annotator": "Cy", "reason": "no apex"})
+                decided[shown] = "final" if turn == "approved" else "proposed"
+            assert states(label)[0] == (decided[shown], "Ada")
+
+
+def test_a_phase_that_a_version_does_not_have_is_not_restored_from_it(tmp_path: Path) -> None:
+    label = open_label(tmp_path)
+    save(label, mask_of(p0=1), annotator="Ada")
+    save(label, mask_of(p3=3), annotator="Bob", phases=3)
+    label.review("approved", {"annotator": "Cy"})
+    with pytest.raises(LabelVersionError, match=r"^Version 1 has no phase 3: name phases that it has \(0\)\.$"):
+        restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Dee", "phases": [0, 3]})
+    assert len(label.all()) == 2 and states(label)[3] == ("final", "Bob")

@@ -86,18 +86,20 @@ class LabelVersions(VersionReader):
             began_with = self._began_with(label, params, current, base)
             change: Change = read_submission(label.array, began_with, params, annotator, self.study)
         else:
-            change = read_restoration(label.array, self.find(restored_from).phases, params)
+            change = read_restoration(label.array, versions, self.find(restored_from).version, params)
         with self._files.lock():
             self._recover()
             current = self._adopt({})
             versions = self.all()
+            if restored_from is not None:  # as reviewers have decided by now
+                change = read_restoration(label.array, versions, restored_from, params)
             before, stored = self._before(label, current)
             number = versions[-1].version + 1 if versions else 1
             phases, replaced = change.apply(before, number)
             kept = tuple(sorted(change.numbers() - replaced))
             if not replaced and current is not None:
                 return SavedVersion(current, [], (), kept)
-            merged = replace(label, array=merge_masks(change, replaced, stored))
+            merged = replace(label, array=merge_masks(change.mask, replaced, stored))
             data = gzip_bytes(volume_bytes(merged))
             version = Version(
                 version=number,
