@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prato.data.cine import write_cine
+from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
 from prato.labelling.agreement import label_diff
@@ -135,3 +135,22 @@ def test_a_phase_that_a_version_does_not_have_is_not_restored_from_it(tmp_path: 
     with pytest.raises(LabelVersionError, match=r"^Version 1 has no phase 3: name phases that it has \(0\)\.$"):
         restore(label, 1, tmp_path / "a.nii.gz", {"annotator": "Dee", "phases": [0, 3]})
     assert len(label.all()) == 2 and states(label)[3] == ("final", "Bob")
+
+
+@pytest.mark.parametrize("base", [None, 2])
+@pytest.mark.parametrize("phases", [3, 1])
+def test_whoever_submits_to_an_image_that_was_replaced_is_told_whose_phases_are_dropped(
+    tmp_path: Path, phases: int, base: int | None
+) -> None:
+    label = open_label(tmp_path)
+    save(label, mask_of(p0=1), annotator="Ada", phases=0)
+    save(label, mask_of(p3=3, p2=4), annotator="Bob", phases={"2": "proposed", "3": "corrected"})
+    shape = (*drawing(0).shape, phases)[: 4 if phases > 1 else 3]
+    write = write_cine if phases > 1 else write_volume
+    write(tmp_path / "a.nii.gz", np.ones(shape, np.int16), AFFINE)
+    mask = np.zeros(shape, np.uint8)
+    mask[(..., 1) if phases > 1 else ...] = drawing(5)
+    saved = label.save(read_cine(tmp_path / "a.nii.gz").grid().with_array(mask), {"annotator": "Ada", "base_version": base})
+    assert [version.version for version in saved.conflicts] == [1, 2]
+    assert (saved.dropped, set(saved.version.phases)) == ((0, 2, 3), {1 if phases > 1 else 0})
+    assert len({*saved.replaced}) == 1

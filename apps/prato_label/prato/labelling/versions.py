@@ -56,12 +56,14 @@ class SavedVersion:
         conflicts: the versions whose work it replaced without having been made from them.
         replaced: the phases whose voxels are from this save.
         kept: the phases whose proposals were left out, as a labeller drew them.
+        dropped: the phases of the label before that could not be taken over, as it does not fit the image (any more).
     """
 
     version: Version
     conflicts: list[Version]
     replaced: tuple[int, ...] = (0,)
     kept: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
 
 
 class LabelVersions(VersionReader):
@@ -93,7 +95,7 @@ class LabelVersions(VersionReader):
             versions = self.all()
             if restored_from is not None:  # as reviewers have decided by now
                 change = read_restoration(label.array, versions, restored_from, params)
-            before, stored = self._before(label, current)
+            before, stored, dropped = self._before(label, current)
             number = versions[-1].version + 1 if versions else 1
             phases, replaced = change.apply(before, number)
             kept = tuple(sorted(change.numbers() - replaced))
@@ -115,7 +117,8 @@ class LabelVersions(VersionReader):
                 warnings=anatomy_warnings(merged),
             )
             self._put(version, data)
-        return SavedVersion(version, find_conflicts(versions, before, annotator, base, replaced), tuple(sorted(replaced)), kept)
+        conflicts = find_conflicts(versions, before, annotator, base, replaced, dropped)
+        return SavedVersion(version, conflicts, tuple(sorted(replaced)), kept, tuple(sorted(dropped)))
 
     def _put(self, version: Version, data: bytes) -> None:
         """Store ``version`` with its file; needs the lock."""
@@ -131,13 +134,13 @@ class LabelVersions(VersionReader):
         began = current if base is None else self.find(base)
         return None if began is None else self._mask_on(label, began)
 
-    def _before(self, label: Volume, current: Version | None) -> tuple[Phases, np.ndarray | None]:
-        """The phases of the ``current`` label and, of a cine, their voxels on the grid of ``label``; none of one that does not fit it."""
-        count = phase_count(label.array)
-        if current is None or count == 1:
-            return {n: phase for n, phase in current.phases.items() if n < count} if current else {}, None
+    def _before(self, label: Volume, current: Version | None) -> tuple[Phases, np.ndarray | None, Phases]:
+        """The phases of the ``current`` label and, of a cine, their voxels on the grid of ``label``; third come the phases of one that does
+        not fit it, of which nothing can be taken over."""
+        if current is None or (phase_count(label.array) == 1 and not current.phases.keys() - {0}):
+            return {} if current is None else current.phases, None, {}
         stored = self._mask_on(label, current)
-        return current.phases if stored is not None else {}, stored
+        return ({}, None, current.phases) if stored is None else (current.phases, stored, {})
 
     def _mask_on(self, label: Volume, version: Version) -> np.ndarray | None:
         """The mask of ``version`` on the grid of ``label``, and of its shape; None where it is none."""
