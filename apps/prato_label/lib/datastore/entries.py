@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,35 @@ def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:
     return {"phases": phases, "times_ms": None if times_ms is None else [round(float(ms), 2) for ms in times_ms]}
 
 
+def known_phases(info: Mapping[str, Any]) -> tuple[int, tuple[int, int] | None]:
+    """How many phases an image has by what the list says of it, and end-diastole and end-systole where somebody marked two that it has."""
+    phases, marked = info.get("phases"), info.get("marked")
+    count = phases if type(phases) is int and phases > 0 else 1
+    ed, es = (marked.get("ed"), marked.get("es")) if isinstance(marked, dict) else (None, None)
+    if type(ed) is int and type(es) is int and min(ed, es) >= 0 and max(ed, es) < count:
+        return count, (ed, es)
+    return count, None
+
+
+def image_entry(image: DataModel, phases: dict[str, Any] | None) -> DataModel:
+    """``image`` with ``phases``, what its header says of them (None: nothing is known), and without what only the server writes there and
+    cannot have written so: marks of phases that the image does not have, or not any more, and what is no object.
+    """
+    info = dict(image.info)
+    if phases is not None:
+        info = {**{name: value for name, value in info.items() if name not in ("phases", "times_ms")}, **phases}
+    marked, review, handed_out = info.get("marked"), info.get("review"), info.get("strategy")
+    is_unmarked = isinstance(marked, dict) and marked.get("ed") is None and marked.get("es") is None
+    if not is_unmarked and known_phases(info)[1] is None:
+        info.pop("marked", None)
+    if not (isinstance(review, dict) and isinstance(review.get("reason", ""), str)):
+        info.pop("review", None)
+    if "strategy" in info:
+        by_name = handed_out.items() if isinstance(handed_out, dict) else ()
+        info["strategy"] = {name: last for name, last in by_name if isinstance(last, dict) and type(last.get("ts", 0)) is int}
+    return DataModel(info=info, ext=image.ext)
+
+
 def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[str, ImageLabelModel]:
     """``found`` with the phases of its cines marked that the manifest of ``folder`` says are ED and ES, where nobody has decided that."""
     cines = [study for study, entry in found.items() if "phases" in entry.image.info and "marked" not in entry.image.info]
@@ -48,10 +77,11 @@ def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[st
     marked = dict(found)
     for study in cines:
         listed, entry = manifest.studies.get(study), found[study]
-        if listed and None not in (listed.ed, listed.es):
-            mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}
-            image = DataModel(info={**entry.image.info, "marked": mark}, ext=entry.image.ext)
-            marked[study] = ImageLabelModel(image=image, labels=entry.labels)
+        if not listed:
+            continue
+        info = {**entry.image.info, "marked": {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}}
+        if known_phases(info)[1] is not None:
+            marked[study] = ImageLabelModel(image=DataModel(info=info, ext=entry.image.ext), labels=entry.labels)
     return marked
 
 

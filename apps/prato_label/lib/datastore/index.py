@@ -15,7 +15,7 @@ from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
-from lib.datastore.entries import file_entry, label_entry, label_info, mark_known_phases, phases_info, tolerate_full_disk
+from lib.datastore.entries import file_entry, image_entry, label_entry, label_info, mark_known_phases, phases_info, tolerate_full_disk
 from prato.data.atomic import find_leftovers, write_bytes
 from prato.data.cine import read_cine_head
 from prato.data.nifti_head import VolumeError
@@ -168,11 +168,7 @@ class DurableIndex(LocalDatastore):
         return endings
 
     def _find_study(self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None) -> ImageLabelModel:
-        image = file_entry(study, ending, known.image if known else None)
-        phases = self._find_phases(study, ending)
-        if phases is not None:
-            others = {name: value for name, value in image.info.items() if name not in ("phases", "times_ms")}
-            image = DataModel(info={**others, **phases}, ext=ending)
+        image = image_entry(file_entry(study, ending, known.image if known else None), self._find_phases(study, ending))
         files = {tag: file_entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
         path = partial(self._image_path, study, ending)
         return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, path) for tag, label in files.items()})

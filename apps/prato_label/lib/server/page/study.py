@@ -11,11 +11,11 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from lib.datastore.entries import known_phases
 from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.page.view import StudyView, file_stamp, views
-from lib.server.study_routes import marked_phases
 from prato.data.cine import read_cine
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
@@ -81,7 +81,7 @@ class ShownStudy:
     def _beat(self, info: dict[str, Any]) -> dict[str, Any]:
         """``ed``, ``es``, who says so, and the function of the heart."""
         about = self._about()
-        chosen = {"marked": marked_phases(info), "manifest": (about.ed, about.es), "found": self.view.find_ed_es()}
+        chosen = {"marked": known_phases(info)[1], "manifest": (about.ed, about.es), "found": self.view.find_ed_es()}
         for source, pair in chosen.items():
             ed, es = pair or (None, None)
             if ed is None or es is None or max(ed, es) >= len(self.view.frames):
