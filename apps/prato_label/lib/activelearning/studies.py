@@ -52,8 +52,12 @@ def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
 
 
 def _trusted_phases(datastore: Datastore, study: str) -> list[int] | None:
-    """The phases of the final label of ``study`` that are done; None where nothing is known of them, and the label counts as a whole."""
-    phases = datastore.get_label_info(study, DefaultLabelTag.FINAL.value).get("phases")
+    """The phases of the final label of ``study`` that are done; None where nothing is known of them, and the label counts as a whole.
+
+    Nothing of a label is done that does not fit its image, as one that was replaced.
+    """
+    info = datastore.get_label_info(study, DefaultLabelTag.FINAL.value)
+    phases = info.get("phases") if info.get("fits", True) else {}
     if not isinstance(phases, dict):
         return None
     return [int(number) for number, phase in phases.items() if isinstance(phase, dict) and phase.get("state") in TRUSTED]

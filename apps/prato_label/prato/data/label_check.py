@@ -34,7 +34,7 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
     # in an image they would count as the darkest, in a label as the structure of the smallest number
     if "voxels_not_finite" in label.warnings or (label.array.dtype.kind == "f" and not np.isfinite(label.array).all()):
         raise LabelError(f"{name} holds values that are no numbers (NaN or infinite): give each voxel its structure's whole number, or 0.")
-    array = _match_grid(name, label, image)
+    array = match_grid(name, label, image)
     values = np.unique(np.concatenate([np.unique(part) for part in np.moveaxis(array, -1, 0)]))  # part by part, to sort no whole cine
     whole = np.rint(values)
     soft = values[np.abs(values - whole) > _ROUNDING]
@@ -66,9 +66,14 @@ def read_label_volume(path: Path, name: str) -> Volume:
         raise LabelError(sentence) from error
 
 
-def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
-    """The label's voxels in the image's index order, of all phases. Programs read one header in several ways: it is enough that one of them
-    lays the two on each other."""
+def match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
+    """The voxels of ``label`` in the index order of ``image``, of all phases; ``name`` is what messages call the label.
+
+    Programs read one header in several ways: it is enough that one of them lays the two on each other.
+
+    Raises:
+        MisplacedLabelError: none does, or they are of another number of phases.
+    """
     _require_phases(name, label, image)
     for ours, theirs in product(image.readings, label.readings):
         found = _turn(label.array, theirs, ours, image)

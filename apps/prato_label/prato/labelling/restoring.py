@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.cine import read_cine
+from prato.data.cine import read_cine, read_cine_head
 from prato.data.label_names import LABEL_INFO
 from prato.data.nifti import VolumeError
 from prato.labelling.records import LabelVersionError
-from prato.labelling.versions import LabelVersions, SavedVersion, anatomy_warnings
+from prato.labelling.versions import LabelVersions, SavedVersion
 
 
 def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> SavedVersion:
@@ -33,26 +33,24 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
     return versions.save(mask, params, number, "restored")
 
 
-def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Check a current label that was put into the folder by other means, and store what it means as a new version.
+def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> None:
+    """Store what a current label means that was put into the folder by other means, as a new version.
 
     Names that are recorded of it, as a stock MONAI Label server does, decide what its values are; axes that it stores otherwise than its
-    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, nothing is written.
-
-    Returns:
-        What speaks against the label, one sentence each; of a label that cannot be used, why.
+    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, or the label cannot be used
+    (``prato.labelling.doubts`` says why), nothing is written.
 
     Raises:
         OSError: no space, no permission; the label is as it was.
     """
     current = versions.current()
     if current is None or current.origin != "found":
-        return current.warnings if current else ()
+        return
     try:
-        found, mask = versions.read_volume(current.version), versions.read_mask(current.version, read_cine(image).grid())
-    except (VolumeError, LabelVersionError) as error:
-        return (str(error),)
-    if found.array.shape == mask.array.shape and np.array_equal(found.array, mask.array):
-        return anatomy_warnings(mask)
+        found, mask = versions.read_volume(current.version), versions.read_mask(current.version, read_cine_head(image).grid())
+    except (VolumeError, LabelVersionError):
+        return
+    if np.array_equal(found.array, mask.array):
+        return
     params = {**{key: value for key, value in current.params.items() if key != "phases"}, "label_info": LABEL_INFO}
-    return versions.save(mask, params, current.version, "converted").version.warnings
+    versions.save(mask, params, current.version, "converted")

@@ -21,14 +21,13 @@ from typing import Any, Literal
 import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
-from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
-from prato.data.stack import slice_axis
 from prato.data.structures import voxel_counts
+from prato.labelling.doubts import anatomy_warnings
 from prato.labelling.files import file_names, sha256
 from prato.labelling.merging import Change, merge_masks, read_restoration, read_submission
-from prato.labelling.phases import phase_count, phase_of
+from prato.labelling.phases import phase_count
 from prato.labelling.reader import VersionReader, attribute
 from prato.labelling.records import (
     UNKNOWN,
@@ -237,18 +236,6 @@ class LabelVersions(VersionReader):
             with stage_bytes(self._files.version_path(version.version), current):
                 self._files.write_record(version)
         return version
-
-
-def anatomy_warnings(label: Volume) -> tuple[str, ...]:
-    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
-    count, axis, found = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing), []
-    for number in range(count):
-        anatomy = judge_anatomy(phase_of(label.array, number), axis)
-        if anatomy.verdict == "contradicted" and count == 1:
-            found.append(f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.")
-        elif anatomy.verdict == "contradicted":
-            found.append(f"Phase {number}: {anatomy.sentence[:-1]}; training leaves the phase out until it is corrected.")
-    return tuple(found)
 
 
 def recover_labels(studies: str | os.PathLike[str]) -> None:

@@ -35,19 +35,21 @@ class ShownLabel:
         tag: "final" where a labeller submitted one, else "original", a model's proposal.
         path: of its file. content: changes with it.
         version: what is recorded of it; None for a proposal.
+        warnings: what speaks against it.
     """
 
     tag: str
     path: Path
     content: str
     version: Version | None
+    warnings: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
         """``tag``, ``version`` (null for a proposal), the state of each of ``phases``, and ``warnings``."""
         version = self.version
         if version is None:
             return {"tag": self.tag, "version": None, "phases": {}, "warnings": []}
-        return {"tag": self.tag, "version": version.version, "phases": version.phases_to_json(), "warnings": list(version.warnings)}
+        return {"tag": self.tag, "version": version.version, "phases": version.phases_to_json(), "warnings": [*self.warnings]}
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,9 @@ def _find_label(store: StudiesDatastore, study: str) -> ShownLabel | None:
     versions = store.versions(study, _FINAL)
     current = versions.current()
     if current is not None:
-        return ShownLabel(_FINAL, versions.current_path(), current.sha256, current)
+        described = store.describe_label(study, _FINAL)
+        warnings = tuple(described.info["warnings"]) if described else ()
+        return ShownLabel(_FINAL, versions.current_path(), current.sha256, current, warnings)
     if _ORIGINAL in store.get_labels_by_image_id(study):
         path = Path(store.get_label_uri(study, _ORIGINAL))
         return ShownLabel(_ORIGINAL, path, repr(file_stamp(path)), None)
