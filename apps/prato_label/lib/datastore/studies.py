@@ -16,7 +16,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.datastore.entries import phases_info
 from lib.datastore.index import DurableIndex
-from lib.datastore.label_check import http_errors, read_submitted_label
+from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine
@@ -152,7 +152,7 @@ class StudiesDatastore(DurableIndex):
         """Check and store a label, or phases of one; see ``check_submission`` for what is refused. A "final" one must hold a structure.
 
         Returns:
-            The new version; None for a proposal of the model's, of which only the last is kept.
+            The new version; None for a proposal of the model's, of which only the last is kept, of each phase.
         """
         self._get_study(image_id)
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
@@ -171,9 +171,10 @@ class StudiesDatastore(DurableIndex):
             files = LabelFiles(self._datastore_path, image_id, tag)
             files.require_inside()
         path = files.path
-        with self.changed_list():
+        with self.changed_list(), http_errors():
+            label = merge_proposals(label, files.current_path(), info)
             write_bytes(path, gzip_bytes(volume_bytes(label)))
-            info |= {"ts": int(time.time()), "name": path.name, "voxels": voxels}
+            info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array)}
             self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
         return None
 
