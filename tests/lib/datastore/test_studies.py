@@ -205,6 +205,14 @@ def test_the_labels_of_a_removed_study_can_be_restored_once_its_image_is_back(st
         store.remove_label("b", "final")
 
 
+def test_a_study_goes_with_the_sidecar_that_the_import_wrote_of_it(store: StudiesDatastore, folder: Path) -> None:
+    (folder / "a.json").write_text(json.dumps({"schema": "prato-label/cine/1", "study": "a"}))
+    (folder / "b.json").write_text(json.dumps({"note": "somebody's own"}))
+    for name in ("a", "b"):
+        store.remove_image(name)
+    assert not (folder / "a.json").exists() and (folder / "b.json").exists()
+
+
 def test_files_that_arrive_by_a_rename_are_noticed(folder: Path) -> None:
     store = StudiesDatastore(str(folder))
     write_volume(folder / "c.nii.gz", np.ones(SHAPE, np.int16), AFFINE)

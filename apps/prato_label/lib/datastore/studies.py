@@ -24,6 +24,7 @@ from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
+from prato.dicom.sidecar import remove_sidecar
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
@@ -107,10 +108,12 @@ class StudiesDatastore(DurableIndex):
         return image_id
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
-        """Remove a study; the versions of its labels stay, with who removed them."""
+        """Remove a study, with what the import of DICOM wrote about it; the versions of its labels stay, with who removed them."""
         for tag in list(self._get_study(image_id).labels):
             self.remove_label(image_id, tag, annotator)
-        Path(self.get_image_uri(image_id)).unlink(missing_ok=True)  # a link, and not what it leads to
+        image = Path(self.get_image_uri(image_id))
+        image.unlink(missing_ok=True)  # a link, and not what it leads to
+        remove_sidecar(image)
         self.refresh()
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
