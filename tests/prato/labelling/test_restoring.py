@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prato.data.cine import read_cine, write_cine
-from prato.data.nifti import read_volume, write_volume
+from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
 from prato.labelling.agreement import label_diff
-from prato.labelling.records import LabelVersionError
+from prato.labelling.records import LabelVersionError, UnknownVersionError
 from prato.labelling.restoring import convert_found_label, restore
 from prato.labelling.versions import LabelVersions
 from tests.app.hearts import heart
@@ -52,6 +53,27 @@ def test_a_found_version_is_restored_and_compared_as_what_its_names_say(tmp_path
     assert np.array_equal(label.read_volume(1).array, SWAPPED)  # the file itself is kept as it was
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_what_replaces_a_found_label_while_it_is_converted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_removed: bool) -> None:
+    label = found_stock_label(tmp_path)
+    drawn, real = np.roll(heart(), 1, 0), LabelVersions.read_mask
+
+    def read_meanwhile(self: LabelVersions, number: int, grid: Volume | None = None) -> Volume:
+        monkeypatch.undo()
+        found = real(self, number, grid)
+        if is_removed:
+            label.remove()
+        else:
+            label.save(found.with_array(drawn), {"annotator": "Ada"})
+        return found
+
+    monkeypatch.setattr(LabelVersions, "read_mask", read_meanwhile)
+    with pytest.raises(UnknownVersionError, match="was removed") if is_removed else nullcontext():
+        convert_found_label(label, tmp_path / "a.nii.gz")
+    assert label.current() is None if is_removed else np.array_equal(current_mask(label), drawn)
+    assert [version.origin for version in label.all()] == (["found"] if is_removed else ["found", "submitted"])
+
+
 def write_turned(label: LabelVersions, mask: np.ndarray, axes: tuple[bool, bool, bool]) -> None:
     """``mask`` as the file of ``label``, as another program saves it that counts some of the ``axes`` from their other end."""
     affine = AFFINE.copy()
@@ -79,6 +101,14 @@ def test_phases_that_another_program_saved_with_turned_axes_keep_their_state(axe
             assert states(label) == before | {corrected: ("corrected", "unknown")}
             convert_found_label(label, Path(name) / "a.nii.gz")
         assert np.array_equal(current_mask(label), drawn)
+        current = label.current()
+        assert current is not None and {n: phase.version for n, phase in current.phases.items()} == dict.fromkeys(range(4), 1) | {
+            corrected: 2
+        }
+        again = mask_of(**{f"p{n}": 20 for n in range(PHASES)})
+        others = [n for n in range(PHASES) if n != corrected]
+        assert save(label, again, annotator="Ada", base_version=1, phases=others).conflicts == []
+        assert [v.version for v in save(label, again, annotator="Ada", base_version=1, phases=corrected).conflicts] == [2]
 
 
 def test_a_phase_that_was_sent_back_is_not_restored_as_final(tmp_path: Path) -> None:

@@ -61,6 +61,21 @@ class Restoration:
         return {**others, **found}, set(self.which)
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """The label as it is, whose phases are ``source``, stored as what it means: nobody draws anything by that."""
+
+    mask: np.ndarray
+    source: Phases
+
+    def numbers(self) -> set[int]:
+        return set(range(phase_count(self.mask)))
+
+    def apply(self, before: Phases, version: int) -> tuple[dict[int, Phase], set[int]]:
+        is_as_it_was = before == self.source  # otherwise somebody has replaced it meanwhile
+        return dict(before), self.numbers() if is_as_it_was else set()
+
+
 def read_submission(mask: np.ndarray, began_with: np.ndarray | None, params: Mapping[str, Any], annotator: str, study: str) -> Submission:
     """The submission of ``mask``, uint8 (X, Y, Z) or (X, Y, Z, T), whose ``params`` say which phases it is about.
 

@@ -26,7 +26,7 @@ from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.labelling.doubts import anatomy_warnings
 from prato.labelling.files import file_names, sha256
-from prato.labelling.merging import Change, merge_masks, read_restoration, read_submission
+from prato.labelling.merging import Change, Conversion, merge_masks, read_restoration, read_submission
 from prato.labelling.phases import phase_count
 from prato.labelling.reader import VersionReader, attribute
 from prato.labelling.records import (
@@ -83,16 +83,20 @@ class LabelVersions(VersionReader):
         """
         versions, current = self.list_versions()  # before the lock: a refused save should not leave its file
         base, annotator = base_version_from(params, self.study, versions), annotator_from(params)
+        change: Change
         if restored_from is None:
-            began_with = self._began_with(label, params, current, base)
-            change: Change = read_submission(label.array, began_with, params, annotator, self.study)
+            change = read_submission(label.array, self._began_with(label, params, current, base), params, annotator, self.study)
+        elif origin == "converted":
+            change = Conversion(label.array, self.find(restored_from).phases)
         else:
             change = read_restoration(label.array, versions, self.find(restored_from).version, params)
         with self._files.lock():
             self._recover()
             current = self._adopt({})
             versions = self.all()
-            if restored_from is not None:  # as reviewers have decided by now
+            if current is None and origin == "converted":
+                raise UnknownVersionError(f"The label of {self.study} was removed before it could be converted.")
+            if restored_from is not None and origin == "restored":  # as reviewers have decided by now
                 change = read_restoration(label.array, versions, restored_from, params)
             before, stored, dropped = self._before(label, current)
             number = versions[-1].version + 1 if versions else 1
