@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -79,8 +80,11 @@ def test_a_cine_becomes_studies_that_can_be_segmented(guarded_server: LiveServer
     again = send(guarded_server, archive)
     assert again.status_code == 200 and [cine["is_new"] for cine in again.json()["imported"]] == [False]
     assert files(guarded_server) == stored
-    (guarded_server.studies / f"{whole}.json").write_text("{}")
-    refused(send(guarded_server, archive), 409, f"{whole}.json is there already with other content")
+    sidecar = guarded_server.studies / f"{whole}.json"
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "notes": ["edited"]}))
+    refused(send(guarded_server, archive), 409, f"{whole}.json is there already with other content: remove that study first")
+    assert ask(guarded_server, "DELETE", f"/datastore/image?id={whole}").ok
+    assert send(guarded_server, archive).status_code == 200 and files(guarded_server) == stored
 
 
 def test_what_cannot_be_imported_is_refused_whole(guarded_server: LiveServer, archive: bytes) -> None:

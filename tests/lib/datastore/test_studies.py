@@ -12,8 +12,9 @@ from fastapi import HTTPException
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
+from prato.data.cine import read_cine, write_cine
 from prato.data.label_records import HISTORY
-from prato.data.nifti import read_volume, write_volume
+from prato.data.nifti import read_image, read_volume, write_volume
 from prato.data.structures import STRUCTURES
 from tests.waiting import wait_until
 
@@ -88,6 +89,30 @@ def test_the_models_own_proposals_make_no_history(store: StudiesDatastore, folde
     assert store.get_label_info("a", "original")["voxels"] == {"myocardium": 3}
     with refused(400, "proposals (tag original) have no versions"):
         store.versions("a", "original")
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_proposal_for_one_phase_leaves_those_of_the_others(store: StudiesDatastore, folder: Path, is_whole: bool) -> None:
+    write_cine(folder / "c.nii.gz", np.ones((*SHAPE, 4), np.int16), AFFINE, 200)
+    store.refresh()
+    sent, mask = folder.parent / "sent.nii.gz", np.zeros((*SHAPE, 4), np.uint8)
+    mask[0, 0, 0], mask[1, 0, 0, 2] = 1, 2
+    write_cine(sent, mask, AFFINE)
+    store.submit_label("c", str(sent), "original", {"phases": [0, 1, 3]})  # of which 2 is none
+    proposed = read_cine(folder / "labels" / "original" / "c.nii.gz").phase(2).array
+    assert not proposed.any()
+    new = np.full_like(mask, 3)
+    if is_whole:
+        write_cine(sent, new, AFFINE)
+    else:
+        write_volume(sent, new[..., 2], AFFINE)
+    store.submit_label("c", str(sent), "original", {"phases": {"2": "proposed"}})
+    stored = np.asarray(read_image(folder / "labels" / "original" / "c.nii.gz").dataobj)
+    assert np.array_equal(stored[..., 2], new[..., 2]) and np.array_equal(stored[..., [0, 1, 3]], mask[..., [0, 1, 3]])
+    assert store.get_label_info("c", "original")["voxels"] == {"RV cavity": 3, "LV cavity": mask[..., 0].size}
+    write_cine(sent, mask, AFFINE)
+    store.submit_label("c", str(sent), "original", {})  # which names no phase: it is about all
+    assert np.array_equal(np.asarray(read_image(folder / "labels" / "original" / "c.nii.gz").dataobj), mask)
 
 
 def test_what_is_said_later_stays_with_the_version(store: StudiesDatastore, folder: Path) -> None:
@@ -178,6 +203,14 @@ def test_the_labels_of_a_removed_study_can_be_restored_once_its_image_is_back(st
     assert store.get_unlabeled_images() == ["b"]
     with refused(404, "has no label with the tag"):
         store.remove_label("b", "final")
+
+
+def test_a_study_goes_with_the_sidecar_that_the_import_wrote_of_it(store: StudiesDatastore, folder: Path) -> None:
+    (folder / "a.json").write_text(json.dumps({"schema": "prato-label/cine/1", "study": "a"}))
+    (folder / "b.json").write_text(json.dumps({"note": "somebody's own"}))
+    for name in ("a", "b"):
+        store.remove_image(name)
+    assert not (folder / "a.json").exists() and (folder / "b.json").exists()
 
 
 def test_files_that_arrive_by_a_rename_are_noticed(folder: Path) -> None:

@@ -13,7 +13,8 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.activelearning.acquisition_strategy import AcquisitionStrategy
 from lib.activelearning.registry import register_strategy
-from lib.activelearning.studies import list_unlabelled, name_phase, phases_of, shuffle_unlabelled
+from lib.activelearning.studies import list_unlabelled, name_phase, shuffle_unlabelled
+from lib.datastore.entries import known_phases
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import file_identity
 from prato.acquisition.facility_location import NoSummaryError, StudySummary, facility_location, summarise
@@ -41,7 +42,7 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
         everybody = sorted(datastore.list_images(), key=lambda study: sha256(study.encode()).hexdigest())
 
         def look(study: str) -> tuple[Hashable, Callable[[ImagePredictor], StudySummary | str]]:
-            path, (count, marked) = Path(datastore.get_image_uri(study)), phases_of(datastore, study)
+            path, (count, marked) = Path(datastore.get_image_uri(study)), known_phases(datastore.get_image_info(study))
             phase = candidates.get(study, (marked or (0,))[0] if count > 1 else None)
 
             def read_and_summarise(predictor: ImagePredictor) -> StudySummary | str:

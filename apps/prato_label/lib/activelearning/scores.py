@@ -13,7 +13,8 @@ from monailabel.interfaces.datastore import Datastore
 
 from lib.activelearning.acquisition_strategy import AcquisitionStrategy
 from lib.activelearning.registry import register_strategy
-from lib.activelearning.studies import list_unlabelled, name_phase, phases_of, shuffle_unlabelled
+from lib.activelearning.studies import list_unlabelled, name_phase, shuffle_unlabelled
+from lib.datastore.entries import known_phases
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import file_identity
@@ -106,7 +107,7 @@ class Phases(ScoreStrategy):
         pairs = find_pairs(datastore.list_images(), manifest)
 
         def score_of(study: str) -> StudyScore:
-            count, marked = phases_of(datastore, study)
+            count, marked = known_phases(datastore.get_image_info(study))
             if count > 1:
                 path = Path(datastore.get_image_uri(study))
                 return tuple((path, each) for each in marked or guess_ed_es(count)), partial(phases_score, known=marked is not None)

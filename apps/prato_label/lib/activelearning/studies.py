@@ -14,6 +14,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from lib.activelearning.acquisition_strategy import SECONDS
 from lib.activelearning.registry import register_strategy
+from lib.datastore.entries import known_phases
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import LivePredictor
@@ -38,7 +39,7 @@ def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
     without = set(datastore.get_unlabeled_images())
     for study in datastore.list_images():
         trusted = [] if study in without else _trusted_phases(datastore, study)
-        count, marked = phases_of(datastore, study)
+        count, marked = known_phases(datastore.get_image_info(study))
         phase = None if trusted is None else next_phase(count, marked, trusted)
         if phase is not None:
             by_state[_review_state(datastore.get_image_info(study))][study] = phase if count > 1 else None
@@ -50,19 +51,13 @@ def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
     raise HTTPException(404, "Every study here has a final label: add studies to the folder, or open a labelled one to correct it.")
 
 
-def phases_of(datastore: Datastore, study: str) -> tuple[int, tuple[int, int] | None]:
-    """How many phases ``study`` has, and end-diastole and end-systole where somebody marked them."""
-    info = datastore.get_image_info(study)
-    count, marked = info.get("phases", 1), info.get("marked") or {}
-    ed, es = marked.get("ed"), marked.get("es")
-    if isinstance(ed, int) and isinstance(es, int) and 0 <= min(ed, es) <= max(ed, es) < count:
-        return count, (ed, es)
-    return count, None
-
-
 def _trusted_phases(datastore: Datastore, study: str) -> list[int] | None:
-    """The phases of the final label of ``study`` that are done; None where nothing is known of them, and the label counts as a whole."""
-    phases = datastore.get_label_info(study, DefaultLabelTag.FINAL.value).get("phases")
+    """The phases of the final label of ``study`` that are done; None where nothing is known of them, and the label counts as a whole.
+
+    Nothing of a label is done that does not fit its image, as one that was replaced.
+    """
+    info = datastore.get_label_info(study, DefaultLabelTag.FINAL.value)
+    phases = info.get("phases") if info.get("fits", True) else {}
     if not isinstance(phases, dict):
         return None
     return [int(number) for number, phase in phases.items() if isinstance(phase, dict) and phase.get("state") in TRUSTED]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,19 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from prato.data.atomic import is_disk_full
+from prato.data.cine import CineHead
 from prato.data.studies import ManifestError, load_manifest
+from prato.labelling.doubts import LabelDoubts, doubt_label
 from prato.labelling.files import SUFFIX
 from prato.labelling.records import UnknownVersionError, Version
 from prato.labelling.restoring import convert_found_label
 from prato.labelling.versions import LabelVersions
 
 logger = logging.getLogger(__name__)
+#: The header of an image that lies in the folder; a sentence where it cannot be read; None of an image that is not here (yet).
+Head = CineHead | str | None
+#: What the list says of the check of a label, and of which header of an image.
+_CHECK = ("warnings", "fits", "checked")
 
 
 def file_entry(study: str, ending: str, known: DataModel | None) -> DataModel:
@@ -36,6 +42,35 @@ def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:
     return {"phases": phases, "times_ms": None if times_ms is None else [round(float(ms), 2) for ms in times_ms]}
 
 
+def known_phases(info: Mapping[str, Any]) -> tuple[int, tuple[int, int] | None]:
+    """How many phases an image has by what the list says of it, and end-diastole and end-systole where somebody marked two that it has."""
+    phases, marked = info.get("phases"), info.get("marked")
+    count = phases if type(phases) is int and phases > 0 else 1
+    ed, es = (marked.get("ed"), marked.get("es")) if isinstance(marked, dict) else (None, None)
+    if type(ed) is int and type(es) is int and min(ed, es) >= 0 and max(ed, es) < count:
+        return count, (ed, es)
+    return count, None
+
+
+def image_entry(image: DataModel, phases: dict[str, Any] | None) -> DataModel:
+    """``image`` with ``phases``, what its header says of them (None: nothing is known), and without what only the server writes there and
+    cannot have written so: marks of phases that the image does not have, or not any more, and what is no object.
+    """
+    info = dict(image.info)
+    if phases is not None:
+        info = {**{name: value for name, value in info.items() if name not in ("phases", "times_ms")}, **phases}
+    marked, review, handed_out = info.get("marked"), info.get("review"), info.get("strategy")
+    is_unmarked = isinstance(marked, dict) and marked.get("ed") is None and marked.get("es") is None
+    if not is_unmarked and known_phases(info)[1] is None:
+        info.pop("marked", None)
+    if not (isinstance(review, dict) and isinstance(review.get("reason", ""), str)):
+        info.pop("review", None)
+    if "strategy" in info:
+        by_name = handed_out.items() if isinstance(handed_out, dict) else ()
+        info["strategy"] = {name: last for name, last in by_name if isinstance(last, dict) and type(last.get("ts", 0)) is int}
+    return DataModel(info=info, ext=image.ext)
+
+
 def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[str, ImageLabelModel]:
     """``found`` with the phases of its cines marked that the manifest of ``folder`` says are ED and ES, where nobody has decided that."""
     cines = [study for study, entry in found.items() if "phases" in entry.image.info and "marked" not in entry.image.info]
@@ -48,16 +83,17 @@ def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[st
     marked = dict(found)
     for study in cines:
         listed, entry = manifest.studies.get(study), found[study]
-        if listed and None not in (listed.ed, listed.es):
-            mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}
-            image = DataModel(info={**entry.image.info, "marked": mark}, ext=entry.image.ext)
-            marked[study] = ImageLabelModel(image=image, labels=entry.labels)
+        if not listed:
+            continue
+        info = {**entry.image.info, "marked": {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}}
+        if known_phases(info)[1] is not None:
+            marked[study] = ImageLabelModel(image=DataModel(info=info, ext=entry.image.ext), labels=entry.labels)
     return marked
 
 
-def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Callable[[], str]) -> DataModel:
-    """``label``, or what has to take its place where the file was put there, or changed, by other means; such a label is stored as what it
-    means. ``image`` says where the study's image lies.
+def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Callable[[], str], head: Callable[[], Head]) -> DataModel:
+    """``label``, or what has to take its place where the file was put there, or changed, by other means, or its image was; a label that was
+    found is stored as what it means. ``image`` says where the study's image lies, and fetches one that is not here; ``head`` does not.
     """
     if tag == DefaultLabelTag.ORIGINAL.value:
         return label
@@ -66,28 +102,55 @@ def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Call
     except UnknownVersionError:  # a file may have a name that a submission may not
         return label
     number, checksum = label.info.get("version"), label.info.get("sha256")
-    is_checked = isinstance(label.info.get("warnings"), list)
-    if is_checked and isinstance(number, int) and isinstance(checksum, str) and versions.is_current(number, checksum):
+    is_known = _is_checked(label.info, head()) and isinstance(number, int) and isinstance(checksum, str)
+    if is_known and versions.is_current(number, checksum):
         return label
-    sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", "warnings")}
+    sent = {key: value for key, value in label.info.items() if key not in ("ts", "name", "voxels", "phases", *_CHECK)}
     if sent and not checksum:  # from before there were versions: the list alone knows where it comes from
         versions.adopt(sent)
-    warnings: tuple[str, ...] = ()
     with tolerate_full_disk():
-        warnings = convert_found_label(versions, image())
+        convert_found_label(versions, image())
+    found = describe_label(versions, label.info, head())
+    if found is None:
+        return label
+    for warning in found.info["warnings"]:
+        logger.warning("%s: %s", study, warning)
+    return found
+
+
+def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head) -> DataModel | None:
+    """What the list says of the current label: all that its client sent, and what the server knows. None where there is no label.
+
+    Args:
+        known: what the list said of it before: what was found against a label with its image holds until one of them changes.
+        head: of its image.
+    """
     current = versions.current()
     if current is None:
-        return label
-    for warning in warnings:
-        logger.warning("%s: %s", study, warning)
+        return None
     ending = SUFFIX if versions.current_path().name.endswith(SUFFIX) else ".nii"
-    return DataModel(info={**label_info(current, f"{study}{ending}"), "warnings": [*warnings]}, ext=ending)
+    info = {"ts": int(current.created.timestamp()), "name": f"{versions.study}{ending}", "voxels": current.voxels}
+    info |= {"version": current.version, "sha256": current.sha256, "phases": current.phases_to_json()}
+    if known.get("sha256") == current.sha256 and _is_checked(known, head):
+        check = {key: known[key] for key in _CHECK if key in known}
+    else:
+        doubts = _doubt(versions, current, head)
+        check = {"warnings": [*doubts.warnings], "fits": doubts.fits, "checked": head.digest if isinstance(head, CineHead) else None}
+    return DataModel(info={**current.params, **info, **check}, ext=ending)
 
 
-def label_info(version: Version, name: str) -> dict[str, Any]:
-    """The entry of a label in the list of studies: all that its client sent, and what the server knows."""
-    known = {"ts": int(version.created.timestamp()), "name": name, "voxels": version.voxels, "version": version.version}
-    return {**version.params, **known, "sha256": version.sha256, "phases": version.phases_to_json(), "warnings": [*version.warnings]}
+def _doubt(versions: LabelVersions, current: Version, head: Head) -> LabelDoubts:
+    if isinstance(head, CineHead):
+        return doubt_label(versions, current, head)
+    return LabelDoubts(current.warnings if head is None else (head,))
+
+
+def _is_checked(info: Mapping[str, Any], head: Head) -> bool:
+    """Whether the list's ``info`` of a label says what speaks against it with the image of this ``head``.
+
+    One that cannot be read changes nothing: another server, which can, may have looked, and the two would write the list in turns.
+    """
+    return isinstance(info.get("warnings"), list) and (not isinstance(head, CineHead) or info.get("checked") == head.digest)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,21 @@ from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
-from lib.datastore.entries import file_entry, label_entry, label_info, mark_known_phases, phases_info, tolerate_full_disk
+from lib.datastore.entries import (
+    Head,
+    describe_label,
+    file_entry,
+    image_entry,
+    label_entry,
+    mark_known_phases,
+    phases_info,
+    tolerate_full_disk,
+)
 from prato.data.atomic import find_leftovers, write_bytes
-from prato.data.cine import read_cine_head
+from prato.data.cine import CineHead, read_cine_head
 from prato.data.nifti_head import VolumeError
 from prato.data.studies import find_files, split_name
-from prato.labelling.files import SUFFIX, read_if_exists
+from prato.labelling.files import read_if_exists
 from prato.labelling.versions import LabelVersions
 
 logger = logging.getLogger(__name__)
@@ -41,7 +50,7 @@ class DurableIndex(LocalDatastore):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
-        self._heads: dict[str, tuple[tuple[int, int, int], dict[str, Any] | None]] = {}
+        self._heads: dict[str, tuple[tuple[int, int, int], CineHead | str]] = {}
         super().__init__(*arguments, **options)
 
     def _lock(self) -> FileLock:
@@ -129,11 +138,18 @@ class DurableIndex(LocalDatastore):
         """Write into the list of studies what the record of a label's current version says."""
         with tolerate_full_disk(), self.changed_list():
             labels = self._get_study(study).labels  # not earlier: the list may have been reloaded since
-            current = LabelVersions(self._datastore_path, study, tag).current()
-            if current is None:
+            described = self.describe_label(study, tag)
+            if described is None:
                 labels.pop(tag, None)
             else:
-                labels[tag] = DataModel(info=label_info(current, f"{study}{SUFFIX}"), ext=SUFFIX)
+                labels[tag] = described
+
+    def describe_label(self, study: str, tag: str) -> DataModel | None:
+        """What the list should say of a label now, whatever changed since the folder was last looked at; None where there is no label."""
+        known = self._get_study(study)
+        listed = known.labels.get(tag)
+        head = self._read_head(study, known.image.ext)
+        return describe_label(LabelVersions(self._datastore_path, study, tag), listed.info if listed else {}, head)
 
     def _reconcile_datastore(self) -> None:
         """Take over what lies in the folder, at once: no request meets a list without studies, or an entry of which a part is missing."""
@@ -168,18 +184,14 @@ class DurableIndex(LocalDatastore):
         return endings
 
     def _find_study(self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None) -> ImageLabelModel:
-        image = file_entry(study, ending, known.image if known else None)
-        phases = self._find_phases(study, ending)
-        if phases is not None:
-            others = {name: value for name, value in image.info.items() if name not in ("phases", "times_ms")}
-            image = DataModel(info={**others, **phases}, ext=ending)
+        image = image_entry(file_entry(study, ending, known.image if known else None), self._find_phases(study, ending))
         files = {tag: file_entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
-        path = partial(self._image_path, study, ending)
-        return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, path) for tag, label in files.items()})
+        return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, ending) for tag, label in files.items()})
 
-    def _find_label(self, study: str, tag: str, label: DataModel, image: Callable[[], str]) -> DataModel:
+    def _find_label(self, study: str, tag: str, label: DataModel, ending: str) -> DataModel:
+        path, head = partial(self._image_path, study, ending), partial(self._read_head, study, ending)
         try:
-            return label_entry(self._datastore_path, study, tag, label, image)
+            return label_entry(self._datastore_path, study, tag, label, path, head)
         except Exception as error:  # whatever is wrong with one label: everything else must still be listed
             reason = error.detail if isinstance(error, HTTPException) else error
             self._warn_once(f"{study}: its label with the tag {tag} cannot be looked at, and what is listed of it may be old ({reason}).")
@@ -190,16 +202,21 @@ class DurableIndex(LocalDatastore):
         return os.path.join(self._datastore_path, f"{study}{ending}")
 
     def _find_phases(self, study: str, ending: str) -> dict[str, Any] | None:
-        """How many phases an image has, as its header says; None where it says nothing. Each file is read once."""
+        """How many phases an image has, as its header says; None where it says nothing."""
+        head = self._read_head(study, ending)
+        return phases_info(head.phases, head.times_ms) if isinstance(head, CineHead) else None
+
+    def _read_head(self, study: str, ending: str) -> Head:
+        """The header of an image that is here, or why it cannot be read. Each file is read once."""
         path = Path(self._datastore_path) / f"{study}{ending}"
         stamp = _stamp(path)
         if stamp is None:
             return None
         if self._heads.get(study, (None,))[0] != stamp:
-            self._heads[study] = stamp, None
-            with suppress(VolumeError):  # whoever reads it is told
-                head = read_cine_head(path)
-                self._heads[study] = stamp, phases_info(head.phases, head.times_ms)
+            try:
+                self._heads[study] = stamp, read_cine_head(path)
+            except VolumeError as error:
+                self._heads[study] = stamp, str(error)
         return self._heads[study][1]
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 
 from prato.data.cine import read_cine
-from prato.data.label_check import read_label_volume
+from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
+from prato.data.label_records import recorded_label_info
 from prato.data.nifti import Volume, VolumeError
-from prato.labelling.merging import check_submission
+from prato.labelling.merging import check_submission, merge_masks
+from prato.labelling.phases import named_phases, phase_count
 from prato.labelling.records import DamagedVersionError, LabelVersionError, OvertakenError, UnknownVersionError
 
 
@@ -29,6 +31,20 @@ def read_submitted_label(study: str, image: Path, label: Path, params: Mapping[s
         raise LabelError(str(error).replace(image.name, f"The image {study}")) from error
     name = f"The label for {study}"
     return grid.with_array(check_submission(grid, read_label_volume(label, name), name, params))
+
+
+def merge_proposals(label: Volume, path: Path, params: Mapping[str, Any]) -> Volume:
+    """``label`` with the phases that ``params`` name, and all others as the proposals at ``path`` have them; as it is where none is named.
+
+    Raises:
+        LabelVersionError: as ``named_phases``.
+    """
+    named, stored = named_phases(params, phase_count(label.array)), None
+    if named is None or label.array.ndim == 3:
+        return label
+    with suppress(VolumeError):  # there are none, or they are of another image
+        stored = check_label(label, read_label_volume(path, "it"), "it", recorded_label_info(path))
+    return label.with_array(merge_masks(label.array, named, stored))
 
 
 @contextmanager

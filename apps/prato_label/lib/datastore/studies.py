@@ -16,7 +16,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.datastore.entries import phases_info
 from lib.datastore.index import DurableIndex
-from lib.datastore.label_check import http_errors, read_submitted_label
+from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine
@@ -24,6 +24,7 @@ from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
+from prato.dicom.sidecar import remove_sidecar
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
@@ -107,10 +108,12 @@ class StudiesDatastore(DurableIndex):
         return image_id
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
-        """Remove a study; the versions of its labels stay, with who removed them."""
+        """Remove a study, with what the import of DICOM wrote about it; the versions of its labels stay, with who removed them."""
         for tag in list(self._get_study(image_id).labels):
             self.remove_label(image_id, tag, annotator)
-        Path(self.get_image_uri(image_id)).unlink(missing_ok=True)  # a link, and not what it leads to
+        image = Path(self.get_image_uri(image_id))
+        image.unlink(missing_ok=True)  # a link, and not what it leads to
+        remove_sidecar(image)
         self.refresh()
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
@@ -152,7 +155,7 @@ class StudiesDatastore(DurableIndex):
         """Check and store a label, or phases of one; see ``check_submission`` for what is refused. A "final" one must hold a structure.
 
         Returns:
-            The new version; None for a proposal of the model's, of which only the last is kept.
+            The new version; None for a proposal of the model's, of which only the last is kept, of each phase.
         """
         self._get_study(image_id)
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
@@ -171,9 +174,10 @@ class StudiesDatastore(DurableIndex):
             files = LabelFiles(self._datastore_path, image_id, tag)
             files.require_inside()
         path = files.path
-        with self.changed_list():
+        with self.changed_list(), http_errors():
+            label = merge_proposals(label, files.current_path(), info)
             write_bytes(path, gzip_bytes(volume_bytes(label)))
-            info |= {"ts": int(time.time()), "name": path.name, "voxels": voxels}
+            info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array)}
             self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
         return None
 

@@ -15,9 +15,8 @@ from lib.infers.image_cache import images
 from lib.server import checks
 from lib.server.uploads import stored_upload
 from prato.data.cine import Cine
-from prato.data.label_check import check_label, read_label_volume
+from prato.data.label_check import read_label_volume
 from prato.data.label_names import LabelError
-from prato.data.label_records import recorded_label_info
 from prato.labelling.merging import check_submission
 from prato.labelling.versions import LabelVersions
 from prato.prompts.request import InferenceRequest, RequestError
@@ -79,8 +78,7 @@ def _add_stored(versions: LabelVersions, cine: Cine, image: str, keys: dict[int,
     if current is not None:
         drawn = {t: phase for t, phase in current.phases.items() if phase.is_drawn and t not in keys}
         if drawn:
-            info = recorded_label_info(versions.current_path())
-            mask = check_label(cine.grid(), versions.read_volume(current.version), f"The label for {image}", info)
+            mask = versions.read_mask(current.version, cine.grid()).array
             for t, phase in drawn.items():
                 (keys if phase.is_trusted and mask[..., t].any() else kept)[t] = mask[..., t].copy()
     if not keys:

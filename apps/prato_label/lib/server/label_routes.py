@@ -152,7 +152,7 @@ def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
     others = [
         {
             **other.model_dump(mode="json", include={"version", "annotator", "created"}),
-            "phases": sorted(other.drawn_phases().intersection(saved.replaced)),
+            "phases": sorted(other.drawn_phases().intersection({*saved.replaced, *saved.dropped})),
         }
         for other in saved.conflicts
     ]

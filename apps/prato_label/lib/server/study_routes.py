@@ -13,6 +13,7 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.activelearning.studies import REVIEW_STATES
+from lib.datastore.entries import known_phases
 from lib.server import checks
 from lib.server.checks import ANNOTATOR
 from prato.labelling.records import annotator_from
@@ -45,16 +46,10 @@ def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = 
     sent = checks.require_storable(checks.parse_json_object(params))
     checks.require_image(app_instance(), image)
     store = app_instance().datastore()
-    count, chosen = store.get_image_info(image).get("phases", 1), [sent.get("ed"), sent.get("es")]
+    count, chosen = known_phases(store.get_image_info(image))[0], [sent.get("ed"), sent.get("es")]
     is_pair = all(type(t) is int and 0 <= t < count for t in chosen) and chosen[0] != chosen[1]
     if chosen != [None, None] and not is_pair:
         raise HTTPException(400, f"ed and es must be two of the phases 0 to {count - 1} of {image}, or both null, not {chosen!r:.60}.")
     marked = {"ed": chosen[0], "es": chosen[1], "annotator": annotator_from(sent), "ts": int(time.time())}
     store.update_image_info(image, {"marked": marked})
     return {"image": image, "marked": marked}
-
-
-def marked_phases(info: dict[str, Any]) -> tuple[int, int] | None:
-    """End-diastole and end-systole as somebody marked them, by what is known of a study; None where nobody did."""
-    marked = info.get("marked") or {}
-    return None if marked.get("ed") is None else (marked["ed"], marked["es"])

@@ -38,7 +38,8 @@ def add_image(
     user: User = ANNOTATOR,
 ) -> Any:
     """Add a study."""
-    info = checks.require_storable(checks.parse_json_object(params))
+    info = checks.parse_json_object(params)
+    checks.require_info(info, "params")
     name = Path(file.filename or "").name
     ending = next((e for e in ENDINGS if name.lower().endswith(e)), "")
     checks.require_nifti(file, "The uploaded image")

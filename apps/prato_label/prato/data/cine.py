@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, check_affine, gzip_bytes, read_image, volume_from_image
 from prato.data.nifti_head import MAX_VOXEL_BYTES, read_head
+from prato.data.orientation import read_orientation
 
 #: What a heartbeat lasts, in ms: 20 to 300 beats a minute.
 _BEAT_MS = (200.0, 3000.0)
@@ -100,12 +102,41 @@ def read_cine(path: str | os.PathLike[str]) -> Cine:
     return cine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CineHead:
-    """What the header of an image says of its phases: how many there are (1 for a volume), and ``times_ms`` as :class:`Cine` has them."""
+    """The header of an image, of a volume or a cine.
 
-    phases: int
+    Attributes:
+        name: what messages call the image.
+        shape: (X, Y, Z, T); T is 1 for a volume.
+        header: as it stands in the file.
+        times_ms: as :class:`Cine` has them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    header: nib.Nifti1Header
     times_ms: np.ndarray | None
+
+    @property
+    def phases(self) -> int:
+        """How many there are, 1 for a volume."""
+        return self.shape[3]
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digits that change with the header, and stay with a copy of the file."""
+        return hashlib.sha256(bytes(self.header.binaryblock)).hexdigest()[:16]
+
+    def grid(self) -> Volume:
+        """As :meth:`Cine.grid`.
+
+        Raises:
+            VolumeError: as ``prato.data.orientation.read_orientation``.
+        """
+        found = read_orientation(self.header, self.shape[:3], self.name)
+        shape = self.shape if self.phases > 1 else self.shape[:3]
+        return Volume(np.broadcast_to(np.uint8(0), shape), found.affine, self.header, found.warnings)
 
 
 def read_cine_head(path: str | os.PathLike[str]) -> CineHead:
@@ -116,8 +147,8 @@ def read_cine_head(path: str | os.PathLike[str]) -> CineHead:
     """
     path = Path(path)
     header = read_head(path)
-    phases = _cine_shape(header.get_data_shape(), path.name)[3]
-    return CineHead(phases, phase_times(header, phases, path.name)[0])
+    shape = _cine_shape(header.get_data_shape(), path.name)
+    return CineHead(path.name, shape, header, phase_times(header, shape[3], path.name)[0])
 
 
 def _cine_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.label_names import LabelError, structure_numbers
+from prato.data.label_names import LabelError, MisplacedLabelError, structure_numbers
 from prato.data.nifti import Volume, VolumeError, read_image, volume_from_image
 from prato.data.structures import BACKGROUND
 
@@ -28,13 +28,13 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
         label_info: as ``structure_numbers`` reads it: names decide what values mean, where there are names.
 
     Raises:
-        LabelError: on another grid than the image, of another number of phases, or with values that are no numbers, no whole ones or no
-            known structure.
+        MisplacedLabelError: on another grid than the image, or of another number of phases.
+        LabelError: its values are no numbers, no whole ones or no known structure.
     """
     # in an image they would count as the darkest, in a label as the structure of the smallest number
     if "voxels_not_finite" in label.warnings or (label.array.dtype.kind == "f" and not np.isfinite(label.array).all()):
         raise LabelError(f"{name} holds values that are no numbers (NaN or infinite): give each voxel its structure's whole number, or 0.")
-    array = _match_grid(name, label, image)
+    array = match_grid(name, label, image)
     values = np.unique(np.concatenate([np.unique(part) for part in np.moveaxis(array, -1, 0)]))  # part by part, to sort no whole cine
     whole = np.rint(values)
     soft = values[np.abs(values - whole) > _ROUNDING]
@@ -66,9 +66,14 @@ def read_label_volume(path: Path, name: str) -> Volume:
         raise LabelError(sentence) from error
 
 
-def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
-    """The label's voxels in the image's index order, of all phases. Programs read one header in several ways: it is enough that one of them
-    lays the two on each other."""
+def match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
+    """The voxels of ``label`` in the index order of ``image``, of all phases; ``name`` is what messages call the label.
+
+    Programs read one header in several ways: it is enough that one of them lays the two on each other.
+
+    Raises:
+        MisplacedLabelError: none does, or they are of another number of phases.
+    """
     _require_phases(name, label, image)
     for ours, theirs in product(image.readings, label.readings):
         found = _turn(label.array, theirs, ours, image)
@@ -76,25 +81,27 @@ def _match_grid(name: str, label: Volume, image: Volume) -> np.ndarray:
             return found
     if label.array.shape[:3] != image.array.shape[:3]:
         theirs_by, ours_by = ("x".join(map(str, v.array.shape[:3])) for v in (label, image))
-        raise LabelError(f"{name} has {theirs_by} voxels and its image {ours_by}: export it on the image's own grid.")
+        raise MisplacedLabelError(f"{name} has {theirs_by} voxels and its image {ours_by}: export it on the image's own grid.")
     if label.header is not None and max(int(label.header[code]) for code in ("sform_code", "qform_code")) <= 0:
-        raise LabelError(f"{name} does not say where it lies (its header has neither sform nor qform): save it with its image's affine.")
-    raise LabelError(
+        raise MisplacedLabelError(
+            f"{name} does not say where it lies (its header has neither sform nor qform): save it with its image's affine."
+        )
+    raise MisplacedLabelError(
         f"{name} lies {_corner_distance(label.affine, image.affine, image.array.shape[:3]):.1f} mm off its image (another affine): "
         "export it on the image's own grid, untransformed."
     )
 
 
 def _require_phases(name: str, label: Volume, image: Volume) -> None:
-    """Raises LabelError: the label is of another number of phases than its image."""
+    """Raises MisplacedLabelError: the label is of another number of phases than its image."""
     theirs, ours = (v.array.shape[3] if v.array.ndim == 4 else 1 for v in (label, image))
     if ours == 1 < theirs:
         by = "x".join(map(str, label.array.shape))
         wanted = "merge channels into one whole number a voxel, and give each frame a file of its own."
-        raise LabelError(f"{name} is 4D ({by}), not one 3D volume: {wanted}")
+        raise MisplacedLabelError(f"{name} is 4D ({by}), not one 3D volume: {wanted}")
     if ours != theirs:
         wanted = 'send one mask of all phases, or a volume for one phase, which params name as {"phases": 12}.'
-        raise LabelError(f"{name} has {f'{theirs} phases' if theirs > 1 else 'one phase'} and its image {ours} phases: {wanted}")
+        raise MisplacedLabelError(f"{name} has {f'{theirs} phases' if theirs > 1 else 'one phase'} and its image {ours} phases: {wanted}")
 
 
 def _turn(array: np.ndarray, theirs: np.ndarray, ours: np.ndarray, image: Volume) -> np.ndarray | None:

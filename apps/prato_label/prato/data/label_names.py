@@ -30,6 +30,10 @@ class LabelError(VolumeError):
     """A label that cannot be used; the message is one sentence that says what is wrong and what would be right."""
 
 
+class MisplacedLabelError(LabelError):
+    """A label that does not lie on the grid of its image, or is of another number of phases."""
+
+
 class ContradictedLabelError(LabelError):
     """A label whose structures cannot be what its values say, by where they lie."""
 

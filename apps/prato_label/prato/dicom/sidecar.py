@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 
+from prato.data.studies import split_name
 from prato.dicom.headers import Frame
 from prato.dicom.order import OrderedCine
 
@@ -52,6 +54,21 @@ def sidecar_bytes(cine: OrderedCine, patient: str, study: str, notes: list[str],
     if keep_identity:
         content["identity"] = _identity(first)
     return (_dump(content, depth=2) + "\n").encode("utf-8", "replace")
+
+
+def remove_sidecar(image: Path) -> None:
+    """Remove the sidecar of a cine whose ``image`` was removed; another file of that name is left alone.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    path = image.with_name(f"{(split_name(image.name) or (image.stem, ''))[0]}.json")
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return
+    if isinstance(content, dict) and content.get("schema") == SCHEMA:
+        path.unlink(missing_ok=True)
 
 
 def is_valid_uid(uid: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from itertools import combinations, product
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from prato.data.label_names import MisplacedLabelError
 from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import STRUCTURES, voxel_counts
 from prato.evaluation.metrics import case_metrics
@@ -68,13 +69,14 @@ def _pair_scores(first: Volume, second: Volume, phase: int) -> dict[str, dict[st
 
 
 def _read_pair(versions: LabelVersions, one: int, other: int) -> tuple[Volume, Volume]:
-    first, second = versions.read_volume(one), versions.read_volume(other)
-    is_same = any(np.allclose(ours, theirs, atol=1e-3) for ours, theirs in product(first.readings, second.readings))
-    if first.array.shape != second.array.shape or not is_same:
+    """Both versions as what they mean, in the index order of the first."""
+    first = versions.read_mask(one)
+    try:
+        return first, versions.read_mask(other, first)
+    except MisplacedLabelError as error:
         raise LabelVersionError(
             f"Versions {one} and {other} of the label of {versions.study} lie on different grids: only labels of one image can be compared."
-        )
-    return first, second
+        ) from error
 
 
 def latest_by_annotator(versions: list[Version]) -> dict[int, dict[str, int]]:

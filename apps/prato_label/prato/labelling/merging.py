@@ -11,7 +11,7 @@ import numpy as np
 from prato.data.label_check import check_label
 from prato.data.nifti import Volume
 from prato.labelling.phases import named_phases, phase_count, phase_of, submit, submitted_states
-from prato.labelling.records import LabelVersionError, Phase, Phases, State
+from prato.labelling.records import LabelVersionError, Phase, Phases, State, Version
 
 
 class Change(Protocol):
@@ -46,7 +46,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Restoration:
-    """Phases of an earlier version, of which ``source`` says what they are."""
+    """Phases of an earlier version, of which ``source`` says in what state they are."""
 
     mask: np.ndarray
     source: Phases
@@ -59,6 +59,21 @@ class Restoration:
         others = {number: phase for number, phase in before.items() if number not in self.which}
         found = {n: p.model_copy(update={"version": version}) for n, p in self.source.items() if n in self.which}
         return {**others, **found}, set(self.which)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The label as it is, whose phases are ``source``, stored as what it means: nobody draws anything by that."""
+
+    mask: np.ndarray
+    source: Phases
+
+    def numbers(self) -> set[int]:
+        return set(range(phase_count(self.mask)))
+
+    def apply(self, before: Phases, version: int) -> tuple[dict[int, Phase], set[int]]:
+        is_as_it_was = before == self.source  # otherwise somebody has replaced it meanwhile
+        return dict(before), self.numbers() if is_as_it_was else set()
 
 
 def read_submission(mask: np.ndarray, began_with: np.ndarray | None, params: Mapping[str, Any], annotator: str, study: str) -> Submission:
@@ -102,26 +117,51 @@ def check_submission(image: Volume, label: Volume, name: str, params: Mapping[st
     return mask
 
 
-def read_restoration(mask: np.ndarray, source: Phases, params: Mapping[str, Any]) -> Restoration:
-    """The restoration of ``mask``, of all its phases or of those that ``params`` name.
+def read_restoration(mask: np.ndarray, versions: Iterable[Version], number: int, params: Mapping[str, Any]) -> Restoration:
+    """The restoration of ``mask``, version ``number`` of ``versions``, with all its phases or with those that ``params`` name.
 
     Raises:
-        LabelVersionError: phases that there are not.
+        LabelVersionError: phases that there are not, or that version ``number`` does not have.
     """
-    named = named_phases(params, phase_count(mask))
+    named, source = named_phases(params, phase_count(mask)), latest_states(versions, number)
+    missing = next((n for n in named or () if n not in source), None)
+    if missing is not None:  # to restore it would erase what somebody drew since
+        raise LabelVersionError(f"Version {number} has no phase {missing}: name phases that it has ({', '.join(map(str, source)):.200}).")
     return Restoration(mask, source, frozenset(range(phase_count(mask)) if named is None else named))
 
 
-def merge_masks(change: Change, replaced: Iterable[int], stored: np.ndarray | None) -> np.ndarray:
-    """``stored``, or nothing, with the phases ``replaced`` as ``change`` has them; uint8 of the shape of its mask."""
+def latest_states(versions: Iterable[Version], number: int) -> dict[int, Phase]:
+    """The phases of version ``number``, each in the state in which the last of ``versions`` has it that holds the very same drawing.
+
+    A review is recorded in the version that is the label then, whichever version the drawing is from: what was sent back later must not
+    come back as final.
+    """
+    known = {version.version: version for version in versions}
+
+    def drawn_in(n: int, phase: Phase) -> int:
+        """The version in which ``phase``, number ``n``, was drawn: restored and converted ones have copies."""
+        copy = known.get(phase.version)
+        original = known.get(copy.restored_from) if copy is not None and copy.restored_from is not None else None
+        earlier = original.phases.get(n) if original is not None else None
+        return phase.version if earlier is None or earlier.version >= phase.version else drawn_in(n, earlier)
+
+    found = {}
+    for n, phase in sorted(known[number].phases.items()):
+        same = [v.phases[n] for v in known.values() if n in v.phases and drawn_in(n, v.phases[n]) == drawn_in(n, phase)]
+        found[n] = same[-1]
+    return found
+
+
+def merge_masks(mask: np.ndarray, replaced: Iterable[int], stored: np.ndarray | None) -> np.ndarray:
+    """``stored``, or nothing, with the phases ``replaced`` as ``mask`` has them; uint8 of its shape."""
     numbers = sorted(replaced)
-    if len(numbers) == phase_count(change.mask):
-        return change.mask
-    merged = np.zeros(change.mask.shape, np.uint8, order="F")
+    if len(numbers) == phase_count(mask):
+        return mask
+    merged = np.zeros(mask.shape, np.uint8, order="F")
     if stored is not None:
         merged[:] = stored
     for number in numbers:
-        merged[..., number] = change.mask[..., number]
+        merged[..., number] = mask[..., number]
     return merged
 
 

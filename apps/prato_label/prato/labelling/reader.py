@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.label_check import read_label_volume
-from prato.data.label_records import HISTORY
+from prato.data.label_check import check_label, read_label_volume
+from prato.data.label_names import LabelError
+from prato.data.label_records import HISTORY, recorded_label_info
 from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import voxel_counts
 from prato.labelling.files import LabelFiles, read_if_exists, sha256
@@ -74,7 +75,7 @@ class VersionReader:
             UnknownVersionError: as ``find``.
             DamagedVersionError: the file has changed since.
         """
-        return self._read_intact(number)[1]
+        return self._read_intact(self.find(number))[1]
 
     def read_volume(self, number: int) -> Volume:
         """Version ``number`` as (X, Y, Z) or (X, Y, Z, T) voxels with its affine.
@@ -83,11 +84,28 @@ class VersionReader:
             UnknownVersionError, DamagedVersionError: as ``read``.
             VolumeError: a file that was found in the folder and is not a label.
         """
-        return read_label_volume(self._read_intact(number)[0], f"Version {number} of the label of {self.study}")
+        return self._read_stored(self.find(number))
 
-    def _read_intact(self, number: int) -> tuple[Path, bytes]:
+    def read_mask(self, number: int, grid: Volume | None = None) -> Volume:
+        """Version ``number`` as what it means: uint8 with our own values on ``grid``, that of an image, or on its own where that is None.
+
+        Names decide what the values of a file are that was found in the folder, those in the record of this very version.
+
+        Raises:
+            UnknownVersionError, DamagedVersionError: as ``read``.
+            LabelError: as ``prato.data.label_check.check_label``.
+        """
+        version = self.find(number)
+        label = self._read_stored(version)
+        grid = label if grid is None else grid
+        return grid.with_array(check_label(grid, label, f"Version {number} of the label of {self.study}", _names(version)))
+
+    def _read_stored(self, version: Version) -> Volume:
+        return read_label_volume(self._read_intact(version)[0], f"Version {version.version} of the label of {self.study}")
+
+    def _read_intact(self, version: Version) -> tuple[Path, bytes]:
         """The file of a version, and its content (gzipped)."""
-        version, path = self.find(number), self._files.version_path(number)
+        number, path = version.version, self._files.version_path(version.version)
         for found_at, data in ((path, read_if_exists(path)), (self._files.current_path(), self._files.read_current())):
             if data is not None and sha256(data) == version.sha256:
                 return found_at, data
@@ -123,24 +141,43 @@ class VersionReader:
     def _version_from_file(self, data: bytes, path: Path, earlier: list[Version], number: int | None = None) -> Version:
         """The version of a label at ``path`` (in the history or not) that has no record of where it comes from, after ``earlier`` ones."""
         number = number or (earlier[-1].version + 1 if earlier else 1)
-        voxels, phases = {}, {}
-        with suppress(VolumeError):
-            mask = read_label_volume(path, path.name).array
+        names, voxels, phases = None, {}, {}
+        with suppress(VolumeError, FileNotFoundError):
+            names = recorded_label_info(path)
+            before = self._stored_before(earlier)
+            mask = _read_as_before(read_label_volume(path, path.name), before, names)
             voxels = voxel_counts(mask)
-            phases = found_phases(mask, number, earlier[-1].phases if earlier else {}, self._stored_mask(earlier))
+            phases = found_phases(mask, number, earlier[-1].phases if earlier else {}, None if before is None else before.array)
         try:
             created = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
         except FileNotFoundError:  # replaced since
             created = datetime.now(timezone.utc)
         known = {"version": number, "origin": "found", "annotator": UNKNOWN, "created": created, "sha256": sha256(data)}
-        return Version.model_validate({**known, "voxels": voxels, "phases": phases})
+        params = {} if names is None else {"label_info": names}
+        return Version.model_validate({**known, "voxels": voxels, "phases": phases, "params": params})
 
-    def _stored_mask(self, versions: list[Version]) -> np.ndarray | None:
-        """The voxels of the last of ``versions``, as they are stored; None where there is none, or none that can be read."""
+    def _stored_before(self, versions: list[Version]) -> Volume | None:
+        """The last of ``versions`` as what it means; None where there is none, or none that can be read."""
         try:
-            return read_label_volume(self._files.version_path(versions[-1].version), "it").array if versions else None
+            stored = read_label_volume(self._files.version_path(versions[-1].version), "it") if versions else None
+            return stored and stored.with_array(check_label(stored, stored, "it", _names(versions[-1])))
         except VolumeError:
             return None
+
+
+def _names(version: Version) -> Any:
+    """What the values of the file of ``version`` are called; None: they are our own."""
+    return version.params.get("label_info") if version.origin == "found" else None
+
+
+def _read_as_before(found: Volume, before: Volume | None, names: Any) -> np.ndarray:
+    """The voxels of the file ``found`` as what they mean: in the index order of ``before``, the label that it takes the place of, as far as
+    it lies on its grid; as they stand in the file where they mean nothing."""
+    for grid in (before, found):
+        with suppress(LabelError):
+            if grid is not None:
+                return check_label(grid, found, "it", names)
+    return found.array
 
 
 def attribute(found: Version, params: dict[str, Any]) -> Version:
@@ -150,7 +187,7 @@ def attribute(found: Version, params: dict[str, Any]) -> Version:
         number: phase.model_copy(update={"editor": annotator}) if phase.version == found.version else phase
         for number, phase in found.phases.items()
     }
-    return found.model_copy(update={"params": params, "annotator": annotator, "phases": phases})
+    return found.model_copy(update={"params": {**found.params, **params}, "annotator": annotator, "phases": phases})
 
 
 def _with_phases(record: Version, earlier: list[Version]) -> Version:

@@ -154,14 +154,20 @@ def base_version_from(params: dict[str, Any], study: str, versions: list[Version
     return base
 
 
-def find_conflicts(versions: list[Version], before: Phases, annotator: str, base: int | None, replaced: Iterable[int]) -> list[Version]:
+def find_conflicts(
+    versions: list[Version], before: Phases, annotator: str, base: int | None, replaced: Iterable[int], dropped: Phases
+) -> list[Version]:
     """Those of ``versions`` whose work in the phases ``replaced`` a new one by ``annotator`` replaces without having been made from it.
 
     With a ``base``, all that drew in them after it; without one, those that hold the phases now (``before``) where a labeller of another
-    name stored them.
+    name stored them. Whoever drew the phases ``dropped``, of a label that does not fit its image, has lost them in any case.
     """
-    numbers = set(replaced)
+    numbers, lost = set(replaced), {phase.version for phase in dropped.values() if phase.is_drawn}
     if base is not None:
-        return [version for version in versions if version.version > base and version.drawn_phases() & numbers]
-    holding = {before[number].version for number in numbers if number in before and before[number].is_drawn}
-    return [v for v in versions if v.version in holding and v.origin not in ("found", "converted") and v.annotator != annotator]
+        lost |= {version.version for version in versions if version.version > base and version.drawn_phases() & numbers}
+    else:
+        holding = {before[number].version for number in numbers if number in before and before[number].is_drawn}
+        lost |= {
+            v.version for v in versions if v.version in holding and v.origin not in ("found", "converted") and v.annotator != annotator
+        }
+    return [version for version in versions if version.version in lost]

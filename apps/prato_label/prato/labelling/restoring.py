@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from prato.data.cine import read_cine
-from prato.data.label_check import check_label
+from prato.data.cine import read_cine, read_cine_head
 from prato.data.label_names import LABEL_INFO
-from prato.data.label_records import recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.labelling.records import LabelVersionError
-from prato.labelling.versions import LabelVersions, SavedVersion, anatomy_warnings
+from prato.labelling.versions import LabelVersions, SavedVersion
 
 
 def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str], params: dict[str, Any]) -> SavedVersion:
@@ -26,37 +24,33 @@ def restore(versions: LabelVersions, number: int, image: str | os.PathLike[str],
     Raises:
         LabelVersionError: no such version, or one that does not fit the image.
     """
-    stored = versions.find(number)
+    versions.find(number)
     try:
-        grid = read_cine(image).grid()
-        mask = check_label(grid, versions.read_volume(stored.version), "it")
+        mask = versions.read_mask(number, read_cine(image).grid())
     except VolumeError as error:
-        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {error}") from error
-    return versions.save(grid.with_array(mask), params, number, "restored")
+        reason = str(error).replace(f"Version {number} of the label of {versions.study}", "it")
+        raise LabelVersionError(f"Version {number} of {versions.study} cannot be restored: {reason}") from error
+    return versions.save(mask, params, number, "restored")
 
 
-def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Check a current label that was put into the folder by other means, and store what it means as a new version.
+def convert_found_label(versions: LabelVersions, image: str | os.PathLike[str]) -> None:
+    """Store what a current label means that was put into the folder by other means, as a new version.
 
     Names that are recorded of it, as a stock MONAI Label server does, decide what its values are; axes that it stores otherwise than its
-    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, nothing is written.
-
-    Returns:
-        What speaks against the label, one sentence each; of a label that cannot be used, why.
+    image are turned. The file that was found stays as a version of its own. Where nothing has to be converted, or the label cannot be used
+    (``prato.labelling.doubts`` says why), nothing is written.
 
     Raises:
         OSError: no space, no permission; the label is as it was.
     """
     current = versions.current()
     if current is None or current.origin != "found":
-        return current.warnings if current else ()
-    names, name = recorded_label_info(versions.current_path()), f"The label for {versions.study}"
+        return
     try:
-        grid, found = read_cine(image).grid(), versions.read_volume(current.version)
-        mask = check_label(grid, found, name, names)
-    except (VolumeError, LabelVersionError) as error:
-        return (str(error),)
-    if found.array.shape == mask.shape and np.array_equal(found.array, mask):
-        return anatomy_warnings(grid.with_array(mask))
+        found, mask = versions.read_volume(current.version), versions.read_mask(current.version, read_cine_head(image).grid())
+    except (VolumeError, LabelVersionError):
+        return
+    if np.array_equal(found.array, mask.array):
+        return
     params = {**{key: value for key, value in current.params.items() if key != "phases"}, "label_info": LABEL_INFO}
-    return versions.save(grid.with_array(mask), params, current.version, "converted").version.warnings
+    versions.save(mask, params, current.version, "converted")

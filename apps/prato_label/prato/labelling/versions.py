@@ -21,15 +21,13 @@ from typing import Any, Literal
 import numpy as np
 
 from prato.data.atomic import find_leftovers, make_folder, stage_bytes, sync_folder, write_bytes
-from prato.data.label_anatomy import judge_anatomy
-from prato.data.label_check import check_label
-from prato.data.label_records import HISTORY, recorded_label_info
+from prato.data.label_records import HISTORY
 from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
-from prato.data.stack import slice_axis
 from prato.data.structures import voxel_counts
+from prato.labelling.doubts import anatomy_warnings
 from prato.labelling.files import file_names, sha256
-from prato.labelling.merging import Change, merge_masks, read_restoration, read_submission
-from prato.labelling.phases import phase_count, phase_of
+from prato.labelling.merging import Change, Conversion, merge_masks, read_restoration, read_submission
+from prato.labelling.phases import phase_count
 from prato.labelling.reader import VersionReader, attribute
 from prato.labelling.records import (
     UNKNOWN,
@@ -57,12 +55,14 @@ class SavedVersion:
         conflicts: the versions whose work it replaced without having been made from them.
         replaced: the phases whose voxels are from this save.
         kept: the phases whose proposals were left out, as a labeller drew them.
+        dropped: the phases of the label before that could not be taken over, as it does not fit the image (any more).
     """
 
     version: Version
     conflicts: list[Version]
     replaced: tuple[int, ...] = (0,)
     kept: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
 
 
 class LabelVersions(VersionReader):
@@ -83,22 +83,28 @@ class LabelVersions(VersionReader):
         """
         versions, current = self.list_versions()  # before the lock: a refused save should not leave its file
         base, annotator = base_version_from(params, self.study, versions), annotator_from(params)
+        change: Change
         if restored_from is None:
-            began_with = self._began_with(label, params, current, base)
-            change: Change = read_submission(label.array, began_with, params, annotator, self.study)
+            change = read_submission(label.array, self._began_with(label, params, current, base), params, annotator, self.study)
+        elif origin == "converted":
+            change = Conversion(label.array, self.find(restored_from).phases)
         else:
-            change = read_restoration(label.array, self.find(restored_from).phases, params)
+            change = read_restoration(label.array, versions, self.find(restored_from).version, params)
         with self._files.lock():
             self._recover()
             current = self._adopt({})
             versions = self.all()
-            before, stored = self._before(label, current)
+            if current is None and origin == "converted":
+                raise UnknownVersionError(f"The label of {self.study} was removed before it could be converted.")
+            if restored_from is not None and origin == "restored":  # as reviewers have decided by now
+                change = read_restoration(label.array, versions, restored_from, params)
+            before, stored, dropped = self._before(label, current)
             number = versions[-1].version + 1 if versions else 1
             phases, replaced = change.apply(before, number)
             kept = tuple(sorted(change.numbers() - replaced))
             if not replaced and current is not None:
                 return SavedVersion(current, [], (), kept)
-            merged = replace(label, array=merge_masks(change, replaced, stored))
+            merged = replace(label, array=merge_masks(change.mask, replaced, stored))
             data = gzip_bytes(volume_bytes(merged))
             version = Version(
                 version=number,
@@ -114,7 +120,8 @@ class LabelVersions(VersionReader):
                 warnings=anatomy_warnings(merged),
             )
             self._put(version, data)
-        return SavedVersion(version, find_conflicts(versions, before, annotator, base, replaced), tuple(sorted(replaced)), kept)
+        conflicts = find_conflicts(versions, before, annotator, base, replaced, dropped)
+        return SavedVersion(version, conflicts, tuple(sorted(replaced)), kept, tuple(sorted(dropped)))
 
     def _put(self, version: Version, data: bytes) -> None:
         """Store ``version`` with its file; needs the lock."""
@@ -130,20 +137,18 @@ class LabelVersions(VersionReader):
         began = current if base is None else self.find(base)
         return None if began is None else self._mask_on(label, began)
 
-    def _before(self, label: Volume, current: Version | None) -> tuple[Phases, np.ndarray | None]:
-        """The phases of the ``current`` label and, of a cine, their voxels on the grid of ``label``; none of one that does not fit it."""
-        count = phase_count(label.array)
-        if current is None or count == 1:
-            return {n: phase for n, phase in current.phases.items() if n < count} if current else {}, None
+    def _before(self, label: Volume, current: Version | None) -> tuple[Phases, np.ndarray | None, Phases]:
+        """The phases of the ``current`` label and, of a cine, their voxels on the grid of ``label``; third come the phases of one that does
+        not fit it, of which nothing can be taken over."""
+        if current is None or (phase_count(label.array) == 1 and not current.phases.keys() - {0}):
+            return {} if current is None else current.phases, None, {}
         stored = self._mask_on(label, current)
-        return current.phases if stored is not None else {}, stored
+        return ({}, None, current.phases) if stored is None else (current.phases, stored, {})
 
     def _mask_on(self, label: Volume, version: Version) -> np.ndarray | None:
         """The mask of ``version`` on the grid of ``label``, and of its shape; None where it is none."""
         try:
-            stored = self.read_volume(version.version)
-            names = recorded_label_info(self.current_path()) if version.origin == "found" else None
-            return check_label(label, stored, "it", names)
+            return self.read_mask(version.version, label).array
         except (VolumeError, LabelVersionError):
             return None
 
@@ -235,18 +240,6 @@ class LabelVersions(VersionReader):
             with stage_bytes(self._files.version_path(version.version), current):
                 self._files.write_record(version)
         return version
-
-
-def anatomy_warnings(label: Volume) -> tuple[str, ...]:
-    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
-    count, axis, found = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing), []
-    for number in range(count):
-        anatomy = judge_anatomy(phase_of(label.array, number), axis)
-        if anatomy.verdict == "contradicted" and count == 1:
-            found.append(f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.")
-        elif anatomy.verdict == "contradicted":
-            found.append(f"Phase {number}: {anatomy.sentence[:-1]}; training leaves the phase out until it is corrected.")
-    return tuple(found)
 
 
 def recover_labels(studies: str | os.PathLike[str]) -> None:

@@ -11,11 +11,11 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from lib.datastore.entries import known_phases
 from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.page.view import StudyView, file_stamp, views
-from lib.server.study_routes import marked_phases
 from prato.data.cine import read_cine
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
@@ -35,19 +35,21 @@ class ShownLabel:
         tag: "final" where a labeller submitted one, else "original", a model's proposal.
         path: of its file. content: changes with it.
         version: what is recorded of it; None for a proposal.
+        warnings: what speaks against it.
     """
 
     tag: str
     path: Path
     content: str
     version: Version | None
+    warnings: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
         """``tag``, ``version`` (null for a proposal), the state of each of ``phases``, and ``warnings``."""
         version = self.version
         if version is None:
             return {"tag": self.tag, "version": None, "phases": {}, "warnings": []}
-        return {"tag": self.tag, "version": version.version, "phases": version.phases_to_json(), "warnings": list(version.warnings)}
+        return {"tag": self.tag, "version": version.version, "phases": version.phases_to_json(), "warnings": [*self.warnings]}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class ShownStudy:
     def _beat(self, info: dict[str, Any]) -> dict[str, Any]:
         """``ed``, ``es``, who says so, and the function of the heart."""
         about = self._about()
-        chosen = {"marked": marked_phases(info), "manifest": (about.ed, about.es), "found": self.view.find_ed_es()}
+        chosen = {"marked": known_phases(info)[1], "manifest": (about.ed, about.es), "found": self.view.find_ed_es()}
         for source, pair in chosen.items():
             ed, es = pair or (None, None)
             if ed is None or es is None or max(ed, es) >= len(self.view.frames):
@@ -130,9 +132,10 @@ def _compute(store: StudiesDatastore, study: str, path: Path, label: ShownLabel 
     if label is None:
         return StudyView.of(cine, None)
     try:
-        file = label.path
-        found = store.versions(study, label.tag).read_volume(label.version.version) if label.version else read_label_volume(file, name)
-        return StudyView.of(cine, check_label(cine.grid(), found, name, recorded_label_info(file)))
+        if label.version is not None:
+            return StudyView.of(cine, store.versions(study, label.tag).read_mask(label.version.version, cine.grid()).array)
+        file = read_label_volume(label.path, name)
+        return StudyView.of(cine, check_label(cine.grid(), file, name, recorded_label_info(label.path)))
     except (LabelError, LabelVersionError) as error:
         return StudyView.of(cine, None, str(error))
 
@@ -141,7 +144,9 @@ def _find_label(store: StudiesDatastore, study: str) -> ShownLabel | None:
     versions = store.versions(study, _FINAL)
     current = versions.current()
     if current is not None:
-        return ShownLabel(_FINAL, versions.current_path(), current.sha256, current)
+        described = store.describe_label(study, _FINAL)
+        warnings = tuple(described.info["warnings"]) if described else ()
+        return ShownLabel(_FINAL, versions.current_path(), current.sha256, current, warnings)
     if _ORIGINAL in store.get_labels_by_image_id(study):
         path = Path(store.get_label_uri(study, _ORIGINAL))
         return ShownLabel(_ORIGINAL, path, repr(file_stamp(path)), None)

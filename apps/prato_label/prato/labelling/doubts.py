@@ -1,0 +1,52 @@
+"""What speaks against a label, of the image that it belongs to now: the image may have been replaced since the label was stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prato.data.cine import CineHead, read_cine_head
+from prato.data.label_anatomy import judge_anatomy
+from prato.data.label_check import match_grid
+from prato.data.label_names import MisplacedLabelError
+from prato.data.nifti import Volume, VolumeError
+from prato.data.stack import slice_axis
+from prato.labelling.phases import phase_count, phase_of
+from prato.labelling.reader import VersionReader
+from prato.labelling.records import LabelVersionError, Version
+
+
+@dataclass(frozen=True)
+class LabelDoubts:
+    """``warnings``: a sentence each. ``fits``: whether the label lies on its image's grid, with as many phases."""
+
+    warnings: tuple[str, ...] = ()
+    fits: bool = True
+
+
+def doubt_label(label: VersionReader, version: Version, image: CineHead) -> LabelDoubts:
+    """What speaks against ``version``, the current one of ``label``, with ``image``; of one that cannot be used, why.
+
+    A label that the app has stored was checked then, and only its header is read.
+    """
+    try:
+        grid = image.grid()
+        if version.origin == "found":
+            return LabelDoubts(anatomy_warnings(label.read_mask(version.version, grid)))
+        match_grid(f"The label for {label.study}", read_cine_head(label.current_path()).grid(), grid)
+    except MisplacedLabelError as error:
+        return LabelDoubts((str(error),), fits=False)
+    except (VolumeError, LabelVersionError) as error:
+        return LabelDoubts((str(error),))
+    return LabelDoubts(version.warnings)
+
+
+def anatomy_warnings(label: Volume) -> tuple[str, ...]:
+    """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
+    count, axis, found = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing), []
+    for number in range(count):
+        anatomy = judge_anatomy(phase_of(label.array, number), axis)
+        if anatomy.verdict == "contradicted" and count == 1:
+            found.append(f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.")
+        elif anatomy.verdict == "contradicted":
+            found.append(f"Phase {number}: {anatomy.sentence[:-1]}; training leaves the phase out until it is corrected.")
+    return tuple(found)

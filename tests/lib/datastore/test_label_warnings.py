@@ -1,0 +1,131 @@
+"""What speaks against a label is said until the label or its image changes, wherever it is asked for, and is looked for once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+import lib.datastore.entries
+import lib.datastore.studies
+from lib.activelearning.studies import list_unlabelled
+from lib.datastore.studies import StudiesDatastore
+from lib.server.page.study import show_study
+from prato.data.cine import write_cine
+from prato.data.nifti import read_volume, write_volume
+from prato.labelling.versions import LabelVersions
+from tests.app.hearts import heart
+from tests.app.live import write_study
+
+#: RV and LV cavity exchanged, which nothing in the file says.
+SWAPPED = np.array([0, 3, 2, 1], np.uint8)[heart()]
+
+
+def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudiesDatastore:
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    return StudiesDatastore(str(folder))
+
+
+def put_label(folder: Path, mask: np.ndarray) -> None:
+    (folder / "labels" / "final").mkdir(parents=True, exist_ok=True)
+    write_volume(folder / "labels" / "final" / "a.nii.gz", mask, read_volume(folder / "a.nii.gz").affine)
+
+
+def warnings(store: StudiesDatastore) -> list[str]:
+    """What every place says that shows warnings: the list, the page, and the reply to a training."""
+    listed = store.get_label_info("a", "final")["warnings"]
+    page = show_study(cast(Any, SimpleNamespace(datastore=lambda: store)), "a").state()["label"]["warnings"]
+    assert page == listed and store.label_warnings() == [f"a: {warning}" for warning in listed]
+    return listed
+
+
+@pytest.fixture
+def doubted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The studies whose label was looked at."""
+    found: list[str] = []
+    real = lib.datastore.entries.doubt_label
+    monkeypatch.setattr(lib.datastore.entries, "doubt_label", lambda label, *more: found.append(label.study) or real(label, *more))
+    return found
+
+
+def test_the_warning_of_a_found_label_stays_whatever_is_decided_about_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubted: list[str]
+) -> None:
+    write_study(tmp_path / "a.nii.gz")
+    put_label(tmp_path, SWAPPED)
+    store = served(tmp_path, monkeypatch)
+    found = warnings(store)
+    assert len(found) == 1 and "RV and LV cavity seem to be swapped" in found[0]
+    store.review_label("a", "final", "approved", {"annotator": "Cy"})
+    store.update_label_info("a", "final", {"comment": "odd"})
+    assert warnings(store) == found
+    store.refresh()
+    assert warnings(served(tmp_path, monkeypatch)) == found
+    assert doubted == ["a"]
+    put_label(tmp_path, heart())
+    store.refresh()
+    assert warnings(store) == [] and doubted == ["a", "a"]
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_an_image_that_is_replaced_makes_its_label_unfit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doubted: list[str], is_found: bool
+) -> None:
+    image = write_study(tmp_path / "a.nii.gz")
+    write_study(tmp_path / "b.nii.gz", seed=1)
+    if is_found:
+        put_label(tmp_path, heart())
+    else:
+        LabelVersions(tmp_path, "a").save(read_volume(image).with_array(heart()), {"annotator": "Ada"})
+    store, before = served(tmp_path, monkeypatch), image.read_bytes()
+    assert warnings(store) == [] and list(list_unlabelled(store)) == ["b"]
+    write_study(image, shape=(32, 30, 4))
+    store.refresh()
+    [warning] = warnings(store)
+    assert warning.endswith("has 40x36x5 voxels and its image 32x30x4: export it on the image's own grid.")
+    assert list(list_unlabelled(store)) == ["a", "b"]
+    store.refresh()
+    image.write_bytes(before)
+    served(tmp_path, monkeypatch)  # another server sees it first
+    store.refresh()
+    assert warnings(store) == [] and list(list_unlabelled(store)) == ["b"]
+    assert doubted == ["a"] * 3
+
+
+def test_two_servers_of_which_one_cannot_read_an_image_do_not_write_the_list_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_study(tmp_path / "a.nii.gz")
+    LabelVersions(tmp_path, "a").save(read_volume(image).with_array(heart()), {"annotator": "Ada"})
+    one, other = served(tmp_path, monkeypatch), served(tmp_path, monkeypatch)
+    before = (tmp_path / "datastore_v2.json").read_bytes()
+    monkeypatch.setattr(other, "_read_head", lambda study, ending: "a.nii.gz is not readable NIfTI (Permission denied).")
+    for store in (other, one, other):
+        store.refresh()
+        assert (tmp_path / "datastore_v2.json").read_bytes() == before
+    (tmp_path / "datastore_v2.json").unlink()
+    other.refresh()
+    assert one.get_label_info("a", "final")["warnings"] == []
+    one.refresh()
+    other.refresh()
+    assert json.loads((tmp_path / "datastore_v2.json").read_bytes())["objects"] == json.loads(before)["objects"]
+
+
+def test_marks_go_with_the_phases_that_an_image_has_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    affine = np.diag([-1.5, -1.5, 8.0, 1.0])
+    write_cine(tmp_path / "a.nii.gz", np.ones((8, 7, 3, 6), np.int16), affine, 100)
+    store = served(tmp_path, monkeypatch)
+    mark = {"ed": 0, "es": 3, "annotator": "Ada", "ts": 1}
+    store.update_image_info("a", {"marked": mark})
+    store.refresh()
+    assert store.get_image_info("a")["marked"] == mark
+    write_cine(tmp_path / "a.nii.gz", np.ones((8, 7, 3, 3), np.int16), affine, 100)
+    store.refresh()
+    assert "marked" not in store.get_image_info("a") and list_unlabelled(store) == {"a": 0}
+    store.update_image_info("a", {"marked": {"ed": None, "es": None}})  # somebody took a mark back: the manifest's is not wanted
+    store.refresh()
+    assert store.get_image_info("a")["marked"] == {"ed": None, "es": None}
