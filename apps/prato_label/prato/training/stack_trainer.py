@@ -40,7 +40,6 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps. stacks: stacks a step. depth: slices a stack. edge: of the windows in pixels.
-        thick: share of the stacks whose slices are the mean of two.
         rate: peak learning rate of AdamW; warm-up over ``warm_up`` of the steps, then cosine to zero. weight_decay: of matrices.
         relevance: weight of the cross-entropy of the relevance against "the token holds a structure".
         average: decay a step of the running average of weights that training returns. seed: everything random follows from it.
@@ -52,7 +51,6 @@ class Recipe:
     stacks: int = 16
     depth: int = 8
     edge: int = 128
-    thick: float = 0.12
     rate: float = 1e-3
     warm_up: float = 0.03
     weight_decay: float = 0.02
@@ -104,7 +102,7 @@ class StackTrainer:
         capture: bool = True,
         run: Mapping[str, Any] | None = None,
     ) -> None:
-        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge, recipe.thick)
+        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge)
         self.sampler: BatchSampler = StackSampler(bank, *stacks) if isinstance(bank, SliceBank) else bank
         self.device, self.recipe = self.sampler.generator.device, recipe
         self.network: Any = network.to(self.device).to(memory_format=torch.channels_last).train()
