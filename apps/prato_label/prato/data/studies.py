@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,6 +62,18 @@ class Manifest(BaseModel):
     version: Literal[1] = 1
     source: str
     studies: dict[str, Study] = Field(default_factory=dict)
+
+    def add(self, entries: Mapping[str, Study]) -> bool:
+        """List ``entries``, by image id; whether that changes anything. Of studies that are listed, only what is not known is taken.
+
+        An import that is run again must not undo what somebody has entered since: height, weight, group, phases.
+        """
+        before = dict(self.studies)
+        for study, entry in entries.items():
+            known = self.studies.get(study)
+            listed = {} if known is None else known.model_dump(exclude_none=True)
+            self.studies[study] = Study.model_validate({**entry.model_dump(exclude_none=True), **listed})
+        return self.studies != before
 
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
