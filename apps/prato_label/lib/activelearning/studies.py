@@ -18,6 +18,7 @@ from lib.datastore.studies import StudiesDatastore
 from lib.infers.image_cache import images
 from lib.infers.live_predictor import LivePredictor
 from prato.acquisition.next_phase import next_phase
+from prato.data.ed_es import named_ed_es
 from prato.data.nifti_head import VolumeError
 from prato.labelling.records import TRUSTED
 
@@ -53,11 +54,9 @@ def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
 def phases_of(datastore: Datastore, study: str) -> tuple[int, tuple[int, int] | None]:
     """How many phases ``study`` has, and end-diastole and end-systole where somebody marked them."""
     info = datastore.get_image_info(study)
-    count, marked = info.get("phases", 1), info.get("marked") or {}
-    ed, es = marked.get("ed"), marked.get("es")
-    if isinstance(ed, int) and isinstance(es, int) and 0 <= min(ed, es) <= max(ed, es) < count:
-        return count, (ed, es)
-    return count, None
+    count = info.get("phases", 1)
+    named = named_ed_es(info, None, count)  # the list has taken over what the manifest names
+    return count, named and named.pair
 
 
 def _trusted_phases(datastore: Datastore, study: str) -> list[int] | None:

@@ -24,7 +24,7 @@ from lib.server import checks
 from lib.server.checks import USER
 from lib.server.corrections import read_corrections
 from lib.server.errors import CLIENT_CLOSED_REQUEST
-from lib.server.study_routes import marked_phases
+from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
@@ -78,7 +78,8 @@ def run_inference(
     if "image" in options or not (file or session_id):
         image = options.pop("image", image)
         checks.require_image(app, image)
-        slot.marked = marked_phases(app.datastore().get_image_info(image))
+        about, named = known_of(app.datastore(), image)
+        slot.marked, slot.height_cm, slot.weight_kg = named and named.pair, about.height_cm, about.weight_kg
     slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")

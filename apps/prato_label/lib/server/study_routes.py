@@ -10,11 +10,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException
 from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.activelearning.studies import REVIEW_STATES
+from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ANNOTATOR
+from prato.data.ed_es import NamedPhases, named_ed_es
+from prato.data.studies import Study, describe_study
 from prato.labelling.records import annotator_from
 
 router = APIRouter(prefix="/datastore/image", tags=["Datastore"])
@@ -54,7 +58,10 @@ def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = 
     return {"image": image, "marked": marked}
 
 
-def marked_phases(info: dict[str, Any]) -> tuple[int, int] | None:
-    """End-diastole and end-systole as somebody marked them, by what is known of a study; None where nobody did."""
-    marked = info.get("marked") or {}
-    return None if marked.get("ed") is None else (marked["ed"], marked["es"])
+def known_of(store: Datastore, image: str) -> tuple[Study, NamedPhases | None]:
+    """Whose the heart of a cine is, and its phases of end-diastole and end-systole, as far as somebody has said so; nothing of a volume,
+    which has no function: a large manifest takes as long to read as a click may take."""
+    info = store.get_image_info(image)
+    count = info.get("phases", 1)
+    about = describe_study(store.folder, image) if count > 1 and isinstance(store, StudiesDatastore) else Study(patient=image)
+    return about, named_ed_es(info, about, count)

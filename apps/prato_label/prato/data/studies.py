@@ -119,6 +119,16 @@ def patient_of(study_id: str, manifest: Manifest | None) -> str:
     return _FRAME_SUFFIX.sub("", study_id)
 
 
+def describe_study(folder: str | os.PathLike[str], study: str) -> Study:
+    """What the manifest of ``folder`` says of ``study``; whose it is alone where it does not list it, or cannot be used: whoever imports or
+    trains is told that."""
+    try:
+        manifest = load_manifest(folder)
+    except ManifestError:
+        manifest = None
+    return (manifest.studies.get(study) if manifest else None) or Study(patient=patient_of(study, None))
+
+
 def split_name(name: str) -> tuple[str, str] | None:
     """The id and the ending of the file ``name`` of an image or label; None where it is not called like one.
 
