@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from prato.data.cine import read_cine
+from prato.data.studies import Study, load_manifest, save_manifest
 from prato.dicom.importer import import_dicom
 from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.scans import Scan, save
@@ -61,3 +63,38 @@ def test_a_phase_stays_the_same_object_when_somebody_submits_another(cine: Label
         ("5", "2", "Bob"),
     ]
     assert np.array_equal(by_ada.pixel_array, read(tmp_path / "one")[0].pixel_array)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("marked", "listed", "told"),
+    [
+        ((1, 3), (0, 4), (1, 3, "marked")),
+        (None, (0, 4), (0, 4, "manifest")),
+        (None, (None, None), (4, 0, "found")),
+        ((0, 2), (0, 4), (4, 0, "found")),  # nobody has labelled phase 2
+        ((None, None), (0, 4), (4, 0, "found")),  # taken back
+    ],
+)
+def test_function_is_of_the_phases_that_somebody_named(
+    cine: Labelled, tmp_path: Path, marked: tuple[int, int] | None, listed: tuple[int, int], told: tuple[int, int, str]
+) -> None:
+    grid, label = read_cine(cine.studies / f"{cine.study}.nii.gz").grid(), LabelVersions(cine.studies, cine.study)
+    mask = np.zeros(grid.array.shape, np.uint8)
+    for t, rows in ((0, 2), (1, 5), (3, 4), (4, 6)):
+        mask[:rows, :, :3, t] = 3
+    label.save(grid.with_array(mask), {"annotator": "Ada", "phases": [0, 1, 3, 4]})
+    label.review("approved", {"annotator": "Cy", "phases": [0, 1, 3, 4]})
+    info = {} if marked is None else {"marked": {"ed": marked[0], "es": marked[1], "annotator": "Ada"}}
+    (cine.studies / "datastore_v2.json").write_text(json.dumps({"objects": {cine.study: {"image": {"info": info}}}}))
+    manifest = load_manifest(cine.studies)
+    manifest.studies[cine.study] = Study(patient="p", ed=listed[0], es=listed[1])
+    save_manifest(cine.studies, manifest)
+    export(cine.studies, tmp_path / "out", cine.source)
+    [path] = (tmp_path / "out").glob("*_values.json")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    function = values["function"]
+    assert (function["ed"], function["es"], values["ed_es_source"]) == told
+    rows = {0: 2, 1: 5, 3: 4, 4: 6}
+    assert function["lv"]["ef_percent"] == pytest.approx(100 * (1 - rows[told[1]] / rows[told[0]]), abs=0.01)
+    assert any("marked by Ada as 0 and 2" in warning for warning in function["warnings"]) == (marked == (0, 2))

@@ -29,6 +29,13 @@ class NamedPhases:
         """``ed`` and ``es``."""
         return self.ed, self.es
 
+    def why_found(self, ed: str, es: str) -> str:
+        """The sentence where the phases, called ``ed`` and ``es``, are not both among those that are measured."""
+        return (
+            f"End-diastole and end-systole are {self.told_by} as {ed} and {es}, which are not both among the measured phases: "
+            "the fullest and the emptiest of these are taken."
+        )
+
 
 def named_ed_es(info: Mapping[str, Any], about: Study | None, count: int) -> NamedPhases | None:
     """End-diastole and end-systole as they are marked, else as the manifest names them; None where they are to be found.

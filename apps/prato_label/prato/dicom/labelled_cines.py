@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from prato.data.cine import Cine, read_cine
+from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_records import recorded_label_info
+from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
 from prato.dicom.find import DicomError
@@ -31,14 +32,25 @@ _FRAME = re.compile(r"_frame(\d+)$")
 
 @dataclass
 class LabelledCine:
-    """A cine and what is exported of its labels, by phase; ``ed`` and ``es`` are phases that the manifest calls so."""
+    """A cine and what is exported of its labels, by phase.
+
+    Attributes:
+        named: end-diastole and end-systole as they are marked on the cine, or as the manifest names them.
+        named_frames: of single phases, those that the manifest calls "ED" or "ES".
+    """
 
     reference: CineReference
     phases: dict[int, LabelledPhase] = field(default_factory=dict)
-    ed: int | None = None
-    es: int | None = None
+    named: NamedPhases | None = None
+    named_frames: dict[str, int] = field(default_factory=dict)
     height_cm: float | None = None
     weight_kg: float | None = None
+
+    def named_ed_es(self) -> list[NamedPhases]:
+        """End-diastole and end-systole, whoever named them: of several, those first that count."""
+        ed, es = self.named_frames.get("ED"), self.named_frames.get("ES")
+        of_frames = None if ed is None or es is None or ed == es else NamedPhases(ed, es, "manifest", "named by the manifest")
+        return [named for named in (self.named, of_frames) if named is not None]
 
 
 def find_labelled_cines(
@@ -105,11 +117,13 @@ def _add(
     cine = cines.setdefault(reference.study, LabelledCine(reference))
     for phase in phases:
         cine.phases.setdefault(phase.phase, phase)
-    entry = manifest.studies.get(study) if manifest is not None else None
+    entries = {} if manifest is None else manifest.studies
+    whole, entry = found[0].stem, entries.get(study)
+    cine.named = named_ed_es(recorded_image_info(folder, whole), entries.get(whole), reference.phases)
     if entry is not None:
         cine.height_cm, cine.weight_kg = entry.height_cm or cine.height_cm, entry.weight_kg or cine.weight_kg
         if t is not None and entry.phase is not None:
-            cine.ed, cine.es = (t, cine.es) if entry.phase == "ED" else (cine.ed, t)
+            cine.named_frames[entry.phase] = t
     return []
 
 
