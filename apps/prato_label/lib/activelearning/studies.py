@@ -56,7 +56,7 @@ def phases_of(datastore: Datastore, study: str) -> tuple[int, tuple[int, int] | 
     info = datastore.get_image_info(study)
     count = info.get("phases", 1)
     named = named_ed_es(info, None, count)  # the list has taken over what the manifest names
-    return count, named and named.pair
+    return count, named.pair if named else None
 
 
 def _trusted_phases(datastore: Datastore, study: str) -> list[int] | None:

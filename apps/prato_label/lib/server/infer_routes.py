@@ -79,7 +79,7 @@ def run_inference(
         image = options.pop("image", image)
         checks.require_image(app, image)
         about, named = known_of(app.datastore(), image)
-        slot.marked, slot.height_cm, slot.weight_kg = named and named.pair, about.height_cm, about.weight_kg
+        slot.marked, slot.height_cm, slot.weight_kg = named.pair if named else None, about.height_cm, about.weight_kg
     slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")

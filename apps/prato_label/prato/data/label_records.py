@@ -48,6 +48,20 @@ def recorded_image_info(studies: str | os.PathLike[str], study: str) -> dict[str
     return _object(_object(_listed_study(Path(studies) / LIST_NAME, study).get("image")).get("info"))
 
 
+def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
+    """The model that proposed the label in the file ``label``, and its version, as the list of studies says; None of any other file.
+
+    Args:
+        label: ``<studies>/labels/original/<study>.nii.gz`` (or ``.nii``).
+    """
+    study, ending = split_name(label.name) or (label.name, "")
+    if label.parent.name != "original" or label.parent.parent.name != "labels":
+        return None
+    info = _listed_info(label.parents[2] / LIST_NAME, study, "original", ending)
+    version = info.get("model_version") or _object(info.get("params")).get("model_version")
+    return (str(info["model"]), str(version or "unknown")) if info.get("model") else None
+
+
 def _records(history: Path) -> list[dict[str, Any]]:
     names = (
         sorted((name for name in os.listdir(history) if name.endswith(".json")), key=lambda name: (len(name), name))

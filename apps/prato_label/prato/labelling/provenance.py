@@ -25,10 +25,6 @@ class Provenance:
     editor: str
     model: tuple[str, str] | None
 
-    def __str__(self) -> str:
-        """As the end of a sentence: ``3 of Ada, from prato_unetr a03b7f124ceb``."""
-        return f"{self.version} of {self.editor}" + (f", from {' '.join(self.model)}" if self.model else "")
-
 
 def find_provenance(versions: Sequence[Version], number: int) -> Provenance:
     """Of phase ``number`` of the last of ``versions``, which are all that the label has had, oldest first."""
