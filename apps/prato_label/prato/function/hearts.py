@@ -72,6 +72,8 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     for folder in (studies, *([masks] if masks is not None else [])):
         if not folder.is_dir():
             raise ValueError(f"{folder} is no folder: give a folder of NIfTI files.")
+    if masks is not None and masks.resolve() == (studies / LABELS).resolve():
+        masks = None  # whose each of them is, is known
     manifest = load_manifest(studies)
     images, drawn = find_files(studies).files, find_files(masks or studies / LABELS).files
     known = {name: Study(patient=patient_of(name, manifest)) for name in drawn if name in images}
