@@ -1,4 +1,4 @@
-"""Make a studies folder of generated beating hearts (two phases a patient, exact labels, manifest)."""
+"""Make a studies folder of generated beating hearts: two phases a patient, or whole beats, with exact labels and a manifest."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from prato.data.nifti_head import MAX_PHASES
 from prato.data.phantom import make_phantoms
+from prato.data.phantom_beat import MIN_PHASES, make_beats
 
 
 def main(
     target: Annotated[Path, typer.Argument(metavar="DST", help="A new or empty folder for the studies.")],
     patients: Annotated[int, typer.Option(min=1, max=999, help="How many patients.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same patients.")] = 0,
+    cine: Annotated[bool, typer.Option("--cine", help="A whole beat a patient, as one 4D file that begins anywhere in the cycle.")] = False,
+    phases: Annotated[int, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help="Of each cine.")] = 30,
 ) -> None:
-    """Write phantom patients to DST."""
+    """Write phantom patients to DST: end-diastole and end-systole as two studies each, or with --cine all phases as one."""
     try:
-        manifest = make_phantoms(target, patients, seed, lambda numbers: tqdm(numbers, unit="patient"))
+        manifest = make_beats(target, patients, seed, phases, _progress) if cine else make_phantoms(target, patients, seed, _progress)
     except FileExistsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
@@ -26,6 +30,10 @@ def main(
         typer.echo(f"{target} cannot be written to ({error.strerror}): choose another folder.", err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{len(manifest.studies)} studies of {patients} patients are in {target}.")
+
+
+def _progress(numbers: range) -> tqdm[int]:
+    return tqdm(numbers, unit="patient")
 
 
 if __name__ == "__main__":

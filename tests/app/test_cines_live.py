@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 
+from prato.data.studies import Manifest, Study, save_manifest
 from tests.app.live import LiveServer, Reply, write_study
 from tests.app.test_bad_input_live import refused
 from tests.waiting import wait_until
@@ -84,6 +85,28 @@ def test_a_client_that_names_no_phase_gets_end_diastole(live_server: LiveServer)
     refused(live_server.read(refusal), 400, "two of the phases 0 to 2 of cine")
     requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": '{"ed": null, "es": null}'}, timeout=200)
     assert live_server.infer(MODEL, "cine", {"phases": "all"}).json["ed_es_source"] != "marked"
+
+
+def test_function_is_by_body_surface_where_the_manifest_has_height_and_weight(live_server: LiveServer) -> None:
+    def mark(ed: int | None, es: int | None) -> None:
+        params = {"params": json.dumps({"ed": ed, "es": es})}
+        assert requests.put(f"{live_server.url}/datastore/image/phases?image=cine", data=params, timeout=200).ok
+
+    mark(0, 2)
+    try:
+        save_manifest(live_server.studies, Manifest(source="test", studies={"cine": Study(patient="p", height_cm=180, weight_kg=80)}))
+        reply = live_server.infer(MODEL, "cine", {"phases": "all"}).json
+        page = requests.get(f"{live_server.url}/prato/study/state?image=cine", timeout=200).json()
+        (live_server.studies / "manifest.json").unlink()
+        without = live_server.infer(MODEL, "cine", {"phases": "all"}).json["function"]
+    finally:
+        (live_server.studies / "manifest.json").unlink(missing_ok=True)
+        mark(None, None)
+    assert (reply["ed"], reply["es"], page["ed"], page["es"], page["ed_es_source"]) == (0, 2, 0, 2, "marked")
+    function = reply["function"]
+    assert function["bsa_m2"] == 2.0
+    assert function["indexed"]["lv_edv_ml_per_m2"] == pytest.approx(function["lv"]["edv_ml"] / 2, abs=0.01)
+    assert without["bsa_m2"] is None and without["indexed"] == {}
 
 
 def test_one_phase_is_a_volume_and_boxes_move_from_phase_to_phase(live_server: LiveServer) -> None:

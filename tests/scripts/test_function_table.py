@@ -1,16 +1,19 @@
 """scripts/function_table.py: cines and pairs of frames in one table, a page about each, and one sentence for what cannot be measured."""
 
+import hashlib
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from prato.data.cine import write_cine
+from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES
-from prato.data.studies import Manifest, Study, save_manifest
+from prato.data.studies import Manifest, Study, load_manifest, save_manifest
+from prato.labelling.versions import LabelVersions
 from scripts import function_table
 from scripts.common.results import read_rows
 from tests.scripts.cli import run_script
@@ -61,6 +64,7 @@ def test_cines_and_pairs_are_in_one_table_with_a_page_each(studies: Path, tmp_pa
     assert "warnings" not in pair
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["a_4d.html", "a_4d.pdf", "b.html", "b.pdf"]
     page = (tmp_path / "pages" / "b.html").read_text(encoding="utf-8")
+    assert "end-diastole: b_frame01, end-systole: b_frame09 (named by the manifest)" in page
     assert "EF (%)" in page and "data:image/png;base64," in page and "body surface 2.00" in page
     assert (tmp_path / "pages" / "a_4d.pdf").read_bytes().startswith(b"%PDF")
 
@@ -72,7 +76,74 @@ def test_masks_of_another_folder_and_json(studies: Path, tmp_path: Path) -> None
     done = run_script(function_table.main, studies, "--masks", masks, "--out", tmp_path / "t.json")
     assert done.exit_code == 0, done.output
     rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
-    assert {row["study"]: row["masks"] for row in rows} == {"a_4d": "masks of masks", "b": "masks of masks"}
+    assert {row["study"]: row["masks"] for row in rows} == dict.fromkeys(("a_4d", "b"), "masks of masks, of no recorded model")
+    names = sorted(path.name for path in masks.glob("*.nii.gz"))
+    (masks / "run.json").write_text('{"model": "prato_unetr", "model_version": "0123456789ab"}')
+    sums = {name: hashlib.sha256((masks / name).read_bytes()).hexdigest() for name in names}
+    sums["b_frame01.nii.gz"] = "changed since"
+    lines = [{"study": name[:-7], "mask_sha256": digest, "model_version": "0123456789ab"} for name, digest in sums.items()]
+    (masks / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run_script(function_table.main, studies, "--masks", masks, "--out", tmp_path / "t.json").exit_code == 0
+    rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    recorded = "masks of masks, by prato_unetr, version 0123456789ab"
+    mixed = f"b_frame01: masks of masks, of no recorded model; b_frame09: {recorded}"
+    assert {row["study"]: row["masks"] for row in rows} == {"a_4d": recorded, "b": mixed}
+
+
+def test_proposals_of_a_batch_name_their_model(studies: Path, tmp_path: Path) -> None:
+    (studies / "labels" / "final").rename(studies / "labels" / "original")
+    proposal = {"labels": {"original": {"ext": ".nii.gz", "info": {"model": "prato_unetr", "params": {"model_version": "0123456789ab"}}}}}
+    (studies / "datastore_v2.json").write_text(json.dumps({"objects": {"a_4d": proposal}}))
+    done = run_script(function_table.main, studies, "--masks", studies / "labels" / "original", "--out", tmp_path / "t.json")
+    rows = {row["study"]: row["masks"] for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))}
+    assert rows["a_4d"] == "masks of original, by prato_unetr, version 0123456789ab", done.output
+    assert rows["b"] == "masks of original, of no recorded model"
+
+
+def mark(studies: Path, **marked: object) -> None:
+    """As the server writes it into its list of studies."""
+    (studies / "datastore_v2.json").write_text(json.dumps({"objects": {"a_4d": {"image": {"info": {"marked": marked}}}}}))
+
+
+def measured(studies: Path, tmp_path: Path) -> dict[str, Any]:
+    """The row of the cine."""
+    assert run_script(function_table.main, studies, "--out", tmp_path / "t.json").exit_code == 1  # a frame is alone
+    return next(row for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8")) if row["study"] == "a_4d")
+
+
+def test_phases_that_somebody_marked_count_and_the_table_says_whose_they_are(studies: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(studies)
+    assert manifest is not None
+    manifest.studies["a_4d"] = Study(patient="a", ed=2, es=10)
+    save_manifest(studies, manifest)
+    row = measured(studies, tmp_path)
+    assert (row["ed"], row["es"], row["ed_es_source"]) == ("2", "10", "named by the manifest")
+    mark(studies, ed=4, es=12, annotator="Ada")
+    row = measured(studies, tmp_path)
+    assert (row["ed"], row["es"], row["ed_es_source"], row["warnings"]) == ("4", "12", "marked by Ada", "")
+    mark(studies, ed=None, es=None, annotator="Ada")
+    row = measured(studies, tmp_path)
+    assert (row["ed"], row["es"], row["ed_es_source"]) == ("3", "11", "found by the volumes")
+
+
+def test_proposals_are_not_measured_beside_what_labellers_drew(studies: Path, tmp_path: Path) -> None:
+    label, image = LabelVersions(studies, "a_4d"), read_cine(studies / "a_4d.nii.gz")
+    beat = read_cine(studies / "labels" / "final" / "a_4d.nii.gz")
+    grid = image.grid().with_array(np.stack([beat.phase(t).array for t in range(16)], 3).astype(np.uint8))
+    (studies / "labels" / "final" / "a_4d.nii.gz").unlink()
+    every = dict.fromkeys(map(str, range(16)), "proposed")
+    label.save(grid, {"annotator": "a model", "model": "prato_unetr", "model_version": "0123456789ab", "phases": every})
+    row = measured(studies, tmp_path)
+    assert row["masks"] == "a proposal of prato_unetr 0123456789ab that nobody has corrected, label version 1"
+    label.save(grid, {"annotator": "Ada", "phases": [5]})
+    row = measured(studies, tmp_path)
+    assert row["phases"] == 16 and "; 5: label version 2 of Ada" in row["masks"] and row["masks"].startswith("0-4, 6-15: a proposal")
+    label.save(grid, {"annotator": "Bob", "phases": [9]})
+    mark(studies, ed=3, es=9, annotator="Ada")
+    row = measured(studies, tmp_path)
+    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (2, "5", "9", "found by the volumes")
+    assert row["masks"] == "5: label version 2 of Ada; 9: label version 3 of Bob"
+    assert "marked by Ada as 3 and 9, which are not both among" in row["warnings"] and "2 of 16 phases are measured." in row["warnings"]
 
 
 def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies: Path, tmp_path: Path) -> None:

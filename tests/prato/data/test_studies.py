@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
 
@@ -38,6 +40,32 @@ def test_the_written_form_is_the_documented_one(tmp_path: Path) -> None:
             }
         },
     }
+
+
+STUDIES = st.builds(
+    Study,
+    patient=st.sampled_from(["a", "b"]),
+    phase=st.sampled_from([None, "ED", "ES"]),
+    ed=st.none() | st.integers(0, 9),
+    es=st.none() | st.integers(0, 9),
+    group=st.none() | st.just("DCM"),
+    height_cm=st.none() | st.floats(100, 220),
+    weight_kg=st.none() | st.floats(20, 220),
+)
+
+
+@given(known=st.dictionaries(st.sampled_from("xyz"), STUDIES), entries=st.dictionaries(st.sampled_from("xyz"), STUDIES))
+def test_an_import_adds_what_is_not_known_and_takes_nothing_away(known: dict[str, Study], entries: dict[str, Study]) -> None:
+    manifest = Manifest(source="DICOM", studies=known)
+    before = manifest.model_copy(deep=True)
+    changed = manifest.add(entries)
+    assert changed == (manifest != before)
+    assert manifest.studies.keys() == known.keys() | entries.keys()
+    for name, study in manifest.studies.items():
+        told = {**(entries[name].model_dump(exclude_none=True) if name in entries else {})}
+        told |= known[name].model_dump(exclude_none=True) if name in known else {}
+        assert study.model_dump(exclude_none=True) == told
+    assert not manifest.add(entries)
 
 
 def test_no_manifest_is_none(tmp_path: Path) -> None:

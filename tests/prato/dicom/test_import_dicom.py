@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prato.data.cine import read_cine
-from prato.data.studies import load_manifest
+from prato.data.studies import load_manifest, save_manifest
+from prato.dicom.find import LIMITS
 from prato.dicom.importer import import_dicom
+from prato.dicom.studies import import_into_studies
 from tests.prato.dicom.scans import Scan, check, decoys, only, record_of, save, uid
 
 
@@ -205,3 +207,19 @@ def test_any_stack_lies_where_the_scanner_said(
     report = import_dicom(save(folder / "in", scan.images(), seed=seed), folder / "out")
     check(scan, report, folder / "out")
     assert (report.imported[0].slices, report.imported[0].phases) == (slices, phases)
+
+
+@pytest.mark.slow
+def test_the_same_archive_again_leaves_what_was_entered_meanwhile(tmp_path: Path) -> None:
+    source, into_one, into_folder = save(tmp_path / "in", Scan(phases=8).images()), tmp_path / "a", tmp_path / "b"
+    for again in (False, True):
+        import_dicom(source, into_one)
+        import_into_studies(source, into_folder, "ed,es", LIMITS)
+        for folder in (into_one, into_folder):
+            manifest = load_manifest(folder)
+            [name] = [name for name in manifest.studies if name.endswith("_4d")]
+            entered = manifest.studies[name].model_copy(update={"height_cm": 180.0, "weight_kg": 80.0, "group": "DCM", "ed": 0, "es": 3})
+            if again:
+                assert manifest.studies[name] == entered
+            manifest.studies[name] = entered
+            save_manifest(folder, manifest)

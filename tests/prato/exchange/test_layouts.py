@@ -110,6 +110,22 @@ def test_cines_of_mnms_out_and_in_again(mnms: Path, tmp_path: Path) -> None:
         assert np.array_equal(label_of(tmp_path / "studies", study), label_of(tmp_path / "again", study))
 
 
+def test_phases_of_a_cine_that_somebody_marked_go_out_as_ed_and_es(mnms: Path, tmp_path: Path) -> None:
+    import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms", "--phases", "cine")
+    listed = {"objects": {"B1_4d": {"image": {"info": {"marked": {"ed": 2, "es": 5, "annotator": "Ada"}}}}}}
+    (tmp_path / "studies" / "datastore_v2.json").write_text(json.dumps(listed))
+    assert run(export_nnunet.main, tmp_path / "studies", tmp_path / "Dataset001_X").exit_code == 0
+    manifest = load_manifest(tmp_path / "Dataset001_X")
+    assert manifest is not None
+    assert (manifest.studies["B1_frame03"].phase, manifest.studies["B1_frame06"].phase) == ("ED", "ES")
+    assert manifest.studies["A0S9V9_frame01"].phase == "ED"  # as the manifest names it
+    done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "mnms", "--convention", "mnms")
+    assert done.exit_code == 0, done.output
+    [table] = (tmp_path / "out").glob("*.csv")
+    [row] = [row for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()) if row["External code"] == "B1"]
+    assert (row["ED"], row["ES"]) == ("2", "5")
+
+
 def test_phases_of_a_cine_are_cases_of_nnunet(mnms: Path, tmp_path: Path) -> None:
     import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms", "--phases", "cine")
     done = run(export_nnunet.main, tmp_path / "studies", tmp_path / "Dataset001_X")

@@ -14,6 +14,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from prato.data.atomic import is_disk_full
 from prato.data.cine import CineHead
+from prato.data.ed_es import named_ed_es
 from prato.data.studies import ManifestError, load_manifest
 from prato.labelling.doubts import LabelDoubts, doubt_label
 from prato.labelling.files import SUFFIX
@@ -44,12 +45,10 @@ def phases_info(phases: int, times_ms: np.ndarray | None) -> dict[str, Any]:
 
 def known_phases(info: Mapping[str, Any]) -> tuple[int, tuple[int, int] | None]:
     """How many phases an image has by what the list says of it, and end-diastole and end-systole where somebody marked two that it has."""
-    phases, marked = info.get("phases"), info.get("marked")
+    phases = info.get("phases")
     count = phases if type(phases) is int and phases > 0 else 1
-    ed, es = (marked.get("ed"), marked.get("es")) if isinstance(marked, dict) else (None, None)
-    if type(ed) is int and type(es) is int and min(ed, es) >= 0 and max(ed, es) < count:
-        return count, (ed, es)
-    return count, None
+    named = named_ed_es(info, None, count)
+    return count, named.pair if named else None
 
 
 def image_entry(image: DataModel, phases: dict[str, Any] | None) -> DataModel:

@@ -82,7 +82,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         prediction.mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, made, strokes, token)
         # its volumes anew, and the phases of end-diastole and end-systole as they were found
         prediction = replace(prediction, marked=prediction.find_ed_es())
-    reply = {**prediction.reply(), **about}
+    reply = {**prediction.reply(slot.height_cm, slot.weight_kg), **about}
     if shown is None:
         reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
     if shown is None and len(cine) > 1:
@@ -110,7 +110,7 @@ def _followed(
     followed = run_in_compute_thread(
         lambda token: propagate(cine, prediction, corrections, token=token, report=lambda done: setattr(slot, "done", count + done)), token
     )
-    reply = {**followed.reply(), "mask_phase": None, **corrections.reply(count)}
+    reply = {**followed.reply(slot.height_cm, slot.weight_kg), "mask_phase": None, **corrections.reply(count)}
     reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
     reply["latency_ms"]["propagate"] = round(1000 * (time.perf_counter() - start), 1)
     return CineAnswer(cine.grid().with_array(followed.mask), reply)

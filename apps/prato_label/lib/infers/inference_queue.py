@@ -32,6 +32,7 @@ class InferenceSlot:
         is_cancelled: whether nobody waits for the answer any more.
         reply: the JSON part of the answer, once there is one.
         marked: end-diastole and end-systole of the study, where somebody chose them.
+        height_cm, weight_kg: the patient's, where they are known.
         corrections: phases of the study that the others are to follow, where they are.
         phases, done: how many phases are segmented, once that is known, and how many are done.
     """
@@ -41,6 +42,8 @@ class InferenceSlot:
         self.is_cancelled = False
         self.reply: dict[str, Any] = {}
         self.marked: tuple[int, int] | None = None
+        self.height_cm: float | None = None
+        self.weight_kg: float | None = None
         self.corrections: CorrectedPhases | None = None
         self.phases, self.done = 0, 0
 

@@ -18,13 +18,13 @@ from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.utils.app import app_instance
 
-from lib.datastore.entries import known_phases
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import InferenceSlot, QueueFullError, inference_queue
 from lib.server import checks
 from lib.server.checks import USER
 from lib.server.corrections import read_corrections
 from lib.server.errors import CLIENT_CLOSED_REQUEST
+from lib.server.study_routes import known_of
 from lib.server.uploads import stored_upload
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.cancel_token import CancelledError
@@ -82,7 +82,8 @@ def run_inference(
     if "image" in options or not (file or session_id):
         image = options.pop("image", image)
         checks.require_image(app, image)
-        slot.marked = known_phases(app.datastore().get_image_info(image))[1]
+        about, named = known_of(app.datastore(), image)
+        slot.marked, slot.height_cm, slot.weight_kg = named.pair if named else None, about.height_cm, about.weight_kg
     drawn_on = options.pop("study", None)
     if drawn_on not in (None, image):
         raise HTTPException(400, f"What was drawn on {drawn_on!r:.80} is no prompt for {image or 'an upload'}: send it for that study.")

@@ -10,12 +10,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, HTTPException
 from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.activelearning.studies import REVIEW_STATES
 from lib.datastore.entries import known_phases
+from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ANNOTATOR
+from prato.data.ed_es import NamedPhases, named_ed_es
+from prato.data.studies import Study, describe_study
 from prato.labelling.records import annotator_from
 
 router = APIRouter(prefix="/datastore/image", tags=["Datastore"])
@@ -53,3 +57,12 @@ def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = 
     marked = {"ed": chosen[0], "es": chosen[1], "annotator": annotator_from(sent), "ts": int(time.time())}
     store.update_image_info(image, {"marked": marked})
     return {"image": image, "marked": marked}
+
+
+def known_of(store: Datastore, image: str) -> tuple[Study, NamedPhases | None]:
+    """Whose the heart of a cine is, and its phases of end-diastole and end-systole, as far as somebody has said so; nothing of a volume,
+    which has no function: a large manifest takes as long to read as a click may take."""
+    info = store.get_image_info(image)
+    count = known_phases(info)[0]
+    about = describe_study(store.folder, image) if count > 1 and isinstance(store, StudiesDatastore) else Study(patient=image)
+    return about, named_ed_es(info, about, count)

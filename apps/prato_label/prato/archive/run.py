@@ -13,6 +13,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from prato.archive.labeller import sha256
+from prato.archive.recorded import PARAMETERS_NAME, RECORDS_NAME, read_records
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import find_leftovers, write_bytes
 
@@ -49,8 +50,8 @@ class Run:
             for unfinished in find_leftovers(out):
                 if _OWN.match(unfinished.name):
                     unfinished.unlink(missing_ok=True)
-            write_bytes(out / "run.json", (json.dumps(parameters, indent=1) + "\n").encode())
-            self.records = {record["study"]: record for record in _read_lines(out / "records.jsonl")}
+            write_bytes(out / PARAMETERS_NAME, (json.dumps(parameters, indent=1) + "\n").encode())
+            self.records = {record["study"]: record for record in read_records(out / RECORDS_NAME)}
         except BaseException:
             self._lock.release()
             raise
@@ -82,7 +83,7 @@ class Run:
     def add(self, record: dict[str, Any]) -> None:
         """Keep ``record``; it is on the disk when this returns."""
         self.records[record["study"]] = record
-        with (self.out / "records.jsonl").open("ab") as stream:
+        with (self.out / RECORDS_NAME).open("ab") as stream:
             stream.write(_line(record))
             stream.flush()
             os.fsync(stream.fileno())
@@ -95,7 +96,7 @@ class Run:
     def _check(self) -> None:
         if self.out.exists() and not self.out.is_dir():
             raise ArchiveError(f"{self.out} is a file: name a folder for the masks.")
-        stored = self.out / "run.json"
+        stored = self.out / PARAMETERS_NAME
         if not stored.exists():
             if any(self.out.glob("*.nii*")):
                 raise ArchiveError(f"{self.out} holds images or masks that no run here has written: choose a new or empty folder.")
@@ -121,21 +122,8 @@ class Run:
         return "done" if same else "stale"
 
     def _rewrite(self) -> None:
-        write_bytes(self.out / "records.jsonl", b"".join(_line(self.records[study]) for study in sorted(self.records)))
+        write_bytes(self.out / RECORDS_NAME, b"".join(_line(self.records[study]) for study in sorted(self.records)))
 
 
 def _line(record: dict[str, Any]) -> bytes:
     return (json.dumps(record) + "\n").encode()
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole records of ``path``; a line that a kill or a power cut left unfinished is none."""
-    records = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("study"), str):
-            records.append(record)
-    return records

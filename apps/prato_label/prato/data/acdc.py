@@ -66,7 +66,7 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
     for folder in progress(patients, "writing"):
         for frame in read_patient(folder, frames):
             _write(frame, target, summary)
-            manifest.studies[frame.id] = frame.study
+            manifest.add({frame.id: frame.study})
     if load_manifest(target) != manifest:
         save_manifest(target, manifest)
     return summary

@@ -43,6 +43,25 @@ def recorded_label_info(label: Path) -> Any:
     return listed.get("label_info") if listed.get("sha256") in (None, digest) else None
 
 
+def recorded_image_info(studies: str | os.PathLike[str], study: str) -> dict[str, Any]:
+    """What MONAI Label's list in the folder ``studies`` says of the image of ``study``; nothing where there is no list, or none of it."""
+    return _object(_object(_listed_study(Path(studies) / LIST_NAME, study).get("image")).get("info"))
+
+
+def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
+    """The model that proposed the label in the file ``label``, and its version, as the list of studies says; None of any other file.
+
+    Args:
+        label: ``<studies>/labels/original/<study>.nii.gz`` (or ``.nii``).
+    """
+    study, ending = split_name(label.name) or (label.name, "")
+    if label.parent.name != "original" or label.parent.parent.name != "labels":
+        return None
+    info = _listed_info(label.parents[2] / LIST_NAME, study, "original", ending)
+    version = info.get("model_version") or _object(info.get("params")).get("model_version")
+    return (str(info["model"]), str(version or "unknown")) if info.get("model") else None
+
+
 def _records(history: Path) -> list[dict[str, Any]]:
     names = (
         sorted((name for name in os.listdir(history) if name.endswith(".json")), key=lambda name: (len(name), name))
@@ -54,13 +73,17 @@ def _records(history: Path) -> list[dict[str, Any]]:
 
 def _listed_info(path: Path, study: str, tag: str, ending: str) -> dict[str, Any]:
     """What the list of studies at ``path`` says of a label; nothing where there is none, or it is of a file with another ending."""
+    entry = _object(_object(_listed_study(path, study).get("labels")).get(tag))
+    return _object(entry.get("info")) if entry.get("ext", ending) == ending else {}
+
+
+def _listed_study(path: Path, study: str) -> dict[str, Any]:
+    """The entry of ``study`` in the list of studies at ``path``; nothing where there is none."""
     try:
         stat = path.stat()
     except OSError:
         return {}
-    objects = _object(_read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size).get("objects"))
-    entry = _object(_object(_object(objects.get(study)).get("labels")).get(tag))
-    return _object(entry.get("info")) if entry.get("ext", ending) == ending else {}
+    return _object(_object(_read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size).get("objects")).get(study))
 
 
 @lru_cache(maxsize=4)

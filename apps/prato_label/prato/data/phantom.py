@@ -51,11 +51,7 @@ def make_phantoms(
         FileExistsError: ``target`` holds something already, so that no study or label of anybody is overwritten.
         OSError: ``target`` cannot be written to.
     """
-    folder = Path(target)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists and is not an empty folder: give a new folder for the phantoms.")
-    final = folder / "labels" / "final"
-    final.mkdir(parents=True)
+    folder, final = new_studies_folder(target)
     manifest = Manifest(source=SOURCE)
     for number in progress(range(1, patients + 1)):
         phantom = make_phantom(seed, number)
@@ -67,3 +63,17 @@ def make_phantoms(
             manifest.studies[name] = Study(patient=patient, frame=frame, phase=phase, group=phantom.kind)
     save_manifest(folder, manifest)
     return manifest
+
+
+def new_studies_folder(target: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """The studies folder ``target``, made if need be, and the folder of its final labels.
+
+    Raises:
+        FileExistsError, OSError: as :func:`make_phantoms`.
+    """
+    folder = Path(target)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is not an empty folder: give a new folder for the phantoms.")
+    final = folder / "labels" / "final"
+    final.mkdir(parents=True)
+    return folder, final

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from prato.data.atomic import write_bytes
+from prato.data.cine import read_cine, write_cine
+from prato.data.nifti import gzip_bytes, volume_bytes
+from prato.data.phantom import SOURCE, new_studies_folder
 from prato.data.phantom_heart import contract
 from prato.data.phantom_scene import Grain, Scene, oblique_affine, random_scene
+from prato.data.studies import Manifest, Study, save_manifest
+
+#: With fewer phases in a cycle, one may lie nearest to both end-diastole and end-systole.
+MIN_PHASES = 5
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,40 @@ def make_beat_labels(seed: int, number: int, phases: int = 30, start: float = 0.
     at = (start + np.arange(phases) / phases) % 1
     labels = np.stack([scene.label(contract(scene.heart, scene.ef * share)) for share in timing.ejected(at)], -1)
     return BeatLabels(labels, (scene.pixel, scene.pixel, scene.thickness), _nearest(at, 0.0), _nearest(at, timing.end))
+
+
+def make_beats(
+    target: str | os.PathLike[str],
+    patients: int,
+    seed: int,
+    phases: int,
+    progress: Callable[[range], Iterable[int]] = lambda numbers: numbers,
+) -> Manifest:
+    """Write the beats of ``patients`` phantoms of the series ``seed`` to the studies folder ``target`` (made if need be); its manifest.
+
+    Each begins anywhere in its cycle. Files: ``phantomNNN_4d.nii.gz``, its label of all phases in ``labels/final``, and ``manifest.json``
+    with the phases of end-diastole and end-systole. The same call gives the same bytes.
+
+    Args:
+        phases: of each cine, ``MIN_PHASES`` or more, so that end-systole is another phase than end-diastole.
+
+    Raises:
+        FileExistsError: ``target`` holds something already, so that no study or label of anybody is overwritten.
+        OSError: ``target`` cannot be written to.
+    """
+    folder, final = new_studies_folder(target)
+    manifest = Manifest(source=SOURCE)
+    for number in progress(range(1, patients + 1)):
+        start = float(np.random.default_rng([seed, number, phases]).random())
+        beat = make_beat(seed, number, phases, start)
+        patient = f"phantom{number:03d}"
+        name = f"{patient}_4d"
+        write_cine(folder / f"{name}.nii.gz", beat.images, beat.affine, float(beat.times_ms[1]))
+        label = read_cine(folder / f"{name}.nii.gz").grid().with_array(beat.labels)
+        write_bytes(final / f"{name}.nii.gz", gzip_bytes(volume_bytes(label)))
+        manifest.studies[name] = Study(patient=patient, ed=beat.ed, es=beat.es, group=beat.kind)
+    save_manifest(folder, manifest)
+    return manifest
 
 
 def _random_patient(rng: np.random.Generator, number: int) -> tuple[Scene, Grain, Timing]:

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,6 +63,18 @@ class Manifest(BaseModel):
     source: str
     studies: dict[str, Study] = Field(default_factory=dict)
 
+    def add(self, entries: Mapping[str, Study]) -> bool:
+        """List ``entries``, by image id; whether that changes anything. Of studies that are listed, only what is not known is taken.
+
+        An import that is run again must not undo what somebody has entered since: height, weight, group, phases.
+        """
+        before = dict(self.studies)
+        for study, entry in entries.items():
+            known = self.studies.get(study)
+            listed = {} if known is None else known.model_dump(exclude_none=True)
+            self.studies[study] = Study.model_validate({**entry.model_dump(exclude_none=True), **listed})
+        return self.studies != before
+
 
 def load_manifest(folder: str | os.PathLike[str]) -> Manifest | None:
     """The manifest of the studies folder ``folder``; None where it has none.
@@ -104,6 +117,16 @@ def patient_of(study_id: str, manifest: Manifest | None) -> str:
     if manifest is not None and study_id in manifest.studies:
         return manifest.studies[study_id].patient
     return _FRAME_SUFFIX.sub("", study_id)
+
+
+def describe_study(folder: str | os.PathLike[str], study: str) -> Study:
+    """What the manifest of ``folder`` says of ``study``; whose it is alone where it does not list it, or cannot be used: whoever imports or
+    trains is told that."""
+    try:
+        manifest = load_manifest(folder)
+    except ManifestError:
+        manifest = None
+    return (manifest.studies.get(study) if manifest else None) or Study(patient=patient_of(study, None))
 
 
 def split_name(name: str) -> tuple[str, str] | None:

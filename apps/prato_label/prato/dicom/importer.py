@@ -200,8 +200,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
             staged.enter_context(stage_bytes(path, gzip_bytes(raw) if path.suffix == ".gz" else raw))
     for place, own in entries.items():
         manifest = _open_manifest(place)
-        if any(manifest.studies.get(name) != entry for name, entry in own.items()):
-            manifest.studies.update(own)
+        if manifest.add(own):
             save_manifest(place, manifest)
     return ImportedCine(f"{study}_4d", found.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
 

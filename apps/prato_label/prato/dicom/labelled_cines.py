@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from prato.data.cine import Cine, read_cine
+from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_records import recorded_label_info
+from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.studies import FoundFiles, Manifest, find_files, load_manifest
 from prato.dicom.find import DicomError
 from prato.dicom.references import CineReference
 from prato.dicom.segmentation import LabelledPhase
 from prato.labelling.phases import phase_of
+from prato.labelling.provenance import find_provenance
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import Version
 
@@ -32,14 +32,25 @@ _FRAME = re.compile(r"_frame(\d+)$")
 
 @dataclass
 class LabelledCine:
-    """A cine and what is exported of its labels, by phase; ``ed`` and ``es`` are phases that the manifest calls so."""
+    """A cine and what is exported of its labels, by phase.
+
+    Attributes:
+        named: end-diastole and end-systole as they are marked on the cine, or as the manifest names them.
+        named_frames: of single phases, those that the manifest calls "ED" or "ES".
+    """
 
     reference: CineReference
     phases: dict[int, LabelledPhase] = field(default_factory=dict)
-    ed: int | None = None
-    es: int | None = None
+    named: NamedPhases | None = None
+    named_frames: dict[str, int] = field(default_factory=dict)
     height_cm: float | None = None
     weight_kg: float | None = None
+
+    def named_ed_es(self) -> list[NamedPhases]:
+        """End-diastole and end-systole, whoever named them: of several, those first that count."""
+        ed, es = self.named_frames.get("ED"), self.named_frames.get("ES")
+        of_frames = None if ed is None or es is None or ed == es else NamedPhases(ed, es, "manifest", "named by the manifest")
+        return [named for named in (self.named, of_frames) if named is not None]
 
 
 def find_labelled_cines(
@@ -96,21 +107,23 @@ def _add(
     if study not in images.files:
         raise DicomError("its image is not there")
     reference, t = CineReference.load(found[0]), found[1]
-    image, version = read_cine(images.files[study]), VersionReader(folder, study).current()
-    if version is None:
+    image, (versions, current) = read_cine(images.files[study]), VersionReader(folder, study).list_versions()
+    if current is None:
         return []
     _check_image(reference, image, t)
-    phases = _read_phases(folder, study, image, version, t, ready)
+    phases = _read_phases(folder, study, image, versions, t, ready)
     if not phases:
         return [f"{study} is left out: none of its phases is {' or '.join(_STATES[ready])} yet."]
     cine = cines.setdefault(reference.study, LabelledCine(reference))
     for phase in phases:
         cine.phases.setdefault(phase.phase, phase)
-    entry = manifest.studies.get(study) if manifest is not None else None
+    entries = {} if manifest is None else manifest.studies
+    whole, entry = found[0].stem, entries.get(study)
+    cine.named = named_ed_es(recorded_image_info(folder, whole), entries.get(whole), reference.phases)
     if entry is not None:
         cine.height_cm, cine.weight_kg = entry.height_cm or cine.height_cm, entry.weight_kg or cine.weight_kg
         if t is not None and entry.phase is not None:
-            cine.ed, cine.es = (t, cine.es) if entry.phase == "ED" else (cine.ed, t)
+            cine.named_frames[entry.phase] = t
     return []
 
 
@@ -126,20 +139,19 @@ def _check_image(reference: CineReference, image: Cine, t: int | None) -> None:
         raise DicomError(f"{reason}: import it again")
 
 
-def _read_phases(folder: Path, study: str, image: Cine, version: Version, t: int | None, ready: Ready) -> list[LabelledPhase]:
-    """Those that are ready and hold a structure; a volume's label is ready unless it was sent back."""
+def _read_phases(folder: Path, study: str, image: Cine, versions: list[Version], t: int | None, ready: Ready) -> list[LabelledPhase]:
+    """Those of the last of ``versions`` that are ready and hold a structure; a volume's label is ready unless it was sent back.
+
+    Each is of whoever drew that phase, and of the version in which: what happens to other phases later does not change it.
+    """
     path, name = VersionReader(folder, study).current_path(), f"the label of {study}"
     masks = check_label(image.grid(), read_label_volume(path, name), name, recorded_label_info(path))
     states = _STATES[ready if t is None else "corrected"]
     phases = []
-    for number, phase in sorted(version.phases.items()):
+    for number, phase in sorted(versions[-1].phases.items()):
         mask = phase_of(masks, number)
         if phase.state in states and mask.any():
-            phases.append(_labelled_phase(t if t is not None else number, mask, version))
+            drawn = find_provenance(versions, number)
+            at = t if t is not None else number
+            phases.append(LabelledPhase(at, mask, drawn.version, drawn.created, drawn.editor, drawn.model))
     return phases
-
-
-def _labelled_phase(phase: int, mask: np.ndarray, version: Version) -> LabelledPhase:
-    model = version.params.get("model")
-    by = (model, str(version.params.get("model_version") or "unknown")) if isinstance(model, str) and model else None
-    return LabelledPhase(phase, mask, version.version, version.created, version.annotator, by)

@@ -23,10 +23,12 @@ COLUMNS = ("study", "phase", *(f"{name} ml" for name in STRUCTURES), "label vers
 
 @dataclass(frozen=True)
 class Measurements:
-    """Volumes in ml by phase (from 0) and structure; ``function``, whose phases are the cine's, needs two phases."""
+    """Volumes in ml by phase (from 0) and structure; ``function``, whose phases are the cine's, needs two phases, and ``ed_es_source``
+    says whose choice those of end-diastole and end-systole are: "marked", "manifest" or "found"."""
 
     volumes: dict[int, dict[str, float]]
     function: CardiacFunction | None
+    ed_es_source: str | None = None
 
 
 def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
@@ -37,17 +39,20 @@ def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
     volumes = {t: {name: voxel_counts(cine.phases[t].mask).get(name, 0) * voxel_ml for name in STRUCTURES} for t in order}
     if len(order) < 2:
         return Measurements(volumes, None)
-    chosen = None
-    if cine.ed in order and cine.es in order and cine.ed != cine.es:
-        chosen = (order.index(cine.ed), order.index(cine.es))
+    told = cine.named_ed_es()
+    named = next((each for each in told if {*each.pair} <= {*order}), None)
     function = cardiac_function(
         np.stack([cine.phases[t].mask for t in order], axis=3),
         (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-        phases=chosen,
+        phases=None if named is None else (order.index(named.ed), order.index(named.es)),
         height_cm=cine.height_cm or (who.height_cm if who else None),
         weight_kg=cine.weight_kg or (who.weight_kg if who else None),
     )
-    return Measurements(volumes, None if function is None else replace(function, ed=order[function.ed], es=order[function.es]))
+    if function is None:
+        return Measurements(volumes, None)
+    doubts = function.warnings if named or not told else (told[0].why_found(str(told[0].ed), str(told[0].es)), *function.warnings)
+    function = replace(function, ed=order[function.ed], es=order[function.es], warnings=doubts)
+    return Measurements(volumes, function, named.source if named else "found")
 
 
 def volumes_csv(cine: LabelledCine, measured: Measurements, uids: Mapping[int, str]) -> bytes:
@@ -70,6 +75,7 @@ def values_json(cine: LabelledCine, measured: Measurements, uids: Mapping[int, s
             {"phase": t, "volumes_ml": {name: round(ml, 2) for name, ml in volumes.items()}, "sop_instance_uid": uids[t]}
             for t, volumes in measured.volumes.items()
         ],
+        "ed_es_source": measured.ed_es_source,
         "function": None if measured.function is None else measured.function.to_dict(),
     }
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")

@@ -34,7 +34,7 @@ class LabelledPhase:
 
     Attributes:
         phase: its number, from 0. mask: uint8 (X, Y, Z), values of ``prato.data.structures``, on the cine's grid.
-        version: of the label. created: when that was stored. annotator: who is responsible for it.
+        version: of the label, in which the phase was drawn. created: when that was stored. annotator: who drew it.
         model: that proposed it, and its version; None for a drawing.
     """
 

@@ -39,8 +39,7 @@ def import_into_studies(archive: Path, folder: Path, phases: Phases, limits: Arc
         except ManifestError as error:
             raise DicomError(str(error)) from error
         move_into_place(staged, folder, new)
-        if any(manifest.studies.get(name) != study for name, study in entries.items()):
-            manifest.studies.update(entries)
+        if manifest.add(entries):
             save_manifest(folder, manifest)
     studies = {cine.study: [name for name in entries if _is_of(name, cine)] for cine in report.imported}
     report.imported = [replace(cine, is_new=any(f"{name}.nii.gz" in new for name in studies[cine.study])) for cine in report.imported]

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from prato.data.cases import StudyReader, untold_numbering
-from prato.data.cine import Cine, read_cine
+from prato.data.cine import Cine, read_cine, read_cine_head
+from prato.data.ed_es import named_ed_es
 from prato.data.image_files import read_exact
 from prato.data.label_names import ContradictedLabelError
+from prato.data.label_records import recorded_image_info
 from prato.data.nifti import Volume, VolumeError
 from prato.data.studies import ManifestError, Study, StudyFile, find_labelled_studies, load_manifest
 from prato.exchange.cases import FolderError
@@ -62,13 +64,20 @@ class FinalLabels:
         self._cine: tuple[Path, Cine] | None = None
         self._reader = StudyReader()
         for file in sorted(trusted, key=lambda file: file.phase is None):  # of a phase that is labelled twice, the cine's label counts
-            study = known.get(file.study, Study(patient=file.patient))
+            study = self.cines.get(file.study) or known.get(file.study, Study(patient=file.patient))
+            if file.phase is not None and file.study not in self.cines:
+                study = self._with_named_phases(file, study)
             name, about = (file.study, study) if file.phase is None else _describe_phase(file.study, study, file.phase)
             if name in self.files:
                 self.left_out[f"{name} (the volume)"] = f"{self.files[name].study} has a label of the same phase."
                 continue
             self.files[name], self.about[name], self.cines[file.study] = file, about, study
         self.files = dict(sorted(self.files.items()))
+
+    def _with_named_phases(self, file: StudyFile, study: Study) -> Study:
+        """``study``, a cine, with end-diastole and end-systole as somebody marked them in the folder, or as its manifest names them."""
+        named = named_ed_es(recorded_image_info(self.folder, file.study), study, read_cine_head(file.image).phases)
+        return study.model_copy(update={"ed": named.ed if named else None, "es": named.es if named else None})
 
     def usable(self, progress: Progress) -> list[str]:
         """The cases whose labels can be used, in order; ``left_out`` then says why others cannot."""

@@ -92,7 +92,7 @@ def import_cases(
                     about = {**params, "imported_from": case.origin, "label_info": LABEL_INFO, "phases": drawn}
                     LabelVersions(staged, case.id).save(grid.with_array(case.label), about)
                     places += [f"{HISTORY}/final/{case.id}", f"labels/final/{case.id}.nii.gz"]
-                manifest.studies[case.id] = case.study
+                manifest.add({case.id: case.study})
         make_folder(target / "labels" / "final")
         move_into_place(staged, target, places)
     summary.written = len(new_images) + len(new_labels)

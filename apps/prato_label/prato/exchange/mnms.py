@@ -139,7 +139,7 @@ def _whole_cine(labels: FinalLabels, own: Sequence[str]) -> _Subject | str | Non
         return None
     about, cine = labels.cines[files[0].study], labels.read_cine(files[0])
     if about.ed is None or about.es is None:
-        return "the folder's manifest.json does not give ED and ES of its cine, which M&Ms needs."
+        return "nobody has marked ED and ES of its cine, nor does the folder's manifest.json give them, and M&Ms needs both."
     image = np.asanyarray(cine.image.dataobj)
     mask = np.zeros(image.shape, np.uint8)
     for name, file in zip(own, files):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from prato.data.cine import Cine, read_cine
+from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.label_check import check_label, read_label_volume
-from prato.data.label_records import recorded_label_info
+from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.stack import slice_axis, to_stack
 from prato.data.studies import Study, find_files, load_manifest, patient_of
+from prato.function.curve import VolumeCurve, find_ed_es
+from prato.function.sources import MaskSource, folder_source, join_sources, label_sources
 from prato.function.ventricles import CardiacFunction, cardiac_function
-from prato.labelling.reader import VersionReader
-from prato.labelling.records import UNKNOWN, LabelVersionError
 
 #: Where the expert labels of a studies folder lie.
 LABELS = Path("labels") / "final"
@@ -32,7 +34,8 @@ class SegmentedHeart:
         images: float or integer (X, Y, Z, T) and masks: uint8, slices along Z, phases that have a mask alone, in order of time.
         spacing: of a voxel, mm.
         times_ms: (T,) after the first phase; None where they are not known.
-        source: what the masks are, as a sentence's end: the model's version, or whose labels.
+        ed_es_source: who says which phases are end-diastole and end-systole, as a sentence's end.
+        source: what the masks are, as a sentence's end: the model's version, or whose labels; which phases are proposals.
     """
 
     name: str
@@ -43,6 +46,7 @@ class SegmentedHeart:
     spacing: tuple[float, float, float]
     times_ms: np.ndarray | None
     function: CardiacFunction
+    ed_es_source: str
     source: str
 
 
@@ -58,7 +62,8 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     """Every heart of the folder ``studies`` that has masks in two phases or more.
 
     Args:
-        masks: a folder of masks, named as their images; None for the labels of ``studies``.
+        masks: a folder of masks, named as their images; None for the labels of ``studies``, of which proposals count only where fewer
+            than two phases are corrected or final.
 
     Raises:
         ManifestError: the folder's manifest cannot be used.
@@ -67,6 +72,8 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     for folder in (studies, *([masks] if masks is not None else [])):
         if not folder.is_dir():
             raise ValueError(f"{folder} is no folder: give a folder of NIfTI files.")
+    if masks is not None and masks.resolve() == (studies / LABELS).resolve():
+        masks = None  # whose each of them is, is known
     manifest = load_manifest(studies)
     images, drawn = find_files(studies).files, find_files(masks or studies / LABELS).files
     known = {name: Study(patient=patient_of(name, manifest)) for name in drawn if name in images}
@@ -75,7 +82,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     if not known:
         raise ValueError(f"{masks or studies / LABELS} has no mask of an image of {studies}: masks are named as their images.")
     found = Found()
-    frames: dict[str, list[tuple[str, Study, Cine, np.ndarray, str]]] = {}
+    frames: dict[str, list[_Frame]] = {}
     for name, study in sorted(known.items(), key=lambda item: (item[1].patient, item[1].frame or 0, item[0])):
         try:
             cine = read_cine(images[name])
@@ -83,46 +90,81 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
         except VolumeError as error:
             found.left_out.append(f"{name} is left out: {error}")
             continue
-        version = "masks of " + masks.name if masks is not None else _version(studies, name)
-        if len(cine) > 1:
-            _add(found, name, study, [(str(t), cine.phase(t).array, label[..., t], None) for t in range(len(cine))], cine, version)
+        count = len(cine)
+        sources = label_sources(studies, name, count) if masks is None else [folder_source(drawn[name])] * count
+        if count > 1:
+            phases = [_Phase(str(t), cine.phase(t).array, label[..., t], sources[t]) for t in range(count)]
+            _add(found, name, study, phases, cine, named_ed_es(recorded_image_info(studies, name), study, count))
         else:
-            frames.setdefault(study.patient, []).append((name, study, cine, label[..., 0], version))
+            frames.setdefault(study.patient, []).append(_Frame(study, cine, _Phase(name, cine.phase(0).array, label[..., 0], sources[0])))
     for patient, own in frames.items():
-        phases = [(name, cine.phase(0).array, label, study.phase) for name, study, cine, label, _ in own]
-        _add(found, patient, own[0][1], phases, own[0][2], own[0][4])
+        marks = {frame.study.phase: n for n, frame in enumerate(own)}
+        named = NamedPhases(marks["ED"], marks["ES"], "manifest", "named by the manifest") if {"ED", "ES"} <= marks.keys() else None
+        _add(found, patient, own[0].study, [frame.phase for frame in own], own[0].cine, named)
     return found
 
 
-def _add(
-    found: Found, name: str, study: Study, phases: Sequence[tuple[str, np.ndarray, np.ndarray, str | None]], cine: Cine, source: str
-) -> None:
-    """Put the heart whose ``phases`` (name, image, mask, "ED" or "ES") these are into ``found``; those without a mask are passed over."""
-    drawn = [n for n, (_, _, mask, _) in enumerate(phases) if mask.any()]
-    shapes = {phases[n][2].shape for n in drawn}
+@dataclass(frozen=True)
+class _Phase:
+    """What may be measured of one phase: what it is called, its image and mask, (X, Y, Z), and where the mask comes from."""
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+    source: MaskSource
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A study of one phase."""
+
+    study: Study
+    cine: Cine
+    phase: _Phase
+
+
+def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: Cine, named: NamedPhases | None) -> None:
+    """Put the heart whose ``phases`` these are into ``found``: those that a labeller vouches for where there are two, else all with a mask.
+
+    Args:
+        named: end-diastole and end-systole, where somebody has named them, among ``phases``.
+    """
+    drawn = _measured(phases)
+    shapes = {phases[n].mask.shape for n in drawn}
     if len(drawn) < 2 or len(shapes) > 1:
         fault = "its frames differ in size" if len(shapes) > 1 else "fewer than two of its phases have a mask"
         found.left_out.append(f"{name} is left out: {fault}, and function takes two phases of one grid.")
         return
     grid = cine.phase(0)
     axis = slice_axis(grid.array.shape, grid.spacing)
-    order = [*(a for a in range(3) if a != axis), axis]
-    images = np.stack([to_stack(phases[n][1], axis) for n in drawn], -1)
-    masks = np.stack([to_stack(phases[n][2], axis) for n in drawn], -1)
-    marks = {mark: among for among, n in enumerate(drawn) if (mark := phases[n][3])}
-    chosen = (marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
-    spacing = tuple(grid.spacing[a] for a in order)
-    function = cardiac_function(
-        masks, (spacing[0], spacing[1], spacing[2]), phases=chosen, height_cm=study.height_cm, weight_kg=study.weight_kg
-    )
+    across = [a for a in range(3) if a != axis]
+    spacing = grid.spacing[across[0]], grid.spacing[across[1]], grid.spacing[axis]
+    images = np.stack([to_stack(phases[n].image, axis) for n in drawn], -1)
+    masks = np.stack([to_stack(phases[n].mask, axis) for n in drawn], -1)
+    chosen, told_by, doubts = None, "found by the volumes", list[str]()
+    if named is not None and {*named.pair} <= {*drawn}:
+        chosen, told_by = (drawn.index(named.ed), drawn.index(named.es)), named.told_by
+    elif named is not None:
+        doubts.append(named.why_found(phases[named.ed].name, phases[named.es].name))
+    if chosen is None and len(drawn) < len(phases):
+        chosen = find_ed_es(VolumeCurve.from_masks(masks, math.prod(spacing) / 1000))  # of these: the cine has more phases
+        doubts.append(f"{len(drawn)} of {len(phases)} phases are measured.")
+    function = cardiac_function(masks, spacing, phases=chosen, height_cm=study.height_cm, weight_kg=study.weight_kg)
     if function is None:
         found.left_out.append(f"{name} is left out: no phase of it differs from another.")
         return
+    function = replace(function, warnings=(*doubts, *function.warnings))
     times = None if cine.times_ms is None or len(cine) == 1 else cine.times_ms[drawn]
-    names = tuple(phases[n][0] for n in drawn)
-    found.hearts.append(
-        SegmentedHeart(name, study.patient, names, images, masks, (spacing[0], spacing[1], spacing[2]), times, function, source)
-    )
+    names = tuple(phases[n].name for n in drawn)
+    source = join_sources((phases[n].name, phases[n].source) for n in drawn)
+    found.hearts.append(SegmentedHeart(name, study.patient, names, images, masks, spacing, times, function, told_by, source))
+
+
+def _measured(phases: Sequence[_Phase]) -> list[int]:
+    """Those of ``phases`` with a mask that is vouched for, where there are two; else all with a mask."""
+    drawn = [n for n, phase in enumerate(phases) if phase.mask.any()]
+    trusted = [n for n in drawn if phases[n].source.is_trusted]
+    return trusted if len(trusted) > 1 else drawn
 
 
 def _read_masks(path: Path, cine: Cine) -> np.ndarray:
@@ -132,18 +174,6 @@ def _read_masks(path: Path, cine: Cine) -> np.ndarray:
     return mask if mask.ndim == 4 else mask[..., None]
 
 
-def _version(studies: Path, name: str) -> str:
-    try:
-        version = VersionReader(studies, name).current()
-    except LabelVersionError:
-        version = None
-    if version is None:
-        return "labels"
-    model = " ".join(str(version.params[key]) for key in ("model", "model_version") if version.params.get(key))
-    whose = "" if version.annotator == UNKNOWN else f" of {version.annotator}"
-    return f"label version {version.version}{whose}{f', from {model}' if model else ''}"
-
-
 def table_rows(hearts: Iterable[SegmentedHeart]) -> list[dict[str, object]]:
     """A row for each heart: which, its phases of end-diastole and end-systole by name, its function, and what makes that doubtful."""
     rows: list[dict[str, object]] = []
@@ -151,5 +181,6 @@ def table_rows(hearts: Iterable[SegmentedHeart]) -> list[dict[str, object]]:
         values = heart.function.to_dict()
         ed, es = heart.phases[values.pop("ed")], heart.phases[values.pop("es")]
         about = {"study": heart.name, "patient": heart.patient, "phases": len(heart.phases), "ed": ed, "es": es}
+        about["ed_es_source"] = heart.ed_es_source
         rows.append({**about, **values, "warnings": " ".join(values["warnings"]), "masks": heart.source})
     return rows

@@ -58,7 +58,7 @@ def _about(heart: SegmentedHeart) -> str:
     bsa = f", body surface {function.bsa_m2:.2f} m²" if function.bsa_m2 else ", body surface not known"
     return (
         f"Patient {heart.patient}{bsa}. {len(heart.phases)} phases with a mask; end-diastole: {heart.phases[function.ed]}, "
-        f"end-systole: {heart.phases[function.es]}. Masks: {heart.source}."
+        f"end-systole: {heart.phases[function.es]} ({heart.ed_es_source}). Masks: {heart.source}."
     )
 
 

@@ -118,9 +118,9 @@ class CinePrediction:
             warned["phase_times_unknown"] = list(self.phases)
         return warned
 
-    def reply(self) -> dict[str, Any]:
+    def reply(self, height_cm: float | None = None, weight_kg: float | None = None) -> dict[str, Any]:
         """The JSON part of the reply: what a prediction says, of all phases together, and what they say of the heart."""
-        pair, function, curve = self.find_ed_es(), self.function(), self.curve
+        pair, function, curve = self.find_ed_es(), self.function(height_cm, weight_kg), self.curve
         volumes = {"RV cavity": curve.rv, "myocardium": curve.myocardium, "LV cavity": curve.lv}
         return {
             **_join(self.predictions).reply(),

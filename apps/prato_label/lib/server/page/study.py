@@ -11,17 +11,16 @@ from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from lib.datastore.entries import known_phases
 from lib.datastore.label_check import http_errors
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.page.view import StudyView, file_stamp, views
+from lib.server.study_routes import known_of
 from prato.data.cine import read_cine
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
 from prato.data.label_records import recorded_label_info
 from prato.data.structures import STRUCTURES
-from prato.data.studies import ManifestError, Study, load_manifest
 from prato.labelling.records import LabelVersionError, Version
 
 _FINAL, _ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
@@ -77,22 +76,19 @@ class ShownStudy:
             "versions": [_version(version) for version in versions],
             "labelled": list(view.labelled),
             "volumes_ml": {name: [round(float(ml), 2) for ml in volumes[name]] for name in STRUCTURES if name in volumes},
-            **self._beat(info),
+            **self._beat(),
         }
 
-    def _beat(self, info: dict[str, Any]) -> dict[str, Any]:
+    def _beat(self) -> dict[str, Any]:
         """``ed``, ``es``, who says so, and the function of the heart."""
-        about = self._about()
-        chosen = {"marked": known_phases(info)[1], "manifest": (about.ed, about.es), "found": self.view.find_ed_es()}
-        for source, pair in chosen.items():
-            ed, es = pair or (None, None)
-            if ed is None or es is None or max(ed, es) >= len(self.view.frames):
-                continue
-            function = self.view.function(ed, es, about.height_cm, about.weight_kg)
-            if function is not None:
-                function = replace(function, ed=ed, es=es, warnings=self._doubts(function.warnings, source))
-            return {"ed": ed, "es": es, "ed_es_source": source, "function": function and function.to_dict()}
-        return {"ed": None, "es": None, "ed_es_source": None, "function": None}
+        about, named = known_of(self.store, self.study)
+        pair, source = (named.pair, named.source) if named else (self.view.find_ed_es(), "found")
+        if pair is None:
+            return {"ed": None, "es": None, "ed_es_source": None, "function": None}
+        function = self.view.function(*pair, about.height_cm, about.weight_kg)
+        if function is not None:
+            function = replace(function, ed=pair[0], es=pair[1], warnings=self._doubts(function.warnings, source))
+        return {"ed": pair[0], "es": pair[1], "ed_es_source": source, "function": function and function.to_dict()}
 
     def _doubts(self, warnings: tuple[str, ...], source: str) -> tuple[str, ...]:
         """``warnings`` are about whole heartbeats: of some phases of one, this is said instead."""
@@ -101,13 +97,6 @@ class ShownStudy:
             return warnings
         among = ": end-diastole and end-systole are the fullest and the emptiest of these" if source == "found" else ""
         return (f"{labelled} of {count} phases are labelled{among}.",)
-
-    def _about(self) -> Study:
-        try:
-            manifest = load_manifest(self.store.folder)
-        except ManifestError:  # who imports or trains is told
-            manifest = None
-        return (manifest.studies.get(self.study) if manifest else None) or Study(patient=self.study)
 
 
 def show_study(app: MONAILabelApp, study: str) -> ShownStudy:

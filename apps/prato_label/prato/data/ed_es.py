@@ -1,0 +1,58 @@
+"""Which phases of a cine are end-diastole and end-systole, where somebody has said so: one rule for server, tables, pages and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prato.data.studies import Study
+
+
+@dataclass(frozen=True)
+class NamedPhases:
+    """End-diastole and end-systole of a cine as somebody named them.
+
+    Attributes:
+        ed, es: phases, from 0.
+        source: "marked" by an annotator, or named by the "manifest".
+        told_by: the end of a sentence: who says so.
+    """
+
+    ed: int
+    es: int
+    source: Literal["marked", "manifest"]
+    told_by: str
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """``ed`` and ``es``."""
+        return self.ed, self.es
+
+    def why_found(self, ed: str, es: str) -> str:
+        """The sentence where the phases, called ``ed`` and ``es``, are not both among those that are measured."""
+        return (
+            f"End-diastole and end-systole are {self.told_by} as {ed} and {es}, which are not both among the measured phases: "
+            "the fullest and the emptiest of these are taken."
+        )
+
+
+def named_ed_es(info: Mapping[str, Any], about: Study | None, count: int) -> NamedPhases | None:
+    """End-diastole and end-systole as they are marked, else as the manifest names them; None where they are to be found.
+
+    Whoever takes both marks back has decided, too: the phases are found then, whatever the manifest says.
+
+    Args:
+        info: what the list of studies says of the image. about: what the manifest says of it.
+        count: phases of the cine; a pair that is not among them counts for nothing.
+    """
+    marked = info.get("marked")
+    if isinstance(marked, Mapping):
+        pair = _pair(marked.get("ed"), marked.get("es"), count)
+        return None if pair is None else NamedPhases(*pair, "marked", f"marked by {marked.get('annotator') or 'unknown'}")
+    pair = None if about is None else _pair(about.ed, about.es, count)
+    return None if pair is None else NamedPhases(*pair, "manifest", "named by the manifest")
+
+
+def _pair(ed: Any, es: Any, count: int) -> tuple[int, int] | None:
+    return (ed, es) if type(ed) is int and type(es) is int and ed != es and all(0 <= t < count for t in (ed, es)) else None
