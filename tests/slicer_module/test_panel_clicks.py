@@ -166,7 +166,9 @@ def test_clicks_are_stored_with_the_label(driver: FakeServerDriver) -> None:
     driver.click("undoClick")
     driver.click("submit")
     (submitted,) = [request for request in driver.server.requests if request[0] == "submit"]
-    assert submitted[2]["clicks"] == [{"structure": "RV cavity", "points": [[5, 4, 2]]}]
+    (stored,) = submitted[2]["clicks"]
+    assert stored["structure"] == "RV cavity" and stored["points"] == [[5, 4, 2]]
+    assert stored["box"] == [3, 8, 2, 7, 2, 3] and stored["changed_voxels"] == 13 and stored["model_version"]
 
 
 def test_of_a_cine_the_phase_that_is_shown_is_corrected(cine_driver: CineDriver) -> None:

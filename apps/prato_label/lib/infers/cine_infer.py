@@ -58,7 +58,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         return predictor.predict_cine(device, cine, phases, *drawn, marked=marked, token=token, report=report)
 
     every = tuple(range(len(cine)))
-    if sent.phases is None and pair is None and is_prompted:
+    if sent.phases is None and pair is None and is_prompted and len(cine) > 1:
         pair, before = predict(every).find_ed_es(), len(cine)
         if pair is not None:
             _found.setdefault(cine, {})[version] = pair

@@ -183,7 +183,7 @@ def _check_axes(cine: Cine) -> None:
         for t in range(0, count - 1, count // 3)
     ]
     phases = min(_unlikeness(one, other) for one, other in pairs)
-    middles = [(axis, n // 2) for axis, n in enumerate(first.shape) if n > 1]
+    middles = [(axis, n // 2) for axis, n in enumerate(first.shape) if n >= _FEW_PHASES]
     within = min((_unlikeness(first.take(k - 1, axis), first.take(k, axis)) for axis, k in middles), default=phases)
     if phases > _UNLIKE and phases > _TIMES * within:
         by = "x".join(map(str, cine.image.shape))
