@@ -23,9 +23,9 @@ _BEAT_MS = (200.0, 3000.0)
 _MS, _TIME_BITS = {8: 1000.0, 16: 1.0, 24: 0.001}, 0x38
 
 #: Neighbours along one axis, as 1 - r of their grey values, whatever their brightness: phases of ACDC's hearts differ by .005 to .02 where
-#: they are most alike, end-diastole and end-systole by .04; pixels by .02 to .06, and slices by .12 and more (.04 on generated hearts).
+#: they are most alike, end-diastole and end-systole by .04; pixels by .02 to .06, and slices by .12 and more (.04 to .1 on generated hearts).
 #: What lies along the fourth axis is no time where it always differs by more than this, and so many times as much as along another axis.
-_UNLIKE, _TIMES = 0.035, 3.0
+_UNLIKE, _TIMES = 0.06, 3.0
 #: Fewer phases may differ as much as slices do.
 _FEW_PHASES = 4
 #: Voxels that are compared, of those in the middle of the image.
