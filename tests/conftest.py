@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import hypothesis
 import pytest
 import torch
 
@@ -19,6 +20,9 @@ import prato  # noqa: F401  (before any test imports MONAI, as in every command)
 
 # two test processes, or a server beside a test, on two cores: more threads than cores wait for each other
 torch.set_num_threads(1)
+# nor is any test about how long an example takes
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What is named by the files that share a server: they run in one process, in the order of their names, so that each server is started

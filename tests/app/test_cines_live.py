@@ -36,6 +36,18 @@ def infer_file(server: LiveServer, path: Path, params: Any, **headers: str) -> R
         return server.read(requests.post(url, data=data, files={"file": file}, headers=headers, timeout=200))
 
 
+def test_an_upload_is_answered_though_a_study_is_named_and_a_mask_needs_propagate(live_server: LiveServer, tmp_path: Path) -> None:
+    small = save(tmp_path / "small.nii.gz", (24, 20, 3))
+    for params in ({"roi": [2, 20, 2, 18, 0, 3], "image": "cine"}, {"roi": [2, 20, 2, 18, 0, 3]}):
+        with small.open("rb") as file:
+            url, data = f"{live_server.url}/infer/{MODEL}", {"params": json.dumps(params)}
+            sent = requests.post(url, params={"image": "heart_a"}, data=data, files={"file": file}, timeout=200)
+        assert read_mask(live_server.read(sent)).shape == (24, 20, 3)
+    with small.open("rb") as mask:
+        sent = requests.post(url, params={"image": "cine"}, data={"params": "{}"}, files={"label": mask}, timeout=200)
+    refused(live_server.read(sent), 400, "which phases follow alone where propagate asks for that")
+
+
 def test_a_cine_is_a_study_with_its_phases(live_server: LiveServer) -> None:
     listed = requests.get(f"{live_server.url}/datastore/?output=all", timeout=200).json()["objects"]
     assert listed["cine"]["image"]["info"]["phases"] == 3 and listed["cine"]["image"]["info"]["times_ms"] is None

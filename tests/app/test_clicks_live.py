@@ -68,6 +68,12 @@ def test_a_click_changes_its_region_alone_and_the_reply_names_it(live_server: Li
     }
 
 
+def test_a_click_that_the_mask_knows_already_may_lie_far_from_the_heart(live_server: LiveServer) -> None:
+    clicks = [{"structure": "LV cavity", "points": [[20, 18, 4]]}, CLICK]  # whose heart was painted over since
+    reply = ask(live_server, clicks=clicks, done=1, previous=part(apex(), 0, 4), phases=[0])
+    assert reply.status == 200 and applied(apex(), reply.json["refined"])[20, 18, 2] == 3
+
+
 def test_what_is_there_already_stays(live_server: LiveServer) -> None:
     right = {"structure": "myocardium", "points": [[20, 18, 2]]}
     refined = ask(live_server, clicks=[right], previous=part(heart(), 2)).json["refined"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from PratoLabelLib.measures.cardiac import find_flags
+from PratoLabelLib.measures.cardiac import compute_function, find_flags, flag_function
 from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, flag_sentences, heart
 
 
@@ -141,3 +141,17 @@ def test_flags_come_while_the_hand_is_still_on_the_mouse(noise: float) -> None:
         flag_sentences(mask, LABELS, 0)
         times.append(time.process_time() - began)
     assert min(times) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("lv", "rv", "sentences"),
+    [
+        ((150, 60), (160, 80), []),
+        ((150, 60), (160, 100), ["The stroke volumes differ (LV 90 ml, RV 60 ml)"]),
+        ((150, 60), (0, 0), []),
+        ((60, 60), (80, 80), []),
+    ],
+)
+def test_ventricles_that_pump_differently_much(lv: tuple[float, float], rv: tuple[float, float], sentences: list[str]) -> None:
+    found = [flag.sentence for flag in flag_function(compute_function(*lv), compute_function(*rv))]
+    assert len(found) == len(sentences) and all(flag.startswith(start) for flag, start in zip(found, sentences))

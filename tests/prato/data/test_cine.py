@@ -154,7 +154,7 @@ def test_the_header_alone_says_how_many_phases_there_are(tmp_path):
 
 @pytest.fixture(scope="module")
 def beat():
-    return make_beat(1, 2, phases=6)  # whose slices differ clearly, as real ones do
+    return make_beat(0, 1, phases=6)  # whose slices differ clearly, as real ones do
 
 
 @pytest.mark.slow

@@ -125,6 +125,7 @@ def test_a_click_farther_from_the_heart_than_the_next_slice_is_refused(slices, w
     beside, away = (Stroke(1, np.array([[4, 6, k]])) for k in (max(slices) + 1, max(slices) + 2))
     require_heart([beside], slices, 2)
     require_heart([away], set(), 2)  # where no heart is known
+    require_heart([Stroke(0, away.points)], slices, 2)  # there is none, it says
     with pytest.raises(RequestError, match=words):
         require_heart([beside, away], slices, 2)
 

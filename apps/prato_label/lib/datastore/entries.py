@@ -72,7 +72,7 @@ def image_entry(image: DataModel, phases: dict[str, Any] | None) -> DataModel:
 
 def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[str, ImageLabelModel]:
     """``found`` with the phases of its cines marked that the manifest of ``folder`` says are ED and ES, where nobody has decided that."""
-    cines = [study for study, entry in found.items() if "phases" in entry.image.info and "marked" not in entry.image.info]
+    cines = [study for study, entry in found.items() if "phases" in entry.image.info and _is_undecided(entry.image.info.get("marked"))]
     try:
         manifest = load_manifest(folder) if cines else None
     except ManifestError:  # whoever needs it is told
@@ -84,10 +84,17 @@ def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[st
         listed, entry = manifest.studies.get(study), found[study]
         if not listed:
             continue
-        info = {**entry.image.info, "marked": {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "ts": int(time.time())}}
-        if known_phases(info)[1] is not None:
+        mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "source": "manifest", "ts": int(time.time())}
+        info, before = {**entry.image.info, "marked": mark}, entry.image.info.get("marked") or {}
+        is_new = (before.get("ed"), before.get("es")) != (listed.ed, listed.es)
+        if is_new and known_phases(info)[1] is not None:
             marked[study] = ImageLabelModel(image=DataModel(info=info, ext=entry.image.ext), labels=entry.labels)
     return marked
+
+
+def _is_undecided(marked: Any) -> bool:
+    """Whether nobody has marked, or taken back, ED and ES: there is nothing, or what an earlier look took over from the manifest."""
+    return marked is None or (isinstance(marked, dict) and marked.get("source") == "manifest")
 
 
 def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Callable[[], str], head: Callable[[], Head]) -> DataModel:

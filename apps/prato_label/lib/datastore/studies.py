@@ -25,7 +25,7 @@ from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
 from prato.dicom.sidecar import remove_sidecar
-from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists
+from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists, sha256
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
 from prato.labelling.versions import LabelVersions, SavedVersion, recover_labels
@@ -176,8 +176,9 @@ class StudiesDatastore(DurableIndex):
         path = files.path
         with self.changed_list(), http_errors():
             label = merge_proposals(label, files.current_path(), info)
-            write_bytes(path, gzip_bytes(volume_bytes(label)))
-            info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array)}
+            data = gzip_bytes(volume_bytes(label))
+            write_bytes(path, data)
+            info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array), "sha256": sha256(data)}
             self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
         return None
 

@@ -21,7 +21,7 @@ from prato.propagation.propagate import CorrectedPhases, propagate
 from prato.runtime.cancel_token import CancelToken
 
 #: End-diastole and end-systole as a model found them without a prompt, by its version: where somebody's box lies, they are the same.
-_found: WeakKeyDictionary[Cine, dict[str | None, tuple[int, int]]] = WeakKeyDictionary()
+_found: WeakKeyDictionary[Cine, dict[str | None, tuple[int, int] | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     marked = slot.marked if slot.marked and max(slot.marked) < len(cine) else None
     if slot.corrections is not None:
         return _followed(predictor, device, cine, sent, slot, prompts, marked, slot.corrections)
-    pair, before = marked or _found.get(cine, {}).get(version), 0
+    known = _found.setdefault(cine, {})
+    pair, before = marked or known.get(version), 0
     token, is_prompted = CancelToken(lambda: slot.is_cancelled), bool(prompts) or sent.prune is not None
     strokes = _strokes(sent, grid)
 
@@ -58,10 +59,9 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         return predictor.predict_cine(device, cine, phases, *drawn, marked=marked, token=token, report=report)
 
     every = tuple(range(len(cine)))
-    if sent.phases is None and pair is None and is_prompted and len(cine) > 1:
+    if sent.phases is None and is_prompted and marked is None and version not in known and len(cine) > 1:
         pair, before = predict(every).find_ed_es(), len(cine)
-        if pair is not None:
-            _found.setdefault(cine, {})[version] = pair
+        known[version] = pair
     wanted = (sent.phases,) if isinstance(sent.phases, int) else sent.phases
     if not isinstance(wanted, tuple):
         wanted = every if wanted or pair is None else (pair[0],)
@@ -72,8 +72,8 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     prediction = predict(wanted, prompts, sent.prune)
     if len(wanted) < len(cine):
         prediction = replace(prediction, marked=pair)
-    elif (found := prediction.find_ed_es()) is not None and marked is None and not is_prompted:
-        _found.setdefault(cine, {})[version] = found
+    elif marked is None and not is_prompted:
+        known[version] = prediction.find_ed_es()
     shown = _shown_phase(sent, prediction)
     about: dict[str, Any] = {"ed_es_source": prediction.find_ed_es() and ("marked" if marked else "found"), "mask_phase": shown}
     if shown is not None and strokes:

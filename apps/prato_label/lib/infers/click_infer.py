@@ -53,6 +53,8 @@ def correct(
     phase, count = request.phases, len(stored) if isinstance(stored, Cine) else 1
     if count == 1 and phase in (None, "all"):
         phase = 0
+    if isinstance(phase, tuple) and len(phase) == 1:
+        phase = phase[0]
     if not isinstance(phase, int):
         raise RequestError("Clicks correct one phase of a cine: send its number as phases.")
     if not 0 <= phase < count:
@@ -68,7 +70,7 @@ def correct(
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         token.raise_if_cancelled()
         scores = predictor.scores(device, image, prompts, token)
-        require_heart(sent.strokes, _known_heart(masks, image.axis, scores), image.axis)
+        require_heart(sent.strokes[sent.done :], _known_heart(masks, image.axis, scores), image.axis)
         found = refiner.refine(image, masks.mask, sent.strokes, sent.done, masks.certain, masks.right, scores)
         if masks.propagate_to:
             later = refiner.propagate(image, found.mask, masks.propagate_to, masks.right, sent.strokes, masks.certain, scores)

@@ -75,17 +75,17 @@ def run_inference(
     checks.require_known("model", model, app.info()["models"])
     if session_id:
         checks.require_session(app, session_id)
-    if file and (image or "image" in options):
-        raise HTTPException(400, "The request names a study and uploads another image: leave one of the two, image or file, out.")
+    if file:  # as in MONAI Label, whose client names an image in any case
+        image = ""
+        options.pop("image", None)
     if label and not options.get("propagate"):
         raise HTTPException(400, "A mask was sent as label, which phases follow alone where propagate asks for that: leave it out.")
     if "image" in options or not (file or session_id):
         image = options.pop("image", image)
         checks.require_image(app, image)
-        about, named = known_of(app.datastore(), image)
-        slot.marked, slot.height_cm, slot.weight_kg = named.pair if named else None, about.height_cm, about.weight_kg
-    drawn_on = options.pop("study", None)
-    if drawn_on not in (None, image):
+        _describe_heart(slot, app, image, options)
+    drawn_on = options.pop("study", image)
+    if drawn_on != image:
         raise HTTPException(400, f"What was drawn on {drawn_on!r:.80} is no prompt for {image or 'an upload'}: send it for that study.")
     slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
     if file:
@@ -111,6 +111,13 @@ def run_inference(
         raise
     finally:
         record_request(slot, model, image or "(uploaded)", status, time.monotonic() - start)
+
+
+def _describe_heart(slot: InferenceSlot, app: MONAILabelApp, image: str, options: dict[str, Any]) -> None:
+    """What is known of the study's heart, for its function, of which a click's reply says nothing."""
+    if not options.get("previous"):
+        about, named = known_of(app.datastore(), image)
+        slot.marked, slot.height_cm, slot.weight_kg = named.pair if named else None, about.height_cm, about.weight_kg
 
 
 @contextmanager

@@ -47,6 +47,11 @@ def named_ed_es(info: Mapping[str, Any], about: Study | None, count: int) -> Nam
         count: phases of the cine; a pair that is not among them counts for nothing.
     """
     marked = info.get("marked")
+    if isinstance(marked, Mapping) and marked.get("source") == "manifest":
+        # as the list took it over; what the manifest says by now comes first
+        copied = _pair(marked.get("ed"), marked.get("es"), count)
+        pair = (about and _pair(about.ed, about.es, count)) or copied
+        return None if pair is None else NamedPhases(*pair, "manifest", "named by the manifest")
     if isinstance(marked, Mapping):
         pair = _pair(marked.get("ed"), marked.get("es"), count)
         return None if pair is None else NamedPhases(*pair, "marked", f"marked by {marked.get('annotator') or 'unknown'}")

@@ -49,7 +49,8 @@ def recorded_image_info(studies: str | os.PathLike[str], study: str) -> dict[str
 
 
 def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
-    """The model that proposed the label in the file ``label``, and its version, as the list of studies says; None of any other file.
+    """The model that proposed the label in the file ``label``, and its version, as the list of studies says; None of any other file, and
+    of one that was changed since, or whose phases may come from several models.
 
     Args:
         label: ``<studies>/labels/original/<study>.nii.gz`` (or ``.nii``).
@@ -59,7 +60,10 @@ def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
         return None
     info = _listed_info(label.parents[2] / LIST_NAME, study, "original", ending)
     version = info.get("model_version") or _object(info.get("params")).get("model_version")
-    return (str(info["model"]), str(version or "unknown")) if info.get("model") else None
+    if not info.get("model") or info.get("phases") is not None:
+        return None
+    is_changed = info.get("sha256") not in (None, hashlib.sha256(label.read_bytes()).hexdigest())
+    return None if is_changed else (str(info["model"]), str(version or "unknown"))
 
 
 def _records(history: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from prato.data.stack import slice_axis
+from prato.data.structures import BACKGROUND
 from prato.prompts.base import Prompt, PromptError, list_prompts
 from prato.prompts.clicks import CLICK_FIELDS, Stroke, read_clicks
 from prato.prompts.mask_prompt import MaskPrompt, read_mask_prompt
@@ -224,15 +225,16 @@ class InferenceRequest(BaseModel):
 
 
 def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: int) -> None:
-    """Refuse a click on a slice farther from the heart than the next one.
+    """Refuse a click on a structure on a slice farther from the heart than the next one.
 
     Args:
-        strokes: of the request. slices: along the axis ``across``, that hold heart; where none does, nobody knows where it is.
+        strokes: those that are to change something.
+        slices: along the axis ``across``, that hold heart; where none does, nobody knows where it is.
 
     Raises:
         RequestError: there is one.
     """
-    for k in sorted({int(stroke.points[0, across]) for stroke in strokes}):
+    for k in sorted({int(stroke.points[0, across]) for stroke in strokes if stroke.structure != BACKGROUND}):
         if slices and not min(slices) - 1 <= k <= max(slices) + 1:
             reaches = f"is on slice {min(slices)} alone" if len({*slices}) == 1 else f"reaches from slice {min(slices)} to {max(slices)}"
             raise RequestError(f"A click lies on slice {k}, and the heart {reaches}: click beside it first.")

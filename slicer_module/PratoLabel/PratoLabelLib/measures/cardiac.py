@@ -18,6 +18,9 @@ MYOCARDIAL_DENSITY_G_PER_ML = 1.05
 #: Share of the LV's outline in a slice, in voxels, that may lie open before the slice is flagged.
 _OPEN_SHARE = 0.05
 
+#: Largest difference between the ventricles' stroke volumes, as a share of the larger one, as the server has it.
+_STROKE_VOLUMES = 0.2
+
 
 @dataclass(frozen=True)
 class CardiacVolumes:
@@ -72,6 +75,17 @@ def compute_function(edv_ml: float, esv_ml: float) -> VentricularFunction | None
         return None
     stroke = edv_ml - esv_ml
     return VentricularFunction(edv_ml, esv_ml, stroke, 100 * stroke / edv_ml)
+
+
+def flag_function(lv: VentricularFunction | None, rv: VentricularFunction | None) -> list[Flag]:
+    """What looks implausible in both ventricles together: stroke volumes that differ by more than a fifth of the larger one."""
+    if lv is None or rv is None:
+        return []
+    larger = max(lv.stroke_volume_ml, rv.stroke_volume_ml)
+    if larger <= 0 or abs(lv.stroke_volume_ml - rv.stroke_volume_ml) <= _STROKE_VOLUMES * larger:
+        return []
+    both = f"LV {lv.stroke_volume_ml:.0f} ml, RV {rv.stroke_volume_ml:.0f} ml"
+    return [Flag(f"The stroke volumes differ ({both}), which without a shunt or a leaking valve they do not: look at the basal slices.")]
 
 
 def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes], ed: str = "", es: str = "") -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ from PratoLabelLib.measures.cardiac import (
     compute_volumes,
     find_ed_es,
     find_flags,
+    flag_function,
 )
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.volumes import read_volume
@@ -72,15 +73,17 @@ class PhaseVolumes:
         phases = find_ed_es({name: volumes for name, volumes in of_patient.items() if volumes.lv_ml > 0 or name in chosen}, *chosen)
         ed, es = phases or ("", "")
         across = 2 - slice_axis(study.volume_node)
+        lv = compute_function(of_patient[ed].lv_ml, of_patient[es].lv_ml) if phases else None
+        rv = compute_function(of_patient[ed].rv_ml, of_patient[es].rv_ml) if phases else None
         return CardiacReport(
             volumes=own,
-            flags=find_flags(mask, study.labels, across) if mask.any() else [],
+            flags=[*(find_flags(mask, study.labels, across) if mask.any() else []), *flag_function(lv, rv)],
             patient=patient,
             ed=ed,
             es=es,
             phases=sorted(of_patient),
-            lv=compute_function(of_patient[ed].lv_ml, of_patient[es].lv_ml) if phases else None,
-            rv=compute_function(of_patient[ed].rv_ml, of_patient[es].rv_ml) if phases else None,
+            lv=lv,
+            rv=rv,
         )
 
     def missing(self, study: str, studies: Iterable[Study]) -> list[str]:

@@ -8,7 +8,7 @@ import slicer
 import slicer.util
 import vtk
 
-from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_function, find_flags
+from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_function, find_flags, flag_function
 from PratoLabelLib.reports.cardiac_report import CardiacReport
 from PratoLabelLib.scene.cine_nodes import CineNodes
 from PratoLabelLib.scene.segments import COLOURS
@@ -24,15 +24,18 @@ def report_cine(study: CineStudy) -> CardiacReport:
     volumes, mask = study.volumes(), study.mask()
     ed, es = study.ed_es()
     both = (volumes[ed], volumes[es]) if ed in volumes and es in volumes else None
+    lv = compute_function(both[0].lv_ml, both[1].lv_ml) if both else None
+    rv = compute_function(both[0].rv_ml, both[1].rv_ml) if both else None
+    flags = find_flags(mask, study.labels, 2 - slice_axis(study.volume_node)) if mask.any() else []
     return CardiacReport(
         volumes=volumes.get(study.phase, CardiacVolumes(0.0, 0.0, 0.0, 0.0)),
-        flags=find_flags(mask, study.labels, 2 - slice_axis(study.volume_node)) if mask.any() else [],
+        flags=[*flags, *flag_function(lv, rv)],
         patient=study.study,
         ed="" if ed is None else study.cine.describe(ed),
         es="" if es is None else study.cine.describe(es),
         phases=[str(phase) for phase in range(study.cine.count)],
-        lv=compute_function(both[0].lv_ml, both[1].lv_ml) if both else None,
-        rv=compute_function(both[0].rv_ml, both[1].rv_ml) if both else None,
+        lv=lv,
+        rv=rv,
     )
 
 
