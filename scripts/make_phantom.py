@@ -12,17 +12,25 @@ from prato.data.nifti_head import MAX_PHASES
 from prato.data.phantom import make_phantoms
 from prato.data.phantom_beat import MIN_PHASES, make_beats
 
+#: As many as a scanner's protocol usually asks for.
+_PHASES = 30
+
 
 def main(
     target: Annotated[Path, typer.Argument(metavar="DST", help="A new or empty folder for the studies.")],
     patients: Annotated[int, typer.Option(min=1, max=999, help="How many patients.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same patients.")] = 0,
     cine: Annotated[bool, typer.Option("--cine", help="A whole beat a patient, as one 4D file that begins anywhere in the cycle.")] = False,
-    phases: Annotated[int, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help="Of each cine.")] = 30,
+    phases: Annotated[int | None, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help=f"Of each cine; {_PHASES} without it.")] = None,
 ) -> None:
     """Write phantom patients to DST: end-diastole and end-systole as two studies each, or with --cine all phases as one."""
+    if phases is not None and not cine:
+        typer.echo("--phases says how many a cine has: give --cine, too, or leave it out.", err=True)
+        raise typer.Exit(2)
     try:
-        manifest = make_beats(target, patients, seed, phases, _progress) if cine else make_phantoms(target, patients, seed, _progress)
+        manifest = (
+            make_beats(target, patients, seed, phases or _PHASES, _progress) if cine else make_phantoms(target, patients, seed, _progress)
+        )
     except FileExistsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None

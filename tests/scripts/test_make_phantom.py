@@ -67,7 +67,9 @@ def test_end_systole_is_another_phase_than_end_diastole(seed: int, number: int, 
     assert away[:, 0].argmin() != away[:, 1].argmin()
 
 
-@pytest.mark.parametrize("arguments", [("--cine", "--phases", MIN_PHASES - 1), ("--patients", 0), ("--patients", "x"), ("--seed", -1)])
+@pytest.mark.parametrize(
+    "arguments", [("--cine", "--phases", MIN_PHASES - 1), ("--patients", 0), ("--patients", "x"), ("--seed", -1), ("--phases", 20)]
+)
 def test_unusable_arguments(tmp_path: Path, arguments: tuple[object, ...]) -> None:
     done = run_script(make_phantom.main, tmp_path / "s", *arguments)
     assert done.exit_code == 2 and not (tmp_path / "s").exists()

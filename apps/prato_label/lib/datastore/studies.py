@@ -113,8 +113,8 @@ class StudiesDatastore(DurableIndex):
             self.remove_label(image_id, tag, annotator)
         image = Path(self.get_image_uri(image_id))
         image.unlink(missing_ok=True)  # a link, and not what it leads to
-        remove_sidecar(image)
         self.refresh()
+        remove_sidecar(image)  # if that fails, the study is gone all the same
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
         """The studies with a final label: where image and label lie in the folder, whatever a link there leads to."""
