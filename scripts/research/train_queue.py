@@ -36,7 +36,7 @@ from scripts.research.paper_rows import PaperRow, RowLoss, row_dice
 from scripts.research.queue_state import join_state, split_state
 
 #: What an entry says besides its recipe.
-_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "shipped", "frozen")
+_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "narrow", "frozen")
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
 
@@ -125,15 +125,13 @@ def has_teacher(entry: dict[str, Any], out: Path) -> bool:
 
 def start_network(entry: dict[str, Any], out: Path) -> Any:
     """The network of ``entry`` as its training begins: fresh but for the weights, of the entries that it starts from, that it has by name
-    and shape; or with those of a shipped model, of a wider one the channels worth most. Its ``frozen`` modules are not trained."""
+    and shape, or but for the channels of a shipped model that is wider; its ``frozen`` modules are not trained."""
     network = build_model(entry["network"], **entry["arguments"])
     own = network.state_dict()
-    if "shipped" in entry:
+    if "narrow" in entry:
         from prato.models.checkpoint import load_model  # needs what other entries do not, see above
 
-        shipped = load_model(MODELS / f"{entry['shipped']}.safetensors")[0].state_dict()
-        is_wider = any(value.shape != own[name].shape for name, value in shipped.items() if name in own)
-        own = narrow_state(shipped, network) if is_wider else shipped
+        own = narrow_state(load_model(MODELS / f"{entry['narrow']}.safetensors")[0].state_dict(), network)
     for name in entry.get("start", ()):
         stored = torch.load(out / name / "weights.pt", map_location="cpu", weights_only=False)["weights"]
         own |= {key: value.to(own[key].dtype) for key, value in stored.items() if key in own and own[key].shape == value.shape}

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from prato.models.checkpoint import load_model
 from prato.training.slice_bank import save_packed
-from scripts.common.paths import MODELS
 from scripts.common.results import read_rows
 from scripts.research import export_queue, queue_state, train_queue
 from tests.prato.training.test_stack_training import SMALL, case
@@ -31,7 +30,7 @@ def material(tmp_path):
     behind = {"overview_dim": swin["overview_dim"], "overview_depth": swin["overview_depth"]}
     small = {"unet": UNET, "window_swin_unetr": twin, "overview_swin_unetr": swin, "overview_unet": {**UNET, **behind}}
     for entry in queue["entries"]:
-        entry["arguments"] = UNET if "shipped" in entry else small[entry["network"]]  # its overview is that of the shipped model
+        entry["arguments"] = UNET if "narrow" in entry else small[entry["network"]]  # its overview is that of the shipped model
         for name in ("steps", "stacks", "edge"):
             entry.pop(name, None)
     (tmp_path / "queue.yaml").write_text(yaml.safe_dump(queue))
@@ -164,11 +163,3 @@ def test_without_a_training_there_is_nothing_to_take_home(tmp_path):
     app.command()(export_queue.main)
     found = CliRunner().invoke(app, ["--queue-out", str(tmp_path), "--commit", "c", "--device", "d", "--command", "x"])
     assert found.exit_code == 2 and "holds no training that has ended" in found.output
-
-
-def test_a_training_that_begins_with_a_shipped_model_as_wide_begins_as_that_model(tmp_path):
-    entry = next(each for each in train_queue.entries(train_queue.QUEUE) if each["name"] == "overview_unet")
-    entry = {name: value for name, value in entry.items() if name != "start"} | {"shipped": "prato_overview_unet"}
-    shipped = load_model(MODELS / "prato_overview_unet.safetensors")[0].state_dict()
-    begun = train_queue.start_network(entry, tmp_path).state_dict()
-    assert begun.keys() == shipped.keys() and all(torch.equal(value, shipped[name]) for name, value in begun.items())

@@ -123,7 +123,7 @@ def _describe_heart(slot: InferenceSlot, app: MONAILabelApp, image: str, options
 @contextmanager
 def _source(app: MONAILabelApp, image: str, file: UploadFile | None) -> Iterator[str]:
     """Where the image of a request lies: MONAI Label would take a study's id for a path, if there happened to be such a file."""
-    if file and not image:
+    if file:
         with stored_upload(file) as path:
             yield str(path)
     else:

@@ -197,11 +197,10 @@ def _coarse(image: np.ndarray) -> np.ndarray:
 
 
 def _unlikeness(one: np.ndarray, other: np.ndarray) -> float:
-    """1 - r of their grey values; 0 where one of them has none."""
-    a, b = (part.astype(np.float64).ravel() for part in (one, other))
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return 1 - float(a @ b) / norm if norm > 0 else 0.0
+    """1 - r of their grey values; 0 where one of them is of a single one."""
+    if one.min() == one.max() or other.min() == other.max():
+        return 0.0
+    return 1 - float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
 def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:

@@ -24,6 +24,11 @@ class NamedPhases:
     source: Literal["marked", "manifest"]
     told_by: str
 
+    @classmethod
+    def of_manifest(cls, ed: int, es: int) -> NamedPhases:
+        """As the manifest names them."""
+        return cls(ed, es, "manifest", "named by the manifest")
+
     @property
     def pair(self) -> tuple[int, int]:
         """``ed`` and ``es``."""
@@ -47,16 +52,12 @@ def named_ed_es(info: Mapping[str, Any], about: Study | None, count: int) -> Nam
         count: phases of the cine; a pair that is not among them counts for nothing.
     """
     marked = info.get("marked")
-    if isinstance(marked, Mapping) and marked.get("source") == "manifest":
-        # as the list took it over; what the manifest says by now comes first
-        copied = _pair(marked.get("ed"), marked.get("es"), count)
-        pair = (about and _pair(about.ed, about.es, count)) or copied
-        return None if pair is None else NamedPhases(*pair, "manifest", "named by the manifest")
-    if isinstance(marked, Mapping):
-        pair = _pair(marked.get("ed"), marked.get("es"), count)
-        return None if pair is None else NamedPhases(*pair, "marked", f"marked by {marked.get('annotator') or 'unknown'}")
-    pair = None if about is None else _pair(about.ed, about.es, count)
-    return None if pair is None else NamedPhases(*pair, "manifest", "named by the manifest")
+    listed = _pair(marked.get("ed"), marked.get("es"), count) if isinstance(marked, Mapping) else None
+    if isinstance(marked, Mapping) and marked.get("source") != "manifest":
+        return None if listed is None else NamedPhases(*listed, "marked", f"marked by {marked.get('annotator') or 'unknown'}")
+    # what the manifest says by now comes before what the list took over from it
+    pair = (about and _pair(about.ed, about.es, count)) or listed
+    return None if pair is None else NamedPhases.of_manifest(*pair)
 
 
 def _pair(ed: Any, es: Any, count: int) -> tuple[int, int] | None:

@@ -49,7 +49,7 @@ class LabelledCine:
     def named_ed_es(self) -> list[NamedPhases]:
         """End-diastole and end-systole, whoever named them: of several, those first that count."""
         ed, es = self.named_frames.get("ED"), self.named_frames.get("ES")
-        of_frames = None if ed is None or es is None or ed == es else NamedPhases(ed, es, "manifest", "named by the manifest")
+        of_frames = None if ed is None or es is None or ed == es else NamedPhases.of_manifest(ed, es)
         return [named for named in (self.named, of_frames) if named is not None]
 
 

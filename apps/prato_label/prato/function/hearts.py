@@ -99,7 +99,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
             frames.setdefault(study.patient, []).append(_Frame(study, cine, _Phase(name, cine.phase(0).array, label[..., 0], sources[0])))
     for patient, own in frames.items():
         marks = {frame.study.phase: n for n, frame in enumerate(own)}
-        named = NamedPhases(marks["ED"], marks["ES"], "manifest", "named by the manifest") if {"ED", "ES"} <= marks.keys() else None
+        named = NamedPhases.of_manifest(marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
         _add(found, patient, own[0].study, [frame.phase for frame in own], own[0].cine, named)
     return found
 

@@ -21,8 +21,7 @@ from prato.training.slice_bank import CANVAS, SliceBank
 TOKEN = 8
 #: Shares of the kinds of boxes: tight by hand, loose, partial, shifted, beside the heart; the rest have none.
 _KINDS = (0.40, 0.15, 0.12, 0.08, 0.07)
-#: Share of the stacks whose slices are twice as thick and half as many: each is the mean of two. With twice as many, thick slices gain
-#: three thousandths of Dice, and thin ones lose two.
+#: Share of the stacks whose slices are twice as thick and half as many: each is the mean of two.
 _THICK = 0.12
 
 
