@@ -1,7 +1,8 @@
 """Measured results as CSV files that a person can read: a row a case or run, and in columns of its own how each was made.
 
 A nested value has a column of its own, ``dice.myocardium``; an empty cell is a value that the row has not got, and ``null`` one that it has
-and that is not defined. Numbers and lists are written as in JSON, all else as it is.
+and that is not defined. Numbers and lists are written as in JSON, text as it is, but in JSON's quotes where it would read as anything else:
+a version of digits alone is no number.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """How ``value`` is written: text in quotes too where :func:`_read` would not find it again or the cell would be empty or broken."""
+    is_plain = isinstance(value, str) and value != "" and "\r" not in value and _read(value) == value
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _nested(cells: Mapping[str, str]) -> Row:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scripts.common.results import delete_rows, read_rows, replace_rows, write_rows
 
@@ -22,6 +24,24 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     before = path.read_bytes()
     write_rows(path, read_rows(path))
     assert path.read_bytes() == before
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    | st.sampled_from(["995814796", "0330", "1e5", "null", "true", '"a"', "[1]", "{}", "-0.5"])
+)
+def test_text_comes_back_as_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "text.csv"
+    rows = [{"version": text, "case": 0}]
+    write_rows(path, rows)
+    assert read_rows(path) == rows and type(read_rows(path)[0]["version"]) is str
+
+
+def test_a_version_of_digits_alone_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for dice in (0.1, 0.2):
+        replace_rows(path, [{"model_version": "995814796012", "dice": dice}], ("model_version",))
+    assert read_rows(path) == [{"model_version": "995814796012", "dice": 0.2}]
 
 
 def test_a_run_takes_the_place_of_the_same_run(tmp_path: Path) -> None:
