@@ -59,6 +59,7 @@ class FakeClient(ClickReplies):
         self.labelled = {"p1_ED": "Ada"}
         self.latest = {"p1_ED": 3}
         self.next_phase: int | None = None
+        self.contract = 3
         self.states: dict[str, dict[int, PhaseState]] = {"p1_ED": {0: PhaseState("corrected", "Ada")}}
         self.reviews: dict[str, tuple[str, str]] = {}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
@@ -75,7 +76,7 @@ class FakeClient(ClickReplies):
     def info(self) -> ServerInfo:
         self._record("info")
         models = (ModelInfo("prato_unetr", True, LABELS, PRUNE, True, COST), ModelInfo("prato_auto", False, LABELS, PRUNE[:2], False, {}))
-        return ServerInfo("PrATo Label", "0.1.0", models, ("first", "random"), 3.4)
+        return ServerInfo("PrATo Label", "0.1.0", models, ("first", "random"), 3.4, self.contract)
 
     def studies(self) -> list[Study]:
         self._record("studies")

@@ -67,7 +67,9 @@ def refused(call: Callable[[], Any], status: int, words: str) -> None:
 
 def test_info(client: Client) -> None:
     info = wait_for(client.info, lambda info: all(model.cost for model in info.models))
-    assert (info.name, info.version) == ("PrATo Label", "0.1.0")
+    assert (info.name, info.version, info.takes_clicks) == ("PrATo Label", "0.1.0", True)
+    page = Path(__file__).parents[2] / "docs" / "protocol.md"
+    assert page.read_text(encoding="utf-8").startswith(f"# The wire contract, version {info.contract}\n")
     assert set(info.strategies) == {"first", "random", "jitter", "phases", "entropy", "coverage"}
     assert info.round_trip_ms > 0
     models = {model.name: model for model in info.models}

@@ -31,6 +31,15 @@ def test_a_click_changes_its_region_and_nothing_else(driver: FakeServerDriver) -
     assert driver.ui.clicksLabel.text.startswith("Clicked: 1 RV cavity.")
 
 
+def test_a_server_of_before_clicks_is_asked_for_none(driver: FakeServerDriver) -> None:
+    driver.server.contract = 2
+    segmented(driver)
+    assert not driver.ui.clickButton.enabled and "too old for clicks" in driver.ui.clicksLabel.text
+    driver.server.contract = 3
+    driver.open_study()
+    assert driver.ui.clickButton.enabled and "too old" not in driver.ui.clicksLabel.text
+
+
 def test_keys_and_picker_choose_the_structure(driver: FakeServerDriver) -> None:
     before = segmented(driver)
     start(driver, 1)

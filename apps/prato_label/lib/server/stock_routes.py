@@ -22,6 +22,8 @@ from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import name_errors
 
 router = APIRouter()
+#: The version of docs/protocol.md that this server keeps; each holds all of those before.
+CONTRACT = 3
 #: What strategies read, and what clients send along.
 _STRATEGY_PARAMETERS = {"strategy", "seed", "model", "client_id", "user", "annotator"}
 _OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
@@ -29,8 +31,8 @@ _OHIF = Path(monailabel.endpoints.__file__).parent / "static" / "ohif"
 
 @router.get("/info/")
 def info(user: User = USER) -> Any:
-    """What this server offers."""
-    return app_instance().info()
+    """What this server offers, and the version of the contract that says how it is asked."""
+    return {**app_instance().info(), "contract": CONTRACT}
 
 
 @router.get("/datastore/")

@@ -16,6 +16,9 @@ from PratoLabelLib.sections.shortcuts import Shortcuts
 if TYPE_CHECKING:
     from PratoLabelLib.panel import Panel
 
+#: Said of a server that would take a click for a point round which it is to draw a box.
+_TOO_OLD = "This server is too old for clicks: update PrATo Label there, and connect again. Painting is as before."
+
 
 class ClicksSection(Section, slicer.util.VTKObservationMixin):
     """While the tool is on, the Segment Editor's keys are the tool's: digits choose the structure, undo and redo go click by click."""
@@ -41,7 +44,7 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
         """Offer the open study's structures, and tell what was clicked."""
         logic, ui = self._logic, self._ui
         study = logic.current_study
-        is_open = study is not None and logic.info is not None
+        is_open = study is not None and logic.info is not None and logic.info.takes_clicks
         structures = [*sorted(study.labels, key=lambda name: study.labels[name]), BACKGROUND] if study is not None else []
         if structures != self._structures:
             self._structures = structures
@@ -54,7 +57,8 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
             widget.enabled = is_open
         ui.undoClickButton.enabled, ui.redoClickButton.enabled = logic.can_undo_click, logic.can_redo_click
         ui.deleteClicksButton.enabled = logic.can_undo_click
-        show_text(ui.clicksLabel, _describe([stroke.structure for stroke in logic.strokes]))
+        is_old = logic.info is not None and not logic.info.takes_clicks
+        show_text(ui.clicksLabel, _TOO_OLD if is_old else _describe([stroke.structure for stroke in logic.strokes]))
 
     def stop(self) -> None:
         """The tool is put down: clicks in the views are Slicer's again, and the digits the Segment Editor's."""

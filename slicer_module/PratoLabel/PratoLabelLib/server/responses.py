@@ -48,13 +48,23 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """The server, its models and strategies; ``round_trip_ms`` is what this very request took."""
+    """The server, its models and strategies; ``round_trip_ms`` is what this very request took.
+
+    Attributes:
+        contract: version of the wire contract that it keeps; 1 where it does not say.
+    """
 
     name: str
     version: str
     models: tuple[ModelInfo, ...]
     strategies: tuple[str, ...]
     round_trip_ms: float
+    contract: int = 1
+
+    @property
+    def takes_clicks(self) -> bool:
+        """Whether it corrects a mask where it is clicked."""
+        return self.contract >= 3
 
     @property
     def has_costs(self) -> bool:
@@ -124,7 +134,8 @@ def parse_server_info(info: Any, round_trip_ms: float) -> ServerInfo:
     """``GET /info/``."""
     models = tuple(_parse_model(name, model, name in info["trainers"]) for name, model in require_type(dict, info["models"]).items())
     strategies = tuple(require_type(dict, info["strategies"]))
-    return ServerInfo(require_type(str, info["name"]), require_type(str, info["version"]), models, strategies, round_trip_ms)
+    name, version = (require_type(str, info[key]) for key in ("name", "version"))
+    return ServerInfo(name, version, models, strategies, round_trip_ms, require_type(int, info.get("contract", 1)))
 
 
 def _parse_model(name: str, model: Mapping[str, Any], trainable: bool) -> ModelInfo:
