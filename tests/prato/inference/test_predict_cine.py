@@ -1,5 +1,6 @@
 """Whole heartbeats through the predictor: each phase as if it came alone, and what all of them say together."""
 
+import dataclasses
 import math
 import threading
 
@@ -154,6 +155,16 @@ def test_marked_phases_are_the_ones_that_count(predictor, cine):
     assert (reply["ed"], reply["es"], reply["ed_es_source"]) == (3, 0, "marked")
     assert reply["function"]["ed"] == 3 and found.function(180, 81).bsa_m2 == pytest.approx(2.012, abs=1e-3)
     assert predictor.predict_cine(cine, [0, 3], [BOX], marked=(3, 5)).function() is None  # end-systole was not segmented
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phases", [None, [0, 3]])
+def test_phases_that_were_found_among_few_stay_and_are_doubted(predictor, cine, phases):
+    found = dataclasses.replace(predictor.predict_cine(cine, phases, [BOX]), found=(3, 0))
+    reply = found.reply()
+    assert (reply["ed"], reply["es"], reply["ed_es_source"], reply["function"]["ed"]) == (3, 0, "found", 3)
+    assert any("6 phases" in doubt for doubt in reply["function"]["warnings"])
+    assert not any("6 phases" in doubt for doubt in dataclasses.replace(found, marked=(3, 0)).function().warnings)
 
 
 @pytest.mark.slow

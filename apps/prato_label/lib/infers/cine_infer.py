@@ -71,17 +71,17 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         prompts = {wanted[0]: (*own, *ClickPrompt.from_strokes(strokes))}
     prediction = predict(wanted, prompts, sent.prune)
     if len(wanted) < len(cine):
-        prediction = replace(prediction, marked=pair)
+        prediction = replace(prediction, found=pair)
     elif marked is None and not is_prompted:
         known[version] = prediction.find_ed_es()
     shown = _shown_phase(sent, prediction)
-    about: dict[str, Any] = {"ed_es_source": prediction.find_ed_es() and ("marked" if marked else "found"), "mask_phase": shown}
+    about: dict[str, Any] = {"mask_phase": shown}
     if shown is not None and strokes:
         own, image = prompts.get(shown, ()) if isinstance(prompts, Mapping) else prompts, clicked_phase(cine, shown)
         made = prediction.mask[..., shown]
         prediction.mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, made, strokes, token)
         # its volumes anew, and the phases of end-diastole and end-systole as they were found
-        prediction = replace(prediction, marked=prediction.find_ed_es())
+        prediction = replace(prediction, found=prediction.find_ed_es())
     reply = {**prediction.reply(slot.height_cm, slot.weight_kg), **about}
     if shown is None:
         reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]

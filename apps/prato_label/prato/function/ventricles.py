@@ -78,6 +78,7 @@ def cardiac_function(
     spacing: tuple[float, float, float],
     *,
     phases: tuple[int, int] | None = None,
+    found_among: int | None = None,
     height_cm: float | None = None,
     weight_kg: float | None = None,
 ) -> CardiacFunction | None:
@@ -86,7 +87,8 @@ def cardiac_function(
     Args:
         masks: uint8 (X, Y, Z, T), values of ``prato.data.structures``, slices along Z.
         spacing: voxel size in mm along X, Y, Z.
-        phases: end-diastole and end-systole where somebody chose them; None to find them.
+        phases: end-diastole and end-systole where they are known; None to find them.
+        found_among: how many phases ``phases`` were found among, which may be too few; None where somebody chose them.
 
     Raises:
         ValueError: ``phases`` are none of the cine's.
@@ -100,7 +102,8 @@ def cardiac_function(
     ed, es = found
     lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
     mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
-    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(_doubts(masks, lv, rv, is_found=phases is None)))
+    doubts = _doubts(masks, lv, rv, len(curve) if phases is None else found_among)
+    return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(doubts))
 
 
 def body_surface(height_cm: float | None, weight_kg: float | None) -> float | None:
@@ -108,11 +111,10 @@ def body_surface(height_cm: float | None, weight_kg: float | None) -> float | No
     return None if height_cm is None or weight_kg is None else math.sqrt(height_cm * weight_kg / 3600)
 
 
-def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, is_found: bool) -> list[str]:
-    """What makes the numbers doubtful; ``is_found``: nobody chose end-diastole and end-systole, perhaps from more phases than these."""
+def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, count: int | None) -> list[str]:
+    """What makes the numbers doubtful; end-diastole and end-systole were found among ``count`` phases, or chosen (None)."""
     doubts = []
-    count = masks.shape[-1]
-    if is_found and count < _FEW_PHASES:
+    if count is not None and count < _FEW_PHASES:
         doubts.append(f"The cine has {count} phases: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
     larger = max(lv.sv_ml, rv.sv_ml)
     if min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:

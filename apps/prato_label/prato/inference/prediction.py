@@ -66,6 +66,7 @@ class CinePrediction:
         spacing: of a voxel, mm along X, Y, Z. axis: the one that slices lie along.
         has_times: whether the cine says when its phases were acquired.
         marked: the phases of end-diastole and end-systole that somebody chose; None where they are found.
+        found: those that were found among all phases before; None to find them among ``phases``.
     """
 
     mask: np.ndarray
@@ -75,6 +76,7 @@ class CinePrediction:
     axis: int
     has_times: bool
     marked: tuple[int, int] | None = None
+    found: tuple[int, int] | None = None
 
     @cached_property
     def curve(self) -> VolumeCurve:
@@ -83,10 +85,11 @@ class CinePrediction:
 
     def find_ed_es(self) -> tuple[int, int] | None:
         """The phases of end-diastole and end-systole: marked, or found among ``phases``; None where these hold no heart that beats."""
-        if self.marked is not None:
-            return self.marked
-        found = find_ed_es(self.curve)
-        return None if found is None else (self.phases[found[0]], self.phases[found[1]])
+        known = self.marked or self.found
+        if known is not None:
+            return known
+        pair = find_ed_es(self.curve)
+        return None if pair is None else (self.phases[pair[0]], self.phases[pair[1]])
 
     def function(self, height_cm: float | None = None, weight_kg: float | None = None) -> CardiacFunction | None:
         """The function of both ventricles; None where end-diastole and end-systole are not known, or not among ``phases``."""
@@ -94,16 +97,17 @@ class CinePrediction:
         if pair is None or not {*pair} <= {*self.phases}:
             return None
         spacing = [self.spacing[axis] for axis in stack_axes(self.axis)]
-        among = self.phases.index(pair[0]), self.phases.index(pair[1])
-        is_found = self.marked is None and len(self.phases) == self.mask.shape[3]  # among all there are, which may be too few
-        found = cardiac_function(
+        count = self.mask.shape[3]
+        is_of_all = self.marked is None and (self.found is not None or len(self.phases) == count)
+        function = cardiac_function(
             self._hearts,
             (spacing[0], spacing[1], spacing[2]),
-            phases=None if is_found else among,
+            phases=(self.phases.index(pair[0]), self.phases.index(pair[1])),
+            found_among=count if is_of_all else None,
             height_cm=height_cm,
             weight_kg=weight_kg,
         )
-        return None if found is None else replace(found, ed=pair[0], es=pair[1])
+        return None if function is None else replace(function, ed=pair[0], es=pair[1])
 
     @property
     def warnings(self) -> dict[str, list[int]]:
