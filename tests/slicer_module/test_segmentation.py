@@ -12,7 +12,17 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
+from PratoLabelLib.scene.cine_nodes import write_segments
+from PratoLabelLib.scene.segmentation import (
+    MaskError,
+    create_segmentation,
+    export_mask,
+    import_changes,
+    import_mask,
+    merge_masks,
+    read_mask,
+    write_mask,
+)
 from PratoLabelLib.scene.segments import COLOURS, find_problems
 from tests.app.live import oblique, write_study
 from tests.slicer_harness.core import new_scene
@@ -51,6 +61,47 @@ def test_into_the_node_and_out_again_bit_for_bit(heart: Any) -> None:
     assert names == ["RV cavity", "myocardium", "LV cavity"]
     for n, name in enumerate(names):
         assert segmentation.GetNthSegment(n).GetColor() == pytest.approx(COLOURS[name])
+
+
+def own_layers(node: Any, volume: Any, mask: np.ndarray) -> None:
+    import_mask(node, volume, LABELS, mask)
+
+
+def one_layer(node: Any, volume: Any, mask: np.ndarray) -> None:
+    """As the phases of a cine have them."""
+    write_segments(node, volume, LABELS, mask)
+
+
+def one_layer_of_other_numbers(node: Any, volume: Any, mask: np.ndarray) -> None:
+    """As a file may have them that another program wrote: the segments' own numbers are not the structures'."""
+    numbers = {"RV cavity": 3, "myocardium": 7, "LV cavity": 1}
+    renumbered = np.zeros_like(mask)
+    for name, number in numbers.items():
+        renumbered[mask == LABELS[name]] = number
+    write_segments(node, volume, numbers, renumbered)
+
+
+def collapsed(node: Any, volume: Any, mask: np.ndarray) -> None:
+    """As a scene that was saved and loaded has them."""
+    import_mask(node, volume, LABELS, mask)
+    node.GetSegmentation().CollapseBinaryLabelmaps(False)
+
+
+@pytest.mark.parametrize("fill", [own_layers, one_layer, one_layer_of_other_numbers, collapsed])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_change_of_some_voxels_is_that_change_whatever_layers_the_segments_share(heart: Any, fill: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    node, mask = create_segmentation(heart, LABELS, "mask"), some_mask(seed)
+    fill(node, heart, mask)
+    scar = node.GetSegmentation().AddEmptySegment("scar", "scar")
+    drawn = (some_mask(9) == 1).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, scar, heart)
+    for share in (1e-3, 0.05, 0.9):
+        changed = np.where(rng.random(mask.shape) < share, rng.integers(0, 4, mask.shape), mask).astype(np.uint8)
+        import_changes(node, heart, LABELS, changed, mask)
+        assert np.array_equal(export_mask(node, heart, LABELS), changed)
+        mask = changed
+    assert np.array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(node, scar, heart), drawn)
 
 
 def test_identifiers_and_other_segments_stay(heart: Any) -> None:

@@ -130,8 +130,9 @@ def import_changes(
     volume_node.GetIJKToRASMatrix(matrix)
     region.SetExtent(*bounds)
     region.SetImageToWorldMatrix(matrix)
-    # the minimum takes voxels away, the maximum adds them: of a segment that loses some, and then of one that gains them
-    for mode in (logic.MODE_MERGE_MIN, logic.MODE_MERGE_MAX):
+    # the minimum takes voxels away, the mask adds them: of a segment that loses some, and then of one that gains them.
+    # Never the maximum, which writes the number 1 into a labelmap whatever number the segment has there
+    for mode in (logic.MODE_MERGE_MIN, logic.MODE_MERGE_MASK):
         for name, value in labels.items():
             voxels = np.ascontiguousarray(part == value, np.uint8)
             region.GetPointData().SetScalars(numpy_to_vtk(voxels.ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR))
