@@ -30,7 +30,7 @@ def test_a_cine_is_a_sequence_with_its_browser(driver: CineDriver) -> None:
     for phase in (0, 2, 3):
         driver.show(phase)
         assert set(np.unique(slicer.util.arrayFromVolume(study.volume_node))) == {10 + phase}
-        assert driver.ui.phaseNowLabel.text == f"phase {phase}, {40 * phase} ms of 4"
+        assert driver.ui.phaseNowLabel.text == f"phase {phase}, {40 * phase} ms (4 phases)"
     browser.SetSelectedItemNumber(1)  # by Slicer's own toolbar
     assert driver.ui.phaseSlider.value == 1
     driver.ui.playButton.checked = True
@@ -158,12 +158,12 @@ def test_a_late_result_that_meets_edits_can_be_undone(driver: CineDriver) -> Non
 def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDriver) -> None:
     study = driver.open()
     driver.click("allPhases")
-    assert driver.ui.phasesLabel.text == "Corrected: phase 0 (ED). Look at ES to send it as corrected, too."
+    assert driver.ui.phasesLabel.text == "Sent as corrected: phase 0 (ED). Look at ES to send it as corrected, too."
     driver.click("goEs")
     driver.show(1)
     edited = driver.edit()
     driver.rest(0.4)
-    assert driver.ui.phasesLabel.text == "Corrected: phases 0 (ED), 1, 2 (ES)."
+    assert driver.ui.phasesLabel.text == "Sent as corrected: phases 0 (ED), 1, 2 (ES)."
     driver.click("submit")
     info = driver.server.requests[[r[0] for r in driver.server.requests].index("submit")][2]
     assert info["phases"] == {"0": "corrected", "1": "corrected", "2": "corrected", "3": "proposed"} and info["base_version"] == 0

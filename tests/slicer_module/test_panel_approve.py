@@ -146,7 +146,7 @@ def test_what_a_labeller_drew_stays_that_labellers(cine_driver: CineDriver) -> N
     driver.show(1)
     edited = driver.edit()
     driver.rest(0.4)
-    assert driver.ui.phasesLabel.text == "Corrected: phase 1."
+    assert driver.ui.phasesLabel.text == "Sent as corrected: phase 1."
     driver.click("submit")
     assert driver.sent("submit")[-1][2]["phases"] == {"1": "corrected"}
     assert np.array_equal(driver.server.sent[0][..., 1], edited.T)

@@ -1,13 +1,8 @@
-"""The panel clicked through the whole loop against the real server, with a picture of every step.
-
-``PRATO_LABEL_PICTURE=out/acdc`` clicks through it with the shipped models on copies of the first studies of that folder, and a picture
-becomes docs/images/slicer_panel.png.
-"""
+"""The panel clicked through the whole loop against the real server, with a picture of every step."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,35 +19,21 @@ from PratoLabelLib.scene.geometry import ijk_box_to_roi
 from PratoLabelLib.scene.segmentation import import_mask
 from PratoLabelLib.sections import ERROR_STYLE
 from tests.app.hearts import app_that_learns, heart
-from tests.app.live import APP, LiveServer, copy_app, oblique, start_server, write_study
+from tests.app.live import LiveServer, oblique, start_server, write_study
 from tests.slicer_harness.core import new_scene
 from tests.slicer_module.live_logic import scoring_model_version
 from tests.slicer_module.panel_driver import PanelDriver
-
-ROOT = Path(__file__).resolve().parents[2]
-FOR_THE_DOCS = os.environ.get("PRATO_LABEL_PICTURE", "")
-PICTURE = ROOT / "docs" / "images" / "slicer_panel.png"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """Studies of three patients, the first of them labelled."""
     folder = tmp_path_factory.mktemp("panel")
-    studies = folder / "studies"
-    if FOR_THE_DOCS:
-        app = copy_app(folder / "app")
-        shutil.copytree(APP / "model", app / "model")
-        (studies / "labels" / "final").mkdir(parents=True)
-        for n, path in enumerate(sorted((ROOT / FOR_THE_DOCS).glob("*.nii.gz"))[:6]):
-            shutil.copy(path, studies)
-            if n % 2 == 0 and n < 4:  # one phase each of two patients
-                shutil.copy(path.parent / "labels" / "final" / path.name, studies / "labels" / "final")
-    else:
-        app = app_that_learns(folder / "app")
-        (studies / "labels" / "final").mkdir(parents=True)
-        for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
-            write_study(studies / f"{name}.nii.gz", seed=n)
-        write_volume(studies / "labels" / "final" / "a_ED.nii.gz", heart(), oblique((4.0, 4.0, 9.0)))
+    app, studies = app_that_learns(folder / "app"), folder / "studies"
+    (studies / "labels" / "final").mkdir(parents=True)
+    for n, name in enumerate(("a_ED", "a_ES", "b_ED", "c_ED")):
+        write_study(studies / f"{name}.nii.gz", seed=n)
+    write_volume(studies / "labels" / "final" / "a_ED.nii.gz", heart(), oblique((4.0, 4.0, 9.0)))
     with start_server(app, studies, folder / "server.log") as running:
         yield running
 
@@ -100,7 +81,7 @@ def segment(driver: PanelDriver) -> None:
     assert roi is not None
     driver.picture("proposed")
     size = study.volume_node.GetImageData().GetDimensions()
-    box = tuple(study.reply["box"]) if FOR_THE_DOCS else (8, 32, 6, 30, 1, size[2])
+    box = (8, 32, 6, 30, 1, size[2])
     ijk_box_to_roi(box, study.volume_node, roi)
     ui.tokensCheckBox.checked = True
     driver.click("run", lambda: study.reply["box_source"] == "roi")
@@ -117,8 +98,7 @@ def segment(driver: PanelDriver) -> None:
 def correct(driver: PanelDriver) -> None:
     """Tiny models know nothing: the labeller does."""
     study = driver.logic.current_study
-    if not FOR_THE_DOCS:
-        import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
+    import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
 
 
 def submit(driver: PanelDriver, server: LiveServer) -> None:
@@ -160,7 +140,7 @@ def train(driver: PanelDriver) -> str:
     """Train to the end; returns the version of the model that answers from then on."""
     ui = driver.ui
     driver.choose("trainModel", "prato_unetr")
-    ui.epochsBox.value = 4 if FOR_THE_DOCS else 20
+    ui.epochsBox.value = 20
     ui.startButton.click()
     # how far it is may never be seen: a training as small as this is over within two questions, or even before the first
     driver.wait(lambda: ui.stopButton.enabled or (driver.logic.training_state and driver.logic.training_state.result))
@@ -169,14 +149,11 @@ def train(driver: PanelDriver) -> str:
     driver.wait(lambda: ui.startButton.enabled)
     result = driver.logic.training_state.result
     assert "→" in ui.diceLabel.text
-    picture = driver.picture("trained")
-    if FOR_THE_DOCS:
-        shutil.copy(picture, PICTURE)
-    else:
-        assert result["published"]
-        assert result["model_version_after"] != result["model_version_before"]
-        assert ui.versionLabel.text == f"{result['model_version_before']} → {result['model_version_after']}"
-    return result["model_version_after" if result["published"] else "model_version_before"]
+    driver.picture("trained")
+    assert result["published"]
+    assert result["model_version_after"] != result["model_version_before"]
+    assert ui.versionLabel.text == f"{result['model_version_before']} → {result['model_version_after']}"
+    return str(result["model_version_after"])
 
 
 def test_the_panel_stays_alive_while_the_server_computes(driver: PanelDriver) -> None:

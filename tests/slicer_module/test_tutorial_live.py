@@ -1,6 +1,6 @@
-"""docs/tutorial.md, clicked through: the sample heart of the extension, the shipped model, a server without a study.
+"""docs/tutorial.md, clicked through with the shipped models: the sample heart of the extension, then a whole heartbeat.
 
-``PRATO_LABEL_TUTORIAL=1`` (``make tutorial``) writes the pictures of the page.
+``PRATO_LABEL_TUTORIAL=1`` (``make tutorial``) writes the pictures of the page, one of which is the panel's on other pages.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+import vtk
 from matplotlib.figure import Figure
+from scipy.ndimage import distance_transform_edt
 
+from prato.data.cine import write_cine
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantom
+from prato.data.phantom_beat import make_beat
 from prato.data.structures import STRUCTURES
 from PratoLabelLib.sample_data import PHASES, RESOURCES
 from PratoLabelLib.scene.segments import COLOURS
 from tests.app.live import APP, LiveServer, copy_app, start_server
 from tests.slicer_harness.core import new_scene
+from tests.slicer_module.click_tool import click_on, start
 from tests.slicer_module.panel_driver import PanelDriver
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "images" / "tutorial"
@@ -66,6 +71,26 @@ def draw(study: Any, path: Path) -> None:
     figure.savefig(path, facecolor="black")
 
 
+def most_wrong(mask: np.ndarray, truth: np.ndarray) -> tuple[tuple[int, int, int], str]:
+    """The voxel (i, j, k) that lies deepest in what is wrong, and the structure that it is of."""
+    depths = (
+        (distance_transform_edt((mask[k] != value) & (truth[k] == value)), k, name)
+        for k in range(len(mask))
+        for name, value in STRUCTURES.items()
+    )
+    depth, k, name = max(depths, key=lambda each: float(each[0].max()))
+    j, i = np.unravel_index(int(depth.argmax()), depth.shape)
+    return (int(i), int(j), k), name
+
+
+def in_slicers_order(label: np.ndarray, affine: np.ndarray, volume: Any) -> np.ndarray:
+    """A label (K, J, I) as that volume counts its slices, which of a left-handed image is the other way round."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    along = [matrix.GetElement(row, 2) for row in range(3)]
+    return label if along @ affine[:3, 2] > 0 else label[::-1]
+
+
 def test_the_tutorial_is_clicked_through(server: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: True)
     new_scene()
@@ -96,5 +121,35 @@ def test_the_tutorial_is_clicked_through(server: LiveServer, tmp_path: Path, mon
         driver.wait(lambda: ui.cardiacTable.item(1, 5).text())  # the ejection fraction of the LV
         assert 15 < float(ui.cardiacTable.item(1, 5).text()) < 90
         keep(driver.picture("measured"), "4_measured")
+    finally:
+        driver.widget.cleanup()
+
+
+def test_a_heartbeat_is_clicked_through(server: LiveServer, tmp_path: Path) -> None:
+    """Segmented in all phases, and clicked on where it is most wrong."""
+    beat = make_beat(seed=0, number=1, phases=20)
+    write_cine(server.studies / "phantom001_4d.nii.gz", beat.images, beat.affine, float(beat.times_ms[1]))
+    new_scene()
+    driver = PanelDriver(tmp_path)
+    try:
+        ui, logic = driver.ui, driver.logic
+        ui.addressEdit.text, ui.annotatorEdit.text = server.url, "Grace Hopper"
+        driver.click("test", lambda: logic.studies)
+        driver.select(0)
+        driver.click("open", lambda: logic.current_study)
+        study = logic.current_study
+        driver.click("allPhases", lambda: study.reply)
+        ed, es = study.reply["ed"], study.reply["es"]
+        assert study.reply["phases"] == list(range(20)) and min(ed, 20 - ed) <= 1 and abs(es - beat.es) <= 1
+        driver.click("goEs", lambda: study.phase == es)
+        before = study.mask()
+        truth = in_slicers_order(beat.labels[..., es].T, beat.affine, study.volume_node)
+        (i, j, k), structure = most_wrong(before, truth)
+        start(driver, STRUCTURES[structure])
+        click_on(driver, (i, j, k))
+        after = study.mask()
+        keep(driver.picture("clicked"), "../slicer_panel")
+        assert (after != truth).sum() < (before != truth).sum() and after[k, j, i] == STRUCTURES[structure]
+        assert np.array_equal(np.delete(after, k, 0), np.delete(before, k, 0))
     finally:
         driver.widget.cleanup()

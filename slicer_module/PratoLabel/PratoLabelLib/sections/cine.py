@@ -75,7 +75,7 @@ class CineSection(Section):
         slider.maximum, slider.value, play.checked = study.cine.count - 1, study.phase, study.cine.is_playing
         slider.blockSignals(blocked[0])
         play.blockSignals(blocked[1])
-        self._ui.phaseNowLabel.text = f"{study.cine.describe(study.phase)} of {study.cine.count}"
+        self._ui.phaseNowLabel.text = f"{study.cine.describe(study.phase)} ({study.cine.count} phases)"
 
     def _show_submission(self) -> None:
         study = self.study
@@ -87,7 +87,7 @@ class CineSection(Section):
             button.enabled = phase is not None
         phases = study.phases_to_submit()
         names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
-        corrected = f"Corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
+        corrected = f"Sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
         there = {*phases, *study.unchanged_phases()}
         missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in there]
         look = f" Look at {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""
