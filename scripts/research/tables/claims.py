@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from scripts.research.datasets.base import dataset_class
 from scripts.research.tables.rows import BOXES, DATA, NETWORKS, Row, Table
-from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, Claim, best_of, check_order, name_with_dice, no_loss, over_common_seeds
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, Claim, beside, best_of, check_order, name_with_dice, no_loss
 
 #: How a row's box reaches its network, as the plans say it.
 _SAME_BOX = ("as a channel", "as prompt", "by cropping", "in a window")
@@ -149,21 +149,22 @@ def _of(says: str, row: Row, rows: list[Row]) -> str:
 def _first(data: str, row: Row, baselines: list[Row]) -> Claim:
     """By means alone, over the seeds that both have; the claim after it says whether the difference is shown."""
     says = f"{row.label} has a higher mean DSC than every baseline that sees the same box"
-    pairs = [(baseline, over_common_seeds(row, baseline)) for baseline in baselines]
-    behind = [baseline for baseline, (ours, theirs) in pairs if ours > theirs]
-    ahead = [f"{baseline.label} {theirs:.3f} to {ours:.3f}" for baseline, (ours, theirs) in pairs if ours <= theirs]
+    pairs = beside(row, baselines)
+    ahead = [f"{baseline.label} {theirs:.3f} to {ours:.3f}" for baseline, ours, theirs in pairs if ours <= theirs]
     if not pairs:
         return Claim(says, data, NOT_RUN, ())
-    said = f"{name_with_dice(row)}, above {len(behind)} of {len(baselines)}" + (f"; not above {', '.join(ahead)}." if ahead else ".")
+    above = f"above {len(pairs) - len(ahead)} of {len(pairs)} trained for as long"
+    said = f"{name_with_dice(row)}, {above}" + (f"; not above {', '.join(ahead)}." if ahead else ".")
     return Claim(says, data, FAILS if ahead else HOLDS, (said,))
 
 
 def _cheaper(says: str, data: str, row: Row, others: list[Row]) -> Claim:
     assert row.outcome
     ours, dice = row.outcome.mean("gflops"), row.dice()
-    if ours is None or dice is None or not others:
+    pairs = beside(row, others)
+    if ours is None or dice is None or not pairs:
         return Claim(says, data, NOT_RUN, ())
-    good = [other for other in others if (means := over_common_seeds(row, other)) and means[1] >= means[0]]
+    good = [other for other, own, theirs in pairs if theirs >= own]
     costs = {other.label: other.outcome.mean("gflops") or 0.0 for other in good if other.outcome}
     cheaper = {label: cost for label, cost in costs.items() if cost <= ours}
     said = f"{ours:.2f} GFLOP at DSC {dice:.3f}; "

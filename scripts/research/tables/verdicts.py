@@ -102,10 +102,13 @@ def name_with_dice(row: Row) -> str:
     return f"{row.label} {row.dice():.3f}"
 
 
-def over_common_seeds(one: Row, other: Row) -> tuple[float, float]:
-    """Mean DSC of both, of the seeds that both were trained with."""
-    ours, theirs = (outcome.mean("dice") or 0.0 for outcome in _alike(one, other))
-    return ours, theirs
+def beside(one: Row, others: Sequence[Row]) -> list[tuple[Row, float, float]]:
+    """Each of ``others``, with the mean DSC of ``one`` and its own over the seeds that both were trained with for as long.
+
+    Rows without such a seed are left out: what was trained for less says nothing of a method.
+    """
+    found = [(other, *(outcome.mean("dice") for outcome in _alike(one, other))) for other in others]
+    return [(other, ours, theirs) for other, ours, theirs in found if ours is not None and theirs is not None]
 
 
 def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:

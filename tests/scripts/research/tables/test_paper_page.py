@@ -21,7 +21,7 @@ from scripts.research.tables.paper_summary import summary_text
 from scripts.research.tables.ranking import ranking_text
 from scripts.research.tables.recipe import recipe_text
 from scripts.research.tables.rows import read_tables
-from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, over_common_seeds
+from scripts.research.tables.verdicts import FAILS, HOLDS, NOT_RUN, NOT_SHOWN, Claim, beside
 from tests.scripts.research.tables.paper_results import PATIENTS, Made, all_tables, write_results
 
 PRATO = {"method": "prato"}
@@ -109,6 +109,21 @@ def test_rows_of_different_budgets_are_not_compared(tmp_path: Path) -> None:
         Made("table4", "PrATo", "table4/prato", 0.75, PRATO, 2.0),
     ]
     assert claims(tmp_path, rows)["PrATo beats each baseline as it was published"].verdict == NOT_RUN
+
+
+def test_a_rival_that_was_trained_for_less_is_neither_ahead_nor_as_good(tmp_path: Path) -> None:
+    long = {"budget": {"slices": 60_000, "batch": 64}, "spent": {"steps": 938, "batch": 64}}
+    boxed = {"sees_box": "as a channel"}
+    short = Made("table4", "TRAM + box", "table4/tram_box", 0.9, {"method": "tram", **boxed}, gflops=0.5)
+    prato = Made("table4", "PrATo", "table4/prato", 0.8, {**PRATO, **long}, 2.0)
+    alone = claims(tmp_path / "alone", [prato, short])
+    first = "PrATo has a higher mean DSC than every baseline that sees the same box"
+    cheaper = "PrATo takes fewer operations than every method that is at least as good"
+    assert alone[first].verdict == NOT_RUN and alone[cheaper].verdict == NOT_RUN
+    rival = Made("table4", "Random + box", "table4/random_box", 0.7, {"method": "random", **boxed, **long}, gflops=0.5)
+    both = claims(tmp_path / "both", [prato, short, rival])
+    assert both[first].verdict == HOLDS and "above 1 of 1 trained for as long." in both[first].because[0]
+    assert both[cheaper].verdict == HOLDS and "TRAM" not in both[cheaper].because[0]
 
 
 def test_only_rows_trained_for_as_long_as_any_are_ranked(tmp_path: Path) -> None:
@@ -271,7 +286,7 @@ def test_a_seed_that_one_row_lacks_says_nothing_of_their_difference(tmp_path: Pa
     write_rows(path, cases)
     tram, prato = read_tables(tables, read_outcomes(tmp_path))["table4"].measured("acdc")
     assert prato.dice() == pytest.approx(0.375, abs=0.03)
-    ours, theirs = over_common_seeds(prato, tram)
+    [(_, ours, theirs)] = beside(prato, [tram])
     assert ours == pytest.approx(0.75, abs=0.05) and theirs == tram.dice()
 
 
