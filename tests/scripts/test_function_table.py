@@ -117,13 +117,13 @@ def test_phases_that_somebody_marked_count_and_the_table_says_whose_they_are(stu
     manifest.studies["a_4d"] = Study(patient="a", ed=2, es=10)
     save_manifest(studies, manifest)
     row = measured(studies, tmp_path)
-    assert (row["ed"], row["es"], row["ed_es_source"]) == ("2", "10", "named by the manifest")
+    assert (row["ed"], row["es"], row["ed_es_source"]) == (2, 10, "named by the manifest")
     mark(studies, ed=4, es=12, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["ed"], row["es"], row["ed_es_source"], row["warnings"]) == ("4", "12", "marked by Ada", "")
+    assert (row["ed"], row["es"], row["ed_es_source"], row["warnings"]) == (4, 12, "marked by Ada", "")
     mark(studies, ed=None, es=None, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["ed"], row["es"], row["ed_es_source"]) == ("3", "11", "found by the volumes")
+    assert (row["ed"], row["es"], row["ed_es_source"]) == (3, 11, "found by the volumes")
 
 
 def test_proposals_are_not_measured_beside_what_labellers_drew(studies: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_proposals_are_not_measured_beside_what_labellers_drew(studies: Path, tm
     label.save(grid, {"annotator": "Bob", "phases": [9]})
     mark(studies, ed=3, es=9, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (2, "5", "9", "found by the volumes")
+    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (2, 5, 9, "found by the volumes")
     assert row["masks"] == "5: label version 2 of Ada; 9: label version 3 of Bob"
     assert "marked by Ada as 3 and 9, which are not both among" in row["warnings"] and "2 of 16 phases are measured." in row["warnings"]
 
