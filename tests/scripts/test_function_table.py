@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import Manifest, Study, load_manifest, save_manifest
+from prato.function import report
+from prato.function.hearts import find_hearts
 from prato.labelling.versions import LabelVersions
 from scripts import function_table
 from scripts.common.results import read_rows
@@ -67,6 +70,20 @@ def test_cines_and_pairs_are_in_one_table_with_a_page_each(studies: Path, tmp_pa
     assert "end-diastole: b_frame01, end-systole: b_frame09 (named by the manifest)" in page
     assert "EF (%)" in page and "data:image/png;base64," in page and "body surface 2.00" in page
     assert (tmp_path / "pages" / "a_4d.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow  # matplotlib
+def test_however_much_is_to_be_said_nothing_on_the_page_covers_anything(studies: Path) -> None:
+    heart = find_hearts(studies).hearts[0]
+    told = "; ".join(f"{phase}: label version {phase} of somebody" for phase in range(40))
+    function = replace(
+        heart.function, warnings=tuple(f"The RV cavity comes and goes in slice {k}: its volumes jump there." for k in range(30))
+    )
+    figure = report._draw(replace(heart, source=told, function=function), is_whole=True)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.texts] + [axis.get_window_extent() for axis in figure.axes]
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+    assert all(box.y0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
 
 
 def test_masks_of_another_folder_and_json(studies: Path, tmp_path: Path) -> None:
