@@ -37,6 +37,7 @@ function showNotes(state) {
     notes.push(`${state.review.annotator} has ${state.review.state} this study: ${state.review.reason}`);
   }
   notes.push(...(state.label?.warnings ?? []), ...(state.function?.warnings ?? []));
+  if (state.no_function && state.labelled.length && state.phases > 1) notes.push(state.no_function);
   place("notes").replaceChildren(...notes.map((note) => element("p", note, { class: "note" })));
 }
 
