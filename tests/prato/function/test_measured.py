@@ -54,6 +54,14 @@ def test_where_these_give_no_function_proposals_are_measured_and_named(
     assert heart.function.warnings[0] == f"Proposals, or phases that were sent back, are measured: {proposals}."
 
 
+def test_of_some_phases_the_fullest_and_the_emptiest_count_however_many_they_are() -> None:
+    volumes = [32, 28, 29, 29, 30, 34, 41, 45, 46, 46, 49]  # by the shape of a whole beat, phases 9 and 2
+    masks = {t: mask_of(ml, ml) for t, ml in zip((*range(8), 9, 12, 15), volumes)}
+    heart = measure_heart(masks, SPACING, (), trusted=masks.keys(), count=20)
+    assert (heart.function.ed, heart.function.es) == (15, 1)
+    assert heart.function.warnings[0].startswith("11 of 20 phases are measured")
+
+
 def test_no_other_phases_take_the_place_of_named_ones() -> None:
     with pytest.raises(NoFunctionError, match=r"marked by Ada as phase 7 and phase 5, which are not both among the measured phases$"):
         measure((0, 1, 5), trusted=(0, 1), named=(7, 5))

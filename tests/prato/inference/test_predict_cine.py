@@ -168,6 +168,17 @@ def test_phases_that_were_found_among_few_stay_and_are_doubted(predictor, cine, 
 
 
 @pytest.mark.slow
+def test_phases_that_are_found_among_some_are_their_extremes_and_doubted(predictor, cine):
+    found = predictor.predict_cine(cine, [0, 3, 4], [BOX])
+    mask = np.zeros_like(found.mask)
+    for t, size in ((0, 20), (3, 24), (4, 12)):
+        mask[20 : 20 + size, 10:20, 2, t] = 3
+    function = dataclasses.replace(found, mask=mask).reply()["function"]
+    assert (function["ed"], function["es"]) == (3, 4)
+    assert function["warnings"][0].startswith("3 of 6 phases are measured: end-diastole and end-systole are the fullest")
+
+
+@pytest.mark.slow
 def test_one_phase_beats_no_heart(predictor, heart, tmp_path):
     write_cine(tmp_path / "one.nii.gz", heart.array[..., None], heart.affine)
     found = predictor.predict_cine(read_cine(tmp_path / "one.nii.gz"), prompts=[BOX])

@@ -114,7 +114,8 @@ class _Heart:
             told = self.named[0]
             raise NoFunctionError(told.why_none(self.call(told.ed), self.call(told.es)))
         masks = np.stack([self.masks[t] for t in phases], axis=3)
-        pair = find_ed_es(VolumeCurve.from_masks(masks, math.prod(self.spacing) / 1000)) if named is None else named.pair
+        curve = VolumeCurve.from_masks(masks, math.prod(self.spacing) / 1000)
+        pair = find_ed_es(curve, is_cycle=len(phases) == self.count) if named is None else named.pair
         if pair is None:
             raise NoFunctionError("no phase of it differs from another")
         ed, es = pair if named is None else map(phases.index, pair)

@@ -98,7 +98,7 @@ def cardiac_function(
     curve = VolumeCurve.from_masks(masks, math.prod(spacing) / 1000)
     if phases is not None and not all(0 <= t < len(curve) for t in phases):
         raise ValueError(f"The cine has phases 0 to {len(curve) - 1}: end-diastole and end-systole cannot be {phases[0]} and {phases[1]}.")
-    found = phases or find_ed_es(curve)
+    found = phases or find_ed_es(curve, is_cycle=count in (None, len(curve)))
     if found is None:
         return None
     ed, es = found

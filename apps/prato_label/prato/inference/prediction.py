@@ -88,7 +88,7 @@ class CinePrediction:
         known = self.marked or self.found
         if known is not None:
             return known
-        pair = find_ed_es(self.curve)
+        pair = find_ed_es(self.curve, is_cycle=len(self.phases) == self.mask.shape[3])
         return None if pair is None else (self.phases[pair[0]], self.phases[pair[1]])
 
     def function(self, height_cm: float | None = None, weight_kg: float | None = None) -> CardiacFunction | None:
@@ -98,12 +98,13 @@ class CinePrediction:
             return None
         spacing = [self.spacing[axis] for axis in stack_axes(self.axis)]
         count = self.mask.shape[3]
-        is_of_all = self.marked is None and (self.found is not None or len(self.phases) == count)
+        among = count if self.found is not None else len(self.phases)
         function = cardiac_function(
             self._hearts,
             (spacing[0], spacing[1], spacing[2]),
             phases=(self.phases.index(pair[0]), self.phases.index(pair[1])),
-            found_among=count if is_of_all else None,
+            found_among=among if self.marked is None else None,
+            count=count,
             height_cm=height_cm,
             weight_kg=weight_kg,
         )
