@@ -96,7 +96,7 @@ def test_function_is_of_the_phases_that_somebody_named(
     function, said = values["function"], comments(tmp_path / "out")
     if told is None:
         assert (function, values["ed_es_source"], said) == (None, None, [])
-        assert "without an ejection fraction, as end-diastole and end-systole are marked by Ada as phase 0 and phase 2" in output
+        assert "without an ejection fraction, as end-diastole and end-systole are marked by Ada as phase 1 of 6 and phase 3 of 6" in output
         return
     assert (function["ed"], function["es"], values["ed_es_source"]) == told
     rows = {0: 2, 1: 5, 3: 4, 4: 6}

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from prato.data.ed_es import NamedPhases
+from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES
 from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
+from prato.labelling.doubts import anatomy_warnings
+from tests.app.hearts import heart
 
 #: ml of both cavities, by phase.
 BEAT = [40, 50, 44, 30, 20, 16, 24, 32]
@@ -69,6 +72,19 @@ def test_no_other_phases_take_the_place_of_named_ones() -> None:
 
 def test_every_doubt_is_told_of_some_phases_too() -> None:
     assert "The stroke volumes differ (LV 34 ml, RV 17 ml)" in measure((1, 5), trusted=(1, 5), named=(1, 5), rv=0.5).function.warnings[0]
+
+
+def test_a_phase_whose_cavities_are_swapped_is_doubted_in_its_labellers_words() -> None:
+    right = np.stack([heart(), np.where(heart() == STRUCTURES["LV cavity"], 2, heart())], 3)
+    right[20:23, 18:21, :, 1] = STRUCTURES["LV cavity"]
+    swapped = right.copy()
+    swapped[..., 1] = np.array([0, 3, 2, 1], np.uint8)[right[..., 1]]
+    told = anatomy_warnings(Volume(swapped, np.diag([4.0, 4.0, 9.0, 1.0])))
+    marks = (NamedPhases(0, 1, "marked", "marked by Ada"),)
+    for mask, begin in ((right, ()), (swapped, told)):
+        warnings = measure_heart({t: mask[..., t] for t in range(2)}, (4.0, 4.0, 9.0), marks, trusted=(0, 1), count=2).function.warnings
+        assert warnings[: len(begin)] == begin and len(warnings) == len(begin) + 1  # stroke volumes differ, too
+    assert told[0].startswith("Phase 1: RV and LV cavity seem to be swapped")
 
 
 def test_phases_of_no_known_cine_are_few() -> None:

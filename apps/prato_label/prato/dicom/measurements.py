@@ -33,7 +33,7 @@ class Measurements:
 def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
     """Of the exported phases of ``cine``; height and weight are the manifest's, else the examination's."""
     spacing = np.linalg.norm(np.array(cine.reference.affine_ras_mm)[:3, :3], axis=0)
-    voxel_ml = math.prod(spacing) / 1000
+    voxel_ml, count = math.prod(spacing) / 1000, cine.reference.phases
     masks = {t: cine.phases[t].mask for t in sorted(cine.phases)}
     volumes = {t: {name: voxel_counts(mask).get(name, 0) * voxel_ml for name in STRUCTURES} for t, mask in masks.items()}
     try:
@@ -42,7 +42,8 @@ def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
             (float(spacing[0]), float(spacing[1]), float(spacing[2])),
             cine.named_ed_es(),
             trusted=masks.keys(),
-            count=cine.reference.phases,
+            count=count,
+            names=[f"phase {t + 1} of {count}" for t in range(count)],
             height_cm=cine.height_cm or (who.height_cm if who else None),
             weight_kg=cine.weight_kg or (who.weight_kg if who else None),
         )

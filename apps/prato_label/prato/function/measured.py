@@ -11,6 +11,7 @@ import numpy as np
 from prato.data.ed_es import NamedPhases
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
+from prato.labelling.doubts import doubt_phase
 
 
 class NoFunctionError(ValueError):
@@ -129,4 +130,11 @@ class _Heart:
             weight_kg=self.weight_kg,
         )
         assert function is not None  # as its phases are known
-        return MeasuredHeart(tuple(phases), replace(function, ed=phases[ed], es=phases[es]), named)
+        ed, es = phases[ed], phases[es]
+        doubts = [doubt for t in (ed, es) if (doubt := self.doubt(t)) is not None]
+        return MeasuredHeart(tuple(phases), replace(function, ed=ed, es=es, warnings=(*doubts, *function.warnings)), named)
+
+    def doubt(self, phase: int) -> str | None:
+        """The sentence about ``phase`` where its structures lie as they cannot: of a cine's the one that its labeller was told."""
+        doubt = doubt_phase(self.masks[phase], 2, phase if self.names is None else None)
+        return doubt if doubt is None or self.names is None else f"In {self.names[phase]}: {doubt}"
