@@ -23,7 +23,7 @@ class FrameChoice(str, Enum):
 
 def main(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The official ACDC folder: holds patientNNN, or training/ and testing/.")],
-    target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make or to add to.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make, or one of ACDC to add to.")],
     frames: Annotated[
         FrameChoice, typer.Option(help="The two labelled frames, every frame of the 4D cine, or the cine.")
     ] = FrameChoice.ED_ES,

@@ -21,6 +21,7 @@ import torch
 from prato.models.registry import build_model
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
+from scripts.common.arguments import positive_int, refused_in_one_sentence
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
@@ -36,15 +37,16 @@ def main() -> None:
     parser.add_argument("--packed", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"])
-    parser.add_argument("--stacks", nargs="*", type=int, default=[16])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--stacks", nargs="*", type=positive_int, default=[16])
+    parser.add_argument("--rounds", type=positive_int, default=5)
+    parser.add_argument("--steps", type=positive_int, default=10)
     parser.add_argument("--commit", help="what the rows name, where there is no checkout")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    bank = load_packed(given.packed, device)
+    with refused_in_one_sentence(parser):
+        bank = load_packed(given.packed, device)
     known = {entry["name"]: entry for entry in entries(QUEUE)}
     rows = []
     for name in given.networks:

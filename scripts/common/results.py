@@ -98,8 +98,8 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _cell(value: Any) -> str:
-    """How ``value`` is written: text in quotes too where :func:`_read` would not find it again or the cell would be empty or broken."""
-    is_plain = isinstance(value, str) and value != "" and "\r" not in value and _read(value) == value
+    """How ``value`` is written: text in quotes, too, where :func:`_read` would not find it again or a carriage return break the cell."""
+    is_plain = isinstance(value, str) and "\r" not in value and (value == "" or _read(value) == value)
     return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 

@@ -19,14 +19,15 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
-from prato.data.splits import load_split
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
+from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -154,20 +155,18 @@ def main() -> None:
     parser.add_argument("--model", nargs="*", default=[DEFAULT_MODEL])
     parser.add_argument("--corruption", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"])
-    parser.add_argument("--patients", type=int, help="so many at most")
+    parser.add_argument("--patients", type=positive_int, help="so many at most")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive_int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    files = find_labelled_studies(given.studies)
-    patients = sorted(load_split(given.split).validation if given.split else {each.patient for each in files})[: given.patients]
-    files = [each for each in files if each.patient in patients]
-    if not files:
-        parser.error(f"{given.studies} has no labelled studies to measure: labels belong in its folder labels/final.")
+    with refused_in_one_sentence(parser):
+        files = require_labelled_studies(given.studies, given.split, given.patients)
+        models = [model_file(name) for name in given.model]
     made = {"threads": given.threads, "device": given.device, "commit": commit(), "command": command()}
-    for name in given.model:
-        predictor = Predictor.from_files(model_file(name), locator_file(), given.device)
-        about = {"model": model_file(name).stem, "model_version": predictor.version}
+    for path in models:
+        predictor = Predictor.from_files(path, locator_file(), given.device)
+        about = {"model": path.stem, "model_version": predictor.version}
         rows = []
         for each in tqdm(files, unit="study", mininterval=5):
             rows += [{**about, **row, **made} for row in measure(predictor, each, given.corruption, [BoxCondition(b) for b in given.box])]

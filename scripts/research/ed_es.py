@@ -19,6 +19,7 @@ from tqdm import tqdm
 from prato.data.phantom_beat import BeatLabels, make_beat_labels
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.prompts.box import Box
+from scripts.common.arguments import positive_int
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
 
@@ -77,7 +78,7 @@ def measure_beat(seed: int, number: int) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beats", type=int, default=100)
+    parser.add_argument("--beats", type=positive_int, default=100)
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()

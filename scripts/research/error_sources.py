@@ -25,10 +25,9 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.resampling import stack_neighbours
-from prato.data.splits import load_split
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
@@ -36,6 +35,8 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.runtime.precision import autocast
+from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -197,18 +198,18 @@ def main() -> None:
     parser.add_argument("--places", type=Path, required=True, help="CSV file: one row a study, box and place in the stack")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--box", nargs="*", choices=["tight", "none"], default=["tight", "none"])
-    parser.add_argument("--patients", type=int, help="so many at most")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--patients", type=positive_int, help="so many at most")
+    parser.add_argument("--threads", type=positive_int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    path = model_file(given.model)
-    predictor = Predictor.from_files(path)
-    files = find_labelled_studies(given.studies)
-    patients = sorted(load_split(given.split).validation if given.split else {each.patient for each in files})[: given.patients]
+    with refused_in_one_sentence(parser):
+        path = model_file(given.model)
+        predictor = Predictor.from_files(path)
+        files = require_labelled_studies(given.studies, given.split, given.patients)
     made = {"threads": given.threads, "device": "cpu", "commit": commit(), "command": command()}
     rows: list[Row] = []
     places: list[Row] = []
-    for each in tqdm([each for each in files if each.patient in patients], unit="study", mininterval=5):
+    for each in tqdm(files, unit="study", mininterval=5):
         case = load_case(each)
         for box in given.box if case else []:
             assert case is not None

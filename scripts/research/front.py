@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
+from scripts.common.arguments import positive_int, refused_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
 from scripts.research.queue_weights import list_trainings
@@ -89,16 +90,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--only", nargs="*", help="names of trainings; all that have ended without it")
-    parser.add_argument("--timed", type=int, default=3, help="volumes that are timed")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is")
+    parser.add_argument("--timed", type=positive_int, default=3, help="volumes that are timed")
+    parser.add_argument("--rounds", type=positive_int, default=3, help="how often each is")
     given = parser.parse_args()
-    stacks, device, made = begin(given)
-    try:
+    with refused_in_one_sentence(parser):
+        stacks, device, made = begin(given)
         trained = {name: load_trained(given.queue_out / name, device) for name in given.only or list_trainings(given.queue_out)}
-    except FileNotFoundError as error:
-        parser.error(str(error))
-    if not trained:
-        parser.error(f"{given.queue_out} holds no training that has ended, nor does the app: run scripts/research/train_queue.py first.")
+        if not trained:
+            raise ValueError(
+                f"{given.queue_out} holds no training that has ended, nor does the app: run scripts/research/train_queue.py first."
+            )
     times = measure_times(trained, choose_evenly(stacks, given.timed), given.rounds)
     rows: list[Row] = []
     for (name, way, box), took in tqdm(times.items(), desc="Dice", mininterval=10):

@@ -18,8 +18,8 @@ from statistics import mean
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies
+from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 from scripts.research.error_sources import dice_of
@@ -32,10 +32,10 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
     parser.add_argument("--split", type=Path, required=True, help="its validation patients are measured")
     parser.add_argument("--out", type=Path, required=True, help="CSV file of scripts/research/front.py")
-    parser.add_argument("--patients", type=int, help="so many at most")
+    parser.add_argument("--patients", type=positive_int, help="so many at most")
     given = parser.parse_args()
-    patients = sorted(load_split(given.split).validation)[: given.patients]
-    files = [each for each in find_labelled_studies(given.studies) if each.patient in patients]
+    with refused_in_one_sentence(parser):
+        files = require_labelled_studies(given.studies, given.split, given.patients)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         worker = Path(__file__).with_name("myopari_worker.py")

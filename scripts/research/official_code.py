@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from scripts.common.paths import RESULTS
 from scripts.common.provenance import command, commit
-from scripts.common.results import Row, write_rows
+from scripts.common.results import Row, replace_rows
 from scripts.research.baselines.dtop import leaving
 from scripts.research.baselines.dynamic_vit import masked_attention, masked_block
 from scripts.research.baselines.method import EncoderInput
@@ -46,25 +46,31 @@ def main(
     tome: Annotated[Path | None, typer.Option(help="Checkout of facebookresearch/ToMe.")] = None,
     out: Annotated[Path, typer.Option(help="CSV file of the differences.")] = RESULTS / "official_code.csv",
 ) -> None:
-    """Write, for each method, the largest differences; a method whose code is not given has a row that says so."""
+    """Write the largest differences for each method whose code is given; rows of the others stay."""
+    given = [
+        (name, folder, compare)
+        for name, folder, compare in (
+            ("dynamic_vit", dynamic_vit, compare_dynamic_vit),
+            ("evo_vit", evo_vit, compare_evo_vit),
+            ("dtop", dtop, compare_dtop),
+            ("tome", tome, compare_tome),
+        )
+        if folder is not None
+    ]
     rows: list[Row] = []
     made = {"threads": torch.get_num_threads(), "seed": 0, "device": "cpu", "commit": commit(), "command": command()}
-    for name, folder, compare in (
-        ("dynamic_vit", dynamic_vit, compare_dynamic_vit),
-        ("evo_vit", evo_vit, compare_evo_vit),
-        ("dtop", dtop, compare_dtop),
-        ("tome", tome, compare_tome),
-    ):
-        torch.manual_seed(0)
-        try:
-            if folder is None:
-                raise ValueError(f"--{name.replace('_', '-')} was not given")
+    try:
+        if not given:
+            raise ValueError("Give the checkout of at least one method, such as --tome FOLDER.")
+        for name, folder, compare in given:
+            torch.manual_seed(0)
             with torch.no_grad():
                 rows += [{"method": name, **row, **made} for row in compare(folder)]
-        except (OSError, ValueError) as error:
-            rows.append({"method": name, "what": "nothing", "outcome": "not run", "because": str(error), **made})
-        typer.echo("\n".join(f"{row['method']}: {row['what']}: {row['outcome']}" for row in rows if row["method"] == name))
-    write_rows(out, rows)
+        replace_rows(out, rows, ("method",))
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    typer.echo("\n".join(f"{row['method']}: {row['what']}: {row['outcome']}" for row in rows))
 
 
 def definitions(path: Path, names: Iterable[str], known: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,9 @@ def pack(
     try:
         dataset = dataset_class(name)(data_folders(data)[name])
         images = next(each.images for each in load_experiments().values() if each.data == name)
-        split = load_split(splits / f"split_{name}.json", dataset.groups(images))
+        if not (file := splits / f"split_{name}.json").is_file():
+            raise ValueError(f"{file} is not there: --splits is the --out of paper.py, whose first run writes it.")
+        split = load_split(file, dataset.groups(images))
         cases = dataset.training_cases([*split.train, *split.validation], 128, True, lambda done, total: None)
         save_packed(out, [_whole(case, _FIELDS[name][1]) for case in cases])
         typer.echo(f"{len(cases)} cases, {out.stat().st_size / 1e6:.0f} MB")

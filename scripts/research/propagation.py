@@ -27,10 +27,9 @@ from prato.data.cases import TrainingCase, load_training_case, read_label
 from prato.data.cine import Cine, read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom_beat import make_beat
-from prato.data.splits import load_split
 from prato.data.stack import slice_axis
 from prato.data.structures import NUM_CLASSES, STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies import StudyFile
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import load_model
@@ -38,6 +37,8 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress
+from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import RESULTS
 from scripts.common.provenance import command, commit
@@ -73,16 +74,21 @@ def generated_beats(seed: int, count: int, folder: Path) -> Iterator[Example]:
         yield Example(f"phantom {number} ({beat.kind})", "phantom", path, truth, beat.ed, beat.es)
 
 
-def pairs(studies: Path, split: Path, count: int, folder: Path) -> Iterator[Example]:
-    """Of the first validation patients, the two labelled phases."""
+def validation_files(studies: Path, split: Path, count: int) -> dict[str, list[StudyFile]]:
+    """The labelled phases of the first validation patients, by patient."""
     of_patient: dict[str, list[StudyFile]] = {}
-    for file in find_labelled_studies(studies):
+    for file in require_labelled_studies(studies, split, count):
         of_patient.setdefault(file.patient, []).append(file)
-    for patient in sorted(load_split(split).validation)[:count]:
-        volumes = [read_volume(file.image) for file in of_patient[patient]]
+    return dict(sorted(of_patient.items()))
+
+
+def pairs(patients: dict[str, list[StudyFile]], folder: Path) -> Iterator[Example]:
+    """The two labelled phases of each patient, as one cine."""
+    for patient, files in patients.items():
+        volumes = [read_volume(file.image) for file in files]
         path = folder / f"{patient}.nii.gz"
         write_cine(path, np.stack([volume.array for volume in volumes], -1), volumes[0].affine, 0.4, level=1)
-        truth = {t: read_label(file.label, volumes[t]) for t, file in enumerate(of_patient[patient])}
+        truth = {t: read_label(file.label, volumes[t]) for t, file in enumerate(files)}
         es, ed = sorted(truth, key=lambda t: (truth[t] == STRUCTURES["LV cavity"]).sum())
         yield Example(patient, "ED and ES", path, truth, ed, es)
 
@@ -191,12 +197,14 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, help="studies folder of ACDC, with final labels")
     parser.add_argument("--split", type=Path, default=RESULTS / "acdc_split.json")
     parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
-    parser.add_argument("--patients", type=int, default=8, help="of the validation patients")
-    parser.add_argument("--beats", type=int, default=3, help="generated ones")
+    parser.add_argument("--patients", type=positive_int, default=8, help="of the validation patients")
+    parser.add_argument("--beats", type=positive_int, default=3, help="generated ones")
     parser.add_argument("--tuned", type=int, default=1, help="cines of each kind on which the network is fine-tuned")
     parser.add_argument("--seed", type=int, default=31)
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
+    with refused_in_one_sentence(parser):
+        patients = {} if args.studies is None else validation_files(args.studies, args.split, args.patients)
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     made = {
         **{"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "threads": torch.get_num_threads()},
@@ -205,17 +213,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         seen: Counter[str] = Counter()
-        for example in tqdm(_examples(args, folder), unit="cine"):
+        for example in tqdm(_examples(args, patients, folder), unit="cine"):
             seen[example.kind] += 1
             rows = measure(example, predictor, folder, seen[example.kind] <= args.tuned)
             replace_rows(args.out, [row | made for row in rows], ("cine", "keys", "way"))
 
 
-def _examples(args: argparse.Namespace, folder: Path) -> Iterator[Example]:
+def _examples(args: argparse.Namespace, patients: dict[str, list[StudyFile]], folder: Path) -> Iterator[Example]:
     if args.acdc is not None:
         yield acdc_cine(args.acdc)
-    if args.studies is not None:
-        yield from pairs(args.studies, args.split, args.patients, folder)
+    yield from pairs(patients, folder)
     yield from generated_beats(args.seed, args.beats, folder)
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
+from scripts.common.arguments import refused_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
 from scripts.research.stack_ways import CONTEXT, Way
@@ -36,11 +37,9 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--training", default="overview_unet", help="whose weights")
     given = parser.parse_args()
-    stacks, device, made = begin(given)
-    try:
+    with refused_in_one_sentence(parser):
+        stacks, device, made = begin(given)
         own = load_trained(given.queue_out / given.training, device)
-    except FileNotFoundError as error:
-        parser.error(str(error))
     boxes = (BoxCondition.tight, BoxCondition.none)
     calls = [(name, box) for name in WAYS for box in boxes if not (box is BoxCondition.none and name.startswith("crop"))]
     for name, box in calls:  # whatever is made at the first call

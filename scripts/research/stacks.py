@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from prato.models.registry import build_model
 from prato.prompts.box import Box
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank, load_packed
+from scripts.common.arguments import positive_int, read_sides
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row
 from scripts.research.queue_weights import read_weights
@@ -115,17 +115,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
     parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
-    parser.add_argument("--volumes", type=int, help="so many at most, evenly chosen")
-    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
+    parser.add_argument("--volumes", type=positive_int, help="so many at most, evenly chosen")
+    parser.add_argument("--threads", type=positive_int, default=1, help="on a CPU")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--commit", help="what the rows name, where there is no checkout")
 
 
 def begin(given: argparse.Namespace) -> tuple[list[Stack], torch.device, Row]:
-    """The volumes to measure, the device to do it on, and what all rows say of how they were made."""
+    """The volumes to measure, the device to do it on, and what all rows say of how they were made.
+
+    Raises:
+        ValueError, OSError: the packed slices or the split cannot be used.
+    """
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
-    bank = load_packed(given.packed, device, json.loads(given.split.read_text(encoding="utf-8"))["validation"])
+    bank = load_packed(given.packed, device, read_sides(given.split, ["validation"])["validation"])
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     made: Row = {"threads": given.threads, "device": name, "commit": given.commit or commit(), "command": command()}
     return choose_evenly(load_stacks(bank), given.volumes), device, made

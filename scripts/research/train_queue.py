@@ -30,6 +30,7 @@ from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - regi
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
+from scripts.common.arguments import positive_float, positive_int, read_sides, refused_in_one_sentence
 from scripts.common.paths import MODELS
 from scripts.research.narrowing import narrow_state
 from scripts.research.paper_rows import PaperRow, RowLoss, row_dice
@@ -37,13 +38,34 @@ from scripts.research.queue_state import join_state, split_state
 
 #: What an entry says besides its recipe.
 _NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "narrow", "frozen")
+SIDES = ("train", "validation")
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
 
 def entries(queue: Path) -> list[dict[str, Any]]:
-    """The queue's entries, each with the defaults filled in; what else stands in the file is shared between them."""
-    read = yaml.safe_load(queue.read_text(encoding="utf-8"))
-    return [{**read["defaults"], **entry} for entry in read["entries"]]
+    """The queue's entries, each with the defaults filled in; what else stands in the file is shared between them.
+
+    Raises:
+        ValueError: it is no queue. OSError: it cannot be read.
+    """
+    try:
+        read = yaml.safe_load(queue.read_text(encoding="utf-8"))
+        return [{**read["defaults"], **entry, "name": entry["name"]} for entry in read["entries"]]
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise ValueError(f"{queue} is no queue of trainings, with defaults and entries that have a name.") from None
+
+
+def choose(queue: list[dict[str, Any]], data: str, only: list[str] | None) -> list[dict[str, Any]]:
+    """The entries of a data set, those with the names in ``only`` alone where there are any; a ValueError where there is no such entry."""
+    offered = [entry for entry in queue if entry.get("data", "acdc") == data]
+    names = [entry["name"] for entry in offered]
+    if not offered:
+        raise ValueError(f"The queue has no training on {data}, only on {', '.join(sorted({each.get('data', 'acdc') for each in queue}))}.")
+    if missing := [name for name in only or [] if name not in names]:
+        raise ValueError(
+            f"The queue has no training called {missing[0]} on {data}; it has {', '.join(names[:12])}{' …' if len(names) > 12 else ''}."
+        )
+    return [entry for entry in offered if not only or entry["name"] in only]
 
 
 def recipe_of(entry: dict[str, Any], **override: Any) -> Recipe:
@@ -61,27 +83,26 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="an --out of an earlier session, which is gone on from")
     parser.add_argument("--parts", action="store_true", help="leave states in parts of at most 16 MB, in 16 bits")
     parser.add_argument("--queue", type=Path, default=QUEUE)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop, resumably, after so long")
+    parser.add_argument("--minutes", type=positive_float, default=1e9, help="stop, resumably, after so long")
     parser.add_argument("--only", nargs="*", help="names of entries; all without it")
-    parser.add_argument("--parallel", type=int, default=1, help="entries that are trained at once, each in a process of its own")
+    parser.add_argument("--parallel", type=positive_int, default=1, help="entries that are trained at once, each in a process of its own")
     parser.add_argument("--data", default="acdc", help="only entries of this data set, which --packed and --split are of")
-    parser.add_argument("--steps", type=int, help="instead of the queue's, to try everything quickly")
-    parser.add_argument("--stacks", type=int, help="likewise")
+    parser.add_argument("--steps", type=positive_int, help="instead of the queue's, to try everything quickly")
+    parser.add_argument("--stacks", type=positive_int, help="likewise")
     parser.add_argument("--no-capture", action="store_true", help="no CUDA graph")
     parser.add_argument("--precision", default=None, choices=["bfloat16", "float32"])
     given = parser.parse_args()
-    wanted = [entry for entry in entries(given.queue) if entry.get("data", "acdc") == given.data]
-    wanted = [entry for entry in wanted if not given.only or entry["name"] in given.only]
     deadline = time.monotonic() + 60 * given.minutes
-    if given.start:
-        shutil.copytree(given.start, given.out, dirs_exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() and given.parallel == 1 else "cpu")
+    with refused_in_one_sentence(parser):
+        wanted = choose(entries(given.queue), given.data, given.only)
+        banks = {side: load_packed(given.packed, device, patients) for side, patients in read_sides(given.split, SIDES).items()}
+        if given.start:
+            shutil.copytree(given.start, given.out, dirs_exist_ok=True)
     wanted = [entry for entry in wanted if not has_ended(given.out / entry["name"], recipe_of(entry, steps=given.steps).steps)]
     if given.parallel > 1:
         run_in_parallel(wanted, given, deadline)
         return
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    split = json.loads(given.split.read_text(encoding="utf-8"))
-    banks = {side: load_packed(given.packed, device, split[side]) for side in ("train", "validation")}
     for entry in wanted:
         if time.monotonic() < deadline:
             train(entry, banks, given, deadline)
@@ -113,8 +134,8 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
 
 
 def has_ended(folder: Path, steps: int) -> bool:
-    """Whether a training came to its end: its weights are there, or were brought home by an earlier session."""
-    return (folder / "weights.pt").exists() or any(row["step"] >= steps for row in curve_rows(folder))
+    """Whether a training came to its end after ``steps`` steps or more; its weights are there, or an earlier session brought them home."""
+    return any(row["step"] >= steps for row in curve_rows(folder))
 
 
 def has_teacher(entry: dict[str, Any], out: Path) -> bool:

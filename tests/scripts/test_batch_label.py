@@ -10,6 +10,7 @@ import torch
 from prato.archive.labeller import Labeller
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume
+from prato.data.studies import Manifest, Study, save_manifest
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, save_model
 from prato.prompts.box import Box, BoxPrompt
@@ -70,10 +71,13 @@ def test_a_cine_is_labelled_in_all_phases(archive, tmp_path):
     beat = np.stack([read_volume(archive / "studies" / f"phantom001_{phase}.nii.gz").array for phase in ("ED", "ES", "ES")], -1)
     write_cine(tmp_path / "studies.nii.gz", beat, read_volume(archive / "studies" / "phantom001_ED.nii.gz").affine, 300)
     (tmp_path / "list.txt").write_text("studies.nii.gz\n")
+    about = Study(patient="a", ed=1, es=2, height_cm=180.0, weight_kg=81.0)
+    save_manifest(tmp_path, Manifest(source="test", studies={"studies": about}))
     given = ["--studies", tmp_path / "list.txt", "--out", tmp_path / "out", "--model", archive / "swin_unetr.safetensors", "--local"]
     assert run_script(batch_label.main, *given).exit_code == 0
     (record,) = records(tmp_path / "out")
     assert record["phases"] == [0, 1, 2] and len(record["volumes_ml"]["LV cavity"]) == 3 and "function" in record
+    assert (record["ed"], record["es"], record["ed_es_source"], record["function"]["bsa_m2"]) == (1, 2, "manifest", 2.01)
     predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_unet.safetensors")
     found = predictor.predict_cine(read_cine(tmp_path / "studies.nii.gz")).mask
     np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / "studies.nii.gz").dataobj), found)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from itertools import product
+from dataclasses import replace
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import Manifest, Study, load_manifest, save_manifest
+from prato.function import report
+from prato.function.hearts import find_hearts
 from prato.labelling.versions import LabelVersions
 from scripts import function_table
 from scripts.common.results import read_rows
@@ -58,7 +61,7 @@ def test_cines_and_pairs_are_in_one_table_with_a_page_each(studies: Path, tmp_pa
     assert "c is left out: fewer than two of its phases have a mask" in done.output
     pair, cine = sorted(read_rows(tmp_path / "t.csv"), key=lambda row: row["study"] == "a_4d")
     assert (cine["study"], cine["phases"], cine["lv"]["ef_percent"] > 40, cine["bsa_m2"]) == ("a_4d", 16, True, None)
-    assert abs(int(cine["ed"]) - 3) <= 1 and abs(int(cine["es"]) - 11) <= 1
+    assert abs(cine["ed"] - 3) <= 1 and abs(cine["es"] - 11) <= 1
     assert (pair["ed"], pair["es"], pair["bsa_m2"]) == ("b_frame01", "b_frame09", 2.0)
     assert pair["indexed"]["lv_edv_ml_per_m2"] == pytest.approx(pair["lv"]["edv_ml"] / 2, abs=0.01)
     assert "warnings" not in pair
@@ -67,6 +70,20 @@ def test_cines_and_pairs_are_in_one_table_with_a_page_each(studies: Path, tmp_pa
     assert "end-diastole: b_frame01, end-systole: b_frame09 (named by the manifest)" in page
     assert "EF (%)" in page and "data:image/png;base64," in page and "body surface 2.00" in page
     assert (tmp_path / "pages" / "a_4d.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow  # matplotlib
+def test_however_much_is_to_be_said_nothing_on_the_page_covers_anything(studies: Path) -> None:
+    heart = find_hearts(studies).hearts[0]
+    told = "; ".join(f"{phase}: label version {phase} of somebody" for phase in range(40))
+    function = replace(
+        heart.function, warnings=tuple(f"The RV cavity comes and goes in slice {k}: its volumes jump there." for k in range(30))
+    )
+    figure = report._draw(replace(heart, source=told, function=function), is_whole=True)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.texts] + [axis.get_window_extent() for axis in figure.axes]
+    assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+    assert all(box.y0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
 
 
 def test_masks_of_another_folder_and_json(studies: Path, tmp_path: Path) -> None:
@@ -117,13 +134,13 @@ def test_phases_that_somebody_marked_count_and_the_table_says_whose_they_are(stu
     manifest.studies["a_4d"] = Study(patient="a", ed=2, es=10)
     save_manifest(studies, manifest)
     row = measured(studies, tmp_path)
-    assert (row["ed"], row["es"], row["ed_es_source"]) == ("2", "10", "named by the manifest")
+    assert (row["ed"], row["es"], row["ed_es_source"]) == (2, 10, "named by the manifest")
     mark(studies, ed=4, es=12, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["ed"], row["es"], row["ed_es_source"], row["warnings"]) == ("4", "12", "marked by Ada", "")
+    assert (row["ed"], row["es"], row["ed_es_source"], row["warnings"]) == (4, 12, "marked by Ada", "")
     mark(studies, ed=None, es=None, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["ed"], row["es"], row["ed_es_source"]) == ("3", "11", "found by the volumes")
+    assert (row["ed"], row["es"], row["ed_es_source"]) == (3, 11, "found by the volumes")
 
 
 def test_proposals_are_not_measured_beside_what_labellers_drew(studies: Path, tmp_path: Path) -> None:
@@ -141,11 +158,11 @@ def test_proposals_are_not_measured_beside_what_labellers_drew(studies: Path, tm
     label.save(grid, {"annotator": "Bob", "phases": [9]})
     mark(studies, ed=3, es=9, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (16, "3", "9", "marked by Ada")
+    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (16, 3, 9, "marked by Ada")
     assert row["warnings"] == "Proposals, or phases that were sent back, are measured: phase 3."
     mark(studies, ed=None, es=None, annotator="Ada")
     row = measured(studies, tmp_path)
-    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (2, "5", "9", "found by the volumes")
+    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (2, 5, 9, "found by the volumes")
     assert row["masks"] == "5: label version 2 of Ada; 9: label version 3 of Bob"
     assert "2 of 16 phases are measured: end-diastole and end-systole are the fullest" in row["warnings"]
 

@@ -45,6 +45,7 @@ class DToP(TokenMethod):
         if not 0 < threshold <= 1 or context < 1:
             raise ValueError(f"DToP needs a threshold above 0 and at most 1, and a context of 1 or more, not {threshold} and {context}.")
         self.after, self.threshold, self.context = tuple(after), threshold, context
+        self._pruning_threshold = threshold
         self.heads = nn.ModuleDict(
             {
                 str(number): nn.Sequential(
@@ -57,7 +58,7 @@ class DToP(TokenMethod):
 
     def set_progress(self, share: float) -> None:
         """In the first phase no token leaves; the averaged network, which is kept, prunes in both."""
-        self.threshold = 1.0 if share < _DENSE else 0.9
+        self.threshold = 1.0 if share < _DENSE else self._pruning_threshold
 
     def encode(self, vit: ViT, tokens: Tensor, inputs: EncoderInput) -> MethodOutput:
         canvas, alive = tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)

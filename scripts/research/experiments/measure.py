@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,12 @@ def measure(
     network = channels_last(network.to(device))
     shown = set(sorted((case.case for case in cases), key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:_SHOWN])
     rows, density, pictures = [], [], []
-    _run(network, plan, cases[0].image[:1], cases[0].box, device)  # the first call is slower
     for done, case in enumerate(cases, start=1):
-        outputs, gflops, seconds = [], 0.0, 0.0
+        outputs, gflops = [], 0.0
         with QueryWeights(network, plan) as queries:
             for first in range(0, len(case.image), _BATCH):
-                start = time.perf_counter()
                 output, cost = _run(network, plan, case.image[first : first + _BATCH], case.box, device)
-                seconds, gflops = seconds + time.perf_counter() - start, gflops + cost
+                gflops += cost
                 outputs.append(output)
         count = len(case.image)
         mask = case.native(torch.nan_to_num(torch.cat([o.logits for o in outputs]).float().cpu()))
@@ -62,7 +59,7 @@ def measure(
         density.append(kept)
         row = _score(case, mask)
         row |= {"gflops": round(gflops / count, 5), "tokens": kept[-1] if kept else first_tokens}
-        rows.append(row | {"network_ms": round(1000 * seconds / count, 3)})
+        rows.append(row)
         if case.case in shown:
             pictures.append(_figure_arrays(case, mask, outputs, queries))
         report(done, len(cases))
@@ -74,13 +71,12 @@ def measure(
 
 
 def means(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Over cases and structures; HD95 over those where both masks hold something; the time is the median, which a busy moment spares."""
+    """Over cases and structures; HD95 over those where both masks hold something."""
     found: dict[str, float | None] = {}
     for metric in _METRICS:
         values = [value for row in rows for value in row[metric].values() if value is not None]
         found[metric] = round(float(np.mean(values)), 4) if values else None
-    found |= {key: round(float(np.mean([row[key] for row in rows])), 4) for key in ("gflops", "tokens")}
-    return found | {"network_ms": round(float(np.median([row["network_ms"] for row in rows])), 3)}
+    return found | {key: round(float(np.mean([row[key] for row in rows])), 4) for key in ("gflops", "tokens")}
 
 
 def write_pictures(path: Path, arrays: dict[str, np.ndarray]) -> None:

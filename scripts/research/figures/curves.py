@@ -26,11 +26,11 @@ def draw_overview(path: Path, rows: Mapping[str, Sequence[Row]]) -> None:
     """DSC against operations and against time, a line of panels a data set; a short line is the spread over seeds."""
     figure = Figure(figsize=(WIDTH, 4.2 * len(rows)))
     for line, (data, own) in zip(figure.subplots(len(rows), 2, squeeze=False), rows.items()):
-        for axis, (metric, unit) in zip(line, (("gflops", "GFLOP"), ("network_ms", "ms"))):
+        for axis, unit in zip(line, ("GFLOP", "ms")):
             places = []
             for row in own:
                 assert row.outcome
-                cost, dice = row.outcome.mean(metric), row.dice()
+                cost, dice = row.outcome.mean("gflops") if unit == "GFLOP" else row.outcome.ms, row.dice()
                 if cost is None or dice is None:
                     continue
                 marker, colour = _MARKS.get(str(row.design("method")), _MARKS["baseline"])

@@ -46,7 +46,7 @@ def _cells(row: Row, structures: list[str], columns: list[str]) -> list[str]:
         _beside(_spread(outcome, "hd95", 1) + (f", {missing} empty" if missing else ""), row.printed.get("hd95"), 1),
         _beside(_spread(outcome, "gflops", 2) + _of_dense(outcome), row.printed.get("gflops"), 1),
         _percent(outcome),
-        _beside(_spread(outcome, "network_ms", 1), row.printed.get("ms"), 1),
+        _beside("-" if outcome.ms is None else f"{outcome.ms:.1f}", row.printed.get("ms"), 1),
         _budget(outcome),
         _device(outcome),
     ]

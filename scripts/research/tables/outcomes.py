@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ _RUN, _CASE = ("experiment", "spent", "device", "seed", "commit"), ("experiment"
 #: A row whose last doubling of slices gains so much DSC on the validation side is still learning.
 GAIN = 0.01
 #: What is measured once a case; scores are by structure.
-BY_CASE = ("gflops", "tokens", "network_ms")
+BY_CASE = ("gflops", "tokens")
 
 Case = dict[str, Any]
 
@@ -30,10 +30,12 @@ class Outcome:
     Attributes:
         name: for example "table4/prato_acdc".
         runs: the rows of runs.csv, by seed, each with its ``cases`` and its learning ``curve``: validation DSC by slices seen.
+        ms: what its network takes for a slice on a CPU thread, whatever its seed; None where that was not measured.
     """
 
     name: str
     runs: tuple[dict[str, Any], ...]
+    ms: float | None = None
 
     @property
     def design(self) -> Row:
@@ -48,10 +50,9 @@ class Outcome:
         return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
 
     def by_seed(self, metric: str, structure: str | None = None) -> list[float]:
-        """Of each run that has any, the mean over cases and structures; of times the median, which a busy moment spares."""
-        middle = np.median if metric == "network_ms" else np.mean
+        """Of each run that has any, the mean over cases and structures."""
         found = [[value for case in run["cases"] for value in _values(case, metric, structure) if value is not None] for run in self.runs]
-        return [float(middle(values)) for values in found if values]
+        return [float(np.mean(values)) for values in found if values]
 
     def mean(self, metric: str, structure: str | None = None) -> float | None:
         """The mean over seeds, None where nothing was measured."""
@@ -75,7 +76,7 @@ class Outcome:
     def of_seeds(self, seeds: Iterable[int]) -> Outcome:
         """Its runs with ``seeds`` alone."""
         wanted = set(seeds)
-        return Outcome(self.name, tuple(run for run in self.runs if int(run["seed"]) in wanted))
+        return replace(self, runs=tuple(run for run in self.runs if int(run["seed"]) in wanted))
 
     def by_patient(self, metric: str) -> dict[str, float]:
         """Each patient's mean over cases and seeds: an ED and an ES, or two trainings, are no two witnesses."""
@@ -92,7 +93,7 @@ class Outcome:
 
 
 def read_outcomes(folder: Path) -> dict[str, Outcome]:
-    """All outcomes in the runs.csv and cases.csv of ``folder``, by name; none where these are missing.
+    """All outcomes in the runs.csv, cases.csv and times.csv of ``folder``, by name; none where the first of these is missing.
 
     Raises:
         ValueError: a file is no table of results, or lacks what a result has.
@@ -112,7 +113,10 @@ def read_outcomes(folder: Path) -> dict[str, Outcome]:
         # a curve is of a training by slices: one of some hundred steps has none, whatever was trained since
         curve = curves.get((str(run.get("model_of", key[0])), key[1]), {}) if run["spent"].get("slices") else {}
         found.setdefault(key[0], []).append({**run, "cases": cases.get(key, []), "curve": curve})
-    return {name: Outcome(name, tuple(sorted(runs, key=lambda run: int(run["seed"])))) for name, runs in sorted(found.items())}
+    times = _rows(folder / "times.csv", ("experiment", "ms", "device")) if (folder / "times.csv").exists() else []
+    ms = {row["experiment"]: row["ms"]["median"] for row in times if row["device"] == "cpu"}
+    in_order = {name: tuple(sorted(runs, key=lambda run: int(run["seed"]))) for name, runs in sorted(found.items())}
+    return {name: Outcome(name, runs, ms.get(name)) for name, runs in in_order.items()}
 
 
 def _last_gain(curve: Mapping[int, float]) -> float:

@@ -115,19 +115,28 @@ def saving_table(rows: list[Row]) -> str:
 
 
 def front_table(rows: list[Row], wanted: list[str]) -> str:
-    """By network and way: time on each device and Dice by box; and which of the trainings ``wanted`` have not been measured."""
+    """By network and way: time on each device and Dice, both by box; and which of the trainings ``wanted`` have not been measured."""
     devices = list(dict.fromkeys((row["device"], row["threads"]) for row in rows))
+    boxes = ("tight", "partial", "none")
     lines = []
     for training, way in dict.fromkeys((row["training"], row["way"]) for row in rows):
         own = [row for row in rows if (row["training"], row["way"]) == (training, way)]
         cells = [training, way, str(max(row["volumes"] for row in own))]
         for device in devices:
-            ms = [row["ms"]["all"] for row in own if (row["device"], row["threads"]) == device]
-            cells.append(f"{median(ms):.0f}" if ms else "-")
-        for box in ("tight", "partial", "none"):
+            ms = {row["box"]: row["ms"]["all"] for row in own if (row["device"], row["threads"]) == device}
+            cells.append(" / ".join(f"{ms[box]:.0f}" if box in ms else "-" for box in boxes))
+        for box in boxes:
             dice = [row["dice"]["mean"] for row in own if row["box"] == box]
             cells.append(f"{mean(dice):.3f}" if dice else "-")
         lines.append(cells)
     missing = [name for name in wanted if name not in {row["training"] for row in rows}]
-    head = ["network", "way", "volumes", *(f"ms, {device}" for device, _ in devices), "tight box", "partial box", "no box"]
+    head = [
+        "network",
+        "way",
+        "volumes",
+        *(f"ms, {device}: {' / '.join(boxes)}" for device, _ in devices),
+        "tight box",
+        "partial box",
+        "no box",
+    ]
     return grid(head, lines) + (f"\nNot measured yet: {', '.join(missing)}.\n" if missing else "")

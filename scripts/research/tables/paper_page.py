@@ -34,8 +34,9 @@ _READ = """**How to read it.** Numbers in brackets are the paper's. Its networks
 rows with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true
 names. DSC, IoU and HD95 are means over cases and structures, ± the standard deviation over seeds where there is more than one. HD95 is
 in mm on ACDC and in pixels of the 256 x 256 image on ISIC; a structure of which either mask is empty has none, is left out of the mean,
-and is counted as *empty* beside it. GFLOP and ms: the network's call on a slice or image; GFLOP *of* the dense network's. Tokens: what
-goes on after the last stage. Budget: what the training was given, from fresh weights.
+and is counted as *empty* beside it. GFLOP: the network's call on a slice or image, *of* the dense network's. Tokens: what goes on after the
+last stage. ms: the same call, of all rows in turn in one process ([times.csv](paper/times.csv)); where the weights decide how many tokens
+go on, there is none. Budget: what the training was given, from fresh weights. Device: what the scores were computed on.
 """
 _READINGS = """Beyond what the paper claims, in two readings: *baselines* are all that prune or merge as PrATo
 does; *every method* counts dense networks and the cut to the box too, which use the box without pruning.

@@ -107,8 +107,12 @@ def beside(one: Row, others: Sequence[Row]) -> list[tuple[Row, float, float]]:
 
     Rows without such a seed are left out: what was trained for less says nothing of a method.
     """
-    found = [(other, *(outcome.mean("dice") for outcome in _alike(one, other))) for other in others]
-    return [(other, ours, theirs) for other, ours, theirs in found if ours is not None and theirs is not None]
+    found = []
+    for other in others:
+        ours, theirs = (outcome.mean("dice") for outcome in _alike(one, other))
+        if ours is not None and theirs is not None:
+            found.append((other, ours, theirs))
+    return found
 
 
 def _alike(one: Row, other: Row) -> tuple[Outcome, Outcome]:

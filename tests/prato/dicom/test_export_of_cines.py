@@ -59,8 +59,8 @@ def test_a_phase_stays_the_same_object_when_somebody_submits_another(cine: Label
     assert [seg.SegmentSequence[0].SegmentAlgorithmType for seg in (by_ada, by_bob)] == ["MANUAL", "SEMIAUTOMATIC"]
     assert by_ada.ContentDescription.endswith("version 1 of its label") and by_bob.ContentDescription.endswith("version 2 of its label")
     assert [(row["phase"], row["label version"], row["annotator"]) for row in cine.values(tmp_path / "two")] == [
-        ("1", "1", "Ada"),
-        ("5", "2", "Bob"),
+        ("0", "1", "Ada"),
+        ("4", "2", "Bob"),
     ]
     assert np.array_equal(by_ada.pixel_array, read(tmp_path / "one")[0].pixel_array)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prato.data.cine import read_cine
 from prato.data.studies import load_manifest, save_manifest
 from prato.dicom.find import LIMITS
-from prato.dicom.importer import import_dicom
+from prato.dicom.importer import Phases, import_dicom
 from prato.dicom.studies import import_into_studies
 from tests.prato.dicom.scans import Scan, check, decoys, only, record_of, save, uid
 
@@ -167,6 +167,17 @@ def test_single_phases_are_a_studies_folder_of_their_own(tmp_path: Path) -> None
     manifest = load_manifest(tmp_path / "two" / "phases")
     assert sorted(entry.phase for entry in manifest.studies.values()) == ["ED", "ES"]
     assert any("a guess" in note for note in report.imported[0].notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [("none", "ed,es", "all"), ("all", "ed,es", "none"), ("ed,es", "none", "all")])
+def test_phases_may_be_asked_for_later(tmp_path: Path, order: tuple[Phases, ...]) -> None:
+    source = save(tmp_path / "in", Scan(phases=10).images())
+    reports = [import_dicom(source, tmp_path / "out", phases=phases) for phases in order]
+    assert all(report.refused == [] for report in reports)
+    assert len([*(tmp_path / "out" / "phases").glob("*.nii.gz")]) == 10
+    listed = load_manifest(tmp_path / "out" / "phases").studies.values()
+    assert sorted(filter(None, (entry.phase for entry in listed))) == ["ED", "ES"]
 
 
 @pytest.mark.slow

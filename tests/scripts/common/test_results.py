@@ -27,7 +27,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 @given(
-    st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
     | st.sampled_from(["995814796", "0330", "1e5", "null", "true", '"a"', "[1]", "{}", "-0.5"])
 )
 def test_text_comes_back_as_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:

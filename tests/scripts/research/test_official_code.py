@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.common.results import read_rows
+from scripts.common.results import read_rows, write_rows
 from scripts.research import official_code
 from scripts.research.baselines.scorer import TokenScorer
 from tests.scripts.cli import run_script
@@ -27,13 +27,13 @@ def test_definitions_are_read_without_the_rest_of_their_file(tmp_path: Path) -> 
         official_code.definitions(path, ("C",), {})
 
 
-def test_without_the_code_every_method_is_said_not_to_have_been_compared(tmp_path: Path) -> None:
-    out = tmp_path / "official_code.csv"
-    assert run_script(official_code.main, "--out", str(out), "--tome", str(tmp_path)).exit_code == 0
-    rows = read_rows(out)
-    assert [row["method"] for row in rows] == ["dynamic_vit", "evo_vit", "dtop", "tome"]
-    assert {row["outcome"] for row in rows} == {"not run"}
-    assert "--evo-vit was not given" in rows[1]["because"] and "merge.py" in rows[3]["because"]
+@pytest.mark.parametrize(("folder", "words"), [(None, "at least one method"), ("empty", "merge.py")])
+def test_without_the_code_nothing_that_was_compared_is_overwritten(tmp_path: Path, folder: str | None, words: str) -> None:
+    out, options = tmp_path / "official_code.csv", [] if folder is None else ["--tome", str(tmp_path / folder)]
+    write_rows(out, [{"method": "tome", "outcome": "agree"}])
+    done = run_script(official_code.main, "--out", str(out), *options)
+    assert done.exit_code == 2 and words in done.output
+    assert read_rows(out) == [{"method": "tome", "outcome": "agree"}]
 
 
 @pytest.mark.skipif(not CODE.is_dir(), reason="PRATO_OFFICIAL_CODE names no folder with checkouts of DynamicViT, Evo-ViT, DToP and ToMe")

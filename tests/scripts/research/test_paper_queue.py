@@ -14,6 +14,8 @@ from prato.training.batch_augmentation import StackBatch
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed
 from scripts.common.results import read_rows
 from scripts.research import paper_queue, train_queue
+from scripts.research.datasets.base import dataset_class
+from scripts.research.datasets.splits import load_split
 from scripts.research.experiments.jobs import Places, run, schedule
 from scripts.research.experiments.matrix import PAPER_TABLES, load_experiments, load_tables
 from scripts.research.experiments.schema import Spending
@@ -65,6 +67,8 @@ def queue(data: dict[str, Path], small: None, tmp_path: Path, monkeypatch: pytes
 def packed(queue: Path, data: dict[str, Path], name: str) -> dict[str, SliceBank]:
     experiments = {f"t/{name}": EXPERIMENTS[f"table4/prato_{name}"].model_copy(update={"images": 12 if name == "isic" else None})}
     paper_queue.load_experiments, before = (lambda: experiments), paper_queue.load_experiments
+    dataset = dataset_class(name)(data[name])
+    load_split(queue / "results" / f"split_{name}.json", dataset.groups(12 if name == "isic" else None))  # as paper.py leaves it
     try:
         given = ("--name", name, "--data", f"{name}={data[name]}", "--splits", queue / "results", "--out", queue / f"{name}.zip")
         done = run_script(paper_queue.app, "pack", *given)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from scripts.common.results import read_rows, write_rows
-from scripts.research import paper
+from scripts.research import paper, paper_times
+from scripts.research.experiments.matrix import load_experiments
+from tests.scripts.cli import run_script
 from tests.scripts.research.small import make_blobs, small_unetr, write_matrix
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,6 +54,25 @@ def test_a_table_is_run_once(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "r" / "split_isic.json").is_file()
     code, said = run(folder, tmp_path, "table1", "--budget", "steps=1", "--seed", "2")
     assert code == 0 and "Nothing is missing" in said
+
+
+@pytest.mark.slow
+def test_rows_are_timed_in_turn_unless_their_weights_decide_what_they_keep(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_unetr(monkeypatch)
+    assert run(folder, tmp_path, "table1", "--budget", "steps=1", "--seed", "2")[0] == 0
+    monkeypatch.setattr(sys, "argv", ["paper_times.py"])
+    monkeypatch.setattr(paper_times, "load_experiments", lambda: load_experiments(folder / "matrix.yaml"))
+    given = ("--results", tmp_path / "r", "--data", f"isic={folder / 'isic'}", "--cases", 1, "--rounds", 2)
+    assert run_script(paper_times.main, *map(str, given)).exit_code == 0
+    times = {row["experiment"]: row for row in read_rows(tmp_path / "r" / "times.csv")}
+    assert times.keys() == {"table1/dense_isic", "table1/taught_isic"}
+    assert all(0 < row["ms"]["lowest"] <= row["ms"]["median"] <= row["ms"]["highest"] for row in times.values())
+    cases = [{**row, "tokens": 0.1} for row in read_rows(tmp_path / "r" / "cases.csv")]
+    write_rows(tmp_path / "r" / "cases.csv", cases)  # as if the trained network had kept others
+    assert run_script(paper_times.main, *map(str, given)).exit_code == 0
+    assert all(row["ms"]["median"] is None for row in read_rows(tmp_path / "r" / "times.csv"))
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = 
     """Mark the phases of end-diastole and end-systole, ``ed`` and ``es`` from 0, of a cine; without both, they are found again."""
     sent = checks.require_storable(checks.parse_json_object(params))
     checks.require_image(app_instance(), image)
+    if not {"ed", "es"} <= sent.keys():  # a misspelt name must not take back what somebody marked
+        raise HTTPException(400, 'params must name both phases, such as {"ed": 0, "es": 12}, or null for both to have them found.')
     store = app_instance().datastore()
     count, chosen = known_phases(store.get_image_info(image))[0], [sent.get("ed"), sent.get("es")]
     is_pair = all(type(t) is int and 0 <= t < count for t in chosen) and chosen[0] != chosen[1]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import write_bytes
 from prato.data.cine import Cine, read_cine
+from prato.data.ed_es import named_ed_es
 from prato.data.nifti import gzip_bytes, volume_chunks
-from prato.inference.prediction import CinePrediction, Prediction
+from prato.data.studies import Study, describe_study
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import load_model
 from prato.prompts.request import InferenceRequest
@@ -71,27 +74,31 @@ class Labeller:
             record["image_sha256"] = sha256(Path(job.image))
             read = time.perf_counter()
             request = InferenceRequest.parse({"roi": job.roi, "prune": self.parameters["prune"]})
-            prediction = self._predict(cine, request)
+            about = describe_study(Path(job.image).parent, Path(job.study).name)
+            reply, mask = self._predict(cine, request, about)
         except Exception as error:  # whatever a study does to the code, the others are still to be labelled
             return {**record, "error": error_sentence(error)}
         predicted = time.perf_counter()
-        data = gzip_bytes(volume_chunks(cine.grid().with_array(prediction.mask)), level=1)
+        data = gzip_bytes(volume_chunks(cine.grid().with_array(mask)), level=1)
         write_bytes(self.out / f"{job.study}.nii.gz", data)
         written = time.perf_counter()
-        record |= {key: value for key, value in prediction.reply().items() if key != "label_names"}
+        record |= {key: value for key, value in reply.items() if key != "label_names"}
         outside = {"read": read - started, "write": written - predicted, "total": written - started}
         record["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in outside.items()}
         record["cpu_ms"] = round(1000 * (time.process_time() - worked), 1)
         return {**record, "status": "done", "mask_sha256": hashlib.sha256(data).hexdigest()}
 
-    def _predict(self, cine: Cine, request: InferenceRequest) -> Prediction | CinePrediction:
-        """The image segmented, in all phases where it has several."""
+    def _predict(self, cine: Cine, request: InferenceRequest, about: Study) -> tuple[dict[str, Any], np.ndarray]:
+        """The reply and the mask of the image, in all phases where it has several; ``about`` is what the manifest says of it."""
         grid = cine.grid()
         prompts = request.prompts(grid.array.shape[:3], grid.spacing)
         if len(cine) > 1:
-            return self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune)
+            named = named_ed_es({}, about, len(cine))
+            found = replace(self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune), named=named)
+            return found.reply(about.height_cm, about.weight_kg), found.mask
         self.predictor.set_image(cine.phase(0))
-        return self.predictor.predict(prompts, request.prune)
+        prediction = self.predictor.predict(prompts, request.prune)
+        return prediction.reply(), prediction.mask
 
 
 def error_sentence(error: BaseException) -> str:

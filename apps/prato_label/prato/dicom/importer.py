@@ -188,7 +188,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
             phase: Literal["ED", "ES"] | None = None if phases == "all" else "ES" if t == end_systole else "ED"
             entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase)
             contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
-    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, notes, keep_identity)
+    contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, list(cine.notes), keep_identity)
     changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}
     for path in changed:
         if path.exists():

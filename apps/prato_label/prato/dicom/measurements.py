@@ -60,7 +60,7 @@ def volumes_csv(cine: LabelledCine, measured: Measurements, uids: Mapping[int, s
     for t, volumes in measured.volumes.items():
         label = cine.phases[t]
         values = [f"{volumes[name]:.2f}" for name in STRUCTURES]
-        writer.writerow([cine.reference.study, t + 1, *values, label.version, label.annotator, uids[t]])
+        writer.writerow([cine.reference.study, t, *values, label.version, label.annotator, uids[t]])
     return stream.getvalue().encode("utf-8", "replace")
 
 

@@ -164,11 +164,14 @@ def _read_masks(path: Path, cine: Cine) -> np.ndarray:
 
 
 def table_rows(hearts: Iterable[SegmentedHeart]) -> list[dict[str, object]]:
-    """A row for each heart: which, its phases of end-diastole and end-systole by name, its function, and what makes that doubtful."""
+    """A row for each heart: which, its phases of end-diastole and end-systole, of a cine by number and else by name, its function, and what
+    makes that doubtful.
+    """
     rows: list[dict[str, object]] = []
     for heart in hearts:
         values = heart.function.to_dict()
-        ed, es = heart.phases[values.pop("ed")], heart.phases[values.pop("es")]
+        names = [heart.phases[values.pop(key)] for key in ("ed", "es")]
+        ed, es = (int(name) if name.isdecimal() else name for name in names)
         about = {"study": heart.name, "patient": heart.patient, "phases": len(heart.phases), "ed": ed, "es": es}
         about["ed_es_source"] = heart.ed_es_source
         rows.append({**about, **values, "warnings": " ".join(values["warnings"]), "masks": heart.source})

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,15 @@ def _draw(heart: SegmentedHeart, is_whole: bool) -> Figure:
     _draw_curve(figure.add_subplot(grid[2, :]), heart)
     if is_whole:
         figure.text(0.08, 0.955, heart.name, fontsize=16)
-        figure.text(0.08, 0.945, "\n".join(textwrap.wrap(_about(heart), 105)), fontsize=8.5, va="top")
+        figure.text(0.08, 0.945, _lines([_about(heart)], 5), fontsize=8.5, va="top")
         _draw_table(figure, heart)
     return figure
+
+
+def _lines(paragraphs: Sequence[str], most: int) -> str:
+    """The paragraphs in lines of the page's width, as many as have room; the HTML page and the table have all of them."""
+    lines = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 105)]
+    return "\n".join(lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][:100] + " …"])
 
 
 def _draw_slice(axis: Axes, heart: SegmentedHeart, k: int, t: int, around: Box, window: tuple[float, float]) -> None:
@@ -133,7 +140,7 @@ def _draw_table(figure: Figure, heart: SegmentedHeart) -> None:
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)
     drawn.scale(1, 1.3)
-    warnings = [line for warning in heart.function.warnings for line in textwrap.wrap("• " + warning, 105)]
+    warnings = [f"• {warning}" for warning in heart.function.warnings]
     figure.text(0.08, 0.19, "Warnings", fontsize=11, va="top")
-    figure.text(0.08, 0.17, "\n".join(warnings or ["none"]), fontsize=8.5, va="top")
+    figure.text(0.08, 0.17, _lines(warnings or ["none"], 10), fontsize=8.5, va="top")
     figure.text(0.08, 0.03, "Not for diagnosis.", fontsize=8)

@@ -96,7 +96,7 @@ def approve(phases: Phases, numbers: Iterable[int], approver: str, alone: bool =
         if known is None or not known.is_trusted:
             state = "has no label" if known is None else f"is only {known.state}"
             raise LabelVersionError(f"Phase {number} {state}: a phase is approved after somebody has corrected it.")
-        if known.editor == approver and not alone:
+        if not alone and known.editor is not None and known.editor.strip().casefold() == approver.strip().casefold():
             raise LabelVersionError(f"Phase {number} was drawn by {approver}: somebody else has to approve it.")
         after[number] = known.model_copy(update={"state": "final", "approved_by": approver, "reason": None})
     return after

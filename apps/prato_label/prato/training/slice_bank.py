@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from prato.data.distances import halfway
@@ -129,19 +129,23 @@ def load_packed(path: Path, device: torch.device, patients: Sequence[str] | None
     """The cases of a file of :func:`save_packed` as a bank on ``device``; of ``patients`` alone where they are given.
 
     Raises:
-        ValueError: no case is of those patients.
+        ValueError: it is no such file, or no case is of those patients.
+        OSError: it cannot be read.
     """
     images: dict[str, list[Tensor]] = {}
     labels: dict[str, list[Tensor]] = {}
     owners: dict[str, str] = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
-            case, patient, file = name.split("/")
-            if patients is not None and patient not in patients:
-                continue
-            plane = torch.from_numpy(np.array(Image.open(io.BytesIO(archive.read(name))).convert("L")))
-            (images if file.endswith("webp") else labels).setdefault(case, []).append(plane)
-            owners[case] = patient
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                case, patient, file = name.split("/")
+                if patients is not None and patient not in patients:
+                    continue
+                plane = torch.from_numpy(np.array(Image.open(io.BytesIO(archive.read(name))).convert("L")))
+                (images if file.endswith("webp") else labels).setdefault(case, []).append(plane)
+                owners[case] = patient
+    except (zipfile.BadZipFile, UnidentifiedImageError, ValueError):
+        raise ValueError(f"{path} is no file of packed slices.") from None
     if not owners:
         raise ValueError(f"{path} holds no case of the patients asked for.")
     return SliceBank._from_slices(

@@ -1,0 +1,51 @@
+"""Command lines of scripts that run where typer is not installed: what they refuse, they refuse in one sentence, with exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1 on."""
+    number = int(text) if text.lstrip("+").isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
+
+
+@contextmanager
+def refused_in_one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """What cannot be read in this block ends the program with the reason; nothing has been written by then."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        parser.exit(2, f"{parser.prog}: {said.splitlines()[0]}\n")
+
+
+def read_sides(path: Path, sides: Sequence[str]) -> dict[str, list[str]]:
+    """The patients on each of ``sides`` of the split file at ``path``.
+
+    Raises:
+        ValueError: it is no split file, or lacks one of them. OSError: it cannot be read.
+    """
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+        return {side: [str(patient) for patient in read[side]] for side in sides}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is no split file with {' and '.join(sides)}: name one such as docs/results/acdc_split.json.") from None
