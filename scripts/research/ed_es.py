@@ -69,7 +69,7 @@ def measure_beat(seed: int, number: int) -> list[Row]:
     voxel_ml = float(np.prod(beat.spacing)) / 1000
     rows = []
     for moved_mm in MOVED_MM:
-        found = find_ed_es(VolumeCurve.from_masks(draw_unsteadily(rng, beat, moved_mm), voxel_ml))
+        found = find_ed_es(VolumeCurve.from_masks(draw_unsteadily(rng, beat, moved_mm), voxel_ml), is_cycle=True)
         assert found is not None
         off = {name: distance(at, truth, count) for name, at, truth in zip(("ed", "es"), found, (beat.ed, beat.es))}
         rows.append({"beat": number, "phases": count, "start": round(start, 3), "moved_mm": moved_mm, "off": off})

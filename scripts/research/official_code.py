@@ -47,25 +47,17 @@ def main(
     out: Annotated[Path, typer.Option(help="CSV file of the differences.")] = RESULTS / "official_code.csv",
 ) -> None:
     """Write the largest differences for each method whose code is given; rows of the others stay."""
-    given = [
-        (name, folder, compare)
-        for name, folder, compare in (
-            ("dynamic_vit", dynamic_vit, compare_dynamic_vit),
-            ("evo_vit", evo_vit, compare_evo_vit),
-            ("dtop", dtop, compare_dtop),
-            ("tome", tome, compare_tome),
-        )
-        if folder is not None
-    ]
+    checkouts = {compare_dynamic_vit: dynamic_vit, compare_evo_vit: evo_vit, compare_dtop: dtop, compare_tome: tome}
     rows: list[Row] = []
     made = {"threads": torch.get_num_threads(), "seed": 0, "device": "cpu", "commit": commit(), "command": command()}
     try:
-        if not given:
+        if not any(checkouts.values()):
             raise ValueError("Give the checkout of at least one method, such as --tome FOLDER.")
-        for name, folder, compare in given:
-            torch.manual_seed(0)
-            with torch.no_grad():
-                rows += [{"method": name, **row, **made} for row in compare(folder)]
+        for compare, folder in checkouts.items():
+            if folder is not None:
+                torch.manual_seed(0)
+                with torch.no_grad():
+                    rows += [{"method": compare.__name__.removeprefix("compare_"), **row, **made} for row in compare(folder)]
         replace_rows(out, rows, ("method",))
     except (OSError, ValueError) as error:
         typer.echo(str(error), err=True)

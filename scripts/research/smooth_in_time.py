@@ -172,7 +172,7 @@ def measure(masks: np.ndarray, beat: Beat, truth: dict[int, np.ndarray]) -> Row:
             side: round(abs(_fraction([p[0] for p in pairs], value) - _fraction([p[1] for p in pairs], value)), 2)
             for side, value in (("lv", STRUCTURES["LV cavity"]), ("rv", STRUCTURES["RV cavity"]))
         }
-    found = find_ed_es(curve)
+    found = find_ed_es(curve, is_cycle=True)
     if found is not None:
         row["off"] = {name: distance(at, known, len(curve)) for name, at, known in zip(("ed", "es"), found, (beat.ed, beat.es))}
     return row

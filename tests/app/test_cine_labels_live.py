@@ -13,6 +13,7 @@ import requests
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import gzip_bytes, read_image, volume_bytes
+from prato.function.hearts import find_hearts
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, Reply, oblique
 from tests.waiting import wait_until
@@ -183,3 +184,17 @@ def test_labels_that_are_refused_change_nothing(server: LiveServer, mask: np.nda
     reply = submit(server, mask, **params)
     assert (reply.status, words in reply.json["detail"]) == (400, True), reply.json
     assert server.tree() == before
+
+
+def test_whoever_approves_is_told_what_the_labeller_was_told(server: LiveServer) -> None:
+    mask = whole(p0=4, p2=2)
+    mask[..., 2] = np.array([0, 3, 2, 1], np.uint8)[mask[..., 2]]
+    [told] = submit(server, mask, annotator="Ada", phases=[0, 2]).json["warnings"]
+    assert told.startswith("Phase 2: RV and LV cavity seem to be swapped") and "training leaves the phase out" in told
+    for phases, warnings in (([0], []), ([2], [told]), ([0, 2], [told])):
+        reply = ask(server, "/approve", "POST", {"annotator": "Bob", "phases": phases})
+        assert reply.status_code == 200 and reply.json()["warnings"] == warnings
+    page = requests.get(f"{server.url}/prato/study/state", params={"image": STUDY}, timeout=200).json()
+    assert told in page["function"]["warnings"] and told in page["label"]["warnings"]
+    [measured] = [one for one in find_hearts(server.studies).hearts if one.name == STUDY]
+    assert told in measured.function.warnings

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 
+from prato.data.cine import write_cine
 from prato.data.studies import Manifest, Study, save_manifest
 from tests.app.live import LiveServer, Reply, write_study
 from tests.app.test_bad_input_live import refused
@@ -123,6 +124,20 @@ def test_function_is_by_body_surface_where_the_manifest_has_height_and_weight(li
     assert function["bsa_m2"] == 2.0
     assert function["indexed"]["lv_edv_ml_per_m2"] == pytest.approx(function["lv"]["edv_ml"] / 2, abs=0.01)
     assert without["bsa_m2"] is None and without["indexed"] == {}
+
+
+def test_phases_that_the_manifest_names_are_nobodys_mark_wherever_it_is_said(live_server: LiveServer) -> None:
+    write_cine(live_server.studies / "named.nii.gz", np.random.default_rng(1).integers(0, 99, (40, 36, 5, 3)).astype(np.int16), np.eye(4))
+    wait_until(lambda: "named" in requests.get(f"{live_server.url}/datastore/?output=all", timeout=200).json()["objects"])
+    save_manifest(live_server.studies, Manifest(source="DICOM", studies={"named": Study(patient="p", ed=0, es=2)}))
+    try:
+        reply = live_server.infer(MODEL, "named", {"phases": "all"}).json
+        page = requests.get(f"{live_server.url}/prato/study/state?image=named", timeout=200).json()
+    finally:
+        (live_server.studies / "manifest.json").unlink()
+        requests.delete(f"{live_server.url}/datastore/image", params={"id": "named"}, timeout=200)
+    for said in (reply, page):
+        assert (said["ed"], said["es"], said["ed_es_source"]) == (0, 2, "manifest")
 
 
 def test_one_phase_is_a_volume_and_boxes_move_from_phase_to_phase(live_server: LiveServer) -> None:

@@ -15,6 +15,7 @@ import requests
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import gzip_bytes, volume_bytes
 from prato.data.phantom_beat import make_beat
+from prato.function.hearts import find_hearts
 from tests.app.browsing import HOSTILE, PICTURES, open_page
 from tests.app.guarded import TOKEN, ask, refused
 from tests.app.hearts import heart
@@ -154,6 +155,21 @@ def test_the_heartbeat_is_seen(server: LiveServer, browser: Any) -> None:
         page.screenshot(path=f"{PICTURES}/study_page_phone.png", full_page=True)
     assert told == []
     assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {server.url.split("/")[2]}
+
+
+def test_the_page_measures_what_the_table_measures_and_tells_of_proposals(server: LiveServer) -> None:
+    label_beating(server)
+    for phases, measured in (([0], (0, 2)), ([2], (0, 2))):
+        [heart_of] = [one for one in find_hearts(server.studies).hearts if one.name == STUDY]
+        state = look(server, STUDY).json()
+        function = {**state["function"], "ed": 0, "es": 0}
+        assert (state["ed"], state["es"], state["no_function"]) == (*measured, None)
+        assert function == {**heart_of.function.to_dict(), "ed": 0, "es": 0}
+        told = [warning for warning in function["warnings"] if warning.startswith("Proposals, or phases that were sent back")]
+        assert len(told) == (len(phases) and phases != [0])
+        sent = {"annotator": "Hedy", "phases": phases, "reason": "unsure"}
+        reply = ask(server, "POST", "/datastore/label/send_back", params={"image": STUDY}, data={"params": json.dumps(sent)})
+        assert reply.ok, reply.text
 
 
 def test_a_second_person_decides(server: LiveServer, browser: Any) -> None:

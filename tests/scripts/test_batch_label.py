@@ -77,7 +77,7 @@ def test_a_cine_is_labelled_in_all_phases(archive, tmp_path):
     assert run_script(batch_label.main, *given).exit_code == 0
     (record,) = records(tmp_path / "out")
     assert record["phases"] == [0, 1, 2] and len(record["volumes_ml"]["LV cavity"]) == 3 and "function" in record
-    assert (record["ed"], record["es"], record["function"]["bsa_m2"]) == (1, 2, 2.01)
+    assert (record["ed"], record["es"], record["ed_es_source"], record["function"]["bsa_m2"]) == (1, 2, "manifest", 2.01)
     predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_unet.safetensors")
     found = predictor.predict_cine(read_cine(tmp_path / "studies.nii.gz")).mask
     np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / "studies.nii.gz").dataobj), found)

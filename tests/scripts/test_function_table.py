@@ -158,9 +158,26 @@ def test_proposals_are_not_measured_beside_what_labellers_drew(studies: Path, tm
     label.save(grid, {"annotator": "Bob", "phases": [9]})
     mark(studies, ed=3, es=9, annotator="Ada")
     row = measured(studies, tmp_path)
+    assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (16, 3, 9, "marked by Ada")
+    assert row["warnings"] == "Proposals, or phases that were sent back, are measured: phase 3."
+    mark(studies, ed=None, es=None, annotator="Ada")
+    row = measured(studies, tmp_path)
     assert (row["phases"], row["ed"], row["es"], row["ed_es_source"]) == (2, 5, 9, "found by the volumes")
     assert row["masks"] == "5: label version 2 of Ada; 9: label version 3 of Bob"
-    assert "marked by Ada as 3 and 9, which are not both among" in row["warnings"] and "2 of 16 phases are measured." in row["warnings"]
+    assert "2 of 16 phases are measured: end-diastole and end-systole are the fullest" in row["warnings"]
+
+
+def test_named_phases_without_a_mask_give_no_other_function(studies: Path, tmp_path: Path) -> None:
+    path = studies / "labels" / "final" / "a_4d.nii.gz"
+    beat = read_cine(path)
+    masks = np.stack([beat.phase(t).array for t in range(16)], 3).astype(np.uint8)
+    masks[..., 11] = 0
+    write_cine(path, masks, AFFINE)
+    mark(studies, ed=3, es=11, annotator="Ada")
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.json")
+    told = "end-diastole and end-systole are marked by Ada as phase 3 and phase 11, which are not both among the measured phases"
+    assert f"a_4d is left out: {told}." in done.output
+    assert [row["study"] for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))] == ["b"]
 
 
 def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies: Path, tmp_path: Path) -> None:

@@ -63,9 +63,8 @@ def test_a_study_of_two_labelled_phases(tmp_path) -> None:
     mask[10:20, 10:20, :, 1], mask[13:17, 13:17, :, 4] = STRUCTURES["LV cavity"], STRUCTURES["LV cavity"]
     write_cine(tmp_path / "a.nii.gz", images, np.diag([-2.0, -2.0, 8.0, 1.0]), 150.0)
     view = StudyView.of(read_cine(tmp_path / "a.nii.gz"), mask)
-    assert (view.labelled, view.find_ed_es(), len(view.frames)) == ((1, 4), (1, 4), 6)
+    assert (view.labelled, len(view.frames)) == ((1, 4), 6)
     assert view.curve().lv.tolist() == pytest.approx([100 * 4 * 0.032, 16 * 4 * 0.032])
-    assert view.function(1, 4, None, None).lv.ef_percent == pytest.approx(84)
-    assert view.function(0, 4, None, None) is None
+    assert {t: np.count_nonzero(part) for t, part in view.masks().items()} == {1: 100 * 4, 4: 16 * 4}
     assert Image.open(BytesIO(view.frames[0])).size == view.montage.size
-    assert StudyView.of(read_cine(tmp_path / "a.nii.gz"), None).find_ed_es() is None
+    assert StudyView.of(read_cine(tmp_path / "a.nii.gz"), None).masks() == {}

@@ -72,12 +72,12 @@ def test_a_phase_stays_the_same_object_when_somebody_submits_another(cine: Label
         ((1, 3), (0, 4), (1, 3, "marked")),
         (None, (0, 4), (0, 4, "manifest")),
         (None, (None, None), (4, 0, "found")),
-        ((0, 2), (0, 4), (4, 0, "found")),  # nobody has labelled phase 2
+        ((0, 2), (0, 4), None),  # nobody has labelled phase 2
         ((None, None), (0, 4), (4, 0, "found")),  # taken back
     ],
 )
 def test_function_is_of_the_phases_that_somebody_named(
-    cine: Labelled, tmp_path: Path, marked: tuple[int, int] | None, listed: tuple[int, int], told: tuple[int, int, str]
+    cine: Labelled, tmp_path: Path, marked: tuple[int, int] | None, listed: tuple[int, int], told: tuple[int, int, str] | None
 ) -> None:
     grid, label = read_cine(cine.studies / f"{cine.study}.nii.gz").grid(), LabelVersions(cine.studies, cine.study)
     mask = np.zeros(grid.array.shape, np.uint8)
@@ -90,11 +90,33 @@ def test_function_is_of_the_phases_that_somebody_named(
     manifest = load_manifest(cine.studies)
     manifest.studies[cine.study] = Study(patient="p", ed=listed[0], es=listed[1])
     save_manifest(cine.studies, manifest)
-    export(cine.studies, tmp_path / "out", cine.source)
+    output = export(cine.studies, tmp_path / "out", cine.source)
     [path] = (tmp_path / "out").glob("*_values.json")
     values = json.loads(path.read_text(encoding="utf-8"))
-    function = values["function"]
+    function, said = values["function"], comments(tmp_path / "out")
+    if told is None:
+        assert (function, values["ed_es_source"], said) == (None, None, [])
+        assert "without an ejection fraction, as end-diastole and end-systole are marked by Ada as phase 1 of 6 and phase 3 of 6" in output
+        return
     assert (function["ed"], function["es"], values["ed_es_source"]) == told
     rows = {0: 2, 1: 5, 3: 4, 4: 6}
     assert function["lv"]["ef_percent"] == pytest.approx(100 * (1 - rows[told[1]] / rows[told[0]]), abs=0.01)
-    assert any("marked by Ada as 0 and 2" in warning for warning in function["warnings"]) == (marked == (0, 2))
+    by = {"marked": "marked by Ada", "manifest": "named by the manifest", "found": "found by the volumes"}[told[2]]
+    phases = f"End-diastole is phase {told[0] + 1} and end-systole phase {told[1] + 1} of 6, {by}."
+    assert said == 2 * [phases, *function["warnings"]]  # of the LV and of the RV
+    assert any("4 of 6 phases are measured" in doubt for doubt in said) == (told[2] == "found")
+
+
+def comments(folder: Path) -> list[str]:
+    """The texts beside the function in the report."""
+    [report] = read(folder, "report")
+    found: list[str] = []
+
+    def look(items: Sequence[Any]) -> None:
+        for item in items:
+            if item.ValueType == "TEXT" and item.ConceptNameCodeSequence[0].CodeMeaning == "Comment":
+                found.append(str(item.TextValue))
+            look(item.get("ContentSequence", ()))
+
+    look(report.ContentSequence)
+    return found

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from prato.data.cine import read_cine, write_cine
+from prato.data.ed_es import NamedPhases
 from prato.data.nifti import VolumeError
 from prato.data.resampling import resampled_size
 from prato.data.stack import from_stack
@@ -150,11 +151,14 @@ def test_phases_that_are_not_asked_for_are_empty_and_others_have_their_own_boxes
 
 @pytest.mark.slow
 def test_marked_phases_are_the_ones_that_count(predictor, cine):
-    found = predictor.predict_cine(cine, [0, 3], [BOX], marked=(3, 0))
-    reply = found.reply()
-    assert (reply["ed"], reply["es"], reply["ed_es_source"]) == (3, 0, "marked")
+    segmented = predictor.predict_cine(cine, [0, 3], [BOX])
+    for named in (NamedPhases(3, 0, "marked", "marked by Ada"), NamedPhases.of_manifest(3, 0)):
+        found = dataclasses.replace(segmented, named=named)
+        reply = found.reply()
+        assert (reply["ed"], reply["es"], reply["ed_es_source"]) == (3, 0, named.source)
     assert reply["function"]["ed"] == 3 and found.function(180, 81).bsa_m2 == pytest.approx(2.012, abs=1e-3)
-    assert predictor.predict_cine(cine, [0, 3], [BOX], marked=(3, 5)).function() is None  # end-systole was not segmented
+    other = dataclasses.replace(segmented, named=NamedPhases.of_manifest(3, 5))
+    assert other.function() is None  # end-systole was not segmented
 
 
 @pytest.mark.slow
@@ -164,7 +168,18 @@ def test_phases_that_were_found_among_few_stay_and_are_doubted(predictor, cine, 
     reply = found.reply()
     assert (reply["ed"], reply["es"], reply["ed_es_source"], reply["function"]["ed"]) == (3, 0, "found", 3)
     assert any("6 phases" in doubt for doubt in reply["function"]["warnings"])
-    assert not any("6 phases" in doubt for doubt in dataclasses.replace(found, marked=(3, 0)).function().warnings)
+    assert not any("6 phases" in doubt for doubt in dataclasses.replace(found, named=NamedPhases.of_manifest(3, 0)).function().warnings)
+
+
+@pytest.mark.slow
+def test_phases_that_are_found_among_some_are_their_extremes_and_doubted(predictor, cine):
+    found = predictor.predict_cine(cine, [0, 3, 4], [BOX])
+    mask = np.zeros_like(found.mask)
+    for t, size in ((0, 20), (3, 24), (4, 12)):
+        mask[20 : 20 + size, 10:20, 2, t] = 3
+    function = dataclasses.replace(found, mask=mask).reply()["function"]
+    assert (function["ed"], function["es"]) == (3, 4)
+    assert function["warnings"][0].startswith("3 of 6 phases are measured: end-diastole and end-systole are the fullest")
 
 
 @pytest.mark.slow

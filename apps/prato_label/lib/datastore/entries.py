@@ -84,9 +84,9 @@ def mark_known_phases(found: dict[str, ImageLabelModel], folder: str) -> dict[st
         listed, entry = manifest.studies.get(study), found[study]
         if not listed:
             continue
-        mark = {"ed": listed.ed, "es": listed.es, "annotator": manifest.source, "source": "manifest", "ts": int(time.time())}
-        info, before = {**entry.image.info, "marked": mark}, entry.image.info.get("marked") or {}
-        is_new = (before.get("ed"), before.get("es")) != (listed.ed, listed.es)
+        mark, before = {"ed": listed.ed, "es": listed.es, "source": "manifest"}, entry.image.info.get("marked") or {}
+        is_new = mark != {name: value for name, value in before.items() if name != "ts"}
+        info = {**entry.image.info, "marked": {**mark, "ts": int(time.time())}}
         if is_new and known_phases(info)[1] is not None:
             marked[study] = ImageLabelModel(image=DataModel(info=info, ext=entry.image.ext), labels=entry.labels)
     return marked

@@ -12,6 +12,7 @@ from lib.infers.click_infer import clicked_phase, correct_prediction
 from lib.infers.inference_queue import InferenceSlot
 from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from prato.data.cine import Cine
+from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
 from prato.inference.prediction import CinePrediction
 from prato.prompts.base import Prompt
@@ -33,7 +34,7 @@ class CineAnswer:
 
 
 def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceRequest, slot: InferenceSlot) -> CineAnswer:
-    """Segment the phases of ``cine`` that ``sent`` asks for; without any, end-diastole: marked, known, or found in all of them.
+    """Segment the phases of ``cine`` that ``sent`` asks for; without any, end-diastole: named, known, or found in all of them.
 
     Raises:
         RequestError: the request's boxes or clicks cannot be used on that cine.
@@ -43,11 +44,11 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     grid = cine.grid()
     prompts = sent.prompts_by_phase(len(cine), grid.array.shape[:3], grid.spacing)
     version = predictor.version()
-    marked = slot.marked if slot.marked and max(slot.marked) < len(cine) else None
+    named = slot.named if slot.named and max(slot.named.pair) < len(cine) else None
     if slot.corrections is not None:
-        return _followed(predictor, device, cine, sent, slot, prompts, marked, slot.corrections)
+        return _followed(predictor, device, cine, sent, slot, prompts, named, slot.corrections)
     known = _found.setdefault(cine, {})
-    pair, before = marked or known.get(version), 0
+    pair, before = named.pair if named else known.get(version), 0
     token, is_prompted = CancelToken(lambda: slot.is_cancelled), bool(prompts) or sent.prune is not None
     strokes = _strokes(sent, grid)
 
@@ -56,10 +57,10 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
             slot.done = before + done
 
         slot.phases = before + len(phases)
-        return predictor.predict_cine(device, cine, phases, *drawn, marked=marked, token=token, report=report)
+        return replace(predictor.predict_cine(device, cine, phases, *drawn, token=token, report=report), named=named)
 
     every = tuple(range(len(cine)))
-    if sent.phases is None and is_prompted and marked is None and version not in known and len(cine) > 1:
+    if sent.phases is None and is_prompted and named is None and version not in known and len(cine) > 1:
         pair, before = predict(every).find_ed_es(), len(cine)
         known[version] = pair
     wanted = (sent.phases,) if isinstance(sent.phases, int) else sent.phases
@@ -72,7 +73,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     prediction = predict(wanted, prompts, sent.prune)
     if len(wanted) < len(cine):
         prediction = replace(prediction, found=pair)
-    elif marked is None and not is_prompted:
+    elif named is None and not is_prompted:
         known[version] = prediction.find_ed_es()
     shown = _shown_phase(sent, prediction)
     about: dict[str, Any] = {"mask_phase": shown}
@@ -97,18 +98,21 @@ def _followed(
     sent: InferenceRequest,
     slot: InferenceSlot,
     prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]],
-    marked: tuple[int, int] | None,
+    named: NamedPhases | None,
     corrections: CorrectedPhases,
 ) -> CineAnswer:
     """The answer with all phases, which follow those that were corrected; each counts twice in how far it is."""
     count, token = len(cine), CancelToken(lambda: slot.is_cancelled)
     slot.phases = 2 * count
     prediction = predictor.predict_cine(
-        device, cine, None, prompts, sent.prune, marked=marked, token=token, report=lambda done: setattr(slot, "done", done)
+        device, cine, None, prompts, sent.prune, token=token, report=lambda done: setattr(slot, "done", done)
     )
     start = time.perf_counter()
     followed = run_in_compute_thread(
-        lambda token: propagate(cine, prediction, corrections, token=token, report=lambda done: setattr(slot, "done", count + done)), token
+        lambda token: propagate(
+            cine, replace(prediction, named=named), corrections, token=token, report=lambda done: setattr(slot, "done", count + done)
+        ),
+        token,
     )
     reply = {**followed.reply(slot.height_cm, slot.weight_kg), "mask_phase": None, **corrections.reply(count)}
     reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]

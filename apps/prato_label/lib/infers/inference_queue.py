@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from prato.data.ed_es import NamedPhases
 from prato.propagation.propagate import CorrectedPhases
 from prato.runtime.cancel_token import CancelledError
 from prato_server.settings import load_settings
@@ -31,7 +32,7 @@ class InferenceSlot:
         request_id: under which it can be cancelled.
         is_cancelled: whether nobody waits for the answer any more.
         reply: the JSON part of the answer, once there is one.
-        marked: end-diastole and end-systole of the study, where somebody chose them.
+        named: end-diastole and end-systole of the study, where somebody named them.
         height_cm, weight_kg: the patient's, where they are known.
         corrections: phases of the study that the others are to follow, where they are.
         phases, done: how many phases are segmented, once that is known, and how many are done.
@@ -41,7 +42,7 @@ class InferenceSlot:
         self.request_id = request_id
         self.is_cancelled = False
         self.reply: dict[str, Any] = {}
-        self.marked: tuple[int, int] | None = None
+        self.named: NamedPhases | None = None
         self.height_cm: float | None = None
         self.weight_kg: float | None = None
         self.corrections: CorrectedPhases | None = None

@@ -108,7 +108,6 @@ class LivePredictor:
         prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
         prune: str | None = None,
         *,
-        marked: tuple[int, int] | None = None,
         token: CancelToken = NEVER_CANCELLED,
         report: Callable[[int], object] = lambda done: None,
     ) -> CinePrediction:
@@ -120,7 +119,7 @@ class LivePredictor:
             CancelledError: ``token`` was cancelled.
         """
         return _COMPUTE_THREAD.submit(
-            lambda: self._load(device).predict_cine(cine, phases, prompts, prune, marked=marked, runner=BatchRunner(token), report=report)
+            lambda: self._load(device).predict_cine(cine, phases, prompts, prune, runner=BatchRunner(token), report=report)
         ).result()
 
     def predict_cine_with(self, runner: BatchRunner, device: str, cine: Cine, prune: str | None = None) -> CinePrediction:

@@ -116,8 +116,8 @@ def run_inference(
 def _describe_heart(slot: InferenceSlot, app: MONAILabelApp, image: str, options: dict[str, Any]) -> None:
     """What is known of the study's heart, for its function, of which a click's reply says nothing."""
     if not options.get("previous"):
-        about, named = known_of(app.datastore(), image)
-        slot.marked, slot.height_cm, slot.weight_kg = named.pair if named else None, about.height_cm, about.weight_kg
+        about, slot.named = known_of(app.datastore(), image)
+        slot.height_cm, slot.weight_kg = about.height_cm, about.weight_kg
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import content_disposition
 from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.labelling.doubts import about_phases
 from prato.labelling.records import annotator_from
 from prato.labelling.versions import SavedVersion
 
@@ -143,8 +144,10 @@ def _store() -> StudiesDatastore:
 
 
 def _review(image: str, tag: str, decision: Literal["approved", "sent back"], params: str) -> dict[str, Any]:
-    version = _store().review_label(image, tag, decision, checks.require_storable(checks.parse_json_object(params)))
-    return {"image": image, "label": image, "version": version.version, "phases": version.phases_to_json()}
+    store = _store()
+    version = store.review_label(image, tag, decision, checks.require_storable(checks.parse_json_object(params)))
+    warnings = about_phases(store.get_label_info(image, tag).get("warnings", ()), version.reviews[-1].phases)
+    return {"image": image, "label": image, "version": version.version, "phases": version.phases_to_json(), "warnings": warnings}
 
 
 def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:

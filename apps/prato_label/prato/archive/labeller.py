@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Labeller:
         prompts = request.prompts(grid.array.shape[:3], grid.spacing)
         if len(cine) > 1:
             named = named_ed_es({}, about, len(cine))
-            found = self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune, marked=named.pair if named else None)
+            found = replace(self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune), named=named)
             return found.reply(about.height_cm, about.weight_kg), found.mask
         self.predictor.set_image(cine.phase(0))
         prediction = self.predictor.predict(prompts, request.prune)

@@ -34,12 +34,9 @@ class NamedPhases:
         """``ed`` and ``es``."""
         return self.ed, self.es
 
-    def why_found(self, ed: str, es: str) -> str:
-        """The sentence where the phases, called ``ed`` and ``es``, are not both among those that are measured."""
-        return (
-            f"End-diastole and end-systole are {self.told_by} as {ed} and {es}, which are not both among the measured phases: "
-            "the fullest and the emptiest of these are taken."
-        )
+    def why_none(self, ed: str, es: str) -> str:
+        """Why there is no function where the phases, called ``ed`` and ``es``, are not both measured: a sentence's end."""
+        return f"end-diastole and end-systole are {self.told_by} as {ed} and {es}, which are not both among the measured phases"
 
 
 def named_ed_es(info: Mapping[str, Any], about: Study | None, count: int) -> NamedPhases | None:

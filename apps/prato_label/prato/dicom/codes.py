@@ -19,6 +19,7 @@ REPLACED = Code("121360", "DCM", "Replaced report")
 
 DEVICE = Code("121007", "DCM", "Device")
 MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
+COMMENT = Code("121106", "DCM", "Comment")
 CARDIAC_MRI = Code("241620005", "SCT", "Cardiac MRI")
 VOLUME = Code("118565006", "SCT", "Volume")
 STROKE_VOLUME = Code("90096001", "SCT", "Stroke Volume")

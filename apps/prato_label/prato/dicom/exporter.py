@@ -139,6 +139,8 @@ def _write(cine: LabelledCine, who: Examination, folder: Path, report: ExportRep
         for file, data in contents.items():
             staged.enter_context(stage_bytes(folder / file, data))
     report.written[name] = list(files)
+    if exported.measured.fault and len(cine.phases) > 1:
+        report.warnings.append(f"{name}: its volumes are exported without an ejection fraction, as {exported.measured.fault}.")
     report.unchanged[name] = len(exported.heads) - len(files)
 
 

@@ -18,7 +18,9 @@ from highdicom.sr import (
     ObservationContext,
     ObserverContext,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceSeriesForSegmentation,
+    TextContentItem,
     TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
@@ -29,6 +31,7 @@ from pydicom.uid import ComprehensiveSRStorage, SegmentationStorage
 from prato.data.structures import STRUCTURES
 from prato.dicom.codes import (
     CARDIAC_MRI,
+    COMMENT,
     DEVICE,
     EJECTION_FRACTION,
     END_DIASTOLIC,
@@ -46,14 +49,15 @@ from prato.dicom.measurements import Measurements
 from prato.dicom.patient import Examination
 from prato.dicom.references import CineReference, uid_from_content
 from prato.dicom.segmentation import MAKER, PRODUCT, complete, made_by, tracking_uid
-from prato.function.ventricles import CardiacFunction
+from prato.function.measured import MeasuredHeart
 
-_SCHEMA = "prato-label/report/1"
+_SCHEMA = "prato-label/report/2"
 
 
 def report_uid(segmentations: Iterable[str], measured: Measurements, predecessor: str | None) -> str:
     """The SOP instance UID of a report: the same for the same ``segmentations`` (UIDs) and values, in place of the same ``predecessor``."""
-    function = None if measured.function is None else measured.function.to_dict()
+    heart = measured.heart
+    function = heart and {**heart.function.to_dict(), "told_by": heart.told_by}
     return uid_from_content(_SCHEMA, *segmentations, function, predecessor or "")
 
 
@@ -65,12 +69,12 @@ def build_report(
     created: datetime,
     predecessor: str | None = None,
 ) -> Dataset:
-    """The volume of each segment of ``segmentations`` (by phase) and, where it is known, the function of both ventricles.
+    """The volume of each segment of ``segmentations`` (by phase) and, where it is known, the function of both ventricles, with its
+    phases and what makes it doubtful.
 
     Args:
         predecessor: the SOP instance UID of the report that it takes the place of.
     """
-    function = measured.function
     uid = report_uid([str(ds.SOPInstanceUID) for ds in segmentations.values()], measured, predecessor)
     groups: list[VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations] = []
     with warnings.catch_warnings():
@@ -79,8 +83,8 @@ def build_report(
             groups += [
                 _segment_group(cine, t, dataset, n, name, measured) for n, name in enumerate(STRUCTURES, 1) if measured.volumes[t][name]
             ]
-        if function is not None:
-            groups += [_function_group(cine, side, function) for side in ("lv", "rv")]
+        if measured.heart is not None:
+            groups += [_function_group(cine, side, measured.heart) for side in ("lv", "rv")]
         device = DeviceObserverIdentifyingAttributes(
             uid=uid_from_content("prato-label/device"), name=PRODUCT, manufacturer_name=MAKER, model_name=PRODUCT
         )
@@ -130,7 +134,8 @@ def _segment_group(
     )
 
 
-def _function_group(cine: CineReference, side: str, function: CardiacFunction) -> MeasurementsAndQualitativeEvaluations:
+def _function_group(cine: CineReference, side: str, heart: MeasuredHeart) -> MeasurementsAndQualitativeEvaluations:
+    function = heart.function
     own = getattr(function, side)
     volumes = {END_DIASTOLIC[side]: own.edv_ml, END_SYSTOLIC[side]: own.esv_ml, STROKE_VOLUME: own.sv_ml}
     values = [(code, ml, MILLILITRE) for code, ml in volumes.items()]
@@ -139,11 +144,15 @@ def _function_group(cine: CineReference, side: str, function: CardiacFunction) -
     if side == "lv":
         values.append((LV_MASS, function.lv_mass_g, GRAM))
     identifier = f"{side.upper()} function"
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=tracking_uid(cine, identifier), identifier=identifier),
         finding_sites=[FindingSite(STRUCTURE_CODES[f"{side.upper()} cavity"])],
         measurements=[Measurement(name=name, value=round(float(value), 2), unit=unit) for name, value, unit in values],
     )
+    phases = f"End-diastole is phase {function.ed + 1} and end-systole phase {function.es + 1} of {cine.phases}, {heart.told_by}."
+    for text in (phases, *function.warnings):
+        group[0].ContentSequence.append(TextContentItem(COMMENT, text, RelationshipTypeValues.CONTAINS))
+    return group
 
 
 def _previous(cine: CineReference, uid: str) -> Dataset:

@@ -12,7 +12,7 @@ import numpy as np
 from prato.data.structures import STRUCTURES
 from prato.function.cycle import phase_probabilities
 
-#: Fewer phases than these show no shape: their extremes are taken.
+#: A cycle of fewer phases than these shows no shape: its extremes are taken.
 _SHAPELESS = 8
 #: Share of the highest probability from which a phase is about as probable.
 _AS_PROBABLE = 0.97
@@ -41,17 +41,21 @@ class VolumeCurve:
         return self.lv + self.rv
 
 
-def find_ed_es(curve: VolumeCurve) -> tuple[int, int] | None:
+def find_ed_es(curve: VolumeCurve, *, is_cycle: bool) -> tuple[int, int] | None:
     """The phases of end-diastole and end-systole, from 0; None where fewer than two phases have any volume that changes.
 
     Each is the phase that is most probably the true one or next to it, as ``prato.function.cycle`` judges by the curve's shape; of phases
     about as probable, the fullest or emptiest. Where the curve has fewer than 8 phases, or is no heartbeat's, so that end-systole would
     hold more blood than end-diastole, they are its extremes.
+
+    Args:
+        is_cycle: whether these are all phases of one cycle, evenly spaced: a part of it, or phases with gaps between them, have extremes
+            alone.
     """
     volume = curve.blood
     if len(curve) < 2 or np.ptp(volume) == 0:
         return None
-    if len(curve) >= _SHAPELESS:
+    if is_cycle and len(curve) >= _SHAPELESS:
         near = [p + np.roll(p, 1) + np.roll(p, -1) for p in phase_probabilities([curve.lv, curve.rv])]
         ed, es = (int(np.where(p >= _AS_PROBABLE * p.max(), sign * volume, -np.inf).argmax()) for p, sign in zip(near, (1, -1)))
         if volume[ed] > volume[es]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.stack import slice_axis, to_stack
 from prato.data.studies import Study, find_files, load_manifest, patient_of
-from prato.function.curve import VolumeCurve, find_ed_es
+from prato.function.measured import NoFunctionError, measure_heart
 from prato.function.sources import MaskSource, folder_source, join_sources, label_sources
-from prato.function.ventricles import CardiacFunction, cardiac_function
+from prato.function.ventricles import CardiacFunction
 
 #: Where the expert labels of a studies folder lie.
 LABELS = Path("labels") / "final"
@@ -124,47 +123,37 @@ class _Frame:
 
 
 def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: Cine, named: NamedPhases | None) -> None:
-    """Put the heart whose ``phases`` these are into ``found``: those that a labeller vouches for where there are two, else all with a mask.
+    """Put the heart whose ``phases`` these are into ``found``.
 
     Args:
         named: end-diastole and end-systole, where somebody has named them, among ``phases``.
     """
-    drawn = _measured(phases)
-    shapes = {phases[n].mask.shape for n in drawn}
-    if len(drawn) < 2 or len(shapes) > 1:
-        fault = "its frames differ in size" if len(shapes) > 1 else "fewer than two of its phases have a mask"
-        found.left_out.append(f"{name} is left out: {fault}, and function takes two phases of one grid.")
-        return
     grid = cine.phase(0)
     axis = slice_axis(grid.array.shape, grid.spacing)
     across = [a for a in range(3) if a != axis]
     spacing = grid.spacing[across[0]], grid.spacing[across[1]], grid.spacing[axis]
+    try:
+        measured = measure_heart(
+            {n: to_stack(phase.mask, axis) for n, phase in enumerate(phases)},
+            spacing,
+            () if named is None else (named,),
+            trusted={n for n, phase in enumerate(phases) if phase.source.is_trusted},
+            count=len(cine) if len(cine) > 1 else None,
+            names=None if len(cine) > 1 else [phase.name for phase in phases],
+            height_cm=study.height_cm,
+            weight_kg=study.weight_kg,
+        )
+    except NoFunctionError as error:
+        found.left_out.append(f"{name} is left out: {error}.")
+        return
+    drawn, function = measured.phases, measured.function
     images = np.stack([to_stack(phases[n].image, axis) for n in drawn], -1)
     masks = np.stack([to_stack(phases[n].mask, axis) for n in drawn], -1)
-    chosen, told_by, doubts = None, "found by the volumes", list[str]()
-    if named is not None and {*named.pair} <= {*drawn}:
-        chosen, told_by = (drawn.index(named.ed), drawn.index(named.es)), named.told_by
-    elif named is not None:
-        doubts.append(named.why_found(phases[named.ed].name, phases[named.es].name))
-    if chosen is None and len(drawn) < len(phases):
-        chosen = find_ed_es(VolumeCurve.from_masks(masks, math.prod(spacing) / 1000))  # of these: the cine has more phases
-        doubts.append(f"{len(drawn)} of {len(phases)} phases are measured.")
-    function = cardiac_function(masks, spacing, phases=chosen, height_cm=study.height_cm, weight_kg=study.weight_kg)
-    if function is None:
-        found.left_out.append(f"{name} is left out: no phase of it differs from another.")
-        return
-    function = replace(function, warnings=(*doubts, *function.warnings))
-    times = None if cine.times_ms is None or len(cine) == 1 else cine.times_ms[drawn]
+    function = replace(function, ed=drawn.index(function.ed), es=drawn.index(function.es))
+    times = None if cine.times_ms is None or len(cine) == 1 else cine.times_ms[list(drawn)]
     names = tuple(phases[n].name for n in drawn)
     source = join_sources((phases[n].name, phases[n].source) for n in drawn)
-    found.hearts.append(SegmentedHeart(name, study.patient, names, images, masks, spacing, times, function, told_by, source))
-
-
-def _measured(phases: Sequence[_Phase]) -> list[int]:
-    """Those of ``phases`` with a mask that is vouched for, where there are two; else all with a mask."""
-    drawn = [n for n, phase in enumerate(phases) if phase.mask.any()]
-    trusted = [n for n in drawn if phases[n].source.is_trusted]
-    return trusted if len(trusted) > 1 else drawn
+    found.hearts.append(SegmentedHeart(name, study.patient, names, images, masks, spacing, times, function, measured.told_by, source))
 
 
 def _read_masks(path: Path, cine: Cine) -> np.ndarray:

@@ -79,6 +79,7 @@ def cardiac_function(
     *,
     phases: tuple[int, int] | None = None,
     found_among: int | None = None,
+    count: int | None = None,
     height_cm: float | None = None,
     weight_kg: float | None = None,
 ) -> CardiacFunction | None:
@@ -89,6 +90,7 @@ def cardiac_function(
         spacing: voxel size in mm along X, Y, Z.
         phases: end-diastole and end-systole where they are known; None to find them.
         found_among: how many phases ``phases`` were found among, which may be too few; None where somebody chose them.
+        count: phases of the cine, of which ``masks`` may hold some alone; None: all of them.
 
     Raises:
         ValueError: ``phases`` are none of the cine's.
@@ -96,13 +98,13 @@ def cardiac_function(
     curve = VolumeCurve.from_masks(masks, math.prod(spacing) / 1000)
     if phases is not None and not all(0 <= t < len(curve) for t in phases):
         raise ValueError(f"The cine has phases 0 to {len(curve) - 1}: end-diastole and end-systole cannot be {phases[0]} and {phases[1]}.")
-    found = phases or find_ed_es(curve)
+    found = phases or find_ed_es(curve, is_cycle=count in (None, len(curve)))
     if found is None:
         return None
     ed, es = found
     lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
     mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
-    doubts = _doubts(masks, lv, rv, len(curve) if phases is None else found_among)
+    doubts = _doubts(masks, lv, rv, len(curve) if phases is None else found_among, count or len(curve))
     return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(doubts))
 
 
@@ -111,11 +113,16 @@ def body_surface(height_cm: float | None, weight_kg: float | None) -> float | No
     return None if height_cm is None or weight_kg is None else math.sqrt(height_cm * weight_kg / 3600)
 
 
-def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, count: int | None) -> list[str]:
-    """What makes the numbers doubtful; end-diastole and end-systole were found among ``count`` phases, or chosen (None)."""
+def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, among: int | None, count: int) -> list[str]:
+    """What makes the numbers doubtful; end-diastole and end-systole were found ``among`` so many of ``count`` phases, or chosen (None)."""
     doubts = []
-    if count is not None and count < _FEW_PHASES:
-        doubts.append(f"The cine has {count} phases: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
+    if among is not None and among < count:
+        doubts.append(
+            f"{among} of {count} phases are measured: end-diastole and end-systole are the fullest and the emptiest of these, which may "
+            "not be those of the heartbeat."
+        )
+    elif among is not None and among < _FEW_PHASES:
+        doubts.append(f"Only {among} phases are measured: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
     larger = max(lv.sv_ml, rv.sv_ml)
     if min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:
         doubts.append(

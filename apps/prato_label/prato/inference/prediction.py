@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from prato.data.ed_es import NamedPhases
 from prato.data.stack import stack_axes, to_stack
 from prato.data.structures import STRUCTURES
 from prato.function.curve import VolumeCurve, find_ed_es
@@ -65,7 +66,7 @@ class CinePrediction:
         predictions: of each of ``phases``; their masks are views of ``mask``.
         spacing: of a voxel, mm along X, Y, Z. axis: the one that slices lie along.
         has_times: whether the cine says when its phases were acquired.
-        marked: the phases of end-diastole and end-systole that somebody chose; None where they are found.
+        named: end-diastole and end-systole as somebody named them; None where they are found.
         found: those that were found among all phases before; None to find them among ``phases``.
     """
 
@@ -75,7 +76,7 @@ class CinePrediction:
     spacing: tuple[float, float, float]
     axis: int
     has_times: bool
-    marked: tuple[int, int] | None = None
+    named: NamedPhases | None = None
     found: tuple[int, int] | None = None
 
     @cached_property
@@ -84,11 +85,11 @@ class CinePrediction:
         return VolumeCurve.from_masks(self._hearts, math.prod(self.spacing) / 1000)
 
     def find_ed_es(self) -> tuple[int, int] | None:
-        """The phases of end-diastole and end-systole: marked, or found among ``phases``; None where these hold no heart that beats."""
-        known = self.marked or self.found
+        """The phases of end-diastole and end-systole: named, or found among ``phases``; None where these hold no heart that beats."""
+        known = self.named.pair if self.named else self.found
         if known is not None:
             return known
-        pair = find_ed_es(self.curve)
+        pair = find_ed_es(self.curve, is_cycle=len(self.phases) == self.mask.shape[3])
         return None if pair is None else (self.phases[pair[0]], self.phases[pair[1]])
 
     def function(self, height_cm: float | None = None, weight_kg: float | None = None) -> CardiacFunction | None:
@@ -98,12 +99,13 @@ class CinePrediction:
             return None
         spacing = [self.spacing[axis] for axis in stack_axes(self.axis)]
         count = self.mask.shape[3]
-        is_of_all = self.marked is None and (self.found is not None or len(self.phases) == count)
+        among = count if self.found is not None else len(self.phases)
         function = cardiac_function(
             self._hearts,
             (spacing[0], spacing[1], spacing[2]),
             phases=(self.phases.index(pair[0]), self.phases.index(pair[1])),
-            found_among=count if is_of_all else None,
+            found_among=among if self.named is None else None,
+            count=count,
             height_cm=height_cm,
             weight_kg=weight_kg,
         )
@@ -134,7 +136,7 @@ class CinePrediction:
             "volumes_ml": {name: [round(float(ml), 2) for ml in values] for name, values in volumes.items()},
             "ed": pair and pair[0],
             "es": pair and pair[1],
-            "ed_es_source": pair and ("marked" if self.marked else "found"),
+            "ed_es_source": pair and (self.named.source if self.named else "found"),
             "function": function and function.to_dict(),
         }
 

@@ -181,7 +181,6 @@ class Predictor:
         prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
         prune: str | None = None,
         *,
-        marked: tuple[int, int] | None = None,
         runner: BatchRunner = IMMEDIATE,
         report: Callable[[int], object] = lambda done: None,
     ) -> CinePrediction:
@@ -191,7 +190,6 @@ class Predictor:
             phases: from 0; None for all.
             prompts: for every phase, or by phase; as for :meth:`predict`. A phase without any has a box proposed.
             prune, runner: as for :meth:`predict`.
-            marked: the phases of end-diastole and end-systole, where somebody chose them.
             report: called with the number of phases that are done, whenever some are.
 
         Raises:
@@ -228,7 +226,7 @@ class Predictor:
                     mask[..., t] = found.mask
                     done.append(replace(found, mask=mask[..., t]))
                 report(len(done))
-        return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None, marked)
+        return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None)
 
     def _predict_group(
         self,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from prato.data.cine import CineHead, read_cine_head
 from prato.data.label_anatomy import judge_anatomy
@@ -13,6 +17,9 @@ from prato.data.stack import slice_axis
 from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import LabelVersionError, Version
+
+#: How every sentence about one phase begins.
+_OF_A_PHASE = re.compile(r"Phase \d+: ")
 
 
 @dataclass(frozen=True)
@@ -42,11 +49,32 @@ def doubt_label(label: VersionReader, version: Version, image: CineHead) -> Labe
 
 def anatomy_warnings(label: Volume) -> tuple[str, ...]:
     """What the arrangement of the structures says against ``label``, uint8 (X, Y, Z) or (X, Y, Z, T): a sentence a phase, or nothing."""
-    count, axis, found = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing), []
-    for number in range(count):
-        anatomy = judge_anatomy(phase_of(label.array, number), axis)
-        if anatomy.verdict == "contradicted" and count == 1:
-            found.append(f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected.")
-        elif anatomy.verdict == "contradicted":
-            found.append(f"Phase {number}: {anatomy.sentence[:-1]}; training leaves the phase out until it is corrected.")
-    return tuple(found)
+    count, axis = phase_count(label.array), slice_axis(label.array.shape[:3], label.spacing)
+    found = [doubt_phase(phase_of(label.array, number), axis, number if count > 1 else None) for number in range(count)]
+    return tuple(doubt for doubt in found if doubt is not None)
+
+
+def doubt_phase(mask: np.ndarray, axis: int, number: int | None) -> str | None:
+    """The sentence against a ``mask``, uint8 (X, Y, Z), whose structures lie as they cannot; None where they do not.
+
+    Args:
+        axis: lies across the slices.
+        number: of the cine's phase that it is; None for a volume.
+    """
+    anatomy = judge_anatomy(mask, axis)
+    if anatomy.verdict != "contradicted":
+        return None
+    if number is None:
+        return f"{anatomy.sentence[0].upper()}{anatomy.sentence[1:-1]}; training leaves the label out until it is corrected."
+    return f"{_begin(number)}{anatomy.sentence[:-1]}; training leaves the phase out until it is corrected."
+
+
+def about_phases(warnings: Iterable[str], numbers: Iterable[int]) -> list[str]:
+    """Those of ``warnings``, the sentences against a label, that are about one of its phases ``numbers`` or about all of it."""
+    begins = tuple(map(_begin, numbers))
+    return [warning for warning in warnings if warning.startswith(begins) or not _OF_A_PHASE.match(warning)]
+
+
+def _begin(number: int) -> str:
+    """How a sentence about phase ``number`` begins."""
+    return f"Phase {number}: "

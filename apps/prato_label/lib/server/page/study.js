@@ -37,7 +37,8 @@ function showNotes(state) {
     notes.push(`${state.review.annotator} has ${state.review.state} this study: ${state.review.reason}`);
   }
   notes.push(...(state.label?.warnings ?? []), ...(state.function?.warnings ?? []));
-  place("notes").replaceChildren(...notes.map((note) => element("p", note, { class: "note" })));
+  if (state.no_function && state.labelled.length && state.phases > 1) notes.push(state.no_function);
+  place("notes").replaceChildren(...[...new Set(notes)].map((note) => element("p", note, { class: "note" })));
 }
 
 function showFunction(state) {
@@ -127,7 +128,8 @@ async function decide(event) {
   try {
     const said = await ask(`../datastore/label/${decision}?${query}`, { method: "POST", body });
     if (said === null) return;
-    place("answer").textContent = `${decision === "approve" ? "Approved" : "Sent back"}: ${phases(chosen)}.`;
+    const decided = `${decision === "approve" ? "Approved" : "Sent back"}: ${phases(chosen)}.`;
+    place("answer").textContent = [decided, ...(decision === "approve" ? said.warnings : [])].join(" ");
     place("reason").value = "";
     await look();
   } catch (error) {

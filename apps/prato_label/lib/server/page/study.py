@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LabelError
 from prato.data.label_records import recorded_label_info
 from prato.data.structures import STRUCTURES
+from prato.function.measured import NoFunctionError, measure_heart
+from prato.labelling.phases import trusted_phases
 from prato.labelling.records import LabelVersionError, Version
 
 _FINAL, _ORIGINAL = DefaultLabelTag.FINAL.value, DefaultLabelTag.ORIGINAL.value
@@ -80,23 +82,25 @@ class ShownStudy:
         }
 
     def _beat(self) -> dict[str, Any]:
-        """``ed``, ``es``, who says so, and the function of the heart."""
+        """``ed``, ``es``, who says so, and the function of the heart, or why it has none."""
         about, named = known_of(self.store, self.study)
-        pair, source = (named.pair, named.source) if named else (self.view.find_ed_es(), "found")
-        if pair is None:
-            return {"ed": None, "es": None, "ed_es_source": None, "function": None}
-        function = self.view.function(*pair, about.height_cm, about.weight_kg)
-        if function is not None:
-            function = replace(function, ed=pair[0], es=pair[1], warnings=self._doubts(function.warnings, source))
-        return {"ed": pair[0], "es": pair[1], "ed_es_source": source, "function": function and function.to_dict()}
-
-    def _doubts(self, warnings: tuple[str, ...], source: str) -> tuple[str, ...]:
-        """``warnings`` are about whole heartbeats: of some phases of one, this is said instead."""
-        labelled, count = len(self.view.labelled), len(self.view.frames)
-        if labelled == count:
-            return warnings
-        among = ": end-diastole and end-systole are the fullest and the emptiest of these" if source == "found" else ""
-        return (f"{labelled} of {count} phases are labelled{among}.",)
+        version = self.label and self.label.version
+        try:
+            heart = measure_heart(
+                self.view.masks(),
+                self.view.spacing,
+                () if named is None else (named,),
+                trusted=trusted_phases(version.phases) if version else (),
+                count=len(self.view.frames),
+                height_cm=about.height_cm,
+                weight_kg=about.weight_kg,
+            )
+        except NoFunctionError as error:
+            ed, es, source = (named.ed, named.es, named.source) if named else (None, None, None)
+            return {"ed": ed, "es": es, "ed_es_source": source, "function": None, "no_function": f"There is no function, as {error}."}
+        function = heart.function
+        found = {"ed": function.ed, "es": function.es, "ed_es_source": heart.ed_es_source}
+        return {**found, "function": function.to_dict(), "no_function": None}
 
 
 def show_study(app: MONAILabelApp, study: str) -> ShownStudy:

@@ -17,8 +17,7 @@ from cachetools import LRUCache
 from lib.server.page.montage import PARTS, Montage, grey_window
 from prato.data.cine import Cine
 from prato.data.structures import COLOURS
-from prato.function.curve import VolumeCurve, find_ed_es
-from prato.function.ventricles import CardiacFunction, cardiac_function
+from prato.function.curve import VolumeCurve
 from prato.labelling.phases import phase_of
 from prato.prompts.box import Box
 
@@ -83,18 +82,9 @@ class StudyView:
         """Volumes in ml of the ``labelled`` phases; None where there are none."""
         return None if self.hearts is None else VolumeCurve.from_masks(self.hearts, math.prod(self.spacing) / 1000)
 
-    def find_ed_es(self) -> tuple[int, int] | None:
-        """End-diastole and end-systole, found among the ``labelled`` phases; None where these hold no heart that beats."""
-        curve = self.curve()
-        found = None if curve is None else find_ed_es(curve)
-        return None if found is None else (self.labelled[found[0]], self.labelled[found[1]])
-
-    def function(self, ed: int, es: int, height_cm: float | None, weight_kg: float | None) -> CardiacFunction | None:
-        """The function of both ventricles; None where one of the phases is not labelled. Its phases are those of the cine."""
-        if self.hearts is None or not {ed, es} <= {*self.labelled}:
-            return None
-        among = self.labelled.index(ed), self.labelled.index(es)
-        return cardiac_function(self.hearts, self.spacing, phases=among, height_cm=height_cm, weight_kg=weight_kg)
+    def masks(self) -> dict[int, np.ndarray]:
+        """By labelled phase, its mask as the montage looks at it, uint8 (rows, columns, slices)."""
+        return {} if self.hearts is None else {t: self.hearts[..., n] for n, t in enumerate(self.labelled)}
 
     def pictures(self) -> dict[str, Any]:
         """What a browser draws, see docs/protocol.md."""
