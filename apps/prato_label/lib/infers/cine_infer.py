@@ -84,8 +84,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         # its volumes anew, and the phases of end-diastole and end-systole as they were found
         prediction = replace(prediction, found=prediction.find_ed_es())
     reply = {**prediction.reply(slot.height_cm, slot.weight_kg), **about}
-    if shown is None:
-        reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
+    reply["warnings"] += _ignored(sent, corrects_clicks=shown is not None)
     if shown is None and len(cine) > 1:
         return CineAnswer(grid.with_array(prediction.mask), reply)
     return CineAnswer(cine.phase(shown or 0).with_array(prediction.mask[..., shown or 0]), reply)
@@ -115,9 +114,15 @@ def _followed(
         token,
     )
     reply = {**followed.reply(slot.height_cm, slot.weight_kg), "mask_phase": None, **corrections.reply(count)}
-    reply["warnings"] += [f"parameter_ignored: {name}" for name in sent.unused_clicks]
+    reply["warnings"] += _ignored(sent, corrects_clicks=False)
     reply["latency_ms"]["propagate"] = round(1000 * (time.perf_counter() - start), 1)
     return CineAnswer(cine.grid().with_array(followed.mask), reply)
+
+
+def _ignored(sent: InferenceRequest, corrects_clicks: bool) -> list[str]:
+    """Warnings of what ``sent`` asks of one image, and no cine has: tokens in the reply, and clicks unless one phase is the answer."""
+    names = [*([] if corrects_clicks else sent.unused_clicks), *(["return_tokens"] if sent.return_tokens else [])]
+    return [f"parameter_ignored: {name}" for name in names]
 
 
 def _shown_phase(sent: InferenceRequest, prediction: CinePrediction) -> int | None:
