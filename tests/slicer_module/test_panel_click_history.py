@@ -21,7 +21,7 @@ def test_fifty_clicks_are_taken_back_one_by_one_and_done_again(driver: FakeServe
     for n in range(50):
         press(driver, str(n % 4))
         click_on(driver, (2 + n % 20, 3 + n % 17, n % 5), wait=False)
-        driver.wait(lambda: not driver.logic._worker.is_busy and not driver.logic._waiting)
+        driver.wait(lambda: not driver.logic._worker.is_busy and not driver.logic.clicks_waiting)
         states.append(mask_of(driver))
     for n in range(49, -1, -1):
         press(driver, "Ctrl+Z")
@@ -31,7 +31,7 @@ def test_fifty_clicks_are_taken_back_one_by_one_and_done_again(driver: FakeServe
         press(driver, "Ctrl+Y")
         assert np.array_equal(mask_of(driver), states[n]) and points() == n
     assert len(sent(driver)) == 50  # neither asks the server
-    history = driver.logic._history
+    history = driver.logic._shown.history
     assert sum(step.where.nbytes + 3 * step.before.nbytes for step in history.done) <= 50 * 13 * 7
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,14 +23,19 @@ class WatchedSegments:
     labels: dict[str, int]
     _segmentation: slicer.vtkSegmentation | None
     _observers: list[int]
-    _before_write: Callable[[], None]
+    _before_write: Callable[[Collection[int], bool], None]
     _is_writing: bool
 
-    def edit(self, mask: np.ndarray, was: np.ndarray) -> None:
-        """Change the segments from ``was`` to ``mask`` (K, J, I), as a stroke of the brush does; undo brings them back."""
+    @property
+    def shown_phase(self) -> int:
+        """The phase whose segments are shown: 0 of a study of one phase."""
+        return 0
+
+    def edit_phase(self, phase: int, mask: np.ndarray, was: np.ndarray) -> None:
+        """Change the segments of the phase that is shown from ``was`` to ``mask`` (K, J, I), as a brush does; undo brings them back."""
         if np.array_equal(mask, was):
             return
-        self._before_write()
+        self._before_write([phase], True)
         with self._writing():
             import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)
         self._on_segments_changed()

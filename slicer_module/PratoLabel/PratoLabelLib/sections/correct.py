@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -116,9 +117,9 @@ class CorrectSection(Section):
             self._editor.setSourceVolumeNode(study.volume_node)
             self._editor.setCurrentSegmentID(segment)
 
-    def _save_state(self) -> None:
+    def _save_state(self, phases: Collection[int], is_edit: bool) -> None:
         study = self._logic.current_study
-        if study is not None and self._shown is study.segmentation_node:
+        if study is not None and study.shown_phase in phases and self._shown is study.segmentation_node:
             self._editor.saveStateForUndo()
 
 
