@@ -72,9 +72,15 @@ def create_segmentation(
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    follow_transform(node, volume_node)
     add_segments(node, labels)
     return node
+
+
+def follow_transform(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Put the segmentation under the transform that its image is under: otherwise its voxels would not be the image's."""
+    if segmentation_node.GetTransformNodeID() != volume_node.GetTransformNodeID():
+        segmentation_node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
 
 
 def export_mask(
@@ -95,6 +101,7 @@ def import_mask(
     mask: np.ndarray,
 ) -> None:
     """Give the segments of ``labels`` the voxels of ``mask``; identifiers, names, colours and all other segments stay."""
+    follow_transform(segmentation_node, volume_node)
     add_segments(segmentation_node, labels)
     segmentation = segmentation_node.GetSegmentation()
     displays = set(slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"))

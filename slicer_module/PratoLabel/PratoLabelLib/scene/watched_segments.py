@@ -8,11 +8,13 @@ from contextlib import contextmanager
 import numpy as np
 import slicer
 
-from PratoLabelLib.scene.segmentation import import_changes
+from PratoLabelLib.scene.segmentation import follow_transform, import_changes
 
 
 class WatchedSegments:
     """Observes a segmentation, and tells what is written here from what is done in the Segment Editor.
+
+    It lies under the transform of the image, whichever that is put under: its voxels are those of the image.
 
     Attributes:
         segmentation_node, volume_node, labels: of the study.
@@ -25,6 +27,7 @@ class WatchedSegments:
     _observers: list[int]
     _before_write: Callable[[Collection[int], bool], None]
     _is_writing: bool
+    _transform_tag: int | None = None
 
     @property
     def shown_phase(self) -> int:
@@ -50,6 +53,16 @@ class WatchedSegments:
             events = [getattr(segmentation, name) for name in names]
             self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
         self._segmentation = segmentation
+        if self._transform_tag is not None:
+            self.volume_node.RemoveObserver(self._transform_tag)
+            self._transform_tag = None
+        if segmentation is not None:
+            moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+            self._transform_tag = self.volume_node.AddObserver(moved, lambda *_: self._follow_transform())
+            self._follow_transform()
+
+    def _follow_transform(self) -> None:
+        follow_transform(self.segmentation_node, self.volume_node)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

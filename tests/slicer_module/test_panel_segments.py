@@ -1,0 +1,64 @@
+"""The segments in the scene: under the transform of their image, with their surfaces, whoever writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.click_tool import click_on, expected, mask_of, press, segmented, start
+from tests.slicer_module.fake_client import heart
+from tests.slicer_module.panel_driver import FakeServerDriver
+
+pytestmark = pytest.mark.slow
+
+
+def put_under_transform(node: Any) -> str:
+    """Turn the node by 16 degrees, and shift it; returns the transform's identifier."""
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    matrix = np.array([[0.96, -0.28, 0, 3], [0.28, 0.96, 0, -5], [0, 0, 1, 2], [0, 0, 0, 1]])
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return str(transform.GetID())
+
+
+@pytest.mark.parametrize("moved", ["volume_node", "segmentation_node"])
+def test_segments_stay_the_images_under_a_transform(driver: FakeServerDriver, moved: str) -> None:
+    driver.open_study()
+    study = driver.logic.current_study
+    put_under_transform(getattr(study, moved))
+    driver.click("run")
+    before = mask_of(driver)
+    assert study.segmentation_node.GetTransformNodeID() == study.volume_node.GetTransformNodeID()
+    assert np.array_equal(before[1:, 2:20], heart()[1:, 2:20])  # in the box
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    assert np.array_equal(mask_of(driver), expected(before, ("RV cavity", (5, 4, 2))))
+    press(driver, "Ctrl+Z")
+    assert np.array_equal(mask_of(driver), before)
+
+
+def test_a_segmentation_follows_its_image(driver: FakeServerDriver) -> None:
+    before = segmented(driver)
+    study = driver.logic.current_study
+    name = put_under_transform(study.volume_node)
+    assert study.segmentation_node.GetTransformNodeID() == name and np.array_equal(mask_of(driver), before)
+    study.volume_node.SetAndObserveTransformNodeID(None)
+    assert study.segmentation_node.GetTransformNodeID() is None
+
+
+def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    before = driver.masks()
+    name = put_under_transform(study.volume_node)
+    for phase in (1, 0):
+        driver.show(phase)
+        assert study.segmentation_node.GetTransformNodeID() == study.volume_node.GetTransformNodeID() == name
+        assert np.array_equal(driver.masks(), before) and study.edited == set()
