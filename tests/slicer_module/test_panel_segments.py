@@ -10,8 +10,10 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.scene.segments import find_segment
+from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
-from tests.slicer_module.click_tool import click_on, expected, mask_of, press, segmented, start
+from tests.slicer_module.click_tool import click_on, expected, mask_of, points, press, segmented, start
 from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver
 
@@ -62,3 +64,55 @@ def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:
         driver.show(phase)
         assert study.segmentation_node.GetTransformNodeID() == study.volume_node.GetTransformNodeID() == name
         assert np.array_equal(driver.masks(), before) and study.edited == set()
+
+
+def surface_of(node: Any) -> list[float] | None:
+    """The bounds of the LV's surface; None where it has none."""
+    segmentation = node.GetSegmentation()
+    segment = segmentation.GetSegment(find_segment(segmentation, "LV cavity"))
+    surface = segment.GetRepresentation("Closed surface")
+    return list(surface.GetBounds()) if surface is not None else None
+
+
+def made_anew(node: Any) -> list[float] | None:
+    """The same, of surfaces that are made of the voxels as they are."""
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(node.GetSegmentation())
+    copy.GetSegmentation().RemoveRepresentation("Closed surface")
+    copy.GetSegmentation().CreateRepresentation("Closed surface")
+    return surface_of(copy)
+
+
+def test_surfaces_are_those_of_the_segments_in_every_phase(cine_driver: CineDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    for phase in (1, 0):
+        driver.show(phase)
+        assert study.segmentation_node.CreateClosedSurfaceRepresentation()
+    before = surface_of(study.segmentation_node)
+    monkeypatch.setattr(cines, "beating_heart", lambda: np.stack([np.roll(heart(3), 5, axis=0)] * 4, 3))
+    driver.click("allPhases")
+    assert before != surface_of(study.segmentation_node)
+    for phase, has_surface in ((0, True), (1, True), (2, False)):
+        driver.show(phase)
+        assert surface_of(study.segmentation_node) == (made_anew(study.segmentation_node) if has_surface else None)
+
+
+def test_segments_that_are_surfaces_are_not_changed(driver: FakeServerDriver) -> None:
+    before = segmented(driver)
+    start(driver, 1)
+    click_on(driver, (20, 3, 0))
+    after = mask_of(driver)
+    assert not np.array_equal(after, before)
+    segmentation = driver.logic.current_study.segmentation_node.GetSegmentation()
+    segmentation.CreateRepresentation("Closed surface")
+    segmentation.SetSourceRepresentationName("Closed surface")
+    for act in (lambda: click_on(driver, (5, 4, 2)), lambda: press(driver, "Ctrl+Z"), lambda: driver.click("run")):
+        driver.panel.say("")
+        act()
+        assert driver.status.startswith("The segments cannot be changed, as they are surfaces: make Binary labelmap")
+        assert len(driver.logic.strokes) == points() == 1
+    segmentation.SetSourceRepresentationName("Binary labelmap")
+    press(driver, "Ctrl+Z")
+    assert points() == 0

@@ -45,18 +45,21 @@ class ClickLogic(ClickQueue):
             None, and ``failed`` says why, where it cannot be sent.
         """
         self._follow_segments()
-        stroke, clicks = self._make_stroke(structure, path), self._shown
-        if stroke is not None and clicks is not None:
-            clicks.waiting.append(stroke)
-            self._send_next()
-            self.clicks_changed.emit()
+        stroke = self._make_stroke(structure, path)
+        found = self._find_writable() if stroke is not None else None
+        if stroke is None or found is None:
+            return None
+        found[1].waiting.append(stroke)
+        self._send_next()
+        self.clicks_changed.emit()
         return stroke
 
     def undo_click(self) -> None:
         """Take the last click back: one that waits is not sent, and one that is on its way changes nothing."""
         self._follow_segments()
-        study, clicks = self.current_study, self._shown
-        if study is not None and clicks is not None:
+        found = self._find_writable()
+        if found is not None:
+            study, clicks = found
             if clicks.waiting:
                 clicks.waiting.pop()
             elif clicks.remake is not None:
@@ -69,10 +72,10 @@ class ClickLogic(ClickQueue):
     def redo_click(self) -> None:
         """Do the last click again that was taken back."""
         self._follow_segments()
-        study, clicks = self.current_study, self._shown
-        if self.can_redo_click and study is not None and clicks is not None and clicks.history is not None:
-            was = study.mask()
-            self._write(study, study.shown_phase, clicks.history.redo(was), was)
+        found = self._find_writable()
+        if self.can_redo_click and found is not None and found[1].history is not None:
+            study, was = found[0], found[0].mask()
+            self._write(study, study.shown_phase, found[1].history.redo(was), was)
         self.clicks_changed.emit()
 
     def move_click(self, stroke: Stroke, path: np.ndarray) -> Stroke:
@@ -91,9 +94,9 @@ class ClickLogic(ClickQueue):
     def delete_clicks(self) -> None:
         """Take all clicks back for good that can be taken back."""
         self._follow_segments()
-        study, clicks = self.current_study, self._shown
-        if study is not None and clicks is not None:
-            was = study.mask()
+        found = self._find_writable()
+        if found is not None:
+            (study, clicks), was = found, found[0].mask()
             self._write(study, study.shown_phase, clicks.clear(was), was)
         self._go_on()
 
@@ -139,9 +142,10 @@ class ClickLogic(ClickQueue):
     def _replace(self, stroke: Stroke, by: list[Stroke]) -> None:
         """Put ``by`` in the place of a click. What was clicked later is made anew; the segments are as before until all of it is there."""
         self._follow_segments()
-        study, clicks = self.current_study, self._shown
-        if study is None or clicks is None:
+        found = self._find_writable()
+        if found is None:
             return
+        study, clicks = found
         was, waits = study.mask(), stroke in clicks.waiting
         try:
             mask = clicks.change(stroke, by, was)

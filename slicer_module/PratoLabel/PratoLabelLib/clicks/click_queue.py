@@ -11,6 +11,7 @@ import numpy as np
 from PratoLabelLib.clicks.phase_clicks import PhaseClicks
 from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.measures.click_request import apply_reply, make_params
+from PratoLabelLib.scene.segmentation import MaskError
 from PratoLabelLib.scene.volumes import has_reversed_slices
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import Cancelled, ServerError
@@ -119,6 +120,7 @@ class ClickQueue(PredictLogic):
                 if isinstance(reply, Exception):
                     raise reply
                 refined = apply_reply(mask, reply["refined"], is_reversed)
+                study.check_writable(phase)
             except Exception as error:
                 self._on_refused(clicks, stroke, error)
                 return
@@ -166,6 +168,18 @@ class ClickQueue(PredictLogic):
         self._asked = None
 
     # What else happens to the segments
+
+    def _find_writable(self) -> tuple[OpenStudy, PhaseClicks] | None:
+        """The open study, and the clicks on what is shown; None where that cannot be changed, and ``failed`` says why."""
+        study, clicks = self.current_study, self._shown
+        if study is None or clicks is None:
+            return None
+        try:
+            study.check_writable(study.shown_phase)
+        except MaskError as error:
+            self.failed.emit(str(error))
+            return None
+        return study, clicks
 
     @property
     def _shown(self) -> PhaseClicks | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import slicer
 
-from PratoLabelLib.scene.segmentation import follow_transform, import_changes
+from PratoLabelLib.scene.segmentation import check_writable, follow_transform, import_changes
 
 
 class WatchedSegments:
@@ -34,10 +34,23 @@ class WatchedSegments:
         """The phase whose segments are shown: 0 of a study of one phase."""
         return 0
 
+    def check_writable(self, phase: int) -> None:
+        """Do nothing where masks can be written into the segments of a phase.
+
+        Raises:
+            MaskError: they cannot; the message says why.
+        """
+        check_writable(self.segmentation_node)
+
     def edit_phase(self, phase: int, mask: np.ndarray, was: np.ndarray) -> None:
-        """Change the segments of the phase that is shown from ``was`` to ``mask`` (K, J, I), as a brush does; undo brings them back."""
+        """Change the segments of the phase that is shown from ``was`` to ``mask`` (K, J, I), as a brush does; undo brings them back.
+
+        Raises:
+            MaskError: see :meth:`check_writable`; nothing has changed then.
+        """
         if np.array_equal(mask, was):
             return
+        self.check_writable(phase)
         self._before_write([phase], True)
         with self._writing():
             import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)

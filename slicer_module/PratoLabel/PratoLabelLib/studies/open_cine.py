@@ -11,7 +11,7 @@ import vtk
 from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_volumes, find_ed_es
 from PratoLabelLib.scene.cine_nodes import CineNodes
 from PratoLabelLib.scene.phase_edits import PhaseEdits
-from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.scene.segmentation import check_writable, import_mask
 from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
 
 
@@ -119,11 +119,16 @@ class OpenCine(OpenStudy):
         """As for a study of one phase, in the phase that is shown."""
         self.write({self.phase: mask}, is_edit)
 
+    def check_writable(self, phase: int) -> None:
+        """As for a study of one phase, of any phase."""
+        check_writable(self.cine.segmentation(phase))
+
     def edit_phase(self, phase: int, mask: np.ndarray, was: np.ndarray) -> None:
         """As for a study of one phase, also in a phase that is not shown, where the Segment Editor has no undo."""
         if phase == self.phase:
             super().edit_phase(phase, mask, was)
         elif not np.array_equal(mask, was):
+            self.check_writable(phase)
             self.cine.write_mask(phase, self.labels, mask)
             self._edits.note_touched(phase)
             self._volumes.pop(phase, None)
@@ -134,7 +139,12 @@ class OpenCine(OpenStudy):
 
         Args:
             is_edit: whether they are a labeller's work that was not sent.
+
+        Raises:
+            MaskError: see :meth:`check_writable`; nothing has changed then.
         """
+        for phase in masks:
+            self.check_writable(phase)
         _, spacing = self.edited, self.volume_node.GetSpacing()[::-1]
         self._before_write(masks, is_edit)
         for phase, mask in masks.items():

@@ -183,6 +183,7 @@ class OpenStudy(WatchedSegments):
 
     def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
         """Put ``mask`` into the segments; the Segment Editor's undo brings them back. ``is_edit``: it is a labeller's work."""
+        self.check_writable(0)
         was_edited = self.has_unsent_edits
         self._before_write([0], is_edit)
         with self._writing():
