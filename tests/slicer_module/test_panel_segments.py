@@ -116,3 +116,24 @@ def test_segments_that_are_surfaces_are_not_changed(driver: FakeServerDriver) ->
     segmentation.SetSourceRepresentationName("Binary labelmap")
     press(driver, "Ctrl+Z")
     assert points() == 0
+
+
+def test_the_editors_effect_stays_when_the_phase_changes_and_its_undo_ends_there(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    effect = object()  # stands for the brush
+    driver.editor.setActiveEffect(effect)
+    driver.editor.setCurrentSegmentID("painted")
+    driver.editor.saveStateForUndo()
+    driver.edit(2)
+    driver.show(1)
+    assert driver.editor.activeEffect() is effect and driver.editor.currentSegmentID() == "painted"
+    assert driver.editor.segmentationNode() is study.segmentation_node and driver.editor.history.GetNumberOfStates() == 0
+    before = mask_of(driver)
+    driver.editor.undo()
+    assert np.array_equal(mask_of(driver), before)
+    driver.editor.saveStateForUndo()
+    driver.edit(1)
+    driver.editor.undo()
+    assert np.array_equal(mask_of(driver), before)
