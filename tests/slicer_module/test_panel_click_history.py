@@ -61,6 +61,37 @@ def test_a_point_is_deleted_and_the_segments_follow(driver: FakeServerDriver) ->
     assert np.array_equal(mask_of(driver), before) and points() == 0
 
 
+def test_all_clicks_are_taken_back_as_one_step_of_the_editor(driver: FakeServerDriver) -> None:
+    before = segmented(driver)
+    start(driver, 1)
+    for voxel in ((5, 4, 2), (15, 4, 2), (5, 16, 2)):
+        click_on(driver, voxel)
+    after, states, asked = mask_of(driver), driver.editor.history.GetNumberOfStates(), len(sent(driver))
+    driver.click("deleteClicks")
+    assert np.array_equal(mask_of(driver), before) and points() == 0 and not driver.ui.redoClickButton.enabled
+    assert driver.editor.history.GetNumberOfStates() <= states + 2 and len(sent(driver)) == asked  # what is restored is a state, too
+    driver.editor.undo()
+    assert np.array_equal(mask_of(driver), after)
+
+
+def test_a_click_that_is_too_old_to_be_taken_back_stays(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PratoLabelLib.measures.click_history.MAX_STEPS", 2)
+    segmented(driver)
+    start(driver, 1)
+    node = click_on(driver, (5, 4, 2))
+    for voxel in ((15, 4, 2), (5, 16, 2)):
+        click_on(driver, voxel)
+    after = mask_of(driver)
+    drag(driver, node, 0, (9, 4, 2))
+    assert "too old" in driver.status and points() == 3
+    driver.panel.say("")
+    node.RemoveNthControlPoint(2)  # where the oldest was put back
+    driver.settle()
+    assert "too old" in driver.status and points() == 3 and len(sent(driver)) == 3 and np.array_equal(mask_of(driver), after)
+    driver.click("deleteClicks")
+    assert points() == 1
+
+
 def test_a_scribble_is_one_click_along_a_line(driver: FakeServerDriver) -> None:
     before = segmented(driver)
     start(driver, 1)
