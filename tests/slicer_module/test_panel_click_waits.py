@@ -244,6 +244,28 @@ def test_opening_the_study_that_is_open_changes_nothing(driver: FakeServerDriver
     assert study.mask()[2, 4, 5] == 2 and "certain" in sent(driver)[-1]
 
 
+def test_a_study_that_is_opened_again_has_its_clicks_and_its_paint(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slicer.util, "confirmYesNoDisplay", lambda *_: True)
+    segmented(driver)
+    start(driver, 1)
+    click_on(driver, (3, 3, 0))
+    press(driver, "Esc")
+    paint(driver, (5, 4, 2), 2)
+    left = mask_of(driver)
+    driver.select(0)
+    driver.click("open")
+    assert points() == 0 and driver.logic.clicks_sent() == []
+    driver.select(1)
+    driver.click("open")
+    assert points() == 1 and len(driver.logic.clicks_sent()) == 1 and np.array_equal(mask_of(driver), left)
+    start(driver, 3)
+    click_on(driver, (6, 4, 2))
+    assert mask_of(driver)[5, 4, 2] == 2 and "certain" in sent(driver)[-1]
+    slicer.mrmlScene.Clear(0)
+    driver.open_study()
+    assert points() == 0 and driver.logic.clicks_sent() == []
+
+
 def test_what_is_recovered_is_certain(driver: FakeServerDriver) -> None:
     driver.open_study()
     before = mask_of(driver)

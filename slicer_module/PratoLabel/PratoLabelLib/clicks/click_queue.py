@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
+import vtk
 
 from PratoLabelLib.clicks.phase_clicks import PhaseClicks
 from PratoLabelLib.measures.click_history import Stroke
@@ -38,9 +39,10 @@ class ClickQueue(PredictLogic):
         PredictLogic.__init__(self, make_client)
         self.clicks_changed = Signal()
         self._clicks: dict[int, PhaseClicks] = {}  # by phase; phase 0 of a study of one phase
+        self._left: dict[tuple[str, str], tuple[vtk.vtkWeakReference, dict[int, PhaseClicks]]] = {}  # of studies that were left, by server
         self._asked: tuple[PhaseClicks, Stroke] | None = None  # the click that is on its way
         self._is_clicking = self._is_stale = False
-        self.study_opened.connect(lambda volume: self._look_at_phase())
+        self.study_opened.connect(lambda volume: self._on_opened())
         self.segments_about_to_change.connect(self._on_replaced)
         self.segmentation_changed.connect(self._note_change)
         self.phase_shown.connect(self._look_at_phase)
@@ -73,9 +75,14 @@ class ClickQueue(PredictLogic):
         PredictLogic.disconnect(self)
 
     def forget_scene(self) -> None:
-        """As for the study's part; no click survives."""
+        """As for the study's part. Where its segments stay in the scene, so do the clicks for when it is opened again."""
+        study, segments = self.current_study, vtk.vtkWeakReference()
         PredictLogic.forget_scene(self)
-        self._clicks.clear()
+        if study is not None:
+            segments.Set(study.segmentation_node)
+            self._left = {key: left for key, left in self._left.items() if left[0].Get() is not None}
+            self._left[study.server, study.study] = segments, self._clicks
+        self._clicks = {}
         self.clicks_changed.emit()
 
     # Sending
@@ -195,14 +202,23 @@ class ClickQueue(PredictLogic):
 
     def _on_replaced(self, phases: Collection[int], is_edit: bool) -> None:
         study = self.current_study
-        for phase in phases if study is not None else ():
+        if study is None:
+            return
+        for phase in phases:
             clicks = self._clicks.setdefault(phase, PhaseClicks())
-            if is_edit and study is not None:
+            if is_edit:
                 clicks.begin(study.mask_of(phase))  # what is put in its place is as if it were painted
             else:
-                clicks.end()
+                clicks.end(study.mask_of(phase))
                 if self._asked is not None and self._asked[0] is clicks:
                     self._stop_asking()
+
+    def _on_opened(self) -> None:
+        study = self.current_study
+        segments, clicks = self._left.pop((study.server, study.study), (None, {})) if study is not None else (None, {})
+        if study is not None and segments is not None and segments.Get() is study.segmentation_node:
+            self._clicks = clicks
+        self._look_at_phase()
 
     def _note_change(self) -> None:
         self._is_stale = not self._is_clicking or self._is_stale
@@ -215,9 +231,8 @@ class ClickQueue(PredictLogic):
         if not self._is_stale or study is None or clicks is None or clicks.history is None:
             return
         self._is_stale = False
-        if (clicks.history.done or clicks.history.undone) and clicks.history.follow(study.mask()):
-            if clicks.remake is not None:  # of clicks that are not there any more
-                clicks.remake = None
+        if clicks.has_past and clicks.follow(study.mask()):
+            if self._asked is not None and self._asked[0] is clicks:
                 self._stop_asking()
             self.clicks_changed.emit()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from PratoLabelLib.measures.click_history import ClickHistory, Stroke
+
+#: So many masks that clicks were replaced in are known again when the Segment Editor brings them back: as many states as it keeps, at most.
+MAX_VERSIONS = 20
 
 
 @dataclass(eq=False)
@@ -43,6 +48,7 @@ class PhaseClicks:
         self.history: ClickHistory | None = None
         self.waiting: list[Stroke] = []
         self.remake: Remake | None = None
+        self._versions: deque[tuple[bytes, ClickHistory, list[Stroke]]] = deque(maxlen=MAX_VERSIONS)
 
     @property
     def strokes(self) -> list[Stroke]:
@@ -63,7 +69,26 @@ class PhaseClicks:
             return self.remake.history, self.remake.mask
         if self.history is None:
             self.history = ClickHistory(now)
+            self._note_version(now)
         return self.history, now
+
+    @property
+    def has_past(self) -> bool:
+        """Whether there is anything that the Segment Editor could take back, or do again."""
+        return len(self._versions) > 1 or (self.history is not None and bool(self.history.done or self.history.undone))
+
+    def follow(self, now: np.ndarray) -> bool:
+        """Note what the Segment Editor has taken back, or done again; whether there was any of it."""
+        digest = _digest(now)
+        known = (version[1] for version in reversed(self._versions) if version[0] == digest and version[1].strokes == version[2])
+        found = next(known, None)
+        if found is not None and found is not self.history:
+            self.history, self.remake = found, None
+            return True
+        has_moved = self.history is not None and self.history.follow(now)
+        if has_moved:
+            self.remake = None  # of clicks that are not there any more
+        return has_moved
 
     def finish(
         self, stroke: Stroke, sent: np.ndarray, refined: np.ndarray, now: np.ndarray, locked: Collection[int], effect: Mapping[str, Any]
@@ -78,8 +103,11 @@ class PhaseClicks:
         self.remake.waiting.remove(stroke)
         return self._complete(now)
 
-    def change(self, stroke: Stroke, by: list[Stroke], now: np.ndarray) -> np.ndarray:
+    def change(self, stroke: Stroke, by: list[Stroke], now: np.ndarray, is_last: bool = False) -> np.ndarray:
         """Put ``by`` in the place of a click; returns the mask that is to be shown in place of ``now``.
+
+        Args:
+            is_last: later clicks go with it.
 
         Raises:
             ValueError: the click is too old for that.
@@ -98,22 +126,34 @@ class PhaseClicks:
         if self.remake is None:
             self.remake = Remake(history.copy(), mask, now)
         self.remake.mask, later = self.remake.history.rewind(step, self.remake.mask)
-        self.remake.waiting[:0] = [*by, *later]
+        self.remake.waiting[:0] = by if is_last else [*by, *later]
         return self._complete(now)
 
     def clear(self, now: np.ndarray) -> np.ndarray:
         """Take all clicks back for good that can be; returns the mask that is to be shown in place of ``now``."""
         self.waiting, self.remake = [], None
-        history, mask = self.begin(now)
-        return history.rewind(history.done[-history.undoable], mask)[0] if history.can_undo else now
+        history, _ = self.begin(now)
+        return self.change(history.strokes[-history.undoable], [], now, is_last=True) if history.can_undo else now
 
-    def end(self) -> None:
-        """The segments are replaced: what was made in them is past. What waits is made in the new ones."""
+    def end(self, now: np.ndarray) -> None:
+        """The segments ``now`` are replaced: what was made in them is past. What waits is made in the new ones."""
+        self._note_version(now)
         self.history = self.remake = None
 
     def _complete(self, now: np.ndarray) -> np.ndarray:
         remake = self.remake
         if remake is None or remake.waiting:
             return now
+        self._note_version(now)
         self.history, self.remake = remake.history, None
+        self._note_version(remake.mask)
         return remake.mask
+
+    def _note_version(self, mask: np.ndarray) -> None:
+        """The clicks are those of ``mask``, should the Segment Editor bring that back."""
+        if self.history is not None:
+            self._versions.append((_digest(mask), self.history, self.history.strokes))
+
+
+def _digest(mask: np.ndarray) -> bytes:
+    return hashlib.sha256(mask.tobytes()).digest()
