@@ -280,3 +280,15 @@ def test_what_is_recovered_is_certain(driver: FakeServerDriver) -> None:
     start(driver, 3)
     click_on(driver, (6, 3, 1))
     assert (painted == 2).any() and (mask_of(driver)[painted == 2] == 2).all() and "certain" in sent(driver)[-1]
+
+
+def test_what_is_recovered_in_a_phase_that_is_not_shown_is_certain(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    drawn = study.mask_of(2)
+    drawn[1, 2:5, 2:5] = 2
+    study.recover(drawn[None], [2])
+    start(driver, 3)
+    click_on(driver, (6, 3, 1))
+    assert study.phase == 2 and (driver.masks()[2:5, 2:5, 1, 2] == 2).all() and "certain" in sent(driver)[-1]

@@ -206,9 +206,9 @@ class ClickQueue(PredictLogic):
             return
         for phase in phases:
             clicks = self._clicks.setdefault(phase, PhaseClicks())
-            if is_edit:
+            if is_edit and clicks.history is None:
                 clicks.begin(study.mask_of(phase))  # what is put in its place is as if it were painted
-            else:
+            elif not is_edit:
                 clicks.end(study.mask_of(phase))
                 if self._asked is not None and self._asked[0] is clicks:
                     self._stop_asking()
