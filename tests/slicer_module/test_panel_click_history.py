@@ -8,8 +8,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.scene.segmentation import import_mask
-from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, points, press, segmented, sent, start
+from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, paint, points, press, segmented, sent, start
 from tests.slicer_module.fake_clicks import refine
 from tests.slicer_module.panel_driver import FakeServerDriver
 
@@ -88,10 +87,7 @@ def test_a_click_that_was_moved_and_taken_back_does_not_come_back_by_itself(driv
     drag(driver, click_on(driver, (5, 4, 2)), 0, (5, 16, 2))
     driver.click("undoClick")
     for value in (2, 0):  # painted, and taken away
-        mask = before.copy()
-        mask[15, 4, 2] = value
-        study = driver.logic.current_study
-        import_mask(study.segmentation_node, study.volume_node, study.labels, mask.T)
+        paint(driver, (15, 4, 2), value)
         driver.rest(0.1)
     assert np.array_equal(mask_of(driver), before) and points() == 0 and driver.logic.can_redo_click
 

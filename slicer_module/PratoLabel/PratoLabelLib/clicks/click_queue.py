@@ -103,10 +103,8 @@ class ClickQueue(PredictLogic):
         assert stroke is not None
         history, mask = clicks.begin(study.mask_of(phase))
         is_reversed, strokes, certain = has_reversed_slices(study.volume_node), [*history.strokes, stroke], history.certain(mask)
-        extra, model = (
-            _about(study, phase),
-            (study.reply or {}).get("model") or next((m.name for m in self.info.models), "") if self.info else "",
-        )
+        extra, offered = _about(study, phase), self.info.models if self.info is not None else ()
+        model = (study.reply or {}).get("model") or next((model.name for model in offered), "")
 
         def ask(client: Client) -> dict[str, Any] | Exception:
             try:
