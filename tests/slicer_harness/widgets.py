@@ -127,9 +127,8 @@ class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[mi
     def setSegmentationNode(self, node: Any) -> None:
         if node is self._nodes.get("segmentation"):
             return
+        self.setActiveEffect(None)
         self._nodes["segmentation"] = node
-        self.history.RemoveAllStates()
-        self.history.SetSegmentation(node.GetSegmentation() if node is not None else None)
         self.updateWidgetFromMRML()
 
     def segmentationNode(self) -> Any:
@@ -149,8 +148,10 @@ class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[mi
 
     def updateWidgetFromMRML(self) -> None:
         self._list.clear()
-        if self.segmentationNode() is not None:
-            segmentation = self.segmentationNode().GetSegmentation()
+        node = self.segmentationNode()
+        self.history.SetSegmentation(node.GetSegmentation() if node is not None else None)  # drops its states if it is another one
+        if node is not None:
+            segmentation = node.GetSegmentation()
             for n in range(segmentation.GetNumberOfSegments()):
                 segment = segmentation.GetNthSegment(n)
                 item = QtWidgets.QListWidgetItem(segment.GetName(), self._list)
@@ -174,7 +175,11 @@ class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[mi
 
     def setEffectButtonStyle(self, style: Any) -> None: ...
 
-    def setActiveEffect(self, effect: Any) -> None: ...
+    def setActiveEffect(self, effect: Any) -> None:
+        self._nodes["effect"] = effect
+
+    def activeEffect(self) -> Any:
+        return self._nodes.get("effect")
 
     def setupViewObservations(self) -> None:
         self.calls.append("observe views")

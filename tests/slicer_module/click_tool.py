@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import slicer
 
+from PratoLabelLib.scene.segmentation import import_mask
 from tests.slicer_module.clicks import click, world_position
 from tests.slicer_module.fake_clicks import refine
 from tests.slicer_module.panel_driver import FakeServerDriver, PanelDriver
@@ -77,3 +78,11 @@ def segmented(driver: FakeServerDriver) -> np.ndarray:
     driver.open_study()
     driver.click("run")
     return mask_of(driver)
+
+
+def paint(driver: PanelDriver, voxel: tuple[int, int, int], value: int) -> None:
+    """Make a voxel a structure's, as the brush does."""
+    study = driver.logic.current_study
+    mask = study.mask()
+    mask[voxel[::-1]] = value
+    import_mask(study.segmentation_node, study.volume_node, study.labels, mask)

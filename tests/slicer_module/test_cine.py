@@ -142,14 +142,17 @@ def test_one_phase_is_segmented_though_another_is_shown_by_then(driver: CineDriv
 
 
 @pytest.mark.slow
-def test_a_late_result_that_meets_edits_can_be_undone(driver: CineDriver) -> None:
+def test_a_late_result_leaves_edits_that_no_undo_would_bring_back(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(1)
     edited = driver.edit()
     driver.ui.runButton.click()
     driver.show(2)
     driver.settle()
-    assert study.phase == 1 and not np.array_equal(driver.masks()[..., 1], edited.T)
+    assert study.phase == 2 and np.array_equal(driver.masks()[..., 1], edited.T) and "Phase 1 was edited" in driver.status
+    driver.show(1)
+    driver.click("run")
+    assert not np.array_equal(driver.masks()[..., 1], edited.T)
     driver.editor.undo()
     assert np.array_equal(driver.masks()[..., 1], edited.T) and study.edited == {1}
 

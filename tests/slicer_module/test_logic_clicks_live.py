@@ -19,7 +19,7 @@ def test_a_click_is_followed_on_its_slice_and_taken_back(logic: PratoLabelLogic,
     before, k = study.mask(), 1  # not the middle slice: it would be the same the other way round
     logic.click("LV cavity", np.array([[20.2, 17.9, k]]))
     logic.click("background", np.array([[25.0, 18.0, k], [27.0, 18.0, k]]))
-    wait(logic, lambda: not logic._waiting)
+    wait(logic, lambda: not logic.clicks_waiting)
     after = study.mask()
     assert logic.failures == []
     assert after[k, 18, 20] == study.labels["LV cavity"] and not after[k, 18, 25:28].any()

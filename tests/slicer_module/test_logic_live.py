@@ -126,7 +126,7 @@ def test_edits_outside_the_box_and_locked_structures_survive(logic: PratoLabelLo
     logic.locked_structures = {"LV cavity"}
     history = slicer.vtkSegmentationHistory()  # the Segment Editor's
     history.SetSegmentation(study.segmentation_node.GetSegmentation())
-    logic.segments_about_to_change.connect(history.SaveState)
+    logic.segments_about_to_change.connect(lambda phases, is_edit: history.SaveState())
     predict(logic, roi_around(BOX, study.volume_node))
     after = study.mask()
     outside = np.ones(after.shape, bool)

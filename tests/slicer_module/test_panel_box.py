@@ -107,6 +107,19 @@ def test_placing_that_is_given_up_brings_the_box_back(driver: FakeServerDriver) 
 
 
 @pytest.mark.slow
+def test_placing_ends_with_a_box_that_is_deleted_meanwhile(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("place")
+    slicer.mrmlScene.RemoveNode(driver.panel.parameters.roi)
+    driver.rest(0.1)
+    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    assert driver.panel.box.is_at_rest and interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+    driver.click("place")
+    click_voxels(driver.panel.parameters.roi, driver.logic.current_study.volume_node, (5, 4, 2), (18, 15, 2))
+    assert roi_to_ijk_box(driver.panel.parameters.roi, driver.logic.current_study.volume_node) == (5, 19, 4, 16, 0, 5)
+
+
+@pytest.mark.slow
 def test_a_proposal_that_comes_late_moves_no_box_that_is_being_placed(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     driver.open_study()
     infer = driver.server.infer

@@ -103,7 +103,9 @@ class PratoLabelLogic(ClickLogic):
         if study is None:
             return []
         elsewhere = [f"{study.study} was opened from {study.server}, and would be sent to {self.address}."]
-        return (elsewhere if self.address not in ("", study.server) else []) + study.find_problems()
+        waiting = ["Clicks wait for the server's answer: what they change would not be sent."]
+        problems = (elsewhere if self.address not in ("", study.server) else []) + study.find_problems()
+        return problems + (waiting if self.clicks_waiting else [])
 
     def submit(self, annotator: str, accepted: Collection[str] = ()) -> None:
         """Store the segments as the study's final label, with their provenance.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from PratoLabelLib.clicks.click_queue import ClickQueue
-from PratoLabelLib.measures.click_history import Step, Stroke
+from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.measures.click_request import BACKGROUND, MAX_VOXELS, describe_steps
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.volumes import has_reversed_slices
@@ -21,12 +21,18 @@ class ClickLogic(ClickQueue):
     @property
     def can_undo_click(self) -> bool:
         """Whether there is a click to take back."""
-        return bool(self._waiting) or (self._history is not None and self._history.can_undo)
+        clicks = self._shown
+        if clicks is None:
+            return False
+        return bool(clicks.waiting) or clicks.remake is not None or (clicks.history is not None and clicks.history.can_undo)
 
     @property
     def can_redo_click(self) -> bool:
         """Whether a click was taken back that can be done again."""
-        return not self._waiting and self._history is not None and bool(self._history.undone)
+        clicks = self._shown
+        if clicks is None or clicks.waiting or clicks.remake is not None:
+            return False
+        return clicks.history is not None and bool(clicks.history.undone)
 
     def click(self, structure: str, path: np.ndarray) -> Stroke | None:
         """Correct the open study: what lies under ``path`` is ``structure``. Returns what is sent, in its turn.
@@ -40,30 +46,36 @@ class ClickLogic(ClickQueue):
         """
         self._follow_segments()
         stroke = self._make_stroke(structure, path)
-        if stroke is not None:
-            self._waiting.append(stroke)
-            self._send_next()
-            self.clicks_changed.emit()
+        found = self._find_writable() if stroke is not None else None
+        if stroke is None or found is None:
+            return None
+        found[1].waiting.append(stroke)
+        self._send_next()
+        self.clicks_changed.emit()
         return stroke
 
     def undo_click(self) -> None:
         """Take the last click back: one that waits is not sent, and one that is on its way changes nothing."""
         self._follow_segments()
-        study, history = self.current_study, self._history
-        if self._waiting:
-            self._drop(self._waiting[-1])
-        elif study is not None and history is not None and history.can_undo:
-            was = study.mask()
-            self._write(study, history.undo(was), was)
-        self.clicks_changed.emit()
+        found = self._find_writable()
+        if found is not None:
+            study, clicks = found
+            if clicks.waiting:
+                clicks.waiting.pop()
+            elif clicks.remake is not None:
+                clicks.remake = None
+            elif clicks.history is not None and clicks.history.can_undo:
+                was = study.mask()
+                self._write(study, study.shown_phase, clicks.history.undo(was), was)
+        self._go_on()
 
     def redo_click(self) -> None:
         """Do the last click again that was taken back."""
         self._follow_segments()
-        study, history = self.current_study, self._history
-        if self.can_redo_click and study is not None and history is not None:
-            was = study.mask()
-            self._write(study, history.redo(was), was)
+        found = self._find_writable()
+        if self.can_redo_click and found is not None and found[1].history is not None:
+            study, was = found[0], found[0].mask()
+            self._write(study, study.shown_phase, found[1].history.redo(was), was)
         self.clicks_changed.emit()
 
     def move_click(self, stroke: Stroke, path: np.ndarray) -> Stroke:
@@ -81,9 +93,12 @@ class ClickLogic(ClickQueue):
 
     def delete_clicks(self) -> None:
         """Take all clicks back for good that can be taken back."""
-        for stroke in self.strokes[::-1]:
-            if self.can_undo_click:
-                self._replace(stroke, [])
+        self._follow_segments()
+        found = self._find_writable()
+        if found is not None:
+            (study, clicks), was = found, found[0].mask()
+            self._write(study, study.shown_phase, clicks.clear(was), was)
+        self._go_on()
 
     def clicks_sent(self) -> list[dict[str, Any]]:
         """What was clicked, and what each click did, as it is stored with the label; of a cine, with the phase."""
@@ -94,8 +109,8 @@ class ClickLogic(ClickQueue):
         is_cine = isinstance(study, CineStudy)
         return [
             {**click, **({"phase": phase} if is_cine else {})}
-            for phase, history in sorted(self._histories.items())
-            for click in describe_steps(history.done, reverse)
+            for phase, clicks in sorted(self._clicks.items())
+            for click in describe_steps(clicks.history.done if clicks.history is not None else [], reverse)
         ]
 
     # One stroke
@@ -125,22 +140,28 @@ class ClickLogic(ClickQueue):
         return None
 
     def _replace(self, stroke: Stroke, by: list[Stroke]) -> None:
+        """Put ``by`` in the place of a click. What was clicked later is made anew; the segments are as before until all of it is there."""
         self._follow_segments()
-        study, history = self.current_study, self._history
-        if study is None or history is None:
+        found = self._find_writable()
+        if found is None:
             return
-        if stroke in self._waiting:
-            self._drop(stroke, by)
-        else:
-            step: Step | None = next((step for step in history.done if step.stroke is stroke), None)
-            if step is None:
-                return
-            was = study.mask()
-            mask, later = history.rewind(step, was)
+        study, clicks = found
+        was, waits = study.mask(), stroke in clicks.waiting
+        try:
+            mask = clicks.change(stroke, by, was)
+        except ValueError as error:
+            self.failed.emit(str(error))
+            return
+        if not waits and self._asked is not None and self._asked[0] is clicks:
+            self._stop_asking()  # it knows the click as it was
+        self._write(study, study.shown_phase, mask, was)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Other clicks are to be sent than before."""
+        if self._asked is not None and self._asked[1] is not self._asked[0].next:
             self._stop_asking()
-            self._waiting[:0] = [*by, *later]
-            self._write(study, mask, was)
-            self._send_next()
+        self._send_next()
         self.clicks_changed.emit()
 
 

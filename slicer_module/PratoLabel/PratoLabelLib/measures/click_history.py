@@ -79,9 +79,24 @@ class ClickHistory:
         return [step.stroke for step in self.done]
 
     @property
+    def undoable(self) -> int:
+        """How many of the newest can be taken back."""
+        return len(self.done) - self._forgotten
+
+    @property
     def can_undo(self) -> bool:
         """Whether the last click can be taken back."""
-        return len(self.done) > self._forgotten
+        return self.undoable > 0
+
+    def can_change(self, step: Step) -> bool:
+        """Whether ``step`` of those that are done can be taken back, with all later ones."""
+        return step in self.done[self._forgotten :]
+
+    def copy(self) -> ClickHistory:
+        """One that can be changed without this one."""
+        other = ClickHistory(self._known)
+        other.done, other.undone, other._forgotten = [*self.done], [*self.undone], self._forgotten
+        return other
 
     def certain(self, mask: np.ndarray) -> np.ndarray:
         """Where ``mask`` is neither as the server made it nor as a click left it: what was painted. Bool (K, J, I)."""
@@ -120,11 +135,10 @@ class ClickHistory:
         return self._do(self.undone.pop(), mask)
 
     def rewind(self, step: Step, mask: np.ndarray) -> tuple[np.ndarray, list[Stroke]]:
-        """Take ``step`` and all later ones back, for good; returns the mask of before, and the later strokes."""
+        """Take ``step``, which can be changed, and all later ones back for good; returns the mask of before, and the later strokes."""
         later = self.strokes[self.done.index(step) + 1 :]
         while step in self.done:
             mask = self.undo(mask)
-            self._forgotten = min(self._forgotten, len(self.done))
         self.undone.clear()
         return mask, later
 
@@ -143,18 +157,13 @@ class ClickHistory:
             known[step.where] = step.after
         return has_moved
 
-    def fits(self, mask: np.ndarray) -> bool:
-        """Whether every clicked voxel still is what it was last said to be: if not, something else was put in the place of the segments."""
-        said = {voxel: stroke.value for stroke in self.strokes for voxel in map(tuple, stroke.voxels.tolist())}
-        return all(mask[k, j, i] == value for (i, j, k), value in said.items())
-
     def _do(self, step: Step, mask: np.ndarray) -> np.ndarray:
         known = self._known.ravel()
         is_free = (mask.ravel()[step.where] == step.before) & (known[step.where] == step.known)
         where, shown = step.where[is_free], mask.copy()
         known[where], shown.ravel()[where] = step.after[is_free], step.after[is_free]
         self.done.append(step)
-        if len(self.done) - self._forgotten > MAX_STEPS:
+        if self.undoable > MAX_STEPS:
             self.done[self._forgotten].forget()
             self._forgotten += 1
         return shown

@@ -17,7 +17,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks
-from PratoLabelLib.scene.segmentation import MaskError, export_mask
+from PratoLabelLib.scene.segmentation import MaskError, export_mask, renewed_surfaces
 from PratoLabelLib.scene.segments import add_segments, find_segment
 from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node
 from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, load_volume, remove_node
@@ -203,10 +203,11 @@ def write_segments(
     labelmap.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(mask, np.uint8).ravel(), deep=True))
     binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     segmentation = segmentation_node.GetSegmentation()
-    for name, value in labels.items():
-        segment = segmentation.GetSegment(find_segment(segmentation, name))
-        segment.SetLabelValue(value)
-        segment.AddRepresentation(binary, labelmap)
+    with renewed_surfaces(segmentation):
+        for name, value in labels.items():
+            segment = segmentation.GetSegment(find_segment(segmentation, name))
+            segment.SetLabelValue(value)
+            segment.AddRepresentation(binary, labelmap)
 
 
 def _keep_window(volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:

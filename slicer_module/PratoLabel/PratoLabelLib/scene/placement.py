@@ -70,6 +70,11 @@ class Placement:
         """Whether clicks are still awaited."""
         return bool(self._tags)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the ROI was deleted before the box was there."""
+        return self.is_pending and self._roi.GetScene() is None
+
     def cancel(self) -> None:
         """Await no more clicks; a box that was there before is there again."""
         if self.is_pending:

@@ -6,7 +6,8 @@ A mask here is a uint8 array in numpy's order of Slicer, (K, J, I), with the val
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -72,9 +73,38 @@ def create_segmentation(
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    follow_transform(node, volume_node)
     add_segments(node, labels)
     return node
+
+
+def follow_transform(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Put the segmentation under the transform that its image is under: otherwise its voxels would not be the image's."""
+    if segmentation_node.GetTransformNodeID() != volume_node.GetTransformNodeID():
+        segmentation_node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+
+
+def check_writable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Do nothing where masks can be written into the segments.
+
+    Raises:
+        MaskError: they are surfaces, from which voxels are made.
+    """
+    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation_node.GetSegmentation().GetSourceRepresentationName() != binary:
+        wanted = f"make {binary} the source representation of {segmentation_node.GetName()} in the module Segmentations"
+        raise MaskError(f"The segments cannot be changed, as they are surfaces: {wanted}.")
+
+
+@contextmanager
+def renewed_surfaces(segmentation: slicer.vtkSegmentation) -> Iterator[None]:
+    """Segments that have surfaces, to be shown in 3D, get new ones of what is written meanwhile: Slicer would keep or drop the old ones."""
+    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    has_surfaces = segmentation.ContainsRepresentation(surface)
+    yield
+    if has_surfaces:
+        segmentation.RemoveRepresentation(surface)
+        segmentation.CreateRepresentation(surface)
 
 
 def export_mask(
@@ -94,13 +124,20 @@ def import_mask(
     labels: Mapping[str, int],
     mask: np.ndarray,
 ) -> None:
-    """Give the segments of ``labels`` the voxels of ``mask``; identifiers, names, colours and all other segments stay."""
+    """Give the segments of ``labels`` the voxels of ``mask``; identifiers, names, colours and all other segments stay.
+
+    Raises:
+        MaskError: see :func:`check_writable`; nothing has changed then.
+    """
+    check_writable(segmentation_node)
+    follow_transform(segmentation_node, volume_node)
     add_segments(segmentation_node, labels)
     segmentation = segmentation_node.GetSegmentation()
     displays = set(slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"))
-    for name, value in labels.items():
-        segment = find_segment(segmentation, name)
-        slicer.util.updateSegmentBinaryLabelmapFromArray((mask == value).astype(np.uint8), segmentation_node, segment, volume_node)
+    with renewed_surfaces(segmentation):
+        for name, value in labels.items():
+            segment = find_segment(segmentation, name)
+            slicer.util.updateSegmentBinaryLabelmapFromArray((mask == value).astype(np.uint8), segmentation_node, segment, volume_node)
     for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"):
         if node not in displays:  # slicer.util leaves those of its temporary labelmaps behind
             slicer.mrmlScene.RemoveNode(node)
@@ -117,11 +154,11 @@ def import_changes(
     changes = np.nonzero(mask != was)
     if not changes[0].size:
         return
+    check_writable(segmentation_node)
     segmentation, logic = segmentation_node.GetSegmentation(), slicer.vtkSlicerSegmentationsModuleLogic
-    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     is_moved = segmentation_node.GetParentTransformNode() is not volume_node.GetParentTransformNode()
     found = {name: find_segment(segmentation, name) for name in labels}
-    if is_moved or segmentation.GetSourceRepresentationName() != binary or not all(found.values()):
+    if is_moved or not all(found.values()):
         import_mask(segmentation_node, volume_node, labels, mask)
         return
     bounds = [bound for axis in changes[::-1] for bound in (int(axis.min()), int(axis.max()))]

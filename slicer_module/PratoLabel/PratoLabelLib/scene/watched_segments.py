@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import slicer
 
-from PratoLabelLib.scene.segmentation import import_changes
+from PratoLabelLib.scene.segmentation import check_writable, follow_transform, import_changes
 
 
 class WatchedSegments:
     """Observes a segmentation, and tells what is written here from what is done in the Segment Editor.
+
+    It lies under the transform of the image, whichever that is put under: its voxels are those of the image.
 
     Attributes:
         segmentation_node, volume_node, labels: of the study.
@@ -23,14 +25,33 @@ class WatchedSegments:
     labels: dict[str, int]
     _segmentation: slicer.vtkSegmentation | None
     _observers: list[int]
-    _before_write: Callable[[], None]
+    _before_write: Callable[[Collection[int], bool], None]
     _is_writing: bool
+    _transform_tag: int | None = None
 
-    def edit(self, mask: np.ndarray, was: np.ndarray) -> None:
-        """Change the segments from ``was`` to ``mask`` (K, J, I), as a stroke of the brush does; undo brings them back."""
+    @property
+    def shown_phase(self) -> int:
+        """The phase whose segments are shown: 0 of a study of one phase."""
+        return 0
+
+    def check_writable(self, phase: int) -> None:
+        """Do nothing where masks can be written into the segments of a phase.
+
+        Raises:
+            MaskError: they cannot; the message says why.
+        """
+        check_writable(self.segmentation_node)
+
+    def edit_phase(self, phase: int, mask: np.ndarray, was: np.ndarray) -> None:
+        """Change the segments of the phase that is shown from ``was`` to ``mask`` (K, J, I), as a brush does; undo brings them back.
+
+        Raises:
+            MaskError: see :meth:`check_writable`; nothing has changed then.
+        """
         if np.array_equal(mask, was):
             return
-        self._before_write()
+        self.check_writable(phase)
+        self._before_write([phase], True)
         with self._writing():
             import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)
         self._on_segments_changed()
@@ -45,6 +66,16 @@ class WatchedSegments:
             events = [getattr(segmentation, name) for name in names]
             self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
         self._segmentation = segmentation
+        if self._transform_tag is not None:
+            self.volume_node.RemoveObserver(self._transform_tag)
+            self._transform_tag = None
+        if segmentation is not None:
+            moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+            self._transform_tag = self.volume_node.AddObserver(moved, lambda *_: self._follow_transform())
+            self._follow_transform()
+
+    def _follow_transform(self) -> None:
+        follow_transform(self.segmentation_node, self.volume_node)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

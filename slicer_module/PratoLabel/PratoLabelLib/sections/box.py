@@ -58,6 +58,8 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
     def refresh(self) -> None:
         """Show and observe the boxes of the open study."""
         self._follow_study()
+        if self._placement is not None and self._placement.is_lost:
+            self.end_placing()
         is_open = self._logic.current_study is not None
         self._ui.placeButton.enabled = is_open
         self._ui.fitButton.enabled = is_open and self._panel.segment.is_ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import qt
@@ -110,15 +111,14 @@ class CorrectSection(Section):
         """Another phase is shown: the editor's undo must not bring the segments of the one before into it."""
         study = self._logic.current_study
         if isinstance(study, CineStudy) and not study.cine.is_playing and self._shown is study.segmentation_node:
-            segment = self._editor.currentSegmentID()
-            self._editor.setSegmentationNode(None)
-            self._editor.setSegmentationNode(study.segmentation_node)
-            self._editor.setSourceVolumeNode(study.volume_node)
-            self._editor.setCurrentSegmentID(segment)
+            # not by another segmentation for a moment, which would put the active effect down
+            self._editor.setMaximumNumberOfUndoStates(0)
+            self._editor.setMaximumNumberOfUndoStates(UNDO_STATES)
+            self._editor.updateWidgetFromMRML()
 
-    def _save_state(self) -> None:
+    def _save_state(self, phases: Collection[int], is_edit: bool) -> None:
         study = self._logic.current_study
-        if study is not None and self._shown is study.segmentation_node:
+        if study is not None and study.shown_phase in phases and self._shown is study.segmentation_node:
             self._editor.saveStateForUndo()
 
 

@@ -63,15 +63,20 @@ class StudySection(Section):
 
     def open_next(self) -> None:
         """Open the next study; it is segmented in the proposed box."""
+        self._logic.cancel()  # what that says is about the study that is left
         self._segments_next = True
         self._panel.request(lambda: self._logic.open_next(self._strategy.value, self._panel.segment.model))
 
     def may_leave(self) -> bool:
-        """Whether the open study may be left: asks, upon a click, where it has edits that were not sent."""
-        study = self._logic.current_study
-        if study is None or not study.has_unsent_edits:
+        """Whether the open study may be left: asks, upon a click, where it has edits that were not sent, or clicks that wait."""
+        study, waiting = self._logic.current_study, self._logic.clicks_waiting
+        if study is None or not (waiting or study.has_unsent_edits):
             return True
-        question = f"{study.study} has edits that were not sent. They are kept on this computer, and shown when you open it again."
+        question = ""
+        if study.has_unsent_edits:
+            question = f"{study.study} has edits that were not sent. They are kept on this computer, and shown when you open it again."
+        if waiting:
+            question = f"{question}\n\nClicks in {study.study} wait for the server's answer, and would not be done.".strip()
         return bool(slicer.util.confirmYesNoDisplay(f"{question}\n\nLeave it without submitting?", "PrATo Label"))
 
     def _refresh_buttons(self) -> None:

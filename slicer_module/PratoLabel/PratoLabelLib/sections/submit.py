@@ -51,7 +51,7 @@ class SubmitSection(Section):
         stale = study.stale if isinstance(study, CineStudy) else []
         if conflict:
             show_text(self._ui.submitLabel, f"{text} {conflict['message']}", WARNING_STYLE)
-        elif study is not None and study.study == reply["image"] and study.has_unsent_edits:
+        elif study is not None and study.study == reply["image"] and (study.has_unsent_edits or self._logic.clicks_waiting):
             show_text(self._ui.submitLabel, f"{text} What you have edited since is not sent yet: submit again.", WARNING_STYLE)
         elif stale:
             newer = f"{name_phases(stale)} of the label came from somebody else meanwhile: show version {reply['version']} to see that."

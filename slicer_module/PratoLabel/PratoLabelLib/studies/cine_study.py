@@ -23,7 +23,11 @@ class CineStudy(OpenCine):
     """What the server, the labeller and earlier times put into an :class:`OpenCine`, and what is sent of it."""
 
     def apply(self, prediction: Prediction, file: Path, boxes: Sequence[Box], model: str, locked: Collection[str]) -> None:
-        """As for a study of one phase, into the phase that was asked for, whichever is shown by now."""
+        """As for a study of one phase, into the phase that was asked for, whichever is shown by now.
+
+        Raises:
+            MaskError: it does not fit, or would replace edits in a phase that is not shown, where undo does not bring them back.
+        """
         reply, phase = prediction.reply, prediction.reply.get("mask_phase")
         file.write_bytes(prediction.mask)
         try:
@@ -31,8 +35,8 @@ class CineStudy(OpenCine):
         finally:
             file.unlink(missing_ok=True)
         phase = self.phase if phase is None else phase
-        if phase in self.edited:
-            self.cine.show(phase)  # where undo brings the edits back
+        if phase in self.edited and phase != self.phase:  # no undo would bring the edits back, and what is done elsewhere by now goes on
+            raise MaskError(f"Phase {phase} was edited and is not shown any more, so it stays as it is: show it, and segment it again.")
         self._merge({phase: predicted}, reply, {phase: boxes}, model, locked)
 
     def apply_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import vtk
 from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_volumes, find_ed_es
 from PratoLabelLib.scene.cine_nodes import CineNodes
 from PratoLabelLib.scene.phase_edits import PhaseEdits
-from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.scene.segmentation import check_writable, import_mask
 from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
 
 
@@ -41,7 +41,7 @@ class OpenCine(OpenStudy):
         marked: tuple[int, int] | None,
         on_phase: Callable[[], None],
         on_change: Callable[[], None],
-        before_write: Callable[[], None] = lambda: None,
+        before_write: Callable[[Collection[int], bool], None] = lambda phases, is_edit: None,
     ) -> None:
         self.cine, self._on_phase = cine, on_phase
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
@@ -68,6 +68,15 @@ class OpenCine(OpenStudy):
     def phase(self) -> int:
         """The phase that is shown, from 0."""
         return self.cine.phase
+
+    @property
+    def shown_phase(self) -> int:
+        """As :attr:`phase`."""
+        return self.phase
+
+    def mask_of(self, phase: int) -> np.ndarray:
+        """The segments of any phase as they are: uint8 (K, J, I), values of ``labels``."""
+        return self.cine.mask(phase, self.labels)
 
     @property
     def is_in_scene(self) -> bool:
@@ -110,16 +119,36 @@ class OpenCine(OpenStudy):
         """As for a study of one phase, in the phase that is shown."""
         self.write({self.phase: mask}, is_edit)
 
+    def check_writable(self, phase: int) -> None:
+        """As for a study of one phase, of any phase."""
+        check_writable(self.cine.segmentation(phase))
+
+    def edit_phase(self, phase: int, mask: np.ndarray, was: np.ndarray) -> None:
+        """As for a study of one phase, also in a phase that is not shown, where the Segment Editor has no undo."""
+        if phase == self.phase:
+            super().edit_phase(phase, mask, was)
+        elif not np.array_equal(mask, was):
+            self.check_writable(phase)
+            self.cine.write_mask(phase, self.labels, mask)
+            self._edits.note_touched(phase)
+            self._volumes.pop(phase, None)
+            self._on_change()
+
     def write(self, masks: Mapping[int, np.ndarray], is_edit: bool = False) -> None:
         """Put masks (K, J, I) into the segments, by phase; the Segment Editor's undo brings those of the phase that is shown back.
 
         Args:
             is_edit: whether they are a labeller's work that was not sent.
+
+        Raises:
+            MaskError: see :meth:`check_writable`; nothing has changed then.
         """
+        for phase in masks:
+            self.check_writable(phase)
         _, spacing = self.edited, self.volume_node.GetSpacing()[::-1]
+        self._before_write(masks, is_edit)
         for phase, mask in masks.items():
             if phase == self.phase:
-                self._before_write()
                 with self._writing():
                     import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
             else:

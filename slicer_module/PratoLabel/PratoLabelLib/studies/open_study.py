@@ -39,7 +39,8 @@ class OpenStudy(WatchedSegments):
         mask: (K, J, I), the contents of a new segmentation; None for nothing.
         base: the server's address, and the number of the version that ``mask`` is (0 for none); None where that is unknown.
         on_change: called whenever a segment changes, by whomever.
-        before_write: called before a result is written into the segments, so that the Segment Editor's undo can bring them back.
+        before_write: called before phases are written, with these and whether it is a labeller's work: the Segment Editor's undo can bring
+            the one back that is shown.
 
     Attributes:
         base: the same for the contents of the segmentation, also where it is not new.
@@ -55,7 +56,7 @@ class OpenStudy(WatchedSegments):
         mask: np.ndarray | None,
         base: tuple[str, int] | None,
         on_change: Callable[[], None],
-        before_write: Callable[[], None] = lambda: None,
+        before_write: Callable[[Collection[int], bool], None] = lambda phases, is_edit: None,
     ) -> None:
         self.study, self.server, self.volume_node, self.labels = study, server, volume_node, dict(labels)
         self.reply: dict[str, Any] | None = None
@@ -102,6 +103,10 @@ class OpenStudy(WatchedSegments):
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
         return export_mask(self.segmentation_node, self.volume_node, self.labels)
+
+    def mask_of(self, phase: int) -> np.ndarray:
+        """As :meth:`mask`, of any phase; there is phase 0 alone."""
+        return self.mask()
 
     @property
     def has_unsent_edits(self) -> bool:
@@ -178,8 +183,9 @@ class OpenStudy(WatchedSegments):
 
     def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
         """Put ``mask`` into the segments; the Segment Editor's undo brings them back. ``is_edit``: it is a labeller's work."""
+        self.check_writable(0)
         was_edited = self.has_unsent_edits
-        self._before_write()
+        self._before_write([0], is_edit)
         with self._writing():
             import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
         if is_edit:

@@ -43,7 +43,7 @@ class StudyLogic(ServerLogic):
         self.study_opened = Signal()  # vtkMRMLScalarVolumeNode
         self.segmentation_changed = Signal()
         self.phase_shown = Signal()  # another one of a cine
-        self.segments_about_to_change = Signal()  # by a prediction, a recovery, a version: the moment to save the state for undo
+        self.segments_about_to_change = Signal()  # phases, and whether it is a labeller's work: the moment to save the state for undo
         self.versions_changed = Signal()
         self.versions_changed.connect(self._note_drawn)
         os.makedirs(slicer.app.temporaryPath, exist_ok=True)
@@ -87,8 +87,11 @@ class StudyLogic(ServerLogic):
     def open_study(self, study_id: str) -> None:
         """Open a study, with its final label if it has one. One that is in the scene already is shown as it was left.
 
-        A pending prediction is cancelled.
+        A pending prediction is cancelled. Of the study that is open already nothing changes.
         """
+        current = self.current_study
+        if current is not None and (current.study, current.server) == (study_id, self.address):
+            return
         self.cancel()
         node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
         if cine is not None and self.info is not None:

@@ -1,0 +1,139 @@
+"""The segments in the scene: under the transform of their image, with their surfaces, whoever writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib.scene.segments import find_segment
+from tests.slicer_module import cines
+from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.click_tool import click_on, expected, mask_of, points, press, segmented, start
+from tests.slicer_module.fake_client import heart
+from tests.slicer_module.panel_driver import FakeServerDriver
+
+pytestmark = pytest.mark.slow
+
+
+def put_under_transform(node: Any) -> str:
+    """Turn the node by 16 degrees, and shift it; returns the transform's identifier."""
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    matrix = np.array([[0.96, -0.28, 0, 3], [0.28, 0.96, 0, -5], [0, 0, 1, 2], [0, 0, 0, 1]])
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return str(transform.GetID())
+
+
+@pytest.mark.parametrize("moved", ["volume_node", "segmentation_node"])
+def test_segments_stay_the_images_under_a_transform(driver: FakeServerDriver, moved: str) -> None:
+    driver.open_study()
+    study = driver.logic.current_study
+    put_under_transform(getattr(study, moved))
+    driver.click("run")
+    before = mask_of(driver)
+    assert study.segmentation_node.GetTransformNodeID() == study.volume_node.GetTransformNodeID()
+    assert np.array_equal(before[1:, 2:20], heart()[1:, 2:20])  # in the box
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    assert np.array_equal(mask_of(driver), expected(before, ("RV cavity", (5, 4, 2))))
+    press(driver, "Ctrl+Z")
+    assert np.array_equal(mask_of(driver), before)
+
+
+def test_a_segmentation_follows_its_image(driver: FakeServerDriver) -> None:
+    before = segmented(driver)
+    study = driver.logic.current_study
+    name = put_under_transform(study.volume_node)
+    assert study.segmentation_node.GetTransformNodeID() == name and np.array_equal(mask_of(driver), before)
+    study.volume_node.SetAndObserveTransformNodeID(None)
+    assert study.segmentation_node.GetTransformNodeID() is None
+
+
+def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    before = driver.masks()
+    name = put_under_transform(study.volume_node)
+    for phase in (1, 0):
+        driver.show(phase)
+        assert study.segmentation_node.GetTransformNodeID() == study.volume_node.GetTransformNodeID() == name
+        assert np.array_equal(driver.masks(), before) and study.edited == set()
+
+
+def surface_of(node: Any) -> list[float] | None:
+    """The bounds of the LV's surface; None where it has none."""
+    segmentation = node.GetSegmentation()
+    segment = segmentation.GetSegment(find_segment(segmentation, "LV cavity"))
+    surface = segment.GetRepresentation("Closed surface")
+    return list(surface.GetBounds()) if surface is not None else None
+
+
+def made_anew(node: Any) -> list[float] | None:
+    """The same, of surfaces that are made of the voxels as they are."""
+    copy = slicer.vtkMRMLSegmentationNode()
+    copy.GetSegmentation().DeepCopy(node.GetSegmentation())
+    copy.GetSegmentation().RemoveRepresentation("Closed surface")
+    copy.GetSegmentation().CreateRepresentation("Closed surface")
+    return surface_of(copy)
+
+
+def test_surfaces_are_those_of_the_segments_in_every_phase(cine_driver: CineDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    for phase in (1, 0):
+        driver.show(phase)
+        assert study.segmentation_node.CreateClosedSurfaceRepresentation()
+    before = surface_of(study.segmentation_node)
+    monkeypatch.setattr(cines, "beating_heart", lambda: np.stack([np.roll(heart(3), 5, axis=0)] * 4, 3))
+    driver.click("allPhases")
+    assert before != surface_of(study.segmentation_node)
+    for phase, has_surface in ((0, True), (1, True), (2, False)):
+        driver.show(phase)
+        assert surface_of(study.segmentation_node) == (made_anew(study.segmentation_node) if has_surface else None)
+
+
+def test_segments_that_are_surfaces_are_not_changed(driver: FakeServerDriver) -> None:
+    before = segmented(driver)
+    start(driver, 1)
+    click_on(driver, (20, 3, 0))
+    after = mask_of(driver)
+    assert not np.array_equal(after, before)
+    segmentation = driver.logic.current_study.segmentation_node.GetSegmentation()
+    segmentation.CreateRepresentation("Closed surface")
+    segmentation.SetSourceRepresentationName("Closed surface")
+    for act in (lambda: click_on(driver, (5, 4, 2)), lambda: press(driver, "Ctrl+Z"), lambda: driver.click("run")):
+        driver.panel.say("")
+        act()
+        assert driver.status.startswith("The segments cannot be changed, as they are surfaces: make Binary labelmap")
+        assert len(driver.logic.strokes) == points() == 1
+    segmentation.SetSourceRepresentationName("Binary labelmap")
+    press(driver, "Ctrl+Z")
+    assert points() == 0
+
+
+def test_the_editors_effect_stays_when_the_phase_changes_and_its_undo_ends_there(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    study = driver.open()
+    driver.click("allPhases")
+    effect = object()  # stands for the brush
+    driver.editor.setActiveEffect(effect)
+    driver.editor.setCurrentSegmentID("painted")
+    driver.editor.saveStateForUndo()
+    driver.edit(2)
+    driver.show(1)
+    assert driver.editor.activeEffect() is effect and driver.editor.currentSegmentID() == "painted"
+    assert driver.editor.segmentationNode() is study.segmentation_node and driver.editor.history.GetNumberOfStates() == 0
+    before = mask_of(driver)
+    driver.editor.undo()
+    assert np.array_equal(mask_of(driver), before)
+    driver.editor.saveStateForUndo()
+    driver.edit(1)
+    driver.editor.undo()
+    assert np.array_equal(mask_of(driver), before)
