@@ -17,8 +17,12 @@ from tests.slicer_module.fake_client import LABELS
 MASK = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 4
 
 
-def save(drafts: DraftFolder, server: str = "http://a", study: str = "p1", number: int = 1, mask: np.ndarray = MASK) -> Path:
-    return drafts.save(server, study, mask, LABELS, 2, {"model": "m"}, number)
+def save(
+    drafts: DraftFolder, server: str = "http://a", study: str = "p1", mask: np.ndarray = MASK, phases: list[int] | None = None
+) -> Path:
+    path = drafts.new_path(server, study)
+    drafts.save(path, server, study, mask, LABELS, 2, {"model": "m"}, phases)
+    return path
 
 
 def test_a_draft_is_found_as_it_was_saved(tmp_path: Path) -> None:
@@ -30,7 +34,7 @@ def test_a_draft_is_found_as_it_was_saved(tmp_path: Path) -> None:
     assert np.array_equal(found.mask, MASK)
     assert (found.server, found.study, found.labels, found.base_version, found.provenance) == ("http://a", "p1", LABELS, 2, {"model": "m"})
     assert drafts.studies("http://a") == {"p1"}
-    drafts.discard("http://a", "p1")
+    drafts.discard_sent("http://a", "p1", {0: MASK}, ())
     assert drafts.find("http://a", "p1") is None
     assert list(tmp_path.rglob("*.npz")) == []
 
@@ -41,7 +45,7 @@ def test_every_study_of_every_server_has_its_own(tmp_path_factory: pytest.TempPa
     drafts = DraftFolder(tmp_path_factory.mktemp("drafts"))
     for n, (server, study) in enumerate(places):
         save(drafts, server, study, mask=np.full((2, 2, 2), n, np.uint8))
-    drafts.discard(*places[0])
+    drafts.discard_sent(*places[0], {0: np.zeros((2, 2, 2), np.uint8)}, ())
     assert drafts.find(*places[0]) is None
     for n, (server, study) in enumerate(places[1:], 1):
         found = drafts.find(server, study)
@@ -50,19 +54,36 @@ def test_every_study_of_every_server_has_its_own(tmp_path_factory: pytest.TempPa
 
 def test_a_later_session_replaces_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     drafts = DraftFolder(tmp_path)
-    save(drafts, number=drafts.new_number("http://a", "p1"))
-    number = drafts.new_number("http://a", "p1")
-    assert number == 2
-    save(drafts, number=number, mask=MASK * 0)
-    assert not drafts.find("http://a", "p1").mask.any()
-    assert len(list(tmp_path.rglob("*.npz"))) == 2
+    first = save(drafts)
+    second = save(drafts, mask=MASK * 0)
+    assert drafts.find("http://a", "p1").path == second
+    assert drafts.find("http://a", "p1", {second}).path == first
+
+
+def test_two_slicers_with_one_study_save_beside_each_other(tmp_path: Path) -> None:
+    here, there = DraftFolder(tmp_path), DraftFolder(tmp_path)
+    paths = [drafts.new_path("http://a", "p1") for drafts in (here, there)]  # both have opened it before either has saved
+    for drafts, path, value in zip((here, there), paths, (1, 2)):
+        drafts.save(path, "http://a", "p1", MASK * 0 + value, LABELS, 2, {})
+    assert {int(here.find("http://a", "p1", {path}).mask.max()) for path in paths} == {1, 2}
+
+
+def test_a_draft_goes_once_just_its_drawing_is_sent(tmp_path: Path) -> None:
+    drafts = DraftFolder(tmp_path)
+    both = save(drafts, mask=np.stack([MASK, MASK * 0]), phases=[1, 3])
+    other = save(drafts, mask=(MASK * 0 + 1)[None], phases=[1])
+    for masks in ({0: MASK}, {1: MASK}, {1: MASK, 3: MASK}):
+        drafts.discard_sent("http://a", "p1", masks, {other} if 1 not in masks else ())
+        assert both.exists() and other.exists(), masks.keys()
+    drafts.discard_sent("http://a", "p1", {1: MASK, 3: MASK * 0}, {other})
+    assert not both.exists() and not other.exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK", b"\x00" * 200])
 def test_a_damaged_file_costs_itself_alone(tmp_path: Path, damage: bytes) -> None:
     drafts = DraftFolder(tmp_path)
     save(drafts)
-    save(drafts, number=2).write_bytes(damage)
+    save(drafts).write_bytes(damage)
     save(drafts, study="p2").write_bytes(damage)
     assert drafts.studies("http://a") == {"p1"}
     assert np.array_equal(drafts.find("http://a", "p1").mask, MASK)

@@ -119,6 +119,10 @@ class PratoLabelLogic(ClickLogic):
         if problems:
             self.failed.emit(" ".join([*problems, "Nothing was sent."]))
             return
+        continued: frozenset[Path] = frozenset()
+        if autosave is not None:
+            autosave.save()  # so that what is sent is in a draft of its own until it is known to be stored
+            continued = frozenset(autosave.continued)
         self._submissions += 1  # each has a file of its own: an earlier one may still be queued
         path = self._folder / f"label{self._submissions}.nii.gz"
         try:
@@ -135,11 +139,12 @@ class PratoLabelLogic(ClickLogic):
 
         def on_submitted(reply: dict[str, Any]) -> None:
             path.unlink()
-            study.store_base()
-            study.mark_sent(submission, reply, base)
-            if autosave is not None:
-                autosave.discard()
-                autosave.note_change()  # what was edited since it was sent
+            shown, keeper = self._seen_now(study, autosave)
+            shown.base = study.base
+            shown.store_base()
+            shown.mark_sent(submission, reply, base)
+            if keeper is not None:
+                keeper.note_sent(submission.masks, continued)
             self.submitted.emit(reply)
             self.refresh_studies()
             self.versions.load(study.study)

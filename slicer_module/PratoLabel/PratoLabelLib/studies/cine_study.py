@@ -11,6 +11,7 @@ import numpy as np
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks, write_masks
 from PratoLabelLib.scene.geometry import Box
+from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.scene.segmentation import MaskError, merge_masks, read_mask
 from PratoLabelLib.scene.segments import find_problems
 from PratoLabelLib.scene.volumes import to_file_order
@@ -107,9 +108,7 @@ class CineStudy(OpenCine):
         Raises:
             MaskError: it does not fit, or would replace edits that were not sent, which undo brings back in the phase that is shown alone.
         """
-        others = sorted(self.edited - {self.phase})
-        if others:
-            raise MaskError(f"Phases {', '.join(map(str, others))} have edits that were not sent: submit them first.")
+        self._check_undo(self.edited)
         if frames is None:
             raise MaskError(f"The label of {self.study} has one phase: open the study again.")
         masks = read_masks(frames, self.volume_node, self.labels)
@@ -136,9 +135,24 @@ class CineStudy(OpenCine):
         return all(np.array_equal(self.cine.mask(phase, self.labels), edits) for phase, edits in zip(phases, mask))
 
     def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
-        """Show such edits in place of the segments, and the first phase of them."""
-        self.write(dict(zip(phases or (), mask)), is_edit=True)
-        self.cine.show(min(phases or (self.phase,)))
+        """Show such edits in place of the segments, and the first phase of them.
+
+        Raises:
+            MaskError: they would replace edits that were not sent, as in :meth:`show_label`.
+        """
+        found = dict(zip(phases or (), mask))
+        replaced = {
+            phase for phase in self.edited.intersection(found) if not np.array_equal(self.cine.mask(phase, self.labels), found[phase])
+        }
+        self._check_undo(replaced)
+        self.write(found, is_edit=True)
+        if not replaced:  # else undo brings them back in the phase that is shown
+            self.cine.show(min(found))
+
+    def _check_undo(self, replaced: Collection[int]) -> None:
+        others = sorted(set(replaced) - {self.phase})
+        if others:
+            raise MaskError(f"{name_phases(others)} {'have' if len(others) > 1 else 'has'} edits that were not sent: submit them first.")
 
     def phases_to_submit(self) -> list[int]:
         """Those that a labeller vouches for: the edited ones, and end-diastole and end-systole, once they were looked at.

@@ -139,7 +139,12 @@ class OpenStudy(WatchedSegments):
     def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
         """The server has it, as it says in ``reply``: what differs from it is an edit. ``base``: what it was made from."""
         self._sent, self._is_touched, self._results = submission.masks[0], True, set()
-        self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
+        self._record_edits()
+
+    def _record_edits(self) -> None:
+        """Let the scene know of the edits, as whoever opens the study next learns of them from there."""
+        if self.is_in_scene:
+            _ = self.has_unsent_edits
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -240,6 +245,7 @@ class OpenStudy(WatchedSegments):
 
     def close(self) -> None:
         """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""
+        self._record_edits()
         self._observe(None)
         self._show_token_map(None)
         if self.is_in_scene:

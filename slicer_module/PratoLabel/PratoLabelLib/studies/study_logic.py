@@ -174,6 +174,13 @@ class StudyLogic(ServerLogic):
         if left is not None and is_another and left.volume_node is not opened.volume_node and not left.has_unsent_work:
             left.remove_nodes()
 
+    def _seen_now(self, study: OpenStudy, autosave: Autosave | None) -> tuple[OpenStudy, Autosave | None]:
+        """What has the nodes of ``study`` now, and what keeps its drafts now: it may have been left and opened again."""
+        current = self.current_study
+        if current is None or (current.study, current.server) != (study.study, study.server):
+            return study, autosave
+        return (current if current.segmentation_node is study.segmentation_node else study), self.autosave
+
     def _note_drawn(self) -> None:
         study = self.current_study
         if isinstance(study, CineStudy) and study.base is not None:
