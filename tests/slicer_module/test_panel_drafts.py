@@ -108,7 +108,7 @@ def test_older_drafts_are_offered_after_the_newest(driver: FakeServerDriver, que
     third.open_study()
     third.ui.recoverButton.click()
     assert np.array_equal(third.logic.current_study.mask(), newer)
-    assert third.ui.draftFrame.isVisible() and (third.logic.autosave.offer.mask == 2).any()
+    assert third.ui.draftFrame.isVisible() and (third.logic.autosave.offer.drawings[0].mask == 2).any()
     paint(third, 3, 2)  # what was recovered is corrected further
     third.click("submit")
     assert len(drafts(third)) == 1 and third.ui.draftFrame.isVisible(), "the older one was never seen"
@@ -128,7 +128,7 @@ def test_a_recovery_that_was_undone_is_offered_again(driver: FakeServerDriver, q
     assert not again.ui.draftFrame.isVisible()
     again.editor.undo()
     again.wait(lambda: again.logic.autosave.offer is not None)
-    assert np.array_equal(again.logic.autosave.offer.mask, edited)
+    assert np.array_equal(again.logic.autosave.offer.drawings[0].mask, edited)
     again.widget.cleanup()
 
 

@@ -92,9 +92,9 @@ def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerD
     third = restart(again)
     third.click("next")
     assert third.logic.autosave.offer is not None
-    assert len(drafts(third)) == 2 and (third.logic.autosave.offer.mask == 1).any()
+    assert len(drafts(third)) == 2 and (third.logic.autosave.offer.drawings[0].mask == 1).any()
     third.ui.discardButton.click()
-    assert third.ui.draftFrame.isVisible() and (third.logic.autosave.offer.mask == 2).any()  # nobody has seen that one yet
+    assert third.ui.draftFrame.isVisible() and (third.logic.autosave.offer.drawings[0].mask == 2).any()  # nobody has seen that one yet
     third.ui.discardButton.click()
     assert drafts(third) == []
     assert not third.ui.draftFrame.isVisible()

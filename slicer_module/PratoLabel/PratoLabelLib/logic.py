@@ -14,6 +14,7 @@ from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.responses import ServerInfo
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.studies.study_files import send_label
 
 
 class PratoLabelLogic(ClickLogic):
@@ -135,7 +136,8 @@ class PratoLabelLogic(ClickLogic):
 
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()
-            return study.submit_label(client, path, info)
+            reply, study.base = send_label(client, study.study, path, info, study.base)  # an earlier one may have been sent by now
+            return reply
 
         def on_submitted(reply: dict[str, Any]) -> None:
             path.unlink()
@@ -144,7 +146,7 @@ class PratoLabelLogic(ClickLogic):
             shown.store_base()
             shown.mark_sent(submission, reply, base)
             if keeper is not None:
-                keeper.note_sent(submission.masks, continued)
+                keeper.note_sent(submission.drawings, continued)
             self.submitted.emit(reply)
             self.refresh_studies()
             self.versions.load(study.study)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-import numpy as np
-
+from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.segmentation import MaskError
 from PratoLabelLib.studies.drafts import Draft, DraftFolder
 from PratoLabelLib.studies.open_study import OpenStudy
@@ -36,7 +35,7 @@ class Autosave:
         self._unsaved_since = 0.0
         self._has_failed = False
         self._path = drafts.new_path(server, study.study)  # an offer is kept beside what is saved from now on
-        self._outdated: dict[Path, int] = {}  # what the next save has all of, by the times at which they were saved
+        self._outdated: dict[Path, tuple[int, Collection[int]]] = {}  # drafts that are in the segments: when they were saved, their phases
         self._unfit: set[Path] = set()
         self.continued: set[Path] = set()
         self.offer = self._find_offer()
@@ -69,8 +68,8 @@ class Autosave:
                 self.offer = self._find_offer()
             return
         base_version = study.base[1] if study.base else None
-        mask, phases = study.unsent()
-        about = self.server, study.study, mask, study.labels, base_version, study.provenance, phases
+        drawings = study.unsent()
+        about = self.server, study.study, drawings, study.labels, base_version, study.provenance
         try:
             self._drafts.save(self._path, *about, self.continued)
         except OSError as error:
@@ -78,10 +77,9 @@ class Autosave:
                 self._on_failure(f"Your edits cannot be saved on this computer ({error.strerror}): free some disk space, and submit soon.")
             self._has_failed = True
             return
-        for path, saved in self._outdated.items():
-            if _time_of(path) == saved:  # else another Slicer has gone on from there
+        for path, (saved, phases) in self._outdated.items():
+            if drawings.keys() >= set(phases) and _time_of(path) == saved:  # else another Slicer has gone on from there
                 path.unlink(missing_ok=True)
-        self._outdated = {}
 
     def recover(self) -> None:
         """Show the edits that are offered. Undo in the Segment Editor brings the segments back."""
@@ -89,10 +87,10 @@ class Autosave:
         if offer is None:
             return
         try:
-            if not study.fits(offer.mask, offer.phases):
+            if not study.fits(offer.drawings):
                 self._unfit.add(offer.path)
                 raise MaskError(f"The edits of {study.study} do not fit its image any more: it was replaced on the server.")
-            study.recover(offer.mask, offer.phases)
+            study.recover(offer.drawings)
         except MaskError as error:
             self.offer = self._find_offer()
             self._on_failure(str(error))
@@ -111,9 +109,9 @@ class Autosave:
             self.offer.path.unlink(missing_ok=True)
         self.offer = self._find_offer()
 
-    def note_sent(self, masks: Mapping[int, np.ndarray], continued: Collection[Path]) -> None:
-        """The server has ``masks``, by phase, which were made from the drafts ``continued``: what was edited since is saved again."""
-        self._drafts.discard_sent(self.server, self._study.study, masks, continued)
+    def note_sent(self, sent: Mapping[int, Drawing], continued: Collection[Path]) -> None:
+        """The server has ``sent``, by phase, which was made from the drafts ``continued``: what was edited since is saved again."""
+        self._drafts.discard_sent(self.server, self._study.study, sent, continued)
         self.continued.difference_update(continued)
         if self.offer is not None and not self.offer.path.exists():
             self.offer = self._find_offer() if self._study.is_in_scene else None
@@ -124,10 +122,11 @@ class Autosave:
         while True:
             passed = {self._path, *self._outdated, *self._unfit, *self.continued}
             found = self._drafts.find(self.server, study.study, passed)
-            if found is None or not study.holds(found.mask, found.phases):
+            if found is None or not study.holds(found.drawings):
                 return found
-            if study.unsent_phases().intersection(found.phases or (0,)):
-                self._outdated[found.path] = _time_of(found.path)
+            edited = study.unsent().keys() if study.has_unsent_edits else set()
+            if found.drawings.keys() & (study.unsent_phases() | edited):
+                self._outdated[found.path] = _time_of(found.path), found.drawings.keys()
                 self.continued |= found.continued
             else:  # the server has it, though nobody heard of that
                 found.path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks, write_masks
+from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.geometry import Box
 from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.scene.segmentation import MaskError, merge_masks, read_mask
@@ -118,36 +119,34 @@ class CineStudy(OpenCine):
             for phase, mask in enumerate(masks):
                 self._edits.note_sent(phase, mask)
 
-    def unsent(self) -> tuple[np.ndarray, list[int] | None]:
-        """The masks of the edited phases (N, K, J, I), and these phases."""
-        phases = sorted(self.edited)
-        return np.stack([self.cine.mask(phase, self.labels) for phase in phases]), phases
+    def unsent(self) -> dict[int, Drawing]:
+        """What is in the edited phases."""
+        return {phase: self.drawing(phase) for phase in sorted(self._edits.all_phases())}
 
-    def fits(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+    def fits(self, drawings: Mapping[int, Drawing]) -> bool:
         """Whether such edits could be of this study."""
         shape = self.volume_node.GetImageData().GetDimensions()[::-1]
-        return phases is not None and mask.shape == (len(phases), *shape) and max(phases, default=0) < self.cine.count
+        return max(drawings) < self.cine.count and all(drawing.mask.shape == shape for drawing in drawings.values())
 
-    def holds(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+    def holds(self, drawings: Mapping[int, Drawing]) -> bool:
         """Whether the segments are such edits already."""
-        if phases is None or not self.fits(mask, phases):
-            return False
-        return all(np.array_equal(self.cine.mask(phase, self.labels), edits) for phase, edits in zip(phases, mask))
+        return self.fits(drawings) and all(self.drawing(phase).is_like(drawing) for phase, drawing in drawings.items())
 
-    def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
+    def recover(self, drawings: Mapping[int, Drawing]) -> None:
         """Show such edits in place of the segments, and the first phase of them.
 
         Raises:
             MaskError: they would replace edits that were not sent, as in :meth:`show_label`.
         """
-        found = dict(zip(phases or (), mask))
-        replaced = {
-            phase for phase in self.edited.intersection(found) if not np.array_equal(self.cine.mask(phase, self.labels), found[phase])
-        }
+        replaced = {phase for phase in self._edits.all_phases() & drawings.keys() if not self.drawing(phase).is_like(drawings[phase])}
         self._check_undo(replaced)
-        self.write(found, is_edit=True)
-        if not replaced:  # else undo brings them back in the phase that is shown
-            self.cine.show(min(found))
+        first = self.phase if replaced else min(drawings)  # undo brings what is replaced back in the phase that is shown
+        self.write({phase: drawing.mask for phase, drawing in drawings.items()}, is_edit=True)
+        for phase, drawing in drawings.items():
+            if drawing.parts:
+                self.cine.show(phase)
+                self._draw(drawing.parts)
+        self.cine.show(first)
 
     def _check_undo(self, replaced: Collection[int]) -> None:
         others = sorted(set(replaced) - {self.phase})
@@ -187,17 +186,18 @@ class CineStudy(OpenCine):
             raise MaskError("There is nothing to submit yet: look at end-diastole and end-systole, or correct a phase.")
         wanted = sorted({*self.volumes(), *corrected} - unchanged)
         states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
-        masks = {phase: self.cine.mask(phase, self.labels) for phase in states}
+        drawings = {phase: self.drawing(phase) for phase in states}
+        masks = {phase: drawing.mask for phase, drawing in drawings.items()}
         finish_file = write_masks(path, masks, self.cine.count, self.volume_node)
-        return Submission(masks, {"phases": {str(phase): state for phase, state in states.items()}}, finish_file)
+        return Submission(drawings, {"phases": {str(phase): state for phase, state in states.items()}}, finish_file)
 
     def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
         """As for a study of one phase. What a labeller drew was kept, where this was a proposal: there a result is shown still."""
-        for phase, mask in submission.masks.items():
-            self._edits.note_sent(phase, mask)
+        for phase, drawing in submission.drawings.items():
+            self._edits.note_sent(phase, *drawing)
         self._results = self._results.intersection(reply.get("kept") or ())
         newer = {int(phase) for phase, known in (reply.get("phases") or {}).items() if base is None or known["version"] > base[1]}
-        self._stale = (self._stale | newer) - set(reply.get("replaced") or submission.masks)
+        self._stale = (self._stale | newer) - set(reply.get("replaced") or submission.drawings)
         _ = self.edited
 
     @property

@@ -9,13 +9,15 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from PratoLabelLib.scene.drawing import Drawing, Part
 
 _logger = logging.getLogger(__name__)
 
@@ -27,10 +29,9 @@ class Draft:
     Attributes:
         server, study: whose they are.
         saved: when, in seconds since 1970.
-        mask: uint8 (K, J, I), values of ``labels``; of a cine (N, K, J, I).
+        drawings: by phase; the masks have the values of ``labels``.
         base_version: the version of the label that they were made from, 0 for none, None where it is not known.
         provenance: what is sent with the label.
-        phases: of a cine, which phases ``mask`` has; None for a study of one.
         continued: the drafts that were recovered on the way to this one.
     """
 
@@ -38,18 +39,11 @@ class Draft:
     server: str
     study: str
     saved: float
-    mask: np.ndarray
+    drawings: dict[int, Drawing]
     labels: dict[str, int]
     base_version: int | None
     provenance: dict[str, Any]
-    phases: list[int] | None = None
     continued: frozenset[Path] = frozenset()
-
-    def is_in(self, masks: Mapping[int, np.ndarray]) -> bool:
-        """Whether ``masks``, by phase, are just this drawing."""
-        if self.phases is None:
-            return 0 in masks and np.array_equal(self.mask, masks[0])
-        return all(phase in masks and np.array_equal(mask, masks[phase]) for phase, mask in zip(self.phases, self.mask))
 
 
 class DraftFolder:
@@ -69,11 +63,10 @@ class DraftFolder:
         path: Path,
         server: str,
         study: str,
-        mask: np.ndarray,
+        drawings: Mapping[int, Drawing],
         labels: Mapping[str, int],
         base_version: int | None,
         provenance: Mapping[str, Any],
-        phases: Sequence[int] | None = None,
         continued: Collection[Path] = (),
     ) -> None:
         """Save the edits as the draft ``path`` of the study, see :meth:`new_path`; it is replaced once the new one is complete.
@@ -82,14 +75,17 @@ class DraftFolder:
             OSError: the folder cannot be written to.
         """
         facts = {"server": server, "study": study, "saved": time.time(), "labels": dict(labels), "base_version": base_version}
-        facts["phases"] = None if phases is None else list(phases)
+        facts["phases"] = list(drawings)
+        facts["parts"] = [[phase, *part[:2]] for phase, drawing in drawings.items() for part in drawing.parts]
         facts["continued"] = sorted(other.name for other in continued)
+        arrays = {f"part{n}": part.voxels for n, part in enumerate(part for drawing in drawings.values() for part in drawing.parts)}
+        arrays["mask"] = np.stack([drawing.mask for drawing in drawings.values()])
         text = json.dumps({**facts, "provenance": dict(provenance)}).encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with open(handle, "wb") as file:
-                np.savez_compressed(file, mask=mask, facts=np.frombuffer(text, np.uint8))
+                np.savez_compressed(file, **arrays, facts=np.frombuffer(text, np.uint8))
             os.replace(partial, path)
         except OSError:
             Path(partial).unlink(missing_ok=True)
@@ -105,16 +101,18 @@ class DraftFolder:
         paths = sorted(self._drafts_of(server, study) - set(passed), key=lambda path: (_number(path), path.name), reverse=True)
         return next((draft for draft in map(_read_draft, paths) if draft is not None and draft.study == study), None)
 
-    def discard_sent(self, server: str, study: str, masks: Mapping[int, np.ndarray], continued: Collection[Path]) -> None:
+    def discard_sent(self, server: str, study: str, sent: Mapping[int, Drawing], continued: Collection[Path]) -> None:
         """Delete the drafts of which the server has just the drawing.
 
         Args:
-            masks: what was sent, by phase.
-            continued: drafts of other drawings, which ``masks`` were made from.
+            sent: by phase; of parts beside a mask, the labeller was told that they are not sent.
+            continued: drafts of other drawings, which ``sent`` was made from.
         """
         for path in self._drafts_of(server, study):
             draft = _read_draft(path)
-            if draft is not None and (draft.is_in(masks) or (path in continued and masks.keys() >= set(draft.phases or (0,)))):
+            if draft is None or not draft.drawings.keys() <= sent.keys():
+                continue
+            if path in continued or all(drawing.is_like(sent[phase]) for phase, drawing in draft.drawings.items()):
                 path.unlink(missing_ok=True)
 
     def studies(self, server: str) -> set[str]:
@@ -157,9 +155,14 @@ def _read_draft(path: Path) -> Draft | None:
     facts = _read_facts(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            mask = arrays["mask"]
+            masks, phases = arrays["mask"], facts.get("phases")
+            named = enumerate(facts.get("parts", ()))
+            found = [(phase, Part(structure, name, arrays[f"part{n}"])) for n, (phase, structure, name) in named]
+        if phases is None:  # as an earlier version of this module has saved a study of one phase
+            masks, phases = masks[None], [0]
+        drawings = {n: Drawing(mask, tuple(part for phase, part in found if phase == n)) for n, mask in zip(phases, masks)}
         fields = {key: facts[key] for key in ("server", "study", "saved", "labels", "base_version", "provenance")}
         continued = frozenset(path.with_name(name) for name in facts.get("continued", ()))
-        return Draft(path=path, mask=mask, phases=facts.get("phases"), continued=continued, **fields)
+        return Draft(path=path, drawings=drawings, continued=continued, **fields)
     except Exception:
         return None

@@ -10,6 +10,7 @@ import vtk
 
 from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_volumes, find_ed_es
 from PratoLabelLib.scene.cine_nodes import CineNodes
+from PratoLabelLib.scene.drawing import Drawing, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import import_mask
 from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
@@ -48,13 +49,13 @@ class OpenCine(OpenStudy):
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
         self._stale: set[int] = set()  # phases that somebody else submitted while others of this study were sent
-        self._edits = PhaseEdits(cine.segmentations, lambda phase: cine.mask(phase, self.labels))
+        self._edits = PhaseEdits(cine.segmentations, self.drawing)
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
         if base is not None:
             cine.segmentations.SetAttribute(BASE_ATTRIBUTE, f"{base[1]} {base[0]}")
-        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
         self._state = cine.phase, cine.is_playing
+        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
         self._tag = cine.browser.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow_browser())
         self._note_shown()
         if marked is not None:
@@ -74,15 +75,25 @@ class OpenCine(OpenStudy):
         """Whether its nodes are still there: the user may delete them at any time."""
         return len(self.cine.nodes()) == len({"browser", "volume", "segmentation", "images", "segmentations"})
 
+    def drawing(self, phase: int) -> Drawing:
+        """What is in the segments of a phase."""
+        mask = self.cine.mask(phase, self.labels)
+        return Drawing(mask, read_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, mask))
+
     @property
     def edited(self) -> set[int]:
-        """The phases with edits that were not sent."""
+        """The phases with edits that can be sent, and were not."""
         return self._edits.phases() if self.is_in_scene else set()
 
     @property
     def has_unsent_edits(self) -> bool:
-        """Whether any phase has some."""
-        return bool(self.edited)
+        """Whether any phase has some, also such as cannot be sent."""
+        return self.is_in_scene and bool(self._edits.all_phases())
+
+    @property
+    def is_on_server(self) -> bool:
+        """As for a study of one phase, of all phases."""
+        return not self.has_unsent_work and not any(self.drawing(phase).parts for phase in range(self.cine.count))
 
     def unsent_phases(self) -> set[int]:
         """As for a study of one phase."""
@@ -148,6 +159,10 @@ class OpenCine(OpenStudy):
             self._edits.note_touched(self.phase)
             self._volumes.pop(self.phase, None)
             self._on_change()
+
+    def _follow_segmentation(self) -> None:
+        if self.cine.phase == self._state[0]:  # else another phase is about to be shown
+            super()._follow_segmentation()
 
     def _follow_browser(self) -> None:
         if not self.is_in_scene:

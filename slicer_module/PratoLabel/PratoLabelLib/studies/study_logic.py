@@ -12,9 +12,8 @@ import slicer.util
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
-from PratoLabelLib.scene.phase_edits import EDITED_ATTRIBUTE
 from PratoLabelLib.scene.segmentation import read_mask
-from PratoLabelLib.scene.study_nodes import find_node, is_of_study
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
 from PratoLabelLib.scene.volumes import load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
@@ -171,7 +170,7 @@ class StudyLogic(ServerLogic):
         self.segmentation_changed.emit()
         # the same study again, whose nodes the user had deleted, would lose the new ones
         is_another = left is not None and (left.study, left.server) != (opened.study, opened.server)
-        if left is not None and is_another and left.volume_node is not opened.volume_node and not left.has_unsent_work:
+        if left is not None and is_another and left.volume_node is not opened.volume_node and left.is_on_server:
             left.remove_nodes()
 
     def _seen_now(self, study: OpenStudy, autosave: Autosave | None) -> tuple[OpenStudy, Autosave | None]:
