@@ -10,14 +10,14 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.panel_driver import FakeServerDriver
-from tests.slicer_module.unsent import Questions, drafts, has_painted, paint, restart, slow_submission
+from tests.slicer_module.unsent import Questions, drafts, has_painted, paint, restart, slow
 
 
 @pytest.mark.slow
 def test_edits_made_while_the_label_is_sent_outlast_the_scene(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.edit(1)
-    with slow_submission(driver):
+    with slow(driver, "submit", "submit"):
         edited = paint(driver, 2)
         slicer.mrmlScene.Clear(0)
     assert len(drafts(driver)) == 1
@@ -32,7 +32,7 @@ def test_edits_of_a_cine_made_while_its_label_is_sent_outlast_the_scene(cine_dri
     driver.open()
     driver.show(1)
     driver.edit(2)
-    with slow_submission(driver):
+    with slow(driver, "submit", "submit"):
         driver.show(3)
         edited = paint(driver, 1)
         slicer.mrmlScene.Clear(0)
@@ -49,7 +49,7 @@ def test_edits_made_while_the_label_is_sent_stay_edits_of_a_study_that_was_left(
         driver.select(n)
         driver.click("open")
         driver.edit(1)
-    with slow_submission(driver):
+    with slow(driver, "submit", "submit"):
         paint(driver, 2)
         driver.select(0)
         driver.ui.openButton.click()  # which is in the scene
@@ -69,7 +69,7 @@ def test_edits_made_while_the_label_is_sent_stay_edits_of_a_study_that_was_left(
 def test_a_study_that_is_opened_again_before_the_reply_learns_of_it(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.edit(1)
-    with slow_submission(driver):
+    with slow(driver, "submit", "submit"):
         driver.ui.openButton.click()
         driver.rest(0.1)
     study = driver.logic.current_study

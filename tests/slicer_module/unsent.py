@@ -64,21 +64,21 @@ def has_painted(mask: np.ndarray, value: int, i: int = 10) -> bool:
 
 
 @contextmanager
-def slow_submission(driver: Any) -> Iterator[None]:
-    """Submit, and have the reply once the block has ended."""
-    gate, store = threading.Event(), driver.server.submit
+def slow(driver: Any, request: str, button: str) -> Iterator[None]:
+    """Press a button, and have the reply to its request, a method of the client, once the block has ended."""
+    gate, reply = threading.Event(), getattr(driver.server, request)
 
-    def submit(*arguments: Any) -> Any:
+    def wait(*arguments: Any) -> Any:
         gate.wait(20)
-        return store(*arguments)
+        return reply(*arguments)
 
-    driver.server.submit = submit
+    setattr(driver.server, request, wait)
     try:
-        driver.ui.submitButton.click()
+        getattr(driver.ui, f"{button}Button").click()
         driver.rest(0.1)
         yield
     finally:
         gate.set()
-        driver.server.submit = store
+        setattr(driver.server, request, reply)
     driver.settle()
     driver.rest(0.2)

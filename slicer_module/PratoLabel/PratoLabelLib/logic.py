@@ -149,7 +149,7 @@ class PratoLabelLogic(ClickLogic):
                 keeper.note_sent(submission.drawings, continued)
             self.submitted.emit(reply)
             self.refresh_studies()
-            self.versions.load(study.study)
+            self.versions.load(study)
 
         # in no lane: nothing replaces or cancels a submission
         self._dispatcher.dispatch(send, on_submitted, "")
@@ -157,7 +157,10 @@ class PratoLabelLogic(ClickLogic):
     # Review
 
     def decide(self, phases: Sequence[int], reason: str | None, annotator: str) -> None:
-        """Approve phases of the open study's label, or send them back to their labellers for a ``reason``; ``decided`` follows."""
+        """Approve phases of the open study's label, or send them back to their labellers for a ``reason``.
+
+        ``decided`` follows, if the study is still open then.
+        """
         study = self.current_study
         if study is None or self.address != study.server:
             self.failed.emit("No study of this server is open: open the one that you want to review.")

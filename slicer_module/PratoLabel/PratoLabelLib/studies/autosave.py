@@ -32,7 +32,7 @@ class Autosave:
     def __init__(self, drafts: DraftFolder, server: str, study: OpenStudy, on_failure: Callable[[str], None]) -> None:
         self._drafts, self.server, self._study, self._on_failure = drafts, server, study, on_failure
         self._changed_at: float | None = None
-        self._unsaved_since = 0.0
+        self._unsaved_since = self._not_before = 0.0
         self._has_failed = False
         self._path = drafts.new_path(server, study.study)  # an offer is kept beside what is saved from now on
         self._outdated: dict[Path, tuple[int, Collection[int]]] = {}  # drafts that are in the segments: when they were saved, their phases
@@ -50,14 +50,16 @@ class Autosave:
     def tick(self) -> None:
         """Save the edits, if they rest."""
         now = time.monotonic()
-        if self._changed_at is not None and (now - self._changed_at > REST_S or now - self._unsaved_since > LONGEST_S):
+        if self._changed_at is None or now < self._not_before:
+            return
+        if now - self._changed_at > REST_S or now - self._unsaved_since > LONGEST_S:
             self.save()
 
     def save(self) -> None:
         """Save what was edited and not sent, if anything was since it was last saved."""
         if self._changed_at is None:
             return
-        self._changed_at = None
+        changed_at, self._changed_at = self._changed_at, None
         study = self._study
         if not study.is_in_scene:
             return
@@ -67,6 +69,9 @@ class Autosave:
                 self.continued = set()
                 self.offer = self._find_offer()
             return
+        if self.offer is not None and study.holds(self.offer.drawings):  # undo has brought it back
+            self.continued |= {self.offer.path, *self.offer.continued}
+            self.offer = self._find_offer()
         base_version = study.base[1] if study.base else None
         drawings = study.unsent()
         about = self.server, study.study, drawings, study.labels, base_version, study.provenance
@@ -75,8 +80,9 @@ class Autosave:
         except OSError as error:
             if not self._has_failed:
                 self._on_failure(f"Your edits cannot be saved on this computer ({error.strerror}): free some disk space, and submit soon.")
-            self._has_failed = True
+            self._has_failed, self._changed_at, self._not_before = True, changed_at, time.monotonic() + LONGEST_S
             return
+        self._has_failed = False
         for path, (saved, phases) in self._outdated.items():
             if drawings.keys() >= set(phases) and _time_of(path) == saved:  # else another Slicer has gone on from there
                 path.unlink(missing_ok=True)
@@ -102,6 +108,23 @@ class Autosave:
         self.note_change()
         self.save()
         self.offer = self._find_offer()
+
+    def replace(self, show: Callable[[], None]) -> None:
+        """Let ``show`` put something else in place of the segments: what was edited in them stays in its draft, and is offered again.
+
+        Raises:
+            MaskError: the edits cannot be saved, or what ``show`` raises; nothing has changed then.
+        """
+        self.note_change()  # edits that came with a scene may be in no draft yet
+        self.save()
+        if self._changed_at is not None:
+            raise MaskError(f"The edits of {self._study.study} cannot be saved on this computer: submit them first.")
+        self._path = self._drafts.new_path(self.server, self._study.study)
+        self._outdated, self.continued = {}, set()
+        try:
+            show()
+        finally:
+            self.offer = self._find_offer()
 
     def discard(self) -> None:
         """Delete the draft that is offered, as its edits are not wanted; the next one is offered, if there is one."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks, write_masks
-from PratoLabelLib.scene.drawing import Drawing
+from PratoLabelLib.scene.drawing import Drawing, write_parts
 from PratoLabelLib.scene.geometry import Box
 from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.scene.segmentation import MaskError, merge_masks, read_mask
@@ -104,20 +104,20 @@ class CineStudy(OpenCine):
         self.write(merged)
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
-        """As for a study of one phase, in all phases.
+        """As for a study of one phase, in all phases; undo brings those of the phase that is shown back, and the draft those of all.
 
         Raises:
-            MaskError: it does not fit, or would replace edits that were not sent, which undo brings back in the phase that is shown alone.
+            MaskError: it does not fit.
         """
-        self._check_undo(self.edited)
         if frames is None:
             raise MaskError(f"The label of {self.study} has one phase: open the study again.")
         masks = read_masks(frames, self.volume_node, self.labels)
         self.write(dict(enumerate(masks)))
+        for phase, mask in enumerate(masks):
+            self._edits.note_sent(phase, mask)
         if is_base:
             self._results, self._stale = set(), set()
-            for phase, mask in enumerate(masks):
-                self._edits.note_sent(phase, mask)
+        self._record_edits()
 
     def unsent(self) -> dict[int, Drawing]:
         """What is in the edited phases."""
@@ -136,22 +136,18 @@ class CineStudy(OpenCine):
         """Show such edits in place of the segments, and the first phase of them.
 
         Raises:
-            MaskError: they would replace edits that were not sent, as in :meth:`show_label`.
+            MaskError: they would replace edits that were not sent, which undo brings back in the phase that is shown alone.
         """
         replaced = {phase for phase in self._edits.all_phases() & drawings.keys() if not self.drawing(phase).is_like(drawings[phase])}
-        self._check_undo(replaced)
-        first = self.phase if replaced else min(drawings)  # undo brings what is replaced back in the phase that is shown
-        self.write({phase: drawing.mask for phase, drawing in drawings.items()}, is_edit=True)
-        for phase, drawing in drawings.items():
-            if drawing.parts:
-                self.cine.show(phase)
-                self._draw(drawing.parts)
-        self.cine.show(first)
-
-    def _check_undo(self, replaced: Collection[int]) -> None:
-        others = sorted(set(replaced) - {self.phase})
+        others = sorted(replaced - {self.phase})
         if others:
             raise MaskError(f"{name_phases(others)} {'have' if len(others) > 1 else 'has'} edits that were not sent: submit them first.")
+        first = self.phase if replaced else min(drawings)  # undo brings what is replaced back in the phase that is shown
+        self.write({phase: drawing.mask for phase, drawing in drawings.items()}, is_edit=True)
+        with self._writing():
+            for phase, drawing in drawings.items():
+                write_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, drawing.parts)
+        self.cine.show(first)
 
     def phases_to_submit(self) -> list[int]:
         """Those that a labeller vouches for: the edited ones, and end-diastole and end-systole, once they were looked at.

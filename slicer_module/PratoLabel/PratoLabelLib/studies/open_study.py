@@ -211,8 +211,9 @@ class OpenStudy(WatchedSegments):
         """
         mask = read_mask(label, self.volume_node, self.labels)
         self.show_mask(mask)
-        if is_base:
-            self._sent, self._is_touched, self._results = mask, True, set()
+        self._sent, self._is_touched = mask, True
+        self._results = set() if is_base else {0}
+        self._record_edits()
 
     def unsent(self) -> dict[int, Drawing]:
         """What is edited and not sent, by phase."""
@@ -230,11 +231,8 @@ class OpenStudy(WatchedSegments):
     def recover(self, drawings: Mapping[int, Drawing]) -> None:
         """Show such edits in place of the segments."""
         self.show_mask(drawings[0].mask, is_edit=True)
-        self._draw(drawings[0].parts)
-
-    def _draw(self, parts: Sequence[Part]) -> None:
         with self._writing():
-            write_parts(self.segmentation_node, self.volume_node, self.labels, parts)
+            write_parts(self.segmentation_node, self.volume_node, self.labels, drawings[0].parts)
 
     def _on_segments_changed(self) -> None:
         if not self._is_writing:

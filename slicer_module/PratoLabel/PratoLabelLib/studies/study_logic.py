@@ -49,7 +49,7 @@ class StudyLogic(ServerLogic):
         self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
         self._folder = Path(self._temporary.name)
         self._open_study: OpenStudy | None = None
-        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit)
+        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit, self._replace_segments)
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
         self.autosave: Autosave | None = None
@@ -165,7 +165,7 @@ class StudyLogic(ServerLogic):
         opened = self._open_study = make_study()
         if client is not None:
             self.autosave = Autosave(self._drafts, client.address, opened, self.failed.emit)
-            self.versions.load(opened.study)
+            self.versions.follow(opened)
         self.study_opened.emit(opened.volume_node)
         self.segmentation_changed.emit()
         # the same study again, whose nodes the user had deleted, would lose the new ones
@@ -179,6 +179,10 @@ class StudyLogic(ServerLogic):
         if current is None or (current.study, current.server) != (study.study, study.server):
             return study, autosave
         return (current if current.segmentation_node is study.segmentation_node else study), self.autosave
+
+    def _replace_segments(self, show: Callable[[], None]) -> None:
+        if self.autosave is not None:
+            self.autosave.replace(show)
 
     def _note_drawn(self) -> None:
         study = self.current_study
