@@ -8,7 +8,10 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.server.connection import ServerError
+from PratoLabelLib.studies import autosave
 from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.fake_client import write
 from tests.slicer_module.panel_driver import FakeServerDriver
 from tests.slicer_module.unsent import Questions, drafts, has_painted, paint, restart, slow
 
@@ -172,3 +175,54 @@ def test_a_recovery_replaces_no_edits_that_undo_does_not_bring_back(cine_driver:
     again.editor.undo()
     assert np.array_equal(again.masks()[..., 3].T, edited)
     again.widget.cleanup()
+
+
+@pytest.mark.slow
+def test_a_draft_that_the_label_holds_is_no_edit(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.edit(2)
+    driver.wait(lambda: drafts(driver))
+    again = restart(driver)  # the label was stored, and Slicer crashed before it heard of that
+    mask = np.load(drafts(again)[0])["mask"][0]
+    again.server.latest["p1_ES"], again.server.labelled["p1_ES"] = 1, "Ada"
+    again.server.download_version = lambda study, version, folder: write(again.folder / "label.nii.gz", mask.T)
+    again.click("refresh")
+    assert again.states()["p1_ES"] == "edited, not sent"
+    again.select(1)
+    again.click("open")
+    assert np.array_equal(again.logic.current_study.mask(), mask)
+    assert not again.ui.draftFrame.isVisible() and drafts(again) == [] and again.states()["p1_ES"] == ""
+    again.widget.cleanup()
+
+
+@pytest.mark.slow
+def test_edits_that_could_not_be_saved_are_saved_as_soon_as_they_can_be(
+    driver: FakeServerDriver, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autosave, "LONGEST_S", 0.1)
+    driver.open_study()
+    obstacle = driver.folder / "PratoLabel"
+    obstacle.write_text("in the way")
+    driver.edit()
+    driver.wait(lambda: "cannot be saved on this computer" in driver.status)
+    obstacle.unlink()
+    driver.wait(lambda: drafts(driver))
+
+
+@pytest.mark.slow
+def test_what_was_not_sent_leaves_no_file_behind(cine_driver: CineDriver, questions: Questions) -> None:
+    driver = cine_driver
+    driver.open()
+    driver.click("submit")  # nothing to submit yet
+    driver.edit(1)
+    driver.server.failure = ServerError("The server is full.")
+    driver.click("submit")
+    assert driver.status == "The server is full."
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "own")
+    slicer.util.updateVolumeFromArray(volume, np.zeros((5, 22, 24), np.int16))
+    driver.logic.send_volume(volume, "own")
+    driver.settle()
+    driver.logic.disconnect()
+    driver.logic.submit("Ada", driver.logic.find_problems())
+    driver.logic.send_volume(volume, "own")
+    assert driver.status.startswith("Not connected") and list(driver.logic._folder.iterdir()) == []

@@ -8,6 +8,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.server.label_responses import PhaseState
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE, beating_heart
 from tests.slicer_module.panel_driver import FakeServerDriver
@@ -147,3 +148,62 @@ def test_a_decision_about_the_study_before_is_not_told_here(driver: FakeServerDr
         driver.rest(0.1)
     assert driver.server.states["p1_ED"][0].state == "final"
     assert not driver.ui.decisionLabel.text and listed(driver) == []
+
+
+def test_a_result_is_no_version_of_the_label_after_the_study_was_opened_again(driver: FakeServerDriver, questions: Questions) -> None:
+    open_first(driver)
+    driver.ui.annotatorEdit.text = "Bob"
+    driver.click("run")
+    for n in (1, 0):
+        driver.select(n)
+        driver.click("open")
+    assert driver.logic.current_study.unsent_phases() == {0} and driver.logic.current_study.base == ("http://fake", 3)
+    driver.click("approve")
+    assert "otherwise than in the label" in driver.status
+    assert not [request for request in driver.server.requests if request[0] == "approve"]
+    select_version(driver, 3)
+    driver.click("showVersion")
+    for n in (1, 0):
+        driver.select(n)
+        driver.click("open")
+    driver.click("approve")
+    assert driver.server.states["p1_ED"][0].state == "final"
+
+
+def test_results_in_a_cine_can_be_submitted_after_it_was_opened_again(cine_driver: CineDriver, questions: Questions) -> None:
+    driver = cine_driver
+    driver.server.latest[CINE] = 2
+    driver.server.states[CINE] = {phase: PhaseState("corrected", "Ada") for phase in (0, 2)}
+    driver.server.marked = (0, 2)
+    driver.open()
+    driver.click("run")  # over what Ada has drawn
+    driver.open("p1_ES")
+    study = driver.open()
+    assert study.unsent_phases() == {0} and study.unchanged_phases() == {2}
+    driver.click("submit")
+    assert len(driver.server.sent) == 1 and study.unsent_phases() == set()
+
+
+def test_phases_of_somebody_else_are_known_after_the_cine_was_opened_again(cine_driver: CineDriver, questions: Questions) -> None:
+    driver = cine_driver
+    driver.server.latest[CINE] = 2
+    study = driver.open()
+    driver.edit(1)
+    study.mark_sent(
+        study.prepare_submission(driver.folder / "sent.nii.gz"), {"phases": {"2": {"version": 3}}, "replaced": [0]}, ("http://fake", 2)
+    )
+    assert study.stale == [2]
+    driver.edit(2)  # or it would leave the scene
+    driver.open("p1_ES")
+    assert driver.open().stale == [2]
+
+
+def test_marked_phases_are_known_after_the_cine_was_opened_again(cine_driver: CineDriver, questions: Questions) -> None:
+    driver = cine_driver
+    driver.server.marked = (1, 3)
+    driver.open()
+    driver.show(2)
+    driver.edit(1)
+    driver.open("p1_ES")
+    study = driver.open()
+    assert study.ed_es() == (1, 3) and study.phase == 2, "shown as it was left"

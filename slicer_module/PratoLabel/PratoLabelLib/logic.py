@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,18 @@ class PratoLabelLogic(ClickLogic):
         if autosave is not None:
             autosave.save()  # so that what is sent is in a draft of its own until it is known to be stored
             continued = frozenset(autosave.continued)
-        self._submissions += 1  # each has a file of its own: an earlier one may still be queued
-        path = self._folder / f"label{self._submissions}.nii.gz"
+        self._submissions += 1  # each has a folder of its own: an earlier one may still be queued
+        folder = self._folder / f"submission{self._submissions}"
+        folder.mkdir()
+        path = folder / "label.nii.gz"
+
+        def clean_up() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
         try:
             submission = study.prepare_submission(path)
         except MaskError as error:
+            clean_up()
             self.failed.emit(str(error))
             return
         info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
@@ -140,7 +148,7 @@ class PratoLabelLogic(ClickLogic):
             return reply
 
         def on_submitted(reply: dict[str, Any]) -> None:
-            path.unlink()
+            clean_up()
             shown, keeper = self._seen_now(study, autosave)
             shown.base = study.base
             shown.store_base()
@@ -152,7 +160,7 @@ class PratoLabelLogic(ClickLogic):
             self.versions.load(study)
 
         # in no lane: nothing replaces or cancels a submission
-        self._dispatcher.dispatch(send, on_submitted, "")
+        self._dispatcher.dispatch(send, on_submitted, "", clean_up)
 
     # Review
 

@@ -13,7 +13,11 @@ from PratoLabelLib.scene.cine_nodes import CineNodes
 from PratoLabelLib.scene.drawing import Drawing, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import import_mask
+from PratoLabelLib.scene.study_nodes import read_phases, write_phases
 from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
+
+#: Node attribute: the phases of the label that are another person's, and not what the segments show.
+STALE_ATTRIBUTE = "PratoLabel.stale"
 
 
 class OpenCine(OpenStudy):
@@ -48,7 +52,6 @@ class OpenCine(OpenStudy):
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
-        self._stale: set[int] = set()  # phases that somebody else submitted while others of this study were sent
         self._edits = PhaseEdits(cine.segmentations, self.drawing)
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
@@ -58,12 +61,19 @@ class OpenCine(OpenStudy):
         super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
         self._tag = cine.browser.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow_browser())
         self._note_shown()
-        if marked is not None:
-            cine.show(marked[0])
 
     @property
     def _record(self) -> Any:
         return self.cine.segmentations  # a proxy takes over the attributes of the phase that it shows
+
+    @property
+    def _stale(self) -> set[int]:
+        """The phases that somebody else submitted while others of this study were sent."""
+        return read_phases(self._record, STALE_ATTRIBUTE)
+
+    @_stale.setter
+    def _stale(self, phases: set[int]) -> None:
+        write_phases(self._record, STALE_ATTRIBUTE, phases)
 
     @property
     def phase(self) -> int:
@@ -138,7 +148,7 @@ class OpenCine(OpenStudy):
                 self._seen.discard(phase)
             self._edits.note_written(phase, mask, is_edit)
             self._volumes[phase] = compute_volumes(mask, self.labels, spacing)
-        self._results.update(masks)
+        self._results |= set(masks)
         _ = self.edited  # the node knows from here on
         self._on_change()
 

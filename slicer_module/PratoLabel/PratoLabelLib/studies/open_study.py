@@ -16,7 +16,7 @@ from PratoLabelLib.scene.geometry import Box
 from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
 from PratoLabelLib.scene.segments import add_segments, find_problems
 from PratoLabelLib.scene.slice_views import show_planes
-from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, mark_node, remove_study
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, mark_node, read_phases, remove_study, write_phases
 from PratoLabelLib.scene.volumes import hide_token_map, show_token_map, to_file_order, unpack_token_map
 from PratoLabelLib.scene.watched_segments import WatchedSegments
 from PratoLabelLib.server.responses import Prediction
@@ -24,6 +24,8 @@ from PratoLabelLib.studies.study_files import Submission
 
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
+#: Node attribute: the phases of which the segments are a result or another version; 0 of a study of one.
+RESULTS_ATTRIBUTE = "PratoLabel.results"
 
 
 class OpenStudy(WatchedSegments):
@@ -60,7 +62,6 @@ class OpenStudy(WatchedSegments):
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write = on_change, before_write
         self._is_writing = self._is_touched = False
-        self._results: set[int] = set()  # phases that are shown as a result or another version, not as ``base``
         mark_node(volume_node, study, server)
         node = find_node("vtkMRMLSegmentationNode", study, server)
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
@@ -88,6 +89,15 @@ class OpenStudy(WatchedSegments):
     def _record(self) -> slicer.vtkMRMLNode:
         """The node that keeps in the scene what is known about the segments."""
         return self.segmentation_node
+
+    @property
+    def _results(self) -> set[int]:
+        """The phases that are shown as a result or another version, not as ``base``: the scene knows, as it has their segments."""
+        return read_phases(self._record, RESULTS_ATTRIBUTE)
+
+    @_results.setter
+    def _results(self, phases: set[int]) -> None:
+        write_phases(self._record, RESULTS_ATTRIBUTE, phases)
 
     @property
     def is_in_scene(self) -> bool:
@@ -200,7 +210,7 @@ class OpenStudy(WatchedSegments):
             self._is_mask_edited = True
         elif not was_edited:
             self._sent = mask
-        self._results.add(0)
+        self._results |= {0}
         self._on_change()
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:

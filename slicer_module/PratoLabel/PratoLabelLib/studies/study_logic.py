@@ -91,7 +91,7 @@ class StudyLogic(ServerLogic):
         self.cancel()
         node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
         if cine is not None and self.info is not None:
-            self._show_cine(study_id, cine, None, None)
+            self._show_cine(study_id, cine, None)
             return
         is_cine = any(study.id == study_id and study.phases > 1 for study in self.studies)
         if node is not None and self.info is not None and not is_cine:
@@ -107,6 +107,7 @@ class StudyLogic(ServerLogic):
             return
         path = self._folder / "sent.nii.gz"
         if not write_volume(volume_node, path):
+            path.unlink(missing_ok=True)
             self.failed.emit(f"{volume_node.GetName()} cannot be written to {path}: free some disk space.")
             return
 
@@ -116,7 +117,9 @@ class StudyLogic(ServerLogic):
             self._show_study(study, volume_node, None, 0)
             self.refresh_studies()
 
-        self._dispatcher.dispatch(lambda client: client.upload_image(study_id, path), on_uploaded, "study")
+        self._dispatcher.dispatch(
+            lambda client: client.upload_image(study_id, path), on_uploaded, "study", lambda: path.unlink(missing_ok=True)
+        )
 
     def _on_downloaded(self, files: StudyFiles) -> None:
         try:
@@ -142,7 +145,9 @@ class StudyLogic(ServerLogic):
         if cine is None:
             self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
             return
-        self._show_cine(files.study, cine, files.version if is_new else None, listed.marked if listed is not None else None)
+        if is_new and listed is not None and listed.marked is not None:
+            cine.show(listed.marked[0])
+        self._show_cine(files.study, cine, files.version if is_new else None)
         if files.phase is not None and files.phase < cine.count:
             cine.show(files.phase)
 
@@ -151,7 +156,8 @@ class StudyLogic(ServerLogic):
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
-    def _show_cine(self, study: str, cine: CineNodes, version: int | None, marked: tuple[int, int] | None) -> None:
+    def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
+        marked = next((listed.marked for listed in self.studies if listed.id == study), None)
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
