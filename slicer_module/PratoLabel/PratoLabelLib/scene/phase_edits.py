@@ -18,10 +18,16 @@ class PhaseEdits:
     Args:
         record: the node that keeps the edited phases in the scene.
         get_drawing: returns what is in a phase now.
+        get_parts: returns what is beside the mask of a phase, which is given as well.
     """
 
-    def __init__(self, record: slicer.vtkMRMLNode, get_drawing: Callable[[int], Drawing]) -> None:
-        self._record, self._get_drawing = record, get_drawing
+    def __init__(
+        self,
+        record: slicer.vtkMRMLNode,
+        get_drawing: Callable[[int], Drawing],
+        get_parts: Callable[[int, np.ndarray], tuple[Part, ...]],
+    ) -> None:
+        self._record, self._get_drawing, self._get_parts = record, get_drawing, get_parts
         self._edited = read_phases(record, EDITED_ATTRIBUTE)
         self._beside: set[int] = set()  # phases with edits beside their masks
         self._touched: set[int] = set()
@@ -60,7 +66,7 @@ class PhaseEdits:
         elif phase not in self._edited:
             self._digests[phase] = _digest(mask)
             if phase not in self._parts:
-                self._parts[phase] = self._get_drawing(phase).parts
+                self._parts[phase] = self._get_parts(phase, mask)
 
     def note_sent(self, phase: int, mask: np.ndarray, parts: tuple[Part, ...] | None = None) -> None:
         """The server has ``mask``, and it is known that it has not got ``parts``; the phase may have been edited since."""

@@ -10,7 +10,7 @@ import vtk
 
 from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_volumes, find_ed_es
 from PratoLabelLib.scene.cine_nodes import CineNodes
-from PratoLabelLib.scene.drawing import Drawing, read_parts
+from PratoLabelLib.scene.drawing import Drawing, Part, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import import_mask
 from PratoLabelLib.scene.study_nodes import read_phases, write_phases
@@ -52,7 +52,7 @@ class OpenCine(OpenStudy):
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
-        self._edits = PhaseEdits(cine.segmentations, self.drawing)
+        self._edits = PhaseEdits(cine.segmentations, self.drawing, self._parts_beside)
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
         if base is not None:
@@ -88,7 +88,10 @@ class OpenCine(OpenStudy):
     def drawing(self, phase: int) -> Drawing:
         """What is in the segments of a phase."""
         mask = self.cine.mask(phase, self.labels)
-        return Drawing(mask, read_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, mask))
+        return Drawing(mask, self._parts_beside(phase, mask))
+
+    def _parts_beside(self, phase: int, mask: np.ndarray) -> tuple[Part, ...]:
+        return read_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, mask)
 
     @property
     def edited(self) -> set[int]:
