@@ -11,6 +11,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from PratoLabelLib.server.connection import ServerError
 from PratoLabelLib.studies import autosave
 from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.cines import CINE
 from tests.slicer_module.fake_client import write
 from tests.slicer_module.panel_driver import FakeServerDriver
 from tests.slicer_module.unsent import Questions, drafts, has_painted, paint, restart, slow
@@ -66,6 +67,27 @@ def test_edits_made_while_the_label_is_sent_stay_edits_of_a_study_that_was_left(
     driver.click("open")
     assert questions.asked[-1].startswith("p1_ES has edits that were not sent.") and study.is_in_scene
     assert not driver.ui.draftFrame.isVisible()  # its own edits, which are in the segments
+
+
+@pytest.mark.slow
+def test_edits_of_a_cine_made_while_its_label_is_sent_stay_edits_when_it_was_left(cine_driver: CineDriver, questions: Questions) -> None:
+    driver = cine_driver
+    driver.open("p1_ES")
+    driver.edit(1)
+    driver.open()
+    for phase in (1, 2):
+        driver.show(phase)
+        driver.edit(2)
+    with slow(driver, "submit", "submit"):
+        for phase in (2, 3):
+            driver.show(phase)
+            paint(driver, 1)
+        driver.select(driver.server.names.index("p1_ES"))  # which is in the scene
+        driver.ui.openButton.click()
+        driver.rest(0.1)
+    assert driver.logic.current_study.study == "p1_ES" and len(driver.server.sent) == 1
+    study = driver.open()
+    assert study.edited == {2, 3} and study.base == ("http://fake", 1) and driver.states()[CINE] == "edited, not sent"
 
 
 @pytest.mark.slow

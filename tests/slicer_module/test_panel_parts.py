@@ -10,7 +10,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.scene.drawing import are_alike
+from PratoLabelLib.scene.drawing import has_same_parts
 from PratoLabelLib.scene.segments import find_segment
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.panel_driver import FakeServerDriver, PanelDriver
@@ -55,7 +55,7 @@ def test_what_cannot_be_sent_is_asked_about_and_recovered(driver: FakeServerDriv
     again.open_study()
     again.click("run")
     again.ui.recoverButton.click()
-    assert len(parts) == 1 and are_alike(again.logic.current_study.unsent()[0].parts, parts)
+    assert len(parts) == 1 and has_same_parts(again.logic.current_study.unsent()[0].parts, parts)
     assert np.array_equal(again.logic.current_study.mask(), sent)
     again.click("submit")
     assert "share" in questions.asked[-1] or "scar" in questions.asked[-1]
@@ -81,6 +81,15 @@ def test_a_phase_of_a_cine_is_no_correction_for_what_cannot_be_sent(cine_driver:
     again.ui.recoverButton.click()
     assert study.phase == 3 and [part.name for part in study.drawing(3).parts] == ["scar"]
     again.widget.cleanup()
+
+
+@pytest.mark.slow
+def test_what_is_left_of_a_cine_is_no_hindrance_to_the_next_study(cine_driver: CineDriver, questions: Questions) -> None:
+    driver = cine_driver
+    study = driver.open()
+    slicer.mrmlScene.RemoveNode(study.cine.browser)
+    driver.open("p1_ES")
+    assert not driver.status.startswith("Something") and not slicer.util.getNodesByClass("vtkMRMLSequenceNode")
 
 
 @pytest.mark.slow

@@ -149,7 +149,7 @@ class PratoLabelLogic(ClickLogic):
 
         def on_submitted(reply: dict[str, Any]) -> None:
             clean_up()
-            shown, keeper = self._seen_now(study, autosave)
+            shown, keeper = self._find_shown(study, autosave)
             shown.base = study.base
             shown.store_base()
             shown.mark_sent(submission, reply, base)

@@ -41,10 +41,10 @@ class Drawing(NamedTuple):
 
     def is_like(self, other: Drawing) -> bool:
         """Whether both are the same, voxel by voxel."""
-        return np.array_equal(self.mask, other.mask) and are_alike(self.parts, other.parts)
+        return np.array_equal(self.mask, other.mask) and has_same_parts(self.parts, other.parts)
 
 
-def are_alike(parts: Sequence[Part], others: Sequence[Part]) -> bool:
+def has_same_parts(parts: Sequence[Part], others: Sequence[Part]) -> bool:
     """Whether both are the same, voxel by voxel."""
     if [part[:2] for part in parts] != [other[:2] for other in others]:
         return False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import slicer
 
-from PratoLabelLib.scene.drawing import Drawing, Part, are_alike
+from PratoLabelLib.scene.drawing import Drawing, Part, has_same_parts
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases, write_phases
 
 
@@ -40,7 +40,7 @@ class PhaseEdits:
             drawing = self._get_drawing(phase)
             is_as_sent = self._digests.get(phase) == _digest(drawing.mask)
             (self._edited.discard if is_as_sent else self._edited.add)(phase)
-            (self._beside.discard if are_alike(drawing.parts, self._parts.get(phase, ())) else self._beside.add)(phase)
+            (self._beside.discard if has_same_parts(drawing.parts, self._parts.get(phase, ())) else self._beside.add)(phase)
         self._touched.clear()
         write_phases(self._record, EDITED_ATTRIBUTE, self._edited | self._beside)
         return set(self._edited)

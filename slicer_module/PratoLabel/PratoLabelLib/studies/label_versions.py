@@ -62,14 +62,14 @@ class VersionList:
         """Request the versions of the study's label, if it is the open one."""
 
         def on_versions(versions: list[LabelVersion]) -> None:
-            if self._opened(study) is not None:
+            if self._find_open(study) is not None:
                 self.versions = versions
                 self._on_change()
 
-        if self._opened(study) is not None:
+        if self._find_open(study) is not None:
             self._dispatcher.dispatch(lambda client: client.versions(study.study), on_versions, self.LANE, quiet=True)
 
-    def _opened(self, study: OpenStudy) -> OpenStudy | None:
+    def _find_open(self, study: OpenStudy) -> OpenStudy | None:
         """The study, which may have been opened again since; None where another one is open."""
         now = self._study
         return now if now is not None and (now.study, now.server) == (study.study, study.server) else None
@@ -102,7 +102,7 @@ class VersionList:
 
         def on_reply(reply: dict[str, Any]) -> None:
             on_restored(reply)
-            opened = self._opened(study)
+            opened = self._find_open(study)
             if opened is None:
                 return
             if opened.base is not None:
@@ -132,7 +132,7 @@ class VersionList:
                 client.send_back(study.study, phases, reason, annotator, version)
 
         def on_reply(_: None) -> None:
-            if self._opened(study) is not None:
+            if self._find_open(study) is not None:
                 self.load(study)
                 on_decided()
 

@@ -52,7 +52,7 @@ class OpenCine(OpenStudy):
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
-        self._edits = PhaseEdits(cine.segmentations, self.drawing, self._parts_beside)
+        self._edits = PhaseEdits(cine.segmentations, self.drawing, self._read_parts_of)
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
         if base is not None:
@@ -88,9 +88,9 @@ class OpenCine(OpenStudy):
     def drawing(self, phase: int) -> Drawing:
         """What is in the segments of a phase."""
         mask = self.cine.mask(phase, self.labels)
-        return Drawing(mask, self._parts_beside(phase, mask))
+        return Drawing(mask, self._read_parts_of(phase, mask))
 
-    def _parts_beside(self, phase: int, mask: np.ndarray) -> tuple[Part, ...]:
+    def _read_parts_of(self, phase: int, mask: np.ndarray) -> tuple[Part, ...]:
         return read_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, mask)
 
     @property
@@ -106,7 +106,8 @@ class OpenCine(OpenStudy):
     @property
     def is_on_server(self) -> bool:
         """As for a study of one phase, of all phases."""
-        return not self.has_unsent_work and not any(self.drawing(phase).parts for phase in range(self.cine.count))
+        has_parts = self.is_in_scene and any(self.drawing(phase).parts for phase in range(self.cine.count))
+        return not self.has_unsent_work and not has_parts
 
     def unsent_phases(self) -> set[int]:
         """As for a study of one phase."""

@@ -11,7 +11,7 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.measures.nifti_frames import Frames
-from PratoLabelLib.scene.drawing import Drawing, Part, are_alike, read_parts, write_parts
+from PratoLabelLib.scene.drawing import Drawing, Part, has_same_parts, read_parts, write_parts
 from PratoLabelLib.scene.geometry import Box
 from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
 from PratoLabelLib.scene.segments import add_segments, find_problems
@@ -122,7 +122,7 @@ class OpenStudy(WatchedSegments):
         if self._is_touched:
             self._is_touched, mask = False, self.mask()
             self._is_mask_edited = self._sent is None or not np.array_equal(mask, self._sent)
-            if self._is_mask_edited or not are_alike(self._read_parts(mask), self._known_parts):
+            if self._is_mask_edited or not has_same_parts(self._read_parts(mask), self._known_parts):
                 node.SetAttribute(EDITED_ATTRIBUTE, "1")
             else:  # all of them were undone
                 node.RemoveAttribute(EDITED_ATTRIBUTE)

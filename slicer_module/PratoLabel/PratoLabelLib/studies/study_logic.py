@@ -179,7 +179,7 @@ class StudyLogic(ServerLogic):
         if left is not None and is_another and left.volume_node is not opened.volume_node and left.is_on_server:
             left.remove_nodes()
 
-    def _seen_now(self, study: OpenStudy, autosave: Autosave | None) -> tuple[OpenStudy, Autosave | None]:
+    def _find_shown(self, study: OpenStudy, autosave: Autosave | None) -> tuple[OpenStudy, Autosave | None]:
         """What has the nodes of ``study`` now, and what keeps its drafts now: it may have been left and opened again."""
         current = self.current_study
         if current is None or (current.study, current.server) != (study.study, study.server):
