@@ -76,3 +76,11 @@ def folder(tmp_path: Path) -> Path:
     """A folder with an image for every kind of request."""
     (tmp_path / "image.nii.gz").write_bytes(b"\x1f\x8b" + bytes(range(256)))
     return tmp_path
+
+
+@pytest.fixture
+def questions(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Answers what the panel asks."""
+    from tests.slicer_module.unsent import Questions  # needs slicer-core
+
+    return Questions(monkeypatch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,44 +9,8 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.scene.segments import find_segment
-from PratoLabelLib.studies import autosave
-from tests.slicer_harness.core import new_scene
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs
-
-
-class Questions:
-    """Answers what the panel asks, and keeps it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
-        self.answer = True
-        for name in ("confirmYesNoDisplay", "confirmOkCancelDisplay"):
-            monkeypatch.setattr(slicer.util, name, self._ask)
-
-    def _ask(self, text: str, *arguments: object, **options: object) -> bool:
-        self.asked.append(text)
-        return self.answer
-
-
-@pytest.fixture
-def questions(monkeypatch: pytest.MonkeyPatch) -> Questions:
-    monkeypatch.setattr(autosave, "REST_S", 0.05)
-    return Questions(monkeypatch)
-
-
-def drafts(driver: FakeServerDriver) -> list[Path]:
-    return list(driver.folder.rglob("unsent/*/*.npz"))
-
-
-def restart(driver: FakeServerDriver) -> FakeServerDriver:
-    """Slicer has crashed, and was started again: nothing was cleaned up, and the scene is empty."""
-    driver.panel._timer.stop()
-    driver.logic._worker.stop()
-    new_scene()
-    again = FakeServerDriver(driver.folder)
-    again.server.latest, again.server.labelled = driver.server.latest, driver.server.labelled
-    again.settle()
-    return again
+from tests.slicer_module.unsent import Questions, drafts, restart
 
 
 @pytest.mark.slow
@@ -130,7 +92,9 @@ def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerD
     third = restart(again)
     third.click("next")
     assert third.logic.autosave.offer is not None
-    assert len(drafts(third)) == 2
+    assert len(drafts(third)) == 2 and (third.logic.autosave.offer.drawings[0].mask == 1).any()
+    third.ui.discardButton.click()
+    assert third.ui.draftFrame.isVisible() and (third.logic.autosave.offer.drawings[0].mask == 2).any()  # nobody has seen that one yet
     third.ui.discardButton.click()
     assert drafts(third) == []
     assert not third.ui.draftFrame.isVisible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.responses import ServerInfo
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
+from PratoLabelLib.studies.study_files import send_label
 
 
 class PratoLabelLogic(ClickLogic):
@@ -121,11 +123,22 @@ class PratoLabelLogic(ClickLogic):
         if problems:
             self.failed.emit(" ".join([*problems, "Nothing was sent."]))
             return
-        self._submissions += 1  # each has a file of its own: an earlier one may still be queued
-        path = self._folder / f"label{self._submissions}.nii.gz"
+        continued: frozenset[Path] = frozenset()
+        if autosave is not None:
+            autosave.save()  # so that what is sent is in a draft of its own until it is known to be stored
+            continued = frozenset(autosave.continued)
+        self._submissions += 1  # each has a folder of its own: an earlier one may still be queued
+        folder = self._folder / f"submission{self._submissions}"
+        folder.mkdir()
+        path = folder / "label.nii.gz"
+
+        def clean_up() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
         try:
             submission = study.prepare_submission(path)
         except MaskError as error:
+            clean_up()
             self.failed.emit(str(error))
             return
         info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
@@ -133,26 +146,31 @@ class PratoLabelLogic(ClickLogic):
 
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()
-            return study.submit_label(client, path, info)
+            reply, study.base = send_label(client, study.study, path, info, study.base)  # an earlier one may have been sent by now
+            return reply
 
         def on_submitted(reply: dict[str, Any]) -> None:
-            path.unlink()
-            study.store_base()
-            study.mark_sent(submission, reply, base)
-            if autosave is not None:
-                autosave.discard()
-                autosave.note_change()  # what was edited since it was sent
+            clean_up()
+            shown, keeper = self._find_shown(study, autosave)
+            shown.base = study.base
+            shown.store_base()
+            shown.mark_sent(submission, reply, base)
+            if keeper is not None:
+                keeper.note_sent(submission.drawings, continued)
             self.submitted.emit(reply)
             self.refresh_studies()
-            self.versions.load(study.study)
+            self.versions.load(study)
 
         # in no lane: nothing replaces or cancels a submission
-        self._dispatcher.dispatch(send, on_submitted, "")
+        self._dispatcher.dispatch(send, on_submitted, "", clean_up)
 
     # Review
 
     def decide(self, phases: Sequence[int], reason: str | None, annotator: str) -> None:
-        """Approve phases of the open study's label, or send them back to their labellers for a ``reason``; ``decided`` follows."""
+        """Approve phases of the open study's label, or send them back to their labellers for a ``reason``.
+
+        ``decided`` follows, if the study is still open then.
+        """
         study = self.current_study
         if study is None or self.address != study.server:
             self.failed.emit("No study of this server is open: open the one that you want to review.")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import slicer
 
-#: Node attribute: set while a node holds edits that were not sent; of a cine, the numbers of its phases.
-EDITED_ATTRIBUTE = "PratoLabel.edited"
+from PratoLabelLib.scene.drawing import Drawing, Part, has_same_parts
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases, write_phases
 
 
 class PhaseEdits:
@@ -17,31 +17,43 @@ class PhaseEdits:
 
     Args:
         record: the node that keeps the edited phases in the scene.
-        get_mask: returns the mask of a phase as it is now.
+        get_drawing: returns what is in a phase now.
+        get_parts: returns what is beside the mask of a phase, which is given as well.
     """
 
-    def __init__(self, record: slicer.vtkMRMLNode, get_mask: Callable[[int], np.ndarray]) -> None:
-        self._record, self._get_mask = record, get_mask
-        self._edited = {int(phase) for phase in (record.GetAttribute(EDITED_ATTRIBUTE) or "").split()}
+    def __init__(
+        self,
+        record: slicer.vtkMRMLNode,
+        get_drawing: Callable[[int], Drawing],
+        get_parts: Callable[[int, np.ndarray], tuple[Part, ...]],
+    ) -> None:
+        self._record, self._get_drawing, self._get_parts = record, get_drawing, get_parts
+        self._edited = read_phases(record, EDITED_ATTRIBUTE)
+        self._beside: set[int] = set()  # phases with edits beside their masks
         self._touched: set[int] = set()
         self._digests: dict[int, bytes] = {}
+        self._parts: dict[int, tuple[Part, ...]] = {}
 
     def phases(self) -> set[int]:
-        """The edited phases."""
+        """The phases whose masks are edited."""
         for phase in self._touched:
-            is_as_sent = self._digests.get(phase) == _digest(self._get_mask(phase))
+            drawing = self._get_drawing(phase)
+            is_as_sent = self._digests.get(phase) == _digest(drawing.mask)
             (self._edited.discard if is_as_sent else self._edited.add)(phase)
+            (self._beside.discard if has_same_parts(drawing.parts, self._parts.get(phase, ())) else self._beside.add)(phase)
         self._touched.clear()
-        if self._edited:
-            self._record.SetAttribute(EDITED_ATTRIBUTE, " ".join(map(str, sorted(self._edited))))
-        else:
-            self._record.RemoveAttribute(EDITED_ATTRIBUTE)
+        write_phases(self._record, EDITED_ATTRIBUTE, self._edited | self._beside)
         return set(self._edited)
+
+    def all_phases(self) -> set[int]:
+        """The phases with edits of any kind: also beside their masks, which cannot be sent."""
+        return self.phases() | self._beside
 
     def note_shown(self, phase: int) -> None:
         """From here on the phase may be touched."""
         if phase not in self._digests and phase not in self._edited and phase not in self._touched:
-            self._digests[phase] = _digest(self._get_mask(phase))
+            drawing = self._get_drawing(phase)
+            self._digests[phase], self._parts[phase] = _digest(drawing.mask), drawing.parts
 
     def note_touched(self, phase: int) -> None:
         """Somebody has changed a segment of the phase."""
@@ -53,11 +65,15 @@ class PhaseEdits:
             self._edited.add(phase)
         elif phase not in self._edited:
             self._digests[phase] = _digest(mask)
+            if phase not in self._parts:
+                self._parts[phase] = self._get_parts(phase, mask)
 
-    def note_sent(self, phase: int, mask: np.ndarray) -> None:
-        """The server has ``mask``; the phase may have been edited since."""
+    def note_sent(self, phase: int, mask: np.ndarray, parts: tuple[Part, ...] | None = None) -> None:
+        """The server has ``mask``, and it is known that it has not got ``parts``; the phase may have been edited since."""
         self._digests[phase] = _digest(mask)
-        if phase in self._edited:
+        if parts is not None:
+            self._parts[phase] = parts
+        if phase in self._edited | self._beside:
             self._touched.add(phase)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import slicer
 import slicer.util
+
+from PratoLabelLib.scene.volumes import is_loaded_here, remove_node
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY_ATTRIBUTE = "PratoLabel.study"
 #: Node attribute: the address of the server whose study that is; the same name is another study elsewhere.
 SERVER_ATTRIBUTE = "PratoLabel.server"
+#: Node attribute: the phases with edits that were not sent, of a study of one the number 1; there is none where there are none.
+EDITED_ATTRIBUTE = "PratoLabel.edited"
 
 
 def find_node(class_name: str, study: str, server: str) -> slicer.vtkMRMLNode | None:
@@ -26,3 +32,25 @@ def mark_node(node: slicer.vtkMRMLNode, study: str, server: str) -> None:
     """Let the node belong to ``study`` of ``server``."""
     node.SetAttribute(STUDY_ATTRIBUTE, study)
     node.SetAttribute(SERVER_ATTRIBUTE, server)
+
+
+def read_phases(node: slicer.vtkMRMLNode, attribute: str) -> set[int]:
+    """The phases in an attribute of the node; none where it has no such attribute."""
+    return {int(phase) for phase in (node.GetAttribute(attribute) or "").split()}
+
+
+def write_phases(node: slicer.vtkMRMLNode, attribute: str, phases: Collection[int]) -> None:
+    """Keep phases in an attribute of the node; without any, it has no such attribute."""
+    node.SetAttribute(attribute, " ".join(map(str, sorted(phases))) or None)
+
+
+def remove_study(study: str, server: str, segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Take the nodes of a study out of the scene; a volume of the labeller's own stays.
+
+    Where another node of the study is edited, which came with another scene, all but ``segmentation_node`` may belong to it, and stays.
+    """
+    nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if is_of_study(node, study, server)]
+    are_others_edited = any(node.GetAttribute(EDITED_ATTRIBUTE) is not None for node in nodes if node is not segmentation_node)
+    for node in [segmentation_node] if are_others_edited else nodes:
+        if node.GetScene() is not None and (not node.IsA("vtkMRMLVolumeNode") or is_loaded_here(node)):
+            remove_node(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,8 +23,9 @@ class WatchedSegments:
     segmentation_node: slicer.vtkMRMLSegmentationNode
     volume_node: slicer.vtkMRMLScalarVolumeNode
     labels: dict[str, int]
-    _segmentation: slicer.vtkSegmentation | None
-    _observers: list[int]
+    _segmentation: slicer.vtkSegmentation | None = None
+    _observers: Sequence[int] = ()
+    _node_observer: int
     _before_write: Callable[[Collection[int], bool], None]
     _is_writing: bool
     _transform_tag: int | None = None
@@ -55,6 +56,22 @@ class WatchedSegments:
         with self._writing():
             import_changes(self.segmentation_node, self.volume_node, self.labels, mask, was)
         self._on_segments_changed()
+
+    def _watch(self) -> None:
+        event = slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent
+        self._node_observer = self.segmentation_node.AddObserver(event, lambda *_: self._follow_segmentation())
+        self._observe(self.segmentation_node.GetSegmentation())
+
+    def _unwatch(self) -> None:
+        self.segmentation_node.RemoveObserver(self._node_observer)
+        self._observe(None)
+
+    def _follow_segmentation(self) -> None:
+        """The node may have got other segments altogether."""
+        segmentation = self.segmentation_node.GetSegmentation()
+        if segmentation is not self._segmentation:
+            self._observe(segmentation)
+            self._on_segments_changed()
 
     def _observe(self, segmentation: slicer.vtkSegmentation | None) -> None:
         if self._segmentation is not None:

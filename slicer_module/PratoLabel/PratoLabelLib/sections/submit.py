@@ -24,7 +24,7 @@ class SubmitSection(Section):
         self._ui.submitNextButton.connect("clicked()", lambda: self.submit(then_next=True))
         self._logic.submitted.connect(self._on_submitted)
         self._logic.failed.connect(lambda sentence: self._stay())
-        self._logic.study_opened.connect(lambda volume: show_text(self._ui.submitLabel, ""))
+        self._logic.study_opened.connect(lambda volume: self._on_opened())
 
     def refresh(self) -> None:
         """Enable the buttons where a study is open."""
@@ -41,6 +41,10 @@ class SubmitSection(Section):
         self._wants_next = then_next
         self._panel.request(lambda: self._logic.submit(self._panel.server.annotator, problems))
 
+    def _on_opened(self) -> None:
+        self._stay()  # a reply about the study before must not take the labeller out of this one
+        show_text(self._ui.submitLabel, "")
+
     def _stay(self) -> None:
         self._wants_next = False
 
@@ -48,10 +52,11 @@ class SubmitSection(Section):
         wants_next, self._wants_next = self._wants_next, False
         text = f"{reply['image']}: {', '.join(f'{name} {count}' for name, count in reply['voxels'].items())} voxels."
         conflict, study = reply.get("conflict"), self._logic.current_study
+        study = study if study is not None and study.study == reply["image"] else None
         stale = study.stale if isinstance(study, CineStudy) else []
         if conflict:
             show_text(self._ui.submitLabel, f"{text} {conflict['message']}", WARNING_STYLE)
-        elif study is not None and study.study == reply["image"] and (study.has_unsent_edits or self._logic.clicks_waiting):
+        elif study is not None and (study.has_unsent_edits or self._logic.clicks_waiting):
             show_text(self._ui.submitLabel, f"{text} What you have edited since is not sent yet: submit again.", WARNING_STYLE)
         elif stale:
             newer = f"{name_phases(stale)} of the label came from somebody else meanwhile: show version {reply['version']} to see that."

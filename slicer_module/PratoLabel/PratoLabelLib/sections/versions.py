@@ -53,7 +53,7 @@ class VersionsSection(Section):
 
     def _on_show(self) -> None:
         study, version = self._logic.current_study, self._selected_version()
-        if study is not None and version is not None:
+        if study is not None and version is not None and self._panel.study.may_leave():
             self._panel.request(lambda: self._logic.versions.show(study, version))
 
     def _on_restore(self) -> None:

@@ -211,12 +211,13 @@ class RequestDispatcher:
 
         Args:
             lane: see :meth:`Worker.submit`.
-            on_error: called where the request fails or is cancelled.
+            on_error: called where the request cannot be sent, fails or is cancelled.
             quiet: a failure is not reported, as the user did not start this request.
             client: used instead of the connected server's.
         """
         receiver = client or self.client
         if receiver is None:
+            on_error()
             self._on_failure("Not connected to a server: enter its address and press Connect.")
             return
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks, write_masks
+from PratoLabelLib.scene.drawing import Drawing, write_parts
 from PratoLabelLib.scene.geometry import Box
+from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.scene.segmentation import MaskError, merge_masks, read_mask
 from PratoLabelLib.scene.segments import find_problems
 from PratoLabelLib.scene.volumes import to_file_order
@@ -106,43 +108,50 @@ class CineStudy(OpenCine):
         self.write(merged)
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
-        """As for a study of one phase, in all phases.
+        """As for a study of one phase, in all phases; undo brings those of the phase that is shown back, and the draft those of all.
 
         Raises:
-            MaskError: it does not fit, or would replace edits that were not sent, which undo brings back in the phase that is shown alone.
+            MaskError: it does not fit.
         """
-        others = sorted(self.edited - {self.phase})
-        if others:
-            raise MaskError(f"Phases {', '.join(map(str, others))} have edits that were not sent: submit them first.")
         if frames is None:
             raise MaskError(f"The label of {self.study} has one phase: open the study again.")
         masks = read_masks(frames, self.volume_node, self.labels)
         self.write(dict(enumerate(masks)))
+        for phase, mask in enumerate(masks):
+            self._edits.note_sent(phase, mask)
         if is_base:
             self._results, self._stale = set(), set()
-            for phase, mask in enumerate(masks):
-                self._edits.note_sent(phase, mask)
+        self._record_edits()
 
-    def unsent(self) -> tuple[np.ndarray, list[int] | None]:
-        """The masks of the edited phases (N, K, J, I), and these phases."""
-        phases = sorted(self.edited)
-        return np.stack([self.cine.mask(phase, self.labels) for phase in phases]), phases
+    def unsent(self) -> dict[int, Drawing]:
+        """What is in the edited phases."""
+        return {phase: self.drawing(phase) for phase in sorted(self._edits.all_phases())}
 
-    def fits(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+    def fits(self, drawings: Mapping[int, Drawing]) -> bool:
         """Whether such edits could be of this study."""
         shape = self.volume_node.GetImageData().GetDimensions()[::-1]
-        return phases is not None and mask.shape == (len(phases), *shape) and max(phases, default=0) < self.cine.count
+        return max(drawings) < self.cine.count and all(drawing.mask.shape == shape for drawing in drawings.values())
 
-    def holds(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+    def holds(self, drawings: Mapping[int, Drawing]) -> bool:
         """Whether the segments are such edits already."""
-        if phases is None or not self.fits(mask, phases):
-            return False
-        return all(np.array_equal(self.cine.mask(phase, self.labels), edits) for phase, edits in zip(phases, mask))
+        return self.fits(drawings) and all(self.drawing(phase).is_like(drawing) for phase, drawing in drawings.items())
 
-    def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
-        """Show such edits in place of the segments, and the first phase of them."""
-        self.write(dict(zip(phases or (), mask)), is_edit=True)
-        self.cine.show(min(phases or (self.phase,)))
+    def recover(self, drawings: Mapping[int, Drawing]) -> None:
+        """Show such edits in place of the segments, and the first phase of them.
+
+        Raises:
+            MaskError: they would replace edits that were not sent, which undo brings back in the phase that is shown alone.
+        """
+        replaced = {phase for phase in self._edits.all_phases() & drawings.keys() if not self.drawing(phase).is_like(drawings[phase])}
+        others = sorted(replaced - {self.phase})
+        if others:
+            raise MaskError(f"{name_phases(others)} {'have' if len(others) > 1 else 'has'} edits that were not sent: submit them first.")
+        first = self.phase if replaced else min(drawings)  # undo brings what is replaced back in the phase that is shown
+        self.write({phase: drawing.mask for phase, drawing in drawings.items()}, is_edit=True)
+        with self._writing():
+            for phase, drawing in drawings.items():
+                write_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, drawing.parts)
+        self.cine.show(first)
 
     def phases_to_submit(self) -> list[int]:
         """Those that a labeller vouches for: the edited ones, and end-diastole and end-systole, once they were looked at.
@@ -177,17 +186,18 @@ class CineStudy(OpenCine):
             raise MaskError("There is nothing to submit yet: look at end-diastole and end-systole, or correct a phase.")
         wanted = sorted({*self.volumes(), *corrected} - unchanged)
         states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
-        masks = {phase: self.cine.mask(phase, self.labels) for phase in states}
+        drawings = {phase: self.drawing(phase) for phase in states}
+        masks = {phase: drawing.mask for phase, drawing in drawings.items()}
         finish_file = write_masks(path, masks, self.cine.count, self.volume_node)
-        return Submission(masks, {"phases": {str(phase): state for phase, state in states.items()}}, finish_file)
+        return Submission(drawings, {"phases": {str(phase): state for phase, state in states.items()}}, finish_file)
 
     def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
         """As for a study of one phase. What a labeller drew was kept, where this was a proposal: there a result is shown still."""
-        for phase, mask in submission.masks.items():
-            self._edits.note_sent(phase, mask)
+        for phase, drawing in submission.drawings.items():
+            self._edits.note_sent(phase, *drawing)
         self._results = self._results.intersection(reply.get("kept") or ())
         newer = {int(phase) for phase, known in (reply.get("phases") or {}).items() if base is None or known["version"] > base[1]}
-        self._stale = (self._stale | newer) - set(reply.get("replaced") or submission.masks)
+        self._stale = (self._stale | newer) - set(reply.get("replaced") or submission.drawings)
         _ = self.edited
 
     @property

@@ -17,11 +17,12 @@ from PratoLabelLib.studies.open_study import OpenStudy
 
 
 class VersionList:
-    """The versions of one study's label at a time.
+    """The versions of the open study's label; a reply about another study changes nothing here.
 
     Args:
         folder: where a version's file may be written for a moment.
         on_change: called when other versions are known.
+        replace: is given what puts a version in place of the segments, and calls it.
 
     Attributes:
         versions: newest first; empty before they are known.
@@ -29,14 +30,23 @@ class VersionList:
 
     LANE = "versions"
 
-    def __init__(self, dispatcher: RequestDispatcher, folder: Path, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, dispatcher: RequestDispatcher, folder: Path, on_change: Callable[[], None], replace: Callable[[Callable[[], None]], None]
+    ) -> None:
         self.versions: list[LabelVersion] = []
+        self._study: OpenStudy | None = None
+        self._replace = replace
         self._dispatcher, self._folder, self._on_change = dispatcher, folder, on_change
 
     def clear(self) -> None:
         """No study is open."""
-        self.versions = []
+        self._study, self.versions = None, []
         self._on_change()
+
+    def follow(self, study: OpenStudy) -> None:
+        """The study is open."""
+        self._study = study
+        self.load(study)
 
     @property
     def states(self) -> Mapping[int, PhaseState]:
@@ -48,17 +58,24 @@ class VersionList:
         states = self.states if number is None else next((v.states for v in self.versions if v.version == number), {})
         return {phase for phase, known in states.items() if known.is_drawn}
 
-    def load(self, study: str) -> None:
-        """Request the versions of the study's label."""
+    def load(self, study: OpenStudy) -> None:
+        """Request the versions of the study's label, if it is the open one."""
 
         def on_versions(versions: list[LabelVersion]) -> None:
-            self.versions = versions
-            self._on_change()
+            if self._find_open(study) is not None:
+                self.versions = versions
+                self._on_change()
 
-        self._dispatcher.dispatch(lambda client: client.versions(study), on_versions, self.LANE, quiet=True)
+        if self._find_open(study) is not None:
+            self._dispatcher.dispatch(lambda client: client.versions(study.study), on_versions, self.LANE, quiet=True)
+
+    def _find_open(self, study: OpenStudy) -> OpenStudy | None:
+        """The study, which may have been opened again since; None where another one is open."""
+        now = self._study
+        return now if now is not None and (now.study, now.server) == (study.study, study.server) else None
 
     def show(self, study: OpenStudy, version: int) -> None:
-        """Show a version in place of the segments; nothing is sent, and the Segment Editor's undo brings the segments back."""
+        """Show a version in place of the segments, and send nothing. Edits stay in a draft, and the editor's undo brings them back."""
         folder = self._folder
 
         def download(client: Client) -> tuple[Path, Frames | None]:
@@ -69,7 +86,7 @@ class VersionList:
             path, frames = label
             is_seen = study.base is not None and study.base[0] == study.server and version >= study.base[1]
             try:
-                study.show_label(path, frames, is_seen)
+                self._replace(lambda: study.show_label(path, frames, is_seen))
             finally:
                 for written in (path, *([frames.first] if frames is not None else [])):
                     written.unlink(missing_ok=True)
@@ -84,12 +101,15 @@ class VersionList:
         """Make a copy of a version the study's label on the server, and show it."""
 
         def on_reply(reply: dict[str, Any]) -> None:
-            if study.base is not None:
-                study.base = (study.base[0], reply["version"])
-                study.store_base()
             on_restored(reply)
-            self.load(study.study)
-            self.show(study, reply["version"])
+            opened = self._find_open(study)
+            if opened is None:
+                return
+            if opened.base is not None:
+                opened.base = (opened.base[0], reply["version"])
+                opened.store_base()
+            self.load(opened)
+            self.show(opened, reply["version"])
 
         self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "")
 
@@ -112,7 +132,8 @@ class VersionList:
                 client.send_back(study.study, phases, reason, annotator, version)
 
         def on_reply(_: None) -> None:
-            self.load(study.study)
-            on_decided()
+            if self._find_open(study) is not None:
+                self.load(study)
+                on_decided()
 
         self._dispatcher.dispatch(send, on_reply, "")

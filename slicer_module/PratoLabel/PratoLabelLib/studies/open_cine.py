@@ -10,9 +10,14 @@ import vtk
 
 from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_volumes, find_ed_es
 from PratoLabelLib.scene.cine_nodes import CineNodes
+from PratoLabelLib.scene.drawing import Drawing, Part, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import check_writable, import_mask
+from PratoLabelLib.scene.study_nodes import read_phases, write_phases
 from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
+
+#: Node attribute: the phases of the label that are another person's, and not what the segments show.
+STALE_ATTRIBUTE = "PratoLabel.stale"
 
 
 class OpenCine(OpenStudy):
@@ -47,22 +52,28 @@ class OpenCine(OpenStudy):
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
-        self._stale: set[int] = set()  # phases that somebody else submitted while others of this study were sent
-        self._edits = PhaseEdits(cine.segmentations, lambda phase: cine.mask(phase, self.labels))
+        self._edits = PhaseEdits(cine.segmentations, self.drawing, self._read_parts_of)
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
         if base is not None:
             cine.segmentations.SetAttribute(BASE_ATTRIBUTE, f"{base[1]} {base[0]}")
-        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
         self._state = cine.phase, cine.is_playing
+        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
         self._tag = cine.browser.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow_browser())
         self._note_shown()
-        if marked is not None:
-            cine.show(marked[0])
 
     @property
     def _record(self) -> Any:
         return self.cine.segmentations  # a proxy takes over the attributes of the phase that it shows
+
+    @property
+    def _stale(self) -> set[int]:
+        """The phases that somebody else submitted while others of this study were sent."""
+        return read_phases(self._record, STALE_ATTRIBUTE)
+
+    @_stale.setter
+    def _stale(self, phases: set[int]) -> None:
+        write_phases(self._record, STALE_ATTRIBUTE, phases)
 
     @property
     def phase(self) -> int:
@@ -83,15 +94,29 @@ class OpenCine(OpenStudy):
         """Whether its nodes are still there: the user may delete them at any time."""
         return len(self.cine.nodes()) == len({"browser", "volume", "segmentation", "images", "segmentations"})
 
+    def drawing(self, phase: int) -> Drawing:
+        """What is in the segments of a phase."""
+        mask = self.cine.mask(phase, self.labels)
+        return Drawing(mask, self._read_parts_of(phase, mask))
+
+    def _read_parts_of(self, phase: int, mask: np.ndarray) -> tuple[Part, ...]:
+        return read_parts(self.cine.segmentation(phase), self.cine.image(phase), self.labels, mask)
+
     @property
     def edited(self) -> set[int]:
-        """The phases with edits that were not sent."""
+        """The phases with edits that can be sent, and were not."""
         return self._edits.phases() if self.is_in_scene else set()
 
     @property
     def has_unsent_edits(self) -> bool:
-        """Whether any phase has some."""
-        return bool(self.edited)
+        """Whether any phase has some, also such as cannot be sent."""
+        return self.is_in_scene and bool(self._edits.all_phases())
+
+    @property
+    def is_on_server(self) -> bool:
+        """As for a study of one phase, of all phases."""
+        has_parts = self.is_in_scene and any(self.drawing(phase).parts for phase in range(self.cine.count))
+        return not self.has_unsent_work and not has_parts
 
     def unsent_phases(self) -> set[int]:
         """As for a study of one phase."""
@@ -156,7 +181,7 @@ class OpenCine(OpenStudy):
                 self._seen.discard(phase)
             self._edits.note_written(phase, mask, is_edit)
             self._volumes[phase] = compute_volumes(mask, self.labels, spacing)
-        self._results.update(masks)
+        self._results |= set(masks)
         _ = self.edited  # the node knows from here on
         self._on_change()
 
@@ -177,6 +202,10 @@ class OpenCine(OpenStudy):
             self._edits.note_touched(self.phase)
             self._volumes.pop(self.phase, None)
             self._on_change()
+
+    def _follow_segmentation(self) -> None:
+        if self.cine.phase == self._state[0]:  # else another phase is about to be shown
+            super()._follow_segmentation()
 
     def _follow_browser(self) -> None:
         if not self.is_in_scene:

@@ -11,21 +11,21 @@ import slicer
 import slicer.util
 
 from PratoLabelLib.measures.nifti_frames import Frames
+from PratoLabelLib.scene.drawing import Drawing, Part, has_same_parts, read_parts, write_parts
 from PratoLabelLib.scene.geometry import Box
-from PratoLabelLib.scene.phase_edits import EDITED_ATTRIBUTE
 from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
 from PratoLabelLib.scene.segments import add_segments, find_problems
 from PratoLabelLib.scene.slice_views import show_planes
-from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node
-from PratoLabelLib.scene.volumes import hide_token_map, is_loaded_here, remove_node, show_token_map, to_file_order, unpack_token_map
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, mark_node, read_phases, remove_study, write_phases
+from PratoLabelLib.scene.volumes import hide_token_map, show_token_map, to_file_order, unpack_token_map
 from PratoLabelLib.scene.watched_segments import WatchedSegments
-from PratoLabelLib.server.client import Client
-from PratoLabelLib.server.connection import ServerError
 from PratoLabelLib.server.responses import Prediction
 from PratoLabelLib.studies.study_files import Submission
 
 #: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
 BASE_ATTRIBUTE = "PratoLabel.base"
+#: Node attribute: the phases of which the segments are a result or another version; 0 of a study of one.
+RESULTS_ATTRIBUTE = "PratoLabel.results"
 
 
 class OpenStudy(WatchedSegments):
@@ -63,7 +63,6 @@ class OpenStudy(WatchedSegments):
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write = on_change, before_write
         self._is_writing = self._is_touched = False
-        self._results: set[int] = set()  # phases that are shown as a result or another version, not as ``base``
         mark_node(volume_node, study, server)
         node = find_node("vtkMRMLSegmentationNode", study, server)
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
@@ -78,10 +77,11 @@ class OpenStudy(WatchedSegments):
         add_segments(self.segmentation_node, labels)  # segments of an earlier version of this module get their tags
         # what the server has, or made; None where the segments were edited before
         is_edited = self._record.GetAttribute(EDITED_ATTRIBUTE) is not None
-        self._sent: np.ndarray | None = None if is_edited else self.mask()
-        self._segmentation: slicer.vtkSegmentation | None = None
-        self._observers: list[int] = []
-        self._observe(self.segmentation_node.GetSegmentation())
+        self._sent = None if is_edited else self.mask()
+        self._known_parts = () if self._sent is None else self._read_parts(self._sent)  # beside it; the rest nobody was told of
+        self._is_mask_edited = is_edited
+        self._watch()
+        self.segmentation_node.CreateDefaultDisplayNodes()  # what came with another scene may have lost them
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
         show_planes(volume_node)
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
@@ -90,6 +90,15 @@ class OpenStudy(WatchedSegments):
     def _record(self) -> slicer.vtkMRMLNode:
         """The node that keeps in the scene what is known about the segments."""
         return self.segmentation_node
+
+    @property
+    def _results(self) -> set[int]:
+        """The phases that are shown as a result or another version, not as ``base``: the scene knows, as it has their segments."""
+        return read_phases(self._record, RESULTS_ATTRIBUTE)
+
+    @_results.setter
+    def _results(self, phases: set[int]) -> None:
+        write_phases(self._record, RESULTS_ATTRIBUTE, phases)
 
     @property
     def is_in_scene(self) -> bool:
@@ -108,13 +117,17 @@ class OpenStudy(WatchedSegments):
         """As :meth:`mask`, of any phase; there is phase 0 alone."""
         return self.mask()
 
+    def _read_parts(self, mask: np.ndarray) -> tuple[Part, ...]:
+        return read_parts(self.segmentation_node, self.volume_node, self.labels, mask)
+
     @property
     def has_unsent_edits(self) -> bool:
-        """Whether the labeller has changed segments since they came from the server, or were sent to it."""
+        """Whether the labeller has changed segments since they came from the server, or were sent to it; also those that cannot be sent."""
         node = self.segmentation_node
         if self._is_touched:
-            self._is_touched = False
-            if self._sent is None or not np.array_equal(self.mask(), self._sent):
+            self._is_touched, mask = False, self.mask()
+            self._is_mask_edited = self._sent is None or not np.array_equal(mask, self._sent)
+            if self._is_mask_edited or not has_same_parts(self._read_parts(mask), self._known_parts):
                 node.SetAttribute(EDITED_ATTRIBUTE, "1")
             else:  # all of them were undone
                 node.RemoveAttribute(EDITED_ATTRIBUTE)
@@ -125,9 +138,14 @@ class OpenStudy(WatchedSegments):
         """Whether there is anything in the segments, edit or result, that the server has not got as a label."""
         return bool(self._results) or self.has_unsent_edits
 
+    @property
+    def is_on_server(self) -> bool:
+        """Whether all of it can be had from the server again."""
+        return not self.has_unsent_work and not self._read_parts(self.mask())
+
     def unsent_phases(self) -> set[int]:
         """The phases that are not as ``base`` has them, for edits or results; a study of one has phase 0."""
-        return {0} if self.has_unsent_work else set()
+        return {0} if self._results or (self.has_unsent_edits and self._is_mask_edited) else set()
 
     def prepare_submission(self, path: Path) -> Submission:
         """Write the segments to the file ``path``, as they are.
@@ -139,12 +157,17 @@ class OpenStudy(WatchedSegments):
         if not mask.any():
             raise MaskError("The segments are empty: draw at least one structure before you submit.")
         write_mask(path, mask, self.volume_node)
-        return Submission({0: mask}, {}, lambda: None)
+        return Submission({0: Drawing(mask, self._read_parts(mask))}, {}, lambda: None)
 
     def mark_sent(self, submission: Submission, reply: Mapping[str, Any], base: tuple[str, int] | None) -> None:
         """The server has it, as it says in ``reply``: what differs from it is an edit. ``base``: what it was made from."""
-        self._sent, self._is_touched, self._results = submission.masks[0], True, set()
-        self.segmentation_node.RemoveAttribute(EDITED_ATTRIBUTE)
+        (self._sent, self._known_parts), self._is_touched, self._results = submission.drawings[0], True, set()
+        self._record_edits()
+
+    def _record_edits(self) -> None:
+        """Let the scene know of the edits, as whoever opens the study next learns of them from there."""
+        if self.is_in_scene:
+            _ = self.has_unsent_edits
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -190,9 +213,10 @@ class OpenStudy(WatchedSegments):
             import_mask(self.segmentation_node, self.volume_node, self.labels, mask)
         if is_edit:
             self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")
+            self._is_mask_edited = True
         elif not was_edited:
             self._sent = mask
-        self._results.add(0)
+        self._results |= {0}
         self._on_change()
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
@@ -203,60 +227,45 @@ class OpenStudy(WatchedSegments):
         """
         mask = read_mask(label, self.volume_node, self.labels)
         self.show_mask(mask)
-        if is_base:
-            self._sent, self._is_touched, self._results = mask, True, set()
+        self._sent, self._is_touched = mask, True
+        self._results = set() if is_base else {0}
+        self._record_edits()
 
-    def unsent(self) -> tuple[np.ndarray, list[int] | None]:
-        """What is edited and not sent: masks, and of which phases of a cine they are."""
-        return self.mask(), None
+    def unsent(self) -> dict[int, Drawing]:
+        """What is edited and not sent, by phase."""
+        mask = self.mask()
+        return {0: Drawing(mask, self._read_parts(mask))}
 
-    def fits(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+    def fits(self, drawings: Mapping[int, Drawing]) -> bool:
         """Whether such edits could be of this study."""
-        return phases is None and mask.shape == self.mask().shape
+        return list(drawings) == [0] and drawings[0].mask.shape == self.mask().shape
 
-    def holds(self, mask: np.ndarray, phases: Sequence[int] | None) -> bool:
+    def holds(self, drawings: Mapping[int, Drawing]) -> bool:
         """Whether the segments are such edits already."""
-        return phases is None and np.array_equal(mask, self.mask())
+        return self.fits(drawings) and self.unsent()[0].is_like(drawings[0])
 
-    def recover(self, mask: np.ndarray, phases: Sequence[int] | None) -> None:
+    def recover(self, drawings: Mapping[int, Drawing]) -> None:
         """Show such edits in place of the segments."""
-        self.show_mask(mask, is_edit=True)
+        self.show_mask(drawings[0].mask, is_edit=True)
+        with self._writing():
+            write_parts(self.segmentation_node, self.volume_node, self.labels, drawings[0].parts)
 
     def _on_segments_changed(self) -> None:
         if not self._is_writing:
             self._is_touched = True
             self._on_change()
 
-    def submit_label(self, client: Client, path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
-        """Send the label in the file ``path``, which becomes the new ``base``; returns the server's reply.
-
-        Runs in the worker: it touches no node.
-        """
-        server, version = self.base or ("", 0)
-        base_version = {"base_version": version} if server == client.address else {}
-        try:
-            reply = client.submit(self.study, path, {**info, **base_version})
-        except ServerError as error:
-            if error.status != 400 or not base_version:
-                raise
-            # a server that lost its history rejects the version, but must get the label
-            reply = client.submit(self.study, path, dict(info))
-        self.base = (client.address, reply["version"]) if isinstance(reply.get("version"), int) else None
-        return reply
-
     def close(self) -> None:
         """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""
-        self._observe(None)
+        self._record_edits()
+        self._unwatch()
         self._show_token_map(None)
         if self.is_in_scene:
             self.segmentation_node.GetDisplayNode().SetVisibility(False)
 
     def remove_nodes(self) -> None:
-        """Take the study out of the scene, where all of it can be had from the server again; a volume of the labeller's own stays."""
-        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLNode") if is_of_study(node, self.study, self.server)]
-        for node in nodes:
-            if node is not self.volume_node or is_loaded_here(node):
-                remove_node(node)
+        """Take the study out of the scene, where all of it can be had from the server again."""
+        remove_study(self.study, self.server, self.segmentation_node)
 
     def _show_token_map(self, token_map: np.ndarray | None) -> None:
         if token_map is None:

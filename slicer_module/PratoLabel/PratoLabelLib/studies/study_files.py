@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from PratoLabelLib.measures.nifti_frames import Frames, split_frames
+from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.server.client import Client
+from PratoLabelLib.server.connection import ServerError
 
 
 class StudyFiles(NamedTuple):
@@ -50,15 +50,38 @@ def download_next_study(client: Client, strategy: str, model: str, folder: Path)
     return download_study(client, chosen.id, False, folder)._replace(phase=chosen.phase)
 
 
+def send_label(
+    client: Client, study: str, path: Path, info: Mapping[str, Any], base: tuple[str, int] | None
+) -> tuple[dict[str, Any], tuple[str, int] | None]:
+    """Send the label in the file ``path``, in the worker.
+
+    Args:
+        base: the server's address and the version that it was made from; None where that is unknown.
+
+    Returns:
+        the server's reply, and the same for what was sent.
+    """
+    server, version = base or ("", 0)
+    base_version = {"base_version": version} if server == client.address else {}
+    try:
+        reply = client.submit(study, path, {**info, **base_version})
+    except ServerError as error:
+        if error.status != 400 or not base_version:
+            raise
+        # a server that lost its history rejects the version, but must get the label
+        reply = client.submit(study, path, dict(info))
+    return reply, (client.address, reply["version"]) if isinstance(reply.get("version"), int) else None
+
+
 class Submission(NamedTuple):
     """What is about to be sent.
 
     Attributes:
-        masks: by phase; a study of one has phase 0.
+        drawings: what is in the segments, by phase; a study of one has phase 0.
         info: what is stored with the label because of them.
         finish_file: to be called in the worker before the file is sent.
     """
 
-    masks: Mapping[int, np.ndarray]
+    drawings: Mapping[int, Drawing]
     info: dict[str, Any]
     finish_file: Callable[[], None]

@@ -12,9 +12,8 @@ import slicer.util
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
-from PratoLabelLib.scene.phase_edits import EDITED_ATTRIBUTE
 from PratoLabelLib.scene.segmentation import read_mask
-from PratoLabelLib.scene.study_nodes import find_node, is_of_study
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
 from PratoLabelLib.scene.volumes import load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
@@ -50,7 +49,7 @@ class StudyLogic(ServerLogic):
         self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
         self._folder = Path(self._temporary.name)
         self._open_study: OpenStudy | None = None
-        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit)
+        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit, self._replace_segments)
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
         self.autosave: Autosave | None = None
@@ -95,7 +94,7 @@ class StudyLogic(ServerLogic):
         self.cancel()
         node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
         if cine is not None and self.info is not None:
-            self._show_cine(study_id, cine, None, None)
+            self._show_cine(study_id, cine, None)
             return
         is_cine = any(study.id == study_id and study.phases > 1 for study in self.studies)
         if node is not None and self.info is not None and not is_cine:
@@ -111,6 +110,7 @@ class StudyLogic(ServerLogic):
             return
         path = self._folder / "sent.nii.gz"
         if not write_volume(volume_node, path):
+            path.unlink(missing_ok=True)
             self.failed.emit(f"{volume_node.GetName()} cannot be written to {path}: free some disk space.")
             return
 
@@ -120,7 +120,9 @@ class StudyLogic(ServerLogic):
             self._show_study(study, volume_node, None, 0)
             self.refresh_studies()
 
-        self._dispatcher.dispatch(lambda client: client.upload_image(study_id, path), on_uploaded, "study")
+        self._dispatcher.dispatch(
+            lambda client: client.upload_image(study_id, path), on_uploaded, "study", lambda: path.unlink(missing_ok=True)
+        )
 
     def _on_downloaded(self, files: StudyFiles) -> None:
         try:
@@ -146,7 +148,9 @@ class StudyLogic(ServerLogic):
         if cine is None:
             self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
             return
-        self._show_cine(files.study, cine, files.version if is_new else None, listed.marked if listed is not None else None)
+        if is_new and listed is not None and listed.marked is not None:
+            cine.show(listed.marked[0])
+        self._show_cine(files.study, cine, files.version if is_new else None)
         if files.phase is not None and files.phase < cine.count:
             cine.show(files.phase)
 
@@ -155,7 +159,8 @@ class StudyLogic(ServerLogic):
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
-    def _show_cine(self, study: str, cine: CineNodes, version: int | None, marked: tuple[int, int] | None) -> None:
+    def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
+        marked = next((listed.marked for listed in self.studies if listed.id == study), None)
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
@@ -169,13 +174,24 @@ class StudyLogic(ServerLogic):
         opened = self._open_study = make_study()
         if client is not None:
             self.autosave = Autosave(self._drafts, client.address, opened, self.failed.emit)
-            self.versions.load(opened.study)
+            self.versions.follow(opened)
         self.study_opened.emit(opened.volume_node)
         self.segmentation_changed.emit()
         # the same study again, whose nodes the user had deleted, would lose the new ones
         is_another = left is not None and (left.study, left.server) != (opened.study, opened.server)
-        if left is not None and is_another and left.volume_node is not opened.volume_node and not left.has_unsent_work:
+        if left is not None and is_another and left.volume_node is not opened.volume_node and left.is_on_server:
             left.remove_nodes()
+
+    def _find_shown(self, study: OpenStudy, autosave: Autosave | None) -> tuple[OpenStudy, Autosave | None]:
+        """What has the nodes of ``study`` now, and what keeps its drafts now: it may have been left and opened again."""
+        current = self.current_study
+        if current is None or (current.study, current.server) != (study.study, study.server):
+            return study, autosave
+        return (current if current.segmentation_node is study.segmentation_node else study), self.autosave
+
+    def _replace_segments(self, show: Callable[[], None]) -> None:
+        if self.autosave is not None:
+            self.autosave.replace(show)
 
     def _note_drawn(self) -> None:
         study = self.current_study
