@@ -194,6 +194,7 @@ def test_a_recovery_replaces_no_edits_that_undo_does_not_bring_back(cine_driver:
     again.show(3)
     again.ui.recoverButton.click()
     assert again.logic.current_study.edited == {1, 3} and again.logic.current_study.phase == 3
+    assert np.array_equal(again.logic.autosave.offer.drawings[3].mask, edited)  # also for a Slicer that crashes now
     again.editor.undo()
     assert np.array_equal(again.masks()[..., 3].T, edited)
     again.widget.cleanup()

@@ -88,7 +88,7 @@ class Autosave:
                 path.unlink(missing_ok=True)
 
     def recover(self) -> None:
-        """Show the edits that are offered. Undo in the Segment Editor brings the segments back."""
+        """Show the edits that are offered; see :meth:`replace`. Undo in the Segment Editor brings the segments back."""
         offer, study = self.offer, self._study
         if offer is None:
             return
@@ -96,7 +96,7 @@ class Autosave:
             if not study.fits(offer.drawings):
                 self._unfit.add(offer.path)
                 raise MaskError(f"The edits of {study.study} do not fit its image any more: it was replaced on the server.")
-            study.recover(offer.drawings)
+            self.replace(lambda: study.recover(offer.drawings))
         except MaskError as error:
             self.offer = self._find_offer()
             self._on_failure(str(error))
@@ -104,6 +104,7 @@ class Autosave:
         if offer.base_version is not None:
             study.base = (self.server, offer.base_version)
             study.store_base()
+        self._outdated.pop(offer.path, None)  # it stays until it is sent: recovering it can be undone
         self.continued |= {offer.path, *offer.continued}
         self.note_change()
         self.save()
