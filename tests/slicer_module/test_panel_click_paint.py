@@ -8,6 +8,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.segmentation import import_mask
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.click_tool import click_on, mask_of, paint, points, press, segmented, sent, start
@@ -70,14 +71,10 @@ def test_a_study_that_is_opened_again_has_its_clicks_and_its_paint(driver: FakeS
 
 def test_what_is_recovered_is_certain(driver: FakeServerDriver) -> None:
     driver.open_study()
-    before = mask_of(driver)
-    study = driver.logic.current_study
-    driver.logic.autosave._drafts.save(
-        driver.logic.address, study.study, driver.edit(2), study.labels, 0, {}, driver.logic.autosave._number + 1
-    )
+    study, before = driver.logic.current_study, mask_of(driver)
+    drawn = driver.edit(2)
     import_mask(study.segmentation_node, study.volume_node, study.labels, before.T)
-    driver.logic.autosave.offer = driver.logic.autosave._drafts.find(driver.logic.address, study.study)
-    driver.logic.autosave.recover()
+    study.recover({0: Drawing(drawn)})
     painted = mask_of(driver)
     start(driver, 3)
     click_on(driver, (6, 3, 1))
@@ -90,7 +87,7 @@ def test_what_is_recovered_in_a_phase_that_is_not_shown_is_certain(cine_driver: 
     driver.click("allPhases")
     drawn = study.mask_of(2)
     drawn[1, 2:5, 2:5] = 2
-    study.recover(drawn[None], [2])
+    study.recover({2: Drawing(drawn)})
     start(driver, 3)
     click_on(driver, (6, 3, 1))
     assert study.phase == 2 and (driver.masks()[2:5, 2:5, 1, 2] == 2).all() and "certain" in sent(driver)[-1]
