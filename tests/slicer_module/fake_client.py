@@ -60,6 +60,7 @@ class FakeClient(ClickReplies):
         self.latest = {"p1_ED": 3}
         self.next_phase: int | None = None
         self.contract = 3
+        self.label_warnings: list[str] = []
         self.states: dict[str, dict[int, PhaseState]] = {"p1_ED": {0: PhaseState("corrected", "Ada")}}
         self.reviews: dict[str, tuple[str, str]] = {}
         self.state = TrainingState(False, 0, 0, 0, 0, None, "", {})
@@ -105,13 +106,15 @@ class FakeClient(ClickReplies):
         states = self.states.get(study, {})
         return [LabelVersion(n, "Ada", f"2025-03-0{n}T09:30:00Z", "submitted", n == count, states) for n in range(count, 0, -1)]
 
-    def approve(self, study: str, phases: list[int], annotator: str, version: int) -> None:
+    def approve(self, study: str, phases: list[int], annotator: str, version: int) -> list[str]:
         self._record("approve", study, phases, annotator, version)
         self.states[study] = {**self.states[study], **dict.fromkeys(phases, PhaseState("final", "Ada", annotator))}
+        return self.label_warnings
 
-    def send_back(self, study: str, phases: list[int], reason: str, annotator: str, version: int) -> None:
+    def send_back(self, study: str, phases: list[int], reason: str, annotator: str, version: int) -> list[str]:
         self._record("send back", study, phases, reason, annotator, version)
         self.states[study] = {**self.states[study], **dict.fromkeys(phases, PhaseState("proposed", "Ada", reason=reason))}
+        return self.label_warnings
 
     def restore_version(self, study: str, version: int, annotator: str) -> dict[str, Any]:
         self._record("restore", study, version, annotator)
@@ -137,7 +140,7 @@ class FakeClient(ClickReplies):
     def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
         self._record("submit", study, info)
         self.labelled[study], self.latest[study] = info["annotator"], self.current_version(study) + 1
-        stored = {"voxels": {"LV cavity": 245}, "version": self.latest[study], "conflict": self.conflict}
+        stored = {"voxels": {"LV cavity": 245}, "version": self.latest[study], "conflict": self.conflict, "warnings": self.label_warnings}
         return {"image": study, "label": study, **stored}
 
     def train(self, model: str, params: dict[str, Any]) -> None:

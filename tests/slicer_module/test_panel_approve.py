@@ -8,7 +8,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.sections import ERROR_STYLE
+from PratoLabelLib.sections import ERROR_STYLE, WARNING_STYLE
 from PratoLabelLib.server.connection import ServerError
 from PratoLabelLib.server.label_responses import PhaseState
 from tests.slicer_module.cine_driver import CineDriver
@@ -70,6 +70,19 @@ def test_phases_are_approved(cine_driver: CineDriver) -> None:
     assert rows(driver)[0] == ("0", "final", "Ada", "approved by Bob")
     driver.click("approve")
     assert "No phase is ticked" in driver.status and len(driver.sent("approve")) == 1
+
+
+def test_what_speaks_against_a_label_is_said_to_who_submits_and_who_approves(cine_driver: CineDriver) -> None:
+    driver = open_as_bob(cine_driver)
+    driver.server.label_warnings = ["RV and LV seem to be swapped in phase 0."]
+    driver.click("approve")
+    assert driver.ui.decisionLabel.text == "Phases 0, 2 are approved. RV and LV seem to be swapped in phase 0."
+    assert driver.ui.decisionLabel.styleSheet == WARNING_STYLE
+    driver.open("p1_ED")
+    driver.click("run")
+    driver.click("submitNext")
+    assert "swapped in phase 0" in driver.ui.submitLabel.text and driver.ui.submitLabel.styleSheet == WARNING_STYLE
+    assert driver.logic.current_study.study == "p1_ED"  # the next one would hide what was said
 
 
 def test_phases_are_sent_back_for_a_reason(cine_driver: CineDriver) -> None:

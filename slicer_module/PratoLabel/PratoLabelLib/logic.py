@@ -28,7 +28,7 @@ class PratoLabelLogic(ClickLogic):
     def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
         ClickLogic.__init__(self, make_client)
         self.submitted = Signal()  # the reply
-        self.decided = Signal()  # phases, and whether they were approved
+        self.decided = Signal()  # phases, whether they were approved, and what speaks against them
         self._phases = self._open_phases = PhaseVolumes()
         self._phases_address = ""  # of the server whose studies they are
         self._submissions = 0
@@ -176,6 +176,6 @@ class PratoLabelLogic(ClickLogic):
             self.failed.emit("No study of this server is open: open the one that you want to review.")
             return
         try:
-            self.versions.decide(study, phases, reason, annotator, lambda: self.decided.emit([*phases], reason is None))
+            self.versions.decide(study, phases, reason, annotator, lambda warnings: self.decided.emit([*phases], reason is None, warnings))
         except MaskError as error:
             self.failed.emit(str(error))

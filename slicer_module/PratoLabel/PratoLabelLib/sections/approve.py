@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import qt
 
 from PratoLabelLib.scene.phase_edits import name_phases
-from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
 from PratoLabelLib.studies.cine_study import CineStudy
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ class ApproveSection(Section):
         else:
             self._panel.request(lambda: self._logic.decide(phases, reason, annotator))
 
-    def _on_decided(self, phases: list[int], is_approved: bool) -> None:
-        decided = "approved" if is_approved else "sent back"
-        show_text(self._ui.decisionLabel, f"{name_phases(phases)} {'are' if len(phases) > 1 else 'is'} {decided}.")
+    def _on_decided(self, phases: list[int], is_approved: bool, warnings: list[str]) -> None:
+        decided = f"{name_phases(phases)} {'are' if len(phases) > 1 else 'is'} {'approved' if is_approved else 'sent back'}."
+        told = warnings if is_approved else []
+        show_text(self._ui.decisionLabel, " ".join([decided, *told]), WARNING_STYLE if told else "")
         if not is_approved:
             self._ui.sendBackEdit.text = ""

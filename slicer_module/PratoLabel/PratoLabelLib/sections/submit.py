@@ -50,7 +50,8 @@ class SubmitSection(Section):
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:
         wants_next, self._wants_next = self._wants_next, False
-        text = f"{reply['image']}: {', '.join(f'{name} {count}' for name, count in reply['voxels'].items())} voxels."
+        counts, warnings = ", ".join(f"{name} {count}" for name, count in reply["voxels"].items()), reply.get("warnings", [])
+        text = " ".join([f"{reply['image']}: {counts} voxels.", *warnings])
         conflict, study = reply.get("conflict"), self._logic.current_study
         study = study if study is not None and study.study == reply["image"] else None
         stale = study.stale if isinstance(study, CineStudy) else []
@@ -62,6 +63,6 @@ class SubmitSection(Section):
             newer = f"{name_phases(stale)} of the label came from somebody else meanwhile: show version {reply['version']} to see that."
             show_text(self._ui.submitLabel, f"{text} {newer}", WARNING_STYLE)
         else:
-            show_text(self._ui.submitLabel, text)
-            if wants_next:
+            show_text(self._ui.submitLabel, text, WARNING_STYLE if warnings else "")
+            if wants_next and not warnings:  # the labeller is to see them with the study
                 self._panel.study.open_next()

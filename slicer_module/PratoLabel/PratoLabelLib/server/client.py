@@ -90,18 +90,18 @@ class Client(HttpClient):
         response = self._request("POST", "/datastore/label/restore", params=query, data=data)
         return self._parse(response, lambda: {**response.json(), "version": require_type(int, response.json()["version"])})
 
-    def approve(self, study: str, phases: Sequence[int], annotator: str, version: int) -> None:
-        """Make phases of the study's label final, as they are in ``version``."""
-        self._decide("approve", study, {"phases": [*phases], "annotator": annotator, "base_version": version})
+    def approve(self, study: str, phases: Sequence[int], annotator: str, version: int) -> list[str]:
+        """Make phases of the study's label final, as they are in ``version``; returns what speaks against them, a sentence each."""
+        return self._decide("approve", study, {"phases": [*phases], "annotator": annotator, "base_version": version})
 
-    def send_back(self, study: str, phases: Sequence[int], reason: str, annotator: str, version: int) -> None:
-        """Send phases of the study's label back to their labellers, as they are in ``version``."""
-        self._decide("send_back", study, {"phases": [*phases], "reason": reason, "annotator": annotator, "base_version": version})
+    def send_back(self, study: str, phases: Sequence[int], reason: str, annotator: str, version: int) -> list[str]:
+        """Send phases of the study's label back to their labellers, as they are in ``version``; returns the same."""
+        return self._decide("send_back", study, {"phases": [*phases], "reason": reason, "annotator": annotator, "base_version": version})
 
-    def _decide(self, decision: str, study: str, params: dict[str, Any]) -> None:
+    def _decide(self, decision: str, study: str, params: dict[str, Any]) -> list[str]:
         data = {"params": self._params(params)}
         response = self._request("POST", f"/datastore/label/{decision}", params={"image": study}, data=data)
-        self._parse(response, lambda: require_type(dict, response.json()["phases"]))
+        return self._parse(response, lambda: require_type(list, response.json().get("warnings", [])))
 
     def review(self, study: str, state: str, reason: str, annotator: str) -> None:
         """Set the study's state: "skipped", "rejected" or "open"."""

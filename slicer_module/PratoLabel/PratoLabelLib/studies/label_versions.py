@@ -113,7 +113,9 @@ class VersionList:
 
         self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "")
 
-    def decide(self, study: OpenStudy, phases: Sequence[int], reason: str | None, annotator: str, on_decided: Callable[[], None]) -> None:
+    def decide(
+        self, study: OpenStudy, phases: Sequence[int], reason: str | None, annotator: str, on_decided: Callable[[list[str]], None]
+    ) -> None:
         """Approve phases of the study's label, or send them back for a ``reason``, as they are in the version that is shown.
 
         Raises:
@@ -125,15 +127,14 @@ class VersionList:
             raise MaskError(f"{which} can be seen here otherwise than in the label: show its current version first.")
         version = study.base[1]
 
-        def send(client: Client) -> None:
+        def send(client: Client) -> list[str]:
             if reason is None:
-                client.approve(study.study, phases, annotator, version)
-            else:
-                client.send_back(study.study, phases, reason, annotator, version)
+                return client.approve(study.study, phases, annotator, version)
+            return client.send_back(study.study, phases, reason, annotator, version)
 
-        def on_reply(_: None) -> None:
+        def on_reply(warnings: list[str]) -> None:
             if self._find_open(study) is not None:
                 self.load(study)
-                on_decided()
+                on_decided(warnings)
 
         self._dispatcher.dispatch(send, on_reply, "")
