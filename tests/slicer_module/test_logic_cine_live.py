@@ -99,10 +99,10 @@ def test_a_cine_is_segmented_corrected_and_submitted(cine: str, logic: PratoLabe
 def review(bob: PratoLabelLogic, server: LiveServer) -> None:
     """Bob may decide about what Ada drew, and not about his own."""
     decided: list[Any] = []
-    bob.decided.connect(lambda phases, is_approved: decided.append((phases, is_approved)))
+    bob.decided.connect(lambda *told: decided.append(told))
     bob.decide([2], None, "Bob")
     wait(bob, lambda: decided and bob.versions.states[2].state == "final")
-    assert decided == [([2], True)] and states(server)["2"] == "final" and bob.versions.states[2].approved_by == "Bob"
+    assert decided == [([2], True, [])] and states(server)["2"] == "final" and bob.versions.states[2].approved_by == "Bob"
     bob.decide([1], None, "Bob")
     wait(bob, lambda: bob.failures)
     assert bob.failures.pop() == "Phase 1 was drawn by Bob: somebody else has to approve it."
