@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,16 @@ import pytest
 from tests.test_architecture import offences
 
 LIBRARY = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabelLib"
+#: Of the standard library, what Python 3.9 of 3D Slicer 5.6 and 5.8 does not have: names by module, and arguments of any function.
+_NEWER_NAMES = {
+    "itertools": {"batched", "pairwise"},
+    "typing": {"Concatenate", "NotRequired", "ParamSpec", "Self", "TypeAlias", "TypeGuard", "Unpack", "assert_never", "override"},
+    "types": {"EllipsisType", "NoneType", "UnionType"},
+    "enum": {"StrEnum"},
+    "datetime": {"UTC"},
+    "contextlib": {"aclosing", "chdir"},
+}
+_NEWER_ARGUMENTS = {"strict", "slots", "kw_only"}
 #: Layer -> what it may not import.
 FORBIDDEN = {
     "server": ("qt", "ctk", "slicer", "vtk", "numpy"),
@@ -48,3 +59,13 @@ def test_a_layer_imports_what_lies_below_it(layer: str) -> None:
     forbidden = (*FORBIDDEN[layer], *above, *spoken)
     found = {path.name: offences(path.read_text(encoding="utf-8"), forbidden) for path in sources(layer)}
     assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.parent.rglob("*.py")), ids=lambda path: path.name)
+def test_the_oldest_slicers_python_knows_what_is_used(path: Path) -> None:
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9)))]
+    imports = [(node.module, alias.name) for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [name for module, name in imports if name in _NEWER_NAMES.get(module or "", ())] == []
+    attributes = [(node.value.id, node.attr) for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+    assert [name for module, name in attributes if name in _NEWER_NAMES.get(module, ())] == []
+    assert [node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg in _NEWER_ARGUMENTS] == []

@@ -158,6 +158,31 @@ def test_a_recovery_that_was_undone_is_offered_again(driver: FakeServerDriver, q
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("was_edited", [False, True])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_recovery_that_was_undone_outlasts_what_is_sent_instead(
+    driver: FakeServerDriver, questions: Questions, was_edited: bool, goes_on: bool
+) -> None:
+    driver.open_study()
+    edited = driver.edit(2)
+    driver.wait(lambda: drafts(driver))
+    again = restart(driver)
+    again.open_study()
+    if was_edited:
+        paint(again, 1)
+        again.wait(lambda: len(drafts(again)) == 2)
+    again.ui.recoverButton.click()
+    again.rest(0.2)
+    again.editor.undo()
+    if goes_on:  # before anything was saved
+        paint(again, 3, 2)
+    again.rest(0.2)
+    again.click("submit") if was_edited or goes_on else again.rest(0.2)
+    assert len(drafts(again)) == 1 and np.array_equal(again.logic.autosave.offer.drawings[0].mask, edited)
+    again.widget.cleanup()
+
+
+@pytest.mark.slow
 def test_what_was_recovered_and_left_is_not_offered_again(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.edit(2)

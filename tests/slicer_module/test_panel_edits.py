@@ -102,6 +102,20 @@ def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerD
 
 
 @pytest.mark.slow
+def test_edits_whose_image_is_deleted_before_they_are_saved_stay_edits(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    drawn = driver.edit(2)
+    slicer.mrmlScene.RemoveNode(driver.logic.current_study.volume_node)
+    driver.rest(0.2)
+    driver.click("open")
+    study = driver.logic.current_study
+    assert np.array_equal(study.mask(), drawn) and study.has_unsent_edits and not questions.asked
+    driver.select(0)
+    driver.click("open")
+    assert len(questions.asked) == 1 and study.segmentation_node.GetScene() is not None
+
+
+@pytest.mark.slow
 def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     edited = driver.edit()

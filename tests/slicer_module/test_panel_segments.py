@@ -13,7 +13,8 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from PratoLabelLib.scene.segments import find_segment
 from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
-from tests.slicer_module.click_tool import click_on, expected, mask_of, points, press, segmented, start
+from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, points, press, segmented, sent, start
+from tests.slicer_module.clicks import world_position
 from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver
 
@@ -52,6 +53,23 @@ def test_a_segmentation_follows_its_image(driver: FakeServerDriver) -> None:
     assert study.segmentation_node.GetTransformNodeID() == name and np.array_equal(mask_of(driver), before)
     study.volume_node.SetAndObserveTransformNodeID(None)
     assert study.segmentation_node.GetTransformNodeID() is None
+
+
+def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:
+    segmented(driver)
+    start(driver, 1)
+    node = click_on(driver, (5, 4, 2))
+    press(driver, "Esc")
+    study, after = driver.logic.current_study, mask_of(driver)
+    put_under_transform(study.volume_node)
+    for _ in range(2):
+        assert np.allclose(node.GetNthControlPointPositionWorld(0), world_position(study.volume_node, (5, 4, 2)))
+        node.InvokeEvent(node.PointEndInteractionEvent)  # taken up, and put down where it was
+        driver.settle()
+        assert len(sent(driver)) == 1 and np.array_equal(mask_of(driver), after)
+        study.volume_node.SetAndObserveTransformNodeID(None)
+    drag(driver, node, 0, (6, 4, 2))
+    assert driver.logic.strokes[0].voxels.tolist() == [[6, 4, 2]]
 
 
 def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:

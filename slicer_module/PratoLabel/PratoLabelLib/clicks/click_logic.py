@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -169,8 +168,8 @@ def voxels_under(path: np.ndarray) -> np.ndarray:
     """The voxels, int64 (N, 3), that a line through ``path``, float (M, 3) in continuous voxel indices, lies in; each once, in order."""
     path = np.asarray(path, float).reshape(-1, 3)
     pieces = [path[:1]]
-    for start, stop in pairwise(path):
-        count = int(np.ceil(2 * np.abs(stop - start).max())) or 1
-        pieces.append(start + (stop - start) * np.linspace(0, 1, count + 1)[1:, None])
+    for start, step in zip(path, np.diff(path, axis=0)):
+        count = int(np.ceil(2 * np.abs(step).max())) or 1
+        pieces.append(start + step * np.linspace(0, 1, count + 1)[1:, None])
     voxels = np.floor(np.concatenate(pieces) + 0.5).astype(np.int64)
     return np.array(list(dict.fromkeys(map(tuple, voxels.tolist()))))

@@ -11,6 +11,7 @@ import slicer
 from PratoLabelLib.clicks.click_logic import ClickLogic
 from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.scene.geometry import GeometryError, to_ijk
+from PratoLabelLib.scene.segmentation import follow_transform
 from PratoLabelLib.scene.segments import COLOURS
 from PratoLabelLib.scene.volumes import remove_node
 
@@ -28,6 +29,7 @@ class ClickMarkers:
         self._points: dict[str, slicer.vtkMRMLMarkupsFiducialNode] = {}  # by structure
         self._shown: dict[Stroke, tuple[slicer.vtkMRMLMarkupsNode, str]] = {}  # a curve has no point's identifier
         self._drawn: tuple[str, slicer.vtkMRMLMarkupsCurveNode] | None = None  # a scribble that is not complete
+        self._tag = 0  # of the observer of its transform
         self._is_ours = False
         logic.clicks_changed.connect(self.show)
 
@@ -42,8 +44,7 @@ class ClickMarkers:
 
     def is_ours(self, node_id: str | None) -> bool:
         """Whether a node is one of the clicks'."""
-        nodes = [*self._points.values(), *(node for node, _ in self._shown.values()), *([self._drawn[1]] if self._drawn else [])]
-        return any(node.GetID() == node_id for node in nodes)
+        return any(node.GetID() == node_id for node in self._nodes())
 
     def finish_scribble(self) -> None:
         """The line is complete: send it, if it is one."""
@@ -66,7 +67,9 @@ class ClickMarkers:
         study = self._logic.current_study
         if study is None or study.volume_node is not self._volume:
             self.clear()
-            self._volume = study.volume_node if study is not None else None
+            if study is not None:
+                self._volume = study.volume_node
+                self._tag = self._volume.AddObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent, lambda *_: self._follow())
         strokes = self._logic.strokes
         with self._changing():
             for stroke in [stroke for stroke in self._shown if stroke not in strokes or not _is_there(*self._shown[stroke])]:
@@ -78,10 +81,22 @@ class ClickMarkers:
     def clear(self) -> None:
         """Take all of them out of the scene."""
         with self._changing():
-            nodes = [*self._points.values(), *(node for node, _ in self._shown.values()), *([self._drawn[1]] if self._drawn else [])]
+            nodes = self._nodes()
             self._points, self._shown, self._drawn = {}, {}, None
             for node in nodes:
                 remove_node(node)
+        if self._volume is not None:
+            self._volume.RemoveObserver(self._tag)
+            self._volume = None
+
+    def _nodes(self) -> list[slicer.vtkMRMLMarkupsNode]:
+        return [*self._points.values(), *(node for node, _ in self._shown.values()), *([self._drawn[1]] if self._drawn else [])]
+
+    def _follow(self) -> None:
+        """The image was put under another transform: the clicks stay in the voxels that they were made in."""
+        with self._changing():
+            for node in self._nodes() if self._volume is not None else ():
+                follow_transform(node, self._volume)
 
     # From the logic to the views
 
@@ -106,6 +121,8 @@ class ClickMarkers:
         node.SetHideFromEditors(True)  # a prompt for now: neither a study's nor worth saving
         node.SetSaveWithScene(False)
         node.CreateDefaultDisplayNodes()
+        if self._volume is not None:
+            follow_transform(node, self._volume)
         display, colour = node.GetDisplayNode(), COLOURS.get(structure, _GREY)
         display.SetColor(*colour)
         display.SetSelectedColor(*colour)

@@ -78,10 +78,10 @@ def create_segmentation(
     return node
 
 
-def follow_transform(segmentation_node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Put the segmentation under the transform that its image is under: otherwise its voxels would not be the image's."""
-    if segmentation_node.GetTransformNodeID() != volume_node.GetTransformNodeID():
-        segmentation_node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+def follow_transform(node: slicer.vtkMRMLTransformableNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    """Put what is drawn on an image under the transform that the image is under: otherwise its voxels would not be the image's."""
+    if node.GetTransformNodeID() != volume_node.GetTransformNodeID():
+        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
 
 
 def check_writable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:

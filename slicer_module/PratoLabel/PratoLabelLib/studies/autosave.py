@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.scene.segmentation import MaskError
 from PratoLabelLib.studies.drafts import Draft, DraftFolder
@@ -38,6 +40,7 @@ class Autosave:
         self._outdated: dict[Path, tuple[int, Collection[int]]] = {}  # drafts that are in the segments: when they were saved, their phases
         self._unfit: set[Path] = set()
         self.continued: set[Path] = set()
+        self._replaced: tuple[Draft, dict[int, np.ndarray], set[Path]] | None = None  # by a recovery: by what, the masks, their drafts
         self.offer = self._find_offer()
 
     def note_change(self) -> None:
@@ -69,8 +72,11 @@ class Autosave:
                 self.continued = set()
                 self.offer = self._find_offer()
             return
-        if self.offer is not None and study.holds(self.offer.drawings):  # undo has brought it back
-            self.continued |= {self.offer.path, *self.offer.continued}
+        if self.offer is not None and study.holds(self.offer.drawings):  # undo has brought it back, in place of what was continued
+            self.continued = {self.offer.path, *self.offer.continued}
+            self.offer = self._find_offer()
+        elif self._replaced is not None and self._replaced[0].path in self.continued and self._is_undone(*self._replaced[:2]):
+            self.continued = {*self._replaced[2]}
             self.offer = self._find_offer()
         base_version = study.base[1] if study.base else None
         drawings = study.unsent()
@@ -96,6 +102,7 @@ class Autosave:
             if not study.fits(offer.drawings):
                 self._unfit.add(offer.path)
                 raise MaskError(f"The edits of {study.study} do not fit its image any more: it was replaced on the server.")
+            replaced = offer, {phase: study.mask_of(phase) for phase in offer.drawings}, {self._path, *self.continued}
             self.replace(lambda: study.recover(offer.drawings))
         except MaskError as error:
             self.offer = self._find_offer()
@@ -106,6 +113,7 @@ class Autosave:
             study.store_base()
         self._outdated.pop(offer.path, None)  # it stays until it is sent: recovering it can be undone
         self.continued |= {offer.path, *offer.continued}
+        self._replaced = replaced
         self.note_change()
         self.save()
         self.offer = self._find_offer()
@@ -121,7 +129,7 @@ class Autosave:
         if self._changed_at is not None:
             raise MaskError(f"The edits of {self._study.study} cannot be saved on this computer: submit them first.")
         self._path = self._drafts.new_path(self.server, self._study.study)
-        self._outdated, self.continued = {}, set()
+        self._outdated, self.continued, self._replaced = {}, set(), None
         try:
             show()
         finally:
@@ -140,6 +148,12 @@ class Autosave:
         if self.offer is not None and not self.offer.path.exists():
             self.offer = self._find_offer() if self._study.is_in_scene else None
         self.note_change()
+
+    def _is_undone(self, draft: Draft, replaced: Mapping[int, np.ndarray]) -> bool:
+        """Whether undo has taken the draft out of a phase, even if the labeller has gone on from there: no voxel is as it was recovered."""
+        changed = {phase: drawing.mask != replaced[phase] for phase, drawing in draft.drawings.items()}
+        kept = [self._study.mask_of(n)[where] == draft.drawings[n].mask[where] for n, where in changed.items() if where.any()]
+        return not all(same.any() for same in kept)
 
     def _find_offer(self) -> Draft | None:
         study = self._study

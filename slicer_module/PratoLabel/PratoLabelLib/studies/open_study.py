@@ -166,7 +166,7 @@ class OpenStudy(WatchedSegments):
 
     def _record_edits(self) -> None:
         """Let the scene know of the edits, as whoever opens the study next learns of them from there."""
-        if self.is_in_scene:
+        if self.segmentation_node.GetScene() is not None:  # though the image may be gone
             _ = self.has_unsent_edits
 
     @property
