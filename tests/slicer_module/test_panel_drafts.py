@@ -103,6 +103,31 @@ def test_a_study_that_is_opened_again_before_the_reply_learns_of_it(driver: Fake
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_label_says_which_prediction_it_was_made_from_also_later(
+    driver: FakeServerDriver, questions: Questions, is_restarted: bool
+) -> None:
+    driver.open_study()
+    driver.click("run")
+    made_from = driver.logic.current_study.provenance
+    driver.edit(2)
+    driver.wait(lambda: drafts(driver))
+    again = driver
+    if is_restarted:
+        again = restart(driver)
+        again.open_study()
+        again.ui.recoverButton.click()
+    else:
+        driver.select(0)
+        driver.click("open")
+        driver.open_study()
+    again.click("submit")
+    (_, _, info) = next(request for request in again.server.requests if request[0] == "submit")
+    assert made_from["model_version"] and {name: info[name] for name in made_from} == made_from
+    again.widget.cleanup()
+
+
+@pytest.mark.slow
 def test_a_draft_of_a_phase_that_was_not_sent_stays(cine_driver: CineDriver, questions: Questions) -> None:
     cine_driver.open()
     cine_driver.show(1)

@@ -108,6 +108,7 @@ class Autosave:
             self.offer = self._find_offer()
             self._on_failure(str(error))
             return
+        study.provenance = offer.provenance
         if offer.base_version is not None:
             study.base = (self.server, offer.base_version)
             study.store_base()

@@ -104,7 +104,7 @@ class CineStudy(OpenCine):
         merged = {
             phase: merge_masks(self.cine.mask(phase, labels), mask, boxes.get(phase) or proposed, keep) for phase, mask in predicted.items()
         }
-        self.labels, self.reply = labels, {**reply, "model": model}
+        self._take_reply(labels, {**reply, "model": model})
         self.write(merged)
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:

@@ -14,7 +14,8 @@ from PratoLabelLib.scene.drawing import Drawing, Part, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import check_writable, import_mask
 from PratoLabelLib.scene.study_nodes import read_phases, write_phases
-from PratoLabelLib.studies.open_study import BASE_ATTRIBUTE, OpenStudy
+from PratoLabelLib.scene.study_record import BASE_ATTRIBUTE
+from PratoLabelLib.studies.open_study import OpenStudy
 
 #: Node attribute: the phases of the label that are another person's, and not what the segments show.
 STALE_ATTRIBUTE = "PratoLabel.stale"

@@ -16,19 +16,15 @@ from PratoLabelLib.scene.geometry import Box
 from PratoLabelLib.scene.segmentation import MaskError, create_segmentation, export_mask, import_mask, merge_masks, read_mask, write_mask
 from PratoLabelLib.scene.segments import add_segments, find_problems
 from PratoLabelLib.scene.slice_views import show_planes
-from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, mark_node, read_phases, remove_study, write_phases
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, mark_node, remove_study
+from PratoLabelLib.scene.study_record import StudyRecord
 from PratoLabelLib.scene.volumes import hide_token_map, show_token_map, to_file_order, unpack_token_map
 from PratoLabelLib.scene.watched_segments import WatchedSegments
 from PratoLabelLib.server.responses import Prediction
 from PratoLabelLib.studies.study_files import Submission
 
-#: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
-BASE_ATTRIBUTE = "PratoLabel.base"
-#: Node attribute: the phases of which the segments are a result or another version; 0 of a study of one.
-RESULTS_ATTRIBUTE = "PratoLabel.results"
 
-
-class OpenStudy(WatchedSegments):
+class OpenStudy(WatchedSegments, StudyRecord):
     """Shows a study in the slice views, with the segmentation that the scene holds for it, or else a new one.
 
     Args:
@@ -72,8 +68,7 @@ class OpenStudy(WatchedSegments):
                 import_mask(self.segmentation_node, volume_node, labels, mask)
             self.base = base
             self.store_base()
-        number, _, server = (self._record.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
-        self.base = (server, int(number)) if number.isdigit() else None
+        self.read_base()
         add_segments(self.segmentation_node, labels)  # segments of an earlier version of this module get their tags
         # what the server has, or made; None where the segments were edited before
         is_edited = self._record.GetAttribute(EDITED_ATTRIBUTE) is not None
@@ -87,27 +82,9 @@ class OpenStudy(WatchedSegments):
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
 
     @property
-    def _record(self) -> slicer.vtkMRMLNode:
-        """The node that keeps in the scene what is known about the segments."""
-        return self.segmentation_node
-
-    @property
-    def _results(self) -> set[int]:
-        """The phases that are shown as a result or another version, not as ``base``: the scene knows, as it has their segments."""
-        return read_phases(self._record, RESULTS_ATTRIBUTE)
-
-    @_results.setter
-    def _results(self, phases: set[int]) -> None:
-        write_phases(self._record, RESULTS_ATTRIBUTE, phases)
-
-    @property
     def is_in_scene(self) -> bool:
         """Whether its nodes are still there: the user may delete them at any time."""
         return self.volume_node.GetScene() is not None and self.segmentation_node.GetScene() is not None
-
-    def store_base(self) -> None:
-        """Write ``base`` into the scene, where it stays with the segments."""
-        self._record.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
 
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
@@ -169,11 +146,6 @@ class OpenStudy(WatchedSegments):
         if self.segmentation_node.GetScene() is not None:  # though the image may be gone
             _ = self.has_unsent_edits
 
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What of the latest prediction is stored with a label that was made from it."""
-        return {name: self.reply[name] for name in ("model", "model_version", "box", "box_source")} if self.reply else {}
-
     def find_problems(self) -> list[str]:
         """See :func:`PratoLabelLib.scene.segments.find_problems`."""
         return find_problems(self.segmentation_node, self.volume_node, self.labels)
@@ -200,9 +172,12 @@ class OpenStudy(WatchedSegments):
         current = export_mask(self.segmentation_node, self.volume_node, labels)
         inside: Sequence[Sequence[int]] = boxes or [to_file_order(reply["box"], self.volume_node)]
         merged = merge_masks(current, predicted, inside, [labels[name] for name in labels if name in locked])
-        self.labels, self.reply = labels, {**reply, "model": model}
+        self._take_reply(labels, {**reply, "model": model})
         self.show_mask(merged)
         self._show_token_map(token_map)
+
+    def _take_reply(self, labels: dict[str, int], reply: dict[str, Any]) -> None:
+        self.labels, self.reply, self.provenance = labels, reply, reply
 
     def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
         """Put ``mask`` into the segments; the Segment Editor's undo brings them back. ``is_edit``: it is a labeller's work."""

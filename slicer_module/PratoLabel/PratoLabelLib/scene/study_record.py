@@ -1,0 +1,65 @@
+"""What the scene keeps about the segments of a study, beside them: it is saved with them, and known when the study is opened again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import slicer
+
+from PratoLabelLib.scene.study_nodes import read_phases, write_phases
+
+#: Node attribute: the version of the study's label that the segments of a segmentation node were made from, and its server's address.
+BASE_ATTRIBUTE = "PratoLabel.base"
+#: Node attribute: the phases of which the segments are a result or another version; 0 of a study of one.
+RESULTS_ATTRIBUTE = "PratoLabel.results"
+#: Node attribute: what of a prediction is stored with a label that was made from it.
+PROVENANCE_ATTRIBUTE = "PratoLabel.provenance"
+_PROVENANCE = ("model", "model_version", "box", "box_source")
+
+
+class StudyRecord:
+    """A study whose segments lie in ``segmentation_node``.
+
+    Attributes:
+        base: the server's address, and the number of the version that the segments were made from (0 for none); None where it is unknown.
+            A worker may change it; what the scene has of it, the main thread alone.
+    """
+
+    segmentation_node: slicer.vtkMRMLSegmentationNode
+    base: tuple[str, int] | None
+
+    @property
+    def _record(self) -> slicer.vtkMRMLNode:
+        """The node that keeps it."""
+        return self.segmentation_node
+
+    def read_base(self) -> None:
+        """Let ``base`` be what the scene has."""
+        number, _, server = (self._record.GetAttribute(BASE_ATTRIBUTE) or "").partition(" ")
+        self.base = (server, int(number)) if number.isdigit() else None
+
+    def store_base(self) -> None:
+        """Write ``base`` into the scene, where it stays with the segments."""
+        self._record.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What of the latest prediction is stored with a label that was made from it."""
+        facts: dict[str, Any] = json.loads(self._record.GetAttribute(PROVENANCE_ATTRIBUTE) or "{}")
+        return facts
+
+    @provenance.setter
+    def provenance(self, facts: Mapping[str, Any]) -> None:
+        known = {name: facts[name] for name in _PROVENANCE if name in facts}
+        self._record.SetAttribute(PROVENANCE_ATTRIBUTE, json.dumps(known) if known else None)
+
+    @property
+    def _results(self) -> set[int]:
+        """The phases that are shown as a result or another version, not as ``base``: the scene knows, as it has their segments."""
+        return read_phases(self._record, RESULTS_ATTRIBUTE)
+
+    @_results.setter
+    def _results(self, phases: set[int]) -> None:
+        write_phases(self._record, RESULTS_ATTRIBUTE, phases)
