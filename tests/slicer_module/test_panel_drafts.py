@@ -278,8 +278,10 @@ def test_edits_that_could_not_be_saved_are_saved_as_soon_as_they_can_be(
     obstacle.write_text("in the way")
     driver.edit()
     driver.wait(lambda: "cannot be saved on this computer" in driver.status)
+    assert driver.logic.current_study.has_unsent_edits
     obstacle.unlink()
     driver.wait(lambda: drafts(driver))
+    assert len(drafts(driver)) == 1
 
 
 @pytest.mark.slow
