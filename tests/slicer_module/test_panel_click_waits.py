@@ -204,3 +204,22 @@ def test_the_segmentation_is_deleted_while_clicks_wait(driver: FakeServerDriver)
     driver.server.click_gate.set()
     driver.settle()
     assert driver.status == "Not done on p1_ES: 2 clicks (2 RV cavity); do it again." and points() == 0
+
+
+def test_phases_do_not_follow_a_phase_whose_clicks_wait(cine_driver: CineDriver) -> None:
+    driver = cine_driver
+    driver.open()
+    driver.click("allPhases")
+    driver.server.click_gate.clear()
+    start(driver, 1)
+    click_on(driver, (3, 3, 0), wait=False)
+    driver.wait(lambda: sent(driver))
+    driver.ui.propagateButton.enabled = True
+    driver.ui.propagateButton.click()
+    driver.rest(0.1)
+    assert driver.status == "Clicks wait for the server's answer: press Propagate once they are done."
+    driver.server.click_gate.set()
+    driver.settle()
+    before = len(driver.server.requests)
+    driver.click("propagate")
+    assert len(driver.server.requests) > before

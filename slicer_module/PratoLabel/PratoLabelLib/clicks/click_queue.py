@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 
 from PratoLabelLib.clicks.phase_clicks import PhaseClicks
@@ -68,6 +69,13 @@ class ClickQueue(PredictLogic):
         """As for the study's part; clicks that wait are not sent, and ``failed`` says which."""
         PredictLogic.cancel(self)
         self._drop_all()
+
+    def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
+        """As for the study's part, once no clicks wait: phases are to follow what these have made of the others."""
+        if self.clicks_waiting:
+            self.failed.emit("Clicks wait for the server's answer: press Propagate once they are done.")
+        else:
+            PredictLogic.propagate(self, model, prune, rois)
 
     def disconnect(self) -> None:
         """As for the server's part; clicks that wait are sent once it is connected again."""
