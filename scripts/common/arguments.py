@@ -39,7 +39,7 @@ def refused_in_one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 
 def read_sides(path: Path, sides: Sequence[str]) -> dict[str, list[str]]:
-    """The patients on each of ``sides`` of the split file at ``path``.
+    """The patients on each of ``sides`` of a split file, of two sides or of three; it is read without pydantic, unlike a ``Split``.
 
     Raises:
         ValueError: it is no split file, or lacks one of them. OSError: it cannot be read.

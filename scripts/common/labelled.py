@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from prato.data.splits import load_split
@@ -25,3 +26,11 @@ def require_labelled_studies(folder: Path, split: Path | None = None, count: int
         who = "" if split is None else f" of the validation patients of {split}"
         raise ValueError(f"{folder} has no labelled studies{who} to measure: labels belong in its folder labels/final.")
     return [each for each in files if each.patient in patients]
+
+
+def group_by_patient(files: Iterable[StudyFile]) -> dict[str, list[StudyFile]]:
+    """``files`` by patient, in the order of their names."""
+    found: dict[str, list[StudyFile]] = {}
+    for each in files:
+        found.setdefault(each.patient, []).append(each)
+    return dict(sorted(found.items()))

@@ -38,7 +38,7 @@ from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress
 from scripts.common.arguments import positive_int, refused_in_one_sentence
-from scripts.common.labelled import require_labelled_studies
+from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import RESULTS
 from scripts.common.provenance import command, commit
@@ -72,14 +72,6 @@ def generated_beats(seed: int, count: int, folder: Path) -> Iterator[Example]:
         write_cine(path, beat.images, beat.affine, beat.rr_ms / phases, level=1)
         truth = {t: beat.labels[..., t] for t in range(phases)}
         yield Example(f"phantom {number} ({beat.kind})", "phantom", path, truth, beat.ed, beat.es)
-
-
-def validation_files(studies: Path, split: Path, count: int) -> dict[str, list[StudyFile]]:
-    """The labelled phases of the first validation patients, by patient."""
-    of_patient: dict[str, list[StudyFile]] = {}
-    for file in require_labelled_studies(studies, split, count):
-        of_patient.setdefault(file.patient, []).append(file)
-    return dict(sorted(of_patient.items()))
 
 
 def pairs(patients: dict[str, list[StudyFile]], folder: Path) -> Iterator[Example]:
@@ -204,7 +196,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):
-        patients = {} if args.studies is None else validation_files(args.studies, args.split, args.patients)
+        patients = {} if args.studies is None else group_by_patient(require_labelled_studies(args.studies, args.split, args.patients))
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     made = {
         **{"model": DEFAULT_MODEL, "model_version": predictor.version, "seed": args.seed, "threads": torch.get_num_threads()},

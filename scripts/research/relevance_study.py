@@ -20,14 +20,14 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies import StudyFile
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.relevance import Weights
+from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.paths import MODELS, RESULTS
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, read_rows, replace_rows
@@ -74,7 +74,7 @@ def main(
     """DSC of every way and share, a row a study."""
     try:
         torch.set_num_threads(threads)
-        files = _files(studies, load_split(split).validation, patients)
+        files = _files(studies, split, patients)
         written = read_rows(out) if out.exists() else []
         for network in _NETWORKS:
             predictor = Predictor.from_files(models / f"prato_{network}.safetensors")
@@ -89,15 +89,11 @@ def main(
         raise typer.Exit(2) from None
 
 
-def _files(studies: Path, names: Sequence[str], count: int) -> list[StudyFile]:
-    by_patient: dict[str, list[StudyFile]] = {}
-    for each in find_labelled_studies(studies):
-        if each.patient in names:
-            by_patient.setdefault(each.patient, []).append(each)
+def _files(studies: Path, split: Path, count: int) -> list[StudyFile]:
+    by_patient = group_by_patient(require_labelled_studies(studies, split, count))
     if len(by_patient) < count:
         raise ValueError(f"{studies} has labelled studies of {len(by_patient)} of the split's validation patients: {count} are wanted.")
-    chosen = [by_patient[name] for name in sorted(by_patient)[:count]]
-    return [own[n % len(own)] for n, own in enumerate(chosen)]
+    return [own[n % len(own)] for n, own in enumerate(by_patient.values())]
 
 
 def _measure(predictor: Predictor, way: Way, keep: int, files: Sequence[StudyFile]) -> list[Row]:

@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import CheckpointError, read_spec, stored_version
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, read_rows, replace_rows
 
@@ -64,12 +64,9 @@ def main(
     """DSC, HD95 (mm), GFLOP, network time and kept tokens of every way, share and box."""
     try:
         torch.set_num_threads(threads)
-        patients = set(load_split(split).validation)
-        files = [f for f in find_labelled_studies(studies) if f.patient in patients]
+        files = require_labelled_studies(studies, split)
         if phases == 1:
             files = files[0::4] + files[3::4]
-        if not files:
-            raise ValueError(f"{studies} has no labelled studies of the validation patients of {split}: name the split that belongs to it.")
         cases_file = out.with_name("token_cases.csv")
         rows = [row for row in (read_rows(out) if out.exists() else []) if row["network"] == network and row["seed"] == seed]
         done = {(row["way"], row["keep"], row["model_version"]) for row in rows}

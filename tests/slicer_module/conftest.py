@@ -26,7 +26,7 @@ def _closed() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def labelling_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The real server of the logic's tests, which change its studies one after another; the last of them kills it."""
+    """The real server of the logic's tests, which change its studies one after another."""
     from tests.slicer_module.live_logic import start_labelling_server  # needs slicer-core, which a test that uses it has checked
 
     with start_labelling_server(tmp_path_factory.mktemp("slicer")) as running:

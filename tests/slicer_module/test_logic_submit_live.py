@@ -20,7 +20,19 @@ from PratoLabelLib.scene.segmentation import import_mask
 from PratoLabelLib.server.client import Client
 from tests.app.hearts import heart
 from tests.app.live import LiveServer, write_study
-from tests.slicer_module.live_logic import BOX, FIRST_TWO, MODEL, connected_logic, open_study, predict, roi_around, submit, wait
+from tests.slicer_harness.core import new_scene
+from tests.slicer_module.live_logic import (
+    BOX,
+    FIRST_TWO,
+    MODEL,
+    connected_logic,
+    open_study,
+    predict,
+    roi_around,
+    start_labelling_server,
+    submit,
+    wait,
+)
 
 
 def bases(server: LiveServer, study: str) -> list[int | None]:
@@ -100,15 +112,17 @@ def test_the_loop(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
     assert logic.failures == []
 
 
-def test_the_server_dies_in_the_middle(logic: PratoLabelLogic, labelling_server: LiveServer) -> None:
-    study = open_study(logic, "c_ED")
-    import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
-    group = os.getpgid(labelling_server.process.pid)
-    os.killpg(group, signal.SIGSTOP)  # so that no answer is faster than its death
-    logic.predict("prato_unetr", "default", [])
-    os.killpg(group, signal.SIGKILL)
-    wait(logic, lambda: logic.failures)
-    logic.submit("Ada")
-    wait(logic, lambda: len(logic.failures) == 2)
-    assert all(failure.endswith(".") and "Traceback" not in failure for failure in logic.failures)
-    assert np.array_equal(study.mask(), heart().T)
+def test_the_server_dies_in_the_middle(tmp_path: Path) -> None:
+    new_scene()
+    with start_labelling_server(tmp_path) as mortal, connected_logic(mortal) as logic:
+        study = open_study(logic, "c_ED")
+        import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
+        group = os.getpgid(mortal.process.pid)
+        os.killpg(group, signal.SIGSTOP)  # so that no answer is faster than its death
+        logic.predict("prato_unetr", "default", [])
+        os.killpg(group, signal.SIGKILL)
+        wait(logic, lambda: logic.failures)
+        logic.submit("Ada")
+        wait(logic, lambda: len(logic.failures) == 2)
+        assert all(failure.endswith(".") and "Traceback" not in failure for failure in logic.failures)
+        assert np.array_equal(study.mask(), heart().T)

@@ -17,12 +17,6 @@ from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.prompts.box import Box
 
-#: What is said of cines, by name; in the words of a log.
-CINE_WARNINGS = {
-    "phase_times_unknown": "it does not say how far apart in time its phases are: they are taken as one heartbeat in order",
-    "one_phase": "it has one phase: the function of a heart takes several",
-}
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -113,7 +107,7 @@ class CinePrediction:
 
     @property
     def warnings(self) -> dict[str, list[int]]:
-        """What the labeller should know, and of which phases."""
+        """What the labeller should know, by name, and of which phases."""
         warned: dict[str, list[int]] = {}
         for phase, prediction in zip(self.phases, self.predictions):
             for warning in prediction.warnings:

@@ -14,6 +14,8 @@ from PratoLabelLib.scene.study_nodes import read_phases, write_phases
 BASE_ATTRIBUTE = "PratoLabel.base"
 #: Node attribute: the phases of which the segments are a result or another version; 0 of a study of one.
 RESULTS_ATTRIBUTE = "PratoLabel.results"
+#: Node attribute: the phases of the label that are another person's, and not what the segments show.
+STALE_ATTRIBUTE = "PratoLabel.stale"
 #: Node attribute: what of a prediction is stored with a label that was made from it.
 PROVENANCE_ATTRIBUTE = "PratoLabel.provenance"
 _PROVENANCE = ("model", "model_version", "box", "box_source")
@@ -63,3 +65,12 @@ class StudyRecord:
     @_results.setter
     def _results(self, phases: set[int]) -> None:
         write_phases(self._record, RESULTS_ATTRIBUTE, phases)
+
+    @property
+    def _stale(self) -> set[int]:
+        """The phases that somebody else submitted while others of this study were sent."""
+        return read_phases(self._record, STALE_ATTRIBUTE)
+
+    @_stale.setter
+    def _stale(self, phases: set[int]) -> None:
+        write_phases(self._record, STALE_ATTRIBUTE, phases)

@@ -13,12 +13,7 @@ from PratoLabelLib.scene.cine_nodes import CineNodes
 from PratoLabelLib.scene.drawing import Drawing, Part, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import check_writable, import_mask
-from PratoLabelLib.scene.study_nodes import read_phases, write_phases
-from PratoLabelLib.scene.study_record import BASE_ATTRIBUTE
 from PratoLabelLib.studies.open_study import OpenStudy
-
-#: Node attribute: the phases of the label that are another person's, and not what the segments show.
-STALE_ATTRIBUTE = "PratoLabel.stale"
 
 
 class OpenCine(OpenStudy):
@@ -57,7 +52,8 @@ class OpenCine(OpenStudy):
         self._seen: set[int] = set()
         self._volumes: dict[int, CardiacVolumes] = {}
         if base is not None:
-            cine.segmentations.SetAttribute(BASE_ATTRIBUTE, f"{base[1]} {base[0]}")
+            self.base = base
+            self.store_base()
         self._state = cine.phase, cine.is_playing
         super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
         self._tag = cine.browser.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow_browser())
@@ -66,15 +62,6 @@ class OpenCine(OpenStudy):
     @property
     def _record(self) -> Any:
         return self.cine.segmentations  # a proxy takes over the attributes of the phase that it shows
-
-    @property
-    def _stale(self) -> set[int]:
-        """The phases that somebody else submitted while others of this study were sent."""
-        return read_phases(self._record, STALE_ATTRIBUTE)
-
-    @_stale.setter
-    def _stale(self, phases: set[int]) -> None:
-        write_phases(self._record, STALE_ATTRIBUTE, phases)
 
     @property
     def phase(self) -> int:
