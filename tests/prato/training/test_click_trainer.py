@@ -28,15 +28,15 @@ def test_a_bank_is_what_was_saved(bank, tmp_path):
 
 
 def test_a_training_goes_on_where_it_stopped(bank, tmp_path):
-    def trainer(seconds: float) -> ClickTrainer:
+    def trainer(steps: int) -> ClickTrainer:
         torch.manual_seed(0)
         network = model_preset("click_refiner").model_copy(update={"arguments": {"widths": (4, 8, 8)}}).build()
-        return ClickTrainer(network, bank, ClickRecipe(seconds, batch=2, edge=32))
+        return ClickTrainer(network, bank, ClickRecipe(steps, batch=2, edge=32))
 
-    first = trainer(1e-6)
+    first = trainer(1)
     first.fit(tmp_path / "state.pt")
     assert first.step == 1 and np.isfinite(first.loss)
-    second = trainer(first.spent + 1e-6)
+    second = trainer(2)
     second.fit(tmp_path / "state.pt")
     assert second.step == 2 and second.spent > first.spent
     assert any(not torch.equal(value, first.averaged[name]) for name, value in second.averaged.items())

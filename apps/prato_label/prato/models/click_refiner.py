@@ -62,14 +62,18 @@ class ClickRefiner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(K, out_channels, h, w) for ``x`` (K, in_channels, h, w); h and w are multiples of 4."""
-        placed = x[:, -PLACED:]
-        fine = self.enter(x)
-        middle = self.down1(fine)
-        coarse = self.bottom(self.down2(middle))
-        middle = self.up2(torch.cat([F.interpolate(coarse, scale_factor=2.0), middle], 1))
-        change: Tensor = self.out(self.up1(torch.cat([F.interpolate(middle, scale_factor=2.0), fine], 1)))
+        placed, change = x[:, -PLACED:], self.unet(x)
         asked = placed[:, : self.classes]  # the new click's structure, one-hot: what the perceptron says is of that alone
         return change + asked * self.place(torch.cat([placed, change], 1))
+
+    def unet(self, x: Tensor, added: Tensor | float = 0.0) -> Tensor:
+        """What the U-Net says by itself; ``added`` (K, widths[2], h / 4, w / 4) comes to its coarsest features."""
+        fine = self.enter(x)
+        middle = self.down1(fine)
+        coarse = self.bottom(self.down2(middle) + added)
+        middle = self.up2(torch.cat([F.interpolate(coarse, scale_factor=2.0), middle], 1))
+        change: Tensor = self.out(self.up1(torch.cat([F.interpolate(middle, scale_factor=2.0), fine], 1)))
+        return change
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:

@@ -31,12 +31,12 @@ EVEN = 30.0
 
 @dataclass(frozen=True)
 class ClickRecipe:
-    """How to train: for ``seconds``, ``batch`` sessions at once, in crops of ``edge`` pixels.
+    """How to train: for ``steps``, ``batch`` sessions at once, in crops of ``edge`` pixels.
 
     ``rate`` is AdamW's peak, ``average`` the decay of the weights' running average.
     """
 
-    seconds: float
+    steps: int
     batch: int = 12
     edge: int = 80
     rate: float = 2e-3
@@ -63,11 +63,11 @@ class ClickTrainer:
     def fit(
         self, state_file: Path | None = None, report: Callable[[ClickTrainer], object] = lambda _: None, save_every_s: float = 60.0
     ) -> None:
-        """Train until the recipe's time is spent; the state is kept in ``state_file``, from which the next call goes on."""
+        """Train until the recipe's steps are taken; the state is kept in ``state_file``, from which the next call goes on."""
         if state_file is not None and state_file.exists():
             self._resume(state_file)
         began = saved = time.monotonic()
-        while self.spent < self.recipe.seconds:
+        while self.step < self.recipe.steps:
             self.take_step()
             now = time.monotonic()
             self.spent, began = self.spent + min(now - began, 30.0), now  # a process that was stopped has not trained
@@ -80,7 +80,7 @@ class ClickTrainer:
 
     def take_step(self) -> None:
         """One step on the next click of every session."""
-        share = min(self.spent / self.recipe.seconds, 1.0)
+        share = self.step / self.recipe.steps
         for group in self._optimiser.param_groups:
             group["lr"] = self.recipe.rate * (min(1.0, (self.step + 1) / 100) * (0.02 + 0.49 * (1 + math.cos(math.pi * share))))
         samples = self.sampler.batch()

@@ -1,0 +1,125 @@
+"""How a click should be told to the network behind it: as channels beside the image, or as an addition to the embeddings.
+
+Three networks are trained anew, alike but for where guidance (what is known by the new click: its trace, other clicks', how alike it
+and where as seen from it each pixel lies) enters: as channels of the U-Net; embedded by itself at a quarter of the resolution and
+added to the U-Net's coarsest features there, as segment-anything adds its dense prompts to image embeddings; or as channels and by
+the perceptron that is shipped. Then each corrects masks of validation patients, as :mod:`scripts.simulate.simulate_clicks` does.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from prato.data.cases import read_label
+from prato.data.nifti import read_volume
+from prato.data.structures import NUM_CLASSES
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Predictor
+from prato.models.checkpoint import model_preset
+from prato.models.click_refiner import INPUTS, PLACED, ClickRefiner
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
+from prato.refinement.refiner import Refiner
+from prato.refinement.refiner_input import NEWEST
+from prato.training.click_bank import ClickBank
+from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.provenance import command, commit
+from scripts.common.results import replace_rows
+from scripts.simulate.click_study import correct_by_clicks, find_validation_studies
+from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course, refined
+
+#: Channels that clicks say something in: all strokes' traces and the new one's, how alike it each pixel is, and where it lies.
+GUIDANCE = (*range(NEWEST - NUM_CLASSES, NEWEST + 1), *range(INPUTS - PLACED - 3, INPUTS))
+
+
+class Entry(StrEnum):
+    """Where guidance enters."""
+
+    CHANNELS, EMBEDDING, PERCEPTRON = "channels", "added to embeddings", "channels and perceptron"
+
+
+class ByChannels(ClickRefiner):
+    """The U-Net alone, which is given all channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the base class."""
+        return self.unet(x)
+
+
+class ByEmbedding(ClickRefiner):
+    """The U-Net sees no guidance; two strided convolutions make embeddings of it, which come to the coarsest features."""
+
+    def __init__(self, widths: tuple[int, int, int] = (16, 32, 48)) -> None:
+        super().__init__(INPUTS - len(GUIDANCE), widths=widths)
+        _, middle, coarse = widths
+        first = nn.Conv2d(len(GUIDANCE), middle, 3, 2, padding=1, bias=False)
+        self.embed = nn.Sequential(first, nn.BatchNorm2d(middle), nn.ReLU(inplace=True), nn.Conv2d(middle, coarse, 3, 2, padding=1))
+        self.seen = [channel for channel in range(INPUTS) if channel not in GUIDANCE]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the base class."""
+        return self.unet(x[:, self.seen], self.embed(x[:, GUIDANCE]))
+
+
+BUILD: dict[Entry, type[ClickRefiner]] = {Entry.CHANNELS: ByChannels, Entry.EMBEDDING: ByEmbedding, Entry.PERCEPTRON: ClickRefiner}
+
+
+def main(
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
+    bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
+    work: Annotated[Path, typer.Option(help="Folder of the trainings' states; one that was stopped goes on.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
+    entry: Annotated[list[Entry], typer.Option(help="Several may be given.")] = list(Entry),  # noqa: B006
+    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 4_000,
+    patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """A row for each study, labeller and entry."""
+    torch.set_num_threads(threads)
+    work.mkdir(parents=True, exist_ok=True)
+    learned_from, made = ClickBank.load(bank), {"steps": steps, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    for each in entry:
+        network = _train(each, learned_from, steps, seed, work / f"{each.name.lower()}-{seed}-{steps}.pt")
+        rows = [{"entry": each.value, **row, **made} for row in _measure(network, studies, split, patients)]
+        replace_rows(out, rows, ("entry", "labeller", "study", "seed", "steps"))
+
+
+def _train(entry: Entry, bank: ClickBank, steps: int, seed: int, state: Path) -> ClickRefiner:
+    spec = model_preset("click_refiner")
+    torch.manual_seed(seed)
+    network = BUILD[entry]()
+    trainer = ClickTrainer(network, bank, ClickRecipe(steps, edge=spec.window, seed=seed))
+    with tqdm(total=steps, desc=entry.value, unit="step", mininterval=10.0) as bar:
+        trainer.fit(state, lambda now: bar.update(now.step - bar.n))
+    network.load_state_dict(trainer.averaged)
+    return network.eval()
+
+
+def _measure(network: ClickRefiner, studies: Path, split: Path, patients: int) -> list[dict[str, Any]]:
+    refiner = Refiner(network, model_preset("click_refiner"), "", torch.device("cpu"))
+    predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
+    for number, file in enumerate(tqdm(find_validation_studies(studies, split, patients), desc="studies")):
+        volume = read_volume(file.image)
+        truth, image = read_label(file.label, volume), ImageStack(volume)
+        predictor.set_image(image)
+        tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
+        mask = predictor.predict(tight, keep_scores=True).mask
+        for labeller in (Labeller.CAREFUL, Labeller.SCRIBBLING):
+            correct = refined(refiner, image, predictor.scores(tight))
+            found = measure_course(correct_by_clicks(mask, truth, correct, MANNERS[labeller], CLICKS, number))
+            rows.append({"labeller": labeller.value, "study": file.study, "patient": file.patient, **found})
+    return rows
+
+
+if __name__ == "__main__":
+    typer.run(main)
