@@ -21,7 +21,7 @@ from scripts.common.markdown import fill_page
 from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
 from scripts.common.results import Row, read_rows
 from scripts.research import slicer_versions
-from scripts.research.tables import paper_page
+from scripts.research.tables import cine_tables, paper_page
 from scripts.simulate import report_clicks, report_simulation
 
 matplotlib.use("Agg")
@@ -48,10 +48,11 @@ _ABOUT = ("model", "model_version", "box", "prune", "device")
 
 
 def main() -> None:
-    """README, model cards, docs/{speed,simulation,clicks,batch,method,slicer}.md, docs/results/*.md, and their pictures."""
+    """README, model cards, docs/{speed,overview,cines,simulation,clicks,batch,method,slicer}.md, docs/results/*.md, and their pictures."""
     _shipped_models()
     report_speed.main()
     overview_page.main()
+    cine_tables.main()
     report_simulation.main()
     report_clicks.main()
     fill_page(DOCS / "batch.md", {"cost": cost_table(read_rows(RESULTS / "batch_costs.csv"))})
