@@ -28,12 +28,9 @@ def test_smoothing_is_compared_heart_by_heart_and_unknown_dice_is_left_out():
 
 def test_ed_and_es_are_counted_within_one_phase():
     rows = [{"moved_mm": 1.5, "off": {"ed": ed, "es": 0}} for ed in (-1, 0, 1, -4)]
-    assert cells(found_table(rows, [beat("a", "none", 0, 0, 0)]), "generated, contours moved by 1.5 mm")[1:] == [
-        "3 of 4",
-        "4 of 4",
-        "4",
-        "0",
-    ]
+    table = found_table(rows, [beat("a", "none", 0, 0, 0), beat("b", "none", 0, 0, 0, "real"), beat("b", "median", 0, 0, 0, "real")])
+    assert cells(table, "generated, contours moved by 1.5 mm")[1:] == ["3 of 4", "4 of 4", "4", "0"]
+    assert cells(table, "the default network's masks, real hearts")[1:] == ["0 of 1", "1 of 1", "2", "1"]
 
 
 def test_what_is_left_is_of_the_same_hearts_without_following():
