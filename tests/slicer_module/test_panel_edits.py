@@ -140,6 +140,19 @@ def test_edits_made_while_the_label_is_sent_keep_the_study_open(driver: FakeServ
 
 
 @pytest.mark.slow
+def test_a_study_that_is_opened_while_a_label_is_sent_is_not_left_for_the_next(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.edit(1)
+    driver.ui.submitNextButton.click()
+    driver.select(0)
+    driver.ui.openButton.click()
+    driver.settle()
+    assert [request[0] for request in driver.server.requests].count("submit") == 1
+    assert "next" not in [request[0] for request in driver.server.requests]
+    assert driver.logic.current_study.study == "p1_ED"
+
+
+@pytest.mark.slow
 def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     driver.click("run")

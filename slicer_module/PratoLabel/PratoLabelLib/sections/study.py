@@ -124,11 +124,13 @@ class StudySection(Section):
         study, current = self._selected_study(), self._logic.current_study
         is_open = current is not None and (current.study, current.server) == (study, self._logic.address)
         if study and (is_open or self.may_leave()):
+            self._panel.submit.stay()  # of what was asked for, the last counts
             self._panel.request(lambda: self._logic.open_study(study))
 
     def _on_send(self) -> None:
         volume = self._ui.volumeSelector.currentNode()
         if self.may_leave() and may_send_image(volume.GetName(), self._logic.address):
+            self._panel.submit.stay()
             self._panel.request(lambda: self._logic.send_volume(volume, volume.GetName()))
 
     def _on_opened(self) -> None:

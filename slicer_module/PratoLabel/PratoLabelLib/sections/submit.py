@@ -23,7 +23,7 @@ class SubmitSection(Section):
         self._ui.submitButton.connect("clicked()", lambda: self.submit(then_next=False))
         self._ui.submitNextButton.connect("clicked()", lambda: self.submit(then_next=True))
         self._logic.submitted.connect(self._on_submitted)
-        self._logic.failed.connect(lambda sentence: self._stay())
+        self._logic.failed.connect(lambda sentence: self.stay())
         self._logic.study_opened.connect(lambda volume: self._on_opened())
 
     def refresh(self) -> None:
@@ -41,12 +41,13 @@ class SubmitSection(Section):
         self._wants_next = then_next
         self._panel.request(lambda: self._logic.submit(self._panel.server.annotator, problems))
 
-    def _on_opened(self) -> None:
-        self._stay()  # a reply about the study before must not take the labeller out of this one
-        show_text(self._ui.submitLabel, "")
-
-    def _stay(self) -> None:
+    def stay(self) -> None:
+        """Open no other study once a label that is on its way is stored."""
         self._wants_next = False
+
+    def _on_opened(self) -> None:
+        self.stay()  # a reply about the study before must not take the labeller out of this one
+        show_text(self._ui.submitLabel, "")
 
     def _on_submitted(self, reply: dict[str, Any]) -> None:
         wants_next, self._wants_next = self._wants_next, False
