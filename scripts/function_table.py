@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +14,6 @@ import typer
 from prato.data.atomic import make_folder, write_bytes
 from prato.function.hearts import find_hearts, table_rows
 from prato.function.report import write_report
-from scripts.common.results import write_rows
 
 
 def main(
@@ -31,10 +33,8 @@ def main(
             raise ValueError(f"No heart of {studies} could be measured: nothing was written.")
         rows = table_rows(found.hearts)
         make_folder(out.parent)
-        if out.suffix == ".csv":
-            write_rows(out, rows)
-        else:
-            write_bytes(out, (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+        text = _as_csv(rows) if out.suffix == ".csv" else json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+        write_bytes(out, text.encode())
         if reports is not None:
             make_folder(reports)
             for heart in found.hearts:
@@ -45,6 +45,24 @@ def main(
     typer.echo(f"{len(rows)} hearts are in {out}{'' if reports is None else f', and a page about each in {reports}'}.")
     if found.left_out:
         raise typer.Exit(1)
+
+
+def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """As spreadsheets read it: what is nested has columns of its own, ``lv.edv_ml``, and what is not known an empty cell."""
+    flat = [dict(_flat(row)) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in flat for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def _flat(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 if __name__ == "__main__":
