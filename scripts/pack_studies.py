@@ -16,8 +16,10 @@ from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.stack import from_stack, slice_axis
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest, save_manifest
 from prato.models.registry import PIXEL
+from scripts.common.refusals import refuses_in_one_sentence
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The folder to make: a studies folder, too.")],
@@ -27,32 +29,28 @@ def main(
 
     Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay.
     """
-    try:
-        if out.resolve() == studies.resolve():
-            raise ValueError("--out must be another folder than --studies.")
-        files = find_labelled_studies(studies)
-        if not files:
-            raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
-        (out / "labels" / "final").mkdir(parents=True, exist_ok=True)
-        manifest = load_manifest(studies)
-        if manifest:
-            save_manifest(out, manifest)
-        for file in tqdm(files, unit="study"):
-            target = out / "labels" / "final" / f"{file.study}.nii.gz"
-            if target.exists():
-                continue
-            try:
-                case = load_training_case(file, PIXEL)
-            except VolumeError as error:
-                typer.echo(f"{file.study} is left out: {error}", err=True)
-                continue
-            if case is not None:
-                packed = _packed(file, case, edge)
-                write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
-                write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
-    except (ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    if out.resolve() == studies.resolve():
+        raise ValueError("--out must be another folder than --studies.")
+    files = find_labelled_studies(studies)
+    if not files:
+        raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
+    (out / "labels" / "final").mkdir(parents=True, exist_ok=True)
+    manifest = load_manifest(studies)
+    if manifest:
+        save_manifest(out, manifest)
+    for file in tqdm(files, unit="study"):
+        target = out / "labels" / "final" / f"{file.study}.nii.gz"
+        if target.exists():
+            continue
+        try:
+            case = load_training_case(file, PIXEL)
+        except VolumeError as error:
+            typer.echo(f"{file.study} is left out: {error}", err=True)
+            continue
+        if case is not None:
+            packed = _packed(file, case, edge)
+            write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
+            write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,13 @@ def refused_in_one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        parser.exit(2, f"{parser.prog}: {said.splitlines()[0]}\n")
+        parser.exit(2, f"{parser.prog}: {sentence_of(error)}\n")
+
+
+def sentence_of(error: Exception) -> str:
+    """What ``error`` says, on one line; of a file that could not be read or written, which and why."""
+    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def read_sides(path: Path, sides: Sequence[str]) -> dict[str, list[str]]:

@@ -17,9 +17,11 @@ from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import model_preset, save_model
 from prato.models.registry import PIXEL
 from scripts.common.paths import MODELS, RESULTS
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
 
+@refuses_in_one_sentence
 def main(
     queue_out: Annotated[Path, typer.Option(help="The queue's --out.")],
     commit: Annotated[str, typer.Option(help="Commit that it ran at.")],
@@ -33,20 +35,16 @@ def main(
 ) -> None:
     """Curves of all trainings that ended, and one model file."""
     about = {"device": device, "commit": commit, "command": command}
-    try:
-        trained = sorted(queue_out.glob("*/weights.pt"))
-        if not trained:
-            raise ValueError(f"{queue_out} holds no training that has ended: run scripts/research/train_queue.py first.")
-        for path in trained:
-            stored = torch.load(path, map_location="cpu", weights_only=False)
-            rows = list(curve_rows(path.parent, stored["recipe"]))
-            replace_rows(curves, [{**row, "seed": stored["recipe"]["seed"], **about} for row in rows], ("training",))
-            typer.echo(f"{path.parent.name}: {len(rows)} points")
-        if ship:
-            typer.echo(f"{ship}: version {ship_weights(queue_out / ship, about, pixel, note, split)}")
-    except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    trained = sorted(queue_out.glob("*/weights.pt"))
+    if not trained:
+        raise ValueError(f"{queue_out} holds no training that has ended: run scripts/research/train_queue.py first.")
+    for path in trained:
+        stored = torch.load(path, map_location="cpu", weights_only=False)
+        rows = list(curve_rows(path.parent, stored["recipe"]))
+        replace_rows(curves, [{**row, "seed": stored["recipe"]["seed"], **about} for row in rows], ("training",))
+        typer.echo(f"{path.parent.name}: {len(rows)} points")
+    if ship:
+        typer.echo(f"{ship}: version {ship_weights(queue_out / ship, about, pixel, note, split)}")
 
 
 def curve_rows(folder: Path, recipe: dict[str, Any]) -> list[Row]:

@@ -8,6 +8,7 @@ the perceptron that is shipped. Then each corrects masks of validation patients,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +18,11 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prato.data.atomic import make_folder
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import NUM_CLASSES
+from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import model_preset
@@ -30,10 +33,12 @@ from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import NEWEST
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import correct_by_clicks, find_validation_studies
+from scripts.simulate.click_study import correct_by_clicks
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course, refined
 
 #: Channels that clicks say something in: all strokes' traces and the new one's, how alike it each pixel is, and where it lies.
@@ -72,6 +77,7 @@ class ByEmbedding(ClickRefiner):
 BUILD: dict[Entry, type[ClickRefiner]] = {Entry.CHANNELS: ByChannels, Entry.EMBEDDING: ByEmbedding, Entry.PERCEPTRON: ClickRefiner}
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
@@ -86,11 +92,12 @@ def main(
 ) -> None:
     """A row for each study, labeller and entry."""
     torch.set_num_threads(threads)
-    work.mkdir(parents=True, exist_ok=True)
+    files = require_labelled_studies(studies, split, patients)
     learned_from, made = ClickBank.load(bank), {"steps": steps, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    make_folder(work)
     for each in entry:
         network = _train(each, learned_from, steps, seed, work / f"{each.name.lower()}-{seed}-{steps}.pt")
-        rows = [{"entry": each.value, **row, **made} for row in _measure(network, studies, split, patients)]
+        rows = [{"entry": each.value, **row, **made} for row in _measure(network, files)]
         replace_rows(out, rows, ("entry", "labeller", "study", "seed", "steps"))
 
 
@@ -105,10 +112,10 @@ def _train(entry: Entry, bank: ClickBank, steps: int, seed: int, state: Path) ->
     return network.eval()
 
 
-def _measure(network: ClickRefiner, studies: Path, split: Path, patients: int) -> list[dict[str, Any]]:
+def _measure(network: ClickRefiner, files: Sequence[StudyFile]) -> list[dict[str, Any]]:
     refiner = Refiner(network, model_preset("click_refiner"), "", torch.device("cpu"))
     predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
-    for number, file in enumerate(tqdm(find_validation_studies(studies, split, patients), desc="studies")):
+    for number, file in enumerate(tqdm(files, desc="studies")):
         volume = read_volume(file.image)
         truth, image = read_label(file.label, volume), ImageStack(volume)
         predictor.set_image(image)

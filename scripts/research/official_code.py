@@ -25,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from scripts.common.paths import RESULTS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.baselines.dtop import leaving
 from scripts.research.baselines.dynamic_vit import masked_attention, masked_block
@@ -39,6 +40,7 @@ _SAME = 1e-5
 _BATCH, _EDGE, _DIM, _HEADS, _CLASSES = 2, 128, 48, 4, 4
 
 
+@refuses_in_one_sentence
 def main(
     dynamic_vit: Annotated[Path | None, typer.Option(help="Checkout of raoyongming/DynamicViT.")] = None,
     evo_vit: Annotated[Path | None, typer.Option(help="Checkout of YifanXu74/Evo-ViT.")] = None,
@@ -50,18 +52,14 @@ def main(
     checkouts = {compare_dynamic_vit: dynamic_vit, compare_evo_vit: evo_vit, compare_dtop: dtop, compare_tome: tome}
     rows: list[Row] = []
     made = {"threads": torch.get_num_threads(), "seed": 0, "device": "cpu", "commit": commit(), "command": command()}
-    try:
-        if not any(checkouts.values()):
-            raise ValueError("Give the checkout of at least one method, such as --tome FOLDER.")
-        for compare, folder in checkouts.items():
-            if folder is not None:
-                torch.manual_seed(0)
-                with torch.no_grad():
-                    rows += [{"method": compare.__name__.removeprefix("compare_"), **row, **made} for row in compare(folder)]
-        replace_rows(out, rows, ("method",))
-    except (OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    if not any(checkouts.values()):
+        raise ValueError("Give the checkout of at least one method, such as --tome FOLDER.")
+    for compare, folder in checkouts.items():
+        if folder is not None:
+            torch.manual_seed(0)
+            with torch.no_grad():
+                rows += [{"method": compare.__name__.removeprefix("compare_"), **row, **made} for row in compare(folder)]
+    replace_rows(out, rows, ("method",))
     typer.echo("\n".join(f"{row['method']}: {row['what']}: {row['outcome']}" for row in rows))
 
 

@@ -17,11 +17,13 @@ from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies
 from prato.training.slice_bank import save_packed
 from scripts.common.paths import ACDC_SPLIT
+from scripts.common.refusals import refuses_in_one_sentence
 
 #: In-plane resolution (mm) that the queue's networks are trained at.
 PIXEL = 1.375
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
@@ -30,21 +32,17 @@ def main(
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the WebP slices.")] = 91,
 ) -> None:
     """Slices as lossy WebP, labels as PNG."""
-    try:
-        sides = load_split(split)
-        wanted = {*sides.train, *sides.validation}
-        files = [file for file in find_labelled_studies(studies) if file.patient in wanted]
-        loaded, left_out = load_training_cases(tqdm(files, unit="study", mininterval=1.0), pixel)
-        for name, reason in left_out.items():
-            typer.echo(f"{name} is left out: {reason}", err=True)
-        if not loaded:
-            raise ValueError(f"{studies} holds no labelled study of the patients in {split}.")
-        make_folder(out.parent)
-        save_packed(out, [case for _, case in loaded], quality)
-        typer.echo(f"{len(loaded)} studies, {out.stat().st_size / 1e6:.0f} MB")
-    except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    sides = load_split(split)
+    wanted = {*sides.train, *sides.validation}
+    files = [file for file in find_labelled_studies(studies) if file.patient in wanted]
+    loaded, left_out = load_training_cases(tqdm(files, unit="study", mininterval=1.0), pixel)
+    for name, reason in left_out.items():
+        typer.echo(f"{name} is left out: {reason}", err=True)
+    if not loaded:
+        raise ValueError(f"{studies} holds no labelled study of the patients in {split}.")
+    make_folder(out.parent)
+    save_packed(out, [case for _, case in loaded], quality)
+    typer.echo(f"{len(loaded)} studies, {out.stat().st_size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

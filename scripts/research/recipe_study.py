@@ -14,6 +14,7 @@ from tqdm import tqdm
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Progress
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.experiments.data import ExperimentData
 from scripts.research.experiments.matrix import MATRIX, load_experiments
@@ -33,6 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
 BOXED = (False, True)
 
 
+@refuses_in_one_sentence
 def main(
     names: Annotated[list[str], typer.Argument(help="Experiments whose plans are changed, such as table4/best_acdc.")],
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
@@ -44,25 +46,21 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train each way what is missing, measure all on validation patients with tight boxes, and write what came out."""
-    try:
-        torch.set_num_threads(threads)
-        experiments = load_experiments(matrix)
-        missing = [name for name in names if name not in experiments]
-        if missing:
-            raise ValueError(f"{missing[0]} is no experiment such as {next(iter(experiments))}.")
-        made_by = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
-        prepared, rows = ExperimentData(data_folders(data), splits), []
-        for name in names:
-            for way, changed in WAYS.items():
-                experiment = experiments[name]
-                pruning = {**(experiment.plan or {}), "boxed": False}
-                experiment = experiment.model_copy(update={**changed, "plan": pruning, "seed": seed})
-                files = ModelFiles(models, f"{name}-{way.replace(' ', '_')}-seed{seed}")
-                rows += [{"experiment": name, "way": way, **row, **made_by} for row in _measure(experiment, files, prepared, made_by)]
-        replace_rows(out, rows, ("experiment", "seed"))
-    except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    torch.set_num_threads(threads)
+    experiments = load_experiments(matrix)
+    missing = [name for name in names if name not in experiments]
+    if missing:
+        raise ValueError(f"{missing[0]} is no experiment such as {next(iter(experiments))}.")
+    made_by = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
+    prepared, rows = ExperimentData(data_folders(data), splits), []
+    for name in names:
+        for way, changed in WAYS.items():
+            experiment = experiments[name]
+            pruning = {**(experiment.plan or {}), "boxed": False}
+            experiment = experiment.model_copy(update={**changed, "plan": pruning, "seed": seed})
+            files = ModelFiles(models, f"{name}-{way.replace(' ', '_')}-seed{seed}")
+            rows += [{"experiment": name, "way": way, **row, **made_by} for row in _measure(experiment, files, prepared, made_by)]
+    replace_rows(out, rows, ("experiment", "seed"))
 
 
 def _measure(experiment: Experiment, files: ModelFiles, data: ExperimentData, made_by: Row) -> Iterator[Row]:

@@ -24,12 +24,12 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import CheckpointError
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.relevance import Weights
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.paths import MODELS, RESULTS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.token_scores import NearestScore, RandomScore
 
@@ -63,6 +63,7 @@ WAYS = (
 )
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")] = RESULTS / "acdc_split.json",
@@ -72,21 +73,17 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC of every way and share, a row a study."""
-    try:
-        torch.set_num_threads(threads)
-        files = _files(studies, split, patients)
-        written = read_rows(out) if out.exists() else []
-        for network in _NETWORKS:
-            predictor = Predictor.from_files(models / f"prato_{network}.safetensors")
-            done = {(row["way"], row["keep"]) for row in written if row["model_version"] == predictor.version}
-            about = {"model_version": predictor.version, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
-            for way, keep in tqdm([(way, keep) for keep in _KEEP for way in WAYS if (way.name, keep) not in done], desc=network):
-                described = {"network": network, "way": way.name, "keep": keep}
-                rows = [{**described, **row, **about} for row in _measure(predictor, way, keep, files)]
-                replace_rows(out, rows, ("network", "way", "keep"))
-    except (CheckpointError, ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    torch.set_num_threads(threads)
+    files = _files(studies, split, patients)
+    written = read_rows(out) if out.exists() else []
+    for network in _NETWORKS:
+        predictor = Predictor.from_files(models / f"prato_{network}.safetensors")
+        done = {(row["way"], row["keep"]) for row in written if row["model_version"] == predictor.version}
+        about = {"model_version": predictor.version, "threads": threads, "device": "cpu", "commit": commit(), "command": command()}
+        for way, keep in tqdm([(way, keep) for keep in _KEEP for way in WAYS if (way.name, keep) not in done], desc=network):
+            described = {"network": network, "way": way.name, "keep": keep}
+            rows = [{**described, **row, **about} for row in _measure(predictor, way, keep, files)]
+            replace_rows(out, rows, ("network", "way", "keep"))
 
 
 def _files(studies: Path, split: Path, count: int) -> list[StudyFile]:

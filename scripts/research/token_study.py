@@ -20,11 +20,12 @@ from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import CheckpointError, read_spec, stored_version
+from prato.models.checkpoint import read_spec, stored_version
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 
 _KEEP = (75, 50, 35, 25)
@@ -47,6 +48,7 @@ class Way:
     cut: bool = False
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")],
@@ -62,30 +64,26 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC, HD95 (mm), GFLOP, network time and kept tokens of every way, share and box."""
-    try:
-        torch.set_num_threads(threads)
-        files = require_labelled_studies(studies, split)
-        if phases == 1:
-            files = files[0::4] + files[3::4]
-        cases_file = out.with_name("token_cases.csv")
-        rows = [row for row in (read_rows(out) if out.exists() else []) if row["network"] == network and row["seed"] == seed]
-        done = {(row["way"], row["keep"], row["model_version"]) for row in rows}
-        made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit()}
-        for way in tqdm([*_ways(relevance, random, dense, engine, at_box)], unit="way"):
-            if (way.name, way.keep, stored_version(way.model)) in done:
-                continue
-            predictor = Predictor.from_files(way.model)
-            predictor.segmenter.plan = way.plan
-            described = {"network": network, "way": way.name, "keep": way.keep}
-            measured = {box.value: _cases(way, box, predictor, files, seed) for box in _BOXES}
-            replace_rows(cases_file, [{**described, **row, **made} for row in _by_study(measured)], _KEY)
-            about = {"studies": len(files), "model": way.model.parent.name or way.model.stem, "model_version": predictor.version}
-            about |= {} if way.plan is None else {"plan": {k: v for k, v in way.plan.to_dict().items() if v is not None}}
-            runs = [{**described, "box": box, **_means(cases), **about, **made, "command": command()} for box, cases in measured.items()]
-            replace_rows(out, runs, _KEY)
-    except (CheckpointError, ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    torch.set_num_threads(threads)
+    files = require_labelled_studies(studies, split)
+    if phases == 1:
+        files = files[0::4] + files[3::4]
+    cases_file = out.with_name("token_cases.csv")
+    rows = [row for row in (read_rows(out) if out.exists() else []) if row["network"] == network and row["seed"] == seed]
+    done = {(row["way"], row["keep"], row["model_version"]) for row in rows}
+    made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit()}
+    for way in tqdm([*_ways(relevance, random, dense, engine, at_box)], unit="way"):
+        if (way.name, way.keep, stored_version(way.model)) in done:
+            continue
+        predictor = Predictor.from_files(way.model)
+        predictor.segmenter.plan = way.plan
+        described = {"network": network, "way": way.name, "keep": way.keep}
+        measured = {box.value: _cases(way, box, predictor, files, seed) for box in _BOXES}
+        replace_rows(cases_file, [{**described, **row, **made} for row in _by_study(measured)], _KEY)
+        about = {"studies": len(files), "model": way.model.parent.name or way.model.stem, "model_version": predictor.version}
+        about |= {} if way.plan is None else {"plan": {k: v for k, v in way.plan.to_dict().items() if v is not None}}
+        runs = [{**described, "box": box, **_means(cases), **about, **made, "command": command()} for box, cases in measured.items()]
+        replace_rows(out, runs, _KEY)
 
 
 def _ways(relevance: Path, random: Path, dense: Path, engine: Path, at_box: Path) -> Iterator[Way]:

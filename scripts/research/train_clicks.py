@@ -9,6 +9,7 @@ import torch
 import typer
 from tqdm import tqdm
 
+from prato.data.atomic import make_folder
 from prato.data.cases import TrainingCase, load_training_case
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies
@@ -18,8 +19,10 @@ from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     split: Annotated[Path, typer.Option(help="Split file: who is trained on.")] = ACDC_SPLIT,
@@ -32,7 +35,6 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
 ) -> None:
     """Writes ``click_refiner.safetensors``."""
-    out.mkdir(parents=True, exist_ok=True)
     spec = model_preset("click_refiner")
     torch.manual_seed(seed)
     bank = _bank(studies, split, out / "bank.npz", spec.pixel, seed)
@@ -57,11 +59,16 @@ def _bank(studies: Path, split: Path, path: Path, pixel: float, seed: int) -> Cl
         return ClickBank.load(path)
     training = {*load_split(split).train}
     files = [file for file in find_labelled_studies(studies) if file.patient in training]
+    if not files:
+        raise ValueError(
+            f"{studies} has no labelled studies of the training patients of {split}: labels belong in its folder labels/final."
+        )
     read = (load_training_case(file, pixel) for file in tqdm(files, desc="studies"))
     cases: list[TrainingCase] = [case for case in read if case is not None]
     network, known, _ = load_model(MODELS / f"{DEFAULT_MODEL}.safetensors")
     with tqdm(total=len(cases), desc="drafts") as bar:
         bank = ClickBank.from_cases(cases, network, known.pruning_plan(), seed, on_case=bar.update)
+    make_folder(path.parent)
     bank.save(path)
     return bank
 

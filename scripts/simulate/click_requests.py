@@ -24,15 +24,18 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.request import InferenceRequest
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import middle_of, wrong_parts
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import dice_of, find_validation_studies
+from scripts.simulate.click_study import dice_of
 
 POINTS = 10
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other studies stay.")],
@@ -42,7 +45,7 @@ def main(
 ) -> None:
     """A row for each study."""
     torch.set_num_threads(threads)
-    files = find_validation_studies(studies, split, patients)
+    files = require_labelled_studies(studies, split, patients)
     predictor, refiner = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), Refiner.from_file(REFINER)
     rows = []
     for file in tqdm(files, desc="studies"):

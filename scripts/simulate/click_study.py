@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies
 from prato.prompts.clicks import Stroke
 from prato.training.simulated_labeller import Manner, point_at, wrong_parts
 
@@ -39,12 +36,6 @@ class Course:
     def mean(self) -> list[float]:
         """DSC, mean over the structures."""
         return [sum(each.values()) / len(each) for each in self.dice]
-
-
-def find_validation_studies(studies: Path, split: Path, patients: int) -> list[StudyFile]:
-    """The labelled studies in ``studies`` of the first so many validation patients of ``split``: things are tuned on the others."""
-    chosen = sorted(load_split(split).validation)[:patients]
-    return [file for file in find_labelled_studies(studies) if file.patient in chosen]
 
 
 def correct_by_clicks(mask: np.ndarray, truth: np.ndarray, correct: Correct, manner: Manner, clicks: int, seed: int) -> Course:

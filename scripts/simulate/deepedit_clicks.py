@@ -27,16 +27,19 @@ from prato.prompts.clicks import Stroke
 from prato.runtime.precision import inference
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import Correct, correct_by_clicks, find_validation_studies
+from scripts.simulate.click_study import Correct, correct_by_clicks
 from scripts.simulate.deepedit import IMAGES, WINDOW, add_clicks, deepedit_network, train_deepedit
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course
 
 PIXEL = model_preset("click_refiner").pixel
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
@@ -48,6 +51,7 @@ def main(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """A row for each study and labeller, by the way "DeepEdit"."""
+    files = require_labelled_studies(studies, split, patients)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     network = deepedit_network(load_model(MODELS / f"{DEFAULT_MODEL}.safetensors")[0])
@@ -58,7 +62,6 @@ def main(
         torch.save({"network": network.state_dict(), "slices": slices}, weights)
     stored = torch.load(weights, weights_only=True)
     network.load_state_dict(stored["network"])
-    files = find_validation_studies(studies, split, patients)
     rows: list[dict[str, Any]] = []
     for number, file in enumerate(tqdm(files, desc="studies")):
         volume = read_volume(file.image)

@@ -32,6 +32,7 @@ from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, choose
 from prato.training.progress import TrainingProgress
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
 #: Patients that are trained on, and as many that measure each, at most.
@@ -54,6 +55,7 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
 }
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other kinds and seeds in it stay.")],
@@ -66,20 +68,16 @@ def main(
     torch.set_num_threads(threads)
     about = {"model": DEFAULT_MODEL, "steps": steps}
     made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
-    try:
-        if unknown := [name for name in kind if name not in KINDS]:
-            raise ValueError(f"--kind must be one of {', '.join(KINDS)}, not {unknown[0]!r}.")
-        held_out = load_split(ACDC_SPLIT).validation
-        files = [file for file in find_labelled_studies(studies) if file.patient in held_out]
-        if len({file.patient for file in files}) < 2 * _PATIENTS:
-            raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
-        with tempfile.TemporaryDirectory() as folder:
-            for name in kind:
-                rows = _measure_kind(name, files, Path(folder) / name.replace(" ", "_"), steps, seed)
-                replace_rows(out, [{"hearts": name, **about, **row, **made} for row in rows], ("hearts", "seed", "steps"))
-    except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    if unknown := [name for name in kind if name not in KINDS]:
+        raise ValueError(f"--kind must be one of {', '.join(KINDS)}, not {unknown[0]!r}.")
+    held_out = load_split(ACDC_SPLIT).validation
+    files = [file for file in find_labelled_studies(studies) if file.patient in held_out]
+    if len({file.patient for file in files}) < 2 * _PATIENTS:
+        raise ValueError(f"{studies} holds too few of the validation patients of {ACDC_SPLIT.name}: import all of ACDC.")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in kind:
+            rows = _measure_kind(name, files, Path(folder) / name.replace(" ", "_"), steps, seed)
+            replace_rows(out, [{"hearts": name, **about, **row, **made} for row in rows], ("hearts", "seed", "steps"))
 
 
 def _measure_kind(kind: str, files: Sequence[StudyFile], folder: Path, steps: int, seed: int) -> list[Row]:

@@ -25,10 +25,12 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import CAREFUL, SCRIBBLING
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import write_rows
-from scripts.simulate.click_study import correct_by_clicks, find_validation_studies
+from scripts.simulate.click_study import correct_by_clicks
 from scripts.simulate.rows import read_rounds
 from scripts.simulate.simulate_clicks import refined
 from scripts.simulate.simulate_loop import model_name
@@ -37,6 +39,7 @@ _LABELLERS = {"careful": CAREFUL, "scribbling": SCRIBBLING}
 _CLICKS = 10
 
 
+@refuses_in_one_sentence
 def main(
     simulation: Annotated[Path, typer.Option(help="The CSV file of a simulation, with its models beside it.")],
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
@@ -55,7 +58,7 @@ def main(
     if missing is not None or not rounds:
         typer.echo(f"{missing or simulation} is missing: run scripts/simulate/simulate_loop.py with --strategy {strategy} first.", err=True)
         raise typer.Exit(2)
-    files, rows = find_validation_studies(studies, split, patients), list[dict[str, Any]]()
+    files, rows = require_labelled_studies(studies, split, patients), list[dict[str, Any]]()
     default, refiner = MODELS / f"{DEFAULT_MODEL}.safetensors", Refiner.from_file(REFINER)
     for row, model in zip(rounds, tqdm(models, desc="rounds")):
         predictor = Predictor.from_files(model, default)

@@ -30,10 +30,12 @@ from prato.prompts.clicks import Stroke
 from prato.refinement.refiner import Refiner
 from prato.refinement.scores import Scores
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, find_validation_studies, stamp
+from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, stamp
 
 
 class Way(StrEnum):
@@ -54,6 +56,7 @@ RADII = (3.0, 5.0, 7.0, 9.0, 12.0)
 CLICKS, GOALS = 20, (0.95, 0.97)
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
@@ -66,7 +69,7 @@ def main(
 ) -> None:
     """A row for each study, labeller and way."""
     torch.set_num_threads(threads)
-    files = find_validation_studies(studies, split, patients)
+    files = require_labelled_studies(studies, split, patients)
     network = Refiner.from_file(refiner) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
     predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
     for number, file in enumerate(tqdm(files, desc="studies")):

@@ -24,15 +24,17 @@ from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from prato.training.simulated_labeller import wrong_parts
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import find_validation_studies
 
 #: How many of the largest parts are looked at; how far contours may move, mm.
 LARGEST, MOVES = 10, (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other studies stay.")],
@@ -42,7 +44,7 @@ def main(
 ) -> None:
     """A row for each study."""
     torch.set_num_threads(threads)
-    files = find_validation_studies(studies, split, patients)
+    files = require_labelled_studies(studies, split, patients)
     predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), []
     for file in tqdm(files, desc="studies"):
         volume = read_volume(file.image)

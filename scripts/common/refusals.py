@@ -1,0 +1,29 @@
+"""How a script refuses what it cannot use: in one sentence, with exit code 2."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from scripts.common.arguments import sentence_of
+
+P = ParamSpec("P")
+
+
+def refuses_in_one_sentence(main: Callable[P, None]) -> Callable[P, None]:
+    """``main`` as a command whose ValueError, RuntimeError or OSError ends it with the reason on a line of its own, and exit code 2."""
+
+    @functools.wraps(main)
+    def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except (typer.Exit, typer.Abort):  # RuntimeErrors, too
+            raise
+        except (ValueError, RuntimeError, OSError) as error:
+            typer.echo(sentence_of(error), err=True)
+            raise typer.Exit(2) from None
+
+    return command

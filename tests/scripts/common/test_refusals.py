@@ -1,0 +1,56 @@
+"""What a script cannot use it refuses on one line, with exit code 2, before it has made anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+
+from scripts.common.refusals import refuses_in_one_sentence
+from scripts.research import guidance_study, pack_stacks, relevance_study, train_clicks
+from scripts.simulate import click_requests, deepedit_clicks, simulate_clicks, wrong_parts
+from tests.scripts.cli import run_script
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nthing"), RuntimeError("no such"), FileNotFoundError(2, "no such", "file.csv")])
+def test_the_reason_stands_on_one_line(error: Exception) -> None:
+    @refuses_in_one_sentence
+    def main(count: int = 1) -> None:
+        raise error
+
+    done = run_script(main, "--count", 2)
+    assert (done.exit_code, done.output.count("\n")) == (2, 1) and "no such" in done.output
+    assert not isinstance(error, OSError) or done.output == "file.csv: no such\n"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_script_that_ends_itself_ends_as_it_says(code: int) -> None:
+    @refuses_in_one_sentence
+    def main() -> None:
+        raise typer.Exit(code)
+
+    assert run_script(main).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("script", "made"),
+    [
+        (train_clicks, ["--out"]),
+        (guidance_study, ["--bank", "--work", "--out"]),
+        (simulate_clicks, ["--out"]),
+        (click_requests, ["--out"]),
+        (wrong_parts, ["--out"]),
+        (deepedit_clicks, ["--bank", "--weights", "--out"]),
+        (pack_stacks, ["--out"]),
+        (relevance_study, ["--out"]),
+    ],
+    ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "main") else "",
+)
+def test_a_folder_without_labelled_studies_is_refused(script, made: list[str], tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    written = [word for name in made for word in (name, tmp_path / "made" / name.strip("-"))]
+    done = run_script(script.main, "--studies", tmp_path / "studies", *written)
+    assert done.exit_code == 2, done.output
+    assert "labelled stud" in done.output.splitlines()[-1] and "Traceback" not in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["studies"] and not [*(tmp_path / "studies").iterdir()]
