@@ -23,6 +23,7 @@ from prato.models.registry import WINDOW
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.runtime.devices import find_device
 from scripts.bench.peers import peer_rows
 from scripts.bench.timing import fold_norms, make_calls, time_interleaved, time_shares, with_dtype
 from scripts.bench.volumes import volume_rows
@@ -82,8 +83,7 @@ def main(
         if window % _STEP:
             raise ValueError(f"--window must be a multiple of {_STEP} pixels, such as 192, not {window}.")
         torch.set_num_threads(threads)
-        where = torch.device(device)
-        torch.zeros(1, device=where)
+        where = find_device(device)
         kinds = dtype if where.type == "cuda" else [Dtype.float32]
         paths = [model_file(name) for name in model]
         networks = {path.stem: load_model(path) for path in paths}

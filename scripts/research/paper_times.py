@@ -21,6 +21,7 @@ from tqdm import tqdm
 from prato.models.checkpoint import channels_last
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.runtime.devices import find_device
 from scripts.common.paths import ROOT
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, read_rows, replace_rows
@@ -58,7 +59,7 @@ def main(
     """Time every row that was measured, and write times.csv: milliseconds a slice, median over rounds and cases."""
     try:
         torch.set_num_threads(threads)
-        on = torch.device(device)
+        on = find_device(device)
         trained: dict[str, dict[str, float]] = {}
         for case in read_rows(results / "cases.csv"):
             trained.setdefault(case["experiment"], {})[case["case"]] = case["tokens"]

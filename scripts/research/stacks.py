@@ -22,6 +22,7 @@ from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.prompts.box import Box
+from prato.runtime.devices import find_device
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank, load_packed
 from scripts.common.arguments import positive_int, read_sides
@@ -128,7 +129,7 @@ def begin(given: argparse.Namespace) -> tuple[list[Stack], torch.device, Row]:
         ValueError, OSError: the packed slices or the split cannot be used.
     """
     torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
+    device = find_device(given.device)
     bank = load_packed(given.packed, device, read_sides(given.split, ["validation"])["validation"])
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     made: Row = {"threads": given.threads, "device": name, "commit": given.commit or commit(), "command": command()}

@@ -12,6 +12,7 @@ import torch
 
 from prato.models.checkpoint import ModelSpec, load_model
 from prato.prompts.batch import PromptBatch
+from prato.runtime.devices import find_device
 from prato.runtime.flops import count_flops
 from scripts.common.results import Row, delete_rows, read_rows, replace_rows
 from scripts.research.datasets.base import ExperimentError
@@ -154,7 +155,7 @@ def run(job: Job, places: Places, data: ExperimentData, device: str, made_by: Ma
     Raises:
         ExperimentError, VolumeError, CheckpointError, ValueError: data, a model or a state that cannot be used.
     """
-    experiment, where, threads = job.experiment, torch.device(device), torch.get_num_threads()
+    experiment, where, threads = job.experiment, find_device(device), torch.get_num_threads()
     own = ModelFiles(places.models, job.name)
     source = own if job.trains else ModelFiles(places.models, job.needs[0])
     spec = load_trained(source, experiment)

@@ -31,6 +31,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.refinement.scores import Scores
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
+from prato.runtime.devices import find_device
 from prato.runtime.side_by_side import count_workers, side_by_side
 
 
@@ -69,10 +70,9 @@ class Predictor:
             locator: of a network that looks at whole stacks; one of any other kind proposes nothing.
 
         Raises:
-            CheckpointError: a model file cannot be used.
-            RuntimeError: torch does not know ``device``.
+            CheckpointError: a model file cannot be used. ValueError: there is no such ``device`` here.
         """
-        where = torch.device(device)
+        where = find_device(device)
         segmenter = load_segmenter(Path(model), where)
         found = None if locator is None or isinstance(segmenter, StackSegmenter) else load_segmenter(Path(locator), where)
         return cls(segmenter, found if isinstance(found, StackSegmenter) else None)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from prato.pruning.record import PrunedOutput
+from prato.runtime.devices import find_device
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,12 @@ def init_ranks(device: str) -> tuple[Ranks, torch.device]:
         device: cpu, cuda or cuda:N; empty for the GPU of this process where there is one. ``cuda`` is the GPU of this process too.
 
     Raises:
-        RuntimeError: torch does not know ``device``, or the processes do not find each other.
+        ValueError: there is no such ``device`` here. RuntimeError: the processes do not find each other.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     own = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    where = torch.device(own if device == "cuda" or (not device and torch.cuda.is_available()) else device or "cpu")
-    torch.zeros(1, device=where)
+    is_own = device in ("", "cuda") and torch.cuda.is_available()
+    where = find_device(own if is_own else device or "cpu")
     if size == 1:
         return Ranks(), where
     if where.type == "cuda":

@@ -1,0 +1,20 @@
+"""Where networks compute, by the names that command lines and callers give."""
+
+from __future__ import annotations
+
+import torch
+
+
+def find_device(name: str) -> torch.device:
+    """The device ``name``: cpu, cuda or cuda:N.
+
+    Raises:
+        ValueError: this machine, or this build of torch, has no such device. RuntimeError: it has one that does not work.
+    """
+    gpus = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    known = ["cpu", *(["cuda"] if gpus else []), *gpus]
+    if name not in known:
+        raise ValueError(f"There is no device {name!r} here: choose {' or '.join(known)}.")
+    device = torch.device(name)
+    torch.zeros(1, device=device)
+    return device
