@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prato.prompts.box import BoxPrompt
-from prato.pruning.relevance import Relevance, query_weights, relevance
+from prato.pruning.relevance import Relevance, query_weights, relevance, relevance_by_stage
 
 
 def slow_relevance(v1, v2, alive):
@@ -88,3 +88,14 @@ def test_untrained_relevance_points_at_the_box():
         score = module(tokens[None], (8, 8), prompts, 5, torch.ones(1, 64, dtype=torch.bool))[0]
         hits.append(float((score[inside.flatten()][:, None] > score[~inside.flatten()][None]).float().mean()))
     assert sum(hits) / len(hits) > 0.95
+
+
+def test_each_stage_has_the_width_of_its_tokens():
+    found = relevance_by_stage((1, 3), [8, 16, 32], 2)
+    assert {number: module.project_token.in_features for number, module in found.items()} == {"1": 8, "3": 32}
+
+
+@pytest.mark.parametrize("stage", [0, -1, 4, 99])
+def test_a_stage_that_the_encoder_lacks(stage):
+    with pytest.raises(ValueError, match=f"after block or stage {stage}: the encoder has 1 to 3"):
+        relevance_by_stage((1, stage), [8, 8, 8], 2)

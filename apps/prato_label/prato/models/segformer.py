@@ -14,7 +14,7 @@ from prato.models.mix_transformer import MixStage
 from prato.models.registry import register_model
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
-from prato.pruning.relevance import Relevance
+from prato.pruning.relevance import relevance_by_stage
 from prato.runtime.region import Region
 from prato.runtime.region_decode import apply_layers, concat, from_tensor, upsample
 
@@ -94,7 +94,7 @@ class PratoSegFormer(PrunableNetwork, SegFormer):
 
     def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.prune_after, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.relevance = nn.ModuleDict({str(stage): Relevance(self.widths[stage - 1], 2) for stage in stages})
+        self.relevance = relevance_by_stage(stages, self.widths[:-1], 2)
 
     def forward_dense(self, image: Tensor) -> Tensor:
         return SegFormer.forward(self, image)

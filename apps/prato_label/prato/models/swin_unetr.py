@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import get_window_size
-from torch import Tensor, nn
+from torch import Tensor
 
 from prato.data.structures import NUM_CLASSES
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, monai_norm
@@ -19,7 +19,7 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.record import StageRecord
-from prato.pruning.relevance import Relevance
+from prato.pruning.relevance import relevance_by_stage
 from prato.runtime.region import Region
 from prato.runtime.region_decode import LazyFeature, RegionFeatures, basic_block, from_tensor, up_block
 
@@ -56,7 +56,7 @@ class PratoSwinUNETR(PrunableNetwork, SwinUNETR):
             raise ValueError("Token pruning is not defined for use_v2=True: its convolutions mix dropped tokens back in.")
         dims = len(self.swinViT.window_size)
         width = self.swinViT.embed_dim
-        self.relevance = nn.ModuleDict({str(stage): Relevance(width * 2 ** (stage - 1), dims) for stage in stages})
+        self.relevance = relevance_by_stage(stages, [width * 2**number for number in range(len(self._layers))], dims)
 
     @classmethod
     def decoder_norm(cls, arguments: Mapping[str, Any]) -> str:

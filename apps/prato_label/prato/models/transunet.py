@@ -14,7 +14,7 @@ from prato.models.registry import register_model
 from prato.models.vit_encoder import encode_blocks
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
-from prato.pruning.relevance import Relevance
+from prato.pruning.relevance import relevance_by_stage
 from prato.runtime.region import Region
 from prato.runtime.region_decode import LazyFeature, apply_layers, concat, from_tensor, upsample
 
@@ -127,7 +127,7 @@ class PratoTransUNet(PrunableNetwork, TransUNet):
 
     def __init__(self, *args: Any, stages: tuple[int, ...] = DEFAULT_PLAN.prune_after, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.relevance = nn.ModuleDict({str(stage): Relevance(self.hidden_size, 2) for stage in stages})
+        self.relevance = relevance_by_stage(stages, [self.hidden_size] * len(self.vit.blocks), 2)
 
     def forward_dense(self, image: Tensor) -> Tensor:
         return TransUNet.forward(self, image)

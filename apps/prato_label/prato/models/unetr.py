@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.networks.nets import UNETR
 from monai.utils import ensure_tuple_rep
-from torch import Tensor, nn
+from torch import Tensor
 
 from prato.data.structures import NUM_CLASSES
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork, monai_norm
@@ -17,7 +17,7 @@ from prato.models.vit_encoder import embed_blocks, encode_blocks
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
-from prato.pruning.relevance import Relevance
+from prato.pruning.relevance import relevance_by_stage
 from prato.runtime.region import Region
 from prato.runtime.region_decode import LazyFeature, RegionFeatures, basic_block, from_tensor, projection_up_block, up_block
 from prato.runtime.static_shapes import token_counts
@@ -56,7 +56,7 @@ class PratoUNETR(PrunableNetwork, UNETR):
         super().__init__(*args, **kwargs)
         dims = len(self.patch_size)
         self.img_size: tuple[int, ...] = tuple(f * p for f, p in zip(self.feat_size, ensure_tuple_rep(16, dims)))
-        self.relevance = nn.ModuleDict({str(stage): Relevance(self.hidden_size, dims) for stage in stages})
+        self.relevance = relevance_by_stage(stages, [self.hidden_size] * len(self.vit.blocks), dims)
 
     @classmethod
     def decoder_norm(cls, arguments: Mapping[str, Any]) -> str:

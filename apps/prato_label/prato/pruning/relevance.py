@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,22 @@ from prato.prompts.batch import PromptBatch
 
 #: How queries are weighted: by their entropy (eqs. 3 and 4), or all by 1.
 Weights = Literal["entropy", "equal"]
+
+
+def relevance_by_stage(stages: Collection[int], widths: Sequence[int], spatial_dims: int) -> nn.ModuleDict:
+    """The :class:`Relevance` of each pruning stage, by its number as text.
+
+    Args:
+        stages: blocks or stages, counted from 1, after which tokens may leave.
+        widths: of the tokens of each block or stage that the encoder has.
+
+    Raises:
+        ValueError: the encoder has no such block or stage.
+    """
+    missing = [stage for stage in stages if not 1 <= stage <= len(widths)]
+    if missing:
+        raise ValueError(f"Tokens cannot leave after block or stage {missing[0]}: the encoder has 1 to {len(widths)}.")
+    return nn.ModuleDict({str(stage): Relevance(widths[stage - 1], spatial_dims) for stage in stages})
 
 
 class Relevance(nn.Module):
