@@ -284,3 +284,16 @@ def test_a_model_may_be_called_anything(tmp_path: Path) -> None:
     [seg] = read(tmp_path / "out")
     [about] = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
     assert (about.AlgorithmName, about.AlgorithmVersion, seg.SegmentSequence[0].SegmentAlgorithmName) == ("a b c", "1 2", "a b c")
+
+
+def test_uids_that_break_a_rule_are_said_once_and_not_all(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    images = SCAN.images()
+    for ds in images:
+        spoil(ds)
+    source, studies, names = imported(tmp_path, images)
+    submit(studies, names[0], draw(1, (SCAN.columns, SCAN.rows, SCAN.slices)))
+    recwarn.clear()
+    said = export(studies, tmp_path / "out", source)
+    [line] = [line for line in said.splitlines() if "UIDs of the source break DICOM's rules" in line]
+    assert line.count("2.16.124.0") == 3 and line.endswith("more.")
+    assert not [warning for warning in recwarn if "Invalid value for VR UI" in str(warning.message)]

@@ -51,6 +51,8 @@ class ExportReport:
     left_out: list[str] = field(default_factory=list)
 
 
+#: How many UIDs a warning names; a cine may have thousands.
+_NAMED = 3
 #: What was exported before of a cine: by phase, or None for the report, the UID of the last object, and of the one that it replaced.
 Heads = Mapping[int | None, tuple[str, str | None]]
 
@@ -175,6 +177,8 @@ def find_heads(folder: Path, name: str) -> Heads:
 def _doubts(cine: LabelledCine, who: Examination) -> Iterable[str]:
     name, invalid = cine.reference.study, cine.reference.invalid_uids
     if invalid:
-        yield f"{name}: {len(invalid)} UIDs of the source break DICOM's rules and are referred to as they are: {', '.join(invalid)}."
+        more = f" and {len(invalid) - _NAMED} more" if len(invalid) > _NAMED else ""
+        named = ", ".join(invalid[:_NAMED]) + more
+        yield f"{name}: {len(invalid)} UIDs of the source break DICOM's rules and are referred to as they are: {named}."
     if who.blanked:
         yield f"{name}: values of the source that break DICOM's rules are left empty: {', '.join(who.blanked)}."

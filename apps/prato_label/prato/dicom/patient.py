@@ -126,7 +126,9 @@ def find_examinations(files: Iterable[SourceFile], cines: Iterable[CineReference
             break
         try:
             header = read_header(file)
-            own = set() if header is None else wanted.get(str(header.get("SOPInstanceUID", "")), set()) & left
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # UIDs that break a rule: the export says so, once
+                own = set() if header is None else wanted.get(str(header.get("SOPInstanceUID", "")), set()) & left
             if header is not None and own:
                 found |= dict.fromkeys(own, examination_from(header))
                 left -= own

@@ -61,12 +61,11 @@ def build_segmentation(cine: CineReference, label: LabelledPhase, who: Examinati
     """
     uid = segmentation_uid(cine, label, predecessor)
     frames = np.ascontiguousarray(label.mask.transpose(2, 1, 0))  # (slices, rows, columns)
-    sources = [_source_image(cine, who, k) for k in range(cine.slices)]
     masks = np.stack([frames == value for value in STRUCTURES.values()], axis=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of UIDs and values of the source that break a rule
         dataset = Segmentation(
-            source_images=sources,
+            source_images=[_source_image(cine, who, k) for k in range(cine.slices)],
             pixel_array=masks.astype(np.uint8),
             segmentation_type="BINARY",
             segment_descriptions=[_describe_segment(cine, name, value, label) for name, value in STRUCTURES.items()],
