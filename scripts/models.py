@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
+from scripts.common.model_files import model_file
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
-Model = Annotated[Path, typer.Argument(help="A model file of the app, such as apps/prato_label/model/prato_unetr.safetensors.")]
+Model = Annotated[str, typer.Argument(help="A shipped model's name or a model file.")]
 
 
 @app.command("list")
@@ -23,7 +23,7 @@ def show(model: Model) -> None:
         records = store.history()
     except StoreError as error:
         raise _refused(error) from None
-    table = Table(title=model.stem)
+    table = Table(title=store.model.stem)
     for column in ("when", "version", "from", "how", "published", "kept", "why"):
         table.add_column(column, overflow="fold")
     for r in records:
@@ -42,10 +42,11 @@ def rollback(model: Model, version: Annotated[str, typer.Argument(help="A versio
     typer.echo(f"{record.version} answers, {record.parent} is kept")
 
 
-def _store(model: Path) -> ModelStore:
-    if not model.is_file():
-        raise _refused(f"There is no model file {model}: name one in the app's model folder.")
-    return ModelStore(model)
+def _store(model: str) -> ModelStore:
+    try:
+        return ModelStore(model_file(model))
+    except ValueError as error:
+        raise _refused(error) from None
 
 
 def _refused(reason: object) -> typer.Exit:

@@ -18,7 +18,7 @@ def model_file(name: str) -> Path:
     if not path.is_file():
         shipped = ", ".join(sorted(path.stem for path in MODELS.glob("*.safetensors")))
         raise ValueError(f"There is no model {name}: name a shipped model ({shipped}) or a .safetensors file.")
-    return path.resolve()
+    return path.absolute()
 
 
 def locator_file() -> Path | None:

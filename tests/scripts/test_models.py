@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from prato.models.checkpoint import version_of
 from prato.retraining.model_store import ModelStore
 from scripts import models
+from scripts.common import model_files
 from tests.scripts.cli import run_script
 
 
@@ -26,5 +29,16 @@ def test_list_and_back(tmp_path: Path) -> None:
     assert model.read_bytes() == b"first"
     assert "answers already" in run("rollback", str(model), version_of(b"first"), status=2)
     assert f"choose {version_of(b'second')}" in run("rollback", str(model), "nothing", status=2).replace("\n", " ")
-    assert "There is no model file" in run("list", str(tmp_path / "x"), status=2)
-    assert not (tmp_path / "versions" / "x").exists()
+
+
+def test_a_shipped_model_is_named_as_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_files, "MODELS", tmp_path)
+    (tmp_path / "m.safetensors").write_bytes(b"first")
+    assert version_of(b"first") in run("list", "m")
+
+
+def test_what_is_no_model_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    for name in ("x", "x.safetensors", "notes.txt"):
+        assert "There is no model" in run("list", str(tmp_path / name), status=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
