@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +20,9 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file
+from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
-from scripts.common.results import replace_rows
+from scripts.common.results import read_rows, replace_rows
 
 
 def main(
@@ -42,16 +42,21 @@ def main(
             torch.set_num_threads(threads)
         if prune and prune not in PRUNE_CHOICES:
             raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
-        _check_writable(out)
+        check_writable(out, is_folder=False)
+        if out.exists():
+            read_rows(out)  # rows are added to it
         path = model_file(model)
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         predictor = Predictor.from_files(path, locator_file(), where)
         if prune and predictor.plan is None:
             raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
         patients = None if split is None else set(load_split(split).validation)
-        files = [f for f in find_trusted_phases(find_labelled_studies(studies))[0] if patients is None or f.patient in patients]
-        if not files:
+        labelled = find_trusted_phases(find_labelled_studies(studies))[0]
+        if not labelled:
             raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
+        files = [file for file in labelled if patients is None or file.patient in patients]
+        if not files:
+            raise ValueError(f"{studies} has no labelled study of the validation patients of {split}: give the split of this folder.")
         with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:
             rows = evaluate_cases(predictor, files, box, prune or None, seed, lambda row: bar.update())
         if not rows:
@@ -68,13 +73,6 @@ def main(
         typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
     _show(about, summary(rows))
-
-
-def _check_writable(out: Path) -> None:
-    """Raises a ValueError where ``out`` cannot become a file: better before the measuring than after it. Makes nothing."""
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"{out} cannot be written: name a CSV file in a folder that can be written to.")
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:

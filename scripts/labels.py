@@ -161,6 +161,7 @@ def check(studies: Studies) -> None:
         trusted, untrusted = find_trusted_phases(files)
         loaded, left_out = load_training_cases(tqdm(trusted, unit="label", mininterval=1.0), PIXEL)
         left_out |= untrusted
+    typer.echo(f"Training would use {len(loaded)} labels, of {len({file.image for file, _ in loaded})} studies.")
     sources: Counter[str] = Counter(case.source for _, case in loaded)
     for source, words in _SOURCES.items():
         if sources[source]:

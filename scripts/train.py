@@ -27,6 +27,7 @@ from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.validation_curve import ValidationCurve
 
@@ -81,9 +82,8 @@ def main(
             torch.set_num_threads(threads)
         ranks, where = init_ranks(device)
         with ranks.share_errors():  # all read before the first of them writes
-            _check_budget(epochs, minutes)
-            if not 0 < rate < 1:
-                raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
+            check_writable(out, is_folder=True)
+            _check_numbers(epochs, minutes, rate)
             if dense and dense_first:
                 raise ValueError("--dense trains without pruning, so --dense-first has nothing to say: leave one of them out.")
             if tensorboard and find_spec("tensorboard") is None:
@@ -140,10 +140,12 @@ def main(
     typer.echo(f"model {version}: {out / 'model.safetensors'}")
 
 
-def _check_budget(epochs: float | None, minutes: float | None) -> None:
+def _check_numbers(epochs: float | None, minutes: float | None, rate: float) -> None:
     amount = (epochs if minutes is None else minutes) or 0.0
     if (epochs is None) == (minutes is None) or not 0 < amount < math.inf:
         raise ValueError("Give a training budget, either --epochs or --minutes, above zero and finite.")
+    if not 0 < rate < 1:
+        raise ValueError(f"--rate must lie between 0 and 1, not {rate}.")
 
 
 def _spec(network: str, after: tuple[int, ...], whole_slices: int | None) -> ModelSpec:
@@ -202,7 +204,10 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
         return before
     manifest = load_manifest(studies)
     groups = {s.patient: s.group for s in manifest.studies.values()} if manifest else {}
-    return split_patients((f.patient for f in find_trusted_phases(find_labelled_studies(studies))[0]), 0.2, seed, groups)
+    patients = {f.patient for f in find_trusted_phases(find_labelled_studies(studies))[0]}
+    if len(patients) < 2:
+        raise ValueError(f"{studies} has labels of {len(patients)} patients, in its folder labels/final, and training needs two or more.")
+    return split_patients(patients, 0.2, seed, groups)
 
 
 def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,3 +15,16 @@ RESULTS, IMAGES = DOCS / "results", DOCS / "images"
 ACDC_SPLIT = RESULTS / "acdc_split.json"
 #: The network behind a click; it serves every model.
 REFINER = APP / "refiner" / "click_refiner.safetensors"
+
+
+def check_writable(path: Path, is_folder: bool) -> None:
+    """Say so before hours of work, rather than after them, if ``path`` cannot be written. Makes nothing.
+
+    Raises:
+        ValueError: ``path`` cannot become a file, or a folder of files.
+    """
+    there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+    is_fit = there.is_dir() if is_folder or there != path.absolute() else there.is_file()
+    if not is_fit or not os.access(there, os.W_OK) or os.statvfs(there).f_blocks == 0:  # such as /proc, where root may write, too
+        wanted = "a folder, or a place for one," if is_folder else "a file in a folder"
+        raise ValueError(f"{path} cannot be written: name {wanted} that can be written to.")

@@ -37,7 +37,10 @@ def read_rows(path: Path) -> list[Row]:
             reader = csv.DictReader(file, strict=True)
             if not reader.fieldnames:
                 raise ValueError("it is empty")
-            return [_nested(cells) for cells in reader]
+            rows = list(reader)
+            if any(None in cells or None in cells.values() for cells in rows):
+                raise ValueError("its rows have other columns than its first line")
+            return [_nested(cells) for cells in rows]
     except (ValueError, csv.Error, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no CSV file of results: {error}.") from None
 

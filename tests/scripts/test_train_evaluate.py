@@ -123,7 +123,10 @@ def swin_model(tmp_path_factory):
         (["--epochs", "1", "--seed", "-1"], "seed"),
         (["--epochs", "1", "--threads", "-1"], "threads"),
         (["--epochs", "1", "--workers", "-1"], "workers"),
-        (["--epochs", "1", "--device", "tpu"], "device"),
+        (["--epochs", "1", "--device", "tpu"], "no device 'tpu' here"),
+        (["--epochs", "1", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["--epochs", "1", "--after", "99"], "the encoder has 1 to 12"),
+        (["--epochs", "1", "--after", "99", "--network", "swin_unetr"], "the encoder has 1 to 4"),
         (["--epochs", "1", "--split", "nowhere.json"], "split file"),
         (["--epochs", "1", "--percentile", "100"], "below 100"),
         (["--epochs", "1", "--percentile", "nan"], "below 100"),
@@ -146,8 +149,16 @@ def test_training_refuses_in_one_sentence(studies, swin_model, tmp_path, argumen
 
 def test_training_refuses_a_folder_without_labels(tmp_path):
     done = run(train, "--studies", tmp_path, "--out", tmp_path / "run", "--epochs", "1")
-    assert done.exit_code == 2 and "two patients" in done.output
+    assert done.exit_code == 2 and "labels of 0 patients, in its folder labels/final" in done.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/run", "/proc/run"])
+def test_a_folder_of_the_run_that_cannot_be_is_noticed_first(studies, tmp_path, monkeypatch, out):
+    monkeypatch.setattr(train, "load_training_cases", lambda *_: pytest.fail("loaded before looking where to write"))
+    (tmp_path / "file").write_text("")
+    done = run(train, "--studies", studies, "--out", tmp_path / out, "--epochs", "1")
+    assert done.exit_code == 2 and "cannot be written: name a folder" in done.output
 
 
 @pytest.mark.slow
@@ -177,13 +188,28 @@ def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model
     assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
 
 
-@pytest.mark.parametrize("out", ["folder", "file/result.csv", "file/deeper/result.csv"])
+@pytest.mark.parametrize("out", ["folder", "file/result.csv", "file/deeper/result.csv", "/proc/result.csv"])
 def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, monkeypatch, dense_model, out):
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before looking where to write"))
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / out)
     assert done.exit_code == 2 and "cannot be written" in done.output
+
+
+@pytest.mark.parametrize("text", ["# Notes\n\nof mine, and more\n", ""])
+def test_a_file_that_holds_no_results_is_noticed_first(studies, tmp_path, monkeypatch, dense_model, text):
+    monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before reading what is there"))
+    (tmp_path / "notes.md").write_text(text)
+    done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / "notes.md")
+    assert done.exit_code == 2 and "notes.md is no CSV file of results" in done.output and "NoneType" not in done.output
+    assert (tmp_path / "notes.md").read_text() == text
+
+
+def test_the_split_of_another_folder_is_named(studies, tmp_path, dense_model):
+    save_split(tmp_path / "split.json", Split(seed=0, train=["patient001"], validation=["patient002"]))
+    done = run(evaluate, "--studies", studies, "--model", dense_model, "--split", tmp_path / "split.json", "--out", tmp_path / "r.csv")
+    assert done.exit_code == 2 and "no labelled study of the validation patients" in done.output
 
 
 @pytest.mark.parametrize(
@@ -194,7 +220,8 @@ def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, mon
         (["--model", "BROKEN"], "not a model file"),
         (["--model", "PLAIN"], "takes no prompts"),
         (["--model", "MODEL", "--studies", "EMPTY"], "no labelled studies"),
-        (["--model", "MODEL", "--device", "tpu"], "device"),
+        (["--model", "MODEL", "--device", "tpu"], "no device 'tpu' here"),
+        (["--model", "MODEL", "--device", "cuda:99"], "no device 'cuda:99' here"),
     ],
 )
 def test_measuring_refuses_in_one_sentence(studies, tmp_path, arguments, word):

@@ -61,7 +61,8 @@ def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) 
     assert "0 labels are stored, 2 were there already." in again.stdout
     assert len(LabelVersions(studies, "a").all()) == 1
     checked = run(app, "check", studies)
-    assert checked.exit_code == 0 and "2 labels have names for their values" in checked.stdout
+    assert checked.exit_code == 0 and "Training would use 2 labels, of 2 studies." in checked.stdout
+    assert "2 labels have names for their values" in checked.stdout
 
 
 def test_what_was_there_before_stays_a_version(folders: tuple[Path, Path]) -> None:

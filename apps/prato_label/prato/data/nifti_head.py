@@ -85,7 +85,7 @@ def open_nifti(path: Path) -> Iterator[BinaryIO]:
     except VolumeError:
         raise
     except FileNotFoundError as error:
-        raise VolumeError(f"{path.name} does not exist in {path.parent}.") from error
+        raise VolumeError(f"{path.name} does not exist in {path.parent.absolute()}.") from error
     except UNREADABLE as error:
         raise unreadable(path.name, error) from error
 
