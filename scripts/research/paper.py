@@ -34,7 +34,7 @@ class Backend(str, Enum):
 
 @app.command()
 def run(
-    names: Annotated[list[str], typer.Argument(help="Tables (table1 to table6) or experiments (table4/prato_acdc).")],
+    names: Annotated[list[str], typer.Argument(help="Tables (table1 to table8) or experiments (table4/prato_acdc).")],
     budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, or slices=N of the queue's.")] = "",
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the matrix's.")] = None,
     backend: Annotated[Backend, typer.Option(help="local: one after the other, here; ray: each a task of a Ray cluster.")] = Backend.local,
