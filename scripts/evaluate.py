@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from scripts.common.model_files import locator_file, model_file
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.results import read_rows, replace_rows
+from scripts.common.tables import print_table
 
 
 def main(
@@ -95,11 +95,10 @@ def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
     for name, scores in found["structures"].items():
         table.add_row(name, *(f"{scores[m]:.3f}" for m in ("dice", "iou")), f"{scores['hd95']:.1f}")
     table.add_row("mean", f"{found['mean_dice']:.3f}", f"{found['mean_iou']:.3f}", f"{found['mean_hd95']:.1f}")
-    console = Console()
-    console.print(table)
+    print_table(table)
     kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
     total = sum(found["latency_ms"].values())
-    console.print(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms a volume")
+    typer.echo(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms a volume")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.labelling.versions import LabelVersions
 from prato.models.registry import PIXEL
 from scripts.common.provenance import command, commit
+from scripts.common.tables import print_table
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 #: Of what the values of the labels mean, by ``CheckedLabel.source``.
@@ -49,7 +49,7 @@ def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar
             versions, current = _versions(studies, name).list_versions()
             for version in versions:
                 table.add_row(name, f"{version.version}{' *' if version == current else ''}", *_describe(version))
-    Console(markup=False).print(table)
+    print_table(table)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def diff(studies: Studies, study: Name, old: Annotated[int, typer.Argument()], n
             volumes = (f"{ml:.1f}" for ml in change["volume_ml"])
             scores = str(change["changed_voxels"]), f"{change['dice']:.3f}", f"{change['hd95']:.1f}"
             table.add_row(*[number for _ in where], name, *scores, *volumes, f"{change['volume_change_ml']:+.1f}")
-    Console(markup=False).print(table)
+    print_table(table)
 
 
 @app.command("restore")
@@ -116,7 +116,7 @@ def agreement(
         for structure, scores in structures.items():
             table.add_row(name, who, structure, f"{scores['dice']:.3f}", f"{scores['hd95']:.1f}")
     if rows:
-        Console(markup=False).print(table)
+        print_table(table)
     else:
         typer.echo("No study here was labelled by two annotators.")
     for reason in found.get("left_out", {}).values():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
 from scripts.common.model_files import model_file
+from scripts.common.tables import print_table
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 Model = Annotated[str, typer.Argument(help="A shipped model's name or a model file.")]
@@ -25,11 +25,11 @@ def show(model: Model) -> None:
         raise _refused(error) from None
     table = Table(title=store.model.stem)
     for column in ("when", "version", "from", "how", "published", "kept", "why"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column)
     for r in records:
         kept = r.published and store.file(r.version).is_file()
         table.add_row(r.when, r.version, r.parent or "", r.kind, *("yes" if it else "no" for it in (r.published, kept)), r.reason)
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

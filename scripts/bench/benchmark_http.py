@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -24,6 +23,7 @@ from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
+from scripts.common.tables import print_table
 
 _STEPS = ("read", "locate", "preprocess", "network", "postprocess", "write", "http")
 #: Images or patients that are requested first and not timed: a GPU captures its calls when they come a second time.
@@ -127,7 +127,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         steps = (str(row["steps_ms"][step]) for step in _STEPS)
         table.add_row(row["model"], row["request"], str(row["ms"]), f"{row['ms_q25']}-{row['ms_q75']}", *steps)
-    Console().print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

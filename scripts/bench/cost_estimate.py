@@ -10,12 +10,12 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from scripts.common.markdown import grid
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, read_rows, write_rows
+from scripts.common.tables import print_table
 
 #: The way of scripts/bench/benchmark.py that a request takes on a GPU.
 _WAY = "window at the box, plan, captured"
@@ -65,7 +65,7 @@ def main(
     table = Table(*_COLUMNS, title=f"{studies} studies")
     for row in rows:
         table.add_row(*_cells(row))
-    Console().print(table)
+    print_table(table)
 
 
 def cpu_row(run: dict[str, Any], assumed: Assumptions) -> dict[str, Any]:

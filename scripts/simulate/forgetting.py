@@ -17,7 +17,6 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 import typer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
@@ -37,6 +36,7 @@ from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
+from scripts.common.tables import print_table
 
 #: New patients that are trained on, and as many that are measured; base patients that are measured.
 _NEW, _BASE = 3, 6
@@ -188,7 +188,7 @@ def _show(kind: Kind, rows: list[Row]) -> None:
     for row in rows:
         share = f"{row['share_of_new_weights']:.2f}" if "share_of_new_weights" in row else ""
         table.add_row(row["remedy"], share, *(f"{row['dice'][name]:.3f}" for name in ("new", "base")))
-    Console().print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":
