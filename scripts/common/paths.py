@@ -25,6 +25,6 @@ def check_writable(path: Path, is_folder: bool) -> None:
     """
     there = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
     is_fit = there.is_dir() if is_folder or there != path.absolute() else there.is_file()
-    if not is_fit or not os.access(there, os.W_OK) or os.statvfs(there).f_blocks == 0:  # such as /proc, where root may write, too
+    if not is_fit or not os.access(there, os.W_OK):
         wanted = "a folder, or a place for one," if is_folder else "a file in a folder"
         raise ValueError(f"{path} cannot be written: name {wanted} that can be written to.")
