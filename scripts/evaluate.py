@@ -21,10 +21,12 @@ from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import read_rows, replace_rows
 from scripts.common.tables import print_table
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, boxes and seeds in it stay.")],
@@ -37,41 +39,37 @@ def main(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
     """DSC, IoU and HD95 (mm) by structure, kept tokens, GFLOP and latency, case by case and on average."""
-    try:
-        if threads:
-            torch.set_num_threads(threads)
-        if prune and prune not in PRUNE_CHOICES:
-            raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
-        check_writable(out, is_folder=False)
-        if out.exists():
-            read_rows(out)  # rows are added to it
-        path = model_file(model)
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        predictor = Predictor.from_files(path, locator_file(), where)
-        if prune and predictor.plan is None:
-            raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
-        patients = None if split is None else set(load_split(split).validation)
-        labelled = find_trusted_phases(find_labelled_studies(studies))[0]
-        if not labelled:
-            raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
-        files = [file for file in labelled if patients is None or file.patient in patients]
-        if not files:
-            raise ValueError(f"{studies} has no labelled study of the validation patients of {split}: give the split of this folder.")
-        with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:
-            rows = evaluate_cases(predictor, files, box, prune or None, seed, lambda row: bar.update())
-        if not rows:
-            raise ValueError(f"Every label in {studies} is empty or cannot be used: there is nothing to measure against.")
-        about = {
-            "model": path.stem,
-            "model_version": predictor.version,
-            "box": box.value,
-            "prune": prune or ("plan" if predictor.plan else "off"),
-        }
-        made = {"threads": torch.get_num_threads(), "seed": seed, "device": where, "commit": commit(), "command": command()}
-        replace_rows(out, [{**about, **_readable(row), **made} for row in rows], ("model", "box", "prune", "seed"))
-    except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    if threads:
+        torch.set_num_threads(threads)
+    if prune and prune not in PRUNE_CHOICES:
+        raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
+    check_writable(out, is_folder=False)
+    if out.exists():
+        read_rows(out)  # rows are added to it
+    path = model_file(model)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    predictor = Predictor.from_files(path, locator_file(), where)
+    if prune and predictor.plan is None:
+        raise ValueError(f"--prune is not for {model}: it was trained without pruning and has no plan, so leave --prune out.")
+    patients = None if split is None else set(load_split(split).validation)
+    labelled = find_trusted_phases(find_labelled_studies(studies))[0]
+    if not labelled:
+        raise ValueError(f"{studies} has no labelled studies to measure: labels belong in its folder labels/final.")
+    files = [file for file in labelled if patients is None or file.patient in patients]
+    if not files:
+        raise ValueError(f"{studies} has no labelled study of the validation patients of {split}: give the split of this folder.")
+    with tqdm(total=len(files), unit="study", mininterval=1.0) as bar:
+        rows = evaluate_cases(predictor, files, box, prune or None, seed, lambda row: bar.update())
+    if not rows:
+        raise ValueError(f"Every label in {studies} is empty or cannot be used: there is nothing to measure against.")
+    about = {
+        "model": path.stem,
+        "model_version": predictor.version,
+        "box": box.value,
+        "prune": prune or ("plan" if predictor.plan else "off"),
+    }
+    made = {"threads": torch.get_num_threads(), "seed": seed, "device": where, "commit": commit(), "command": command()}
+    replace_rows(out, [{**about, **_readable(row), **made} for row in rows], ("model", "box", "prune", "seed"))
     _show(about, summary(rows))
 
 

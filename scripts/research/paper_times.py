@@ -24,6 +24,7 @@ from prato.pruning.plan import PruningPlan
 from prato.runtime.devices import find_device
 from scripts.common.paths import ROOT
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.datasets.base import EvalCase
 from scripts.research.experiments.data import ExperimentData
@@ -47,6 +48,7 @@ class _Timed(NamedTuple):
     first_tokens: float
 
 
+@refuses_in_one_sentence
 def main(
     results: Annotated[Path, typer.Option(help="Folder of runs.csv and the splits; times.csv is written there.")] = ROOT
     / "docs/results/paper",
@@ -57,39 +59,35 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How often each row is timed.")] = 5,
 ) -> None:
     """Time every row that was measured, and write times.csv: milliseconds a slice, median over rounds and cases."""
-    try:
-        torch.set_num_threads(threads)
-        on = find_device(device)
-        trained: dict[str, dict[str, float]] = {}
-        for case in read_rows(results / "cases.csv"):
-            trained.setdefault(case["experiment"], {})[case["case"]] = case["tokens"]
-        rows = _build(sorted(trained), ExperimentData(data_folders(data), results), cases, on)
-        found: dict[str, list[float]] = {name: [] for name in rows}
-        kept = {name: _time(row, on)[1] for name, row in tqdm(rows.items(), desc="first calls", unit="row")}
-        names = list(rows)
-        for number in tqdm(range(rounds), unit="round"):
-            shift = number * len(names) // rounds
-            for name in tqdm(names[shift:] + names[:shift], unit="row", leave=False):
-                found[name].append(_time(rows[name], on)[0])
-        made = {"threads": threads, "device": torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"}
-        made |= {"commit": commit(), "command": command()}
-        replace_rows(
-            results / "times.csv",
-            [
-                {
-                    "experiment": name,
-                    **_summary(found[name], kept[name], _mean_tokens(row, trained[name])),
-                    "cases": cases,
-                    "rounds": rounds,
-                }
-                | made
-                for name, row in rows.items()
-            ],
-            ("experiment", "device", "threads"),
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
-        raise typer.Exit(2) from None
+    torch.set_num_threads(threads)
+    on = find_device(device)
+    trained: dict[str, dict[str, float]] = {}
+    for case in read_rows(results / "cases.csv"):
+        trained.setdefault(case["experiment"], {})[case["case"]] = case["tokens"]
+    rows = _build(sorted(trained), ExperimentData(data_folders(data), results), cases, on)
+    found: dict[str, list[float]] = {name: [] for name in rows}
+    kept = {name: _time(row, on)[1] for name, row in tqdm(rows.items(), desc="first calls", unit="row")}
+    names = list(rows)
+    for number in tqdm(range(rounds), unit="round"):
+        shift = number * len(names) // rounds
+        for name in tqdm(names[shift:] + names[:shift], unit="row", leave=False):
+            found[name].append(_time(rows[name], on)[0])
+    made = {"threads": threads, "device": torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"}
+    made |= {"commit": commit(), "command": command()}
+    replace_rows(
+        results / "times.csv",
+        [
+            {
+                "experiment": name,
+                **_summary(found[name], kept[name], _mean_tokens(row, trained[name])),
+                "cases": cases,
+                "rounds": rounds,
+            }
+            | made
+            for name, row in rows.items()
+        ],
+        ("experiment", "device", "threads"),
+    )
 
 
 def _build(names: Sequence[str], data: ExperimentData, count: int, device: torch.device) -> dict[str, _Timed]:
