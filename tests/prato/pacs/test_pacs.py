@@ -14,30 +14,20 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from prato.data.cine import read_cine
 from prato.dicom.importer import import_dicom
-from prato.labelling.versions import LabelVersions
 from prato.pacs import outbox as outbox_module
-from prato.pacs.catalog import Catalog, RemoteCine
+from prato.pacs.catalog import Catalog
 from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room
 from prato.pacs.outbox import Outbox
 from prato.pacs.web import Pacs, PacsError
 from scripts import export_dicom
 from tests.prato.dicom.scans import NAME, NUMBER, Scan, decoys, save, uid
+from tests.prato.pacs.cines import FILTERS, SCAN, label, only_cine
 from tests.prato.pacs.orthanc import PASSWORD, USER, Orthanc
 from tests.scripts.cli import run_script
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
-SCAN = Scan(slices=3, phases=6)
-FILTERS = {"Modality": "MR"}
-
-
-def only_cine(pacs: Pacs, folder: Path) -> RemoteCine:
-    catalog = Catalog(pacs, folder, FILTERS)
-    catalog.refresh()
-    [cine] = catalog.cines().values()
-    return cine
 
 
 def test_the_cine_among_decoys_is_listed_as_the_importer_calls_it(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
@@ -152,17 +142,6 @@ def labelled(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> tuple[Path, str]:
     study = path.name.removesuffix(".nii.gz")
     label(tmp_path / "studies", study, {0: 1, 2: 2})
     return tmp_path / "studies", study
-
-
-def label(studies: Path, study: str, seeds: dict[int, int]) -> None:
-    """Submit those phases, and approve them."""
-    cine = read_cine(studies / f"{study}.nii.gz")
-    mask = np.zeros((SCAN.columns, SCAN.rows, SCAN.slices, SCAN.phases), np.uint8)
-    for t, seed in seeds.items():
-        mask[..., t] = np.random.default_rng(seed).integers(0, 4, mask.shape[:3])
-    versions = LabelVersions(studies, study)
-    versions.save(cine.grid().with_array(mask), {"annotator": "ann", "phases": list(seeds)})
-    versions.review("approved", {"annotator": "bea", "phases": list(seeds)})
 
 
 def test_final_phases_are_sent_once_and_corrections_name_what_they_replace(
