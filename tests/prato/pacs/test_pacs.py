@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,9 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from prato.dicom.find import DicomError
 from prato.dicom.importer import import_dicom
+from prato.dicom.labelled_cines import LabelledCine
 from prato.pacs import outbox as outbox_module
 from prato.pacs.catalog import Catalog
 from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room
@@ -188,6 +191,31 @@ def test_a_lost_answer_leads_to_no_second_object(orthanc: Orthanc, pacs: Pacs, l
     assert len(segs) == 3
     named = [seg["ReferencedInstanceSequence"][0]["ReferencedSOPInstanceUID"] for seg in segs if "ReferencedInstanceSequence" in seg]
     assert len(named) == 1 and named[0] in {seg["SOPInstanceUID"] for seg in segs}
+
+
+def test_a_label_that_cannot_be_sent_holds_up_no_other(
+    orthanc: Orthanc, pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orthanc.add([ds for study in "ab" for ds in replace(SCAN, study=study, patient=study).images()])
+    catalog = Catalog(pacs, tmp_path / "catalog", FILTERS)
+    catalog.refresh()
+    studies = tmp_path / "studies"
+    for study, cine in catalog.cines().items():
+        fetch_cine(pacs, cine, studies, tmp_path / "scratch")
+        label(studies, study, {0: 1})
+    first, _ = Outbox(pacs, studies, tmp_path / "sent").waiting()
+
+    def fail(cine: LabelledCine, *arguments: Any) -> Any:
+        if f"{cine.reference.study}_4d" == first:
+            raise AttributeError("what nobody has thought of")
+        return export(cine, *arguments)
+
+    export = outbox_module.export_segmentations
+    monkeypatch.setattr(outbox_module, "export_segmentations", fail)
+    outbox = Outbox(pacs, studies, tmp_path / "sent")
+    with pytest.raises(DicomError, match=f"The label of {first} cannot be sent"):
+        outbox.send_all()
+    assert outbox.waiting() == [first] and len(orthanc.segmentations()) == 1
 
 
 def test_the_outbox_tries_again_by_itself(
