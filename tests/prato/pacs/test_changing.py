@@ -65,6 +65,23 @@ def test_a_cine_that_was_fetched_while_it_arrived_is_fetched_again_unless_it_is_
     assert paths[1].read_bytes() == before
 
 
+def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
+    orthanc.add(SCAN.images())
+    catalog = Catalog(pacs, tmp_path / "catalog", FILTERS)
+    catalog.refresh()
+    [name] = catalog.cines()
+    fetch_cine(pacs, catalog.cines()[name], tmp_path / "folder", tmp_path / "scratch")
+    other = replace(SCAN, number=2)
+    orthanc.add(other.images())
+    for listed in (catalog, Catalog(pacs, tmp_path / "catalog", FILTERS)):
+        listed.refresh()
+        assert len(listed.cines()) == 2 and name in listed.cines()
+        assert not has_other_images(tmp_path / "folder", listed.cines()[name])
+    [second] = set(catalog.cines()) - {name}
+    path = fetch_cine(pacs, catalog.cines()[second], tmp_path / "folder", tmp_path / "scratch")
+    assert np.array_equal(np.asarray(nib.load(path).dataobj), other.array())
+
+
 def test_of_an_object_that_holds_another_stack_too_the_short_axis_is_fetched(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
     objects = [SCAN.enhanced(shuffled=False), replace(SCAN, orientation=SAGITTAL).enhanced(shuffled=False)]
     for ds in objects:

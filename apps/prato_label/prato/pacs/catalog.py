@@ -104,7 +104,8 @@ class Catalog:
                     raise
                 fault = error  # of this examination: the others are looked at all the same
             else:
-                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=cines))
+                kept = _keep_names(cines, known.cines if known is not None else ())
+                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=kept))
         if fault is not None:
             raise fault
         return self.cines() != before
@@ -148,6 +149,20 @@ class Catalog:
 
     def _path(self, study: str) -> Path:
         return self._folder / f"{uid_from_content(study)}.json"
+
+
+def _keep_names(cines: Iterable[RemoteCine], known: Iterable[RemoteCine]) -> tuple[RemoteCine, ...]:
+    """``cines``, called as those ``known`` ones that they have images of.
+
+    Another cine of the examination, arrived since, would change its name, and what was opened or labelled under it would be another study.
+    """
+    left, kept = list(known), []
+    for cine in cines:
+        before = next((one for one in left if set(one.images) & set(cine.images)), None)
+        if before is not None:
+            left.remove(before)
+        kept.append(cine if before is None else cine.model_copy(update={"study": before.study}))
+    return tuple(kept)
 
 
 def _remote(found: FoundCine, examination: str) -> RemoteCine:

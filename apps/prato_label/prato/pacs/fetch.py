@@ -83,13 +83,14 @@ def _find_cine(cine: RemoteCine, frames: list[Frame]) -> FoundCine:
     """
     name = cine.study.removesuffix("_4d")
     found = find_cines(list(by_series(frames).values()))
-    named = [one for one in found.cines if one.study == name] or found.cines
+    same = [
+        one for one in found.cines if {(frame.series, frame.sop_instance) for own in one.cine.frames for frame in own} == set(cine.images)
+    ]
+    named = [one for one in same if one.study == name] or same
     if len(named) != 1:
         for sentence in found.refused:
             logger.warning("%s cannot be opened: %s", cine.study, sentence)
         raise DicomError(f"its images are {len(named) or 'no'} cines now")
-    if {(frame.series, frame.sop_instance) for own in named[0].cine.frames for frame in own} != set(cine.images):
-        raise DicomError("some of its images are no part of it now")
     return replace(named[0], patient=cine.patient, study=name)
 
 
