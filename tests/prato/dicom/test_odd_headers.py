@@ -59,6 +59,13 @@ def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path) -> No
     assert report.imported[0].step_ms == 100 and "lie within 0.7 ms" in report.imported[0].notes[0]
 
 
+def test_slices_that_each_lack_another_phase_are_named(tmp_path: Path) -> None:
+    images = [ds for n, ds in enumerate(SCAN.images()) if n % SCAN.phases != 1 + n // SCAN.phases]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert "Phases of slice 1 and 4 more are up to 200 ms apart and usually 100 ms: some may be missing" in report.imported[0].notes[0]
+    assert not import_dicom(save(tmp_path / "whole", SCAN.images()), tmp_path / "other").imported[0].notes
+
+
 def test_a_cine_of_two_people_without_numbers_is_nobodys(tmp_path: Path) -> None:
     images = changed(SCAN.images(), lambda n, ds: set_tags(PatientID="", PatientName="One^A" if n < 8 else "Two^B")(n, ds))
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")

@@ -27,6 +27,8 @@ _TOLERATED_MM = 0.5
 _BEAT_MS = (200.0, 3000.0)
 _MIN_SPAN_MS = 100.0
 _MAX_SPAN = 1.5
+#: How much longer than usual the time between two phases is where one is missing between them.
+_GAP = 1.7
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -81,6 +83,8 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if times is not None and times[-1] < _MIN_SPAN_MS:
         notes.append(f"The trigger times tell the order of the phases alone, as all of them lie within {times[-1]:.3g} ms.")
         triggers = times = None
+    if triggers is not None:
+        _note_gaps(triggers, notes)
     rr_ms, rr_source = _heartbeat(rows, times, notes)
     if rr_ms is not None and times is None:
         times = np.arange(len(rows[0])) * rr_ms / len(rows[0])
@@ -167,6 +171,19 @@ def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = along_row * first.spacing[1], along_column * first.spacing[0], normal * step
     affine[:3, 3] = centre
     return _LPS_TO_RAS @ affine + 0.0
+
+
+def _note_gaps(triggers: np.ndarray, notes: list[str]) -> None:
+    """Name the slices of which a phase may be missing where the others lack one too, so that their numbers tell nothing."""
+    gaps = np.diff(triggers, axis=1)
+    torn = np.flatnonzero(gaps.max(axis=1) > _GAP * np.median(gaps, axis=1))
+    if len(torn):
+        k = int(torn[0])
+        more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
+        notes.append(
+            f"Phases of slice {k + 1}{more} are up to {gaps[k].max():.0f} ms apart and usually {np.median(gaps[k]):.0f} ms: "
+            "some may be missing, and those of other slices may be of other times."
+        )
 
 
 def _heartbeat(rows: tuple[tuple[Frame, ...], ...], times: np.ndarray | None, notes: list[str]) -> tuple[float | None, str | None]:
