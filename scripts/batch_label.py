@@ -51,23 +51,26 @@ def main(
         build = partial(Labeller, *chosen, folder)
         workers, labelled = _labelling(build, parameters, None if local else address, workers, gpus_per_worker)
         run = Run(folder, parameters)
-        waiting, foreign = run.to_do(jobs, partial(tqdm, total=len(jobs), desc="comparing", unit="study", mininterval=1.0))
+        to_do = run.to_do(jobs, partial(tqdm, total=len(jobs), desc="comparing", unit="study", mininterval=1.0))
     except _ERRORS as error:
         if run:
             run.close()
         typer.echo(error_sentence(error), err=True)
         raise typer.Exit(2) from None
-    if foreign:
-        named = ", ".join(foreign[:5]) + ", ..." * (len(foreign) > 5)
-        typer.echo(f"{len(foreign)} masks were written by somebody else and are left as they are: {named}.", err=True)
+    if to_do.foreign:
+        typer.echo(f"{len(to_do.foreign)} masks were written by somebody else and are left as they are: {_named(to_do.foreign)}.", err=True)
+    if to_do.unread:
+        typer.echo(
+            f"{len(to_do.unread)} images cannot be read now, and their masks are left as they are: {_named(to_do.unread)}.", err=True
+        )
     began = time.monotonic()
-    done, arrived, stopped = _label(run, labelled(waiting), len(jobs), len(jobs) - len(waiting))
+    done, arrived, stopped = _label(run, labelled(to_do.waiting), len(jobs), len(jobs) - len(to_do.waiting))
     if done:
         kind = {"device": run.parameters["device"], "ray": not local, "gpus_per_worker": gpus_per_worker, "parameters": run.parameters}
         paces = throughput(done, began, arrived, run.out, workers)
         made = {"seed": None, "commit": commit(), "command": command()}  # nothing is drawn
         write_bytes(run.out / "summary.json", (json.dumps({**paces, **kind, **made}, indent=1) + "\n").encode())
-    raise typer.Exit(_told(run, jobs, stopped))
+    raise typer.Exit(_told(run, jobs, stopped) or int(bool(to_do.unread)))
 
 
 def _label(run: Run, records: Iterator[dict[str, Any]], total: int, before: int) -> tuple[list[dict[str, Any]], list[float], str]:
@@ -110,15 +113,18 @@ def _told(run: Run, jobs: list[Job], stopped: str) -> int:
     typer.echo(f"{states.count('done')} of {len(jobs)} studies have their mask in {run.out}.")
     warned = [job.study for job in jobs if run.records.get(job.study, {}).get("warnings")]
     if warned:
-        named = ", ".join(warned[:5]) + ", ..." * (len(warned) > 5)
-        typer.echo(f"{len(warned)} have warnings, as records.jsonl says: {named}.", err=True)
+        typer.echo(f"{len(warned)} have warnings, as records.jsonl says: {_named(warned)}.", err=True)
     if failed:
-        named = ", ".join(failed[:5]) + ", ..." * (len(failed) > 5)
-        typer.echo(f"{len(failed)} failed, as records.jsonl says: {named}.", err=True)
+        typer.echo(f"{len(failed)} failed, as records.jsonl says: {_named(failed)}.", err=True)
     if stopped:
         typer.echo(f"{stopped} The same command goes on from here.", err=True)
         return 130 if stopped == "Stopped." else 1
     return 1 if failed else 0
+
+
+def _named(studies: list[str]) -> str:
+    """The first of ``studies``, for a message."""
+    return ", ".join(studies[:5]) + ", ..." * (len(studies) > 5)
 
 
 if __name__ == "__main__":

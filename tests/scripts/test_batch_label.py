@@ -139,6 +139,27 @@ def test_ctrl_c_says_how_to_go_on(archive, labelled, tmp_path, monkeypatch):
             assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_images_that_cannot_be_read_for_a_while_cost_no_masks(archive, labelled, tmp_path):
+    studies, out = tmp_path / "studies", tmp_path / "out"
+    studies.mkdir()
+    for name in ("phantom001_ES", "phantom002_ED"):
+        (studies / f"{name}.nii.gz").write_bytes((archive / "studies" / f"{name}.nii.gz").read_bytes())
+    (tmp_path / "list.txt").write_text("studies/phantom001_ES.nii.gz\nstudies/phantom002_ED.nii.gz\n")
+    given = ["--studies", tmp_path / "list.txt", "--out", out, "--model", archive / "swin_unetr.safetensors", "--local"]
+    assert run_script(batch_label.main, *given).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    studies.rename(tmp_path / "away")
+    done = run_script(batch_label.main, *given)
+    assert (
+        done.exit_code == 1
+        and "2 images cannot be read now, and their masks are left as they are: phantom001_ES, phantom002_ED" in done.output
+    )
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    (tmp_path / "away").rename(studies)
+    assert run_script(batch_label.main, *given).exit_code == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_full_disk_stops_the_run_in_a_sentence(archive, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

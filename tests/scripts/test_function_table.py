@@ -205,3 +205,29 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies:
         assert done.exit_code == 2 and words in done.output, done.output
     assert not list(tmp_path.glob("t.*"))
     assert "one phase and its image 16 phases" in done.output
+
+
+def test_frames_of_two_examinations_of_a_patient_are_two_hearts(tmp_path: Path) -> None:
+    folder = tmp_path / "studies"
+    (folder / "labels" / "final").mkdir(parents=True)
+    manifest = Manifest(source="DICOM")
+    shares = {"p1_a_frame01": 1.0, "p1_a_frame08": 0.6, "p1_b_frame01": 0.8, "p1_b_frame09": 0.2}
+    for name, share in shares.items():
+        mask = hearts([share])[..., 0]
+        write_volume(folder / f"{name}.nii.gz", (mask * 100 + 20).astype(np.int16), AFFINE)
+        write_volume(folder / "labels" / "final" / f"{name}.nii.gz", mask, AFFINE)
+        frame = int(name[-2:])
+        manifest.studies[name] = Study(patient="p1", frame=frame, phase="ED" if frame == 1 else "ES")
+    save_manifest(folder, manifest)
+    done = run_script(function_table.main, folder, "--out", tmp_path / "t.csv")
+    assert done.exit_code == 0, done.output
+    rows = {row["study"]: row for row in read_rows(tmp_path / "t.csv")}
+    assert {name: (row["patient"], row["ed"], row["es"]) for name, row in rows.items()} == {
+        "p1_a": ("p1", "p1_a_frame01", "p1_a_frame08"),
+        "p1_b": ("p1", "p1_b_frame01", "p1_b_frame09"),
+    }
+    assert rows["p1_a"]["lv"]["ef_percent"] == pytest.approx(40, abs=3) and rows["p1_b"]["lv"]["ef_percent"] == pytest.approx(75, abs=3)
+    for name in ("p1_a_frame08", "p1_b_frame01"):  # one phase of each is left: these are no heartbeat
+        (folder / "labels" / "final" / f"{name}.nii.gz").unlink()
+    done = run_script(function_table.main, folder, "--out", tmp_path / "none.csv")
+    assert done.exit_code == 2 and "p1_a is left out: fewer than two of its phases have a mask" in done.output

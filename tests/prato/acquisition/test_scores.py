@@ -90,6 +90,12 @@ def test_pairs_are_by_manifest_by_name_or_of_two() -> None:
     assert set(found) == {"p_1", "p_2", "b_ED", "b_ES", "c_frame01", "c_frame09"}
 
 
+def test_examinations_of_one_patient_are_no_pair_of_phases() -> None:
+    names = ["p_a_frame01", "p_a_frame08", "p_b_frame01", "q_a_4d", "q_b_4d"]
+    manifest = Manifest(source="x", studies={name: Study(patient=name[0]) for name in names})
+    assert set(find_pairs(names, manifest)) == {"p_a_frame01", "p_a_frame08"}
+
+
 @pytest.mark.slow
 def test_a_model_scores_an_image_the_same_way_each_time(tmp_path, heart) -> None:
     tiny_model(tmp_path / "swin.safetensors", "swin_unetr")  # whose mask is of more than one class

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prato.archive.run import Run
+from prato.archive.run import Run, ToDo
 from prato.archive.studies import ArchiveError, Job
 
 PARAMETERS = {"model_version": "abc", "prune": None}
@@ -31,7 +31,7 @@ def label(run, job):
 def out(tmp_path, jobs):
     """A run that has labelled a and b, failed at c, and was closed."""
     run = Run(tmp_path / "out", PARAMETERS)
-    assert run.to_do(jobs) == (jobs, [])
+    assert run.to_do(jobs) == ToDo(jobs, [], [])
     label(run, jobs[1])
     label(run, jobs[0])
     run.add({"study": "c", "status": "failed", "roi": None, "error": "no"})
@@ -46,13 +46,13 @@ def lines(out):
 def test_only_what_is_not_done_is_to_do(out, jobs):
     assert lines(out) == ["a", "b", "c"]
     run = Run(out, PARAMETERS)
-    assert run.to_do(jobs) == ([jobs[2]], [])
+    assert run.to_do(jobs) == ToDo([jobs[2]], [], [])
     assert lines(out) == ["a", "b"]  # the failure is tried again: one line a study
     label(run, jobs[2])
     run.close()
     assert lines(out) == ["a", "b", "c"]
     run = Run(out, PARAMETERS)
-    assert run.to_do(jobs) == ([], [])
+    assert run.to_do(jobs) == ToDo([], [], [])
     run.close()
 
 
@@ -61,7 +61,7 @@ def test_a_kill_between_mask_and_record_is_repaired(out, jobs):
     (out / "records.jsonl").write_bytes(stored[: stored.index(b'{"study": "b"') + 9])  # killed within the record of b
     (out / ".c.nii.gz.xyz.tmp").write_bytes(b"mas")  # and within the mask of c
     run = Run(out, PARAMETERS)
-    assert run.to_do(jobs) == (jobs[1:], [])
+    assert run.to_do(jobs) == ToDo(jobs[1:], [], [])
     assert lines(out) == ["a"] and not list(out.glob("*.tmp"))
     run.close()
 
@@ -70,7 +70,7 @@ def test_another_image_or_box_makes_a_study_anew(out, jobs, tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(b"another")
     asked = [jobs[0], Job("b", jobs[1].image, [0, 1, 0, 1, 0, 1])]
     run = Run(out, PARAMETERS)
-    assert run.to_do(asked) == (asked, [])
+    assert run.to_do(asked) == ToDo(asked, [], [])
     assert not run.mask("a").exists() and not run.mask("b").exists()  # they show what is no more
     run.close()
     assert lines(out) == ["c"]  # not asked for this time
@@ -80,7 +80,7 @@ def test_a_mask_that_somebody_corrected_or_drew_is_left_alone(out, jobs):
     run = Run(out, PARAMETERS)
     run.mask("a").write_bytes(b"corrected")
     run.mask("c").write_bytes(b"drawn by hand where the model failed")
-    assert run.to_do(jobs) == ([], ["a", "c"])
+    assert run.to_do(jobs) == ToDo([], ["a", "c"], [])
     assert run.mask("a").read_bytes() == b"corrected" and run.mask("c").exists()
     run.close()
 

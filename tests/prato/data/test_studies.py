@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
+from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, examination_of, load_manifest, patient_of, save_manifest
 
 STUDY = Study(patient="patient001", frame=1, phase="ED", group="DCM", height_cm=184.0, weight_kg=95.0)
 
@@ -114,3 +114,9 @@ def test_patient_by_name(study: str, patient: str) -> None:
 
 def test_the_manifest_knows_better_than_the_name() -> None:
     assert patient_of("b_ED", Manifest(source="x", studies={"b_ED": STUDY})) == "patient001"
+
+
+def test_examinations_of_a_patient_are_told_apart_by_the_names_of_their_frames() -> None:
+    assert examination_of("p1_a_frame12", "p1") == examination_of("p1_a_4d", "p1") == "p1_a"
+    assert examination_of("p1_b_ED", "p1") == "p1_b"
+    assert examination_of("case7", "p1") == "p1"

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataset import FileDataset
 
 from prato.dicom.importer import import_dicom
-from tests.prato.dicom.scans import save
-from tests.prato.dicom.test_export_dicom import SCAN, draw, export, imported, submit
+from tests.prato.dicom.scans import NUMBER, save
+from tests.prato.dicom.test_export_dicom import SCAN, draw, export, imported, read, submit
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of UIDs that break a rule
 
@@ -26,6 +28,30 @@ def test_a_damaged_object_in_the_target_costs_its_own_cine_alone(tmp_path: Path)
     said = export(studies, tmp_path / "out", source, code=1)
     assert f"{second} is left out" in said and "is damaged" in said
     assert {path.name[: len(first)] for path in (tmp_path / "out").glob("*_report_*.dcm")} == {first}
+
+
+@pytest.mark.parametrize(
+    ("tags", "blanked"),
+    [
+        ({"LossyImageCompression": "01"}, ""),  # nobody says how much, or how, as many scanners and archives do not
+        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": 10}, ""),
+        ({"PatientWeight": "70,5"}, "PatientWeight"),
+        ({"SeriesNumber": 2**31 - 1}, ""),
+    ],
+)
+def test_what_the_source_leaves_out_or_writes_wrongly_costs_no_export(tmp_path: Path, tags: dict[str, object], blanked: str) -> None:
+    def with_tags(ds: FileDataset) -> FileDataset:
+        for name, value in tags.items():
+            ds.add_new(tag_for_keyword(name), "LO" if blanked else dictionary_VR(name), value)  # as programs that do not know it write it
+        return ds
+
+    source, studies, names = imported(tmp_path, map(with_tags, SCAN.images()))
+    submit(studies, names[0], draw(1, (SCAN.columns, SCAN.rows, SCAN.slices)))
+    said = export(studies, tmp_path / "out", source)
+    assert f"left empty: {blanked}." in said if blanked else "left empty" not in said
+    [seg] = read(tmp_path / "out")
+    assert seg.PatientID == NUMBER and seg.get("LossyImageCompression", "00") == tags.get("LossyImageCompression", "00")
+    assert int(seg.SeriesNumber) < 2**31
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_pseudonyms_are_stable_and_a_secret_changes_them(tmp_path: Path, monkeyp
     source = save(tmp_path / "in", Scan().images())
     later = save(tmp_path / "later", replace(Scan(4), study="a year later").images())
     names = [import_dicom(source, tmp_path / f"out{n}").imported[0].study for n in range(2)]
-    assert names[0] == names[1] and re.fullmatch(r"p[0-9a-f]{8}_[0-9a-f]{4}_4d", names[0])
+    assert names[0] == names[1] and re.fullmatch(r"p[0-9a-f]{8}_[0-9a-f]{8}_4d", names[0])
     again = import_dicom(later, tmp_path / "out0").imported[0].study
     assert again != names[0] and again.split("_")[0] == names[0].split("_")[0]  # one patient, two examinations
     monkeypatch.setenv("PRATO_PSEUDONYM_KEY", "of this hospital")

@@ -129,7 +129,7 @@ def test_labels_on_a_real_cine_go_back_to_it(scan: Path, tmp_path: Path) -> None
     with open_source(scan) as files:
         report = export_labels(studies, tmp_path / "out", find_examinations(files, find_references(studies)))
     assert report.left_out == [] and len(report.written) == 1
-    sidecar = json.loads(next((tmp_path / "cines").glob("*.json")).read_text())
+    sidecar = json.loads(next((tmp_path / "cines").glob("*_4d.json")).read_text())
     invalid = not sidecar["dicom"]["uids_are_valid"]
     assert any("UIDs of the source break DICOM's rules" in line for line in report.warnings) == invalid
     for name, mask in masks.items():

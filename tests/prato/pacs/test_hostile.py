@@ -161,3 +161,24 @@ def test_a_pacs_that_ignores_where_a_list_goes_on_ends() -> None:
     series = [{"0020000D": {"vr": "UI", "Value": ["1.2"]}, "0020000E": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(100)]
     with served(reply(200, json.dumps(series).encode())) as url:
         assert len(Pacs(url).search_series({})) == 100
+
+
+def test_an_object_that_is_refused_because_it_is_there_is_there() -> None:
+    failed = {"00081155": {"vr": "UI", "Value": [IDS[2]]}, "00081197": {"vr": "US", "Value": [0x0111]}}
+    refusal = {"00081198": {"vr": "SQ", "Value": [failed]}}
+    with served(reply(409, json.dumps(refusal).encode())) as url:
+        Pacs(url).store(IMAGE)
+    failed["00081155"]["Value"] = ["1.2.3"]
+    with served(reply(409, json.dumps(refusal).encode())) as url, pytest.raises(PacsError, match="reason 0x0111"):
+        Pacs(url).store(IMAGE)
+
+
+def test_a_value_that_is_none_of_its_kind_costs_itself_alone() -> None:
+    wrong = {"vr": "DS", "Value": ["70,5"]}
+    header = {"00080018": {"vr": "UI", "Value": [IDS[2]]}, "00101030": wrong, "00280010": {"vr": "US", "Value": [12]}}
+    header["52009229"] = {"vr": "SQ", "Value": [{"00181314": wrong, "00180050": {"vr": "DS", "Value": [8]}}]}
+    with served(reply(200, json.dumps([header]).encode())) as url:
+        [found] = Pacs(url).series_headers(*IDS[:2])
+    assert (found.SOPInstanceUID, found.Rows, "PatientWeight" in found) == (IDS[2], 12, False)
+    [shared] = found.SharedFunctionalGroupsSequence
+    assert shared.SliceThickness == 8 and "FlipAngle" not in shared

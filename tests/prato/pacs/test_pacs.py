@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,30 +15,22 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from prato.data.cine import read_cine
+from prato.dicom.find import DicomError
 from prato.dicom.importer import import_dicom
-from prato.labelling.versions import LabelVersions
+from prato.dicom.labelled_cines import LabelledCine
 from prato.pacs import outbox as outbox_module
-from prato.pacs.catalog import Catalog, RemoteCine
+from prato.pacs.catalog import Catalog
 from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room
 from prato.pacs.outbox import Outbox
 from prato.pacs.web import Pacs, PacsError
 from scripts import export_dicom
 from tests.prato.dicom.scans import NAME, NUMBER, Scan, decoys, save, uid
+from tests.prato.pacs.cines import FILTERS, SCAN, label, only_cine
 from tests.prato.pacs.orthanc import PASSWORD, USER, Orthanc
 from tests.scripts.cli import run_script
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
-SCAN = Scan(slices=3, phases=6)
-FILTERS = {"Modality": "MR"}
-
-
-def only_cine(pacs: Pacs, folder: Path) -> RemoteCine:
-    catalog = Catalog(pacs, folder, FILTERS)
-    catalog.refresh()
-    [cine] = catalog.cines().values()
-    return cine
 
 
 def test_the_cine_among_decoys_is_listed_as_the_importer_calls_it(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> None:
@@ -154,17 +147,6 @@ def labelled(orthanc: Orthanc, pacs: Pacs, tmp_path: Path) -> tuple[Path, str]:
     return tmp_path / "studies", study
 
 
-def label(studies: Path, study: str, seeds: dict[int, int]) -> None:
-    """Submit those phases, and approve them."""
-    cine = read_cine(studies / f"{study}.nii.gz")
-    mask = np.zeros((SCAN.columns, SCAN.rows, SCAN.slices, SCAN.phases), np.uint8)
-    for t, seed in seeds.items():
-        mask[..., t] = np.random.default_rng(seed).integers(0, 4, mask.shape[:3])
-    versions = LabelVersions(studies, study)
-    versions.save(cine.grid().with_array(mask), {"annotator": "ann", "phases": list(seeds)})
-    versions.review("approved", {"annotator": "bea", "phases": list(seeds)})
-
-
 def test_final_phases_are_sent_once_and_corrections_name_what_they_replace(
     orthanc: Orthanc, pacs: Pacs, labelled: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -209,6 +191,31 @@ def test_a_lost_answer_leads_to_no_second_object(orthanc: Orthanc, pacs: Pacs, l
     assert len(segs) == 3
     named = [seg["ReferencedInstanceSequence"][0]["ReferencedSOPInstanceUID"] for seg in segs if "ReferencedInstanceSequence" in seg]
     assert len(named) == 1 and named[0] in {seg["SOPInstanceUID"] for seg in segs}
+
+
+def test_a_label_that_cannot_be_sent_holds_up_no_other(
+    orthanc: Orthanc, pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orthanc.add([ds for study in "ab" for ds in replace(SCAN, study=study, patient=study).images()])
+    catalog = Catalog(pacs, tmp_path / "catalog", FILTERS)
+    catalog.refresh()
+    studies = tmp_path / "studies"
+    for study, cine in catalog.cines().items():
+        fetch_cine(pacs, cine, studies, tmp_path / "scratch")
+        label(studies, study, {0: 1})
+    first, _ = Outbox(pacs, studies, tmp_path / "sent").waiting()
+
+    def fail(cine: LabelledCine, *arguments: Any) -> Any:
+        if f"{cine.reference.study}_4d" == first:
+            raise AttributeError("what nobody has thought of")
+        return export(cine, *arguments)
+
+    export = outbox_module.export_segmentations
+    monkeypatch.setattr(outbox_module, "export_segmentations", fail)
+    outbox = Outbox(pacs, studies, tmp_path / "sent")
+    with pytest.raises(DicomError, match=f"The label of {first} cannot be sent"):
+        outbox.send_all()
+    assert outbox.waiting() == [first] and len(orthanc.segmentations()) == 1
 
 
 def test_the_outbox_tries_again_by_itself(

@@ -16,11 +16,10 @@ from fastapi import HTTPException
 
 from lib.datastore.entries import phases_info
 from lib.datastore.studies import StudiesDatastore
-from prato.data.studies import find_files
-from prato.labelling.files import SUFFIX, list_labelled_studies
+from prato.labelling.files import SUFFIX
 from prato.labelling.records import UNKNOWN
 from prato.pacs.catalog import Catalog
-from prato.pacs.fetch import drop_abandoned, fetch_cine, make_room, note_opened
+from prato.pacs.fetch import drop_abandoned, fetch_cine, find_labelled, has_other_images, make_room, note_opened
 from prato.pacs.outbox import Outbox
 from prato.pacs.web import Pacs, PacsError
 from prato_server.settings import Settings, folder_for_pacs
@@ -46,6 +45,7 @@ class PacsDatastore(StudiesDatastore):
         self._outbox = Outbox(self._pacs, folder, folder / _OWN / "sent")
         self._max_bytes = int(settings.pacs_cache_gb * 2**30)
         self._fetching: dict[str, threading.Lock] = {}
+        self._told: set[str] = set()
         self._fault: str | None = None
         self._stopped, self._is_open = threading.Event(), False
         self._scratch = folder / _OWN / "fetching"
@@ -77,11 +77,25 @@ class PacsDatastore(StudiesDatastore):
         path = Path(super()._image_path(study, ending))
         if not self._is_open:
             return str(path)
-        if not path.exists():
+        if not self._is_here(study):
             self._fetch(study)
         else:
             note_opened(path)
         return str(path)
+
+    def _is_here(self, study: str) -> bool:
+        """Whether the image is here; one that was fetched while its images arrived in the PACS is not, unless somebody has labelled it."""
+        if not (self.folder / f"{study}{SUFFIX}").exists():
+            return False
+        cine = self._catalog.cines().get(study)
+        if cine is None or not has_other_images(self.folder, cine):
+            return True
+        if study not in find_labelled(self.folder):
+            return False
+        if study not in self._told:
+            self._told.add(study)
+            logger.warning("The PACS holds other images of %s now than those that its label was drawn on: these stay.", study)
+        return True
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """As of any studies folder; nothing is fetched."""
@@ -111,7 +125,7 @@ class PacsDatastore(StudiesDatastore):
     def _fetch(self, study: str) -> None:
         with self._fetching.setdefault(study, threading.Lock()):
             cine = self._catalog.cines().get(study)
-            if (self.folder / f"{study}{SUFFIX}").exists():  # another request fetched it meanwhile
+            if self._is_here(study):  # another request fetched it meanwhile
                 return
             if cine is None:
                 raise HTTPException(404, f"{study} is no longer in the PACS, and its image is not here.")
@@ -120,8 +134,7 @@ class PacsDatastore(StudiesDatastore):
             except PacsError as error:
                 status = 503 if error.is_general else 502
                 raise HTTPException(status, f"{study} cannot be opened. {error}", {"Retry-After": "30"}) from error
-        kept = {*list_labelled_studies(self.folder), *find_files(self.folder / "labels" / "original").files, study}
-        make_room(self.folder, list(self._catalog.cines()), kept, self._max_bytes)
+        make_room(self.folder, list(self._catalog.cines()), find_labelled(self.folder) | {study}, self._max_bytes)
 
     def _refresh_catalog(self) -> None:
         while not self._stopped.is_set():

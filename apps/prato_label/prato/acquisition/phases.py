@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from prato.data.structures import STRUCTURES
-from prato.data.studies import Manifest, patient_of
+from prato.data.studies import Manifest, examination_of, patient_of
 
 _CAVITIES = ("LV cavity", "RV cavity")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two studies of a patient; ``known`` says that ``ed`` is at end-diastole and ``es`` at end-systole, else it may be the other way."""
+    """Two studies of one heart; ``known`` says that ``ed`` is at end-diastole and ``es`` at end-systole, else it may be the other way."""
 
     ed: str
     es: str
@@ -24,12 +24,13 @@ class Pair:
 
 
 def find_pairs(studies: Iterable[str], manifest: Manifest | None) -> dict[str, Pair]:
-    """By study, the pair that it belongs to: its patient's ED and ES where these are known, else the patient's only two studies."""
-    by_patient: dict[str, list[str]] = defaultdict(list)
+    """By study, the pair that it belongs to: its examination's ED and ES where these are known, else the examination's only two studies."""
+    examinations: dict[tuple[str, str], list[str]] = defaultdict(list)
     for study in sorted(studies):
-        by_patient[patient_of(study, manifest)].append(study)
+        patient = patient_of(study, manifest)
+        examinations[patient, examination_of(study, patient)].append(study)
     pairs: dict[str, Pair] = {}
-    for members in by_patient.values():
+    for members in examinations.values():
         ed, es = ([s for s in members if _phase(s, manifest) == phase] for phase in ("ED", "ES"))
         pair = Pair(ed[0], es[0], True) if len(ed) == len(es) == 1 else Pair(members[0], members[1], False) if len(members) == 2 else None
         if pair:

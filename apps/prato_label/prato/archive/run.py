@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,16 @@ from prato.data.atomic import find_leftovers, write_bytes
 _OWN = re.compile(r"\.(.+\.nii\.gz|run\.json|records\.jsonl|summary\.json)\.\w+\.tmp$")
 #: Files that are compared at a time: network storage answers slowly, but many at once.
 _READERS = 8
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """What is to be labelled; studies whose mask somebody else has written; and those whose image cannot be read now, but was when its mask
+    was made."""
+
+    waiting: list[Job]
+    foreign: list[str]
+    unread: list[str]
 
 
 class Run:
@@ -60,8 +71,8 @@ class Run:
         """Where the mask of ``study`` lies, or will."""
         return self.out / f"{study}.nii.gz"
 
-    def to_do(self, jobs: Sequence[Job], report: Callable[[Iterable[str]], Iterable[str]] = iter) -> tuple[list[Job], list[str]]:
-        """Those of ``jobs`` that are still to be labelled; and the studies whose mask somebody else has written, which are left alone.
+    def to_do(self, jobs: Sequence[Job], report: Callable[[Iterable[str]], Iterable[str]] = iter) -> ToDo:
+        """Those of ``jobs`` that are still to be labelled, and those whose masks are left alone.
 
         A study is done when its record, its image's content, its boxes and its mask agree. Where image or boxes have changed, the mask
         that was made of the old ones is removed. The records of studies that are to be labelled are, too.
@@ -78,7 +89,8 @@ class Run:
             if state == "stale":
                 self.mask(job.study).unlink()
         self._rewrite()
-        return waiting, [job.study for job, state in zip(jobs, found) if state == "foreign"]
+        foreign, unread = ([job.study for job, state in zip(jobs, found) if state == left] for left in ("foreign", "unread"))
+        return ToDo(waiting, foreign, unread)
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep ``record``; it is on the disk when this returns."""
@@ -109,16 +121,16 @@ class Run:
         if other:
             raise ArchiveError(f"{self.out} holds a run with another {', '.join(other)}: use the same, or choose another --out.")
 
-    def _state(self, job: Job) -> Literal["waiting", "done", "stale", "foreign"]:
+    def _state(self, job: Job) -> Literal["waiting", "done", "stale", "foreign", "unread"]:
         record, mask = self.records.get(job.study), self.mask(job.study)
         if record is None or not mask.exists():  # a mask alone is what a kill left
             return "waiting"
         if sha256(mask) != record.get("mask_sha256"):
             return "foreign"
         try:
-            same = record["roi"] == job.roi and record["image_sha256"] == sha256(Path(job.image))
-        except OSError:
-            same = False
+            same = record["image_sha256"] == sha256(Path(job.image)) and record["roi"] == job.roi
+        except OSError:  # storage that is away for a while must not cost the masks that were made of it
+            return "unread"
         return "done" if same else "stale"
 
     def _rewrite(self) -> None:

@@ -119,6 +119,16 @@ def patient_of(study_id: str, manifest: Manifest | None) -> str:
     return _FRAME_SUFFIX.sub("", study_id)
 
 
+def examination_of(study_id: str, patient: str) -> str:
+    """What single frames of one examination of ``patient`` have in common, for a patient may be examined again: their ids without the frame
+    or phase. Ids that end otherwise tell no examinations apart, and give the patient.
+
+    ``p1_a_frame12`` of ``p1`` -> ``p1_a``, ``patient001_frame01`` of ``patient001`` -> ``patient001``, ``case7`` of ``p1`` -> ``p1``.
+    """
+    examination = _FRAME_SUFFIX.sub("", study_id)
+    return patient if examination == study_id else examination
+
+
 def describe_study(folder: str | os.PathLike[str], study: str) -> Study:
     """What the manifest of ``folder`` says of ``study``; whose it is alone where it does not list it, or cannot be used: whoever imports or
     trains is told that."""

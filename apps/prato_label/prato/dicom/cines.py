@@ -76,7 +76,7 @@ def _place(stack: Stack) -> tuple[int, str, tuple[float, ...]]:
 
 def _put_in_order(stack: Stack) -> OrderedCine:
     cine = put_in_order(stack)
-    if len({frame.patient[:2] for frames in cine.frames for frame in frames}) > 1:
+    if len({_identify(frame) for frames in cine.frames for frame in frames}) > 1:
         raise DicomError("its images name several patients, so that it is not known whose heart this is")
     return cine
 
@@ -108,7 +108,12 @@ def study_names(stacks: Sequence[Stack], keep_identity: bool) -> list[tuple[str,
 
 def _names(stack: Stack, keep_identity: bool) -> tuple[str, str]:
     first = stack.frame
-    number, issuer, name, birth = first.patient
-    known = (number, issuer) if number else (name, birth) if name else (first.study,)
-    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*known)}"
-    return patient, f"{patient}_{pseudonym(first.study)[:4]}"
+    number, _, name, _ = first.patient
+    patient = file_name(number or name or first.study) if keep_identity else f"p{pseudonym(*_identify(first))}"
+    return patient, f"{patient}_{pseudonym(first.study)}"
+
+
+def _identify(frame: Frame) -> tuple[str, ...]:
+    """Who was examined, by the best that the file says."""
+    number, issuer, name, birth = frame.patient
+    return (number, issuer) if number else (name, birth) if name else (frame.study,)

@@ -155,10 +155,10 @@ def frames_of(ds: Dataset, file: SourceFile) -> list[Frame]:
 
 
 def _flat(group: Dataset) -> Dataset:
-    """The one item of each functional group, all in one."""
+    """The one item of each functional group, all in one; private groups, which may hold a whole header of another object, are not read."""
     flat = Dataset()
     for element in group:
-        if element.VR == "SQ" and len(element.value) == 1:
+        if element.VR == "SQ" and not element.tag.is_private and len(element.value) == 1:
             flat.update(element.value[0])
     return flat
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from prato.dicom.cines import FoundCine, find_cines
 from prato.dicom.end_systole import guess_end_systole
 from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.headers import Frame, read_frames
+from prato.dicom.identity import pseudonym
 from prato.dicom.pixels import read_pixels
 from prato.dicom.sidecar import sidecar_bytes
 from prato.dicom.stacks import LeftOut
@@ -91,6 +93,7 @@ def import_dicom(
         frames = _read_all(files, report, progress)
         if not frames and not report.left_out:
             raise DicomError(f"{source} holds no DICOM files.")
+        report.warnings += _shared_numbers(frames)
         studies: dict[str, dict[tuple[str, str], list[Frame]]] = defaultdict(dict)
         for key, own in by_series(frames).items():
             studies[key[0]][key] = own
@@ -137,6 +140,19 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
             f"{count} different images share {len(shared)} SOP instance UID{'s' * (len(shared) != 1)}: labels on them cannot be exported."
         )
     return frames
+
+
+def _shared_numbers(frames: Iterable[Frame]) -> Iterable[str]:
+    """A sentence for each patient number under which several people were examined, as where somebody has made all patients one."""
+    births, names = defaultdict[tuple[str, str], set[str]](set), defaultdict[tuple[str, str], set[str]](set)
+    for number, issuer, name, birth in sorted({frame.patient for frame in frames if frame.patient[0]}):
+        births[number, issuer] |= {birth} - {""}
+        names[number, issuer] |= {re.sub(r"[\W_]+", " ", name).strip().casefold()} - {""}
+    for patient, own in births.items():
+        count = len(own) or len(names[patient])  # people change their names, and are not born twice
+        if count > 1:
+            what = "birth dates" if own else "names"
+            yield f"p{pseudonym(*patient)} has {count} {what}: all who have this patient number count as one patient."
 
 
 def _what(frame: Frame) -> tuple[object, ...]:

@@ -23,6 +23,12 @@ _CRITERIA: tuple[tuple[str, Callable[[Frame], float | None]], ...] = (
 #: From the straight, even stack that is written, a slice may lie so far, mm; further, and space is no longer where the scanner says.
 _ROUNDING_MM = 0.05
 _TOLERATED_MM = 0.5
+#: Between which an R-R interval can be, ms; and how long the phases of a cine span at least, and at most, beyond its R-R interval.
+_BEAT_MS = (200.0, 3000.0)
+_MIN_SPAN_MS = 100.0
+_MAX_SPAN = 1.5
+#: How much longer than usual the time between two phases is where one is missing between them.
+_GAP = 1.7
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -74,7 +80,12 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if all(frame.trigger_ms is not None for frames in rows for frame in frames) and order == "TriggerTime":
         triggers = np.array([[frame.trigger_ms for frame in frames] for frames in rows], dtype=np.float64)
     times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
-    rr_ms, rr_source = _heartbeat(rows, times)
+    if times is not None and times[-1] < _MIN_SPAN_MS:
+        notes.append(f"The trigger times tell the order of the phases alone, as all of them lie within {times[-1]:.3g} ms.")
+        triggers = times = None
+    if triggers is not None:
+        _note_gaps(triggers, notes)
+    rr_ms, rr_source = _heartbeat(rows, times, notes)
     if rr_ms is not None and times is None:
         times = np.arange(len(rows[0])) * rr_ms / len(rows[0])
         notes.append("The files give no trigger times: the phases are taken as spread evenly over the R-R interval.")
@@ -162,10 +173,29 @@ def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray
     return _LPS_TO_RAS @ affine + 0.0
 
 
-def _heartbeat(rows: tuple[tuple[Frame, ...], ...], times: np.ndarray | None) -> tuple[float | None, str | None]:
+def _note_gaps(triggers: np.ndarray, notes: list[str]) -> None:
+    """Name the slices of which a phase may be missing where the others lack one too, so that their numbers tell nothing."""
+    gaps = np.diff(triggers, axis=1)
+    torn = np.flatnonzero(gaps.max(axis=1) > _GAP * np.median(gaps, axis=1))
+    if len(torn):
+        k = int(torn[0])
+        more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
+        notes.append(
+            f"Phases of slice {k + 1}{more} are up to {gaps[k].max():.0f} ms apart and usually {np.median(gaps[k]):.0f} ms: "
+            "some may be missing, and those of other slices may be of other times."
+        )
+
+
+def _heartbeat(rows: tuple[tuple[Frame, ...], ...], times: np.ndarray | None, notes: list[str]) -> tuple[float | None, str | None]:
+    """The R-R interval, and who says so; one that no heart has, or that the phases span many times, is left out."""
     found = [frame.rr_ms for frames in rows for frame in frames if frame.rr_ms is not None]
-    if found:
-        return float(np.median(found)), "NominalInterval"
+    rr_ms = float(np.median(found)) if found else None
+    span = 0.0 if times is None else float(times[-1])
+    if rr_ms is not None and not (_BEAT_MS[0] <= rr_ms <= _BEAT_MS[1] and span <= _MAX_SPAN * rr_ms):
+        notes.append(f"The R-R interval that the files give, {rr_ms:.0f} ms, cannot be right: it is not used.")
+        rr_ms = None
+    if rr_ms is not None:
+        return rr_ms, "NominalInterval"
     if times is None:
         return None, None
-    return float(times[-1]) * len(times) / (len(times) - 1), "estimated"
+    return span * len(times) / (len(times) - 1), "estimated"

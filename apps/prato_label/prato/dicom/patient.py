@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pydicom
 from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM, validate_value
@@ -49,6 +50,8 @@ _OF_IMAGES = (
     "LossyImageCompressionMethod",
     "PositionReferenceIndicator",
 )
+#: Room is left for what is added to it in objects that are made.
+_MAX_SERIES_NUMBER = 2**31 - 100_000
 _SEXES = ("M", "F", "O")
 
 
@@ -79,16 +82,36 @@ def examination_from(header: Dataset) -> Examination:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in (*_REQUIRED, *_OPTIONAL, *_OF_IMAGES):
-            element = header.get_item(name) and header[name]
-            value = None if element is None else _plain(element)
-            is_given = value not in (None, "", [])
-            if is_given and element is not None and not _is_valid(name, element.VR, value):
+            try:
+                value = _take(header, name)
+                if value is not None:
+                    setattr(attributes, name, value)
+            except (ValueError, TypeError, OverflowError, NotImplementedError):
                 blanked.append(name)
-                value, is_given = None, False
-            if is_given or name in _REQUIRED:
-                setattr(attributes, name, value if is_given else "")
+                value = None
+            if value is None and name in _REQUIRED:
+                setattr(attributes, name, "")
     number = attributes.get("SeriesNumber")
-    return Examination(attributes, max(1, int(number)) if number is not None else 1, tuple(blanked))
+    series_number = 1 if number is None else min(max(1, int(number)), _MAX_SERIES_NUMBER)
+    return Examination(attributes, series_number, tuple(blanked))
+
+
+def _take(header: Dataset, name: str) -> object:
+    """The value of ``name``; None where there is none.
+
+    Raises:
+        ValueError, TypeError, OverflowError, NotImplementedError: it breaks DICOM's rules, by whichever kind of value the file says it is.
+    """
+    if name not in header:
+        return None
+    element = header[name]
+    value = _plain(element)
+    if value in (None, "", []):
+        return None
+    kinds = {element.VR, dictionary_VR(name)}
+    if not all(_is_valid(name, kind, value) for kind in kinds):
+        raise ValueError(name)
+    return value
 
 
 def _plain(element: DataElement) -> object:

@@ -146,6 +146,8 @@ def _source_image(cine: CineReference, who: Examination, k: int) -> Dataset:
     image = Dataset()
     for element in who.attributes:
         image.add(element)
+    if not (image.get("LossyImageCompressionRatio") and image.get("LossyImageCompressionMethod")):
+        image.pop("LossyImageCompression", None)  # highdicom wants to know how; what is known is put in place afterwards
     image.SOPClassUID, image.SOPInstanceUID, image.Modality = MRImageStorage, _stand_in(k), "MR"
     image.StudyInstanceUID, image.SeriesInstanceUID = origin.study_instance_uid, origin.series_instance_uids[0]
     image.FrameOfReferenceUID = origin.frame_of_reference_uid or uid_from_content("frame of reference", *origin.series_instance_uids)

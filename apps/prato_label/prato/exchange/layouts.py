@@ -13,6 +13,7 @@ import numpy as np
 
 from prato.data.label_names import LabelError
 from prato.data.structures import STRUCTURES, structure_from_name
+from prato.data.studies import examination_of
 from prato.exchange.cases import FolderError, Reader
 from prato.exchange.final_labels import FinalLabels, Progress
 from prato.exchange.nnunet import require_empty
@@ -37,7 +38,7 @@ class Layout(Protocol):
     def about(self) -> str: ...
 
     def find(self, source: Path, convention: Convention, phases: Phases) -> list[Reader]:
-        """A reader for each patient of ``source``.
+        """A reader for each subject of ``source``.
 
         Raises:
             FolderError: it is no such folder.
@@ -102,12 +103,17 @@ def export_folder(
     return written
 
 
-def by_patient(labels: FinalLabels, studies: Iterable[str]) -> dict[str, list[str]]:
-    """The ``studies`` of each patient, by frame."""
-    found: dict[str, list[str]] = {}
-    for study in studies:
-        found.setdefault(labels.about[study].patient, []).append(study)
-    return {patient: sorted(own, key=lambda study: (labels.about[study].frame or 0, study)) for patient, own in sorted(found.items())}
+def by_subject(labels: FinalLabels, studies: Iterable[str]) -> dict[str, list[str]]:
+    """The ``studies`` of each subject, by frame: a subject is a patient or, of one who was examined several times, an examination."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for study in sorted(studies, key=lambda study: (labels.about[study].frame or 0, study)):
+        patient = labels.about[study].patient
+        found.setdefault(patient, {}).setdefault(examination_of(study, patient), []).append(study)
+    subjects: dict[str, list[str]] = {}
+    for patient, examinations in sorted(found.items()):
+        for examination, own in sorted(examinations.items()):
+            subjects.setdefault(patient if len(examinations) == 1 else examination, []).extend(own)
+    return subjects
 
 
 def find_folders(source: Path, wanted: Sequence[str]) -> dict[str, Path]:

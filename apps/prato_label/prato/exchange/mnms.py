@@ -23,7 +23,7 @@ from prato.data.nifti import VolumeError
 from prato.data.studies import Study, is_study_id
 from prato.exchange.cases import Case, FolderError, Reader, name_label
 from prato.exchange.final_labels import FinalLabels
-from prato.exchange.layouts import Convention, Phases, by_patient, find_folders, register_layout
+from prato.exchange.layouts import Convention, Phases, by_subject, find_folders, register_layout
 from prato.labelling.phases import phase_count
 
 _IMAGE, _LABEL = "{}_sa.nii.gz", "{}_sa_gt.nii.gz"
@@ -46,9 +46,9 @@ class MnMs:
         return [partial(_read, source, subject, folder, table[subject], convention, phases) for subject, folder in folders.items()]
 
     def write(self, labels: FinalLabels, studies: Iterable[str], target: Path, values: np.ndarray) -> list[str]:
-        """The cine of each patient, or the patient's studies as its phases, in the order of their frames, and the table."""
+        """The cine of each subject, or the subject's studies as its phases, in the order of their frames, and the table."""
         written, rows = [], []
-        for subject, own in by_patient(labels, studies).items():
+        for subject, own in by_subject(labels, studies).items():
             found = _whole_cine(labels, own) or _frames(labels, own)
             if not is_study_id(subject):
                 found = "no folder can be called so."
@@ -122,7 +122,7 @@ def _read(source: Path, subject: str, folder: Path, row: Mapping[str, str], conv
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is written of one patient: ``image`` and ``mask`` are (X, Y, Z, T), ``ed`` and ``es`` count from 0."""
+    """What is written of one subject: ``image`` and ``mask`` are (X, Y, Z, T), ``ed`` and ``es`` count from 0."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -133,7 +133,7 @@ class _Subject:
 
 
 def _whole_cine(labels: FinalLabels, own: Sequence[str]) -> _Subject | str | None:
-    """Of a patient whose labels are all phases of one cine, that cine; or why it cannot be written; None for other patients."""
+    """Of a subject whose labels are all phases of one cine, that cine; or why it cannot be written; None for other subjects."""
     files = [labels.files[name] for name in own]
     if len({file.image for file in files}) > 1 or files[0].phase is None:
         return None
@@ -149,7 +149,7 @@ def _whole_cine(labels: FinalLabels, own: Sequence[str]) -> _Subject | str | Non
 
 
 def _frames(labels: FinalLabels, own: Sequence[str]) -> _Subject | str:
-    """The studies of one patient as the phases of one cine; or why they cannot be."""
+    """The studies of one subject as the phases of one cine; or why they cannot be."""
     phases = [labels.about[name].phase for name in own]
     if sorted(phase for phase in phases if phase) != ["ED", "ES"]:
         return "the folder's manifest.json gives no ED and ES, or two of them, and M&Ms needs one of each."

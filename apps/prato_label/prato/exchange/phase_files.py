@@ -17,7 +17,7 @@ from prato.data.nifti import VolumeError
 from prato.data.studies import Study, is_study_id
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels
-from prato.exchange.layouts import Convention, Phases, find_folders, register_layout
+from prato.exchange.layouts import Convention, Phases, by_subject, find_folders, register_layout
 
 _PHASES: tuple[str, str] = ("ED", "ES")
 
@@ -57,10 +57,11 @@ class PhaseFiles:
             raise FolderError(faults)
 
     def write(self, labels: FinalLabels, studies: Iterable[str], target: Path, values: np.ndarray) -> list[str]:
-        """A folder for each patient; studies that are neither ED nor ES, and a patient's second of either, have no place."""
-        written = []
+        """A folder for each subject; studies that are neither ED nor ES, and a subject's second of either, have no place."""
+        written, studies = [], list(studies)
+        subjects = {study: subject for subject, own in by_subject(labels, studies).items() for study in own}
         for study in studies:
-            subject, phase = labels.about[study].patient, labels.about[study].phase
+            subject, phase = subjects[study], labels.about[study].phase
             image, label = (target / subject / name.format(subject, phase) for name in (self.image, self.label))
             if phase is None:
                 labels.left_out[study] = f"{study} is neither ED nor ES by the folder's manifest.json, and {self.name} has no other phases."

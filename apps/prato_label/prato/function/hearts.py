@@ -1,4 +1,4 @@
-"""The segmented heartbeats of a studies folder: 4D files with 4D masks, and single frames of one patient together."""
+"""The segmented heartbeats of a studies folder: 4D files with 4D masks, and single frames of one examination together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
 from prato.data.stack import slice_axis, to_stack
-from prato.data.studies import Study, find_files, load_manifest, patient_of
+from prato.data.studies import Study, examination_of, find_files, load_manifest, patient_of
 from prato.function.measured import NoFunctionError, measure_heart
 from prato.function.sources import MaskSource, folder_source, join_sources, label_sources
 from prato.function.ventricles import CardiacFunction
@@ -28,7 +28,7 @@ class SegmentedHeart:
     """One heart in several phases.
 
     Attributes:
-        name: the study, or the patient whose single frames these are.
+        name: the study, or the examination whose single frames these are.
         phases: what each is called: its number from 0, or the study that it is.
         images: float or integer (X, Y, Z, T) and masks: uint8, slices along Z, phases that have a mask alone, in order of time.
         spacing: of a voxel, mm.
@@ -81,7 +81,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     if not known:
         raise ValueError(f"{masks or studies / LABELS} has no mask of an image of {studies}: masks are named as their images.")
     found = Found()
-    frames: dict[str, list[_Frame]] = {}
+    frames: dict[tuple[str, str], list[_Frame]] = {}
     for name, study in sorted(known.items(), key=lambda item: (item[1].patient, item[1].frame or 0, item[0])):
         try:
             cine = read_cine(images[name])
@@ -95,11 +95,12 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
             phases = [_Phase(str(t), cine.phase(t).array, label[..., t], sources[t]) for t in range(count)]
             _add(found, name, study, phases, cine, named_ed_es(recorded_image_info(studies, name), study, count))
         else:
-            frames.setdefault(study.patient, []).append(_Frame(study, cine, _Phase(name, cine.phase(0).array, label[..., 0], sources[0])))
-    for patient, own in frames.items():
+            frame = _Frame(study, cine, _Phase(name, cine.phase(0).array, label[..., 0], sources[0]))
+            frames.setdefault((study.patient, examination_of(name, study.patient)), []).append(frame)
+    for (_, examination), own in frames.items():
         marks = {frame.study.phase: n for n, frame in enumerate(own)}
         named = NamedPhases.of_manifest(marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
-        _add(found, patient, own[0].study, [frame.phase for frame in own], own[0].cine, named)
+        _add(found, examination, own[0].study, [frame.phase for frame in own], own[0].cine, named)
     return found
 
 

@@ -82,7 +82,7 @@ class Catalog:
             PacsError: the PACS cannot be asked, or not of one of the examinations, after all others were looked at.
             OSError: the folder cannot be written to.
         """
-        before = set(self.cines())
+        before = self.cines()
         counts: dict[str, dict[str, int]] = defaultdict(dict)
         for series in self._pacs.search_series(self._filters):
             study, uid = str(series.get("StudyInstanceUID") or ""), str(series.get("SeriesInstanceUID") or "")
@@ -104,30 +104,40 @@ class Catalog:
                     raise
                 fault = error  # of this examination: the others are looked at all the same
             else:
-                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=cines))
+                kept = _keep_names(cines, known.cines if known is not None else ())
+                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=kept))
         if fault is not None:
             raise fault
-        return set(self.cines()) != before
+        return self.cines() != before
 
     def _look_at(self, study: str, series: Iterable[str]) -> tuple[RemoteCine, ...]:
         frames: list[Frame] = []
+        faults: list[PacsError] = []
         for uid in series:
             for header in self._pacs.series_headers(study, uid):
                 try:
                     instance = str(header.SOPInstanceUID)
-                    frames += frames_of(header, SourceFile(f"{uid}/{instance}", self._opener(study, uid, instance)))
+                    frames += frames_of(header, SourceFile(f"{uid}/{instance}", self._opener(study, uid, instance, faults)))
                 except DicomError:  # an image, but no cine's
                     continue
                 except Exception as error:  # whatever nonsense in a header leads pydicom to
                     logger.debug("a header of examination %s cannot be read: %s", study, error)
         found = find_cines(list(by_series(frames).values()))
+        if faults:  # an image that was to be compared with another did not come: what is found without it must not be remembered
+            raise faults[0]
         for sentence in (*found.warnings, *(f"A cine is not listed: {refused}" for refused in found.refused)):
             logger.warning("Examination %s: %s", study, sentence)
         return tuple(_remote(one, study) for one in found.cines)
 
-    def _opener(self, study: str, series: str, instance: str) -> Callable[[], BinaryIO]:
+    def _opener(self, study: str, series: str, instance: str, faults: list[PacsError]) -> Callable[[], BinaryIO]:
+        """What fetches an image; ``faults`` takes why it could not."""
+
         def fetch() -> BinaryIO:
-            return io.BytesIO(dicom_bytes(self._pacs.image(study, series, instance)))
+            try:
+                return io.BytesIO(dicom_bytes(self._pacs.image(study, series, instance)))
+            except PacsError as error:
+                faults.append(error)
+                raise
 
         return fetch
 
@@ -139,6 +149,20 @@ class Catalog:
 
     def _path(self, study: str) -> Path:
         return self._folder / f"{uid_from_content(study)}.json"
+
+
+def _keep_names(cines: Iterable[RemoteCine], known: Iterable[RemoteCine]) -> tuple[RemoteCine, ...]:
+    """``cines``, called as those ``known`` ones that they have images of.
+
+    Another cine of the examination, arrived since, would change its name, and what was opened or labelled under it would be another study.
+    """
+    left, kept = list(known), []
+    for cine in cines:
+        before = next((one for one in left if set(one.images) & set(cine.images)), None)
+        if before is not None:
+            left.remove(before)
+        kept.append(cine if before is None else cine.model_copy(update={"study": before.study}))
+    return tuple(kept)
 
 
 def _remote(found: FoundCine, examination: str) -> RemoteCine:

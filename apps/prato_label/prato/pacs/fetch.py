@@ -8,19 +8,20 @@ import shutil
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from prato.data.atomic import make_folder
+from prato.data.studies import find_files
 from prato.dicom.blocks import by_series
-from prato.dicom.cines import FoundCine
+from prato.dicom.cines import FoundCine, find_cines
 from prato.dicom.exporter import dicom_bytes
 from prato.dicom.find import DicomError, open_source
-from prato.dicom.headers import read_frames
+from prato.dicom.headers import Frame, read_frames
 from prato.dicom.importer import write_cine
-from prato.dicom.order import put_in_order
 from prato.dicom.patient import Examination, examination_from
 from prato.dicom.references import CineReference, uid_from_content
-from prato.dicom.stacks import find_stacks
+from prato.labelling.files import SUFFIX, list_labelled_studies
 from prato.pacs.catalog import RemoteCine
 from prato.pacs.web import Pacs, PacsError
 
@@ -32,6 +33,8 @@ _ABANDONED_S = 24 * 3600.0
 
 def fetch_cine(pacs: Pacs, cine: RemoteCine, folder: Path, scratch: Path) -> Path:
     """Fetch ``cine`` and write it to ``folder`` as the importer does, whole or not at all; returns its image's path.
+
+    It takes the place of what was fetched before all its images were in the PACS, unless somebody has labelled that.
 
     Args:
         scratch: where images wait until all are there; those of this cine are removed then.
@@ -60,16 +63,48 @@ def fetch_cine(pacs: Pacs, cine: RemoteCine, folder: Path, scratch: Path) -> Pat
             raise
     try:
         with open_source(waiting) as files:
-            stacks, _ = find_stacks(list(by_series(frame for file in files for frame in read_frames(file)).values()))
-            if len(stacks) != 1:
-                raise DicomError(f"its images are {len(stacks)} stacks now")
-            found = FoundCine(put_in_order(stacks[0]), stacks[0].label, cine.patient, cine.study.removesuffix("_4d"))
+            found = _find_cine(cine, [frame for file in files for frame in read_frames(file)])
+            if has_other_images(folder, cine) and cine.study not in find_labelled(folder):
+                for ending in (SUFFIX, ".json"):
+                    (folder / f"{cine.study}{ending}").unlink(missing_ok=True)
             write_cine(found, folder)
     except DicomError as error:
         shutil.rmtree(waiting, ignore_errors=True)  # they may be damaged: the next call fetches them anew
         raise PacsError(f"What the PACS sent is not the cine that it listed ({error}): try again.") from error
     shutil.rmtree(waiting, ignore_errors=True)
-    return folder / f"{cine.study}.nii.gz"
+    return folder / f"{cine.study}{SUFFIX}"
+
+
+def _find_cine(cine: RemoteCine, frames: list[Frame]) -> FoundCine:
+    """The one of ``frames`` that ``cine`` is: an object of several frames may hold other stacks too.
+
+    Raises:
+        DicomError: there is none.
+    """
+    name = cine.study.removesuffix("_4d")
+    found = find_cines(list(by_series(frames).values()))
+    same = [
+        one for one in found.cines if {(frame.series, frame.sop_instance) for own in one.cine.frames for frame in own} == set(cine.images)
+    ]
+    named = [one for one in same if one.study == name] or same
+    if len(named) != 1:
+        for sentence in found.refused:
+            logger.warning("%s cannot be opened: %s", cine.study, sentence)
+        raise DicomError(f"its images are {len(named) or 'no'} cines now")
+    return replace(named[0], patient=cine.patient, study=name)
+
+
+def has_other_images(folder: Path, cine: RemoteCine) -> bool:
+    """Whether ``folder`` holds ``cine`` as it was when the PACS had other images of it, such as while they arrived there."""
+    try:
+        return CineReference.load(folder / f"{cine.study}.json").instance_uids() != {instance for _, instance in cine.images}
+    except DicomError:  # it is not there, or whoever exports is told
+        return False
+
+
+def find_labelled(folder: Path) -> set[str]:
+    """The studies of ``folder`` with labels or proposals, whose images stay as they are."""
+    return {*list_labelled_studies(folder), *find_files(folder / "labels" / "original").files}
 
 
 def read_examination(pacs: Pacs, cine: CineReference) -> Examination:
@@ -98,7 +133,7 @@ def make_room(folder: Path, studies: Collection[str], keep: Collection[str], max
     found = []
     for study in studies:
         try:
-            stat = (folder / f"{study}.nii.gz").stat()
+            stat = (folder / f"{study}{SUFFIX}").stat()
             found.append((stat.st_atime_ns, stat.st_size, study))
         except FileNotFoundError:
             continue
@@ -107,7 +142,7 @@ def make_room(folder: Path, studies: Collection[str], keep: Collection[str], max
         if total <= max_bytes:
             break
         if study not in keep:
-            (folder / f"{study}.nii.gz").unlink(missing_ok=True)
+            (folder / f"{study}{SUFFIX}").unlink(missing_ok=True)
             total -= size
             removed.append(study)
             logger.info("%s was opened longest ago and leaves the cache.", study)

@@ -62,7 +62,8 @@ class Outbox:
             PacsError: what is not acknowledged goes on waiting.
             OSError: a label cannot be read, or a ledger not be written.
         """
-        sent, fault = 0, None
+        sent = 0
+        fault: PacsError | DicomError | VolumeError | OSError | None = None
         for study in self.waiting():
             try:
                 stamp = self._stamp(study)
@@ -72,6 +73,9 @@ class Outbox:
                 fault = error
                 if isinstance(error, PacsError) and error.is_general:
                     break  # the others would wait for the same
+            except Exception:  # of this label, whatever it is: the others must still be sent
+                logger.exception("the label of %s cannot be sent to the PACS", study)
+                fault = DicomError(f"The label of {study} cannot be sent to the PACS, as the log says")
         if fault is not None:
             raise fault
         return sent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import requests
@@ -23,6 +23,8 @@ _ACTIONS = {
     413: "refuses so large a file: raise its limit",
     507: "is full: free some space there",
 }
+#: Refused as an object of that UID is there; ours are hashes of what they say.
+_DUPLICATE = 0x0111
 _FAILURES = {0xA700: "is full: free some space there", 0x0110: "could not process it", 0x0122: "stores no objects of that kind"}
 
 
@@ -146,6 +148,8 @@ class Pacs:
                 reply = Dataset.from_json(error.response.json())  # refused, and why
             for item in reply.get("FailedSOPSequence") or ():
                 reason = int(item.get("FailureReason") or 0)
+                if reason == _DUPLICATE and str(item.get("ReferencedSOPInstanceUID", "")) == uid:
+                    return
                 sentence = _FAILURES.get(reason & 0xFF00 if reason & 0xFF00 == 0xA700 else reason, f"refused it (reason {reason:#06x})")
                 raise PacsError(f"The PACS {sentence}.")
             stored = [str(item.ReferencedSOPInstanceUID) for item in reply.get("ReferencedSOPSequence") or ()]
@@ -179,8 +183,18 @@ class Pacs:
 
 
 def _dataset(item: Any) -> Dataset:
-    """From DICOM JSON; large values that stand elsewhere stay away."""
-    return Dataset.from_json(item, bulk_data_uri_handler=_ignore_bulk_data)
+    """From DICOM JSON; large values that stand elsewhere stay away, as does what is no value of its kind, such as a weight of "70,5"."""
+    try:
+        return Dataset.from_json(item, bulk_data_uri_handler=_ignore_bulk_data)
+    except (ValueError, TypeError, OverflowError):
+        found = Dataset()
+        for tag, element in item.items():
+            if element.get("vr") == "SQ":
+                found.add_new(int(tag, 16), "SQ", [_dataset(part) for part in element.get("Value") or ()])
+                continue
+            with suppress(ValueError, TypeError, OverflowError):
+                found.update(Dataset.from_json({tag: element}, bulk_data_uri_handler=_ignore_bulk_data))
+        return found
 
 
 def _ignore_bulk_data(tag: str, vr: str, uri: str) -> Any:
