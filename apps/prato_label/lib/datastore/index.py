@@ -75,6 +75,10 @@ class DurableIndex(LocalDatastore):
         """Whether the list on the disk is the one that was read or written last."""
         return self._stamp is not None and self._stamp == _stamp(Path(self._datastore_config_path))
 
+    def handed_out(self) -> dict[str, Any]:
+        """By study, what the list says of when each strategy handed it out last, and to whom; None where none did."""
+        return {study: known.image.info.get("strategy") for study, known in list(self._datastore.objects.items())}
+
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """As the stock one, but it never fails: a list that cannot be read is set aside."""
         path = Path(self._datastore_config_path)
