@@ -78,11 +78,6 @@ def test_the_last_study_is_handed_to_everybody(app: App) -> None:
     assert [ask()["id"] for _ in range(3)] == ["c"] * 3
 
 
-def test_whichever_strategy_handed_out_a_study_the_others_choose_another(app: App) -> None:
-    first = ask("first")["id"]
-    assert len({first, *(ask("random", client_id=n)["id"] for n in range(2))}) == 3
-
-
 def test_it_is_noted_for_the_strategy_that_was_asked_and_who_asked(app: App) -> None:
     study = ask("random", strategy="first", client_id="Ada")["id"]
     assert {name: noted["client_id"] for name, noted in app.store.get_image_info(study)["strategy"].items()} == {"first": "Ada"}
