@@ -102,8 +102,10 @@ class StudiesDatastore(DurableIndex):
                 if read_if_exists(taken) == data:
                     return image_id
                 raise HTTPException(409, f"There is already another image called {image_id}: send this one under another name.")
+            said = {**self._decisions().read().get(image_id, {}), **(image_info or {})}  # where it was here before, under that name
+            info = {**said, "ts": int(time.time()), "name": path.name, **phases_info(len(cine), cine.times_ms)}
+            self._decisions().keep({image_id: info})
             write_bytes(path, data)
-            info = {**(image_info or {}), "ts": int(time.time()), "name": path.name, **phases_info(len(cine), cine.times_ms)}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
         return image_id
 
@@ -114,6 +116,8 @@ class StudiesDatastore(DurableIndex):
         image = Path(self.get_image_uri(image_id))
         image.unlink(missing_ok=True)  # a link, and not what it leads to
         self.refresh()
+        with self._lock():
+            self._decisions().forget(image_id)
         remove_sidecar(image)  # if that fails, the study is gone all the same
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
@@ -236,7 +240,9 @@ class StudiesDatastore(DurableIndex):
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge ``info`` into what is known of a study."""
         with self.changed_list():
-            self._get_study(image_id).image.info.update(info)
+            known = self._get_study(image_id).image.info
+            self._decisions().keep({image_id: {**known, **info}})
+            known.update(info)
 
 
 def _check_params(params: Any) -> dict[str, Any]:
