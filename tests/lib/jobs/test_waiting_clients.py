@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from fastapi import HTTPException
 
 from lib.jobs.job import BusyError, Job
-from lib.server import job_routes
+from lib.server import job_routes, shutdown
 
 #: More than the threads in which a server's plain routes run.
 CLIENTS = 60
@@ -106,3 +107,21 @@ def test_a_training_that_did_not_end_well_is_said_to_whoever_waits(app: App, sta
     with pytest.raises(HTTPException, match="Why it failed" if state == "failed" else "stopped before its end") as ended:
         asyncio.run(everything())
     assert ended.value.status_code == 409
+
+
+def test_who_waits_is_told_that_the_server_ends(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is told, its own handler still does its work."""
+    told: list[int] = []
+    before = {number: signal.signal(number, lambda number, frame: told.append(number)) for number in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(shutdown, "_told", threading.Event())
+    try:
+        shutdown.notice_signals()
+        assert not shutdown.is_ending()
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert told == [signal.SIGTERM] and shutdown.is_ending()
+    with pytest.raises(HTTPException, match="The server ends") as ended:
+        asyncio.run(train(Client()))
+    assert ended.value.status_code == 503

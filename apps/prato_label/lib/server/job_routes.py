@@ -18,6 +18,7 @@ from lib.jobs.job import BusyError, Job
 from lib.server import checks
 from lib.server.checks import ADMIN, USER
 from lib.server.errors import CLIENT_CLOSED_REQUEST
+from lib.server.shutdown import is_ending
 from prato.models.registry import DEFAULT_MODEL
 
 training = APIRouter(prefix="/train", dependencies=[Depends(checks.require_storable_body)])
@@ -94,9 +95,11 @@ async def _wait_for(job: Job, request: Request, kind: str) -> None:
     """Return when ``job`` is done. Whoever waits holds no thread: there are 40, and trainings take hours.
 
     Raises:
-        HTTPException: 409 where it ended otherwise; 499, the client has gone.
+        HTTPException: 409 where it ended otherwise; 499, the client has gone; 503, the server ends.
     """
     while job.is_open:
+        if is_ending():
+            raise HTTPException(503, f"The server ends, and the {kind} with it: start it again once the server is back.")
         if await request.is_disconnected():
             raise HTTPException(CLIENT_CLOSED_REQUEST, f"Nobody waits for this {kind} any more: it goes on all the same.")
         await asyncio.sleep(_LOOK_S)
