@@ -48,14 +48,27 @@ class DurableIndex(LocalDatastore):
     #: Whether the list was changed and could not be written since.
     _is_unwritten = False
     _shared_lock: FileLock | None = None
+    #: Whether the folder was seen whole: without its labels it is away from then on, and not new.
+    _is_known = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
         self._heads: dict[str, tuple[tuple[int, int, int], CineHead | str]] = {}
         super().__init__(*arguments, **options)
+        self._is_known = True
+
+    def require_folder(self) -> None:
+        """Refuse to work where the folder was moved, or is not mounted: what is written there now would be lost, or be in the way.
+
+        Raises:
+            HTTPException: 503.
+        """
+        if self._is_known and not os.path.isdir(self._datastore.label_path(None)):
+            raise HTTPException(503, "The studies folder is away (moved, or not mounted): send this again once it is back.")
 
     def _lock(self) -> FileLock:
-        """The folder's lock, which other servers take, too; a thread that has it may take it again."""
+        """The folder's lock, which other servers take, too; a thread that has it may take it again. HTTPException as ``require_folder``."""
+        self.require_folder()
         if self._shared_lock is None:
             self._shared_lock = FileLock(self._lock_file)
         return self._shared_lock

@@ -162,6 +162,7 @@ class StudiesDatastore(DurableIndex):
             The new version; None for a proposal of the model's, of which only the last is kept, of each phase.
         """
         self._get_study(image_id)
+        self.require_folder()
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
         info = _check_params(label_info)
         with http_errors():
@@ -189,6 +190,7 @@ class StudiesDatastore(DurableIndex):
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:
         """The versions of a label, of a study that is or was here."""
         tag = _check_name(label_tag, "A label's tag")
+        self.require_folder()
         if tag == DefaultLabelTag.ORIGINAL.value:
             raise HTTPException(400, "The models' own proposals (tag original) have no versions: use the tag final.")
         with http_errors():
