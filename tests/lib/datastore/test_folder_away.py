@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fastapi import HTTPException
 
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
+from lib.server import checks
 from prato.data.nifti import write_volume
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -41,6 +43,7 @@ CHANGES: list[Callable[[StudiesDatastore], object]] = [
     lambda store: store.remove_image("a", "Ben"),
     lambda store: store.add_image("b", str(store.folder.parent / "label.nii.gz"), {}),
     lambda store: store.versions("a", "final"),
+    lambda store: checks.require_image(SimpleNamespace(datastore=lambda: store), "a"),  # type: ignore[arg-type]
 ]
 
 

@@ -14,6 +14,7 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.datastore.plain_json import require_plain_json
+from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
 
 logger = logging.getLogger(__name__)
@@ -137,12 +138,15 @@ def require_image(app: MONAILabelApp, image: Any) -> None:
     """Refuse an image id that is not in the studies folder (a path never is).
 
     Raises:
-        HTTPException: 400 for none at all, 404 for an unknown one.
+        HTTPException: 400 for none at all, 404 for an unknown one, 503 where the folder itself is away.
     """
     if not image:
         raise HTTPException(400, "The request names no image: give ?image=<id> of a study, ?session_id=, or upload one as file.")
     if not isinstance(image, str) or image not in app.datastore().list_images():
         raise HTTPException(404, f"There is no image {str(image)[:80]!r} among the studies: GET /datastore/?output=all lists their ids.")
+    store = app.datastore()
+    if isinstance(store, StudiesDatastore):
+        store.require_folder()
 
 
 def require_session(app: MONAILabelApp, session: str) -> None:
