@@ -6,14 +6,31 @@ import signal
 import threading
 
 import psutil
+import requests
 
-from tests.app.guarded import state
+from prato.data.nifti import nifti_bytes, read_volume
+from tests.app.guarded import ask, refused, state
+from tests.app.hearts import heart
 from tests.app.live import LiveServer, Reply
 from tests.waiting import wait_until
 
 
+def wait_for_a_training(server: LiveServer, replies: list[requests.Response]) -> threading.Thread:
+    """Somebody who waits for a training that takes longer than any test."""
+    for study in ("a_ED", "b_ED"):
+        label = nifti_bytes(heart(), read_volume(server.studies / f"{study}.nii.gz").affine)
+        assert ask(server, "PUT", f"/datastore/label?image={study}&tag=final", files={"label": label}, data={"params": "{}"}).ok
+    path = "/train/prato_unetr?run_sync=true"
+    thread = threading.Thread(target=lambda: replies.append(ask(server, "POST", path, json={"max_steps": 100_000})))
+    thread.start()
+    wait_until(lambda: replies or state(server)["jobs"])
+    return thread
+
+
 def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
-    """What computes is answered, jobs of the server end with it, and nothing was an error."""
+    """What computes is answered, who waits for a job is told, jobs of the server end with it, and nothing was an error."""
+    of_trainings: list[requests.Response] = []
+    waiting = wait_for_a_training(guarded_server, of_trainings)
     replies: list[Reply] = []
     params = {"roi": [8, 32, 6, 30, 0, 80]}
     thread = threading.Thread(target=lambda: replies.append(guarded_server.infer("prato_swin_unetr", "long", params, output="json")))
@@ -23,6 +40,8 @@ def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
     guarded_server.process.send_signal(signal.SIGTERM)
     assert guarded_server.process.wait(200) in (0, -signal.SIGTERM)
     thread.join()
+    waiting.join()
+    refused(of_trainings[0], 503, "The server ends, and the training with it")
     assert [reply.status for reply in replies] == [200]
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     log = guarded_server.log.read_text()

@@ -219,3 +219,29 @@ def test_files_that_arrive_by_a_rename_are_noticed(folder: Path) -> None:
     wait_until(lambda: "c" in store.list_images())
     store._observer.stop()
     assert sorted(store.list_images()) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("depth", [65, 150, 199, 250, 400, 5000])
+def test_params_too_deep_to_be_read_again_are_refused(store: StudiesDatastore, folder: Path, depth: int) -> None:
+    deep: Any = 1
+    for _ in range(depth):
+        deep = [deep]
+    store.submit_label("a", label(folder), "final", {"annotator": "Ada"})
+    before = tree(folder)
+    for change in (
+        lambda: store.submit_label("a", label(folder), "final", {"annotator": "Ben", "note": deep}),
+        lambda: store.restore_label("a", "final", 1, {"annotator": "Ben", "note": deep}),
+        lambda: store.update_label_info("a", "final", {"note": deep}),
+    ):
+        with refused(400, "inside each other"):
+            change()
+    assert tree(folder) == before
+
+
+def test_who_sent_deep_params_is_still_known(store: StudiesDatastore, folder: Path) -> None:
+    deep: Any = 1
+    for _ in range(63):  # in params, which is an object itself
+        deep = {"x": deep}
+    store.submit_label("a", label(folder), "final", {"annotator": "Ada", "note": deep})
+    current = StudiesDatastore(str(folder)).versions("a", "final").current()
+    assert current is not None and (current.annotator, current.params["note"]) == ("Ada", deep)

@@ -62,7 +62,7 @@ def test_it_waits_for_labellers_and_begins_when_they_are_gone(bench: Bench) -> N
         batch = bench.begin()
         assert not batch._predictor._loaded  # it has not even looked at its networks
         assert batch.job.state == "running"
-    bench.batches.wait(batch)
+    wait_until(lambda: not batch.job.is_open)
     assert (batch.job.state, batch.stored, batch.failed) == ("done", 2, {})
     assert batch.as_task()["status"] == "DONE"
 
@@ -72,7 +72,7 @@ def test_it_does_not_wait_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batch_module, "_SECONDS", 0.05)
     with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
-        bench.batches.wait(batch)
+        wait_until(lambda: not batch.job.is_open)
         assert (batch.job.state, batch.stored) == ("done", 2)
 
 
@@ -98,7 +98,7 @@ def test_a_call_is_made_anew_for_a_labeller_who_comes_meanwhile(bench: Bench, mo
     with inference_queue.acquire(InferenceSlot("labeller")):
         go_on.set()
         assert gave_way.wait(600)
-    bench.batches.wait(batch)
+    wait_until(lambda: not batch.job.is_open)
     assert batch.stored == 2
     assert times[2][0] is times[1][0]
 
@@ -132,7 +132,7 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
         wait_until(lambda: live_predictor._COMPUTE_THREAD._work_queue.qsize() == 1)
         go_on.set()
         answer.result(600)
-    bench.batches.wait(batch)
+    wait_until(lambda: not batch.job.is_open)
     assert (batch.job.state, batch.stored) == ("done", 2)
     assert computed[:2] == [(StackSegmenter, 40), (StackSegmenter, 5)], "the labeller comes right after the call that ran"
     assert max(slices for kind, slices in computed if kind is Segmenter) == MINIBATCH
@@ -151,7 +151,7 @@ def test_stopped_while_it_waits_it_ends(bench: Bench) -> None:
 def test_a_damaged_model_ends_it_with_the_reason(bench: Bench) -> None:
     bench.model.write_bytes(b"no model")
     batch = bench.begin()
-    bench.batches.wait(batch)
+    wait_until(lambda: not batch.job.is_open)
     assert (batch.job.state, batch.stored) == ("failed", 0)
     assert "m.safetensors is not a model file of PrATo Label" in batch.job.sentence
 
@@ -161,6 +161,6 @@ def test_a_study_that_is_removed_meanwhile_is_left_out(bench: Bench) -> None:
     with inference_queue.acquire(InferenceSlot("labeller")):
         batch = bench.begin()
         bench.store.remove_image("a")
-    bench.batches.wait(batch)
+    wait_until(lambda: not batch.job.is_open)
     assert (batch.job.state, batch.stored, list(batch.failed)) == ("done", 1, ["a"])
     assert batch.failed["a"].startswith("There is no study called 'a' here")

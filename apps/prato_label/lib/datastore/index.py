@@ -15,6 +15,7 @@ from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 
+from lib.datastore.decisions import Decisions
 from lib.datastore.entries import (
     Head,
     describe_label,
@@ -47,14 +48,27 @@ class DurableIndex(LocalDatastore):
     #: Whether the list was changed and could not be written since.
     _is_unwritten = False
     _shared_lock: FileLock | None = None
+    #: Whether the folder was seen whole: without its labels it is away from then on, and not new.
+    _is_known = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._logged: set[str] = set()
         self._heads: dict[str, tuple[tuple[int, int, int], CineHead | str]] = {}
         super().__init__(*arguments, **options)
+        self._is_known = True
+
+    def require_folder(self) -> None:
+        """Refuse to work where the folder was moved, or is not mounted: what is written there now would be lost, or be in the way.
+
+        Raises:
+            HTTPException: 503.
+        """
+        if self._is_known and not os.path.isdir(self._datastore.label_path(None)):
+            raise HTTPException(503, "The studies folder is away (moved, or not mounted): send this again once it is back.")
 
     def _lock(self) -> FileLock:
-        """The folder's lock, which other servers take, too; a thread that has it may take it again."""
+        """The folder's lock, which other servers take, too; a thread that has it may take it again. HTTPException as ``require_folder``."""
+        self.require_folder()
         if self._shared_lock is None:
             self._shared_lock = FileLock(self._lock_file)
         return self._shared_lock
@@ -74,6 +88,10 @@ class DurableIndex(LocalDatastore):
     def is_own_list(self) -> bool:
         """Whether the list on the disk is the one that was read or written last."""
         return self._stamp is not None and self._stamp == _stamp(Path(self._datastore_config_path))
+
+    def handed_out(self) -> dict[str, Any]:
+        """By study, what the list says of when each strategy handed it out last, and to whom; None where none did."""
+        return {study: known.image.info.get("strategy") for study, known in list(self._datastore.objects.items())}
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
         """As the stock one, but it never fails: a list that cannot be read is set aside."""
@@ -156,6 +174,10 @@ class DurableIndex(LocalDatastore):
         with self._lock():  # from reading the list to writing it
             with tolerate_full_disk():
                 self._init_from_datastore_file()
+            try:
+                self._decisions().keep({study: known.image.info for study, known in self._datastore.objects.items()})
+            except OSError as error:
+                self._warn_once(f"What people have said about studies cannot be kept now beside the list ({error.strerror}).")
             found = mark_known_phases(self._find_studies(), self._datastore_path)
             if found != self._datastore.objects or self._is_unwritten:
                 self._datastore.objects = found
@@ -170,11 +192,21 @@ class DurableIndex(LocalDatastore):
         for tag, of_tag in labels.items():
             for study in of_tag.keys() - images.keys():
                 self._warn_once(f"labels/{tag}/{study}{of_tag[study]} is no study's label: there is no image of its name.")
-        found = {}
+        found, said = {}, self._read_decisions() if images.keys() - known.keys() else {}
         for study in [*(study for study in known if study in images), *(study for study in images if study not in known)]:
             endings = {tag: of_tag[study] for tag, of_tag in labels.items() if study in of_tag}
-            found[study] = self._find_study(study, images[study], endings, known.get(study))
+            found[study] = self._find_study(study, images[study], endings, known.get(study), said.get(study, {}))
         return found
+
+    def _decisions(self) -> Decisions:
+        return Decisions(Path(self._datastore_path))
+
+    def _read_decisions(self) -> dict[str, dict[str, Any]]:
+        try:
+            return self._decisions().read()
+        except OSError as error:
+            self._warn_once(f"What people have said about studies cannot be read now ({error.strerror}).")
+            return {}
 
     def _list_endings(self, folder: str) -> dict[str, str]:
         """The ending of each image's, or label's, file by its id; of two files of an id, the first counts."""
@@ -183,8 +215,14 @@ class DurableIndex(LocalDatastore):
             endings.setdefault(*self._to_id(name))
         return endings
 
-    def _find_study(self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None) -> ImageLabelModel:
-        image = image_entry(file_entry(study, ending, known.image if known else None), self._find_phases(study, ending))
+    def _find_study(
+        self, study: str, ending: str, labels: dict[str, str], known: ImageLabelModel | None, said: dict[str, Any]
+    ) -> ImageLabelModel:
+        """``known``: its entry so far. ``said``: what was said about one that has none, when it was here before."""
+        entry = file_entry(study, ending, known.image if known else None)
+        if known is None or entry is not known.image:  # of another ending, it is still the same study
+            entry = DataModel(info={**(known.image.info if known else said), **entry.info}, ext=ending)
+        image = image_entry(entry, self._find_phases(study, ending))
         files = {tag: file_entry(study, label, known.labels.get(tag) if known else None) for tag, label in labels.items()}
         return ImageLabelModel(image=image, labels={tag: self._find_label(study, tag, label, ending) for tag, label in files.items()})
 

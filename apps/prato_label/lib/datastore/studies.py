@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -17,6 +16,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from lib.datastore.entries import phases_info
 from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
+from lib.datastore.plain_json import require_plain_json
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
 from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine
@@ -102,8 +102,10 @@ class StudiesDatastore(DurableIndex):
                 if read_if_exists(taken) == data:
                     return image_id
                 raise HTTPException(409, f"There is already another image called {image_id}: send this one under another name.")
+            said = {**self._decisions().read().get(image_id, {}), **(image_info or {})}  # where it was here before, under that name
+            info = {**said, "ts": int(time.time()), "name": path.name, **phases_info(len(cine), cine.times_ms)}
+            self._decisions().keep({image_id: info})
             write_bytes(path, data)
-            info = {**(image_info or {}), "ts": int(time.time()), "name": path.name, **phases_info(len(cine), cine.times_ms)}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
         return image_id
 
@@ -114,6 +116,8 @@ class StudiesDatastore(DurableIndex):
         image = Path(self.get_image_uri(image_id))
         image.unlink(missing_ok=True)  # a link, and not what it leads to
         self.refresh()
+        with self._lock():
+            self._decisions().forget(image_id)
         remove_sidecar(image)  # if that fails, the study is gone all the same
 
     def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
@@ -158,8 +162,9 @@ class StudiesDatastore(DurableIndex):
             The new version; None for a proposal of the model's, of which only the last is kept, of each phase.
         """
         self._get_study(image_id)
+        self.require_folder()
         tag = _check_name(str(getattr(label_tag, "value", label_tag)), "A label's tag")
-        info = _check_plain_json(label_info)
+        info = _check_params(label_info)
         with http_errors():
             label = read_submitted_label(image_id, Path(self.get_image_uri(image_id)), Path(label_filename), info)
             voxels = voxel_counts(label.array)
@@ -185,6 +190,7 @@ class StudiesDatastore(DurableIndex):
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:
         """The versions of a label, of a study that is or was here."""
         tag = _check_name(label_tag, "A label's tag")
+        self.require_folder()
         if tag == DefaultLabelTag.ORIGINAL.value:
             raise HTTPException(400, "The models' own proposals (tag original) have no versions: use the tag final.")
         with http_errors():
@@ -195,7 +201,7 @@ class StudiesDatastore(DurableIndex):
 
     def restore_label(self, image_id: str, label_tag: str, version: int, params: dict[str, Any]) -> SavedVersion:
         """Make a copy of an older version the current label."""
-        versions, params = self.versions(image_id, label_tag), _check_plain_json(params)
+        versions, params = self.versions(image_id, label_tag), _check_params(params)
         with http_errors():
             versions.find(version)
             if image_id not in self._datastore.objects:
@@ -206,7 +212,7 @@ class StudiesDatastore(DurableIndex):
 
     def review_label(self, image_id: str, label_tag: str, decision: Literal["approved", "sent back"], params: dict[str, Any]) -> Version:
         """Approve phases of a label, or send them back; see ``LabelVersions.review``."""
-        versions, params = self.versions(image_id, label_tag), _check_plain_json(params)
+        versions, params = self.versions(image_id, label_tag), _check_params(params)
         with http_errors():
             version = versions.review(decision, params, load_settings().approve_own)
         self._update_label_entry(image_id, label_tag)
@@ -230,24 +236,22 @@ class StudiesDatastore(DurableIndex):
             return
         if "annotator" in info:
             raise HTTPException(400, "The annotator of a stored label cannot be changed: submit it again under the other name.")
-        self.versions(label_id, label_tag).update_params(_check_plain_json(info))
+        self.versions(label_id, label_tag).update_params(_check_params(info))
         self._update_label_entry(label_id, label_tag)
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge ``info`` into what is known of a study."""
         with self.changed_list():
-            self._get_study(image_id).image.info.update(info)
+            known = self._get_study(image_id).image.info
+            self._decisions().keep({image_id: {**known, **info}})
+            known.update(info)
 
 
-def _check_plain_json(params: Any) -> dict[str, Any]:
+def _check_params(params: Any) -> dict[str, Any]:
     """``params``, if they can be stored and sent as they are."""
     if not isinstance(params or {}, dict):
         raise HTTPException(400, f"params must be a JSON object, not {params!r:.60}.")
-    try:
-        json.dumps(params, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, TypeError) as error:
-        raise HTTPException(400, f"params must hold plain JSON, all numbers finite and all text Unicode ({error}).") from error
-    return dict(params or {})
+    return dict(require_plain_json(params or {}))
 
 
 def _check_name(text: str, what: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
+from fastapi import HTTPException
 from watchdog.events import (
     FileClosedEvent,
     FileCreatedEvent,
@@ -76,6 +77,8 @@ class Refresher:
             self._due.clear()
             try:
                 self._refresh()
+            except HTTPException as error:
+                logger.warning("%s", error.detail)
             except Exception:  # the next change must still be seen
                 logger.exception("the studies folder cannot be scanned")
 

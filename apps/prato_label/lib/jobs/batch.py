@@ -193,11 +193,6 @@ class Batches:
                 self._changed.notify_all()
         return batch
 
-    def wait(self, batch: Batch) -> None:
-        """Return when ``batch`` has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: not batch.job.is_open)
-
     def _work(self, batch: Batch) -> None:
         try:
             end = batch.run()

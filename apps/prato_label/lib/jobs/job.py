@@ -68,10 +68,11 @@ class Job:
 
     def end(self, state: State, sentence: str = "", result: dict[str, Any] | None = None) -> None:
         """Its last change of state."""
-        self.state, self.sentence, self.result, self.ended = state, sentence, result, _timestamp()
+        self.sentence, self.result, self.ended = sentence, result, _timestamp()
         if sentence:
             # where the log of a training that MONAI Label runs shows the reason, and where clients look for it
             self.lines.append(f"HTTPException: {sentence}")
+        self.state = state  # last: whoever sees that it has ended sees how
 
     def as_task(self, stats: dict[str, Any]) -> dict[str, Any]:
         """As MONAI Label shows a task, with ``state``, ``sentence`` and how far it is by the model's ``stats``."""

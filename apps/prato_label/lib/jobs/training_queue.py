@@ -93,11 +93,6 @@ class TrainingQueue:
             pass
         self._worker.kill()
 
-    def wait(self, job: Job) -> None:
-        """Return when ``job`` has ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: not job.is_open)
-
     def _work(self) -> None:
         while True:
             with self._changed:

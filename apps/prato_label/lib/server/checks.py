@@ -13,6 +13,8 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.app import MONAILabelApp
 
+from lib.datastore.plain_json import require_plain_json
+from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
 
 logger = logging.getLogger(__name__)
@@ -39,21 +41,6 @@ def parse_json_object(text: str, name: str = "params") -> dict[str, Any]:
     return value
 
 
-def require_storable(value: Any, name: str = "params") -> Any:
-    """``value``, read from JSON, if it can be sent to every client.
-
-    Python reads NaN, infinity and half surrogate pairs, which no reply can carry: once stored, they would break every reply.
-
-    Raises:
-        HTTPException: 400.
-    """
-    try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"{name} holds NaN, infinity, broken text or too deep a nesting: send plain JSON.") from error
-    return value
-
-
 def require_info(info: dict[str, Any], name: str) -> None:
     """Refuse an ``info`` for a study or label that cannot be stored, or that would overwrite what the server itself keeps there.
 
@@ -63,18 +50,18 @@ def require_info(info: dict[str, Any], name: str) -> None:
     own = [key for key in ("ts", "name", "strategy", "voxels", "review", "phases", "times_ms", "marked") if key in info]
     if own:
         raise HTTPException(400, f"{name} may not set {own[0]}, which the server keeps: use another key.")
-    require_storable(info, name)
+    require_plain_json(info, name)
 
 
 async def require_storable_body(request: Request) -> None:
-    """For routes that read a JSON body: refuse what ``require_storable`` refuses.
+    """For routes that read a JSON body: refuse what ``require_plain_json`` refuses.
 
     Raises:
         HTTPException: 400.
     """
     if "json" in request.headers.get("content-type", ""):
         try:
-            require_storable(await request.json(), "The body")
+            require_plain_json(await request.json(), "The body")
         except ValueError:
             return  # the route itself reports a body that is not JSON
 
@@ -151,12 +138,15 @@ def require_image(app: MONAILabelApp, image: Any) -> None:
     """Refuse an image id that is not in the studies folder (a path never is).
 
     Raises:
-        HTTPException: 400 for none at all, 404 for an unknown one.
+        HTTPException: 400 for none at all, 404 for an unknown one, 503 where the folder itself is away.
     """
     if not image:
         raise HTTPException(400, "The request names no image: give ?image=<id> of a study, ?session_id=, or upload one as file.")
     if not isinstance(image, str) or image not in app.datastore().list_images():
         raise HTTPException(404, f"There is no image {str(image)[:80]!r} among the studies: GET /datastore/?output=all lists their ids.")
+    store = app.datastore()
+    if isinstance(store, StudiesDatastore):
+        store.require_folder()
 
 
 def require_session(app: MONAILabelApp, session: str) -> None:

@@ -20,6 +20,7 @@ from lib.server import (
     uploads,
 )
 from lib.server.checks import report_unread
+from lib.server.shutdown import notice_signals
 from prato_server.middleware import AddressMiddleware, RequestIdMiddleware
 
 _ROUTERS = (
@@ -43,5 +44,6 @@ def install() -> None:
     table[:] = [*table[len(stock_routes_before) :], *stock_routes_before]  # the first route that matches answers
     if not any(guard.cls is RequestIdMiddleware for guard in app.user_middleware):  # the stock command, without serve.py's guards
         app.user_middleware[:0] = [Middleware(RequestIdMiddleware), Middleware(AddressMiddleware)]
+    notice_signals()
     # this runs inside the server's start-up event, with the stack already built: the first request rebuilds it, with all of this
     app.middleware_stack = None

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
 from lib.datastore.studies import StudiesDatastore
+from lib.jobs.batch import Batch
 from lib.jobs.batch_order import parse_batch_order
 from lib.jobs.job import BusyError, Job
 from lib.server import checks
 from lib.server.checks import ADMIN, USER
+from lib.server.errors import CLIENT_CLOSED_REQUEST
+from lib.server.shutdown import is_ending
 from prato.models.registry import DEFAULT_MODEL
 
 training = APIRouter(prefix="/train", dependencies=[Depends(checks.require_storable_body)])
 batch = APIRouter(prefix="/batch/infer", dependencies=[Depends(checks.require_storable_body)])
+#: How often it is looked whether a job has ended, for those who wait for it.
+_LOOK_S = 0.1
 
 
 @training.get("/")
@@ -33,24 +40,29 @@ def training_status(all: bool = False, check_if_running: bool = False, user: Use
 
 
 @training.post("/{model}")
-def run_training(
-    model: str, params: dict[str, Any] | None = None, run_sync: bool = False, enqueue: bool = False, user: User = ADMIN
+async def run_training(
+    request: Request,
+    model: str,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+    enqueue: bool = False,
+    user: User = ADMIN,
 ) -> Any:
     """Train one model in the background; 429 while another training runs, unless ``enqueue``."""
-    app_instance().refresh_studies()
-    return _submit((params or {}).get("model", model), params or {}, run_sync, enqueue)
+    await run_in_threadpool(app_instance().refresh_studies)
+    return await _train(request, (params or {}).get("model", model), params or {}, run_sync, enqueue)
 
 
 @training.post("/")
-def run_every_training(params: dict[str, Any] | None = None, run_sync: bool = False, user: User = ADMIN) -> Any:
+async def run_every_training(request: Request, params: dict[str, Any] | None = None, run_sync: bool = False, user: User = ADMIN) -> Any:
     """Train all models, one after the other; ``params`` holds an object for each by its name."""
     app, given = app_instance(), params or {}
-    app.refresh_studies()
+    await run_in_threadpool(app.refresh_studies)
     shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
     requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in app.info()["trainers"]}
     for model, own in requests.items():  # all or none
-        app.training_order(model, own)
-    return {model: {"result": _submit(model, own, run_sync, True), "detail": None} for model, own in requests.items()}
+        await run_in_threadpool(app.training_order, model, own)
+    return {model: {"result": await _train(request, model, own, run_sync, True), "detail": None} for model, own in requests.items()}
 
 
 @training.delete("/")
@@ -60,21 +72,39 @@ def stop_training(user: User = ADMIN) -> Any:
     return job and _task(job)
 
 
-def _submit(model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -> Any:
+async def _train(request: Request, model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -> Any:
+    job = await run_in_threadpool(_submit, model, params, enqueue)
+    if not run_sync:
+        return await run_in_threadpool(_task, job)
+    await _wait_for(job, request, "training")
+    return job.result
+
+
+def _submit(model: Any, params: dict[str, Any], enqueue: bool) -> Job:
     app = app_instance()
     checks.require_known("model to train", model, app.info()["trainers"])
     order = app.training_order(model, params)
     try:
         warnings = app.datastore().label_warnings() if isinstance(app.datastore(), StudiesDatastore) else ()
-        job = app.trainings.submit({**params, "model": model}, order.model_dump(mode="json", by_alias=True), enqueue, warnings)
+        return app.trainings.submit({**params, "model": model}, order.model_dump(mode="json", by_alias=True), enqueue, warnings)
     except BusyError as error:
         raise HTTPException(429, str(error)) from error
-    if not run_sync:
-        return _task(job)
-    app.trainings.wait(job)
+
+
+async def _wait_for(job: Job, request: Request, kind: str) -> None:
+    """Return when ``job`` is done. Whoever waits holds no thread: there are 40, and trainings take hours.
+
+    Raises:
+        HTTPException: 409 where it ended otherwise; 499, the client has gone; 503, the server ends.
+    """
+    while job.is_open:
+        if is_ending():
+            raise HTTPException(503, f"The server ends, and the {kind} with it: start it again once the server is back.")
+        if await request.is_disconnected():
+            raise HTTPException(CLIENT_CLOSED_REQUEST, f"Nobody waits for this {kind} any more: it goes on all the same.")
+        await asyncio.sleep(_LOOK_S)
     if job.state != "done":
-        raise HTTPException(409, job.sentence or "The training was stopped before its end.")
-    return job.result
+        raise HTTPException(409, job.sentence or f"The {kind} was stopped before its end.")
 
 
 def _task(job: Job) -> dict[str, Any]:
@@ -95,7 +125,8 @@ def batch_status(all: bool = False, check_if_running: bool = False, user: User =
 
 @batch.post("")
 @batch.post("/{model}")
-def run_batch(
+async def run_batch(
+    request: Request,
     model: str = DEFAULT_MODEL,
     images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
     params: dict[str, Any] | None = None,
@@ -103,18 +134,20 @@ def run_batch(
     user: User = ADMIN,
 ) -> Any:
     """Propose masks for many studies in the background, by the default network where no model is named; 429 while another batch runs."""
-    app, request = app_instance(), {"model": model, "images": images.value, **(params or {})}
+    started = await run_in_threadpool(_start_batch, {"model": model, "images": images.value, **(params or {})})
+    if run_sync:
+        await _wait_for(started.job, request, "batch")
+    return started.as_task()
+
+
+def _start_batch(request: dict[str, Any]) -> Batch:
+    app = app_instance()
     checks.require_known("model", request["model"], app.info()["models"])
     app.refresh_studies()
     try:
-        started = app.start_batch(request, parse_batch_order(request, app.datastore()))
+        return app.start_batch(request, parse_batch_order(request, app.datastore()))
     except BusyError as error:
         raise HTTPException(429, str(error)) from error
-    if run_sync:
-        app.batches.wait(started)
-        if started.job.state != "done":
-            raise HTTPException(409, started.job.sentence or "The batch was stopped before its end.")
-    return started.as_task()
 
 
 @batch.delete("")

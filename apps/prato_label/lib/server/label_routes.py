@@ -17,6 +17,7 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
 
 from lib.datastore.label_check import http_errors
+from lib.datastore.plain_json import require_plain_json
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
@@ -40,7 +41,7 @@ def submit_label(
     user: User = ANNOTATOR,
 ) -> dict[str, Any]:
     """Store a label as a new version; the reply says whose version it replaced."""
-    sent, store = checks.require_storable(checks.parse_json_object(params)), app_instance().datastore()
+    sent, store = require_plain_json(checks.parse_json_object(params)), app_instance().datastore()
     checks.require_nifti(label, f"The label for {image:.80}")
     app_instance().trainings.prepare()  # a training is likely to follow, and its process takes seconds to start
     if not isinstance(store, StudiesDatastore):
@@ -145,7 +146,7 @@ def _store() -> StudiesDatastore:
 
 def _review(image: str, tag: str, decision: Literal["approved", "sent back"], params: str) -> dict[str, Any]:
     store = _store()
-    version = store.review_label(image, tag, decision, checks.require_storable(checks.parse_json_object(params)))
+    version = store.review_label(image, tag, decision, require_plain_json(checks.parse_json_object(params)))
     warnings = about_phases(store.get_label_info(image, tag).get("warnings", ()), version.reviews[-1].phases)
     return {"image": image, "label": image, "version": version.version, "phases": version.phases_to_json(), "warnings": warnings}
 

@@ -16,6 +16,7 @@ from monailabel.endpoints import activelearning, datastore, logs, session
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
 
+from lib.activelearning.handing_out import hand_out_study
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
@@ -77,11 +78,15 @@ def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()
 @router.post("/activelearning/{strategy}", dependencies=[Depends(checks.require_storable_body)])
 def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User = USER) -> Any:
     """The study to label next."""
-    checks.require_known("strategy", (params or {}).get("strategy", strategy), app_instance().info()["strategies"])
-    app_instance().refresh_studies()
+    app, request = app_instance(), {"strategy": strategy, **(params or {})}
+    checks.require_known("strategy", request["strategy"], app.info()["strategies"])
+    app.refresh_studies()
     unread = [name for name in params or {} if name not in _STRATEGY_PARAMETERS]
     warnings = {"warnings": [f"parameter_ignored: {name:.60}" for name in unread]} if unread else {}
-    return {**activelearning.sample(strategy, params, user.username), **warnings}
+    store = app.datastore()
+    if not isinstance(store, StudiesDatastore):
+        return {**activelearning.sample(strategy, params, user.username), **warnings}
+    return {**hand_out_study(app, store, request, request.get("client_id", user.username)), **warnings}
 
 
 @router.get("/scoring/")

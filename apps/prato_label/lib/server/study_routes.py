@@ -15,6 +15,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from lib.activelearning.studies import REVIEW_STATES
 from lib.datastore.entries import known_phases
+from lib.datastore.plain_json import require_plain_json
 from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ANNOTATOR
@@ -30,7 +31,7 @@ _LONGEST_REASON = 500
 @router.put("/review")
 def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
     """Set a study's state: ``open``, ``skipped`` (handed out when no other is left) or ``rejected`` (not handed out), with a reason."""
-    sent = checks.require_storable(checks.parse_json_object(params))
+    sent = require_plain_json(checks.parse_json_object(params))
     state, reason = sent.get("state"), sent.get("reason", "")
     if state not in REVIEW_STATES:
         raise HTTPException(400, f"state must be {', '.join(REVIEW_STATES[:-1])} or {REVIEW_STATES[-1]}, not {state!r:.60}.")
@@ -47,7 +48,7 @@ def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User =
 @router.put("/phases")
 def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
     """Mark the phases of end-diastole and end-systole, ``ed`` and ``es`` from 0, of a cine; without both, they are found again."""
-    sent = checks.require_storable(checks.parse_json_object(params))
+    sent = require_plain_json(checks.parse_json_object(params))
     checks.require_image(app_instance(), image)
     if not {"ed", "es"} <= sent.keys():  # a misspelt name must not take back what somebody marked
         raise HTTPException(400, 'params must name both phases, such as {"ed": 0, "es": 12}, or null for both to have them found.')

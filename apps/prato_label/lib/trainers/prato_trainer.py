@@ -19,6 +19,7 @@ from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, 
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.request import RequestError
+from prato.retraining.comparison import NothingComparedError
 from prato.retraining.model_store import ModelStore, StoreError
 from prato.retraining.round import TrainingOrder, round_folder, train_round
 from prato.retraining.training_data import TooFewPatientsError, assign_split, load_stored_split
@@ -30,7 +31,7 @@ BASE_STUDIES = "PRATO_LABEL_BASE_STUDIES"
 #: Added by MONAI Label and its clients on a request's way to the task.
 _IGNORED = {"model", "client_id", "gpus", "multi_gpu", "local_rank"}
 _LIMITS = {"max_epochs": (1, 10_000), "max_steps": (1, 1_000_000), "val_split": (0.05, 0.5), "seed": (0, 2**31 - 1)}
-_REFUSALS = (RequestError, TooFewPatientsError, ManifestError, SplitError, CheckpointError, StoreError)
+_REFUSALS = (RequestError, TooFewPatientsError, NothingComparedError, ManifestError, SplitError, CheckpointError, StoreError)
 
 
 class PratoTrainer(TrainTask):

@@ -23,8 +23,34 @@ _MIN_PATIENTS = 3
 
 def measure_dice(model: Path, files: Sequence[StudyFile], device: str, on_study: Callable[[], object]) -> CaseDice:
     """Dice by study, as the server would answer tight boxes with ``model``; ``on_study`` is called after every study and may raise."""
+    if not files:
+        return {}
     rows = evaluate_cases(Predictor.from_files(model, device=device), files, report=lambda _: on_study())
     return {row["study"]: {**{name: row["scores"][name]["dice"] for name in STRUCTURES}, "mean": row["mean_dice"]} for row in rows}
+
+
+class NothingComparedError(ValueError):
+    """No study is left to compare two models on; the message is one sentence."""
+
+
+def of_both(before: CaseDice, after: CaseDice, files: Sequence[StudyFile]) -> tuple[CaseDice, CaseDice]:
+    """The studies, of ``files``, that both models were measured on.
+
+    Args:
+        files: without those whose label or image was replaced in between, which would decide in the models' place.
+    """
+    both = [file.name for file in files if file.name in before and file.name in after]
+    return {name: before[name] for name in both}, {name: after[name] for name in both}
+
+
+def require_compared(measured: CaseDice) -> None:
+    """Refuse to compare on nothing.
+
+    Raises:
+        NothingComparedError: ``measured`` is empty.
+    """
+    if not measured:
+        raise NothingComparedError("Every study held back was replaced or removed during this training: start it again.")
 
 
 @dataclass(frozen=True)

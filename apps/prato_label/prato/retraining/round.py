@@ -18,7 +18,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import ModelSpec, load_model, save_model
-from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice
+from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice, of_both, require_compared
+from prato.retraining.file_changes import FileChanges
 from prato.retraining.model_store import ModelStore, ReplacedError, StoreError
 from prato.retraining.training_data import TrainingData, load_training_data
 from prato.training.fine_tuning import BLEND_SHARE, TrainingParameters, TrainingStopped, choose_rate, fine_tune, schedule
@@ -39,15 +40,6 @@ class TrainingOrder(BaseModel):
     parameters: TrainingParameters = Field(validation_alias=AliasChoices("parameters", "asked"), serialization_alias="asked")
     files: list[StudyFile]
     base: Path | None = None
-
-
-def label_checksums(files: list[StudyFile]) -> dict[str, str]:
-    """The SHA-256 of the label file of each study or phase.
-
-    Raises:
-        OSError: a label is gone.
-    """
-    return {file.name: hashlib.sha256(file.label.read_bytes()).hexdigest() for file in files}
 
 
 def round_folder(model: Path) -> Path:
@@ -84,7 +76,7 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
 
     Raises:
         TrainingStopped: ``should_continue`` returned False.
-        TooFewPatientsError, SplitError, CheckpointError, StoreError: as their modules say.
+        TooFewPatientsError, NothingComparedError, SplitError, CheckpointError, StoreError: as their modules say.
     """
 
     with _only_round(order.model):
@@ -100,16 +92,18 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     parameters, store, folder = order.parameters, ModelStore(order.model), round_folder(order.model)
     _recover(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
-    files, untrusted = find_trusted_phases(order.files)
-    labels = label_checksums(files)
-    data = load_training_data(files, untrusted, spec.pixel, parameters.val_split, parameters.seed, check)
+    studies, base = FileChanges(order.files), FileChanges(find_labelled_studies(order.base) if order.base else ())
+    data = load_training_data(studies, spec.pixel, parameters.val_split, parameters.seed, check)
+    base_files = find_trusted_phases(base.files)[0]
     parts.end("load")
-    before, base_before = _measure(order, order.model, data, check)
+    before, base_before = (measure_dice(order.model, files, parameters.device, check) for files in (data.validation_files, base_files))
+    require_compared(before)
     parts.end("measure before")
     epochs, steps = schedule(data.training, parameters)
     patients = {file.name: file.patient for file in data.validation_files}
     progress = TrainingProgress(folder / "stats.json", epochs, steps, compare(before, before, patients, 0).before["mean"])
-    run = {"model": version, "labels": hashlib.sha256(json.dumps([labels, data.patients()]).encode()).hexdigest(), **asdict(parameters)}
+    labels = hashlib.sha256(json.dumps([data.labels, data.patients()]).encode()).hexdigest()
+    run = {"model": version, "labels": labels, **asdict(parameters)}
     rate = choose_rate(network, spec, data.training, parameters.device)
     check()
     sides, state = (data.training, data.validation), folder / "state.pt"
@@ -117,18 +111,24 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     candidate = folder / f"candidate{order.model.suffix}"
     candidate_version = save_model(candidate, trained, _candidate_spec(spec, order, version, steps, rate, data))
     parts.end("train")
-    after, base_after = _measure(order, candidate, data, check)
+    after, base_after = (measure_dice(candidate, files, parameters.device, check) for files in (data.validation_files, base_files))
+    before, after = of_both(before, after, studies.unchanged(data.validation_files))
+    base_before, base_after = of_both(base_before, base_after, base.unchanged(base_files))
+    require_compared(before)
+    changed = {
+        each: f"{each} was replaced or removed while this model was trained: it is not compared on." for each in patients.keys() - before
+    }
     parts.end("measure after")
     comparison = compare(before, after, patients, parameters.seed)
     result = {
         "dice_before": round(comparison.before["mean"], 4),
         "dice_after": round(comparison.after["mean"], 4),
         **comparison.to_json(),
-        "base": None if base_before is None or base_after is None else {"before": _mean(base_before), "after": _mean(base_after)},
+        "base": {"before": _mean(base_before), "after": _mean(base_after)} if base_before else None,
         "share_of_new_weights": BLEND_SHARE,
         "patients": data.patients(),
-        "labels": {study: labels[study] for study in labels if study not in data.left_out},
-        "left_out": data.left_out,
+        "labels": {name: checksum for name, checksum in data.labels.items() if name not in changed},
+        "left_out": {**data.left_out, **changed},
         "cases": {study: {"before": _rounded(before[study]), "after": _rounded(after[study])} for study in before},
         **{"seed": parameters.seed, "steps": steps, "seconds": round(time.monotonic() - start, 1), "parts_s": parts.seconds},
     }
@@ -193,13 +193,6 @@ def _publish_or_refuse(
             return True, comparison.summary()
     store.refuse(version, parent, reason, result)
     return False, reason
-
-
-def _measure(order: TrainingOrder, model: Path, data: TrainingData, check: Callable[[], None]) -> tuple[CaseDice, CaseDice | None]:
-    """Dice of ``model`` on the validation patients, and on the base studies."""
-    device = order.parameters.device
-    own = measure_dice(model, data.validation_files, device, check)
-    return own, measure_dice(model, find_trusted_phases(find_labelled_studies(order.base))[0], device, check) if order.base else None
 
 
 def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, rate: float, data: TrainingData) -> ModelSpec:

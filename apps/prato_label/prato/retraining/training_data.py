@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from prato.data.cases import TrainingCase, load_training_cases
 from prato.data.splits import Split, load_split, save_split
 from prato.data.studies import StudyFile
+from prato.labelling.trusted import find_trusted_phases
+from prato.retraining.file_changes import FileChanges
 
 logger = logging.getLogger(__name__)
 #: Beside the images: the split belongs to the patients, not to a model, so that all models are compared on the same ones.
@@ -28,12 +31,14 @@ class TrainingData:
     Attributes:
         training, validation: studies, and phases of cines, of training and validation patients, loaded.
         validation_files: the files of ``validation``.
+        labels: the SHA-256 of the label file of each, by name.
         left_out: the reason, by name, for labels that cannot be used.
     """
 
     training: list[TrainingCase]
     validation: list[TrainingCase]
     validation_files: list[StudyFile]
+    labels: dict[str, str]
     left_out: dict[str, str]
 
     def patients(self) -> dict[str, list[str]]:
@@ -45,24 +50,30 @@ class TrainingData:
 
 
 def load_training_data(
-    files: Sequence[StudyFile],
-    untrusted: Mapping[str, str],
-    pixel: float,
-    validation_share: float,
-    seed: int,
-    on_study: Callable[[], object],
+    studies: FileChanges, pixel: float, validation_share: float, seed: int, on_study: Callable[[], object]
 ) -> TrainingData:
     """Load the labelled studies and phases at ``pixel`` mm, and assign new patients to a side (written to disk before anything is trained).
 
+    A label that is submitted in the middle of it is left for the next round: its record, its checksum and its voxels belong together.
+
     Args:
-        files, untrusted: as ``prato.labelling.trusted.find_trusted_phases`` gives them.
+        studies: the labelled studies, looked after since before anything was read of them.
         on_study: called after every study; may raise.
 
     Raises:
         TooFewPatientsError, SplitError: as ``assign_split`` and ``load_stored_split``.
     """
+    files, untrusted = find_trusted_phases(studies.files)
     usable, left_out = load_training_cases(files, pixel, on_study)
-    left_out = {**untrusted, **left_out}
+    labels = _label_checksums(file for file, _ in usable)
+    unchanged = {file.name for file in studies.unchanged(file for file, _ in usable)} & labels.keys()
+    left_out |= {
+        file.name: f"{file.name} was replaced or removed while it was read: the next training uses it as it is then."
+        for file, _ in usable
+        if file.name not in unchanged
+    }
+    usable = [(file, case) for file, case in usable if file.name in unchanged]
+    left_out = {**studies.absent, **untrusted, **left_out}
     for study, reason in left_out.items():
         logger.warning("%s is left out: %s", study, reason)
     if not usable:
@@ -75,8 +86,18 @@ def load_training_data(
         training=[case for file, case in usable if file.patient not in validation],
         validation=[case for file, case in usable if file.patient in validation],
         validation_files=[file for file, _ in usable if file.patient in validation],
+        labels={file.name: labels[file.name] for file, _ in usable},
         left_out=left_out,
     )
+
+
+def _label_checksums(files: Iterable[StudyFile]) -> dict[str, str]:
+    """The SHA-256 of the label file of each study or phase that has one (still)."""
+    found = {}
+    for file in files:
+        with suppress(OSError):
+            found[file.name] = hashlib.sha256(file.label.read_bytes()).hexdigest()
+    return found
 
 
 def load_stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:

@@ -21,13 +21,14 @@ import torch
 from prato.data.atomic import is_disk_full
 from prato.data.splits import SplitError
 from prato.models.checkpoint import CheckpointError
+from prato.retraining.comparison import NothingComparedError
 from prato.retraining.model_store import StoreError
 from prato.retraining.round import TrainingOrder, train_round
 from prato.retraining.training_data import TooFewPatientsError
 from prato.training.fine_tuning import TrainingStopped
 
 #: Errors whose message is written for a person.
-_REFUSALS = (TooFewPatientsError, SplitError, CheckpointError, StoreError)
+_REFUSALS = (TooFewPatientsError, NothingComparedError, SplitError, CheckpointError, StoreError)
 
 
 class _LogSender(logging.Handler):

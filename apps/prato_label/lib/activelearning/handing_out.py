@@ -1,0 +1,41 @@
+"""Handing out the next study: whoever asks at the same moment, of whichever server of the folder, is handed another one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from monailabel.interfaces.app import MONAILabelApp
+
+from lib.datastore.studies import StudiesDatastore
+
+logger = logging.getLogger(__name__)
+#: What a strategy's reply says of its choice; what a client has noted about a study under such a name is not the strategy's word.
+_OF_THE_CHOICE = {"id", "phase", "score", "reason", "scored", "unlabelled", "model_version", "warnings"}
+
+
+def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[str, Any], client: Any) -> dict[str, Any]:
+    """The study that the ``request``'s strategy chooses, with what is known of it, noted as handed out to ``client``.
+
+    A strategy may take seconds. Where somebody else was handed the study meanwhile, it chooses again, by what it has found already.
+
+    Raises:
+        HTTPException: as the strategy does.
+    """
+    while True:
+        before = store.handed_out()
+        chosen = app.next_sample(request)
+        study, handed_out = chosen["id"], {"ts": int(time.time()), "client_id": client}
+        info: dict[str, Any] = {}
+        try:
+            with store.changed_list():
+                info = store.get_image_info(study)
+                is_free = bool(info) and info.get("strategy") == before.get(study)
+                if is_free:
+                    store.update_image_info(study, {"strategy": {**(info.get("strategy") or {}), request["strategy"]: handed_out}})
+        except OSError as error:  # a labeller can work all the same
+            logger.warning("it cannot be noted that %s was handed out (%s)", study, error.strerror)
+            is_free = bool(info)
+        if is_free:
+            return {**{name: value for name, value in info.items() if name not in _OF_THE_CHOICE}, **chosen}

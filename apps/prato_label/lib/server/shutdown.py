@@ -1,0 +1,36 @@
+"""Whether the server has been told to end: it does so once it has answered its requests, some of which wait for what takes hours."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+_told = threading.Event()
+
+
+def is_ending() -> bool:
+    """Whether it has."""
+    return _told.is_set()
+
+
+def notice_signals() -> None:
+    """To be called while the server starts, with its own handlers in place, which still do their work."""
+    if threading.current_thread() is not threading.main_thread():  # signals are another's business
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, _Noticed(handler))
+
+
+class _Noticed:
+    """A handler in front of ``handler``."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        _told.set()
+        self._handler(number, frame)

@@ -1,0 +1,100 @@
+"""Who asks for the next study, and what is noted of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Barrier, Thread
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from monailabel.endpoints import activelearning
+
+import lib.datastore.studies
+from lib.activelearning.registry import build_strategies
+from lib.datastore.studies import StudiesDatastore
+from lib.server import stock_routes
+from prato.data.nifti import write_volume
+
+
+class App:
+    """A server on ``store``, as much of it as hands out studies; ``before_answer`` is called once a strategy has chosen."""
+
+    def __init__(self, store: StudiesDatastore) -> None:
+        self.store, self.strategies = store, build_strategies({}, "heart")
+        self.before_answer: Any = lambda: None
+
+    def info(self) -> dict[str, Any]:
+        return {"strategies": self.strategies}
+
+    def datastore(self) -> StudiesDatastore:
+        return self.store
+
+    def refresh_studies(self) -> None:
+        self.store.refresh()
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        chosen = self.strategies[request["strategy"]](request, self.store)
+        self.before_answer()
+        return {**chosen, "path": str(self.store.folder)}
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
+    monkeypatch.setattr(lib.datastore.studies.settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    for name in ("a", "b", "c"):
+        write_volume(tmp_path / f"{name}.nii.gz", np.ones((8, 7, 3), np.int16), np.diag([-1.5, -1.5, 8.0, 1.0]))
+    found = App(StudiesDatastore(str(tmp_path)))
+    for module in (stock_routes, activelearning):
+        monkeypatch.setattr(module, "app_instance", lambda: found)
+    return found
+
+
+def ask(path: str = "random", **params: Any) -> dict[str, Any]:
+    return stock_routes.next_sample(path, params, user=SimpleNamespace(username="somebody"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("people", [2, 3])
+def test_who_asks_at_the_same_moment_is_handed_another_study(app: App, people: int) -> None:
+    all_have_chosen, waited, found = Barrier(people), set(), []
+
+    def wait_once() -> None:
+        if len(waited) < people:
+            waited.add(all_have_chosen.wait(20))
+
+    app.before_answer = wait_once
+    threads = [Thread(target=lambda: found.append(ask()["id"])) for _ in range(people)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == len(set(found)) == people
+
+
+def test_the_last_study_is_handed_to_everybody(app: App) -> None:
+    for name in ("a", "b"):
+        app.store.remove_image(name)
+    assert [ask()["id"] for _ in range(3)] == ["c"] * 3
+
+
+def test_it_is_noted_for_the_strategy_that_was_asked_and_who_asked(app: App) -> None:
+    study = ask("random", strategy="first", client_id="Ada")["id"]
+    assert {name: noted["client_id"] for name, noted in app.store.get_image_info(study)["strategy"].items()} == {"first": "Ada"}
+    assert StudiesDatastore(str(app.store.folder)).get_image_info(study)["strategy"] == app.store.get_image_info(study)["strategy"]
+
+
+def test_what_clients_noted_about_a_study_is_not_taken_for_the_choice(app: App) -> None:
+    for name in ("a", "b", "c"):
+        app.store.update_image_info(name, {"id": "z", "phase": "ED", "reason": "blurred", "note": "kept"})
+    reply = ask("first")
+    assert (reply["id"], reply["note"]) == ("a", "kept") and not {"phase", "reason"} & reply.keys()
+
+
+def test_a_study_that_was_removed_meanwhile_is_not_handed_out(app: App) -> None:
+    def remove() -> None:
+        app.before_answer = lambda: None
+        app.store.remove_image("a")
+
+    app.before_answer = remove
+    assert ask("first")["id"] == "b"
