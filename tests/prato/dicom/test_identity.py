@@ -24,6 +24,7 @@ def everything_written(folder: Path) -> bytes:
     return b"\n".join(parts)
 
 
+SCAN = Scan(slices=5, phases=8)
 SECRETS = (*NAME.split("^"), NUMBER, BIRTH, "ACC-99", "20240229", "101112", "series of", "Doe")
 
 
@@ -58,3 +59,34 @@ def test_unicode_and_very_long_names(tmp_path: Path) -> None:
     check(scan, report, tmp_path / "out")
     assert report.imported[0].study.isascii() and len(report.imported[0].study) < 80
     assert {path.parent for path in (tmp_path / "out").rglob("*")} == {tmp_path / "out"}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+OTHER = replace(SCAN, number=7, origin=(40.0, -80.25, 90.0))
+
+
+def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(tmp_path: Path, out: Path) -> None:
+    [one] = import_dicom(save(tmp_path / "one", SCAN.images()), out).imported
+    report = import_dicom(save(tmp_path / "both", [*SCAN.images(), *OTHER.images()]), out)
+    assert [cine.is_new for cine in report.imported] == [False, True]
+    assert report.imported[0].study == one.study and report.imported[1].study.endswith("_s7_4d")
+    report = import_dicom(save(tmp_path / "other", OTHER.images()), out)
+    assert [(cine.study.endswith("_s7_4d"), cine.is_new) for cine in report.imported] == [(True, False)]
+    assert len([*out.glob("*_4d.nii.gz")]) == 2
+
+
+def test_a_cine_that_has_grown_is_refused_and_makes_no_second_study(tmp_path: Path, out: Path) -> None:
+    import_dicom(save(tmp_path / "short", replace(SCAN, slices=4).images()), out)
+    report = import_dicom(save(tmp_path / "long", [*SCAN.images(), *OTHER.images()]), out)
+    assert len(report.imported) == 1 and "there already with other content" in report.refused[0]
+    assert len([*out.glob("*_4d.nii.gz")]) == 2
+
+
+def test_whoever_wants_other_names_gets_them(tmp_path: Path, out: Path) -> None:
+    source = save(tmp_path / "in", SCAN.images())
+    [[hidden], [named]] = (import_dicom(source, out, keep_identity=identity).imported for identity in (False, True))
+    assert hidden.study != named.study and NUMBER in named.study and named.is_new

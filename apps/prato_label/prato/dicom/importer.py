@@ -21,6 +21,7 @@ from prato.dicom.end_systole import guess_end_systole
 from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.headers import Frame, read_frames
 from prato.dicom.identity import pseudonym
+from prato.dicom.known_cines import KnownCines
 from prato.dicom.pixels import read_pixels
 from prato.dicom.sidecar import sidecar_bytes
 from prato.dicom.stacks import LeftOut
@@ -72,8 +73,8 @@ def import_dicom(
     """Write the short-axis cines of ``source`` (folder, zip, DICOMDIR or one file) to ``target``, each whole or not at all.
 
     Files: ``<patient>_<examination>_4d.nii.gz`` and ``.json`` (docs/dicom.md), and ``manifest.json``. With ``phases``, single phases go to
-    the studies folder ``target/phases`` too. The same source always gives the same names and bytes; a file that is there with other
-    content is left as it is, and its cine refused.
+    the studies folder ``target/phases`` too. The same source always gives the same names and bytes, and a cine that is there keeps
+    its name; a file that is there with other content is left as it is, and its cine refused.
 
     Args:
         phases: which phases are also written as 3D studies. keep_identity: whether names, numbers and dates may be written.
@@ -97,8 +98,17 @@ def import_dicom(
         studies: dict[str, dict[tuple[str, str], list[Frame]]] = defaultdict(dict)
         for key, own in by_series(frames).items():
             studies[key[0]][key] = own
+        known = KnownCines(folder)
         for series in studies.values():
-            _import_study(list(series.values()), folder, phases, keep_identity, report)
+            found = find_cines(list(series.values()), keep_identity)
+            report.warnings += found.warnings
+            report.left_out += [str(one) for one in _merge(found.left_out)]
+            report.refused += found.refused
+            for cine in known.keep_names(found.cines):
+                try:
+                    report.imported.append(write_cine(cine, folder, phases, keep_identity))
+                except DicomError as error:
+                    report.refused.append(f"{cine.label}: {error}.")
     return report
 
 
@@ -159,18 +169,6 @@ def _what(frame: Frame) -> tuple[object, ...]:
     """What tells the image ``frame`` from another, whoever it is said to be of."""
     when = frame.trigger_ms, frame.temporal_index, frame.instance_number
     return frame.rows, frame.columns, frame.position, frame.orientation, frame.kind, frame.echo_ms, *when
-
-
-def _import_study(series: list[list[Frame]], folder: Path, phases: Phases, keep_identity: bool, report: Report) -> None:
-    found = find_cines(series, keep_identity)
-    report.warnings += found.warnings
-    report.left_out += [str(one) for one in _merge(found.left_out)]
-    report.refused += found.refused
-    for cine in found.cines:
-        try:
-            report.imported.append(write_cine(cine, folder, phases, keep_identity))
-        except DicomError as error:
-            report.refused.append(f"{cine.label}: {error}.")
 
 
 def _merge(left_out: list[LeftOut]) -> list[LeftOut]:
