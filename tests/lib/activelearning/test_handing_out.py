@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, Thread, get_ident
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,8 +60,9 @@ def test_who_asks_at_the_same_moment_is_handed_another_study(app: App, people: i
     all_have_chosen, waited, found = Barrier(people), set(), []
 
     def wait_once() -> None:
-        if len(waited) < people:
-            waited.add(all_have_chosen.wait(20))
+        if get_ident() not in waited:
+            waited.add(get_ident())
+            all_have_chosen.wait(60)
 
     app.before_answer = wait_once
     threads = [Thread(target=lambda: found.append(ask()["id"])) for _ in range(people)]
@@ -98,3 +99,23 @@ def test_a_study_that_was_removed_meanwhile_is_not_handed_out(app: App) -> None:
 
     app.before_answer = remove
     assert ask("first")["id"] == "b"
+
+
+def test_whoever_is_always_forestalled_is_handed_a_study_in_the_end(app: App) -> None:
+    asked: list[int] = []
+
+    def forestall() -> None:
+        asked.append(len(asked))
+        for name in ("a", "b", "c"):
+            app.store.update_image_info(name, {"strategy": {"first": {"ts": len(asked), "client_id": "Bob"}}})
+
+    app.before_answer = forestall
+    assert ask("first")["id"] == "a" and 1 < len(asked) < 100
+
+
+def test_a_list_that_cannot_be_written_keeps_nobody_from_the_next_study(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(app.store, "changed_list", refuse)
+    assert ask("first")["id"] == "a"

@@ -11,6 +11,8 @@ from monailabel.interfaces.app import MONAILabelApp
 from lib.datastore.studies import StudiesDatastore
 
 logger = logging.getLogger(__name__)
+#: How often one who asks may be forestalled; then two label the same study, rather than one waiting for ever.
+_TRIES = 20
 #: What a strategy's reply says of its choice; what a client has noted about a study under such a name is not the strategy's word.
 _OF_THE_CHOICE = {"id", "phase", "score", "reason", "scored", "unlabelled", "model_version", "warnings"}
 
@@ -23,7 +25,7 @@ def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[st
     Raises:
         HTTPException: as the strategy does.
     """
-    while True:
+    for tries_left in reversed(range(_TRIES)):
         before = store.handed_out()
         chosen = app.next_sample(request)
         study, handed_out = chosen["id"], {"ts": int(time.time()), "client_id": client}
@@ -36,6 +38,7 @@ def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[st
                     store.update_image_info(study, {"strategy": {**(info.get("strategy") or {}), request["strategy"]: handed_out}})
         except OSError as error:  # a labeller can work all the same
             logger.warning("it cannot be noted that %s was handed out (%s)", study, error.strerror)
-            is_free = bool(info)
-        if is_free:
-            return {**{name: value for name, value in info.items() if name not in _OF_THE_CHOICE}, **chosen}
+            is_free = True
+        if is_free or tries_left == 0:
+            break
+    return {**{name: value for name, value in info.items() if name not in _OF_THE_CHOICE}, **chosen}
