@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,3 +67,11 @@ def test_nothing_is_taken_that_would_be_lost(store: StudiesDatastore, change: Ca
     assert store.get_image_info("a")["note"] == "before" and store.versions("a", "final").current().version == 1  # type: ignore[union-attr]
     store.update_image_info("a", {"note": "after"})
     assert StudiesDatastore(str(folder)).get_image_info("a")["note"] == "after"
+
+
+def test_whoever_removes_all_labels_goes_on_without_them(store: StudiesDatastore) -> None:
+    shutil.rmtree(store.folder / "labels")
+    store.refresh()
+    assert store.get_labeled_images() == []
+    store.submit_label("a", str(store.folder.parent / "label.nii.gz"), "final", {"annotator": "Ben"})
+    assert store.get_labeled_images() == ["a"] and store.get_image_info("a")["note"] == "before"

@@ -48,7 +48,7 @@ class DurableIndex(LocalDatastore):
     #: Whether the list was changed and could not be written since.
     _is_unwritten = False
     _shared_lock: FileLock | None = None
-    #: Whether the folder was seen whole: without its labels it is away from then on, and not new.
+    #: Whether the folder was seen: an empty one is away from then on, and not new.
     _is_known = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -63,7 +63,7 @@ class DurableIndex(LocalDatastore):
         Raises:
             HTTPException: 503.
         """
-        if self._is_known and not os.path.isdir(self._datastore.label_path(None)):
+        if self._is_known and not _has_files(self._datastore_path):  # where it was mounted there may be an empty one
             raise HTTPException(503, "The studies folder is away (moved, or not mounted): send this again once it is back.")
 
     def _lock(self) -> FileLock:
@@ -187,7 +187,8 @@ class DurableIndex(LocalDatastore):
     def _find_studies(self) -> dict[str, ImageLabelModel]:
         """The list as it should be: known studies that are still there, and those that are new; entries that changed are new objects."""
         known, images = self._datastore.objects, self._list_endings(self._datastore.image_path())
-        places = [Path(self._datastore.label_path(tag)) for tag in os.listdir(self._datastore.label_path(None))]
+        of_labels = self._datastore.label_path(None)
+        places = [Path(of_labels, tag) for tag in (os.listdir(of_labels) if os.path.isdir(of_labels) else ())]
         labels = {place.name: self._list_endings(str(place)) for place in places if os.path.isdir(place)}
         for tag, of_tag in labels.items():
             for study in of_tag.keys() - images.keys():
@@ -256,6 +257,14 @@ class DurableIndex(LocalDatastore):
             except VolumeError as error:
                 self._heads[study] = stamp, str(error)
         return self._heads[study][1]
+
+
+def _has_files(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as there:
+            return next(there, None) is not None
+    except OSError:
+        return False
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
