@@ -26,6 +26,7 @@ def main() -> None:
     table = _courses(rows)
     blocks = {"clicks": table, "structures": _structures(rows), "requests": _requests(requests), "times": _times(times)}
     blocks["parts"] = _parts(read_rows(RESULTS / "wrong_parts.csv"))
+    blocks["guidance"] = _guidance(read_rows(RESULTS / "guidance.csv"))
     fill_page(DOCS / "clicks.md", blocks)
     write_bytes(REFINER.with_suffix(".md"), _card(table).encode())
 
@@ -98,6 +99,17 @@ def _parts(rows: list[Row]) -> str:
         ["voxels that would become wrong there", f"{damaged}"],
     ]
     return markdown_table(["", "median, or sum"], lines)
+
+
+def _guidance(rows: list[Row]) -> str:
+    lines = []
+    for entry, labeller in dict.fromkeys((row["entry"], row["labeller"]) for row in rows):
+        group = [row for row in rows if (row["entry"], row["labeller"]) == (entry, labeller)]
+        right = sum(row["right_clicks"] for row in group)
+        cells = [entry, labeller, f"{group[0]['steps']:,}", *(f"{fmean(_dice(group, n)):.4f}" for n in ("0", "5", "10", "20"))]
+        lines.append([*cells, f"{sum(row['raised'] for row in group) / right:.1%}"])
+    head = ["guidance enters", "labeller", "steps", "mean DSC before", "after 5", "10", "20", "right clicks that raise DSC"]
+    return markdown_table(head, lines)
 
 
 def _requests(rows: list[Row]) -> str:
