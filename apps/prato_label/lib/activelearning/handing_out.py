@@ -41,4 +41,6 @@ def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[st
             is_free = True
         if is_free or tries_left == 0:
             break
-    return {**{name: value for name, value in info.items() if name not in _OF_THE_CHOICE}, **chosen}
+    reply = {**{name: value for name, value in info.items() if name not in _OF_THE_CHOICE}, **chosen}
+    logger.info("Next sample: %s", reply)
+    return reply
