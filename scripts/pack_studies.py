@@ -38,6 +38,7 @@ def main(
     manifest = load_manifest(studies)
     if manifest:
         save_manifest(out, manifest)
+    new = 0
     for file in tqdm(files, unit="study"):
         target = out / "labels" / "final" / f"{file.study}.nii.gz"
         if target.exists():
@@ -51,6 +52,9 @@ def main(
             packed = _packed(file, case, edge)
             write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
             write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
+            new += 1
+    there = sum((out / "labels" / "final" / f"{file.study}.nii.gz").exists() for file in files)
+    typer.echo(f"{there} of {len(files)} studies are in {out}, {new} of them new.")
 
 
 @dataclass(frozen=True)

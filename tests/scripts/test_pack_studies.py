@@ -34,6 +34,8 @@ def studies(tmp_path: Path) -> Path:
 def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
     done = run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100)
     assert done.exit_code == 0, done.output
+    count = len(find_labelled_studies(studies))
+    assert f"{count} of {count} studies are in {tmp_path / 'small'}, {count} of them new." in done.output
     for before, after in zip(find_labelled_studies(studies), find_labelled_studies(tmp_path / "small"), strict=True):
         whole, small = load_training_case(before, PIXEL), load_training_case(after, PIXEL)
         assert whole and small and small.pixel == pytest.approx(whole.pixel, rel=1e-6) and small.slices == whole.slices
@@ -47,7 +49,8 @@ def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
         centre = [read_volume(f.image).affine @ (*((np.array(read_volume(f.image).array.shape) - 1) / 2), 1) for f in (before, after)]
         np.testing.assert_allclose(centre[0], centre[1], atol=1e-3)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
-    assert run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100).exit_code == 0
+    done = run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small", "--edge", 100)
+    assert done.exit_code == 0 and f"{count} of {count} studies are in {tmp_path / 'small'}, 0 of them new." in done.output
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
 
 
