@@ -28,7 +28,7 @@ class App:
     def refresh_studies(self) -> None: ...
 
     def info(self) -> dict[str, Any]:
-        return {"trainers": ["heart"]}
+        return {"trainers": ["heart", "beat"]}
 
     def datastore(self) -> None: ...
 
@@ -93,6 +93,17 @@ def test_nobody_waits_for_a_client_that_has_gone(app: App) -> None:
     with pytest.raises(HTTPException) as gone:
         asyncio.run(leave())
     assert gone.value.status_code == 499 and app.jobs[0].is_open
+
+
+def test_all_models_are_trained_though_whoever_asked_has_gone(app: App) -> None:
+    async def leave() -> None:
+        client = Client()
+        client.has_gone = True
+        await job_routes.run_every_training(client, {}, run_sync=True)  # type: ignore[arg-type]
+
+    with pytest.raises(HTTPException) as gone:
+        asyncio.run(leave())
+    assert gone.value.status_code == 499 and [job.request["model"] for job in app.jobs] == ["heart", "beat"]
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed"])

@@ -90,3 +90,15 @@ def test_whoever_wants_other_names_gets_them(tmp_path: Path, out: Path) -> None:
     source = save(tmp_path / "in", SCAN.images())
     [[hidden], [named]] = (import_dicom(source, out, keep_identity=identity).imported for identity in (False, True))
     assert hidden.study != named.study and NUMBER in named.study and named.is_new
+
+
+def test_examinations_whose_images_have_the_same_uids_keep_their_own_names(tmp_path: Path, out: Path) -> None:
+    """As some programs that make images anonymous leave them."""
+    first, second = SCAN.images(), replace(OTHER, study="another").images()
+    for one, other in zip(first, second):
+        other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+    sources = [save(tmp_path / name, images) for name, images in (("one", first), ("other", second))]
+    for is_new in (True, False):
+        reports = [import_dicom(source, out) for source in sources]
+        assert [[cine.is_new for cine in report.imported] for report in reports] == [[is_new], [is_new]]
+    assert len([*out.glob("*_4d.nii.gz")]) == 2

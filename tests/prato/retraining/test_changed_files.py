@@ -71,6 +71,22 @@ def test_models_are_not_compared_on_a_label_that_was_replaced_or_removed_meanwhi
     assert result["dice_before"] == case["before"]["mean"] and result["dice_after"] == case["after"]["mean"]
 
 
+def test_files_that_get_other_times_and_numbers_and_no_other_content_are_compared_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = order(tmp_path)
+    held_back, _ = sides(first)
+
+    def put_copies_back() -> None:
+        for path in (held_back.image, held_back.label):
+            data = path.read_bytes()
+            path.rename(tmp_path / f"before_{path.name}")
+            path.write_bytes(data)
+
+    result = round_with(first, put_copies_back, monkeypatch)
+    assert list(result["cases"]) == [held_back.name] and not result["left_out"]
+
+
 @pytest.mark.parametrize("change", [submit_without_the_rv, lambda file: file.label.unlink()])
 def test_without_any_label_to_compare_on_nothing_is_published(
     tmp_path: Path, change: Callable[[StudyFile], None], monkeypatch: pytest.MonkeyPatch

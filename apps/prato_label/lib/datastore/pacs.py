@@ -16,6 +16,7 @@ from fastapi import HTTPException
 
 from lib.datastore.entries import phases_info
 from lib.datastore.studies import StudiesDatastore
+from prato.data.atomic import make_folder
 from prato.labelling.files import SUFFIX
 from prato.labelling.records import UNKNOWN
 from prato.pacs.catalog import Catalog
@@ -41,6 +42,7 @@ class PacsDatastore(StudiesDatastore):
         folder = folder_for_pacs(settings, url)
         secrets = [secret.get_secret_value() if secret else None for secret in (settings.pacs_password, settings.pacs_token)]
         self._pacs = Pacs(url, settings.pacs_user, *secrets)
+        make_folder(folder / _OWN)
         self._catalog = Catalog(self._pacs, folder / _OWN / "examinations", filters)
         self._outbox = Outbox(self._pacs, folder, folder / _OWN / "sent")
         self._max_bytes = int(settings.pacs_cache_gb * 2**30)
@@ -123,6 +125,7 @@ class PacsDatastore(StudiesDatastore):
         self._outbox.wake()
 
     def _fetch(self, study: str) -> None:
+        self.require_folder()
         with self._fetching.setdefault(study, threading.Lock()):
             cine = self._catalog.cines().get(study)
             if self._is_here(study):  # another request fetched it meanwhile
@@ -139,16 +142,29 @@ class PacsDatastore(StudiesDatastore):
     def _refresh_catalog(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._catalog.refresh():
-                    self.refresh()
-                self._fault, pause = None, _REFRESH_S
-            except OSError as error:  # PacsError is one
-                if str(error) != self._fault:
-                    logger.warning("What the PACS holds is not known now: %s", error)
-                of_one = isinstance(error, PacsError) and not error.is_general
-                self._fault, pause = str(error), _REFRESH_S if of_one else _AGAIN_S
-                self.refresh()  # what was found before the fault
+                pause = self._ask_pacs()
+            except HTTPException as error:  # the folder is away
+                self._tell(error.detail, error.detail)
+                pause = _AGAIN_S
             except Exception:  # the next answer may make sense
                 logger.exception("what the PACS holds cannot be listed")
                 pause = _AGAIN_S
             self._stopped.wait(pause)
+
+    def _ask_pacs(self) -> float:
+        """List what the PACS holds now; how many seconds later it should be asked again. HTTPException as ``require_folder``."""
+        self.require_folder()
+        try:
+            if self._catalog.refresh():
+                self.refresh()
+            self._fault = None
+            return _REFRESH_S
+        except OSError as error:  # PacsError is one
+            self._tell(str(error), f"What the PACS holds is not known now: {error}")
+            self.refresh()  # what was found before the fault
+            return _REFRESH_S if isinstance(error, PacsError) and not error.is_general else _AGAIN_S
+
+    def _tell(self, fault: str, sentence: str) -> None:
+        if fault != self._fault:
+            logger.warning("%s", sentence)
+        self._fault = fault

@@ -18,7 +18,7 @@ from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
 from lib.datastore.plain_json import require_plain_json
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
-from prato.data.atomic import write_bytes
+from prato.data.atomic import make_folder, write_bytes
 from prato.data.cine import read_cine
 from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
@@ -182,6 +182,7 @@ class StudiesDatastore(DurableIndex):
         with self.changed_list(), http_errors():
             label = merge_proposals(label, files.current_path(), info)
             data = gzip_bytes(volume_bytes(label))
+            make_folder(path.parent)  # somebody may have removed all labels
             write_bytes(path, data)
             info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array), "sha256": sha256(data)}
             self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)

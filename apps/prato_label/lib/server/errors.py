@@ -56,6 +56,10 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
         raise error
     reason = (error.strerror or type(error).__name__).lower()
     if isinstance(error, FileNotFoundError):
+        try:
+            store.require_folder()
+        except HTTPException as away:
+            return _handle_http_exception(request, away)
         return error_response(request.scope, 404, f"{path.name} is gone: it was removed from the studies folder.")
     sentence = f"{path.name} of the studies folder cannot be used ({reason}): check the file, and who may read and write it."
     return error_response(request.scope, 409, sentence)

@@ -50,7 +50,8 @@ async def run_training(
 ) -> Any:
     """Train one model in the background; 429 while another training runs, unless ``enqueue``."""
     await run_in_threadpool(app_instance().refresh_studies)
-    return await _train(request, (params or {}).get("model", model), params or {}, run_sync, enqueue)
+    job = await run_in_threadpool(_submit, (params or {}).get("model", model), params or {}, enqueue)
+    return await _result(job, request) if run_sync else await run_in_threadpool(_task, job)
 
 
 @training.post("/")
@@ -59,10 +60,13 @@ async def run_every_training(request: Request, params: dict[str, Any] | None = N
     app, given = app_instance(), params or {}
     await run_in_threadpool(app.refresh_studies)
     shared = {name: value for name, value in given.items() if not isinstance(value, dict)}
-    requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in app.info()["trainers"]}
+    models = (await run_in_threadpool(app.info))["trainers"]
+    requests = {model: shared | (given[model] if isinstance(given.get(model), dict) else {}) for model in models}
     for model, own in requests.items():  # all or none
         await run_in_threadpool(app.training_order, model, own)
-    return {model: {"result": await _train(request, model, own, run_sync, True), "detail": None} for model, own in requests.items()}
+    jobs = {model: await run_in_threadpool(_submit, model, own, True) for model, own in requests.items()}  # whoever waits may go
+    results = {model: await _result(job, request) if run_sync else await run_in_threadpool(_task, job) for model, job in jobs.items()}
+    return {model: {"result": result, "detail": None} for model, result in results.items()}
 
 
 @training.delete("/")
@@ -72,10 +76,7 @@ def stop_training(user: User = ADMIN) -> Any:
     return job and _task(job)
 
 
-async def _train(request: Request, model: Any, params: dict[str, Any], run_sync: bool, enqueue: bool) -> Any:
-    job = await run_in_threadpool(_submit, model, params, enqueue)
-    if not run_sync:
-        return await run_in_threadpool(_task, job)
+async def _result(job: Job, request: Request) -> Any:
     await _wait_for(job, request, "training")
     return job.result
 

@@ -66,6 +66,7 @@ def download_label(label: str, tag: str, user: User = USER) -> Response:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
+        store.require_folder()
         raise HTTPException(404, f"{label} has no label with the tag {tag!r:.60}.") from None
     return _file(data, path.name)
 

@@ -11,8 +11,9 @@ from prato.dicom.cines import FoundCine
 from prato.dicom.find import DicomError
 from prato.dicom.references import CineReference
 
-#: A SOP instance UID, and which frame of a multi-frame object, from 1.
-_Image = tuple[str, int | None]
+#: The UIDs of the examination and of the instance, as some programs that make images anonymous give those of other examinations, too; and
+#: which frame of a multi-frame object, from 1.
+_Image = tuple[str, str, int]
 
 
 class KnownCines:
@@ -33,7 +34,7 @@ class KnownCines:
         """
         taken: set[str] = set()
         for cine in cines:
-            images = ((frame.sop_instance, frame.number + 1) for own in cine.cine.frames for frame in own)
+            images = ((frame.study, frame.sop_instance, frame.number + 1) for own in cine.cine.frames for frame in own)
             known = next((self._names[image] for image in images if image in self._names), "")
             is_same = known.startswith(f"{cine.patient}_") and known not in taken
             kept = replace(cine, study=known) if is_same else cine
@@ -43,4 +44,4 @@ class KnownCines:
 
 def _images_of(reference: CineReference) -> set[_Image]:
     images = (image for t in range(reference.phases) for image in reference.images_of_phase(t))
-    return {(uid, number or 1) for _, uid, number in images if uid}
+    return {(reference.dicom.study_instance_uid, uid, number or 1) for _, uid, number in images if uid}

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prato.data.atomic import make_folder, write_bytes
+from prato.data.atomic import write_bytes
 from prato.dicom.blocks import by_series
 from prato.dicom.cines import FoundCine, find_cines
 from prato.dicom.exporter import dicom_bytes
@@ -142,7 +142,7 @@ class Catalog:
         return fetch
 
     def _remember(self, found: Examination) -> None:
-        make_folder(self._folder)
+        self._folder.mkdir(exist_ok=True)  # not what is above it: that is away, or not mounted
         write_bytes(self._path(found.study_instance_uid), found.model_dump_json().encode())
         with self._lock:
             self._known[found.study_instance_uid] = found

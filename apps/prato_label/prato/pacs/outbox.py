@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from prato.data.atomic import make_folder, write_bytes
+from prato.data.atomic import write_bytes
 from prato.data.nifti import VolumeError
 from prato.data.studies import ManifestError, find_files
 from prato.dicom.exporter import export_segmentations
@@ -150,7 +150,7 @@ class Outbox:
             return Ledger()
 
     def _write(self, study: str, ledger: Ledger) -> None:
-        make_folder(self._folder)
+        self._folder.mkdir(exist_ok=True)  # not what is above it: that is away, or not mounted
         write_bytes(self._folder / f"{study}.json", ledger.model_dump_json().encode())
 
     def _stamp(self, study: str) -> object:

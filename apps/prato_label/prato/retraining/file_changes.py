@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prato.data.studies import StudyFile
@@ -13,25 +14,44 @@ _Stamp = tuple[int, int, int]
 class FileChanges:
     """Looks after the images and labels of ``files`` from now on.
 
+    A file whose time or number changes and whose content does not, as after a copy put back or on a share that was mounted anew, stays
+    the same: a training of hours must not be lost for that.
+
+    Args:
+        on_study: called after every study; may raise.
+
     Attributes:
         files: those that are there. absent: why others are not, by study.
     """
 
-    def __init__(self, files: Iterable[StudyFile]) -> None:
+    def __init__(self, files: Iterable[StudyFile], on_study: Callable[[], object]) -> None:
         every = list(files)
-        self._stamps = {file.study: _stamps(file) for file in every}
+        self._stamps = {file.study: _stamps(file) for file in every}  # before the content: what is replaced between the two is seen
         self.files = [file for file in every if None not in self._stamps[file.study]]
         there = {file.study for file in self.files}
         self.absent = {f.study: f"{f.study} or its label was removed before it could be read." for f in every if f.study not in there}
+        self._checksums: dict[str, tuple[str | None, str | None]] = {}
+        for file in self.files:
+            if file.study not in self._checksums:
+                self._checksums[file.study] = _checksums(file)
+                on_study()
 
     def unchanged(self, files: Iterable[StudyFile]) -> list[StudyFile]:
-        """Those of ``files``, studies or phases of some that are looked after, whose image and label are still the same files."""
+        """Those of ``files``, studies or phases of some that are looked after, whose image and label are still what they were."""
         now: dict[str, bool] = {}
         every = list(files)
         for file in every:
             if file.study not in now:
-                now[file.study] = _stamps(file) == self._stamps[file.study]
+                now[file.study] = self._is_unchanged(file)
         return [file for file in every if now[file.study]]
+
+    def label_checksum(self, file: StudyFile) -> str | None:
+        """The SHA-256 of the label file of ``file``, as it was at first; None where it could not be read."""
+        return self._checksums[file.study][1]
+
+    def _is_unchanged(self, file: StudyFile) -> bool:
+        before, now = self._checksums.get(file.study, (None, None)), _stamps(file)
+        return None not in before and (now == self._stamps[file.study] or _checksums(file) == before)
 
 
 def _stamps(file: StudyFile) -> tuple[_Stamp | None, _Stamp | None]:
@@ -45,3 +65,16 @@ def _stamp(path: Path) -> _Stamp | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+
+def _checksums(file: StudyFile) -> tuple[str | None, str | None]:
+    return _checksum(file.image), _checksum(file.label)
+
+
+def _checksum(path: Path) -> str | None:
+    """The SHA-256 of the file at ``path``; None where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -92,7 +92,8 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     parameters, store, folder = order.parameters, ModelStore(order.model), round_folder(order.model)
     _recover(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
-    studies, base = FileChanges(order.files), FileChanges(find_labelled_studies(order.base) if order.base else ())
+    studies = FileChanges(order.files, check)
+    base = FileChanges(find_labelled_studies(order.base) if order.base else (), check)
     data = load_training_data(studies, spec.pixel, parameters.val_split, parameters.seed, check)
     base_files = find_trusted_phases(base.files)[0]
     parts.end("load")

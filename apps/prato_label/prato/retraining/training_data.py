@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +64,7 @@ def load_training_data(
     """
     files, untrusted = find_trusted_phases(studies.files)
     usable, left_out = load_training_cases(files, pixel, on_study)
-    labels = _label_checksums(file for file, _ in usable)
-    unchanged = {file.name for file in studies.unchanged(file for file, _ in usable)} & labels.keys()
+    unchanged = {file.name for file in studies.unchanged(file for file, _ in usable)}
     left_out |= {
         file.name: f"{file.name} was replaced or removed while it was read: the next training uses it as it is then."
         for file, _ in usable
@@ -86,18 +84,9 @@ def load_training_data(
         training=[case for file, case in usable if file.patient not in validation],
         validation=[case for file, case in usable if file.patient in validation],
         validation_files=[file for file, _ in usable if file.patient in validation],
-        labels={file.name: labels[file.name] for file, _ in usable},
+        labels={file.name: checksum for file, _ in usable if (checksum := studies.label_checksum(file))},
         left_out=left_out,
     )
-
-
-def _label_checksums(files: Iterable[StudyFile]) -> dict[str, str]:
-    """The SHA-256 of the label file of each study or phase that has one (still)."""
-    found = {}
-    for file in files:
-        with suppress(OSError):
-            found[file.name] = hashlib.sha256(file.label.read_bytes()).hexdigest()
-    return found
 
 
 def load_stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:
