@@ -134,3 +134,42 @@ def test_the_rules_see_every_form_of_import(source: str, found: list[str]) -> No
 def test_the_modules_that_pull_in_torchvision_are_seen_by_either_form() -> None:
     assert offences("from monailabel.transform import post", PULLS_TORCHVISION) == ["monailabel.transform.post"]
     assert offences("import torchvision.ops", PULLS_TORCHVISION) == ["torchvision.ops"]
+
+
+#: Names of the standard library that Python 3.10 has not got, by module; mypy looks with 3.11, as it takes some syntax of 3.10 for newer.
+NEWER_THAN_3_10 = {
+    "asyncio": {"Barrier", "Runner", "TaskGroup", "timeout", "timeout_at"},
+    "contextlib": {"chdir"},
+    "datetime": {"UTC"},
+    "enum": {"EnumCheck", "FlagBoundary", "ReprEnum", "StrEnum", "global_enum", "member", "nonmember", "property", "verify"},
+    "hashlib": {"file_digest"},
+    "inspect": {"getmembers_static", "ismethodwrapper"},
+    "logging": {"getHandlerByName", "getHandlerNames", "getLevelNamesMapping"},
+    "math": {"cbrt", "exp2"},
+    "operator": {"call"},
+    "sys": {"exception"},
+    "typing": {"LiteralString", "Never", "NotRequired", "Required", "Self", "TypeVarTuple", "Unpack", "assert_never", "assert_type"},
+}
+
+
+def newer_names(source: str) -> list[str]:
+    """What of ``source`` Python 3.10 does not know: modules, names imported from them, and names used as their attributes."""
+    newer = {f"{module}.{name}" for module, names in NEWER_THAN_3_10.items() for name in names}
+    used = set(imported(source))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            used.add(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, ast.Name) and node.id in ("ExceptionGroup", "BaseExceptionGroup"):
+            used.add(node.id)
+    return sorted(used & {*newer, "tomllib", "wsgiref.types", "ExceptionGroup", "BaseExceptionGroup"})
+
+
+@pytest.mark.parametrize("place", ["apps", "scripts", "tests"])
+def test_python_3_10_knows_everything_that_is_used(place: str) -> None:
+    found = {str(p.relative_to(ROOT)): newer_names(p.read_text(encoding="utf-8")) for p in python_files(place)}
+    assert {name: newer for name, newer in found.items() if newer} == {}
+
+
+def test_newer_names_are_seen_however_they_are_written() -> None:
+    source = "from enum import StrEnum\nimport tomllib, hashlib\nhashlib.file_digest\nraise ExceptionGroup('', [])"
+    assert newer_names(source) == ["ExceptionGroup", "enum.StrEnum", "hashlib.file_digest", "tomllib"]

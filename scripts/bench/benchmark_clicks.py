@@ -9,7 +9,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 
 
-class Beside(StrEnum):
+class Beside(str, Enum):
     """What else the server does meanwhile."""
 
     NOTHING, TRAINING, BATCH = "nothing", "training", "batch"

@@ -9,7 +9,7 @@ the perceptron that is shipped. Then each corrects masks of validation patients,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_
 GUIDANCE = (*range(NEWEST - NUM_CLASSES, NEWEST + 1), *range(INPUTS - PLACED - 3, INPUTS))
 
 
-class Entry(StrEnum):
+class Entry(str, Enum):
     """Where guidance enters."""
 
     CHANNELS, EMBEDDING, PERCEPTRON = "channels", "added to embeddings", "channels and perceptron"

@@ -8,7 +8,7 @@ were clicked on; "whole part", which no labeller has, puts right all of the part
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -38,13 +38,13 @@ from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, stamp
 
 
-class Way(StrEnum):
+class Way(str, Enum):
     """What is made of a click."""
 
     REFINED, FOLLOWED, STAMPED, WHOLE_PART = "refined", "followed", "stamped", "whole part"
 
 
-class Labeller(StrEnum):
+class Labeller(str, Enum):
     """Who points."""
 
     CAREFUL, CARELESS, SCRIBBLING = "careful", "careless", "scribbling"

@@ -9,6 +9,8 @@ from pathlib import Path
 from prato.data.studies import StudyFile
 
 _Stamp = tuple[int, int, int]
+#: Bytes that are read at once.
+_BLOCK = 2**20
 
 
 class FileChanges:
@@ -75,6 +77,9 @@ def _checksum(path: Path) -> str | None:
     """The SHA-256 of the file at ``path``; None where it cannot be read."""
     try:
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := stream.read(_BLOCK):
+                digest.update(block)
     except OSError:
         return None
+    return digest.hexdigest()
