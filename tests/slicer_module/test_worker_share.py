@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,7 +53,8 @@ def give_and_take(times: int) -> Callable[[], str]:
 def test_a_small_request_is_a_tick_or_two(worker: Worker) -> None:
     deliver(worker, give_and_take(1), SHARE_S)  # the thread has started
     assert min(deliver(worker, give_and_take(50), SHARE_S)[0] for _ in range(5)) <= 3
-    assert max(deliver(worker, give_and_take(50), 0.0)[0] for _ in range(5)) > 20  # what ticks that do not wait make of it
+    if sys.version_info >= (3, 11):  # before, a thread that gives up the lock for a moment soon had it again
+        assert max(deliver(worker, give_and_take(50), 0.0)[0] for _ in range(5)) > 20  # what ticks that do not wait make of it
 
 
 def test_a_large_transfer_gets_most_of_the_time(worker: Worker) -> None:

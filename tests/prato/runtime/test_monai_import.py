@@ -1,4 +1,4 @@
-"""MONAI is imported without mlflow, and with what is postponed until it is used; nothing else than that is different."""
+"""MONAI is imported without mlflow and torchvision, and with what is postponed until it is used; nothing else than that is different."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import prato
 import monai, monai.engines
 from importlib.util import find_spec
 from monai.networks.nets import UNETR
-assert "mlflow" not in sys.modules and find_spec("mlflow")
+assert not {"mlflow", "torchvision", "torchvision.models"} & {*sys.modules} and find_spec("mlflow") and find_spec("torchvision")
 from monai.data.utils import DataFrame
 from monai.data.ultrasound_confidence_map import hilbert
 from monai.data.image_reader import has_itk, itk

@@ -1,8 +1,9 @@
 """MONAI and nibabel imported without what few of their functions need: half of the time that every command and process starts with.
 
 At its first import MONAI loads all of itself, and with that every optional package that it finds. Here most of those are *postponed*: the
-module is there, and is executed when something of it is used, so that nothing is missing. mlflow is *hidden*, since MONAI executes it at
-once, for one event handler that nothing here uses. Who wants that handler imports ``monai`` before ``prato``.
+module is there, and is executed when something of it is used, so that nothing is missing. mlflow and torchvision are *hidden*, since MONAI
+executes them at once: for one event handler, and for detectors and backbones, that nothing here uses, and beside a CPU build of torch
+torchvision cannot be imported anyway. Who wants them imports ``monai`` before ``prato``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ POSTPONED: dict[str, tuple[str, ...]] = {
     "skimage.measure": ("centroid", "find_contours"),
     "skimage.segmentation": ("watershed",),
 }
+#: What MONAI is to take for not installed.
+HIDDEN = ("mlflow", "torchvision")
 
 
 def import_monai_lightly() -> None:
@@ -55,7 +58,7 @@ class _LightFinder(MetaPathFinder):
 
 
 class _LightLoader(Loader):
-    """Another loader, while which mlflow counts as not installed (it is None in ``sys.modules``) and others are postponed."""
+    """Another loader, while which hidden modules count as not installed (None in ``sys.modules``) and others are postponed."""
 
     def __init__(self, own: Loader) -> None:
         self.own = own
@@ -67,9 +70,8 @@ class _LightLoader(Loader):
         return self.own.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        is_there = "mlflow" in sys.modules
-        if not is_there:
-            sys.modules["mlflow"] = None  # type: ignore[assignment]
+        hidden = [name for name in HIDDEN if name not in sys.modules]
+        sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
         was_active, _postponing.is_active = _postponing.is_active, True  # it was, where MONAI is what imports nibabel
         if _postponing not in sys.meta_path:
             sys.meta_path.insert(0, _postponing)
@@ -77,8 +79,8 @@ class _LightLoader(Loader):
             self.own.exec_module(module)
         finally:
             _postponing.is_active = was_active
-            if not is_there:
-                del sys.modules["mlflow"]
+            for name in hidden:
+                del sys.modules[name]
 
 
 class _PostponingFinder(MetaPathFinder):
