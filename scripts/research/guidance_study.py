@@ -19,26 +19,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from prato.data.atomic import make_folder
-from prato.data.cases import read_label
-from prato.data.nifti import read_volume
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import StudyFile
-from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Predictor
 from prato.models.checkpoint import model_preset
 from prato.models.click_refiner import INPUTS, PLACED, ClickRefiner
-from prato.models.registry import DEFAULT_MODEL
-from prato.prompts.box import Box, BoxPrompt
 from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import NEWEST
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import correct_by_clicks
+from scripts.simulate.click_study import correct_by_clicks, make_drafts
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course, refined
 
 #: Channels that clicks say something in: all strokes' traces and the new one's, how alike it each pixel is, and where it lies.
@@ -114,17 +108,12 @@ def _train(entry: Entry, bank: ClickBank, steps: int, seed: int, state: Path) ->
 
 def _measure(network: ClickRefiner, files: Sequence[StudyFile]) -> list[dict[str, Any]]:
     refiner = Refiner(network, model_preset("click_refiner"), "", torch.device("cpu"))
-    predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
-    for number, file in enumerate(tqdm(files, desc="studies")):
-        volume = read_volume(file.image)
-        truth, image = read_label(file.label, volume), ImageStack(volume)
-        predictor.set_image(image)
-        tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
-        mask = predictor.predict(tight, keep_scores=True).mask
+    rows: list[dict[str, Any]] = []
+    for number, draft in enumerate(make_drafts(files)):
         for labeller in (Labeller.CAREFUL, Labeller.SCRIBBLING):
-            correct = refined(refiner, image, predictor.scores(tight))
-            found = measure_course(correct_by_clicks(mask, truth, correct, MANNERS[labeller], CLICKS, number))
-            rows.append({"labeller": labeller.value, "study": file.study, "patient": file.patient, **found})
+            correct = refined(refiner, draft.image, draft.scores)
+            found = measure_course(correct_by_clicks(draft.mask, draft.truth, correct, MANNERS[labeller], CLICKS, number))
+            rows.append({"labeller": labeller.value, "study": draft.file.study, "patient": draft.file.patient, **found})
     return rows
 
 

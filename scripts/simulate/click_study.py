@@ -3,20 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
+from tqdm import tqdm
 
+from prato.data.cases import read_label
+from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from prato.data.studies import StudyFile
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Predictor
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import Stroke
+from prato.refinement.scores import Scores
 from prato.training.simulated_labeller import Manner, point_at, wrong_parts
+from scripts.common.paths import MODELS
 
 #: A mask (X, Y, Z), the strokes so far and the new one -> the next mask.
 Correct = Callable[[np.ndarray, list[Stroke], Stroke], np.ndarray]
 #: Wrong parts of fewer voxels are not clicked on: nobody sees them.
 SMALLEST = 4
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A study before any click.
+
+    Attributes:
+        truth, mask: uint8 (X, Y, Z), the expert's, and the default network's with a tight box.
+        scores: what that thought of each pixel.
+    """
+
+    file: StudyFile
+    image: ImageStack
+    truth: np.ndarray
+    mask: np.ndarray
+    scores: Scores | None
+
+
+def make_drafts(files: Sequence[StudyFile]) -> Iterator[Draft]:
+    """The default network's masks of ``files``, with a progress bar."""
+    predictor = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors")
+    for file in tqdm(files, desc="studies"):
+        volume = read_volume(file.image)
+        truth, image = read_label(file.label, volume), ImageStack(volume)
+        predictor.set_image(image)
+        tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
+        mask = predictor.predict(tight, keep_scores=True).mask
+        yield Draft(file, image, truth, mask, predictor.scores(tight))
 
 
 @dataclass

@@ -17,25 +17,19 @@ import numpy as np
 import torch
 import typer
 from scipy import ndimage
-from tqdm import tqdm
 
-from prato.data.cases import read_label
-from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Predictor
-from prato.models.registry import DEFAULT_MODEL
-from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import Stroke
 from prato.refinement.refiner import Refiner
 from prato.refinement.scores import Scores
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
+from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, stamp
+from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, make_drafts, stamp
 
 
 class Way(str, Enum):
@@ -71,25 +65,20 @@ def main(
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
     network = Refiner.from_file(refiner) if {Way.REFINED, Way.FOLLOWED} & {*way} else None
-    predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), list[dict[str, Any]]()
-    for number, file in enumerate(tqdm(files, desc="studies")):
-        volume = read_volume(file.image)
-        truth, image = read_label(file.label, volume), ImageStack(volume)
-        predictor.set_image(image)
-        tight = [BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]
-        mask = predictor.predict(tight, keep_scores=True).mask
+    rows: list[dict[str, Any]] = []
+    for number, draft in enumerate(make_drafts(files)):
         ways: dict[str, Correct] = {}
         if network is not None:
             made_so = {Way.REFINED: refined, Way.FOLLOWED: _followed}
-            ways |= {each.value: make(network, image, predictor.scores(tight)) for each, make in made_so.items() if each in way}
+            ways |= {each.value: make(network, draft.image, draft.scores) for each, make in made_so.items() if each in way}
         if Way.STAMPED in way:
-            ways |= {f"disc of {radius:g} mm": stamp(radius, volume.spacing) for radius in RADII}
+            ways |= {f"disc of {radius:g} mm": stamp(radius, draft.image.volume.spacing) for radius in RADII}
         if Way.WHOLE_PART in way:
-            ways[Way.WHOLE_PART.value] = _whole_part(truth)
+            ways[Way.WHOLE_PART.value] = _whole_part(draft.truth)
         for who in labeller:
             for name, correct in ways.items():
-                course = correct_by_clicks(mask, truth, correct, MANNERS[who], CLICKS, number)
-                about = {"way": name, "labeller": who.value, "study": file.study, "patient": file.patient}
+                course = correct_by_clicks(draft.mask, draft.truth, correct, MANNERS[who], CLICKS, number)
+                about = {"way": name, "labeller": who.value, "study": draft.file.study, "patient": draft.file.patient}
                 made = {"threads": threads, "seed": number, "device": "cpu", "commit": commit(), "command": command()}
                 version = {"model_version": network.version} if network is not None and name in (Way.REFINED, Way.FOLLOWED) else {}
                 rows.append({**about, **version, **measure_course(course), **made})

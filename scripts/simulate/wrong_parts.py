@@ -15,20 +15,15 @@ import numpy as np
 import torch
 import typer
 from scipy import ndimage
-from tqdm import tqdm
 
-from prato.data.cases import read_label
-from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
-from prato.inference.predictor import Predictor
-from prato.models.registry import DEFAULT_MODEL
-from prato.prompts.box import Box, BoxPrompt
 from prato.training.simulated_labeller import wrong_parts
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
+from scripts.simulate.click_study import make_drafts
 
 #: How many of the largest parts are looked at; how far contours may move, mm.
 LARGEST, MOVES = 10, (-3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -45,14 +40,11 @@ def main(
     """A row for each study."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
-    predictor, rows = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), []
-    for file in tqdm(files, desc="studies"):
-        volume = read_volume(file.image)
-        truth = read_label(file.label, volume)
-        predictor.set_image(volume)
-        mask = predictor.predict([BoxPrompt(Box.around(truth) or Box.whole(truth.shape))]).mask
-        found = _parts(mask, truth) | _moved(mask, truth, volume.spacing[:2])
-        rows.append({"study": file.study, "patient": file.patient, **found, "device": "cpu", "commit": commit(), "command": command()})
+    rows = []
+    for draft in make_drafts(files):
+        found = _parts(draft.mask, draft.truth) | _moved(draft.mask, draft.truth, draft.image.volume.spacing[:2])
+        about = {"study": draft.file.study, "patient": draft.file.patient}
+        rows.append({**about, **found, "device": "cpu", "commit": commit(), "command": command()})
     replace_rows(out, rows, ("study",))
 
 
