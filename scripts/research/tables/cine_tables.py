@@ -39,8 +39,8 @@ def request_table(rows: list[Row]) -> str:
         "phases x slices",
         "ms",
         "of them not the network",
-        "share of a request for each",
-        "network's share of that",
+        "of the time of a request for each",
+        "its network alone, of that time",
     ]
     return grid([*head, "MiB above idle"], lines)
 
