@@ -20,7 +20,9 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from . import slicer_source
 from .event_loop import process_events
 
-#: Read-only properties that are no virtual functions in C++; Qt would call an override of one that is.
+#: Properties whose getter of the same name is virtual in C++: Qt would call what stands in its place, which asks Qt again, without end.
+_VIRTUAL = {"spacing"}
+#: Read-only properties that are shown; many of the others are virtual.
 _READ_ONLY = {"count", "topLevelItemCount", "active", "currentData", "remainingTime"}
 
 
@@ -29,7 +31,9 @@ def python_qt(cls: type) -> type:
     """``cls`` as PythonQt shows it: properties are attributes, to read and to set; their setters (``setText``) stay."""
     meta = cls.staticMetaObject  # type: ignore[attr-defined]
     shown = [meta.property(i) for i in range(meta.propertyCount())]
-    members: dict[str, Any] = {p.name(): _attribute(p.name()) for p in shown if p.isWritable() or p.name() in _READ_ONLY}
+    members: dict[str, Any] = {
+        p.name(): _attribute(p.name()) for p in shown if p.name() in _READ_ONLY or (p.isWritable() and p.name() not in _VIRTUAL)
+    }
     # PySide6 looks for a ``connect`` in an object's own class, and in no base
     members |= {"name": _attribute("objectName"), "connect": _connect}
     members["__init_subclass__"] = classmethod(lambda subclass: setattr(subclass, "connect", _connect))
