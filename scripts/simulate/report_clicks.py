@@ -11,6 +11,7 @@ import numpy as np
 from prato.data.atomic import write_bytes
 from prato.data.structures import STRUCTURES
 from prato.models.checkpoint import load_model
+from prato.training.click_trainer import ClickRecipe
 from scripts.common.markdown import fill_page, markdown_table
 from scripts.common.paths import DOCS, REFINER, RESULTS
 from scripts.common.results import Row, read_rows
@@ -26,7 +27,7 @@ def main() -> None:
     table = _courses(rows)
     blocks = {"clicks": table, "structures": _structures(rows), "requests": _requests(requests), "times": _times(times)}
     blocks["parts"] = _parts(read_rows(RESULTS / "wrong_parts.csv"))
-    blocks["guidance"] = _guidance(read_rows(RESULTS / "guidance.csv"))
+    blocks["guidance"] = _guidance(read_rows(RESULTS / "guidance.csv"), rows)
     fill_page(DOCS / "clicks.md", blocks)
     write_bytes(REFINER.with_suffix(".md"), _card(table).encode())
 
@@ -101,14 +102,19 @@ def _parts(rows: list[Row]) -> str:
     return markdown_table(["", "median, or sum"], lines)
 
 
-def _guidance(rows: list[Row]) -> str:
+def _guidance(rows: list[Row], shown: dict[tuple[str, str], list[Row]]) -> str:
+    by: dict[tuple[str, str, int], list[Row]] = {}
+    for row in rows:
+        by.setdefault((row["entry"], row["labeller"], row["steps"] * ClickRecipe(row["steps"]).batch), []).append(row)
+    for labeller in dict.fromkeys(labeller for _, labeller, _ in by):
+        deepedit = shown[labeller, "DeepEdit"]
+        by["DeepEdit", labeller, deepedit[0]["slices"]] = deepedit
     lines = []
-    for entry, labeller in dict.fromkeys((row["entry"], row["labeller"]) for row in rows):
-        group = [row for row in rows if (row["entry"], row["labeller"]) == (entry, labeller)]
+    for (entry, labeller, seen), group in by.items():
         right = sum(row["right_clicks"] for row in group)
-        cells = [entry, labeller, f"{group[0]['steps']:,}", *(f"{fmean(_dice(group, n)):.4f}" for n in ("0", "5", "10", "20"))]
+        cells = [entry, labeller, f"{seen:,}", *(f"{fmean(_dice(group, n)):.4f}" for n in ("0", "5", "10", "20"))]
         lines.append([*cells, f"{sum(row['raised'] for row in group) / right:.1%}"])
-    head = ["guidance enters", "labeller", "steps", "mean DSC before", "after 5", "10", "20", "right clicks that raise DSC"]
+    head = ["guidance enters", "labeller", "slices seen", "mean DSC before", "after 5", "10", "20", "right clicks that raise DSC"]
     return markdown_table(head, lines)
 
 
