@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+from tqdm import tqdm
 
 from lib.datastore.decisions import Decisions
 from lib.datastore.entries import (
@@ -194,7 +195,8 @@ class DurableIndex(LocalDatastore):
             for study in of_tag.keys() - images.keys():
                 self._warn_once(f"labels/{tag}/{study}{of_tag[study]} is no study's label: there is no image of its name.")
         found, said = {}, self._read_decisions() if images.keys() - known.keys() else {}
-        for study in [*(study for study in known if study in images), *(study for study in images if study not in known)]:
+        studies = [*(study for study in known if study in images), *(study for study in images if study not in known)]
+        for study in tqdm(studies, "Looking at the folder", unit="study", delay=5, mininterval=5):  # the first time, files are opened
             endings = {tag: of_tag[study] for tag, of_tag in labels.items() if study in of_tag}
             found[study] = self._find_study(study, images[study], endings, known.get(study), said.get(study, {}))
         return found
