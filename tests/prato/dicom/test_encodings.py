@@ -27,6 +27,18 @@ def test_rescaled_values(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(image.dataobj), scan.array() * 0.5 - 10)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_where_the_smallest_value_is_white_bright_blood_is_bright_all_the_same(tmp_path: Path, signed: bool) -> None:
+    scan, images = Scan(), Scan().images()
+    for ds in images:
+        stored = 4095 - np.frombuffer(ds.PixelData, "<u2").astype(np.int16)
+        ds.PixelData = (stored - 2048 if signed else stored).astype("<i2").tobytes()
+        ds.PhotometricInterpretation, ds.PixelRepresentation = "MONOCHROME1", int(signed)
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    image, _ = only(report, tmp_path / "out")
+    assert np.array_equal(np.asarray(image.dataobj), scan.array().astype(int) - 2048 * signed)
+
+
 def gdcm_syntax(name: str) -> Any:
     gdcm = pytest.importorskip("gdcm", reason="python-gdcm is not installed: pip install -r requirements.txt")
     return gdcm, gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name))

@@ -20,7 +20,7 @@ _MAX_BYTES = 4 * MAX_VOXEL_BYTES
 
 def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
     """(X, Y, Z, T) = (column, row, slice, phase) of ``cine[k][t]``, slice k in phase t: integers as stored, at most 32 bits, or float32
-    where the files rescale them.
+    where the files rescale them; the brighter a pixel is to be shown, the larger, also in files that store it the other way round.
 
     Raises:
         DicomError: naming the file that is cut short, damaged, or compressed in a way that nothing here decodes; more voxels than are read;
@@ -52,7 +52,7 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
 
 
 def read_frame(frame: Frame) -> np.ndarray:
-    """(rows, columns) as stored.
+    """(rows, columns), as ``read_pixels`` has them before they are rescaled.
 
     Raises:
         DicomError: as ``read_pixels``.
@@ -61,7 +61,7 @@ def read_frame(frame: Frame) -> np.ndarray:
 
 
 def _decode(frame: Frame) -> np.ndarray:
-    """(N, rows, columns) of the file that ``frame`` is in."""
+    """(N, rows, columns) of the file that ``frame`` is in, bright pixels large."""
     name = frame.file.name
     try:
         with frame.file.open() as stream, warnings.catch_warnings():
@@ -78,7 +78,13 @@ def _decode(frame: Frame) -> np.ndarray:
     images = images.reshape(-1, frame.rows, frame.columns)
     if images.dtype.kind not in "iu":
         raise DicomError(f"the pixels of {name} are no whole numbers")
-    return images
+    # of MONOCHROME1 the smallest value is white (PS3.3, C.7.6.3.1.2)
+    return _inverted(images, int(dataset.BitsStored)) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else images
+
+
+def _inverted(images: np.ndarray, bits: int) -> np.ndarray:
+    """Each value of so many ``bits`` as far from the top of their range as it was from the bottom."""
+    return ~images if images.dtype.kind == "i" else images.dtype.type(2**bits - 1) - images
 
 
 def _check_size(count: int, name: str) -> None:
