@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.data.label_check import check_label, read_label_volume
+from prato.data.label_check import _values, check_label, read_label_volume
 from prato.data.label_names import LabelError, read_convention
 from prato.data.nifti import Volume, read_volume, volume_from_image, write_volume
 from prato.data.structures import STRUCTURES, structure_from_name, voxel_counts
@@ -280,3 +280,15 @@ def test_what_is_no_convention_is_refused(tmp_path: Path, text: str, words: str)
         read_convention(str(tmp_path / "x.json"))
     with pytest.raises(LabelError, match="is no convention"):
         read_convention("acdd")
+
+
+@given(
+    st.sampled_from(["u1", "i1", "i2", "u2", "i4", "u8", "i8", ">i2", "f4"]),
+    st.lists(st.integers(0, 127), min_size=0, max_size=30),
+    st.sampled_from([0, -1, 2**62]),
+)
+def test_counted_values_are_those_that_sorting_finds(kind: str, drawn: list[int], sign: int) -> None:
+    info = np.iinfo(kind) if np.dtype(kind).kind in "iu" else None
+    shift = 0 if info is None or not sign else info.min if sign < 0 else info.max - 127
+    part = np.array([value + shift for value in drawn], kind)
+    assert np.array_equal(_values(part), np.unique(part))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from monailabel.datastore.local import LocalDatastore
 
 import lib.datastore.studies
+import prato.labelling.reader
 from lib.datastore.studies import StudiesDatastore
 from prato.data.cases import load_training_cases, read_label
 from prato.data.label_names import LABEL_INFO
 from prato.data.nifti import read_volume, write_volume
-from prato.data.structures import STRUCTURES
+from prato.data.structures import STRUCTURES, voxel_counts
 from prato.data.studies import find_labelled_studies
+from prato.labelling.versions import LabelVersions
 from tests.app.hearts import heart
 from tests.app.live import write_study
 
@@ -51,6 +54,23 @@ def test_training_reads_names_where_no_server_has_run(tmp_path: Path) -> None:
         assert np.array_equal(read_label(file.label, read_volume(file.image)), heart())
     loaded, left_out = load_training_cases(find_labelled_studies(tmp_path), 3.0)
     assert [case.source for _, case in loaded] == ["names", "names"] and not left_out
+
+
+def test_a_found_label_is_read_once_and_again_after_each_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock_folder(tmp_path, {"a": SWAPPED}, {})
+    versions, read = LabelVersions(tmp_path, "a"), []
+    original = prato.labelling.reader.read_label_volume
+    monkeypatch.setattr(prato.labelling.reader, "read_label_volume", lambda *given: read.append(given) or original(*given))
+    assert versions.all() == versions.all() and versions.current() == versions.find(1) and len(read) == 1
+    before = versions.current()
+    write_volume(path := tmp_path / "labels" / "final" / "a.nii.gz", heart(), read_volume(tmp_path / "a.nii.gz").affine)
+    replaced = versions.current()
+    assert before is not None and replaced is not None and replaced.voxels == voxel_counts(heart()) != before.voxels
+    listed = json.loads((tmp_path / "datastore_v2.json").read_bytes())
+    listed["objects"]["a"]["labels"]["final"]["info"]["label_info"] = STOCK
+    (tmp_path / "datastore_v2.json").write_text(json.dumps(listed))
+    named = versions.current()
+    assert named is not None and named.voxels == before.voxels and path.exists()
 
 
 def test_a_server_converts_what_was_found_and_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from prato.data.structures import BACKGROUND
 _CORNER_TOLERANCE = 0.1
 #: How far a value may lie from a whole number: labels that were stored as scaled or floating-point numbers.
 _ROUNDING = 1e-3
+#: Whole numbers of a smaller range are counted.
+_COUNTED = 2**16
 
 
 def check_label(image: Volume, label: Volume, name: str, label_info: Any = None) -> np.ndarray:
@@ -35,7 +37,7 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
     if "voxels_not_finite" in label.warnings or (label.array.dtype.kind == "f" and not np.isfinite(label.array).all()):
         raise LabelError(f"{name} holds values that are no numbers (NaN or infinite): give each voxel its structure's whole number, or 0.")
     array = match_grid(name, label, image)
-    values = np.unique(np.concatenate([np.unique(part) for part in np.moveaxis(array, -1, 0)]))  # part by part, to sort no whole cine
+    values = np.unique(np.concatenate([_values(part) for part in np.moveaxis(array, -1, 0)]))  # part by part: a cine is large
     whole = np.rint(values)
     soft = values[np.abs(values - whole) > _ROUNDING]
     if soft.size:
@@ -49,6 +51,15 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
         if number != BACKGROUND:
             mask[array == value] = number
     return mask
+
+
+def _values(part: np.ndarray) -> np.ndarray:
+    """The values in ``part``: whole numbers are counted, which takes a fraction of the time of sorting them."""
+    if part.dtype.kind in "iu" and np.can_cast(part.dtype, np.int64):
+        low, high = int(part.min(initial=0)), int(part.max(initial=0))
+        if high - low < _COUNTED:
+            return np.flatnonzero(np.bincount(part.ravel().astype(np.int64) - low)) + low
+    return np.unique(part)
 
 
 def read_label_volume(path: Path, name: str) -> Volume:

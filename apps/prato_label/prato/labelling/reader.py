@@ -30,6 +30,8 @@ class VersionReader:
     def __init__(self, studies: str | os.PathLike[str], study: str, tag: str = "final") -> None:
         self.study = study
         self._files = LabelFiles(studies, study, tag)
+        #: The last version that was made of a file without a record, behind all that it was made of: one call looks several times.
+        self._found: tuple[tuple[Any, ...], Version] | None = None
 
     def list_versions(self) -> tuple[list[Version], Version | None]:
         """Every version, oldest first, and the one that is the study's label now (None where it has none).
@@ -140,10 +142,13 @@ class VersionReader:
 
     def _version_from_file(self, data: bytes, path: Path, earlier: list[Version], number: int | None = None) -> Version:
         """The version of a label at ``path`` (in the history or not) that has no record of where it comes from, after ``earlier`` ones."""
-        number = number or (earlier[-1].version + 1 if earlier else 1)
-        names, voxels, phases = None, {}, {}
+        number, checksum = number or (earlier[-1].version + 1 if earlier else 1), sha256(data)
+        names, voxels, phases, made_of = None, {}, {}, None
         with suppress(VolumeError, FileNotFoundError):
             names = recorded_label_info(path)
+            made_of = checksum, path, path.stat().st_mtime_ns, number, names, earlier[-1:]
+            if self._found is not None and self._found[0] == made_of:
+                return self._found[1]
             before = self._stored_before(earlier)
             mask = _read_as_before(read_label_volume(path, path.name), before, names)
             voxels = voxel_counts(mask)
@@ -152,9 +157,11 @@ class VersionReader:
             created = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
         except FileNotFoundError:  # replaced since
             created = datetime.now(timezone.utc)
-        known = {"version": number, "origin": "found", "annotator": UNKNOWN, "created": created, "sha256": sha256(data)}
+        known = {"version": number, "origin": "found", "annotator": UNKNOWN, "created": created, "sha256": checksum}
         params = {} if names is None else {"label_info": names}
-        return Version.model_validate({**known, "voxels": voxels, "phases": phases, "params": params})
+        found = Version.model_validate({**known, "voxels": voxels, "phases": phases, "params": params})
+        self._found = None if made_of is None else (made_of, found)
+        return found
 
     def _stored_before(self, versions: list[Version]) -> Volume | None:
         """The last of ``versions`` as what it means; None where there is none, or none that can be read."""
