@@ -17,7 +17,7 @@ from prato.data.atomic import write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.label_names import CONVENTIONS, read_convention
 from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed
-from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
 from prato.labelling.records import UNKNOWN, Version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def python_files(place: str) -> list[Path]:
 def test_imports_point_one_way(place: str) -> None:
     found = {str(p.relative_to(ROOT)): offences(p.read_text(encoding="utf-8"), FORBIDDEN[place]) for p in python_files(place)}
     assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+@pytest.mark.parametrize("place", ["apps/prato_label/prato", "apps/prato_label/lib", "scripts"])
+def test_folders_stand_one_above_the_other(place: str) -> None:
+    name, below = Path(place).name, dict[str, set[str]]()
+    for path in python_files(place):
+        room = path.relative_to(ROOT / place).parts[0].removesuffix(".py")
+        parts = [module.split(".") for module in imported(path.read_text(encoding="utf-8"))]
+        below.setdefault(room, set()).update(part[1] for part in parts if part[0] == name and len(part) > 1 and part[1] != room)
+    assert len(below) > 3
+    assert list(TopologicalSorter(below).static_order())  # CycleError names the folders that need each other
 
 
 @pytest.mark.parametrize("place", ["apps", "scripts", "slicer_module", "tests"])

@@ -15,8 +15,8 @@ from monai.networks.blocks import UnetResBlock
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.checkpoint import channels_last
-from prato.runtime.cuda_graphs import CudaGraphRunner
 from prato.runtime.flops import count_flops
 
 #: Ends the names of ways that are CUDA graphs: these are compared with the dense call that is one, too.

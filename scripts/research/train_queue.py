@@ -25,11 +25,11 @@ import torch
 import yaml
 
 import scripts.research.baselines.unet  # noqa: F401 - registers a network
-from prato.evaluation.window_dice import window_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
+from prato.training.window_dice import window_dice
 from scripts.common.arguments import positive_float, positive_int, read_sides, refused_in_one_sentence
 from scripts.common.paths import MODELS
 from scripts.research.narrowing import narrow_state

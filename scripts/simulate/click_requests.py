@@ -20,8 +20,8 @@ from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
+from prato.inference.request import InferenceRequest
 from prato.models.registry import DEFAULT_MODEL
-from prato.prompts.request import InferenceRequest
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.labelled import require_labelled_studies

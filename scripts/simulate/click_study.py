@@ -16,10 +16,10 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
+from prato.inference.scores import Scores
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import Stroke
-from prato.refinement.scores import Scores
 from prato.training.simulated_labeller import Manner, point_at, wrong_parts
 from scripts.common.paths import MODELS
 

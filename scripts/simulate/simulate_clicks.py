@@ -20,9 +20,9 @@ from scipy import ndimage
 
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
+from prato.inference.scores import Scores
 from prato.prompts.clicks import Stroke
 from prato.refinement.refiner import Refiner
-from prato.refinement.scores import Scores
 from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, REFINER

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from prato.inference.image_stack import IMAGE_WARNINGS
+from prato.inference.request import CONTRACT
 from prato.prompts.points import PointsPrompt
-from prato.prompts.request import CONTRACT
 from tests.app.live import LiveServer
 
 pytestmark = pytest.mark.slow

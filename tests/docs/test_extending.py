@@ -28,11 +28,11 @@ from prato.data.nifti import Volume
 from prato.data.studies import find_labelled_studies
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
+from prato.inference.request import InferenceRequest, RequestError
 from prato.models import registry
 from prato.models.checkpoint import load_model, model_preset, save_model
 from prato.prompts import base as prompts
 from prato.prompts.box import Box, BoxPrompt
-from prato.prompts.request import InferenceRequest, RequestError
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.results import read_rows, write_rows
 from scripts.research.baselines.method import METHODS

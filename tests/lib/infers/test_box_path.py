@@ -16,11 +16,11 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from lib.infers import live_predictor
 from lib.infers.prato_infer import PratoInfer
 from lib.server.checks import parse_json_object
+from prato.inference.request import DEFAULT_PRUNE, InferenceRequest
 from prato.inference.window import Window
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch, PromptGroup
 from prato.prompts.box import Box
-from prato.prompts.request import DEFAULT_PRUNE, InferenceRequest
 from prato.runtime.cancel_token import NEVER_CANCELLED
 from tests.phantoms import make_thin_phantoms
 from tests.waiting import wait_until

@@ -12,11 +12,11 @@ import torch
 from lib.infers import click_infer
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
+from prato.inference.request import InferenceRequest, RequestError
+from prato.inference.scores import Scores, quantise
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
 from prato.prompts.mask_prompt import encode_part
-from prato.prompts.request import InferenceRequest, RequestError
-from prato.refinement.scores import Scores, quantise
 from prato.runtime.cancel_token import NEVER_CANCELLED
 from prato.runtime.region import Region
 

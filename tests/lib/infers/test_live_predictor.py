@@ -26,9 +26,9 @@ from prato.data.atomic import write_bytes
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume
 from prato.inference.image_stack import ImageStack
+from prato.inference.request import RESULT_EXTENSIONS, RequestError
 from prato.inference.segmenter import Segmenter
 from prato.models.checkpoint import CheckpointError, load_model, save_model
-from prato.prompts.request import RESULT_EXTENSIONS, RequestError
 from tests.app.live import tiny_model
 from tests.waiting import wait_until
 

@@ -17,7 +17,7 @@ from lib.trainers.prato_trainer import PratoTrainer, parse_training_parameters
 from prato.data.nifti import read_volume, write_volume
 from prato.data.splits import Split, save_split
 from prato.data.structures import STRUCTURES
-from prato.prompts.request import RequestError
+from prato.inference.request import RequestError
 from prato.retraining import round as retraining_round
 from prato.retraining.comparison import CaseDice
 from prato.retraining.training_data import SPLIT_NAME

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from prato.acquisition.phases import Pair, find_pairs, inconsistency, volumes
 from prato.acquisition.scores import disagreement, entropy_score, jitter_box, jitter_score, phases_score
-from prato.acquisition.uncertainty import MeanEntropy
 from prato.data.studies import Manifest, Study
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
+from prato.inference.uncertainty import MeanEntropy
 from prato.prompts.box import Box
 from tests.app.live import tiny_model
 from tests.prato.conftest import predict

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prato.data.cine import read_cine, write_cine
 from prato.data.label_names import LabelError
 from prato.data.nifti import Volume, read_image
-from prato.labelling.agreement import label_diff, study_agreement
+from prato.evaluation.agreement import label_diff, study_agreement
 from prato.labelling.importing import import_mask
 from prato.labelling.merging import check_submission
 from prato.labelling.phases import trusted_phases

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.structures import STRUCTURES, voxel_counts
-from prato.labelling.agreement import label_diff
+from prato.evaluation.agreement import label_diff
 from prato.labelling.records import LabelVersionError, UnknownVersionError
 from prato.labelling.restoring import convert_found_label, restore
 from prato.labelling.versions import LabelVersions

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models import overview_unet
 from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
 from prato.models.overview_network import OVERVIEW_PLAN, slices_at_once
@@ -13,7 +14,6 @@ from prato.models.registry import build_model
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.runtime.cuda_graphs import CudaGraphRunner
 
 SMALL = {
     "overview_unet": {"filters": (4, 4, 8, 8, 8)},

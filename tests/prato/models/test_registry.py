@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.checkpoint import ModelSpec, model_preset
 from prato.models.registry import build_model, default_plan, list_models, list_presets, register_model
@@ -11,7 +12,6 @@ from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance
-from prato.runtime.cuda_graphs import CudaGraphRunner
 from prato.runtime.region import Region
 
 

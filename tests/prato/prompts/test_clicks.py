@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prato.inference.request import Corrections, InferenceRequest, RequestError, require_heart
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
 from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.prompts.mask_prompt import decode_part, encode_part
-from prato.prompts.request import Corrections, InferenceRequest, RequestError, require_heart
 
 SHAPE, SPACING = (30, 24, 6), (1.5, 1.5, 8.0)
 

@@ -8,13 +8,13 @@ import torch
 from monai.losses import DiceCELoss
 
 from prato.data.cases import TrainingCase
-from prato.evaluation.window_dice import window_dice
 from prato.models.registry import build_model
 from prato.training import batch_augmentation
 from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
+from prato.training.window_dice import window_dice
 
 SMALL = {"in_channels": 3, "out_channels": 4, "norm_name": "batch", "spatial_dims": 2, "feature_size": 12, "window_size": 5}
 SMALL |= {"num_heads": (1, 2, 2, 4), "overview_dim": 16, "overview_depth": 1}

@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from scripts.common.refusals import refuses_in_one_sentence
-from scripts.research import guidance_study, pack_stacks, relevance_study, train_clicks
-from scripts.simulate import click_requests, deepedit_clicks, simulate_clicks, wrong_parts
+from scripts.research import pack_stacks, relevance_study, train_clicks
+from scripts.simulate import click_requests, deepedit_clicks, guidance_study, simulate_clicks, wrong_parts
 from tests.scripts.cli import run_script
 
 

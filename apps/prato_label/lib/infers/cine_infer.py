@@ -15,9 +15,9 @@ from prato.data.cine import Cine
 from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
 from prato.inference.prediction import CinePrediction
+from prato.inference.request import InferenceRequest
 from prato.prompts.base import Prompt
 from prato.prompts.clicks import ClickPrompt, Stroke
-from prato.prompts.request import InferenceRequest
 from prato.propagation.propagate import CorrectedPhases, propagate
 from prato.runtime.cancel_token import CancelToken
 

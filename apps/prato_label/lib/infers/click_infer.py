@@ -14,13 +14,13 @@ from lib.infers.live_refiner import live_refiner
 from prato.data.cine import Cine
 from prato.data.structures import STRUCTURES
 from prato.inference.image_stack import ImageStack
+from prato.inference.request import InferenceRequest, RequestError, require_heart
+from prato.inference.scores import Scores
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
 from prato.prompts.mask_prompt import MaskPrompt, encode_part
-from prato.prompts.request import InferenceRequest, RequestError, require_heart
 from prato.refinement.refiner import Refinement, Refiner
-from prato.refinement.scores import Scores
 from prato.runtime.cancel_token import CancelToken
 
 #: The phase of a cine that was clicked on last: its slices at the network's resolution serve the next click.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from monailabel.utils.others.generic import device_list, device_map
 
-from prato.prompts.request import RequestError
+from prato.inference.request import RequestError
 
 
 def offered_devices() -> list[str]:

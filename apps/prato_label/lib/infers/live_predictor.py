@@ -14,11 +14,11 @@ from prato.data.cine import Cine
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.predictor import Predictor
+from prato.inference.request import DEFAULT_PRUNE
+from prato.inference.scores import Scores
 from prato.models.checkpoint import ModelSpec, stored_version
 from prato.prompts.base import Prompt
-from prato.prompts.request import DEFAULT_PRUNE
 from prato.pruning.plan import PRUNE_CHOICES
-from prato.refinement.scores import Scores
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 

@@ -23,9 +23,9 @@ from prato.data.cine import Cine, read_cine
 from prato.data.nifti import VolumeError
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.structures import STRUCTURES
+from prato.inference.request import DEFAULT_PRUNE, InferenceRequest, RequestError
 from prato.models.checkpoint import CheckpointError
 from prato.prompts.clicks import ClickPrompt
-from prato.prompts.request import DEFAULT_PRUNE, InferenceRequest, RequestError
 from prato.pruning.plan import PRUNE_CHOICES
 from prato.runtime.cancel_token import CancelToken
 

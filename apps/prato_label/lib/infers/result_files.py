@@ -21,7 +21,7 @@ def write_mask(mask: Volume, extension: str, dtype: str = "uint8") -> str:
     It need not outlive a power cut, so nothing waits for the disk.
 
     Args:
-        extension: one of ``prato.prompts.request.RESULT_EXTENSIONS``. dtype: one of ``RESULT_DTYPES``.
+        extension: one of ``prato.inference.request.RESULT_EXTENSIONS``. dtype: one of ``RESULT_DTYPES``.
     """
     handle, path = tempfile.mkstemp(prefix="prato_", suffix=extension)
     os.close(handle)

@@ -24,8 +24,8 @@ from prato.data.atomic import is_disk_full
 from prato.data.cine import Cine
 from prato.data.nifti import VolumeError
 from prato.inference.prediction import CinePrediction, Prediction
+from prato.inference.request import RESULT_EXTENSIONS
 from prato.models.checkpoint import CheckpointError
-from prato.prompts.request import RESULT_EXTENSIONS
 from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.cancel_token import CancelledError, CancelToken
 

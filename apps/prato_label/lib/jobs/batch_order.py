@@ -11,7 +11,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
 from lib.infers.devices import device_named
-from prato.prompts.request import InferenceRequest, RequestError
+from prato.inference.request import InferenceRequest, RequestError
 
 #: Parameters of MONAI Label's own batch job that have no effect: here one network computes at a time, and every mask is stored.
 _IGNORED = {"multi_gpu", "gpus", "max_workers", "logging", "save_label", "client_id"}

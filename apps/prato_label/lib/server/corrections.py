@@ -17,9 +17,9 @@ from lib.server.uploads import stored_upload
 from prato.data.cine import Cine
 from prato.data.label_check import read_label_volume
 from prato.data.label_names import LabelError
+from prato.inference.request import InferenceRequest, RequestError
 from prato.labelling.merging import check_submission
 from prato.labelling.versions import LabelVersions
-from prato.prompts.request import InferenceRequest, RequestError
 from prato.propagation.propagate import CorrectedPhases
 
 

@@ -22,7 +22,7 @@ from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import content_disposition
-from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.doubts import about_phases
 from prato.labelling.records import annotator_from
 from prato.labelling.versions import SavedVersion

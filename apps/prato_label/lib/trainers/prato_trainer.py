@@ -16,9 +16,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 from lib.infers.devices import device_named, offered_devices
 from prato.data.splits import SplitError
 from prato.data.studies import ManifestError, StudyFile, find_labelled_studies, load_manifest, patient_of, split_name
+from prato.inference.request import RequestError
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import CheckpointError
-from prato.prompts.request import RequestError
 from prato.retraining.comparison import NothingComparedError
 from prato.retraining.model_store import ModelStore, StoreError
 from prato.retraining.round import TrainingOrder, round_folder, train_round

@@ -18,8 +18,8 @@ from prato.data.ed_es import named_ed_es
 from prato.data.nifti import gzip_bytes, volume_chunks
 from prato.data.studies import Study, describe_study
 from prato.inference.predictor import Predictor
+from prato.inference.request import InferenceRequest
 from prato.models.checkpoint import load_model
-from prato.prompts.request import InferenceRequest
 from prato.pruning.plan import PRUNE_CHOICES
 
 

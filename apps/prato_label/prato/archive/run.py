@@ -14,9 +14,9 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from prato.archive.labeller import sha256
-from prato.archive.recorded import PARAMETERS_NAME, RECORDS_NAME, read_records
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import find_leftovers, write_bytes
+from prato.labelling.run_records import PARAMETERS_NAME, RECORDS_NAME, read_records
 
 #: Temporary files of a run; others in its folder are other programs'.
 _OWN = re.compile(r"\.(.+\.nii\.gz|run\.json|records\.jsonl|summary\.json)\.\w+\.tmp$")

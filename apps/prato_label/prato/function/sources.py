@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from prato.archive.recorded import recorded_model
 from prato.data.label_records import recorded_proposal_model
 from prato.labelling.provenance import Provenance, find_provenance
 from prato.labelling.reader import VersionReader
 from prato.labelling.records import UNKNOWN, LabelVersionError, Phase
+from prato.labelling.run_records import recorded_model
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from prato.data.nifti import Volume
 from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import slice_axis, stack_axes, volume_to_stack
+from prato.inference.scores import Scores
 from prato.models.base import ImageEmbedding
 from prato.prompts.box import Box
-from prato.refinement.scores import Scores
 from prato.runtime.feature_cache import FeatureCache
 
 #: What ``ImageStack.warnings`` may name, in the words of a log.

@@ -20,6 +20,7 @@ from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.prompt_warnings import box_warnings, search_warnings
+from prato.inference.scores import Scores
 from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_batch import PromptedStack, StackBatch
@@ -29,7 +30,6 @@ from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
-from prato.refinement.scores import Scores
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.devices import find_device
 from prato.runtime.side_by_side import count_workers, side_by_side

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prato.acquisition.uncertainty import MeanEntropy
+from prato.inference.scores import Scores, quantise
+from prato.inference.uncertainty import MeanEntropy
 from prato.pruning.record import PrunedOutput, StageRecord
-from prato.refinement.scores import Scores, quantise
 from prato.runtime.cancel_token import CancelToken
 from prato.runtime.region_decode import RegionFeatures
 
@@ -32,7 +32,7 @@ class Segmentation:
         gflops: counted on the calls that were made; gflops_dense: what the same windows cost without pruning. latency_ms: by step.
         entropy: of the classes, mean over the pixels whose tokens survived every pruning stage, 0..1; None unless requested.
         scores: what a network that looks at whole stacks thought of each pixel; None for others.
-        summary: what the network sees in the prompts, see ``prato.acquisition.uncertainty``; None unless requested, or where nothing is
+        summary: what the network sees in the prompts, see ``prato.inference.uncertainty``; None unless requested, or where nothing is
             pruned.
     """
 

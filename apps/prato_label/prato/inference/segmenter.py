@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prato.acquisition.uncertainty import MeanEntropy, PromptSummary
 from prato.data.nifti import Volume
 from prato.data.resampling import stack_neighbours
+from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
+from prato.inference.uncertainty import MeanEntropy, PromptSummary
 from prato.inference.window import Window
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
@@ -28,7 +29,6 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
 from prato.runtime.batch_runner import BatchRunner, minibatches
-from prato.runtime.cuda_graphs import CudaGraphRunner
 from prato.runtime.flops import count_flops, estimate_flops
 
 

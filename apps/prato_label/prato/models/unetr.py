@@ -18,9 +18,9 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import relevance_by_stage
+from prato.pruning.static_shapes import token_counts
 from prato.runtime.region import Region
 from prato.runtime.region_decode import LazyFeature, RegionFeatures, basic_block, from_tensor, projection_up_block, up_block
-from prato.runtime.static_shapes import token_counts
 
 #: After the blocks whose outputs are UNETR's skip connections, so that every skip is whole.
 DEFAULT_PLAN = PruningPlan(prune_after=(4, 7, 10), percentile=25.0)

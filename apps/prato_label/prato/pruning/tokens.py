@@ -54,7 +54,7 @@ class PackedTokens:
 class PaddedTokens:
     """As :class:`PackedTokens`, in a (B, count, C) tensor whose last rows, where a sample has fewer tokens alive, are idle.
 
-    No shape depends on which tokens are alive (see ``prato.runtime.static_shapes``).
+    No shape depends on which tokens are alive (see ``prato.pruning.static_shapes``).
     """
 
     def __init__(self, alive: Tensor, count: int, is_full: bool) -> None:

@@ -16,12 +16,12 @@ from prato.data.stack import from_stack, to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import interpolation_matrix
+from prato.inference.scores import Scores
 from prato.inference.window import Window
 from prato.models.checkpoint import CheckpointError, ModelSpec, channels_last, load_model
 from prato.prompts.box import Box
 from prato.prompts.clicks import Stroke
 from prato.refinement.refiner_input import RIM, TRUST, fading, keep_touching, refiner_input
-from prato.refinement.scores import Scores
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
 

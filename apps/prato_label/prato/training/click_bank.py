@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prato.data.cases import TrainingCase
+from prato.inference.scores import quantise
 from prato.pruning.plan import PruningPlan
-from prato.refinement.scores import quantise
 from prato.runtime.precision import inference
 from prato.training.slice_bank import SliceBank
 

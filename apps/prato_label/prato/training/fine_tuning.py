@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from prato.data.cases import TrainingCase
 from prato.data.structures import STRUCTURES
 from prato.evaluation.validation import slice_dice
-from prato.evaluation.window_dice import window_dice
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import ModelSpec
 from prato.runtime.precision import autocast, is_bfloat16_fast
@@ -21,6 +20,7 @@ from prato.training.progress import TrainingProgress
 from prato.training.slice_bank import SliceBank
 from prato.training.stack_trainer import Recipe, StackTrainer
 from prato.training.trainer import Budget, Progress, Settings, Trainer
+from prato.training.window_dice import window_dice
 
 #: The largest, far below that of a network that starts from nothing: at 3e-4, AdamW's first steps undo more than a short training brings
 #: back.

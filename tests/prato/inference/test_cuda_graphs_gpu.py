@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import torch
 
+from prato.inference.cuda_graphs import CudaGraphRunner, GraphCache
 from prato.models import swin_unetr, unetr
 from prato.models.checkpoint import channels_last
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
-from prato.runtime.cuda_graphs import CudaGraphRunner, GraphCache
 from prato.runtime.flops import count_flops
 from tests.prato.models.test_networks import SMALL_SWIN, SMALL_UNETR
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.prompts.request import CONTRACT, InferenceRequest, RequestError
+from prato.inference.request import CONTRACT, InferenceRequest, RequestError
 
 SHAPE, SPACING = (100, 80, 10), (1.5, 1.5, 8.0)
 

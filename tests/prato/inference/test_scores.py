@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prato.data.structures import BACKGROUND, NUM_CLASSES
-from prato.refinement.scores import Scores
+from prato.inference.scores import Scores
 from prato.runtime.region import Region
 
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from prato.inference.cuda_graphs import CudaGraphRunner, GraphCache
 from prato.models import swin_unetr, unetr
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
-from prato.runtime.cuda_graphs import CudaGraphRunner, GraphCache
+from prato.pruning.static_shapes import has_static_shapes
 from prato.runtime.flops import count_flops, record_flops
 from prato.runtime.region import Region
-from prato.runtime.static_shapes import has_static_shapes
 from prato.runtime.tensor_cache import cached_tensors, pin
 from tests.prato.models.test_networks import SLOW, SMALL_SWIN, SMALL_UNETR, along
 

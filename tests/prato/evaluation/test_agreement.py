@@ -9,7 +9,7 @@ import pytest
 
 from prato.data.nifti import Volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.labelling.agreement import folder_agreement, label_diff, study_agreement
+from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.records import LabelVersionError
 from prato.labelling.restoring import restore
 from prato.labelling.versions import LabelVersions

@@ -12,7 +12,7 @@ from prato.data.structures import NUM_CLASSES
 from prato.models.click_refiner import INPUTS
 from prato.refinement.refiner_input import refiner_input
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
-from scripts.research.guidance_study import BUILD, GUIDANCE, ByEmbedding, Entry
+from scripts.simulate.guidance_study import BUILD, GUIDANCE, ByEmbedding, Entry
 from tests.phantoms import click_bank
 
 

@@ -17,10 +17,10 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.record import PrunedOutput, StageRecord
+from prato.pruning.static_shapes import has_static_shapes
 from prato.runtime.flops import count_flops, record_flops
 from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
-from prato.runtime.static_shapes import has_static_shapes
 from prato.runtime.tensor_cache import pin
 
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ _STEP = 16
 class CudaGraphRunner:
     """Answers as ``network``, in evaluation mode, does itself; the same numbers but for rounding.
 
-    One prompt for each sample is computed in static shapes (see ``prato.runtime.static_shapes``), which are captured on a GPU. All
+    One prompt for each sample is computed in static shapes (see ``prato.pruning.static_shapes``), which are captured on a GPU. All
     others, networks without static shapes, and calls that somebody listens to with a hook on a relevance module, are computed as the
     network itself does it.
 
