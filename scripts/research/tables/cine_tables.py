@@ -1,10 +1,12 @@
-"""The tables of docs/cines.md: a request's time, steadiness in time, how well ED and ES are found, and corrections carried on."""
+"""The tables of docs/cines.md: a request's time, what phases could share, steadiness in time, ED and ES found, corrections carried on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
+from prato.data.structures import STRUCTURES
+from prato.evaluation.ejection_fraction import ejection_errors, summarise
 from scripts.common.markdown import fill_page, grid
 from scripts.common.paths import DOCS, RESULTS
 from scripts.common.results import Row, read_rows
@@ -20,6 +22,7 @@ def main() -> None:
     """Fill the page."""
     smooth = read_rows(RESULTS / "smooth_in_time.csv")
     blocks = {"request": request_table(read_rows(RESULTS / "cine_request.csv")), "smooth": smooth_table(smooth)}
+    blocks["shared"] = shared_table(read_rows(RESULTS / "shared_overview.csv"))
     blocks["found"] = found_table(read_rows(RESULTS / "ed_es.csv"), smooth)
     blocks["propagation"] = propagation_table(read_rows(RESULTS / "propagation.csv"))
     fill_page(DOCS / "cines.md", blocks)
@@ -43,6 +46,29 @@ def request_table(rows: list[Row]) -> str:
         "its network alone, of that time",
     ]
     return grid([*head, "MiB above idle"], lines)
+
+
+def shared_table(rows: list[Row]) -> str:
+    """By box and share of the other phase's tokens: Dice at ED, where the LV is larger, and at ES, and errors of the ejection fraction."""
+    diastole: dict[str, Row] = {}
+    for row in rows:
+        if row["patient"] not in diastole or _expert_lv(row) > _expert_lv(diastole[row["patient"]]):
+            diastole[row["patient"]] = row
+    lines = []
+    for box, share in dict.fromkeys((row["box"], row["share"]) for row in sorted(rows, key=lambda row: (row["box"], row["share"]))):
+        group = [row for row in rows if (row["box"], row["share"]) == (box, share)]
+        of_ed = [row for row in group if row["study"] == diastole[row["patient"]]["study"]]
+        of_es = [row for row in group if row["study"] != diastole[row["patient"]]["study"]]
+        dice = [f"{fmean(row['dice'][name] for row in phase for name in STRUCTURES):.4f}" for phase in (of_ed, of_es)]
+        rv = f"{fmean(row['dice']['RV cavity'] for row in of_es):.4f}"
+        errors = [f"{summarise(ejection_errors(group, name))['mae']:.1f}" for name in ("LV cavity", "RV cavity")]
+        lines.append([box, f"{share:.1%}", *dice, rv, *errors])
+    head = ["box", "of the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
+    return grid(head, lines)
+
+
+def _expert_lv(row: Row) -> float:
+    return float(row["volumes_ml"]["LV cavity"]["expert"])
 
 
 def smooth_table(rows: list[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scripts.research.tables.cine_tables import found_table, propagation_table, request_table, smooth_table
+from scripts.research.tables.cine_tables import found_table, propagation_table, request_table, shared_table, smooth_table
 from tests.scripts.research.tables.test_overview_tables import cells
 
 
@@ -24,6 +24,19 @@ def test_smoothing_is_compared_heart_by_heart_and_unknown_dice_is_left_out():
     table = smooth_table([*rows, *unlabelled, *labelled])
     assert cells(table, "generated", "median")[2:] == ["0.2", "4.0", "5.0", "0 of 4", "+0.0000, -0.0100", "+0.0000, -0.0100", "+0.3, +0.5"]
     assert cells(table, "real", "median")[5:] == ["1 of 4", "-0.0200, -0.0200", "-0.0200, -0.0200", "-0.5, -0.5"]
+
+
+def test_of_two_phases_the_one_with_the_larger_lv_is_at_end_diastole():
+    def row(study: str, share: float, dice: float, lv: float, found: float) -> dict[str, Any]:
+        names = ("RV cavity", "myocardium", "LV cavity")
+        volumes = {name: {"mask": found, "expert": lv} for name in names}
+        scores = {name: dice - 0.03 * (name == "RV cavity") for name in names}
+        return {"study": study, "patient": study[0], "box": "none", "share": share, "dice": scores, "volumes_ml": volumes}
+
+    rows = [row("a2", 0.0, 0.90, 100, 100), row("a1", 0.0, 0.80, 50, 50), row("a2", 0.5, 0.88, 100, 100), row("a1", 0.5, 0.70, 50, 60)]
+    table = shared_table(rows)
+    assert cells(table, "none", "0.0%")[2:] == ["0.8900", "0.7900", "0.7700", "0.0", "0.0"]
+    assert cells(table, "none", "50.0%")[2:] == ["0.8700", "0.6900", "0.6700", "10.0", "10.0"]
 
 
 def test_ed_and_es_are_counted_within_one_phase():
