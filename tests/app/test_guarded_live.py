@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import requests
+from monailabel.client import MONAILabelClient
+from monailabel.client.client import MONAILabelClientException
 
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import ServerError
 from tests.app.guarded import ROI, TOKEN, ask, refused
 from tests.app.live import APP, LiveServer
-from tests.waiting import HANG_S
+from tests.waiting import HANG_S, wait_until
 
 
 def test_every_route_wants_the_token(guarded_server: LiveServer) -> None:
@@ -43,6 +47,32 @@ def test_the_slicer_client_with_and_without_the_token(guarded_server: LiveServer
         with pytest.raises(ServerError, match="requires a valid access token") as caught:
             Client(guarded_server.url, token).info()
         assert caught.value.status == 401
+
+
+def test_what_monai_labels_client_announces_and_does_not_send_is_not_waited_for(guarded_server: LiveServer) -> None:
+    """With a token it repeats the headers of a body with each later request, which have none."""
+    client = MONAILabelClient(guarded_server.url)
+    client.update_auth({"token_type": "Bearer", "access_token": TOKEN})
+    with pytest.raises(MONAILabelClientException, match="no model to train"):
+        client.train_start("nobody", {})
+    socket.setdefaulttimeout(HANG_S)
+    try:
+        assert client.train_stop() is None
+        assert client.train_status(check_if_running=True) is False
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+@pytest.mark.parametrize("path", ["/infer/prato_unetr?image=a_ED", "/activelearning/first", "/datastore/label/approve?image=a_ED"])
+def test_whoever_hangs_up_while_sending_is_no_fault_of_the_server(guarded_server: LiveServer, path: str) -> None:
+    name = f"hangs-up-{path.split('/')[1]}"
+    head = f"POST {path} HTTP/1.1\r\nHost: {urlsplit(guarded_server.url).netloc}\r\nAuthorization: Bearer {TOKEN}\r\n"
+    head += f"X-Request-ID: {name}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{{"
+    host, port = urlsplit(guarded_server.url).hostname, urlsplit(guarded_server.url).port
+    with socket.create_connection((host, port or 0)) as line:
+        line.sendall(head.encode())
+    wait_until(lambda: ask(guarded_server, "GET", "/info/").ok)
+    assert f"Request {name} failed" not in guarded_server.log.read_text()
 
 
 def test_no_other_web_page_gets_an_answer(guarded_server: LiveServer) -> None:

@@ -54,12 +54,14 @@ def require_info(info: dict[str, Any], name: str) -> None:
 
 
 async def require_storable_body(request: Request) -> None:
-    """For routes that read a JSON body: refuse what ``require_plain_json`` refuses.
+    """For routes that read a JSON body, which is those of POST alone: refuse what ``require_plain_json`` refuses.
+
+    MONAI Label's client announces with later requests the body that it sent with an earlier one: nobody may wait for that.
 
     Raises:
         HTTPException: 400.
     """
-    if "json" in request.headers.get("content-type", ""):
+    if request.method == "POST" and "json" in request.headers.get("content-type", ""):
         try:
             require_plain_json(await request.json(), "The body")
         except ValueError:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import QueueFullError
@@ -35,6 +36,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
     app.add_exception_handler(QueueFullError, _handle_full_queue)
     app.add_exception_handler(CancelledError, _handle_cancelled)
+    app.add_exception_handler(ClientDisconnect, _handle_cancelled)  # while its body was read
     app.add_exception_handler(OSError, _handle_os_error)
 
 
