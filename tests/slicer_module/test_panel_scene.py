@@ -12,6 +12,9 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.scene.volumes import show_token_map
+from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.click_tool import click_on, markers, segmented, start
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 
 
@@ -207,3 +210,44 @@ def test_a_study_whose_nodes_were_deleted_opens_again(driver: FakeServerDriver, 
     assert study.study == name
     driver.click("run")
     assert study.mask().any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["volume_node", "segmentation_node"])
+def test_a_cine_lets_go_of_a_node_that_slicer_has_made_anew(cine_driver: CineDriver, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    study = cine_driver.open()
+    cine_driver.click("allPhases")
+    masks = cine_driver.masks()
+    slicer.mrmlScene.RemoveNode(getattr(study, kind))
+    study.cine.browser.SetSelectedItemNumber(1)  # by Slicer's own toolbar
+    assert study.cine.volume_node is not None and study.cine.segmentation_node is not None
+    assert cine_driver.logic.current_study is None
+    cine_driver.open("p1_ED")
+    assert not caplog.records
+    study = cine_driver.open()
+    assert np.array_equal(cine_driver.masks(), masks) and study.segmentation_node is study.cine.segmentation_node
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deleted", ["volume_node", "segmentation_node"])
+def test_the_panel_says_at_once_that_the_study_is_gone(driver: FakeServerDriver, deleted: str) -> None:
+    driver.open_study()
+    assert {"run", "submit", "place"} <= driver.enabled
+    slicer.mrmlScene.RemoveNode(getattr(driver.logic.current_study, deleted))
+    driver.rest(0.1)
+    assert "Open a study" in driver.status and driver.editor.segmentationNode() is None
+    assert not {"run", "submit", "place"} & driver.enabled
+
+
+@pytest.mark.slow
+def test_nothing_of_clicks_and_token_maps_is_saved_with_the_scene(driver: FakeServerDriver, tmp_path: Path) -> None:
+    segmented(driver)
+    volume = driver.logic.current_study.volume_node
+    show_token_map(np.zeros(slicer.util.arrayFromVolume(volume).shape, np.float32), volume, None)
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    assert markers() and len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeDisplayNode")) == 2
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    assert slicer.mrmlScene.Commit()
+    saved = (tmp_path / "scene.mrml").read_text()
+    assert "<VolumeDisplay\n" in saved and saved.count("<VolumeDisplay\n") == 1 and "<MarkupsFiducialDisplay\n" not in saved

@@ -77,10 +77,15 @@ class OpenCine(OpenStudy):
         """The segments of any phase as they are: uint8 (K, J, I), values of ``labels``."""
         return self.cine.mask(phase, self.labels)
 
+    def _find_segmentation(self) -> Any:
+        return self.cine.segmentation_node  # not that of another browser, which came with another scene
+
     @property
     def is_in_scene(self) -> bool:
-        """Whether its nodes are still there: the user may delete them at any time."""
-        return len(self.cine.nodes()) == len({"browser", "volume", "segmentation", "images", "segmentations"})
+        """Whether its nodes are still there: the user may delete them at any time. Slicer soon makes a new proxy, which is not ours."""
+        nodes = self.cine.nodes()
+        shown = self.volume_node in nodes and self.segmentation_node in nodes
+        return shown and len(nodes) == len({"browser", "volume", "segmentation", "images", "segmentations"})
 
     def drawing(self, phase: int) -> Drawing:
         """What is in the segments of a phase."""

@@ -60,7 +60,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self._on_change, self._before_write = on_change, before_write
         self._is_writing = self._is_touched = False
         mark_node(volume_node, study, server)
-        node = find_node("vtkMRMLSegmentationNode", study, server)
+        node = self._find_segmentation()
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
         mark_node(self.segmentation_node, study, server)
         if node is None:
@@ -80,6 +80,10 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
         show_planes(volume_node)
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
+
+    def _find_segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The one that the scene holds for the study."""
+        return find_node("vtkMRMLSegmentationNode", self.study, self.server)
 
     @property
     def is_in_scene(self) -> bool:
