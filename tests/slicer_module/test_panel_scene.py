@@ -12,10 +12,20 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
 from PratoLabelLib.scene.volumes import show_token_map
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.click_tool import click_on, markers, segmented, start
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
+from tests.slicer_module.unsent import drafts
+
+
+def load(bundle: str, folder: Path) -> None:
+    """Load a scene in place of the present one; the desktop unpacks it in a cache folder, which is not here."""
+    zipfile.ZipFile(bundle).extractall(folder / "unpacked")
+    [unpacked] = (folder / "unpacked").rglob("*.mrml")
+    slicer.mrmlScene.SetURL(str(unpacked))
+    assert slicer.mrmlScene.Connect()
 
 
 @pytest.mark.slow
@@ -56,10 +66,7 @@ def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Pat
     assert driver.panel.parameters.max_epochs == 10
     assert (driver.ui.epochsBox.value, driver.ui.liveCheckBox.checked) == (10, True)
     assert "Open a study" in driver.status
-    zipfile.ZipFile(bundle).extractall(tmp_path / "unpacked")  # the desktop does this in a cache folder that is not here
-    [unpacked] = (tmp_path / "unpacked").rglob("*.mrml")
-    scene.SetURL(str(unpacked))
-    assert scene.Connect()
+    load(bundle, tmp_path)
     driver.rest(0.1)
     roi = driver.ui.roiSelector.currentNode()
     assert (roi.GetName(), roi.GetSize(), driver.ui.epochsBox.value) == ("drawn", (30, 30, 20), 44)
@@ -251,3 +258,25 @@ def test_nothing_of_clicks_and_token_maps_is_saved_with_the_scene(driver: FakeSe
     assert slicer.mrmlScene.Commit()
     saved = (tmp_path / "scene.mrml").read_text()
     assert "<VolumeDisplay\n" in saved and saved.count("<VolumeDisplay\n") == 1 and "<MarkupsFiducialDisplay\n" not in saved
+
+
+@pytest.mark.slow
+def test_a_scene_that_is_saved_right_after_a_stroke_knows_of_it(driver: FakeServerDriver, tmp_path: Path) -> None:
+    driver.open_study()
+    edited, bundle = driver.edit(), str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(bundle)
+    slicer.mrmlScene.Clear(0)
+    load(bundle, tmp_path)
+    driver.rest(0.1)
+    driver.select(1)
+    driver.click("open")
+    study = driver.logic.current_study
+    assert np.array_equal(study.mask(), edited) and study.has_unsent_edits and drafts(driver)
+
+
+@pytest.mark.slow
+def test_a_cine_that_is_saved_right_after_a_stroke_knows_of_it(cine_driver: CineDriver) -> None:
+    study = cine_driver.open()
+    cine_driver.show(2)
+    cine_driver.edit()
+    assert read_phases(study.cine.segmentations, EDITED_ATTRIBUTE) == {2}

@@ -232,6 +232,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
     def _on_segments_changed(self) -> None:
         if not self._is_writing:
             self._is_touched = True
+            self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")  # until it is looked at: the scene may be saved before that
             self._on_change()
 
     def close(self) -> None:
