@@ -15,6 +15,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
 from PratoLabelLib.scene.volumes import show_token_map
 from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.cines import CINE
 from tests.slicer_module.click_tool import click_on, markers, segmented, start
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 from tests.slicer_module.unsent import drafts
@@ -233,6 +234,23 @@ def test_a_cine_lets_go_of_a_node_that_slicer_has_made_anew(cine_driver: CineDri
     assert not caplog.records
     study = cine_driver.open()
     assert np.array_equal(cine_driver.masks(), masks) and study.segmentation_node is study.cine.segmentation_node
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequences", [("images",), ("segmentations",), ("images", "segmentations")])
+def test_a_cine_with_fewer_phases_than_its_study_is_not_open(cine_driver: CineDriver, sequences: tuple[str, ...]) -> None:
+    cine = cine_driver.open().cine
+    cine_driver.click("allPhases")
+    for name in sequences:  # as the module Sequences does
+        sequence = getattr(cine, name)
+        sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(1))
+    cine_driver.rest(0.1)
+    assert cine_driver.logic.current_study is None and "Open a study" in cine_driver.status
+    cine_driver.click("open")
+    assert cine_driver.status == f"{CINE} has 4 phases, and not as many in this scene: remove its nodes here, and open it again."
+    cine.remove()
+    cine_driver.open()
+    assert cine_driver.logic.current_study.cine.has_phases(4)
 
 
 @pytest.mark.slow

@@ -240,8 +240,9 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self._record_edits()
         self._unwatch()
         self._show_token_map(None)
-        if self.is_in_scene:
-            self.segmentation_node.GetDisplayNode().SetVisibility(False)
+        display = self.segmentation_node.GetDisplayNode()
+        if display is not None:
+            display.SetVisibility(False)
 
     def remove_nodes(self) -> None:
         """Take the study out of the scene, where all of it can be had from the server again."""

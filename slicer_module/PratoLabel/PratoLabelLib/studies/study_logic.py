@@ -167,7 +167,12 @@ class StudyLogic(ServerLogic):
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
-        marked = next((listed.marked for listed in self.studies if listed.id == study), None)
+        listed = next((listed for listed in self.studies if listed.id == study), None)
+        count = listed.phases if listed is not None and listed.phases > 1 else cine.count
+        if not cine.has_phases(count):
+            self.failed.emit(f"{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
+            return
+        marked = listed.marked if listed is not None else None
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
