@@ -10,6 +10,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 from PratoLabelLib.scene.geometry import roi_to_ijk_box
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE
 from PratoLabelLib.server.connection import ServerError
+from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.clicks import click, click_voxels
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 
@@ -219,6 +220,33 @@ def test_a_live_update_waits_until_the_box_rests(driver: FakeServerDriver) -> No
     driver.wait(lambda: len(driver.inferences) == 2)
     driver.settle()
     assert len(driver.inferences) == 2
+
+
+@pytest.mark.slow
+def test_a_moved_box_segments_no_study_that_is_opened_before_it_rests(driver: FakeServerDriver) -> None:
+    driver.open_study()
+    driver.click("run")  # and stays in the scene, so that it opens at once
+    driver.select(0)
+    driver.click("open")
+    roi = driver.roi()
+    driver.click("run")
+    before = len(driver.inferences)
+    end_interaction(roi)
+    assert driver.panel.box._debounce_timer.isActive()
+    driver.select(1)
+    driver.ui.openButton.click()
+    assert driver.logic.current_study.study == "p1_ES" and not driver.panel.box._debounce_timer.isActive()
+    assert len(driver.inferences) == before
+
+
+@pytest.mark.slow
+def test_a_moved_box_segments_no_phase_that_is_shown_before_it_rests(cine_driver: CineDriver) -> None:
+    cine_driver.open()
+    roi = cine_driver.roi()
+    end_interaction(roi)
+    assert cine_driver.panel.box._debounce_timer.isActive()
+    cine_driver.show(1)
+    assert not cine_driver.panel.box._debounce_timer.isActive() and not cine_driver.sent("infer")
 
 
 @pytest.mark.slow

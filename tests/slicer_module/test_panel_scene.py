@@ -12,7 +12,21 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
+from PratoLabelLib.scene.volumes import show_token_map
+from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.cines import CINE
+from tests.slicer_module.click_tool import click_on, markers, segmented, start
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
+from tests.slicer_module.unsent import drafts
+
+
+def load(bundle: str, folder: Path) -> None:
+    """Load a scene in place of the present one; the desktop unpacks it in a cache folder, which is not here."""
+    zipfile.ZipFile(bundle).extractall(folder / "unpacked")
+    [unpacked] = (folder / "unpacked").rglob("*.mrml")
+    slicer.mrmlScene.SetURL(str(unpacked))
+    assert slicer.mrmlScene.Connect()
 
 
 @pytest.mark.slow
@@ -53,10 +67,7 @@ def test_a_saved_scene_reopens_as_it_was(driver: FakeServerDriver, tmp_path: Pat
     assert driver.panel.parameters.max_epochs == 10
     assert (driver.ui.epochsBox.value, driver.ui.liveCheckBox.checked) == (10, True)
     assert "Open a study" in driver.status
-    zipfile.ZipFile(bundle).extractall(tmp_path / "unpacked")  # the desktop does this in a cache folder that is not here
-    [unpacked] = (tmp_path / "unpacked").rglob("*.mrml")
-    scene.SetURL(str(unpacked))
-    assert scene.Connect()
+    load(bundle, tmp_path)
     driver.rest(0.1)
     roi = driver.ui.roiSelector.currentNode()
     assert (roi.GetName(), roi.GetSize(), driver.ui.epochsBox.value) == ("drawn", (30, 30, 20), 44)
@@ -207,3 +218,83 @@ def test_a_study_whose_nodes_were_deleted_opens_again(driver: FakeServerDriver, 
     assert study.study == name
     driver.click("run")
     assert study.mask().any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["volume_node", "segmentation_node"])
+def test_a_cine_lets_go_of_a_node_that_slicer_has_made_anew(cine_driver: CineDriver, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    study = cine_driver.open()
+    cine_driver.click("allPhases")
+    masks = cine_driver.masks()
+    slicer.mrmlScene.RemoveNode(getattr(study, kind))
+    study.cine.browser.SetSelectedItemNumber(1)  # by Slicer's own toolbar
+    assert study.cine.volume_node is not None and study.cine.segmentation_node is not None
+    assert cine_driver.logic.current_study is None
+    cine_driver.open("p1_ED")
+    assert not caplog.records
+    study = cine_driver.open()
+    assert np.array_equal(cine_driver.masks(), masks) and study.segmentation_node is study.cine.segmentation_node
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequences", [("images",), ("segmentations",), ("images", "segmentations")])
+def test_a_cine_with_fewer_phases_than_its_study_is_not_open(cine_driver: CineDriver, sequences: tuple[str, ...]) -> None:
+    cine = cine_driver.open().cine
+    cine_driver.click("allPhases")
+    for name in sequences:  # as the module Sequences does
+        sequence = getattr(cine, name)
+        sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(1))
+    cine_driver.rest(0.1)
+    assert cine_driver.logic.current_study is None and "Open a study" in cine_driver.status
+    cine_driver.click("open")
+    assert cine_driver.status == f"{CINE} has 4 phases, and not as many in this scene: remove its nodes here, and open it again."
+    cine.remove()
+    cine_driver.open()
+    assert cine_driver.logic.current_study.cine.has_phases(4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deleted", ["volume_node", "segmentation_node"])
+def test_the_panel_says_at_once_that_the_study_is_gone(driver: FakeServerDriver, deleted: str) -> None:
+    driver.open_study()
+    assert {"run", "submit", "place"} <= driver.enabled
+    slicer.mrmlScene.RemoveNode(getattr(driver.logic.current_study, deleted))
+    driver.rest(0.1)
+    assert "Open a study" in driver.status and driver.editor.segmentationNode() is None
+    assert not {"run", "submit", "place"} & driver.enabled
+
+
+@pytest.mark.slow
+def test_nothing_of_clicks_and_token_maps_is_saved_with_the_scene(driver: FakeServerDriver, tmp_path: Path) -> None:
+    segmented(driver)
+    volume = driver.logic.current_study.volume_node
+    show_token_map(np.zeros(slicer.util.arrayFromVolume(volume).shape, np.float32), volume, None)
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    assert markers() and len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeDisplayNode")) == 2
+    slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
+    assert slicer.mrmlScene.Commit()
+    saved = (tmp_path / "scene.mrml").read_text()
+    assert "<VolumeDisplay\n" in saved and saved.count("<VolumeDisplay\n") == 1 and "<MarkupsFiducialDisplay\n" not in saved
+
+
+@pytest.mark.slow
+def test_a_scene_that_is_saved_right_after_a_stroke_knows_of_it(driver: FakeServerDriver, tmp_path: Path) -> None:
+    driver.open_study()
+    edited, bundle = driver.edit(), str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(bundle)
+    slicer.mrmlScene.Clear(0)
+    load(bundle, tmp_path)
+    driver.rest(0.1)
+    driver.select(1)
+    driver.click("open")
+    study = driver.logic.current_study
+    assert np.array_equal(study.mask(), edited) and study.has_unsent_edits and drafts(driver)
+
+
+@pytest.mark.slow
+def test_a_cine_that_is_saved_right_after_a_stroke_knows_of_it(cine_driver: CineDriver) -> None:
+    study = cine_driver.open()
+    cine_driver.show(2)
+    cine_driver.edit()
+    assert read_phases(study.cine.segmentations, EDITED_ATTRIBUTE) == {2}

@@ -115,6 +115,21 @@ def test_identifiers_and_other_segments_stay(heart: Any) -> None:
     assert np.array_equal(export_mask(node, heart, LABELS), some_mask(1))
 
 
+def test_surfaces_are_read_without_a_trace(heart: Any) -> None:
+    node, mask = create_segmentation(heart, LABELS, "mask"), np.zeros_like(some_mask())
+    for value in LABELS.values():
+        mask[1:4, 8:20, 8 * value : 8 * value + 6] = value
+    import_mask(node, heart, LABELS, mask)
+    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    node.GetSegmentation().CreateRepresentation(surface)
+    node.GetSegmentation().SetSourceRepresentationName(surface)
+    node.GetSegmentation().RemoveRepresentation(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    for _ in range(3):
+        assert set(np.unique(export_mask(node, heart, LABELS))) == {0, 1, 2, 3}
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
 def test_a_file_of_the_server_is_read_as_it_is(heart: Any, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"mask{suffix}"

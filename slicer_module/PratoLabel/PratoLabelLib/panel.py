@@ -98,7 +98,7 @@ class Panel(slicer.util.VTKObservationMixin):
         logic.submitted.connect(self._on_submitted)
         for signal in (logic.connected, logic.study_opened, logic.predicted):
             signal.connect(lambda *_: self._show_message())
-        for signal in (logic.studies_changed, logic.training_changed, logic.costs_measured):
+        for signal in (logic.studies_changed, logic.study_lost, logic.training_changed, logic.costs_measured):
             signal.connect(lambda *_: self.refresh())
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)

@@ -13,7 +13,7 @@ from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.scene.geometry import GeometryError, to_ijk
 from PratoLabelLib.scene.segmentation import follow_transform
 from PratoLabelLib.scene.segments import COLOURS
-from PratoLabelLib.scene.volumes import remove_node
+from PratoLabelLib.scene.volumes import leave_out_of_files, remove_node
 
 #: What is no structure.
 _GREY = (0.8, 0.8, 0.8)
@@ -119,8 +119,8 @@ class ClickMarkers:
     def _add_node(self, kind: str, structure: str) -> slicer.vtkMRMLMarkupsNode:
         node = slicer.mrmlScene.AddNewNodeByClass(kind, f"{structure} clicks")
         node.SetHideFromEditors(True)  # a prompt for now: neither a study's nor worth saving
-        node.SetSaveWithScene(False)
         node.CreateDefaultDisplayNodes()
+        leave_out_of_files(node)
         if self._volume is not None:
             follow_transform(node, self._volume)
         display, colour = node.GetDisplayNode(), COLOURS.get(structure, _GREY)

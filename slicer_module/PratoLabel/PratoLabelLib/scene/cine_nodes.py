@@ -52,6 +52,10 @@ class CineNodes:
         """How many phases there are."""
         return int(self.images.GetNumberOfDataNodes())
 
+    def has_phases(self, count: int) -> bool:
+        """Whether there are so many of both: where an item was deleted in Slicer's module Sequences, all later ones have other numbers."""
+        return all(sequence.GetNumberOfDataNodes() == count for sequence in (self.images, self.segmentations))
+
     @property
     def phase(self) -> int:
         """The phase that is shown, from 0."""

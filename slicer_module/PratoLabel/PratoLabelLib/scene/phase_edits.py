@@ -42,7 +42,7 @@ class PhaseEdits:
             (self._edited.discard if is_as_sent else self._edited.add)(phase)
             (self._beside.discard if has_same_parts(drawing.parts, self._parts.get(phase, ())) else self._beside.add)(phase)
         self._touched.clear()
-        write_phases(self._record, EDITED_ATTRIBUTE, self._edited | self._beside)
+        self._write()
         return set(self._edited)
 
     def all_phases(self) -> set[int]:
@@ -58,6 +58,7 @@ class PhaseEdits:
     def note_touched(self, phase: int) -> None:
         """Somebody has changed a segment of the phase."""
         self._touched.add(phase)
+        self._write()  # the scene may be saved before anybody looks at it
 
     def note_written(self, phase: int, mask: np.ndarray, is_edit: bool) -> None:
         """The phase is ``mask``: a labeller's work that was not sent, or the server's."""
@@ -75,6 +76,9 @@ class PhaseEdits:
             self._parts[phase] = parts
         if phase in self._edited | self._beside:
             self._touched.add(phase)
+
+    def _write(self) -> None:
+        write_phases(self._record, EDITED_ATTRIBUTE, self._edited | self._beside | self._touched)
 
 
 def _digest(mask: np.ndarray) -> bytes:

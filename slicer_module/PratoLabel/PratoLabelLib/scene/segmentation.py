@@ -17,7 +17,7 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from PratoLabelLib.scene.segments import add_segments, find_segment, merge_segments
+from PratoLabelLib.scene.segments import add_segments, find_segment, merge_segments, tidied_displays
 from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, is_left_handed, read_volume, reverse_slices, write_volume
 
 #: How far a corner of the mask may lie from the volume's, in smallest voxel edges: files round far below this.
@@ -133,14 +133,10 @@ def import_mask(
     follow_transform(segmentation_node, volume_node)
     add_segments(segmentation_node, labels)
     segmentation = segmentation_node.GetSegmentation()
-    displays = set(slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"))
-    with renewed_surfaces(segmentation):
+    with renewed_surfaces(segmentation), tidied_displays():
         for name, value in labels.items():
             segment = find_segment(segmentation, name)
             slicer.util.updateSegmentBinaryLabelmapFromArray((mask == value).astype(np.uint8), segmentation_node, segment, volume_node)
-    for node in slicer.util.getNodesByClass("vtkMRMLLabelMapVolumeDisplayNode"):
-        if node not in displays:  # slicer.util leaves those of its temporary labelmaps behind
-            slicer.mrmlScene.RemoveNode(node)
 
 
 def import_changes(

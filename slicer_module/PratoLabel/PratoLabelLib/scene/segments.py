@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 
 import numpy as np
@@ -122,8 +123,21 @@ def _merge_exported(
     segmentation_node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], volume_node: slicer.vtkMRMLScalarVolumeNode
 ) -> np.ndarray:
     merged = np.zeros(volume_node.GetImageData().GetDimensions()[::-1], np.int16)
-    for number, segment_id in enumerate(segment_ids, 1):
-        array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
-        if array is not None:
-            merged[array > 0] = number
+    with tidied_displays():
+        for number, segment_id in enumerate(segment_ids, 1):
+            array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
+            if array is not None:
+                merged[array > 0] = number
     return merged
+
+
+@contextmanager
+def tidied_displays() -> Iterator[None]:
+    """Remove the display nodes that slicer.util leaves behind of its temporary labelmaps."""
+    kind = "vtkMRMLLabelMapVolumeDisplayNode"
+    before = set(slicer.util.getNodesByClass(kind))
+    try:
+        yield
+    finally:
+        for node in set(slicer.util.getNodesByClass(kind)) - before:
+            slicer.mrmlScene.RemoveNode(node)

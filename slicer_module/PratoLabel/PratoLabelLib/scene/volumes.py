@@ -64,6 +64,12 @@ def remove_node(node: slicer.vtkMRMLNode) -> None:
             slicer.mrmlScene.RemoveNode(part)
 
 
+def leave_out_of_files(node: slicer.vtkMRMLDisplayableNode) -> None:
+    """Let scenes be saved without the node, and without its display nodes: those alone would come back, and belong to nothing."""
+    for part in (node, *map(node.GetNthDisplayNode, range(node.GetNumberOfDisplayNodes()))):
+        part.SetSaveWithScene(False)
+
+
 def is_left_handed(node: slicer.vtkMRMLVolumeNode) -> bool:
     """Whether the axes of the voxel indices make a left-handed system in RAS."""
     return bool(np.linalg.det(ijk_to_ras(node)[:3, :3]) < 0)
@@ -132,11 +138,11 @@ def show_token_map(
     if node is None or node.GetScene() is None:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volume_node.GetName()} tokens kept")
         node.SetHideFromEditors(True)  # a picture for now: neither a study nor worth saving
-        node.SetSaveWithScene(False)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras(volume_node)))
     node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     slicer.util.updateVolumeFromArray(node, token_map[::-1].copy() if has_reversed_slices(volume_node) else token_map)
     node.CreateDefaultDisplayNodes()
+    leave_out_of_files(node)
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(_TOKEN_COLOUR_NODE)
     display.AutoWindowLevelOff()

@@ -42,6 +42,8 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._ui.firstSliceBox.connect("editingFinished()", self._on_slices)
         self._ui.lastSliceBox.connect("editingFinished()", self._on_slices)
         self._ui.allSlicesButton.connect("clicked()", self._on_all_slices)
+        for signal in (self._logic.study_opened, self._logic.phase_shown):  # the box was not moved there
+            signal.connect(lambda *_: self._debounce_timer.stop())
         self._logic.predicted.connect(self._on_predicted)
         self._logic.failed.connect(lambda sentence: self.discard_proposal())
         self._logic.busy_changed.connect(lambda is_busy: None if is_busy else self.discard_proposal())

@@ -44,7 +44,7 @@ class OpenCine(OpenStudy):
         on_change: Callable[[], None],
         before_write: Callable[[Collection[int], bool], None] = lambda phases, is_edit: None,
     ) -> None:
-        self.cine, self._on_phase = cine, on_phase
+        self.cine, self._count, self._on_phase = cine, cine.count, on_phase
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
         self.found: tuple[int | None, int | None] = (None, None)
         self.drawn: set[int] = set()
@@ -77,10 +77,16 @@ class OpenCine(OpenStudy):
         """The segments of any phase as they are: uint8 (K, J, I), values of ``labels``."""
         return self.cine.mask(phase, self.labels)
 
+    def _find_segmentation(self) -> Any:
+        return self.cine.segmentation_node  # not that of another browser, which came with another scene
+
     @property
     def is_in_scene(self) -> bool:
-        """Whether its nodes are still there: the user may delete them at any time."""
-        return len(self.cine.nodes()) == len({"browser", "volume", "segmentation", "images", "segmentations"})
+        """Whether its nodes are still there: the user may delete them at any time. Slicer soon makes a new proxy, which is not ours."""
+        nodes = self.cine.nodes()
+        shown = self.volume_node in nodes and self.segmentation_node in nodes
+        is_whole = len(nodes) == len({"browser", "volume", "segmentation", "images", "segmentations"})
+        return is_whole and shown and self.cine.has_phases(self._count)
 
     def drawing(self, phase: int) -> Drawing:
         """What is in the segments of a phase."""
@@ -176,8 +182,7 @@ class OpenCine(OpenStudy):
     def close(self) -> None:
         """As for a study of one phase; the cine stops playing."""
         self.cine.browser.RemoveObserver(self._tag)
-        if self.is_in_scene:
-            self.cine.play(False)
+        self.cine.play(False)
         super().close()
 
     def remove_nodes(self) -> None:

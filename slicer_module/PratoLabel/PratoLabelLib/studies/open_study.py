@@ -60,7 +60,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self._on_change, self._before_write = on_change, before_write
         self._is_writing = self._is_touched = False
         mark_node(volume_node, study, server)
-        node = find_node("vtkMRMLSegmentationNode", study, server)
+        node = self._find_segmentation()
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
         mark_node(self.segmentation_node, study, server)
         if node is None:
@@ -80,6 +80,10 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self.segmentation_node.GetDisplayNode().SetVisibility(True)
         show_planes(volume_node)
         slicer.util.setSliceViewerLayers(background=volume_node, fit=True)
+
+    def _find_segmentation(self) -> slicer.vtkMRMLSegmentationNode | None:
+        """The one that the scene holds for the study."""
+        return find_node("vtkMRMLSegmentationNode", self.study, self.server)
 
     @property
     def is_in_scene(self) -> bool:
@@ -228,6 +232,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
     def _on_segments_changed(self) -> None:
         if not self._is_writing:
             self._is_touched = True
+            self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")  # until it is looked at: the scene may be saved before that
             self._on_change()
 
     def close(self) -> None:
@@ -235,8 +240,9 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self._record_edits()
         self._unwatch()
         self._show_token_map(None)
-        if self.is_in_scene:
-            self.segmentation_node.GetDisplayNode().SetVisibility(False)
+        display = self.segmentation_node.GetDisplayNode()
+        if display is not None:
+            display.SetVisibility(False)
 
     def remove_nodes(self) -> None:
         """Take the study out of the scene, where all of it can be had from the server again."""

@@ -32,7 +32,7 @@ class StudyLogic(ServerLogic):
     A request that cannot be sent, or that fails, leaves the scene as it was and ``failed`` says why.
 
     Attributes:
-        study_opened, segmentation_changed, ...: signals; the comment tells what their listeners get.
+        study_opened, study_lost, ...: signals; the comment tells what their listeners get.
         versions: of the open study's label, on the server.
         autosave: keeps the open study's unsent edits, and offers earlier ones; None while no study is open.
     """
@@ -40,6 +40,7 @@ class StudyLogic(ServerLogic):
     def __init__(self, make_client: Callable[[str, str], Client] = Client) -> None:
         ServerLogic.__init__(self, make_client)
         self.study_opened = Signal()  # vtkMRMLScalarVolumeNode
+        self.study_lost = Signal()  # somebody has deleted a node of it, or closed the scene
         self.segmentation_changed = Signal()
         self.phase_shown = Signal()  # another one of a cine
         self.segments_about_to_change = Signal()  # phases, and whether it is a labeller's work: the moment to save the state for undo
@@ -49,6 +50,7 @@ class StudyLogic(ServerLogic):
         self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
         self._folder = Path(self._temporary.name)
         self._open_study: OpenStudy | None = None
+        self._was_open = False
         self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit, self._replace_segments)
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
@@ -62,16 +64,21 @@ class StudyLogic(ServerLogic):
     def forget_scene(self) -> None:
         """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
         self.cancel()
-        if self._open_study is not None:
+        left = self._open_study
+        if left is not None:
             if self.autosave is not None:
                 self.autosave.save()
-            self._open_study.close()
             self._open_study = self.autosave = None
+            left.close()
             self.versions.clear()
 
     def tick(self, share: float = 0.0) -> None:
-        """As for the server's part, and save edits that rest."""
+        """As for the server's part, save edits that rest, and notice that nodes were deleted."""
         ServerLogic.tick(self, share)
+        is_open = self.current_study is not None
+        if self._was_open and not is_open:
+            self.study_lost.emit()
+        self._was_open = is_open
         if self.autosave is not None:
             self.autosave.tick()
 
@@ -160,7 +167,12 @@ class StudyLogic(ServerLogic):
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
-        marked = next((listed.marked for listed in self.studies if listed.id == study), None)
+        listed = next((listed for listed in self.studies if listed.id == study), None)
+        count = listed.phases if listed is not None and listed.phases > 1 else cine.count
+        if not cine.has_phases(count):
+            self.failed.emit(f"{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
+            return
+        marked = listed.marked if listed is not None else None
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
