@@ -164,6 +164,8 @@ def test_a_kind_of_prompt_is_read_from_a_request_and_segments(add: Add, tmp_path
     for wrong in ("heart", [[1, 2]], [[1, 2, 50]], [[1, 2, float("nan")]], [1, 2, 3]):
         with pytest.raises(RequestError, match="scribble must be"):
             InferenceRequest.parse({"scribble": wrong}).prompts(image.array.shape, image.spacing)
+    with pytest.raises(RequestError, match=r"'scribbles' is not a parameter here: use .*, scribble, or points"):
+        InferenceRequest.parse({"scribbles": SCRIBBLE})
 
 
 @pytest.mark.slow
