@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +28,7 @@ from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.arguments import sentence_of
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.validation_curve import ValidationCurve
@@ -102,8 +104,7 @@ def main(
             loaded = _load([f for f in files if f.patient in {*assigned.train, *assigned.validation}], spec.pixel, ranks.is_first)
             training = [case for case in loaded if case.patient in assigned.train]
             validation = [case for case in loaded if case.patient in assigned.validation]
-            if not training or not validation:
-                raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
+            _check_sides(studies, assigned, loaded, ranks.is_first)
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
         ranks.check_same_weights(trainer.network, trainer.step)
@@ -117,26 +118,27 @@ def main(
         if ranks.is_first:
             typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
-    ranks.close()
-    if curve is None:
-        return
-    curve.close()
-    details = {
-        "seed": seed,
-        "steps": trainer.step,
-        "training_minutes": round(trainer.seconds / 60, 1),
-        "device": str(where),
-        "processes": ranks.size,
-        "dense": dense,
-        "dense_first": dense_first,
-        "started_from": started_from,
-        "start": start,
-        "patients": {"train": len(assigned.train), "validation": len(assigned.validation)},
-        "command": command(),
-        "commit": made_by,
-    }
-    version = save_model(out / "model.safetensors", trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
+    with _told_if_full(out):
+        trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
+        ranks.close()
+        if curve is None:
+            return
+        curve.close()
+        details = {
+            "seed": seed,
+            "steps": trainer.step,
+            "training_minutes": round(trainer.seconds / 60, 1),
+            "device": str(where),
+            "processes": ranks.size,
+            "dense": dense,
+            "dense_first": dense_first,
+            "started_from": started_from,
+            "start": start,
+            "patients": {"train": len({c.patient for c in training}), "validation": len({c.patient for c in validation})},
+            "command": command(),
+            "commit": made_by,
+        }
+        version = save_model(out / "model.safetensors", trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
     typer.echo(f"model {version}: {out / 'model.safetensors'}")
 
 
@@ -208,6 +210,31 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
     if len(patients) < 2:
         raise ValueError(f"{studies} has labels of {len(patients)} patients, in its folder labels/final, and training needs two or more.")
     return split_patients(patients, 0.2, seed, groups)
+
+
+def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], shown: bool) -> None:
+    """Say which patients of the split have nothing here to train or measure on: it may be the split of another folder."""
+    there = {case.patient for case in loaded}
+    sides = {"training": split.train, "validation": split.validation}
+    if not all(there.intersection(patients) for patients in sides.values()):
+        raise ValueError(f"{studies} has no labelled studies for one side of the split: both training and validation need some.")
+    for side, patients in sides.items():
+        missing = [patient for patient in patients if patient not in there]
+        if missing and shown:
+            named = ", ".join(missing[:5]) + ", ..." * (len(missing) > 5)
+            typer.echo(
+                f"{studies} has no usable label of {len(missing)} of the split's {len(patients)} {side} patients: {named}.", err=True
+            )
+
+
+@contextmanager
+def _told_if_full(out: Path) -> Iterator[None]:
+    """A disk that fills up in the middle of a training is told in a sentence; what is stored already serves to go on."""
+    try:
+        yield
+    except OSError as error:
+        typer.echo(f"{sentence_of(error)}: free some space; the same command goes on from what is stored in {out}.", err=True)
+        raise typer.Exit(1) from None
 
 
 def _load(files: Sequence[StudyFile], pixel: float, shown: bool) -> list[TrainingCase]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ def commit() -> str:
 
 
 def command() -> str:
-    """The command line as it was typed, with the script's path below the repository (its bare name, if it lies elsewhere)."""
+    """The command line, fit to be typed into a shell, with the script's path below the repository (its bare name, if it lies elsewhere)."""
     script = Path(sys.argv[0]).resolve()
     name = script.relative_to(ROOT).as_posix() if script.is_relative_to(ROOT) else script.name
-    return " ".join([name, *sys.argv[1:]])
+    return shlex.join([name, *sys.argv[1:]])

@@ -78,6 +78,8 @@ def pack(
 ) -> None:
     """Pack what is trained and validated on; hearts without the slices beyond them, colours in the place of slices."""
     try:
+        if name not in _FIELDS:
+            raise ValueError(f"--name must be {' or '.join(_FIELDS)}, not {name}: other data sets are trained by paper.py alone.")
         dataset = dataset_class(name)(data_folders(data)[name])
         images = next(each.images for each in load_experiments().values() if each.data == name)
         if not (file := splits / f"split_{name}.json").is_file():

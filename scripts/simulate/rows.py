@@ -58,13 +58,19 @@ def read_rounds(file: Path) -> list[Row]:
         ValueError: it is no such file.
     """
     by_round: dict[tuple[Any, ...], Row] = {tuple(row[name] for name in _ROUND): row for row in read_rows(file)}
+    latest = {key[:3]: row for key, row in by_round.items()}
     for study in read_rows(_beside(file)):
-        row, name = by_round[tuple(study[key] for key in _ROUND)], study["study"]
-        if study["when"] == _CHOSEN:
+        key, name, when = tuple(study[column] for column in _ROUND), study["study"], study["when"]
+        row = by_round.get(key)
+        if row is None and when == _CHOSEN:  # a kill came between the two files: what was corrected was chosen by the round before
+            row, when = latest.get(key[:3]), _NEXT
+        if row is None:
+            continue
+        if when == _CHOSEN:
             row.setdefault("corrected_voxels", {})[name] = study["corrected_voxels"]
             row.setdefault("heart_voxels", {})[name] = study["heart_voxels"]
         else:
-            row.setdefault("next_corrected_voxels" if study["when"] == _NEXT else "unlabelled_voxels", {})[name] = study["corrected_voxels"]
+            row.setdefault("next_corrected_voxels" if when == _NEXT else "unlabelled_voxels", {})[name] = study["corrected_voxels"]
     return list(by_round.values())
 
 

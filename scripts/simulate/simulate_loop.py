@@ -107,7 +107,7 @@ class _Loop:
         labelled = [patient for row in done[-1:] for patient in row["patients"]]
         new = done[-1]["next"] if done else shuffle(self.patients, seed, 0)[:A_ROUND]
         if done:
-            cost = done[-1]["next_corrected_voxels"]
+            cost = done[-1].get("next_corrected_voxels", {})  # a run's last round has none: nobody is corrected after it
         else:
             cost = self._count_corrected(Predictor.from_files(self._teach(pruned), locator_file()), new)
         bar.update(len(done))

@@ -1,6 +1,8 @@
 """The training and measuring commands, on two phantom patients and networks small enough for a test."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -167,6 +169,40 @@ def test_training_refuses_a_split_with_an_empty_side(studies, tmp_path):
     done = run(train, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--split", tmp_path / "split.json")
     assert done.exit_code == 2 and "one side of the split" in done.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_patients_of_the_split_who_are_not_there_are_named_and_not_counted(studies, tmp_path):
+    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001", "nobody", "no one"], validation=["phantom002"]))
+    given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2", "--split", tmp_path / "split.json")
+    done = run(train, *given)
+    assert done.exit_code == 0, done.output
+    assert "no usable label of 2 of the split's 3 training patients: nobody, no one." in done.output
+    assert "validation patients" not in done.output
+    assert read_spec(tmp_path / "run" / "model.safetensors").training["patients"] == {"train": 1, "validation": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", ["state.pt", "model.safetensors", "curve.csv"])
+def test_a_disk_that_fills_up_in_the_middle_is_told_in_a_sentence(studies, tmp_path, monkeypatch, full):
+    whole = os.fsync
+
+    def fsync(handle):
+        if full in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
+    done = run(train, *given)
+    assert done.exit_code == 1 and "Traceback" not in done.output
+    assert f"{tmp_path / 'run' / full}: No space left on device: free some space; the same command goes on" in done.output
+    monkeypatch.undo()
+    monkeypatch.setattr(train, "model_preset", small_spec)
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".tmp")]
+    done = run(train, *given)
+    assert done.exit_code == 0, done.output
+    assert read_rows(tmp_path / "run" / "curve.csv")[-1]["step"] == 1
 
 
 @pytest.fixture

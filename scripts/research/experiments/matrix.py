@@ -53,6 +53,8 @@ def _expanded(
         whole = {**common, **_inherited(row, rows)}
         boxes = whole["box"] if isinstance(whole["box"], list) else [whole["box"]]
         for dataset in whole.pop("data"):
+            if dataset not in data:
+                raise ExperimentError(f"{name} is on {dataset}, of which the matrix says nothing under data, such as its budget.")
             needed = {key: f"{whole[key]}_{dataset}" for key in ("model_of", "teacher") if whole.get(key)}
             for box in boxes:
                 fields = {**whole, **data[dataset], **needed, "data": dataset, "box": box}

@@ -75,5 +75,5 @@ def model_spec(experiment: Experiment) -> ModelSpec:
 
 def dense_spec(experiment: Experiment) -> ModelSpec:
     """The same network for the whole image, dense: what its cost is compared with."""
-    whole = experiment.model_copy(update={"method": "dense", "plan": None, "sees_box": "not at all", "teacher": None})
-    return model_spec(whole)
+    none = {"plan": None, "settings": None, "teacher": None}
+    return model_spec(experiment.model_copy(update={"method": "dense", "sees_box": "not at all", **none}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -97,8 +98,7 @@ class Experiment(_Strict):
         prompted = self.method != "prato" and METHODS[self.method].needs_prompts
         if prompted and self.sees_box != "as prompt":
             raise ValueError(f"method {self.method} sees the box as prompt")
-        if self.settings is not None and self.method not in METHODS:
-            raise ValueError("a baseline, and nothing else, has settings")
+        self._check_settings()
         if not prompted and (
             (self.sees_box not in ("as prompt", "in a window")) if self.method == "prato" else self.sees_box == "as prompt"
         ):
@@ -116,6 +116,15 @@ class Experiment(_Strict):
             raise ValueError(f"of {self.data} all images are taken: leave images out")
         self.pruning_plan()
         return self
+
+    def _check_settings(self) -> None:
+        if self.settings is None:
+            return
+        if self.method not in METHODS:
+            raise ValueError("a baseline, and nothing else, has settings")
+        offered = [*signature(METHODS[self.method]).parameters][1:]  # the first is the host
+        if unknown := [name for name in self.settings if name not in offered]:
+            raise ValueError(f"method {self.method} has no setting {unknown[0]}, only {', '.join(offered) or 'none at all'}")
 
     def pruning_plan(self) -> PruningPlan | None:
         """The plan as an object.

@@ -141,8 +141,11 @@ def test_a_killed_run_goes_on_where_it_was(cases, tmp_path):
     resumed = trainer()
     resumed.resume(tmp_path / "state.pt")
     assert resumed.step == 3  # the fourth was not stored
+    (tmp_path / ".state.pt.x7.tmp").write_bytes(b"half of a state, as a kill leaves it")
+    (tmp_path / ".curve.csv.x7.tmp").write_bytes(b"somebody else's")
     resumed.fit(cases, Budget(steps=6), state_file=tmp_path / "state.pt")
     assert resumed.step == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".curve.csv.x7.tmp", "state.pt"]
     assert_same_state(resumed.network.state_dict(), unbroken.network.state_dict())
     assert_same_state(resumed.averaged.state_dict(), unbroken.averaged.state_dict())
 

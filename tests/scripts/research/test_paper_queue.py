@@ -122,3 +122,9 @@ def test_a_row_that_was_stopped_goes_on_as_if_it_had_not_been(queue: Path, data:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     batch = trainer.sampler.batch(0)
     assert isinstance(batch, StackBatch) and batch.has_box.all() and batch.window.shape == (2, 1, 3, 256, 256)
+
+
+def test_a_data_set_that_the_queue_does_not_know_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(paper_queue._FIELDS, "isic")
+    done = run_script(paper_queue.app, "pack", "--name", "isic", "--out", tmp_path / "isic.zip")
+    assert done.exit_code == 2 and "--name must be acdc, not isic" in done.output and not list(tmp_path.iterdir())

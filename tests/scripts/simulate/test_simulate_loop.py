@@ -81,6 +81,14 @@ def test_a_loop_that_was_cut_short_goes_on(folder: Path) -> None:
     after = [{**row, "labelled_patients": 2, "when": "next"} for row in studies if row["labelled_patients"] == 4]
     write_rows(folder / "cut_studies.csv", [*(row for row in studies if row["labelled_patients"] == 2), *after])
     assert simulated(folder, "cut.csv") == whole
+    # a kill between the two files leaves the second round's studies without their round
+    write_rows(folder / "torn.csv", read_rows(folder / "whole.csv")[:1])
+    write_rows(folder / "torn_studies.csv", read_rows(folder / "whole_studies.csv"))
+    assert simulated(folder, "torn.csv") == whole
+    # a run that is done stays as it is, also where another is still to come
+    assert simulated(folder, "whole.csv") == whole
+    more = simulated(folder, "whole.csv", strategy=[Strategy.coverage, Strategy.random])
+    assert more[:3] == whole and [(row["strategy"], row["labelled_patients"]) for row in more[3:]] == [("random", 2), ("random", 4)]
 
 
 def test_what_cannot_be_simulated_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

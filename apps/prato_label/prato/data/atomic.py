@@ -43,20 +43,34 @@ def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None =
         OSError: as ``write_bytes``.
     """
     path = Path(path)
-    # The temporary name ends in ".tmp": a server that watches the folder for images must not pick it up.
-    handle, temporary = tempfile.mkstemp(dir=folder or path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
+    temporary = _write_temporary(path, data, folder or path.parent)
     try:
+        yield
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def _write_temporary(path: Path, data: bytes, folder: Path) -> Path:
+    """A file in ``folder`` with ``data`` on the disk, which is to become ``path``; an OSError names ``path``, as a person knows it."""
+    temporary = None
+    try:
+        # The temporary name ends in ".tmp": a server that watches the folder for images must not pick it up.
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=_TEMPORARY)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it 0600, which a server run by another user could not read
-        yield
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
-    sync_folder(path.parent)
+    return Path(temporary)
 
 
 def make_folder(path: Path) -> None:

@@ -81,7 +81,9 @@ def load_split(path: str | os.PathLike[str]) -> Split:
     try:
         split = Split.model_validate_json(Path(path).read_bytes())
     except (OSError, ValidationError) as error:
-        raise SplitError(f"{path} is not a split file with seed, train and validation: make one with scripts/train.py --split.") from error
+        raise SplitError(
+            f"{path} is not a split file with seed, train and validation: scripts/train.py without --split writes one."
+        ) from error
     both = sorted(set(split.train) & set(split.validation))
     if both:
         raise SplitError(f"{path} has {both[0]} on both sides: a patient belongs to training or to validation.")

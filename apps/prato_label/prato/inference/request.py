@@ -20,7 +20,7 @@ from prato.pruning.plan import PRUNE_CHOICES
 _OF_MASK = ("previous", "done", "certain", "right_slices", "propagate_to")
 #: First in the list that clients show, because stock clients send the first entry when nobody chose: the model's own plan.
 DEFAULT_PRUNE = "default"
-#: What the wire contract (docs/protocol.md) offers, besides points.
+#: What the wire contract (docs/protocol.md) offers, besides points and kinds of prompts that were added.
 CONTRACT = ("roi", "phases", "propagate", "prune", "return_tokens", "device", "clicks", *_OF_MASK)
 #: The mask's file formats: the Slicer and OHIF plugins send .nrrd; everyone who sends none gets the first.
 RESULT_EXTENSIONS = (".nii.gz", ".nii", ".nrrd")
@@ -94,9 +94,9 @@ class InferenceRequest(BaseModel):
         unknown = [name for name in params if name not in known]
         if unknown:
             structures = ", ".join(PointsPrompt.fields[:3])
-            raise RequestError(
-                f"{unknown[0]!r:.60} is not a parameter here: use {', '.join(CONTRACT)}, or points [i,j,k] under {structures}."
-            )
+            added = [field for kind in list_prompts() if kind is not PointsPrompt for field in kind.fields]
+            offered = ", ".join(dict.fromkeys((*CONTRACT, *added)))
+            raise RequestError(f"{unknown[0]!r:.60} is not a parameter here: use {offered}, or points [i,j,k] under {structures}.")
         kinds = [kind for kind in list_prompts() if any(params.get(field) for field in kind.fields)]
         # of several kinds, the first counts; points of a structure are clicks, whatever else was drawn
         unread = [*_UNREAD, *(field for kind in kinds[1:] for field in kind.fields if field not in CLICK_FIELDS)]

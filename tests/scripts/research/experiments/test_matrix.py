@@ -86,6 +86,14 @@ def test_every_plan_builds_its_network_and_a_slice_goes_through():
         assert bool(output.stages) == (experiment.method != "dense")
 
 
+def test_what_the_cost_of_every_experiment_is_compared_with_can_be_built():
+    specs = {dense_spec(experiment).model_dump_json(): dense_spec(experiment) for experiment in EXPERIMENTS.values()}
+    assert all(spec.plan is None and "settings" not in spec.arguments for spec in specs.values())
+    with torch.device("meta"):
+        baselines = [spec.build() for spec in specs.values() if spec.network == "baseline_unetr"]
+    assert baselines
+
+
 @pytest.mark.parametrize("network", ["unetr", "swin_unetr", "transunet", "segformer"])
 def test_networks_as_published_are_larger(network):
     specs = [dense_spec(tiny(network=network, size=size)) for size in ("reduced", "full")]
@@ -112,6 +120,8 @@ def test_networks_as_published_are_larger(network):
         ({"data": "nowhere"}, "No data set is registered"),
         ({"network": "unet"}, "network must be"),
         ({"method": "tom"}, "method must be"),
+        ({"method": "tome", "settings": {"kepp": 0.5}}, "method tome has no setting kepp, only "),
+        ({"method": "dense", "settings": {"keep": 0.5}}, "method dense has no setting keep, only none at all"),
         ({"dense_first": 0.5}, "no token leaves"),
         ({"method": "prato", "dense_first": 1.0}, "dense_first"),
         ({"unknown": 1}, "Extra"),
@@ -134,6 +144,9 @@ def test_rows_are_checked_against_each_other(tmp_path):
     write_matrix(path, {"t/tight": prato, "t/{box}": {"model_of": "t/tight", "box": ["oversized", "partial"]}})
     found = load_experiments(path)
     assert set(found) == {"t/tight_isic", "t/oversized_isic", "t/partial_isic"} and found["t/partial_isic"].model_of == "t/tight_isic"
+    write_matrix(path, {"t/tight": {**prato, "data": ["pictures"]}})
+    with pytest.raises(ExperimentError, match="t/tight is on pictures, of which the matrix says nothing under data"):
+        load_experiments(path)
     write_matrix(path, {"t/bad": {"network": "unet"}})
     with pytest.raises(ExperimentError, match=r"t/bad_isic is no experiment: .*network must be"):
         load_experiments(path)
