@@ -118,7 +118,7 @@ def main(
         if ranks.is_first:
             typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    with _told_if_full(out):
+    with _told_if_stopped(out):
         trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
         ranks.close()
         if curve is None:
@@ -228,12 +228,12 @@ def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], sh
 
 
 @contextmanager
-def _told_if_full(out: Path) -> Iterator[None]:
-    """A disk that fills up in the middle of a training is told in a sentence; what is stored already serves to go on."""
+def _told_if_stopped(out: Path) -> Iterator[None]:
+    """A disk that is full, or gone, in the middle of a training is told of in a sentence; what is stored already serves to go on."""
     try:
         yield
     except OSError as error:
-        typer.echo(f"{sentence_of(error)}: free some space; the same command goes on from what is stored in {out}.", err=True)
+        typer.echo(f"{sentence_of(error)}; once that is mended, the same command goes on from what is stored in {out}.", err=True)
         raise typer.Exit(1) from None
 
 

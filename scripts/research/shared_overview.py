@@ -2,7 +2,7 @@
 
     python scripts/research/shared_overview.py --studies out/acdc --out docs/results/shared_overview.csv
 
-ACDC's end-diastole and end-systole are the two phases of a heart that differ most. Each is segmented as the app does it, but the default
+ACDC's end-diastole and end-systole are the two phases of a heart that differ most. Each is segmented as the app does it, without a box, but the default
 network is told a mixture of what its overview makes of both: a share of the other phase's tokens from nothing to all. Between phases at
 which the overview was computed, less is mixed in the closer together these lie; at end-systole, where the heart turns, more than half-way.
 """
@@ -27,7 +27,6 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.models.base import ImageEmbedding
 from prato.models.registry import DEFAULT_MODEL
-from prato.prompts.box import Box, BoxPrompt
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.paths import ACDC_SPLIT
@@ -47,7 +46,7 @@ def main(
     patients: Annotated[int | None, typer.Option(min=1, help="So many at most.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each phase, box and share."""
+    """A row for each phase and share."""
     torch.set_num_threads(threads)
     pairs = [pair for pair in group_by_patient(require_labelled_studies(studies, split, patients)).values() if len(pair) == 2]
     if not pairs:
@@ -55,23 +54,21 @@ def main(
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL), locator_file())
     made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "device": "cpu", "commit": commit(), "command": command()}
     rows = [{**row, **made} for pair in tqdm(pairs, unit="patient", mininterval=5) for row in measure(predictor, pair)]
-    replace_rows(out, rows, ("model", "box", "share", "study"))
+    replace_rows(out, rows, ("model", "share", "study"))
 
 
 def measure(predictor: Predictor, pair: list[StudyFile]) -> list[Row]:
     """The rows of a patient; none where the two phases are of different sizes, or a label is empty."""
     volumes = [read_volume(file.image) for file in pair]
     labels = [read_label(file.label, volume) for file, volume in zip(pair, volumes)]
-    boxes, tokens = [Box.around(label > 0) for label in labels], [overview(predictor, volume) for volume in volumes]
-    if tokens[0].shape != tokens[1].shape or None in boxes:
+    tokens = [overview(predictor, volume) for volume in volumes]
+    if tokens[0].shape != tokens[1].shape or not all(label.any() for label in labels):
         return []
     rows: list[Row] = []
-    for own, (file, volume, label, box) in enumerate(zip(pair, volumes, labels, boxes)):
+    for own, (file, volume, label) in enumerate(zip(pair, volumes, labels)):
         for share in SHARES:
-            mixed = torch.lerp(tokens[own], tokens[1 - own], share)
-            for name, prompts in (("none", []), ("tight", [BoxPrompt(box)] if box else [])):
-                mask = segment(predictor, volume, mixed, prompts)
-                rows.append({"study": file.name, "patient": file.patient, "box": name, "share": share, **_scores(mask, label, volume)})
+            mask = segment(predictor, volume, torch.lerp(tokens[own], tokens[1 - own], share))
+            rows.append({"study": file.name, "patient": file.patient, "share": share, **_scores(mask, label, volume)})
     return rows
 
 
@@ -83,13 +80,13 @@ def overview(predictor: Predictor, volume: Volume) -> torch.Tensor:
     return tokens
 
 
-def segment(predictor: Predictor, volume: Volume, tokens: torch.Tensor, prompts: list[BoxPrompt]) -> np.ndarray:
-    """The mask of ``volume`` where the network is told ``tokens`` instead of what its overview would make of it."""
+def segment(predictor: Predictor, volume: Volume, tokens: torch.Tensor) -> np.ndarray:
+    """The mask of ``volume``, without a box, where the network is told ``tokens`` instead of what its overview would make of it."""
     segmenter: Any = predictor.segmenter
     image = ImageStack(volume)
     image.embedding(segmenter.embedding_key, tuple(image.filled), lambda: ImageEmbedding(0, {0: tokens}))
     predictor.set_image(image)
-    return predictor.predict(prompts).mask
+    return predictor.predict().mask
 
 
 def _scores(mask: np.ndarray, label: np.ndarray, volume: Volume) -> Row:

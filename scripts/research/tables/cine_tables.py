@@ -49,21 +49,21 @@ def request_table(rows: list[Row]) -> str:
 
 
 def shared_table(rows: list[Row]) -> str:
-    """By box and share of the other phase's tokens: Dice at ED, where the LV is larger, and at ES, and errors of the ejection fraction."""
+    """By share of the other phase's tokens: Dice at ED, where the LV is larger, and at ES, and errors of the ejection fraction."""
     diastole: dict[str, Row] = {}
     for row in rows:
         if row["patient"] not in diastole or _expert_lv(row) > _expert_lv(diastole[row["patient"]]):
             diastole[row["patient"]] = row
     lines = []
-    for box, share in dict.fromkeys((row["box"], row["share"]) for row in sorted(rows, key=lambda row: (row["box"], row["share"]))):
-        group = [row for row in rows if (row["box"], row["share"]) == (box, share)]
+    for share in sorted({row["share"] for row in rows}):
+        group = [row for row in rows if row["share"] == share]
         of_ed = [row for row in group if row["study"] == diastole[row["patient"]]["study"]]
         of_es = [row for row in group if row["study"] != diastole[row["patient"]]["study"]]
         dice = [f"{fmean(row['dice'][name] for row in phase for name in STRUCTURES):.4f}" for phase in (of_ed, of_es)]
         rv = f"{fmean(row['dice']['RV cavity'] for row in of_es):.4f}"
         errors = [f"{summarise(ejection_errors(group, name))['mae']:.1f}" for name in ("LV cavity", "RV cavity")]
-        lines.append([box, f"{share:.1%}", *dice, rv, *errors])
-    head = ["box", "of the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
+        lines.append([f"{share:.1%}", *dice, rv, *errors])
+    head = ["of the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
     return grid(head, lines)
 
 

@@ -25,18 +25,18 @@ def test_the_network_is_told_the_tokens_that_are_given(tmp_path: Path) -> None:
     tokens = overview(predictor, volume)
     predictor.set_image(volume)
     plain = predictor.predict().mask
-    assert plain.any() and np.array_equal(segment(predictor, volume, tokens, []), plain)
-    assert not np.array_equal(segment(predictor, volume, torch.zeros_like(tokens), []), plain)
-    assert np.array_equal(segment(predictor, volume, tokens, []), plain)
+    assert plain.any() and np.array_equal(segment(predictor, volume, tokens), plain)
+    assert not np.array_equal(segment(predictor, volume, torch.zeros_like(tokens)), plain)
+    assert np.array_equal(segment(predictor, volume, tokens), plain)
 
 
 @pytest.mark.slow
-def test_a_row_for_each_phase_box_and_share(tmp_path: Path) -> None:
+def test_a_row_for_each_phase_and_share(tmp_path: Path) -> None:
     make_thin_phantoms(studies := tmp_path / "studies", 1)
     split, out = tmp_path / "split.json", tmp_path / "out.csv"
     split.write_text('{"train": [], "validation": ["phantom001"], "seed": 0}')
     done = run_script(main, "--studies", studies, "--split", split, "--out", out)
     assert done.exit_code == 0, done.output
     rows = read_rows(out)
-    assert len(rows) == 2 * 2 * len(SHARES) and {row["share"] for row in rows} == set(SHARES)
+    assert len(rows) == 2 * len(SHARES) and {row["share"] for row in rows} == set(SHARES)
     assert run_script(main, "--studies", tmp_path, "--split", split, "--out", out).exit_code == 2

@@ -31,12 +31,12 @@ def test_of_two_phases_the_one_with_the_larger_lv_is_at_end_diastole():
         names = ("RV cavity", "myocardium", "LV cavity")
         volumes = {name: {"mask": found, "expert": lv} for name in names}
         scores = {name: dice - 0.03 * (name == "RV cavity") for name in names}
-        return {"study": study, "patient": study[0], "box": "none", "share": share, "dice": scores, "volumes_ml": volumes}
+        return {"study": study, "patient": study[0], "share": share, "dice": scores, "volumes_ml": volumes}
 
     rows = [row("a2", 0.0, 0.90, 100, 100), row("a1", 0.0, 0.80, 50, 50), row("a2", 0.5, 0.88, 100, 100), row("a1", 0.5, 0.70, 50, 60)]
     table = shared_table(rows)
-    assert cells(table, "none", "0.0%")[2:] == ["0.8900", "0.7900", "0.7700", "0.0", "0.0"]
-    assert cells(table, "none", "50.0%")[2:] == ["0.8700", "0.6900", "0.6700", "10.0", "10.0"]
+    assert cells(table, "0.0%")[1:] == ["0.8900", "0.7900", "0.7700", "0.0", "0.0"]
+    assert cells(table, "50.0%")[1:] == ["0.8700", "0.6900", "0.6700", "10.0", "10.0"]
 
 
 def test_ed_and_es_are_counted_within_one_phase():
