@@ -2,9 +2,10 @@
 
     python scripts/research/shared_overview.py --studies out/acdc --out docs/results/shared_overview.csv
 
-ACDC's end-diastole and end-systole are the two phases of a heart that differ most. Each is segmented as the app does it, without a box, but the default
-network is told a mixture of what its overview makes of both: a share of the other phase's tokens from nothing to all. Between phases at
-which the overview was computed, less is mixed in the closer together these lie; at end-systole, where the heart turns, more than half-way.
+ACDC's end-diastole and end-systole are the two phases of a heart that differ most. Each is segmented as the app does it, without a box,
+but the default network is told a mixture of what its overview makes of both: a share of the other phase's tokens from nothing to all.
+Between phases at which the overview was computed, less is mixed in the closer together these lie; at end-systole, where the heart turns,
+more than half-way.
 """
 
 from __future__ import annotations
