@@ -17,6 +17,7 @@ from prato.dicom.references import CineReference
 from prato.pacs.fetch import read_examination
 from prato.pacs.web import Pacs, PacsError
 from prato_server.settings import SettingsError, load_settings
+from scripts.common.refusals import refuse_target
 
 
 def main(
@@ -37,8 +38,7 @@ def main(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except OSError as error:
-        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
-        raise typer.Exit(2) from None
+        raise refuse_target(target, error) from None
     _show(report, target)
     if report.left_out or not report.written:
         raise typer.Exit(1 if report.written else 2)

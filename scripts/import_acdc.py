@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from prato.data.acdc import LABELS, import_acdc
 from prato.data.acdc_layout import AcdcError
+from scripts.common.refusals import refuse_target
 
 
 class FrameChoice(str, Enum):
@@ -36,8 +37,7 @@ def main(
             typer.echo(fault, err=True)
         raise typer.Exit(2) from None
     except OSError as error:
-        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
-        raise typer.Exit(2) from None
+        raise refuse_target(target, error) from None
     typer.echo(
         f"{summary.studies} studies of {summary.patients} patients are in {target}: "
         f"{summary.written} files written, {summary.unchanged} were there already."

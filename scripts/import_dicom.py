@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from prato.dicom.find import DicomError
 from prato.dicom.importer import PHASES, ImportedCine, Report, import_dicom
+from scripts.common.refusals import refuse_target
 
 
 class PhaseChoice(str, Enum):
@@ -40,8 +41,7 @@ def main(
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
     except OSError as error:
-        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
-        raise typer.Exit(2) from None
+        raise refuse_target(target, error) from None
     _show(report)
     if report.refused or not report.imported:
         raise typer.Exit(1 if report.imported else 2)

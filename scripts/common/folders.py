@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from prato.exchange.cases import FolderError
 from prato.exchange.importing import Summary
+from scripts.common.refusals import refuse_target
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def refusals(target: Path) -> Iterator[None]:
     except ValueError as error:
         typer.echo(str(error).splitlines()[0], err=True)
     except OSError as error:
-        typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
+        raise refuse_target(target, error) from None
     else:
         return
     raise typer.Exit(2)

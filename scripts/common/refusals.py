@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
 import typer
@@ -27,3 +28,9 @@ def refuses_in_one_sentence(main: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(2) from None
 
     return command
+
+
+def refuse_target(target: Path, error: OSError) -> typer.Exit:
+    """Say why the folder or file ``target`` cannot be written; the exception to raise."""
+    typer.echo(f"{target} cannot be written to ({error.strerror}): free some space or choose another folder, then run again.", err=True)
+    return typer.Exit(2)
