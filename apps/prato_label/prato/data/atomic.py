@@ -67,7 +67,7 @@ def _write_temporary(path: Path, data: bytes, folder: Path) -> Path:
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:  # else its message is all that it says
             error.filename = str(path)
         raise
     return Path(temporary)
