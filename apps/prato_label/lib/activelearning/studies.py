@@ -75,7 +75,7 @@ def _review_state(info: Mapping[str, Any]) -> str:
 
 
 def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[str, int | None]:
-    """Of :func:`list_unlabelled`, those that were handed out longest ago, by whichever strategy, shuffled by the request's ``seed`` (0).
+    """Of :func:`list_unlabelled`, those that the request's strategy handed out longest ago, shuffled by its ``seed`` (0).
 
     Two labellers at work on one folder are handed different studies, and the same requests give the same studies again.
 
@@ -84,8 +84,8 @@ def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[st
     """
 
     def handed_out(study: str) -> int:
-        by_strategy = datastore.get_image_info(study).get("strategy", {}).values()
-        return max((last.get("ts", 0) for last in by_strategy), default=0)
+        ts: int = datastore.get_image_info(study).get("strategy", {}).get(request.get("strategy"), {}).get("ts", 0)
+        return ts
 
     unlabelled = list_unlabelled(datastore)
     times = {study: handed_out(study) for study in unlabelled}
