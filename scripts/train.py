@@ -233,7 +233,7 @@ def _told_if_stopped(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        typer.echo(f"{sentence_of(error)}; once that is mended, the same command goes on from what is stored in {out}.", err=True)
+        typer.echo(f"{sentence_of(error)}; when that is fixed, the same command goes on from what is stored in {out}.", err=True)
         raise typer.Exit(1) from None
 
 
