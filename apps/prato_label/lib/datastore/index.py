@@ -27,7 +27,7 @@ from lib.datastore.entries import (
     phases_info,
     tolerate_full_disk,
 )
-from prato.data.atomic import find_leftovers, write_bytes
+from prato.data.atomic import remove_leftovers, write_bytes
 from prato.data.cine import CineHead, read_cine_head
 from prato.data.nifti_head import VolumeError
 from prato.data.studies import find_files, split_name
@@ -99,9 +99,7 @@ class DurableIndex(LocalDatastore):
         path = Path(self._datastore_config_path)
         with self._lock():
             if throw_exception:  # at start
-                for temporary in find_leftovers(path.parent):
-                    if temporary.name.startswith(f".{path.name}."):
-                        temporary.unlink(missing_ok=True)
+                remove_leftovers(path)
             try:
                 if self.is_own_list():
                     return

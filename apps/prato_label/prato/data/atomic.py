@@ -99,3 +99,10 @@ def find_leftovers(folder: Path) -> list[Path]:
     """Temporary files in ``folder``: of processes that were killed, or that write right now."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [folder / name for name in names if name.startswith(".") and name.endswith(_TEMPORARY)]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of the file ``path`` that were killed have left beside it, hidden; nobody may write it now."""
+    for temporary in find_leftovers(path.parent):
+        if temporary.name.startswith(f".{path.name}."):
+            temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from prato.data.atomic import find_leftovers, write_bytes
+from prato.data.atomic import remove_leftovers, write_bytes
 from prato.data.cases import TrainingCase
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import Centre, channels_last
@@ -175,7 +175,7 @@ class Trainer:
         """
         settings = self.settings
         if state_file is not None and self.ranks.is_first:
-            self._remove_unfinished(state_file)
+            remove_leftovers(state_file)  # of a kill in the middle of :meth:`_save_state`
         samples = source if isinstance(source, Dataset) else self._slice_dataset(source)
         # each process takes its share of every batch, so that together they see what one would see
         indices = range(self.step * settings.batch + self.ranks.rank, 2**40, self.ranks.size)
@@ -248,13 +248,6 @@ class Trainer:
         choice = np.random.default_rng((self.settings.seed, self.step, 1)).random()
         levels = ((0.60, None), (0.72, "off"), (0.82, "25"), (0.94, "50"), (1.0, "75"))
         return self.plan.with_override(next(level for limit, level in levels if choice < limit))
-
-    @staticmethod
-    def _remove_unfinished(path: Path) -> None:
-        """What a kill in the middle of :meth:`_save_state` left, which is as large as a state, and hidden."""
-        for unfinished in find_leftovers(path.parent):
-            if unfinished.name.startswith(f".{path.name}."):
-                unfinished.unlink(missing_ok=True)
 
     def _save_state(self, path: Path) -> None:
         state: dict[str, Any] = {
