@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from threading import Barrier, Thread, get_ident
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from monailabel.endpoints import activelearning
 
 import lib.datastore.studies
 from lib.activelearning.registry import build_strategies
+from lib.activelearning.studies import AT_WORK_S
 from lib.datastore.studies import StudiesDatastore
 from lib.server import stock_routes
 from prato.data.nifti import write_volume
@@ -71,6 +73,21 @@ def test_who_asks_at_the_same_moment_is_handed_another_study(app: App, people: i
     for thread in threads:
         thread.join(60)
     assert len(found) == len(set(found)) == people
+
+
+def test_what_another_strategy_has_just_handed_out_waits(app: App) -> None:
+    assert ask("first")["id"] == "a"
+    drawn = {app.next_sample({"strategy": "random", "seed": seed})["id"] for seed in range(20)}
+    assert drawn == {"b", "c"}
+    long_ago = {"first": {"ts": int(time.time() - AT_WORK_S) - 1, "client_id": "Ada"}}
+    app.store.update_image_info("a", {"strategy": long_ago})
+    assert {app.next_sample({"strategy": "random", "seed": seed})["id"] for seed in range(20)} == {"a", "b", "c"}
+
+
+def test_studies_that_others_are_at_work_on_are_handed_out_where_there_is_nothing_else(app: App) -> None:
+    for name in ("a", "b", "c"):
+        app.store.update_image_info(name, {"strategy": {"first": {"ts": int(time.time()), "client_id": "Ada"}}})
+    assert {app.next_sample({"strategy": "random", "seed": seed})["id"] for seed in range(20)} == {"a", "b", "c"}
 
 
 def test_the_last_study_is_handed_to_everybody(app: App) -> None:

@@ -24,6 +24,8 @@ from prato.labelling.records import TRUSTED
 
 #: What an annotator may decide about a study without labelling it; a study that nobody decided about is open.
 REVIEW_STATES = ("open", "skipped", "rejected")
+#: For so many seconds, whoever was handed a study is taken to be at work on it.
+AT_WORK_S = 1800.0
 
 
 def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
@@ -77,18 +79,20 @@ def _review_state(info: Mapping[str, Any]) -> str:
 def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[str, int | None]:
     """Of :func:`list_unlabelled`, those that the request's strategy handed out longest ago, shuffled by its ``seed`` (0).
 
-    Two labellers at work on one folder are handed different studies, and the same requests give the same studies again.
+    What another strategy has just handed out waits, where there is anything else. So two labellers at work on one folder are handed
+    different studies; otherwise the same requests give the same studies again.
 
     Raises:
         HTTPException: 404, there are none.
     """
-
-    def handed_out(study: str) -> int:
-        ts: int = datastore.get_image_info(study).get("strategy", {}).get(request.get("strategy"), {}).get("ts", 0)
-        return ts
-
-    unlabelled = list_unlabelled(datastore)
-    times = {study: handed_out(study) for study in unlabelled}
+    own, unlabelled = request.get("strategy"), list_unlabelled(datastore)
+    handed_out = {
+        study: {name: last.get("ts", 0) for name, last in datastore.get_image_info(study).get("strategy", {}).items()}
+        for study in unlabelled
+    }
+    just_now = time.time() - AT_WORK_S
+    busy = {study for study, times in handed_out.items() if any(ts > just_now for name, ts in times.items() if name != own)}
+    times = {study: times.get(own, 0) for study, times in handed_out.items() if study not in busy or len(busy) == len(unlabelled)}
     oldest = [study for study, ts in times.items() if ts == min(times.values())]
     seed = request.get("seed", 0)
     oldest.sort(key=lambda study: hashlib.sha256(f"{seed}:{study}".encode()).hexdigest())
