@@ -84,6 +84,17 @@ def test_end_diastole_and_end_systole_are_marked_and_changed(driver: CineDriver)
 
 
 @pytest.mark.slow
+def test_a_mark_alone_that_the_server_is_not_told_says_what_is_missing(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.show(1)
+    driver.click("markEd")
+    assert driver.status == "ED is phase 1. Mark ES, too: the server keeps both or neither." and driver.server.marked is None
+    driver.show(3)
+    driver.click("markEs")
+    assert study.ed_es() == (1, 3) and driver.server.marked == (1, 3) and driver.status == "ED is phase 1, and ES is phase 3."
+
+
+@pytest.mark.slow
 def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(3)

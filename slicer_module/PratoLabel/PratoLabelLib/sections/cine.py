@@ -114,11 +114,20 @@ class CineSection(Section):
             self.study.cine.show(phase)
 
     def _mark(self, which: int) -> None:
-        if self.study is not None:
-            chosen = [*self.study.chosen]
-            chosen[which] = self.study.phase
-            self._logic.mark_phases(chosen[0], chosen[1], self._panel.server.annotator)
-            self._panel.refresh()
+        study = self.study
+        if study is None:
+            return
+        chosen = [*study.chosen]
+        chosen[which] = study.phase
+        self._logic.mark_phases(chosen[0], chosen[1], self._panel.server.annotator)
+        self._panel.refresh()
+        if study.chosen != tuple(chosen):  # refused, which was said
+            return
+        names, known = ("ED", "ES"), study.ed_es()
+        if known[1 - which] is None:  # nothing is segmented that would tell
+            self._panel.say(f"{names[which]} is phase {known[which]}. Mark {names[1 - which]}, too: the server keeps both or neither.")
+        else:
+            self._panel.say(f"ED is phase {known[0]}, and ES is phase {known[1]}.")
 
     def _on_kept(self, phases: list[int]) -> None:
         kept = f"{name_phases(phases)} stay{'' if len(phases) > 1 else 's'} as corrected."
