@@ -24,20 +24,18 @@ from typing import Any
 import torch
 import yaml
 
-import scripts.research.baselines.unet  # noqa: F401 - registers a network
-from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
-from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
-from prato.training.window_dice import window_dice
 from scripts.common.arguments import positive_float, positive_int, read_sides, refused_in_one_sentence
-from scripts.common.paths import MODELS
-from scripts.research.narrowing import narrow_state
-from scripts.research.paper_rows import PaperRow, RowLoss, row_dice
+from scripts.research.averaging import average_trainings
+from scripts.research.paper_rows import RowLoss
+from scripts.research.queue_networks import Judge, keep_weights, paper_row, start_network
 from scripts.research.queue_state import join_state, split_state
 
 #: What an entry says besides its recipe.
-_NO_RECIPE = ("name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row", "teacher", "start", "narrow", "frozen")
+_NO_RECIPE = {"name", "network", "arguments", "promptings", "tokens", "experiment", "data", "row"} | {
+    *("teacher", "start", "narrow", "mean_of", "frozen")
+}
 SIDES = ("train", "validation")
 QUEUE = Path(__file__).parent / "training_queue" / "queue.yaml"
 
@@ -99,7 +97,7 @@ def main() -> None:
         banks = {side: load_packed(given.packed, device, patients) for side, patients in read_sides(given.split, SIDES).items()}
         if given.start:
             shutil.copytree(given.start, given.out, dirs_exist_ok=True)
-    wanted = [entry for entry in wanted if not has_ended(given.out / entry["name"], recipe_of(entry, steps=given.steps).steps)]
+    wanted = [entry for entry in wanted if not has_ended(given.out / entry["name"], steps_of(entry, given))]
     if given.parallel > 1:
         run_in_parallel(wanted, given, deadline)
         return
@@ -133,33 +131,20 @@ def run_in_parallel(wanted: list[dict[str, Any]], given: argparse.Namespace, dea
         time.sleep(0.2)
 
 
+def steps_of(entry: dict[str, Any], given: argparse.Namespace) -> int:
+    """How many steps ``entry`` is trained: an average of other trainings, none."""
+    return 0 if "mean_of" in entry else recipe_of(entry, steps=given.steps).steps
+
+
 def has_ended(folder: Path, steps: int) -> bool:
     """Whether a training came to its end after ``steps`` steps or more; its weights are there, or an earlier session brought them home."""
     return any(row["step"] >= steps for row in curve_rows(folder))
 
 
 def has_teacher(entry: dict[str, Any], out: Path) -> bool:
-    """Whether the weights are there that an entry needs: of the one it learns from, and of those it starts from."""
-    needed = [*entry.get("start", ()), *([entry["teacher"]] if entry.get("teacher") else [])]
+    """Whether the weights are there that an entry needs: of the one it learns from, and of those it starts from or averages."""
+    needed = [*entry.get("start", ()), *entry.get("mean_of", ()), *([entry["teacher"]] if entry.get("teacher") else [])]
     return all((out / name / "weights.pt").exists() for name in needed)
-
-
-def start_network(entry: dict[str, Any], out: Path) -> Any:
-    """The network of ``entry`` as its training begins: fresh but for the weights, of the entries that it starts from, that it has by name
-    and shape, or but for the channels of a shipped model that is wider; its ``frozen`` modules are not trained."""
-    network = build_model(entry["network"], **entry["arguments"])
-    own = network.state_dict()
-    if "narrow" in entry:
-        from prato.models.checkpoint import load_model  # needs what other entries do not, see above
-
-        own = narrow_state(load_model(MODELS / f"{entry['narrow']}.safetensors")[0].state_dict(), network)
-    for name in entry.get("start", ()):
-        stored = torch.load(out / name / "weights.pt", map_location="cpu", weights_only=False)["weights"]
-        own |= {key: value.to(own[key].dtype) for key, value in stored.items() if key in own and own[key].shape == value.shape}
-    network.load_state_dict(own)
-    for name in entry.get("frozen", ()):
-        network.get_submodule(name).requires_grad_(False)
-    return network
 
 
 def curve_rows(folder: Path) -> list[dict[str, Any]]:
@@ -175,6 +160,9 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         return
     folder = given.out / entry["name"]
     folder.mkdir(parents=True, exist_ok=True)
+    if "mean_of" in entry:
+        average_trainings(entry, banks["validation"], given.out)
+        return
     recipe = recipe_of(entry, steps=given.steps, stacks=given.stacks, precision=given.precision)
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.benchmark = True
@@ -194,7 +182,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
     begun, began = time.perf_counter(), trainer.step
     parts = [1 / 2**halved for halved in range(5)] if "row" in entry else [part / 8 for part in range(1, 9)]
     marks, often = {round(recipe.steps * part) for part in parts}, max(1, recipe.steps // 40)
-    judge = cache(partial(_Judge, entry, trainer.device))
+    judge = cache(partial(Judge, entry, trainer.device))
 
     def report(trainer: StackTrainer) -> bool:
         if trainer.step not in marks and ("row" in entry or trainer.step % often):  # marks are no multiples of a number of steps
@@ -205,7 +193,7 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         row["seconds"] = round(trainer.seconds, 1)
         row["slices_per_second"] = round((trainer.step - began) * recipe.slices / max(seconds, 1e-9))
         if trainer.step in marks:
-            row |= judge().validate(trainer, banks["validation"])
+            row |= judge().validate(trainer.averaged(), banks["validation"])
         with curve.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(entry["name"], json.dumps(row), flush=True)
@@ -215,14 +203,8 @@ def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Na
         if given.parts:
             split_state(state)
         return
-    weights = {name: value.half() if value.is_floating_point() else value for name, value in trainer.averaged().items()}
-    torch.save({"weights": weights, "entry": entry, "recipe": asdict(recipe)}, folder / "weights.pt")
+    keep_weights(trainer.averaged(), entry, asdict(recipe), folder)
     state.unlink(missing_ok=True)
-
-
-def paper_row(entry: dict[str, Any]) -> PaperRow:
-    """What an entry of scripts/research/paper_queue.py trains."""
-    return PaperRow(entry["network"], entry["arguments"], **entry["row"])
 
 
 def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out: Path) -> tuple[StackTrainer, RowLoss]:
@@ -238,26 +220,6 @@ def make_row_trainer(entry: dict[str, Any], bank: SliceBank, recipe: Recipe, out
     run = {"entry": {name: entry[name] for name in ("network", "arguments", "row")}}
     # what leaves differs from sample to sample, so that there is nothing that a graph could replay
     return StackTrainer(network, row.sampler(bank, recipe.seed, recipe.stacks), recipe, loss=loss, capture=False, run=run), loss
-
-
-class _Judge:
-    """A network of ``entry`` that takes the averaged weights of its training, time and again."""
-
-    def __init__(self, entry: dict[str, Any], device: torch.device) -> None:
-        self.promptings: list[Any] = entry["promptings"]
-        self.row = paper_row(entry) if "row" in entry else None
-        built = self.row.build() if self.row else build_model(entry["network"], **entry["arguments"])
-        self.network = built.to(device).eval()
-
-    def validate(self, trainer: StackTrainer, bank: SliceBank) -> dict[str, Any]:
-        """Mean Dice of the averaged weights on the validation patients, by prompting."""
-        self.network.load_state_dict(trainer.averaged())
-        found: dict[str, Any] = {}
-        for prompting in self.promptings:
-            dice = row_dice(self.row, self.network, bank) if self.row else window_dice(self.network, bank, prompting)
-            found[prompting] = round(float(dice.mean()), 4)
-            found[f"{prompting}_structures"] = [round(value, 4) for value in dice.mean(0).tolist()]
-        return found
 
 
 if __name__ == "__main__":

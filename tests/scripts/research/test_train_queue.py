@@ -13,6 +13,7 @@ from prato.models.checkpoint import load_model
 from prato.training.slice_bank import save_packed
 from scripts.common.results import read_rows
 from scripts.research import export_queue, queue_state, train_queue
+from scripts.research.queue_networks import start_network
 from tests.prato.training.test_stack_training import SMALL, case
 
 UNET = {"filters": [4, 8, 8, 8, 8]}
@@ -68,6 +69,26 @@ def test_every_entry_of_the_queue_trains_and_comes_home(material, monkeypatch):
     network, spec, _ = load_model(material / "prato_overview_swin_unetr.safetensors")
     stored = torch.load(material / "out" / "overview_swin_unetr" / "weights.pt", weights_only=False)["weights"]
     assert spec.centre == "stack" and torch.equal(network.context.weight.half(), stored["context.weight"])
+
+
+@pytest.mark.slow
+def test_fine_tunings_are_averaged_with_what_they_began_with(material, monkeypatch):
+    queue = yaml.safe_load((train_queue.QUEUE.parent / "fine_tuning.yaml").read_text())
+    queue["defaults"] |= {"steps": 2, "stacks": 1, "depth": 2, "edge": 96, "precision": "float32", "arguments": UNET}
+    (material / "queue.yaml").write_text(yaml.safe_dump(queue))
+    run(material, monkeypatch)
+    *tuned, mean = (torch.load(material / "out" / entry["name"] / "weights.pt", weights_only=False) for entry in queue["entries"])
+    begun = start_network({**queue["defaults"], "name": "overview_unet"}, material / "out").state_dict()
+    name = "input_block.conv1.conv.weight"
+    states = [begun[name], *(each["weights"][name].float() for each in tuned)]
+    assert len({float(state.sum()) for state in states}) == len(states)
+    torch.testing.assert_close(mean["weights"][name].float(), sum(states) / len(states), atol=1e-3, rtol=1e-3)
+    (row,) = (json.loads(line) for line in (material / "out" / "overview_unet" / "curve.jsonl").read_text().splitlines())
+    assert row["step"] == mean["recipe"]["steps"] == 2 * len(tuned) and 0 <= row["tight"] <= 1
+    assert {each["recipe"]["thick"] for each in tuned} == {0.12, 0.35}
+    before = (material / "out" / "overview_unet" / "weights.pt").stat().st_mtime_ns
+    run(material, monkeypatch)  # all of it has ended
+    assert (material / "out" / "overview_unet" / "weights.pt").stat().st_mtime_ns == before
 
 
 def stop_after(monkeypatch, steps: int) -> None:
