@@ -129,6 +129,10 @@ def import_masks(
     masks: Annotated[Path, typer.Argument(help="Folder of masks, each named like its study, with or without a word such as _gt.")],
     convention: Annotated[str, typer.Option(help=f"What the masks' values are: {', '.join(CONVENTIONS)}, or a JSON file: value -> name.")],
     annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
+    accept_proposals: Annotated[
+        bool,
+        typer.Option("--accept-proposals", help="Masks and phases that are still the model's proposal are right: they count as drawn."),
+    ] = False,
 ) -> None:
     """Store a folder of masks as the studies' labels, checked one by one. Exit code 1: some are left out; 2: none could be looked at."""
     with _refusals():
@@ -137,14 +141,22 @@ def import_masks(
         files, strangers = match_masks(masks, images)
     left_out = {path.name: "no study has its name" for path in strangers}
     stored = unchanged = 0
+    proposed: dict[str, int] = {}
     for study, path in tqdm(sorted(files.items()), unit="mask", mininterval=1.0):
         try:
-            is_new = import_mask(images[study], study, path, names, {"annotator": annotator, "imported_from": path.name})
+            params = {"annotator": annotator, "imported_from": path.name}
+            states = import_mask(images[study], study, path, names, params, accept_proposals)
         except (ValueError, OSError) as error:
             left_out[path.name] = str(error).splitlines()[0]
         else:
-            stored, unchanged = stored + is_new, unchanged + (not is_new)
+            stored, unchanged = stored + bool(states), unchanged + (not states)
+            proposed[path.name] = list(states.values()).count("proposed")
     typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
+    for name, count in sorted(proposed.items()):
+        if count:
+            typer.echo(
+                f"{count} phases of {printed(name)} are still the model's, voxel for voxel, and stay proposals: nothing is trained on them."
+            )
     for name, reason in sorted(left_out.items()):
         typer.echo(f"{printed(name)} is left out: {reason}", err=True)
     if left_out:

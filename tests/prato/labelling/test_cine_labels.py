@@ -247,6 +247,38 @@ def test_phases_of_an_imported_mask_join_those_that_are_there(label: LabelVersio
     assert states(label) == {0: ("corrected", "Cy"), 2: ("corrected", "Cy"), 3: ("corrected", "Ada")}
 
 
+def test_phases_that_an_imported_mask_holds_as_they_were_stay_whose_and_what_they_are(label: LabelVersions, tmp_path: Path) -> None:
+    """Whoever corrects one phase in another program takes nobody's approval away by that."""
+    save(label, mask_of(p0=1, p2=2, p3=3), annotator="Ada")
+    label.review("approved", {"annotator": "Bob", "phases": [0, 2]})
+    write_cine(tmp_path / "a_gt.nii.gz", mask_of(p0=1, p2=2, p3=1), AFFINE)
+    names = {"1": "RV cavity", "2": "myocardium", "3": "LV cavity"}
+    assert import_mask(tmp_path / "a.nii.gz", "a", tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"}) == {3: "corrected"}
+    assert states(label) == {0: ("final", "Ada"), 2: ("final", "Ada"), 3: ("corrected", "Cy")}
+
+
+def test_imported_phases_that_are_still_the_model_s_stay_proposals(label: LabelVersions, tmp_path: Path) -> None:
+    """The model would be trained, and measured, on its own masks."""
+    (tmp_path / "labels" / "original").mkdir(parents=True, exist_ok=True)
+    write_cine(tmp_path / "labels" / "original" / "a.nii.gz", mask_of(p0=1, p1=1, p2=1, p3=1), AFFINE)
+    names = {"1": "RV cavity", "2": "myocardium", "3": "LV cavity"}
+    path = tmp_path / "a_gt.nii.gz"
+
+    def take(mask: np.ndarray, accept_proposals: bool = False) -> dict[int, str]:
+        write_cine(path, mask, AFFINE)
+        return dict(import_mask(tmp_path / "a.nii.gz", "a", path, names, {"annotator": "Cy"}, accept_proposals))
+
+    with pytest.raises(LabelError, match="the model's proposal, voxel for voxel"):
+        take(mask_of(p0=1, p1=1, p2=1, p3=1))
+    assert label.current() is None
+    assert take(mask_of(p0=2, p1=1, p2=3, p3=1)) == {0: "corrected", 1: "proposed", 2: "corrected", 3: "proposed"}
+    assert trusted_phases(label.current().phases) == [0, 2]
+    assert take(mask_of(p0=2, p1=1, p2=3, p3=1)) == {}
+    with pytest.raises(LabelError, match="the model's proposal, voxel for voxel"):
+        take(mask_of(p0=1, p1=1, p2=3, p3=1))
+    assert take(mask_of(p0=1, p1=1, p2=3, p3=1), accept_proposals=True) == {0: "corrected", 1: "corrected", 3: "corrected"}
+
+
 def test_a_volume_is_taken_for_the_phase_that_is_named(label: LabelVersions, tmp_path: Path) -> None:
     grid = read_cine(tmp_path / "a.nii.gz").grid()
     flipped = Volume(drawing(5)[::-1], AFFINE @ np.array([[-1, 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))

@@ -15,9 +15,12 @@ from prato.data.image_files import NIFTI_ENDINGS, read_mask, split_ending
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
+from prato.data.label_records import recorded_label_info, recorded_proposal_model
+from prato.data.nifti import Volume
 from prato.data.stack import slice_axis
 from prato.data.studies import find_files
-from prato.labelling.phases import phase_count, phase_of
+from prato.labelling.phases import phase_count, phase_of, trusted_phases
+from prato.labelling.records import State
 from prato.labelling.versions import LabelVersions
 
 #: What data sets add to the name of an image for its mask; "sa" of M&Ms and UK Biobank is the short axis.
@@ -65,17 +68,23 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], l
     return found, strangers
 
 
-def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], params: dict[str, Any]) -> bool:
-    """Store the file ``mask`` as the label of ``study``; False where the study's label is the same already.
+def import_mask(
+    image: Path, study: str, mask: Path, names: Mapping[str, str], params: dict[str, Any], accept_proposals: bool = False
+) -> dict[int, State]:
+    """Store the file ``mask`` as the label of ``study``; returns the states of the phases that were stored, none where the study's label is
+    the same already.
 
-    Of a cine's mask, the phases that hold a structure are stored; the label's other phases stay as they are.
+    Of a cine's mask, the phases that hold a structure and are not as the label has them already are stored; the label's other phases stay
+    as they are. Phases that are still what a model proposed are stored as proposals: nobody has drawn them.
 
     Args:
         image: of the study, in the studies folder.
         names: value -> structure. params: stored with it.
+        accept_proposals: somebody has found the proposals right as they are, so that they count as drawn, too.
 
     Raises:
-        LabelError: the mask is empty, does not fit its image or these names, or cannot be what they say, by where its structures lie.
+        LabelError: the mask is empty, or holds nothing new but a model's proposal; it does not fit its image or these names, or cannot be
+            what they say, by where its structures lie.
         OSError: no space, no permission.
     """
     grid = read_cine(image).grid()
@@ -96,10 +105,33 @@ def import_mask(image: Path, study: str, mask: Path, names: Mapping[str, str], p
     current = versions.current()
     if current is not None and current.origin != "found":
         stored = versions.read_volume(current.version).array
-        if stored.shape == voxels.shape and all(np.array_equal(phase_of(stored, n), phase_of(voxels, n)) for n in drawn):
-            return False
-    versions.save(grid.with_array(voxels), {**params, "phases": drawn, "label_info": LABEL_INFO})
-    return True
+        trusted = set(trusted_phases(current.phases)) if accept_proposals else set(drawn)
+        drawn = [number for number in drawn if number not in trusted or not _is_same(voxels, stored, number)]
+    path = find_files(image.parent / "labels" / "original").files.get(study)
+    proposal = None if path is None or accept_proposals else _read_proposal(grid, path)
+    states: dict[int, State] = {n: "proposed" if _is_same(voxels, proposal, n) else "corrected" for n in drawn}
+    if "corrected" in states.values():
+        model = recorded_proposal_model(path) if path is not None and "proposed" in states.values() else None
+        by = {} if model is None else {"model": model[0], "model_version": model[1]}
+        versions.save(grid.with_array(voxels), {**params, **by, "phases": {str(n): s for n, s in states.items()}, "label_info": LABEL_INFO})
+        return states
+    if states:
+        raise LabelError(
+            "What is new in it is the model's proposal, voxel for voxel: correct it, or import it with --accept-proposals if it is right."
+        )
+    return {}
+
+
+def _is_same(mask: np.ndarray, other: np.ndarray | None, number: int) -> bool:
+    return other is not None and other.shape == mask.shape and np.array_equal(phase_of(mask, number), phase_of(other, number))
+
+
+def _read_proposal(grid: Volume, path: Path) -> np.ndarray | None:
+    """The proposal in the file ``path``, with our values; None where it does not fit the image, or cannot be read."""
+    try:
+        return check_label(grid, read_label_volume(path, "It"), "It", recorded_label_info(path))
+    except (ValueError, OSError):
+        return None
 
 
 def plain_name(name: str) -> str:
