@@ -17,6 +17,8 @@ from prato.data.studies import split_name
 HISTORY = "label_history"
 #: MONAI Label's list of studies.
 LIST_NAME = "datastore_v2.json"
+#: In a studies folder, what a process locks that changes what belongs to several studies.
+LOCK_NAME = ".lock"
 
 
 def recorded_label_info(label: Path) -> Any:
