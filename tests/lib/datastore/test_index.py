@@ -19,9 +19,11 @@ import lib.datastore.entries
 import lib.datastore.index
 import lib.datastore.studies
 from lib.datastore.studies import StudiesDatastore
+from prato.data.atomic import stage_bytes
 from prato.data.cine import write_cine
 from prato.data.nifti import Volume, read_volume, write_volume
 from prato.data.studies import Manifest, Study, save_manifest
+from prato.exchange.staging import staging_folder
 from prato.labelling.records import LabelVersionError
 from prato.labelling.versions import LabelVersions
 
@@ -254,11 +256,21 @@ def test_a_label_in_a_format_that_is_not_read_is_none_though_it_is_listed(folder
     assert any(record.getMessage().startswith("a.nrrd is left out: its format is not read") for record in caplog.records)
 
 
-def test_half_an_index_that_was_being_written_is_swept_away(folder: Path, store: StudiesDatastore) -> None:
-    (folder / ".datastore_v2.json.x7.tmp").write_bytes(b'{"na')
-    (folder / ".c.nii.gz.x7.tmp").write_bytes(b"an import that runs")
-    assert StudiesDatastore(str(folder)).list_images() == store.list_images()
-    assert sorted(path.name for path in folder.glob(".*.tmp")) == [".c.nii.gz.x7.tmp"]
+def test_what_killed_processes_left_is_swept_away_and_nothing_else(folder: Path, store: StudiesDatastore) -> None:
+    names = ("datastore_v2.json", "study_decisions.json", "manifest.json", "c.nii.gz")
+    for name in names:
+        (folder / f".{name}.x7_k2mqz.tmp").write_bytes(b"half")
+    (folder / "labels" / "original").mkdir(parents=True, exist_ok=True)
+    (folder / "labels" / "original" / ".a.nii.gz.x7_k2mqz.tmp").write_bytes(b"half")
+    (folder / ".import-x7_k2mqz.tmp" / "phases").mkdir(parents=True)
+    foreign = [".syncthing.c.nii.gz.tmp", ".c.nii.gz.tmp"]
+    for name in foreign:
+        (folder / name).write_bytes(b"another program's")
+    with stage_bytes(folder / "d.nii.gz", b"one that is being written"), staging_folder(folder) as staged:
+        assert StudiesDatastore(str(folder)).list_images() == store.list_images()
+        left = {path.name for path in folder.rglob(".*.tmp")}
+        assert left - {*foreign, staged.name} == {name for name in left if name.startswith(".d.nii.gz.")} and len(left) == 4
+    assert sorted(path.name for path in folder.rglob(".*.tmp")) == sorted(foreign) and (folder / "d.nii.gz").exists()
 
 
 def test_what_a_label_is_said_to_be_follows_the_file(folder: Path, store: StudiesDatastore) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +15,10 @@ from prato.data.label_records import HISTORY
 from prato.data.nifti import read_volume, write_volume
 from prato.labelling.files import sha256
 from prato.labelling.records import Version
+from tests.killed import KILLED, Order, killable
 from tests.prato.labelling import saver
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[3]
-KILLED = -9
-Order = Callable[..., int]
 
 
 @pytest.fixture
@@ -40,19 +33,8 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def order(studies: Path) -> Iterator[Order]:
     """Let another process do something to the label, and be killed; returns its exit code."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "apps" / "prato_label")}
-    command = [sys.executable, saver.__file__, str(studies)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdin and process.stdout
-        ask, answer = process.stdin, process.stdout
-
-        def give(do: str, seed: int = 0, **limits: float) -> int:
-            ask.write(json.dumps({"do": do, "seed": seed, **limits}) + "\n")
-            ask.flush()
-            return int(answer.readline())
-
+    with killable(studies) as give:
         yield give
-        ask.close()
 
 
 def told(studies: Path) -> tuple[list[int], dict[int, int]]:

@@ -1,6 +1,7 @@
-"""A process to be killed while it handles a label: `python saver.py STUDIES`, one order a line on its standard input, in JSON.
+"""A process to be killed while it changes a studies folder: `python saver.py STUDIES`, one order a line on its standard input, in JSON.
 
-Each order is carried out by a fork, so that importing is paid for once: {"do": "save" or "remove", "seed": n, "event": n, "seconds": s}.
+Each order is carried out by a fork, so that importing is paid for once: {"do": "save", "remove", "import DICOM" or "import nnU-Net",
+"seed": n, "event": n, "seconds": s, "source": what is imported}.
 The fork dies by SIGKILL before it changes the file system for the `event`th time (which Python's audit hooks tell of), or after `seconds`,
 during which it saves one version after the other. It writes what it is about to save, and what is saved, to STUDIES/../told.
 """
@@ -17,6 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from prato.data.nifti import Volume
+from prato.dicom.find import LIMITS
+from prato.dicom.studies import import_into_studies
+from prato.exchange.importing import import_cases
+from prato.exchange.nnunet import find_cases
 from prato.labelling.versions import LabelVersions
 
 SHAPE, AFFINE = (24, 20, 4), np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -36,6 +41,13 @@ def carry_out(studies: Path, order: dict) -> None:
 
     if order.get("event"):
         sys.addaudithook(hook)
+    if order["do"] == "import DICOM":
+        import_into_studies(Path(order["source"]), studies, "ed,es", LIMITS)
+        return
+    if order["do"] == "import nnU-Net":
+        source = Path(order["source"])
+        import_cases(find_cases(source), source, studies, "nnU-Net", {})
+        return
     if order["do"] == "remove":
         versions.remove("Bob")
         return

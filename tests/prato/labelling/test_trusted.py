@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prato.data.cases import StudyReader, load_training_cases
+from prato.data.cases import StudyReader, load_training_cases, read_label_file
 from prato.data.cine import read_cine, write_cine
-from prato.data.nifti import VolumeError, read_volume, write_volume
+from prato.data.nifti import Volume, VolumeError, read_volume, write_volume
 from prato.data.phantom_beat import make_beat
 from prato.data.studies import StudyFile, find_labelled_studies
 from prato.labelling.trusted import find_trusted_phases
@@ -92,3 +92,14 @@ def test_a_phase_whose_cavities_are_swapped_is_left_out_and_the_others_are_not(s
     loaded, left_out = load_training_cases(find_trusted_phases(find_labelled_studies(studies))[0], 3.0)
     assert [file.phase for file, _ in loaded] == [0, 1, 3]
     assert "The label for p_4d phase 2 cannot be right: RV and LV cavity seem to be swapped" in left_out["p_4d phase 2"]
+
+
+def test_a_stored_label_that_was_removed_a_moment_ago_is_told_as_one_that_cannot_be_read(tmp_path: Path) -> None:
+    """By a labeller, while a training or an evaluation goes through the labels that it found at its start."""
+    image = Volume(np.zeros((4, 4, 2), np.int16), np.diag([1.5, 1.5, 8.0, 1.0]))
+    LabelVersions(tmp_path, "a").save(image.with_array(np.ones((4, 4, 2), np.uint8)), {"annotator": "Ada"})
+    label = tmp_path / "labels" / "final" / "a.nii.gz"
+    read_label_file(label, image)
+    LabelVersions(tmp_path, "a").remove("Ada")
+    with pytest.raises(VolumeError, match=r"a\.nii\.gz"):
+        read_label_file(label, image)

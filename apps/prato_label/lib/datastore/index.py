@@ -27,7 +27,7 @@ from lib.datastore.entries import (
     phases_info,
     tolerate_full_disk,
 )
-from prato.data.atomic import remove_leftovers, write_bytes
+from prato.data.atomic import write_bytes
 from prato.data.cine import CineHead, read_cine_head
 from prato.data.nifti_head import VolumeError
 from prato.data.studies import find_files, split_name
@@ -98,8 +98,6 @@ class DurableIndex(LocalDatastore):
         """As the stock one, but it never fails: a list that cannot be read is set aside."""
         path = Path(self._datastore_config_path)
         with self._lock():
-            if throw_exception:  # at start
-                remove_leftovers(path)
             try:
                 if self.is_own_list():
                     return

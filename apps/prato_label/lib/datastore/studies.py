@@ -25,6 +25,7 @@ from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.data.studies import ENDINGS, split_name
 from prato.dicom.sidecar import remove_sidecar
+from prato.exchange.staging import remove_abandoned_files
 from prato.labelling.files import SUFFIX, LabelFiles, read_if_exists, sha256
 from prato.labelling.records import UNKNOWN, Version
 from prato.labelling.restoring import restore
@@ -46,6 +47,7 @@ class StudiesDatastore(DurableIndex):
     def __init__(self, studies: str) -> None:
         if not settings.MONAI_LABEL_DATASTORE_READ_ONLY:
             recover_labels(studies)
+            remove_abandoned_files(Path(studies))
         super().__init__(
             studies,
             extensions=tuple(f"*{ending}" for ending in ENDINGS),

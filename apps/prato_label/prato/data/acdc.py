@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from prato.data.acdc_layout import AcdcError, Frame, Frames, find_patients, read_patient
-from prato.data.atomic import write_bytes
+from prato.data.atomic import remove_abandoned, write_bytes
 from prato.data.nifti import gzip_bytes, unzipped
 from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, load_manifest, save_manifest
 
@@ -62,6 +62,8 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
         raise AcdcError(faults)
 
     (target / LABELS).mkdir(parents=True, exist_ok=True)
+    for place in (target, target / LABELS):
+        remove_abandoned(place)
     summary = Summary(len(patients))
     for folder in progress(patients, "writing"):
         for frame in read_patient(folder, frames):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
+#: Of the files that a studies folder holds, and of none that other programs make: ``.heart.nii.gz.k3x_9qzb.tmp``.
+_OF_A_STUDY = re.compile(r"\..+(\.nii\.gz|\.json)\.[a-z0-9_]{8}\.tmp")
 
 
 def _umask() -> int:
@@ -43,34 +47,62 @@ def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None =
         OSError: as ``write_bytes``.
     """
     path = Path(path)
-    temporary = _write_temporary(path, data, folder or path.parent)
-    try:
-        yield
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _written_temporary(path, data, folder or path.parent) as temporary:
+        try:
+            yield
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
-def _write_temporary(path: Path, data: bytes, folder: Path) -> Path:
-    """A file in ``folder`` with ``data`` on the disk, which is to become ``path``; an OSError names ``path``, as a person knows it."""
-    temporary = None
+@contextmanager
+def _written_temporary(path: Path, data: bytes, folder: Path) -> Iterator[Path]:
+    """A file in ``folder`` with ``data`` on the disk, which is to become ``path``, and not abandoned for as long as the block lasts; an
+    OSError before that names ``path``, as a person knows it."""
+    temporary = stream = None
     try:
         # The temporary name ends in ".tmp": a server that watches the folder for images must not pick it up.
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=_TEMPORARY)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        stream = os.fdopen(handle, "wb")
+        hold(handle)
+        stream.write(data)
+        stream.flush()
+        os.fsync(handle)
         os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it 0600, which a server run by another user could not read
     except BaseException as error:
+        if stream is not None:
+            with suppress(OSError):  # what is still in its buffer finds no room either
+                stream.close()
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None:  # else its message is all that it says
             error.filename = str(path)
         raise
-    return Path(temporary)
+    with stream:
+        yield Path(temporary)
+
+
+def hold(handle: int) -> None:
+    """Let the open file or folder ``handle`` not count as abandoned until it is closed, or its process ends, however it does."""
+    with suppress(OSError):  # of a file system without locks, nothing counts as abandoned
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody holds the file or folder ``path`` any more; a link never is, nor is what cannot be told of."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def make_folder(path: Path) -> None:
@@ -99,6 +131,13 @@ def find_leftovers(folder: Path) -> list[Path]:
     """Temporary files in ``folder``: of processes that were killed, or that write right now."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [folder / name for name in names if name.startswith(".") and name.endswith(_TEMPORARY)]
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove from the studies folder ``folder``, or one of its labels, the temporary files of processes that were killed, and no others."""
+    for temporary in find_leftovers(folder):
+        if _OF_A_STUDY.fullmatch(temporary.name) and is_abandoned(temporary):
+            temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -17,6 +17,8 @@ from prato.data.studies import split_name
 HISTORY = "label_history"
 #: MONAI Label's list of studies.
 LIST_NAME = "datastore_v2.json"
+#: In a studies folder, what a process locks that changes what belongs to several studies.
+LOCK_NAME = ".lock"
 
 
 def recorded_label_info(label: Path) -> Any:
@@ -36,7 +38,10 @@ def recorded_label_info(label: Path) -> Any:
     listed = _listed_info(studies / LIST_NAME, study, tag, ending)
     if not history.is_dir() and not isinstance(listed.get("sha256"), str):
         return listed.get("label_info")
-    digest = _sha256(label)
+    try:
+        digest = _sha256(label)
+    except OSError:  # it was removed a moment ago, perhaps: whoever reads it is told so
+        return None
     for record in _records(history)[-1:]:
         if record.get("sha256") == digest:
             return LABEL_INFO if record.get("origin") != "found" else _object(record.get("params")).get("label_info")

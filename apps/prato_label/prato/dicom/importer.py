@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from prato.data.atomic import make_folder, stage_bytes
+from prato.data.atomic import make_folder, remove_abandoned, stage_bytes
 from prato.data.cine import cine_bytes
 from prato.data.nifti import gzip_bytes, nifti_bytes, unzipped
 from prato.data.studies import Manifest, ManifestError, Study, load_manifest, save_manifest
@@ -89,6 +89,7 @@ def import_dicom(
         raise DicomError(f"{folder} is a file: give a folder for the cines.")
     for place in (folder, folder / PHASES):
         _open_manifest(place)
+        remove_abandoned(place)
     report = Report()
     with open_source(source, limits) as files:
         frames = _read_all(files, report, progress)
@@ -212,10 +213,10 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
             make_folder(place)
         for path, raw in reversed(changed.items()):
             staged.enter_context(stage_bytes(path, gzip_bytes(raw) if path.suffix == ".gz" else raw))
-    for place, own in entries.items():
-        manifest = _open_manifest(place)
-        if manifest.add(own):
-            save_manifest(place, manifest)
+        for place, own in entries.items():  # before they are in place: whoever finds them knows whose they are
+            manifest = _open_manifest(place)
+            if manifest.add(own):
+                save_manifest(place, manifest)
     return ImportedCine(f"{study}_4d", found.label, array.shape[2], array.shape[3], cine.step_ms, tuple(notes), bool(changed))
 
 

@@ -15,9 +15,9 @@ from prato.data.label_names import LABEL_INFO
 from prato.data.label_records import HISTORY
 from prato.data.nifti import VolumeError, gzip_bytes, unzipped
 from prato.data.orientation import ORIENTATION_WARNINGS
-from prato.data.studies import Manifest, ManifestError, find_files, is_study_id, load_manifest, save_manifest
+from prato.data.studies import Manifest, ManifestError, find_files, is_study_id, load_manifest
 from prato.exchange.cases import Case, FolderError, Reader
-from prato.exchange.staging import move_into_place, staging_folder
+from prato.exchange.staging import listed_first, move_into_place, staging_folder
 from prato.labelling.files import LabelFiles
 from prato.labelling.phases import phase_count, phase_of
 from prato.labelling.records import LabelVersionError
@@ -69,6 +69,7 @@ def import_cases(
             for case in reader():
                 _check(case, seen, there.get(case.id))
                 _count(case, target, summary, new_labels)
+                manifest.add({case.id: case.study})
                 if case.id not in there:
                     new_images.add(case.id)
         except FolderError as error:
@@ -91,13 +92,12 @@ def import_cases(
                     drawn = [number for number in range(phase_count(case.label)) if phase_of(case.label, number).any()]
                     about = {**params, "imported_from": case.origin, "label_info": LABEL_INFO, "phases": drawn}
                     LabelVersions(staged, case.id).save(grid.with_array(case.label), about)
-                    places += [f"{HISTORY}/final/{case.id}", f"labels/final/{case.id}.nii.gz"]
-                manifest.add({case.id: case.study})
+                    history = f"{HISTORY}/final/{case.id}"
+                    places += [history] * (not (target / history).exists()) + [f"labels/final/{case.id}.nii.gz"]
         make_folder(target / "labels" / "final")
-        move_into_place(staged, target, places)
+        with listed_first(target, manifest):
+            move_into_place(staged, target, places)
     summary.written = len(new_images) + len(new_labels)
-    if places and load_manifest(target) != manifest:
-        save_manifest(target, manifest)
     return summary
 
 
@@ -136,7 +136,7 @@ def _count(case: Case, target: Path, summary: Summary, new_labels: set[str]) -> 
     summary.labels += 1
     versions = LabelVersions(target, case.id)
     known, current = versions.list_versions()
-    if not known:
+    if not known or (current is None and not known[-1].removals):  # else an import was killed between version and label
         new_labels.add(case.id)
     elif current is None or not np.array_equal(versions.read_volume(current.version).array, case.label):
         summary.kept_labels.append(case.id)

@@ -20,7 +20,7 @@ from prato.data.structures import BACKGROUND, STRUCTURES
 from prato.data.studies import MANIFEST_NAME, Manifest, ManifestError, Study, load_manifest, patient_of, save_manifest
 from prato.exchange.cases import Case, FolderError, Reader, read_case
 from prato.exchange.final_labels import FinalLabels, Progress
-from prato.exchange.staging import move_into_place, staging_folder
+from prato.exchange.staging import move_into_place, remove_abandoned_files, staging_folder
 
 NAME = "nnU-Net"
 ENDING = ".nii.gz"
@@ -81,6 +81,7 @@ def require_empty(target: Path) -> None:
     """
     if target.exists() and not target.is_dir():
         raise FolderError([f"{target} is a file: give a new folder."])
+    remove_abandoned_files(target)
     if target.is_dir() and os.listdir(target):
         raise FolderError([f"{target} is not empty: give a new folder, so that nothing old is taken for a part of the export."])
 

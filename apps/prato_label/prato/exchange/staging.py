@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prato.data.atomic import make_folder, sync_folder
+from prato.data.atomic import find_leftovers, hold, is_abandoned, make_folder, remove_abandoned, sync_folder, write_bytes
+from prato.data.studies import MANIFEST_NAME, Manifest, load_manifest, save_manifest
+from prato.labelling.files import read_if_exists
 
 _PREFIX = ".import-"
 
@@ -18,13 +20,18 @@ _PREFIX = ".import-"
 def staging_folder(target: Path) -> Iterator[Path]:
     """An empty folder in ``target`` (which is made where it is missing), for as long as the block lasts; a block that fails leaves nothing.
 
+    What killed processes have left there of theirs goes.
+
     Raises:
         OSError: ``target`` cannot be written to.
     """
     missing = [place for place in (target, *target.parents) if not place.exists()]
     make_folder(target)
+    remove_abandoned_files(target)
     staged = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=".tmp", dir=target))
+    handle = os.open(staged, os.O_RDONLY)
     try:
+        hold(handle)
         yield staged
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
@@ -32,7 +39,42 @@ def staging_folder(target: Path) -> Iterator[Path]:
             for place in missing:
                 place.rmdir()
         raise
+    finally:
+        os.close(handle)
     shutil.rmtree(staged, ignore_errors=True)
+
+
+def remove_abandoned_files(target: Path) -> None:
+    """Remove what processes that were killed have left half-written in ``target``, a studies folder or one that they were to fill."""
+    for folder in (target, target / "labels" / "original"):
+        remove_abandoned(folder)
+    for staged in find_leftovers(target):
+        if staged.name.startswith(_PREFIX) and staged.is_dir() and is_abandoned(staged):
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextmanager
+def listed_first(target: Path, manifest: Manifest) -> Iterator[None]:
+    """Let the manifest of ``target`` be ``manifest`` from before the block, which moves its studies into place; if that fails, as it was.
+
+    Killed in between, it lists studies that are not there yet. Afterwards, studies would be there that it does not list: nobody would know
+    which of them are one patient's, and who trains would split them.
+
+    Raises:
+        OSError: ``target`` cannot be written to.
+    """
+    path = target / MANIFEST_NAME
+    before = read_if_exists(path)
+    if manifest.studies and load_manifest(target) != manifest:
+        save_manifest(target, manifest)
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            path.unlink(missing_ok=True)
+        elif read_if_exists(path) != before:
+            write_bytes(path, before)
+        raise
 
 
 def move_into_place(staged: Path, target: Path, names: list[str]) -> None:
