@@ -69,6 +69,16 @@ def test_a_good_beat_raises_no_doubt():
     assert cardiac_function(masks_of(ring(20), ring(20)), SPACING).warnings == ()
 
 
+def test_phases_out_of_order_are_doubted_where_their_order_tells_ed_and_es():
+    order = np.random.default_rng(0).permutation(20)
+    masks = masks_of(ring(20)[order], ring(20)[order])
+    found = cardiac_function(masks, SPACING)
+    assert (order[found.ed], order[found.es]) == (0, 10)
+    assert "out of order" in found.warnings[0]
+    assert cardiac_function(masks, SPACING, phases=(found.ed, found.es)).warnings == ()  # chosen by somebody
+    assert "out of order" in cardiac_function(masks, SPACING, phases=(found.ed, found.es), found_among=20, count=20).warnings[0]
+
+
 def test_few_phases_are_doubted():
     assert "10 phases" in cardiac_function(masks_of(ring(10), ring(10)), SPACING).warnings[0]
 

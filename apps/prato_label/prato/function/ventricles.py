@@ -17,6 +17,10 @@ MYOCARDIAL_DENSITY = 1.05
 _FEW_PHASES = 15
 #: Largest difference between the ventricles' stroke volumes, as a share of the larger one: without shunt or leaking valve they are equal.
 _STROKE_DIFFERENCE = 0.2
+_NO_BEAT = (
+    "The volumes do not rise and fall as in a heartbeat, so that the phases are out of order, or some masks are wrong: end-diastole and "
+    "end-systole are the fullest and the emptiest phase."
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ def cardiac_function(
     lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
     mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
     doubts = _doubts(masks, lv, rv, len(curve) if phases is None else found_among, count or len(curve))
+    if (phases is None or found_among is not None) and len(curve) == (count or len(curve)) and not curve.is_heartbeat:
+        doubts.insert(0, _NO_BEAT)
     return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(doubts))
 
 
