@@ -48,6 +48,19 @@ def test_without_height_and_weight_nothing_is_indexed():
     assert body_surface(None, 80) is None
 
 
+@pytest.mark.parametrize(("height", "weight"), [(1.8, 81), (71, 81), (180, 8.1), (180, 81000), (1800, 81)])
+def test_height_and_weight_in_other_units_give_no_body_surface_but_a_warning(height, weight):
+    found = cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=height, weight_kg=weight)
+    assert found.bsa_m2 is None
+    assert found.indexed() == {}
+    assert found.warnings[-1].startswith(f"Nobody is {height} cm tall and weighs {weight} kg")
+
+
+@pytest.mark.parametrize(("height", "weight"), [(35, 1), (50, 3.5), (110, 20), (180, 81), (160, 250), (220, 120)])
+def test_children_and_heavy_people_have_a_body_surface(height, weight):
+    assert cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=height, weight_kg=weight).bsa_m2 > 0
+
+
 def test_a_still_heart_has_no_function():
     assert cardiac_function(masks_of([400, 400], [390, 390]), SPACING) is None
 
