@@ -207,6 +207,16 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies:
     assert "one phase and its image 16 phases" in done.output
 
 
+def test_frames_of_other_voxel_sizes_are_not_measured_as_one_heart(studies: Path, tmp_path: Path) -> None:
+    mask, finer = hearts([0.4])[..., 0], np.diag([1.6, 1.6, 10.0, 1.0])
+    write_volume(studies / "b_frame09.nii.gz", (mask * 100 + 20).astype(np.int16), finer)
+    write_volume(studies / "labels" / "final" / "b_frame09.nii.gz", mask, finer)
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.json")
+    assert done.exit_code == 1
+    assert "b is left out: its frames differ in voxel size" in done.output
+    assert [row["study"] for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))] == ["a_4d"]
+
+
 def test_frames_of_two_examinations_of_a_patient_are_two_hearts(tmp_path: Path) -> None:
     folder = tmp_path / "studies"
     (folder / "labels" / "final").mkdir(parents=True)

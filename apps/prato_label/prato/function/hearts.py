@@ -21,6 +21,8 @@ from prato.function.ventricles import CardiacFunction
 
 #: Where the expert labels of a studies folder lie.
 LABELS = Path("labels") / "final"
+#: Voxels of frames on one grid differ by no more than this share along an edge, by rounding.
+_SAME_SIZE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
             frame = _Frame(study, cine, _Phase(name, cine.phase(0).array, label[..., 0], sources[0]))
             frames.setdefault((study.patient, examination_of(name, study.patient)), []).append(frame)
     for (_, examination), own in frames.items():
+        spacings = np.array([frame.cine.grid().spacing for frame in own])
+        if (np.ptp(spacings, 0) > _SAME_SIZE * spacings.min(0)).any():
+            found.left_out.append(f"{examination} is left out: its frames differ in voxel size, and function takes phases of one grid.")
+            continue
         marks = {frame.study.phase: n for n, frame in enumerate(own)}
         named = NamedPhases.of_manifest(marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
         _add(found, examination, own[0].study, [frame.phase for frame in own], own[0].cine, named)
