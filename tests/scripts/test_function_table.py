@@ -8,6 +8,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -215,6 +216,17 @@ def test_frames_of_other_voxel_sizes_are_not_measured_as_one_heart(studies: Path
     assert done.exit_code == 1
     assert "b is left out: its frames differ in voxel size" in done.output
     assert [row["study"] for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))] == ["a_4d"]
+
+
+def test_a_voxel_size_that_was_guessed_is_told_beside_the_volumes(studies: Path, tmp_path: Path) -> None:
+    for path in (studies / "a_4d.nii.gz", studies / "b_frame09.nii.gz"):
+        image = nib.load(path)
+        image.header["pixdim"][3] = 12  # and 10 in the sform
+        nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(path)
+    run_script(function_table.main, studies, "--out", tmp_path / "t.json")
+    rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    told = "The image's header gives more than one voxel size, and the likelier is used: volumes may be wrong."
+    assert {row["study"]: told in row["warnings"] for row in rows} == {"a_4d": True, "b": True}
 
 
 def test_frames_of_two_examinations_of_a_patient_are_two_hearts(tmp_path: Path) -> None:
