@@ -102,6 +102,12 @@ def test_stroke_volumes_that_differ_are_doubted():
     assert "LV 20 ml, RV 10 ml" in found.warnings[0]
 
 
+def test_end_diastole_and_end_systole_that_were_exchanged_are_doubted():
+    beat = masks_of([4000, 1600], [4000, 1700])
+    assert "more blood at end-systole" in cardiac_function(beat, SPACING, phases=(1, 0)).warnings[0]
+    assert cardiac_function(beat, SPACING, phases=(0, 1)).warnings == ()
+
+
 def test_a_basal_slice_that_comes_and_goes_is_doubted():
     masks = masks_of(ring(20), ring(20))
     masks[:10, :10, 0, [0, 1, 2, 17, 18, 19]] = STRUCTURES["LV cavity"]  # leaves in systole, comes back: as it should
