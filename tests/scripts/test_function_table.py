@@ -8,6 +8,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -205,6 +206,27 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies:
         assert done.exit_code == 2 and words in done.output, done.output
     assert not list(tmp_path.glob("t.*"))
     assert "one phase and its image 16 phases" in done.output
+
+
+def test_frames_of_other_voxel_sizes_are_not_measured_as_one_heart(studies: Path, tmp_path: Path) -> None:
+    mask, finer = hearts([0.4])[..., 0], np.diag([1.6, 1.6, 10.0, 1.0])
+    write_volume(studies / "b_frame09.nii.gz", (mask * 100 + 20).astype(np.int16), finer)
+    write_volume(studies / "labels" / "final" / "b_frame09.nii.gz", mask, finer)
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.json")
+    assert done.exit_code == 1
+    assert "b is left out: its frames differ in voxel size" in done.output
+    assert [row["study"] for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))] == ["a_4d"]
+
+
+def test_a_voxel_size_that_was_guessed_is_told_beside_the_volumes(studies: Path, tmp_path: Path) -> None:
+    for path in (studies / "a_4d.nii.gz", studies / "b_frame09.nii.gz"):
+        image = nib.load(path)
+        image.header["pixdim"][3] = 12  # and 10 in the sform
+        nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(path)
+    run_script(function_table.main, studies, "--out", tmp_path / "t.json")
+    rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    told = "The image's header gives more than one voxel size, and the likelier is used: volumes may be wrong."
+    assert {row["study"]: told in row["warnings"] for row in rows} == {"a_4d": True, "b": True}
 
 
 def test_frames_of_two_examinations_of_a_patient_are_two_hearts(tmp_path: Path) -> None:

@@ -150,6 +150,9 @@ def test_flags_come_while_the_hand_is_still_on_the_mouse(noise: float) -> None:
         ((150, 60), (160, 100), ["The stroke volumes differ (LV 90 ml, RV 60 ml)"]),
         ((150, 60), (0, 0), []),
         ((60, 60), (80, 80), []),
+        ((60, 150), (80, 160), ["The heart holds more blood at end-systole than at end-diastole"]),
+        ((60, 150), (0, 0), ["The heart holds more blood at end-systole than at end-diastole"]),
+        ((150, 60), (80, 90), ["The stroke volumes differ (LV 90 ml, RV -10 ml)"]),
     ],
 )
 def test_ventricles_that_pump_differently_much(lv: tuple[float, float], rv: tuple[float, float], sentences: list[str]) -> None:

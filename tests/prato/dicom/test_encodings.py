@@ -39,6 +39,20 @@ def test_where_the_smallest_value_is_white_bright_blood_is_bright_all_the_same(t
     assert np.array_equal(np.asarray(image.dataobj), scan.array().astype(int) - 2048 * signed)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("swap", [False, True])
+def test_bits_beside_the_values_such_as_overlays_do_not_count(tmp_path: Path, signed: bool, swap: bool) -> None:
+    scan, images = Scan(), Scan().images()
+    for n, ds in enumerate(images):
+        values = np.frombuffer(ds.PixelData, "<u2").astype(np.int32) - 2048 * signed
+        drawn = np.random.default_rng(n).integers(0, 8, values.size)
+        ds.PixelData = ((values & 0xFFF) << 1 | drawn << 13 | drawn & 1).astype("<u2").tobytes()
+        ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 12, int(signed)
+    report = import_dicom(save(tmp_path / "in", map(to_big_endian, images) if swap else images), tmp_path / "out")
+    image, _ = only(report, tmp_path / "out")
+    assert np.array_equal(np.asarray(image.dataobj), scan.array().astype(int) - 2048 * signed)
+
+
 def gdcm_syntax(name: str) -> Any:
     gdcm = pytest.importorskip("gdcm", reason="python-gdcm is not installed: pip install -r requirements.txt")
     return gdcm, gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name))

@@ -48,6 +48,19 @@ def test_without_height_and_weight_nothing_is_indexed():
     assert body_surface(None, 80) is None
 
 
+@pytest.mark.parametrize(("height", "weight"), [(1.8, 81), (71, 81), (180, 8.1), (180, 81000), (1800, 81)])
+def test_height_and_weight_in_other_units_give_no_body_surface_but_a_warning(height, weight):
+    found = cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=height, weight_kg=weight)
+    assert found.bsa_m2 is None
+    assert found.indexed() == {}
+    assert found.warnings[-1].startswith(f"Nobody is {height} cm tall and weighs {weight} kg")
+
+
+@pytest.mark.parametrize(("height", "weight"), [(35, 1), (50, 3.5), (110, 20), (180, 81), (160, 250), (220, 120)])
+def test_children_and_heavy_people_have_a_body_surface(height, weight):
+    assert cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=height, weight_kg=weight).bsa_m2 > 0
+
+
 def test_a_still_heart_has_no_function():
     assert cardiac_function(masks_of([400, 400], [390, 390]), SPACING) is None
 
@@ -69,6 +82,16 @@ def test_a_good_beat_raises_no_doubt():
     assert cardiac_function(masks_of(ring(20), ring(20)), SPACING).warnings == ()
 
 
+def test_phases_out_of_order_are_doubted_where_their_order_tells_ed_and_es():
+    order = np.random.default_rng(0).permutation(20)
+    masks = masks_of(ring(20)[order], ring(20)[order])
+    found = cardiac_function(masks, SPACING)
+    assert (order[found.ed], order[found.es]) == (0, 10)
+    assert "out of order" in found.warnings[0]
+    assert cardiac_function(masks, SPACING, phases=(found.ed, found.es)).warnings == ()  # chosen by somebody
+    assert "out of order" in cardiac_function(masks, SPACING, phases=(found.ed, found.es), found_among=20, count=20).warnings[0]
+
+
 def test_few_phases_are_doubted():
     assert "10 phases" in cardiac_function(masks_of(ring(10), ring(10)), SPACING).warnings[0]
 
@@ -77,6 +100,12 @@ def test_stroke_volumes_that_differ_are_doubted():
     found = cardiac_function(masks_of(ring(20), 1500 + ring(20) // 2), SPACING, phases=(0, 10))
     assert len(found.warnings) == 1
     assert "LV 20 ml, RV 10 ml" in found.warnings[0]
+
+
+def test_end_diastole_and_end_systole_that_were_exchanged_are_doubted():
+    beat = masks_of([4000, 1600], [4000, 1700])
+    assert "more blood at end-systole" in cardiac_function(beat, SPACING, phases=(1, 0)).warnings[0]
+    assert cardiac_function(beat, SPACING, phases=(0, 1)).warnings == ()
 
 
 def test_a_basal_slice_that_comes_and_goes_is_doubted():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pydicom
+from pydicom.dataset import Dataset
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.find import DicomError, SourceFile
@@ -78,8 +79,17 @@ def _decode(frame: Frame) -> np.ndarray:
     images = images.reshape(-1, frame.rows, frame.columns)
     if images.dtype.kind not in "iu":
         raise DicomError(f"the pixels of {name} are no whole numbers")
+    images = _stored_bits(images, dataset)
     # of MONOCHROME1 the smallest value is white (PS3.3, C.7.6.3.1.2)
     return _inverted(images, int(dataset.BitsStored)) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else images
+
+
+def _stored_bits(images: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """The values alone (PS3.5, 8.1.1): beside them lies what older scanners draw over the image, or nothing that counts."""
+    allocated, stored, high = 8 * images.dtype.itemsize, dataset.get("BitsStored"), dataset.get("HighBit")
+    if stored is None or high is None or not 0 < stored <= high + 1 <= allocated or stored == allocated:
+        return images
+    return (images << (allocated - high - 1)) >> (allocated - stored)  # with the sign of signed values
 
 
 def _inverted(images: np.ndarray, bits: int) -> np.ndarray:

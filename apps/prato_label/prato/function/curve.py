@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prato.data.structures import STRUCTURES
-from prato.function.cycle import phase_probabilities
+from prato.function.cycle import is_heartbeat, phase_probabilities
 
 #: A cycle of fewer phases than these shows no shape: its extremes are taken.
 _SHAPELESS = 8
@@ -40,27 +40,33 @@ class VolumeCurve:
         """What changes as the heart beats: both cavities together, whose errors are independent."""
         return self.lv + self.rv
 
+    @property
+    def is_heartbeat(self) -> bool:
+        """Whether these phases, if they are all of one cycle, have the shape of a beat; fewer than 8 show none and are taken for one."""
+        return len(self) < _SHAPELESS or is_heartbeat([self.lv, self.rv])
+
 
 def find_ed_es(curve: VolumeCurve, *, is_cycle: bool) -> tuple[int, int] | None:
-    """The phases of end-diastole and end-systole, from 0; None where fewer than two phases have any volume that changes.
+    """The phases of end-diastole and end-systole, from 0; None where fewer than two phases hold blood, or all as much.
 
     Each is the phase that is most probably the true one or next to it, as ``prato.function.cycle`` judges by the curve's shape; of phases
-    about as probable, the fullest or emptiest. Where the curve has fewer than 8 phases, or is no heartbeat's, so that end-systole would
-    hold more blood than end-diastole, they are its extremes.
+    about as probable, the fullest or emptiest. Where the curve has fewer than 8 phases, or a phase without blood, in which no heart was
+    seen, or is no heartbeat's, they are its extremes.
 
     Args:
         is_cycle: whether these are all phases of one cycle, evenly spaced: a part of it, or phases with gaps between them, have extremes
             alone.
     """
     volume = curve.blood
-    if len(curve) < 2 or np.ptp(volume) == 0:
+    filled = volume > 0
+    if filled.sum() < 2 or np.ptp(volume[filled]) == 0:
         return None
-    if is_cycle and len(curve) >= _SHAPELESS:
+    if is_cycle and len(curve) >= _SHAPELESS and filled.all() and curve.is_heartbeat:
         near = [p + np.roll(p, 1) + np.roll(p, -1) for p in phase_probabilities([curve.lv, curve.rv])]
         ed, es = (int(np.where(p >= _AS_PROBABLE * p.max(), sign * volume, -np.inf).argmax()) for p, sign in zip(near, (1, -1)))
         if volume[ed] > volume[es]:
             return ed, es
-    return int(volume.argmax()), int(volume.argmin())
+    return int(volume.argmax()), int(np.where(filled, volume, np.inf).argmin())
 
 
 def count_minima(values: np.ndarray) -> int:

@@ -21,6 +21,9 @@ _SAMPLES, _PLACES = 120, 120
 _TRUST = 0.5
 #: Share of a curve's variance that no drawn heart is expected to explain.
 _UNLIKE = 1e-3
+#: Least correlation of a beat's volumes with the most similar heart. Generated beats with contours moved by 4.5 mm have .90 and more, real
+#: cines .97 and more; nine of ten whose phases were shuffled have less than .75.
+_LIKE = 0.85
 
 
 def phase_probabilities(volumes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -31,26 +34,45 @@ def phase_probabilities(volumes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarr
             that never change say nothing.
     """
     count = len(volumes[0])
-    hearts, ends = _draw_hearts()
-    harmonics = min(_HARMONICS, (count - 1) // 2)
-    hearts = hearts[:, :harmonics]
-    places = count * -(-_PLACES // count)  # as many for each phase: turning the cine round turns the answer
-    evidence = np.zeros((len(hearts), places))
+    evidence = np.zeros((_HEARTS, _places(count)))
+    for likeness in _compare(volumes):
+        evidence -= _TRUST * (_harmonics(count) - 1) * np.log(1 + _UNLIKE - np.clip(likeness, 0, 1) ** 2)
+    weights = np.exp(evidence - evidence.max())
+    weights /= weights.sum()
+    begins = np.arange(evidence.shape[1]) / evidence.shape[1] * count
+    found = [np.broadcast_to(begins, weights.shape), begins + _draw_hearts()[1][:, None] * count]
+    ed, es = (np.bincount((np.rint(at).astype(int) % count).ravel(), weights.ravel(), count) for at in found)
+    return ed, es
+
+
+def is_heartbeat(volumes: list[np.ndarray]) -> bool:
+    """Whether ``volumes``, as for :func:`phase_probabilities`, have a heartbeat's shape; phases out of order have not."""
+    likeness = _compare(volumes)
+    return bool(likeness) and float(np.mean(likeness, axis=0).max()) >= _LIKE
+
+
+def _compare(volumes: list[np.ndarray]) -> list[np.ndarray]:
+    """The correlation of each volume that changes with every heart, begun at every place: float64 (M, places) each."""
+    count, compared = len(volumes[0]), []
+    harmonics, places = _harmonics(count), _places(count)
+    hearts = _draw_hearts()[0][:, :harmonics]
     for volume in volumes:
         spectrum = np.fft.rfft(volume)[1 : harmonics + 1]
         size = np.linalg.norm(hearts, axis=1) * np.linalg.norm(spectrum)
-        if not size.all():
-            continue
-        products = np.zeros((len(hearts), places // 2 + 1), complex)
-        products[:, 1 : harmonics + 1] = hearts.conj() * spectrum
-        likeness = np.fft.irfft(products, places, axis=1) * places / 2 / size[:, None]  # the correlation at every place
-        evidence -= _TRUST * (harmonics - 1) * np.log(1 + _UNLIKE - np.clip(likeness, 0, 1) ** 2)
-    weights = np.exp(evidence - evidence.max())
-    weights /= weights.sum()
-    begins = np.arange(places) / places * count
-    found = [np.broadcast_to(begins, weights.shape), begins + ends[:, None] * count]
-    ed, es = (np.bincount((np.rint(at).astype(int) % count).ravel(), weights.ravel(), count) for at in found)
-    return ed, es
+        if size.all():
+            products = np.zeros((len(hearts), places // 2 + 1), complex)
+            products[:, 1 : harmonics + 1] = hearts.conj() * spectrum
+            compared.append(np.fft.irfft(products, places, axis=1) * places / 2 / size[:, None])
+    return compared
+
+
+def _harmonics(count: int) -> int:
+    return min(_HARMONICS, (count - 1) // 2)
+
+
+def _places(count: int) -> int:
+    """As many for each of ``count`` phases: turning the cine round turns the answer."""
+    return count * -(-_PLACES // count)
 
 
 @lru_cache(maxsize=1)

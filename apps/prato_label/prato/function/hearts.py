@@ -21,6 +21,8 @@ from prato.function.ventricles import CardiacFunction
 
 #: Where the expert labels of a studies folder lie.
 LABELS = Path("labels") / "final"
+#: Voxels of frames on one grid differ by no more than this share along an edge, by rounding.
+_SAME_SIZE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,16 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
         count = len(cine)
         sources = label_sources(studies, name, count) if masks is None else [folder_source(drawn[name])] * count
         if count > 1:
-            phases = [_Phase(str(t), cine.phase(t).array, label[..., t], sources[t]) for t in range(count)]
+            phases = [_phase(str(t), cine, t, label, sources[t]) for t in range(count)]
             _add(found, name, study, phases, cine, named_ed_es(recorded_image_info(studies, name), study, count))
         else:
-            frame = _Frame(study, cine, _Phase(name, cine.phase(0).array, label[..., 0], sources[0]))
+            frame = _Frame(study, cine, _phase(name, cine, 0, label, sources[0]))
             frames.setdefault((study.patient, examination_of(name, study.patient)), []).append(frame)
     for (_, examination), own in frames.items():
+        spacings = np.array([frame.cine.grid().spacing for frame in own])
+        if (np.ptp(spacings, 0) > _SAME_SIZE * spacings.min(0)).any():
+            found.left_out.append(f"{examination} is left out: its frames differ in voxel size, and function takes phases of one grid.")
+            continue
         marks = {frame.study.phase: n for n, frame in enumerate(own)}
         named = NamedPhases.of_manifest(marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
         _add(found, examination, own[0].study, [frame.phase for frame in own], own[0].cine, named)
@@ -106,12 +112,20 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
 
 @dataclass(frozen=True)
 class _Phase:
-    """What may be measured of one phase: what it is called, its image and mask, (X, Y, Z), and where the mask comes from."""
+    """What may be measured of one phase: what it is called, its image and mask, (X, Y, Z), where the mask comes from, and what was repaired
+    of the image.
+    """
 
     name: str
     image: np.ndarray
     mask: np.ndarray
     source: MaskSource
+    warnings: tuple[str, ...]
+
+
+def _phase(name: str, cine: Cine, t: int, label: np.ndarray, source: MaskSource) -> _Phase:
+    image = cine.phase(t)
+    return _Phase(name, image.array, label[..., t], source, image.warnings)
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,7 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
             names=None if len(cine) > 1 else [phase.name for phase in phases],
             height_cm=study.height_cm,
             weight_kg=study.weight_kg,
+            image_warnings={warning for phase in phases for warning in phase.warnings},
         )
     except NoFunctionError as error:
         found.left_out.append(f"{name} is left out: {error}.")

@@ -9,9 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prato.data.ed_es import NamedPhases
+from prato.data.orientation import ORIENTATION_WARNINGS
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.labelling.doubts import doubt_phase
+
+#: What is repaired of an image and makes its volumes doubtful.
+_OF_SIZE = ("orientation_from_qform", "voxel_size_uncertain", "voxel_size_unknown", "unit_ignored")
 
 
 class NoFunctionError(ValueError):
@@ -53,6 +57,7 @@ def measure_heart(
     names: Sequence[str] | None = None,
     height_cm: float | None = None,
     weight_kg: float | None = None,
+    image_warnings: Collection[str] = (),
 ) -> MeasuredHeart:
     """Measure the ``trusted`` phases alone or, where these hold no pair that can be measured, all that hold a structure, with that doubt.
 
@@ -65,11 +70,12 @@ def measure_heart(
         trusted: phases that a labeller vouches for.
         count: phases of the cine; None where that is not known.
         names: what the phases are called; None for their numbers.
+        image_warnings: of the images, as ``Volume.warnings``: those about the voxel size become doubts.
 
     Raises:
         NoFunctionError: fewer than two phases hold a structure, or all are alike, or not both named ones are there, or grids differ.
     """
-    heart = _Heart(masks, spacing, named, count, names, height_cm, weight_kg)
+    heart = _Heart(masks, spacing, named, count, names, height_cm, weight_kg, _doubt_sizes(image_warnings))
     drawn = [t for t in sorted(masks) if masks[t].any()]
     own = [t for t in drawn if t in trusted]
     try:
@@ -84,6 +90,11 @@ def measure_heart(
     return replace(measured, function=replace(function, warnings=(doubt, *function.warnings)))
 
 
+def _doubt_sizes(image_warnings: Collection[str]) -> list[str]:
+    """A sentence for each of ``image_warnings`` by which volumes may be wrong."""
+    return [f"The image's {ORIENTATION_WARNINGS[name].removeprefix('its ')}." for name in _OF_SIZE if name in image_warnings]
+
+
 @dataclass(frozen=True)
 class _Heart:
     """The arguments of ``measure_heart``."""
@@ -95,6 +106,7 @@ class _Heart:
     names: Sequence[str] | None
     height_cm: float | None
     weight_kg: float | None
+    size_doubts: Sequence[str]
 
     def call(self, phase: int) -> str:
         """What a sentence calls ``phase``."""
@@ -131,7 +143,7 @@ class _Heart:
         )
         assert function is not None  # as its phases are known
         ed, es = phases[ed], phases[es]
-        doubts = [doubt for t in (ed, es) if (doubt := self.doubt(t)) is not None]
+        doubts = [*self.size_doubts, *(doubt for t in (ed, es) if (doubt := self.doubt(t)) is not None)]
         return MeasuredHeart(tuple(phases), replace(function, ed=ed, es=es, warnings=(*doubts, *function.warnings)), named)
 
     def doubt(self, phase: int) -> str | None:

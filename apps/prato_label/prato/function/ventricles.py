@@ -13,10 +13,16 @@ from prato.function.curve import VolumeCurve, find_ed_es
 
 #: g/ml, as the literature on cardiac MR takes it.
 MYOCARDIAL_DENSITY = 1.05
+#: Least and largest height (cm), weight (kg) and weight by squared height (kg/m2) of a person. Others are in another unit: metres, inches.
+_PERSON = ((30.0, 275.0), (0.5, 650.0), (5.0, 120.0))
 #: Fewer phases than these miss end-systole, which takes some 60 ms of a beat.
 _FEW_PHASES = 15
 #: Largest difference between the ventricles' stroke volumes, as a share of the larger one: without shunt or leaking valve they are equal.
 _STROKE_DIFFERENCE = 0.2
+_NO_BEAT = (
+    "The volumes do not rise and fall as in a heartbeat, so that the phases are out of order, or some masks are wrong: end-diastole and "
+    "end-systole are the fullest and the emptiest phase."
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class CardiacFunction:
         ed, es: phases of end-diastole and end-systole, from 0.
         lv, rv: their function.
         lv_mass_g: of the LV's myocardium at end-diastole.
-        bsa_m2: body surface area; None where height or weight is unknown.
+        bsa_m2: body surface area; None where height or weight is unknown, or nobody's.
         warnings: what makes these numbers doubtful, a sentence each.
     """
 
@@ -105,12 +111,23 @@ def cardiac_function(
     lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
     mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
     doubts = _doubts(masks, lv, rv, len(curve) if phases is None else found_among, count or len(curve))
+    if (phases is None or found_among is not None) and len(curve) == (count or len(curve)) and not curve.is_heartbeat:
+        doubts.insert(0, _NO_BEAT)
+    if height_cm is not None and weight_kg is not None and not _is_person(height_cm, weight_kg):
+        doubts.append(f"Nobody is {height_cm:g} cm tall and weighs {weight_kg:g} kg: nothing is given by body surface.")
     return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(doubts))
 
 
 def body_surface(height_cm: float | None, weight_kg: float | None) -> float | None:
-    """Body surface area in m2 (Mosteller, N Engl J Med 1987); None where height or weight is unknown."""
-    return None if height_cm is None or weight_kg is None else math.sqrt(height_cm * weight_kg / 3600)
+    """Body surface area in m2 (Mosteller, N Engl J Med 1987); None where height or weight is unknown, or nobody's."""
+    if height_cm is None or weight_kg is None or not _is_person(height_cm, weight_kg):
+        return None
+    return math.sqrt(height_cm * weight_kg / 3600)
+
+
+def _is_person(height_cm: float, weight_kg: float) -> bool:
+    values = (height_cm, weight_kg, weight_kg / (height_cm / 100) ** 2)
+    return all(low <= value <= high for value, (low, high) in zip(values, _PERSON))
 
 
 def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, among: int | None, count: int) -> list[str]:
@@ -123,8 +140,10 @@ def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, amo
         )
     elif among is not None and among < _FEW_PHASES:
         doubts.append(f"Only {among} phases are measured: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
-    larger = max(lv.sv_ml, rv.sv_ml)
-    if min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:
+    larger = max(abs(lv.sv_ml), abs(rv.sv_ml))
+    if lv.sv_ml + rv.sv_ml < 0:
+        doubts.append("The heart holds more blood at end-systole than at end-diastole: are the two phases exchanged?")
+    elif min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:
         doubts.append(
             f"The stroke volumes differ (LV {lv.sv_ml:.0f} ml, RV {rv.sv_ml:.0f} ml), which without a shunt or a leaking valve they "
             "do not: look at the basal slices."

@@ -78,11 +78,14 @@ def compute_function(edv_ml: float, esv_ml: float) -> VentricularFunction | None
 
 
 def flag_function(lv: VentricularFunction | None, rv: VentricularFunction | None) -> list[Flag]:
-    """What looks implausible in both ventricles together: stroke volumes that differ by more than a fifth of the larger one."""
+    """What looks implausible in both ventricles together: that they fill from end-diastole to end-systole, or stroke volumes that differ by
+    more than a fifth of the larger one."""
+    if sum(side.stroke_volume_ml for side in (lv, rv) if side is not None) < 0:
+        return [Flag("The heart holds more blood at end-systole than at end-diastole: are the two phases exchanged?")]
     if lv is None or rv is None:
         return []
-    larger = max(lv.stroke_volume_ml, rv.stroke_volume_ml)
-    if larger <= 0 or abs(lv.stroke_volume_ml - rv.stroke_volume_ml) <= _STROKE_VOLUMES * larger:
+    larger = max(abs(lv.stroke_volume_ml), abs(rv.stroke_volume_ml))
+    if abs(lv.stroke_volume_ml - rv.stroke_volume_ml) <= _STROKE_VOLUMES * larger:
         return []
     both = f"LV {lv.stroke_volume_ml:.0f} ml, RV {rv.stroke_volume_ml:.0f} ml"
     return [Flag(f"The stroke volumes differ ({both}), which without a shunt or a leaking valve they do not: look at the basal slices.")]

@@ -94,6 +94,7 @@ class ShownStudy:
                 count=len(self.view.frames),
                 height_cm=about.height_cm,
                 weight_kg=about.weight_kg,
+                image_warnings=self.view.warnings,
             )
         except NoFunctionError as error:
             ed, es, source = (named.ed, named.es, named.source) if named else (None, None, None)

@@ -35,6 +35,7 @@ class StudyView:
         labelled: the phases that hold a structure, from 0, in order.
         contours: of each of ``labelled``, by structure, SVG paths.
         hearts: uint8 (rows, columns, slices, labelled), the masks in plane as far as any holds a structure; None where none does.
+        warnings: what was repaired of the image as it was read, as ``Volume.warnings``.
         fault: why a label that is there is not shown; None where nothing is wrong.
     """
 
@@ -46,6 +47,7 @@ class StudyView:
     labelled: tuple[int, ...]
     contours: tuple[dict[str, str], ...]
     hearts: np.ndarray | None = field(repr=False)
+    warnings: tuple[str, ...] = ()
     fault: str | None = None
 
     @classmethod
@@ -70,7 +72,7 @@ class StudyView:
             part = Box.around(montage.view.apply(heart)).in_plane.slices  # type: ignore[union-attr]
             hearts = np.stack([montage.view.apply(phase_of(mask, t))[part] for t in labelled], -1)  # type: ignore[arg-type]
         spacing = first.spacing[down], first.spacing[right], first.spacing[axis]
-        return cls(montage, first.array.shape[axis], spacing, cine.times_ms, frames, labelled, contours, hearts, fault)
+        return cls(montage, first.array.shape[axis], spacing, cine.times_ms, frames, labelled, contours, hearts, first.warnings, fault)
 
     @property
     def nbytes(self) -> int:
