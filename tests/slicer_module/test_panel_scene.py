@@ -12,10 +12,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
-from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
 from PratoLabelLib.scene.volumes import show_token_map
-from tests.slicer_module.cine_driver import CineDriver
-from tests.slicer_module.cines import CINE
 from tests.slicer_module.click_tool import click_on, markers, segmented, start
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 from tests.slicer_module.unsent import drafts
@@ -221,39 +218,6 @@ def test_a_study_whose_nodes_were_deleted_opens_again(driver: FakeServerDriver, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["volume_node", "segmentation_node"])
-def test_a_cine_lets_go_of_a_node_that_slicer_has_made_anew(cine_driver: CineDriver, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    study = cine_driver.open()
-    cine_driver.click("allPhases")
-    masks = cine_driver.masks()
-    slicer.mrmlScene.RemoveNode(getattr(study, kind))
-    study.cine.browser.SetSelectedItemNumber(1)  # by Slicer's own toolbar
-    assert study.cine.volume_node is not None and study.cine.segmentation_node is not None
-    assert cine_driver.logic.current_study is None
-    cine_driver.open("p1_ED")
-    assert not caplog.records
-    study = cine_driver.open()
-    assert np.array_equal(cine_driver.masks(), masks) and study.segmentation_node is study.cine.segmentation_node
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sequences", [("images",), ("segmentations",), ("images", "segmentations")])
-def test_a_cine_with_fewer_phases_than_its_study_is_not_open(cine_driver: CineDriver, sequences: tuple[str, ...]) -> None:
-    cine = cine_driver.open().cine
-    cine_driver.click("allPhases")
-    for name in sequences:  # as the module Sequences does
-        sequence = getattr(cine, name)
-        sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(1))
-    cine_driver.rest(0.1)
-    assert cine_driver.logic.current_study is None and "Open a study" in cine_driver.status
-    cine_driver.click("open")
-    assert cine_driver.status == f"{CINE} has 4 phases, and not as many in this scene: remove its nodes here, and open it again."
-    cine.remove()
-    cine_driver.open()
-    assert cine_driver.logic.current_study.cine.has_phases(4)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("deleted", ["volume_node", "segmentation_node"])
 def test_the_panel_says_at_once_that_the_study_is_gone(driver: FakeServerDriver, deleted: str) -> None:
     driver.open_study()
@@ -290,11 +254,3 @@ def test_a_scene_that_is_saved_right_after_a_stroke_knows_of_it(driver: FakeServ
     driver.click("open")
     study = driver.logic.current_study
     assert np.array_equal(study.mask(), edited) and study.has_unsent_edits and drafts(driver)
-
-
-@pytest.mark.slow
-def test_a_cine_that_is_saved_right_after_a_stroke_knows_of_it(cine_driver: CineDriver) -> None:
-    study = cine_driver.open()
-    cine_driver.show(2)
-    cine_driver.edit()
-    assert read_phases(study.cine.segmentations, EDITED_ATTRIBUTE) == {2}

@@ -53,6 +53,41 @@ def test_bits_beside_the_values_such_as_overlays_do_not_count(tmp_path: Path, si
     assert np.array_equal(np.asarray(image.dataobj), scan.array().astype(int) - 2048 * signed)
 
 
+def invert(ds: Any) -> None:
+    """Store the image with its smallest value for white."""
+    ds.PixelData = (4095 - np.frombuffer(ds.PixelData, "<u2")).astype("<u2").tobytes()
+    ds.PhotometricInterpretation = "MONOCHROME1"
+
+
+def test_inverted_slices_of_different_scales_are_in_one_range(tmp_path: Path) -> None:
+    scan, images = Scan(), Scan().images()
+    for n, ds in enumerate(images):
+        ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") // 4 * 4).astype("<u2").tobytes()
+        invert(ds)
+        slope = (1, 3)[n // scan.phases % 2]
+        ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") // slope).astype("<u2").tobytes()
+        ds.RescaleSlope, ds.RescaleIntercept = slope, 5
+    image, _ = only(import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    apart = np.asarray(image.dataobj) - scan.array()
+    assert np.ptp(apart) <= 2 * 3  # what the slopes round off
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("is_inverted", [False, True])
+def test_an_overlay_in_the_unused_bits_is_no_part_of_the_image(tmp_path: Path, signed: bool, is_inverted: bool) -> None:
+    scan, images = Scan(), Scan().images()
+    for ds in images:
+        if is_inverted:
+            invert(ds)
+        stored = np.frombuffer(ds.PixelData, "<u2").astype(np.int16) - 2048 * signed
+        drawn = (np.arange(stored.size) % 3 == 0) * 0x1000
+        ds.PixelData = (stored & 0x0FFF | drawn).astype("<u2").tobytes()
+        ds.PixelRepresentation = int(signed)
+        ds.add_new((0x6000, 0x0102), "US", 12)
+    image, _ = only(import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
+    assert np.array_equal(np.asarray(image.dataobj), scan.array().astype(int) - 2048 * signed)
+
+
 def gdcm_syntax(name: str) -> Any:
     gdcm = pytest.importorskip("gdcm", reason="python-gdcm is not installed: pip install -r requirements.txt")
     return gdcm, gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name))

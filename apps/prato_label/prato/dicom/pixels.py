@@ -38,8 +38,9 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
     if any(frame.rescale[0] == 0 for frames in cine for frame in frames):
         raise DicomError("its RescaleSlope is 0, which would make all pixels the same")
     array = np.zeros(shape, np.float32 if is_rescaled else np.uint8)
+    sums = np.full(shape[2:], np.nan)  # of the largest and the smallest value that an inverted image can have
     for own in places.values():
-        images = _decode(own[0][2])
+        images, total = _decode(own[0][2])
         if not is_rescaled and not np.can_cast(images.dtype, array.dtype):
             array = array.astype(np.promote_types(array.dtype, images.dtype.newbyteorder("=")))
         for k, t, frame in own:
@@ -47,6 +48,8 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
             image = images[frame.number]
             with np.errstate(over="ignore", invalid="ignore"):
                 array[:, :, k, t] = (image * slope + intercept if is_rescaled else image).T
+            sums[k, t] = np.nan if total is None else total * slope + 2 * intercept
+    array = _inverted_alike(array, sums)
     if is_rescaled and not np.isfinite(array).all():
         raise DicomError("its RescaleSlope and RescaleIntercept give values that are no numbers")
     return array if is_rescaled else _smallest(array)
@@ -58,11 +61,12 @@ def read_frame(frame: Frame) -> np.ndarray:
     Raises:
         DicomError: as ``read_pixels``.
     """
-    return np.asarray(_decode(frame)[frame.number])
+    return np.asarray(_decode(frame)[0][frame.number])
 
 
-def _decode(frame: Frame) -> np.ndarray:
-    """(N, rows, columns) of the file that ``frame`` is in, bright pixels large."""
+def _decode(frame: Frame) -> tuple[np.ndarray, int | None]:
+    """(N, rows, columns) of the file that ``frame`` is in, bright pixels large, and what each value and its inverse make together; None
+    where the values stand as stored."""
     name = frame.file.name
     try:
         with frame.file.open() as stream, warnings.catch_warnings():
@@ -81,7 +85,10 @@ def _decode(frame: Frame) -> np.ndarray:
         raise DicomError(f"the pixels of {name} are no whole numbers")
     images = _stored_bits(images, dataset)
     # of MONOCHROME1 the smallest value is white (PS3.3, C.7.6.3.1.2)
-    return _inverted(images, int(dataset.BitsStored)) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else images
+    if dataset.get("PhotometricInterpretation") != "MONOCHROME1":
+        return images, None
+    total = -1 if images.dtype.kind == "i" else 2 ** int(dataset.BitsStored) - 1
+    return (~images, total) if total < 0 else (images.dtype.type(total) - images, total)
 
 
 def _stored_bits(images: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -92,9 +99,17 @@ def _stored_bits(images: np.ndarray, dataset: Dataset) -> np.ndarray:
     return (images << (allocated - high - 1)) >> (allocated - stored)  # with the sign of signed values
 
 
-def _inverted(images: np.ndarray, bits: int) -> np.ndarray:
-    """Each value of so many ``bits`` as far from the top of their range as it was from the bottom."""
-    return ~images if images.dtype.kind == "i" else images.dtype.type(2**bits - 1) - images
+def _inverted_alike(array: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """``array`` (X, Y, Z, T), whose images were each inverted within the range of their own file, with all of them in one range.
+
+    Args:
+        sums: (Z, T), of the two ends of each image's range; NaN for one that was not inverted.
+    """
+    inverted = ~np.isnan(sums)
+    apart = np.where(inverted, sums[inverted].max(initial=-np.inf) - sums, 0)
+    if not apart.any():
+        return array
+    return array + apart.astype(array.dtype if array.dtype.kind == "f" else np.int64)
 
 
 def _check_size(count: int, name: str) -> None:

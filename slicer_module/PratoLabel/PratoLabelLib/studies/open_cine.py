@@ -13,6 +13,7 @@ from PratoLabelLib.scene.cine_nodes import CineNodes
 from PratoLabelLib.scene.drawing import Drawing, Part, read_parts
 from PratoLabelLib.scene.phase_edits import PhaseEdits
 from PratoLabelLib.scene.segmentation import check_writable, import_mask
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE
 from PratoLabelLib.studies.open_study import OpenStudy
 
 
@@ -103,8 +104,8 @@ class OpenCine(OpenStudy):
 
     @property
     def has_unsent_edits(self) -> bool:
-        """Whether any phase has some, also such as cannot be sent."""
-        return self.is_in_scene and bool(self._edits.all_phases())
+        """Whether any phase has some, also such as cannot be sent; where a node was deleted, as they were marked when they were made."""
+        return bool(self._edits.all_phases()) if self.is_in_scene else self._record.GetAttribute(EDITED_ATTRIBUTE) is not None
 
     @property
     def is_on_server(self) -> bool:

@@ -101,7 +101,7 @@ class StudyLogic(ServerLogic):
         self.cancel()
         node, cine = find_node("vtkMRMLScalarVolumeNode", study_id, self.address), find_cine(study_id, self.address)
         if cine is not None and self.info is not None:
-            self._show_cine(study_id, cine, None)
+            self._show_found_cine(study_id, cine)
             return
         is_cine = any(study.id == study_id and study.phases > 1 for study in self.studies)
         if node is not None and self.info is not None and not is_cine:
@@ -157,7 +157,12 @@ class StudyLogic(ServerLogic):
             return
         if is_new and listed is not None and listed.marked is not None:
             cine.show(listed.marked[0])
-        self._show_cine(files.study, cine, files.version if is_new else None)
+        if is_new:
+            self._show_cine(files.study, cine, files.version)
+            if listed is not None and listed.phases != cine.count:  # its image was replaced since
+                self.refresh_studies()
+        else:
+            self._show_found_cine(files.study, cine)
         if files.phase is not None and files.phase < cine.count:
             cine.show(files.phase)
 
@@ -166,13 +171,16 @@ class StudyLogic(ServerLogic):
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
-    def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
+    def _show_found_cine(self, study: str, cine: CineNodes) -> None:
         listed = next((listed for listed in self.studies if listed.id == study), None)
         count = listed.phases if listed is not None and listed.phases > 1 else cine.count
-        if not cine.has_phases(count):
+        if cine.has_phases(count):
+            self._show_cine(study, cine, None)
+        else:
             self.failed.emit(f"{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
-            return
-        marked = listed.marked if listed is not None else None
+
+    def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
+        marked = next((listed.marked for listed in self.studies if listed.id == study), None)
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 

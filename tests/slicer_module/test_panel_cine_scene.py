@@ -1,0 +1,87 @@
+"""The panel and the scene of a cine: nodes and items that somebody deletes, edits that are saved with it, an image that was replaced."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+
+from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
+from tests.slicer_module import cines
+from tests.slicer_module.cine_driver import CineDriver
+from tests.slicer_module.cines import CINE
+from tests.slicer_module.unsent import drafts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["volume_node", "segmentation_node"])
+def test_a_cine_lets_go_of_a_node_that_slicer_has_made_anew(cine_driver: CineDriver, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    study = cine_driver.open()
+    cine_driver.click("allPhases")
+    masks = cine_driver.masks()
+    slicer.mrmlScene.RemoveNode(getattr(study, kind))
+    study.cine.browser.SetSelectedItemNumber(1)  # by Slicer's own toolbar
+    assert study.cine.volume_node is not None and study.cine.segmentation_node is not None
+    assert cine_driver.logic.current_study is None
+    cine_driver.open("p1_ED")
+    assert not caplog.records
+    study = cine_driver.open()
+    assert np.array_equal(cine_driver.masks(), masks) and study.segmentation_node is study.cine.segmentation_node
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sequences", [("images",), ("segmentations",), ("images", "segmentations")])
+def test_a_cine_with_fewer_phases_than_its_study_is_not_open(cine_driver: CineDriver, sequences: tuple[str, ...]) -> None:
+    cine = cine_driver.open().cine
+    cine_driver.click("allPhases")
+    for name in sequences:  # as the module Sequences does
+        sequence = getattr(cine, name)
+        sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(1))
+    cine_driver.rest(0.1)
+    assert cine_driver.logic.current_study is None and "Open a study" in cine_driver.status
+    cine_driver.click("open")
+    assert cine_driver.status == f"{CINE} has 4 phases, and not as many in this scene: remove its nodes here, and open it again."
+    cine.remove()
+    cine_driver.open()
+    assert cine_driver.logic.current_study.cine.has_phases(4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["image", "item"])
+def test_edits_of_a_cine_that_has_lost_a_node_stay_in_the_scene(cine_driver: CineDriver, lost: str) -> None:
+    study = cine_driver.open()
+    cine_driver.show(2)
+    edited, cine = cine_driver.edit(), study.cine  # in no draft yet
+    if lost == "image":
+        slicer.mrmlScene.RemoveNode(study.volume_node)
+    else:
+        for sequence in (cine.images, cine.segmentations):
+            sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(3))
+    cine_driver.rest(0.1)
+    assert not drafts(cine_driver)
+    cine_driver.open("p1_ED")
+    assert CINE in cine_driver.logic.edited_studies()
+    assert np.array_equal(cine.mask(2, study.labels), edited)
+    if lost == "image":
+        study = cine_driver.open()
+        assert study.edited == {2} and np.array_equal(study.mask_of(2), edited)
+
+
+@pytest.mark.slow
+def test_a_cine_that_has_more_phases_by_now_than_the_list_says_opens(cine_driver: CineDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    cine_driver.click("test")
+    monkeypatch.setattr(cines, "PHASES", 6)  # the image was replaced on the server
+    study = cine_driver.open()
+    assert study.cine.has_phases(6)
+    cine_driver.open("p1_ED")
+    assert cine_driver.open().cine.has_phases(6)  # the list was asked for again
+
+
+@pytest.mark.slow
+def test_a_cine_that_is_saved_right_after_a_stroke_knows_of_it(cine_driver: CineDriver) -> None:
+    study = cine_driver.open()
+    cine_driver.show(2)
+    cine_driver.edit()
+    assert read_phases(study.cine.segmentations, EDITED_ATTRIBUTE) == {2}
