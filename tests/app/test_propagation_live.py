@@ -91,6 +91,13 @@ def test_requests_that_cannot_be_answered_are_refused_and_nothing_is_stored(serv
     assert [name for name in {**before, **after} if before.get(name) != after.get(name)] == []
 
 
+def test_a_key_whose_cavities_are_swapped_is_warned_of(server: LiveServer) -> None:
+    whole = np.stack([np.zeros_like(heart()), np.array([0, 3, 2, 1], np.uint8)[heart()], heart(), np.zeros_like(heart())], -1)
+    said = infer(server, {"propagate": [1, 2]}, whole).json
+    told = [warning for warning in said["warnings"] if "RV and LV cavity seem to be swapped" in warning]
+    assert len(told) == 1 and told[0].startswith("Phase 1: ") and said["warned_phases"][told[0]] == [1]
+
+
 def test_stored_phases_are_followed_and_stay_as_they_are(server: LiveServer) -> None:
     put(server, drawing(4), annotator="Ada", phases=1)
     put(server, drawing(3), annotator="Ada", phases=2)

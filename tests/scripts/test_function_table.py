@@ -229,6 +229,18 @@ def test_a_voxel_size_that_was_guessed_is_told_beside_the_volumes(studies: Path,
     assert {row["study"]: told in row["warnings"] for row in rows} == {"a_4d": True, "b": True}
 
 
+def test_phases_that_an_import_guessed_are_said_to_be_guesses(studies: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(studies)
+    assert manifest is not None
+    for name in ("b_frame01", "b_frame09"):
+        manifest.studies[name].guessed = True
+    save_manifest(studies, manifest)
+    run_script(function_table.main, studies, "--out", tmp_path / "t.json")
+    pair = next(row for row in json.loads((tmp_path / "t.json").read_text(encoding="utf-8")) if row["study"] == "b")
+    assert pair["ed_es_source"] == "guessed by the import"
+    assert "End-diastole and end-systole were guessed by the import" in pair["warnings"]
+
+
 def test_frames_of_two_examinations_of_a_patient_are_two_hearts(tmp_path: Path) -> None:
     folder = tmp_path / "studies"
     (folder / "labels" / "final").mkdir(parents=True)

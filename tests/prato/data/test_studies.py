@@ -68,6 +68,12 @@ def test_an_import_adds_what_is_not_known_and_takes_nothing_away(known: dict[str
     assert not manifest.add(entries)
 
 
+def test_a_phase_that_somebody_entered_is_no_guess_of_an_import_that_is_run_again() -> None:
+    manifest = Manifest(source="DICOM", studies={"a": Study(patient="p", phase="ED")})
+    manifest.add({name: Study(patient="p", phase="ES", guessed=True) for name in "ab"})
+    assert [(entry.phase, entry.guessed) for entry in manifest.studies.values()] == [("ED", None), ("ES", True)]
+
+
 def test_no_manifest_is_none(tmp_path: Path) -> None:
     assert load_manifest(tmp_path) is None
 

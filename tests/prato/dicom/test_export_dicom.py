@@ -205,6 +205,7 @@ def test_volumes_and_function_stand_beside(tmp_path: Path) -> None:
     assert values["phases"][0]["volumes_ml"]["LV cavity"] == pytest.approx(75 * voxel_ml, abs=0.01)
     assert values["function"]["lv"]["ef_percent"] == pytest.approx(20)
     assert values["function"]["bsa_m2"] == pytest.approx(1.82, abs=0.01)
+    assert any("were guessed by the import" in doubt for doubt in values["function"]["warnings"])
     [table] = [path.read_text().splitlines() for path in (tmp_path / "out").glob("*_volumes.csv")]
     assert table[0].startswith("study,phase,RV cavity ml,myocardium ml,LV cavity ml,") and len(table) == 3
     [report] = [highdicom.sr.srread(path) for path in (tmp_path / "out").glob("*_report_*.dcm")]

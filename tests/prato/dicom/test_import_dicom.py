@@ -166,6 +166,7 @@ def test_single_phases_are_a_studies_folder_of_their_own(tmp_path: Path) -> None
     report = import_dicom(tmp_path / "in", tmp_path / "two", phases="ed,es")
     manifest = load_manifest(tmp_path / "two" / "phases")
     assert sorted(entry.phase for entry in manifest.studies.values()) == ["ED", "ES"]
+    assert all(entry.guessed for entry in manifest.studies.values())
     assert any("a guess" in note for note in report.imported[0].notes)
 
 

@@ -66,6 +66,13 @@ def test_slices_that_each_lack_another_phase_are_named(tmp_path: Path) -> None:
     assert not import_dicom(save(tmp_path / "whole", SCAN.images()), tmp_path / "other").imported[0].notes
 
 
+def test_a_slice_that_begins_elsewhere_in_the_heartbeat_is_named(tmp_path: Path) -> None:
+    images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", float(ds.TriggerTime) + 300 * (n // SCAN.phases == 2)))
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert any("Slice 3 begins 300 ms later in the heartbeat than most" in note for note in report.imported[0].notes)
+
+
 def test_a_cine_of_two_people_without_numbers_is_nobodys(tmp_path: Path) -> None:
     images = changed(SCAN.images(), lambda n, ds: set_tags(PatientID="", PatientName="One^A" if n < 8 else "Two^B")(n, ds))
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")

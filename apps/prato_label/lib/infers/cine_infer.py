@@ -16,6 +16,7 @@ from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
 from prato.inference.prediction import CinePrediction
 from prato.inference.request import InferenceRequest
+from prato.labelling.doubts import doubt_phase
 from prato.prompts.base import Prompt
 from prato.prompts.clicks import ClickPrompt, Stroke
 from prato.propagation.propagate import CorrectedPhases, propagate
@@ -114,6 +115,11 @@ def _followed(
         token,
     )
     reply = {**followed.reply(slot.height_cm, slot.weight_kg), "mask_phase": None, **corrections.reply(count)}
+    for key, mask in sorted(corrections.keys.items()):
+        doubt = doubt_phase(mask, prediction.axis, key)
+        if doubt is not None:  # the others follow it all the same, and have what is wrong with it
+            reply["warnings"].append(doubt)
+            reply["warned_phases"][doubt] = [key]
     reply["warnings"] += _ignored(sent, corrects_clicks=False)
     reply["latency_ms"]["propagate"] = round(1000 * (time.perf_counter() - start), 1)
     return CineAnswer(cine.grid().with_array(followed.mask), reply)

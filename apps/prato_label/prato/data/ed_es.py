@@ -17,17 +17,19 @@ class NamedPhases:
         ed, es: phases, from 0.
         source: "marked" by an annotator, or named by the "manifest".
         told_by: the end of a sentence: who says so.
+        is_guess: of an import, which the manifest keeps.
     """
 
     ed: int
     es: int
     source: Literal["marked", "manifest"]
     told_by: str
+    is_guess: bool = False
 
     @classmethod
-    def of_manifest(cls, ed: int, es: int) -> NamedPhases:
+    def of_manifest(cls, ed: int, es: int, is_guess: bool = False) -> NamedPhases:
         """As the manifest names them."""
-        return cls(ed, es, "manifest", "named by the manifest")
+        return cls(ed, es, "manifest", "guessed by the import" if is_guess else "named by the manifest", is_guess)
 
     @property
     def pair(self) -> tuple[int, int]:

@@ -40,13 +40,14 @@ class ManifestError(ValueError):
 
 class Study(BaseModel):
     """One image of a studies folder. ``frame`` counts from 1, as ACDC does; ``ed`` and ``es``, a cine's phases of end-diastole and
-    end-systole, count from 0; ``height_cm`` and ``weight_kg`` are the patient's."""
+    end-systole, count from 0; ``height_cm`` and ``weight_kg`` are the patient's. ``guessed``: an import guessed ``phase``."""
 
     model_config = ConfigDict(extra="forbid")
 
     patient: str = Field(min_length=1)
     frame: int | None = Field(default=None, ge=1)
     phase: Literal["ED", "ES"] | None = None
+    guessed: bool | None = None
     ed: int | None = Field(default=None, ge=0)
     es: int | None = Field(default=None, ge=0)
     group: str | None = None
@@ -72,7 +73,8 @@ class Manifest(BaseModel):
         for study, entry in entries.items():
             known = self.studies.get(study)
             listed = {} if known is None else known.model_dump(exclude_none=True)
-            self.studies[study] = Study.model_validate({**entry.model_dump(exclude_none=True), **listed})
+            new = entry.model_dump(exclude_none=True, exclude={"guessed"} if "phase" in listed else None)
+            self.studies[study] = Study.model_validate({**new, **listed})
         return self.studies != before
 
 

@@ -201,7 +201,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
         for t in wanted:
             name = f"{study}_frame{t + 1:02d}"
             phase: Literal["ED", "ES"] | None = None if phases == "all" else "ES" if t == end_systole else "ED"
-            entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase)
+            entries[folder / PHASES][name] = Study(patient=patient, frame=t + 1, phase=phase, guessed=True if phase else None)
             contents[folder / PHASES / f"{name}.nii.gz"] = nifti_bytes(array[..., t], cine.affine)
     contents[folder / f"{study}_4d.json"] = sidecar_bytes(cine, patient, study, list(cine.notes), keep_identity)
     changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}

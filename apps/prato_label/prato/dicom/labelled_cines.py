@@ -36,20 +36,21 @@ class LabelledCine:
 
     Attributes:
         named: end-diastole and end-systole as they are marked on the cine, or as the manifest names them.
-        named_frames: of single phases, those that the manifest calls "ED" or "ES".
+        named_frames: of single phases, those that the manifest calls "ED" or "ES". has_guess: whether an import guessed one of these.
     """
 
     reference: CineReference
     phases: dict[int, LabelledPhase] = field(default_factory=dict)
     named: NamedPhases | None = None
     named_frames: dict[str, int] = field(default_factory=dict)
+    has_guess: bool = False
     height_cm: float | None = None
     weight_kg: float | None = None
 
     def named_ed_es(self) -> list[NamedPhases]:
         """End-diastole and end-systole, whoever named them: of several, those first that count."""
         ed, es = self.named_frames.get("ED"), self.named_frames.get("ES")
-        of_frames = None if ed is None or es is None or ed == es else NamedPhases.of_manifest(ed, es)
+        of_frames = None if ed is None or es is None or ed == es else NamedPhases.of_manifest(ed, es, self.has_guess)
         return [named for named in (self.named, of_frames) if named is not None]
 
 
@@ -124,6 +125,7 @@ def _add(
         cine.height_cm, cine.weight_kg = entry.height_cm or cine.height_cm, entry.weight_kg or cine.weight_kg
         if t is not None and entry.phase is not None:
             cine.named_frames[entry.phase] = t
+            cine.has_guess |= bool(entry.guessed)
     return []
 
 

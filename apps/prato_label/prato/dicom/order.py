@@ -29,6 +29,8 @@ _MIN_SPAN_MS = 100.0
 _MAX_SPAN = 1.5
 #: How much longer than usual the time between two phases is where one is missing between them.
 _GAP = 1.7
+#: So many phases, and more, a slice begins at another time than most.
+_SHIFTED = 1.5
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -85,6 +87,7 @@ def put_in_order(stack: Stack) -> OrderedCine:
         triggers = times = None
     if triggers is not None:
         _note_gaps(triggers, notes)
+        _note_beginnings(triggers, notes)
     rr_ms, rr_source = _heartbeat(rows, times, notes)
     if rr_ms is not None and times is None:
         times = np.arange(len(rows[0])) * rr_ms / len(rows[0])
@@ -183,6 +186,19 @@ def _note_gaps(triggers: np.ndarray, notes: list[str]) -> None:
         notes.append(
             f"Phases of slice {k + 1}{more} are up to {gaps[k].max():.0f} ms apart and usually {np.median(gaps[k]):.0f} ms: "
             "some may be missing, and those of other slices may be of other times."
+        )
+
+
+def _note_beginnings(triggers: np.ndarray, notes: list[str]) -> None:
+    """Name the slices that begin at another time after the R wave than most: what has one number then shows two moments of the beat."""
+    shifted = triggers[:, 0] - np.median(triggers[:, 0])
+    apart = np.flatnonzero(np.abs(shifted) > _SHIFTED * np.median(np.diff(triggers, axis=1)))
+    if len(apart):
+        k = int(np.abs(shifted).argmax())
+        more = f" and {len(apart) - 1} more" if len(apart) > 1 else ""
+        when = "later" if shifted[k] > 0 else "earlier"
+        notes.append(
+            f"Slice {k + 1}{more} begins {abs(shifted[k]):.0f} ms {when} in the heartbeat than most: its phases are of other times."
         )
 
 

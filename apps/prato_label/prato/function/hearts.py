@@ -105,7 +105,8 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
             found.left_out.append(f"{examination} is left out: its frames differ in voxel size, and function takes phases of one grid.")
             continue
         marks = {frame.study.phase: n for n, frame in enumerate(own)}
-        named = NamedPhases.of_manifest(marks["ED"], marks["ES"]) if {"ED", "ES"} <= marks.keys() else None
+        is_guess = any(frame.study.guessed for frame in own)
+        named = NamedPhases.of_manifest(marks["ED"], marks["ES"], is_guess) if {"ED", "ES"} <= marks.keys() else None
         _add(found, examination, own[0].study, [frame.phase for frame in own], own[0].cine, named)
     return found
 

@@ -16,6 +16,7 @@ from prato.labelling.doubts import doubt_phase
 
 #: What is repaired of an image and makes its volumes doubtful.
 _OF_SIZE = ("orientation_from_qform", "voxel_size_uncertain", "voxel_size_unknown", "unit_ignored")
+_GUESSED = "End-diastole and end-systole were guessed by the import, before anything was segmented: others may be fuller and emptier."
 
 
 class NoFunctionError(ValueError):
@@ -143,7 +144,11 @@ class _Heart:
         )
         assert function is not None  # as its phases are known
         ed, es = phases[ed], phases[es]
-        doubts = [*self.size_doubts, *(doubt for t in (ed, es) if (doubt := self.doubt(t)) is not None)]
+        doubts = [
+            *([_GUESSED] if named is not None and named.is_guess else []),
+            *self.size_doubts,
+            *(doubt for t in (ed, es) if (doubt := self.doubt(t)) is not None),
+        ]
         return MeasuredHeart(tuple(phases), replace(function, ed=ed, es=es, warnings=(*doubts, *function.warnings)), named)
 
     def doubt(self, phase: int) -> str | None:
