@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_cases
@@ -78,7 +79,7 @@ def main(
     ] = False,
 ) -> None:
     """Train a PrATo network (or, with --dense, the same network without pruning) and write the model with its validation curve."""
-    ranks = ALONE
+    ranks, held = ALONE, ExitStack()
     try:
         if threads:
             torch.set_num_threads(threads)
@@ -107,18 +108,19 @@ def main(
             _check_sides(studies, assigned, loaded, ranks.is_first)
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
+            if ranks.is_first:
+                held.enter_context(_folder_held(out))
         ranks.check_same_weights(trainer.network, trainer.step)
         made_by = commit()  # of the code that trains, not of what the checkout holds when it is done
         made = {"training": out.name, "seed": seed, "device": str(where), "commit": made_by, "command": command()}
         curve = ValidationCurve(out / "curve.csv", trainer, validation, slices / batch, tensorboard, made) if ranks.is_first else None
         if curve:
-            out.mkdir(parents=True, exist_ok=True)
             save_split(out / "split.json", assigned)
     except (ValueError, RuntimeError, OSError) as error:
         if ranks.is_first:
             typer.echo(str(error).splitlines()[0], err=True)
         raise typer.Exit(2) from None
-    with _told_if_stopped(out):
+    with held, _told_if_stopped(out):
         trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
         ranks.close()
         if curve is None:
@@ -225,6 +227,25 @@ def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], sh
             typer.echo(
                 f"{studies} has no usable label of {len(missing)} of the split's {len(patients)} {side} patients: {named}.", err=True
             )
+
+
+@contextmanager
+def _folder_held(out: Path) -> Iterator[None]:
+    """Make the folder, and let no other training write to it meanwhile.
+
+    Raises:
+        ValueError: one does already.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"Another process is training into {out}: wait for it, or choose another --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

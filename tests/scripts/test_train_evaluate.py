@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 import typer
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from prato.data.splits import Split, save_split
@@ -169,6 +170,20 @@ def test_training_refuses_a_split_with_an_empty_side(studies, tmp_path):
     done = run(train, "--studies", studies, "--out", tmp_path / "run", "--epochs", "1", "--split", tmp_path / "split.json")
     assert done.exit_code == 2 and "one side of the split" in done.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_trainings_do_not_share_a_folder(studies, tmp_path):
+    given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
+    assert run(train, *given).exit_code == 0
+    half = tmp_path / "run" / ".state.pt.x7.tmp"
+    half.write_bytes(b"half of a state, which the other one writes")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with FileLock(tmp_path / "run" / ".lock"):
+        done = run(train, *given)
+    assert done.exit_code == 2 and f"Another process is training into {tmp_path / 'run'}: wait for it" in done.output
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert run(train, *given).exit_code == 0 and not half.exists()
 
 
 @pytest.mark.slow

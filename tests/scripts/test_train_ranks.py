@@ -73,7 +73,7 @@ def test_two_processes_end_where_one_does(studies, tmp_path, small, monkeypatch,
     capfd.readouterr()
     by_two(monkeypatch, *arguments(studies, two))
     assert capfd.readouterr().out.count("model.safetensors") == 1  # the first process alone says so
-    assert {path.name for path in two.iterdir()} == {"curve.csv", "model.safetensors", "split.json", "state.pt"}
+    assert {path.name for path in two.iterdir()} == {".lock", "curve.csv", "model.safetensors", "split.json", "state.pt"}
     assert read_spec(two / "model.safetensors").training["processes"] == 2
     together = torch.load(two / "state.pt", weights_only=True)
     assert together["step"] == 3 and together["mean_loss"] == pytest.approx(unbroken["mean_loss"], abs=1e-4)

@@ -8,10 +8,12 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
+from PratoLabelLib.scene.segmentation import export_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
 from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE
+from tests.slicer_module.fake_client import LABELS
 from tests.slicer_module.unsent import drafts
 
 
@@ -67,6 +69,37 @@ def test_edits_of_a_cine_that_has_lost_a_node_stay_in_the_scene(cine_driver: Cin
     if lost == "image":
         study = cine_driver.open()
         assert study.edited == {2} and np.array_equal(study.mask_of(2), edited)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("button", ["run", "allPhases"])
+@pytest.mark.parametrize("lost", ["item", "browser"])
+def test_an_answer_for_a_cine_that_is_gone_meanwhile_changes_no_phase(
+    cine_driver: CineDriver, caplog: pytest.LogCaptureFixture, lost: str, button: str
+) -> None:
+    study = cine_driver.open()
+    cine_driver.show(2)
+    cine, before = study.cine, cine_driver.masks()
+    getattr(cine_driver.ui, f"{button}Button").click()
+    if lost == "browser":
+        slicer.mrmlScene.RemoveNode(cine.browser)
+    else:
+        cine.segmentations.RemoveDataNodeAtValue(cine.segmentations.GetNthIndexValue(1))
+    cine_driver.settle()
+    assert "Open a study" in cine_driver.status and not caplog.records
+    left = [cine.segmentations.GetNthDataNode(n) for n in range(cine.segmentations.GetNumberOfDataNodes())]
+    kept = before if lost == "browser" else np.delete(before, 1, axis=3)
+    masks = [export_mask(node, cine.images.GetNthDataNode(0), LABELS).T for node in left]
+    assert np.array_equal(np.stack(masks, 3), kept)
+
+
+@pytest.mark.slow
+def test_a_version_is_not_shown_in_a_cine_that_is_gone_meanwhile(cine_driver: CineDriver) -> None:
+    study = cine_driver.open()
+    cine_driver.logic.versions.show(study, 1)
+    slicer.mrmlScene.RemoveNode(study.cine.browser)
+    cine_driver.settle()
+    assert cine_driver.status == "The study is not in the scene any more: open it again."
 
 
 @pytest.mark.slow

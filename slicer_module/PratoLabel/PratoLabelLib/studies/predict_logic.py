@@ -55,6 +55,7 @@ class PredictLogic(StudyLogic):
         self.progress: Progress | None = None
         self._told_progress: tuple[int, int] | None = None
         self.locked_structures: set[str] = set()
+        self.study_lost.connect(self._drop_prediction)
 
     def tick(self, share: float = 0.0) -> None:
         """As for the study's part, and tell how far a prediction of all phases is."""
@@ -152,6 +153,11 @@ class PredictLogic(StudyLogic):
 
         self.progress = progress
         self._dispatcher.dispatch(infer, on_result, "predict", self._forget_progress)
+
+    def _drop_prediction(self) -> None:
+        """Its answer would be written into the nodes that are left, those of other phases perhaps."""
+        self._worker.cancel("predict")
+        self._forget_progress()
 
     def _forget_progress(self) -> None:
         self.progress = None

@@ -12,7 +12,7 @@ import slicer.util
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
-from PratoLabelLib.scene.segmentation import read_mask
+from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
 from PratoLabelLib.scene.volumes import load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
@@ -73,12 +73,11 @@ class StudyLogic(ServerLogic):
             self.versions.clear()
 
     def tick(self, share: float = 0.0) -> None:
-        """As for the server's part, save edits that rest, and notice that nodes were deleted."""
-        ServerLogic.tick(self, share)
-        is_open = self.current_study is not None
-        if self._was_open and not is_open:
+        """As for the server's part, save edits that rest, and notice that nodes were deleted: before answers arrive that are for them."""
+        was_open, self._was_open = self._was_open, self.current_study is not None
+        if was_open and not self._was_open:
             self.study_lost.emit()
-        self._was_open = is_open
+        ServerLogic.tick(self, share)
         if self.autosave is not None:
             self.autosave.tick()
 
@@ -192,6 +191,7 @@ class StudyLogic(ServerLogic):
         client, left = self._dispatcher.client, self._open_study
         self.forget_scene()
         opened = self._open_study = make_study()
+        self._was_open = True
         if client is not None:
             self.autosave = Autosave(self._drafts, client.address, opened, self.failed.emit)
             self.versions.follow(opened)
@@ -210,6 +210,8 @@ class StudyLogic(ServerLogic):
         return (current if current.segmentation_node is study.segmentation_node else study), self.autosave
 
     def _replace_segments(self, show: Callable[[], None]) -> None:
+        if self.current_study is None:
+            raise MaskError("The study is not in the scene any more: open it again.")
         if self.autosave is not None:
             self.autosave.replace(show)
 
