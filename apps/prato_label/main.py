@@ -23,6 +23,7 @@ from lib.jobs.batch import Batch, Batches
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.training_queue import TrainingQueue
 from lib.server.install import install
+from lib.server.shutdown import is_ending
 from lib.server.uploads import UploadSessions
 from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.round import TrainingOrder
@@ -114,6 +115,6 @@ class PratoLabelApp(MONAILabelApp):
                 try:
                     task.warm_up()
                 except RuntimeError:
-                    if main_thread().is_alive():
+                    if main_thread().is_alive() and not is_ending():
                         raise
-                    return  # the server has ended before it began to answer: its port was taken, perhaps
+                    return  # the server has ended before it was warm: it was told to, or its port was taken, perhaps

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 
 import psutil
+import pytest
 import requests
 
 from prato.data.nifti import nifti_bytes, read_volume
 from tests.app.guarded import ask, refused, state
-from tests.app.hearts import heart
-from tests.app.live import LiveServer, Reply
+from tests.app.hearts import app_that_learns, heart
+from tests.app.live import LiveServer, Reply, start_server, write_study
 from tests.waiting import wait_until
 
 
@@ -47,3 +49,14 @@ def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
     log = guarded_server.log.read_text()
     assert "Finished server process" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_stopped_before_its_models_are_loaded_it_ends_without_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    write_study(tmp_path / "studies" / "a.nii.gz")
+    with start_server(app_that_learns(tmp_path / "app"), tmp_path / "studies", tmp_path / "server.log", {}) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(200) == 0
+    log = server.log.read_text()
+    assert "Finished server process" in log and "Traceback" not in log

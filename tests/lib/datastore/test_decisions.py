@@ -146,7 +146,7 @@ def test_what_cannot_be_stored_is_not_said_to_be(folder: Path, monkeypatch: pyte
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(lib.datastore.decisions, "write_bytes", refuse)
+    monkeypatch.setattr(lib.datastore.decisions, "stage_bytes", refuse)
     with pytest.raises(OSError, match="No space"):
         store.update_image_info("volume", {"review": {**REVIEW, "reason": "another"}})
     assert said(store) == said(StudiesDatastore(str(folder))) == SAID

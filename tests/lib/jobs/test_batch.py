@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -164,3 +165,14 @@ def test_a_study_that_is_removed_meanwhile_is_left_out(bench: Bench) -> None:
     wait_until(lambda: not batch.job.is_open)
     assert (batch.job.state, batch.stored, list(batch.failed)) == ("done", 1, ["a"])
     assert batch.failed["a"].startswith("There is no study called 'a' here")
+
+
+def test_a_folder_that_cannot_be_written_to_ends_it_with_the_reason(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(bench.folder / "studies" / ".lock"))
+
+    monkeypatch.setattr(bench.store, "save_label", refuse)
+    batch = bench.begin()
+    wait_until(lambda: not batch.job.is_open)
+    assert (batch.job.state, batch.stored, batch.failed) == ("failed", 0, {})
+    assert "cannot be stored in the studies folder (read-only file system)" in batch.job.sentence

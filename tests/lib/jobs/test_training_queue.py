@@ -177,3 +177,8 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
 def test_a_damaged_list_of_jobs_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (tmp_path / "jobs.json").write_text(text)
     assert TrainingQueue(tmp_path / "jobs.json").jobs() == []
+
+
+def test_half_a_list_of_trainings_that_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".jobs.json.x7_k2mqz.tmp").write_bytes(b"[{")
+    assert TrainingQueue(tmp_path / "jobs.json").jobs() == [] and not list(tmp_path.iterdir())

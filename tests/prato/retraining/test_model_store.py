@@ -158,3 +158,15 @@ def test_a_full_disk_is_no_reason_not_to_start(store: ModelStore, monkeypatch, c
     monkeypatch.setattr(model_store, "write_bytes", full)
     store.recover()
     assert "No space left" in caplog.text
+
+
+def test_what_a_killed_process_left_of_a_model_is_removed(store: ModelStore) -> None:
+    """As large as the model, it would stay for ever."""
+    publish(store, 1)
+    halves = [store.model.with_name(f".{store.model.name}.x7_k2mqz.tmp"), store.folder / ".history.json.x7_k2mqz.tmp"]
+    for half in halves:
+        half.write_bytes(b"half")
+    other = store.model.with_name(".other.safetensors.x7_k2mqz.tmp")
+    other.write_bytes(b"another store's")
+    store.recover()
+    assert not any(half.exists() for half in halves) and other.exists()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from prato.data.atomic import write_bytes
+from prato.data.atomic import stage_bytes
 
 logger = logging.getLogger(__name__)
 FILE_NAME = "study_decisions.json"
@@ -52,13 +53,22 @@ class Decisions:
         Raises:
             OSError: the file cannot be read or written.
         """
+        with self.staged(infos):
+            pass
+
+    @contextmanager
+    def staged(self, infos: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+        """As ``keep``, once the block ends well; there is room for it when the block begins."""
         before = self.read()
         said = {study: {name: value for name, value in info.items() if _is_said(name, value)} for study, info in infos.items()}
         after = {study: found for study, found in {**before, **said}.items() if found}
+        if after and after != before:
+            with stage_bytes(self._path, (json.dumps(dict(sorted(after.items())), indent=1, default=str) + "\n").encode()):
+                yield
+            return
+        yield
         if not after:
             self._path.unlink(missing_ok=True)
-        elif after != before:
-            write_bytes(self._path, (json.dumps(dict(sorted(after.items())), indent=1, default=str) + "\n").encode())
 
     def forget(self, study: str) -> None:
         """Forget what was said about ``study``, which somebody has removed."""

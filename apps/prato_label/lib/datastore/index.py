@@ -79,12 +79,17 @@ class DurableIndex(LocalDatastore):
         """What the block changes of the list is a change of the list as it is on the disk now, where it stands at the end of the block.
 
         Raises:
-            OSError: the list cannot be written.
+            OSError: the list cannot be written; it is as it was, here, too.
         """
         with self._lock():
             self._init_from_datastore_file()
             yield
-            self._update_datastore_file()
+            try:
+                self._update_datastore_file()
+            except OSError:
+                self._stamp = None  # what was refused must not be shown, nor written later: the list is read again
+                self._reconcile_datastore()
+                raise
 
     def is_own_list(self) -> bool:
         """Whether the list on the disk is the one that was read or written last."""

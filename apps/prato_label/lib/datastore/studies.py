@@ -18,7 +18,7 @@ from lib.datastore.index import DurableIndex
 from lib.datastore.label_check import http_errors, merge_proposals, read_submitted_label
 from lib.datastore.plain_json import require_plain_json
 from lib.datastore.watcher import CHANGES, FolderEvents, Refresher, is_remote
-from prato.data.atomic import make_folder, write_bytes
+from prato.data.atomic import make_folder, stage_bytes
 from prato.data.cine import read_cine
 from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import VolumeError, gzip_bytes, volume_bytes
@@ -98,7 +98,8 @@ class StudiesDatastore(DurableIndex):
         data = Path(image_filename).read_bytes()
         data = data if data[:2] == b"\x1f\x8b" else gzip_bytes(data)
         path = Path(self._datastore.image_path()) / f"{image_id}{SUFFIX}"
-        with self.changed_list():
+        with self._lock():
+            self._init_from_datastore_file()
             if image_id in self._datastore.objects or path.exists():
                 taken = Path(self.get_image_uri(image_id)) if image_id in self._datastore.objects else path
                 if read_if_exists(taken) == data:
@@ -106,9 +107,8 @@ class StudiesDatastore(DurableIndex):
                 raise HTTPException(409, f"There is already another image called {image_id}: send this one under another name.")
             said = {**self._decisions().read().get(image_id, {}), **(image_info or {})}  # where it was here before, under that name
             info = {**said, "ts": int(time.time()), "name": path.name, **phases_info(len(cine), cine.times_ms)}
-            self._decisions().keep({image_id: info})
-            write_bytes(path, data)
-            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
+            with self._decisions().staged({image_id: info}), stage_bytes(path, data), self.changed_list():
+                self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=SUFFIX))
         return image_id
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
@@ -181,13 +181,13 @@ class StudiesDatastore(DurableIndex):
             files = LabelFiles(self._datastore_path, image_id, tag)
             files.require_inside()
         path = files.path
-        with self.changed_list(), http_errors():
+        with self._lock(), http_errors():
             label = merge_proposals(label, files.current_path(), info)
             data = gzip_bytes(volume_bytes(label))
             make_folder(path.parent)  # somebody may have removed all labels
-            write_bytes(path, data)
             info |= {"ts": int(time.time()), "name": path.name, "voxels": voxel_counts(label.array), "sha256": sha256(data)}
-            self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
+            with stage_bytes(path, data), self.changed_list():
+                self._get_study(image_id).labels[tag] = DataModel(info=info, ext=SUFFIX)
         return None
 
     def versions(self, image_id: str, label_tag: str) -> LabelVersions:
@@ -244,10 +244,11 @@ class StudiesDatastore(DurableIndex):
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge ``info`` into what is known of a study."""
-        with self.changed_list():
-            known = self._get_study(image_id).image.info
-            self._decisions().keep({image_id: {**known, **info}})
-            known.update(info)
+        with self._lock():
+            self._init_from_datastore_file()
+            said = {image_id: {**self._get_study(image_id).image.info, **info}}
+            with self._decisions().staged(said), self.changed_list():
+                self._get_study(image_id).image.info.update(info)
 
 
 def _check_params(params: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from prato.data.atomic import write_bytes
+from prato.data.atomic import remove_abandoned, write_bytes
 
 logger = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
@@ -101,7 +101,11 @@ def save_jobs(path: Path, jobs: list[Job]) -> None:
 
 
 def load_jobs(path: Path) -> list[Job]:
-    """The jobs in ``path``, those that had not ended as interrupted; none where the file is missing or damaged."""
+    """The jobs in ``path``, those that had not ended as interrupted; none where the file is missing or damaged.
+
+    What writers of it that were killed have left beside it goes.
+    """
+    remove_abandoned(path.parent)
     try:
         jobs = _JOBS.validate_json(path.read_bytes())
     except FileNotFoundError:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+if sys.platform != "win32":  # where masks can be predicted all the same
+    import fcntl
+
 _TEMPORARY = ".tmp"
-#: Of the files that a studies folder holds, and of none that other programs make: ``.heart.nii.gz.k3x_9qzb.tmp``.
+#: Of images, labels and what is said of them, and of none that other programs make: ``.heart.nii.gz.k3x_9qzb.tmp``.
 _OF_A_STUDY = re.compile(r"\..+(\.nii\.gz|\.json)\.[a-z0-9_]{8}\.tmp")
 
 
@@ -86,12 +89,16 @@ def _written_temporary(path: Path, data: bytes, folder: Path) -> Iterator[Path]:
 
 def hold(handle: int) -> None:
     """Let the open file or folder ``handle`` not count as abandoned until it is closed, or its process ends, however it does."""
+    if sys.platform == "win32":
+        return
     with suppress(OSError):  # of a file system without locks, nothing counts as abandoned
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_abandoned(path: Path) -> bool:
     """Whether nobody holds the file or folder ``path`` any more; a link never is, nor is what cannot be told of."""
+    if sys.platform == "win32":
+        return False
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -134,7 +141,7 @@ def find_leftovers(folder: Path) -> list[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove from the studies folder ``folder``, or one of its labels, the temporary files of processes that were killed, and no others."""
+    """Remove from ``folder``, of studies, labels or trainings, the temporary files of processes that were killed, and no others."""
     for temporary in find_leftovers(folder):
         if _OF_A_STUDY.fullmatch(temporary.name) and is_abandoned(temporary):
             temporary.unlink(missing_ok=True)

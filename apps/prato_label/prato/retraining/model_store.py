@@ -12,7 +12,7 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
-from prato.data.atomic import write_bytes
+from prato.data.atomic import remove_leftovers, write_bytes
 from prato.models.checkpoint import version_of
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ class ModelStore:
         with FileLock(self.folder / ".lock"):
             for temporary in self.folder.glob(".*.tmp"):  # of a process that was killed; no other process writes here now
                 temporary.unlink()
+            remove_leftovers(self.model)
             records = self._read()
             if self._intent.exists():
                 self._finish_replacement(records)
