@@ -59,7 +59,7 @@ def _show(report: ExportReport, target: Path) -> None:
         there = f", {report.unchanged[name]} there already" if report.unchanged[name] else ""
         typer.echo(f"{name}: {len(files)} new DICOM files in {target}{there}")
     for line in report.left_out:
-        typer.echo(f"Left out: {line}", err=True)
+        typer.echo(line, err=True)
     for line in report.warnings:
         typer.echo(f"Warning: {line}", err=True)
     if not report.written and not report.left_out:

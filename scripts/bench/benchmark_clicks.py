@@ -19,16 +19,17 @@ import typer
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.splits import load_split
 from prato.data.structures import STRUCTURES
-from prato.data.studies import StudyFile, find_labelled_studies
+from prato.data.studies import StudyFile
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from prato.prompts.mask_prompt import encode_part
 from prato.training.simulated_labeller import CAREFUL, point_at, wrong_parts
 from scripts.common.demo_client import DemoServer, copy_app
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
 
@@ -46,6 +47,7 @@ JOBS: dict[Beside, tuple[str, dict[str, Any], int]] = {
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 
 
+@refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices and jobs in it stay.")],
@@ -55,8 +57,7 @@ def main(
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
 ) -> None:
     """Median and 90th percentile in ms, of the whole request and of what the server says it took."""
-    validation = {*load_split(split).validation}
-    files = [file for file in find_labelled_studies(studies) if file.patient in validation][:images]
+    files = require_labelled_studies(studies, split)[:images]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "studies"

@@ -12,12 +12,11 @@ import torch
 import typer
 from tqdm import tqdm
 
-from prato.data.splits import load_split
-from prato.data.studies import find_labelled_studies
 from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_case
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
+from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
@@ -43,8 +42,7 @@ def main(
     """One row a study, model, box and pruning: milliseconds of locating and of the network, GFLOP and Dice."""
     try:
         torch.set_num_threads(threads)
-        patients = None if split is None else set(load_split(split).validation)
-        files = [f for f in find_labelled_studies(studies) if patients is None or f.patient in patients]
+        files = require_labelled_studies(studies, split)
         files = files[:: max(1, len(files) // most)][:most]
         predictors = {name: Predictor.from_files(model_file(name), locator_file(), device) for name in model}
         ways = [(name, box, prune) for box, prune in WAYS for name in model]

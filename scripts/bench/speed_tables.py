@@ -47,7 +47,7 @@ def _speed(name: str, result: dict[str, Any]) -> str:
     text = ""
     if flat:
         text += f"## One call of the network: {said}, image of {result['window']} pixels\n\n"
-        text += f"![times against the area of the box](../images/{name}.png)\n\n" + _ways(flat)
+        text += f"![times against the area of the box](../images/benchmark_{name}.png)\n\n" + _ways(flat)
     if len(flat) < len(result["rows"]):
         text += f"## A volume of 96 pixels a side in one call: {said}\n\nUntrained networks: times depend on sizes alone. The box is an "
         text += "eighth of the volume and ends between two tokens.\n\n" + _ways([row for row in result["rows"] if row not in flat])
@@ -68,7 +68,7 @@ def _gpu(name: str, result: dict[str, Any]) -> str:
     flat = [{**row, "way": row["way"].removesuffix(CAPTURED)} for row in result["rows"] if row["way"].endswith(CAPTURED)]
     flat = [row for row in flat if not row["model"].endswith("3D")]
     if len({row["box_edge"] for row in flat}) > 1:
-        text += gpu_said() + f"![times of captured calls against the area of the box](../images/{name}.png)\n\n"
+        text += gpu_said() + f"![times of captured calls against the area of the box](../images/benchmark_{name}.png)\n\n"
     head, *rows = gpu_part(result)
     return text + markdown_table(head, [[TITLES.get(model, model), *rest] for model, *rest in rows])
 

@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):
+        cines = [] if args.acdc is None else [acdc_cine(args.acdc)]
         patients = {} if args.studies is None else group_by_patient(require_labelled_studies(args.studies, args.split, args.patients))
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     made = {
@@ -205,15 +206,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         seen: Counter[str] = Counter()
-        for example in tqdm(_examples(args, patients, folder), unit="cine"):
+        for example in tqdm(_examples(args, cines, patients, folder), unit="cine"):
             seen[example.kind] += 1
             rows = measure(example, predictor, folder, seen[example.kind] <= args.tuned)
             replace_rows(args.out, [row | made for row in rows], ("cine", "keys", "way"))
 
 
-def _examples(args: argparse.Namespace, patients: dict[str, list[StudyFile]], folder: Path) -> Iterator[Example]:
-    if args.acdc is not None:
-        yield acdc_cine(args.acdc)
+def _examples(args: argparse.Namespace, cines: list[Example], patients: dict[str, list[StudyFile]], folder: Path) -> Iterator[Example]:
+    yield from cines
     yield from pairs(patients, folder)
     yield from generated_beats(args.seed, args.beats, folder)
 

@@ -35,7 +35,7 @@ from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
-from scripts.common.arguments import positive_int
+from scripts.common.arguments import positive_int, refused_in_one_sentence
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
@@ -227,6 +227,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
+    with refused_in_one_sentence(parser):
+        first = [] if args.acdc is None else [acdc_beat(args.acdc)]
     predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     made = {
         "model": DEFAULT_MODEL,
@@ -237,14 +239,13 @@ def main() -> None:
         "command": command(),
     }
     rows: list[Row] = []
-    for beat in tqdm(_beats(args), unit="cine"):
+    for beat in tqdm(_beats(args, first), unit="cine"):
         rows += measure_beat(predictor, beat)
         write_rows(args.out, [row | made for row in rows])
 
 
-def _beats(args: argparse.Namespace) -> Iterator[Beat]:
-    if args.acdc is not None:
-        yield acdc_beat(args.acdc)
+def _beats(args: argparse.Namespace, first: list[Beat]) -> Iterator[Beat]:
+    yield from first
     if args.sunnybrook is not None:
         scans = sorted(path.name for path in args.sunnybrook.glob("SCD*") if path.is_dir())
         yield from (sunnybrook_beat(args.sunnybrook, scan) for scan in scans)

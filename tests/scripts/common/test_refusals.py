@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import typer
 
+from scripts.bench import benchmark_clicks, pruning_time
 from scripts.common.refusals import refuses_in_one_sentence
-from scripts.research import pack_stacks, relevance_study, train_clicks
+from scripts.research import pack_stacks, propagation, relevance_study, smooth_in_time, train_clicks
 from scripts.simulate import click_requests, deepedit_clicks, guidance_study, simulate_clicks, wrong_parts
 from tests.scripts.cli import run_script
 
@@ -44,6 +45,8 @@ def test_a_script_that_ends_itself_ends_as_it_says(code: int) -> None:
         (deepedit_clicks, ["--bank", "--weights", "--out"]),
         (pack_stacks, ["--out"]),
         (relevance_study, ["--out"]),
+        (benchmark_clicks, ["--out"]),
+        (pruning_time, ["--out"]),
     ],
     ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "main") else "",
 )
@@ -54,3 +57,13 @@ def test_a_folder_without_labelled_studies_is_refused(script, made: list[str], t
     assert done.exit_code == 2, done.output
     assert "labelled stud" in done.output.splitlines()[-1] and "Traceback" not in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["studies"] and not [*(tmp_path / "studies").iterdir()]
+
+
+@pytest.mark.parametrize("script", [propagation, smooth_in_time], ids=["propagation", "smooth_in_time"])
+def test_a_folder_without_acdc_is_refused(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py", "--acdc", str(tmp_path), "--out", str(tmp_path / "made.csv")])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert "Info.cfg is missing" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
