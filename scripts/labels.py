@@ -53,7 +53,12 @@ def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar
 
 
 @app.command()
-def diff(studies: Studies, study: Name, old: Annotated[int, typer.Argument()], new: Annotated[int, typer.Argument()]) -> None:
+def diff(
+    studies: Studies,
+    study: Name,
+    old: Annotated[int, typer.Argument(help="Number of the version before.")],
+    new: Annotated[int, typer.Argument(help="Number of the version after.")],
+) -> None:
     """What changed between two versions, by structure and, of a cine, in each phase that changed."""
     with _refusals():
         found = label_diff(_versions(studies, study), old, new)
@@ -72,7 +77,7 @@ def diff(studies: Studies, study: Name, old: Annotated[int, typer.Argument()], n
 def restore_version(
     studies: Studies,
     study: Name,
-    version: Annotated[int, typer.Argument()],
+    version: Annotated[int, typer.Argument(help="Number of the older version.")],
     annotator: Annotated[str, typer.Option(help="Who is responsible for it.")] = UNKNOWN,
 ) -> None:
     """Make a copy of an older version the current label, as a new version. A server that runs on the folder notices."""

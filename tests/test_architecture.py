@@ -110,6 +110,27 @@ def test_the_top_of_scripts_holds_what_a_user_runs_and_no_more() -> None:
     assert len([path for path in (ROOT / "scripts").iterdir() if path.is_file()]) <= 18
 
 
+def unexplained(source: str) -> list[str]:
+    """The options and arguments of a command line, ``parser.add_argument`` or ``typer``'s, that no help says anything of."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    declared = [call for call in calls if ast.unparse(call.func).endswith((".add_argument", "typer.Option", "typer.Argument"))]
+    return [ast.unparse(call) for call in declared if not any(keyword.arg == "help" for keyword in call.keywords)]
+
+
+@pytest.mark.parametrize("place", ["scripts", "apps/prato_label/serve.py"])
+def test_every_option_says_what_it_is_for(place: str) -> None:
+    found = {str(path.relative_to(ROOT)): unexplained(path.read_text(encoding="utf-8")) for path in python_files(place)}
+    assert not {path: options for path, options in found.items() if options}
+
+
+def test_options_without_a_word_are_seen_in_either_form() -> None:
+    assert unexplained('parser.add_argument("--a")\nb: Annotated[int, typer.Option(min=0)] = 0') == [
+        "parser.add_argument('--a')",
+        "typer.Option(min=0)",
+    ]
+    assert not unexplained('parser.add_argument("--a", help="x")\nb: Annotated[int, typer.Argument(help="x")]')
+
+
 def test_a_person_can_read_the_results() -> None:
     results = [path for path in (ROOT / "docs" / "results").rglob("*") if path.is_file()]
     assert results

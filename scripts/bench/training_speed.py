@@ -21,7 +21,7 @@ import torch
 from prato.models.registry import build_model
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
-from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
@@ -33,13 +33,15 @@ SWIN |= {"feature_size": 24, "window_size": 5, "num_heads": [1, 2, 4, 8]}
 
 def main() -> None:
     """Measure, print, and write one row a network and way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packed", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"])
-    parser.add_argument("--stacks", nargs="*", type=positive_int, default=[16])
-    parser.add_argument("--rounds", type=positive_int, default=5)
-    parser.add_argument("--steps", type=positive_int, default=10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--packed", type=Path, required=True, help="file that scripts/research/pack_stacks.py wrote")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file to add to")
+    parser.add_argument(
+        "--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"], help="kinds of networks"
+    )
+    parser.add_argument("--stacks", nargs="*", type=positive_int, default=[16], help="stacks a step, each of these numbers")
+    parser.add_argument("--rounds", type=positive_int, default=5, help="how often each is timed, in turn")
+    parser.add_argument("--steps", type=positive_int, default=10, help="steps a round")
     parser.add_argument("--commit", help="what the rows name, where there is no checkout")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,6 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """The description as it is written, and behind each option's help its default, where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def positive_int(text: str) -> int:
     """A whole number from 1 on."""
     number = int(text) if text.lstrip("+").isdigit() else 0

@@ -26,7 +26,7 @@ from prato.evaluation.box_conditions import BoxCondition
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
-from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
@@ -148,16 +148,16 @@ def measure(predictor: Predictor, files: StudyFile, names: list[str], boxes: lis
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other models, boxes and corruptions stay")
     parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--model", nargs="*", default=[DEFAULT_MODEL])
-    parser.add_argument("--corruption", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
-    parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"])
+    parser.add_argument("--model", nargs="*", default=[DEFAULT_MODEL], help="shipped models, by name")
+    parser.add_argument("--corruption", nargs="*", choices=list(CORRUPTIONS), default=list(CORRUPTIONS), help="which of them; clean is the image as it is")
+    parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"], help="box conditions")
     parser.add_argument("--patients", type=positive_int, help="so many at most")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=positive_int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what the network runs on")
+    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with refused_in_one_sentence(parser):

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
-from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
 from scripts.research.queue_weights import list_trainings
@@ -87,7 +87,7 @@ def measure_times(trained: dict[str, Trained], stacks: list[Stack], rounds: int)
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_arguments(parser)
     parser.add_argument("--only", nargs="*", help="names of trainings; all that have ended without it")
     parser.add_argument("--timed", type=positive_int, default=3, help="volumes that are timed")

@@ -18,7 +18,7 @@ from statistics import mean
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -27,7 +27,7 @@ from scripts.research.error_sources import dice_of
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--python", required=True, help="of the environment with myopari")
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
     parser.add_argument("--split", type=Path, required=True, help="its validation patients are measured")

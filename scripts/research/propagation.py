@@ -37,7 +37,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress
-from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import RESULTS
@@ -185,14 +185,14 @@ def _dice(mask: np.ndarray, label: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--studies", type=Path, help="studies folder of ACDC, with final labels")
-    parser.add_argument("--split", type=Path, default=RESULTS / "acdc_split.json")
+    parser.add_argument("--split", type=Path, default=RESULTS / "acdc_split.json", help="split file: its validation patients are measured")
     parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
     parser.add_argument("--patients", type=positive_int, default=8, help="of the validation patients")
     parser.add_argument("--beats", type=positive_int, default=3, help="generated ones")
     parser.add_argument("--tuned", type=int, default=1, help="cines of each kind on which the network is fine-tuned")
-    parser.add_argument("--seed", type=int, default=31)
+    parser.add_argument("--seed", type=int, default=31, help="of the generated beats")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):

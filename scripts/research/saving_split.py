@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
-from scripts.common.arguments import refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, refused_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research import stack_ways
 from scripts.research.stack_ways import CONTEXT, Way
@@ -33,7 +33,7 @@ WAYS: dict[str, Way] = {
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_arguments(parser)
     parser.add_argument("--training", default="overview_unet", help="whose weights")
     given = parser.parse_args()

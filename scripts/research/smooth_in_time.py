@@ -35,7 +35,7 @@ from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
-from scripts.common.arguments import positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
@@ -220,11 +220,11 @@ def measure_beat(predictor: Predictor, beat: Beat) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
     parser.add_argument("--sunnybrook", type=Path, help="folder of the Sunnybrook scans SCD… and their contours")
     parser.add_argument("--beats", type=positive_int, default=8, help="generated ones")
-    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--seed", type=int, default=11, help="of the generated beats")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):

@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
     parser.add_argument("--volumes", type=positive_int, help="so many at most, evenly chosen")
     parser.add_argument("--threads", type=positive_int, default=1, help="on a CPU")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what the network runs on")
     parser.add_argument("--commit", help="what the rows name, where there is no checkout")
 
 

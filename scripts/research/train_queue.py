@@ -26,7 +26,7 @@ import yaml
 
 from prato.training.slice_bank import SliceBank, load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer
-from scripts.common.arguments import positive_float, positive_int, read_sides, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_float, positive_int, read_sides, refused_in_one_sentence
 from scripts.research.averaging import average_trainings
 from scripts.research.paper_rows import RowLoss
 from scripts.research.queue_networks import Judge, keep_weights, paper_row, start_network
@@ -74,13 +74,13 @@ def recipe_of(entry: dict[str, Any], **override: Any) -> Recipe:
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="patients for training and validation")
-    parser.add_argument("--out", type=Path, default=Path("out/queue"))
+    parser.add_argument("--out", type=Path, default=Path("out/queue"), help="a folder of its own for each entry's curve, state and weights")
     parser.add_argument("--start", type=Path, help="an --out of an earlier session, which is gone on from")
     parser.add_argument("--parts", action="store_true", help="leave states in parts of at most 16 MB, in 16 bits")
-    parser.add_argument("--queue", type=Path, default=QUEUE)
+    parser.add_argument("--queue", type=Path, default=QUEUE, help="the trainings that are wanted, a YAML or JSON file")
     parser.add_argument("--minutes", type=positive_float, default=1e9, help="stop, resumably, after so long")
     parser.add_argument("--only", nargs="*", help="names of entries; all without it")
     parser.add_argument("--parallel", type=positive_int, default=1, help="entries that are trained at once, each in a process of its own")
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--steps", type=positive_int, help="instead of the queue's, to try everything quickly")
     parser.add_argument("--stacks", type=positive_int, help="likewise")
     parser.add_argument("--no-capture", action="store_true", help="no CUDA graph")
-    parser.add_argument("--precision", default=None, choices=["bfloat16", "float32"])
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], help="instead of the queue's")
     given = parser.parse_args()
     deadline = time.monotonic() + 60 * given.minutes
     device = torch.device("cuda" if torch.cuda.is_available() and given.parallel == 1 else "cpu")

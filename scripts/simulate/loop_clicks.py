@@ -45,7 +45,7 @@ def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     strategy: Annotated[str, typer.Option(help="Whose rounds.")] = "random",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulation's runs, which.")] = 0,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
