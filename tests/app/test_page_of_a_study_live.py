@@ -172,9 +172,20 @@ def test_the_page_measures_what_the_table_measures_and_tells_of_proposals(server
         assert reply.ok, reply.text
 
 
+#: Half a second more for the page to be told of the study.
+SLOW_STATE = """() => {
+    const quick = window.fetch;
+    window.fetch = async (url, ...more) => {
+        if (String(url).includes("study/state")) await new Promise((done) => setTimeout(done, 500));
+        return quick(url, ...more);
+    };
+}"""
+
+
 def test_a_second_person_decides(server: LiveServer, browser: Any) -> None:
     label_beating(server)
     page, told, _ = open_study(server, browser)
+    page.evaluate(SLOW_STATE)  # who clicks before the page shows what was decided
     page.get_by_label("Your name").fill("Grace")
     page.locator("#which input[value='0']").uncheck()
     page.get_by_role("button", name="Send back").click()
@@ -189,6 +200,7 @@ def test_a_second_person_decides(server: LiveServer, browser: Any) -> None:
     assert (phases["2"]["state"], phases["2"]["reason"]) == ("proposed", HOSTILE)
     page.locator("#states td", has_text="<img src=x").first.wait_for()
     assert page.locator("#versions li", has_text="Grace: sent back phase 2").count() == 1
+    page.get_by_role("button", name="Approve", disabled=False).wait_for()  # the page shows it
     # nobody approves what another has replaced meanwhile
     _, masks, _ = beating()
     submit(server, STUDY, masks, annotator="Ben", phases=[0])

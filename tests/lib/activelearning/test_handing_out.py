@@ -75,13 +75,16 @@ def test_who_asks_at_the_same_moment_is_handed_another_study(app: App, people: i
     assert len(found) == len(set(found)) == people
 
 
-def test_what_another_strategy_has_just_handed_out_waits(app: App) -> None:
-    assert ask("first")["id"] == "a"
-    drawn = {app.next_sample({"strategy": "random", "seed": seed})["id"] for seed in range(20)}
-    assert drawn == {"b", "c"}
+def test_what_another_strategy_has_just_handed_out_to_somebody_else_waits(app: App) -> None:
+    def drawn(client: str) -> set[str]:
+        return {app.next_sample({"strategy": "random", "seed": seed, "client_id": client})["id"] for seed in range(20)}
+
+    assert ask("first", client_id="Ada")["id"] == "a"
+    assert drawn("Ben") == {"b", "c"} and drawn("Ada") == {"a", "b", "c"}
+    assert {ask("random", seed=seed, client_id="Ben")["id"] for seed in (0, 1)} == {"b", "c"}
     long_ago = {"first": {"ts": int(time.time() - AT_WORK_S) - 1, "client_id": "Ada"}}
     app.store.update_image_info("a", {"strategy": long_ago})
-    assert {app.next_sample({"strategy": "random", "seed": seed})["id"] for seed in range(20)} == {"a", "b", "c"}
+    assert drawn("Ben") == {"a"}
 
 
 def test_studies_that_others_are_at_work_on_are_handed_out_where_there_is_nothing_else(app: App) -> None:

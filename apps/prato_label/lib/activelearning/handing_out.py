@@ -27,7 +27,7 @@ def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[st
     """
     for tries_left in reversed(range(_TRIES)):
         before = store.handed_out()
-        chosen = app.next_sample(request)
+        chosen = app.next_sample({**request, "client_id": client})
         study, handed_out = chosen["id"], {"ts": int(time.time()), "client_id": client}
         info: dict[str, Any] = {}
         try:

@@ -79,20 +79,22 @@ def _review_state(info: Mapping[str, Any]) -> str:
 def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[str, int | None]:
     """Of :func:`list_unlabelled`, those that the request's strategy handed out longest ago, shuffled by its ``seed`` (0).
 
-    What another strategy has just handed out waits, where there is anything else. So two labellers at work on one folder are handed
-    different studies; otherwise the same requests give the same studies again.
+    What another strategy has just handed out to another ``client_id`` waits, where there is anything else. So two labellers at work on one
+    folder are handed different studies; otherwise the same requests give the same studies again.
 
     Raises:
         HTTPException: 404, there are none.
     """
-    own, unlabelled = request.get("strategy"), list_unlabelled(datastore)
-    handed_out = {
-        study: {name: last.get("ts", 0) for name, last in datastore.get_image_info(study).get("strategy", {}).items()}
-        for study in unlabelled
-    }
+    own, client, unlabelled = request.get("strategy"), request.get("client_id"), list_unlabelled(datastore)
+    handed_out = {study: datastore.get_image_info(study).get("strategy", {}) for study in unlabelled}
     just_now = time.time() - AT_WORK_S
-    busy = {study for study, times in handed_out.items() if any(ts > just_now for name, ts in times.items() if name != own)}
-    times = {study: times.get(own, 0) for study, times in handed_out.items() if study not in busy or len(busy) == len(unlabelled)}
+
+    def is_busy(study: str) -> bool:
+        others = (last for name, last in handed_out[study].items() if name != own and last.get("client_id") != client)
+        return any(last.get("ts", 0) > just_now for last in others)
+
+    free = [study for study in unlabelled if not is_busy(study)] or list(unlabelled)
+    times = {study: handed_out[study].get(own, {}).get("ts", 0) for study in free}
     oldest = [study for study, ts in times.items() if ts == min(times.values())]
     seed = request.get("seed", 0)
     oldest.sort(key=lambda study: hashlib.sha256(f"{seed}:{study}".encode()).hexdigest())

@@ -114,7 +114,13 @@ function showReview(state) {
 
 async function decide(event) {
   event.preventDefault();
-  const decision = event.submitter?.value ?? "approve";
+  const buttons = [...place("review").querySelectorAll("button")];
+  for (const button of buttons) button.disabled = true; // until the page shows what was decided: the next click is about that
+  await send(event.submitter?.value ?? "approve");
+  for (const button of buttons) button.disabled = false;
+}
+
+async function send(decision) {
   const chosen = [...place("which").querySelectorAll("input:checked")].map((box) => Number(box.value));
   const [annotator, reason] = [place("reviewer").value.trim(), place("reason").value.trim()];
   sessionStorage.setItem(NAME, annotator);
