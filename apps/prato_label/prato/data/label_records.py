@@ -38,9 +38,8 @@ def recorded_label_info(label: Path) -> Any:
     listed = _listed_info(studies / LIST_NAME, study, tag, ending)
     if not history.is_dir() and not isinstance(listed.get("sha256"), str):
         return listed.get("label_info")
-    try:
-        digest = _sha256(label)
-    except OSError:  # it was removed a moment ago, perhaps: whoever reads it is told so
+    digest = _sha256(label)
+    if digest is None:
         return None
     for record in _records(history)[-1:]:
         if record.get("sha256") == digest:
@@ -67,8 +66,9 @@ def recorded_proposal_model(label: Path) -> tuple[str, str] | None:
     version = info.get("model_version") or _object(info.get("params")).get("model_version")
     if not info.get("model") or info.get("phases") is not None:
         return None
-    is_changed = info.get("sha256") not in (None, hashlib.sha256(label.read_bytes()).hexdigest())
-    return None if is_changed else (str(info["model"]), str(version or "unknown"))
+    digest = _sha256(label)
+    is_it = digest is not None and info.get("sha256") in (None, digest)
+    return (str(info["model"]), str(version or "unknown")) if is_it else None
 
 
 def _records(history: Path) -> list[dict[str, Any]]:
@@ -112,9 +112,12 @@ def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _sha256(label: Path) -> str:
-    """Of the label as a ``.nii.gz`` file, as records have it."""
-    data = label.read_bytes()
+def _sha256(label: Path) -> str | None:
+    """Of the label as a ``.nii.gz`` file, as records have it; None where it was removed a moment ago: whoever reads it is told so."""
+    try:
+        data = label.read_bytes()
+    except OSError:
+        return None
     if label.name.endswith(".nii"):
         data = gzip_bytes(data)
     return hashlib.sha256(data).hexdigest()
