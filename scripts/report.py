@@ -27,20 +27,17 @@ from scripts.simulate import report_clicks, report_simulation
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-#: Models by file name. The dense ones are the same networks, trained as long from the same start without pruning; they are not shipped.
+#: Models by file name.
 _TITLES = {
     "prato_overview_unet": "PrATo U-Net with overview",
     "prato_overview_unet_small": "PrATo U-Net with overview, small",
     "prato_overview_swin_unetr": "PrATo Swin UNETR with overview",
     "prato_swin_unetr": "PrATo Swin UNETR",
-    "dense_swin_unetr": "Swin UNETR, trained dense",
     "prato_unetr": "PrATo UNETR",
-    "dense_unetr": "UNETR, trained dense",
 }
 _MODELS_PAGE = """# All models, boxes and ways of pruning
 
-Written by `make report` from evaluation.csv in this folder; README says how the boxes are made. *Trained dense* is the same network without
-pruning, trained from the same start for as many steps; these weights are not shipped.
+Written by `make report` from evaluation.csv in this folder; README says how the boxes are made.
 
 """
 #: What an evaluation is of, besides its cases.

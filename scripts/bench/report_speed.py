@@ -20,7 +20,7 @@ from scripts.research.tables.token_tables import token_part
 _HEAD = """# What a box saves, and what it is worth
 
 `make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call of the network),
-`http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `evaluation.csv` (the shipped models) and `crop_floor.csv`.
+`http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (networks beside the same trained dense) and `crop_floor.csv`.
 [All their tables](results/speed_tables.md) stand on a page of their own.
 
 ## What was learned
@@ -75,7 +75,7 @@ def main() -> None:
         pictures.append((f"tokens_{network}", f"DSC against kept tokens, {TITLES[f'prato_{network}']}, under four boxes"))
         tables += part
     write_bytes(RESULTS / "speed_tables.md", (tables.rstrip() + "\n").encode())
-    measured = Measured(benchmarks, requests, studies, floor, read_rows(RESULTS / "evaluation.csv"))
+    measured = Measured(benchmarks, requests, studies, floor, read_rows(RESULTS / "dense_twins.csv"))
     text = _HEAD + findings(measured) + "## What was aimed at, and what was reached\n\n" + goal_summary(goals) + "## In pictures\n\n"
     text += "".join(f"**{title}**\n\n![{title}](images/{name}.png)\n\n" for name, title in pictures) + _HOW
     write_bytes(DOCS / "speed.md", (text.rstrip() + "\n").encode())

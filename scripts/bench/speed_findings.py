@@ -20,13 +20,13 @@ _KEPT = 25
 @dataclass(frozen=True)
 class Measured:
     """All that is on the page: ``benchmarks`` by name and ``requests`` by device with their ``rows``, ``studies`` of tokens by network
-    with one for each seed, rows of the crop's ``floor`` and of the shipped models' ``evaluation``."""
+    with one for each seed, rows of the crop's ``floor``, and of pruned networks and their dense ``twins``."""
 
     benchmarks: Mapping[str, Mapping[str, Any]]
     requests: list[dict[str, Any]]
     studies: Mapping[str, list[dict[str, Any]]]
     floor: list[dict[str, Any]]
-    evaluation: list[dict[str, Any]]
+    twins: list[dict[str, Any]]
 
     def cpu(self) -> list[dict[str, Any]]:
         """Rows of one CPU thread, in 2D."""
@@ -57,7 +57,7 @@ def _window(measured: Measured) -> Iterator[str]:
 def _plan(measured: Measured) -> Iterator[str]:
     told = []
     for model, title in TITLES.items():
-        pruned, dense = (_evaluated(measured, name) for name in (model, model.replace("prato", "dense")))
+        pruned, dense = (_of_tight_boxes(measured.twins, name) for name in (model, model.replace("prato", "dense")))
         if pruned and dense:
             ms, ms_dense = (median(row["latency_ms"]["network"] for row in rows) for rows in (pruned, dense))
             gflops = fmean(row["gflops"] for row in pruned) / fmean(row["gflops"] for row in dense)
@@ -67,7 +67,7 @@ def _plan(measured: Measured) -> Iterator[str]:
         f"thread, tight boxes, against the same network trained and run dense: {'; '.join(told)}. In one call of the benchmark the plan "
         "takes "
         f"{_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same window. It costs no accuracy "
-        "either ([README](../README.md#results))."
+        "either ([beside the dense ones](method.md#networks-of-windows))."
     )
 
 
@@ -171,13 +171,8 @@ def _is_3d(row: Mapping[str, Any]) -> bool:
     return bool(row["model"].endswith("3D"))
 
 
-def _evaluated(measured: Measured, model: str) -> list[dict[str, Any]]:
-    """Cases of ``model`` as it is: with its plan, or dense where it has none."""
-    return [row for row in measured.evaluation if row["model"] == model and row["box"] == "tight" and row["prune"] in _as_it_is(model)]
-
-
-def _as_it_is(model: str) -> tuple[str, ...]:
-    return ("plan",) if model.startswith("prato") else ("off",)
+def _of_tight_boxes(rows: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
+    return [row for row in rows if (row["model"], row["box"]) == (model, "tight")]
 
 
 def _by_call(rows: list[dict[str, Any]]) -> list[dict[str, float]]:

@@ -112,8 +112,8 @@ def _range(values: Sequence[float]) -> str:
 
 
 def validation(results: Path) -> str:
-    """The shipped networks beside the same networks trained dense: pruned minus dense."""
-    lines, differences, own = [], [], _evaluations(results)
+    """The window networks beside the same networks trained dense: pruned minus dense."""
+    lines, differences, own = [], [], _dense_twins(results)
     for network in ("swin_unetr", "unetr"):
         for box in BOXES:
             pruned, dense = (own.get((f"{kind}_{network}", box), []) for kind in ("prato", "dense"))
@@ -139,12 +139,11 @@ def validation(results: Path) -> str:
     return text
 
 
-def _evaluations(results: Path) -> dict[tuple[str, str], list[Row]]:
-    """Cases of the validation patients by model and box, dense or with the model's own plan."""
+def _dense_twins(results: Path) -> dict[tuple[str, str], list[Row]]:
+    """Cases of the validation patients by model and box: pruned networks, and dense ones that were trained alike."""
     found: dict[tuple[str, str], list[Row]] = {}
-    for row in read_rows(results / "evaluation.csv"):
-        if row["prune"] == ("off" if row["model"].startswith("dense") else "plan"):
-            found.setdefault((row["model"], row["box"]), []).append({"kept_fraction": {}, **row})
+    for row in read_rows(results / "dense_twins.csv"):
+        found.setdefault((row["model"], row["box"]), []).append({"kept_fraction": {}, **row})
     return found
 
 
@@ -158,7 +157,7 @@ def claims(tables: Mapping[str, Table]) -> str:
 
 def by_structure(results: Path) -> str:
     """The order of the structures' DSC here, to hold against the paper's columns."""
-    found = summary(_evaluations(results)["dense_unetr", "tight"])["structures"]
+    found = summary(_dense_twins(results)["dense_unetr", "tight"])["structures"]
     return f" Here, a dense UNETR under tight boxes: {', '.join(_named(name, own['dice']) for name, own in found.items())}."
 
 

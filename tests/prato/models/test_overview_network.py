@@ -9,7 +9,7 @@ from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models import overview_unet
 from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
 from prato.models.overview_network import OVERVIEW_PLAN, slices_at_once
-from prato.models.overview_region import SHORTEST, computed_region
+from prato.models.overview_region import SHORTEST, computed_region, heart_region
 from prato.models.registry import build_model
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
@@ -134,6 +134,24 @@ def test_regions_lie_within_the_image_and_hold_the_kept_tokens():
 
 
 @torch.no_grad()
+def test_the_heart_lies_where_tokens_are_likely_in_all_slices_of_which_one_stays():
+    found = torch.zeros(5, 12, 12)
+    found[1:4, 3:6, 4:8] = 0.9
+    found[4, 3, 3] = found[2, 5, 8:] = 0.2  # stay, and are no more likely than not
+    found[2, 11, 11] = 0.8  # likely, and far from the others
+
+    planes, region = heart_region(found)
+    assert planes == range(1, 5) and (region.start, region.stop) == ((3, 4), (6, 8))
+
+
+def test_where_no_token_is_likely_the_heart_lies_where_any_stays():
+    found = torch.zeros(3, 6, 6)
+    found[1, 2:4, 1] = 0.3
+
+    planes, region = heart_region(found)
+    assert planes == range(1, 2) and (region.start, region.stop) == ((2, 1), (4, 2))
+
+
 def test_slice_attention_changes_nothing_at_first_and_mixes_slices_afterwards():
     torch.manual_seed(0)
     attention, x = SliceAttention(8, 2), torch.randn(1, 5, 3, 8)

@@ -21,6 +21,7 @@ from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN
 from prato.models.overview_network import Levels
+from prato.models.overview_region import heart_region
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
@@ -72,15 +73,14 @@ class StackSegmenter:
         """
         if self.plan is None:
             return None
-        pieces = _pieces(image.filled)
-        where = torch.cat([runner(partial(count_flops, partial(self._relevant, image, piece)))[0] for piece in pieces]).nonzero().cpu()
-        if not len(where):
+        found = torch.cat([runner(partial(count_flops, partial(self._find_heart, image, piece)))[0] for piece in _pieces(image.filled)])
+        if not found.any():
             return None
-        start, stop = where.amin(0).tolist(), (where.amax(0) + 1).tolist()
+        planes, place = heart_region(found)
         native, pixels = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
-        low = [int(a * TOKEN * n / size) for a, n, size in zip(start[1:], native, pixels)]
-        high = [min(round(b * TOKEN * n / size), n) for b, n, size in zip(stop[1:], native, pixels)]
-        return Box((*low, image.filled[start[0]]), (*high, image.filled[stop[0] - 1] + 1))
+        low = [int(a * TOKEN * n / size) for a, n, size in zip(place.start, native, pixels)]
+        high = [min(round(b * TOKEN * n / size), n) for b, n, size in zip(place.stop, native, pixels)]
+        return Box((*low, image.filled[planes[0]]), (*high, image.filled[planes[-1]] + 1))
 
     def segment(
         self,
@@ -211,10 +211,10 @@ class StackSegmenter:
         """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
         return image.embedding(self.embedding_key, tuple(piece), lambda: self._encode(self.stack(image, piece)))
 
-    def _relevant(self, image: ImageStack, piece: Sequence[int]) -> Tensor:
+    def _find_heart(self, image: ImageStack, piece: Sequence[int]) -> Tensor:
         with inference(self.device):
-            relevant: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
-            return relevant
+            found: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
+            return found.cpu()
 
     def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> RegionFeatures:
         with inference(self.device):

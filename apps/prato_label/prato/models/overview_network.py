@@ -157,10 +157,11 @@ class OverviewNetwork(PrunableNetwork):
         return RegionFeatures(self.decode_part(_window(slices, region, self.multiple), levels, region.cells), region)
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
-        """bool (S, H / 8, W / 8): where the overview finds the heart without any prompt."""
+        """float (S, H / 8, W / 8): sigmoid(relevance) of the tokens that stay without any prompt, 0 of those that leave."""
         tokens = embedding.tokens.unsqueeze(0)
         box, has_box = prompted_box(None, tokens.device)
-        return relevant_tokens(self.heart_relevance(tokens, box, has_box)[0], plan)
+        relevance = self.heart_relevance(tokens, box, has_box)[0]
+        return torch.sigmoid(relevance) * relevant_tokens(relevance, plan)
 
     def train_windows(self, window: Tensor, corner: Tensor, overview: Tensor, box: Tensor, has_box: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B * S, classes, h, w) of windows, and of relevance (B, S, H / 8, W / 8) on the whole slices.

@@ -14,6 +14,8 @@ from prato.runtime.region import Region
 
 #: Tokens that the overview finds less relevant than tau leave (arXiv 2506.16369, eq. 5).
 TAU = 0.1
+#: A token belongs to the box that is proposed if it is heart more likely than not.
+LIKELY = 0.5
 #: Pixels: sides of the region that is computed are no shorter.
 SHORTEST = 96
 #: Pixels of context that the region shows round the tokens that stay.
@@ -36,13 +38,30 @@ def relevant_tokens(relevance: Tensor, plan: PruningPlan) -> Tensor:
     """bool (S, h, w): the tokens whose sigmoid(relevance) is above the plan's threshold, but those in small islands: an island beside the
     heart would cost as much as the rectangle round both.
     """
-    keep = torch.sigmoid(relevance) > (TAU if plan.threshold is None else plan.threshold)
+    return _without_islands(torch.sigmoid(relevance) > (TAU if plan.threshold is None else plan.threshold))
+
+
+def _without_islands(keep: Tensor) -> Tensor:
     islands, count = ndimage.label(keep.cpu().numpy(), np.ones((3, 3, 3)))
-    if count > 1:
-        sizes = np.bincount(islands.ravel())
-        sizes[0] = 0
-        keep &= torch.from_numpy(np.isin(islands, np.flatnonzero(sizes >= ISLAND * sizes.max()))).to(keep.device)
-    return keep
+    if count < 2:
+        return keep
+    sizes = np.bincount(islands.ravel())
+    sizes[0] = 0
+    return keep & torch.from_numpy(np.isin(islands, np.flatnonzero(sizes >= ISLAND * sizes.max()))).to(keep.device)
+
+
+def heart_region(found: Tensor) -> tuple[range, Region]:
+    """The slices, and the tokens of the grid, in which the heart lies as far as is seen.
+
+    From the first to the last slice of which a token stays, as a slice that is left out is lost. In plane round those that are heart more
+    likely than not: all that stay reach farther than the heart does, in some images by more than a heart.
+
+    Args:
+        found: (S, h, w), the probability of each token that stays, 0 of those that leave; one stays at least.
+    """
+    planes = found.flatten(1).any(1).nonzero().flatten().tolist()
+    likely = _without_islands(found > LIKELY)
+    return range(planes[0], planes[-1] + 1), Region.from_mask(likely if bool(likely.any()) else found > 0)
 
 
 def computed_region(keep: Tensor, size: tuple[int, ...], step: int, share: float = 0.0) -> Region:

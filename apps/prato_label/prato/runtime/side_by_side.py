@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 
 #: Pixels of the stacks that a CPU computes side by side: as many as fit into its memory beside all else.
-_PIXELS = 2**21
+_PIXELS = 5 * 2**19
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
