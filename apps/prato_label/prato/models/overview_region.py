@@ -54,7 +54,7 @@ def heart_region(found: Tensor) -> tuple[range, Region]:
     """The slices, and the tokens of the grid, in which the heart lies as far as is seen.
 
     From the first to the last slice of which a token stays, as a slice that is left out is lost. In plane round those that are heart more
-    likely than not: all that stay reach farther than the heart does, in some images by more than a heart.
+    likely than not: all that stay reach farther than the heart does, sometimes by far.
 
     Args:
         found: (S, h, w), the probability of each token that stays, 0 of those that leave; one stays at least.
