@@ -157,12 +157,14 @@ class Predictor:
     def _prediction(
         self, image: ImageStack, prompts: Sequence[Prompt], source: str, focus: Box, result: Segmentation, locate_ms: float
     ) -> Prediction:
-        """The answer, with what the labeller should know of it."""
+        """The answer, with what the labeller should know of it. A box that nobody drew is said to hold all of the mask."""
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
+        mask = from_stack(result.mask, image.axis)
+        mine = filter(None, (image.stored_box(focus), Box.around(mask)))
         return Prediction(
-            mask=from_stack(result.mask, image.axis),
+            mask=mask,
             tokens=None if result.tokens is None else from_stack(result.tokens, image.axis),
-            box=Box.union(prompt.box for prompt in prompts) if prompts else image.stored_box(focus),
+            box=Box.union((prompt.box for prompt in prompts) if prompts else mine),
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
