@@ -88,7 +88,8 @@ def curve_table(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         dice = [f"{row[f'dice {name}']['mean']:.4f}" if f"dice {name}" in row else "-" for name in ("tight", "none")]
-        lines.append([row["training"], f"{row['slices']:,}", f"{row['loss']['segmentation']:.3f}", *dice, row["device"]])
+        loss = f"{row['loss']['segmentation']:.3f}" if "loss" in row else "-"
+        lines.append([row["training"], f"{row['slices']:,}", loss, *dice, row["device"]])
     return grid(["training", "slices seen", "loss", "DSC, window at the box", "DSC, window where the overview points", "device"], lines)
 
 

@@ -20,7 +20,8 @@ from scripts.research.tables.token_tables import token_part
 _HEAD = """# What a box saves, and what it is worth
 
 `make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call of the network),
-`http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (networks beside the same trained dense) and `crop_floor.csv`.
+`http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (networks beside the same trained
+dense) and `crop_floor.csv`.
 [All their tables](results/speed_tables.md) stand on a page of their own.
 
 ## What was learned

@@ -66,7 +66,7 @@ def average_trainings(entry: dict[str, Any], bank: SliceBank, out: Path) -> None
     found = FineTunings.load([out / name for name in entry["mean_of"]])
     weights = mean_state([start_network(entry, out).state_dict(), *found.states])
     slices = found.recipe["steps"] * found.recipe["stacks"] * found.recipe["depth"]
-    row = {"step": found.recipe["steps"], "slices": slices, "loss": [0.0, 0.0], "seconds": round(found.seconds, 1)}
+    row = {"step": found.recipe["steps"], "slices": slices, "seconds": round(found.seconds, 1)}
     row |= {"slices_per_second": round(slices / found.seconds), **Judge(entry, bank.images.device).validate(weights, bank)}
     (out / entry["name"] / "curve.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     print(entry["name"], json.dumps(row), flush=True)

@@ -56,7 +56,8 @@ def curve_rows(folder: Path, recipe: dict[str, Any]) -> list[Row]:
         if promptings:
             row: Row = {"training": folder.name, "slices": point["slices"], "seconds": point["seconds"]}
             row["slices_per_second"] = point["slices_per_second"]
-            row["loss"] = dict(zip(("segmentation", "relevance"), point["loss"]))
+            if "loss" in point:  # a mean of weights has none
+                row["loss"] = dict(zip(("segmentation", "relevance"), point["loss"]))
             for name in promptings:
                 structures = dict(zip(STRUCTURES, point[f"{name}_structures"]))
                 row[f"dice {name}"] = {**structures, "mean": point[name]}
