@@ -30,7 +30,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, dict[str,
     with pytest.MonkeyPatch.context() as patched:
         fork_demo_servers(patched)
         patched.setenv("OMP_WAIT_POLICY", "PASSIVE")
-        done = run_script(demo_script.main, "--out", out, "--steps", "12")
+        done = run_script(demo_script.main, "--out", out, "--steps", "32")
     assert done.exit_code == 0, done.output
     assert WEIGHTS.read_bytes() == before  # it trains a copy
     return out, done.output, json.loads((out / "summary.json").read_text())

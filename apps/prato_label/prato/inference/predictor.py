@@ -160,11 +160,11 @@ class Predictor:
         """The answer, with what the labeller should know of it. A box that nobody drew is said to hold all of the mask."""
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         mask = from_stack(result.mask, image.axis)
-        mine = filter(None, (image.stored_box(focus), Box.around(mask)))
+        held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(focus), Box.around(mask)))]
         return Prediction(
             mask=mask,
             tokens=None if result.tokens is None else from_stack(result.tokens, image.axis),
-            box=Box.union((prompt.box for prompt in prompts) if prompts else mine),
+            box=Box.union(held),
             box_source=source,
             kept_fraction=result.kept_fraction,
             gflops=result.gflops,
