@@ -9,8 +9,13 @@ import torch
 
 
 def is_bfloat16_fast(device: torch.device) -> bool:
-    """GPUs, and CPUs with bfloat16 instructions, compute nearly twice as fast in bfloat16; elsewhere it is emulated, and slower."""
-    return device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    """GPUs, and CPUs with bfloat16 instructions, compute nearly twice as fast in bfloat16; elsewhere it is emulated, and slower.
+
+    oneDNN may be kept from instructions that the CPU has (ONEDNN_MAX_CPU_ISA).
+    """
+    if device.type != "cpu":
+        return device.type == "cuda"
+    return torch.cpu._is_avx512_bf16_supported() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def autocast(device: torch.device) -> torch.autocast:
