@@ -108,11 +108,11 @@ def test_several_boxes_on_different_slices(predictor, heart):
 @pytest.mark.slow
 def test_no_box_is_proposed_or_the_whole_image(model_files, heart, monkeypatch):
     predictor = Predictor.from_files(model_files["unetr"], model_files["overview_unet"])
-    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: BOX)
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: (BOX, 0.0))
     proposed = predict(predictor, heart)
     # what is found beyond the box that nobody drew belongs to it: a client that takes the mask inside the box takes all of it
     assert (proposed.box_source, proposed.box) == ("proposed", Box.union([BOX, Box.around(proposed.mask)]))
-    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: None)
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: (None, 0.0))
     whole = predict(predictor, heart)
     assert (whole.box_source, whole.box) == ("whole_image", Box.whole(heart.array.shape))
     assert "whole_image" in whole.warnings and "whole_image" not in proposed.warnings
@@ -125,7 +125,7 @@ def test_a_box_wider_than_the_window_is_searched_for_the_heart(model_files, hear
     predictor = Predictor.from_files(model_files["unetr"], model_files["overview_unet"])
     seen = []
     segment = predictor.segmenter.segment
-    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: Box((8, 5, 0), (20, 20, 5)))
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: (Box((8, 5, 0), (20, 20, 5)), 0.0))
     monkeypatch.setattr(
         predictor.segmenter, "segment", lambda image, prompts, focus, **more: seen.append(focus) or segment(image, prompts, focus, **more)
     )
@@ -159,11 +159,12 @@ def test_a_box_beside_the_heart_is_not_what_a_window_is_cut_for(model_files, hea
         return Segmentation(mask, None, {}, 1.5, 2.0, {"network": 10.0})
 
     monkeypatch.setattr(predictor.segmenter, "segment", segment)
-    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: HEART)
+    monkeypatch.setattr(predictor.locator, "propose", lambda image, runner: (HEART, 0.5))
     prediction = predict(predictor, heart, drawn)
     assert seen == [([looked_at], looked_at)]
     assert (prediction.box, prediction.box_source) == (drawn, "roi")  # the labeller's remains the labeller's
     assert ("box_misses_target" in prediction.warnings) == (drawn.start[0] >= 28)
+    assert (prediction.gflops, prediction.gflops_dense) == (2.0, 2.5)  # to find the heart costs the same with pruning and without
 
 
 def test_a_model_that_looks_at_windows_itself_proposes_nothing(model_files, heart):

@@ -67,9 +67,21 @@ def test_without_a_prompt_it_looks_where_the_overview_sees_the_heart(predictor, 
     found = predictor.predict(return_tokens=True)
     # tokens of 12 mm: rows 36 to 60 mm, columns 48 to 60 mm, of voxels of 2 mm, to whole voxels outwards
     seen = Box((18, 23, 0), (30, 30, 5))
-    assert predictor.locator.propose(ImageStack(heart), BatchRunner()) == seen
+    assert predictor.locator.propose(ImageStack(heart), BatchRunner())[0] == seen
     assert found.box_source == "proposed" and found.box == Box.union([seen, Box.around(found.mask)])
     assert found.tokens[24, 27, 2] == 1 and found.warnings == []
+
+
+def test_to_find_the_heart_costs_what_the_overview_computes(predictor, heart, monkeypatch):
+    seen_at(predictor, monkeypatch, (3, 4), (4, 4))
+    boxed = Box((0, 0, 0), heart.array.shape)
+
+    def cost(*prompts):
+        predictor.set_image(heart)
+        return predictor.predict(prompts).gflops
+
+    found, drawn, again = cost(), cost(BoxPrompt(boxed)), predictor.predict([BoxPrompt(boxed)]).gflops
+    assert found == pytest.approx(drawn, rel=0.02) and found > 1.005 * again  # each computes the overview once; the last has it at hand
 
 
 def test_where_no_heart_is_seen_the_whole_image_is(predictor, heart, monkeypatch):

@@ -18,6 +18,7 @@ from prato.data.nifti import Volume
 from prato.data.resampling import resampled_size
 from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
+from prato.inference.locate import Located, locate
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.prompt_warnings import box_warnings, search_warnings
 from prato.inference.scores import Scores
@@ -25,10 +26,9 @@ from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.inference.stack_segmenter import StackSegmenter
-from prato.inference.window import heart_beside
 from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
-from prato.prompts.box import Box, BoxPrompt
+from prato.prompts.box import Box
 from prato.pruning.plan import PruningPlan
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.devices import find_device
@@ -122,17 +122,18 @@ class Predictor:
         image = self._image
         clicks = [prompt for prompt in prompts if not prompt.locates]
         placed = [prompt for prompt in prompts if prompt.locates] if clicks else prompts
-        used, source, focus = self._locate(image, placed, runner)
-        located = time.perf_counter()
+        located = locate(self.segmenter, self.locator, image, placed, runner)
+        located_ms = 1000 * (time.perf_counter() - start)
         wanted: dict[str, Any] = {"prune": prune, "return_tokens": return_tokens, "return_uncertainty": return_uncertainty}
         wanted["runner"] = runner
         if isinstance(self.segmenter, StackSegmenter):
-            result = self.segmenter.segment(image, [*used, *clicks], focus, **wanted, keep_scores=keep_scores and prune is None)
+            wanted["keep_scores"] = keep_scores and prune is None
+            result = self.segmenter.segment(image, [*located.prompts, *clicks], located.focus, **wanted)
             if (scores := result.scores) is not None:
                 image.scores((*self.segmenter.embedding_key, repr([*prompts])), lambda: scores)
         else:
-            result = self.segmenter.segment(image, used, focus, **wanted)
-        return self._prediction(image, placed, source, focus, result, 1000 * (located - start))
+            result = self.segmenter.segment(image, located.prompts, located.focus, **wanted)
+        return self._prediction(image, placed, located, result, located_ms)
 
     def scores(self, prompts: Sequence[Prompt] = (), runner: BatchRunner = IMMEDIATE) -> Scores | None:
         """What the network for whole stacks thinks of each pixel, given ``prompts``: kept with the image, and computed
@@ -144,33 +145,32 @@ class Predictor:
         locator, image = self.locator, self._image
         if locator is None or image is None:
             return None
-        own = Predictor(locator)
 
         def compute() -> Scores:
             clicks = [prompt for prompt in prompts if not prompt.locates]
-            used, _, focus = own._locate(image, [prompt for prompt in prompts if prompt.locates], runner)
+            located = locate(locator, locator, image, [prompt for prompt in prompts if prompt.locates], runner)
             options: dict[str, Any] = {"prune": None, "return_tokens": False, "return_uncertainty": False, "keep_scores": True}
-            return locator.segment(image, [*used, *clicks], focus, runner=runner, **options).scores or Scores.nothing()
+            return locator.segment(image, [*located.prompts, *clicks], located.focus, runner=runner, **options).scores or Scores.nothing()
 
         return image.scores((*locator.embedding_key, repr([*prompts])), compute)
 
     def _prediction(
-        self, image: ImageStack, prompts: Sequence[Prompt], source: str, focus: Box, result: Segmentation, locate_ms: float
+        self, image: ImageStack, prompts: Sequence[Prompt], located: Located, result: Segmentation, locate_ms: float
     ) -> Prediction:
         """The answer, with what the labeller should know of it. A box that nobody drew is said to hold all of the mask."""
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         mask = from_stack(result.mask, image.axis)
-        held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(focus), Box.around(mask)))]
+        held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(located.focus), Box.around(mask)))]
         return Prediction(
             mask=mask,
             tokens=None if result.tokens is None else from_stack(result.tokens, image.axis),
             box=Box.union(held),
-            box_source=source,
+            box_source=located.source,
             kept_fraction=result.kept_fraction,
-            gflops=result.gflops,
-            gflops_dense=result.gflops_dense,
+            gflops=result.gflops + located.gflops,
+            gflops_dense=result.gflops_dense + (0.0 if self.segmenter is self.locator else located.gflops),
             latency_ms={"locate": locate_ms, **result.latency_ms},
-            warnings=[*image.warnings, *search_warnings(source, result.mask), *(box_warnings(boxes, result.mask) if boxes else [])],
+            warnings=[*image.warnings, *search_warnings(located.source, result.mask), *(box_warnings(boxes, result.mask) if boxes else [])],
             model_version=self.version,
             entropy=result.entropy,
             summary=result.summary,
@@ -247,33 +247,12 @@ class Predictor:
             return found
         start = time.perf_counter()
         costs = batch.embed(images)
-        located = [self._locate(image, prompts, runner) for image, prompts in zip(images, drawn)]
-        stacks = [PromptedStack(image, used, focus) for image, (used, _, focus) in zip(images, located)]
+        located = [locate(self.segmenter, self.locator, image, prompts, runner) for image, prompts in zip(images, drawn)]
+        stacks = [PromptedStack(image, where.prompts, where.focus) for image, where in zip(images, located)]
         results = batch.segment(stacks, costs, prune)
         others_ms = 1000 * (time.perf_counter() - start) - sum(result.latency_ms["network"] for result in results)
         for result in results:
             result.latency_ms["postprocess"] = others_ms / len(results)
         return [
-            self._prediction(image, prompts, source, focus, result, 0.0)
-            for image, prompts, (_, source, focus), result in zip(images, drawn, located, results)
+            self._prediction(image, prompts, where, result, 0.0) for image, prompts, where, result in zip(images, drawn, located, results)
         ]
-
-    def _locate(self, image: ImageStack, prompts: Sequence[Prompt], runner: BatchRunner) -> tuple[Sequence[Prompt], str, Box]:
-        """What the network is prompted with, where that comes from, and the box that a window lies round, in voxels of ``image.volume``."""
-        whole = Box.whole(image.volume.array.shape)
-        if not prompts:
-            found = self.locator.propose(image, runner) if self.locator else None
-            focus = found or whole
-            proposed = () if self.segmenter is self.locator else (BoxPrompt(image.stored_box(focus)),)
-            return proposed, "proposed" if found else "whole_image", focus
-        drawn = Box.union(prompt.box for prompt in prompts)
-        focus = drawn.permute(image.axes)
-        if Box.union((focus, whole)) != whole:
-            raise ValueError(f"The prompts span {list(drawn.bounds)}, but the image has {image.stored.array.shape} voxels: draw inside it.")
-        if isinstance(self.segmenter, Segmenter) and self.locator and (heart := self.locator.propose(image, runner)):
-            if beside := heart_beside(heart, focus):
-                return (BoxPrompt(image.stored_box(beside)),), prompts[0].name, beside
-            edges_mm = [size * mm for size, mm in zip(focus.size, image.volume.spacing[:2])]
-            if max(edges_mm) > self.segmenter.window_mm:  # it cannot see all of such a box at once: it looks where in the box the heart is
-                focus = heart.intersection(focus) or focus
-        return prompts, prompts[0].name, focus

@@ -65,22 +65,22 @@ class StackSegmenter:
         self.network = channels_last(fuse_batch_norms(network.to(device)))
         self._dense: dict[tuple[int, ...], float] = {}
 
-    def propose(self, image: ImageStack, runner: BatchRunner) -> Box | None:
-        """The box round the heart, in voxels of ``image.volume``; None where none is seen.
+    def propose(self, image: ImageStack, runner: BatchRunner) -> tuple[Box | None, float]:
+        """The box round the heart, in voxels of ``image.volume``, None where none is seen; and the GFLOP that it took to find it.
 
         Raises:
             CancelledError: ``runner`` was cancelled.
         """
         if self.plan is None:
-            return None
-        found = torch.cat([runner(partial(count_flops, partial(self._find_heart, image, piece)))[0] for piece in _pieces(image.filled)])
-        if not found.any():
-            return None
+            return None, 0.0
+        seen, costs = zip(*(runner(partial(count_flops, partial(self._find_heart, image, piece))) for piece in _pieces(image.filled)))
+        if not (found := torch.cat(seen)).any():
+            return None, sum(costs)
         planes, place = heart_region(found)
         native, pixels = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:]
         low = [int(a * TOKEN * n / size) for a, n, size in zip(place.start, native, pixels)]
         high = [min(round(b * TOKEN * n / size), n) for b, n, size in zip(place.stop, native, pixels)]
-        return Box((*low, image.filled[planes[0]]), (*high, image.filled[planes[-1]] + 1))
+        return Box((*low, image.filled[planes[0]]), (*high, image.filled[planes[-1]] + 1)), sum(costs)
 
     def segment(
         self,
