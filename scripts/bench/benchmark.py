@@ -204,7 +204,7 @@ class _Timer:
     @staticmethod
     def _prompts(batch: int, edge: int, size: int) -> PromptBatch:
         low, high = (size - edge) / 2, (size + edge) / 2
-        return BoxPrompt.batch([[((low, low), (high, high))]] * batch, (size, size))
+        return PromptBatch.of(BoxPrompt, [[((low, low), (high, high))]] * batch, (size, size))
 
     @staticmethod
     def _middle(image: torch.Tensor, size: int) -> torch.Tensor:

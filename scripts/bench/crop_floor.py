@@ -10,6 +10,7 @@ import torch
 import typer
 
 from prato.models.checkpoint import CheckpointError, load_model
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.runtime.flops import count_flops
@@ -47,7 +48,7 @@ def _row(name: str, edge: int) -> dict[str, Any]:
         raise ValueError(f"{name} has no pruning plan: name a model that was trained with one.")
     wide, size = widen_network(network, spec, _IMAGE), (_IMAGE,) * 2
     low, high = (_IMAGE - edge) // 2, (_IMAGE + edge) // 2
-    prompts = BoxPrompt.batch([[((low,) * 2, (high,) * 2)]], size)
+    prompts = PromptBatch.of(BoxPrompt, [[((low,) * 2, (high,) * 2)]], size)
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
     near = replace(
         plan,

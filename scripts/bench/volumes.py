@@ -9,6 +9,7 @@ import torch
 
 from prato.models.swin_unetr import PratoSwinUNETR
 from prato.models.unetr import PratoUNETR
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.bench.timing import fold_norms, make_calls, time_interleaved
@@ -33,7 +34,7 @@ def volume_rows(rounds: int, device: torch.device, dtype: torch.dtype) -> list[d
         torch.manual_seed(0)
         network = build(**_COMMON, **arguments, stages=_ENGINE.prune_after).eval().to(device)
         image = torch.rand(1, 1, *(_VOLUME,) * 3, device=device) * 2 - 1
-        prompts = BoxPrompt.batch([[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
+        prompts = PromptBatch.of(BoxPrompt, [[((_CORNER,) * 3, (_CORNER + _BOX,) * 3)]], (_VOLUME,) * 3)
         edge = step * -(-_BOX // step)
         corner = min(_CORNER, _VOLUME - edge)
         folded = fold_norms(network)

@@ -93,7 +93,7 @@ def logits_of(
     size = tuple(seen.shape[2:])
     # a labeller's box says which slices hold the heart, too: the network is given these alone
     planes = list(range(case.box.start[2], case.box.stop[2]) if is_boxed else range(len(seen)))
-    prompts = BoxPrompt.batch([[corners]] * len(planes), size) if is_boxed else PromptBatch.empty(len(planes), size)
+    prompts = PromptBatch.of(BoxPrompt, [[corners]] * len(planes), size) if is_boxed else PromptBatch.empty(len(planes), size)
     with torch.inference_mode(), autocast(seen.device):
         embedding = network.encode_image(seen, plan).select(planes)
         logits = network.predict(seen[planes].contiguous(memory_format=torch.channels_last), embedding, prompts, plan).logits.float()

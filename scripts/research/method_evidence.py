@@ -74,7 +74,7 @@ def _scores(slices: int, seed: int) -> Iterator[Row]:
         torch.manual_seed(seed * slices + n)
         network = PratoUNETR(**model_preset("unetr").arguments).eval()
         size = (WINDOW, WINDOW)
-        prompts = BoxPrompt.batch([[samples[n]["box"].tolist()]], size)
+        prompts = PromptBatch.of(BoxPrompt, [[samples[n]["box"].tolist()]], size)
         tokens, grid = network._embed(samples[n]["image"][None])
         for block in network.vit.blocks[:_BLOCK]:  # type: ignore[index]
             tokens = block(tokens)
@@ -117,7 +117,7 @@ def _operations(seed: int) -> Iterator[Row]:
     """GFLOP of one image of 256 pixels through a UNETR of the usual size, by stages, percentile and mode."""
     torch.manual_seed(seed)
     size = (_FULL["img_size"],) * 2
-    image, prompts = torch.randn(1, 1, *size), BoxPrompt.batch([[((40.0, 40.0), (90.0, 90.0))]], size)
+    image, prompts = torch.randn(1, 1, *size), PromptBatch.of(BoxPrompt, [[((40.0, 40.0), (90.0, 90.0))]], size)
     for stages in _STAGES:
         network = PratoUNETR(**_FULL, stages=stages).eval()
         dense = count_flops(partial(network.segment, image, prompts, None))[1]
@@ -141,7 +141,7 @@ def _decoding(norm: str, seed: int) -> Row:
             module.running_mean.normal_(0, 0.2)
             module.running_var.uniform_(0.5, 2.0)
     size = (WINDOW, WINDOW)
-    prompts = BoxPrompt.batch([[((48.0, 48.0), (80.0, 80.0))]], size)
+    prompts = PromptBatch.of(BoxPrompt, [[((48.0, 48.0), (80.0, 80.0))]], size)
     plan = PruningPlan(prune_after=(_BLOCK,), percentile=99.0, protect_prompted=True)
     image = torch.randn(1, 3, *size)
     whole, part = (network.segment(image, prompts, replace(plan, decode=decode)) for decode in ("all", "kept"))

@@ -19,6 +19,7 @@ import typer
 from tqdm import tqdm
 
 from prato.models.checkpoint import channels_last
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.runtime.devices import find_device
@@ -108,7 +109,7 @@ def _time(row: _Timed, device: torch.device) -> tuple[float, float]:
     times, kept = [], list[float]()
     for case in row.cases:
         parts = [part.to(device).contiguous(memory_format=torch.channels_last) for part in case.image.split(_BATCH)]
-        prompts = [BoxPrompt.batch([[case.box.tolist()]] * len(part), part.shape[2:]) for part in parts]
+        prompts = [PromptBatch.of(BoxPrompt, [[case.box.tolist()]] * len(part), part.shape[2:]) for part in parts]
         clock, outputs = Clock(device), []
         for part, prompt in zip(parts, prompts):
             outputs.append(row.network.segment(part, prompt, row.plan))

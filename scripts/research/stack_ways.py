@@ -173,7 +173,7 @@ def _cropped(network: Any, stack: Stack, planes: Sequence[int], region: Region, 
         prompts = PromptBatch.empty(len(planes), region.cells)
         if box is not None:
             start, stop = ([at - first for at, first in zip(side[:2], region.start)] for side in (box.start, box.stop))
-            prompts = BoxPrompt.batch([[(start, stop)]] * len(planes), region.cells)
+            prompts = PromptBatch.of(BoxPrompt, [[(start, stop)]] * len(planes), region.cells)
         embedding = network.encode_image(seen.image, None).select(planes)
         clock.stop("overview")
         found = _computed(network, seen.image[list(planes)], embedding, prompts, Region.whole(region.cells), clock)
@@ -184,7 +184,7 @@ def _prompts(box: Box | None, planes: Sequence[int], stack: Stack) -> PromptBatc
     size = tuple(stack.image.shape[2:])
     if box is None:
         return PromptBatch.empty(len(planes), size)
-    return BoxPrompt.batch([[(box.start[:2], box.stop[:2])]] * len(planes), size)
+    return PromptBatch.of(BoxPrompt, [[(box.start[:2], box.stop[:2])]] * len(planes), size)
 
 
 class Clock:

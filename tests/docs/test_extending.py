@@ -32,6 +32,7 @@ from prato.inference.request import InferenceRequest, RequestError
 from prato.models import registry
 from prato.models.checkpoint import load_model, model_preset, save_model
 from prato.prompts import base as prompts
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.results import read_rows, write_rows
@@ -136,7 +137,7 @@ def test_a_network_is_built_trained_stored_and_predicts(add: Add, tmp_path: Path
     version = save_model(tmp_path / "model.safetensors", trainer.averaged, spec)
     stored, _, _ = load_model(tmp_path / "model.safetensors")
     image = torch.randn(2, 3, 64, 96)
-    prompts = BoxPrompt.batch([[((16, 16), (48, 60))]] * 2, (64, 96))
+    prompts = PromptBatch.of(BoxPrompt, [[((16, 16), (48, 60))]] * 2, (64, 96))
     with torch.inference_mode():
         pruned, dense = stored.segment(image, prompts, plan), stored(image)
     assert pruned.logits.shape == dense.shape == (2, 4, 64, 96)

@@ -15,6 +15,7 @@ from torch import Tensor
 from prato.data.atomic import make_folder, write_bytes
 from prato.evaluation.metrics import case_metrics
 from prato.models.checkpoint import channels_last
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput
@@ -89,7 +90,7 @@ def write_pictures(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 @torch.inference_mode()
 def _run(network: Any, plan: PruningPlan | None, image: Tensor, box: np.ndarray, device: torch.device) -> tuple[PrunedOutput, float]:
-    prompts = BoxPrompt.batch([[box.tolist()]] * len(image), image.shape[2:])
+    prompts = PromptBatch.of(BoxPrompt, [[box.tolist()]] * len(image), image.shape[2:])
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     output, gflops = count_flops(lambda: network.segment(image, prompts, plan))
     if device.type == "cuda":

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prato.pruning.plan import PruningPlan
 from scripts.research.baselines.unetr import METHODS
 from scripts.research.datasets.base import Sight, dataset_class
-from scripts.research.experiments.networks import size_arguments
+from scripts.research.experiments.sizes import size_arguments
 
 #: Slices a step of what scripts/research/train_queue.py trains of the paper.
 QUEUE_BATCH = 64

@@ -32,7 +32,7 @@ def case(request):
 
 
 def boxes(count, low, high):
-    return BoxPrompt.batch([[((low, low), (high, high))]] * count, (96, 96))
+    return PromptBatch.of(BoxPrompt, [[((low, low), (high, high))]] * count, (96, 96))
 
 
 @torch.inference_mode()
@@ -99,10 +99,10 @@ def test_what_cannot_be_captured_is_answered_by_the_network(case):
     captured = CudaGraphRunner(network, torch.float32)
     image, here = torch.randn(3, 1, 96, 96, device="cuda").contiguous(memory_format=torch.channels_last), boxes(3, 20.0, 60.0)
     box = ((20.0, 20.0), (60.0, 60.0))
-    several = BoxPrompt.batch([[box, ((5.0, 5.0), (30.0, 30.0))], [box], [box]], (96, 96))
+    several = PromptBatch.of(BoxPrompt, [[box, ((5.0, 5.0), (30.0, 30.0))], [box], [box]], (96, 96))
     others = [
         (several, plan),
-        (BoxPrompt.batch([[box], [], [box]], (96, 96)), plan),
+        (PromptBatch.of(BoxPrompt, [[box], [], [box]], (96, 96)), plan),
         (here, replace(plan, score_by="random")),
         (here, replace(plan, mode="mask")),
         (here, replace(plan, percentile=None, threshold=0.4)),
@@ -138,7 +138,7 @@ def test_kinds_of_prompts_share_no_graph(case):
     captured = CudaGraphRunner(network, torch.float32)
     for _ in range(4):
         for kind in (BoxPrompt, Corners):
-            prompts = kind.batch(drawn, (96, 96))
+            prompts = PromptBatch.of(kind, drawn, (96, 96))
             found, expected = captured.segment(image, prompts, plan), network.segment(image, prompts, plan)
             for a, b in zip(found.stages, expected.stages, strict=True):
                 assert (a.alive == b.alive).float().mean() > 0.98  # tf32 in the convolutions

@@ -20,7 +20,7 @@ def network(request):
 
 
 def prompts(size: int, *corners: float) -> PromptBatch:
-    return BoxPrompt.batch([[((corner, corner), (corner + size / 3, corner + size / 2))] for corner in corners], (size, size))
+    return PromptBatch.of(BoxPrompt, [[((corner, corner), (corner + size / 3, corner + size / 2))] for corner in corners], (size, size))
 
 
 @pytest.mark.slow

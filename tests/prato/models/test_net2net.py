@@ -3,6 +3,7 @@ import torch
 
 from prato.models.convert_state_dict import convert_state_dict
 from prato.models.swin_unetr import PratoSwinUNETR
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from tests.prato.models.test_networks import along
@@ -28,7 +29,7 @@ def test_a_widened_network_computes_what_the_narrow_one_does(dims: int, plan: Pr
     narrow, wide = network(12, dims), network(24, dims)
     size = (64, 64) if dims == 2 else (64, 32, 32)
     image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    prompts = BoxPrompt.batch([[(along(size, 9.0), along(size, 40.0))], [(along(size, 20.0), along(size, 50.0))]], size)
+    prompts = PromptBatch.of(BoxPrompt, [[(along(size, 9.0), along(size, 40.0))], [(along(size, 20.0), along(size, 50.0))]], size)
     with torch.inference_mode():
         before = wide.segment(image, prompts, plan).logits
         wide.load_state_dict(convert_state_dict(narrow.state_dict(), wide))

@@ -50,12 +50,12 @@ def case(request):
     network.load_state_dict(reference.state_dict(), strict=True)
     image = torch.randn(3, 1, *size)
     low, high = along(size, 12), along(size, 52)
-    prompts = BoxPrompt.batch([[(low, high)], [], [((0,) * len(size), low), (low, high)]], size)
+    prompts = PromptBatch.of(BoxPrompt, [[(low, high)], [], [((0,) * len(size), low), (low, high)]], size)
     return reference, network, image, prompts, plan
 
 
 def first_alone(prompts: PromptBatch) -> PromptBatch:
-    return BoxPrompt.batch([[prompts.groups[0].coordinates[0]]], prompts.size)
+    return PromptBatch.of(BoxPrompt, [[prompts.groups[0].coordinates[0]]], prompts.size)
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def test_stage_0_and_held_tokens_too(case, changed, corner):
     _, network, image, _, plan = case
     size = tuple(image.shape[2:])
     low, high = along(size, min(corner, size[0] - 20)), along(size, min(corner + 24, size[0]))
-    prompts = BoxPrompt.batch([[(low, high)]] * 2, size)
+    prompts = PromptBatch.of(BoxPrompt, [[(low, high)]] * 2, size)
     # one query: among several that are nearly as sure, rounding decides the order
     plan = replace(plan, percentile=40.0, k=1, **changed)
     dropped = network.segment(image[:2], prompts, plan)
@@ -155,7 +155,7 @@ def test_decoding_what_is_kept_gives_the_dense_numbers_there_and_costs_less(case
         m.running_var.uniform_(0.5, 2.0, generator=generator)
     image, size = image[:1], tuple(image.shape[2:])
     low, high = along(size, 20.0), along(size, 41.5)
-    prompts = BoxPrompt.batch([[(low, high)]], size)
+    prompts = PromptBatch.of(BoxPrompt, [[(low, high)]], size)
     plan = replace(plan, percentile=percentile, k=2)
     everything, cost = count_flops(lambda: network.segment(image, prompts, plan))
     kept = replace(plan, decode="kept")
@@ -209,7 +209,7 @@ def test_unetr_sees_a_smaller_image_as_the_middle_of_its_own(plan):
     state, key = large.state_dict(), "vit.patch_embedding.position_embeddings"
     state[key] = state[key].unflatten(1, (8, 8))[:, 2:6, 2:6].flatten(1, 2)
     small.load_state_dict(state)
-    image, prompts = torch.randn(2, 1, 64, 64), BoxPrompt.batch([[((10, 12), (40, 50))], []], (64, 64))
+    image, prompts = torch.randn(2, 1, 64, 64), PromptBatch.of(BoxPrompt, [[((10, 12), (40, 50))], []], (64, 64))
     torch.testing.assert_close(large(image, prompts, plan), small(image, prompts, plan), atol=1e-6, rtol=0)
 
 

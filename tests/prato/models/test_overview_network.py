@@ -63,7 +63,7 @@ def centred_on(network, place):
 def test_it_is_never_captured(either, stack, plan):
     """Its parent's static shapes are not its own: with a box and without, a runner of CUDA graphs leaves all of it to the either."""
     runner = CudaGraphRunner(either, torch.float32)
-    for prompts in (None, PromptBatch.empty(4, stack.shape[2:]), BoxPrompt.batch([[((40, 40), (90, 100))]] * 4, stack.shape[2:])):
+    for prompts in (None, PromptBatch.empty(4, stack.shape[2:]), PromptBatch.of(BoxPrompt, [[((40, 40), (90, 100))]] * 4, stack.shape[2:])):
         expected, found = either.segment(stack, prompts, plan), runner.segment(stack, prompts, plan)
         assert torch.equal(found.logits, expected.logits) and len(found.stages) == (plan is not None)
         given = either.predict(stack, either.encode_image(stack, plan), prompts, plan)
@@ -102,7 +102,7 @@ def test_a_percentile_grows_the_region_round_what_is_relevant(network, stack, mo
 @torch.no_grad()
 def test_where_no_heart_is_seen_the_prompt_is_all_there_is(network, stack, monkeypatch):
     monkeypatch.setattr(network.heart_relevance, "forward", lambda tokens, box, has_box: torch.full(tokens.shape[:-1], -9.0))
-    box = BoxPrompt.batch([[((96, 8), (144, 60))]] * 4, stack.shape[2:])
+    box = PromptBatch.of(BoxPrompt, [[((96, 8), (144, 60))]] * 4, stack.shape[2:])
     (stage,) = network.segment(stack, box, OVERVIEW_PLAN).stages
     alive = stage.alive.view(4, 20, 24)
     assert alive[:, 12:18, 1:7].all() and not alive.all()

@@ -4,12 +4,13 @@ import torch
 from monai.networks.nets import DynUNet
 
 from prato.models.overview_network import OVERVIEW_PLAN
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.runtime.flops import count_flops
 from tests.prato.models.test_overview_network import SMALL, build
 
 STACK = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
-BOX = BoxPrompt.batch([[((40, 40), (70, 80))]] * 2, STACK.shape[2:])
+BOX = PromptBatch.of(BoxPrompt, [[((40, 40), (70, 80))]] * 2, STACK.shape[2:])
 
 
 @torch.no_grad()
@@ -25,7 +26,7 @@ def test_without_pruning_it_is_monai_s_u_net():
 @torch.no_grad()
 def test_the_box_and_the_overview_are_heard_once_they_have_learned_to_speak():
     network = build("overview_unet")
-    other = BoxPrompt.batch([[((8, 16), (70, 80))]] * 2, STACK.shape[2:])
+    other = PromptBatch.of(BoxPrompt, [[((8, 16), (70, 80))]] * 2, STACK.shape[2:])
     plain = network.segment(STACK, BOX, None).logits
     assert torch.equal(plain, network.segment(STACK, other, None).logits)
     torch.nn.init.normal_(network.guidance[-1].weight)

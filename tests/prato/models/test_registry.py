@@ -8,6 +8,7 @@ from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.checkpoint import ModelSpec, model_preset
 from prato.models.registry import build_model, default_plan, list_models, list_presets, register_model
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.prompted_pruning import PromptedPruning
@@ -66,7 +67,7 @@ def test_the_contract_is_all_that_a_network_needs(training):
     spec = ModelSpec(network="two_convolutions", arguments={"in_channels": 3, "out_channels": 4}, window=32, pixel=1.5, plan={"after": [1]})
     network = spec.build().train(training)
     image, plan = torch.randn(2, 3, 32, 32), spec.pruning_plan()
-    prompts = BoxPrompt.batch([[((4.0, 4.0), (20.0, 20.0))], []], (32, 32))
+    prompts = PromptBatch.of(BoxPrompt, [[((4.0, 4.0), (20.0, 20.0))], []], (32, 32))
     assert network.prune_points == (1,) and not network.has_embedding and not network.has_static_shapes
     embedding = network.encode_image(image, plan)
     assert embedding.nbytes == 0 and not embedding.features

@@ -13,7 +13,7 @@ SIZE = (100, 80)
 
 
 def build(*per_sample):
-    return BoxPrompt.batch(per_sample, SIZE)
+    return PromptBatch.of(BoxPrompt, per_sample, SIZE)
 
 
 def test_boxes_keep_their_sample():
@@ -135,7 +135,7 @@ def test_kinds_that_answer_differently_share_a_batch():
     assert queries.shape == (2, 2 + 4, 3) and valid.tolist() == [[True] * 6, [False] * 6]
     assert torch.equal(queries[0, :2], torch.stack([features[0, :, 1, 2], features[0, :, 9, 0]]))
     assert mixed.prompted.tolist() == [True, False]
-    assert Clicks.batch([[[[-5.0, 5.0], [200.0, 1.0]]]], SIZE).is_empty  # no position inside
+    assert PromptBatch.of(Clicks, [[[[-5.0, 5.0], [200.0, 1.0]]]], SIZE).is_empty  # no position inside
 
 
 def test_kinds_are_found_by_name_boxes_first():

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.relevance import Relevance, query_weights, relevance, relevance_by_stage
 
@@ -68,10 +69,10 @@ def test_padding_for_samples_with_fewer_boxes_changes_nothing():
     module = Relevance(16, 2)
     tokens, alive = torch.randn(2, 36, 16), torch.ones(2, 36, dtype=torch.bool)
     one, two = ((4, 4), (20, 20)), ((30, 30), (44, 40))
-    both = module(tokens, (6, 6), BoxPrompt.batch([[one], [one, two]], (48, 48)), 3, alive)
-    alone = module(tokens[:1], (6, 6), BoxPrompt.batch([[one]], (48, 48)), 3, alive[:1])
+    both = module(tokens, (6, 6), PromptBatch.of(BoxPrompt, [[one], [one, two]], (48, 48)), 3, alive)
+    alone = module(tokens[:1], (6, 6), PromptBatch.of(BoxPrompt, [[one]], (48, 48)), 3, alive[:1])
     torch.testing.assert_close(both[:1], alone)
-    assert not torch.allclose(both[1], module(tokens, (6, 6), BoxPrompt.batch([[one], [one]], (48, 48)), 3, alive)[1])
+    assert not torch.allclose(both[1], module(tokens, (6, 6), PromptBatch.of(BoxPrompt, [[one], [one]], (48, 48)), 3, alive)[1])
 
 
 def test_untrained_relevance_points_at_the_box():
@@ -84,7 +85,7 @@ def test_untrained_relevance_points_at_the_box():
         pattern, other = torch.randn(2, 32)
         tokens = torch.where(inside.flatten()[:, None], pattern, other) + 0.5 * torch.randn(64, 32)
         module = Relevance(32, 2)
-        prompts = BoxPrompt.batch([[((32, 48), (80, 96))]], (128, 128))
+        prompts = PromptBatch.of(BoxPrompt, [[((32, 48), (80, 96))]], (128, 128))
         score = module(tokens[None], (8, 8), prompts, 5, torch.ones(1, 64, dtype=torch.bool))[0]
         hits.append(float((score[inside.flatten()][:, None] > score[~inside.flatten()][None]).float().mean()))
     assert sum(hits) / len(hits) > 0.95

@@ -56,7 +56,7 @@ def case(request):
 
 
 def boxes_of(size, *places):
-    return BoxPrompt.batch([[(along(size, low), along(size, high))] for low, high in places], size)
+    return PromptBatch.of(BoxPrompt, [[(along(size, low), along(size, high))] for low, high in places], size)
 
 
 @torch.inference_mode()
@@ -81,7 +81,7 @@ def test_the_numbers_of_dropping(case, changed):
 def test_other_prompts_and_listeners_are_answered_by_the_network(case):
     network, image, plan = case
     size, captured = tuple(image.shape[2:]), CudaGraphRunner(network, torch.float32)
-    missing = BoxPrompt.batch([[(along(size, 4.0), along(size, 40.0))], [], []], size)
+    missing = PromptBatch.of(BoxPrompt, [[(along(size, 4.0), along(size, 40.0))], [], []], size)
     random = replace(plan, score_by="random")
     for prompts, asked in [(missing, plan), (boxes_of(size, *((9.0, 33.0),) * 3), random), (None, None)]:
         assert prompts is None or not has_static_shapes(asked, prompts)

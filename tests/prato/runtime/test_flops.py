@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from prato.models.checkpoint import model_preset
 from prato.models.registry import list_presets
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.runtime.flops import count_flops, estimate_flops
 
@@ -32,7 +33,7 @@ def test_the_count_of_a_network_is_torchs(name: str, how: str) -> None:
     spec = model_preset(name)
     network, plan = spec.build().eval(), spec.pruning_plan()
     image = torch.randn(2, 3, 96, 96)
-    prompts = BoxPrompt.batch([[((20.0, 20.0), (60.0, 60.0))], [((30.0, 40.0), (70.0, 80.0))]], (96, 96))
+    prompts = PromptBatch.of(BoxPrompt, [[((20.0, 20.0), (60.0, 60.0))], [((30.0, 40.0), (70.0, 80.0))]], (96, 96))
     ragged = replace(plan, percentile=None, threshold=0.5)
     changed = {"dense": None, "drop": plan, "mask": replace(plan, mode="mask"), "ragged": ragged}[how]
 

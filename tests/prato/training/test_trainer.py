@@ -11,6 +11,7 @@ from prato.data.cases import load_training_case
 from prato.data.studies import find_labelled_studies
 from prato.models.checkpoint import model_preset
 from prato.models.registry import list_presets
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput, StageRecord
@@ -94,7 +95,7 @@ def test_what_is_drawn_on_a_bent_window_is_bent_and_its_box_is_not(cases):
 
 
 def loss_on(trained, batch):
-    prompts = BoxPrompt.batch([[tuple(map(tuple, box.tolist()))] for box in batch["box"]], batch["image"].shape[2:])
+    prompts = PromptBatch.of(BoxPrompt, [[tuple(map(tuple, box.tolist()))] for box in batch["box"]], batch["image"].shape[2:])
     with torch.no_grad():
         return float(PratoLoss()(trained.network.train().segment(batch["image"], prompts, trained.plan), batch["label"]))
 

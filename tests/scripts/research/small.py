@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from scripts.research.experiments import networks
+from scripts.research.experiments import sizes
 from scripts.research.experiments.schema import Experiment
 
 PLAN = {"after": [4, 7, 10], "percentile": 25.0}
@@ -21,7 +21,7 @@ _UNETR = {"img_size": None, "norm_name": "batch", "spatial_dims": 2, "feature_si
 
 def small_unetr(patched: pytest.MonkeyPatch) -> None:
     """Let "reduced" be smaller still."""
-    patched.setitem(networks.SIZES, ("unetr", "reduced"), _UNETR)
+    patched.setitem(sizes.SIZES, ("unetr", "reduced"), _UNETR)
 
 
 def tiny(method: str = "dense", sees_box: str = "not at all", data: str = "isic", **changed: Any) -> Experiment:

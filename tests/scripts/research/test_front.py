@@ -13,6 +13,7 @@ import torch
 from prato.evaluation.box_conditions import BoxCondition
 from prato.models.overview_network import OVERVIEW_PLAN
 from prato.models.registry import build_model
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.training.slice_bank import SliceBank, save_packed
 from scripts.common.results import read_rows
@@ -81,7 +82,7 @@ def test_ways_give_what_the_network_gives(trained, stacks):
     box = stack.draw(BoxCondition.tight)
     planes = list(range(box.start[2], box.stop[2]))
     size = tuple(stack.image.shape[2:])
-    prompts = BoxPrompt.batch([[(box.start[:2], box.stop[:2])]] * len(planes), size)
+    prompts = PromptBatch.of(BoxPrompt, [[(box.start[:2], box.stop[:2])]] * len(planes), size)
     answers = {name: way(network, stack, planes, box) for name, way in saving_split.WAYS.items()}
     embedding = network.encode_image(stack.image, OVERVIEW_PLAN).select(planes)
     for name, plan in (("off", None), ("plan", OVERVIEW_PLAN)):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from prato.models.checkpoint import save_model
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from scripts.common.results import read_rows, write_rows
 from scripts.research import relevance_study
@@ -21,7 +22,7 @@ from tests.scripts.cli import run_script
 
 
 def test_the_nearest_token_lies_in_the_middle_of_the_box_and_others_follow_by_their_distance() -> None:
-    boxes = BoxPrompt.batch([[((16, 16), (48, 48))], [], [((0, 0), (8, 8)), ((56, 56), (64, 64))]], (64, 64))
+    boxes = PromptBatch.of(BoxPrompt, [[((16, 16), (48, 48))], [], [((0, 0), (8, 8)), ((56, 56), (64, 64))]], (64, 64))
     score = NearestScore()(torch.zeros(3, 16, 2), (4, 4), boxes)
     inside = [5, 6, 9, 10]
     assert set(score[0].topk(4).indices.tolist()) == set(inside) and score[0, inside].min() > score[0, 1] > score[0, 0]
@@ -30,7 +31,7 @@ def test_the_nearest_token_lies_in_the_middle_of_the_box_and_others_follow_by_th
 
 
 def test_random_scores_hang_on_the_boxes_and_the_seed_alone() -> None:
-    box, other = (BoxPrompt.batch([[((a, 2), (9, 9))]], (16, 16)) for a in (1, 3))
+    box, other = (PromptBatch.of(BoxPrompt, [[((a, 2), (9, 9))]], (16, 16)) for a in (1, 3))
     tokens = torch.randn(1, 16, 2)
     first = RandomScore(0)(tokens, (4, 4), box)
     assert torch.equal(first, RandomScore(0)(tokens + 1, (4, 4), box))

@@ -13,6 +13,7 @@ from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.inference.window import Window
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import Centre
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
 
@@ -54,7 +55,7 @@ def _case_dice(
     low, high = case.footprint.amin(0), case.footprint.amax(0) + 1
     label = (place.cut(case.label[case.slices[0] : case.slices[1]].float() - 1) + 1).long()
     box = [[float(low[a]) - place.corner[a] for a in (0, 1)], [float(high[a]) - place.corner[a] for a in (0, 1)]]
-    prompts = BoxPrompt.batch([[box]] * len(image), (size, size))
+    prompts = PromptBatch.of(BoxPrompt, [[box]] * len(image), (size, size))
     predicted = network.segment(image.to(device), prompts, plan).logits.argmax(1).cpu()
     dice = []
     for value in range(1, NUM_CLASSES):

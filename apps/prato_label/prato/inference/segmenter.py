@@ -133,7 +133,7 @@ class Segmenter:
         edge = self.spec.window
         # not a constant image: its tokens would all be equal, and a cut among equals drops none
         image = torch.rand((1, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        prompts = BoxPrompt.batch([[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
+        prompts = PromptBatch.of(BoxPrompt, [[((edge / 4, edge / 4), (3 * edge / 4, 3 * edge / 4))]], (edge, edge))
         self._run(image, prompts, prune)
         gflops, times = 0.0, []
         for _ in range(3):

@@ -171,7 +171,7 @@ class StackSegmenter:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
         count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / _MULTIPLE) * _MULTIPLE
         stack = torch.rand((count, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
-        prompts = BoxPrompt.batch([[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
+        prompts = PromptBatch.of(BoxPrompt, [[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
         self._run(stack, prompts, prune)
         gflops, times = 0.0, []
         for _ in range(3):

@@ -13,20 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
+from prato.prompts.bounds import Box, PromptError
 from prato.runtime.region import Region
 
-if TYPE_CHECKING:
-    from prato.prompts.batch import PromptBatch
-    from prato.prompts.box import Box
-
-
-class PromptError(ValueError):
-    """A prompt that cannot be used; the message is one sentence fit to be shown to the person who drew it."""
+__all__ = ["Prompt", "PromptError", "list_prompts", "register_prompt"]
 
 
 @dataclass(frozen=True)
@@ -63,21 +58,6 @@ class Prompt(ABC):
     def coordinates(self) -> Sequence[Sequence[float]]:
         """Its P positions in voxels, (i, j, k) each: by default its box's two corners."""
         return self.box.start, self.box.stop
-
-    @classmethod
-    def batch(cls, per_sample: Sequence[Sequence[Any]], size: Sequence[int]) -> PromptBatch:
-        """Prompts of this kind that are known in pixels of the network's input already, as in training.
-
-        Args:
-            per_sample: for each sample of the batch its prompts, each (P, D) positions: a tensor or nested sequences.
-            size: of the input in pixels.
-
-        Raises:
-            ValueError: positions that are not finite, or of another number of axes than ``size``.
-        """
-        from prato.prompts.batch import PromptBatch
-
-        return PromptBatch.from_pixels([[(cls, prompt) for prompt in prompts] for prompts in per_sample], size)
 
     @staticmethod
     def clip(coordinates: Tensor, size: tuple[int, ...]) -> Tensor | None:

@@ -88,6 +88,11 @@ class PromptBatch:
         return cls(groups, len(per_sample), size, one_each)
 
     @classmethod
+    def of(cls, kind: type[Prompt], per_sample: Sequence[Sequence[Any]], size: Sequence[int]) -> PromptBatch:
+        """Prompts of one ``kind``, each (P, D) positions in pixels of the input; as :meth:`from_pixels`."""
+        return cls.from_pixels([[(kind, positions) for positions in prompts] for prompts in per_sample], size)
+
+    @classmethod
     def one_each(cls, kind: type[Prompt], coordinates: Tensor, size: tuple[int, ...]) -> PromptBatch:
         """The prompts ``coordinates`` (B, P, D), in pixels of the input, one for each sample."""
         count = len(coordinates)

@@ -217,7 +217,7 @@ class Trainer:
             group["lr"] = rate
         image, label = batch["image"].to(self.device), batch["label"].to(self.device)
         image = image.contiguous(memory_format=torch.channels_last)
-        prompts = BoxPrompt.batch([[box.tolist()] for box in batch["box"]], image.shape[2:])
+        prompts = PromptBatch.of(BoxPrompt, [[box.tolist()] for box in batch["box"]], image.shape[2:])
         # what a network draws (dropout, noise) depends on seed and step alone, so that a resumed run draws what an uninterrupted one would
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         with autocast(self.device):

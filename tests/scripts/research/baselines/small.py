@@ -26,4 +26,4 @@ def discs(count: int = 2, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, P
         boxes.append([((size // 2 - radius, middle - radius), (size // 2 + radius, middle + radius))])
     label = torch.stack(labels)
     image = label.float().unsqueeze(1) + 0.1 * torch.randn(count, 1, size, size, generator=generator)
-    return image, label, BoxPrompt.batch(boxes, (size, size))
+    return image, label, PromptBatch.of(BoxPrompt, boxes, (size, size))

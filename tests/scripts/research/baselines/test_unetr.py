@@ -10,6 +10,7 @@ from torch import nn
 from prato.data.cases import load_training_case
 from prato.data.studies import find_labelled_studies
 from prato.models import unetr
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.runtime.flops import count_flops
 from prato.training.trainer import Budget, Settings, Trainer
@@ -73,7 +74,7 @@ def test_one_input_one_answer_alone_or_in_a_batch(method):
     image, _, prompts = discs(3)
     together, again = network.segment(image, prompts), network.segment(image, prompts)
     assert torch.equal(together.logits, again.logits)
-    alone = network.segment(image[1:2], BoxPrompt.batch([[prompts.groups[0].coordinates[1].tolist()]], (64, 64)))
+    alone = network.segment(image[1:2], PromptBatch.of(BoxPrompt, [[prompts.groups[0].coordinates[1].tolist()]], (64, 64)))
     torch.testing.assert_close(together.logits[1:2], alone.logits, atol=1e-5, rtol=0)
     for both, one in zip(together.stages, alone.stages):
         assert torch.equal(both.alive[1], one.alive[0])
@@ -113,7 +114,7 @@ def test_the_box_is_a_channel_or_never_seen():
     blind, told = host("tram"), host("tram", box_channel=True)
     assert torch.equal(blind.segment(image, prompts).logits, blind.segment(image, None).logits)
     assert not torch.allclose(told.segment(image, prompts).logits, told.segment(image, None).logits)
-    two = BoxPrompt.batch([[((1.0, 2.5), (3.0, 5.6))], [((0, 0), (1, 1)), ((6, 6), (8, 8))], []], (8, 8))
+    two = PromptBatch.of(BoxPrompt, [[((1.0, 2.5), (3.0, 5.6))], [((0, 0), (1, 1)), ((6, 6), (8, 8))], []], (8, 8))
     mask = with_box(torch.zeros(3, 2, 8, 8), two)
     assert mask.shape == (3, 3, 8, 8)
     assert mask[0, 2].nonzero().tolist() == [[i, j] for i in (1, 2) for j in (2, 3, 4, 5)]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from scripts.common.results import read_rows
 from scripts.research.datasets.base import ExperimentError
@@ -79,7 +80,7 @@ def test_every_plan_builds_its_network_and_a_slice_goes_through():
     for spec, experiment in built.values():
         torch.manual_seed(0)
         edge = experiment.sight.edge
-        prompts = BoxPrompt.batch([[((16, 16), (48, 48))]], (edge, edge))
+        prompts = PromptBatch.of(BoxPrompt, [[((16, 16), (48, 48))]], (edge, edge))
         with torch.inference_mode():
             output = spec.build().eval().segment(torch.randn(1, 3, edge, edge), prompts, spec.pruning_plan())
         assert output.logits.shape == (1, 4, edge, edge)
