@@ -103,6 +103,19 @@ def test_an_enhanced_multi_frame_object(tmp_path: Path) -> None:
     assert (sidecar["rr_interval_ms"], sidecar["phase_times_ms"][1]) == (800, 100)
 
 
+def test_an_enhanced_object_that_gives_delays_as_measured_not_as_prescribed(tmp_path: Path) -> None:
+    scan = Scan()
+    ds = scan.enhanced()
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        del group.FrameContentSequence[0].TemporalPositionIndex
+        timing = group.CardiacSynchronizationSequence[0]
+        timing.ActualCardiacTriggerDelayTime = timing.NominalCardiacTriggerDelayTime
+        del timing.NominalCardiacTriggerDelayTime
+    report = import_dicom(save(tmp_path / "in", [ds]), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["phases_sorted_by"] == "TriggerTime"
+
+
 @pytest.mark.parametrize("by", ["TemporalPositionIdentifier", "InstanceNumber"])
 def test_without_trigger_times(tmp_path: Path, by: str) -> None:
     scan = Scan()

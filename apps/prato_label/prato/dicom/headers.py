@@ -215,7 +215,7 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         orientation=orientation,
         position=position,
         thickness=one("SliceThickness"),
-        trigger_ms=one("TriggerTime", "NominalCardiacTriggerDelayTime"),
+        trigger_ms=one("TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"),
         temporal_index=whole("TemporalPositionIdentifier", "TemporalPositionIndex"),
         instance_number=whole("InstanceNumber") if len(levels) == 1 else number + 1,
         rr_ms=rr if rr and rr > 0 else None,
