@@ -19,7 +19,8 @@ _MARGIN_MM = 30.0
 
 
 def draw_loop(path: Path, title: str, *, image: Volume, box: Box, tokens: np.ndarray, masks: dict[str, np.ndarray]) -> None:
-    """Three slices of a study, one a row: image with box, kept tokens, then one panel for each of ``masks``.
+    """Three slices of a study, one a row: whole with its box, whole with what was pruned veiled, then one panel round the box for each of
+    ``masks``.
 
     Args:
         image: the study. box: the prompt, in voxels. tokens: 0..1 on the image's grid (X, Y, Z).
@@ -43,7 +44,7 @@ def draw_loop(path: Path, title: str, *, image: Volume, box: Box, tokens: np.nda
         row[1].add_patch(_frame(box))
         for axis, mask in zip(row[2:], masks.values()):
             axis.imshow(_overlay(mask[:, :, k]).transpose(1, 0, 2), interpolation="nearest", aspect=spacing[1] / spacing[0])
-        for axis in row[1:]:
+        for axis in row[2:]:
             _zoom(axis, box, image.array.shape, spacing)
         row[0].text(4, 4, f"slice {k + 1}", color="white", fontsize=8, va="top")
     handles: list[Any] = [Line2D([], [], color=COLOURS[name], marker="s", linestyle="", label=name) for name in STRUCTURES]
@@ -59,10 +60,10 @@ def _frame(box: Box) -> Rectangle:
 
 
 def _veil(tokens: np.ndarray) -> np.ndarray:
-    """RGBA: what was pruned early lies deep in the dark, what was kept to the end is clear."""
+    """RGBA: what was pruned early lies under a blue veil, what was kept to the end is clear."""
     veil = np.zeros((*tokens.shape, 4))
-    veil[..., 2] = 0.25
-    veil[..., 3] = 0.85 * (1 - tokens)
+    veil[..., :3] = (0.08, 0.12, 0.38)
+    veil[..., 3] = 0.8 * (1 - tokens)
     return veil
 
 
