@@ -19,33 +19,33 @@ from scripts.research.tables.token_tables import token_part
 
 _HEAD = """# What a box saves, and what it is worth
 
-`make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call of the network),
-`http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (networks beside the same trained
-dense) and `crop_floor.csv`.
-[All their tables](results/speed_tables.md) stand on a page of their own.
+`make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call of
+the network), `http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (networks
+beside the same ones trained dense) and `crop_floor.csv`. [All their tables](results/speed_tables.md) are on another page.
 
 ## What was learned
 
 """
 _HOW = """## How it was measured
 
-The ways to use a box are timed in turn in one process: times of a shared machine mean little by themselves, their ratios mean something.
+The ways to use a box are timed in turn in one process: on a shared machine, ratios of times mean more than the times.
 
-- *Dense*: the whole image. *Cut to the box* (the crop): nothing but the box. *Window at the box*: the box with some of what lies round it,
-  as the app sees it, dense or with the model's plan. All have edges that are multiples of 32 pixels, which the networks require.
-- *Masked*, *dropped*: the model's plan on the whole image, where tokens that left are hidden from the others or not computed.
-- *Engine*: tokens farther than 8 pixels from the box (16 in 3D) never enter, 75 % of the others leave after the first block or stage, none
-  that the box touches, and only what is kept is decoded.
-- *Crop* in the goals is the quicker of the two ways to cut to the box, with batch norms made part of the convolutions or not, as the engine
-  has them where it decodes. *Crop with context* is the window at the box, dense.
+- *Dense*: the whole image. *Cut to the box* (the crop): nothing but the box. *Window at the box*: the box with some
+  context, as the app sees it, dense or with the model's plan. All have edges that are multiples of 32 pixels, as the
+  networks require.
+- *Masked*, *dropped*: the model's plan on the whole image. Tokens that left are hidden from the others, or not computed.
+- *Engine*: tokens farther than 8 pixels from the box (16 in 3D) never enter. Of the others, 75 % leave after the first
+  block or stage, none that the box touches. Only what is kept is decoded.
+- *Crop* in the goals is the faster of the two ways to cut to the box: with batch norms folded into the convolutions, as
+  in the engine's decoder, or not. *Crop with context* is the window at the box, dense.
 - *Captured*: on a GPU, as one CUDA graph, the way the app calls its networks.
 
 """
 _TABLES_HEAD = """# What a box saves: all tables
 
-Written by `make report` from the CSV files in this folder; [what they show](../speed.md). *Processor ms* leave out the waiting for other
-programs of the same machine. *Dense* and *cut to the box* are MONAI's own calls; *norms folded* are the same with batch norms made part of
-the convolutions.
+Written by `make report` from the CSV files in this folder; [what they show](../speed.md). *Processor ms* exclude the time spent waiting
+for other programs of the same machine. *Dense* and *cut to the box* are MONAI's own calls; *norms folded* are the same with batch norms
+folded into the convolutions.
 
 ## What was aimed at
 

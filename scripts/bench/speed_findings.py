@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -41,16 +42,23 @@ class Measured:
 def findings(measured: Measured) -> str:
     """Markdown, a list."""
     parts: tuple[Callable[[Measured], Iterator[str]], ...] = (_window, _plan, _engine, _masked, _gpu, _requests, _worth)
-    return "".join(f"- {sentence}\n" for part in parts for sentence in part(measured)) + "\n"
+    return "".join(_item(sentence) for part in parts for sentence in part(measured)) + "\n"
+
+
+def _item(sentence: str) -> str:
+    """An item of a list, its lines wrapped; a table may follow its words."""
+    words, *table = sentence.rstrip().split("\n\n")
+    unbroken = words.replace(" %", "\0%")
+    lines = textwrap.fill(unbroken, 120, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n\n".join([lines.replace("\0%", " %"), *table]) + ("\n\n" if table else "\n")
 
 
 def _window(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     yield (
-        f"**Most is saved by looking at the part of the image that the box is in, without any pruning.** On one CPU thread, for boxes of "
-        f"{_areas(rows)} % of the image, a dense network is {_range(_speedups(rows, (_WINDOW,)))} times as fast on a window at the box "
-        "as on "
-        f"the whole image, and {_range(_speedups(rows, _CROPS))} times on the box alone."
+        "**Looking at only the part of the image around the box saves most, without any pruning.** On one CPU thread, for boxes of "
+        f"{_areas(rows)} % of the image, a dense network is {_range(_speedups(rows, (_WINDOW,)))} times as fast on a window at the box as "
+        f"on the whole image, and {_range(_speedups(rows, _CROPS))} times as fast on the box alone."
     )
 
 
@@ -63,11 +71,10 @@ def _plan(measured: Measured) -> Iterator[str]:
             gflops = fmean(row["gflops"] for row in pruned) / fmean(row["gflops"] for row in dense)
             told.append(f"{title} {100 * (ms / ms_dense - 1):+.0f} % ({ms:.0f} ms a study, GFLOP {100 * (gflops - 1):+.0f} %)")
     yield (
-        "**In that window, pruning adds little with networks as small as the shipped ones.** Time of the network on a new image, one CPU "
-        f"thread, tight boxes, against the same network trained and run dense: {'; '.join(told)}. In one call of the benchmark the plan "
-        "takes "
-        f"{_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same window. It costs no accuracy "
-        "either ([beside the dense ones](method.md#networks-of-windows))."
+        "**In that window, pruning adds little with networks as small as the shipped ones.** Network time on a new image, one CPU "
+        f"thread, tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the benchmark the "
+        f"plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same window. It costs "
+        "no accuracy either ([beside the dense ones](method.md#networks-of-windows))."
     )
 
 
@@ -75,19 +82,19 @@ def _engine(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     crops, windows = (_against(rows, "engine", *ways) for ways in (_CROPS, (_WINDOW,)))
     yield (
-        f"**On the whole image the engine is {_range(_speedups(rows, ('engine',)))} times as fast as dense**, and quicker than the dense "
-        f"window in {sum(value < 1 for value in windows)} of {len(windows)} cases. **The crop stays quicker in "
+        f"**On the whole image the engine is {_range(_speedups(rows, ('engine',)))} times as fast as dense**, and faster than the dense "
+        f"window in {sum(value < 1 for value in windows)} of {len(windows)} cases. **The crop stays faster in "
         f"{sum(value > 1 for value in crops)} of {len(crops)}**: the engine takes {_range(crops)} times as long."
     )
     shares = [row["gflops"]["decoding the box alone"] / row["gflops"]["crop"] for row in measured.floor]
     yield (
-        "Pruning more cannot change that: to give the dense network's numbers, each convolution also computes the rim that the next "
+        "More pruning cannot change that: to give the dense network's numbers, each convolution also computes the rim that the next "
         f"one looks at. Decoding the box alone, without any encoder, is {_range(shares)} times the arithmetic of the whole crop."
     )
     volumes = [row for b in measured.benchmarks.values() if not is_gpu(b) for row in b["rows"] if _is_3d(row)]
     if volumes:
         yield (
-            f"In 3D, a volume in one call, the engine is {_range(_speedups(volumes, ('engine',)))} times as fast as dense and takes "
+            f"In 3D, with a volume in one call, the engine is {_range(_speedups(volumes, ('engine',)))} times as fast as dense and takes "
             f"{_range(_against(volumes, 'engine', *_CROPS))} times as long as the crop (untrained networks)."
         )
 
@@ -96,8 +103,8 @@ def _masked(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     yield (
         f"**Masking tokens instead of dropping them saves little:** {_range(_speedups(rows, ('masked',)))} times as fast as dense. "
-        f"Dropping them is {_range(_speedups(rows, ('dropped, decode all',)))} times as fast while the whole image is decoded, and "
-        f"{_range(_speedups(rows, ('dropped, decode kept',)))} times where only the kept region is."
+        f"Dropping them is {_range(_speedups(rows, ('dropped, decode all',)))} times as fast if the whole image is decoded, and "
+        f"{_range(_speedups(rows, ('dropped, decode kept',)))} times if only the kept region is."
     )
 
 
@@ -106,16 +113,14 @@ def _gpu(measured: Measured) -> Iterator[str]:
     if not rows:
         return
     yield (
-        f"**On a large GPU, pruning in the window makes a call slower:** captured, the plan takes "
-        f"{_range(_against(rows, _PLAN, _WINDOW))} times "
-        f"as long as the dense network in the same window, for {_batches(rows)} slices a call. Calls of these networks are hundreds of "
-        "small "
-        "kernels, and scoring, ranking and gathering add more. Capturing the call as a CUDA graph is what helps there."
+        "**On a large GPU, pruning in the window makes a call slower:** captured, the plan takes "
+        f"{_range(_against(rows, _PLAN, _WINDOW))} times as long as the dense network in the same window, for {_batches(rows)} slices a "
+        "call. A call of these networks is hundreds of small kernels; scoring, ranking and gathering add more. What helps there is to "
+        "capture the call as a CUDA graph."
     )
     yield (
         f"The engine on the whole image is {_range(_speedups(rows, ('engine',)))} times as fast as dense there: it pays with many slices "
-        "a call, "
-        "in 3D, and in memory ([tables](results/speed_tables.md))."
+        "a call, in 3D, and in memory ([tables](results/speed_tables.md))."
     )
 
 
@@ -131,11 +136,11 @@ def _requests(measured: Measured) -> Iterator[str]:
             ]
             lines.append([result["device"], *cells, share])
     frames = measured.requests[0]["frames"]
-    head = ["device", "network", "request", "ms (quartiles)", "of it the network"]
+    head = ["device", "network", "request", "ms (quartiles)", "network's share"]
     table = markdown_table(head, lines)
     yield (
-        "**A request over HTTP, from the prompt sent to the mask received**, on a warm server, images of "
-        f"{measured.requests[0]['slices']} slices, cines of {frames} frames:\n\n{table}"
+        "**A request over HTTP, from the prompt sent to the mask received**, on a warm server, for images of "
+        f"{measured.requests[0]['slices']} slices and cines of {frames} frames:\n\n{table}"
     )
 
 
@@ -150,20 +155,19 @@ def _worth(measured: Measured) -> Iterator[str]:
 
     relevance, chance, engine = ("relevance, dropped", _KEPT), ("random tokens", _KEPT), ("engine", _KEPT)
     yield (
-        f"**Relevance to the box is worth little beside chance.** With {_KEPT} % of the tokens kept on whole slices, tight boxes, its "
-        "DSC minus "
-        f"that of random tokens (one number a seed): {minus(relevance, chance, 'tight')}."
+        f"**Relevance to the box is worth little compared with chance.** With {_KEPT} % of the tokens kept on whole slices and tight "
+        f"boxes, its DSC minus that of random tokens (one number a seed): {minus(relevance, chance, 'tight')}."
     )
     crop, dense = ("cut to the box", 100), ("dense", 100)
     yield (
-        f"**The engine keeps the dense network's accuracy**, DSC minus dense, tight boxes: {minus(engine, dense, 'tight')}; **and stands "
-        "bad boxes "
-        f"better than the crop**: oversized {minus(engine, crop, 'oversized')}; partial {minus(engine, crop, 'partial')}."
+        f"**The engine keeps the dense network's accuracy**, DSC minus dense, tight boxes: {minus(engine, dense, 'tight')}. **It tolerates "
+        f"bad boxes better than the crop**, DSC minus the crop's: oversized {minus(engine, crop, 'oversized')}; partial "
+        f"{minus(engine, crop, 'partial')}."
     )
     worst = [d[(*engine, "misleading")] for dice in told.values() for d in dice]
     yield (
-        f"With a box beside the heart, neither finds it: the engine's DSC is {_range(worst)}. That is why the app "
-        "looks where its overview sees the heart."
+        f"With a box beside the heart, neither finds it: the engine's DSC is {_range(worst)}. That is why the app looks where its overview "
+        "sees the heart."
     )
 
 

@@ -157,17 +157,17 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
     whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
     goal = f": {words(whole)}" if whole else ", not known yet"
     lines = [
-        f"- **Fewer corrected voxels a study of the archive than random with `{strategy}`**{goal}. By other readings:",
+        f"- **Corrected voxels a study of the archive, `{strategy}` against random**{goal}. By other readings:",
         f"  - in a study of a validation patient, mean of all rounds: {words(validation)};",
         f"  - in a study of a chosen patient: {words(chosen)}, as a share of their hearts {words(share)};",
     ]
     if goals:
-        both = f"both came to it in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
+        both = f"both got there in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
         lines.append(f"  - in all that were chosen until the Dice stayed above {DICE:.0%} of all's: {both};")
     if alike:
-        reached = f"{len(alike)} of {len(pairs)} seeds came to it, {words(alike)}"
+        reached = f"it got there in {len(alike)} of {len(pairs)} seeds, {words(alike)}"
         lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {reached};")
-    return [*lines, f"  - Dice after as many rounds as both have, beside random's: {', '.join(f'{each:+.3f}' for each in dice)}."]
+    return [*lines, f"  - Dice minus random's, after as many rounds as both have: {', '.join(f'{each:+.3f}' for each in dice)}."]
 
 
 def _dense(all_runs: list[Run]) -> list[str]:
@@ -184,7 +184,7 @@ def _dense(all_runs: list[Run]) -> list[str]:
             about = f"`{run.strategy}`, seed {run.key[0]}, {run.patients[n - 1]} patients"
             text = f"- **Pruned and dense** ({about}): Dice {dice[0]:.3f} and {dice[1]:.3f}, "
             text += f"voxels corrected a study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
-            lines.append(f"{text}seconds of training a round {train[0]:.1f} and {train[1]:.1f} (of each round the quickest run).")
+            lines.append(f"{text}seconds of training a round {train[0]:.1f} and {train[1]:.1f} (the fastest run of each round).")
     return lines
 
 

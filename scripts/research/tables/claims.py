@@ -47,7 +47,10 @@ def own_goals(tables: Mapping[str, Table]) -> list[Claim]:
             claims.append(best_of(f"{row.label} is better than every baseline that sees the same box", data, row, baselines))
             claims.append(
                 best_of(
-                    f"{row.label} is better than every method that sees the same box, dense networks and the cut too", data, row, others
+                    f"{row.label} is better than every method that sees the same box, dense networks and the cut included",
+                    data,
+                    row,
+                    others,
                 )
             )
             claims.append(
@@ -111,7 +114,7 @@ def _hosts(table: Table, data: str) -> list[Claim]:
 
 
 def _boxes(table: Table, data: str) -> list[Claim]:
-    says = "A tight box is better than a partial one, that than an oversized one, that than a misleading one"
+    says = "DSC falls from a tight box to a partial, to an oversized, to a misleading one"
     families = [family for family in _families(table, data) if family["tight"].is_prato]
     claims = []
     for family in families:
@@ -133,7 +136,7 @@ def _with_bad_boxes(table: Table, data: str) -> list[Claim]:
     families = _families(table, data)
     others = [family for family in families if not family["tight"].is_prato]
     return [
-        best_of(f"{family[box].label} is better than what else sees that box", data, family[box], [other[box] for other in others])
+        best_of(f"{family[box].label} is better than every other method with that box", data, family[box], [other[box] for other in others])
         for family in families
         if family["tight"].is_prato
         for box in BOXES
@@ -168,7 +171,9 @@ def _cheaper(says: str, data: str, row: Row, others: list[Row]) -> Claim:
     costs = {other.label: other.outcome.mean("gflops") or 0.0 for other in good if other.outcome}
     cheaper = {label: cost for label, cost in costs.items() if cost <= ours}
     said = f"{ours:.2f} GFLOP at DSC {dice:.3f}; "
-    said += f"as good and no dearer: {', '.join(f'{a} {c:.2f}' for a, c in cheaper.items())}." if cheaper else "none is as good for as few."
+    said += (
+        f"as good at no more GFLOP: {', '.join(f'{a} {c:.2f}' for a, c in cheaper.items())}." if cheaper else "none is as good at as few."
+    )
     return Claim(says, data, FAILS if cheaper else HOLDS, (said,))
 
 

@@ -24,22 +24,28 @@ SLICES = ROOT / "out" / "paper"
 _HEAD = """# The paper, run again
 
 Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmentation of Medical Images"
-([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures from our own runs, written by `make report` from
-[the results](paper). [All tables and reasons](paper_tables.md), [the method](../method.md), [how to run it](../experiments.md).
+([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures from our own runs. `make report` writes
+this page from [the results](paper). See also [all tables and reasons](paper_tables.md), [the method](../method.md) and
+[how to run it](../experiments.md).
 """
-_LEARNING = """**{learning} of {run} rows are *still learning***: validation DSC rose by 0.01 or more as the slices seen doubled for the
-last time, or no curve says otherwise. They say how soon a method learns, not how good it becomes.
+_LEARNING = """**{learning} of {run} rows are *still learning***: validation DSC rose by 0.01 or more over the last
+doubling of the slices seen, or no curve shows otherwise. They show how soon a method learns, not how good it becomes.
 """
-_READ = """**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows, so compare
-rows with rows, not with brackets. The paper's three columns on ACDC are given as they are named there, beside ours by true
-names. DSC, IoU and HD95 are means over cases and structures, ± the standard deviation over seeds where there is more than one. HD95 is
-in mm on ACDC and in pixels of the 256 x 256 image on ISIC; a structure of which either mask is empty has none, is left out of the mean,
-and is counted as *empty* beside it. GFLOP: the network's call on a slice or image, *of* the dense network's. Tokens: what goes on after the
-last stage. ms: the same call, of all rows in turn in one process ([times.csv](paper/times.csv)); where the weights decide how many tokens
-go on, there is none. Budget: what the training was given, from fresh weights. Device: what the scores were computed on.
+_READ = """**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows,
+so compare rows with rows, not with brackets. The paper's three columns on ACDC keep the names that they have there; ours
+have true names.
+
+- DSC, IoU and HD95 are means over cases and structures, ± the standard deviation over seeds where there is more than one.
+- HD95 is in mm on ACDC and in pixels of the 256 x 256 image on ISIC. A structure of which either mask is empty has none:
+  it is left out of the mean and counted as *empty* beside it.
+- GFLOP: the network's call on a slice or image, *of* the dense network's.
+- Tokens: what goes on after the last stage.
+- ms: the same call, all rows in turn in one process ([times.csv](paper/times.csv)). Where the weights decide how many
+  tokens go on, there is none.
+- Budget: what the training was given, from fresh weights. Device: what the scores were computed on.
 """
-_READINGS = """Beyond what the paper claims, in two readings: *baselines* are all that prune or merge as PrATo
-does; *every method* counts dense networks and the cut to the box too, which use the box without pruning.
+_READINGS = """The next claims go beyond the paper's, in two readings: *baselines* are all methods that prune or merge as PrATo
+does; *every method* also counts dense networks and the cut to the box, which use the box without pruning.
 """
 
 

@@ -21,7 +21,7 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
         return ""
     counts = Counter(claim.verdict for claim in run)
     sentences = [
-        f"**Of the paper's claims, each for every row and data set that can tell, {counts[HOLDS]} hold, "
+        f"**Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
         f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}.**"
     ]
     for data in DATA:
@@ -33,7 +33,7 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
 
 def _learning(tables: Mapping[str, Table]) -> str:
     rows = [row for table in tables.values() for data in DATA for row in table.measured(data)]
-    return ", all of rows *still learning*" if all(row.is_still_learning for row in rows) else ""
+    return "; all rows are *still learning*" if all(row.is_still_learning for row in rows) else ""
 
 
 def _ranked(data: str, rows: Sequence[Row]) -> str:
@@ -62,7 +62,7 @@ def _same_box(data: str, rows: Sequence[Row]) -> list[str]:
                 names = ", ".join(row.label.replace(" + box", "") for row, _ in chosen)
                 parts.append(f"{words} {names} ({low if low == high else f'{low} to {high}'})")
         if others := len(found) - sum(map(len, shown)):
-            parts.append(f"not told from {others} of {len(found)}")
+            parts.append(f"not shown to differ from {others} of {len(found)}")
         learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
         still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} of {len(found) + 1} rows *still learning*)")
         said.append(f"{one.label} is {', '.join(parts)}{still}")
@@ -75,7 +75,7 @@ def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
     if len(dense) < 2:
         return []
     told = ", ".join(name_with_dice(row) for row in reversed(dense))
-    return [f"On {DATA[data]}, a network that prunes nothing, by how it is told of the box: {told}."]
+    return [f"{DATA[data]}, without pruning, by how the box reaches the network: {told}."]
 
 
 def _with_cost(row: Row) -> str:

@@ -47,11 +47,11 @@ def _together(cells: dict[tuple[str, bool], dict[str, float]]) -> str:
 
 _HEAD = """## What was chosen, and on which side of the split
 
-How long the engine's rows train before tokens leave, and that *at its best* keeps all tokens under the box, was chosen on validation
-patients alone; baselines and literal rows have no such choice, and are trained at the same rate and budget. This was examined because a
-first look at the test side had shown rows whose tokens leave from the first step behind dense ones. Half was taken from the rows of ACDC
-in which tokens under the box may leave, before the others were measured; the whole table has one seed, and a point or two in it may be
-chance, so it does not say that half is the best share. Both data sets had the steps of their plan files here; the rows of ISIC have fewer
-(their column *budget*).
+Two things were chosen, on validation patients alone: how long the engine's rows train before tokens leave, and that *at
+its best* keeps all tokens under the box. Baselines and literal rows have no such choice, and are trained at the same rate
+and budget. This was examined because a first look at the test side had shown rows whose tokens leave from the first step
+behind dense ones. Half was taken from the rows of ACDC in which tokens under the box may leave, before the others were
+measured. The whole table has one seed, and a point or two in it may be chance, so it does not say that half is the best
+share. Both data sets had the steps of their plan files here; the rows of ISIC have fewer (their column *budget*).
 
 """

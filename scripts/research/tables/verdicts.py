@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from scripts.common.markdown import grid
+from scripts.research.datasets.base import dataset_class
 from scripts.research.tables.outcomes import Outcome
 from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.rows import DATA, Row
@@ -17,11 +18,12 @@ _FEW = 3
 #: A loss in DSC smaller than this is none.
 MARGIN = 0.01
 RULE = (
-    "A claim that one row is better than others *holds* where the difference in mean DSC over the same patients is shown against every\n"
-    "one of them (Wilcoxon signed-rank test, corrected after Holm for the comparisons of the claim, p below 0.05). It *does not hold*\n"
-    "where one of them is shown to be better. Else it is *not shown either way*. That there is no loss *holds* where the whole 95 %\n"
-    f"bootstrap interval of the difference lies above -{MARGIN}; it *does not* where it lies below 0, or nothing is saved. A patient's\n"
-    "DSC is the mean over the seeds that both rows were trained with; means of single rows are over all of their own.\n"
+    "A claim that one row is better than others *holds* if the row is shown to have a higher mean DSC over the same patients\n"
+    "than every one of them (Wilcoxon signed-rank test, p below 0.05 after Holm's correction for the comparisons of the\n"
+    "claim). It *does not hold* if one of them is shown to be better. Otherwise it is *not shown either way*. A claim of no\n"
+    f"loss *holds* if the whole 95 % bootstrap interval of the difference lies above -{MARGIN}; it *does not hold* if the\n"
+    "interval lies below 0, or if nothing is saved. A patient's DSC is the mean over the seeds that both rows were trained\n"
+    "with; means of single rows are over all of their own.\n"
 )
 
 
@@ -64,7 +66,7 @@ def best_of(says: str, data: str, one: Row, others: Sequence[Row]) -> Claim:
     found = compare(one, others)
     if not found:
         return Claim(says, data, NOT_RUN, ())
-    return Claim(says, data, _verdict([difference for _, difference in found]), _against(one, found))
+    return Claim(says, data, _verdict([difference for _, difference in found]), _against(data, one, found))
 
 
 def check_order(says: str, data: str, rows: Sequence[Row]) -> Claim:
@@ -74,10 +76,10 @@ def check_order(says: str, data: str, rows: Sequence[Row]) -> Claim:
         return Claim(says, data, NOT_RUN, ())
     corrected = holm([difference for _, _, difference in steps])
     because = [f"Mean DSC: {', '.join(name_with_dice(row) for row in rows)}."]
-    because += [f"{a.label} over {b.label}: {c.words()}." for (a, b, _), c in zip(steps, corrected)]
+    because += [f"{a.label} minus {b.label}: {c.words()}." for (a, b, _), c in zip(steps, corrected)]
     falling = sorted(rows, key=lambda row: -(row.dice() or 0.0))
     if [row.label for row in falling] != [row.label for row in rows]:
-        because.append(f"By their means the order is {', '.join(row.label for row in falling)}.")
+        because.append(f"By mean DSC, the order is {', '.join(row.label for row in falling)}.")
     return Claim(says, data, _verdict(corrected), tuple(because))
 
 
@@ -93,7 +95,7 @@ def no_loss(says: str, data: str, dense: Row, pruned: Row) -> Claim:
     cut = f"{before:.2f} to {after:.2f} GFLOP a slice ({100 * (after / before - 1):+.0f} %)"
     kept = pruned.outcome.mean("tokens")
     tokens = f", {100 * kept:.0f} % of the tokens kept" if kept is not None else ""
-    means = f"DSC {dense.dice():.3f} to {pruned.dice():.3f}, {difference.words()}, {difference.patients} patients."
+    means = f"DSC {dense.dice():.3f} to {pruned.dice():.3f}, {difference.words()}, {_subjects(data, difference)}."
     return Claim(says, data, verdict, (f"{cut}{tokens}; {means}",))
 
 
@@ -134,12 +136,17 @@ def _verdict(found: Sequence[Paired]) -> str:
     return HOLDS if all(difference.better for difference in found) else NOT_SHOWN
 
 
-def _against(one: Row, found: Sequence[tuple[Row, Paired]]) -> tuple[str, ...]:
-    said = [f"{name_with_dice(one)} on {found[0][1].patients} patients."]
+def _subjects(data: str, difference: Paired) -> str:
+    """Of how many patients, or images, a difference is."""
+    return f"{difference.patients} {dataset_class(data).subjects}"
+
+
+def _against(data: str, one: Row, found: Sequence[tuple[Row, Paired]]) -> tuple[str, ...]:
+    said = [f"{name_with_dice(one)} on {_subjects(data, found[0][1])}."]
     for words, chosen in (
         ("Better than", [pair for pair in found if pair[1].better]),
         ("Worse than", [pair for pair in found if pair[1].worse]),
-        ("No difference shown from", [pair for pair in found if not pair[1].better and not pair[1].worse]),
+        ("Not shown to differ from", [pair for pair in found if not pair[1].better and not pair[1].worse]),
     ):
         if chosen:
             told = (f"{name_with_dice(row)} ({difference.words(interval=len(found) <= _FEW)})" for row, difference in chosen)
