@@ -1,4 +1,4 @@
-"""The whole stack of slices at a glance: tokens of 12 mm that say where the heart is, whatever the prompt."""
+"""The whole stack of slices at a glance: tokens of 8 pixels that say where the heart is, whatever the prompt."""
 
 from __future__ import annotations
 

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prato.models.overview import TOKEN
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank
 
-#: Pixels along the edge of a token of the overview (12 mm): windows begin at multiples of it, so that they share its grid.
-TOKEN = 8
 #: Shares of the kinds of boxes: tight by hand, loose, partial, shifted, beside the heart; the rest have none.
 _KINDS = (0.40, 0.15, 0.12, 0.08, 0.07)
 #: Share of the stacks whose slices are twice as thick and half as many: each is the mean of two.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prato.training.batch_augmentation import TOKEN
+from prato.models.overview import TOKEN
 from prato.training.slice_bank import CANVAS, SliceBank
 
 #: "tight": a window round the box of the expert's label; "none": where the relevance finds the heart.
