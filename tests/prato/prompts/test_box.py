@@ -83,6 +83,20 @@ def test_union_and_intersection():
     assert a.intersection(Box((4, 0, 0), (5, 1, 1))) is None
 
 
+@pytest.mark.parametrize(("start", "stop"), [((1, 2), (3, 4, 5)), ((1, 2, 3, 4), (5, 6, 7, 8)), ((1,), (2,))])
+def test_a_box_has_as_many_stops_as_starts_on_two_or_three_axes(start, stop):
+    with pytest.raises(PromptError, match="2 or 3 axes"):
+        Box(start, stop)
+
+
+def test_of_what_is_no_box_only_the_beginning_is_repeated():
+    with pytest.raises(PromptError, match="finite numbers") as short:
+        Box.from_bounds(["a", 1, 2, 3], (9, 9))
+    with pytest.raises(PromptError) as long:
+        Box.from_bounds([*"abc", "d" * 1000], (9, 9))
+    assert "['a', 1, 2, 3]." in str(short.value) and "ddd..." in str(long.value) and len(str(long.value)) < 160
+
+
 def test_an_empty_box_cannot_be_made():
     with pytest.raises(PromptError, match="start < stop"):
         Box((1, 1, 1), (1, 2, 2))
