@@ -36,15 +36,15 @@ class PratoLabel(ScriptedLoadableModule):
         parent.contributors = ["The PrATo Label authors"]
         parent.helpText = _(
             "Draw a box around the heart in a cardiac MRI, and get right ventricle, myocardium and left ventricle back from a PrATo Label "
-            "server. Correct them, submit them, and let the model learn from them. The panel reads from top to bottom; hold the mouse "
+            "server. Correct them, submit them, and let the model learn from them. Work from the top of the panel to the bottom; hover "
             "over anything to see what it does. Not a medical device. "
-            '<a href="https://github.com/prato-label/SlicerPratoLabel/blob/main/docs/tutorial.md">The tutorial</a> takes ten minutes, on a '
-            "generated heart that the module Sample Data offers."
+            '<a href="https://github.com/prato-label/SlicerPratoLabel/blob/main/docs/tutorial.md">The tutorial</a> takes ten minutes, with '
+            "a generated heart from the module Sample Data."
         )
         parent.acknowledgementText = _(
             "PrATo Label applies prompt-driven adaptive token pruning; please cite "
             '<a href="https://arxiv.org/abs/2506.16369">arXiv:2506.16369</a>, and '
-            '<a href="https://doi.org/10.1016/j.media.2024.103207">MONAI Label</a>, which the server is an app of.'
+            '<a href="https://doi.org/10.1016/j.media.2024.103207">MONAI Label</a>, of which the server is an app.'
         )
         # Sample Data need not be loaded before
         slicer.app.connect("startupCompleted()", register_sample_data)

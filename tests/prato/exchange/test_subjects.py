@@ -28,3 +28,14 @@ def test_two_examinations_of_a_patient_are_two_subjects(tmp_path: Path, layout: 
     done = run(convert.app, "export", tmp_path / "studies", tmp_path / "rest", "--layout", layout, "--convention", "mnms")
     both = [folder for folder in (tmp_path / "rest").glob("*") if list(folder.glob("*ED*")) and list(folder.glob("*ES*"))]
     assert not both and not list((tmp_path / "rest").glob("twice*")), done.output
+
+
+def test_what_is_wrong_with_a_subject_is_said_once(tmp_path: Path) -> None:
+    make_studies(tmp_path / "studies", 1)
+    manifest = load_manifest(tmp_path / "studies")
+    assert manifest is not None
+    for study in manifest.studies.values():
+        study.phase = None
+    save_manifest(tmp_path / "studies", manifest)
+    done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "mnms", "--convention", "mnms")
+    assert done.exit_code == 2 and done.output.count("M&Ms needs one of each") == 1, done.output

@@ -22,10 +22,12 @@ from prato.labelling.phases import phase_count, phase_of
 
 class FolderError(ValueError):
     """A folder that cannot be imported or exported; ``faults`` holds one sentence for each bad thing found, in one line whatever letters
-    the names of files have."""
+    the names of files have; what is wrong with several files at once stands there once."""
 
     def __init__(self, faults: list[str]) -> None:
-        self.faults = ["".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in fault) for fault in faults]
+        self.faults = [
+            "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in fault) for fault in dict.fromkeys(faults)
+        ]
         super().__init__("\n".join(self.faults))
 
 
