@@ -136,9 +136,13 @@ def test_random_prefers_what_was_handed_out_longest_ago() -> None:
 
 
 @pytest.mark.parametrize("name", build_strategies({}, "heart"))
-def test_nothing_left_is_said(name: str) -> None:
-    with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and "final label" in error.detail):
-        built(name)({"strategy": name}, Folder())
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [(Cines(1, {"a": {"0": "corrected"}}), "Every study here has a final label"), (Folder(), "There are no studies here")],
+)
+def test_nothing_left_is_said(name: str, folder: Folder, words: str) -> None:
+    with pytest.raises(HTTPException, check=lambda error: error.status_code == 404 and words in error.detail):
+        built(name)({"strategy": name}, folder)
 
 
 def test_the_highest_score_wins_and_the_name_decides_a_tie() -> None:

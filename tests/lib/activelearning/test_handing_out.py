@@ -121,6 +121,16 @@ def test_a_study_that_was_removed_meanwhile_is_not_handed_out(app: App) -> None:
     assert ask("first")["id"] == "b"
 
 
+def test_a_study_that_is_removed_while_it_is_looked_at_is_nothing_to_whoever_asks(app: App) -> None:
+    def remove() -> None:
+        app.before_answer = lambda: None
+        app.store.remove_image("c")
+        app.store.get_image_uri("c")  # as strategies do that score it
+
+    app.before_answer = remove
+    assert ask("first")["id"] == "a"
+
+
 def test_whoever_is_always_forestalled_is_handed_a_study_in_the_end(app: App) -> None:
     asked: list[int] = []
 

@@ -59,6 +59,14 @@ def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path) -> No
     assert report.imported[0].step_ms == 100 and "lie within 0.7 ms" in report.imported[0].notes[0]
 
 
+def test_where_one_image_has_no_trigger_time_the_others_are_not_said_to_have_none(tmp_path: Path) -> None:
+    images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", None if n == 3 else ds.TriggerTime))
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert report.imported[0].notes[0].startswith("The files do not give every phase a time of its own: the phases are in the order")
+    assert not any(words in note for note in report.imported[0].notes for words in ("give no times", "no trigger times:"))
+
+
 def test_slices_that_each_lack_another_phase_are_named(tmp_path: Path) -> None:
     images = [ds for n, ds in enumerate(SCAN.images()) if n % SCAN.phases != 1 + n // SCAN.phases]
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")

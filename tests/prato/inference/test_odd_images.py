@@ -110,7 +110,15 @@ def test_a_box_on_blank_slices_alone_is_answered(predictor: Predictor, heart: tu
     predictor.set_image(replace(image, array=np.pad(image.array, [(0, 0), (0, 0), (2, 0)])))
     prediction = predictor.predict([BoxPrompt(Box((20, 20, 0), (60, 60, 1)))])
     assert prediction.mask.shape == (*image.array.shape[:2], image.array.shape[2] + 2)
-    assert not prediction.mask[:, :, 1:].any()  # beyond the box nothing is drawn
+    assert not prediction.mask.any() and "mask_is_empty" in prediction.warnings  # nor is anything there
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_an_image_that_shows_nothing_has_no_heart(is_drawn: bool) -> None:
+    small = Predictor.from_files(MODEL.with_name("prato_overview_unet_small.safetensors"))  # which sees one there
+    nothing = Volume(np.zeros((60, 50, 5), np.float32), np.diag([1.4, 1.4, 8.0, 1.0]))
+    found = in_all_of_it(small, nothing, is_drawn)
+    assert not found.mask.any() and {"image_is_constant", "mask_is_empty"} <= {*found.warnings}
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1)])

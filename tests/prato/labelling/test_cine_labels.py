@@ -92,6 +92,23 @@ def test_a_whole_mask_that_names_no_phase_changes_those_that_were_changed(label:
         save(label, mask_of(p0=1, p1=5), annotator="Cy", base_version=3)
 
 
+def test_what_was_removed_meanwhile_is_stored_whole_and_never_as_an_empty_label(
+    label: LabelVersions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = mask_of(p0=1, p1=2)
+    save(label, drawn, annotator="Ada")
+    with monkeypatch.context() as patch:  # somebody removes the label between the two looks of one save
+        patch.setattr(label, "_recover", lambda: label.current_path().unlink(missing_ok=True))
+        assert save(label, drawn, annotator="Ben").replaced == (0, 1)
+    assert np.array_equal(current_mask(label), drawn)
+    label.remove("Cy")
+    with pytest.raises(LabelVersionError, match="version 2 of the label of a, which is its label no longer: restore it"):
+        save(label, drawn, annotator="Ben", base_version=2)
+    assert label.current() is None and len(label.all()) == 2
+    assert save(label, drawn, annotator="Ben", base_version=2, phases=[0, 1]).replaced == (0, 1)
+    assert np.array_equal(current_mask(label), drawn)
+
+
 def test_proposals_fill_what_nobody_drew(label: LabelVersions) -> None:
     save(label, mask_of(p1=1), annotator="Ada", phases=[1])
     sent = dict.fromkeys(map(str, range(PHASES)), "proposed")

@@ -68,6 +68,17 @@ def test_labels_put_into_the_folder_are_used_where_they_hold_a_structure(studies
     assert all(case.source == "anatomy" for _, case in loaded)
 
 
+@pytest.mark.parametrize(
+    ("is_empty", "words"), [(True, "The label for p_4d phase 0 is empty"), (False, "The label p_4d.nii.gz is not readable")]
+)
+def test_of_a_cine_s_label_that_cannot_be_used_the_reason_is_about_the_label(studies: Path, beat, is_empty: bool, words: str) -> None:
+    path = studies / "labels" / "final" / "p_4d.nii.gz"
+    path.parent.mkdir(parents=True)
+    write_cine(path, np.zeros_like(beat.labels), beat.affine) if is_empty else path.write_bytes(b"no label")
+    loaded, left_out = load_training_cases(find_trusted_phases(find_labelled_studies(studies))[0], 3.0)
+    assert not loaded and words in left_out["p_4d phase 0"]
+
+
 @pytest.mark.slow
 def test_the_phases_of_a_cine_are_read_once(studies: Path, beat, monkeypatch: pytest.MonkeyPatch) -> None:
     (studies / "labels" / "final").mkdir(parents=True)

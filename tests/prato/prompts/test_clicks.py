@@ -122,12 +122,21 @@ def test_clicks_alone_are_of_the_model_s_own_mask_and_previous_holds_one():
 
 @pytest.mark.parametrize(("slices", "words"), [({1}, "is on slice 1 alone"), ({3, 1, 2}, "reaches from slice 1 to 3")])
 def test_a_click_farther_from_the_heart_than_the_next_slice_is_refused(slices, words):
-    beside, away = (Stroke(1, np.array([[4, 6, k]])) for k in (max(slices) + 1, max(slices) + 2))
+    beside, away, farther = (Stroke(1, np.array([[4, 6, max(slices) + n]])) for n in (1, 2, 4))
     require_heart([beside], slices, 2)
     require_heart([away], set(), 2)  # where no heart is known
     require_heart([Stroke(0, away.points)], slices, 2)  # there is none, it says
-    with pytest.raises(RequestError, match=words):
-        require_heart([beside, away], slices, 2)
+    require_heart([beside, away], slices, 2)  # both at once as one after the other
+    for strokes in ([away], [Stroke(0, beside.points), away], [beside, away, farther]):
+        with pytest.raises(RequestError, match=words):
+            require_heart(strokes, slices, 2)
+
+
+def test_clicks_that_lead_away_from_the_heart_are_taken_on_either_side():
+    below, beside = (Stroke(2, np.array([[4, 6, k]])) for k in (1, 2))
+    require_heart([below, beside], {3, 4}, 2)
+    with pytest.raises(RequestError, match="slice 1, and the heart reaches from slice 3 to 4"):
+        require_heart([below], {3, 4}, 2)
 
 
 def test_a_click_on_a_structure_is_a_query_where_it_lies():

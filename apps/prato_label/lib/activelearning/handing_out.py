@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib.datastore.studies import StudiesDatastore
@@ -20,14 +21,20 @@ _OF_THE_CHOICE = {"id", "phase", "score", "reason", "scored", "unlabelled", "mod
 def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[str, Any], client: Any) -> dict[str, Any]:
     """The study that the ``request``'s strategy chooses, with what is known of it, noted as handed out to ``client``.
 
-    A strategy may take seconds. Where somebody else was handed the study meanwhile, it chooses again, by what it has found already.
+    A strategy may take seconds. Where somebody else was handed the study meanwhile, or one was removed that it was looking at, it chooses
+    again, by what it has found already.
 
     Raises:
         HTTPException: as the strategy does.
     """
     for tries_left in reversed(range(_TRIES)):
-        before = store.handed_out()
-        chosen = app.next_sample({**request, "client_id": client})
+        before, known = store.handed_out(), {*store.list_images()}
+        try:
+            chosen = app.next_sample({**request, "client_id": client})
+        except HTTPException:
+            if tries_left and not known.issubset(store.list_images()):  # it may have looked at one that was removed meanwhile
+                continue
+            raise
         study, handed_out = chosen["id"], {"ts": int(time.time()), "client_id": client}
         info: dict[str, Any] = {}
         try:

@@ -38,8 +38,10 @@ def list_unlabelled(datastore: Datastore) -> dict[str, int | None]:
         HTTPException: 404, there are none.
     """
     by_state: dict[str, dict[str, int | None]] = {state: {} for state in REVIEW_STATES}
-    without = set(datastore.get_unlabeled_images())
-    for study in datastore.list_images():
+    without, studies = set(datastore.get_unlabeled_images()), datastore.list_images()
+    if not studies:
+        raise HTTPException(404, "There are no studies here: add images to the folder, or serve the folder that holds them.")
+    for study in studies:
         trusted = [] if study in without else _trusted_phases(datastore, study)
         count, marked = known_phases(datastore.get_image_info(study))
         phase = None if trusted is None else next_phase(count, marked, trusted)

@@ -91,7 +91,9 @@ def put_in_order(stack: Stack) -> OrderedCine:
     rr_ms, rr_source = _heartbeat(rows, times, notes)
     if rr_ms is not None and times is None:
         times = np.arange(len(rows[0])) * rr_ms / len(rows[0])
-        notes.append("The files give no trigger times: the phases are taken as spread evenly over the R-R interval.")
+        notes.append(
+            "The files give no trigger times that tell when a phase is: the phases are taken as spread evenly over the R-R interval."
+        )
     if any(frame.is_lossy for frame in stack.frames):
         notes.append("The images were compressed with loss before: fine structures may be missing.")
     return OrderedCine(rows, affine, times, triggers, rr_ms, rr_source, order, tuple(notes))
@@ -140,7 +142,7 @@ def _choose_order(slices: list[tuple[Frame, ...]], notes: list[str]) -> tuple[st
         values = [[key(frame) for frame in frames] for frames in slices]
         if all(None not in own and len(set(own)) == len(own) for own in values):
             if name == "InstanceNumber":
-                notes.append("The files give no times: the phases are in the order of their instance numbers.")
+                notes.append("The files do not give every phase a time of its own: the phases are in the order of their instance numbers.")
             return name, key
     raise DicomError("its images give neither trigger times nor temporal positions nor instance numbers that tell the phases apart")
 

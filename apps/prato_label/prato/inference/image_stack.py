@@ -35,8 +35,9 @@ class ImageStack:
         axis: of the stored volume, along which the slices lie.
         axes: of the stored volume, in the order in which ``volume`` has them.
         volume: with ``axis`` as its last.
-        filled: the slices of ``volume`` that show something; in the others, which programs add until all stacks are as long, every voxel
-            has the same value. All of them where none shows anything.
+        blank: the slices of ``volume`` that show nothing, as every voxel has the same value: programs add them, until all stacks are as
+            long.
+        filled: the others; all of them where none shows anything.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class ImageStack:
         self.volume = volume_to_stack(stored, self.axis)
         array = self.volume.array
         every = range(array.shape[2])
-        self.filled = [k for k in every if array[:, :, k].min() < array[:, :, k].max()] or [*every]
+        self.blank = [k for k in every if not array[:, :, k].min() < array[:, :, k].max()]
+        self.filled = [k for k in every if k not in self.blank] or [*every]
         self._features = FeatureCache(_FEATURE_BYTES) if features is None else features
         self._key, self._on_growth = key, on_growth
         self._range: IntensityRange | None = None

@@ -159,6 +159,7 @@ class Predictor:
     ) -> Prediction:
         """The answer, with what the labeller should know of it. A box that nobody drew is said to hold all of the mask."""
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
+        result.mask[:, :, image.blank] = 0  # where these alone were reached, what networks make of them is no heart
         mask = from_stack(result.mask, image.axis)
         held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(located.focus), Box.around(mask)))]
         return Prediction(

@@ -225,7 +225,7 @@ class InferenceRequest(BaseModel):
 
 
 def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: int) -> None:
-    """Refuse a click on a structure on a slice farther from the heart than the next one.
+    """Refuse a click on a structure on a slice farther than the next one from the heart, and from other such clicks that lead to it.
 
     Args:
         strokes: those that are to change something.
@@ -234,7 +234,17 @@ def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: in
     Raises:
         RequestError: there is one.
     """
-    for k in sorted({int(stroke.points[0, across]) for stroke in strokes if stroke.structure != BACKGROUND}):
-        if slices and not min(slices) - 1 <= k <= max(slices) + 1:
-            reaches = f"is on slice {min(slices)} alone" if len({*slices}) == 1 else f"reaches from slice {min(slices)} to {max(slices)}"
-            raise RequestError(f"A click lies on slice {k}, and the heart {reaches}: click beside it first.")
+    if not slices:
+        return
+    # One after the other, a click makes heart of the slice beside: so must several at once, sent again after an undo or by stock clients.
+    low, high = min(slices), max(slices)
+    clicked = sorted({int(stroke.points[0, across]) for stroke in strokes if stroke.structure != BACKGROUND})
+    for k in clicked:
+        high = max(high, k) if k <= high + 1 else high
+    for k in reversed(clicked):
+        low = min(low, k) if k >= low - 1 else low
+    away = [k for k in clicked if not low <= k <= high]
+    if away:
+        first, last = min(slices), max(slices)
+        reaches = f"is on slice {first} alone" if first == last else f"reaches from slice {first} to {last}"
+        raise RequestError(f"A click lies on slice {away[0]}, and the heart {reaches}: click beside it first.")

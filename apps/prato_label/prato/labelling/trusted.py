@@ -38,9 +38,14 @@ def find_trusted_phases(files: Iterable[StudyFile]) -> tuple[list[StudyFile], di
 
 
 def _find_phases(file: StudyFile, count: int) -> list[int] | None:
-    """The phases of the label of ``file`` that may be used; None where nothing says so of a volume's, or it holds nothing at all."""
+    """The phases of the label of ``file`` that may be used; None where nothing says so of a volume's, or it holds nothing at all.
+
+    Of a cine's that holds nothing, or cannot be read, the first is to be looked at: whoever reads it says what is wrong with it.
+    """
     tag, folder = file.label.parent.name, file.label.parent.parent
     if folder.name != "labels" or (count == 1 and not (folder.parent / HISTORY / tag / file.study).is_dir()):
         return None  # a volume's label that was put there by other means: whoever did vouches for it
     current = VersionReader(folder.parent, file.study, tag).current()
-    return trusted_phases(current.phases) if current is not None and current.phases else None
+    if current is not None and current.phases:
+        return trusted_phases(current.phases)
+    return None if count == 1 else [0]

@@ -83,26 +83,24 @@ class LabelVersions(VersionReader):
         """
         versions, current = self.list_versions()  # before the lock: a refused save should not leave its file
         base, annotator = base_version_from(params, self.study, versions), annotator_from(params)
-        change: Change
-        if restored_from is None:
-            change = read_submission(label.array, self._began_with(label, params, current, base), params, annotator, self.study)
-        elif origin == "converted":
-            change = Conversion(label.array, self.find(restored_from).phases)
-        else:
-            change = read_restoration(label.array, versions, self.find(restored_from).version, params)
+        change = self._read_change(label, params, versions, current, base, restored_from, origin)
         with self._files.lock():
             self._recover()
             current = self._adopt({})
             versions = self.all()
             if current is None and origin == "converted":
                 raise UnknownVersionError(f"The label of {self.study} was removed before it could be converted.")
-            if restored_from is not None and origin == "restored":  # as reviewers have decided by now
-                change = read_restoration(label.array, versions, restored_from, params)
+            if origin == "restored" or current is None:  # as reviewers have decided by now, or what it was compared with was removed
+                change = self._read_change(label, params, versions, current, base, restored_from, origin)
             before, stored, dropped = self._before(label, current)
             number = versions[-1].version + 1 if versions else 1
             phases, replaced = change.apply(before, number)
             kept = tuple(sorted(change.numbers() - replaced))
-            if not replaced and current is not None:
+            if not replaced:
+                # Where no label is left, or only one that does not fit, nothing stays as it was: to store that would be an empty label.
+                if current is None or (dropped and restored_from is None):
+                    same = f"This is version {base} of the label of {self.study}, which is its label no longer"
+                    raise LabelVersionError(f"{same}: restore it, or name the phases that you send.")
                 return SavedVersion(current, [], (), kept)
             merged = replace(label, array=merge_masks(change.mask, replaced, stored))
             data = gzip_bytes(volume_bytes(merged))
@@ -122,6 +120,24 @@ class LabelVersions(VersionReader):
             self._put(version, data)
         conflicts = find_conflicts(versions, before, annotator, base, replaced, dropped)
         return SavedVersion(version, conflicts, tuple(sorted(replaced)), kept, tuple(sorted(dropped)))
+
+    def _read_change(
+        self,
+        label: Volume,
+        params: dict[str, Any],
+        versions: list[Version],
+        current: Version | None,
+        base: int | None,
+        restored_from: int | None,
+        origin: Origin,
+    ) -> Change:
+        """What saving ``label`` changes, seen from the ``current`` one of ``versions``; otherwise as for :meth:`save`."""
+        if restored_from is None:
+            began_with = self._began_with(label, params, current, base)
+            return read_submission(label.array, began_with, params, annotator_from(params), self.study)
+        if origin == "converted":
+            return Conversion(label.array, self.find(restored_from).phases)
+        return read_restoration(label.array, versions, self.find(restored_from).version, params)
 
     def _put(self, version: Version, data: bytes) -> None:
         """Store ``version`` with its file; needs the lock."""
