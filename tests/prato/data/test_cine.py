@@ -12,6 +12,7 @@ from prato.data.cine import read_cine, read_cine_head, write_cine
 from prato.data.nifti import Volume, VolumeError, read_image, read_volume, volume_bytes
 from prato.data.nifti_head import VolumeTooLargeError
 from prato.data.phantom_beat import make_beat
+from prato.runtime.cancel_token import CancelledError, CancelToken
 from tests.prato.data.nifti_files import nifti_file
 from tests.prato.data.test_orientation import headers
 
@@ -107,6 +108,16 @@ def test_a_phase_cut_short_is_noticed(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(VolumeError, match="cut short"):
         read_cine(path)
+
+
+def test_reading_ends_early_when_nobody_waits_any_more(tmp_path, monkeypatch):
+    path, asked = tmp_path / "cine_4d.nii.gz", []
+    write_cine(path, np.random.default_rng(0).integers(0, 900, (32, 32, 8, 6)).astype(np.int16), np.eye(4), 40.0)
+    monkeypatch.setattr(nifti_head, "_CHUNK", 1000)
+    with pytest.raises(CancelledError):
+        read_cine(path, CancelToken(lambda: asked.append(1) or len(asked) > 5))
+    assert len(asked) == 6  # of some hundred parts
+    assert len(read_cine(path, CancelToken())) == 6
 
 
 def test_there_is_no_phase_beyond_the_last(tmp_path):

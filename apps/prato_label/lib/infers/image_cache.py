@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from prato.data.cine import Cine, read_cine, read_cine_head
 from prato.data.nifti import read_volume
 from prato.inference.image_stack import ImageStack
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 from prato.runtime.feature_cache import FeatureCache
 
 _CHUNK = 2**20
@@ -48,18 +49,22 @@ class ImageCache:
             return ImageStack(volume)
         return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content)))
 
-    def read_study(self, path: Path) -> ImageStack | Cine:
+    def read_study(self, path: Path, token: CancelToken = NEVER_CANCELLED) -> ImageStack | Cine:
         """As :meth:`read`, but a cine where the image has several phases.
+
+        Args:
+            token: looked at while a cine is read, which may take seconds.
 
         Raises:
             VolumeError: as ``read_volume``, or as ``read_cine``.
+            CancelledError: ``token`` was cancelled.
         """
         if read_cine_head(path).phases == 1:
             return self.read(path)
         content, found = self._find(path)
         if isinstance(found, Cine):
             return found
-        cine = read_cine(path)
+        cine = read_cine(path, token)
         return cine if content is None or _digest(path) != content else self._keep(content, cine)
 
     def read_phase(self, path: Path, phase: int | None) -> ImageStack:

@@ -90,17 +90,17 @@ class PratoInfer(InferTask):
         device = device_named(sent.device)
         if not isinstance(sent.image, str) or not sent.image:
             raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
-        image = images.read_study(Path(sent.image))
-        read = time.perf_counter()
         slot = current_slot.get(None) or InferenceSlot("")
         token = CancelToken(lambda: slot.is_cancelled)
+        image = images.read_study(Path(sent.image), token)
+        read = time.perf_counter()
         if sent.holds_mask:
             reply = correct(self.predictor, device, image, sent, token) | {"device": device}
             reply["latency_ms"] |= {"read": round(1000 * (read - start), 1), "total": round(1000 * (time.perf_counter() - start), 1)}
             slot.reply = dict(reply)
             return None, reply
         if isinstance(image, Cine) or sent.names_phases:
-            cine = image if isinstance(image, Cine) else read_cine(sent.image)
+            cine = image if isinstance(image, Cine) else read_cine(sent.image, token)
             found = answer(self.predictor, device, cine, sent, slot)
             mask, reply, tokens = found.mask, found.reply, None
         else:

@@ -133,7 +133,7 @@ class Batch:
 
     def _segment(self, study: str) -> None:
         self._runner.wait()
-        image = images.read_study(Path(self._datastore.get_image_uri(study)))
+        image = images.read_study(Path(self._datastore.get_image_uri(study)), self._runner.token)
         prediction: Prediction | CinePrediction
         if isinstance(image, Cine):
             prediction = self._predictor.predict_cine_with(self._runner, self.order.device, image, self.order.prune)

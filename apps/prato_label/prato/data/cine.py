@@ -16,6 +16,7 @@ from prato.data.atomic import write_bytes
 from prato.data.nifti import Volume, VolumeError, check_affine, gzip_bytes, read_image, volume_from_image
 from prato.data.nifti_head import MAX_VOXEL_BYTES, read_head
 from prato.data.orientation import read_orientation
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 #: What a heartbeat lasts, in ms: 20 to 300 beats a minute.
 _BEAT_MS = (200.0, 3000.0)
@@ -83,16 +84,20 @@ class Cine:
         return replace(self.phase(0), array=np.broadcast_to(np.uint8(0), shape))
 
 
-def read_cine(path: str | os.PathLike[str]) -> Cine:
+def read_cine(path: str | os.PathLike[str], token: CancelToken = NEVER_CANCELLED) -> Cine:
     """Read the 4D image at ``path``; a 3D one is a cine of one phase.
+
+    Args:
+        token: looked at now and then.
 
     Raises:
         VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels a phase, or more than ``MAX_PHASES``.
         VolumeError: not readable, not (X, Y, Z, T), or its first phase is no volume that can be used.
+        CancelledError: ``token`` was cancelled.
     """
     path = Path(path)
     shape = _cine_shape(read_head(path).get_data_shape(), path.name)
-    image = read_image(path)
+    image = read_image(path, token=token)
     if image.shape != (*shape[:3], *shape[3:4]) or len(shape) == 3:
         voxels = np.asanyarray(image.dataobj).reshape((*shape, 1)[:4], order="F")
         image = type(image)(voxels, image.affine, image.header, extra=image.extra)

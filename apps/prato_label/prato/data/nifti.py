@@ -17,6 +17,7 @@ from nibabel.arrayproxy import ArrayProxy
 from prato.data.atomic import write_bytes
 from prato.data.nifti_head import SLACK, UNREADABLE, VolumeError, copy_voxels, open_nifti, read_header, repair_header
 from prato.data.orientation import Orientation, check_affine, itk_affine, list_readings, read_orientation
+from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
 
 #: What a mask takes over from the header of its image, bit for bit, so that every program lays the two on each other.
 _CARRIED = (
@@ -69,7 +70,7 @@ class Volume:
         return self.affine if found is None else found
 
 
-def read_image(path: str | os.PathLike[str], phases: bool = True) -> nib.Nifti1Image:
+def read_image(path: str | os.PathLike[str], phases: bool = True, token: CancelToken = NEVER_CANCELLED) -> nib.Nifti1Image:
     """The NIfTI file at ``path``, plain or gzipped, read to its last byte (a gzip cut short anywhere is noticed); nothing else is checked,
     and the header is as it stands in the file.
 
@@ -78,17 +79,19 @@ def read_image(path: str | os.PathLike[str], phases: bool = True) -> nib.Nifti1I
 
     Args:
         phases: also one with axes beyond the third.
+        token: looked at now and then.
 
     Raises:
         VolumeTooLargeError: more than ``MAX_VOXEL_BYTES`` of voxels a phase, or more than ``MAX_PHASES``.
         VolumeError: missing, cut short, damaged, or not NIfTI.
+        CancelledError: ``token`` was cancelled.
     """
     path = Path(path)
     with open_nifti(path) as stream:
         header, head, offset, wanted = read_header(stream, path.name)
         if not phases:
             _require_volume(header.get_data_shape(), path.name)
-        raw, length = copy_voxels(stream, head, offset + wanted)
+        raw, length = copy_voxels(stream, head, offset + wanted, token)
         if len(stream.read(SLACK + 1)) > SLACK:
             raise VolumeError(f"{path.name} goes on long after its voxels: export it again.")
         if length < offset + wanted:

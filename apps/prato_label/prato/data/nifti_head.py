@@ -18,6 +18,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from prato.runtime.cancel_token import CancelToken
+
 #: Voxels of one volume, in bytes: 512 x 512 x 512 of 16 bits, many times a cardiac stack. A prediction takes several times as much memory.
 MAX_VOXEL_BYTES = 2**28
 #: Volumes of one file: cines have 20 to 40 phases, those in real time some hundred.
@@ -90,13 +92,18 @@ def open_nifti(path: Path) -> Iterator[BinaryIO]:
         raise unreadable(path.name, error) from error
 
 
-def copy_voxels(stream: BinaryIO, head: bytes, wanted: int) -> tuple[BinaryIO, int]:
-    """The first ``wanted`` bytes of a stream of which ``head`` was read, as a file of its own, and how many there were."""
+def copy_voxels(stream: BinaryIO, head: bytes, wanted: int, token: CancelToken) -> tuple[BinaryIO, int]:
+    """The first ``wanted`` bytes of a stream of which ``head`` was read, as a file of its own, and how many there were.
+
+    Args:
+        token: looked at now and then.
+    """
     copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_VOXEL_BYTES))  # noqa: SIM115 - it goes with the image
     copy.write(head)
     length = len(head)
     while length < wanted and (chunk := stream.read(min(_CHUNK, wanted - length))):
         length += copy.write(chunk)
+        token.raise_if_cancelled()
     return copy, length
 
 
