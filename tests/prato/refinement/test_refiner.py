@@ -155,6 +155,19 @@ def test_the_input_has_the_channels_that_the_network_takes():
     assert made[8, 2, 3] == 1 and made[8].max() == 1 and made[7].max() == 0
 
 
+def test_a_perceptron_is_told_distances_in_the_units_of_its_training():
+    mask = np.zeros((20, 20), np.uint8)
+    mask[:, :10] = 2
+    scores = np.zeros((4, 20, 20), np.float32)
+    scores[0], scores[2] = 0.3, 0.6
+    found = geometry(np.zeros((20, 20), np.float32), mask, scores, (2, np.array([[8, 13]])))
+    # of a pixel 3 rows and 3 columns beyond a click that lies 4 pixels beyond the contour
+    distances = [np.hypot(3, 3) / 40, 0.7, 0.4, 0.7, 0.7, 0.4, 3 / 20, 3 / 5 / 4]
+    shares = [0.0, 0.0, 0.3, 0.3, 0.0, *[0.0] * 5, np.sqrt(0.2), np.sqrt(0.2)]
+    assert found[:16, 11, 16].tolist() == pytest.approx([0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0.3, 0, 0.6, 0])
+    assert found[16:, 11, 16].tolist() == pytest.approx([*distances, *shares])
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 999), st.integers(0, 3), st.tuples(st.integers(-2, 17), st.integers(-2, 15)))
 def test_where_pixels_lie_is_finite_and_turns_with_the_picture(seed, structure, place):
