@@ -122,9 +122,9 @@ def test_names(live_server: LiveServer, model: str, image: str | None, params: A
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/train/unet", "There is no model to train 'unet' here: choose prato_overview_unet"),
-        ("/train/prato_unetr", "There is no model to train 'unet'"),
-        ("/train/prato_auto", "There is no model to train 'prato_auto'"),
+        ("/train/unet", "There is no trainable model 'unet' here: choose prato_overview_unet"),
+        ("/train/prato_unetr", "There is no trainable model 'unet'"),
+        ("/train/prato_auto", "There is no trainable model 'prato_auto'"),
         ("/batch/infer/unet", "There is no model 'unet' here"),
         ("/activelearning/oracle", "There is no strategy 'oracle' here"),
         ("/scoring/feeling", "There is no scoring method 'feeling' here"),

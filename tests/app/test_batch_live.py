@@ -53,7 +53,7 @@ def latest(server: LiveServer) -> Any:
 
 
 def test_before_the_first_there_is_nothing_to_tell(server: LiveServer) -> None:
-    refused(ask(server, "GET", "/batch/infer"), 404, "There was no batch since the server started.")
+    refused(ask(server, "GET", "/batch/infer"), 404, "No batch has run since the server started.")
     assert ask(server, "DELETE", "/batch/infer").json() is None
 
 

@@ -46,7 +46,7 @@ def test_an_upload_is_answered_though_a_study_is_named_and_a_mask_needs_propagat
         assert read_mask(live_server.read(sent)).shape == (24, 20, 3)
     with small.open("rb") as mask:
         sent = requests.post(url, params={"image": "cine"}, data={"params": "{}"}, files={"label": mask}, timeout=200)
-    refused(live_server.read(sent), 400, "which phases follow alone where propagate asks for that")
+    refused(live_server.read(sent), 400, "which only propagate uses")
 
 
 def test_a_cine_is_a_study_with_its_phases(live_server: LiveServer) -> None:
@@ -96,7 +96,7 @@ def test_a_client_that_names_no_phase_gets_end_diastole(live_server: LiveServer)
     assert live_server.infer(MODEL, "cine", {"return_tokens": True}).json["warnings"].count("parameter_ignored: return_tokens") == 1
     assert live_server.infer(MODEL, "cine", {"phases": "all"}).json["function"]["ed"] == 2
     refusal = requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": '{"ed": 3, "es": 1}'}, timeout=200)
-    refused(live_server.read(refusal), 400, "two of the phases 0 to 2 of cine")
+    refused(live_server.read(refusal), 400, "two different phases from 0 to 2 of cine")
     for misspelt in ('{"ED": 0, "ES": 1, "annotator": "Bob"}', '{"annotator": "Bob"}', '{"ed": 0}', "{}"):
         refusal = requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": misspelt}, timeout=200)
         refused(live_server.read(refusal), 400, "must name both phases")
@@ -227,4 +227,4 @@ def test_how_far_a_request_is_can_be_followed_and_it_can_be_cancelled(live_serve
         assert list(lines) is not None  # the events end with the request
     thread.join(200)
     assert replies[0].status == 499
-    refused(live_server.read(requests.get(url, timeout=200)), 404, "waits or computes")
+    refused(live_server.read(requests.get(url, timeout=200)), 404, "is waiting or running")

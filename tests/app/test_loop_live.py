@@ -77,7 +77,7 @@ def test_no_labels_no_training(server: LiveServer) -> None:
             400,
             "final labels of at least 2 patients, one of them to compare models on: there are no labels",
         )
-    refused(server.post("/train/prato_nothing", {}), 404, "no model to train 'prato_nothing'")
+    refused(server.post("/train/prato_nothing", {}), 404, "no trainable model 'prato_nothing'")
     refused(server.post("/train/", {}), 400, "at least 2 patients")
     assert requests.get(f"{server.url}/train/", timeout=200).status_code == 404  # nothing was ever queued
     refused(server.read(requests.get(f"{server.url}/datastore/dataset", timeout=200)), 404, "no labelled study")

@@ -128,7 +128,7 @@ def test_a_file_that_the_disk_does_not_give_is_answered_in_a_sentence(server: Li
         query = {"image": "unreadable", "check_sum": "SHA256:0"}
         sent = requests.request(method, f"{server.url}/datastore/image", params=query, timeout=200)
         assert sent.status_code == 409
-        assert method == "HEAD" or sent.json()["detail"].startswith("unreadable.nii.gz of the studies folder cannot be used (")
+        assert method == "HEAD" or sent.json()["detail"].startswith("unreadable.nii.gz in the studies folder cannot be used (")
 
 
 def test_the_stock_command_says_in_a_sentence_why_a_folder_cannot_be_served(server: LiveServer, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_training_keeps_a_patient_of_links_on_one_side_and_its_split_in_the_fo
 @pytest.mark.parametrize(
     ("query", "more", "words"),
     [
-        ({"roi": "[8,32,6,30,1,4]"}, {"data": {"params": "{}"}}, "'roi' stands in the URL"),
+        ({"roi": "[8,32,6,30,1,4]"}, {"data": {"params": "{}"}}, "'roi' was sent in the URL"),
         ({}, {"data": {"params": "{}", "roi": "[8,32,6,30,1,4]"}}, "'roi' stands in a form field of its own"),
         ({}, {"json": {"params": BOX}}, "stands in a JSON body"),
         ({}, {"json": BOX}, "stands in a JSON body"),
@@ -268,4 +268,4 @@ def test_what_nobody_reads_is_said(server: LiveServer) -> None:
     assert chosen.json["warnings"] == ["parameter_ignored: sede"]
     listed = requests.get(f"{server.url}/datastore/label/agreement", params={"tga": "final"}, timeout=200)
     assert listed.status_code == 200 and listed.headers["X-Unread-Parameters"] == "tga"
-    assert "nobody reads the parameters tga" in server.log.read_text()
+    assert "ignored the unknown parameters tga" in server.log.read_text()

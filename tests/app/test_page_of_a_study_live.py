@@ -143,7 +143,7 @@ def test_the_heartbeat_is_seen(server: LiveServer, browser: Any) -> None:
         seen.add((str(page.locator("#cine path").evaluate_all(drawn)), page.locator("#curve .cursor").get_attribute("x1")))
     assert len({lines for lines, _ in seen}) == len({x for _, x in seen}) == 2
     page.get_by_role("button", name="Play").click()
-    page.locator("#at").filter(has_not_text="phase 2 of").wait_for()
+    page.locator("#at").filter(has_not_text="phase 2 (").wait_for()
     page.get_by_role("button", name="Pause").click()
     assert page.locator("#curve circle").count() == 3 * state["phases"]
     if PICTURES:

@@ -1,4 +1,4 @@
-"""The slices of a study side by side in one picture, and where the contours of its structures run in it."""
+"""The slices of a study side by side in one picture, and the contours of its structures on it."""
 
 from __future__ import annotations
 
