@@ -139,7 +139,7 @@ REFUSED: list[tuple[str, str, int, dict[str, Any], str]] = [
     ("GET", "/versions", 404, {"image": "nobody"}, "no study called 'nobody'"),
     ("GET", "/versions", 404, {"image": "../studies"}, "no labels under the name '../studies'"),
     ("GET", "/versions", 404, {"image": ".."}, "no labels under the name '..'"),
-    ("GET", "/versions", 400, {"tag": "../final"}, "tag must be letters"),
+    ("GET", "/versions", 400, {"tag": "../final"}, "tag may hold only letters"),
     ("GET", "/versions", 400, {"tag": "original"}, "have no versions"),
     ("GET", "/version", 404, {"version": 99}, "has no version 99"),
     ("GET", "/version", 404, {"version": -1}, "has no version -1"),

@@ -149,7 +149,7 @@ BAD_LABELS: list[tuple[str, int, str, dict[str, Any]]] = [
     ("params no object", 400, "params must be a JSON object", {"params": "[1]"}),
     ("unknown study", 404, "no study called 'nobody'", {"study": "nobody"}),
     ("study by a path", 404, "no study called", {"study": "../a_ED"}),
-    ("tag by a path", 400, "tag must be letters", {"tag": "../../model"}),
+    ("tag by a path", 400, "tag may hold only letters", {"tag": "../../model"}),
 ]
 
 

@@ -138,7 +138,10 @@ def test_the_stock_command_says_in_a_sentence_why_a_folder_cannot_be_served(serv
     started = ForkedServer(command, tmp_path / "log", environment)
     assert started.wait(HANG_S) == 2
     said = (tmp_path / "log").read_text()
-    assert f"{tmp_path / 'labels'} must be a folder: rename it, and the server makes its own." in said and "Traceback" not in said
+    assert (
+        f"{tmp_path / 'labels'} must be a folder: rename what is there, and the server creates the folder." in said
+        and "Traceback" not in said
+    )
 
 
 def test_the_stock_command_says_in_a_sentence_that_the_port_is_taken(server: LiveServer, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_the_stock_command_says_in_a_sentence_that_the_port_is_taken(server: Liv
     started = ForkedServer(command, tmp_path / "log", environment)
     assert started.wait(HANG_S) == 2
     said = (tmp_path / "log").read_text()
-    assert said.count(f"Port {port} of 127.0.0.1 is taken by another program") == 1 and "Traceback" not in said
+    assert said.count(f"Port {port} of 127.0.0.1 is in use by another program") == 1 and "Traceback" not in said
     assert list(folder.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""What people have said about studies without labelling them: reviews, marked phases, and whatever else clients have noted.
+"""What people have decided about studies besides labels: reviews, marked phases, and whatever else clients have noted.
 
 MONAI Label keeps that in its list of the folder alone, which forgets a study as soon as its image is away, if only for a moment: a share
 that is not mounted, a tool that removes a file before it writes the new one, a link whose file has yet to be fetched again.
@@ -43,7 +43,7 @@ class Decisions:
             return {}
         except ValueError:
             damaged = self._path.with_suffix(".damaged")
-            logger.warning("%s is damaged: it is set aside as %s, and written anew from the list of studies.", FILE_NAME, damaged.name)
+            logger.warning("%s is damaged: it is set aside as %s and rewritten from the list of studies.", FILE_NAME, damaged.name)
             os.replace(self._path, damaged)
             return {}
 

@@ -167,4 +167,4 @@ def tolerate_full_disk() -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        logger.warning("the list of studies cannot be written now (%s); it will be at the next look at the folder", error.strerror)
+        logger.warning("the list of studies cannot be written now (%s); it will be written at the next scan of the folder", error.strerror)

@@ -1,4 +1,4 @@
-"""The images of the last requests: a labeller moves the box many times over one of them."""
+"""The images of recent requests, kept in memory: a labeller moves the box over the same image many times."""
 
 from __future__ import annotations
 

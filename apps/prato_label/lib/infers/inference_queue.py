@@ -1,4 +1,4 @@
-"""The queue of inference requests: one computes at a time, a bounded number waits, and any of them can be cancelled."""
+"""The queue of inference requests: one runs at a time, a limited number waits, and any of them can be cancelled."""
 
 from __future__ import annotations
 

@@ -116,5 +116,5 @@ def load_jobs(path: Path) -> list[Job]:
     for job in jobs:
         job.lines = deque(job.lines, maxlen=LOG_LINES)
         if job.is_open:
-            job.end("interrupted", "The server ended during this training: start it again, and it goes on where it was.")
+            job.end("interrupted", "The server stopped during this training: start it again, and it resumes where it stopped.")
     return jobs

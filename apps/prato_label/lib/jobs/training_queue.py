@@ -60,7 +60,9 @@ class TrainingQueue:
         """
         with self._changed:  # checked and added at once: of two requests at the same moment, one is refused
             if not enqueue and self._next():
-                raise BusyError("A training is running already: wait for its end, stop it with DELETE /train/, or send enqueue=true.")
+                raise BusyError(
+                    "A training is running already: wait until it has finished, stop it with DELETE /train/, or send enqueue=true."
+                )
             job = Job(request, order, warnings=[*warnings])
             self._jobs.append(job)
             self._save()
@@ -107,7 +109,7 @@ class TrainingQueue:
                 recover_round(Path(job.order["model"]))
                 end = {
                     "end": "failed",
-                    "sentence": f"The training process was killed ({error}): start the training again, and it goes on where it was.",
+                    "sentence": f"The training process was killed ({error}): start the training again, and it resumes where it stopped.",
                 }
             except Exception as error:  # this thread must outlive everything
                 logger.exception("the training process cannot be used")
