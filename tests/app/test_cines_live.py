@@ -179,8 +179,8 @@ def with_time_for_slices(path: Path) -> Path:
 
 BAD = {
     "a phase cut short": (cut_short, {}, "is cut short"),
-    "five axes": (lambda p: save(p, (40, 36, 5, 3, 2)), {}, "is 5D (40x36x5x3x2), and one grey value a voxel is read"),
-    "time on the fifth axis": (lambda p: save(p, (40, 36, 5, 1, 3)), {}, "time lies on the fifth axis"),
+    "five axes": (lambda p: save(p, (40, 36, 5, 3, 2)), {}, "is 5D (40x36x5x3x2), and only one grey value per voxel can be read"),
+    "time on the fifth axis": (lambda p: save(p, (40, 36, 5, 1, 3)), {}, "its time axis is the fifth"),
     "time on the third axis": (with_time_for_slices, {}, "has slices, not phases, on its fourth axis"),
     "too many phases": (lambda p: save(p, (4, 4, 2, 257)), {}, "more phases (4x4x2x257) than the 256 taken here"),
     "a phase beyond the last": (lambda p: save(p, (40, 36, 5, 3)), {"phases": 3}, "has the phases 0 to 2: phases cannot name 3"),

@@ -40,13 +40,13 @@ HEADERS: dict[str, tuple[dict[str, Any], list[str]]] = {
 BOX = {"roi": [8, 32, 6, 30, 1, 4]}
 #: What lies beside the studies, and a part of the sentence that names it.
 BAD = {
-    "gone.nii.gz": "links to what is not there",
-    "loop.nii.gz": "links to what is not there",
-    "twice.nii.gz.nii.gz": "its name ends twice",
+    "gone.nii.gz": "is a link to nothing",
+    "loop.nii.gz": "is a link to nothing",
+    "twice.nii.gz.nii.gz": "its name has two endings",
     "folder.nii.gz": "a folder or a device",
     "pipe.nii.gz": "a folder or a device",
     "._sound.nii.gz": "begin with a dot",
-    "SHOUTED.NII.GZ": "small letters",
+    "SHOUTED.NII.GZ": "lower case",
     "new\nline.nii.gz": "printable text",
     "back\\slash.nii.gz": "printable text",
     "sound.nii": "there is sound.nii.gz beside it",

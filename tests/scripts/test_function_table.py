@@ -225,7 +225,7 @@ def test_a_voxel_size_that_was_guessed_is_told_beside_the_volumes(studies: Path,
         nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(path)
     run_script(function_table.main, studies, "--out", tmp_path / "t.json")
     rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
-    told = "The image's header gives more than one voxel size, and the likelier is used: volumes may be wrong."
+    told = "The image's header gives more than one voxel size, and the more plausible one is used: volumes may be wrong."
     assert {row["study"]: told in row["warnings"] for row in rows} == {"a_4d": True, "b": True}
 
 

@@ -103,7 +103,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
         "damaged sidecar": "is no sidecar of prato-label/cine/1",
         "a name that leads elsewhere": "its study's name cannot be a part of a file's",
         "no instance UIDs": "its DICOM images have no SOP instance UIDs",
-        "no address": "The PACS's address is none",
+        "no address": "The PACS's address is not valid",
         "other image": "it lies 1.00 mm off the DICOM images",
         "no labels": "There are no final labels",
         "no folder": "is no folder",

@@ -204,7 +204,7 @@ def test_a_second_run_changes_nothing_and_nobody_is_overwritten(tmp_path: Path) 
     sidecar = next(target.glob("*_4d.json"))
     sidecar.write_text("{}")
     report = import_dicom(source, target, phases="all")
-    assert report.imported == [] and "is there already with other content" in report.refused[0]
+    assert report.imported == [] and "already exists with other content" in report.refused[0]
     assert sidecar.read_text() == "{}"
 
 

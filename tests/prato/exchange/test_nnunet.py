@@ -203,7 +203,7 @@ def test_folders_that_cannot_be_written_to(dataset: Path, tmp_path: Path) -> Non
     (tmp_path / "other").mkdir()
     write_exact(tmp_path / "other" / "b_ED.nii.gz", picture(77), AFFINE)
     done = run(import_nnunet.main, dataset, tmp_path / "other")
-    assert done.exit_code == 2 and "b_ED.nii.gz is there already and is another image" in done.stderr
+    assert done.exit_code == 2 and "b_ED.nii.gz already exists and is another image" in done.stderr
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["b_ED.nii.gz"]
 
 

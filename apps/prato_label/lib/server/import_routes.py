@@ -44,7 +44,7 @@ def import_archive(file: Annotated[UploadFile, File()], phases: Phases = "none",
             report, studies = import_into_studies(archive, store.folder, phases, LIMITS)
     except DicomError as error:
         sentence = str(error).replace("upload.zip", "The upload").replace(f"{archive}", "The upload")
-        raise HTTPException(409 if "is there already" in sentence else 400, sentence) from error
+        raise HTTPException(409 if "already exists" in sentence else 400, sentence) from error
     finally:
         _ONE_AT_A_TIME.release()
     if not report.imported:

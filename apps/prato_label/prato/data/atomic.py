@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary file beside the target, fsync, rename."""
+"""Files that are either complete or absent: temporary file beside the target, fsync, rename."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str
         return {}
     return {
         study: f"Nothing says which value of the label for {study} is which structure: "
-        "scripts/labels.py import brings labels in with the names of their values."
+        "bring it in with scripts/labels.py import, which stores the names of the values."
         for study, source in sources.items()
         if source == "guess"
     }

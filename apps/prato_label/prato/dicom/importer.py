@@ -207,7 +207,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
     changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}
     for path in changed:
         if path.exists():
-            raise DicomError(f"{path.name} is there already with other content: move it away, or choose another folder")
+            raise DicomError(f"{path.name} already exists with other content: move it away, or choose another folder")
     with ExitStack() as staged:
         for place in entries:
             make_folder(place)

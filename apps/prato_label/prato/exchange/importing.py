@@ -124,7 +124,7 @@ def _check(case: Case, seen: dict[str, str], there: Path | None) -> None:
         raise FolderError([f"{seen[case.id]} and {case.origin} would both become the study {case.id}: rename one of them."])
     seen[case.id] = case.origin
     if there is not None and unzipped(there) != case.image_bytes():
-        raise FolderError([f"{there} is there already and is another image: move it away or choose another folder."])
+        raise FolderError([f"{there} already exists and is another image: move it away or choose another folder."])
 
 
 def _count(case: Case, target: Path, summary: Summary, new_labels: set[str]) -> None:

@@ -99,7 +99,7 @@ class Outbox:
                 self.send_all()
                 self.fault, again, pause = None, _AGAIN_S, _LOOK_S
             except (PacsError, DicomError, VolumeError, ManifestError, OSError) as error:
-                self._report(f"{str(error).rstrip('.')}. What is not acknowledged is sent again.")
+                self._report(f"{str(error).rstrip('.')}. Objects that it has not acknowledged will be sent again.")
                 pause, again = again, min(2 * again, _AGAIN_MAX_S)
             except Exception:  # the next label must still be sent
                 logger.exception("a label cannot be sent to the PACS")
