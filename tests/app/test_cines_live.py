@@ -182,14 +182,18 @@ BAD = {
     "five axes": (lambda p: save(p, (40, 36, 5, 3, 2)), {}, "is 5D (40x36x5x3x2), and only one grey value per voxel can be read"),
     "time on the fifth axis": (lambda p: save(p, (40, 36, 5, 1, 3)), {}, "its time axis is the fifth"),
     "time on the third axis": (with_time_for_slices, {}, "has slices, not phases, on its fourth axis"),
-    "too many phases": (lambda p: save(p, (4, 4, 2, 257)), {}, "more phases (4x4x2x257) than the 256 taken here"),
+    "too many phases": (lambda p: save(p, (4, 4, 2, 257)), {}, "more phases (4x4x2x257) than the 256 accepted here"),
     "a phase beyond the last": (lambda p: save(p, (40, 36, 5, 3)), {"phases": 3}, "has the phases 0 to 2: phases cannot name 3"),
     "a box for such a phase": (
         lambda p: save(p, (40, 36, 5, 3)),
         {"phases": "all", "roi": {"0": BOX, "3": BOX}},
         "roi has a box for phase 3, and the image has phases 0 to 2",
     ),
-    "two boxes and one": (lambda p: save(p, (40, 36, 5, 3)), {"roi": {"0": BOX, "2": [BOX, BOX]}}, "as many boxes for each phase"),
+    "two boxes and one": (
+        lambda p: save(p, (40, 36, 5, 3)),
+        {"roi": {"0": BOX, "2": [BOX, BOX]}},
+        "the same number of boxes for each phase",
+    ),
     "half a box": (lambda p: save(p, (40, 36, 5, 3)), {"roi": {"0": [1, 2]}}, "roi must be 6 voxel bounds"),
 }
 

@@ -133,7 +133,7 @@ BAD_LABELS: list[tuple[str, int, str, dict[str, Any]]] = [
     (
         "unknown value",
         400,
-        "holds the value 7, which is no structure's: the values are 0 background, 1 RV cavity",
+        "holds the value 7, which names no structure: the values are 0 background, 1 RV cavity",
         {"label": np.where(heart() == 3, 7, heart()).astype(np.uint8)},
     ),
     ("empty", 400, "is empty: draw at least one structure", {"label": heart() * 0}),

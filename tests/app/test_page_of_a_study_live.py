@@ -189,7 +189,7 @@ def test_a_second_person_decides(server: LiveServer, browser: Any) -> None:
     page.get_by_label("Your name").fill("Grace")
     page.locator("#which input[value='0']").uncheck()
     page.get_by_role("button", name="Send back").click()
-    page.get_by_text("Phases are sent back for a reason: send it as reason.").wait_for()
+    page.get_by_text("Phases can be sent back only with a reason: send one as reason.").wait_for()
     page.get_by_label("Reason").fill(HOSTILE)
     page.get_by_role("button", name="Send back").click()
     page.get_by_text("Sent back: phase 2.").wait_for()

@@ -100,7 +100,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
     sentences = {
         "other source": "the source holds none of its images",
         "no sidecar": "was not imported from DICOM",
-        "damaged sidecar": "is no sidecar of prato-label/cine/1",
+        "damaged sidecar": "is not a sidecar of prato-label/cine/1",
         "a name that leads elsewhere": "its study's name cannot be a part of a file's",
         "no instance UIDs": "its DICOM images have no SOP instance UIDs",
         "no address": "The PACS's address is not valid",

@@ -50,7 +50,7 @@ def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) 
     done = run(app, "import", studies, masks, "--convention", "mnms", "--annotator", "Ada")
     assert done.exit_code == 1
     assert "2 labels are stored." in done.stdout
-    assert "c.nii.gz is left out: Read by this convention, RV and LV cavity seem to be swapped" in done.stderr
+    assert "c.nii.gz is left out: With this convention, RV and LV cavity seem to be swapped" in done.stderr
     assert "d_gt.nii.gz is left out: no study has its name" in done.stderr
     for study, name in (("a", "a_gt.nii.gz"), ("b_ED", "label_ED.nii.gz")):
         versions = LabelVersions(studies, study)

@@ -54,13 +54,13 @@ def test_a_moved_box_lies_between_those_that_were_drawn(drawn):
 @pytest.mark.parametrize(
     ("roi", "said"),
     [
-        ({"12": [0, 9, 0, 9, 0, 9]}, "roi has a box for phase 12, and the image has phases 0 to 11"),
+        ({"12": [0, 9, 0, 9, 0, 9]}, "roi has a box for phase 12, but the image has phases 0 to 11"),
         ({"-1": [0, 9, 0, 9, 0, 9]}, "or such bounds by phase"),
         ({"9" * 5000: [0, 9, 0, 9, 0, 9]}, "or such bounds by phase"),
         ({"0": [0, 9, 0, 9, 0, 9], "00": [0, 8, 0, 8, 0, 8]}, "'00' is no phase"),
         ({"²": [0, 9, 0, 9, 0, 9]}, "or such bounds by phase"),
-        ({"0": [0, 9, 0, 9, 0, 9], "5": [[0, 9, 0, 9, 0, 9], [0, 9, 0, 9, 0, 9]]}, "as many boxes for each phase"),
-        ({"0": []}, "as many boxes for each phase"),
+        ({"0": [0, 9, 0, 9, 0, 9], "5": [[0, 9, 0, 9, 0, 9], [0, 9, 0, 9, 0, 9]]}, "the same number of boxes for each phase"),
+        ({"0": []}, "the same number of boxes for each phase"),
         ({"0": {"1": [0, 9, 0, 9, 0, 9]}}, "roi must be 6 voxel bounds"),
         ({"0": [90, 99, 0, 9, 0, 9]}, "lies outside the image"),
     ],

@@ -48,7 +48,7 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
             raise ArchiveError(f"Two images are called {study} ({images[study]} and {image}): give ids in a column id of a .csv list.")
         images[study] = image.absolute()
     if not images:
-        raise ArchiveError(f"{studies} holds no studies: it must be a folder of .nii.gz images, or list some.")
+        raise ArchiveError(f"{studies} holds no studies: it must be a folder of .nii.gz images, or a list of images.")
     rois = _boxes(boxes) if boxes else {}
     stray = sorted(set(rois) - set(images))
     if stray:

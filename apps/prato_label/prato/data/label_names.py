@@ -53,7 +53,7 @@ def structure_numbers(name: str, label_info: Any, values: Iterable[float]) -> di
         unknown = [value for value in present if value not in STRUCTURES.values()]
         if unknown:
             raise LabelError(
-                f"{name} holds the value {unknown[0]}, which is no structure's: the values are {VALUES}; other values need names."
+                f"{name} holds the value {unknown[0]}, which names no structure: the values are {VALUES}; other values need names."
             )
         return {value: value for value in STRUCTURES.values()}
     if isinstance(label_info, Mapping):

@@ -82,7 +82,7 @@ class CineReference(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise DicomError(
-                f"{path.name} is no sidecar of {SCHEMA} ({where}: {first['msg'].removeprefix('Value error, ')}): import the cine again"
+                f"{path.name} is not a sidecar of {SCHEMA} ({where}: {first['msg'].removeprefix('Value error, ')}): import the cine again"
             ) from error
 
     @property

@@ -1,4 +1,4 @@
-"""An archive of DICOM into a studies folder that is in use: its cines become studies beside those that are there, from wherever."""
+"""Imports a DICOM archive into a studies folder that is in use: its cines become studies beside those that are there already."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _open_target(source: Path, target: Path, name: str) -> Manifest:
     if target.exists() and not target.is_dir():
         raise FolderError([f"{target} is a file: give a folder for the studies."])
     if source.resolve() in (target.resolve(), *target.resolve().parents):
-        raise FolderError([f"{target} lies in the folder that is imported: give another folder for the studies."])
+        raise FolderError([f"{target} is inside the folder that is imported: give another folder for the studies."])
     try:
         manifest = load_manifest(target)
         LabelFiles(target, "any", "final").require_inside()

@@ -120,9 +120,9 @@ class _Heart:
             NoFunctionError: as ``measure_heart``.
         """
         if len(phases) < 2:
-            raise NoFunctionError("fewer than two of its phases have a mask, and function takes two")
+            raise NoFunctionError("fewer than two of its phases have a mask, and function needs two")
         if len({self.masks[t].shape for t in phases}) > 1:
-            raise NoFunctionError("its frames differ in size, and function takes phases of one grid")
+            raise NoFunctionError("its frames differ in size, and function needs phases on one grid")
         named = next((each for each in self.named if {*each.pair} <= {*phases}), None)
         if named is None and self.named:
             told = self.named[0]

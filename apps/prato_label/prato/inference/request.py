@@ -133,14 +133,14 @@ class InferenceRequest(BaseModel):
             raise RequestError(str(error)) from error
         done = self.drawn.get("done") or 0
         if type(done) is not int or not 0 <= done <= len(strokes):
-            raise RequestError(f"done must be how many of the {len(strokes)} clicks previous knows already, not {done!r:.40}.")
+            raise RequestError(f"done must be how many of the {len(strokes)} clicks previous already contains, not {done!r:.40}.")
         if masks is not None:
             across = slice_axis(shape, spacing)
             for number, stroke in enumerate(strokes):
                 if not masks.box.start[across] <= (k := int(stroke.points[0, across])) < masks.box.stop[across]:
-                    raise RequestError(f"A click lies on slice {k}, which previous does not hold: send that slice with it.")
+                    raise RequestError(f"A click lies on slice {k}, which previous does not hold: send that slice as part of it.")
                 if k in masks.right and number >= done:
-                    raise RequestError(f"A click lies on slice {k}, which right_slices says is right: leave one of them out.")
+                    raise RequestError(f"A click lies on slice {k}, which right_slices lists as right: leave out the click or the slice.")
         return Corrections(tuple(strokes), done, masks) if strokes or masks else None
 
     @property
@@ -237,4 +237,4 @@ def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: in
     for k in sorted({int(stroke.points[0, across]) for stroke in strokes if stroke.structure != BACKGROUND}):
         if slices and not min(slices) - 1 <= k <= max(slices) + 1:
             reaches = f"is on slice {min(slices)} alone" if len({*slices}) == 1 else f"reaches from slice {min(slices)} to {max(slices)}"
-            raise RequestError(f"A click lies on slice {k}, and the heart {reaches}: click beside it first.")
+            raise RequestError(f"A click lies on slice {k}, but the heart {reaches}: click on the slice next to it first.")

@@ -1,4 +1,4 @@
-"""What speaks against a label, of the image that it belongs to now: the image may have been replaced since the label was stored."""
+"""Doubts about a label, given the image that it belongs to now: the image may have been replaced since the label was stored."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class LabelFiles:
         except FileNotFoundError:
             return None
         except ValidationError:
-            logger.warning("%s is damaged: where that version comes from is no longer known.", self.record_path(number))
+            logger.warning("%s is damaged: the origin of that version is no longer known.", self.record_path(number))
             return None
 
     def write_record(self, version: Version) -> None:
@@ -122,7 +122,7 @@ class LabelFiles:
             if not place.resolve().is_relative_to(inside):
                 where = place.relative_to(self._studies)
                 raise LabelVersionError(
-                    f"{where} leads out of the studies folder: replace the link by a folder, and what it holds by links."
+                    f"{where} leads out of the studies folder: replace the link by a folder that holds links to the files."
                 )
 
     @contextmanager

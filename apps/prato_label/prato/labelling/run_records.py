@@ -1,4 +1,4 @@
-"""What the folder of a run says of the masks in it, for whoever comes upon them later."""
+"""What the folder of a run records of the masks in it, for anyone who finds them later."""
 
 from __future__ import annotations
 
