@@ -122,7 +122,7 @@ def test_two_studies_of_one_patient_are_one_patient(server: LiveServer) -> None:
         assert reply.status == 200
         assert reply.json["voxels"]["LV cavity"] == int((heart() == STRUCTURES["LV cavity"]).sum())
     before = server.tree()
-    refused(server.post(f"/train/{MODEL}", {}), 400, "the labels are of a alone")
+    refused(server.post(f"/train/{MODEL}", {}), 400, "there are only labels of a")
     assert server.tree() == before
 
 

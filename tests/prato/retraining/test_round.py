@@ -151,5 +151,5 @@ def test_phases_that_labellers_drew_are_the_cases_of_a_round(tmp_path: Path) -> 
     assert sorted(sides["train"] + sides["validation"]) == ["a", "b"]
     assert set(result["cases"]) == {name for name in used if name[0] in sides["validation"]}
     LabelVersions(tmp_path, "a_4d").review("sent back", {"annotator": "Ben", "reason": "the apex is missing"})
-    with pytest.raises(TooFewPatientsError, match="the labels are of b alone"):
+    with pytest.raises(TooFewPatientsError, match="there are only labels of b"):
         train_round(round, lambda: True)
