@@ -197,7 +197,7 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies:
         path.unlink()
     write_volume(studies / "labels" / "final" / "a_4d.nii.gz", hearts([1.0])[..., 0], AFFINE)
     for arguments, words in (
-        ([tmp_path / "none", "--out", tmp_path / "t.csv"], "is no folder"),
+        ([tmp_path / "none", "--out", tmp_path / "t.csv"], "is not a folder"),
         ([studies, "--out", tmp_path / "t.xlsx"], "must be a .csv or .json file"),
         ([studies, "--masks", tmp_path, "--out", tmp_path / "t.csv"], "has no mask of an image"),
         ([studies, "--out", tmp_path / "t.csv"], "No heart of"),

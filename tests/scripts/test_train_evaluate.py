@@ -253,7 +253,7 @@ def test_a_file_that_holds_no_results_is_noticed_first(studies, tmp_path, monkey
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before reading what is there"))
     (tmp_path / "notes.md").write_text(text)
     done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / "notes.md")
-    assert done.exit_code == 2 and "notes.md is no CSV file of results" in done.output and "NoneType" not in done.output
+    assert done.exit_code == 2 and "notes.md is not a CSV file of results" in done.output and "NoneType" not in done.output
     assert (tmp_path / "notes.md").read_text() == text
 
 

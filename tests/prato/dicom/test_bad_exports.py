@@ -106,7 +106,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
         "no address": "The PACS's address is not valid",
         "other image": "it lies 1.00 mm off the DICOM images",
         "no labels": "There are no final labels",
-        "no folder": "is no folder",
+        "no folder": "is not a folder",
     }
     assert sentences[case] in said
     assert set(tmp_path.iterdir()) == before

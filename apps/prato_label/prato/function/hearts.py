@@ -72,7 +72,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     """
     for folder in (studies, *([masks] if masks is not None else [])):
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder: give a folder of NIfTI files.")
+            raise ValueError(f"{folder} is not a folder: give a folder of NIfTI files.")
     if masks is not None and masks.resolve() == (studies / LABELS).resolve():
         masks = None  # whose each of them is, is known
     manifest = load_manifest(studies)

@@ -244,7 +244,7 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"runs\.csv holds a row that is no result of an experiment: it lacks spent"):
         read_outcomes(tmp_path)
     (tmp_path / "runs.csv").write_text("")
-    with pytest.raises(ValueError, match=r"runs\.csv is no CSV file"):
+    with pytest.raises(ValueError, match=r"runs\.csv is not a CSV file"):
         read_outcomes(tmp_path)
     tables.write_text("table\ntable4\n")
     with pytest.raises(ValueError, match=r"tables\.csv"):
