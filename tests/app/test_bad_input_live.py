@@ -30,7 +30,7 @@ PARAMS: list[tuple[str, Any, str]] = [
     ("roi is text", {"roi": "1,2,3,4,5,6"}, "roi must be 6 voxel bounds"),
     ("roi of texts", {"roi": ["1", "2", "3", "4", "5", "6"]}, "finite numbers"),
     ("roi is an object", {"roi": {"i": [1, 2]}}, "roi must be 6 voxel bounds"),
-    ("boxes by names", {"roi": {"ED": [1, 9, 3, 9, 0, 5]}}, "roi must be 6 voxel bounds, or such bounds by phase"),
+    ("boxes by names", {"roi": {"ED": [1, 9, 3, 9, 0, 5]}}, "roi must be 6 voxel bounds, or bounds by phase"),
     (
         "a box for a phase that there is not",
         {"roi": {"1": [1, 9, 3, 9, 0, 5]}},

@@ -266,9 +266,9 @@ def test_conventions_of_data_sets_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is no known convention: use acdc, mnms, ukbb, ukbb4 or a JSON file such as"),
-        ("[]", "is no known convention"),
-        ("{}", "is no known convention"),
+        ("{", "is not a known convention: use acdc, mnms, ukbb, ukbb4 or a JSON file such as"),
+        ("[]", "is not a known convention"),
+        ("{}", "is not a known convention"),
         ('{"1": "spleen"}', "names the segment 'spleen'"),
         ('{"LV": 1, "RV": 1}', "gives the value 1 two names"),
         ('{"LV": [1]}', "must be like"),
@@ -278,7 +278,7 @@ def test_what_is_no_convention_is_refused(tmp_path: Path, text: str, words: str)
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(LabelError, match=words):
         read_convention(str(tmp_path / "x.json"))
-    with pytest.raises(LabelError, match="is no known convention"):
+    with pytest.raises(LabelError, match="is not a known convention"):
         read_convention("acdd")
 
 

@@ -138,7 +138,7 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
     ),
     "rescaled beyond all numbers": (
         lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope="1e200", RescaleIntercept=0)),
-        "give values that are no numbers",
+        "give values that are not finite numbers",
     ),
     "a description that would command a terminal": (
         lambda: without(changed(SCAN.images(), lambda n: True, set_tags(SeriesDescription="\x1b[2Jgone\nnew")), 3),

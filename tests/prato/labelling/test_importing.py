@@ -125,7 +125,7 @@ def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None
         ((studies, masks, "--convention", "mnms"), "holds no mask that is named like a study, such as a_gt.nii.gz"),
         ((studies, masks / "x", "--convention", "mnms"), "is not a folder"),
         ((masks, masks, "--convention", "mnms"), "has no images"),
-        ((studies, masks, "--convention", "mms"), "is no known convention: use acdc, mnms, ukbb, ukbb4 or a JSON file"),
+        ((studies, masks, "--convention", "mms"), "is not a known convention: use acdc, mnms, ukbb, ukbb4 or a JSON file"),
     ]:
         done = run(app, "import", *arguments)
         assert done.exit_code == 2 and words in done.stderr and not done.stdout

@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (train_queue, ["--packed", "text.zip", "--split", "list.json"], "list.json is not a split file with train and validation"),
         (train_queue, ["--packed", "text.zip", "--split", "none.json"], "none.json"),
         (train_queue, [*PACKED, "--queue", "none.yaml"], "none.yaml"),
-        (train_queue, [*PACKED, "--queue", "list.json"], "list.json is no queue of trainings"),
+        (train_queue, [*PACKED, "--queue", "list.json"], "list.json is not a queue of trainings"),
         (train_queue, [*PACKED, "--only", "nosuch"], "no training called nosuch"),
         (train_queue, [*PACKED, "--data", "foo"], "no training on foo"),
         *(

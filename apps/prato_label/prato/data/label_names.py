@@ -93,9 +93,9 @@ def read_convention(text: str) -> Mapping[str, str]:
     try:
         found = json.loads(Path(text).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
-        raise LabelError(f"{text!r:.80} is no known convention: use {known}.") from None
+        raise LabelError(f"{text!r:.80} is not a known convention: use {known}.") from None
     if not isinstance(found, dict) or not found:
-        raise LabelError(f"{os.path.basename(text)} is no known convention: use {known}.")
+        raise LabelError(f"{os.path.basename(text)} is not a known convention: use {known}.")
     pairs = _pairs_from_object(found)
     _resolve(os.path.basename(text), pairs, [value for _, value in pairs])
     return {str(value): text for text, value in pairs}

@@ -51,7 +51,7 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
             sums[k, t] = np.nan if total is None else total * slope + 2 * intercept
     array = _inverted_alike(array, sums)
     if is_rescaled and not np.isfinite(array).all():
-        raise DicomError("its RescaleSlope and RescaleIntercept give values that are no numbers")
+        raise DicomError("its RescaleSlope and RescaleIntercept give values that are not finite numbers")
     return array if is_rescaled else _smallest(array)
 
 

@@ -75,7 +75,7 @@ class Outbox:
                     break  # the others would wait for the same
             except Exception:  # of this label, whatever it is: the others must still be sent
                 logger.exception("the label of %s cannot be sent to the PACS", study)
-                fault = DicomError(f"The label of {study} cannot be sent to the PACS, as the log says")
+                fault = DicomError(f"The label of {study} cannot be sent to the PACS (the server's log says why)")
         if fault is not None:
             raise fault
         return sent

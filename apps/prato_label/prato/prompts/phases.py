@@ -59,7 +59,7 @@ def prompts_by_phase(
     drawn: dict[int, list[Box]] = {}
     for key, roi in sorted(boxes.items(), key=lambda item: str(item[0])):
         if not (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10 and key == str(int(key))):
-            raise PromptError(f'roi must be 6 voxel bounds, or such bounds by phase, {{"0": [...], "12": [...]}}; {key!r:.40} is no phase.')
+            raise PromptError(f'roi must be 6 voxel bounds, or bounds by phase, {{"0": [...], "12": [...]}}; {key!r:.40} is not a phase.')
         if int(key) >= count:
             there = f"phases 0 to {count - 1}" if count > 1 else "one phase, 0"
             raise PromptError(f"roi has a box for phase {key}, but the image has {there}: leave that box out.")
