@@ -104,7 +104,7 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
         (["--host", "0.0.0.0"], {"PRATO_LABEL_TOKEN": "short"}, "at least 16"),
         (["--host", "::"], {}, "not ::"),
         ([], {"PRATO_LABEL_TOKEN_FILE": "/nowhere/token"}, "cannot be read"),
-        ([], {"PRATO_LABEL_MAX_WAITING": "many"}, "PRATO_LABEL_MAX_WAITING is not usable"),
+        ([], {"PRATO_LABEL_MAX_WAITING": "many"}, "PRATO_LABEL_MAX_WAITING cannot be used"),
         (["--studies", "/nowhere"], {}, "/nowhere is not a folder"),
     ],
 )

@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_told_in_a_sentence(studies, tmp_p
     given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
     done = run(train, *given)
     assert done.exit_code == 1 and "Traceback" not in done.output
-    assert f"{tmp_path / 'run' / full}: No space left on device; when that is fixed, the same command goes on" in done.output
+    assert f"{tmp_path / 'run' / full}: No space left on device; when that is fixed, the same command resumes" in done.output
     monkeypatch.undo()
     monkeypatch.setattr(train, "model_preset", small_spec)
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".tmp")]

@@ -120,7 +120,7 @@ def test_another_servers_round_of_the_same_model_is_left_alone(tmp_path: Path) -
     with FileLock(folder / ".lock"):
         (folder / ".state.pt.half.tmp").write_bytes(b"the other one writes it")
         recover_round(waiting.model)
-        with pytest.raises(StoreError, match="m is being trained by another server that uses the same models"):
+        with pytest.raises(StoreError, match="m is being trained by another server with the same models"):
             train_round(waiting, lambda: True)
         assert (folder / ".state.pt.half.tmp").exists()
     recover_round(waiting.model)
