@@ -34,7 +34,7 @@ PARAMS: list[tuple[str, Any, str]] = [
     (
         "a box for a phase that there is not",
         {"roi": {"1": [1, 9, 3, 9, 0, 5]}},
-        "roi has a box for phase 1, and the image has one phase, 0",
+        "roi has a box for phase 1, but the image has one phase, 0",
     ),
     ("boxes for no phase", {"roi": {}}, "roi must be 6 voxel bounds"),
     ("a phase by name", {"phases": "ED"}, "phases must be a phase's number from 0, a list of such numbers"),

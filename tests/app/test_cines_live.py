@@ -187,7 +187,7 @@ BAD = {
     "a box for such a phase": (
         lambda p: save(p, (40, 36, 5, 3)),
         {"phases": "all", "roi": {"0": BOX, "3": BOX}},
-        "roi has a box for phase 3, and the image has phases 0 to 2",
+        "roi has a box for phase 3, but the image has phases 0 to 2",
     ),
     "two boxes and one": (
         lambda p: save(p, (40, 36, 5, 3)),

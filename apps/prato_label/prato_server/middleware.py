@@ -178,7 +178,7 @@ class BodyLimitMiddleware:
             return
         headers = Headers(scope=scope)
         limit = self.upload if headers.get("content-type", "").lower().startswith("multipart/") else MAX_BODY_BYTES
-        sentence = f"The request is larger than {limit // 2**20} MiB, the most that this server accepts: send less at once."
+        sentence = f"The request holds more than {limit // 2**20} MiB, the most that this server accepts: send less at once."
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             await error_response(scope, 413, sentence, {"Connection": "close"})(scope, receive, send)

@@ -1,4 +1,4 @@
-"""What the administrator of the server may set, from environment variables; ``docs/server.md`` explains them."""
+"""What the server's administrator can set through environment variables; ``docs/server.md`` explains them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study whose label is worth most for what it costs, as far as the predictions over the archive tell."""
+"""The study whose label is worth the most for its cost, judged by the predictions over the archive."""
 
 from __future__ import annotations
 

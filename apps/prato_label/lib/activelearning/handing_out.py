@@ -1,4 +1,4 @@
-"""Handing out the next study: whoever asks at the same moment, of whichever server of the folder, is handed another one."""
+"""Hands out the next study: two clients that ask at the same moment, even on different servers of the folder, get different ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study that the model would learn most from, as far as a short look tells: its score, by one of several measures."""
+"""The study that the model would probably learn the most from: the one with the highest score, by one of several measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The studies that may come next and in which order, and the strategies that look at no image."""
+"""Which studies may come next, and in which order; and the strategies that look at no image."""
 
 from __future__ import annotations
 

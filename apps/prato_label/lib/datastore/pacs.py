@@ -1,4 +1,4 @@
-"""A PACS as the studies folder: its cines are listed, fetched as they are opened, and labels are kept here and sent back.
+"""A PACS in place of a studies folder: its cines are listed and fetched as they are opened; labels are kept here and sent back.
 
 Everything but the images' origin is a studies folder's: labels, versions and jobs lie in a local folder, and the server works as on any.
 """

@@ -1,4 +1,4 @@
-"""What may be stored of what clients say: plain JSON, which every reader of the list of studies and of labels' records reads back."""
+"""What may be stored of what clients send: plain JSON, which every reader of the list of studies and of labels' records can read back."""
 
 from __future__ import annotations
 

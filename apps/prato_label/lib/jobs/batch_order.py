@@ -1,4 +1,4 @@
-"""What a batch inference is to do, checked before it begins."""
+"""What a batch inference has to do, checked before it begins."""
 
 from __future__ import annotations
 

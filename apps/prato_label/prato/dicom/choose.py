@@ -1,4 +1,4 @@
-"""Which stacks are the short-axis cines: by where they lie and how many slices they have; descriptions decide between equals alone."""
+"""Which stacks are the short-axis cines: by where they lie and how many slices they have; descriptions only break ties."""
 
 from __future__ import annotations
 

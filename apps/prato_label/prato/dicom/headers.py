@@ -1,4 +1,4 @@
-"""What the importer needs of a DICOM header, one record an image; a multi-frame object gives one a frame."""
+"""What the importer needs of a DICOM header, one record per image; a multi-frame object gives one per frame."""
 
 from __future__ import annotations
 

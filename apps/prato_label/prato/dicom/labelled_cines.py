@@ -1,4 +1,4 @@
-"""The labels of a studies folder that can go back to where their images came from: by cine, with the phases that are ready."""
+"""The labels of a studies folder that can be sent back to where their images came from: by cine, with the phases that are ready."""
 
 from __future__ import annotations
 

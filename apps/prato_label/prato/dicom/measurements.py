@@ -1,4 +1,4 @@
-"""What the labels of a cine measure: the volume of each structure in each phase and, of a whole heartbeat or of two phases, function."""
+"""Measurements from the labels of a cine: the volume of each structure in each phase and, for a whole beat or two phases, function."""
 
 from __future__ import annotations
 

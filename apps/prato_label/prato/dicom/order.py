@@ -1,4 +1,4 @@
-"""A stack put in order: slices along the normal, phases by time, and the grid in space; whatever does not add up is refused here."""
+"""Puts a stack in order: slices along the normal, phases by time, and the grid in space; whatever does not add up is refused here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks joined into stacks: a cine is one series, or one series a slice, or was interrupted and goes on in another series."""
+"""Blocks joined into stacks: a cine is one series, or one series per slice, or was interrupted and goes on in another series."""
 
 from __future__ import annotations
 

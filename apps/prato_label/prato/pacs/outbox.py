@@ -1,4 +1,4 @@
-"""Final labels on their way to the PACS: what was not acknowledged is sent again, whatever ends in between, and nothing is sent twice.
+"""Final labels on their way to the PACS: what was not acknowledged is sent again, whatever stops in between, and nothing is sent twice.
 
 The queue is the labels themselves: ``<folder>/<study>.json`` says what was acknowledged, and which object is on its way. Whatever label
 differs from that is sent, so that none is forgotten, whoever stored it and however the server ended.

@@ -1,4 +1,4 @@
-"""A PACS by DICOMweb, whatever state it is in: every fault is a ``PacsError`` with one sentence, within a bounded time."""
+"""A PACS over DICOMweb, whatever state it is in: every fault is a ``PacsError`` with one sentence, within a bounded time."""
 
 from __future__ import annotations
 
