@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 class AcquisitionStrategy(Strategy, Generic[Found]):
-    """Keeps what was ``Found`` in a study until the image or the model changes.
+    """Remembers what was ``Found`` in each study until its image or the model changes.
 
     Predictions are made one by one in the networks' thread, so that a labeller's request waits for one of them at most.
 

@@ -32,7 +32,7 @@ StudyScore = tuple[tuple[Path | tuple[Path, int], ...], Callable[..., Score]]
 
 
 class ScoreStrategy(AcquisitionStrategy[Score]):
-    """Of a seeded sample of the studies to be labelled, the one with the highest score."""
+    """Chooses the study with the highest score from a seeded sample of those to be labelled."""
 
     @abstractmethod
     def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:

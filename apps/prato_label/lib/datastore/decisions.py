@@ -32,7 +32,7 @@ class Decisions:
         self._path = folder / FILE_NAME
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """By study, what was said about it; of a damaged file, which is set aside, nothing.
+        """What was said about each study, by study; nothing where the file is damaged, which is then set aside.
 
         Raises:
             OSError: the file cannot be read.
@@ -58,7 +58,7 @@ class Decisions:
 
     @contextmanager
     def staged(self, infos: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-        """As ``keep``, once the block ends well; there is room for it when the block begins."""
+        """As ``keep``, once the block ends without an error; the room for it on the disk is reserved before the block."""
         before = self.read()
         said = {study: {name: value for name, value in info.items() if _is_said(name, value)} for study, info in infos.items()}
         after = {study: found for study, found in {**before, **said}.items() if found}

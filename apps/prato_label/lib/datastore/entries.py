@@ -125,7 +125,7 @@ def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Call
 
 
 def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head) -> DataModel | None:
-    """What the list says of the current label: all that its client sent, and what the server knows. None where there is no label.
+    """The list's entry of the current label: all that its client sent, and what the server knows. None where there is no label.
 
     Args:
         known: what the list said of it before: what was found against a label with its image holds until one of them changes.

@@ -100,7 +100,7 @@ class PacsDatastore(StudiesDatastore):
         return True
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """As of any studies folder; nothing is fetched."""
+        """What is known of a study, as in any studies folder; nothing is fetched."""
         if image_id not in self._datastore.objects:
             return {}
         image = self._datastore.objects[image_id].image

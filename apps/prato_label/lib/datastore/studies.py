@@ -75,7 +75,7 @@ class StudiesDatastore(DurableIndex):
         return Path(self._datastore_path)
 
     def close(self) -> None:
-        """End the work in the background, where there is any."""
+        """End the work in the background, if there is any."""
 
     def pacs_state(self) -> dict[str, Any] | None:
         """For the status page: the state of the PACS that the studies come from; None where they do not."""
@@ -129,7 +129,7 @@ class StudiesDatastore(DurableIndex):
         return [{"image": self.get_image_uri(study), "label": self.get_label_uri(study, tag)} for study in labelled]
 
     def label_warnings(self) -> list[str]:
-        """What is known against final labels, most of which training leaves out: a sentence each, behind the study's id."""
+        """Doubts about final labels, most of which training leaves out: one sentence each, after the study's id."""
         tag = DefaultLabelTag.FINAL.value
         labels = {study: known.labels[tag] for study, known in list(self._datastore.objects.items()) if tag in known.labels}
         return [f"{study}: {warning}" for study in sorted(labels) for warning in labels[study].info.get("warnings") or ()]

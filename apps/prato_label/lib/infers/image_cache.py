@@ -49,7 +49,7 @@ class ImageCache:
         return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content)))
 
     def read_study(self, path: Path) -> ImageStack | Cine:
-        """As :meth:`read`, but a cine where the image has several phases.
+        """As :meth:`read`, but returns a cine where the image has several phases.
 
         Raises:
             VolumeError: as ``read_volume``, or as ``read_cine``.

@@ -61,7 +61,7 @@ class LivePredictor:
         _COMPUTE_THREAD.submit(self._load, device).result()
 
     def version(self) -> str | None:
-        """Of the model that answers the next request; None where there is none."""
+        """The version of the model that answers the next request; None if there is none."""
         identity = file_identity(self.model)
         if identity is None:
             return None

@@ -90,7 +90,7 @@ class Batch:
         self._runner = LowPriorityRunner(CancelToken(lambda: self.stopped))
 
     def as_task(self) -> dict[str, Any]:
-        """As MONAI Label shows a task, with ``stored``, ``failed``, ``warned`` and, while it runs, ``progress``."""
+        """The batch as MONAI Label shows a task, with ``stored``, ``failed``, ``warned`` and, while it runs, ``progress``."""
         step, seconds = self.stored + len(self.failed), time.time() - self.job.begun
         left = seconds / step * (len(self.order.studies) - step) if step else None
         stats: dict[str, Any] = {
@@ -186,7 +186,7 @@ class Batches:
         Thread(target=self._work, args=[batch], name="batch", daemon=True).start()
 
     def stop(self) -> Batch | None:
-        """End the batch that runs, within two seconds; what it has stored stays. None if there is none."""
+        """Stop the running batch, within two seconds; what it has stored stays. None if none is running."""
         with self._changed:
             batch = self._running()
             if batch is None:

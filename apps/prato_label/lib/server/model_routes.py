@@ -40,7 +40,7 @@ def model_history(model: str, user: User = USER) -> dict[str, Any]:
 
 @router.get("/{model}/history.png", response_class=Response)
 def model_history_plot(model: str, user: User = USER) -> Response:
-    """The same as a picture: Dice and labels by round of training."""
+    """The model's history as a picture: Dice and labels by round of training."""
     try:
         return Response(history_png(model, _store(model).history()), media_type="image/png")
     except StoreError as error:

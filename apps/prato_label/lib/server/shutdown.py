@@ -11,7 +11,7 @@ _told = threading.Event()
 
 
 def is_ending() -> bool:
-    """Whether it has."""
+    """Whether the server has been told to stop."""
     return _told.is_set()
 
 

@@ -70,7 +70,7 @@ def set_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", us
 
 @router.put("/datastore/updatelabelinfo", include_in_schema=False)
 def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
-    """The same, as older clients send it."""
+    """Add to what is known of a label, as older clients send it."""
     checks.require_info(checks.parse_json_object(params), "params")
     return datastore.update_label_info(label, tag, params, user.username)
 

@@ -101,7 +101,7 @@ def copy_voxels(stream: BinaryIO, head: bytes, wanted: int) -> tuple[BinaryIO, i
 
 
 def unreadable(name: str, error: BaseException) -> VolumeError:
-    """What is said of a file that ``error`` kept from being read."""
+    """The error for a file that ``error`` kept from being read."""
     if isinstance(error, OSError) and error.strerror:  # the file system's own reason
         return VolumeError(f"{name} is not readable NIfTI ({error.strerror}): check the file and its permissions.")
     return VolumeError(f"{name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.")

@@ -31,7 +31,7 @@ class Block:
 
     @property
     def frame(self) -> Frame:
-        """Any one, for what all have in common."""
+        """Any one of the frames, for what all have in common."""
         return next(iter(self.slices.values()))[0]
 
     @property

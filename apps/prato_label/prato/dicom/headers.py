@@ -102,7 +102,7 @@ def _quiet() -> Iterator[None]:
 
 
 def read_header(file: SourceFile) -> Dataset | None:
-    """What ``file`` says before its pixels; None of what is no DICOM. Raises whatever a damaged file leads pydicom to."""
+    """What ``file`` says before its pixels; None if it is not DICOM. Raises whatever a damaged file leads pydicom to."""
     with file.open() as stream, _quiet():
         head = stream.read(_HEAD_BYTES)
         if head[128:132] != b"DICM" and head[:2] not in (b"\x08\x00", b"\x02\x00"):  # old files have no preamble

@@ -94,7 +94,7 @@ class CineReference(BaseModel):
         return [uid for uid in dict.fromkeys(uids) if uid and not is_valid_uid(uid)]
 
     def instance_uids(self) -> set[str]:
-        """Of all images of the cine."""
+        """The SOP instance UIDs of all images of the cine."""
         return {uid for row in self.dicom.sop_instance_uids for uid in row if uid}
 
     def images_of_phase(self, t: int) -> list[tuple[str, str, int | None]]:

@@ -44,7 +44,7 @@ class MeasuredHeart:
 
     @property
     def told_by(self) -> str:
-        """The same as a sentence's end."""
+        """``ed_es_source`` as the end of a sentence."""
         return "found by the volumes" if self.named is None else self.named.told_by
 
 
@@ -114,7 +114,7 @@ class _Heart:
         return f"phase {phase}" if self.names is None else self.names[phase]
 
     def measure(self, phases: Sequence[int]) -> MeasuredHeart:
-        """Of these ``phases``, whoever drew them.
+        """Measure these ``phases``, whoever drew them.
 
         Raises:
             NoFunctionError: as ``measure_heart``.

@@ -145,7 +145,7 @@ class InferenceRequest(BaseModel):
 
     @property
     def holds_mask(self) -> bool:
-        """Whether it holds a mask that is to be corrected, or says something of one."""
+        """Whether it holds a mask to correct, or parameters of one."""
         return any(self.drawn.get(name) for name in _OF_MASK)
 
     @property

@@ -31,7 +31,7 @@ class LabelDoubts:
 
 
 def doubt_label(label: VersionReader, version: Version, image: CineHead) -> LabelDoubts:
-    """What speaks against ``version``, the current one of ``label``, with ``image``; of one that cannot be used, why.
+    """Doubts about ``version``, the current one of ``label``, with ``image``; for one that cannot be used, the reason.
 
     A label that the app has stored was checked then, and only its header is read.
     """

@@ -61,7 +61,7 @@ class LabelFiles:
         return sorted({int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found})
 
     def read_record(self, number: int) -> Version | None:
-        """None where there is none, or none that can be read."""
+        """The record of a version; None where there is none, or none that can be read."""
         try:
             return Version.model_validate_json(self.record_path(number).read_bytes())
         except FileNotFoundError:
@@ -75,7 +75,7 @@ class LabelFiles:
             pass
 
     def stage_record(self, version: Version) -> AbstractContextManager[None]:
-        """As ``prato.data.atomic.stage_bytes``."""
+        """Stage a version's record, as ``prato.data.atomic.stage_bytes`` does."""
         return stage_bytes(self.record_path(version.version), (version.model_dump_json(indent=1) + "\n").encode())
 
     def is_pending_removal(self, temporary: Path) -> bool:

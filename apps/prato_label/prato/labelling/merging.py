@@ -46,7 +46,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Restoration:
-    """Phases of an earlier version, of which ``source`` says in what state they are."""
+    """Phases of an earlier version, in the states that ``source`` gives."""
 
     mask: np.ndarray
     source: Phases

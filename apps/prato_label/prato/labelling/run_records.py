@@ -16,7 +16,7 @@ PARAMETERS_NAME, RECORDS_NAME = "run.json", "records.jsonl"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole records of ``path``; a line that a kill or a power cut left unfinished is none."""
+    """The complete records of ``path``, without a line that a kill or a power cut left unfinished."""
     records = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
