@@ -237,4 +237,4 @@ def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: in
     for k in sorted({int(stroke.points[0, across]) for stroke in strokes if stroke.structure != BACKGROUND}):
         if slices and not min(slices) - 1 <= k <= max(slices) + 1:
             reaches = f"is on slice {min(slices)} alone" if len({*slices}) == 1 else f"reaches from slice {min(slices)} to {max(slices)}"
-            raise RequestError(f"A click lies on slice {k}, but the heart {reaches}: click on the slice next to it first.")
+            raise RequestError(f"A click lies on slice {k}, but the heart {reaches}: click on a slice next to the heart first.")
