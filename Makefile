@@ -22,13 +22,13 @@ COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo                            phantom hearts through the whole loop: box, mask, correction, training, better mask (out/demo)"
-	@echo "make serve STUDIES=folder [PORT=8000] the MONAI Label server on that studies folder, or PACS (http://…/dicom-web), for this machine only; docs/server.md: for others"
-	@echo "make check                           ruff, mypy and the quick tests, which are most of them"
-	@echo "make test                            all tests"
-	@echo "make lint                            ruff and mypy"
-	@echo "make report                          every table and figure of README and docs, from docs/results"
-	@echo "make tutorial                        the pictures of docs/tutorial.md, clicked through on a generated heart"
+	@echo "make demo                             run the whole loop on generated hearts: box, mask, correction, training, better mask (into out/demo)"
+	@echo "make serve STUDIES=folder [PORT=8000] start the MONAI Label server on a studies folder or a PACS (http://…/dicom-web), for this machine only; for others see docs/server.md"
+	@echo "make check                            run ruff, mypy and the quick tests, which are most of the tests"
+	@echo "make test                             run all tests"
+	@echo "make lint                             run ruff and mypy"
+	@echo "make report                           write every table and figure of README and docs from docs/results"
+	@echo "make tutorial                         take the pictures of docs/tutorial.md by clicking through it on a generated heart"
 
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py

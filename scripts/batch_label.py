@@ -1,4 +1,4 @@
-"""Label an archive: thousands of studies, on many cores or GPUs with Ray, or on one core; a stopped run goes on when started again."""
+"""Label an archive: thousands of studies, on many cores or GPUs with Ray, or on one core; a stopped run resumes when started again."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the masks, records.jsonl and summary.json; new, empty or this run's own.")],
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
     boxes: Annotated[Path | None, typer.Option(help=".json (id -> roi) or .csv (id,i0,i1,j0,j1,k0,k1); else boxes are proposed.")] = None,
-    prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="How many label at a time, each on a core; 0 for as many as there is room for.")] = 0,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, max=1, help="Share of a GPU that a worker holds; 0 for the CPU.")] = 0.0,
+    prune: Annotated[str, typer.Option(help="off, 25, 50 or 75; by default the model's own plan.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Number of workers, each on one core; 0 for as many as fit.")] = 0,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, max=1, help="Share of a GPU that each worker takes; 0 for the CPU.")] = 0.0,
     address: Annotated[str, typer.Option(help="A Ray cluster's address, or auto; by default one is started on this machine.")] = "",
-    local: Annotated[bool, typer.Option("--local", help="One study after the other in this process, without Ray: the same masks.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Label one study after the other in this process, without Ray; the masks are the same.")
+    ] = False,
 ) -> None:
     """Write a mask and a record for each study. Exit code 1: some failed, and the records say why; 2: refused, nothing was labelled."""
     run: Run | None = None
@@ -113,11 +115,11 @@ def _told(run: Run, jobs: list[Job], stopped: str) -> int:
     typer.echo(f"{states.count('done')} of {len(jobs)} studies have their mask in {run.out}.")
     warned = [job.study for job in jobs if run.records.get(job.study, {}).get("warnings")]
     if warned:
-        typer.echo(f"{len(warned)} have warnings, as records.jsonl says: {_named(warned)}.", err=True)
+        typer.echo(f"{len(warned)} have warnings (see records.jsonl): {_named(warned)}.", err=True)
     if failed:
-        typer.echo(f"{len(failed)} failed, as records.jsonl says: {_named(failed)}.", err=True)
+        typer.echo(f"{len(failed)} failed (see records.jsonl): {_named(failed)}.", err=True)
     if stopped:
-        typer.echo(f"{stopped} The same command goes on from here.", err=True)
+        typer.echo(f"{stopped} The same command resumes from here.", err=True)
         return 130 if stopped == "Stopped." else 1
     return 1 if failed else 0
 

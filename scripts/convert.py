@@ -25,9 +25,11 @@ def import_folder(
     target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make or to add to.")],
     layout: Layout,
     convention: Annotated[
-        str, typer.Option(help=f"What the masks' values are, where there are masks: {', '.join(CONVENTIONS)}, or a JSON file.")
+        str, typer.Option(help=f"What the masks' values mean, if there are masks: {', '.join(CONVENTIONS)}, or a JSON file.")
     ] = "",
-    phases: Annotated[Literal["ed,es", "all", "cine"], typer.Option(help="Of 4D images: ED and ES, every phase, or the cine.")] = "ed,es",
+    phases: Annotated[
+        Literal["ed,es", "all", "cine"], typer.Option(help="What to import of 4D images: ED and ES, every phase, or the whole cine.")
+    ] = "ed,es",
     annotator: Annotated[str, typer.Option(help="Who is responsible for the labels.")] = UNKNOWN,
 ) -> None:
     """Make a studies folder. Everything is checked first; on any fault nothing is written, each fault is named and the exit code is 2."""

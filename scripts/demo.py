@@ -45,16 +45,16 @@ Scores = dict[str, dict[str, float]]
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Where everything is written; an earlier run's is removed.")] = ROOT / "out" / "demo",
-    seed: Annotated[int, typer.Option(min=0, help="Which hearts are generated, and which are trained on.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for all results; those of an earlier run are removed.")] = ROOT / "out" / "demo",
+    seed: Annotated[int, typer.Option(min=0, help="Seed: decides which hearts are generated, and which are trained on.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="How many steps to train.")] = 50,
 ) -> None:
-    """Run the demo."""
+    """Run the whole labelling loop on generated hearts, with a real server."""
     if not (APP / "model" / f"{MODEL}.safetensors").is_file():
         typer.echo(f"There is no {MODEL}.safetensors in {APP / 'model'}: restore the shipped weights.", err=True)
         raise typer.Exit(2)
     if out.exists() and not (out / _MARK).is_file() and (not out.is_dir() or any(out.iterdir())):
-        typer.echo(f"{out} holds something else than an earlier demo: give a new folder.", err=True)
+        typer.echo(f"{out} holds something other than an earlier demo: give a new folder.", err=True)
         raise typer.Exit(2)
     console = Console()
     start = time.monotonic()

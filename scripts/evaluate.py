@@ -31,14 +31,14 @@ def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, boxes and seeds in it stay.")],
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
-    box: Annotated[BoxCondition, typer.Option(help="How well the box is drawn.")] = BoxCondition.tight,
-    prune: Annotated[str, typer.Option(help="off, 25, 50, 75; by default the model's own plan. Not for a model without one.")] = "",
+    box: Annotated[BoxCondition, typer.Option(help="How accurately the box is drawn.")] = BoxCondition.tight,
+    prune: Annotated[str, typer.Option(help="off, 25, 50 or 75; by default the model's own plan. Not for a model without one.")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the boxes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the boxes.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
-    """DSC, IoU and HD95 (mm) by structure, kept tokens, GFLOP and latency, case by case and on average."""
+    """Measure DSC, IoU and HD95 (mm) by structure, kept tokens, GFLOP and latency, case by case and on average."""
     if threads:
         torch.set_num_threads(threads)
     if prune and prune not in PRUNE_CHOICES:

@@ -32,7 +32,7 @@ def main(
     ready: Ready = "corrected" if corrected else "final"
     try:
         if not studies.is_dir():
-            raise DicomError(f"{studies} is no folder: give a studies folder.")
+            raise DicomError(f"{studies} is not a folder: give a studies folder.")
         report = export_labels(studies, target, _read_examinations(source, find_references(studies)), ready)
     except (DicomError, ManifestError, PacsError, SettingsError) as error:
         typer.echo(str(error), err=True)

@@ -21,10 +21,12 @@ from scripts.common.refusals import refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Argument(metavar="STUDIES", help="Studies folder: 4D files, or single frames of patients.")],
     out: Annotated[Path, typer.Option(help="The .csv or .json file to write.")],
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks named as their images; else the folder's own labels.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of masks named like their images; by default the studies folder's own labels.")
+    ] = None,
     reports: Annotated[Path | None, typer.Option(help="Folder for a page about each heart, as HTML and PDF.")] = None,
 ) -> None:
-    """Measure them. Exit code: 0, all; 1, some studies are left out; 2, nothing was written."""
+    """Measure every heart. Exit code: 0, all were measured; 1, some studies were left out; 2, nothing was written."""
     if out.suffix not in (".csv", ".json"):
         raise ValueError(f"The table {out.name} must be a .csv or .json file.")
     found = find_hearts(studies, masks)

@@ -1,4 +1,4 @@
-"""Turn the official ACDC folder into a studies folder: a 3D NIfTI a frame or a 4D one a patient, true voxel sizes, labels, manifest."""
+"""Turn the official ACDC folder into a studies folder: one 3D NIfTI per frame or one 4D per patient, true voxel sizes, labels, manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class FrameChoice(str, Enum):
 
 
 def main(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="The official ACDC folder: holds patientNNN, or training/ and testing/.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="The official ACDC folder, which holds patientNNN, or training/ and testing/.")
+    ],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make, or one of ACDC to add to.")],
     frames: Annotated[
         FrameChoice, typer.Option(help="The two labelled frames, every frame of the 4D cine, or the cine.")

@@ -18,7 +18,7 @@ def main(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="The data set's folder, such as nnUNet_raw/Dataset027_Heart.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The studies folder to make or to add to.")],
     convention: Annotated[
-        str, typer.Option(help=f"What the labels' values are, where dataset.json has no names for them: {', '.join(CONVENTIONS)}, or JSON.")
+        str, typer.Option(help=f"What the labels' values mean, if dataset.json has no names for them: {', '.join(CONVENTIONS)}, or JSON.")
     ] = "",
     annotator: Annotated[str, typer.Option(help="Who is responsible for the labels.")] = UNKNOWN,
 ) -> None:

@@ -32,16 +32,16 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 #: Of what the values of the labels mean, by ``CheckedLabel.source``.
 _SOURCES = {
     "names": "labels have names for their values, or were stored by a server of this app.",
-    "anatomy": "labels show by where their structures lie that they are numbered as ours.",
-    "guess": "labels show nothing of their numbering, and are taken to be numbered like the others.",
+    "anatomy": "labels have no names, but where their structures lie shows that they are numbered as ours.",
+    "guess": "labels show nothing of their numbering, and are assumed to be numbered like the others.",
 }
 Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="The studies folder.")]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, without .nii.gz.")]
 
 
 @app.command("list")
-def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar="[STUDY]", help="All studies without it.")] = "") -> None:
-    """Every version: who, when, its phases' states, from which model and box. The current one is marked."""
+def list_versions(studies: Studies, study: Annotated[str, typer.Argument(metavar="[STUDY]", help="By default all studies.")] = "") -> None:
+    """List every version: who, when, its phases' states, from which model and box. The current one is marked."""
     with _refusals():
         names = [study] if study else _list_labelled(studies)
         table = Table("study", "version", "annotator", "stored (UTC)", "origin", "phases", "model", "box")
@@ -59,7 +59,7 @@ def diff(
     old: Annotated[int, typer.Argument(help="Number of the version before.")],
     new: Annotated[int, typer.Argument(help="Number of the version after.")],
 ) -> None:
-    """What changed between two versions, by structure and, of a cine, in each phase that changed."""
+    """Show what changed between two versions, by structure and, in a cine, for each phase that changed."""
     with _refusals():
         found = label_diff(_versions(studies, study), old, new)
     phases = found.get("phases", {"": found})
@@ -91,9 +91,9 @@ def restore_version(
 def agreement(
     studies: Studies,
     study: Annotated[str, typer.Argument(metavar="[STUDY]", help="All studies without it.")] = "",
-    out: Annotated[Path | None, typer.Option(help="JSON file to write, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write a JSON file here.")] = None,
 ) -> None:
-    """DSC and HD95 (mm) between the latest versions of every two annotators, by structure."""
+    """Show DSC and HD95 (mm) between the latest versions of every two annotators, by structure."""
     with _refusals():
         if study:
             found: dict[str, Any] = study_agreement(_versions(studies, study))
@@ -132,11 +132,11 @@ def agreement(
 def import_masks(
     studies: Studies,
     masks: Annotated[Path, typer.Argument(help="Folder of masks, each named like its study, with or without a word such as _gt.")],
-    convention: Annotated[str, typer.Option(help=f"What the masks' values are: {', '.join(CONVENTIONS)}, or a JSON file: value -> name.")],
+    convention: Annotated[str, typer.Option(help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name.")],
     annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
     accept_proposals: Annotated[
         bool,
-        typer.Option("--accept-proposals", help="Masks and phases that are still the model's proposal are right: they count as drawn."),
+        typer.Option("--accept-proposals", help="Accept masks and phases that still equal the model's proposal: they count as drawn."),
     ] = False,
 ) -> None:
     """Store a folder of masks as the studies' labels, checked one by one. Exit code 1: some are left out; 2: none could be looked at."""
@@ -159,9 +159,7 @@ def import_masks(
     typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
     for name, count in sorted(proposed.items()):
         if count:
-            typer.echo(
-                f"{count} phases of {printed(name)} are still the model's, voxel for voxel, and stay proposals: nothing is trained on them."
-            )
+            typer.echo(f"{count} phases of {printed(name)} still equal the model's proposal and stay proposals: training ignores them.")
     for name, reason in sorted(left_out.items()):
         typer.echo(f"{printed(name)} is left out: {reason}", err=True)
     if left_out:
@@ -170,7 +168,7 @@ def import_masks(
 
 @app.command()
 def check(studies: Studies) -> None:
-    """What training would take of the labels as they are, and why it would leave others out. Exit code 1: some would be left out."""
+    """Show which labels training would use now, and why it would leave others out. Exit code 1: some would be left out."""
     with _refusals():
         files = find_labelled_studies(studies)
         if not files:

@@ -21,11 +21,11 @@ def main(
     patients: Annotated[int, typer.Option(min=1, max=999, help="How many patients.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same patients.")] = 0,
     cine: Annotated[bool, typer.Option("--cine", help="A whole beat a patient, as one 4D file that begins anywhere in the cycle.")] = False,
-    phases: Annotated[int | None, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help=f"Of each cine; {_PHASES} without it.")] = None,
+    phases: Annotated[int | None, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help=f"Phases of each cine, {_PHASES} by default.")] = None,
 ) -> None:
     """Write phantom patients to DST: end-diastole and end-systole as two studies each, or with --cine all phases as one."""
     if phases is not None and not cine:
-        typer.echo("--phases says how many a cine has: give --cine, too, or leave it out.", err=True)
+        typer.echo("--phases is the number of phases of a cine: give --cine, too, or leave --phases out.", err=True)
         raise typer.Exit(2)
     try:
         manifest = (

@@ -1,4 +1,4 @@
-"""The history of a model file, and the way back to an older version, without a server; a running server follows."""
+"""The history of a model file, and roll-back to an older version, without a server; a running server follows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Model = Annotated[str, typer.Argument(help="A shipped model's name or a model fi
 
 @app.command("list")
 def show(model: Model) -> None:
-    """Every version that was trained, sent or gone back to, oldest first."""
+    """List every version that was trained, uploaded or rolled back to, oldest first."""
     store = _store(model)
     try:
         records = store.history()
@@ -34,7 +34,7 @@ def show(model: Model) -> None:
 
 @app.command()
 def rollback(model: Model, version: Annotated[str, typer.Argument(help="A version that is kept.")]) -> None:
-    """Let an older version answer again."""
+    """Roll back to an older version."""
     try:
         record = _store(model).roll_back(version)
     except (UnknownVersionError, ReplacedError, StoreError) as error:

@@ -23,9 +23,9 @@ from scripts.common.refusals import refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The folder to make: a studies folder, too.")],
-    edge: Annotated[int, typer.Option(min=32, help="Most pixels along each side of a slice.")] = 208,
+    edge: Annotated[int, typer.Option(min=32, help="Maximum number of pixels along each side of a slice.")] = 208,
 ) -> None:
-    """Every labelled study of the folder, under its own name, at the networks' resolution: loading it for training resamples nothing more.
+    """Write every labelled study, under its own name, at the networks' resolution, so that loading it for training resamples nothing.
 
     Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay.
     """

@@ -1,4 +1,4 @@
-"""Train a network on the labelled studies of a folder; a killed run goes on where it was when started again.
+"""Train a network on the labelled studies of a folder; a killed run resumes where it stopped when started again.
 
 ``torchrun --nproc-per-node N scripts/train.py ...`` trains with N processes, one a GPU: the same result but for rounding.
 """
@@ -61,15 +61,15 @@ def main(
     ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Model file of the same network, to go on from its weights.")] = None,
     dense_first: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the budget in which no token leaves yet, for fresh weights.")
+        float, typer.Option(min=0, max=1, help="Share of the budget, from its start, in which no token is dropped yet; for fresh weights.")
     ] = 0.0,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in passes over the slices of the training patients.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples, for each that trains.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Slices a step.")] = 8,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples, for each training process.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Slices per step.")] = 8,
     rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-3,
     split: Annotated[
         Path | None, typer.Option(help="Split file by patient; by default 80:20, seeded, written to the run's folder.")
@@ -88,7 +88,7 @@ def main(
             check_writable(out, is_folder=True)
             _check_numbers(epochs, minutes, rate)
             if dense and dense_first:
-                raise ValueError("--dense trains without pruning, so --dense-first has nothing to say: leave one of them out.")
+                raise ValueError("--dense trains without pruning, so --dense-first has no effect: leave one of them out.")
             if tensorboard and find_spec("tensorboard") is None:
                 raise ValueError("--tensorboard needs the tensorboard package: install it, or leave --tensorboard out.")
             spec = _spec(network, tuple(after), whole_slices)
@@ -175,7 +175,7 @@ def _plan(spec: ModelSpec, dense: bool, options: dict[str, Any]) -> PruningPlan 
     if "percentile" in given:
         given["threshold"] = None
     if dense and given:
-        raise ValueError(f"--dense trains without pruning, so --{next(iter(given))} has nothing to say: leave one of them out.")
+        raise ValueError(f"--dense trains without pruning, so --{next(iter(given))} has no effect: leave one of them out.")
     if dense or plan is None:
         return None
     return PruningPlan.from_dict({**plan.to_dict(), **given})
@@ -254,7 +254,7 @@ def _told_if_stopped(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        typer.echo(f"{sentence_of(error)}; when that is fixed, the same command goes on from what is stored in {out}.", err=True)
+        typer.echo(f"{sentence_of(error)}; when that is fixed, the same command resumes from what is stored in {out}.", err=True)
         raise typer.Exit(1) from None
 
 

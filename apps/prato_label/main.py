@@ -1,4 +1,4 @@
-"""PrATo Label: which models and strategies the server offers. What they do is in `lib`, how in `prato`."""
+"""PrATo Label: which models and strategies the server offers. What these do is in `lib`, and how they do it in `prato`."""
 
 from __future__ import annotations
 

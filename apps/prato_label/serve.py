@@ -24,8 +24,8 @@ _DEFAULTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="serve.py", description="The PrATo Label server, guarded; see docs/server.md.")
     parser.add_argument("--studies", required=True, help="folder of NIfTI images, or the address of a PACS's DICOMweb service")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind to; another than 127.0.0.1 needs an access token")
-    parser.add_argument("--port", default="8000", help="port to listen at; 8000 without it")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to; any other than 127.0.0.1 needs an access token")
+    parser.add_argument("--port", default="8000", help="port to listen on; 8000 by default")
     options, passed_on = parser.parse_known_args()
     reason = reason_not_to_start(_APP, options.studies, options.host, options.port, passed_on)
     if reason:

@@ -53,10 +53,10 @@ class Dtype(str, Enum):
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its slices are what is timed.")],
-    out: Annotated[Path, typer.Option(help="Folder of benchmark.csv, benchmark_parts.csv, benchmark_peers.csv; others' rows stay.")],
-    name: Annotated[str, typer.Option(help="What the rows are found by in these files.")] = "mine",
+    out: Annotated[Path, typer.Option(help="Folder of benchmark.csv, benchmark_parts.csv, benchmark_peers.csv; rows of other names stay.")],
+    name: Annotated[str, typer.Option(help="Name of the rows in these files.")] = "mine",
     model: Annotated[list[str], typer.Option(help="Shipped models or model files.")] = ["prato_unetr", "prato_swin_unetr"],  # noqa: B006
-    batch: Annotated[list[int], typer.Option(min=1, help="Slices a call.")] = [1, 8],  # noqa: B006
+    batch: Annotated[list[int], typer.Option(min=1, help="Slices per call.")] = [1, 8],  # noqa: B006
     edge: Annotated[list[int], typer.Option(min=16, help="Edges of the box, in pixels of the network.")] = [32, 48, 64, 80, 96],  # noqa: B006
     window: Annotated[
         int, typer.Option(min=64, help="Edge of the image in pixels of the network; 192 (288 mm) shows a whole slice.")
@@ -68,9 +68,9 @@ def main(
     split: Annotated[Path | None, typer.Option(help="Split file: others' models see only its validation patients.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    dtype: Annotated[list[Dtype], typer.Option(help="On a GPU: what is computed in; the app's is float16.")] = [Dtype.float16],  # noqa: B006
+    dtype: Annotated[list[Dtype], typer.Option(help="Precision on a GPU; the app computes in float16.")] = [Dtype.float16],  # noqa: B006
 ) -> None:
-    """Medians and quartiles of interleaved calls, and the GFLOP of one such call.
+    """Measure medians and quartiles of interleaved calls, and the GFLOP of one such call.
 
     dense: the whole image. cut to the box: nothing but the box (edges that are multiples of 32). norms folded: the same with batch norms
     made part of the convolutions, as the engine has them. window at the box: the box and its surroundings,

@@ -56,7 +56,7 @@ def main(
     beside: Annotated[list[Beside], typer.Option(help="Several may be given.")] = list(Beside),  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
 ) -> None:
-    """Median and 90th percentile in ms, of the whole request and of what the server says it took."""
+    """Measure median and 90th percentile in ms, of the whole request and of what the server says it took."""
     files = require_labelled_studies(studies, split)[:images]
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -41,7 +41,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=3, help="Images that are timed, each as new and once with its box moved.")] = 12,
     frames: Annotated[int, typer.Option(min=0, help="Frames of a cine; 0 leaves the cines out.")] = 30,
 ) -> None:
-    """Medians and quartiles in ms: an image seen for the first time, another box on the same image, and all frames of a heartbeat."""
+    """Measure medians and quartiles in ms: an image that is new, another box on the same image, and all frames of a heartbeat."""
     try:
         labelled = [f for f in find_labelled_studies(studies) if read_volume(f.image).array.shape[2] >= slices]
         files = labelled[: rounds + _WARM]

@@ -38,14 +38,14 @@ def main(
     model: Annotated[Path, typer.Option(help="Model file.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")] = RESULTS / "acdc_split.json",
-    most: Annotated[int, typer.Option(min=1, help="Cines at most.")] = 4,
-    phases: Annotated[int, typer.Option(min=2, help="Of each.")] = 30,
-    slices: Annotated[int, typer.Option(min=1, help="Of each.")] = 10,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of cines.")] = 4,
+    phases: Annotated[int, typer.Option(min=2, help="Phases of each cine.")] = 30,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each cine.")] = 10,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    at: Annotated[str, typer.Option("--commit", help="What the rows name, where there is no checkout.")] = "",
+    at: Annotated[str, typer.Option("--commit", help="Commit that the rows name, where there is no checkout.")] = "",
 ) -> None:
-    """One row a cine, box and pruning: milliseconds of the network and of the whole call, GFLOP."""
+    """Write one row per cine, box and pruning: milliseconds of the network and of the whole call, GFLOP."""
     try:
         torch.set_num_threads(threads)
         bank = load_packed(packed, torch.device("cpu"), json.loads(split.read_text(encoding="utf-8"))["validation"])

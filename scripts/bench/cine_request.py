@@ -33,13 +33,13 @@ _STEPS = ("read", "preprocess", "locate", "network", "postprocess", "write")
 def main(
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL],  # noqa: B006
-    phases: Annotated[int, typer.Option(min=2, help="Of the generated cine.")] = 30,
-    slices: Annotated[int, typer.Option(min=1, help="Of it.")] = 10,
-    rounds: Annotated[int, typer.Option(min=1, help="Each of one request for all phases, and of one request for each.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of the generated hearts.")] = 0,
+    phases: Annotated[int, typer.Option(min=2, help="Phases of the generated cine.")] = 30,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of the generated cine.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, each of one request for all phases and one for each phase.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the generated hearts.")] = 0,
     large: Annotated[bool, typer.Option(help="Whether to measure memory on 40 phases of 20 slices of 512 x 512.")] = True,
 ) -> None:
-    """One row a way of asking: the median of all rounds, of which each segments the phases of another heart in both ways.
+    """Write one row per way of asking: the median of all rounds, of which each segments the phases of another heart in both ways.
 
     Shares are of the time of a request for each phase of the same heart. ``others_ms`` is what networks do not take.
     """

@@ -37,15 +37,15 @@ class Assumptions:
 
 
 def main(
-    measured: Annotated[list[Path], typer.Option(help="summary.json of scripts/batch_label.py on the CPU, one a number of workers.")],
+    measured: Annotated[list[Path], typer.Option(help="summary.json of scripts/batch_label.py on the CPU, one per number of workers.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; the measured runs go to batch_runs.csv beside it.")],
     gpu: Annotated[Path | None, typer.Option(help="benchmark.csv with a GPU's rows; without it some rows stay empty.")] = None,
     studies: Annotated[int, typer.Option(min=1, help="How many studies the archive holds.")] = 10_000,
-    efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="Assumed: share of n times one GPU's pace that n reach.")] = 0.9,
+    efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="Assumed: share of n times one GPU's pace that n GPUs reach.")] = 0.9,
     storage: Annotated[float, typer.Option(min=1, help="Assumed: MB/s of the shared storage.")] = 200.0,
     cores: Annotated[int, typer.Option(min=1, help="Assumed: CPU cores, and workers, beside each GPU.")] = 8,
 ) -> None:
-    """Hours for the archive on the measured CPU and on 1, 8 and 64 GPUs."""
+    """Estimate the hours for the archive on the measured CPU and on 1, 8 and 64 GPUs."""
     try:
         runs = sorted((_json(path) for path in measured), key=lambda run: run["workers"])
         rate = None if gpu is None else gpu_rate(read_rows(gpu), runs[0]["parameters"]["model"])

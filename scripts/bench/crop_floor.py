@@ -1,4 +1,4 @@
-"""Count what decoding a box exactly costs at least, beside a network that sees nothing but the box: why a crop is cheaper."""
+"""Count the least that decoding a box exactly costs, beside a network that sees nothing but the box: why a crop is cheaper."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     edge: Annotated[list[int], typer.Option(min=16, help="Edges of the box, in pixels.")] = [32, 64, 96],  # noqa: B006
 ) -> None:
-    """GFLOP of a slice of 192 pixels: the crop, the engine, the engine without context, and decoding the box alone, without any encoder.
+    """Count the GFLOP of a slice of 192 pixels: the crop, the engine, the engine without context, and decoding the box alone.
 
     Noise instead of an image and seed 0: how much is computed depends on the box alone.
     """

@@ -1,4 +1,4 @@
-"""Others' published models on the same hearts, where they are installed (requirements-peers.txt): how right they are, and how fast."""
+"""Others' published models on the same hearts, where they are installed (requirements-peers.txt): how accurate they are, and how fast."""
 
 from __future__ import annotations
 

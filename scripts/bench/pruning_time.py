@@ -29,17 +29,17 @@ def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
-    model: Annotated[list[str], typer.Option(help="Models that take turns.")] = [  # noqa: B006
+    model: Annotated[list[str], typer.Option(help="Models to compare; they take turns.")] = [  # noqa: B006
         "prato_swin_unetr",
         "prato_overview_swin_unetr",
         DEFAULT_MODEL,
         "prato_overview_unet_small",
     ],
-    most: Annotated[int, typer.Option(min=1, help="Studies at most, evenly chosen.")] = 8,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of studies, evenly chosen.")] = 8,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """One row a study, model, box and pruning: milliseconds of locating and of the network, GFLOP and Dice."""
+    """Write one row per study, model, box and pruning: milliseconds of locating and of the network, GFLOP and Dice."""
     try:
         torch.set_num_threads(threads)
         files = require_labelled_studies(studies, split)

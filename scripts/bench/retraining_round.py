@@ -29,12 +29,12 @@ def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, threads and seeds in it stay.")],
     model: Annotated[str, typer.Option(help="A shipped model's name.")] = DEFAULT_MODEL,
-    patients: Annotated[int, typer.Option(min=2, help="Patients at most, evenly chosen.")] = 10,
+    patients: Annotated[int, typer.Option(min=2, help="Maximum number of patients, evenly chosen.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 120,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, one after the other; the first starts the process that trains.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first round.")] = 1,
 ) -> None:
-    """One row a round: seconds from the request to the end by the clock and of CPU time, and what the round says of itself."""
+    """Write one row per round: wall-clock and CPU seconds from the request to the end, and what the round reports."""
     try:
         files = find_labelled_studies(studies)
         people = sorted({file.patient for file in files})

@@ -1,4 +1,4 @@
-"""What memory a server takes with all shipped models loaded, and at the height of a request, up to a long stack without pruning.
+"""How much memory a server takes with all shipped models loaded, and at the peak of a request, up to a long stack without pruning.
 
 python scripts/bench/server_memory.py --studies out/acdc --out docs/results/server_memory.csv
 """
@@ -35,7 +35,7 @@ def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final; its first study is segmented.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
 ) -> None:
-    """One row a request: MiB that the server holds after it, and at its height."""
+    """Write one row per request: MiB that the server holds after it, and at its peak."""
     try:
         files = find_labelled_studies(studies)
         if not files:

@@ -1,4 +1,4 @@
-"""Slices a second in training, augmentation and averaging included, and which share is data, forward, backward and optimiser.
+"""Slices per second in training, augmentation and averaging included, and which share is data, forward, backward and optimiser.
 
     python scripts/bench/training_speed.py --packed acdc.zip --out docs/results/training_speed.csv
 
@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument(
         "--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"], help="kinds of networks"
     )
-    parser.add_argument("--stacks", nargs="*", type=positive_int, default=[16], help="stacks a step, each of these numbers")
+    parser.add_argument("--stacks", nargs="*", type=positive_int, default=[16], help="stacks per step; several numbers may be given")
     parser.add_argument("--rounds", type=positive_int, default=5, help="how often each is timed, in turn")
-    parser.add_argument("--steps", type=positive_int, default=10, help="steps a round")
-    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
+    parser.add_argument("--steps", type=positive_int, default=10, help="steps per round")
+    parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True

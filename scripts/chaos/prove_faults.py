@@ -46,7 +46,7 @@ def main(
     """Exit code 1 where a fault had another consequence than a clear refusal."""
     unknown = [name for name in only or () if name not in FAULTS]
     if unknown or out.exists():
-        why = f"There is no fault {unknown[0]!r}: choose {', '.join(FAULTS)}." if unknown else f"{out} is there already: give a new folder."
+        why = f"There is no fault {unknown[0]!r}: choose {', '.join(FAULTS)}." if unknown else f"{out} already exists: give a new folder."
         typer.echo(why, err=True)
         raise typer.Exit(2)
     out.mkdir(parents=True)

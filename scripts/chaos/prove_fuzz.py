@@ -31,7 +31,7 @@ def main(
 ) -> None:
     """Exit code 1 where the server failed, wrote outside of its folders, or answers otherwise afterwards."""
     if out.exists():
-        typer.echo(f"{out} is there already: give a new folder.", err=True)
+        typer.echo(f"{out} already exists: give a new folder.", err=True)
         raise typer.Exit(2)
     app, studies, scratch = copy_app(out / "app"), out / "studies", out / "scratch"
     scratch.mkdir()

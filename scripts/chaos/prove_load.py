@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Exit code 1 where a label was lost, or a request failed without a reason that its client could act on."""
     if out.exists():
-        typer.echo(f"{out} is there already: give a new folder.", err=True)
+        typer.echo(f"{out} already exists: give a new folder.", err=True)
         raise typer.Exit(2)
     app, studies = copy_app(out / "app"), out / "studies"
     make_phantoms(studies, 3, seed)

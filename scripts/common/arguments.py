@@ -17,10 +17,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1 on."""
+    """A whole number of at least 1."""
     number = int(text) if text.lstrip("+").isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return number
 
 
@@ -60,4 +60,4 @@ def read_sides(path: Path, sides: Sequence[str]) -> dict[str, list[str]]:
         read = json.loads(path.read_text(encoding="utf-8"))
         return {side: [str(patient) for patient in read[side]] for side in sides}
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is no split file with {' and '.join(sides)}: name one such as docs/results/acdc_split.json.") from None
+        raise ValueError(f"{path} is not a split file with {' and '.join(sides)}: name one such as docs/results/acdc_split.json.") from None

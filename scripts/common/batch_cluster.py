@@ -49,7 +49,7 @@ def connect(address: str, workers: int, gpus: float) -> int:
     room = min(cpus, int(devices / gpus + 1e-9)) if gpus else cpus
     if room < (workers or 1):
         wanted = f"{workers or 1} workers with {gpus:g} GPU each" if gpus else f"{workers or 1} workers"
-        raise ArchiveError(f"{cpus} CPU cores and {devices:g} GPUs have no room for {wanted}: lower --workers or --gpus-per-worker.")
+        raise ArchiveError(f"{cpus} CPU cores and {devices:g} GPUs are not enough for {wanted}: lower --workers or --gpus-per-worker.")
     return workers or room
 
 
@@ -106,7 +106,7 @@ class Crew:
         if job is None:
             self.failed_starts = 0
             if answer != self.parameters:
-                raise ArchiveError("A node of the cluster has other model files than this machine: give all the same.")
+                raise ArchiveError("A node of the cluster has other model files than this machine: copy the same files to all nodes.")
         if self.waiting:
             following = self.waiting.popleft()
             self.running[worker.label.remote(following)] = worker, following

@@ -27,4 +27,4 @@ def check_writable(path: Path, is_folder: bool) -> None:
     is_fit = there.is_dir() if is_folder or there != path.absolute() else there.is_file()
     if not is_fit or not os.access(there, os.W_OK):
         wanted = "a folder, or a place for one," if is_folder else "a file in a folder"
-        raise ValueError(f"{path} cannot be written: name {wanted} that can be written to.")
+        raise ValueError(f"{path} cannot be written: name {wanted} that is writable.")

@@ -1,4 +1,4 @@
-"""Measured results as CSV files that a person can read: a row a case or run, and in columns of its own how each was made.
+"""Measured results as CSV files that a person can read: one row per case or run, with columns that say how each was made.
 
 A nested value has a column of its own, ``dice.myocardium``; an empty cell is a value that the row has not got, and ``null`` one that it has
 and that is not defined. Numbers and lists are written as in JSON, text as it is, but in JSON's quotes where it would read as anything else:
@@ -42,7 +42,7 @@ def read_rows(path: Path) -> list[Row]:
                 raise ValueError("its rows have other columns than its first line")
             return [_nested(cells) for cells in rows]
     except (ValueError, csv.Error, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no CSV file of results: {error}.") from None
+        raise ValueError(f"{path} is not a CSV file of results: {error}.") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

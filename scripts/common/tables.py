@@ -1,4 +1,4 @@
-"""Tables on the terminal, of which no cell is cut short."""
+"""Tables on the terminal, in which no cell is cut short."""
 
 from __future__ import annotations
 

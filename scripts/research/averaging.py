@@ -1,4 +1,4 @@
-"""The mean of the weights of several fine-tunings of one network: it costs what one of them does, and is often better than the best.
+"""The mean of the weights of several fine-tunings of one network: it costs no more to run than one of them, and often beats the best.
 
 As in model soups (Wortsman et al., arXiv 2203.05482), to which the network that they begin with belongs, as in WiSE-FT (arXiv 2109.01903).
 """

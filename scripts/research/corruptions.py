@@ -1,4 +1,4 @@
-"""Dice of a model on validation images spoilt in written ways, through the predictor that the server answers with.
+"""Dice of a model on validation images with defined corruptions, through the predictor that the server answers with.
 
 python scripts/research/corruptions.py --studies out/acdc --split docs/results/acdc_split.json --out docs/results/corruptions.csv
 """
@@ -156,7 +156,7 @@ def main() -> None:
     every = list(CORRUPTIONS)
     parser.add_argument("--corruption", nargs="*", choices=every, default=every, help="which of them; clean is the image as it is")
     parser.add_argument("--box", nargs="*", choices=[box.value for box in BoxCondition], default=["tight", "none"], help="box conditions")
-    parser.add_argument("--patients", type=positive_int, help="so many at most")
+    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what the network runs on")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How near to the truth end-diastole and end-systole are found, in generated beats whose contours were drawn unsteadily.
+"""How accurately end-diastole and end-systole are found, in generated beats whose contours were drawn unsteadily.
 
     python scripts/research/ed_es.py --out docs/results/ed_es.csv
 
@@ -79,7 +79,7 @@ def measure_beat(seed: int, number: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--beats", type=positive_int, default=100, help="generated beats")
-    parser.add_argument("--seed", type=int, default=16, help="of all that is random")
+    parser.add_argument("--seed", type=int, default=16, help="seed of everything random")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     made = {"seed": args.seed, "device": "cpu", "commit": commit(), "command": command()}

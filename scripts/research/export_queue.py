@@ -1,4 +1,4 @@
-"""Take home what scripts/research/train_queue.py left: learning curves into docs/results, and weights as a model file of the app.
+"""Collect what scripts/research/train_queue.py left: learning curves into docs/results, and weights as a model file of the app.
 
 python scripts/research/export_queue.py --queue-out out/queue --commit COMMIT --device "NVIDIA H200" --command "..."
 """
@@ -25,11 +25,11 @@ from scripts.common.results import Row, replace_rows
 def main(
     queue_out: Annotated[Path, typer.Option(help="The queue's --out.")],
     commit: Annotated[str, typer.Option(help="Commit that it ran at.")],
-    device: Annotated[str, typer.Option(help="What it ran on.")],
-    command: Annotated[str, typer.Option(help="How it was called.")],
+    device: Annotated[str, typer.Option(help="Device that it ran on.")],
+    command: Annotated[str, typer.Option(help="Command that started it.")],
     ship: Annotated[str, typer.Option(help="Entry whose weights become a model file of the app, prato_ENTRY.safetensors.")] = "",
     pixel: Annotated[float, typer.Option(min=0.1, help="In-plane resolution (mm) at which it is used.")] = PIXEL,
-    note: Annotated[str, typer.Option(help="What the model card should say besides.")] = "",
+    note: Annotated[str, typer.Option(help="What else the model card should say.")] = "",
     split: Annotated[Path, typer.Option(help="The queue's --split.")] = RESULTS / "acdc_split.json",
     curves: Annotated[Path, typer.Option(help="CSV file of learning curves.")] = RESULTS / "training_queue.csv",
 ) -> None:
@@ -37,7 +37,7 @@ def main(
     about = {"device": device, "commit": commit, "command": command}
     trained = sorted(queue_out.glob("*/weights.pt"))
     if not trained:
-        raise ValueError(f"{queue_out} holds no training that has ended: run scripts/research/train_queue.py first.")
+        raise ValueError(f"{queue_out} holds no finished training: run scripts/research/train_queue.py first.")
     for path in trained:
         stored = torch.load(path, map_location="cpu", weights_only=False)
         rows = list(curve_rows(path.parent, stored["recipe"]))

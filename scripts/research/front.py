@@ -89,17 +89,15 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--only", nargs="*", help="names of trainings; all that have ended without it")
+    parser.add_argument("--only", nargs="*", help="names of trainings; by default all that have finished")
     parser.add_argument("--timed", type=positive_int, default=3, help="volumes that are timed")
-    parser.add_argument("--rounds", type=positive_int, default=3, help="how often each is")
+    parser.add_argument("--rounds", type=positive_int, default=3, help="how often each is timed")
     given = parser.parse_args()
     with refused_in_one_sentence(parser):
         stacks, device, made = begin(given)
         trained = {name: load_trained(given.queue_out / name, device) for name in given.only or list_trainings(given.queue_out)}
         if not trained:
-            raise ValueError(
-                f"{given.queue_out} holds no training that has ended, nor does the app: run scripts/research/train_queue.py first."
-            )
+            raise ValueError(f"{given.queue_out} holds no finished training, nor does the app: run scripts/research/train_queue.py first.")
     times = measure_times(trained, choose_evenly(stacks, given.timed), given.rounds)
     rows: list[Row] = []
     for (name, way, box), took in tqdm(times.items(), desc="Dice", mininterval=10):

@@ -28,11 +28,11 @@ from scripts.research.error_sources import dice_of
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--python", required=True, help="of the environment with myopari")
+    parser.add_argument("--python", required=True, help="Python of the environment with myopari")
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--split", type=Path, required=True, help="its validation patients are measured")
+    parser.add_argument("--split", type=Path, required=True, help="split file: its validation patients are measured")
     parser.add_argument("--out", type=Path, required=True, help="CSV file of scripts/research/front.py")
-    parser.add_argument("--patients", type=positive_int, help="so many at most")
+    parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
     given = parser.parse_args()
     with refused_in_one_sentence(parser):
         files = require_labelled_studies(given.studies, given.split, given.patients)

@@ -46,7 +46,7 @@ OPERATIONS, DECODING = "operations", "decoding"
 def main(
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     slices: Annotated[int, typer.Option(min=1, help="Slices of phantom hearts that are scored, each by a network of its own.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Draws phantoms, weights and boxes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of phantoms, weights and boxes.")] = 0,
 ) -> None:
     """Nothing here is trained, and no data are needed."""
     torch.set_num_threads(1)

@@ -27,9 +27,9 @@ PIXEL = 1.375
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
-    split: Annotated[Path, typer.Option(help="Its patients, of both sides, are packed.")] = ACDC_SPLIT,
+    split: Annotated[Path, typer.Option(help="Split file: the patients of both sides are packed.")] = ACDC_SPLIT,
     pixel: Annotated[float, typer.Option(min=0.1, help="In-plane resolution, mm.")] = PIXEL,
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the WebP slices.")] = 91,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of the WebP slices.")] = 91,
 ) -> None:
     """Slices as lossy WebP, labels as PNG."""
     sides = load_split(split)

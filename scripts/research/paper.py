@@ -1,4 +1,4 @@
-"""The paper, run again: its experiments from their matrix, and the pages made from their results."""
+"""Reproduce the paper: run its experiments from their matrix, and make the pages from their results."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Backend(str, Enum):
 def run(
     names: Annotated[list[str], typer.Argument(help="Tables (table1 to table8) or experiments (table4/prato_acdc).")],
     budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, or slices=N of the queue's.")] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the matrix's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed to use instead of the matrix's.")] = None,
     backend: Annotated[Backend, typer.Option(help="local: one after the other, here; ray: each a task of a Ray cluster.")] = Backend.local,
     address: Annotated[str, typer.Option(help="Of the Ray cluster; by default one is started on this machine.")] = "",
-    workers: Annotated[int, typer.Option(min=0, help="With Ray: experiments at a time on this machine; 0 for one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="With Ray: experiments at a time on this machine; 0 for one per core.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of each experiment.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of runs.csv, cases.csv and the splits.")] = Path("docs/results/paper"),

@@ -1,4 +1,4 @@
-"""The paper's rows on a GPU that is lent for minutes: what to carry there, in which order it is trained, and what is brought home.
+"""The paper's rows on a GPU that is lent for minutes: what to copy there, in which order to train, and what to copy back.
 
     python scripts/research/paper_queue.py write
     python scripts/research/paper_queue.py pack --data acdc=out/acdc --name acdc --out out/acdc_rows.zip
@@ -83,7 +83,7 @@ def pack(
         dataset = dataset_class(name)(data_folders(data)[name])
         images = next(each.images for each in load_experiments().values() if each.data == name)
         if not (file := splits / f"split_{name}.json").is_file():
-            raise ValueError(f"{file} is not there: --splits is the --out of paper.py, whose first run writes it.")
+            raise ValueError(f"{file} is missing: --splits is the --out of paper.py, whose first run writes it.")
         split = load_split(file, dataset.groups(images))
         cases = dataset.training_cases([*split.train, *split.validation], 128, True, lambda done, total: None)
         save_packed(out, [_whole(case, _FIELDS[name][1]) for case in cases])
@@ -124,7 +124,7 @@ def collect(
             save_model(models / f"{own['experiment']}{suffix}.safetensors", network, spec.model_copy(update={"training": training}))
             typer.echo(f"{path.parent.name}: {rows[-1]['dice']:.3f}")
     except (ValueError, KeyError, OSError) as error:
-        typer.echo(f"{queue_out} cannot be brought home: {error}".splitlines()[0], err=True)
+        typer.echo(f"{queue_out} cannot be collected: {error}".splitlines()[0], err=True)
         raise typer.Exit(2) from None
 
 

@@ -1,4 +1,4 @@
-"""What the network of each of the paper's rows takes for a slice: all rows in turn, in one process.
+"""How long the network of each of the paper's rows takes for a slice: all rows in turn, in one process.
 
     python scripts/research/paper_times.py --data acdc=out/acdc --data isic=out/isic
 

@@ -1,4 +1,4 @@
-"""What is left to correct in the other phases once end-diastole, end-systole or both were corrected, by way of carrying that over.
+"""What is left to correct in the other phases once end-diastole, end-systole or both were corrected, by each way to carry that over.
 
     python scripts/research/propagation.py --studies out/acdc --split docs/results/acdc_split.json --acdc ACDC \\
         --out docs/results/propagation.csv

@@ -1,4 +1,4 @@
-"""A training state in files small enough to be carried, half as large as it is in memory.
+"""A training state in files small enough to be transferred, half as large as it is in memory.
 
 Weights, their running average and the optimiser's moments go from 32 bits to 16 when a training moves from one machine to another: it goes
 on as it would have, but for that rounding. Where it stays on a machine, ``state.pt`` is exact.
@@ -48,7 +48,9 @@ def join_state(state_file: Path) -> None:
         return
     stored = [torch.load(path, map_location="cpu", weights_only=True) for path in paths]
     if len(stored) != stored[0]["parts"] or stored[0]["rest"] is None:
-        raise ValueError(f"{state_file.parent} holds {len(stored)} of the {stored[0]['parts']} parts of a training state: bring them all.")
+        raise ValueError(
+            f"{state_file.parent} holds {len(stored)} of the {stored[0]['parts']} parts of a training state: copy all of them."
+        )
     tensors = {name: value for part in stored for name, value in part["tensors"].items()}
     whole = {name: value.float() if value.dtype in (torch.float16, torch.bfloat16) else value for name, value in tensors.items()}
     torch.save(_with_tensors(stored[0]["rest"], whole), state_file)

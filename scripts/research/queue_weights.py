@@ -23,9 +23,7 @@ def read_weights(folder: Path) -> dict[str, Any]:
         left: dict[str, Any] = torch.load(folder / "weights.pt", map_location="cpu", weights_only=False)
         return left
     if folder.name not in shipped_trainings():
-        raise FileNotFoundError(
-            f"{folder} holds no training that has ended: run scripts/research/train_queue.py --only {folder.name} first."
-        )
+        raise FileNotFoundError(f"{folder} holds no finished training: run scripts/research/train_queue.py --only {folder.name} first.")
     from prato.models.checkpoint import load_model
 
     network, spec, _ = load_model(MODELS / f"prato_{folder.name}.safetensors")

@@ -1,4 +1,4 @@
-"""How the engine's rows are to be trained, looked up on the validation side of the paper's split: the test side is not touched."""
+"""How the engine's rows should be trained, chosen on the validation side of the paper's split: the test side is not touched."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main(
     experiments = load_experiments(matrix)
     missing = [name for name in names if name not in experiments]
     if missing:
-        raise ValueError(f"{missing[0]} is no experiment such as {next(iter(experiments))}.")
+        raise ValueError(f"{missing[0]} is not an experiment such as {next(iter(experiments))}.")
     made_by = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}
     prepared, rows = ExperimentData(data_folders(data), splits), []
     for name in names:

@@ -67,9 +67,9 @@ WAYS = (
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")] = RESULTS / "acdc_split.json",
-    patients: Annotated[int, typer.Option(min=3, help="So many of them, end-diastole and end-systole in turn.")] = 10,
+    patients: Annotated[int, typer.Option(min=3, help="How many patients, end-diastole and end-systole in turn.")] = 10,
     models: Annotated[Path, typer.Option(help="Folder of prato_unetr and prato_swin_unetr.")] = MODELS,
-    out: Annotated[Path, typer.Option(help="What it has is not measured again.")] = RESULTS / "relevance.csv",
+    out: Annotated[Path, typer.Option(help="CSV file of results; what it has is not measured again.")] = RESULTS / "relevance.csv",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC of every way and share, a row a study."""
@@ -89,7 +89,7 @@ def main(
 def _files(studies: Path, split: Path, count: int) -> list[StudyFile]:
     by_patient = group_by_patient(require_labelled_studies(studies, split, count))
     if len(by_patient) < count:
-        raise ValueError(f"{studies} has labelled studies of {len(by_patient)} of the split's validation patients: {count} are wanted.")
+        raise ValueError(f"{studies} has labelled studies of {len(by_patient)} of the split's validation patients: {count} are needed.")
     return [own[n % len(own)] for n, own in enumerate(by_patient.values())]
 
 
@@ -124,7 +124,7 @@ def _scores(predictor: Predictor, file: StudyFile) -> dict[str, float]:
     truth = read_label(file.label, volume)
     box = Box.around(truth > 0)
     if box is None:
-        raise ValueError(f"{file.label} labels nothing: a study with a heart is wanted.")
+        raise ValueError(f"{file.label} is empty: a study with a labelled heart is needed.")
     predictor.set_image(volume)
     prediction = predictor.predict([BoxPrompt(box)])
     scores = case_metrics(prediction.mask, truth, volume.spacing)

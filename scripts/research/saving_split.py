@@ -35,7 +35,7 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--training", default="overview_unet", help="whose weights")
+    parser.add_argument("--training", default="overview_unet", help="training whose weights are used")
     given = parser.parse_args()
     with refused_in_one_sentence(parser):
         stacks, device, made = begin(given)

@@ -41,10 +41,10 @@ SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 @refuses_in_one_sentence
 def main(
-    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it, two phases a patient.")],
+    studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it, two phases per patient.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     split: Annotated[Path, typer.Option(help="Split file, whose validation patients are measured.")] = ACDC_SPLIT,
-    patients: Annotated[int | None, typer.Option(min=1, help="So many at most.")] = None,
+    patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """A row for each phase and share."""

@@ -31,7 +31,7 @@ TESTS = "tests/slicer_module/test_panel*.py tests/slicer_module/test_cine.py tes
 
 def main(
     sources: Annotated[list[Path], typer.Argument(exists=True, file_okay=False, help="Source trees, in folders named by tag.")],
-    tests: Annotated[str, typer.Option(help="Which tests, with spaces between them.")] = TESTS,
+    tests: Annotated[str, typer.Option(help="Which tests, separated by spaces.")] = TESTS,
 ) -> None:
     """Run the tests on each source tree."""
     checked_out = commit()  # once: the table that is written below belongs to the checkout, too

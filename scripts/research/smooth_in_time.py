@@ -223,8 +223,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
     parser.add_argument("--sunnybrook", type=Path, help="folder of the Sunnybrook scans SCD… and their contours")
-    parser.add_argument("--beats", type=positive_int, default=8, help="generated ones")
-    parser.add_argument("--seed", type=int, default=11, help="of the generated beats")
+    parser.add_argument("--beats", type=positive_int, default=8, help="number of generated beats")
+    parser.add_argument("--seed", type=int, default=11, help="seed of the generated beats")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):

@@ -113,13 +113,15 @@ def load_trained(folder: Path, device: torch.device) -> Trained:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What every measurement of trainings on packed volumes is told."""
     parser.add_argument("--packed", type=Path, required=True, help="file that scripts/research/pack_stacks.py wrote")
-    parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="its validation patients are measured")
+    parser.add_argument(
+        "--split", type=Path, default=Path("docs/results/acdc_split.json"), help="split file: its validation patients are measured"
+    )
     parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
     parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
-    parser.add_argument("--volumes", type=positive_int, help="so many at most, evenly chosen")
-    parser.add_argument("--threads", type=positive_int, default=1, help="on a CPU")
+    parser.add_argument("--volumes", type=positive_int, help="maximum number of volumes, evenly chosen")
+    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what the network runs on")
-    parser.add_argument("--commit", help="what the rows name, where there is no checkout")
+    parser.add_argument("--commit", help="commit that the rows name, where there is no checkout")
 
 
 def begin(given: argparse.Namespace) -> tuple[list[Stack], torch.device, Row]:

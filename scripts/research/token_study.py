@@ -52,7 +52,7 @@ class Way:
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")],
-    network: Annotated[str, typer.Option(help="What the rows of these models are found by, such as unetr.")],
+    network: Annotated[str, typer.Option(help="Name of these models' rows, such as unetr.")],
     out: Annotated[Path, typer.Option(help="tokens.csv; what it has is not measured again. token_cases.csv is written beside it.")],
     relevance: Annotated[Path, typer.Option(help="Model trained to drop tokens by relevance, on whole slices.")],
     random: Annotated[Path, typer.Option(help="The same, trained to drop tokens at random.")],
@@ -60,7 +60,7 @@ def main(
     engine: Annotated[Path, typer.Option(help="The same, trained with stage 0 and the box's tokens held.")],
     at_box: Annotated[Path, typer.Option(help="Dense model for windows at the box: the dense model given the box, and crop-to-box.")],
     phases: Annotated[int, typer.Option(min=1, max=2, help="2: both phases of a patient; 1: end-diastole and end-systole in turn.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the boxes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the boxes.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC, HD95 (mm), GFLOP, network time and kept tokens of every way, share and box."""

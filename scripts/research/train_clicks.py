@@ -25,14 +25,14 @@ from scripts.common.refusals import refuses_in_one_sentence
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    split: Annotated[Path, typer.Option(help="Split file: who is trained on.")] = ACDC_SPLIT,
-    out: Annotated[Path, typer.Option(help="Folder of the bank, the state and the model; a training that was stopped goes on.")] = Path(
+    split: Annotated[Path, typer.Option(help="Split file: its training patients are used.")] = ACDC_SPLIT,
+    out: Annotated[Path, typer.Option(help="Folder of the bank, the state and the model; a stopped training resumes.")] = Path(
         "out/clicks"
     ),
-    start: Annotated[Path | None, typer.Option(help="A refiner to begin with; anew without.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A refiner to start from; by default fresh weights.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of twelve clicks each; about three a second on one CPU thread.")] = 18_000,
-    rate: Annotated[float, typer.Option(help="AdamW's peak.")] = 2e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 2e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
 ) -> None:
     """Writes ``click_refiner.safetensors``."""
     spec = model_preset("click_refiner")

@@ -1,4 +1,4 @@
-"""Run as many of the wanted trainings as fit into the time given: on a GPU where there is one, else on the CPU; a killed run goes on.
+"""Run as many of the wanted trainings as fit into the time given: on a GPU where there is one, else on the CPU; a killed run resumes.
 
     python scripts/research/train_queue.py --packed acdc.zip --split docs/results/acdc_split.json --out out/queue --minutes 30
 
@@ -50,7 +50,7 @@ def entries(queue: Path) -> list[dict[str, Any]]:
         read = yaml.safe_load(queue.read_text(encoding="utf-8"))
         return [{**read["defaults"], **entry, "name": entry["name"]} for entry in read["entries"]]
     except (yaml.YAMLError, KeyError, TypeError):
-        raise ValueError(f"{queue} is no queue of trainings, with defaults and entries that have a name.") from None
+        raise ValueError(f"{queue} is not a queue of trainings, with defaults and entries that have a name.") from None
 
 
 def choose(queue: list[dict[str, Any]], data: str, only: list[str] | None) -> list[dict[str, Any]]:
@@ -78,17 +78,17 @@ def main() -> None:
     parser.add_argument("--packed", type=Path, required=True, help="file that prato.training.slice_bank.save_packed wrote")
     parser.add_argument("--split", type=Path, default=Path("docs/results/acdc_split.json"), help="patients for training and validation")
     parser.add_argument("--out", type=Path, default=Path("out/queue"), help="a folder of its own for each entry's curve, state and weights")
-    parser.add_argument("--start", type=Path, help="an --out of an earlier session, which is gone on from")
+    parser.add_argument("--start", type=Path, help="an earlier --out, from which trainings resume")
     parser.add_argument("--parts", action="store_true", help="leave states in parts of at most 16 MB, in 16 bits")
     parser.add_argument("--queue", type=Path, default=QUEUE, help="the trainings that are wanted, a YAML or JSON file")
-    parser.add_argument("--minutes", type=positive_float, default=1e9, help="stop, resumably, after so long")
-    parser.add_argument("--only", nargs="*", help="names of entries; all without it")
+    parser.add_argument("--minutes", type=positive_float, default=1e9, help="stop after this many minutes; the next run resumes")
+    parser.add_argument("--only", nargs="*", help="names of entries; by default all")
     parser.add_argument("--parallel", type=positive_int, default=1, help="entries that are trained at once, each in a process of its own")
-    parser.add_argument("--data", default="acdc", help="only entries of this data set, which --packed and --split are of")
-    parser.add_argument("--steps", type=positive_int, help="instead of the queue's, to try everything quickly")
-    parser.add_argument("--stacks", type=positive_int, help="likewise")
-    parser.add_argument("--no-capture", action="store_true", help="no CUDA graph")
-    parser.add_argument("--precision", choices=["bfloat16", "float32"], help="instead of the queue's")
+    parser.add_argument("--data", default="acdc", help="only entries of this data set, from which --packed and --split must be")
+    parser.add_argument("--steps", type=positive_int, help="number of steps instead of the queue's, for a quick trial")
+    parser.add_argument("--stacks", type=positive_int, help="stacks per step instead of the queue's")
+    parser.add_argument("--no-capture", action="store_true", help="do not capture steps as CUDA graphs")
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], help="precision instead of the queue's")
     given = parser.parse_args()
     deadline = time.monotonic() + 60 * given.minutes
     device = torch.device("cuda" if torch.cuda.is_available() and given.parallel == 1 else "cpu")
@@ -156,7 +156,7 @@ def curve_rows(folder: Path) -> list[dict[str, Any]]:
 def train(entry: dict[str, Any], banks: dict[str, SliceBank], given: argparse.Namespace, deadline: float) -> None:
     """Train one entry, or go on with it; its weights, curve and state go to the folder of its name."""
     if not has_teacher(entry, given.out):
-        print(entry["name"], "waits for weights that it needs of other entries", flush=True)
+        print(entry["name"], "waits for the weights of other entries that it needs", flush=True)
         return
     folder = given.out / entry["name"]
     folder.mkdir(parents=True, exist_ok=True)

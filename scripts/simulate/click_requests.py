@@ -1,4 +1,4 @@
-"""What points in a stock client's one request are worth, and what slices that are right tell of those beside them.
+"""How much the points in a stock client's single request help, and what right slices tell of those beside them.
 
 A labeller who looks at the default network's own mask points at its ten largest wrong parts, background included, and sends these points
 alone. They are answered as clicks, and for comparison as nothing but a box (points without a structure). And of a mask, every third slice
@@ -43,7 +43,7 @@ def main(
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each study."""
+    """Write a row for each study."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
     predictor, refiner = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), Refiner.from_file(REFINER)

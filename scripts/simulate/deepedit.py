@@ -1,4 +1,4 @@
-"""What clicks are elsewhere: DeepEdit (Diaz-Pinto et al., arXiv:2305.10655) by MONAI's own transforms, for one slice at a time.
+"""Clicks as others use them: DeepEdit (Diaz-Pinto et al., arXiv:2305.10655) by MONAI's own transforms, for one slice at a time.
 
 A U-Net sees the image, and for each structure a channel of the clicks on it. In training, half of the slices are looked at without clicks;
 for the others, clicks are drawn where its own answer is wrong, round after round, as :class:`monai.apps.deepedit.interaction.Interaction`

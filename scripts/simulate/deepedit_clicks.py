@@ -1,4 +1,4 @@
-"""The same simulated labellers with DeepEdit: it is trained on the slices that the click refiner is trained on, and clicked on as that is.
+"""The same simulated labellers with DeepEdit, which is trained on the slices that the click refiner is trained on, and corrected alike.
 
 It begins with the U-Net in the default network, without the overview before it, and makes the first masks itself; after a click it makes
 that slice anew, from all clicks on it.
@@ -43,14 +43,14 @@ PIXEL = model_preset("click_refiner").pixel
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
-    weights: Annotated[Path, typer.Option(help="Where DeepEdit's weights are kept; trained now where they are not there.")],
+    weights: Annotated[Path, typer.Option(help="File of DeepEdit's weights; they are trained now if it is missing.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
     slices: Annotated[int, typer.Option(min=1, help="To train on.")] = 60_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each study and labeller, by the way "DeepEdit"."""
+    """Write a row for each study and labeller, by the way "DeepEdit"."""
     files = require_labelled_studies(studies, split, patients)
     torch.set_num_threads(threads)
     torch.manual_seed(0)

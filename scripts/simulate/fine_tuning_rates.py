@@ -1,4 +1,4 @@
-"""What a round of retraining teaches the default network, and what that forgets: at the rate that the round chooses, and at the full one.
+"""What the default network learns and forgets in a round of retraining: at the rate that the round chooses, and at the full one.
 
 Some validation patients, whom the network has never seen, are what labellers corrected: as they are, with half the contrast and a bias
 field, with their contrast inverted, or generated hearts. Others of the same kind measure what was learned, others as they are what was
@@ -59,12 +59,12 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other kinds and seeds in it stay.")],
-    kind: Annotated[list[str], typer.Option(help=f"Of {', '.join(KINDS)}; several may be given.")] = list(KINDS),  # noqa: B006
+    kind: Annotated[list[str], typer.Option(help=f"One of {', '.join(KINDS)}; several may be given.")] = list(KINDS),  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Dice on new and on old patients, before and after training at either rate."""
+    """Measure Dice on new and on old patients, before and after training at either rate."""
     torch.set_num_threads(threads)
     about = {"model": DEFAULT_MODEL, "steps": steps}
     made = {"threads": threads, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}

@@ -102,10 +102,10 @@ def main(
     kind: Annotated[Kind, typer.Option(help="What the new hearts are.")] = Kind.inverted,
     model: Annotated[str, typer.Option(help="The shipped model to fine-tune.")] = "prato_swin_unetr",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Dice on new and on base patients before and after each way to fine-tune."""
+    """Measure Dice on new and on base patients before and after each way to fine-tune."""
     torch.set_num_threads(threads)
     made_by = commit()
     try:

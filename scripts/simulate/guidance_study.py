@@ -1,4 +1,4 @@
-"""How a click should be told to the network behind it: as channels beside the image, or as an addition to the embeddings.
+"""How a click should be given to the network behind it: as channels beside the image, or as an addition to the embeddings.
 
 Three networks are trained anew, alike but for where guidance (what is known by the new click: its trace, other clicks', how alike it
 and where as seen from it each pixel lies) enters: as channels of the U-Net; embedded by itself at a quarter of the resolution and
@@ -75,16 +75,16 @@ BUILD: dict[Entry, type[ClickRefiner]] = {Entry.CHANNELS: ByChannels, Entry.EMBE
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
-    work: Annotated[Path, typer.Option(help="Folder of the trainings' states; one that was stopped goes on.")],
+    work: Annotated[Path, typer.Option(help="Folder of the trainings' states; a stopped training resumes.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
     entry: Annotated[list[Entry], typer.Option(help="Several may be given.")] = list(Entry),  # noqa: B006
-    steps: Annotated[int, typer.Option(min=1, help="Of each training.")] = 4_000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 4_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each study, labeller and entry."""
+    """Write a row for each study, labeller and entry."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
     learned_from, made = ClickBank.load(bank), {"steps": steps, "seed": seed, "device": "cpu", "commit": commit(), "command": command()}

@@ -1,4 +1,4 @@
-"""What clicks spare the labeller in the loop: voxels left to paint after ten clicks, beside painting alone, round by round.
+"""How much painting clicks save the labeller in the loop: voxels left to paint after ten clicks, beside painting alone, by round.
 
     python scripts/simulate/loop_clicks.py --simulation out/simulation/simulation.csv --studies out/acdc --out docs/results/loop_clicks.csv
 
@@ -45,12 +45,12 @@ def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
     strategy: Annotated[str, typer.Option(help="Whose rounds.")] = "random",
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulation's runs, which.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Which of the simulation's runs.")] = 0,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each round and labeller: sums over the studies."""
+    """Write a row for each round and labeller: sums over the studies."""
     torch.set_num_threads(threads)
     rounds = [row for row in read_rounds(simulation) if (row["strategy"], row["seed"], row["pruned"]) == (strategy, seed, True)]
     models = [simulation.with_suffix("") / model_name(strategy, row["labelled_patients"], seed, True) for row in rounds]

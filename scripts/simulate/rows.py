@@ -46,7 +46,9 @@ class Rows:
         except (ValueError, KeyError, TypeError, OSError):
             same = False
         if not same:
-            raise ValueError(f"{self.file} is not a simulation of this budget and split: give what it was begun with, or another file.")
+            raise ValueError(
+                f"{self.file} is not a simulation of this budget and split: use those that it was begun with, or another file."
+            )
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Do the scores of the strategies tell what a labeller would have to correct?
+"""Do the strategies' scores predict what a labeller would have to correct?
 
 Each labelled study of the split's validation patients is scored without its label, as the server would, and segmented with a tight box;
 the rank correlation of the scores with what is then wrong says whether a strategy finds the studies that the model is bad at.
@@ -34,12 +34,12 @@ _ENOUGH = 4
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
-    model: Annotated[Path, typer.Option(help="The model that judges and segments.")] = MODELS / f"{DEFAULT_MODEL}.safetensors",
-    patients: Annotated[int, typer.Option(min=1, help="Validation patients at most.")] = 20,
+    model: Annotated[Path, typer.Option(help="The model that scores and segments.")] = MODELS / f"{DEFAULT_MODEL}.safetensors",
+    patients: Annotated[int, typer.Option(min=1, help="Maximum number of validation patients.")] = 20,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Rank correlation of every score with 1 - Dice, and with the voxels to correct as a share of the heart."""
+    """Measure the rank correlation of every score with 1 - Dice, and with the voxels to correct as a share of the heart."""
     torch.set_num_threads(threads)
     try:
         people = load_split(split).validation[:patients]

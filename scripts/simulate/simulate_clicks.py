@@ -61,7 +61,7 @@ def main(
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each study, labeller and way."""
+    """Write a row for each study, labeller and way."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
     network = Refiner.from_file(refiner) if {Way.REFINED, Way.FOLLOWED} & {*way} else None

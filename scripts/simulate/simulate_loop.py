@@ -36,22 +36,22 @@ from scripts.simulate.strategies import A_ROUND, Strategy, choose_patients, shuf
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; one that is there is continued. Networks are kept beside it.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; an existing one is continued. Networks are kept beside it.")],
     strategy: Annotated[list[Strategy], typer.Option(help="Several may be given.")] = list(Strategy),  # noqa: B006
     seed: Annotated[list[int], typer.Option(min=0, help="Several may be given.")] = [0],  # noqa: B006
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning instead.")] = False,
-    goal: Annotated[bool, typer.Option(help="Train one on all patients, too.")] = True,
+    goal: Annotated[bool, typer.Option(help="Also train a network on all patients.")] = True,
     network: Annotated[str, typer.Option(help=f"One of {', '.join(list_presets())}.")] = "swin_unetr",
-    rounds: Annotated[int, typer.Option(min=2, help="Trainings of each strategy.")] = 10,
-    phantoms: Annotated[int, typer.Option(min=1, help="Generated patients that the network is taught on before the first round.")] = 40,
-    taught: Annotated[int, typer.Option(min=1, help="Steps on them.")] = 1500,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of training of each strategy.")] = 10,
+    phantoms: Annotated[int, typer.Option(min=1, help="Generated patients that the network is trained on before the first round.")] = 40,
+    taught: Annotated[int, typer.Option(min=1, help="Steps of that first training.")] = 1500,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training, for every labelled patient.")] = 8,
-    sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are looked at in a round.")] = 8,
+    sample: Annotated[int, typer.Option(min=A_ROUND, help="Unlabelled patients that are scored in each round.")] = 8,
     validation: Annotated[int, typer.Option(min=1, help="Validation patients that are measured.")] = 10,
     split: Annotated[Path, typer.Option(help="Split file: who may be labelled, and who is measured.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Dice and corrected voxels against labelled patients, row by row."""
+    """Measure Dice and corrected voxels against labelled patients, row by row."""
     torch.set_num_threads(threads)
     trained = {"taught_steps": taught, "phantoms": phantoms, "steps_a_patient": steps, "rounds": rounds, "batch": BATCH}
     looked = {"rates": [FRESH, FURTHER], "sample": sample, "validation_patients": validation}

@@ -1,4 +1,4 @@
-"""What is wrong with the default network's masks for one who clicks: how many parts, how large, and what one says of others.
+"""What is wrong with the default network's masks for a labeller who clicks: how many parts, how large, and what one tells of others.
 
 Of each validation study: the parts that are wrong and what share of the error the largest hold; the share in parts at most two voxels wide,
 which lie along contours where labellers differ as well; what would be left if every contour of a structure moved in or out together, by
@@ -37,7 +37,7 @@ def main(
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each study."""
+    """Write a row for each study."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
     rows = []

@@ -30,11 +30,11 @@ PARAMS: list[tuple[str, Any, str]] = [
     ("roi is text", {"roi": "1,2,3,4,5,6"}, "roi must be 6 voxel bounds"),
     ("roi of texts", {"roi": ["1", "2", "3", "4", "5", "6"]}, "finite numbers"),
     ("roi is an object", {"roi": {"i": [1, 2]}}, "roi must be 6 voxel bounds"),
-    ("boxes by names", {"roi": {"ED": [1, 9, 3, 9, 0, 5]}}, "roi must be 6 voxel bounds, or such bounds by phase"),
+    ("boxes by names", {"roi": {"ED": [1, 9, 3, 9, 0, 5]}}, "roi must be 6 voxel bounds, or bounds by phase"),
     (
         "a box for a phase that there is not",
         {"roi": {"1": [1, 9, 3, 9, 0, 5]}},
-        "roi has a box for phase 1, and the image has one phase, 0",
+        "roi has a box for phase 1, but the image has one phase, 0",
     ),
     ("boxes for no phase", {"roi": {}}, "roi must be 6 voxel bounds"),
     ("a phase by name", {"phases": "ED"}, "phases must be a phase's number from 0, a list of such numbers"),
@@ -122,9 +122,9 @@ def test_names(live_server: LiveServer, model: str, image: str | None, params: A
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/train/unet", "There is no model to train 'unet' here: choose prato_overview_unet"),
-        ("/train/prato_unetr", "There is no model to train 'unet'"),
-        ("/train/prato_auto", "There is no model to train 'prato_auto'"),
+        ("/train/unet", "There is no trainable model 'unet' here: choose prato_overview_unet"),
+        ("/train/prato_unetr", "There is no trainable model 'unet'"),
+        ("/train/prato_auto", "There is no trainable model 'prato_auto'"),
         ("/batch/infer/unet", "There is no model 'unet' here"),
         ("/activelearning/oracle", "There is no strategy 'oracle' here"),
         ("/scoring/feeling", "There is no scoring method 'feeling' here"),

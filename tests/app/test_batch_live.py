@@ -53,7 +53,7 @@ def latest(server: LiveServer) -> Any:
 
 
 def test_before_the_first_there_is_nothing_to_tell(server: LiveServer) -> None:
-    refused(ask(server, "GET", "/batch/infer"), 404, "There was no batch since the server started.")
+    refused(ask(server, "GET", "/batch/infer"), 404, "No batch has run since the server started.")
     assert ask(server, "DELETE", "/batch/infer").json() is None
 
 
@@ -108,7 +108,7 @@ def test_labellers_are_answered_while_it_runs_and_stopped_it_stores_nothing_more
 @pytest.mark.parametrize(
     ("params", "status", "words"),
     [
-        ({"label_tag": "final"}, 400, "a batch replaces nothing that people submit"),
+        ({"label_tag": "final"}, 400, "a batch never replaces submitted labels"),
         ({"roi": [0, 9, 0, 9, 0, 9]}, 400, "'roi' is not a parameter of a batch"),
         ({"max_batch_size": "all"}, 400, "max_batch_size must be a number of studies"),
         ({"max_batch_size": True}, 400, "max_batch_size must be a number of studies"),
@@ -116,7 +116,7 @@ def test_labellers_are_answered_while_it_runs_and_stopped_it_stores_nothing_more
         ({"device": "tpu"}, 400, "device 'tpu' is not one of this server's"),
         ({"images": "some"}, 400, "images must be one of all, labeled, unlabeled"),
         ({"images": [1]}, 400, "images must be one of"),
-        ({"images": []}, 404, "There is no such study to segment"),
+        ({"images": []}, 404, "There is no study to segment"),
         ({"images": ["../a_ED"]}, 404, "There is no image '../a_ED' among the studies"),
         ({"model": "unet"}, 404, "There is no model 'unet' here"),
     ],

@@ -150,13 +150,13 @@ def test_somebody_else_approves_or_sends_back(server: LiveServer) -> None:
 @pytest.mark.parametrize(
     ("path", "params", "status", "words"),
     [
-        ("/approve", {}, 400, "A review needs the name of who decides"),
+        ("/approve", {}, 400, "A review needs the reviewer's name"),
         ("/approve", {"annotator": "Ada", "phases": [0]}, 400, "Phase 0 was drawn by Ada: somebody else has to approve it"),
         ("/approve", {"annotator": "Dee", "phases": [9]}, 400, "Phase 9 has no label"),
         ("/approve", {"annotator": "Dee", "phases": ["x"]}, 400, "A phase is a number, counted from 0"),
         ("/approve", {"annotator": "Dee", "phases": [1], "base_version": 1}, 409, "look at that before you decide"),
         ("/approve", {"annotator": "Dee", "base_version": "1"}, 400, "base_version must be the number"),
-        ("/send_back", {"annotator": "Ada", "phases": [0]}, 400, "Phases are sent back for a reason"),
+        ("/send_back", {"annotator": "Ada", "phases": [0]}, 400, "Phases can be sent back only with a reason"),
         ("/send_back", {"annotator": "Ada", "phases": [3], "reason": "again"}, 400, "Phase 3 holds no labeller's work"),
     ],
 )

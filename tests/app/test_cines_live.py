@@ -46,7 +46,7 @@ def test_an_upload_is_answered_though_a_study_is_named_and_a_mask_needs_propagat
         assert read_mask(live_server.read(sent)).shape == (24, 20, 3)
     with small.open("rb") as mask:
         sent = requests.post(url, params={"image": "cine"}, data={"params": "{}"}, files={"label": mask}, timeout=200)
-    refused(live_server.read(sent), 400, "which phases follow alone where propagate asks for that")
+    refused(live_server.read(sent), 400, "which only propagate uses")
 
 
 def test_a_cine_is_a_study_with_its_phases(live_server: LiveServer) -> None:
@@ -96,7 +96,7 @@ def test_a_client_that_names_no_phase_gets_end_diastole(live_server: LiveServer)
     assert live_server.infer(MODEL, "cine", {"return_tokens": True}).json["warnings"].count("parameter_ignored: return_tokens") == 1
     assert live_server.infer(MODEL, "cine", {"phases": "all"}).json["function"]["ed"] == 2
     refusal = requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": '{"ed": 3, "es": 1}'}, timeout=200)
-    refused(live_server.read(refusal), 400, "two of the phases 0 to 2 of cine")
+    refused(live_server.read(refusal), 400, "two different phases from 0 to 2 of cine")
     for misspelt in ('{"ED": 0, "ES": 1, "annotator": "Bob"}', '{"annotator": "Bob"}', '{"ed": 0}', "{}"):
         refusal = requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": misspelt}, timeout=200)
         refused(live_server.read(refusal), 400, "must name both phases")
@@ -179,17 +179,21 @@ def with_time_for_slices(path: Path) -> Path:
 
 BAD = {
     "a phase cut short": (cut_short, {}, "is cut short"),
-    "five axes": (lambda p: save(p, (40, 36, 5, 3, 2)), {}, "is 5D (40x36x5x3x2), and one grey value a voxel is read"),
-    "time on the fifth axis": (lambda p: save(p, (40, 36, 5, 1, 3)), {}, "time lies on the fifth axis"),
+    "five axes": (lambda p: save(p, (40, 36, 5, 3, 2)), {}, "is 5D (40x36x5x3x2), and only one grey value per voxel can be read"),
+    "time on the fifth axis": (lambda p: save(p, (40, 36, 5, 1, 3)), {}, "its time axis is the fifth"),
     "time on the third axis": (with_time_for_slices, {}, "has slices, not phases, on its fourth axis"),
-    "too many phases": (lambda p: save(p, (4, 4, 2, 257)), {}, "more phases (4x4x2x257) than the 256 taken here"),
+    "too many phases": (lambda p: save(p, (4, 4, 2, 257)), {}, "more phases (4x4x2x257) than the 256 accepted here"),
     "a phase beyond the last": (lambda p: save(p, (40, 36, 5, 3)), {"phases": 3}, "has the phases 0 to 2: phases cannot name 3"),
     "a box for such a phase": (
         lambda p: save(p, (40, 36, 5, 3)),
         {"phases": "all", "roi": {"0": BOX, "3": BOX}},
-        "roi has a box for phase 3, and the image has phases 0 to 2",
+        "roi has a box for phase 3, but the image has phases 0 to 2",
     ),
-    "two boxes and one": (lambda p: save(p, (40, 36, 5, 3)), {"roi": {"0": BOX, "2": [BOX, BOX]}}, "as many boxes for each phase"),
+    "two boxes and one": (
+        lambda p: save(p, (40, 36, 5, 3)),
+        {"roi": {"0": BOX, "2": [BOX, BOX]}},
+        "the same number of boxes for each phase",
+    ),
     "half a box": (lambda p: save(p, (40, 36, 5, 3)), {"roi": {"0": [1, 2]}}, "roi must be 6 voxel bounds"),
 }
 
@@ -227,4 +231,4 @@ def test_how_far_a_request_is_can_be_followed_and_it_can_be_cancelled(live_serve
         assert list(lines) is not None  # the events end with the request
     thread.join(200)
     assert replies[0].status == 499
-    refused(live_server.read(requests.get(url, timeout=200)), 404, "waits or computes")
+    refused(live_server.read(requests.get(url, timeout=200)), 404, "is waiting or running")

@@ -147,9 +147,9 @@ def test_a_phase_of_a_cine_is_corrected(live_server: LiveServer) -> None:
     ("params", "words"),
     [
         ({"clicks": [{"structure": "LV", "points": [[40, 18, 2]]}], "previous": part(heart(), 2)}, "outside the image"),
-        ({"clicks": [CLICK], "previous": part(heart(), 2), "study": "heart_b"}, "drawn on 'heart_b' is no prompt for heart_a"),
+        ({"clicks": [CLICK], "previous": part(heart(), 2), "study": "heart_b"}, "drawn on 'heart_b', not on heart_a"),
         ({"clicks": [CLICK] * 257, "previous": part(heart(), 2)}, "at most 256"),
-        ({"clicks": [CLICK], "previous": {**part(heart(), 2), "shape": [9, 9, 9]}}, "this one has 40x36x5"),
+        ({"clicks": [CLICK], "previous": {**part(heart(), 2), "shape": [9, 9, 9]}}, "this one of 40x36x5"),
         ({"clicks": [CLICK, {**CLICK, "structure": "background"}], "previous": part(heart(), 2)}, "cannot be both"),
         ({"clicks": [{"structure": "LV", "points": [[20, 18, 4]]}], "previous": part(apex(), 0, 4)}, "reaches from slice 1 to 2"),
     ],

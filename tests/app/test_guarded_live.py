@@ -53,7 +53,7 @@ def test_what_monai_labels_client_announces_and_does_not_send_is_not_waited_for(
     """With a token it repeats the headers of a body with each later request, which have none."""
     client = MONAILabelClient(guarded_server.url)
     client.update_auth({"token_type": "Bearer", "access_token": TOKEN})
-    with pytest.raises(MONAILabelClientException, match="no model to train"):
+    with pytest.raises(MONAILabelClientException, match="no trainable model"):
         client.train_start("nobody", {})
     socket.setdefaulttimeout(HANG_S)
     try:
@@ -85,8 +85,8 @@ def test_no_other_web_page_gets_an_answer(guarded_server: LiveServer) -> None:
 
 def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer) -> None:
     before = guarded_server.tree()
-    refused(ask(guarded_server, "GET", "/nowhere"), 404, "There is nothing at GET /nowhere")
-    refused(ask(guarded_server, "PATCH", "/info/"), 405, "PATCH /info/ is not offered")
+    refused(ask(guarded_server, "GET", "/nowhere"), 404, "There is no route GET /nowhere")
+    refused(ask(guarded_server, "PATCH", "/info/"), 405, "PATCH /info/ is not allowed")
     refused(ask(guarded_server, "POST", "/reload"), 404, "does not offer /reload")
     refused(
         ask(guarded_server, "POST", "/train/prato_unetr", data="{", headers={**guarded_server.headers, "Content-Type": "application/json"}),
@@ -104,7 +104,7 @@ def test_what_is_not_offered_is_told_in_one_sentence(guarded_server: LiveServer)
         (["--host", "0.0.0.0"], {"PRATO_LABEL_TOKEN": "short"}, "at least 16"),
         (["--host", "::"], {}, "not ::"),
         ([], {"PRATO_LABEL_TOKEN_FILE": "/nowhere/token"}, "cannot be read"),
-        ([], {"PRATO_LABEL_MAX_WAITING": "many"}, "PRATO_LABEL_MAX_WAITING is not usable"),
+        ([], {"PRATO_LABEL_MAX_WAITING": "many"}, "PRATO_LABEL_MAX_WAITING cannot be used"),
         (["--studies", "/nowhere"], {}, "/nowhere is not a folder"),
     ],
 )

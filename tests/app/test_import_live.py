@@ -82,7 +82,7 @@ def test_a_cine_becomes_studies_that_can_be_segmented(guarded_server: LiveServer
     assert files(guarded_server) == stored
     sidecar = guarded_server.studies / f"{whole}.json"
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "notes": ["edited"]}))
-    refused(send(guarded_server, archive), 409, f"{whole}.json is there already with other content: remove that study first")
+    refused(send(guarded_server, archive), 409, f"{whole}.json already exists with other content: remove that study first")
     assert ask(guarded_server, "DELETE", f"/datastore/image?id={whole}").ok
     assert send(guarded_server, archive).status_code == 200 and files(guarded_server) == stored
 
@@ -93,14 +93,14 @@ def test_what_cannot_be_imported_is_refused_whole(guarded_server: LiveServer, ar
         image = to_bytes(SCAN.image(0, 0))
         many = pack({f"{n:0600d}": b"" for n in range(2)})
         for data, status, words in [
-            (b"no archive", 400, "The upload is no zip archive"),
-            (image, 400, "The upload is no zip archive"),
+            (b"no archive", 400, "The upload is not a zip archive"),
+            (image, 400, "The upload is not a zip archive"),
             (archive[:-300], 400, "The upload is"),
             (pack({"readme.txt": b"hello"}), 400, "The upload holds no DICOM files"),
             (pack({"../../x.dcm": image}), 400, "names a file outside of its folder"),
             (announce(pack({"x.dcm": image}), 600 * 2**20), 400, "would unpack to 1 files of 0.6 GiB"),
             (many, 400, "holds no DICOM files"),
-            (pack({"a": image}), 400, "Nothing was imported: no short-axis cine is among these files (series 9"),
+            (pack({"a": image}), 400, "Nothing was imported: these files contain no short-axis cine (series 9"),
             (pack({f"{n}": to_bytes(ds) for n, ds in enumerate(SCAN.images()[1:])}), 400, "a phase is missing"),
             (bytes(2**20), 413, "more than 1 MiB"),
         ]:

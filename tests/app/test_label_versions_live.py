@@ -67,7 +67,7 @@ def test_the_second_of_two_annotators_is_told(server: LiveServer) -> None:
     bob = submit(server, smaller(1), annotator="Bob", base_version=0)
     assert (bob.status, bob.json["version"]) == (200, 2)
     assert [(other["version"], other["annotator"]) for other in bob.json["conflict"]["versions"]] == [(1, "Ada")]
-    assert "replaces version 1 by Ada, and was not made from it" in bob.json["conflict"]["message"]
+    assert "replaces version 1 by Ada, but was not made from it" in bob.json["conflict"]["message"]
     assert submit(server, smaller(2), annotator="Ada", base_version=2).json["conflict"] is None
     found = versions(server)
     assert found["current"] == 3
@@ -139,7 +139,7 @@ REFUSED: list[tuple[str, str, int, dict[str, Any], str]] = [
     ("GET", "/versions", 404, {"image": "nobody"}, "no study called 'nobody'"),
     ("GET", "/versions", 404, {"image": "../studies"}, "no labels under the name '../studies'"),
     ("GET", "/versions", 404, {"image": ".."}, "no labels under the name '..'"),
-    ("GET", "/versions", 400, {"tag": "../final"}, "tag must be letters"),
+    ("GET", "/versions", 400, {"tag": "../final"}, "tag may hold only letters"),
     ("GET", "/versions", 400, {"tag": "original"}, "have no versions"),
     ("GET", "/version", 404, {"version": 99}, "has no version 99"),
     ("GET", "/version", 404, {"version": -1}, "has no version -1"),

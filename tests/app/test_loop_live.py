@@ -77,7 +77,7 @@ def test_no_labels_no_training(server: LiveServer) -> None:
             400,
             "final labels of at least 2 patients, one of them to compare models on: there are no labels",
         )
-    refused(server.post("/train/prato_nothing", {}), 404, "no model to train 'prato_nothing'")
+    refused(server.post("/train/prato_nothing", {}), 404, "no trainable model 'prato_nothing'")
     refused(server.post("/train/", {}), 400, "at least 2 patients")
     assert requests.get(f"{server.url}/train/", timeout=200).status_code == 404  # nothing was ever queued
     refused(server.read(requests.get(f"{server.url}/datastore/dataset", timeout=200)), 404, "no labelled study")
@@ -122,7 +122,7 @@ def test_two_studies_of_one_patient_are_one_patient(server: LiveServer) -> None:
         assert reply.status == 200
         assert reply.json["voxels"]["LV cavity"] == int((heart() == STRUCTURES["LV cavity"]).sum())
     before = server.tree()
-    refused(server.post(f"/train/{MODEL}", {}), 400, "the labels are of a alone")
+    refused(server.post(f"/train/{MODEL}", {}), 400, "there are only labels of a")
     assert server.tree() == before
 
 
@@ -149,7 +149,7 @@ BAD_LABELS: list[tuple[str, int, str, dict[str, Any]]] = [
     ("params no object", 400, "params must be a JSON object", {"params": "[1]"}),
     ("unknown study", 404, "no study called 'nobody'", {"study": "nobody"}),
     ("study by a path", 404, "no study called", {"study": "../a_ED"}),
-    ("tag by a path", 400, "tag must be letters", {"tag": "../../model"}),
+    ("tag by a path", 400, "tag may hold only letters", {"tag": "../../model"}),
 ]
 
 

@@ -40,13 +40,13 @@ HEADERS: dict[str, tuple[dict[str, Any], list[str]]] = {
 BOX = {"roi": [8, 32, 6, 30, 1, 4]}
 #: What lies beside the studies, and a part of the sentence that names it.
 BAD = {
-    "gone.nii.gz": "links to what is not there",
-    "loop.nii.gz": "links to what is not there",
-    "twice.nii.gz.nii.gz": "its name ends twice",
+    "gone.nii.gz": "is a link to nothing",
+    "loop.nii.gz": "is a link to nothing",
+    "twice.nii.gz.nii.gz": "its name has two endings",
     "folder.nii.gz": "a folder or a device",
     "pipe.nii.gz": "a folder or a device",
     "._sound.nii.gz": "begin with a dot",
-    "SHOUTED.NII.GZ": "small letters",
+    "SHOUTED.NII.GZ": "lower case",
     "new\nline.nii.gz": "printable text",
     "back\\slash.nii.gz": "printable text",
     "sound.nii": "there is sound.nii.gz beside it",
@@ -128,7 +128,7 @@ def test_a_file_that_the_disk_does_not_give_is_answered_in_a_sentence(server: Li
         query = {"image": "unreadable", "check_sum": "SHA256:0"}
         sent = requests.request(method, f"{server.url}/datastore/image", params=query, timeout=200)
         assert sent.status_code == 409
-        assert method == "HEAD" or sent.json()["detail"].startswith("unreadable.nii.gz of the studies folder cannot be used (")
+        assert method == "HEAD" or sent.json()["detail"].startswith("unreadable.nii.gz in the studies folder cannot be used (")
 
 
 def test_the_stock_command_says_in_a_sentence_why_a_folder_cannot_be_served(server: LiveServer, tmp_path: Path) -> None:
@@ -138,7 +138,10 @@ def test_the_stock_command_says_in_a_sentence_why_a_folder_cannot_be_served(serv
     started = ForkedServer(command, tmp_path / "log", environment)
     assert started.wait(HANG_S) == 2
     said = (tmp_path / "log").read_text()
-    assert f"{tmp_path / 'labels'} must be a folder: rename it, and the server makes its own." in said and "Traceback" not in said
+    assert (
+        f"{tmp_path / 'labels'} must be a folder: rename what is there, and the server creates the folder." in said
+        and "Traceback" not in said
+    )
 
 
 def test_the_stock_command_says_in_a_sentence_that_the_port_is_taken(server: LiveServer, tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_the_stock_command_says_in_a_sentence_that_the_port_is_taken(server: Liv
     started = ForkedServer(command, tmp_path / "log", environment)
     assert started.wait(HANG_S) == 2
     said = (tmp_path / "log").read_text()
-    assert said.count(f"Port {port} of 127.0.0.1 is taken by another program") == 1 and "Traceback" not in said
+    assert said.count(f"Port {port} of 127.0.0.1 is in use by another program") == 1 and "Traceback" not in said
     assert list(folder.iterdir()) == []
 
 
@@ -244,11 +247,11 @@ def test_a_training_keeps_a_patient_of_links_on_one_side_and_its_split_in_the_fo
 @pytest.mark.parametrize(
     ("query", "more", "words"),
     [
-        ({"roi": "[8,32,6,30,1,4]"}, {"data": {"params": "{}"}}, "'roi' stands in the URL"),
-        ({}, {"data": {"params": "{}", "roi": "[8,32,6,30,1,4]"}}, "'roi' stands in a form field of its own"),
-        ({}, {"json": {"params": BOX}}, "stands in a JSON body"),
-        ({}, {"json": BOX}, "stands in a JSON body"),
-        ({"parms": "{}"}, {"data": {"params": "{}"}}, "'parms' stands in the URL"),
+        ({"roi": "[8,32,6,30,1,4]"}, {"data": {"params": "{}"}}, "'roi' was sent in the URL"),
+        ({}, {"data": {"params": "{}", "roi": "[8,32,6,30,1,4]"}}, "'roi' was sent in a form field of its own"),
+        ({}, {"json": {"params": BOX}}, "was sent in a JSON body"),
+        ({}, {"json": BOX}, "was sent in a JSON body"),
+        ({"parms": "{}"}, {"data": {"params": "{}"}}, "'parms' was sent in the URL"),
         ({}, {"data": {"params": json.dumps({"params": BOX})}}, "'params' is not a parameter here"),
         ({}, {"data": {"params": json.dumps({"box": BOX["roi"]})}}, "'box' is not a parameter here"),
     ],
@@ -268,4 +271,4 @@ def test_what_nobody_reads_is_said(server: LiveServer) -> None:
     assert chosen.json["warnings"] == ["parameter_ignored: sede"]
     listed = requests.get(f"{server.url}/datastore/label/agreement", params={"tga": "final"}, timeout=200)
     assert listed.status_code == 200 and listed.headers["X-Unread-Parameters"] == "tga"
-    assert "nobody reads the parameters tga" in server.log.read_text()
+    assert "ignored the unknown parameters tga" in server.log.read_text()

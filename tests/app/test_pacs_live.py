@@ -117,5 +117,5 @@ def test_images_of_the_pacs_are_not_removed_here(server: LiveServer) -> None:
     wait_until(lambda: len(listed(server)) == 2, every=0.2)
     before = listed(server)
     reply = requests.delete(f"{server.url}/datastore/?id={before[0]}", headers=server.headers, timeout=200)
-    refused(reply, 409, "lies in the PACS: remove it there")
+    refused(reply, 409, "is in the PACS: remove it there")
     assert listed(server) == before

@@ -143,7 +143,7 @@ def test_the_heartbeat_is_seen(server: LiveServer, browser: Any) -> None:
         seen.add((str(page.locator("#cine path").evaluate_all(drawn)), page.locator("#curve .cursor").get_attribute("x1")))
     assert len({lines for lines, _ in seen}) == len({x for _, x in seen}) == 2
     page.get_by_role("button", name="Play").click()
-    page.locator("#at").filter(has_not_text="phase 2 of").wait_for()
+    page.locator("#at").filter(has_not_text="phase 2 (").wait_for()
     page.get_by_role("button", name="Pause").click()
     assert page.locator("#curve circle").count() == 3 * state["phases"]
     if PICTURES:
@@ -189,7 +189,7 @@ def test_a_second_person_decides(server: LiveServer, browser: Any) -> None:
     page.get_by_label("Your name").fill("Grace")
     page.locator("#which input[value='0']").uncheck()
     page.get_by_role("button", name="Send back").click()
-    page.get_by_text("Phases are sent back for a reason: send it as reason.").wait_for()
+    page.get_by_text("Phases can be sent back only with a reason: send one as reason.").wait_for()
     page.get_by_label("Reason").fill(HOSTILE)
     page.get_by_role("button", name="Send back").click()
     page.get_by_text("Sent back: phase 2.").wait_for()

@@ -75,9 +75,9 @@ def test_requests_that_cannot_be_answered_are_refused_and_nothing_is_stored(serv
     whole[..., 0] = heart()
     cases: list[tuple[str, Any, np.ndarray | None, str]] = [
         ("No phase of beat to follow is corrected or final", {"propagate": True}, None, STUDY),
-        ("heart_a has one phase", {"propagate": True}, None, "heart_a"),
-        ("propagate lists phases and there is no label", {"propagate": [0]}, None, STUDY),
-        ("propagate is true and there is a label", {"propagate": True}, whole, STUDY),
+        ("heart_a has only one phase", {"propagate": True}, None, "heart_a"),
+        ("propagate lists phases, but no label was sent", {"propagate": [0]}, None, STUDY),
+        ("propagate is true, but a label was sent", {"propagate": True}, whole, STUDY),
         ("has the phases 0 to 3: propagate cannot name 4", {"propagate": [0, 4]}, whole, STUDY),
         ("Phase 2 of the label for beat to follow is empty", {"propagate": [0, 2]}, whole, STUDY),
         ("propagate fills every phase of a cine", {"propagate": [0], "phases": [1]}, whole, STUDY),

@@ -53,8 +53,8 @@ def test_rejected_and_skipped_studies_are_not_handed_out_next(server: LiveServer
     [
         (NAMES[2], {"state": "lost"}, 400, "state must be open, skipped or rejected, not 'lost'."),
         (NAMES[2], {"reason": "x"}, 400, "state must be open, skipped or rejected, not None."),
-        (NAMES[2], {"state": "rejected"}, 400, "A study is rejected for a reason: send it as reason."),
-        (NAMES[2], {"state": "skipped", "reason": " "}, 400, "A study is skipped for a reason: send it as reason."),
+        (NAMES[2], {"state": "rejected"}, 400, "A study can be rejected only with a reason: send one as reason."),
+        (NAMES[2], {"state": "skipped", "reason": " "}, 400, "A study can be skipped only with a reason: send one as reason."),
         (NAMES[2], {"state": "skipped", "reason": "x" * 501}, 400, "reason must be text of at most 500 characters."),
         (NAMES[2], {"state": ["open"]}, 400, "state must be open, skipped or rejected, not ['open']."),
         ("nobody", {"state": "open"}, 404, "There is no image 'nobody' among the studies"),

@@ -43,7 +43,7 @@ def test_it_ends_gracefully(guarded_server: LiveServer) -> None:
     assert guarded_server.process.wait(200) in (0, -signal.SIGTERM)
     thread.join()
     waiting.join()
-    refused(of_trainings[0], 503, "The server ends, and the training with it")
+    refused(of_trainings[0], 503, "The server is shutting down, which stops the training")
     assert [reply.status for reply in replies] == [200]
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     log = guarded_server.log.read_text()

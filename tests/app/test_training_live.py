@@ -66,7 +66,7 @@ def test_of_two_at_the_same_moment_one_is_refused(server: LiveServer) -> None:
         replies = list(pool.map(lambda _: server.post(f"/train/{MODEL}", LONG), range(2)))
     assert sorted(reply.status for reply in replies) == [200, 429]
     refused = next(reply for reply in replies if reply.status == 429)
-    assert refused.json["detail"].startswith("A training is running already: wait for its end")
+    assert refused.json["detail"].startswith("A training is running already: wait until it has finished")
     assert len(get(server, "/train/?all=true")) == 1
 
 
@@ -161,7 +161,7 @@ def test_killed_with_all_its_processes_it_starts_clean_and_the_training_goes_on_
     with start_server(server.app, server.studies, server.log.with_name("again.log")) as again:
         cut_off = job(again)
         assert (cut_off["status"], cut_off["state"]) == ("ERROR", "interrupted")
-        assert "start it again, and it goes on where it was" in cut_off["details"][-1]
+        assert "start it again, and it resumes where it stopped" in cut_off["details"][-1]
         assert models(again) == before
         assert not list(again.app.rglob("*.tmp"))
         shipped = answering(again)

@@ -159,5 +159,5 @@ def test_tokens_that_protect_nothing_are_refused(token: str) -> None:
 )
 def test_settings_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PRATO_LABEL_{name}", value)
-    with pytest.raises(SettingsError, match=rf"^PRATO_LABEL_{name} is not usable: .+\.$"):
+    with pytest.raises(SettingsError, match=rf"^PRATO_LABEL_{name} cannot be used: .+\.$"):
         load_settings()

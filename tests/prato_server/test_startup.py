@@ -86,12 +86,12 @@ def a_dangling_link(studies: Path) -> str:
 
 def labels_that_are_a_file(studies: Path) -> str:
     (studies / "labels").touch()
-    return f"{studies / 'labels'} must be a folder: rename it, and the server makes its own."
+    return f"{studies / 'labels'} must be a folder: rename what is there, and the server creates the folder."
 
 
 def a_list_that_is_a_folder(studies: Path) -> str:
     (studies / "datastore_v2.json").mkdir()
-    return f"{studies / 'datastore_v2.json'} must be a file: rename it, and the server makes its own."
+    return f"{studies / 'datastore_v2.json'} must be a file: rename what is there, and the server creates the file."
 
 
 @pytest.mark.parametrize("situation", [nothing_there, a_file, a_dangling_link, labels_that_are_a_file, a_list_that_is_a_folder])
@@ -115,7 +115,7 @@ def test_a_port_that_is_taken(app: Path, studies: Path) -> None:
         other.listen()
         taken = str(other.getsockname()[1])
         fault = reason_not_to_start(app, str(studies), "127.0.0.1", taken)
-        assert fault is not None and fault.startswith(f"Port {taken} of 127.0.0.1 is taken by another program")
+        assert fault is not None and fault.startswith(f"Port {taken} of 127.0.0.1 is in use by another program")
 
 
 @pytest.mark.parametrize("port", ["", "http", "-1", "65536", "8000.0", "٨"])
@@ -123,7 +123,7 @@ def test_what_is_no_port(app: Path, studies: Path, port: str) -> None:
     assert reason_not_to_start(app, str(studies), "127.0.0.1", port) == f"--port must be a number from 1 to 65535, not {port!r}."
 
 
-@pytest.mark.parametrize(("host", "words"), [("192.0.2.7", "is no address of this machine"), ("a..b", "is no address")])
+@pytest.mark.parametrize(("host", "words"), [("192.0.2.7", "is not an address of this machine"), ("a..b", "is not an address")])
 def test_what_is_no_address_here(app: Path, studies: Path, port: str, host: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRATO_LABEL_TOKEN", "a-token-for-the-tests-0123456789")
     fault = reason_not_to_start(app, str(studies), host, port)
@@ -133,7 +133,7 @@ def test_what_is_no_address_here(app: Path, studies: Path, port: str, host: str,
 def test_files_that_options_name(app: Path, studies: Path, port: str) -> None:
     options = ["--verbose", "INFO", "--ssl_keyfile", "/nowhere/key.pem"]
     fault = reason_not_to_start(app, str(studies), "127.0.0.1", port, options)
-    assert fault == "--ssl_keyfile names /nowhere/key.pem, which cannot be read: name a file that is there."
+    assert fault == "--ssl_keyfile names /nowhere/key.pem, which cannot be read: name an existing, readable file."
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_make_passes_any_name_on(tmp_path: Path, name: str) -> None:
     ("url", "words"),
     [
         ("http://ann:secret@pacs:8042/dicom-web", "must not hold credentials: set PRATO_LABEL_PACS_USER"),
-        ("http:///dicom-web", "names no machine"),
+        ("http:///dicom-web", "names no host"),
     ],
 )
 def test_an_address_of_a_pacs_that_cannot_be_served(url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_the_stock_command_on_a_port_that_is_taken(form: list[str], port: str) -
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(port)))
         other.listen()
-        assert str(reason_not_to_listen(arguments)).startswith(f"Port {port} of 127.0.0.1 is taken by another program")
+        assert str(reason_not_to_listen(arguments)).startswith(f"Port {port} of 127.0.0.1 is in use by another program")
         assert reason_not_to_listen(["apps", *arguments[1:]]) is None  # the command listens nowhere
         assert reason_not_to_listen([*arguments, "--workers", "2"]) is None  # the parent listens, which is in the way of none
 

@@ -132,7 +132,7 @@ def test_ctrl_c_says_how_to_go_on(archive, labelled, tmp_path, monkeypatch):
     with monkeypatch.context() as within:
         within.setattr(Labeller, "label", interrupted)
         stopped = run(archive, tmp_path / "out")
-    assert stopped.exit_code == 130 and "goes on from here" in stopped.output and "1 of 5" in stopped.output
+    assert stopped.exit_code == 130 and "resumes from here" in stopped.output and "1 of 5" in stopped.output
     assert run(archive, tmp_path / "out").exit_code == 1
     for path in labelled[0].glob("*.nii.gz"):
         if path.name != "phantom001_ED.nii.gz":  # there it had a box
@@ -166,7 +166,7 @@ def test_a_full_disk_stops_the_run_in_a_sentence(archive, tmp_path, monkeypatch)
 
     monkeypatch.setattr("prato.archive.labeller.write_bytes", full)
     done = run(archive, tmp_path / "out")
-    assert done.exit_code == 1 and "No space left" in done.output and "goes on from here" in done.output
+    assert done.exit_code == 1 and "No space left" in done.output and "resumes from here" in done.output
     assert [record["study"] for record in records(tmp_path / "out")] == ["broken"]
 
 

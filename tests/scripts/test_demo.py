@@ -76,5 +76,5 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
     command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 2
-    assert done.stderr.strip() == f"{tmp_path} holds something else than an earlier demo: give a new folder."
+    assert done.stderr.strip() == f"{tmp_path} holds something other than an earlier demo: give a new folder."
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]

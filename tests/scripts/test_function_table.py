@@ -197,7 +197,7 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(studies:
         path.unlink()
     write_volume(studies / "labels" / "final" / "a_4d.nii.gz", hearts([1.0])[..., 0], AFFINE)
     for arguments, words in (
-        ([tmp_path / "none", "--out", tmp_path / "t.csv"], "is no folder"),
+        ([tmp_path / "none", "--out", tmp_path / "t.csv"], "is not a folder"),
         ([studies, "--out", tmp_path / "t.xlsx"], "must be a .csv or .json file"),
         ([studies, "--masks", tmp_path, "--out", tmp_path / "t.csv"], "has no mask of an image"),
         ([studies, "--out", tmp_path / "t.csv"], "No heart of"),
@@ -225,7 +225,7 @@ def test_a_voxel_size_that_was_guessed_is_told_beside_the_volumes(studies: Path,
         nib.Nifti1Image(np.asarray(image.dataobj), None, image.header).to_filename(path)
     run_script(function_table.main, studies, "--out", tmp_path / "t.json")
     rows = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
-    told = "The image's header gives more than one voxel size, and the likelier is used: volumes may be wrong."
+    told = "The image's header gives more than one voxel size, and the more plausible one is used: volumes may be wrong."
     assert {row["study"]: told in row["warnings"] for row in rows} == {"a_4d": True, "b": True}
 
 

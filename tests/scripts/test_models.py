@@ -27,7 +27,7 @@ def test_list_and_back(tmp_path: Path) -> None:
     assert all(word in listed for word in ("shipped", "uploaded", version_of(b"first"), version_of(b"second")))
     assert run("rollback", str(model), version_of(b"first")).startswith(f"{version_of(b'first')} answers")
     assert model.read_bytes() == b"first"
-    assert "answers already" in run("rollback", str(model), version_of(b"first"), status=2)
+    assert "already the current model" in run("rollback", str(model), version_of(b"first"), status=2)
     assert f"choose {version_of(b'second')}" in run("rollback", str(model), "nothing", status=2).replace("\n", " ")
 
 

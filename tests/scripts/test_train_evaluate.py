@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_in_the_middle_is_told_in_a_sentence(studies, tmp_p
     given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
     done = run(train, *given)
     assert done.exit_code == 1 and "Traceback" not in done.output
-    assert f"{tmp_path / 'run' / full}: No space left on device; when that is fixed, the same command goes on" in done.output
+    assert f"{tmp_path / 'run' / full}: No space left on device; when that is fixed, the same command resumes" in done.output
     monkeypatch.undo()
     monkeypatch.setattr(train, "model_preset", small_spec)
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".tmp")]
@@ -253,7 +253,7 @@ def test_a_file_that_holds_no_results_is_noticed_first(studies, tmp_path, monkey
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before reading what is there"))
     (tmp_path / "notes.md").write_text(text)
     done = run(evaluate, "--studies", studies, "--model", dense_model, "--out", tmp_path / "notes.md")
-    assert done.exit_code == 2 and "notes.md is no CSV file of results" in done.output and "NoneType" not in done.output
+    assert done.exit_code == 2 and "notes.md is not a CSV file of results" in done.output and "NoneType" not in done.output
     assert (tmp_path / "notes.md").read_text() == text
 
 

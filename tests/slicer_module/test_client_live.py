@@ -106,7 +106,7 @@ def test_download_and_upload_an_image(client: Client, server: LiveServer, tmp_pa
     assert client.upload_image("c_ED", path) == "c_ED"
     assert "c_ED" in [study.id for study in client.studies()]
     assert (server.studies / "c_ED.nii.gz").read_bytes() == path.read_bytes()
-    refused(lambda: client.upload_image("../c", path), 400, "name must be letters")
+    refused(lambda: client.upload_image("../c", path), 400, "name may hold only letters")
     refused(lambda: client.upload_image("b_ED", path), 409, "under another name")
 
 
@@ -134,7 +134,7 @@ def test_refusals_are_reported_in_the_server_s_words(client: Client, tmp_path: P
     refused(lambda: client.download_image("nobody", tmp_path), 404, "no image of nobody: refresh")
     refused(lambda: client.download_label("a_ED", tmp_path), 404, "no final label of a_ED: refresh")
     refused(lambda: client.train(MODEL, {}), 400, "final labels of at least 2 patients")
-    refused(lambda: client.train("prato_auto", {}), 404, "no model to train 'prato_auto'")
+    refused(lambda: client.train("prato_auto", {}), 404, "no trainable model 'prato_auto'")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -64,7 +64,7 @@ def test_a_conflict_is_reported_to_whom_it_concerns(logic: PratoLabelLogic, labe
         assert put.json()["version"] == 3
         conflict = submit(logic, "Ada")["conflict"]
         assert [(other["version"], other["annotator"]) for other in conflict["versions"]] == [(3, "Cy")]
-        assert "replaces version 3 by Cy, and was not made from it" in conflict["message"]
+        assert "replaces version 3 by Cy, but was not made from it" in conflict["message"]
         assert submit(logic, "Ada")["conflict"] is None  # made from the one before
         assert bases(labelling_server, "shared") == [0, 1, None, 2, 4]
         assert mine.base == (labelling_server.url, 5)

@@ -86,9 +86,9 @@ class AddressMiddleware:
             if len(path) + len(query) > _MAX_ADDRESS:
                 answer = error_response(scope, 414, f"The address is longer than {_MAX_ADDRESS} characters: send long values in the body.")
             elif _CONTROL.search(path) or _CONTROL.search(unquote_plus(query)):
-                answer = error_response(scope, 400, "The address contains control characters: names here are letters, digits and signs.")
+                answer = error_response(scope, 400, "The address contains control characters: use printable characters only.")
             elif any(part in (".", "..") for part in _SEPARATORS.split(path)):
-                answer = error_response(scope, 400, "The path must not contain '..': address things by their id.")
+                answer = error_response(scope, 400, "The path must not contain '..': name studies and labels by their ids.")
         await (answer or self.app)(scope, receive, send)
 
 
@@ -111,7 +111,9 @@ class HostMiddleware:
         hosts = headers.getlist("host")
         if not self.open_to_others:
             if scope.get("server") and not is_loopback(scope["server"][0]):
-                return error_response(scope, 403, "This server has no access token, so it answers this machine only: start it with one.")
+                return error_response(
+                    scope, 403, "This server has no access token, so it answers only this machine: start it with a token."
+                )
             if len(hosts) != 1 or not is_loopback(_name(hosts[0])):
                 named = ", ".join(hosts)[:60]
                 return error_response(
@@ -176,7 +178,7 @@ class BodyLimitMiddleware:
             return
         headers = Headers(scope=scope)
         limit = self.upload if headers.get("content-type", "").lower().startswith("multipart/") else MAX_BODY_BYTES
-        sentence = f"The request holds more than {limit // 2**20} MiB, the most that this server takes: send less at once."
+        sentence = f"The request holds more than {limit // 2**20} MiB, the most that this server accepts: send less at once."
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
             await error_response(scope, 413, sentence, {"Connection": "close"})(scope, receive, send)

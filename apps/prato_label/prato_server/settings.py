@@ -1,4 +1,4 @@
-"""What the administrator of the server may set, from environment variables; ``docs/server.md`` explains them."""
+"""What the server's administrator can set through environment variables; ``docs/server.md`` explains them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         for origin in origins:
             url = urlsplit(origin)
             if origin != f"{url.scheme}://{url.netloc}" or url.scheme not in ("http", "https") or not url.netloc:
-                raise ValueError("must be origins such as https://viewer.example, with commas between")
+                raise ValueError("must be origins such as https://viewer.example, separated by commas")
         return origins
 
     def read_token(self) -> bytes | None:
@@ -97,7 +97,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name, reason = str(first["loc"][0]).upper(), first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{PREFIX}{name} is not usable: {reason}.") from error
+        raise SettingsError(f"{PREFIX}{name} cannot be used: {reason}.") from error
 
 
 def is_loopback(host: str) -> bool:

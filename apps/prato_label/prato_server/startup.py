@@ -46,7 +46,7 @@ def reason_not_to_serve(app: Path, studies: str) -> str | None:
     return (
         (_pacs_fault(studies) if studies.startswith(_REMOTE) else _studies_fault(studies))
         or _name_fault("The app's folder", str(app), '"')
-        or _writing_fault(app, _APP_FOLDERS, _APP_FILES, "models and logs are kept there: give the server the right to write")
+        or _writing_fault(app, _APP_FOLDERS, _APP_FILES, "models and logs are kept there: give the server write permission")
         or _scratch_fault()
     )
 
@@ -81,8 +81,8 @@ def _studies_fault(studies: str) -> str | None:
     try:
         os.listdir(folder)
     except OSError as error:
-        return f"{studies} cannot be read ({_words(error)}): give the server the right to, or name another folder."
-    return _writing_fault(folder, _STUDIES_FOLDERS, _STUDIES_FILES, "labels are stored there: give the server the right to write")
+        return f"{studies} cannot be read ({_words(error)}): give the server read permission, or name another folder."
+    return _writing_fault(folder, _STUDIES_FOLDERS, _STUDIES_FILES, "labels are stored there: give the server write permission")
 
 
 def _pacs_fault(url: str) -> str | None:
@@ -91,12 +91,12 @@ def _pacs_fault(url: str) -> str | None:
     if parts.username is not None or parts.password is not None:
         return f"The address of the PACS must not hold credentials: set {PREFIX}PACS_USER and {PREFIX}PACS_PASSWORD instead."
     if not parts.hostname:
-        return "The address of the PACS names no machine: give one such as http://pacs:8042/dicom-web."
+        return "The address of the PACS names no host: give one such as http://pacs:8042/dicom-web."
     folder = folder_for_pacs(load_settings(), url)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"{folder}, where labels are kept, cannot be made ({_words(error)}): name another folder in {PREFIX}PACS_FOLDER."
+        return f"{folder}, where labels are kept, cannot be created ({_words(error)}): name another folder in {PREFIX}PACS_FOLDER."
     return _studies_fault(str(folder))
 
 
@@ -118,10 +118,10 @@ def _writing_fault(folder: Path, folders: Sequence[str], files: Sequence[str], w
                 os.close(handle)
                 os.unlink(name)
             elif os.path.lexists(path):
-                return f"{path} must be a folder: rename it, and the server makes its own."
+                return f"{path} must be a folder: rename what is there, and the server creates the folder."
         for path in (folder / part for part in files):
             if path.is_dir():
-                return f"{path} must be a file: rename it, and the server makes its own."
+                return f"{path} must be a file: rename what is there, and the server creates the file."
             if path.exists():
                 with path.open("ab"):
                     pass
@@ -149,7 +149,7 @@ def _files_fault(options: Sequence[str]) -> str | None:
     """Files that the stock command's options name, and that are not there."""
     for name, value in pairwise(options):
         if name in ("--ssl_keyfile", "--ssl_certfile", "--ssl_ca_certs", "--log_config") and not os.access(value, os.R_OK):
-            return f"{name} names {value}, which cannot be read: name a file that is there."
+            return f"{name} names {value}, which cannot be read: name an existing, readable file."
     return None
 
 
@@ -159,7 +159,7 @@ def _port_fault(host: str, port: str) -> str | None:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        return f"--host {host!r:.80} is no address: use 127.0.0.1, or 0.0.0.0 for all addresses of this machine."
+        return f"--host {host!r:.80} is not an address: use 127.0.0.1, or 0.0.0.0 for all addresses of this machine."
     with socket.socket(family, kind, protocol) as probe:
         if os.name == "posix":  # as the server binds: a port that was left a moment ago is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -167,9 +167,9 @@ def _port_fault(host: str, port: str) -> str | None:
             probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return f"Port {port} of {host} is taken by another program, perhaps by another server: stop it, or choose another --port."
+                return f"Port {port} of {host} is in use by another program, perhaps another server: stop it, or choose another --port."
             if error.errno == errno.EADDRNOTAVAIL:
-                return f"--host {host} is no address of this machine: use 127.0.0.1, or 0.0.0.0 for all of its addresses."
+                return f"--host {host} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for all of its addresses."
             return f"Port {port} of {host} cannot be used ({_words(error)}): choose another --port, above 1023."
     return None
 

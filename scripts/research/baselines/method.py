@@ -1,4 +1,4 @@
-"""The common face of token-pruning methods on a UNETR host: what a method is told, and what it hands back."""
+"""The common interface of token-pruning methods on a UNETR host: what a method is given, and what it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data sets where they lie: each experiment's split, training samples and test cases; what was read is kept for the next one."""
+"""The data sets in their folders: each experiment's split, training samples and test cases; what was read is kept for the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One experiment from its row of the matrix to its results: trained where it was not, and measured."""
+"""One experiment from its row of the matrix to its results: trained if it has not been, and measured."""
 
 from __future__ import annotations
 

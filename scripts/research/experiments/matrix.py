@@ -27,7 +27,7 @@ def load_experiments(path: Path = MATRIX) -> dict[str, Experiment]:
         matrix = yaml.safe_load(path.read_bytes())
         expanded = [*_expanded(matrix["common"], matrix["data"], matrix["rows"])]
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ExperimentError(f"{path} is no matrix of experiments with common, data and rows: {error!r}.") from error
+        raise ExperimentError(f"{path} is not a matrix of experiments with common, data and rows: {error!r}.") from error
     found: dict[str, Experiment] = {}
     for name, fields in expanded:
         try:
@@ -35,13 +35,13 @@ def load_experiments(path: Path = MATRIX) -> dict[str, Experiment]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ExperimentError(f"{path}: {name} is no experiment: {where + ': ' if where else ''}{first['msg']}.") from error
+            raise ExperimentError(f"{path}: {name} is not an experiment: {where + ': ' if where else ''}{first['msg']}.") from error
     if not found:
         raise ExperimentError(f"{path} holds no experiments such as table4/prato.")
     for name, experiment in found.items():
         for needed in experiment.needs:
             if needed not in found:
-                raise ExperimentError(f"{name} needs {needed}, which is no row of the matrix.")
+                raise ExperimentError(f"{name} needs {needed}, which is not a row of the matrix.")
             _check_fit(name, experiment, needed, found[needed])
     return found
 

@@ -1,4 +1,4 @@
-"""How much each query of the box counted, caught while a network runs."""
+"""Records how much each query of the box counts while a network runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an experiment left for the pictures: its fixed test slices with their masks and what was kept of them."""
+"""What an experiment left for the figures: its fixed test slices with their masks and what was kept of them."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def _rows(path: Path, needed: Iterable[str]) -> list[Row]:
     rows = read_rows(path)
     for row in rows:
         if missing := [key for key in needed if key not in row]:
-            raise ValueError(f"{path} holds a row that is no result of an experiment: it lacks {', '.join(missing)}.")
+            raise ValueError(f"{path} holds a row that is not a result of an experiment: it lacks {', '.join(missing)}.")
     return rows
 
 

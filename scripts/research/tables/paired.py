@@ -1,4 +1,4 @@
-"""Two methods on the same patients: by how much one is better, and how sure that is."""
+"""Two methods on the same patients: by how much one is better, and how certain that is."""
 
 from __future__ import annotations
 

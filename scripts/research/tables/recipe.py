@@ -29,7 +29,7 @@ def recipe_text(path: Path) -> str:
         patients = {row["data"]: row["patients"] for row in rows}
         seed, commit = rows[0]["seed"], rows[0]["commit"]
     except (ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"{path} is no result of scripts/research/recipe_study.py: {error!r}.") from None
+        raise ValueError(f"{path} is not a result of scripts/research/recipe_study.py: {error!r}.") from None
     head = ["tokens leave", "tokens under the box", *(f"{DATA[data]}: mean DSC, GFLOP" for data in sets)]
     lines = [[way, "stay" if boxed else "may leave", *(own.get(data, "-") for data in sets)] for (way, boxed), own in cells.items()]
     counted = ", ".join(f"{patients[data]} of {DATA[data]}" for data in sets)

@@ -108,5 +108,5 @@ def read_tables(path: Path, outcomes: Mapping[str, Outcome]) -> dict[str, Table]
             titles[each["table"]] = each["title"]
             rows.setdefault(each["table"], {}).setdefault(each["data"], []).append(row)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no file of tables with a title and rows: {error!r}.") from None
+        raise ValueError(f"{path} is not a file of tables with a title and rows: {error!r}.") from None
     return {name: Table(name, titles[name], {data: tuple(own) for data, own in rows[name].items()}) for name in sorted(rows)}

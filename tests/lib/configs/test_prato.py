@@ -33,4 +33,4 @@ def test_models_that_users_have_trained_are_offered_and_retired_weights_are_not(
         configs = load_configs(str(tmp_path), {})
     assert {name for name, config in configs.items() if config.infer().is_valid()} == {"prato_swin_unetr", "ours"}
     assert "prato_locator" not in configs
-    assert caplog.messages == [f"prato_locator.safetensors is not used any more, as {DEFAULT_MODEL} proposes the boxes: it may be deleted."]
+    assert caplog.messages == [f"prato_locator.safetensors is no longer used, as {DEFAULT_MODEL} proposes the boxes: it may be deleted."]

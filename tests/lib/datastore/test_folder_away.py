@@ -63,7 +63,7 @@ def test_nothing_is_taken_that_would_be_lost(store: StudiesDatastore, change: Ca
     os.rename(folder, away)
     if is_empty:
         folder.mkdir()
-    with pytest.raises(HTTPException, match="is away") as refused:
+    with pytest.raises(HTTPException, match="is missing") as refused:
         change(store)
     assert refused.value.status_code == 503
     assert os.listdir(folder) == [] if is_empty else not folder.exists()
@@ -81,7 +81,7 @@ def test_a_file_that_is_away_with_its_folder_is_not_said_to_be_removed(store: St
     monkeypatch.setattr(label_routes, "app_instance", lambda: app)
     monkeypatch.setattr(errors, "app_instance", lambda: app)
     os.rename(store.folder, store.folder.parent / "away")
-    with pytest.raises(HTTPException, match="is away"):
+    with pytest.raises(HTTPException, match="is missing"):
         label_routes.download_label("a", "final")
     request, missing = (
         Request({"type": "http", "method": "GET", "path": "/", "headers": [], "state": {"request_id": "1"}}),
@@ -109,10 +109,10 @@ def test_a_pacs_is_asked_again_once_its_folder_is_back(tmp_path: Path, monkeypat
         assert asked.wait(60)
         os.rename(store.folder, tmp_path / "away")
         may_go_on.set()
-        wait_until(lambda: "is away" in str(store.pacs_state()["fault"]))
+        wait_until(lambda: "is missing" in str(store.pacs_state()["fault"]))
         with pytest.raises(OSError, match="kept"):
             refresh(store._catalog)
-        with pytest.raises(HTTPException, match="is away"):
+        with pytest.raises(HTTPException, match="is missing"):
             store._fetch("cine")
         assert not store.folder.exists()
         os.rename(tmp_path / "away", store.folder)

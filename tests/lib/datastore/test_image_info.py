@@ -69,6 +69,6 @@ def test_a_list_with_nonsense_in_it_serves_all_the_same(tmp_path: Path, monkeypa
 def test_who_sends_an_image_may_not_set_it_either(tmp_path: Path, params: dict[str, Any]) -> None:
     write_volume(tmp_path / "a.nii.gz", np.ones((8, 7, 3), np.int16), np.diag([-1.5, -1.5, 8.0, 1.0]))
     file = UploadFile(io.BytesIO((tmp_path / "a.nii.gz").read_bytes()), filename="a.nii.gz")
-    with pytest.raises(HTTPException, match=f"params may not set {next(iter(params))}") as refused:
+    with pytest.raises(HTTPException, match=f"params must not set {next(iter(params))}") as refused:
         add_image(file=file, image="a", params=json.dumps(params))
     assert refused.value.status_code == 400

@@ -105,7 +105,7 @@ def test_a_folder_without_an_image_is_said_to_have_none(
     (tmp_path / "scan.nrrd").touch()
     StudiesDatastore(str(tmp_path))
     messages = [record.getMessage() for record in caplog.records]
-    assert f"{tmp_path} holds no image yet: put NIfTI files (.nii.gz, .nii) into it, or send them." in messages
+    assert f"{tmp_path} holds no image yet: put NIfTI files (.nii.gz, .nii) into it, or upload them." in messages
     assert any(message.startswith("scan.nrrd is left out: its format is not read") for message in messages)
 
 
@@ -182,7 +182,7 @@ def test_a_label_that_cannot_be_looked_at_hides_nothing_else(
     for _ in range(2):
         store.refresh()
     assert sorted(store.list_images()) == ["a", "b", "c"] and SENT.items() <= entry(folder).items()
-    assert [record.getMessage()[:53] for record in caplog.records] == ["b: its label with the tag final cannot be looked at, "]
+    assert [record.getMessage()[:49] for record in caplog.records] == ["b: its label with the tag final cannot be checked"]
     monkeypatch.undo()
     store.refresh()
     assert store.get_label_info("b", "final")["version"] == 1
@@ -195,7 +195,7 @@ def test_odd_things_among_the_labels_hide_nothing(folder: Path, store: StudiesDa
     write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
     store.refresh()
     assert sorted(store.list_images()) == ["a", "b", "c"]
-    assert caplog.messages == ["labels/final/nobody.nii.gz is no study's label: there is no image of its name."]
+    assert caplog.messages == ["labels/final/nobody.nii.gz belongs to no study: there is no image of that name."]
 
 
 def test_names_that_are_listed_for_another_file_are_not_those_of_a_label(folder: Path) -> None:

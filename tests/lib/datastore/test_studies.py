@@ -131,11 +131,11 @@ def test_what_is_said_later_stays_with_the_version(store: StudiesDatastore, fold
     [
         ("nobody", "final", {}, 1, 404, "no study called 'nobody'"),
         ("../a", "final", {}, 1, 404, "no study called '../a'"),
-        ("a", "../../final", {}, 1, 400, "tag must be letters"),
-        ("a", "", {}, 1, 400, "tag must be letters"),
+        ("a", "../../final", {}, 1, 400, "tag may hold only letters"),
+        ("a", "", {}, 1, 400, "tag may hold only letters"),
         ("a", "final", [1], 1, 400, "params must be a JSON object"),
-        ("a", "final", {"score": float("nan")}, 1, 400, "numbers finite"),
-        ("a", "final", {"annotator": "\ud800"}, 1, 400, "text Unicode"),
+        ("a", "final", {"score": float("nan")}, 1, 400, "finite numbers"),
+        ("a", "final", {"annotator": "\ud800"}, 1, 400, "Unicode text"),
         ("a", "final", {"base_version": 7}, 1, 400, "the number of a version of a (1), not 7"),
         ("b", "final", {"base_version": "1"}, 1, 400, "a version of b (none yet), not '1'"),
         ("a", "final", {}, 9, 400, "holds the value 9"),
@@ -173,9 +173,9 @@ def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -
     cine = folder.parent / "cine.nii.gz"
     cine.write_bytes(b"neither an image nor a cine")
     for name, file, status, words in (
-        ("../evil", image, 400, "name must be letters"),
-        (".hidden", image, 400, "name must be letters"),
-        ("x/y", image, 400, "name must be letters"),
+        ("../evil", image, 400, "name may hold only letters"),
+        (".hidden", image, 400, "name may hold only letters"),
+        ("x/y", image, 400, "name may hold only letters"),
         ("new", str(cine), 400, "The image new is not readable NIfTI"),
         ("b", label(folder), 409, "another image called b"),
     ):
@@ -233,7 +233,7 @@ def test_params_too_deep_to_be_read_again_are_refused(store: StudiesDatastore, f
         lambda: store.restore_label("a", "final", 1, {"annotator": "Ben", "note": deep}),
         lambda: store.update_label_info("a", "final", {"note": deep}),
     ):
-        with refused(400, "inside each other"):
+        with refused(400, "lists more than"):
             change()
     assert tree(folder) == before
 

@@ -22,7 +22,7 @@ from prato.runtime.region import Region
 
 SHAPE = (24, 20, 6)
 IMAGE = ImageStack(Volume(np.zeros(SHAPE, np.float32), np.diag([1.5, 1.5, 8.0, 1.0])))
-REACHES = "slice 0, and the heart reaches from slice 3 to 4"
+REACHES = "slice 0, but the heart reaches from slice 3 to 4"
 
 
 def hearts(*slices: int) -> np.ndarray:

@@ -104,7 +104,7 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
     os.kill(bench.queue.worker_pid, signal.SIGKILL)
     wait_until(lambda: not job.is_open)
     assert job.state == "failed"
-    assert job.sentence == "The training process was killed (signal 9): start the training again, and it goes on where it was."
+    assert job.sentence == "The training process was killed (signal 9): start the training again, and it resumes where it stopped."
     assert job.as_task({})["details"][-1] == f"HTTPException: {job.sentence}"
     wait_until(lambda: following.lines)  # by a new process
     restarted = TrainingQueue(bench.folder / "jobs.json").jobs()
@@ -113,7 +113,7 @@ def test_killed_it_fails_with_a_sentence_and_goes_on_after(bench: Bench) -> None
         ("failed", "ERROR"),
         ("interrupted", "ERROR"),
     ]
-    assert "The server ended during this training" in restarted[-1].as_task({})["details"][-1]
+    assert "The server stopped during this training" in restarted[-1].as_task({})["details"][-1]
     bench.queue.stop()
 
 

@@ -115,7 +115,7 @@ def test_a_training_that_did_not_end_well_is_said_to_whoever_waits(app: App, sta
         app.jobs[0].end(state, "Why it failed." if state == "failed" else "")
         await asyncio.wait_for(waiting, 60)
 
-    with pytest.raises(HTTPException, match="Why it failed" if state == "failed" else "stopped before its end") as ended:
+    with pytest.raises(HTTPException, match="Why it failed" if state == "failed" else "stopped before it finished") as ended:
         asyncio.run(everything())
     assert ended.value.status_code == 409
 
@@ -133,6 +133,6 @@ def test_who_waits_is_told_that_the_server_ends(app: App, monkeypatch: pytest.Mo
         for number, handler in before.items():
             signal.signal(number, handler)
     assert told == [signal.SIGTERM] and shutdown.is_ending()
-    with pytest.raises(HTTPException, match="The server ends") as ended:
+    with pytest.raises(HTTPException, match="The server is shutting down") as ended:
         asyncio.run(train(Client()))
     assert ended.value.status_code == 503

@@ -185,7 +185,7 @@ def test_labels_that_cannot_be_used_are_left_out_and_named(trainer: PratoTrainer
     assert set(result["labels"]) == {"b_ED", "c_ED"}
     assert sorted(result["patients"]["train"] + result["patients"]["validation"]) == ["b", "c"]
     (final / "b_ED.nii.gz").write_bytes(b"")
-    with pytest.raises(HTTPException, match="the labels are of c alone"):
+    with pytest.raises(HTTPException, match="there are only labels of c"):
         trainer({"max_steps": 1}, store)
 
 

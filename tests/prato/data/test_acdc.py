@@ -264,9 +264,9 @@ def test_folders_that_cannot_be_meant(source: Path, tmp_path: Path) -> None:
     for src, dst, says in (
         (tmp_path / "none", tmp_path / "studies", "is not a folder"),
         (tmp_path / "empty", tmp_path / "studies", "holds no patientNNN folder"),
-        (source, tmp_path / "studies", "patient001 is there twice"),
+        (source, tmp_path / "studies", "patient001 exists twice"),
         (one, tmp_path / "file", "is a file"),
-        (one, one / "studies", "lies in the ACDC folder"),
+        (one, one / "studies", "is inside the ACDC folder"),
         (one, phantom, "holds phantom studies"),
     ):
         with pytest.raises(AcdcError, match=says):

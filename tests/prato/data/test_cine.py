@@ -76,8 +76,8 @@ def test_units_of_time_are_read(tmp_path, step, unit, first):
         (-0.04, "sec", "how far apart"),
         (np.nan, "sec", "how far apart"),
         (1, None, "how far apart"),  # all of ACDC
-        (5, "sec", "no heartbeat"),
-        (1, "msec", "no heartbeat"),
+        (5, "sec", "cannot be one heartbeat"),
+        (1, "msec", "cannot be one heartbeat"),
     ],
 )
 def test_times_that_cannot_be_are_warned_of_and_not_used(tmp_path, step, unit, said):
@@ -96,7 +96,7 @@ def test_axes_of_one_are_no_axes(tmp_path, shape, phases):
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"), [((5, 4), "whole stack of"), ((5, 4, 3, 1, 2), "fifth axis"), ((5, 4, 3, 6, 3), "one grey value")]
+    ("shape", "said"), [((5, 4), "whole stack of"), ((5, 4, 3, 1, 2), "the fifth"), ((5, 4, 3, 6, 3), "one grey value")]
 )
 def test_other_axes_are_refused(tmp_path, shape, said):
     with pytest.raises(VolumeError, match=said):
@@ -194,7 +194,7 @@ def test_limits_count_for_each_phase(tmp_path, monkeypatch):
     monkeypatch.setattr(nifti_head, "MAX_VOXEL_BYTES", 5 * 4 * 3 * 2)  # all phases together lie on the disk
     np.testing.assert_array_equal(read_cine(path).phase(5).array, ARRAY[..., 5])
     monkeypatch.setattr(nifti_head, "MAX_PHASES", 5)
-    with pytest.raises(VolumeTooLargeError, match=r"a.nii.gz holds more phases \(5x4x3x6\) than the 5 taken here"):
+    with pytest.raises(VolumeTooLargeError, match=r"a.nii.gz holds more phases \(5x4x3x6\) than the 5 accepted here"):
         read_cine(path)
     monkeypatch.setattr(nifti_head, "MAX_VOXEL_BYTES", 5 * 4 * 3 * 2 - 1)
     with pytest.raises(VolumeTooLargeError, match="MiB a phase"):

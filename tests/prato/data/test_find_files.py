@@ -99,7 +99,7 @@ def test_labelled_studies_are_found_by_their_names_here_however_they_are_packed(
     assert [(file.study, file.patient) for file in found] == [("p1_ED", "p1"), ("p1_ES", "p1")]
     assert all(file.image.parent == tmp_path / "studies" and file.label.parent == final for file in found)
     assert [record.getMessage() for record in caplog.records if "p2_ED" in record.getMessage()] == [
-        f"p2_ED{label} is left out: it links to what is not there (No such file or directory)."
+        f"p2_ED{label} is left out: it is a link to nothing (No such file or directory)."
     ]
     assert f"The label u\u0308{label} is left out: no image has its name." in caplog.messages
     assert list_labelled_studies(tmp_path / "studies") == ["p1_ED", "p1_ES", "u\u0308"]

@@ -58,7 +58,7 @@ def test_what_is_no_number_is_no_structure(value: float, where: int) -> None:
     mask.flat[where] = value
     read = volume_from_image(nib.Nifti1Image(mask, AFFINE), "sent.nii.gz")  # which replaces it, as in images
     for label in (Volume(mask, AFFINE), read):
-        with pytest.raises(LabelError, match=r"It holds values that are no numbers \(NaN or infinite\)"):
+        with pytest.raises(LabelError, match=r"It holds NaN or infinite values"):
             check_label(image, label, "It")
 
 
@@ -142,7 +142,7 @@ def test_unknown_values_are_refused(image: Path, value: int) -> None:
 def test_a_fraction_is_no_label(image: Path) -> None:
     path = image.parent / "sent.nii.gz"
     write_volume(path, drawn(RV).astype(np.float32) * 0.5, AFFINE)
-    with pytest.raises(LabelError, match=r"holds the value 0\.5, as shares or an interpolated mask do"):
+    with pytest.raises(LabelError, match=r"holds the value 0\.5, as a probability map or an interpolated mask does"):
         read_and_check(image, path)
 
 
@@ -266,9 +266,9 @@ def test_conventions_of_data_sets_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "is no convention: use acdc, mnms, ukbb, ukbb4 or a JSON file such as"),
-        ("[]", "is no convention"),
-        ("{}", "is no convention"),
+        ("{", "is not a known convention: use acdc, mnms, ukbb, ukbb4 or a JSON file such as"),
+        ("[]", "is not a known convention"),
+        ("{}", "is not a known convention"),
         ('{"1": "spleen"}', "names the segment 'spleen'"),
         ('{"LV": 1, "RV": 1}', "gives the value 1 two names"),
         ('{"LV": [1]}', "must be like"),
@@ -278,7 +278,7 @@ def test_what_is_no_convention_is_refused(tmp_path: Path, text: str, words: str)
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(LabelError, match=words):
         read_convention(str(tmp_path / "x.json"))
-    with pytest.raises(LabelError, match="is no convention"):
+    with pytest.raises(LabelError, match="is not a known convention"):
         read_convention("acdd")
 
 

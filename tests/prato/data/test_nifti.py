@@ -135,7 +135,7 @@ REFUSED = {
     "NaN": (lambda p: save(p, np.full((4, 4, 3), np.nan, np.float32)), "NaN or infinite"),
     "colours": (
         lambda p: save(p, np.zeros((4, 4, 3), [(name, "u1") for name in "RGB"])),
-        "holds colours: export it as one grey value",
+        "holds colours: export it with one grey value",
     ),
     "half of a pair": (
         lambda p: write_nifti(p, np.ones((4, 4, 3), np.int16), qform=oblique(), magic=b"ni1"),

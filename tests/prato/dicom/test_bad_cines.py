@@ -78,7 +78,7 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
         lambda: without(SCAN.images(), 19),
         "slice 3 of 5 has 7 phases and the others 8: a phase is missing",
     ),
-    "a slice is missing": (lambda: [*SCAN.images()[:16], *SCAN.images()[24:]], "not evenly apart (8.0, 16.0, 8.0 mm)"),
+    "a slice is missing": (lambda: [*SCAN.images()[:16], *SCAN.images()[24:]], "not evenly spaced (8.0, 16.0, 8.0 mm)"),
     "one slice is turned": (
         lambda: changed(SCAN.images(), lambda n: n >= 32, set_tags(ImageOrientationPatient=list(TURNED))),
         "not parallel (1 of them turned by",
@@ -138,7 +138,7 @@ CASES: dict[str, tuple[Callable[[], list[FileDataset]], str]] = {
     ),
     "rescaled beyond all numbers": (
         lambda: changed(SCAN.images(), lambda n: n == 7, set_tags(RescaleSlope="1e200", RescaleIntercept=0)),
-        "give values that are no numbers",
+        "give values that are not finite numbers",
     ),
     "a description that would command a terminal": (
         lambda: without(changed(SCAN.images(), lambda n: True, set_tags(SeriesDescription="\x1b[2Jgone\nnew")), 3),
@@ -182,7 +182,7 @@ def test_a_good_patient_beside_a_bad_one_is_imported(case: str, tmp_path: Path) 
 def test_copies_are_taken_once(tmp_path: Path) -> None:
     code, said = run(save(tmp_path / "in", [*copies(lambda ds: None), *SCAN.images()[:5]]), tmp_path / "out")
     assert code == 0
-    assert "1 images were there twice" in said and "5 images are there twice, with the same SOP instance UID" in said
+    assert "1 images occur twice" in said and "5 images occur twice, with the same SOP instance UID" in said
 
 
 @pytest.mark.slow

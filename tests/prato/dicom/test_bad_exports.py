@@ -100,13 +100,13 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
     sentences = {
         "other source": "the source holds none of its images",
         "no sidecar": "was not imported from DICOM",
-        "damaged sidecar": "is no sidecar of prato-label/cine/1",
+        "damaged sidecar": "is not a sidecar of prato-label/cine/1",
         "a name that leads elsewhere": "its study's name cannot be a part of a file's",
         "no instance UIDs": "its DICOM images have no SOP instance UIDs",
-        "no address": "The PACS's address is none",
+        "no address": "The PACS's address is not valid",
         "other image": "it lies 1.00 mm off the DICOM images",
         "no labels": "There are no final labels",
-        "no folder": "is no folder",
+        "no folder": "is not a folder",
     }
     assert sentences[case] in said
     assert set(tmp_path.iterdir()) == before

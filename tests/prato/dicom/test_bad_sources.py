@@ -122,7 +122,7 @@ def test_a_dicomdir_that_lists_files_elsewhere_or_that_are_gone(tmp_path: Path) 
     directory.save_as(source / "DICOMDIR", write_like_original=False)
     assert "GONE1 and 1 more files: not there" in run(source / "DICOMDIR", tmp_path / "out")[1]
     (source / "DICOMDIR").write_bytes(b"no")
-    assert "no readable DICOMDIR" in run(source / "DICOMDIR", tmp_path / "out")[1]
+    assert "not a readable DICOMDIR" in run(source / "DICOMDIR", tmp_path / "out")[1]
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def odd_folder(tmp_path: Path) -> Iterator[Path]:
 def test_odd_files_cost_nothing(odd_folder: Path, tmp_path: Path) -> None:
     code, said = run(odd_folder, tmp_path / "out")
     assert code == 0, said
-    assert "1 images are there twice" in said
+    assert "1 images occur twice" in said
 
 
 @pytest.mark.parametrize("given", ["missing", "empty folder", "text"])

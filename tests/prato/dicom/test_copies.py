@@ -96,7 +96,7 @@ def moved(images: list[FileDataset], first: int) -> list[FileDataset]:
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        (lambda: moved(SCAN.images(), 16), "series 3 (cine): its slices lie in 2 frames of reference, and nothing says how"),
+        (lambda: moved(SCAN.images(), 16), "series 3 (cine): its slices lie in 2 frames of reference, whose relative"),
         (lambda: moved(replace(SCAN, slices=4).one_series_a_slice(), 16), "a cine of 2 slices, in another frame of reference than"),
     ],
     ids=["one series", "one series a slice"],

@@ -82,7 +82,7 @@ def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(tmp_path:
 def test_a_cine_that_has_grown_is_refused_and_makes_no_second_study(tmp_path: Path, out: Path) -> None:
     import_dicom(save(tmp_path / "short", replace(SCAN, slices=4).images()), out)
     report = import_dicom(save(tmp_path / "long", [*SCAN.images(), *OTHER.images()]), out)
-    assert len(report.imported) == 1 and "there already with other content" in report.refused[0]
+    assert len(report.imported) == 1 and "already exists with other content" in report.refused[0]
     assert len([*out.glob("*_4d.nii.gz")]) == 2
 
 

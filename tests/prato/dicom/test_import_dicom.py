@@ -39,7 +39,7 @@ def test_a_shuffled_folder_with_decoys_gives_the_cine_and_names_the_rest(tmp_pat
         (8, "images over 26 s, more than one heartbeat"),
     ):
         assert re.search(rf"series {number} .*: {re.escape(reason)}", reasons), f"{reason} in {reasons}"
-    assert "1 file: no DICOM images" in reasons
+    assert "1 file: not DICOM images" in reasons
 
 
 def test_times_and_origin_are_in_the_sidecar(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_second_run_changes_nothing_and_nobody_is_overwritten(tmp_path: Path) 
     sidecar = next(target.glob("*_4d.json"))
     sidecar.write_text("{}")
     report = import_dicom(source, target, phases="all")
-    assert report.imported == [] and "is there already with other content" in report.refused[0]
+    assert report.imported == [] and "already exists with other content" in report.refused[0]
     assert sidecar.read_text() == "{}"
 
 

@@ -244,7 +244,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda mnms: (
             (mnms / "Testing" / "B1").rename(mnms / "A0S9V9").joinpath("B1_sa.nii.gz").rename(mnms / "A0S9V9" / "A0S9V9_sa.nii.gz")
         ),
-        "is there twice",
+        "exists twice",
     ),
 }
 
@@ -266,4 +266,4 @@ def test_what_has_no_place_in_a_layout_is_named(tmp_path: Path) -> None:
         done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", layout, "--convention", "mnms")
         assert done.exit_code == 2 and "ED" in done.stderr and not (tmp_path / "out").exists()
     done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "bids", "--convention", "mnms")
-    assert done.exit_code == 2 and "'bids' is no layout that is known: use " in done.stderr
+    assert done.exit_code == 2 and "'bids' is not a known layout: use " in done.stderr

@@ -165,7 +165,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "gives 'background' the value 1: in nnU-Net's data sets 0 is the background",
     ),
     "a structure as background": (rewrite(labels={"MYO": 0, "LV": 2, "RV": 3}), "gives 'MYO' the value 0"),
-    "no name": (put("imagesTr/_0000.nrrd", picture(1)), "imagesTr/_0000.nrrd is called after no case"),
+    "no name": (put("imagesTr/_0000.nrrd", picture(1)), "imagesTr/_0000.nrrd has no case's name"),
     "another grid": (put("labelsTr/a_ES.nrrd", heart(), oblique((1.5, 1.4, 9.0))), "mm off its image"),
     "another channel": (put("imagesTr/a_ES_0001.nrrd", heart()), "does not end in _0000.nrrd"),
     "training and test": (put("imagesTs/a_ES_0000.nrrd", picture(1)), "is both in imagesTr and in imagesTs"),
@@ -192,7 +192,7 @@ def test_a_convention_says_what_dataset_json_does_not(dataset: Path, tmp_path: P
 
 def test_folders_that_cannot_be_written_to(dataset: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
-    assert "lies in the folder that is imported" in run(import_nnunet.main, dataset, dataset / "studies").stderr
+    assert "is inside the folder that is imported" in run(import_nnunet.main, dataset, dataset / "studies").stderr
     assert tree(tmp_path) == before
     make_studies(tmp_path / "studies", 1)
     assert "holds test studies" in run(import_nnunet.main, dataset, tmp_path / "studies").stderr
@@ -203,7 +203,7 @@ def test_folders_that_cannot_be_written_to(dataset: Path, tmp_path: Path) -> Non
     (tmp_path / "other").mkdir()
     write_exact(tmp_path / "other" / "b_ED.nii.gz", picture(77), AFFINE)
     done = run(import_nnunet.main, dataset, tmp_path / "other")
-    assert done.exit_code == 2 and "b_ED.nii.gz is there already and is another image" in done.stderr
+    assert done.exit_code == 2 and "b_ED.nii.gz already exists and is another image" in done.stderr
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["b_ED.nii.gz"]
 
 

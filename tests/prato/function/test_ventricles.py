@@ -53,7 +53,7 @@ def test_height_and_weight_in_other_units_give_no_body_surface_but_a_warning(hei
     found = cardiac_function(masks_of([400, 160], [390, 160]), SPACING, height_cm=height, weight_kg=weight)
     assert found.bsa_m2 is None
     assert found.indexed() == {}
-    assert found.warnings[-1].startswith(f"Nobody is {height} cm tall and weighs {weight} kg")
+    assert found.warnings[-1].startswith(f"A height of {height} cm and a weight of {weight} kg cannot be right")
 
 
 @pytest.mark.parametrize(("height", "weight"), [(35, 1), (50, 3.5), (110, 20), (180, 81), (160, 250), (220, 120)])

@@ -50,7 +50,7 @@ def test_a_folder_of_masks_with_the_numbers_of_mnms(folders: tuple[Path, Path]) 
     done = run(app, "import", studies, masks, "--convention", "mnms", "--annotator", "Ada")
     assert done.exit_code == 1
     assert "2 labels are stored." in done.stdout
-    assert "c.nii.gz is left out: Read by this convention, RV and LV cavity seem to be swapped" in done.stderr
+    assert "c.nii.gz is left out: With this convention, RV and LV cavity seem to be swapped" in done.stderr
     assert "d_gt.nii.gz is left out: no study has its name" in done.stderr
     for study, name in (("a", "a_gt.nii.gz"), ("b_ED", "label_ED.nii.gz")):
         versions = LabelVersions(studies, study)
@@ -82,7 +82,7 @@ def test_what_was_there_before_stays_a_version(folders: tuple[Path, Path]) -> No
     [
         (np.zeros_like(MNMS), "It is empty"),
         (MNMS * 2, "It holds the value 4, which has no name: the names are 1 LV cavity"),
-        (MNMS * np.float32(0.5), "as shares or an interpolated mask do"),
+        (MNMS * np.float32(0.5), "as a probability map or an interpolated mask does"),
         (MNMS[1:], "It has 39x36x5 voxels and its image 40x36x5"),
     ],
 )
@@ -125,7 +125,7 @@ def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None
         ((studies, masks, "--convention", "mnms"), "holds no mask that is named like a study, such as a_gt.nii.gz"),
         ((studies, masks / "x", "--convention", "mnms"), "is not a folder"),
         ((masks, masks, "--convention", "mnms"), "has no images"),
-        ((studies, masks, "--convention", "mms"), "is no convention: use acdc, mnms, ukbb, ukbb4 or a JSON file"),
+        ((studies, masks, "--convention", "mms"), "is not a known convention: use acdc, mnms, ukbb, ukbb4 or a JSON file"),
     ]:
         done = run(app, "import", *arguments)
         assert done.exit_code == 2 and words in done.stderr and not done.stdout

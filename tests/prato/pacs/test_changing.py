@@ -60,7 +60,7 @@ def test_a_cine_that_was_fetched_while_it_arrived_is_fetched_again_unless_it_is_
     assert cine.study == part.study and not has_other_images(places[0], part) and has_other_images(places[0], cine)
     fetch_cine(pacs, cine, places[0], tmp_path / "scratch")
     assert np.array_equal(np.asarray(nib.load(paths[0]).dataobj), whole.array()) and not has_other_images(places[0], cine)
-    with pytest.raises(PacsError, match="there already with other content"):
+    with pytest.raises(PacsError, match="already exists with other content"):
         fetch_cine(pacs, cine, places[1], tmp_path / "scratch")
     assert paths[1].read_bytes() == before
 

@@ -80,25 +80,25 @@ stop = threading.Event()
 _MULTIPART = 'multipart/related; boundary="x"; type="application/dicom"'
 FULL = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [IDS[2]]}, "00081197": {"vr": "US", "Value": [0xA700]}}]}}
 ANSWERS: dict[str, tuple[Answer, str]] = {
-    "a login page": (reply(200, b"<html>Sign in</html>", "text/html"), "answered with what is not"),
-    "half of its JSON": (reply(200, b'[{"0020000D": {"vr": "UI", "Va'), "answered with what is not"),
-    "numbers": (reply(200, b"[1, 2, 3]"), "answered with what is not"),
-    "a text": (reply(200, b'"hello"'), "answered with what is not"),
-    "values of the wrong kind": (reply(200, json.dumps([{"0020000D": 5}]).encode()), "answered with what is not"),
+    "a login page": (reply(200, b"<html>Sign in</html>", "text/html"), "answered with something other than"),
+    "half of its JSON": (reply(200, b'[{"0020000D": {"vr": "UI", "Va'), "answered with something other than"),
+    "numbers": (reply(200, b"[1, 2, 3]"), "answered with something other than"),
+    "a text": (reply(200, b'"hello"'), "answered with something other than"),
+    "values of the wrong kind": (reply(200, json.dumps([{"0020000D": 5}]).encode()), "answered with something other than"),
     "multipart without parts": (
         reply(200, b"--x--", 'multipart/related; boundary="x"; type="application/dicom"'),
-        "answered with what is not",
+        "answered with something other than",
     ),
-    "401": (reply(401), "wants credentials: set PRATO_LABEL_PACS_USER"),
+    "401": (reply(401), "requires credentials: set PRATO_LABEL_PACS_USER"),
     "403": (reply(403), "does not allow this"),
     "404": (reply(404), "has no such address or image"),
     "500": (reply(500, b"oops"), "answered 500 instead of"),
     "507": (reply(507), "is full: free some space there"),
     "no end": (drip, "did not answer in time"),
-    "too much": (flood, "answered with what is not"),
+    "too much": (flood, "answered with something other than"),
     "silence": (hang, "did not answer in time"),
-    "a closed door": (close, "cannot be reached, or broke off"),
-    "half an answer": (broken_off, "cannot be reached, or broke off"),
+    "a closed door": (close, "cannot be reached, or closed the connection"),
+    "half an answer": (broken_off, "cannot be reached, or closed the connection"),
 }
 
 
@@ -153,7 +153,7 @@ def test_a_full_pacs_that_says_so_in_its_reply(status: int) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"00081190": {"vr": "UR", "Value": ["http://pacs/x"]}}'])
 def test_what_is_no_acknowledgement_is_none(body: bytes) -> None:
-    with served(reply(200, body)) as url, pytest.raises(PacsError, match="not that an object was stored"):
+    with served(reply(200, body)) as url, pytest.raises(PacsError, match="other than confirmation that an object was stored"):
         Pacs(url).store(IMAGE)
 
 

@@ -76,7 +76,7 @@ class LosingOne(Pacs):
 
     def series_headers(self, study: str, series: str) -> list[Dataset]:
         if study == uid("study"):
-            raise PacsError("The PACS answered with what is not the headers of a series.")
+            raise PacsError("The PACS answered with something other than the headers of a series.")
         return super().series_headers(study, series)
 
 
@@ -84,7 +84,7 @@ def test_an_examination_that_cannot_be_read_hides_no_other(orthanc: Orthanc, tmp
     for study in ("a", "study", "z"):
         orthanc.add(replace(SCAN, study=study, patient=study).images())
     catalog = Catalog(LosingOne(orthanc.url, USER, PASSWORD), tmp_path, FILTERS)
-    with pytest.raises(PacsError, match="not the headers of a series"):
+    with pytest.raises(PacsError, match="other than the headers of a series"):
         catalog.refresh()
     assert {cine.study_instance_uid for cine in catalog.cines().values()} == {uid("a"), uid("z")}
 
@@ -93,7 +93,7 @@ def test_fetching_goes_on_where_the_pacs_was_killed(orthanc: Orthanc, pacs: Pacs
     orthanc.add(SCAN.images())
     cine = only_cine(pacs, tmp_path / "catalog")
     counting = Counting(pacs, after=5, then=orthanc.kill)
-    with pytest.raises(PacsError, match="cannot be reached, or broke off"):
+    with pytest.raises(PacsError, match="cannot be reached, or closed the connection"):
         fetch_cine(counting, cine, tmp_path / "folder", tmp_path / "scratch")
     assert not (tmp_path / "folder").exists()
     there = len(list((tmp_path / "scratch").rglob("*.dcm")))
@@ -175,7 +175,7 @@ def test_export_asks_the_pacs_who_was_examined(
     assert [(str(seg.PatientName), seg.PatientID) for seg in segs] == [(NAME, NUMBER)] * 2
     monkeypatch.setenv("PRATO_LABEL_PACS_PASSWORD", "wrong")
     result = run_script(export_dicom.main, labelled[0], tmp_path / "other", "--source", orthanc.url)
-    assert result.exit_code == 2 and "wants credentials" in result.output and not (tmp_path / "other").exists()
+    assert result.exit_code == 2 and "requires credentials" in result.output and not (tmp_path / "other").exists()
 
 
 def test_a_lost_answer_leads_to_no_second_object(orthanc: Orthanc, pacs: Pacs, labelled: tuple[Path, str], tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_the_outbox_tries_again_by_itself(
     thread = threading.Thread(target=outbox.run, daemon=True)
     thread.start()
     wait_until(lambda: outbox.fault is not None)
-    assert "What is not acknowledged is sent again." in str(outbox.fault) and PASSWORD not in str(outbox.fault)
+    assert "Objects that it has not acknowledged will be sent again." in str(outbox.fault) and PASSWORD not in str(outbox.fault)
     orthanc.start()
     wait_until(lambda: outbox.fault is None and not outbox.waiting())
     outbox.stop()
@@ -236,7 +236,7 @@ def test_the_outbox_tries_again_by_itself(
 
 
 def test_wrong_credentials_get_a_sentence(orthanc: Orthanc) -> None:
-    with pytest.raises(PacsError, match="wants credentials: set PRATO_LABEL_PACS_USER"):
+    with pytest.raises(PacsError, match="requires credentials: set PRATO_LABEL_PACS_USER"):
         Pacs(orthanc.url, USER, "wrong").search_series(FILTERS)
 
 

@@ -66,7 +66,7 @@ def test_models_are_not_compared_on_a_label_that_was_replaced_or_removed_meanwhi
     whole, changing = with_two_held_back(tmp_path)
     result = round_with(whole, lambda: change(changing), monkeypatch)
     assert list(result["cases"]) == [file.name for file in whole.files if file.patient == changing.patient and file is not changing]
-    assert "not compared on" in result["left_out"][changing.name] and changing.name not in result["labels"]
+    assert "left out of the comparison" in result["left_out"][changing.name] and changing.name not in result["labels"]
     (case,) = result["cases"].values()
     assert result["dice_before"] == case["before"]["mean"] and result["dice_after"] == case["after"]["mean"]
 
@@ -111,7 +111,7 @@ def test_a_label_that_was_removed_while_its_training_waited_is_left_out(tmp_path
     whole, gone = with_two_held_back(tmp_path)
     gone.label.unlink()
     result = train_round(whole, lambda: True)
-    assert "removed before it could be read" in result["left_out"][gone.name] and gone.name not in result["labels"]
+    assert "removed before it was read" in result["left_out"][gone.name] and gone.name not in result["labels"]
 
 
 def test_a_label_that_is_submitted_while_it_is_read_waits_for_the_next_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,4 +125,4 @@ def test_a_label_that_is_submitted_while_it_is_read_waits_for_the_next_round(tmp
 
     monkeypatch.setattr(training_data, "load_training_cases", read_and_be_overtaken)
     result = train_round(whole, lambda: True)
-    assert "while it was read" in result["left_out"][changing.name] and changing.name not in result["labels"]
+    assert "while it was being read" in result["left_out"][changing.name] and changing.name not in result["labels"]

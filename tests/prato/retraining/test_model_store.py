@@ -61,9 +61,9 @@ def test_where_there_is_no_way_back(store: ModelStore) -> None:
     store.refuse("abcdef123456", store.history()[-1].version, "worse", {})
     before = len(store.history())
     for version in (version_of(b"model 2"), "abcdef123456", "../m", ""):
-        with pytest.raises(UnknownVersionError, match="to go back to: choose"):
+        with pytest.raises(UnknownVersionError, match="to roll back to: choose"):
             store.roll_back(version)
-    with pytest.raises(ReplacedError, match="is the model that answers already"):
+    with pytest.raises(ReplacedError, match="is already the current model"):
         store.roll_back(version_of(b"model 9"))
     assert (len(store.history()), store.model.read_bytes()) == (before, b"model 9")
 
@@ -145,7 +145,7 @@ def test_a_replacement_that_was_cut_off_and_then_damaged_is_given_up(store: Mode
 def test_there_is_no_way_back_to_a_damaged_file(store: ModelStore) -> None:
     publish(store, 1)
     store.file(version_of(FIRST)).write_bytes(FIRST[:3])
-    with pytest.raises(StoreError, match="is damaged: bring it back from a backup"):
+    with pytest.raises(StoreError, match="is damaged: restore it from a backup"):
         store.roll_back(version_of(FIRST))
     assert store.model.read_bytes() == b"model 1"
     assert len(store.history()) == 2

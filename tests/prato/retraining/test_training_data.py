@@ -44,8 +44,8 @@ def test_the_first_newcomer_fills_a_side_that_fell_empty() -> None:
     ("labelled", "words"),
     [
         ([], "at least 2 patients, .*: there are no labels yet"),
-        (["x"], "the labels are of x alone"),
-        (["x", "x"], "the labels are of x alone"),
+        (["x"], "there are only labels of x"),
+        (["x", "x"], "there are only labels of x"),
         (["a", "b"], "All 2 labelled patients are on the training side"),
         (["c", "d"], "All 2 labelled patients are on the validation side"),
     ],

@@ -68,7 +68,7 @@ def test_packed_cases_come_back(tmp_path, cases, bank):
     assert again.patients == bank.patients and torch.equal(again.labels, bank.labels) and torch.equal(again.first, bank.first)
     assert (again.images.float() - bank.images.float()).abs().mean() < 3
     assert load_packed(tmp_path / "cases.zip", CPU, ["b"]).patients == ("b",)
-    with pytest.raises(ValueError, match="no case of the patients"):
+    with pytest.raises(ValueError, match="no case of the chosen patients"):
         load_packed(tmp_path / "cases.zip", CPU, ["c"])
 
 

@@ -32,29 +32,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("script", "arguments", "words"),
     [
         (train_queue, PACKED, "cases.zip"),
-        (train_queue, ["--packed", "text.zip", "--split", "split.json"], "text.zip is no file of packed slices"),
-        (train_queue, ["--packed", "other.zip", "--split", "split.json"], "other.zip is no file of packed slices"),
-        (train_queue, ["--packed", "text.zip", "--split", "list.json"], "list.json is no split file with train and validation"),
+        (train_queue, ["--packed", "text.zip", "--split", "split.json"], "text.zip is not a file of packed slices"),
+        (train_queue, ["--packed", "other.zip", "--split", "split.json"], "other.zip is not a file of packed slices"),
+        (train_queue, ["--packed", "text.zip", "--split", "list.json"], "list.json is not a split file with train and validation"),
         (train_queue, ["--packed", "text.zip", "--split", "none.json"], "none.json"),
         (train_queue, [*PACKED, "--queue", "none.yaml"], "none.yaml"),
-        (train_queue, [*PACKED, "--queue", "list.json"], "list.json is no queue of trainings"),
+        (train_queue, [*PACKED, "--queue", "list.json"], "list.json is not a queue of trainings"),
         (train_queue, [*PACKED, "--only", "nosuch"], "no training called nosuch"),
         (train_queue, [*PACKED, "--data", "foo"], "no training on foo"),
         *(
-            (train_queue, [*PACKED, name, value], "from 1 on")
+            (train_queue, [*PACKED, name, value], "of at least 1")
             for name in ("--steps", "--stacks", "--parallel")
             for value in ("0", "-2", "x")
         ),
         (train_queue, [*PACKED, "--minutes", "-5"], "above 0"),
         (front, [*PACKED, "--out", "front.csv"], "cases.zip"),
-        (front, [*PACKED, "--out", "front.csv", "--volumes", "-1"], "from 1 on"),
-        (saving_split, ["--packed", "text.zip", "--split", "split.json", "--out", "saving.csv"], "text.zip is no file of packed slices"),
-        (training_speed, ["--packed", "text.zip", "--out", "speed.csv"], "text.zip is no file of packed slices"),
+        (front, [*PACKED, "--out", "front.csv", "--volumes", "-1"], "of at least 1"),
+        (saving_split, ["--packed", "text.zip", "--split", "split.json", "--out", "saving.csv"], "text.zip is not a file of packed slices"),
+        (training_speed, ["--packed", "text.zip", "--out", "speed.csv"], "text.zip is not a file of packed slices"),
         (corruptions, ["--studies", "none", "--out", "rows.csv"], "none"),
         (corruptions, ["--studies", ".", "--out", "rows.csv", "--model", "nosuch"], "no labelled studies"),
         (error_sources, ["--studies", "none", "--out", "rows.csv", "--places", "places.csv"], "none"),
         (propagation, ["--studies", "none", "--split", "split.json", "--out", "rows.csv"], "none"),
-        (propagation, ["--beats", "0", "--out", "rows.csv"], "from 1 on"),
+        (propagation, ["--beats", "0", "--out", "rows.csv"], "of at least 1"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_sentence(

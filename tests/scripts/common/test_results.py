@@ -56,7 +56,7 @@ def test_a_run_takes_the_place_of_the_same_run(tmp_path: Path) -> None:
 def test_what_is_no_file_of_results_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"rows\.csv is no CSV file of results"):
+    with pytest.raises(ValueError, match=r"rows\.csv is not a CSV file of results"):
         read_rows(path)
 
 

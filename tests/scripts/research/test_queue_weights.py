@@ -50,7 +50,7 @@ def test_weights_that_are_shipped_need_no_training(tmp_path: Path, monkeypatch: 
     found = queue_weights.read_weights(tmp_path / "queue" / "ours")
     assert found["recipe"] == recipe and found["entry"]["network"] == "overview_unet"
     assert all(torch.equal(value, found["weights"][name]) for name, value in network.state_dict().items())
-    with pytest.raises(FileNotFoundError, match=r"holds no training that has ended: .* --only older first"):
+    with pytest.raises(FileNotFoundError, match=r"holds no finished training: .* --only older first"):
         queue_weights.read_weights(tmp_path / "queue" / "older")
     (tmp_path / "queue" / "ours").mkdir(parents=True)
     torch.save({"weights": {}, "entry": {"name": "here"}, "recipe": {}}, tmp_path / "queue" / "ours" / "weights.pt")

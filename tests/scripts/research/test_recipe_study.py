@@ -54,4 +54,4 @@ def test_all_ways_on_the_validation_side(places: list[str], tmp_path: Path, monk
 
 def test_a_name_that_is_no_experiment_is_refused(places: list[str]) -> None:
     code, said = run("table4/none", *places)
-    assert code == 2 and "table4/none is no experiment such as table4/best_isic." in said
+    assert code == 2 and "table4/none is not an experiment such as table4/best_isic." in said

@@ -168,7 +168,7 @@ def test_parts_hold_all_of_a_state_and_none_may_be_missing(tmp_path, monkeypatch
     assert len(paths) >= 3 and not (tmp_path / "state.pt").exists()
     kept = paths[1].read_bytes()
     paths[1].unlink()
-    with pytest.raises(ValueError, match="bring them all"):
+    with pytest.raises(ValueError, match="copy all of them"):
         queue_state.join_state(tmp_path / "state.pt")
     paths[1].write_bytes(kept)
     queue_state.join_state(tmp_path / "state.pt")
@@ -183,4 +183,4 @@ def test_without_a_training_there_is_nothing_to_take_home(tmp_path):
     app = export_queue.typer.Typer()
     app.command()(export_queue.main)
     found = CliRunner().invoke(app, ["--queue-out", str(tmp_path), "--commit", "c", "--device", "d", "--command", "x"])
-    assert found.exit_code == 2 and "holds no training that has ended" in found.output
+    assert found.exit_code == 2 and "holds no finished training" in found.output

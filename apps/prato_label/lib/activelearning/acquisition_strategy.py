@@ -1,4 +1,4 @@
-"""What the strategies that look at images share: which model, for how long, and that no study is looked at twice."""
+"""What strategies that look at images share: which model they use, for how long they look, and a cache, so that none looks twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 class AcquisitionStrategy(Strategy, Generic[Found]):
-    """Keeps what was ``Found`` in a study until the image or the model changes.
+    """Remembers what was ``Found`` in each study until its image or the model changes.
 
     Predictions are made one by one in the networks' thread, so that a labeller's request waits for one of them at most.
 
@@ -63,7 +63,7 @@ class AcquisitionStrategy(Strategy, Generic[Found]):
             raise HTTPException(404, f"There is no model {str(model)[:60]!r} here: choose {' or '.join(self._predictors)}.")
         version = live.version()
         if version is None:
-            raise HTTPException(404, "There is no model yet that could judge the studies: ask for the strategy random or first.")
+            raise HTTPException(404, "There is no model yet to score the studies with: ask for the strategy random or first.")
         if self._known.get(model, ("",))[0] != version:
             self._known[model] = version, {}
         known, predictor = self._known[model][1], _DefaultDevicePredictor(live)

@@ -1,4 +1,4 @@
-"""The study whose label is worth most for what it costs, as far as the predictions over the archive tell."""
+"""The study whose label is worth the most for its cost, judged by the predictions over the archive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
     It looks at labelled studies, too: they say what is covered. So are studies that were handed out and are not back yet.
     """
 
-    description = "The study whose label takes away most doubt for what it costs"
+    description = "The study whose label removes the most uncertainty for its cost"
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """The study with its ``score`` (0..1), the ``reason``, and how many were ``scored`` of the ``unlabelled``.
@@ -65,7 +65,7 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
             scores |= {study: float(gain) for study, gain in zip(summaries, gains) if study in open_ones}
         best = min(scores, key=lambda study: (-scores[study], study))
         unread, times = found[best], scores[best] / max(1.0 - scores[best], 1e-9)
-        worth = f"Of the doubt over {len(summaries)} studies its label would take away {times:.2f} times what is in it to correct."
+        worth = f"Over {len(summaries)} studies, its label would remove {times:.2f} times the uncertainty that there is to correct in it."
         return {
             "id": best,
             **name_phase(candidates[best]),

@@ -1,4 +1,4 @@
-"""Handing out the next study: whoever asks at the same moment, of whichever server of the folder, is handed another one."""
+"""Hands out the next study: two clients that ask at the same moment, even on different servers of the folder, get different ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def hand_out_study(app: MONAILabelApp, store: StudiesDatastore, request: dict[st
                 if is_free:
                     store.update_image_info(study, {"strategy": {**(info.get("strategy") or {}), request["strategy"]: handed_out}})
         except OSError as error:  # a labeller can work all the same
-            logger.warning("it cannot be noted that %s was handed out (%s)", study, error.strerror)
+            logger.warning("cannot record that %s was handed out (%s)", study, error.strerror)
             is_free = True
         if is_free or tries_left == 0:
             break

@@ -1,4 +1,4 @@
-"""The study that the model would learn most from, as far as a short look tells: its score, by one of several measures."""
+"""The study that the model would probably learn the most from: the one with the highest score, by one of several measures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ StudyScore = tuple[tuple[Path | tuple[Path, int], ...], Callable[..., Score]]
 
 
 class ScoreStrategy(AcquisitionStrategy[Score]):
-    """Of a seeded sample of the studies to be labelled, the one with the highest score."""
+    """Chooses the study with the highest score from a seeded sample of those to be labelled."""
 
     @abstractmethod
     def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
@@ -86,7 +86,7 @@ class Jitter(ScoreStrategy):
 class Entropy(ScoreStrategy):
     """Whether the network is undecided between the classes."""
 
-    description = "The study over which the model is least decided"
+    description = "The study on which the model is least certain"
 
     def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
         return lambda study: ((Path(datastore.get_image_uri(study)),), entropy_score)
@@ -96,7 +96,7 @@ class Entropy(ScoreStrategy):
 class Phases(ScoreStrategy):
     """Whether a patient's two phases, labelled or not, are predicted as one heart."""
 
-    description = "The study whose ED and ES masks fit one heart least"
+    description = "The study whose ED and ES masks fit a single heart least well"
 
     def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
         """Raises HTTPException: 503, the folder's manifest cannot be used."""

@@ -1,4 +1,4 @@
-"""The studies that may come next and in which order, and the strategies that look at no image."""
+"""Which studies may come next, and in which order; and the strategies that look at no image."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _review_state(info: Mapping[str, Any]) -> str:
 
 
 def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[str, int | None]:
-    """Of :func:`list_unlabelled`, those that the request's strategy handed out longest ago, shuffled by its ``seed`` (0).
+    """The studies of :func:`list_unlabelled` that the request's strategy handed out longest ago, shuffled by its ``seed`` (default 0).
 
     What another strategy has just handed out to another ``client_id`` waits, where there is anything else. So two labellers at work on one
     folder are handed different studies; otherwise the same requests give the same studies again.

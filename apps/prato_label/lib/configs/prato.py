@@ -66,7 +66,7 @@ def load_configs(app_dir: str, conf: dict[str, str]) -> dict[str, TaskConfig]:
     folder = Path(app_dir) / "model"
     found = [path.stem for path in folder.glob("*.safetensors")]
     if _RETIRED in found:
-        logger.warning("%s.safetensors is not used any more, as %s proposes the boxes: it may be deleted.", _RETIRED, DEFAULT_MODEL)
+        logger.warning("%s.safetensors is no longer used, as %s proposes the boxes: it may be deleted.", _RETIRED, DEFAULT_MODEL)
     others = sorted(name for name in found if name not in (*_MODELS, _RETIRED))
     configs = {}
     for name, config in {**_MODELS, **dict.fromkeys(others, PratoInteractive)}.items():

@@ -1,4 +1,4 @@
-"""What people have said about studies without labelling them: reviews, marked phases, and whatever else clients have noted.
+"""What people have decided about studies besides labels: reviews, marked phases, and whatever else clients have noted.
 
 MONAI Label keeps that in its list of the folder alone, which forgets a study as soon as its image is away, if only for a moment: a share
 that is not mounted, a tool that removes a file before it writes the new one, a link whose file has yet to be fetched again.
@@ -32,7 +32,7 @@ class Decisions:
         self._path = folder / FILE_NAME
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """By study, what was said about it; of a damaged file, which is set aside, nothing.
+        """What was said about each study, by study; nothing where the file is damaged, which is then set aside.
 
         Raises:
             OSError: the file cannot be read.
@@ -43,7 +43,7 @@ class Decisions:
             return {}
         except ValueError:
             damaged = self._path.with_suffix(".damaged")
-            logger.warning("%s is damaged: it is set aside as %s, and written anew from the list of studies.", FILE_NAME, damaged.name)
+            logger.warning("%s is damaged: it is set aside as %s and rewritten from the list of studies.", FILE_NAME, damaged.name)
             os.replace(self._path, damaged)
             return {}
 
@@ -58,7 +58,7 @@ class Decisions:
 
     @contextmanager
     def staged(self, infos: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-        """As ``keep``, once the block ends well; there is room for it when the block begins."""
+        """As ``keep``, once the block ends without an error; the room for it on the disk is reserved before the block."""
         before = self.read()
         said = {study: {name: value for name, value in info.items() if _is_said(name, value)} for study, info in infos.items()}
         after = {study: found for study, found in {**before, **said}.items() if found}

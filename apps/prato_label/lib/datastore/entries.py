@@ -125,7 +125,7 @@ def label_entry(folder: str, study: str, tag: str, label: DataModel, image: Call
 
 
 def describe_label(versions: LabelVersions, known: Mapping[str, Any], head: Head) -> DataModel | None:
-    """What the list says of the current label: all that its client sent, and what the server knows. None where there is no label.
+    """The list's entry of the current label: all that its client sent, and what the server knows. None where there is no label.
 
     Args:
         known: what the list said of it before: what was found against a label with its image holds until one of them changes.
@@ -167,4 +167,4 @@ def tolerate_full_disk() -> Iterator[None]:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        logger.warning("the list of studies cannot be written now (%s); it will be at the next look at the folder", error.strerror)
+        logger.warning("the list of studies cannot be written now (%s); it will be written at the next scan of the folder", error.strerror)

@@ -1,4 +1,4 @@
-"""MONAI Label's list of a studies folder (datastore_v2.json), which a crash, a full disk or a careless hand may damage at any time."""
+"""MONAI Label's list of a studies folder (datastore_v2.json), which a crash, a full disk or a careless edit may damage at any time."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DurableIndex(LocalDatastore):
             HTTPException: 503.
         """
         if self._is_known and not _has_files(self._datastore_path):  # where it was mounted there may be an empty one
-            raise HTTPException(503, "The studies folder is away (moved, or not mounted): send this again once it is back.")
+            raise HTTPException(503, "The studies folder is missing (moved, or not mounted): send the request again once it is back.")
 
     def _lock(self) -> FileLock:
         """The folder's lock, which other servers take, too; a thread that has it may take it again. HTTPException as ``require_folder``."""
@@ -179,7 +179,7 @@ class DurableIndex(LocalDatastore):
             try:
                 self._decisions().keep({study: known.image.info for study, known in self._datastore.objects.items()})
             except OSError as error:
-                self._warn_once(f"What people have said about studies cannot be kept now beside the list ({error.strerror}).")
+                self._warn_once(f"Reviews and marked phases cannot be saved beside the list of studies now ({error.strerror}).")
             found = mark_known_phases(self._find_studies(), self._datastore_path)
             if found != self._datastore.objects or self._is_unwritten:
                 self._datastore.objects = found
@@ -194,10 +194,10 @@ class DurableIndex(LocalDatastore):
         labels = {place.name: self._list_endings(str(place)) for place in places if os.path.isdir(place)}
         for tag, of_tag in labels.items():
             for study in of_tag.keys() - images.keys():
-                self._warn_once(f"labels/{tag}/{study}{of_tag[study]} is no study's label: there is no image of its name.")
+                self._warn_once(f"labels/{tag}/{study}{of_tag[study]} belongs to no study: there is no image of that name.")
         found, said = {}, self._read_decisions() if images.keys() - known.keys() else {}
         studies = [*(study for study in known if study in images), *(study for study in images if study not in known)]
-        for study in tqdm(studies, "Looking at the folder", unit="study", delay=5, mininterval=5):  # the first time, files are opened
+        for study in tqdm(studies, "Scanning the studies folder", unit="study", delay=5, mininterval=5):  # the first time, files are opened
             endings = {tag: of_tag[study] for tag, of_tag in labels.items() if study in of_tag}
             found[study] = self._find_study(study, images[study], endings, known.get(study), said.get(study, {}))
         return found
@@ -209,7 +209,7 @@ class DurableIndex(LocalDatastore):
         try:
             return self._decisions().read()
         except OSError as error:
-            self._warn_once(f"What people have said about studies cannot be read now ({error.strerror}).")
+            self._warn_once(f"Reviews and marked phases cannot be read now ({error.strerror}).")
             return {}
 
     def _list_endings(self, folder: str) -> dict[str, str]:
@@ -236,7 +236,7 @@ class DurableIndex(LocalDatastore):
             return label_entry(self._datastore_path, study, tag, label, path, head)
         except Exception as error:  # whatever is wrong with one label: everything else must still be listed
             reason = error.detail if isinstance(error, HTTPException) else error
-            self._warn_once(f"{study}: its label with the tag {tag} cannot be looked at, and what is listed of it may be old ({reason}).")
+            self._warn_once(f"{study}: its label with the tag {tag} cannot be checked, and its entry may be out of date ({reason}).")
             return label
 
     def _image_path(self, study: str, ending: str) -> str:

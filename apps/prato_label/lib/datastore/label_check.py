@@ -1,4 +1,4 @@
-"""A submitted label, checked before anything stored is touched, and what is wrong with it as HTTP."""
+"""Checks a submitted label before anything stored is touched, and turns what is wrong with it into HTTP errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PACS as the studies folder: its cines are listed, fetched as they are opened, and labels are kept here and sent back.
+"""A PACS in place of a studies folder: its cines are listed and fetched as they are opened; labels are kept here and sent back.
 
 Everything but the images' origin is a studies folder's: labels, versions and jobs lie in a local folder, and the server works as on any.
 """
@@ -54,7 +54,7 @@ class PacsDatastore(StudiesDatastore):
         drop_abandoned(self._scratch)
         super().__init__(str(folder))
         self._is_open = True
-        logger.warning("Labels, and images that were opened, are kept in %s.", folder)
+        logger.warning("Labels and opened images are kept in %s.", folder)
         for work in (self._refresh_catalog, self._outbox.run):
             threading.Thread(target=work, name=f"pacs-{work.__name__.strip('_')}", daemon=True).start()
 
@@ -96,11 +96,11 @@ class PacsDatastore(StudiesDatastore):
             return False
         if study not in self._told:
             self._told.add(study)
-            logger.warning("The PACS holds other images of %s now than those that its label was drawn on: these stay.", study)
+            logger.warning("The PACS now holds other images of %s than those its label was drawn on: those stay here.", study)
         return True
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """As of any studies folder; nothing is fetched."""
+        """What is known of a study, as in any studies folder; nothing is fetched."""
         if image_id not in self._datastore.objects:
             return {}
         image = self._datastore.objects[image_id].image
@@ -116,7 +116,7 @@ class PacsDatastore(StudiesDatastore):
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
         """Images of the PACS are not ours to remove."""
         if image_id in self._catalog.cines():
-            raise HTTPException(409, f"{image_id} lies in the PACS: remove it there; here, its labels alone can be removed.")
+            raise HTTPException(409, f"{image_id} is in the PACS: remove it there; only its labels can be removed here.")
         super().remove_image(image_id, annotator)
 
     def _update_label_entry(self, study: str, tag: str) -> None:
@@ -147,7 +147,7 @@ class PacsDatastore(StudiesDatastore):
                 self._tell(error.detail, error.detail)
                 pause = _AGAIN_S
             except Exception:  # the next answer may make sense
-                logger.exception("what the PACS holds cannot be listed")
+                logger.exception("the studies in the PACS cannot be listed")
                 pause = _AGAIN_S
             self._stopped.wait(pause)
 
@@ -160,7 +160,7 @@ class PacsDatastore(StudiesDatastore):
             self._fault = None
             return _REFRESH_S
         except OSError as error:  # PacsError is one
-            self._tell(str(error), f"What the PACS holds is not known now: {error}")
+            self._tell(str(error), f"The studies in the PACS cannot be listed now: {error}")
             self.refresh()  # what was found before the fault
             return _REFRESH_S if isinstance(error, PacsError) and not error.is_general else _AGAIN_S
 

@@ -1,4 +1,4 @@
-"""What may be stored of what clients say: plain JSON, which every reader of the list of studies and of labels' records reads back."""
+"""What may be stored of what clients send: plain JSON, which every reader of the list of studies and of labels' records can read back."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def require_plain_json(value: Any, name: str = "params") -> Any:
         HTTPException: 400.
     """
     if _is_deeper(value, _MAX_DEPTH):
-        raise HTTPException(400, f"{name} holds more than {_MAX_DEPTH} objects and lists inside each other: send a flatter object.")
+        raise HTTPException(400, f"{name} nests objects and lists more than {_MAX_DEPTH} deep: send a flatter object.")
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, TypeError) as error:
-        raise HTTPException(400, f"{name} must hold plain JSON, all numbers finite and all text Unicode ({error}).") from error
+        raise HTTPException(400, f"{name} must be plain JSON, with finite numbers and Unicode text only ({error}).") from error
     return value
 
 

@@ -55,7 +55,7 @@ class StudiesDatastore(DurableIndex):
             read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
         if not self._datastore.objects:
-            logger.warning("%s holds no image yet: put NIfTI files (%s) into it, or send them.", studies, ", ".join(ENDINGS))
+            logger.warning("%s holds no image yet: put NIfTI files (%s) into it, or upload them.", studies, ", ".join(ENDINGS))
         if self._auto_reload:
             # the stock handler sees no file that arrives whole, by a rename, nor any in a folder whose name reads as a pattern
             self._handler = FolderEvents(self.folder, self.is_own_list, Refresher(self.refresh))
@@ -63,7 +63,7 @@ class StudiesDatastore(DurableIndex):
             try:
                 self._observer.schedule(self._handler, self._datastore_path, recursive=True, event_filter=CHANGES)
             except OSError as error:
-                logger.warning("Changes of %s by other programs are not noticed before the next start: %s.", studies, error.strerror)
+                logger.warning("Changes to %s by other programs are noticed only at the next start: %s.", studies, error.strerror)
 
     def _is_on_mount(self, path: str) -> bool:
         """Whether changes of ``path`` have to be looked for: the kernel reports those of every local disk."""
@@ -75,7 +75,7 @@ class StudiesDatastore(DurableIndex):
         return Path(self._datastore_path)
 
     def close(self) -> None:
-        """End the work in the background, where there is any."""
+        """End the work in the background, if there is any."""
 
     def pacs_state(self) -> dict[str, Any] | None:
         """For the status page: the state of the PACS that the studies come from; None where they do not."""
@@ -90,7 +90,7 @@ class StudiesDatastore(DurableIndex):
         image_id = (split_name(image_id) or (image_id, ""))[0] or self._to_id(Path(image_filename).name)[0]
         _check_name(image_id, "An image's name")
         if split_name(image_id.lower()):
-            raise HTTPException(400, f"An image's name must not end in .nii or .nii.gz: send {image_id!r:.60} under its name alone.")
+            raise HTTPException(400, f"An image's name must not end in .nii or .nii.gz: send {image_id!r:.60} without that ending.")
         try:
             cine = read_cine(image_filename)
         except VolumeError as error:
@@ -129,7 +129,7 @@ class StudiesDatastore(DurableIndex):
         return [{"image": self.get_image_uri(study), "label": self.get_label_uri(study, tag)} for study in labelled]
 
     def label_warnings(self) -> list[str]:
-        """What is known against final labels, most of which training leaves out: a sentence each, behind the study's id."""
+        """Doubts about final labels, most of which training leaves out: one sentence each, after the study's id."""
         tag = DefaultLabelTag.FINAL.value
         labels = {study: known.labels[tag] for study, known in list(self._datastore.objects.items()) if tag in known.labels}
         return [f"{study}: {warning}" for study in sorted(labels) for warning in labels[study].info.get("warnings") or ()]
@@ -260,5 +260,7 @@ def _check_params(params: Any) -> dict[str, Any]:
 
 def _check_name(text: str, what: str) -> str:
     if not _NAME.fullmatch(text) or len(text.encode("utf-8", "replace")) > 150:  # it becomes part of a file's name
-        raise HTTPException(400, f"{what} must be letters, digits, space, dot, plus, dash or underscore (150 bytes), not {text!r:.60}.")
+        raise HTTPException(
+            400, f"{what} may hold only letters, digits, space, dot, plus, dash and underscore (at most 150 bytes), not {text!r:.60}."
+        )
     return text

@@ -1,4 +1,4 @@
-"""Notices what other programs change in the studies folder, and nothing else: an idle server is idle."""
+"""Notices what other programs change in the studies folder, and does nothing else: an idle server stays idle."""
 
 from __future__ import annotations
 

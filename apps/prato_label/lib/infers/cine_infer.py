@@ -1,4 +1,4 @@
-"""A request for phases of a cine, answered: which are segmented, which follow others, what is corrected, and what the mask shows."""
+"""Answers a request for phases of a cine: which are segmented, which follow others, what is corrected, and what the mask shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corrections answered: clicks on a mask that the client sent, and clicks that came with the first request."""
+"""Answers corrections: clicks on a mask that the client sent, and clicks that came with the first request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def correct(
     image = clicked_phase(stored, phase) if isinstance(stored, Cine) else stored
     sent = request.corrections(image.stored.array.shape, image.stored.spacing)
     if sent is None or sent.masks is None:
-        raise RequestError("Corrections are made to a mask: send it as previous.")
+        raise RequestError("Corrections need a mask to correct: send it as previous.")
     masks, start = sent.masks, time.perf_counter()
     drawn = request.prompts_by_phase(count, image.stored.array.shape, image.stored.spacing) if request.drawn.get("roi") else ()
     prompts = drawn.get(phase, ()) if isinstance(drawn, Mapping) else drawn

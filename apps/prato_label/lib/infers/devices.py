@@ -11,7 +11,7 @@ from prato.inference.request import RequestError
 
 
 def offered_devices() -> list[str]:
-    """Names for a client's device list, the default first: the GPUs by their names where there are any, then the CPU."""
+    """Names for a client's device list, the default first: the GPUs by name, if there are any, then the CPU."""
     return [*device_list(), "cpu"] if torch.cuda.is_available() else ["cpu"]
 
 

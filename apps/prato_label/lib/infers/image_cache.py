@@ -1,4 +1,4 @@
-"""The images of the last requests: a labeller moves the box many times over one of them."""
+"""The images of recent requests, kept in memory: a labeller moves the box over the same image many times."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ImageCache:
         return self._keep(content, ImageStack(volume, self.features, content, lambda: self._measure(content)))
 
     def read_study(self, path: Path, token: CancelToken = NEVER_CANCELLED) -> ImageStack | Cine:
-        """As :meth:`read`, but a cine where the image has several phases.
+        """As :meth:`read`, but returns a cine where the image has several phases.
 
         Args:
             token: looked at while a cine is read, which may take seconds.

@@ -1,4 +1,4 @@
-"""The queue of inference requests: one computes at a time, a bounded number waits, and any of them can be cancelled."""
+"""The queue of inference requests: one runs at a time, a limited number waits, and any of them can be cancelled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class InferenceSlot:
 
 
 class InferenceQueue:
-    """All requests for inference, in the order in which they came; the first one computes.
+    """All requests for inference, in the order in which they came; the first one is running.
 
     Two at once would only share the same cores, or the same GPU.
     """
@@ -96,7 +96,7 @@ class InferenceQueue:
                 self._release(slot)
 
     def cancel(self, request_id: str) -> bool:
-        """Cancel the requests of that id, waiting or computing; False where there is none."""
+        """Cancel the requests with that id, whether waiting or running; False if there is none."""
         with self._changed:
             found = [slot for slot in self._slots if slot.request_id == request_id]
             for slot in found:

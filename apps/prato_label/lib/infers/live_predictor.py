@@ -61,7 +61,7 @@ class LivePredictor:
         _COMPUTE_THREAD.submit(self._load, device).result()
 
     def version(self) -> str | None:
-        """Of the model that answers the next request; None where there is none."""
+        """The version of the model that answers the next request; None if there is none."""
         identity = file_identity(self.model)
         if identity is None:
             return None
@@ -164,7 +164,7 @@ class LivePredictor:
             try:
                 gflops, ms = segmenter.slice_cost(None if prune == DEFAULT_PRUNE else prune)
             except Exception:  # in this thread nobody waits for it
-                logger.exception("What a slice costs could not be measured.")
+                logger.exception("The cost of a slice could not be measured.")
                 return
             found = {**found, prune: {"gflops": round(gflops, 3), "ms": round(ms, 1)}}
         _COMPUTE_THREAD.submit(self._measure, predictor, tuple(later), found)

@@ -34,7 +34,7 @@ class LiveRefiner:
     def _load(self, device: str) -> Refiner:
         identity = file_identity(self.path)
         if identity is None:
-            raise CheckpointError(f"{self.path.name} is missing, which clicks are answered with: restore the shipped one.")
+            raise CheckpointError(f"The click model {self.path.name} is missing: restore the shipped file.")
         if device not in self._loaded or self._loaded[device][0] != identity:
             self._loaded[device] = identity, Refiner.from_file(self.path, device)
         return self._loaded[device][1]

@@ -89,7 +89,7 @@ class PratoInfer(InferTask):
         sent = InferenceRequest.parse(request)
         device = device_named(sent.device)
         if not isinstance(sent.image, str) or not sent.image:
-            raise RequestError("The request names no image: give ?image=<id> of a study, or upload one as file.")
+            raise RequestError("The request names no image: give ?image=<study id>, or upload an image as file.")
         slot = current_slot.get(None) or InferenceSlot("")
         token = CancelToken(lambda: slot.is_cancelled)
         image = images.read_study(Path(sent.image), token)

@@ -1,4 +1,4 @@
-"""What an inference is answered with: the mask as a file in the format that the client reads, the token map as JSON."""
+"""The results of an inference: the mask as a file in the format that the client reads, the token map as JSON."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Batch:
         self._runner = LowPriorityRunner(CancelToken(lambda: self.stopped))
 
     def as_task(self) -> dict[str, Any]:
-        """As MONAI Label shows a task, with ``stored``, ``failed``, ``warned`` and, while it runs, ``progress``."""
+        """The batch as MONAI Label shows a task, with ``stored``, ``failed``, ``warned`` and, while it runs, ``progress``."""
         step, seconds = self.stored + len(self.failed), time.time() - self.job.begun
         left = seconds / step * (len(self.order.studies) - step) if step else None
         stats: dict[str, Any] = {
@@ -119,10 +119,10 @@ class Batch:
                 self._leave_out(study, str(getattr(error, "detail", error)))
             except Exception as error:
                 if is_disk_full(error):
-                    return "failed", "The server's disk is full: free some space there, then start the batch again."
+                    return "failed", "The server's disk is full: free some space on it, then start the batch again."
                 if isinstance(error, OSError) and error.errno in _UNWRITABLE:  # no other proposal could be stored either
                     reason = f"Proposals cannot be stored in the studies folder ({os.strerror(error.errno).lower()})"
-                    return "failed", f"{reason}: give the server the right to write there, then start the batch again."
+                    return "failed", f"{reason}: give the server write permission there, then start the batch again."
                 logger.exception("%s cannot be segmented", study)
                 self._leave_out(study, f"{type(error).__name__}: the server's log has the details.")
             else:
@@ -180,13 +180,13 @@ class Batches:
         """
         with self._changed:
             if self._running():
-                raise BusyError("A batch is running already: wait for its end, or stop it with DELETE /batch/infer.")
+                raise BusyError("A batch is running already: wait until it has finished, or stop it with DELETE /batch/infer.")
             batch.job.start()
             self._batches.append(batch)
         Thread(target=self._work, args=[batch], name="batch", daemon=True).start()
 
     def stop(self) -> Batch | None:
-        """End the batch that runs, within two seconds; what it has stored stays. None if there is none."""
+        """Stop the running batch, within two seconds; what it has stored stays. None if none is running."""
         with self._changed:
             batch = self._running()
             if batch is None:

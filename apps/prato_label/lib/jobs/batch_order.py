@@ -1,4 +1,4 @@
-"""What a batch inference is to do, checked before it begins."""
+"""What a batch inference has to do, checked before it begins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse_batch_order(request: Mapping[str, Any], datastore: Datastore) -> Batch
                 f"{unknown[0]!r:.60} is not a parameter of a batch, whose boxes are proposed: use images, max_batch_size, prune or device."
             )
         if request.get("label_tag", DefaultLabelTag.ORIGINAL) != DefaultLabelTag.ORIGINAL:
-            raise RequestError("label_tag must be original, the models' own proposals: a batch replaces nothing that people submit.")
+            raise RequestError("label_tag must be original (the models' own proposals): a batch never replaces submitted labels.")
         limit = request.get("max_batch_size", 0)
         if type(limit) is not int or limit < 0:
             raise RequestError(f"max_batch_size must be a number of studies, 0 for all, not {limit!r:.40}.")
@@ -51,7 +51,9 @@ def parse_batch_order(request: Mapping[str, Any], datastore: Datastore) -> Batch
     except RequestError as error:
         raise HTTPException(400, str(error)) from error
     if not studies:
-        raise HTTPException(404, "There is no such study to segment: GET /datastore/?output=all lists those that there are.")
+        raise HTTPException(
+            404, "There is no study to segment in this selection: GET /datastore/?output=all lists all studies and their labels."
+        )
     return BatchOrder(str(request["model"]), tuple(studies[:limit] if limit else studies), prune, device)
 
 

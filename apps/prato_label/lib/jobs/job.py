@@ -58,16 +58,16 @@ class Job:
     warnings: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        """It begins to run."""
+        """Mark it as running."""
         self.state, self.begun = "running", time.time()
 
     @property
     def is_open(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it has not ended yet."""
         return self.state in ("queued", "running")
 
     def end(self, state: State, sentence: str = "", result: dict[str, Any] | None = None) -> None:
-        """Its last change of state."""
+        """End the job, in its last change of state."""
         self.sentence, self.result, self.ended = sentence, result, _timestamp()
         if sentence:
             # where the log of a training that MONAI Label runs shows the reason, and where clients look for it
@@ -75,7 +75,7 @@ class Job:
         self.state = state  # last: whoever sees that it has ended sees how
 
     def as_task(self, stats: dict[str, Any]) -> dict[str, Any]:
-        """As MONAI Label shows a task, with ``state``, ``sentence`` and how far it is by the model's ``stats``."""
+        """The job as MONAI Label shows a task, with ``state``, ``sentence`` and its progress by the model's ``stats``."""
         task: dict[str, Any] = {"id": self.id, "status": _STATUS[self.state], "request": self.request, "start_ts": self.started}
         if self.state != "queued":
             task["details"] = list(self.lines)
@@ -116,5 +116,5 @@ def load_jobs(path: Path) -> list[Job]:
     for job in jobs:
         job.lines = deque(job.lines, maxlen=LOG_LINES)
         if job.is_open:
-            job.end("interrupted", "The server ended during this training: start it again, and it goes on where it was.")
+            job.end("interrupted", "The server stopped during this training: start it again, and it resumes where it stopped.")
     return jobs

@@ -42,7 +42,7 @@ class TrainingQueue:
 
     @property
     def worker_pid(self) -> int | None:
-        """Of the process that trains, where there is one."""
+        """The id of the process that trains, if there is one."""
         return self._worker.pid
 
     def prepare(self) -> None:
@@ -53,14 +53,16 @@ class TrainingQueue:
             logger.warning("the training process cannot be started: %s", error)
 
     def submit(self, request: dict[str, Any], order: dict[str, Any], enqueue: bool, warnings: Sequence[str] = ()) -> Job:
-        """Start a training, or with ``enqueue`` put it behind those that there are; ``warnings`` are shown with it.
+        """Start a training, or with ``enqueue`` put it at the end of the queue; ``warnings`` are shown with it.
 
         Raises:
             BusyError: there is one, and not ``enqueue``.
         """
         with self._changed:  # checked and added at once: of two requests at the same moment, one is refused
             if not enqueue and self._next():
-                raise BusyError("A training is running already: wait for its end, stop it with DELETE /train/, or send enqueue=true.")
+                raise BusyError(
+                    "A training is running already: wait until it has finished, stop it with DELETE /train/, or send enqueue=true."
+                )
             job = Job(request, order, warnings=[*warnings])
             self._jobs.append(job)
             self._save()
@@ -71,7 +73,7 @@ class TrainingQueue:
             return job
 
     def stop(self) -> Job | None:
-        """End the training that runs, within two seconds; it can be resumed. None if there is none."""
+        """Stop the running training, within two seconds; it can be resumed. None if none is running."""
         with self._changed:
             job = self._next()
             if job is None:
@@ -107,7 +109,7 @@ class TrainingQueue:
                 recover_round(Path(job.order["model"]))
                 end = {
                     "end": "failed",
-                    "sentence": f"The training process was killed ({error}): start the training again, and it goes on where it was.",
+                    "sentence": f"The training process was killed ({error}): start the training again, and it resumes where it stopped.",
                 }
             except Exception as error:  # this thread must outlive everything
                 logger.exception("the training process cannot be used")

@@ -42,7 +42,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, where there is one."""
+        """The id of the process, if there is one."""
         return self._process.pid if self._process else None
 
     def run(self, job: str, order: dict[str, Any], on_line: Callable[[str], None]) -> dict[str, Any]:

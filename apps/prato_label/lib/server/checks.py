@@ -1,4 +1,4 @@
-"""What a request must meet before anything is computed, queued or written: a role, and checks that raise an HTTPException."""
+"""Checks that a request must pass before anything is computed, queued or written: roles, and functions that raise an HTTPException."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def require_info(info: dict[str, Any], name: str) -> None:
     """
     own = [key for key in ("ts", "name", "strategy", "voxels", "review", "phases", "times_ms", "marked") if key in info]
     if own:
-        raise HTTPException(400, f"{name} may not set {own[0]}, which the server keeps: use another key.")
+        raise HTTPException(400, f"{name} must not set {own[0]}, which only the server sets: use another key.")
     require_plain_json(info, name)
 
 
@@ -79,16 +79,16 @@ def read_query_names(request: Request) -> set[str]:
 
 
 def report_unread(request: Request, response: Response) -> None:
-    """Log what stands in the URL and is read by nobody, and name it in the header ``X-Unread-Parameters``."""
+    """Log the query parameters that no route reads, and name them in the header ``X-Unread-Parameters``."""
     unread = [name for name in request.query_params if name not in read_query_names(request)]
     if unread:
         named = ", ".join(ascii(name)[1:-1] for name in unread)[:200]
-        logger.warning("%s %s: nobody reads the parameters %s", request.method, request.url.path[:80], named)
+        logger.warning("%s %s: ignored the unknown parameters %s", request.method, request.url.path[:80], named)
         response.headers["X-Unread-Parameters"] = named
 
 
 async def require_params_in_place(request: Request) -> None:
-    """For inference: refuse parameters that stand where nobody reads them, such as a box in the URL: it would be left out unnoticed.
+    """For inference: refuse parameters in a place where they would be silently ignored, such as a box in the URL.
 
     Raises:
         HTTPException: 400.
@@ -103,8 +103,8 @@ async def require_params_in_place(request: Request) -> None:
         if unread:
             raise HTTPException(
                 400,
-                f"{unread[0]!r:.60} stands in {place}, where nobody reads it: send parameters as one JSON object in the form field params, "
-                f"and {names} in the URL.",
+                f"{unread[0]!r:.60} was sent in {place}, where it has no effect: send parameters as one JSON object in the form field "
+                f"params, and {names} in the URL.",
             )
 
 
@@ -143,7 +143,7 @@ def require_image(app: MONAILabelApp, image: Any) -> None:
         HTTPException: 400 for none at all, 404 for an unknown one, 503 where the folder itself is away.
     """
     if not image:
-        raise HTTPException(400, "The request names no image: give ?image=<id> of a study, ?session_id=, or upload one as file.")
+        raise HTTPException(400, "The request names no image: give ?image=<study id> or ?session_id=<id>, or upload an image as file.")
     if not isinstance(image, str) or image not in app.datastore().list_images():
         raise HTTPException(404, f"There is no image {str(image)[:80]!r} among the studies: GET /datastore/?output=all lists their ids.")
     store = app.datastore()

@@ -1,4 +1,4 @@
-"""The phases that a request for propagation is to follow: stored ones that somebody corrected, and those that it sends."""
+"""The corrected phases that a propagation request starts from: those that are stored, and those that it sends."""
 
 from __future__ import annotations
 
@@ -40,19 +40,23 @@ def read_corrections(app: MONAILabelApp, image: str, options: dict[str, Any], la
     except RequestError as error:
         raise HTTPException(400, str(error)) from error
     if request.holds_mask:
-        raise HTTPException(400, "previous holds a mask to be clicked on, and propagate fills a whole cine: send one of them.")
+        raise HTTPException(
+            400, "previous (a mask to correct by clicks) and propagate (which fills a whole cine) exclude each other: send one of them."
+        )
     sent = request.propagate
     store = app.datastore()
     if not image or not isinstance(store, StudiesDatastore):
-        raise HTTPException(400, "propagate is for the studies of a folder, whose labels are known here: add the image to them first.")
+        raise HTTPException(400, "propagate works only on studies in this server's studies folder: add the image to it first.")
     if bool(sent) != (label is not None):
         if sent:
-            raise HTTPException(400, "propagate lists phases and there is no label: send the mask that holds them, or true.")
-        raise HTTPException(400, "propagate is true and there is a label: list the phases that were corrected in it.")
+            raise HTTPException(
+                400, "propagate lists phases, but no label was sent: send the mask that holds these phases, or true instead of the list."
+            )
+        raise HTTPException(400, "propagate is true, but a label was sent: list the phases that were corrected in it instead of true.")
     with http_errors():
         cine = images.read_study(Path(store.get_image_uri(image)))
         if not isinstance(cine, Cine):
-            raise LabelError(f"{image} has one phase: propagate carries corrections from phases of a cine to the others.")
+            raise LabelError(f"{image} has only one phase: propagate needs a cine, to carry corrections from some phases to the others.")
         cine.require(sent or (), "propagate")
         keys = {} if label is None else _read_sent(cine, image, sent or (), label, options)
         return _add_stored(store.versions(image, "final"), cine, image, keys)
@@ -82,5 +86,5 @@ def _add_stored(versions: LabelVersions, cine: Cine, image: str, keys: dict[int,
             for t, phase in drawn.items():
                 (keys if phase.is_trusted and mask[..., t].any() else kept)[t] = mask[..., t].copy()
     if not keys:
-        raise LabelError(f"No phase of {image} is corrected or final: correct end-diastole or end-systole first, for the others to follow.")
+        raise LabelError(f"No phase of {image} is corrected or final: correct end-diastole or end-systole first.")
     return CorrectedPhases(keys, kept, None if current is None else current.version)

@@ -1,4 +1,4 @@
-"""Files for clients, opened at once: what is sent is whole, however slowly it is read and whatever becomes of the file meanwhile."""
+"""Downloads, opened at once: the client gets the whole file, however slowly it reads and whatever happens to the file meanwhile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def download_image(image: str, user: User = USER) -> Response:
 
 @router.get("/dataset")
 def download_dataset(limit_cases: int | None = None, user: User = ANNOTATOR) -> Response:
-    """All labelled studies as a ZIP archive, without those that are removed while it is packed."""
+    """All labelled studies as a ZIP archive, without those removed while it is being packed."""
     store = app_instance().datastore()
     pairs = store.datalist()
     if not pairs:

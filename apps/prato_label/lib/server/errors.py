@@ -44,7 +44,10 @@ def _handle_http_exception(request: Request, error: Any) -> JSONResponse:
     if is_disk_full(error.__cause__):  # the framework calls a body that it cannot write to disk a bad request
         return _handle_full_disk(request)
     what = f"{request.method} {request.url.path:.80}"
-    framework = {"Not Found": f"There is nothing at {what}: /docs lists what there is", "Method Not Allowed": f"{what} is not offered"}
+    framework = {
+        "Not Found": f"There is no route {what}: /docs lists the routes",
+        "Method Not Allowed": f"{what} is not allowed: /docs lists the methods of each route",
+    }
     sentence = framework.get(error.detail, str(error.detail))
     return error_response(request.scope, error.status_code, sentence if sentence.endswith(".") else f"{sentence}.", error.headers)
 
@@ -63,16 +66,16 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
         except HTTPException as away:
             return _handle_http_exception(request, away)
         return error_response(request.scope, 404, f"{path.name} is gone: it was removed from the studies folder.")
-    sentence = f"{path.name} of the studies folder cannot be used ({reason}): check the file, and who may read and write it."
+    sentence = f"{path.name} in the studies folder cannot be used ({reason}): check the file and its permissions."
     return error_response(request.scope, 409, sentence)
 
 
 def _handle_full_disk(request: Request) -> JSONResponse:
-    return error_response(request.scope, 507, "The server's disk is full: free some space there, then send this again.")
+    return error_response(request.scope, 507, "The server's disk is full: free some space on it, then send the request again.")
 
 
 def _handle_not_found(request: Request, error: Any) -> JSONResponse:
-    return error_response(request.scope, 404, f"{error.msg}: GET /datastore/?output=all lists what there is.")
+    return error_response(request.scope, 404, f"{error.msg}: GET /datastore/?output=all lists all studies and labels.")
 
 
 def _handle_monailabel_exception(request: Request, error: Any) -> JSONResponse:
@@ -80,7 +83,7 @@ def _handle_monailabel_exception(request: Request, error: Any) -> JSONResponse:
 
 
 def _handle_invalid_json(request: Request, error: Any) -> JSONResponse:
-    return error_response(request.scope, 400, f"The request holds text that is not valid JSON ({error}).")
+    return error_response(request.scope, 400, f"The request contains invalid JSON ({error}).")
 
 
 def _handle_invalid_request(request: Request, error: Any) -> JSONResponse:

@@ -31,20 +31,20 @@ def import_archive(file: Annotated[UploadFile, File()], phases: Phases = "none",
     """Add the short-axis cines of a zip archive of DICOM files as studies; with ``phases``, these as 3D studies, too."""
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
-        raise HTTPException(400, "This server's studies lie on a DICOMweb server: send the DICOM files there.")
+        raise HTTPException(400, "This server's studies are on a DICOMweb server: send the DICOM files there.")
     if not _ONE_AT_A_TIME.acquire(blocking=False):
-        raise HTTPException(429, "Another import is running: send this one again when it has ended.", {"Retry-After": "20"})
+        raise HTTPException(429, "Another import is running: send this one again when it has finished.", {"Retry-After": "20"})
     try:
         with tempfile.TemporaryDirectory(prefix="prato_") as folder:
             archive = Path(folder) / "upload.zip"
             with archive.open("wb") as stored:
                 shutil.copyfileobj(file.file, stored)
             if not zipfile.is_zipfile(archive):
-                raise HTTPException(400, "The upload is no zip archive: pack the folder of DICOM files into one, and send it as file.")
+                raise HTTPException(400, "The upload is not a zip archive: zip the folder of DICOM files, and send the archive as file.")
             report, studies = import_into_studies(archive, store.folder, phases, LIMITS)
     except DicomError as error:
         sentence = str(error).replace("upload.zip", "The upload").replace(f"{archive}", "The upload")
-        raise HTTPException(409 if "is there already" in sentence else 400, sentence) from error
+        raise HTTPException(409 if "already exists" in sentence else 400, sentence) from error
     finally:
         _ONE_AT_A_TIME.release()
     if not report.imported:
@@ -72,4 +72,4 @@ def import_archive(file: Annotated[UploadFile, File()], phases: Phases = "none",
 def _why(report: Report) -> str:
     """The reasons, in one sentence."""
     reasons = [reason.rstrip(".") for reason in report.refused] or report.left_out
-    return f"{'; '.join(reasons)}." if report.refused else f"no short-axis cine is among these files ({'; '.join(reasons)})."
+    return f"{'; '.join(reasons)}." if report.refused else f"these files contain no short-axis cine ({'; '.join(reasons)})."

@@ -1,4 +1,4 @@
-"""Inference over HTTP: requested, waited for in a queue, and cancelled."""
+"""Inference over HTTP: requests, their queue, their progress, and how they are cancelled."""
 
 from __future__ import annotations
 
@@ -79,21 +79,23 @@ def run_inference(
         image = ""
         options.pop("image", None)
     if label and not options.get("propagate"):
-        raise HTTPException(400, "A mask was sent as label, which phases follow alone where propagate asks for that: leave it out.")
+        raise HTTPException(400, "A mask was sent as label, which only propagate uses: leave it out, or send propagate.")
     if "image" in options or not (file or session_id):
         image = options.pop("image", image)
         checks.require_image(app, image)
         _describe_heart(slot, app, image, options)
     drawn_on = options.pop("study", image)
     if drawn_on != image:
-        raise HTTPException(400, f"What was drawn on {drawn_on!r:.80} is no prompt for {image or 'an upload'}: send it for that study.")
+        raise HTTPException(
+            400, f"The prompts were drawn on {drawn_on!r:.80}, not on {image or 'the uploaded image'}: send them for that study."
+        )
     slot.corrections = read_corrections(app, "" if file or session_id else image, options, label)
     if file:
         checks.require_nifti(file, "The uploaded image")
     if output == infer.ResultType.dicom_seg and not isinstance(app.datastore(), DICOMWebDatastore):
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     if options.get("previous") and output in (infer.ResultType.image, infer.ResultType.dicom_seg):
-        raise HTTPException(400, "What a click changes is answered as JSON: ask for output=json with previous.")
+        raise HTTPException(400, "Corrections of a mask are returned as JSON: ask for output=json with previous.")
     start, status = time.monotonic(), 500
     try:
         with remove_results_on_error(background_tasks), inference_queue.acquire(slot), _source(app, image, file) as source:
@@ -143,9 +145,9 @@ def remove_results_on_error(background_tasks: BackgroundTasks) -> Iterator[None]
 
 @router.delete("/infer/{request_id}")
 def cancel_inference(request_id: str, user: User = USER) -> dict[str, str]:
-    """Cancel the request with that ``X-Request-ID``, whether it waits or computes."""
+    """Cancel the request with that ``X-Request-ID``, whether it is waiting or running."""
     if not inference_queue.cancel(request_id):
-        raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
+        raise HTTPException(404, f"No inference with the id {request_id[:64]!r} is waiting or running: it has finished, or never existed.")
     return {"cancelled": request_id}
 
 
@@ -154,7 +156,7 @@ def infer_progress(request_id: str, follow: bool = False, user: User = USER) -> 
     """How far the request with that ``X-Request-ID`` is; with ``follow``, told again whenever that changes, until the request ends."""
     now = inference_queue.progress(request_id)
     if now is None:
-        raise HTTPException(404, f"No inference with the id {request_id[:64]!r} waits or computes: it has ended, or never was.")
+        raise HTTPException(404, f"No inference with the id {request_id[:64]!r} is waiting or running: it has finished, or never existed.")
     return StreamingResponse(_follow(request_id), media_type="text/event-stream") if follow else now
 
 

@@ -1,4 +1,4 @@
-"""Training and batch inference over HTTP: the paths and answers of MONAI Label, the work in background jobs of this app's own."""
+"""Training and batch inference over HTTP: MONAI Label's paths and replies, but the work runs in this app's own background jobs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LOOK_S = 0.1
 
 @training.get("/")
 def training_status(all: bool = False, check_if_running: bool = False, user: User = USER) -> Any:
-    """The latest training, all of them, or the one that runs."""
+    """The latest training, all trainings, or the running one."""
     jobs = app_instance().trainings.jobs()
     if check_if_running:
         jobs = [job for job in jobs if job.is_open][:1]
     if not jobs:
-        raise HTTPException(404, "No training is running." if check_if_running else "Nothing was trained here yet.")
+        raise HTTPException(404, "No training is running." if check_if_running else "Nothing has been trained here yet.")
     tasks = [_task(job) for job in jobs]
     return tasks if all else tasks[-1]
 
@@ -71,7 +71,7 @@ async def run_every_training(request: Request, params: dict[str, Any] | None = N
 
 @training.delete("/")
 def stop_training(user: User = ADMIN) -> Any:
-    """Stop the training that runs; started again with the same labels it goes on where it was. Null if none runs."""
+    """Stop the running training; started again with the same labels, it resumes where it stopped. Null if none is running."""
     job = app_instance().trainings.stop()
     return job and _task(job)
 
@@ -83,7 +83,7 @@ async def _result(job: Job, request: Request) -> Any:
 
 def _submit(model: Any, params: dict[str, Any], enqueue: bool) -> Job:
     app = app_instance()
-    checks.require_known("model to train", model, app.info()["trainers"])
+    checks.require_known("trainable model", model, app.info()["trainers"])
     order = app.training_order(model, params)
     try:
         warnings = app.datastore().label_warnings() if isinstance(app.datastore(), StudiesDatastore) else ()
@@ -100,12 +100,12 @@ async def _wait_for(job: Job, request: Request, kind: str) -> None:
     """
     while job.is_open:
         if is_ending():
-            raise HTTPException(503, f"The server ends, and the {kind} with it: start it again once the server is back.")
+            raise HTTPException(503, f"The server is shutting down, which stops the {kind}: start it again once the server is back.")
         if await request.is_disconnected():
-            raise HTTPException(CLIENT_CLOSED_REQUEST, f"Nobody waits for this {kind} any more: it goes on all the same.")
+            raise HTTPException(CLIENT_CLOSED_REQUEST, f"The client has disconnected: the {kind} goes on without it.")
         await asyncio.sleep(_LOOK_S)
     if job.state != "done":
-        raise HTTPException(409, job.sentence or f"The {kind} was stopped before its end.")
+        raise HTTPException(409, job.sentence or f"The {kind} was stopped before it finished.")
 
 
 def _task(job: Job) -> dict[str, Any]:
@@ -114,12 +114,12 @@ def _task(job: Job) -> dict[str, Any]:
 
 @batch.get("")
 def batch_status(all: bool = False, check_if_running: bool = False, user: User = USER) -> Any:
-    """The latest batch, all of them, or the one that runs."""
+    """The latest batch, all batches, or the running one."""
     batches = app_instance().batches.all()
     if check_if_running:
         batches = [each for each in batches if each.job.is_open]
     if not batches:
-        raise HTTPException(404, "No batch is running." if check_if_running else "There was no batch since the server started.")
+        raise HTTPException(404, "No batch is running." if check_if_running else "No batch has run since the server started.")
     tasks = [each.as_task() for each in batches]
     return tasks if all else tasks[-1]
 
@@ -153,6 +153,6 @@ def _start_batch(request: dict[str, Any]) -> Batch:
 
 @batch.delete("")
 def stop_batch(user: User = ADMIN) -> Any:
-    """Stop the batch that runs; what it has stored stays. Null if none runs."""
+    """Stop the running batch; the masks that it has stored stay. Null if none is running."""
     stopped = app_instance().batches.stop()
     return stopped and stopped.as_task()

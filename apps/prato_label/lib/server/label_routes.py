@@ -126,13 +126,13 @@ def approve_phases(image: str, tag: str = "final", params: Annotated[str, Form()
 
 @router.post("/send_back")
 def send_phases_back(image: str, tag: str = "final", params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
-    """Send phases of the current label back to their labellers, with a reason: training leaves them out until they are corrected."""
+    """Send phases of the current label back to their labellers, with a reason; training ignores them until they are corrected."""
     return _review(image, tag, "sent back", params)
 
 
 @router.get("/agreement")
 def agreement(image: str | None = None, tag: str = "final", user: User = USER) -> dict[str, Any]:
-    """How far the annotators of one study, or of all, agree."""
+    """How well the annotators of one study, or of all studies, agree."""
     store = _store()
     with http_errors():
         return study_agreement(store.versions(image, tag)) if image is not None else folder_agreement(store.folder, tag)
@@ -141,7 +141,7 @@ def agreement(image: str | None = None, tag: str = "final", user: User = USER) -
 def _store() -> StudiesDatastore:
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
-        raise HTTPException(400, "Versions of labels are kept in a studies folder, not on a DICOMweb server.")
+        raise HTTPException(400, "Label versions are kept only for a studies folder, not for studies on a DICOMweb server.")
     return store
 
 
@@ -163,7 +163,10 @@ def _reply(image: str, saved: SavedVersion) -> dict[str, Any]:
     ]
     if others:
         names = ", ".join(f"version {other['version']} by {other['annotator']}" for other in others)
-        conflict = {"message": f"This label replaces {names}, and was not made from it: compare them, or restore one.", "versions": others}
+        conflict = {
+            "message": f"This label replaces {names}, but was not made from it: compare the versions, or restore one.",
+            "versions": others,
+        }
     stored = {"voxels": version.voxels, "version": version.version, "sha256": version.sha256}
     phases = {"phases": version.phases_to_json(), "replaced": [*saved.replaced], "kept": [*saved.kept]}
     return {"image": image, "label": image, **stored, **phases, "conflict": conflict, "warnings": [*version.warnings]}

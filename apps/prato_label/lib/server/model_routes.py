@@ -1,4 +1,4 @@
-"""A model's history over HTTP, the way back to an older version, and its replacement by an uploaded file."""
+"""A model's history over HTTP, roll-back to an older version, and replacement by an uploaded file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/model")
 
 @router.get("/{model}/history")
 def model_history(model: str, user: User = USER) -> dict[str, Any]:
-    """What became of the model so far, oldest first; ``kept`` says which versions can be gone back to."""
+    """The model's history, oldest first; ``kept`` lists the versions that can be rolled back to."""
     store = _store(model)
     try:
         records = store.history()
@@ -40,7 +40,7 @@ def model_history(model: str, user: User = USER) -> dict[str, Any]:
 
 @router.get("/{model}/history.png", response_class=Response)
 def model_history_plot(model: str, user: User = USER) -> Response:
-    """The same as a picture: Dice and labels by round of training."""
+    """The model's history as a picture: Dice and labels by round of training."""
     try:
         return Response(history_png(model, _store(model).history()), media_type="image/png")
     except StoreError as error:
@@ -49,7 +49,7 @@ def model_history_plot(model: str, user: User = USER) -> Response:
 
 @router.post("/{model}/rollback")
 def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user: User = ADMIN) -> dict[str, Any]:
-    """Let an older version answer again; requests under way finish with the one that they began with."""
+    """Roll back to an older version; running requests finish with the version that they started with."""
     try:
         record = _store(model).roll_back(version)
     except UnknownVersionError as error:
@@ -66,7 +66,7 @@ def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user:
 def replace_model(
     background_tasks: BackgroundTasks, model: str, file: Annotated[UploadFile, File()], user: User = ANNOTATOR
 ) -> dict[str, Any]:
-    """Replace a model's weights by an uploaded model file, which is tried first; requests under way finish with the old one."""
+    """Replace a model's weights by an uploaded model file, which is tried first; running requests finish with the old one."""
     store = _store(model)
     data = file.file.read()
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def history_png(model: str, records: Sequence[ModelRecord]) -> bytes:
             if record.training["interval"]:
                 low, high = (record.training["dice_before"] + change for change in record.training["interval"])
                 dice.vlines(n, low, high, color=colour, alpha=0.5)
-    dice.set(title=f"{model}: rounds of training", ylabel="mean Dice, patients held back")
+    dice.set(title=f"{model}: rounds of training", ylabel="mean Dice, held-back patients")
     dice.legend(loc="best")
     labels.bar(x, [len(r.training["labels"]) for r in rounds], color="0.7")
     labels.set(xlabel="round", ylabel="labels")

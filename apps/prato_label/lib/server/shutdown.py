@@ -1,4 +1,4 @@
-"""Whether the server has been told to end: it does so once it has answered its requests, some of which wait for what takes hours."""
+"""Whether the server has been told to stop: it stops once its requests are answered, and some of them wait for jobs of hours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _told = threading.Event()
 
 
 def is_ending() -> bool:
-    """Whether it has."""
+    """Whether the server has been told to stop."""
     return _told.is_set()
 
 

@@ -1,4 +1,4 @@
-"""Stock routes with a check in front, and those that this app does not offer."""
+"""MONAI Label's own routes with checks in front, and those that this app does not offer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def studies(output: datastore.ResultType | None = None, user: User = USER) -> An
 
 @router.head("/datastore/image")
 def check_image(image: str, check_sum: str | None = None, user: User = USER) -> Any:
-    """Whether there is a study, and with that check sum."""
+    """Whether a study exists and, where one is given, has that checksum."""
     algorithm, colon, _ = (check_sum or "").partition(":")
     if colon and algorithm not in ("SHA256", "SHA512", "MD5"):
         raise HTTPException(400, "check_sum must be SHA256:..., SHA512:... or MD5:....")
@@ -70,7 +70,7 @@ def set_label_info(label: str, tag: str, info: Annotated[str, Form()] = "{}", us
 
 @router.put("/datastore/updatelabelinfo", include_in_schema=False)
 def set_label_info_by_params(label: str, tag: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> Any:
-    """The same, as older clients send it."""
+    """Add to what is known of a label, as older clients send it."""
     checks.require_info(checks.parse_json_object(params), "params")
     return datastore.update_label_info(label, tag, params, user.username)
 
@@ -96,7 +96,7 @@ def next_sample(strategy: str, params: dict[str, Any] | None = None, user: User 
 def no_scoring(method: str = "", user: User = USER) -> None:
     """Nothing is scored beforehand."""
     named = f" {method[:60]!r}" if method else ""
-    instead = "POST /activelearning/jitter, phases, entropy or coverage scores studies as it chooses one."
+    instead = "POST /activelearning/jitter, phases, entropy or coverage scores studies when it chooses one."
     raise HTTPException(404, f"There is no scoring method{named} here: {instead}")
 
 
@@ -124,7 +124,7 @@ def log(
 
 @router.get("/logs/gpu")
 async def gpu(user: User = ADMIN) -> Response:
-    """What nvidia-smi says."""
+    """The output of nvidia-smi."""
     if not shutil.which("nvidia-smi"):
         raise HTTPException(404, "There is no nvidia-smi on this server: it has no GPU, or no driver for one.")
     return await logs.gpu_info(user)
@@ -142,7 +142,7 @@ def ohif(path: str, user: User = USER) -> FileResponse:
 async def dicomweb(request: Request, path: str, user: User = USER) -> Response:
     """The DICOMweb server behind this one, where the studies are on one."""
     if not app_instance().studies.startswith(("http://", "https://")):
-        raise HTTPException(404, "The studies here are files, not on a DICOMweb server: there is nothing to pass the request on to.")
+        raise HTTPException(404, "The studies here are files, not on a DICOMweb server: there is no server to pass the request on to.")
     from monailabel.endpoints import proxy
 
     kind, _, rest = path.partition("/")

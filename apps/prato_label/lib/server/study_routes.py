@@ -1,4 +1,4 @@
-"""What an annotator decides about a study without labelling it: skipped for now, rejected, and where its heartbeat is fullest and emptiest.
+"""What an annotator decides about a study without labelling it: to skip or reject it, and which phases are end-diastole and end-systole.
 
 See docs/protocol.md.
 """
@@ -38,7 +38,7 @@ def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User =
     if not isinstance(reason, str) or len(reason) > _LONGEST_REASON:
         raise HTTPException(400, f"reason must be text of at most {_LONGEST_REASON} characters.")
     if state != "open" and not reason.strip():
-        raise HTTPException(400, f"A study is {state} for a reason: send it as reason.")
+        raise HTTPException(400, f"A study can be {state} only with a reason: send one as reason.")
     checks.require_image(app_instance(), image)
     review = {"state": state, "reason": reason.strip(), "annotator": annotator_from(sent), "ts": int(time.time())}
     app_instance().datastore().update_image_info(image, {"review": review})
@@ -47,16 +47,18 @@ def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User =
 
 @router.put("/phases")
 def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = ANNOTATOR) -> dict[str, Any]:
-    """Mark the phases of end-diastole and end-systole, ``ed`` and ``es`` from 0, of a cine; without both, they are found again."""
+    """Mark end-diastole and end-systole of a cine, the phases ``ed`` and ``es`` from 0; null for both lets the server find them again."""
     sent = require_plain_json(checks.parse_json_object(params))
     checks.require_image(app_instance(), image)
     if not {"ed", "es"} <= sent.keys():  # a misspelt name must not take back what somebody marked
-        raise HTTPException(400, 'params must name both phases, such as {"ed": 0, "es": 12}, or null for both to have them found.')
+        raise HTTPException(400, 'params must name both phases, such as {"ed": 0, "es": 12}; null for both lets the server find them.')
     store = app_instance().datastore()
     count, chosen = known_phases(store.get_image_info(image))[0], [sent.get("ed"), sent.get("es")]
     is_pair = all(type(t) is int and 0 <= t < count for t in chosen) and chosen[0] != chosen[1]
     if chosen != [None, None] and not is_pair:
-        raise HTTPException(400, f"ed and es must be two of the phases 0 to {count - 1} of {image}, or both null, not {chosen!r:.60}.")
+        raise HTTPException(
+            400, f"ed and es must be two different phases from 0 to {count - 1} of {image}, or both null, not {chosen!r:.60}."
+        )
     marked = {"ed": chosen[0], "es": chosen[1], "annotator": annotator_from(sent), "ts": int(time.time())}
     store.update_image_info(image, {"marked": marked})
     return {"image": image, "marked": marked}

@@ -69,11 +69,11 @@ def create_session(
 ) -> Any:
     """Keep one uploaded image for a while. An archive is not unpacked: it could name files anywhere."""
     if uncompress or len(files) != 1:
-        raise HTTPException(400, "A session holds one NIfTI file: send it alone, as files, without uncompress.")
+        raise HTTPException(400, "A session holds one NIfTI file: send exactly one as files, without uncompress.")
     checks.require_nifti(files[0], "The uploaded image")
     sessions = app_instance().sessions()
     if sessions is None:
-        raise HTTPException(406, "This server keeps no sessions: send the image as file of the request for inference.")
+        raise HTTPException(406, "This server keeps no sessions: send the image as file with the inference request.")
     with stored_upload(files[0]) as path:
         session_id, info = sessions.add_session(str(path), expiry, False)
     return {"session_id": session_id, "session_info": info.to_json()}

@@ -1,1 +1,1 @@
-"""How much a study would teach the model that segments it: scores in 0..1, the higher the more."""
+"""How much a study would teach the model that segments it: scores in 0..1, higher for more."""

@@ -1,4 +1,4 @@
-"""Facility location: whose label takes away most of what the model is unsure of, over all studies, for what it costs to correct."""
+"""Facility location: the study whose label removes the most uncertainty over all studies, for what it costs to correct."""
 
 from __future__ import annotations
 

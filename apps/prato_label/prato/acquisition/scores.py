@@ -1,4 +1,4 @@
-"""How useful a study's label would be, by its predictions. The image is all there is: no label is looked at, no box is drawn by anybody."""
+"""How useful a study's label would be, judged by its predictions. Only the image is used: no label, and no box that anybody drew."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def phases_score(predictor: ImagePredictor, ed: ImageStack, es: ImageStack, know
         return Score(1.0, _NO_HEART)
     one, two = (volumes(mask, image.stored.spacing) for mask, image in zip(masks, (ed, es)))
     told = ", ".join(f"{name} {one[name]:.0f} and {two[name]:.0f} ml" for name in one)
-    return Score(inconsistency(one, two, known), f"The two phases as they are predicted: {told}.")
+    return Score(inconsistency(one, two, known), f"The two phases as predicted: {told}.")
 
 
 def jitter_box(box: Box, shape: Sequence[int], fixed: int, share: float, count: int, seed: int) -> list[Box]:

@@ -1,1 +1,1 @@
-"""Labelling of an archive: many studies, one model, no labeller beside it."""
+"""Labelling of an archive: many studies, one model, no labeller."""

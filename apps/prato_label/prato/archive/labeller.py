@@ -54,7 +54,7 @@ class Labeller:
     def __init__(self, model: Path, locator: Path | None, prune: str | None, device: str, out: Path) -> None:
         torch.set_num_threads(1)
         if device == "cuda" and not torch.cuda.is_available():
-            raise ArchiveError("There is no CUDA GPU here, or torch was built without: leave --gpus-per-worker out to label on the CPU.")
+            raise ArchiveError("There is no CUDA GPU here, or torch has no CUDA: leave --gpus-per-worker out to label on the CPU.")
         self.parameters = run_parameters(model, locator, prune, device)
         self.predictor = Predictor.from_files(model, locator, device)
         self.out = out

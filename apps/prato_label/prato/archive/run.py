@@ -1,4 +1,4 @@
-"""The folder of a run: its masks, ``run.json`` (what they follow from) and ``records.jsonl`` (a line a study)."""
+"""The folder of a run: its masks, ``run.json`` (what they follow from) and ``records.jsonl`` (one line per study)."""
 
 from __future__ import annotations
 

@@ -48,11 +48,11 @@ def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
             raise ArchiveError(f"Two images are called {study} ({images[study]} and {image}): give ids in a column id of a .csv list.")
         images[study] = image.absolute()
     if not images:
-        raise ArchiveError(f"{studies} holds no studies: it must be a folder of .nii.gz images, or list some.")
+        raise ArchiveError(f"{studies} holds no studies: it must be a folder of .nii.gz images, or a list of images.")
     rois = _boxes(boxes) if boxes else {}
     stray = sorted(set(rois) - set(images))
     if stray:
-        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is none of the {len(images)} studies: name studies by their ids.")
+        raise ArchiveError(f"{boxes} has a box for {stray[0]}, which is not one of the {len(images)} studies: name studies by their ids.")
     return [Job(study, str(images[study]), rois.get(study)) for study in sorted(images)]
 
 
@@ -84,7 +84,7 @@ def _boxes(path: Path) -> Mapping[str, list[Any]]:
             try:
                 rois.setdefault(row["id"], []).append([float(row[name]) for name in _BOUNDS])
             except ValueError:
-                raise ArchiveError(f"{path} has a box for {row['id']} with a bound that is no number: give {', '.join(_BOUNDS)}.") from None
+                raise ArchiveError(f"{path} has a box for {row['id']} with a non-numeric bound: give {', '.join(_BOUNDS)}.") from None
         return rois
     try:
         found = json.loads(text)

@@ -1,4 +1,4 @@
-"""ACDC into a studies folder: one volume a frame, or one cine a patient, with true voxel sizes, expert labels and a manifest of patients.
+"""ACDC into a studies folder: one volume per frame, or one cine per patient, with true voxel sizes, expert labels and a patient manifest.
 
 ACDC's own files say 1 x 1 x 1 mm in their sform; every spacing, volume and distance is wrong until it is read by
 ``prato.data.orientation``, which takes the voxel size from ``pixdim``.
@@ -55,7 +55,7 @@ def import_acdc(source: Path, target: Path, frames: Frames, progress: Progress[P
                 path = target / f"{frame.id}.nii.gz"
                 found = unzipped(path)
                 if found is not None and found != frame.files()[0]:
-                    faults.append(f"{path} is there already and is another image: move it away or choose another folder.")
+                    faults.append(f"{path} already exists and is another image: move it away or choose another folder.")
         except AcdcError as error:
             faults.extend(error.faults)
     if faults:
@@ -79,7 +79,7 @@ def _open_target(target: Path, patients: list[Path]) -> Manifest:
         raise AcdcError([f"{target} is a file: give a folder for the studies."])
     inside = [p for p in patients if p.resolve() in (target.resolve(), *target.resolve().parents)]
     if inside:
-        raise AcdcError([f"{target} lies in the ACDC folder of {inside[0].name}: give another folder for the studies."])
+        raise AcdcError([f"{target} is inside the ACDC folder of {inside[0].name}: give another folder for the studies."])
     try:
         manifest = load_manifest(target)
     except ManifestError as error:

@@ -85,7 +85,7 @@ def find_patients(source: Path) -> list[Path]:
     names = [p.name for p in found]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
-        raise AcdcError([f"{name} is there twice below {source}: leave one of the two." for name in twice])
+        raise AcdcError([f"{name} exists twice below {source}: keep only one of the two." for name in twice])
     return sorted(found, key=lambda p: p.name)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary file beside the target, fsync, rename."""
+"""Files that are either complete or absent: temporary file beside the target, fsync, rename."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def stage_bytes(path: str | os.PathLike[str], data: bytes, folder: Path | None = None) -> Iterator[None]:
-    """As ``write_bytes``, but ``data`` is on the disk when the block begins, and takes the place of ``path`` when it ends well.
+    """As ``write_bytes``, but ``data`` is on the disk when the block begins, and takes the place of ``path`` when it ends without an error.
 
     Two files that belong together are both staged before either is put in place, so that a full disk stops neither half-way. The
     temporary file lies in ``folder`` (of the same file system), by default beside ``path``.

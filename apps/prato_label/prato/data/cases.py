@@ -56,7 +56,7 @@ def read_label(path: str | os.PathLike[str], image: Volume) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CheckedLabel:
-    """A label's ``mask``, uint8 (X, Y, Z), and where we know from what its values are.
+    """A label's ``mask``, uint8 (X, Y, Z), and how we know what its values are.
 
     ``source`` is "names" where they were given or the app itself has stored the label, "anatomy" where the LV cavity lies in the myocardium
     as the values have it, and "guess" where they are no more than the usual ones.
@@ -177,7 +177,7 @@ def load_training_cases(
 
 
 def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str, str]:
-    """The labels of which nobody knows what their values mean, by study, with the reason.
+    """The labels whose values nobody can interpret, by study, with the reason.
 
     Args:
         sources: of each usable label, as ``CheckedLabel.source``. contradicted: whether another label shows another numbering.
@@ -186,7 +186,7 @@ def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str
         return {}
     return {
         study: f"Nothing says which value of the label for {study} is which structure: "
-        "scripts/labels.py import brings labels in with the names of their values."
+        "bring it in with scripts/labels.py import, which stores the names of the values."
         for study, source in sources.items()
         if source == "guess"
     }

@@ -163,7 +163,7 @@ def _cine_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
     while len(shape) > 4 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) > 4:
-        instead = "time lies on the fifth axis" if len(shape) == 5 and shape[3] == 1 else "one grey value a voxel is read"
+        instead = "its time axis is the fifth" if len(shape) == 5 and shape[3] == 1 else "only one grey value per voxel can be read"
         raise VolumeError(f"{name} is {len(shape)}D ({by}), and {instead}: export it with the axes x, y, z and time.")
     if len(shape) < 3:
         raise VolumeError(f"{name} is {len(shape)}D ({by}), not a 3D volume or a cine: export the whole stack of slices as one file.")
@@ -215,9 +215,9 @@ def phase_times(header: nib.Nifti1Header, count: int, name: str) -> tuple[np.nda
     step, unit = float(header["pixdim"][4]), int(header["xyzt_units"]) & _TIME_BITS
     beat = step * _MS.get(unit, 1000.0) * count
     if unit not in _MS or not np.isfinite(step) or step <= 0:
-        return None, (f"{name} does not say how far apart in time its phases are: their order is taken as it is stored.",)
+        return None, (f"{name} does not say how far apart in time its phases are: they are taken in the order in which they are stored.",)
     if not _BEAT_MS[0] <= beat <= _BEAT_MS[1]:
-        return None, (f"{name} says that its {count} phases take {beat:.0f} ms, which is no heartbeat: their times are not used.",)
+        return None, (f"{name} says that its {count} phases take {beat:.0f} ms, which cannot be one heartbeat: their times are ignored.",)
     return np.arange(count) * step * _MS[unit], ()
 
 

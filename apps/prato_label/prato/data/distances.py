@@ -1,4 +1,4 @@
-"""How far each voxel lies from the contours of a mask: what can be moved, blended and added up where a mask of whole numbers cannot."""
+"""Signed distances from the contours of a mask, which can be moved, blended and averaged where a mask of whole numbers cannot."""
 
 from __future__ import annotations
 

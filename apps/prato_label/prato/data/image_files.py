@@ -1,4 +1,4 @@
-"""One image or mask of any format that is taken: NIfTI, or NRRD and MetaImage by SimpleITK; voxels stay as they are stored."""
+"""One image or mask of any supported format: NIfTI, or NRRD and MetaImage by SimpleITK; voxels stay as they are stored."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_exact(path: Path, any_orientation: bool = False) -> Volume:
         volume = volume_from_image(image, name, any_orientation)
         return replace(volume, array=_native(np.asanyarray(image.dataobj).reshape(volume.array.shape, order="F")))
     if split_ending(name) is None:
-        raise VolumeError(f"{name} is of no format that is taken: {', '.join(ENDINGS)}.")
+        raise VolumeError(f"{name} is in no supported format: use {', '.join(ENDINGS)}.")
     return _read_itk(path)[0]
 
 
@@ -112,7 +112,7 @@ def _read_itk(path: Path) -> tuple[Volume, dict[str, str]]:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        raise VolumeError(f"{name} cannot be read ({error.strerror}): check the file and who may read it.") from error
+        raise VolumeError(f"{name} cannot be read ({error.strerror}): check the file and its permissions.") from error
     if not (head.startswith(b"NRRD000") if name.endswith(".nrrd") else b"NDims" in head):
         raise VolumeError(f"{name} is not readable (cut short, damaged, another format): copy or export it again.")
     end = _HEADER_END.search(head)
@@ -150,14 +150,14 @@ def _check_itk(reader: Any, name: str) -> None:
     if reader.GetDimension() != 3:
         raise VolumeError(f"{name} is {reader.GetDimension()}D ({by}), not one 3D volume: export each phase as a file of its own.")
     if reader.GetNumberOfComponents() != 1:
-        raise VolumeError(f"{name} holds {reader.GetNumberOfComponents()} values a voxel: export it as one grey value a voxel.")
+        raise VolumeError(f"{name} holds {reader.GetNumberOfComponents()} values per voxel: export it with one grey value per voxel.")
     kind = SimpleITK.GetPixelIDValueAsString(reader.GetPixelID())
     bits = re.search(r"(\d+)-bit (?:unsigned|signed|float)", kind)
     if bits is None or "vector" in kind or "complex" in kind:
-        raise VolumeError(f"{name} holds {kind}: export it as one grey value a voxel.")
+        raise VolumeError(f"{name} holds {kind}: export it with one grey value per voxel.")
     wanted = int(np.prod(size, dtype=object)) * int(bits[1]) // 8
     if wanted > MAX_VOXEL_BYTES:
-        raise VolumeTooLargeError(f"{name} holds more voxels ({by}) than the {MAX_VOXEL_BYTES // 2**20} MiB taken here: crop it.")
+        raise VolumeTooLargeError(f"{name} holds more voxels ({by}) than the {MAX_VOXEL_BYTES // 2**20} MiB accepted here: crop it.")
     if wanted == 0:
         raise VolumeError(f"{name} holds no voxels ({by}): export it again.")
 

@@ -1,4 +1,4 @@
-"""The range of grey values that networks are shown, also where a fill value or an artefact lies far outside of what the scanner saw."""
+"""The range of grey values that networks are given, whatever fill value or artefact lies far outside of what the scanner measured."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST = 0.8
 _WIDE = 15.0
 #: What is reported of grey values, by name; in the words of a log.
 INTENSITY_WARNINGS = {
-    "intensity_outliers": "a fill value or an artefact far outside its other grey values was left out of their range",
+    "intensity_outliers": "a fill value or an artefact far outside its other grey values was excluded from the intensity range",
     "intensity_range_wide": "few of its voxels are far brighter than all others: the rest may be too dark to be segmented well",
     "image_is_constant": "all its voxels have the same grey value",
-    "voxels_not_finite": "some of its voxels are NaN or infinite, and are taken for the darkest",
+    "voxels_not_finite": "some of its voxels are NaN or infinite, and are treated as the darkest",
 }
 
 

@@ -50,7 +50,7 @@ def judge_anatomy(mask: np.ndarray, axis: int) -> Anatomy:
     swapped = [k for k, found in enumerate(slices) if _is_swapped(found)]
     if swapped:
         where = ", ".join(str(k + 1) for k in swapped[:5]) + ", ..." * (len(swapped) > 5)
-        return Anatomy("contradicted", f"RV and LV cavity are swapped on slice {where}: the LV cavity lies in the myocardium.")
+        return Anatomy("contradicted", f"RV and LV cavity are swapped on slice {where}: the LV cavity is the one inside the myocardium.")
     if right is not None and right > _IN and shares.get((_MYO, _RV), 0.0) < _OUT:
         return Anatomy("confirmed")
     return Anatomy("unknown")

@@ -35,14 +35,15 @@ def check_label(image: Volume, label: Volume, name: str, label_info: Any = None)
     """
     # in an image they would count as the darkest, in a label as the structure of the smallest number
     if "voxels_not_finite" in label.warnings or (label.array.dtype.kind == "f" and not np.isfinite(label.array).all()):
-        raise LabelError(f"{name} holds values that are no numbers (NaN or infinite): give each voxel its structure's whole number, or 0.")
+        raise LabelError(f"{name} holds NaN or infinite values: give each voxel its structure's whole number, or 0.")
     array = match_grid(name, label, image)
     values = np.unique(np.concatenate([_values(part) for part in np.moveaxis(array, -1, 0)]))  # part by part: a cine is large
     whole = np.rint(values)
     soft = values[np.abs(values - whole) > _ROUNDING]
     if soft.size:
         raise LabelError(
-            f"{name} holds the value {soft[0]:g}, as shares or an interpolated mask do: give each voxel its structure's whole number."
+            f"{name} holds the value {soft[0]:g}, as a probability map or an interpolated mask does: "
+            "give each voxel its structure's whole number."
         )
     numbers = structure_numbers(name, label_info, whole)
     mask = np.zeros(array.shape, dtype=np.uint8)
@@ -73,7 +74,7 @@ def read_label_volume(path: Path, name: str) -> Volume:
     except VolumeError as error:
         sentence = str(error).replace(path.name, name)
         if "D (" in sentence and "pick a frame" in sentence:  # one channel a structure, as networks give them
-            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one mask: merge channels into one whole number a voxel."
+            sentence = f"{sentence.split(', not one 3D volume')[0]}, not one mask: merge channels into one whole number per voxel."
         raise LabelError(sentence) from error
 
 
@@ -108,10 +109,10 @@ def _require_phases(name: str, label: Volume, image: Volume) -> None:
     theirs, ours = (v.array.shape[3] if v.array.ndim == 4 else 1 for v in (label, image))
     if ours == 1 < theirs:
         by = "x".join(map(str, label.array.shape))
-        wanted = "merge channels into one whole number a voxel, and give each frame a file of its own."
+        wanted = "merge channels into one whole number per voxel, and give each frame a file of its own."
         raise MisplacedLabelError(f"{name} is 4D ({by}), not one 3D volume: {wanted}")
     if ours != theirs:
-        wanted = 'send one mask of all phases, or a volume for one phase, which params name as {"phases": 12}.'
+        wanted = 'send one mask of all phases, or a volume for one phase, named in params as {"phases": 12}.'
         raise MisplacedLabelError(f"{name} has {f'{theirs} phases' if theirs > 1 else 'one phase'} and its image {ours} phases: {wanted}")
 
 

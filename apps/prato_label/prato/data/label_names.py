@@ -53,7 +53,7 @@ def structure_numbers(name: str, label_info: Any, values: Iterable[float]) -> di
         unknown = [value for value in present if value not in STRUCTURES.values()]
         if unknown:
             raise LabelError(
-                f"{name} holds the value {unknown[0]}, which names no structure: the values are {VALUES}; others need their names."
+                f"{name} holds the value {unknown[0]}, which names no structure: the values are {VALUES}; other values need names."
             )
         return {value: value for value in STRUCTURES.values()}
     if isinstance(label_info, Mapping):
@@ -93,9 +93,9 @@ def read_convention(text: str) -> Mapping[str, str]:
     try:
         found = json.loads(Path(text).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
-        raise LabelError(f"{text!r:.80} is no convention: use {known}.") from None
+        raise LabelError(f"{text!r:.80} is not a known convention: use {known}.") from None
     if not isinstance(found, dict) or not found:
-        raise LabelError(f"{os.path.basename(text)} is no convention: use {known}.")
+        raise LabelError(f"{os.path.basename(text)} is not a known convention: use {known}.")
     pairs = _pairs_from_object(found)
     _resolve(os.path.basename(text), pairs, [value for _, value in pairs])
     return {str(value): text for text, value in pairs}

@@ -125,7 +125,7 @@ def volume_from_image(image: nib.Nifti1Image, name: str, any_orientation: bool =
         raise VolumeError(f"{name} holds no voxels ({_by(shape)}): export it again.")
     if image.get_data_dtype().kind not in "iuf":
         what = "colours" if image.get_data_dtype().fields else f"{image.get_data_dtype()} numbers"
-        raise VolumeError(f"{name} holds {what}: export it as one grey value a voxel.")
+        raise VolumeError(f"{name} holds {what}: export it with one grey value per voxel.")
     header = image.extra.get("header", image.header)
     try:
         orientation = read_orientation(header, shape[:3], name)
@@ -148,7 +148,7 @@ def _require_volume(shape: tuple[int, ...], name: str, axes: int = 3) -> tuple[i
         shape = shape[:-1]
     if len(shape) > axes:
         raise VolumeError(
-            f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import it with --frames all, one file a frame."
+            f"{name} is {len(shape)}D ({_by(shape)}), not one 3D volume: pick a frame, or import it with --frames all, one file per frame."
         )
     if len(shape) < 3:
         raise VolumeError(f"{name} is {len(shape)}D ({_by(shape)}), not a 3D volume: export the whole stack of slices as one file.")

@@ -108,9 +108,9 @@ def copy_voxels(stream: BinaryIO, head: bytes, wanted: int, token: CancelToken) 
 
 
 def unreadable(name: str, error: BaseException) -> VolumeError:
-    """What is said of a file that ``error`` kept from being read."""
+    """The error for a file that ``error`` kept from being read."""
     if isinstance(error, OSError) and error.strerror:  # the file system's own reason
-        return VolumeError(f"{name} is not readable NIfTI ({error.strerror}): check the file and who may read it.")
+        return VolumeError(f"{name} is not readable NIfTI ({error.strerror}): check the file and its permissions.")
     return VolumeError(f"{name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.")
 
 
@@ -140,9 +140,9 @@ def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, i
     by = "x".join(map(str, shape))
     if a_phase > MAX_VOXEL_BYTES:
         size = f"{by}, {a_phase / 2**20:.0f} MiB{' a phase' * (phases > 1)}"
-        raise VolumeTooLargeError(f"{name} holds more voxels ({size}) than the {MAX_VOXEL_BYTES // 2**20} MiB taken here: crop it.")
+        raise VolumeTooLargeError(f"{name} holds more voxels ({size}) than the {MAX_VOXEL_BYTES // 2**20} MiB accepted here: crop it.")
     if phases > MAX_PHASES:
-        raise VolumeTooLargeError(f"{name} holds more phases ({by}) than the {MAX_PHASES} taken here: keep those of one heartbeat.")
+        raise VolumeTooLargeError(f"{name} holds more phases ({by}) than the {MAX_PHASES} accepted here: keep those of one heartbeat.")
     if min(a_phase, phases) < 0 or not kind.sizeof_hdr <= offset <= MAX_EXTENSION_BYTES:
         raise VolumeError(f"{name} has a header that makes no sense: export it again.")
     return header, head, offset, wanted

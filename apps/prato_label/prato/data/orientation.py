@@ -32,10 +32,10 @@ _LPS = np.array([-1.0, -1.0, 1.0])
 _MILLIMETRES = {1: 1000.0, 3: 0.001}
 #: What was repaired, by the name under which it is reported; in the words of a log.
 ORIENTATION_WARNINGS = {
-    "orientation_unknown": "its header gives no orientation: left and right, head and feet may be exchanged",
+    "orientation_unknown": "its header gives no orientation: left and right, or head and feet, may be swapped",
     "orientation_from_qform": "its header's sform cannot be used: orientation and voxel size are those of the qform",
-    "voxel_size_uncertain": "its header gives more than one voxel size, and the likelier is used: volumes may be wrong",
-    "voxel_size_unknown": "its header does not say how thick its only slice is: volumes are those of a slice of 1 mm",
+    "voxel_size_uncertain": "its header gives more than one voxel size, and the more plausible one is used: volumes may be wrong",
+    "voxel_size_unknown": "its header does not say how thick its only slice is: volumes are computed for a slice of 1 mm",
     "unit_ignored": "its header names a unit of length that cannot be right: its values are taken as millimetres",
 }
 

@@ -1,4 +1,4 @@
-"""Beating short-axis hearts of no patient: generated images with exact labels, for the demo, the tests and a first try."""
+"""Synthetic beating hearts in short-axis view: generated images with exact labels, for the demo, the tests and a first try."""
 
 from __future__ import annotations
 

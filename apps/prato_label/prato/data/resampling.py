@@ -1,4 +1,4 @@
-"""Pixels as networks are given them: a fixed resolution in plane, each slice between its neighbours."""
+"""Slices as networks are given them: resampled to a fixed in-plane resolution, each between its neighbours."""
 
 from __future__ import annotations
 

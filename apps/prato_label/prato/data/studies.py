@@ -204,17 +204,17 @@ def _fault(path: Path, parts: tuple[str, str] | None) -> str | None:
         lower = path.name.lower()
         if lower.endswith(_OTHER_FORMATS) and not lower.startswith("."):
             return "its format is not read: convert it to .nii.gz, for instance with 3D Slicer or dcm2niix"
-        return "endings are read in small letters, .nii.gz or .nii" if split_name(lower) else None
+        return "its ending must be in lower case, .nii.gz or .nii" if split_name(lower) else None
     if path.name.startswith("."):
         return "names that begin with a dot belong to other programs"
     if split_name(parts[0]) is not None:
-        return "its name ends twice, so that it has no id"
+        return "its name has two endings, so its id is unclear"
     if not is_study_id(parts[0]):
         return f"its name must be printable text of at most {_MAX_ID_BYTES} bytes without slashes"
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return f"{'it links to what is not there' if path.is_symlink() else 'it cannot be found'} ({error.strerror})"
+        return f"{'it is a link to nothing' if path.is_symlink() else 'it cannot be found'} ({error.strerror})"
     return None if stat.S_ISREG(mode) else "it is a folder or a device, not a file"
 
 

@@ -31,7 +31,7 @@ class Block:
 
     @property
     def frame(self) -> Frame:
-        """Any one, for what all have in common."""
+        """Any one of the frames, for what all have in common."""
         return next(iter(self.slices.values()))[0]
 
     @property
@@ -101,7 +101,7 @@ def why_no_cine(block: Block) -> str | None:
     if block.frame.kind != "magnitude":
         return "phase or velocity maps" if block.frame.kind == "phase" else "real or imaginary parts"
     if max(counts) < MIN_PHASES:
-        return "one phase" if max(counts) == 1 else f"{max(counts)} images of each slice, no cine"
+        return "one phase" if max(counts) == 1 else f"{max(counts)} images of each slice, not a cine"
     frames = next(frames for frames in block.slices.values() if len(frames) >= min(count, max(counts)))
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:

@@ -1,4 +1,4 @@
-"""Which stacks are the short-axis cines: by where they lie and how many slices they have; descriptions decide between equals alone."""
+"""Which stacks are the short-axis cines: by where they lie and how many slices they have; descriptions only break ties."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def angle_to_long_axis(stack: Stack) -> float:
 
 
 def choose_short_axis(stacks: list[Stack]) -> tuple[list[Stack], list[LeftOut], list[str]]:
-    """Of the cines of one study: those across the heart, the others with the reason, and what was guessed (a sentence each)."""
+    """From the cines of one study: those across the heart, the others with the reason, and what was guessed (a sentence each)."""
     chosen: list[Stack] = []
     left_out: list[LeftOut] = []
     warnings: list[str] = []

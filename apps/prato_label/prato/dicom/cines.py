@@ -94,7 +94,7 @@ def is_copy(cine: OrderedCine, other: OrderedCine) -> bool:
 
 
 def study_names(stacks: Sequence[Stack], keep_identity: bool) -> list[tuple[str, str]]:
-    """Of the patient, and of the study, for each of the ``stacks`` of one examination; no two studies have one name."""
+    """Names of the patient and of the study, for each of the ``stacks`` of one examination; no two studies share a name."""
     names = [_names(stack, keep_identity) for stack in stacks]
     if len(stacks) == 1:
         return names

@@ -1,4 +1,4 @@
-"""The codes of standards (SNOMED CT, LOINC, DICOM, UCUM) in what is exported; a test holds them against pydicom's dictionary."""
+"""The codes of standards (SNOMED CT, LOINC, DICOM, UCUM) in what is exported; a test compares them with pydicom's dictionary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""End systole guessed from the images of a cine, before anything is segmented."""
+"""Guesses end-systole from the images of a cine, before anything is segmented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels out to DICOM: a segmentation for each phase, the values that they give, and a report of them."""
+"""Exports labels to DICOM: a segmentation for each phase, the values that they give, and a report of them."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _open_zip(path: Path, limits: ArchiveLimits) -> Iterator[zipfile.ZipFile]:
     try:
         if _list_bytes(path) > limits.files * _LISTED_BYTES:
             raise DicomError(
-                f"{path.name} lists more than the {limits.files} files that are taken: give the folder, or fewer files at once."
+                f"{path.name} lists more than the {limits.files} files that are accepted: give the folder, or fewer files at once."
             )
         archive = zipfile.ZipFile(path)
     except UNREADABLE as error:
@@ -130,7 +130,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile, limits: ArchiveLimits) 
         taken = f"{limits.files} files of {limits.total / 2**30:.3g} GiB, none over {limits.file / 2**30:.3g} GiB"
         raise DicomError(
             f"{path.name} would unpack to {len(members)} files of {total / 2**30:.1f} GiB, one of them {largest / 2**30:.1f} GiB, "
-            f"and no more than {taken}, is taken: give the folder, or fewer files at once."
+            f"but at most {taken}, are accepted: give the folder, or fewer files at once."
         )
     return sorted(members, key=lambda info: info.filename)
 
@@ -168,7 +168,7 @@ def _read_dicomdir(path: Path) -> Iterator[SourceFile]:
         records = pydicom.dcmread(path).DirectoryRecordSequence
         listed = [record.ReferencedFileID for record in records if record.get("ReferencedFileID")]
     except Exception as error:  # pydicom raises whatever a damaged file leads it to
-        raise DicomError(f"{path.name} is no readable DICOMDIR: give the folder that it lies in.") from error
+        raise DicomError(f"{path.name} is not a readable DICOMDIR: give the folder that it lies in.") from error
     root, folders = path.parent.resolve(), _Folders()
     for name in sorted("/".join([part] if isinstance(part, str) else part).replace("\0", "") for part in listed):
         parts = name.split("/")

@@ -1,4 +1,4 @@
-"""What the importer needs of a DICOM header, one record an image; a multi-frame object gives one a frame."""
+"""What the importer needs of a DICOM header, one record per image; a multi-frame object gives one per frame."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _quiet() -> Iterator[None]:
 
 
 def read_header(file: SourceFile) -> Dataset | None:
-    """What ``file`` says before its pixels; None of what is no DICOM. Raises whatever a damaged file leads pydicom to."""
+    """What ``file`` says before its pixels; None if it is not DICOM. Raises whatever a damaged file leads pydicom to."""
     with file.open() as stream, _quiet():
         head = stream.read(_HEAD_BYTES)
         if head[128:132] != b"DICM" and head[:2] not in (b"\x08\x00", b"\x02\x00"):  # old files have no preamble
@@ -137,9 +137,9 @@ def frames_of(ds: Dataset, file: SourceFile) -> list[Frame]:
     sop_class = str(ds.get("SOPClassUID", "") or ds.file_meta.get("MediaStorageSOPClassUID", ""))
     modality = str(ds.get("Modality", "") or "")
     if modality != "MR" and not sop_class.startswith(_MR):
-        raise DicomError(f"no MR image, but {_name_of(sop_class, modality)}")
+        raise DicomError(f"not an MR image, but {_name_of(sop_class, modality)}")
     if not ds.get("Rows") or not ds.get("Columns"):
-        raise DicomError("no image, or its header is cut short")
+        raise DicomError("not an image, or its header is cut short")
     if int(ds.get("SamplesPerPixel", 1) or 1) != 1:
         raise DicomError("a colour picture")
     count = int(ds.get("NumberOfFrames", 1) or 1)
@@ -150,7 +150,7 @@ def frames_of(ds: Dataset, file: SourceFile) -> list[Frame]:
             raise DicomError(f"{len(groups)} descriptions of {count} frames: damaged")
         return [_frame([_flat(group), _flat(shared), ds], file, n, sop_class) for n, group in enumerate(groups)]
     if count > 1:
-        raise DicomError("several frames in one image whose places it does not give")
+        raise DicomError("several frames in one image, without their positions")
     return [_frame([ds], file, 0, sop_class)]
 
 

@@ -141,9 +141,9 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
     for problem, names in sorted(problems.items()):
         report.left_out.append(f"{names[0]}{f' and {len(names) - 1} more files' if len(names) > 1 else ''}: {problem}")
     if twice:
-        report.warnings.append(f"{twice} images are there twice, with the same SOP instance UID: each is taken once.")
+        report.warnings.append(f"{twice} images occur twice, with the same SOP instance UID: each is used once.")
     if other and found:
-        report.left_out.append(f"{other} file{'s' * (other != 1)}: no DICOM images")
+        report.left_out.append(f"{other} file{'s' * (other != 1)}: not DICOM images")
     frames = [replace(frame, sop_instance="") if frame.sop_instance in shared else frame for frame in found.values()]
     if shared:
         count = sum(frame.sop_instance in shared for frame in found.values())
@@ -195,7 +195,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
     if phases != "none":
         end_systole = guess_end_systole(array, cine)
         if phases == "ed,es":
-            notes.append(f"Phase 1 is taken as end diastole and phase {end_systole + 1} as end systole, a guess from the images.")
+            notes.append(f"Phase 1 is taken as end-diastole and phase {end_systole + 1} as end-systole: a guess from the images.")
         wanted = range(array.shape[3]) if phases == "all" else sorted({0, end_systole})
         entries[folder / PHASES] = {}
         for t in wanted:
@@ -207,7 +207,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
     changed = {path: raw for path, raw in contents.items() if unzipped(path) != raw}
     for path in changed:
         if path.exists():
-            raise DicomError(f"{path.name} is there already with other content: move it away, or choose another folder")
+            raise DicomError(f"{path.name} already exists with other content: move it away, or choose another folder")
     with ExitStack() as staged:
         for place in entries:
             make_folder(place)

@@ -1,4 +1,4 @@
-"""Cines that a folder has already keep their names, by the images that they are made of, whatever their examination turns out to hold."""
+"""Cines that are already in a folder keep their names, matched by their images, whatever else their examination turns out to hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The labels of a studies folder that can go back to where their images came from: by cine, with the phases that are ready."""
+"""The labels of a studies folder that can be sent back to where their images came from: by cine, with the phases that are ready."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _add(
 ) -> list[str]:
     found = find_sidecar(folder, study)
     if found is None:
-        raise DicomError("it was not imported from DICOM (no sidecar is there)")
+        raise DicomError("it was not imported from DICOM (it has no sidecar)")
     if study not in images.files:
         raise DicomError("its image is not there")
     reference, t = CineReference.load(found[0]), found[1]

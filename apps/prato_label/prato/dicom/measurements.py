@@ -1,4 +1,4 @@
-"""What the labels of a cine measure: the volume of each structure in each phase and, of a whole heartbeat or of two phases, function."""
+"""Measurements from the labels of a cine: the volume of each structure in each phase and, for a whole beat or two phases, function."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Measurements:
 
 
 def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
-    """Of the exported phases of ``cine``; height and weight are the manifest's, else the examination's."""
+    """Measurements of the exported phases of ``cine``; height and weight are the manifest's, else the examination's."""
     spacing = np.linalg.norm(np.array(cine.reference.affine_ras_mm)[:3, :3], axis=0)
     voxel_ml, count = math.prod(spacing) / 1000, cine.reference.phases
     masks = {t: cine.phases[t].mask for t in sorted(cine.phases)}

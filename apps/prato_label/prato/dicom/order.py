@@ -1,4 +1,4 @@
-"""A stack put in order: slices along the normal, phases by time, and the grid in space; whatever does not add up is refused here."""
+"""Puts a stack in order: slices along the normal, phases by time, and the grid in space; whatever does not add up is refused here."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def put_in_order(stack: Stack) -> OrderedCine:
         triggers = np.array([[frame.trigger_ms for frame in frames] for frames in rows], dtype=np.float64)
     times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
     if times is not None and times[-1] < _MIN_SPAN_MS:
-        notes.append(f"The trigger times tell the order of the phases alone, as all of them lie within {times[-1]:.3g} ms.")
+        notes.append(f"The trigger times tell only the order of the phases, as all of them lie within {times[-1]:.3g} ms.")
         triggers = times = None
     if triggers is not None:
         _note_gaps(triggers, notes)
@@ -95,14 +95,14 @@ def put_in_order(stack: Stack) -> OrderedCine:
             "The files give no trigger times that tell when a phase is: the phases are taken as spread evenly over the R-R interval."
         )
     if any(frame.is_lossy for frame in stack.frames):
-        notes.append("The images were compressed with loss before: fine structures may be missing.")
+        notes.append("The images were once compressed with loss: fine structures may be missing.")
     return OrderedCine(rows, affine, times, triggers, rr_ms, rr_source, order, tuple(notes))
 
 
 def _check_references(slices: list[tuple[Frame, ...]], notes: list[str]) -> None:
     count = len({reference_of(frames) for frames in slices} - {""})
     if count > 1:
-        raise DicomError(f"its slices lie in {count} frames of reference, and nothing says how these lie to one another")
+        raise DicomError(f"its slices lie in {count} frames of reference, whose relative positions are unknown")
     named = {frame.frame_of_reference for frames in slices for frame in frames} - {""}
     if len(named) > 1:
         notes.append(f"The images name {len(named)} frames of reference, several for one slice: they are taken to lie in one.")
@@ -125,7 +125,7 @@ def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tupl
                 dropped += 1
         kept.append(tuple(own.values()))
     if dropped:
-        notes.append(f"{dropped} images were there twice and are taken once.")
+        notes.append(f"{dropped} images occur twice and are used once.")
     return kept
 
 
@@ -159,19 +159,19 @@ def _affine(rows: tuple[tuple[Frame, ...], ...], notes: list[str]) -> np.ndarray
     normal = np.cross(along_row, along_column)
     for n, frames in enumerate(rows):
         if max(float(np.abs(np.subtract(frame.position, frames[0].position)).max()) for frame in frames) > SAME_SLICE_MM:
-            raise DicomError(f"the phases of slice {n + 1} do not lie in one place")
+            raise DicomError(f"the phases of slice {n + 1} do not all lie in one place")
     positions = np.array([frames[0].position for frames in rows])
     distances = (positions - positions[0]) @ normal
     if not is_regular(distances.tolist()):
         gaps = ", ".join(f"{gap:.1f}" for gap in np.diff(distances))
-        raise DicomError(f"its slices are not evenly apart ({gaps} mm): a slice is missing, or two stacks are mixed")
+        raise DicomError(f"its slices are not evenly spaced ({gaps} mm): a slice is missing, or two stacks are mixed")
     step = float(distances[-1]) / (len(rows) - 1)
     centre = positions.mean(axis=0) - normal * step * (len(rows) - 1) / 2
     off = float(np.linalg.norm(positions - (centre + np.outer(np.arange(len(rows)) * step, normal)), axis=1).max())
     if off > _TOLERATED_MM:
         raise DicomError(f"its slices do not lie one above another (one is {off:.1f} mm aside)")
     if off > _ROUNDING_MM:
-        notes.append(f"Slices lie up to {off:.2f} mm beside the straight stack that is written.")
+        notes.append(f"Slices lie up to {off:.2f} mm off the straight stack that is written.")
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = along_row * first.spacing[1], along_column * first.spacing[0], normal * step
     affine[:3, 3] = centre
@@ -200,7 +200,7 @@ def _note_beginnings(triggers: np.ndarray, notes: list[str]) -> None:
         more = f" and {len(apart) - 1} more" if len(apart) > 1 else ""
         when = "later" if shifted[k] > 0 else "earlier"
         notes.append(
-            f"Slice {k + 1}{more} begins {abs(shifted[k]):.0f} ms {when} in the heartbeat than most: its phases are of other times."
+            f"Slice {k + 1}{more} begins {abs(shifted[k]):.0f} ms {when} in the heartbeat than most: its phases show other moments."
         )
 
 

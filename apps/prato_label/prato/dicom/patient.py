@@ -75,7 +75,7 @@ class Examination:
 
 
 def examination_from(header: Dataset) -> Examination:
-    """Of the ``header`` of any image of the cine; text becomes Unicode."""
+    """The examination that the ``header`` of any image of the cine describes; text becomes Unicode."""
     attributes = Dataset()
     attributes.SpecificCharacterSet = "ISO_IR 192"
     blanked = []

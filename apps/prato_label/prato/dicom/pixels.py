@@ -51,7 +51,7 @@ def read_pixels(cine: Sequence[Sequence[Frame]]) -> np.ndarray:
             sums[k, t] = np.nan if total is None else total * slope + 2 * intercept
     array = _inverted_alike(array, sums)
     if is_rescaled and not np.isfinite(array).all():
-        raise DicomError("its RescaleSlope and RescaleIntercept give values that are no numbers")
+        raise DicomError("its RescaleSlope and RescaleIntercept give values that are not finite numbers")
     return array if is_rescaled else _smallest(array)
 
 
@@ -82,7 +82,7 @@ def _decode(frame: Frame) -> tuple[np.ndarray, int | None]:
         raise DicomError(f"the pixels of {name} cannot be read (cut short, damaged{how})") from error
     images = images.reshape(-1, frame.rows, frame.columns)
     if images.dtype.kind not in "iu":
-        raise DicomError(f"the pixels of {name} are no whole numbers")
+        raise DicomError(f"the pixels of {name} are not whole numbers")
     images = _stored_bits(images, dataset)
     # of MONOCHROME1 the smallest value is white (PS3.3, C.7.6.3.1.2)
     if dataset.get("PhotometricInterpretation") != "MONOCHROME1":
@@ -115,7 +115,7 @@ def _inverted_alike(array: np.ndarray, sums: np.ndarray) -> np.ndarray:
 def _check_size(count: int, name: str) -> None:
     """Refuse what would fill the memory: compressed pixels may take any number of times their file's size."""
     if 2 * count > _MAX_BYTES:
-        raise DicomError(f"{name} holds more voxels ({2 * count / 2**20:.0f} MiB) than the {_MAX_BYTES // 2**20} MiB taken here")
+        raise DicomError(f"{name} holds more voxels ({2 * count / 2**20:.0f} MiB) than the {_MAX_BYTES // 2**20} MiB accepted here")
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:

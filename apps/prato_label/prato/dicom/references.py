@@ -82,7 +82,7 @@ class CineReference(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             raise DicomError(
-                f"{path.name} is no sidecar of {SCHEMA} ({where}: {first['msg'].removeprefix('Value error, ')}): import the cine again"
+                f"{path.name} is not a sidecar of {SCHEMA} ({where}: {first['msg'].removeprefix('Value error, ')}): import the cine again"
             ) from error
 
     @property
@@ -94,7 +94,7 @@ class CineReference(BaseModel):
         return [uid for uid in dict.fromkeys(uids) if uid and not is_valid_uid(uid)]
 
     def instance_uids(self) -> set[str]:
-        """Of all images of the cine."""
+        """The SOP instance UIDs of all images of the cine."""
         return {uid for row in self.dicom.sop_instance_uids for uid in row if uid}
 
     def images_of_phase(self, t: int) -> list[tuple[str, str, int | None]]:

@@ -1,4 +1,4 @@
-"""Blocks joined into stacks: a cine is one series, or one series a slice, or was interrupted and goes on in another series."""
+"""Blocks joined into stacks: a cine is one series, or one series per slice, or was interrupted and goes on in another series."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Stack:
 
     @property
     def frame(self) -> Frame:
-        """Any one, for what all have in common."""
+        """Any one of the frames, for what all have in common."""
         return next(iter(self.slices.values()))[0]
 
     @property
@@ -60,7 +60,7 @@ class LeftOut:
 
 
 def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[LeftOut]]:
-    """The stacks with several phases among the ``series`` of one study, and what is none."""
+    """The stacks with several phases among the ``series`` of one study, and what is left out."""
     stacks: list[Stack] = []
     left_out: list[LeftOut] = []
     small: list[Block] = []

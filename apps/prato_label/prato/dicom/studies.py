@@ -1,4 +1,4 @@
-"""An archive of DICOM into a studies folder that is in use: its cines become studies beside those that are there, from wherever."""
+"""Imports a DICOM archive into a studies folder that is in use: its cines become studies beside those that are there already."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def _is_there(path: Path, place: Path) -> bool:
     if not os.path.lexists(place):
         return False
     if unzipped(place) != unzipped(path):
-        raise DicomError(f"{place.name} is there already with other content: remove that study first, or leave this one out.")
+        raise DicomError(f"{place.name} already exists with other content: remove that study first, or leave this one out.")
     return True

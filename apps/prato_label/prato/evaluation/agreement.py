@@ -1,4 +1,4 @@
-"""How two versions of a label differ, structure by structure, and how far annotators agree."""
+"""How two versions of a label differ, structure by structure, and how well annotators agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a mask tells the share of the blood that a ventricle ejects: what the contours of a cine are drawn for."""
+"""How well masks give the ejection fraction, which is what the contours of a cine are drawn for."""
 
 from __future__ import annotations
 

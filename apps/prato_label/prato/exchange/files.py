@@ -44,7 +44,7 @@ class Files:
             kind, key = (masks, plain_name(owner) if owner not in names else owner) if is_mask else (images, plain)
             if key in kind:
                 faults.append(
-                    f"{kind[key].name} and {path.name} would be the same {'mask' if is_mask else 'study'}: leave one of them in {source}."
+                    f"{kind[key].name} and {path.name} would be the same {'mask' if is_mask else 'study'}: keep only one of them."
                 )
             kind[key] = path
         faults += [

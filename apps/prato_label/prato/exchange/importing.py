@@ -105,7 +105,7 @@ def _open_target(source: Path, target: Path, name: str) -> Manifest:
     if target.exists() and not target.is_dir():
         raise FolderError([f"{target} is a file: give a folder for the studies."])
     if source.resolve() in (target.resolve(), *target.resolve().parents):
-        raise FolderError([f"{target} lies in the folder that is imported: give another folder for the studies."])
+        raise FolderError([f"{target} is inside the folder that is imported: give another folder for the studies."])
     try:
         manifest = load_manifest(target)
         LabelFiles(target, "any", "final").require_inside()
@@ -124,7 +124,7 @@ def _check(case: Case, seen: dict[str, str], there: Path | None) -> None:
         raise FolderError([f"{seen[case.id]} and {case.origin} would both become the study {case.id}: rename one of them."])
     seen[case.id] = case.origin
     if there is not None and unzipped(there) != case.image_bytes():
-        raise FolderError([f"{there} is there already and is another image: move it away or choose another folder."])
+        raise FolderError([f"{there} already exists and is another image: move it away or choose another folder."])
 
 
 def _count(case: Case, target: Path, summary: Summary, new_labels: set[str]) -> None:

@@ -78,7 +78,7 @@ def find_layout(key: str) -> Layout:
         FolderError: there is none.
     """
     if key not in layouts():
-        raise FolderError([f"{key!r:.40} is no layout that is known: use {', '.join(layouts())}."])
+        raise FolderError([f"{key!r:.40} is not a known layout: use {', '.join(layouts())}."])
     return layouts()[key]
 
 
@@ -129,7 +129,7 @@ def find_folders(source: Path, wanted: Sequence[str]) -> dict[str, Path]:
         own = Path(os.path.abspath(folder)).name  # of ".", too
         if any((folder / name.format(own)).is_file() for name in wanted):
             if own in found:
-                raise FolderError([f"{own} is there twice below {source}: leave one of the two."])
+                raise FolderError([f"{own} exists twice below {source}: keep only one of the two."])
             found[own] = folder
     if not found:
         raise FolderError([f"{source} holds no folder with a file {' or '.join(name.format('NAME') for name in wanted)}."])
@@ -145,5 +145,5 @@ def _values(convention: Mapping[str, str]) -> np.ndarray:
     values = [0, *(numbers[name] for name in STRUCTURES)]
     for value in values[1:]:
         if not 0 < value < 2**16:
-            raise LabelError(f"The convention has the value {value}, and masks hold 1 to 65535, beside 0 for the background.")
+            raise LabelError(f"The convention has the value {value}, but masks hold only 1 to 65535, and 0 for the background.")
     return np.array(values, np.uint8 if max(values) < 256 else np.uint16)

@@ -51,7 +51,7 @@ class MnMs:
         for subject, own in by_subject(labels, studies).items():
             found = _whole_cine(labels, own) or _frames(labels, own)
             if not is_study_id(subject):
-                found = "no folder can be called so."
+                found = "the name cannot be that of a folder."
             if isinstance(found, str):
                 labels.left_out.update(dict.fromkeys(own, f"Of {subject!a:.60}, {found}"))
                 continue

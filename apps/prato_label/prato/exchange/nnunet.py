@@ -193,7 +193,7 @@ def _images(folder: Path, ending: str) -> dict[str, Path]:
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     tail = f"{_CHANNEL}{ending}"
     if tail in names:
-        raise FolderError([f"{folder.name}/{tail} is called after no case: rename it, and its label."])
+        raise FolderError([f"{folder.name}/{tail} has no case's name: rename it, and its label."])
     strangers = [name for name in names if name.endswith(ending) and not name.endswith(tail) and not name.startswith(".")]
     if strangers:
         raise FolderError([f"{folder.name}/{strangers[0]} does not end in {tail}, as the only channel of a case does."])

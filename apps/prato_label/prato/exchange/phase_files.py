@@ -34,7 +34,7 @@ class PhaseFiles:
     def find(self, source: Path, convention: Convention, phases: Phases) -> list[Reader]:
         """A reader for each subject: its end-diastolic and end-systolic image, and the labels that are there."""
         if phases != "ed,es":
-            raise FolderError([f"{self.name} has files for ED and ES alone: leave --phases out."])
+            raise FolderError([f"{self.name} has files for ED and ES only: leave --phases out."])
         folders = find_folders(source, [self.image.replace("{1}", phase).replace("{0}", "{}") for phase in _PHASES])
         return [partial(self._read, source, subject, folder, convention) for subject, folder in folders.items()]
 
@@ -66,9 +66,9 @@ class PhaseFiles:
             if phase is None:
                 labels.left_out[study] = f"{study} is neither ED nor ES by the folder's manifest.json, and {self.name} has no other phases."
             elif not is_study_id(subject):
-                labels.left_out[study] = f"{study} is of the patient {subject!a:.60}, which no folder can be called."
+                labels.left_out[study] = f"{study} is of the patient {subject!a:.60}, which cannot be a folder's name."
             elif image.exists():
-                labels.left_out[study] = f"{study} is a second {phase} of {subject}, and {self.name} has one."
+                labels.left_out[study] = f"{study} is a second {phase} of {subject}, but {self.name} has only one."
             else:
                 image.parent.mkdir(exist_ok=True)
                 final = labels.read(study)

@@ -72,7 +72,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     """
     for folder in (studies, *([masks] if masks is not None else [])):
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder: give a folder of NIfTI files.")
+            raise ValueError(f"{folder} is not a folder: give a folder of NIfTI files.")
     if masks is not None and masks.resolve() == (studies / LABELS).resolve():
         masks = None  # whose each of them is, is known
     manifest = load_manifest(studies)
@@ -81,7 +81,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     if manifest is not None:
         known |= {name: manifest.studies[name] for name in known if name in manifest.studies}
     if not known:
-        raise ValueError(f"{masks or studies / LABELS} has no mask of an image of {studies}: masks are named as their images.")
+        raise ValueError(f"{masks or studies / LABELS} has no mask of an image of {studies}: masks must be named like their images.")
     found = Found()
     frames: dict[tuple[str, str], list[_Frame]] = {}
     for name, study in sorted(known.items(), key=lambda item: (item[1].patient, item[1].frame or 0, item[0])):
@@ -102,7 +102,7 @@ def find_hearts(studies: Path, masks: Path | None = None) -> Found:
     for (_, examination), own in frames.items():
         spacings = np.array([frame.cine.grid().spacing for frame in own])
         if (np.ptp(spacings, 0) > _SAME_SIZE * spacings.min(0)).any():
-            found.left_out.append(f"{examination} is left out: its frames differ in voxel size, and function takes phases of one grid.")
+            found.left_out.append(f"{examination} is left out: its frames differ in voxel size, and function needs phases on one grid.")
             continue
         marks = {frame.study.phase: n for n, frame in enumerate(own)}
         is_guess = any(frame.study.guessed for frame in own)

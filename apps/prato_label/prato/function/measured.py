@@ -44,7 +44,7 @@ class MeasuredHeart:
 
     @property
     def told_by(self) -> str:
-        """The same as a sentence's end."""
+        """``ed_es_source`` as the end of a sentence."""
         return "found by the volumes" if self.named is None else self.named.told_by
 
 
@@ -114,15 +114,15 @@ class _Heart:
         return f"phase {phase}" if self.names is None else self.names[phase]
 
     def measure(self, phases: Sequence[int]) -> MeasuredHeart:
-        """Of these ``phases``, whoever drew them.
+        """Measure these ``phases``, whoever drew them.
 
         Raises:
             NoFunctionError: as ``measure_heart``.
         """
         if len(phases) < 2:
-            raise NoFunctionError("fewer than two of its phases have a mask, and function takes two")
+            raise NoFunctionError("fewer than two of its phases have a mask, and function needs two")
         if len({self.masks[t].shape for t in phases}) > 1:
-            raise NoFunctionError("its frames differ in size, and function takes phases of one grid")
+            raise NoFunctionError("its frames differ in size, and function needs phases on one grid")
         named = next((each for each in self.named if {*each.pair} <= {*phases}), None)
         if named is None and self.named:
             told = self.named[0]

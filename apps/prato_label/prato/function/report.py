@@ -56,7 +56,7 @@ def _save(figure: Figure, kind: str) -> bytes:
 
 def _about(heart: SegmentedHeart) -> str:
     function = heart.function
-    bsa = f", body surface {function.bsa_m2:.2f} m²" if function.bsa_m2 else ", body surface not known"
+    bsa = f", body surface {function.bsa_m2:.2f} m²" if function.bsa_m2 else ", body surface unknown"
     return (
         f"Patient {heart.patient}{bsa}. {len(heart.phases)} phases with a mask; end-diastole: {heart.phases[function.ed]}, "
         f"end-systole: {heart.phases[function.es]} ({heart.ed_es_source}). Masks: {heart.source}."

@@ -24,7 +24,7 @@ class MaskSource:
 
 
 def label_sources(studies: Path, study: str, count: int) -> list[MaskSource]:
-    """Of each of the ``count`` phases of the final label of ``study``."""
+    """The source of each of the ``count`` phases of the final label of ``study``."""
     try:
         versions, current = VersionReader(studies, study).list_versions()
     except LabelVersionError:
@@ -48,7 +48,7 @@ def _of_phase(phase: Phase, drawn: Provenance) -> MaskSource:
 
 
 def folder_source(mask: Path) -> MaskSource:
-    """Of the file ``mask``: the model that the record of a run beside it names, or the list of studies of a server's batch."""
+    """The source of the file ``mask``: the model named by the record of a run beside it, or by the list of studies of a server's batch."""
     made_by = recorded_model(mask) or recorded_proposal_model(mask)
     by = "of no recorded model" if made_by is None else f"by {made_by[0]}, version {made_by[1]}"
     return MaskSource(f"masks of {mask.parent.name}, {by}")

@@ -20,7 +20,7 @@ _FEW_PHASES = 15
 #: Largest difference between the ventricles' stroke volumes, as a share of the larger one: without shunt or leaking valve they are equal.
 _STROKE_DIFFERENCE = 0.2
 _NO_BEAT = (
-    "The volumes do not rise and fall as in a heartbeat, so that the phases are out of order, or some masks are wrong: end-diastole and "
+    "The volumes do not rise and fall as in a heartbeat, so the phases are out of order, or some masks are wrong: end-diastole and "
     "end-systole are the fullest and the emptiest phase."
 )
 
@@ -114,7 +114,7 @@ def cardiac_function(
     if (phases is None or found_among is not None) and len(curve) == (count or len(curve)) and not curve.is_heartbeat:
         doubts.insert(0, _NO_BEAT)
     if height_cm is not None and weight_kg is not None and not _is_person(height_cm, weight_kg):
-        doubts.append(f"Nobody is {height_cm:g} cm tall and weighs {weight_kg:g} kg: nothing is given by body surface.")
+        doubts.append(f"A height of {height_cm:g} cm and a weight of {weight_kg:g} kg cannot be right: nothing is given by body surface.")
     return CardiacFunction(ed, es, lv, rv, mass, body_surface(height_cm, weight_kg), tuple(doubts))
 
 

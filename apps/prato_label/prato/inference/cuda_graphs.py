@@ -66,7 +66,7 @@ class CudaGraphRunner:
 
     @torch.inference_mode()
     def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """As the network's own, of ``prompts`` on the CPU."""
+        """As the network's own, with ``prompts`` on the CPU."""
         if not self._is_captured():
             return self._autocast(self.network.predict, image)(image, embedding, prompts, plan)
         if plan is None or prompts is None or prompts.is_empty:

@@ -1,4 +1,4 @@
-"""What prompts on an image, or on a whole heartbeat, are answered with."""
+"""The answer to prompts on an image, or on a whole heartbeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts on an image answered: where to look, the mask, and what the labeller should know of the prompts."""
+"""Answers prompts on an image: where to look, the mask, and what the labeller should know of the prompts."""
 
 from __future__ import annotations
 

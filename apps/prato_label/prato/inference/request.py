@@ -133,19 +133,19 @@ class InferenceRequest(BaseModel):
             raise RequestError(str(error)) from error
         done = self.drawn.get("done") or 0
         if type(done) is not int or not 0 <= done <= len(strokes):
-            raise RequestError(f"done must be how many of the {len(strokes)} clicks previous knows already, not {done!r:.40}.")
+            raise RequestError(f"done must be how many of the {len(strokes)} clicks previous already contains, not {done!r:.40}.")
         if masks is not None:
             across = slice_axis(shape, spacing)
             for number, stroke in enumerate(strokes):
                 if not masks.box.start[across] <= (k := int(stroke.points[0, across])) < masks.box.stop[across]:
-                    raise RequestError(f"A click lies on slice {k}, which previous does not hold: send that slice with it.")
+                    raise RequestError(f"A click lies on slice {k}, which previous does not hold: send that slice as part of it.")
                 if k in masks.right and number >= done:
-                    raise RequestError(f"A click lies on slice {k}, which right_slices says is right: leave one of them out.")
+                    raise RequestError(f"A click lies on slice {k}, which right_slices lists as right: leave out the click or the slice.")
         return Corrections(tuple(strokes), done, masks) if strokes or masks else None
 
     @property
     def holds_mask(self) -> bool:
-        """Whether it holds a mask that is to be corrected, or says something of one."""
+        """Whether it holds a mask to correct, or parameters of one."""
         return any(self.drawn.get(name) for name in _OF_MASK)
 
     @property
@@ -247,4 +247,4 @@ def require_heart(strokes: Sequence[Stroke], slices: Collection[int], across: in
     if away:
         first, last = min(slices), max(slices)
         reaches = f"is on slice {first} alone" if first == last else f"reaches from slice {first} to {last}"
-        raise RequestError(f"A click lies on slice {away[0]}, and the heart {reaches}: click beside it first.")
+        raise RequestError(f"A click lies on slice {away[0]}, but the heart {reaches}: click on a slice next to the heart first.")

@@ -38,7 +38,7 @@ class Scores:
 
     @classmethod
     def nothing(cls) -> Scores:
-        """Of no slice."""
+        """Scores of no slice."""
         return cls(np.zeros((0, NUM_CLASSES, 0, 0), np.uint8), Region.whole((0, 0)), (0, 0), ())
 
     @property

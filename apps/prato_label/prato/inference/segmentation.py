@@ -48,7 +48,7 @@ class Segmentation:
 
 
 class Tally:
-    """What is said of all pieces of a stack together: the share of tokens that were kept, and the uncertainty, where that is wanted."""
+    """Sums over all pieces of a stack: the share of tokens that were kept, and the uncertainty, where that is wanted."""
 
     def __init__(self, with_uncertainty: bool, with_scores: bool = False) -> None:
         self._scores: list[Scores] | None = [] if with_scores else None

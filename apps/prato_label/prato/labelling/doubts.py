@@ -1,4 +1,4 @@
-"""What speaks against a label, of the image that it belongs to now: the image may have been replaced since the label was stored."""
+"""Doubts about a label, given the image that it belongs to now: the image may have been replaced since the label was stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LabelDoubts:
 
 
 def doubt_label(label: VersionReader, version: Version, image: CineHead) -> LabelDoubts:
-    """What speaks against ``version``, the current one of ``label``, with ``image``; of one that cannot be used, why.
+    """Doubts about ``version``, the current one of ``label``, with ``image``; for one that cannot be used, the reason.
 
     A label that the app has stored was checked then, and only its header is read.
     """

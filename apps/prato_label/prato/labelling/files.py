@@ -61,13 +61,13 @@ class LabelFiles:
         return sorted({int(found[1]) for found in map(_NUMBERED.fullmatch, names) if found})
 
     def read_record(self, number: int) -> Version | None:
-        """None where there is none, or none that can be read."""
+        """The record of a version; None where there is none, or none that can be read."""
         try:
             return Version.model_validate_json(self.record_path(number).read_bytes())
         except FileNotFoundError:
             return None
         except ValidationError:
-            logger.warning("%s is damaged: where that version comes from is no longer known.", self.record_path(number))
+            logger.warning("%s is damaged: the origin of that version is no longer known.", self.record_path(number))
             return None
 
     def write_record(self, version: Version) -> None:
@@ -75,7 +75,7 @@ class LabelFiles:
             pass
 
     def stage_record(self, version: Version) -> AbstractContextManager[None]:
-        """As ``prato.data.atomic.stage_bytes``."""
+        """Stage a version's record, as ``prato.data.atomic.stage_bytes`` does."""
         return stage_bytes(self.record_path(version.version), (version.model_dump_json(indent=1) + "\n").encode())
 
     def is_pending_removal(self, temporary: Path) -> bool:
@@ -122,7 +122,7 @@ class LabelFiles:
             if not place.resolve().is_relative_to(inside):
                 where = place.relative_to(self._studies)
                 raise LabelVersionError(
-                    f"{where} leads out of the studies folder: replace the link by a folder, and what it holds by links."
+                    f"{where} leads out of the studies folder: replace the link by a folder that holds links to the files."
                 )
 
     @contextmanager

@@ -35,7 +35,7 @@ def find_images(studies: Path) -> dict[str, Path]:
     """
     found = find_files(studies).files
     if not found:
-        raise LabelError(f"{studies} has no images: name a studies folder, to whose studies the masks belong.")
+        raise LabelError(f"{studies} has no images: name the studies folder that the masks belong to.")
     return found
 
 
@@ -60,7 +60,7 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], l
         if study is None:
             strangers.append(path)
         elif study in found:
-            raise LabelError(f"{found[study]} and {path} are both masks of {study}: leave one of them in the folder.")
+            raise LabelError(f"{found[study]} and {path} are both masks of {study}: keep only one of them in the folder.")
         else:
             found[study] = path
     if not found:
@@ -100,7 +100,7 @@ def import_mask(
         anatomy = judge_anatomy(phase_of(voxels, number), slice_axis(grid.array.shape[:3], grid.spacing))
         if anatomy.verdict == "contradicted":
             where = f"in phase {number}, " if phase_count(voxels) > 1 else ""
-            raise ContradictedLabelError(f"Read by this convention, {where}{anatomy.sentence}")
+            raise ContradictedLabelError(f"With this convention, {where}{anatomy.sentence}")
     versions = LabelVersions(image.parent, study)
     current = versions.current()
     if current is not None and current.origin != "found":
@@ -117,7 +117,7 @@ def import_mask(
         return states
     if states:
         raise LabelError(
-            "What is new in it is the model's proposal, voxel for voxel: correct it, or import it with --accept-proposals if it is right."
+            "All that is new in it equals the model's proposal: correct it, or import it with --accept-proposals if it is right."
         )
     return {}
 

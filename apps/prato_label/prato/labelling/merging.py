@@ -1,4 +1,4 @@
-"""What a save makes of a label: the phases that it is about take their places, all others stay as they were left."""
+"""How a save changes a label: the phases that are submitted replace the stored ones, all others stay as they are."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Restoration:
-    """Phases of an earlier version, of which ``source`` says in what state they are."""
+    """Phases of an earlier version, in the states that ``source`` gives."""
 
     mask: np.ndarray
     source: Phases

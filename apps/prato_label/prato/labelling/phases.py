@@ -95,7 +95,7 @@ def approve(phases: Phases, numbers: Iterable[int], approver: str, alone: bool =
         known = phases.get(number)
         if known is None or not known.is_trusted:
             state = "has no label" if known is None else f"is only {known.state}"
-            raise LabelVersionError(f"Phase {number} {state}: a phase is approved after somebody has corrected it.")
+            raise LabelVersionError(f"Phase {number} {state}: a phase can be approved only once somebody has corrected it.")
         if not alone and known.editor is not None and known.editor.strip().casefold() == approver.strip().casefold():
             raise LabelVersionError(f"Phase {number} was drawn by {approver}: somebody else has to approve it.")
         after[number] = known.model_copy(update={"state": "final", "approved_by": approver, "reason": None})

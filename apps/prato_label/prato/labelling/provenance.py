@@ -27,7 +27,7 @@ class Provenance:
 
 
 def find_provenance(versions: Sequence[Version], number: int) -> Provenance:
-    """Of phase ``number`` of the last of ``versions``, which are all that the label has had, oldest first."""
+    """Where phase ``number`` of the last of ``versions`` comes from; these are all that the label has had, oldest first."""
     known = {version.version: version for version in versions}
     phase = versions[-1].phases[number]
     drawn = known.get(phase.version, versions[-1])

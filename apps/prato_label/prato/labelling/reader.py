@@ -112,7 +112,7 @@ class VersionReader:
             if data is not None and sha256(data) == version.sha256:
                 return found_at, data
         raise DamagedVersionError(
-            f"The file of version {number} of the label of {self.study} is missing or damaged: bring it back from a backup of {HISTORY}."
+            f"The file of version {number} of the label of {self.study} is missing or damaged: restore it from a backup of {HISTORY}."
         )
 
     def _scan(self) -> tuple[list[Version], bytes | None]:

@@ -157,7 +157,7 @@ def base_version_from(params: dict[str, Any], study: str, versions: list[Version
 def find_conflicts(
     versions: list[Version], before: Phases, annotator: str, base: int | None, replaced: Iterable[int], dropped: Phases
 ) -> list[Version]:
-    """Those of ``versions`` whose work in the phases ``replaced`` a new one by ``annotator`` replaces without having been made from it.
+    """The ``versions`` whose work in the phases ``replaced`` is replaced by a new one of ``annotator`` that was not made from them.
 
     With a ``base``, all that drew in them after it; without one, those that hold the phases now (``before``) where a labeller of another
     name stored them. Whoever drew the phases ``dropped``, of a label that does not fit its image, has lost them in any case.

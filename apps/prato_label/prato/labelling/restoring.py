@@ -1,4 +1,4 @@
-"""Labels that are stored again as what they mean: older versions, and files that were put into the folder by other means."""
+"""Stores labels again with their meaning: older versions, and files that were put into the folder by other means."""
 
 from __future__ import annotations
 

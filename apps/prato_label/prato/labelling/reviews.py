@@ -24,9 +24,9 @@ def apply_review(
         raise UnknownVersionError(f"{study} has no label: there is nothing to review.")
     reviewer, reason = annotator_from(dict(params)), params.get("reason")
     if reviewer == UNKNOWN:
-        raise LabelVersionError("A review needs the name of who decides: send it as annotator.")
+        raise LabelVersionError("A review needs the reviewer's name: send it as annotator.")
     if decision == "sent back" and not (isinstance(reason, str) and reason.strip()):
-        raise LabelVersionError("Phases are sent back for a reason: send it as reason.")
+        raise LabelVersionError("Phases can be sent back only with a reason: send one as reason.")
     numbers = named_phases(params) or sorted(n for n, phase in current.phases.items() if phase.is_trusted)
     if not numbers:
         raise LabelVersionError(f"The label of {study} holds no labeller's work: there is nothing to review.")
@@ -42,7 +42,7 @@ def _require_seen(current: Version, numbers: list[int], base: Any) -> None:
         return
     if type(base) is not int or not 1 <= base <= current.version:
         raise LabelVersionError(
-            f"base_version must be the number of the version that was looked at, 1 to {current.version}, not {base!r:.60}."
+            f"base_version must be the number of the version that was reviewed, 1 to {current.version}, not {base!r:.60}."
         )
     newer = next((n for n in numbers if n in current.phases and current.phases[n].version > base), None)
     if newer is not None:

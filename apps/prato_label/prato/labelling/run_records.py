@@ -1,4 +1,4 @@
-"""What the folder of a run says of the masks in it, for whoever comes upon them later."""
+"""What the folder of a run records of the masks in it, for anyone who finds them later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARAMETERS_NAME, RECORDS_NAME = "run.json", "records.jsonl"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The whole records of ``path``; a line that a kill or a power cut left unfinished is none."""
+    """The complete records of ``path``, without a line that a kill or a power cut left unfinished."""
     records = []
     for line in path.read_bytes().splitlines() if path.exists() else ():
         try:

@@ -1,4 +1,4 @@
-"""Every version of a label is kept, whatever moment a process or a disk chooses to fail.
+"""Keeps every version of a label, at whatever moment a process or a disk fails.
 
 A save first puts all bytes on the disk, as temporary files, and then moves them in place: the record, the current label, the version's
 file. The middle one decides. Killed before it, the save has not happened, and its record, which fits no file, is dropped. Killed after

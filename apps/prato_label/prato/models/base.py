@@ -1,4 +1,4 @@
-"""The contract that every network keeps: all that the rest of the program may know of one.
+"""The contract that every network meets: all that the rest of the program may know of one.
 
 An image is encoded once, as far as no prompt is needed; each prompt then decides which tokens go on, and a decoder gives the logits::
 

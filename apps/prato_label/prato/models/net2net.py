@@ -1,4 +1,4 @@
-"""A Swin UNETR of half the channels as the start of a wide one that computes the same."""
+"""Widens a Swin UNETR of half the channels into one that computes the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole stack of slices at a glance: tokens of 8 pixels that say where the heart is, whatever the prompt."""
+"""The overview, a coarse look at the whole stack of slices: tokens of 8 pixels that say where the heart is, whatever the prompt."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Catalog:
                 known = Examination.model_validate_json(path.read_bytes())
                 self._known[known.study_instance_uid] = known
             except (OSError, ValidationError):
-                logger.warning("%s is damaged: that examination is looked at again.", path.name)
+                logger.warning("%s is damaged: that examination is read from the PACS again.", path.name)
 
     def cines(self) -> dict[str, RemoteCine]:
         """By study."""

@@ -1,4 +1,4 @@
-"""A cine fetched from a PACS into the studies folder; what was fetched before it broke off is not fetched again."""
+"""Fetches a cine from a PACS into the studies folder; images that were fetched before an interruption are not fetched again."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _find_cine(cine: RemoteCine, frames: list[Frame]) -> FoundCine:
     if len(named) != 1:
         for sentence in found.refused:
             logger.warning("%s cannot be opened: %s", cine.study, sentence)
-        raise DicomError(f"its images are {len(named) or 'no'} cines now")
+        raise DicomError(f"its images now form {len(named) or 'no'} cines")
     return replace(named[0], patient=cine.patient, study=name)
 
 

@@ -1,4 +1,4 @@
-"""Final labels on their way to the PACS: what was not acknowledged is sent again, whatever ends in between, and nothing is sent twice.
+"""Final labels on their way to the PACS: what was not acknowledged is sent again, whatever stops in between, and nothing is sent twice.
 
 The queue is the labels themselves: ``<folder>/<study>.json`` says what was acknowledged, and which object is on its way. Whatever label
 differs from that is sent, so that none is forgotten, whoever stored it and however the server ended.
@@ -75,7 +75,7 @@ class Outbox:
                     break  # the others would wait for the same
             except Exception:  # of this label, whatever it is: the others must still be sent
                 logger.exception("the label of %s cannot be sent to the PACS", study)
-                fault = DicomError(f"The label of {study} cannot be sent to the PACS, as the log says")
+                fault = DicomError(f"The label of {study} cannot be sent to the PACS (the server's log says why)")
         if fault is not None:
             raise fault
         return sent
@@ -99,7 +99,7 @@ class Outbox:
                 self.send_all()
                 self.fault, again, pause = None, _AGAIN_S, _LOOK_S
             except (PacsError, DicomError, VolumeError, ManifestError, OSError) as error:
-                self._report(f"{str(error).rstrip('.')}. What is not acknowledged is sent again.")
+                self._report(f"{str(error).rstrip('.')}. Objects that it has not acknowledged will be sent again.")
                 pause, again = again, min(2 * again, _AGAIN_MAX_S)
             except Exception:  # the next label must still be sent
                 logger.exception("a label cannot be sent to the PACS")

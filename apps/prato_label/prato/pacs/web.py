@@ -1,4 +1,4 @@
-"""A PACS by DICOMweb, whatever state it is in: every fault is a ``PacsError`` with one sentence, within a bounded time."""
+"""A PACS over DICOMweb, whatever state it is in: every fault is a ``PacsError`` with one sentence, within a bounded time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pydicom.dataset import Dataset
 _CONNECT_S, _READ_S, _WHOLE_S = 5.0, 60.0, 300.0
 _MAX_BYTES = 2 * 2**30
 _ACTIONS = {
-    401: "wants credentials: set PRATO_LABEL_PACS_USER and PRATO_LABEL_PACS_PASSWORD, or PRATO_LABEL_PACS_TOKEN",
+    401: "requires credentials: set PRATO_LABEL_PACS_USER and PRATO_LABEL_PACS_PASSWORD, or PRATO_LABEL_PACS_TOKEN",
     403: "does not allow this to the user whose credentials were given",
-    404: "has no such address or image: is the address that of its DICOMweb service, such as http://pacs:8042/dicom-web?",
+    404: "has no such address or image: check that the address is that of its DICOMweb service, such as http://pacs:8042/dicom-web",
     413: "refuses so large a file: raise its limit",
     507: "is full: free some space there",
 }
@@ -87,7 +87,7 @@ class Pacs:
         try:
             self._client = DICOMwebClient(self.url, session=session)
         except ValueError as error:
-            raise PacsError("The PACS's address is none: it has to be like http://pacs:8042/dicom-web.") from error
+            raise PacsError("The PACS's address is not valid: it must be like http://pacs:8042/dicom-web.") from error
         self._client.set_http_retry_params(retry=False)
 
     def search_series(self, filters: Mapping[str, Any]) -> list[Dataset]:
@@ -132,14 +132,14 @@ class Pacs:
 
     def has_instance(self, study: str, instance: str) -> bool:
         """Whether the object is there."""
-        with self._sentences("whether an object is there"):
+        with self._sentences("the search result for an object"):
             found = self._client.search_for_instances(study, search_filters={"SOPInstanceUID": instance})
             return any(str(_dataset(item).SOPInstanceUID) == instance for item in found)
 
     def store(self, dataset: Dataset) -> None:
         """Store one object; that it is there already is no error."""
         uid = str(dataset.SOPInstanceUID)
-        with self._sentences("that an object was stored"):
+        with self._sentences("confirmation that an object was stored"):
             try:
                 reply = self._client.store_instances([dataset])
             except requests.exceptions.HTTPError as error:
@@ -172,14 +172,16 @@ class Pacs:
             ) from None
         except requests.exceptions.SSLError:
             raise PacsError(
-                "The PACS shows a certificate that is not trusted: set REQUESTS_CA_BUNDLE to that of its issuer.", True
+                "The PACS's certificate is not trusted: set REQUESTS_CA_BUNDLE to the certificate of its issuer.", True
             ) from None
         except (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
             raise PacsError(f"The PACS did not answer in time ({wanted}): try again later.", is_general=True) from None
         except (requests.exceptions.ConnectionError, urllib3.exceptions.HTTPError):  # their texts hold addresses and patients' UIDs
-            raise PacsError("The PACS cannot be reached, or broke off: check that it is running, and its address.", True) from None
+            raise PacsError(
+                "The PACS cannot be reached, or closed the connection: check that it is running, and its address.", True
+            ) from None
         except Exception as error:  # what nonsense leads the client and pydicom to
-            raise PacsError(f"The PACS answered with what is not {wanted} ({type(error).__name__}).") from error
+            raise PacsError(f"The PACS answered with something other than {wanted} ({type(error).__name__}).") from error
 
 
 def _dataset(item: Any) -> Dataset:

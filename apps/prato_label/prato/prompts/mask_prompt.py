@@ -1,4 +1,4 @@
-"""Masks as prompts: what there is already, which voxels of it are certain, which slices are right; and how they travel."""
+"""Masks as prompts: the mask so far, which of its voxels are certain, which slices are right; and how JSON carries them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_mask_prompt(params: Mapping[str, Any], shape: tuple[int, ...], spacing:
     others = [name for name in ("certain", "right_slices", "propagate_to", "done") if params.get(name)]
     if params.get("previous") is None:
         if others:
-            raise PromptError(f"{others[0]} is said of a mask: send it as previous.")
+            raise PromptError(f"{others[0]} refers to a mask: send the mask as previous.")
         return None
     box, part = decode_part("previous", params["previous"], shape)
     if part.size and part.max() >= NUM_CLASSES:
@@ -59,18 +59,18 @@ def read_mask_prompt(params: Mapping[str, Any], shape: tuple[int, ...], spacing:
     if params.get("certain") is not None:
         where, marks = decode_part("certain", params["certain"], shape)
         if box.intersection(where) != where:
-            raise PromptError(f"certain reaches beyond previous, {list(box.bounds)}: send a mask of all that is certain.")
+            raise PromptError(f"certain reaches beyond the box of previous, {list(box.bounds)}: send a previous that holds all of it.")
         certain = np.zeros(shape, bool, order="F")
         certain[where.slices] = marks > 0
     across = slice_axis(shape, spacing)
     inside = range(box.start[across], box.stop[across])
     right, wanted = (_slices(name, params.get(name), inside) for name in ("right_slices", "propagate_to"))
     if both := {*right} & {*wanted}:
-        raise PromptError(f"Slice {min(both)} is right as it is: leave it out of propagate_to, or out of right_slices.")
+        raise PromptError(f"Slice {min(both)} is both in right_slices and in propagate_to: leave it out of one of them.")
     reached = {*right}
     for k in sorted(wanted, key=lambda k: min((abs(k - r) for r in right), default=0)):
         if not {k - 1, k + 1} & reached:
-            raise PromptError(f"No slice beside {k} is right or follows from one that is: name those between in propagate_to, too.")
+            raise PromptError(f"Slice {k} has no right slice to follow: name those between it and a right one in propagate_to, too.")
         reached.add(k)
     return MaskPrompt(mask, box, certain, right, wanted)
 
@@ -96,7 +96,7 @@ def decode_part(name: str, sent: Any, shape: tuple[int, ...]) -> tuple[Box, np.n
     if other := [key for key, value in known.items() if sent.get(key, value) != value]:
         raise PromptError(f"{name} must have {other[0]} {known[other[0]]!r}, not {sent[other[0]]!r:.40}.")
     if "shape" in sent and (not isinstance(sent["shape"], (list, tuple)) or list(sent["shape"]) != list(shape)):
-        raise PromptError(f"{name} is of an image of the shape {sent['shape']!r:.40}, and this one has {'x'.join(map(str, shape))} voxels.")
+        raise PromptError(f"{name} is of an image of shape {sent['shape']!r:.40}, not of this one of {'x'.join(map(str, shape))} voxels.")
     bounds = sent["box"]
     if not (isinstance(bounds, (list, tuple)) and len(bounds) == 6 and all(type(v) is int for v in bounds)):
         raise PromptError(f"The box of {name} must be six whole numbers [i0,i1,j0,j1,k0,k1], not {bounds!r:.60}.")
@@ -119,5 +119,5 @@ def _slices(name: str, sent: Any, inside: range) -> tuple[int, ...]:
     if not isinstance(sent, (list, tuple)) or not all(type(k) is int for k in sent):
         raise PromptError(f"{name} must be a list of slice numbers, not {sent!r:.60}.")
     if beyond := [k for k in sent if k not in inside]:
-        raise PromptError(f"{name} names slice {beyond[0]}, and previous has the slices {inside.start} to {inside.stop - 1}.")
+        raise PromptError(f"{name} names slice {beyond[0]}, but previous has only the slices {inside.start} to {inside.stop - 1}.")
     return tuple(sorted(set(sent)))

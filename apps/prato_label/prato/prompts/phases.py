@@ -59,14 +59,14 @@ def prompts_by_phase(
     drawn: dict[int, list[Box]] = {}
     for key, roi in sorted(boxes.items(), key=lambda item: str(item[0])):
         if not (isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10 and key == str(int(key))):
-            raise PromptError(f'roi must be 6 voxel bounds, or such bounds by phase, {{"0": [...], "12": [...]}}; {key!r:.40} is no phase.')
+            raise PromptError(f'roi must be 6 voxel bounds, or bounds by phase, {{"0": [...], "12": [...]}}; {key!r:.40} is not a phase.')
         if int(key) >= count:
             there = f"phases 0 to {count - 1}" if count > 1 else "one phase, 0"
-            raise PromptError(f"roi has a box for phase {key}, and the image has {there}: leave that box out.")
+            raise PromptError(f"roi has a box for phase {key}, but the image has {there}: leave that box out.")
         drawn[int(key)] = [prompt.box for prompt in BoxPrompt.from_request({"roi": roi}, shape, spacing)]
     numbers = {len(found) for found in drawn.values()}
     if 0 in numbers or len(numbers) > 1:
-        raise PromptError("roi must hold as many boxes for each phase that it names: they move from one to the next.")
+        raise PromptError("roi must hold the same number of boxes for each phase that it names: they move from one phase to the next.")
     return {t: [BoxPrompt(box) for box in _moved(drawn, t, count)] for t in range(count)}
 
 

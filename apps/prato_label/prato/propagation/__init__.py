@@ -1,1 +1,1 @@
-"""What a labeller corrected in some phases of a cine, carried to the others."""
+"""Carries what a labeller corrected in some phases of a cine to the others."""

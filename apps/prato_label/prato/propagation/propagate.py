@@ -1,4 +1,4 @@
-"""What a labeller corrected in some phases of a cine, carried to the others.
+"""Carries what a labeller corrected in some phases of a cine to the others.
 
 The keys are the phases that somebody corrected. In each the difference between the corrected mask and the network's is a *correction*, in
 mm by which every contour has to move. It moves with the heart to the other phases, from the key before and the key after, round the

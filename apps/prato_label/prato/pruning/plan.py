@@ -55,7 +55,7 @@ class PruningPlan:
 
     def __post_init__(self) -> None:
         if (self.percentile is None) == (self.threshold is None):
-            raise ValueError("A pruning plan has either a percentile or a threshold, not both and not neither.")
+            raise ValueError("A pruning plan needs either a percentile or a threshold, and not both.")
         if self.percentile is not None and not 0 <= self.percentile < 100:
             raise ValueError(f"percentile must be at least 0 and below 100, not {self.percentile}.")
         if self.threshold is not None and not 0 <= self.threshold < 1:

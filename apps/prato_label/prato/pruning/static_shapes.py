@@ -1,4 +1,4 @@
-"""Pruned calls whose shapes are known before they are made, so that a GPU can be handed one as a whole, and again and again.
+"""Pruned calls whose shapes are known in advance, so that a GPU can capture one as a whole and replay it.
 
 Which tokens leave is known on the device alone, and asking it costs more than all the work of a small network. How many leave is known
 before, by a plan of percentages. So tokens are packed by counts that depend on plan and prompts alone (UNETR), or computed and masked

@@ -1,4 +1,4 @@
-"""Candidate against current model, on the same patients: who is better, and how sure that is."""
+"""Compares a candidate with the current model on the same patients: which is better, and how certain that is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def require_compared(measured: CaseDice) -> None:
         NothingComparedError: ``measured`` is empty.
     """
     if not measured:
-        raise NothingComparedError("Every study held back was replaced or removed during this training: start it again.")
+        raise NothingComparedError("Every held-back study was replaced or removed during this training: start it again.")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What labellers replace or remove while a round reads, trains and measures, which takes from seconds to days."""
+"""Tracks what labellers replace or remove while a round reads, trains and measures, which takes from seconds to days."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FileChanges:
         self._stamps = {file.study: _stamps(file) for file in every}  # before the content: what is replaced between the two is seen
         self.files = [file for file in every if None not in self._stamps[file.study]]
         there = {file.study for file in self.files}
-        self.absent = {f.study: f"{f.study} or its label was removed before it could be read." for f in every if f.study not in there}
+        self.absent = {f.study: f"{f.study} or its label was removed before it was read." for f in every if f.study not in there}
         self._checksums: dict[str, tuple[str | None, str | None]] = {}
         for file in self.files:
             if file.study not in self._checksums:

@@ -1,4 +1,4 @@
-"""Every model that ever answered: its file, where it came from, and the way back to it."""
+"""Keeps every model that ever answered: its file, where it came from, and how to roll back to it."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ class ModelStore:
         with self._locked_records() as records:
             current = current_version(records)
             if version == current:
-                raise ReplacedError(f"{version} is the model that answers already: choose another version to go back to.")
+                raise ReplacedError(f"{version} is already the current model: choose another version to roll back to.")
             path = self.file(version) if any(r.version == version and r.published for r in records) else None
             if path is None or not path.is_file():
                 kept = ", ".join(sorted(p.stem for p in self.folder.glob(f"*{self.model.suffix}") if p.stem != current))
                 choice = f"choose {kept}" if kept else "none is kept"
-                raise UnknownVersionError(f"There is no version {version[:40]!r} of {self.model.stem} to go back to: {choice}.")
+                raise UnknownVersionError(f"There is no version {version[:40]!r} of {self.model.stem} to roll back to: {choice}.")
             record = _new_record(version, records, "rolled_back", f"back from {current}")
             self._replace(self._read_kept(version), record, records)
             return record
@@ -151,7 +151,7 @@ class ModelStore:
             raise UnknownVersionError(f"The file of {version} of {self.model.stem} is not kept.")
         data = path.read_bytes()
         if version_of(data) != version:
-            raise StoreError(f"The file of {version} of {self.model.stem} is damaged: bring it back from a backup or choose another.")
+            raise StoreError(f"The file of {version} of {self.model.stem} is damaged: restore it from a backup or choose another.")
         return data
 
     def _replace(self, data: bytes, record: ModelRecord, records: list[ModelRecord]) -> None:

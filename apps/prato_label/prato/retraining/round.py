@@ -117,7 +117,7 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     base_before, base_after = of_both(base_before, base_after, base.unchanged(base_files))
     require_compared(before)
     changed = {
-        each: f"{each} was replaced or removed while this model was trained: it is not compared on." for each in patients.keys() - before
+        each: f"{each} was replaced or removed during this training: it is left out of the comparison." for each in patients.keys() - before
     }
     parts.end("measure after")
     comparison = compare(before, after, patients, parameters.seed)
@@ -164,7 +164,7 @@ def _only_round(model: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise StoreError(f"{model.stem} is being trained by another server that uses the same models: wait for its end.") from None
+        raise StoreError(f"{model.stem} is being trained by another server with the same models: wait until it has finished.") from None
     try:
         yield
     finally:

@@ -66,7 +66,7 @@ def load_training_data(
     usable, left_out = load_training_cases(files, pixel, on_study)
     unchanged = {file.name for file in studies.unchanged(file for file, _ in usable)}
     left_out |= {
-        file.name: f"{file.name} was replaced or removed while it was read: the next training uses it as it is then."
+        file.name: f"{file.name} was replaced or removed while it was being read: the next training will use what is there then."
         for file, _ in usable
         if file.name not in unchanged
     }
@@ -110,7 +110,7 @@ def assign_split(split: Split | None, patients: Iterable[str], validation_share:
     """
     everyone = set(patients)
     if len(everyone) < 2:
-        have = f"the labels are of {next(iter(everyone))} alone" if everyone else "there are no labels yet"
+        have = f"there are only labels of {next(iter(everyone))}" if everyone else "there are no labels yet"
         raise TooFewPatientsError(f"Training needs final labels of at least 2 patients, one of them to compare models on: {have}.")
     train, validation = set(split.train if split else ()), set(split.validation if split else ())
     for patient in sorted(everyone - train - validation, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()):

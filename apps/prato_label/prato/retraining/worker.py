@@ -96,7 +96,7 @@ class _Worker:
             return {"end": "failed", "sentence": str(error)}
         except Exception as error:
             if is_disk_full(error):
-                return {"end": "failed", "sentence": "The server's disk is full: free some space there, then start the training again."}
+                return {"end": "failed", "sentence": "The server's disk is full: free some space on it, then start the training again."}
             logging.getLogger(__name__).exception("the training failed")
             return {
                 "end": "failed",

@@ -1,4 +1,4 @@
-"""How the calls of networks that answer a request are made: in minibatches, between two of which somebody else may come."""
+"""How the calls of networks that answer a request are made: in minibatches, between which another request may run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that nobody waits for any more, stopped between its parts."""
+"""Cancels work that nobody waits for any more, between two of its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What networks made of images before they looked at a prompt, kept for the next prompt on the same image."""
+"""Caches what networks compute of images before they look at a prompt, for the next prompt on the same image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of the very call that is made.
+"""Counts the floating-point operations of the very call that is made.
 
 torch's own ``FlopCounterMode`` looks at every kernel that runs, which can take longer than a small network itself. Here only calls of
 torch's public functions are looked at; a test holds both to the same totals.

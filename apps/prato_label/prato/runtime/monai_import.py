@@ -1,4 +1,4 @@
-"""MONAI and nibabel imported without what few of their functions need: half of the time that every command and process starts with.
+"""Imports MONAI and nibabel without what few of their functions need, which halves the time that every command and process takes to start.
 
 At its first import MONAI loads all of itself, and with that every optional package that it finds. Here most of those are *postponed*: the
 module is there, and is executed when something of it is used, so that nothing is missing. mlflow and torchvision are *hidden*, since MONAI

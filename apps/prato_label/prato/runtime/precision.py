@@ -1,4 +1,4 @@
-"""In which precision networks compute, by device: half of it where that is as good and much faster."""
+"""The precision in which networks compute, by device: half precision where that is as good and much faster."""
 
 from __future__ import annotations
 

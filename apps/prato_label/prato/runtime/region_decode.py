@@ -1,4 +1,4 @@
-"""Decoding a part of the image alone, with the very numbers that decoding all of it would give there.
+"""Decodes a part of the image alone, with the very numbers that decoding the whole image would give there.
 
 A convolution needs a rim round the part that it is to compute, and so does each one before it. Evaluated from the output back to the
 coarsest features, every level of a U-shaped decoder computes just its own part and rim: the finest, where nearly all the work is, a rim of

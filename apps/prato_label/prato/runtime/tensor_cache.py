@@ -1,4 +1,4 @@
-"""Tensors that take long to make and are needed again: kept up to so many bytes."""
+"""A cache of tensors that take long to compute and are needed again, up to a limit in bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slices with their labels and with masks that are wrong as networks are wrong: what the click refiner learns from."""
+"""Slices with their labels and with the kind of wrong masks that networks make: what the click refiner learns from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of the click refiner with simulated labellers, in rounds: what it made of a click is what the next click corrects."""
+"""Training of the click refiner with simulated labellers, in rounds: each click corrects what the refiner made of the click before."""
 
 from __future__ import annotations
 

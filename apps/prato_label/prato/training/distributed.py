@@ -42,7 +42,7 @@ class Ranks:
         """
         if batch % self.size:
             raise ValueError(
-                f"A batch of {batch} slices cannot be divided evenly among {self.size} processes: take a multiple of {self.size}."
+                f"A batch of {batch} slices cannot be divided evenly among {self.size} processes: use a multiple of {self.size}."
             )
         return batch // self.size
 
@@ -108,7 +108,7 @@ class Ranks:
         for value in network.state_dict().values():
             digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         if len(set(self._all_gather_object(digest.hexdigest()))) > 1:
-            raise ValueError("The processes do not start from the same weights: keep the run's folder where all of them can read it.")
+            raise ValueError("The processes do not start from the same weights: put the run's folder where all of them can read it.")
 
     def close(self) -> None:
         """End the process group."""

@@ -1,4 +1,4 @@
-"""A model fine-tuned on labelled studies, and kept close to what it was."""
+"""Fine-tunes a model on labelled studies, and keeps it close to what it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training minimises: Dice + cross-entropy on the mask, and a supervision of the relevance by where the organ is."""
+"""What training minimises: Dice + cross-entropy on the mask, and supervision of the relevance by where the organ is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a training stands, for the log and for clients that ask."""
+"""How far a training is, for the log and for clients that ask."""
 
 from __future__ import annotations
 

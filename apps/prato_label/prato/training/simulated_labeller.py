@@ -1,4 +1,4 @@
-"""A labeller who is simulated: sees where a mask is wrong, and points there, not always well."""
+"""A simulated labeller, who sees where a mask is wrong and points there, not always accurately."""
 
 from __future__ import annotations
 

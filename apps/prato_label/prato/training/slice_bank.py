@@ -145,9 +145,9 @@ def load_packed(path: Path, device: torch.device, patients: Sequence[str] | None
                 (images if file.endswith("webp") else labels).setdefault(case, []).append(plane)
                 owners[case] = patient
     except (zipfile.BadZipFile, UnidentifiedImageError, ValueError):
-        raise ValueError(f"{path} is no file of packed slices.") from None
+        raise ValueError(f"{path} is not a file of packed slices.") from None
     if not owners:
-        raise ValueError(f"{path} holds no case of the patients asked for.")
+        raise ValueError(f"{path} holds no case of the chosen patients.")
     return SliceBank._from_slices(
         [torch.stack(images[case]) for case in owners], [torch.stack(labels[case]) for case in owners], list(owners.values()), device
     )

@@ -218,7 +218,7 @@ class StackTrainer:
             raise ValueError(f"{state_file} is not a training state that can be read: delete it, or train in another folder.") from error
         other = [name for name in {**stored, **self.run} if stored.get(name) != self.run.get(name)]
         if other:
-            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: train with the same, or in another folder.")
+            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: use the same settings, or another folder.")
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         for group in self._optimiser.param_groups:  # loading puts a copy in the place of the rate that steps set

@@ -48,7 +48,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None) or not 0 < (self.steps or self.minutes or 0) < math.inf:
-            raise ValueError("Give a training budget either as steps or as minutes, above zero and finite.")
+            raise ValueError("Give a training budget either in steps or in minutes, above zero and finite.")
 
     def fraction_spent(self, step: int, seconds: float) -> float:
         """Share of the budget used, 0..1."""
@@ -149,7 +149,7 @@ class Trainer:
             raise ValueError(f"{state_file} does not say which run it belongs to: delete it, or train in another folder.")
         other = [name for name in {**stored, **self.run} if stored.get(name) != self.run.get(name)]
         if other:
-            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: train with the same, or in another folder.")
+            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: use the same settings, or another folder.")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])

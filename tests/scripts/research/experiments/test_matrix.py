@@ -137,7 +137,7 @@ def test_rows_are_checked_against_each_other(tmp_path):
     path = tmp_path / "matrix.yaml"
     prato = {"method": "prato", "sees_box": "as prompt", "plan": PLAN}
     write_matrix(path, {"t/tight": {**prato, "data": ["acdc"]}, "t/loose": {"model_of": "t/tight", "box": "oversized", "data": ["isic"]}})
-    with pytest.raises(ExperimentError, match="t/loose_isic needs t/tight_isic, which is no row"):
+    with pytest.raises(ExperimentError, match="t/loose_isic needs t/tight_isic, which is not a row"):
         load_experiments(path)
     write_matrix(path, {"t/tight": prato, "t/loose": {"model_of": "t/tight", "box": "oversized", "image": 96}})
     with pytest.raises(ExperimentError, match="agree in image"):
@@ -149,7 +149,7 @@ def test_rows_are_checked_against_each_other(tmp_path):
     with pytest.raises(ExperimentError, match="t/tight is on pictures, of which the matrix says nothing under data"):
         load_experiments(path)
     write_matrix(path, {"t/bad": {"network": "unet"}})
-    with pytest.raises(ExperimentError, match=r"t/bad_isic is no experiment: .*network must be"):
+    with pytest.raises(ExperimentError, match=r"t/bad_isic is not an experiment: .*network must be"):
         load_experiments(path)
 
 
@@ -166,7 +166,7 @@ def test_the_project_s_recipe_trains_dense_first_and_the_paper_s_does_not():
 
 
 def test_an_empty_matrix_and_a_table_of_something_else_are_refused(tmp_path):
-    with pytest.raises(ExperimentError, match="is no matrix"):
+    with pytest.raises(ExperimentError, match="is not a matrix"):
         load_experiments(tmp_path / "none.yaml")
     with pytest.raises(ExperimentError, match="holds no experiments"):
         load_experiments(write_matrix(tmp_path / "matrix.yaml", {}))

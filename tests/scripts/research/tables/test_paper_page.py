@@ -241,10 +241,10 @@ def test_holm_by_hand() -> None:
 def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
     write_rows(tmp_path / "runs.csv", [{"experiment": "table4/half"}])
-    with pytest.raises(ValueError, match=r"runs\.csv holds a row that is no result of an experiment: it lacks spent"):
+    with pytest.raises(ValueError, match=r"runs\.csv holds a row that is not a result of an experiment: it lacks spent"):
         read_outcomes(tmp_path)
     (tmp_path / "runs.csv").write_text("")
-    with pytest.raises(ValueError, match=r"runs\.csv is no CSV file"):
+    with pytest.raises(ValueError, match=r"runs\.csv is not a CSV file"):
         read_outcomes(tmp_path)
     tables.write_text("table\ntable4\n")
     with pytest.raises(ValueError, match=r"tables\.csv"):
@@ -306,5 +306,5 @@ def test_what_was_chosen_on_validation_patients_is_told(tmp_path: Path) -> None:
     text = recipe_text(path)
     assert "| after half | may leave | 0.500, 1.00 |" in text and "| after half | stay | 0.500, 1.00 |" in text and "1 of ACDC" in text
     path.write_text("{}")
-    with pytest.raises(ValueError, match="no result of"):
+    with pytest.raises(ValueError, match="not a result of"):
         recipe_text(path)

@@ -34,7 +34,7 @@ function still(title, phase) {
 }
 
 export function showStills(state) {
-  const source = { found: "found from the volumes", marked: "as marked", manifest: "as the folder's manifest says" }[state.ed_es_source];
+  const source = { found: "found from the volumes", marked: "as marked", manifest: "according to the folder's manifest" }[state.ed_es_source];
   let chosen = [[state.phases > 1 ? `Phase ${state.labelled[0] ?? 0}` : "The volume", state.labelled[0] ?? 0]];
   if (state.ed !== null) {
     chosen = [
@@ -59,7 +59,7 @@ function showCurve(state) {
   const x = (phase) => left + (phase * (width - left - right)) / Math.max(1, state.phases - 1);
   const y = (ml) => height - bottom - (ml * (height - top - bottom)) / top_ml;
   const picture = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  picture.append(drawn("title", {}, `Volumes by phase, ml, of ${phases(state.labelled)}`));
+  picture.append(drawn("title", {}, `Volumes in ml of ${phases(state.labelled)}`));
   for (let ml = 0; ml <= top_ml; ml += step) {
     picture.append(drawn("line", { class: "axis", x1: left, x2: width - right, y1: y(ml), y2: y(ml) }));
     picture.append(drawn("text", { x: left - 6, y: y(ml) + 4, "text-anchor": "end" }, String(ml)));
@@ -90,7 +90,7 @@ function showCurve(state) {
     goTo(Math.min(state.phases - 1, Math.max(0, Math.round(((at - left) / (width - left - right)) * (state.phases - 1)))));
   });
   beat.x = x;
-  figure.append(element("figcaption", "Volume by time; click to see a phase"), picture);
+  figure.append(element("figcaption", "Volume over time; click to show a phase"), picture);
 }
 
 export function goTo(phase) {
@@ -100,7 +100,7 @@ export function goTo(phase) {
   const { state } = beat;
   place("phase").value = phase;
   const named = phase === state.ed ? ", end-diastole" : phase === state.es ? ", end-systole" : "";
-  place("at").textContent = `phase ${phase} of 0 to ${state.phases - 1}${state.times_ms ? `, ${Math.round(state.times_ms[phase])} ms` : ""}${named}`;
+  place("at").textContent = `phase ${phase} (0 to ${state.phases - 1})${state.times_ms ? `, ${Math.round(state.times_ms[phase])} ms` : ""}${named}`;
   if (beat.cursor) for (const end of ["x1", "x2"]) beat.cursor.setAttribute(end, beat.x(phase));
 }
 

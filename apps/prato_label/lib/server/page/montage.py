@@ -1,4 +1,4 @@
-"""The slices of a study side by side in one picture, and where the contours of its structures run in it."""
+"""The slices of a study side by side in one picture, and the contours of its structures on it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Montage:
 
     @classmethod
     def of(cls, grid: Volume, heart: np.ndarray | None, phases: int) -> Montage:
-        """For the images and masks of a study of so many ``phases`` on ``grid``.
+        """The montage for the images and masks of a study of so many ``phases`` on ``grid``.
 
         Args:
             heart: bool (X, Y, Z), where any phase holds a structure, which is shown with a margin; None for whole slices.

@@ -35,11 +35,11 @@ function showModels(models) {
     model.history.length || "",
     model.history.length ? model.history.at(-1).dice_after.toFixed(3) : "",
   ]);
-  place("models").replaceChildren(table(["model", "version", "rounds", "Dice of the last round"], rows, "No model file is here."));
+  place("models").replaceChildren(table(["model", "version", "rounds", "Dice of the last round"], rows, "There is no model file yet."));
   for (const [name, model] of Object.entries(models)) {
     if (!model.history.length) continue;
     const figure = element("figure");
-    figure.append(element("figcaption", `${name}: Dice on held-back patients by round of training (full: published)`));
+    figure.append(element("figcaption", `${name}: Dice on held-back patients by round of training (filled dots: published)`));
     figure.append(plot(name, model.history));
     place("models").append(figure);
   }
@@ -54,12 +54,12 @@ function showJobs(jobs) {
     }
     return [job.kind, job.model, job.status.toLowerCase(), progress, job.start];
   });
-  place("jobs").replaceChildren(table(["job", "model", "state", "step", "since"], rows, "Nothing runs, and nothing ran since the start."));
+  place("jobs").replaceChildren(table(["job", "model", "state", "step", "since"], rows, "No job has run since the server started."));
 }
 
 function showRequests(state) {
   const { length, waiting_allowed: allowed } = state.line;
-  place("line").textContent = length ? `1 computes, ${length - 1} wait (${allowed} may).` : "Nobody waits.";
+  place("line").textContent = length ? `1 running, ${length - 1} waiting (at most ${allowed}).` : "The queue is empty.";
   const rows = state.requests.map((request) => {
     const stages = Object.values(request.kept_fraction);
     return [
@@ -74,7 +74,7 @@ function showRequests(state) {
     ];
   });
   const columns = ["ended", "study", "model", "status", "took", "box", "tokens kept", "request"];
-  place("requests").replaceChildren(table(columns, rows, "None since the start."));
+  place("requests").replaceChildren(table(columns, rows, "No request since the server started."));
 }
 
 function showStudies(studies) {
@@ -91,7 +91,7 @@ function show(state) {
   showRequests(state);
   showStudies(state.studies);
   const waiting = state.pacs?.waiting.length ?? 0;
-  const pacs = state.pacs ? ` ${state.pacs.fault ?? ""} ${waiting ? `${waiting} labels wait to be sent to the PACS.` : "The PACS has all final labels."}` : "";
+  const pacs = state.pacs ? ` ${state.pacs.fault ?? ""} ${waiting ? `Labels waiting to be sent to the PACS: ${waiting}.` : "The PACS has all final labels."}` : "";
   place("said").textContent = `Version ${state.version}, as of ${time(state.now)}.${pacs}`;
   place("shown").hidden = false;
 }
@@ -102,7 +102,7 @@ async function look() {
     if (said === null) return; // until a token is given
     show(said);
   } catch (error) {
-    place("said").textContent = `No answer (${error.message}); asking again.`;
+    place("said").textContent = `No answer from the server (${error.message}); trying again.`;
   }
   setTimeout(look, EVERY_MS);
 }

@@ -43,7 +43,7 @@ export async function ask(path, options = {}) {
   const response = await fetch(path, { ...options, headers: token ? { Authorization: `Bearer ${token}` } : {}, cache: "no-store" });
   if (response.status === 401) {
     sessionStorage.removeItem(KEY);
-    place("said").textContent = token ? "This is not the server's access token." : "The server wants its access token.";
+    place("said").textContent = token ? "This is not the server's access token." : "The server requires its access token.";
     place("ask").hidden = false;
     place("shown").hidden = true;
     return null;

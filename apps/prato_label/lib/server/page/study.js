@@ -31,7 +31,7 @@ function showNotes(state) {
   const notes = [];
   if (!state.label) notes.push("This study has no label yet.");
   else if (state.fault) notes.push(`The label cannot be shown: ${state.fault}`);
-  else if (!state.labelled.length) notes.push("The label holds no structure.");
+  else if (!state.labelled.length) notes.push("The label is empty.");
   else if (state.label.version === null) notes.push("The contours are a model's proposal: nobody has submitted a label.");
   if (state.review && state.review.state !== "open") {
     notes.push(`${state.review.annotator} has ${state.review.state} this study: ${state.review.reason}`);
@@ -54,7 +54,7 @@ function showFunction(state) {
     if (found.bsa_m2) {
       for (const side of ["lv", "rv"]) {
         const per = (name) => by(found.indexed[`${side}_${name}_per_m2`], 1);
-        rows.push([`${side.toUpperCase()} per m² of ${found.bsa_m2.toFixed(2)} m²`, per("edv_ml"), per("esv_ml"), per("sv_ml"), "", side === "lv" ? per("lv_mass_g") : ""]);
+        rows.push([`${side.toUpperCase()} per m² (body surface ${found.bsa_m2.toFixed(2)} m²)`, per("edv_ml"), per("esv_ml"), per("sv_ml"), "", side === "lv" ? per("lv_mass_g") : ""]);
       }
     }
     place("values").replaceChildren(table(["", "EDV, ml", "ESV, ml", "SV, ml", "EF, %", "mass, g"], rows));
@@ -73,8 +73,8 @@ function showStates(state) {
     rows.get(key).numbers.push(Number(phase));
   }
   const shown = [...rows.values()].map(({ numbers, row }) => [list(numbers), ...row]);
-  const none = state.label ? "A model's proposal, which nobody has corrected." : "There is none.";
-  place("states").replaceChildren(table(["phases", "state", "drawn by", "version", "approved by", "sent back, as"], shown, none));
+  const none = state.label ? "A model's proposal, which nobody has corrected." : "There is no label yet.";
+  place("states").replaceChildren(table(["phases", "state", "drawn by", "version", "approved by", "sent back because"], shown, none));
 }
 
 function showVersions(state) {

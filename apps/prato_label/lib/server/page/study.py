@@ -1,4 +1,4 @@
-"""What the page of a study shows beside its pictures: which label, whose, in what state, and what it says of the heart."""
+"""What a study's page shows beside its pictures: which label, who drew it, its state, and what it says of the heart."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class ShownStudy:
             )
         except NoFunctionError as error:
             ed, es, source = (named.ed, named.es, named.source) if named else (None, None, None)
-            return {"ed": ed, "es": es, "ed_es_source": source, "function": None, "no_function": f"There is no function, as {error}."}
+            return {"ed": ed, "es": es, "ed_es_source": source, "function": None, "no_function": f"Function cannot be measured: {error}."}
         function = heart.function
         found = {"ed": function.ed, "es": function.es, "ed_es_source": heart.ed_es_source}
         return {**found, "function": function.to_dict(), "no_function": None}
@@ -113,7 +113,7 @@ def show_study(app: MONAILabelApp, study: str) -> ShownStudy:
     checks.require_image(app, study)
     store = app.datastore()
     if not isinstance(store, StudiesDatastore):
-        raise HTTPException(400, "Pages are for the studies of a folder, not for those on a DICOMweb server: open them in a viewer.")
+        raise HTTPException(400, "Only studies in a folder have pages: open studies on a DICOMweb server in a viewer.")
     with http_errors():
         label, path = _find_label(store, study), Path(store.get_image_uri(study))
         key = (study, file_stamp(path), label and label.content)

@@ -1,4 +1,4 @@
-"""What is seen of a study: pictures of every phase, contours, volumes; computed once for an image and a label."""
+"""What a study's page draws: pictures of every phase, contours, volumes; computed once for each image and label."""
 
 from __future__ import annotations
 
