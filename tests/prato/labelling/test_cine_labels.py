@@ -200,7 +200,7 @@ def test_who_looks_decides_and_what_was_replaced_meanwhile_is_looked_at_again(la
     with pytest.raises(OvertakenError, match="Phase 1 was replaced by Ada in version 2"):
         label.review("approved", {"annotator": "Ben", "phases": 1, "base_version": 1})
     for seen in (0, 3, "2", True):
-        with pytest.raises(LabelVersionError, match="base_version must be the number of the version that was looked at, 1 to 2"):
+        with pytest.raises(LabelVersionError, match="base_version must be the number of the version that was reviewed, 1 to 2"):
             label.review("approved", {"annotator": "Ben", "base_version": seen})
     assert label.review("approved", {"annotator": "Ada"}, alone=True).phases[1].state == "final"
 

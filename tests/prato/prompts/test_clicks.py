@@ -135,7 +135,7 @@ def test_a_click_farther_from_the_heart_than_the_next_slice_is_refused(slices, w
 def test_clicks_that_lead_away_from_the_heart_are_taken_on_either_side():
     below, beside = (Stroke(2, np.array([[4, 6, k]])) for k in (1, 2))
     require_heart([below, beside], {3, 4}, 2)
-    with pytest.raises(RequestError, match="slice 1, and the heart reaches from slice 3 to 4"):
+    with pytest.raises(RequestError, match="slice 1, but the heart reaches from slice 3 to 4"):
         require_heart([below], {3, 4}, 2)
 
 
