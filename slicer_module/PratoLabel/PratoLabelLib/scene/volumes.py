@@ -50,6 +50,12 @@ def load_volume(path: Path, name: str) -> slicer.vtkMRMLScalarVolumeNode | None:
     return node
 
 
+def copy_marks(node: slicer.vtkMRMLNode, to: slicer.vtkMRMLNode) -> None:
+    """Let ``to`` say of the stored image what ``node`` says of it."""
+    for name in (_REVERSED_ATTRIBUTE, _LOADED_ATTRIBUTE):
+        to.SetAttribute(name, node.GetAttribute(name))
+
+
 def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
     """Whether this module has loaded the volume node, from a server."""
     return node.GetAttribute(_LOADED_ATTRIBUTE) is not None
