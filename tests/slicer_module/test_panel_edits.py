@@ -170,6 +170,40 @@ def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, qu
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("asks", ["submit", "showVersion", "skip"])
+def test_what_is_asked_about_a_study_is_not_done_to_the_next(
+    driver: FakeServerDriver, questions: Questions, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    """3D Slicer's own event loop goes on behind a question, and with it the answers of the server."""
+    driver.server.latest["p1_ES"], driver.server.labelled = 1, {}
+    driver.open_study()
+    driver.edit(1)
+    driver.ui.versionTree.setCurrentItem(driver.ui.versionTree.topLevelItem(0))
+    driver.ui.reasonBox.setEditText("not the heart")
+    study = driver.logic.current_study
+    if asks == "submit":
+        driver.ui.submitNextButton.click()
+        hidden = find_segment(study.segmentation_node.GetSegmentation(), "RV cavity")
+        study.segmentation_node.GetDisplayNode().SetSegmentVisibility(hidden, False)  # which is said first
+
+    def answer(text: str, *arguments: object, **options: object) -> bool:
+        if asks != "submit":
+            driver.logic.open_study("p1_ED")  # as an answer may do
+        driver.settle()
+        assert driver.logic.current_study.study == "p1_ED"
+        return True
+
+    for name in ("confirmYesNoDisplay", "confirmOkCancelDisplay"):
+        monkeypatch.setattr(slicer.util, name, answer)
+    getattr(driver.ui, f"{asks}Button").click()
+    driver.settle()
+    done = [request[:2] for request in driver.server.requests if request[0] in ("submit", "review", "version")]
+    assert done.count(("submit", "p1_ES")) == (asks == "submit")
+    assert not {("submit", "p1_ED"), ("review", "p1_ES")} & {*done} and done.count(("version", "p1_ES")) == 1  # when it was opened
+    assert driver.logic.current_study.study == "p1_ED"
+
+
+@pytest.mark.slow
 def test_a_submission_that_fails_keeps_the_draft(driver: FakeServerDriver, questions: Questions) -> None:
     from PratoLabelLib.server.connection import ServerError
 
