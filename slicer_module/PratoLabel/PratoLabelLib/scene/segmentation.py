@@ -17,6 +17,7 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.segments import add_segments, find_segment, merge_segments, tidied_displays
 from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, is_left_handed, read_volume, reverse_slices, write_volume
 
@@ -24,8 +25,8 @@ from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, is_left
 _TOLERANCE = 0.1
 
 
-class MaskError(ValueError):
-    """A mask that does not fit; the message is one sentence for the user."""
+class MaskError(UserError):
+    """A mask that does not fit."""
 
 
 def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]) -> np.ndarray:

@@ -18,6 +18,8 @@ import slicer
 import slicer.util
 import vtk
 
+from PratoLabelLib.errors import UserError
+
 #: Node attribute: set where the stored image has the slices of the volume node in reverse.
 _REVERSED_ATTRIBUTE = "PratoLabel.slicesReversed"
 #: Node attribute: set where the image came from the server.
@@ -123,12 +125,12 @@ def unpack_token_map(tokens: Mapping[str, Any]) -> np.ndarray:
     """The reply's ``tokens`` as float32 (K, J, I) in 0..1: share of the pruning stages that the token over each voxel survived.
 
     Raises:
-        ValueError: not what ``docs/protocol.md`` describes.
+        UserError: not what ``docs/protocol.md`` describes.
     """
     try:
         levels = np.frombuffer(zlib.decompress(base64.b64decode(tokens["data"])), np.uint8).reshape(tokens["shape"])
-    except (KeyError, TypeError, zlib.error) as error:
-        raise ValueError("The token map in the server's answer cannot be read: server and module are of different versions.") from error
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise UserError("The token map in the server's answer cannot be read: server and module are of different versions.") from error
     return (levels.T / np.float32(255)).astype(np.float32)
 
 

@@ -57,7 +57,7 @@ class CineStudy(OpenCine):
             kept: phases that somebody has corrected; those with edits that were not sent stay as well.
 
         Raises:
-            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
+            UserError, KeyError: the prediction does not fit; nothing has changed then.
         """
         masks, left = self._read(reply, frames), self.edited | set(kept)
         asked = [phase for phase in reply["phases"] if phase not in left]
@@ -74,7 +74,7 @@ class CineStudy(OpenCine):
             kept: phases that somebody has corrected; those with edits that were not sent stay as well.
 
         Raises:
-            MaskError, ValueError, KeyError: the masks do not fit; nothing has changed then.
+            UserError, KeyError: the masks do not fit; nothing has changed then.
         """
         masks = self._read(reply, frames)
         followed = sorted(set(reply["filled"]) - self.edited - set(keys) - set(kept))

@@ -163,7 +163,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
             locked: structures that stay as they are.
 
         Raises:
-            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
+            UserError, KeyError: the prediction does not fit; nothing has changed then.
         """
         reply = prediction.reply
         labels = dict(reply["label_names"])
