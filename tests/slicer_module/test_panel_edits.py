@@ -102,7 +102,7 @@ def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerD
 
 
 @pytest.mark.slow
-def test_edits_whose_image_is_deleted_before_they_are_saved_stay_edits(driver: FakeServerDriver, questions: Questions) -> None:
+def test_edits_whose_image_is_deleted_before_they_rest_stay_edits(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     drawn = driver.edit(2)
     slicer.mrmlScene.RemoveNode(driver.logic.current_study.volume_node)
@@ -113,6 +113,17 @@ def test_edits_whose_image_is_deleted_before_they_are_saved_stay_edits(driver: F
     driver.select(0)
     driver.click("open")
     assert len(questions.asked) == 1 and study.segmentation_node.GetScene() is not None
+
+
+@pytest.mark.slow
+def test_segments_that_are_deleted_before_they_rest_are_offered_again(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    drawn = driver.edit(2)
+    slicer.mrmlScene.RemoveNode(driver.logic.current_study.segmentation_node)
+    assert len(drafts(driver)) == 1
+    driver.click("open")
+    driver.ui.recoverButton.click()
+    assert np.array_equal(driver.logic.current_study.mask(), drawn)
 
 
 @pytest.mark.slow

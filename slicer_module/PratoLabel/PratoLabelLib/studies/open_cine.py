@@ -89,6 +89,10 @@ class OpenCine(OpenStudy):
         is_whole = len(nodes) == len({"browser", "volume", "segmentation", "images", "segmentations"})
         return is_whole and shown and self.cine.has_phases(self._count)
 
+    def nodes(self) -> list[Any]:
+        """As for a study of one phase."""
+        return self.cine.nodes()
+
     def drawing(self, phase: int) -> Drawing:
         """What is in the segments of a phase."""
         mask = self.cine.mask(phase, self.labels)

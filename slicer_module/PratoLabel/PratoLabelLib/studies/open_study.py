@@ -90,6 +90,10 @@ class OpenStudy(WatchedSegments, StudyRecord):
         """Whether its nodes are still there: the user may delete them at any time."""
         return self.volume_node.GetScene() is not None and self.segmentation_node.GetScene() is not None
 
+    def nodes(self) -> list[slicer.vtkMRMLNode]:
+        """The nodes without which it is not open."""
+        return [self.volume_node, self.segmentation_node]
+
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
         return export_mask(self.segmentation_node, self.volume_node, self.labels)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import slicer
 import slicer.util
+import vtk
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
@@ -55,6 +56,8 @@ class StudyLogic(ServerLogic):
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
         self.autosave: Autosave | None = None
+        self._scene = slicer.mrmlScene
+        self._scene_observer = self._scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_node_leaves)
 
     @property
     def current_study(self) -> OpenStudy | None:
@@ -183,6 +186,12 @@ class StudyLogic(ServerLogic):
         base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_leaves(self, caller: object, event: str, node: slicer.vtkMRMLNode) -> None:
+        """A node is about to be removed: edits that do not rest yet are saved, while they can be read."""
+        if self.autosave is not None and self._open_study is not None and node in self._open_study.nodes():
+            self.autosave.save()
+
     def _base(self, version: int | None) -> tuple[str, int] | None:
         client = self._dispatcher.client
         return None if version is None or client is None else (client.address, version)
@@ -246,5 +255,6 @@ class StudyLogic(ServerLogic):
     def close(self) -> None:
         """As for the server's part, and let go of the scene."""
         self.forget_scene()
+        self._scene.RemoveObserver(self._scene_observer)
         ServerLogic.close(self)
         self._temporary.cleanup()
