@@ -155,3 +155,17 @@ def test_the_editors_effect_stays_when_the_phase_changes_and_its_undo_ends_there
     driver.edit(1)
     driver.editor.undo()
     assert np.array_equal(mask_of(driver), before)
+
+
+@pytest.mark.slow
+def test_the_segment_that_is_worked_on_stays_selected(driver: FakeServerDriver) -> None:
+    study = driver.open_study().logic.current_study
+    chosen = find_segment(study.segmentation_node.GetSegmentation(), "LV cavity")
+    driver.editor.setCurrentSegmentID(chosen)
+    driver.frame.exit()  # to another module, for example to set window and level
+    driver.frame.enter()
+    assert driver.editor.segmentationNode() is study.segmentation_node and driver.editor.currentSegmentID() == chosen
+    driver.select(0)
+    driver.click("open")
+    segmentation = driver.logic.current_study.segmentation_node.GetSegmentation()
+    assert driver.editor.currentSegmentID() == find_segment(segmentation, "RV cavity")

@@ -52,10 +52,10 @@ class CorrectSection(Section):
         node = study.segmentation_node if study is not None else None
         self._ui.editorFrame.enabled = node is not None
         if node is not self._shown:
-            self._shown = node
+            self._shown, is_another = node, self._editor.segmentationNode() is not node
             self._editor.setSegmentationNode(node)
             self._editor.setSourceVolumeNode(study.volume_node if study is not None else None)
-            if study is not None and study.labels:
+            if study is not None and study.labels and is_another:  # else the segment is selected that the labeller works on
                 first = min(study.labels, key=lambda name: study.labels[name])
                 self._editor.setCurrentSegmentID(find_segment(study.segmentation_node.GetSegmentation(), first))
 
