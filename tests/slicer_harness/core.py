@@ -60,6 +60,7 @@ def new_scene() -> Any:
         slicerUserSettingsFilePath=str(Path(_settings.name) / f"{id(scene):x}" / "Slicer.ini"),
     )
     slicer.modules = SimpleNamespace(**{name.lower(): SimpleNamespace(logic=partial(getitem, logics, name)) for name in logics})
+    slicer.modules.sequences.showSequenceBrowser = partial(setattr, slicer.modules.sequences, "browser")  # which the toolbar shows
     return scene
 
 

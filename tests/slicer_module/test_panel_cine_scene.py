@@ -112,6 +112,14 @@ def test_an_answer_for_a_cine_that_is_gone_meanwhile_changes_no_phase(
 
 
 @pytest.mark.slow
+def test_slicers_toolbar_has_the_cine_that_is_open(cine_driver: CineDriver) -> None:
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")  # which the toolbar would go on with
+    slicer.modules.sequences.showSequenceBrowser(other)
+    study = cine_driver.open()
+    assert slicer.modules.sequences.browser is study.cine.browser
+
+
+@pytest.mark.slow
 def test_a_version_is_not_shown_in_a_cine_that_is_gone_meanwhile(cine_driver: CineDriver) -> None:
     study = cine_driver.open()
     cine_driver.logic.versions.show(study, 1)

@@ -33,7 +33,7 @@ class CineSection(Section):
         self._logic.phase_shown.connect(self._show_phase)
         self._logic.phases_kept.connect(self._on_kept)
         self._logic.phases_followed.connect(self._on_followed)
-        self._logic.study_opened.connect(lambda volume: show_text(self._ui.keptLabel, ""))
+        self._logic.study_opened.connect(lambda volume: self._on_opened())
         self._logic.progressed.connect(self._show_progress)
 
     @property
@@ -66,6 +66,11 @@ class CineSection(Section):
         """The volumes were measured."""
         if self.study is not None:
             update_curve(self.study)
+
+    def _on_opened(self) -> None:
+        show_text(self._ui.keptLabel, "")
+        if self.study is not None:
+            slicer.modules.sequences.showSequenceBrowser(self.study.cine.browser)  # Slicer's toolbar would keep the cine before
 
     def _show_phase(self) -> None:
         study, slider, play = self.study, self._ui.phaseSlider, self._ui.playButton
