@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.scene.segments import find_segment
+from PratoLabelLib.scene.volumes import ijk_to_ras
 from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, points, press, segmented, sent, start
@@ -53,6 +55,39 @@ def test_a_segmentation_follows_its_image(driver: FakeServerDriver) -> None:
     assert study.segmentation_node.GetTransformNodeID() == name and np.array_equal(mask_of(driver), before)
     study.volume_node.SetAndObserveTransformNodeID(None)
     assert study.segmentation_node.GetTransformNodeID() is None
+
+
+@pytest.mark.parametrize("how", ["hardened", "hardened twice", "centred", "centred under a transform"])
+@pytest.mark.parametrize("is_cine", [False, True])
+def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is_cine: bool, how: str) -> None:
+    if is_cine:
+        driver.widget.cleanup()
+        driver = CineDriver(tmp_path)
+        driver.open()
+    else:
+        driver.open_study()
+    driver.click("run")
+    study, shown = driver.logic.current_study, driver.logic.current_study.volume_node
+    before, grid = mask_of(driver), ijk_to_ras(shown)
+    name = None if how == "centred" else put_under_transform(shown)
+    corner = world_position(shown, (5, 4, 2))
+    if "centred" in how:
+        shown.SetOrigin(7, 8, 9)
+    else:
+        for _ in range(1 + (how == "hardened twice")):
+            assert shown.HardenTransform()
+    assert (
+        driver.status
+        == f"The image of {study.study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
+    )
+    assert np.allclose(ijk_to_ras(shown), grid) and np.allclose(world_position(shown, (5, 4, 2)), corner)
+    assert shown.GetTransformNodeID() == study.segmentation_node.GetTransformNodeID() == name
+    driver.click("run")
+    assert "Waiting" not in driver.status and np.array_equal(mask_of(driver), before) and not study.has_unsent_edits
+    shown.SetAndObserveTransformNodeID(None)
+    assert study.segmentation_node.GetTransformNodeID() is None and np.array_equal(mask_of(driver), before)
+    if is_cine:
+        driver.widget.cleanup()
 
 
 def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:

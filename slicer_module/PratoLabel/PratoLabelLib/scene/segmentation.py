@@ -79,10 +79,10 @@ def create_segmentation(
     return node
 
 
-def follow_transform(node: slicer.vtkMRMLTransformableNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+def follow_transform(node: slicer.vtkMRMLTransformableNode, leader: slicer.vtkMRMLTransformableNode) -> None:
     """Put what is drawn on an image under the transform that the image is under: otherwise its voxels would not be the image's."""
-    if node.GetTransformNodeID() != volume_node.GetTransformNodeID():
-        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    if node.GetTransformNodeID() != leader.GetTransformNodeID():
+        node.SetAndObserveTransformNodeID(leader.GetTransformNodeID())
 
 
 def check_writable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:

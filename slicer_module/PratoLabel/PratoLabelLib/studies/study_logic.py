@@ -170,7 +170,7 @@ class StudyLogic(ServerLogic):
 
     def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
         mask = read_mask(label, volume_node, self.labels) if label else None
-        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        base, notify = self._base(version), self._listeners(study)
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
     def _show_found_cine(self, study: str, cine: CineNodes) -> None:
@@ -183,8 +183,12 @@ class StudyLogic(ServerLogic):
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
         marked = next((listed.marked for listed in self.studies if listed.id == study), None)
-        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        base, notify = self._base(version), self._listeners(study)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
+
+    def _listeners(self, study: str) -> tuple[Callable[..., None], ...]:
+        stays = f"The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
+        return self._on_segments_changed, self.segments_about_to_change.emit, lambda: self.failed.emit(stays)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_leaves(self, caller: object, event: str, node: slicer.vtkMRMLNode) -> None:
