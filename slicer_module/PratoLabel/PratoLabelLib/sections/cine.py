@@ -92,7 +92,9 @@ class CineSection(Section):
             button.enabled = phase is not None
         phases = study.phases_to_submit()
         names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
-        corrected = f"Sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
+        corrected = (
+            f"To be sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
+        )
         there = {*phases, *study.unchanged_phases()}
         missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in there]
         look = f" Look at {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""

@@ -107,6 +107,7 @@ class StudySection(Section):
             item = qt.QTreeWidgetItem(tree)
             for column, text in enumerate(row):
                 item.setText(column, text)
+            item.setToolTip(0, study.id)
             item.setToolTip(2, study.reason)
             if study.id == current_id:
                 item.setFont(0, bold)
