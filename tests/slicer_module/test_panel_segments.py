@@ -10,6 +10,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+import vtk
 
 from PratoLabelLib.scene.segments import find_segment
 from PratoLabelLib.scene.volumes import ijk_to_ras
@@ -19,6 +20,7 @@ from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, po
 from tests.slicer_module.clicks import world_position
 from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver
+from tests.slicer_module.unsent import Questions
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +107,34 @@ def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:
         study.volume_node.SetAndObserveTransformNodeID(None)
     drag(driver, node, 0, (6, 4, 2))
     assert driver.logic.strokes[0].voxels.tolist() == [[6, 4, 2]]
+
+
+def test_under_a_transform_that_is_not_linear_nothing_is_pointed_at(driver: FakeServerDriver, questions: Questions) -> None:
+    segmented(driver)
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    study, landmarks = driver.logic.current_study, ((0, 0, 0), (9, 0, 0), (0, 9, 0), (0, 0, 9), (9, 9, 9))
+    warp, ends = vtk.vtkThinPlateSplineTransform(), (vtk.vtkPoints(), vtk.vtkPoints())
+    for n, place in enumerate(landmarks):
+        ends[0].InsertNextPoint(place)
+        ends[1].InsertNextPoint(place[0] + n, place[1], place[2])
+    warp.SetSourceLandmarks(ends[0])
+    warp.SetTargetLandmarks(ends[1])
+    warp.SetBasisToR()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    transform.SetAndObserveTransformToParent(warp)
+    study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
+    assert not points() and len(driver.logic.strokes) == 1
+    for button in ("undoClick", "redoClick"):
+        driver.click(button)
+    driver.click("place")
+    assert driver.status == f"{study.study} lies under the transform warp, which is not linear: take it out of that."
+    study.volume_node.SetAndObserveTransformNodeID(None)
+    assert points() == len(driver.logic.strokes) == 1
+    study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
+    driver.select(0)
+    driver.click("open")  # it can be left
+    assert driver.logic.current_study.study == "p1_ED"
 
 
 def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:

@@ -121,9 +121,7 @@ def to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMR
 def _check_transforms(node: slicer.vtkMRMLTransformableNode) -> None:
     parent = node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
-        raise GeometryError(
-            f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: harden it, or move the node out of it."
-        )
+        raise GeometryError(f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: take it out of that.")
 
 
 def _dimensions(volume_node: slicer.vtkMRMLScalarVolumeNode) -> tuple[int, int, int]:
