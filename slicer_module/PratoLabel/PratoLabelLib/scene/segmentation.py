@@ -24,6 +24,9 @@ from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, is_left
 #: How far a corner of the mask may lie from the volume's, in smallest voxel edges: files round far below this.
 _TOLERANCE = 0.1
 
+#: What helps where the server has another image by now than the scene, in which a study that is opened is looked for first.
+REOPEN = "delete its image in the module Data, and open the study again"
+
 
 class MaskError(UserError):
     """A mask that does not fit."""
@@ -42,9 +45,9 @@ def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: M
         reverse_slices(node)
     if node.GetImageData().GetDimensions() != volume_node.GetImageData().GetDimensions():
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
-        raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: open the study again.")
+        raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: {REOPEN}.")
     if _corner_distance(node, volume_node) > _TOLERANCE * min(volume_node.GetSpacing()):
-        raise MaskError(f"The mask lies elsewhere in space than {volume_node.GetName()}: open the study again.")
+        raise MaskError(f"The mask lies elsewhere in space than {volume_node.GetName()}: {REOPEN}.")
     mask = slicer.util.arrayFromVolume(node)
     unknown = set(np.unique(mask).tolist()) - {0, *labels.values()}
     if unknown:
