@@ -170,5 +170,6 @@ def _storage_node(path: Path) -> slicer.vtkMRMLVolumeArchetypeStorageNode:
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     if hasattr(storage, "SetForceRightHandedIJKCoordinateSystem"):  # older Slicers leave the order alone
         storage.SetForceRightHandedIJKCoordinateSystem(False)
+    storage.SetSingleFile(True)  # Slicer would read files of one slice whose names differ by a number as the slices of one volume
     storage.SetFileName(str(path))
     return storage
