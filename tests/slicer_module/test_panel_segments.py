@@ -92,6 +92,17 @@ def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is
         driver.widget.cleanup()
 
 
+def test_an_image_that_was_cropped_in_place_is_left_alone(driver: FakeServerDriver) -> None:
+    shown = driver.open_study().logic.current_study.volume_node
+    grid = ijk_to_ras(shown)
+    grid[:3, 3] += grid[:3, 2]
+    slicer.util.updateVolumeFromArray(shown, slicer.util.arrayFromVolume(shown)[1:].copy())
+    shown.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grid))
+    assert np.array_equal(ijk_to_ras(shown), grid)
+    driver.click("run")
+    assert driver.status.startswith("The mask has 24x22x5 voxels and p1_ES has 24x22x4: delete its image in the module Data")
+
+
 def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:
     segmented(driver)
     start(driver, 1)

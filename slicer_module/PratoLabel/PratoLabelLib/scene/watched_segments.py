@@ -37,6 +37,7 @@ class WatchedSegments:
     _is_writing: bool
     _image_tags: Sequence[int] = ()
     _grid: np.ndarray
+    _shape: tuple[int, ...]
     _is_hardened = False  # its transform is about to be taken away
     _on_kept: Callable[[], None]
 
@@ -68,7 +69,7 @@ class WatchedSegments:
         self._on_segments_changed()
 
     def _watch(self) -> None:
-        self._grid = ijk_to_ras(self.volume_node)
+        self._grid, self._shape = ijk_to_ras(self.volume_node), self.volume_node.GetImageData().GetDimensions()
         event = slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent
         self._node_observer = self.segmentation_node.AddObserver(event, lambda *_: self._follow_segmentation())
         self._observe(self.segmentation_node.GetSegmentation())
@@ -113,8 +114,11 @@ class WatchedSegments:
             follow_transform(self.segmentation_node, self.volume_node)
 
     def _keep_grid(self) -> None:
-        grid, parent = ijk_to_ras(self.volume_node), self.volume_node.GetParentTransformNode()
-        if np.allclose(grid, self._grid, atol=_SAME_GRID) or (parent is not None and not parent.IsTransformToWorldLinear()):
+        grid, image, parent = ijk_to_ras(self.volume_node), self.volume_node.GetImageData(), self.volume_node.GetParentTransformNode()
+        is_resampled = (
+            image is None or image.GetDimensions() != self._shape or (parent is not None and not parent.IsTransformToWorldLinear())
+        )
+        if is_resampled or np.allclose(grid, self._grid, atol=_SAME_GRID):
             return
         if parent is not None:
             to_world = vtk.vtkMatrix4x4()
