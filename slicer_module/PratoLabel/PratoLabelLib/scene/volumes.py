@@ -63,6 +63,12 @@ def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
     return node.GetAttribute(_LOADED_ATTRIBUTE) is not None
 
 
+def is_of_scene(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether the node is in the scene, and no other images are put into it, as into one that shows an item of a sequence."""
+    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
+    return node.GetScene() is not None and not any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
+
+
 def remove_node(node: slicer.vtkMRMLNode) -> None:
     """Remove a node from the scene, with its display and storage nodes."""
     shown = range(node.GetNumberOfDisplayNodes()) if node.IsA("vtkMRMLDisplayableNode") else ()

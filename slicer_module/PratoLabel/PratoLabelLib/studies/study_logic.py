@@ -15,7 +15,7 @@ from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
 from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
-from PratoLabelLib.scene.volumes import load_volume, mark_as_stored, write_volume
+from PratoLabelLib.scene.volumes import is_of_scene, load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
 from PratoLabelLib.server.worker import Signal
@@ -113,7 +113,7 @@ class StudyLogic(ServerLogic):
         self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder), self._on_downloaded, "study")
 
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
-        """Add the volume of the scene to the server's studies as ``study_id``, and open it there."""
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent."""
         if volume_node is None or volume_node.GetImageData() is None:
             self.failed.emit("There is no volume to send: open an image first.")
             return
@@ -124,9 +124,13 @@ class StudyLogic(ServerLogic):
             return
 
         def on_uploaded(study: str) -> None:
+            stays = is_of_scene(volume_node)
+            shown = volume_node if stays else load_volume(path, study)
             path.unlink()
-            mark_as_stored(volume_node)
-            self._show_study(study, volume_node, None, 0)
+            if stays:
+                mark_as_stored(volume_node)
+            if shown is not None:
+                self._show_study(study, shown, None, 0)
             self.refresh_studies()
 
         self._dispatcher.dispatch(
