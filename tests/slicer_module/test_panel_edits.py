@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,16 @@ def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, question
     driver.click("next")
     driver.ui.recoverButton.click()
     assert np.array_equal(driver.logic.current_study.mask(), edited)
+
+
+@pytest.mark.slow
+def test_edits_are_saved_before_anything_that_may_fail(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.edit()
+    driver.logic.clicks_changed.connect(Mock(side_effect=ValueError("unforeseen")))
+    with pytest.raises(ValueError, match="unforeseen"):
+        driver.widget.cleanup()  # Slicer exits
+    assert len(drafts(driver)) == 1
 
 
 @pytest.mark.slow

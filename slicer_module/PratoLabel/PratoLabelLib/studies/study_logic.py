@@ -66,11 +66,11 @@ class StudyLogic(ServerLogic):
 
     def forget_scene(self) -> None:
         """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
+        if self.autosave is not None:
+            self.autosave.save()  # first: whatever fails below, nothing is lost
         self.cancel()
         left = self._open_study
         if left is not None:
-            if self.autosave is not None:
-                self.autosave.save()
             self._open_study = self.autosave = None
             left.close()
             self.versions.clear()
