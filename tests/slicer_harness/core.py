@@ -45,6 +45,7 @@ def new_scene() -> Any:
         application_logic.SetModuleLogic(module, logic)
         logics[module] = logic
     application_logic.SetColorLogic(logics["Colors"])
+    _cache_files(scene)
     slicer.mrmlScene = scene
     starting: list[tuple[str, Any]] = []
     slicer.app = SimpleNamespace(
@@ -59,7 +60,20 @@ def new_scene() -> Any:
         slicerUserSettingsFilePath=str(Path(_settings.name) / f"{id(scene):x}" / "Slicer.ini"),
     )
     slicer.modules = SimpleNamespace(**{name.lower(): SimpleNamespace(logic=partial(getitem, logics, name)) for name in logics})
+    slicer.modules.sequences.showSequenceBrowser = partial(setattr, slicer.modules.sequences, "browser")  # which the toolbar shows
     return scene
+
+
+def _cache_files(scene: Any) -> None:
+    """Where bundles are unpacked, as those in which sequences lie within a saved scene."""
+    folder = Path(_settings.name) / "cache" / f"{id(scene):x}"
+    folder.mkdir(parents=True, exist_ok=True)
+    cache, manager = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    cache.SetMRMLScene(scene)
+    manager.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(manager)
 
 
 class _IOManager:

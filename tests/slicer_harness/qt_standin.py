@@ -110,7 +110,7 @@ def install(module_file: Path, settings_folder: Path) -> QtWidgets.QApplication:
         from . import widgets
 
         sys.modules["ctk"].ctkCollapsibleButton = widgets.ctkCollapsibleButton  # type: ignore[attr-defined]
-        for name in ("qMRMLWidget", "qMRMLNodeComboBox", "qMRMLSegmentEditorWidget"):
+        for name in ("qMRMLWidget", "qMRMLNodeComboBox", "qMRMLSegmentEditorWidget", "qSlicerSegmentEditorEffectFactory"):
             setattr(slicer, name, getattr(widgets, name))
         if not slicer_source.load_scripted_modules():
             _install_doubles()

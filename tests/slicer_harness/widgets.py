@@ -93,6 +93,33 @@ class ctkCollapsibleButton(python_qt(QtWidgets.QAbstractButton)):  # type: ignor
         painter.drawText(26, 0, 999, self._header, QtCore.Qt.AlignmentFlag.AlignVCenter, self.text)
 
 
+class qSlicerSegmentEditorEffectFactory:
+    """Knows the effects of the Segment Editor: those that come after an editor was made are in it once that is told to look again."""
+
+    _instance: qSlicerSegmentEditorEffectFactory | None = None
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.connections: list[Any] = []
+
+    @classmethod
+    def instance(cls) -> qSlicerSegmentEditorEffectFactory:
+        cls._instance = cls._instance or cls()
+        return cls._instance
+
+    def connect(self, signature: str, slot: Any) -> None:
+        assert signature == "effectRegistered(QString)"
+        self.connections.append(slot)
+
+    def disconnect(self, signature: str, slot: Any) -> None:
+        self.connections.remove(slot)
+
+    def register(self, name: str) -> None:
+        self.names.append(name)
+        for slot in [*self.connections]:
+            slot(name)
+
+
 class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[misc]
     """The Segment Editor's segments, and its real undo history; its effects are not here."""
 
@@ -100,6 +127,7 @@ class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[mi
         super().__init__(parent)
         self.calls: list[str] = []  # what was installed and removed, in order
         self.history = slicer.vtkSegmentationHistory()
+        self.updateEffectList()
         self._nodes: dict[str, Any] = {}
         self._scene: Any = None
         self._list = QtWidgets.QListWidget()
@@ -169,6 +197,9 @@ class qMRMLSegmentEditorWidget(python_qt(QtWidgets.QWidget)):  # type: ignore[mi
 
     def setMaximumNumberOfUndoStates(self, count: int) -> None:
         self.history.SetMaximumNumberOfStates(count)
+
+    def updateEffectList(self) -> None:
+        self.effect_names = [*qSlicerSegmentEditorEffectFactory.instance().names]
 
     def setEffectNameOrder(self, names: list[str]) -> None:
         self.setProperty("effects", names)

@@ -172,12 +172,12 @@ def test_a_late_result_leaves_edits_that_no_undo_would_bring_back(driver: CineDr
 def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDriver) -> None:
     study = driver.open()
     driver.click("allPhases")
-    assert driver.ui.phasesLabel.text == "Sent as corrected: phase 0 (ED). Look at ES to send it as corrected, too."
+    assert driver.ui.phasesLabel.text == "To be sent as corrected: phase 0 (ED). Look at ES to send it as corrected, too."
     driver.click("goEs")
     driver.show(1)
     edited = driver.edit()
     driver.rest(0.4)
-    assert driver.ui.phasesLabel.text == "Sent as corrected: phases 0 (ED), 1, 2 (ES)."
+    assert driver.ui.phasesLabel.text == "To be sent as corrected: phases 0 (ED), 1, 2 (ES)."
     driver.click("submit")
     info = driver.server.requests[[r[0] for r in driver.server.requests].index("submit")][2]
     assert info["phases"] == {"0": "corrected", "1": "corrected", "2": "corrected", "3": "proposed"} and info["base_version"] == 0

@@ -22,18 +22,20 @@ _NEWER_NAMES = {
 _NEWER_ARGUMENTS = {"strict", "slots", "kw_only"}
 #: Layer -> what it may not import.
 FORBIDDEN = {
+    "errors": ("qt", "ctk", "slicer", "vtk", "numpy", "requests"),
     "server": ("qt", "ctk", "slicer", "vtk", "numpy"),
     "measures": ("qt", "ctk", "slicer", "vtk", "requests"),
     **dict.fromkeys(("scene", "studies", "clicks", "reports", "logic", "sample_data"), ("qt", "ctk", "requests")),
     **dict.fromkeys(("consent", "parameters", "panel", "sections"), ("requests",)),
 }
 #: Layer -> the layers below it, which is all that it may import of the library.
-_SCENE = ("measures", "scene")
+_SCENE = ("errors", "measures", "scene")
 _STUDIES = ("server", *_SCENE, "studies")
 _LOGIC = (*_STUDIES, "clicks", "reports", "logic", "sample_data")
 BELOW: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("server", "measures", "sample_data"), ()),
-    "scene": ("measures",),
+    **dict.fromkeys(("errors", "sample_data"), ()),
+    **dict.fromkeys(("server", "measures"), ("errors",)),
+    "scene": ("errors", "measures"),
     "studies": ("server", *_SCENE),
     **dict.fromkeys(("clicks", "reports"), _STUDIES),
     "logic": (*_STUDIES, "clicks", "reports"),

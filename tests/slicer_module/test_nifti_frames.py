@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.nifti_frames import join_frames, split_frames
 from PratoLabelLib.scene.volumes import read_volume
 
@@ -48,10 +49,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((5, 4, 3, 2), np.int16), np.eye(4)), path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
-    with pytest.raises(ValueError, match="cut short"):
+    with pytest.raises(UserError, match="cut short"):
         split_frames(path)
     nib.save(nib.Nifti1Image(np.zeros((5, 4, 3, 2, 3), np.int16), np.eye(4)), path)
-    with pytest.raises(ValueError, match="something else than grey values"):
+    with pytest.raises(UserError, match="something else than grey values"):
         split_frames(path)
 
 

@@ -101,6 +101,31 @@ def test_a_volume_of_the_scene_becomes_a_study(driver: FakeServerDriver, monkeyp
 
 
 @pytest.mark.slow
+def test_an_image_of_a_sequence_stays_as_it_was_sent(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: True)
+    driver.click("test")
+    images, browser = (slicer.mrmlScene.AddNewNodeByClass(f"vtkMRMLSequence{kind}Node", "cine") for kind in ("", "Browser"))
+    for n in range(3):  # as Slicer loads a cine from DICOM
+        image = slicer.vtkMRMLScalarVolumeNode()
+        slicer.util.updateVolumeFromArray(image, np.full((5, 22, 24), n, np.int16))
+        image.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.diag([-2.0, -2.0, 8.0, 1.0])))
+        images.SetDataNodeAtValue(image, str(n))
+    browser.AddSynchronizedSequenceNode(images)
+    browser.SetSelectedItemNumber(1)
+    shown = browser.GetProxyNode(images)
+    driver.ui.volumeSelector.setCurrentNode(shown)
+    driver.click("send")
+    study = driver.logic.current_study
+    browser.SetSelectedItemNumber(2)
+    assert np.unique(slicer.util.arrayFromVolume(study.volume_node)) == [1]
+    driver.click("run")
+    assert study.mask().any() and study.segmentation_node.GetScene() is not None
+    driver.select(0)
+    driver.click("open")
+    assert shown.GetScene() is not None  # it is the labeller's own
+
+
+@pytest.mark.slow
 def test_segment_undo_redo_submit(driver: FakeServerDriver) -> None:
     driver.open_study()
     everything = {"test", "next", "refresh", "open", "skip", "reject", "place", "fit", "run", "submit", "submitNext", "start"}

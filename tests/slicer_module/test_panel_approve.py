@@ -61,6 +61,14 @@ def test_the_states_of_the_phases_stand_in_the_panel(cine_driver: CineDriver) ->
     assert driver.logic.current_study.phase == 2  # a click shows the phase
 
 
+def test_a_reason_that_the_column_cuts_off_stands_in_the_tooltip(cine_driver: CineDriver) -> None:
+    reason = "the right ventricle has no basal slice, and the myocardium is thin there"
+    cine_driver.server.states[CINE], cine_driver.server.latest[CINE] = {2: PhaseState("proposed", "Ada", reason=reason)}, 1
+    cine_driver.open()
+    assert cine_driver.ui.statesTree.topLevelItem(0).toolTip(3) == f"sent back: {reason}"
+    assert [cine_driver.ui.studyTree.topLevelItem(n).toolTip(0) for n in range(3)] == cine_driver.server.names  # a name may be long as well
+
+
 def test_phases_are_approved(cine_driver: CineDriver) -> None:
     driver = open_as_bob(cine_driver)
     driver.click("approve")  # those that are corrected are ticked
@@ -159,7 +167,7 @@ def test_what_a_labeller_drew_stays_that_labellers(cine_driver: CineDriver) -> N
     driver.show(1)
     edited = driver.edit()
     driver.rest(0.4)
-    assert driver.ui.phasesLabel.text == "Sent as corrected: phase 1."
+    assert driver.ui.phasesLabel.text == "To be sent as corrected: phase 1."
     driver.click("submit")
     assert driver.sent("submit")[-1][2]["phases"] == {"1": "corrected"}
     assert np.array_equal(driver.server.sent[0][..., 1], edited.T)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 
 from PratoLabelLib.scene.segmentation import export_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, read_phases
+from PratoLabelLib.scene.volumes import has_reversed_slices
 from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE
@@ -55,20 +59,34 @@ def test_a_cine_with_fewer_phases_than_its_study_is_not_open(cine_driver: CineDr
 def test_edits_of_a_cine_that_has_lost_a_node_stay_in_the_scene(cine_driver: CineDriver, lost: str) -> None:
     study = cine_driver.open()
     cine_driver.show(2)
-    edited, cine = cine_driver.edit(), study.cine  # in no draft yet
+    edited, cine = cine_driver.edit(), study.cine
     if lost == "image":
         slicer.mrmlScene.RemoveNode(study.volume_node)
     else:
         for sequence in (cine.images, cine.segmentations):
             sequence.RemoveDataNodeAtValue(sequence.GetNthIndexValue(3))
     cine_driver.rest(0.1)
-    assert not drafts(cine_driver)
+    assert bool(drafts(cine_driver)) == (lost == "image")  # of an item nobody says that it goes
     cine_driver.open("p1_ED")
     assert CINE in cine_driver.logic.edited_studies()
     assert np.array_equal(cine.mask(2, study.labels), edited)
     if lost == "image":
         study = cine_driver.open()
         assert study.edited == {2} and np.array_equal(study.mask_of(2), edited)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["browser", "segmentations", "images", "segmentation_node"])
+def test_a_stroke_outlasts_a_node_that_is_deleted_at_once(cine_driver: CineDriver, lost: str) -> None:
+    study = cine_driver.open()
+    cine_driver.show(2)
+    edited = cine_driver.edit()
+    slicer.mrmlScene.RemoveNode(getattr(study.cine, lost))
+    assert len(drafts(cine_driver)) == 1  # sooner than edits rest
+    study = cine_driver.open()
+    if study.edited != {2}:
+        cine_driver.click("recover")
+    assert study.edited == {2} and np.array_equal(study.mask_of(2), edited)
 
 
 @pytest.mark.slow
@@ -91,6 +109,14 @@ def test_an_answer_for_a_cine_that_is_gone_meanwhile_changes_no_phase(
     kept = before if lost == "browser" else np.delete(before, 1, axis=3)
     masks = [export_mask(node, cine.images.GetNthDataNode(0), LABELS).T for node in left]
     assert np.array_equal(np.stack(masks, 3), kept)
+
+
+@pytest.mark.slow
+def test_slicers_toolbar_has_the_cine_that_is_open(cine_driver: CineDriver) -> None:
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")  # which the toolbar would go on with
+    slicer.modules.sequences.showSequenceBrowser(other)
+    study = cine_driver.open()
+    assert slicer.modules.sequences.browser is study.cine.browser
 
 
 @pytest.mark.slow
@@ -118,3 +144,54 @@ def test_a_cine_that_is_saved_right_after_a_stroke_knows_of_it(cine_driver: Cine
     cine_driver.show(2)
     cine_driver.edit()
     assert read_phases(study.cine.segmentations, EDITED_ATTRIBUTE) == {2}
+
+
+def reload_scene(folder: Path, drops_attributes: bool) -> None:
+    """Save the scene and load it again; ``drops_attributes``: as 3D Slicer before 5.10, which saves none of a sequence's images."""
+    scene, bundle = slicer.mrmlScene, folder / "scene.mrb"
+    assert scene.WriteToMRB(str(bundle))
+    scene.Clear(0)
+    zipfile.ZipFile(bundle).extractall(folder / "unpacked")
+    [unpacked] = (folder / "unpacked").rglob("*.mrml")
+    scene.SetURL(str(unpacked))
+    assert scene.Connect()
+    for sequence in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if drops_attributes else ():
+        if sequence.GetDataNodeClassName() == "vtkMRMLScalarVolumeNode":
+            for image in map(sequence.GetNthDataNode, range(sequence.GetNumberOfDataNodes())):
+                for name in image.GetAttributeNames():
+                    image.RemoveAttribute(name)
+    for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode"):
+        browser.Modified()  # the proxies follow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drops_attributes", [False, True])
+@pytest.mark.parametrize("is_left_handed", [False, True])
+def test_a_cine_reopens_from_a_saved_scene_as_it_was(
+    cine_driver: CineDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_left_handed: bool, drops_attributes: bool
+) -> None:
+    if is_left_handed:
+        monkeypatch.setattr(cines.write_cine, "__defaults__", (cines.AFFINE @ np.diag([1, 1, -1, 1]),))
+    study = cine_driver.open()
+    assert has_reversed_slices(study.volume_node) == is_left_handed
+    cine_driver.click("allPhases")
+    cine_driver.show(2)
+    cine_driver.edit()
+    cine_driver.show(1)
+    masks, provenance = cine_driver.masks(), study.provenance
+    reload_scene(tmp_path, drops_attributes)
+    cine_driver.rest(0.1)
+    again = cine_driver.open()
+    assert (again.phase, again.edited, again.base, again.provenance) == (1, {2}, study.base, provenance)
+    assert again.unsent_phases() == {*range(4)} and np.array_equal(cine_driver.masks(), masks)
+    for phase in (3, 2):
+        cine_driver.show(phase)
+        cine_driver.edit(1)
+    cine_driver.click("submit")
+    [sent] = cine_driver.server.sent
+    shown = cine_driver.masks()
+    assert np.array_equal(sent[..., 2:], (shown[:, :, ::-1] if is_left_handed else shown)[..., 2:])
+    assert not again.edited
+    cine_driver.open("p1_ED")
+    names = {node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    assert not any(name and name.startswith(CINE) for name in names)

@@ -71,6 +71,29 @@ def test_the_editors_keys_are_the_tools_while_it_is_on(driver: FakeServerDriver)
     assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
 
 
+@pytest.mark.parametrize("is_scribble", [False, True])
+@pytest.mark.parametrize("ends", ["key", "mode"])
+def test_what_slicer_places_afterwards_is_no_click(driver: FakeServerDriver, ends: str, is_scribble: bool) -> None:
+    segmented(driver)
+    application = slicer.app.applicationLogic()
+    interaction, selection = application.GetInteractionNode(), application.GetSelectionNode()
+    own = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "a length")
+    slicer.modules.markups.logic().SetActiveList(own)
+    interaction.SwitchToSinglePlaceMode()
+    interaction.SwitchToViewTransformMode()
+    driver.ui.scribbleCheckBox.checked = is_scribble
+    start(driver, 1)
+    if not is_scribble:
+        click_on(driver, (5, 4, 2))
+    press(driver, "Esc") if ends == "key" else interaction.SwitchToViewTransformMode()
+    assert selection.GetActivePlaceNodeID() == own.GetID() and selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsLineNode"
+    assert (interaction.GetPlaceModePersistence(), interaction.GetCurrentInteractionMode()) == (0, interaction.ViewTransform)
+    slicer.mrmlScene.RemoveNode(own)
+    start(driver, 1)
+    press(driver, "Esc")
+    assert not selection.GetActivePlaceNodeID()
+
+
 def test_placing_a_box_and_the_tool_end_each_other(driver: FakeServerDriver) -> None:
     driver.open_study()
     start(driver)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -102,7 +104,7 @@ def test_a_crash_before_the_offer_was_answered_loses_nothing(driver: FakeServerD
 
 
 @pytest.mark.slow
-def test_edits_whose_image_is_deleted_before_they_are_saved_stay_edits(driver: FakeServerDriver, questions: Questions) -> None:
+def test_edits_whose_image_is_deleted_before_they_rest_stay_edits(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     drawn = driver.edit(2)
     slicer.mrmlScene.RemoveNode(driver.logic.current_study.volume_node)
@@ -116,6 +118,17 @@ def test_edits_whose_image_is_deleted_before_they_are_saved_stay_edits(driver: F
 
 
 @pytest.mark.slow
+def test_segments_that_are_deleted_before_they_rest_are_offered_again(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    drawn = driver.edit(2)
+    slicer.mrmlScene.RemoveNode(driver.logic.current_study.segmentation_node)
+    assert len(drafts(driver)) == 1
+    driver.click("open")
+    driver.ui.recoverButton.click()
+    assert np.array_equal(driver.logic.current_study.mask(), drawn)
+
+
+@pytest.mark.slow
 def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, questions: Questions) -> None:
     driver.open_study()
     edited = driver.edit()
@@ -124,6 +137,16 @@ def test_closing_the_scene_keeps_unsent_edits(driver: FakeServerDriver, question
     driver.click("next")
     driver.ui.recoverButton.click()
     assert np.array_equal(driver.logic.current_study.mask(), edited)
+
+
+@pytest.mark.slow
+def test_edits_are_saved_before_anything_that_may_fail(driver: FakeServerDriver, questions: Questions) -> None:
+    driver.open_study()
+    driver.edit()
+    driver.logic.clicks_changed.connect(Mock(side_effect=ValueError("unforeseen")))
+    with pytest.raises(ValueError, match="unforeseen"):
+        driver.widget.cleanup()  # Slicer exits
+    assert len(drafts(driver)) == 1
 
 
 @pytest.mark.slow
@@ -167,6 +190,40 @@ def test_what_would_be_sent_otherwise_is_said_first(driver: FakeServerDriver, qu
     questions.answer = True
     driver.click("submit")
     assert [request for request in driver.server.requests if request[0] == "submit"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asks", ["submit", "showVersion", "skip"])
+def test_what_is_asked_about_a_study_is_not_done_to_the_next(
+    driver: FakeServerDriver, questions: Questions, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    """3D Slicer's own event loop goes on behind a question, and with it the answers of the server."""
+    driver.server.latest["p1_ES"], driver.server.labelled = 1, {}
+    driver.open_study()
+    driver.edit(1)
+    driver.ui.versionTree.setCurrentItem(driver.ui.versionTree.topLevelItem(0))
+    driver.ui.reasonBox.setEditText("not the heart")
+    study = driver.logic.current_study
+    if asks == "submit":
+        driver.ui.submitNextButton.click()
+        hidden = find_segment(study.segmentation_node.GetSegmentation(), "RV cavity")
+        study.segmentation_node.GetDisplayNode().SetSegmentVisibility(hidden, False)  # which is said first
+
+    def answer(text: str, *arguments: object, **options: object) -> bool:
+        if asks != "submit":
+            driver.logic.open_study("p1_ED")  # as an answer may do
+        driver.settle()
+        assert driver.logic.current_study.study == "p1_ED"
+        return True
+
+    for name in ("confirmYesNoDisplay", "confirmOkCancelDisplay"):
+        monkeypatch.setattr(slicer.util, name, answer)
+    getattr(driver.ui, f"{asks}Button").click()
+    driver.settle()
+    done = [request[:2] for request in driver.server.requests if request[0] in ("submit", "review", "version")]
+    assert done.count(("submit", "p1_ES")) == (asks == "submit")
+    assert not {("submit", "p1_ED"), ("review", "p1_ES")} & {*done} and done.count(("version", "p1_ES")) == 1  # when it was opened
+    assert driver.logic.current_study.study == "p1_ED"
 
 
 @pytest.mark.slow

@@ -193,6 +193,18 @@ def test_reload_and_test_leaves_a_panel_that_works(reloadable: FakeServerDriver,
     assert observers() == {}
 
 
+def test_effects_that_are_registered_after_the_panel_was_made_are_in_its_editor(driver: FakeServerDriver) -> None:
+    """As where it is the module that Slicer starts with."""
+    factory = slicer.qSlicerSegmentEditorEffectFactory.instance()
+    factory.register("Islands")
+    assert driver.editor.effect_names == ["Islands"]
+    listener = driver.panel.correct._on_effect_registered
+    assert listener in factory.connections
+    driver.widget.cleanup()
+    assert listener not in factory.connections
+    factory.names.clear()
+
+
 def test_the_panel_makes_no_window_of_its_own(driver: FakeServerDriver) -> None:
     """Only those of C++ are safe from a thread that collects garbage: the frame, and what a widget of the .ui opens."""
     driver.open_study()

@@ -13,6 +13,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from PratoLabelLib.scene.volumes import show_token_map
+from tests.slicer_module import fake_client
 from tests.slicer_module.click_tool import click_on, markers, segmented, start
 from tests.slicer_module.panel_driver import FakeServerDriver, dialogs, end_interaction
 from tests.slicer_module.unsent import drafts
@@ -215,6 +216,19 @@ def test_a_study_whose_nodes_were_deleted_opens_again(driver: FakeServerDriver, 
     assert study.study == name
     driver.click("run")
     assert study.mask().any()
+
+
+@pytest.mark.slow
+def test_a_study_whose_image_was_replaced_on_the_server_opens_anew(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.open_study()
+    monkeypatch.setattr(fake_client, "SHAPE", (26, 22, 5))
+    driver.click("run")
+    told = "The mask has 26x22x5 voxels and p1_ES has 24x22x5: delete its image in the module Data, and open the study again."
+    assert driver.status == told
+    slicer.mrmlScene.RemoveNode(driver.logic.current_study.volume_node)
+    driver.click("open")
+    driver.click("run")
+    assert np.array_equal(driver.logic.current_study.mask().T[1:23, 2:20], fake_client.heart()[1:23, 2:20])
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,17 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
+import vtk
 
 from PratoLabelLib.scene.segments import find_segment
+from PratoLabelLib.scene.volumes import ijk_to_ras
 from tests.slicer_module import cines
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.click_tool import click_on, drag, expected, mask_of, points, press, segmented, sent, start
 from tests.slicer_module.clicks import world_position
 from tests.slicer_module.fake_client import heart
 from tests.slicer_module.panel_driver import FakeServerDriver
+from tests.slicer_module.unsent import Questions
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +59,50 @@ def test_a_segmentation_follows_its_image(driver: FakeServerDriver) -> None:
     assert study.segmentation_node.GetTransformNodeID() is None
 
 
+@pytest.mark.parametrize("how", ["hardened", "hardened twice", "centred", "centred under a transform"])
+@pytest.mark.parametrize("is_cine", [False, True])
+def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is_cine: bool, how: str) -> None:
+    if is_cine:
+        driver.widget.cleanup()
+        driver = CineDriver(tmp_path)
+        driver.open()
+    else:
+        driver.open_study()
+    driver.click("run")
+    study, shown = driver.logic.current_study, driver.logic.current_study.volume_node
+    before, grid = mask_of(driver), ijk_to_ras(shown)
+    name = None if how == "centred" else put_under_transform(shown)
+    corner = world_position(shown, (5, 4, 2))
+    if "centred" in how:
+        shown.SetOrigin(7, 8, 9)
+    else:
+        for _ in range(1 + (how == "hardened twice")):
+            assert shown.HardenTransform()
+    assert (
+        driver.status
+        == f"The image of {study.study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
+    )
+    assert np.allclose(ijk_to_ras(shown), grid) and np.allclose(world_position(shown, (5, 4, 2)), corner)
+    assert shown.GetTransformNodeID() == study.segmentation_node.GetTransformNodeID() == name
+    driver.click("run")
+    assert "Waiting" not in driver.status and np.array_equal(mask_of(driver), before) and not study.has_unsent_edits
+    shown.SetAndObserveTransformNodeID(None)
+    assert study.segmentation_node.GetTransformNodeID() is None and np.array_equal(mask_of(driver), before)
+    if is_cine:
+        driver.widget.cleanup()
+
+
+def test_an_image_that_was_cropped_in_place_is_left_alone(driver: FakeServerDriver) -> None:
+    shown = driver.open_study().logic.current_study.volume_node
+    grid = ijk_to_ras(shown)
+    grid[:3, 3] += grid[:3, 2]
+    slicer.util.updateVolumeFromArray(shown, slicer.util.arrayFromVolume(shown)[1:].copy())
+    shown.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(grid))
+    assert np.array_equal(ijk_to_ras(shown), grid)
+    driver.click("run")
+    assert driver.status.startswith("The mask has 24x22x5 voxels and p1_ES has 24x22x4: delete its image in the module Data")
+
+
 def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:
     segmented(driver)
     start(driver, 1)
@@ -70,6 +118,34 @@ def test_clicks_follow_their_image(driver: FakeServerDriver) -> None:
         study.volume_node.SetAndObserveTransformNodeID(None)
     drag(driver, node, 0, (6, 4, 2))
     assert driver.logic.strokes[0].voxels.tolist() == [[6, 4, 2]]
+
+
+def test_under_a_transform_that_is_not_linear_nothing_is_pointed_at(driver: FakeServerDriver, questions: Questions) -> None:
+    segmented(driver)
+    start(driver, 1)
+    click_on(driver, (5, 4, 2))
+    study, landmarks = driver.logic.current_study, ((0, 0, 0), (9, 0, 0), (0, 9, 0), (0, 0, 9), (9, 9, 9))
+    warp, ends = vtk.vtkThinPlateSplineTransform(), (vtk.vtkPoints(), vtk.vtkPoints())
+    for n, place in enumerate(landmarks):
+        ends[0].InsertNextPoint(place)
+        ends[1].InsertNextPoint(place[0] + n, place[1], place[2])
+    warp.SetSourceLandmarks(ends[0])
+    warp.SetTargetLandmarks(ends[1])
+    warp.SetBasisToR()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    transform.SetAndObserveTransformToParent(warp)
+    study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
+    assert not points() and len(driver.logic.strokes) == 1
+    for button in ("undoClick", "redoClick"):
+        driver.click(button)
+    driver.click("place")
+    assert driver.status == f"{study.study} lies under the transform warp, which is not linear: take it out of that."
+    study.volume_node.SetAndObserveTransformNodeID(None)
+    assert points() == len(driver.logic.strokes) == 1
+    study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
+    driver.select(0)
+    driver.click("open")  # it can be left
+    assert driver.logic.current_study.study == "p1_ED"
 
 
 def test_all_phases_of_a_cine_follow(cine_driver: CineDriver) -> None:
@@ -155,3 +231,17 @@ def test_the_editors_effect_stays_when_the_phase_changes_and_its_undo_ends_there
     driver.edit(1)
     driver.editor.undo()
     assert np.array_equal(mask_of(driver), before)
+
+
+@pytest.mark.slow
+def test_the_segment_that_is_worked_on_stays_selected(driver: FakeServerDriver) -> None:
+    study = driver.open_study().logic.current_study
+    chosen = find_segment(study.segmentation_node.GetSegmentation(), "LV cavity")
+    driver.editor.setCurrentSegmentID(chosen)
+    driver.frame.exit()  # to another module, for example to set window and level
+    driver.frame.enter()
+    assert driver.editor.segmentationNode() is study.segmentation_node and driver.editor.currentSegmentID() == chosen
+    driver.select(0)
+    driver.click("open")
+    segmentation = driver.logic.current_study.segmentation_node.GetSegmentation()
+    assert driver.editor.currentSegmentID() == find_segment(segmentation, "RV cavity")

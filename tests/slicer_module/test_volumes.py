@@ -14,7 +14,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip
 import vtk
 
 from PratoLabelLib.scene.segmentation import read_mask, write_mask
-from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, load_volume, mark_as_stored, to_file_order
+from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, load_volume, mark_as_stored, read_volume, to_file_order
 from tests.slicer_harness.core import new_scene
 
 LABELS = {"RV cavity": 1, "myocardium": 2, "LV cavity": 3}
@@ -33,6 +33,15 @@ def affine_of(angles: tuple[float, ...], signs: tuple[float, ...]) -> np.ndarray
     affine[:3, :3] = rotation @ np.diag(np.array(signs) * (1.4, 1.5, 8.0))
     affine[:3, 3] = (-30.0, 12.0, 7.0)
     return affine
+
+
+def test_a_file_of_one_slice_is_read_without_those_beside_it(tmp_path: Path) -> None:
+    new_scene()
+    for n in (1, 2, 3):  # as the labels of one patient's phases lie in one folder while they are measured
+        nib.save(nib.Nifti1Image(np.full((6, 5, 1), n, np.uint8), np.diag([1.0, 1.0, 8.0, 1.0])), tmp_path / f"p_frame0{n}.nii.gz")
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    assert read_volume(node, tmp_path / "p_frame02.nii.gz")
+    assert slicer.util.arrayFromVolume(node).tolist() == [[[2] * 6] * 5]
 
 
 @pytest.mark.slow

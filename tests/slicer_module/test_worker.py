@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from PratoLabelLib.server.worker import Worker
+from PratoLabelLib.errors import UserError
+from PratoLabelLib.server.connection import Cancelled, ServerError
+from PratoLabelLib.server.worker import RequestDispatcher, Worker
 from tests.waiting import HANG_S, wait_until
 
 
@@ -238,3 +240,31 @@ def test_a_stopped_worker_leaves_the_collection_as_it_was() -> None:
             assert gc.isenabled() == is_enabled
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("is_in_reply", [False, True])
+@pytest.mark.parametrize(
+    "error", [ServerError("No server replies."), UserError("It does not fit: open it again."), Cancelled(), KeyError("box")]
+)
+def test_the_console_gets_a_traceback_of_what_nobody_has_foreseen(
+    worker: Worker, caplog: pytest.LogCaptureFixture, error: Exception, is_in_reply: bool
+) -> None:
+    told: list[str] = []
+
+    def fail(_: Any) -> None:
+        raise error
+
+    class Client:
+        cancel = staticmethod(lambda: None)
+
+    dispatcher = RequestDispatcher(worker, told.append)
+    dispatcher.client = Client()  # type: ignore[assignment]
+    dispatcher.dispatch(*((lambda client: None, fail) if is_in_reply else (fail, never)), lane="")
+    with caplog.at_level(logging.WARNING):
+        wait_for(lambda: not worker.is_busy, worker)
+    if isinstance(error, KeyError):
+        assert told == ["Something unexpected happened (KeyError: 'box'): see the Python console."]
+        assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
+    else:
+        assert told == ([] if isinstance(error, Cancelled) and not is_in_reply else [str(error)])
+        assert not caplog.records

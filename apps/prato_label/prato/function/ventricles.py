@@ -145,8 +145,8 @@ def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, amo
         doubts.append("The heart holds more blood at end-systole than at end-diastole: are the two phases exchanged?")
     elif min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:
         doubts.append(
-            f"The stroke volumes differ (LV {lv.sv_ml:.0f} ml, RV {rv.sv_ml:.0f} ml), which without a shunt or a leaking valve they "
-            "do not: look at the basal slices."
+            f"The stroke volumes differ (LV {lv.sv_ml:.0f} ml, RV {rv.sv_ml:.0f} ml), and should not without a shunt or a leaking "
+            "valve: check the basal slices."
         )
     return doubts + _basal_doubts(masks)
 

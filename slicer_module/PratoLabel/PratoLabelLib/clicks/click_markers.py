@@ -70,7 +70,7 @@ class ClickMarkers:
             if study is not None:
                 self._volume = study.volume_node
                 self._tag = self._volume.AddObserver(slicer.vtkMRMLTransformableNode.TransformModifiedEvent, lambda *_: self._follow())
-        strokes = self._logic.strokes
+        strokes = self._logic.strokes if self._is_mapped else []
         with self._changing():
             for stroke in [stroke for stroke in self._shown if stroke not in strokes or not _is_there(*self._shown[stroke])]:
                 _remove(*self._shown.pop(stroke))
@@ -97,6 +97,13 @@ class ClickMarkers:
         with self._changing():
             for node in self._nodes() if self._volume is not None else ():
                 follow_transform(node, self._volume)
+        self.show()
+
+    @property
+    def _is_mapped(self) -> bool:
+        """Whether voxels have a place in the world that a click can be shown at: not under a transform that is not linear."""
+        parent = self._volume.GetParentTransformNode() if self._volume is not None else None
+        return parent is None or bool(parent.IsTransformToWorldLinear())
 
     # From the logic to the views
 

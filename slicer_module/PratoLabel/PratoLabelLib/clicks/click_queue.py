@@ -11,6 +11,7 @@ import slicer
 import vtk
 
 from PratoLabelLib.clicks.phase_clicks import PhaseClicks
+from PratoLabelLib.errors import describe_error
 from PratoLabelLib.measures.click_history import Stroke
 from PratoLabelLib.measures.click_request import apply_reply, make_params
 from PratoLabelLib.scene.segmentation import MaskError
@@ -155,7 +156,7 @@ class ClickQueue(PredictLogic):
             clicks.waiting.remove(stroke)
         undone = self._forget_waiting() if is_gone else ""
         self.clicks_changed.emit()
-        self.failed.emit(" ".join(filter(None, (str(error), undone))))
+        self.failed.emit(" ".join(filter(None, (describe_error(error), undone))))
 
     def _drop_all(self, why: str = "") -> None:
         undone = self._forget_waiting()

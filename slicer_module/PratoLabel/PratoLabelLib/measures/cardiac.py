@@ -88,7 +88,7 @@ def flag_function(lv: VentricularFunction | None, rv: VentricularFunction | None
     if abs(lv.stroke_volume_ml - rv.stroke_volume_ml) <= _STROKE_VOLUMES * larger:
         return []
     both = f"LV {lv.stroke_volume_ml:.0f} ml, RV {rv.stroke_volume_ml:.0f} ml"
-    return [Flag(f"The stroke volumes differ ({both}), which without a shunt or a leaking valve they do not: look at the basal slices.")]
+    return [Flag(f"The stroke volumes differ ({both}), and should not without a shunt or a leaking valve: check the basal slices.")]
 
 
 def find_ed_es(volumes_by_study: Mapping[str, CardiacVolumes], ed: str = "", es: str = "") -> tuple[str, str] | None:

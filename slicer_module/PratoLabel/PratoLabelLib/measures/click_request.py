@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.click_history import Step, Stroke
 
 #: The contract's limits.
@@ -64,7 +65,7 @@ def apply_reply(mask: np.ndarray, refined: Mapping[str, Any], is_reversed: bool)
     """``mask`` (K, J, I) with what the reply's ``refined`` says of its region.
 
     Raises:
-        ValueError: it is not what ``docs/protocol.md`` describes.
+        UserError: it is not what ``docs/protocol.md`` describes.
     """
     if refined["box"] is None:
         return mask
@@ -74,5 +75,5 @@ def apply_reply(mask: np.ndarray, refined: Mapping[str, Any], is_reversed: bool)
         changed = (mask[::-1] if is_reversed else mask).copy()
         changed[k0:k1, j0:j1, i0:i1] = region.T
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise ValueError("The server's answer to a click cannot be read: server and module are of different versions.") from error
+        raise UserError("The server's answer to a click cannot be read: server and module are of different versions.") from error
     return changed[::-1].copy() if is_reversed else changed

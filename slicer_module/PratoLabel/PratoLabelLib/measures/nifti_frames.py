@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from PratoLabelLib.errors import UserError
+
 #: Type and offset of the fields of a NIfTI-1 header that are read here. Slicer reads no NIfTI-2.
 _HEADER_BYTES = 348
 _FIELDS = {"dim": ("8i2", 40), "datatype": ("i2", 70), "offset": ("f4", 108), "slope": ("f4", 112), "intercept": ("f4", 116)}
@@ -30,7 +32,7 @@ def split_frames(path: Path) -> Frames | None:
     """The volumes of the NIfTI-1 file ``path``, the first also as a file beside it; None where there is one alone, or it cannot be read.
 
     Raises:
-        ValueError: it is cut short, or holds something else than grey values.
+        UserError: it is cut short, or holds something else than grey values.
         OSError: it cannot be read, or the first volume not be written.
     """
     try:
@@ -46,11 +48,11 @@ def split_frames(path: Path) -> Frames | None:
         return None
     code, start = int(_field(content, "datatype", order)), int(_field(content, "offset", order))
     if code not in _TYPES or any(n != 1 for n in shape[4:]):
-        raise ValueError(f"{path.name} holds something else than grey values over x, y, z and time: export it anew.")
+        raise UserError(f"{path.name} holds something else than grey values over x, y, z and time: export it anew.")
     stored = np.dtype(order + _TYPES[code])
     count = int(np.prod(shape[:4]))
     if len(content) < start + count * stored.itemsize:
-        raise ValueError(f"{path.name} is cut short: fetch it again.")
+        raise UserError(f"{path.name} is cut short: fetch it again.")
     arrays = np.frombuffer(content, stored, count, start).reshape(shape[3::-1])
     slope, intercept = float(_field(content, "slope", order)), float(_field(content, "intercept", order))
     if np.isfinite([slope, intercept]).all() and slope != 0 and (slope, intercept) != (1, 0):
@@ -65,13 +67,13 @@ def join_frames(first: Path, arrays: np.ndarray, path: Path) -> None:
     """Write ``arrays`` (T, K, J, I) to the gzipped NIfTI file ``path``, with everything else as in the uncompressed file ``first``.
 
     Raises:
-        ValueError: ``first`` is no NIfTI-1 file.
+        UserError: ``first`` is no NIfTI-1 file.
         OSError: a file cannot be read or written.
     """
     content = first.read_bytes()
     order = _byte_order(content)
     if order is None:
-        raise ValueError(f"{first.name} is no NIfTI-1 file: submit again.")
+        raise UserError(f"{first.name} is no NIfTI-1 file: submit again.")
     start, code = int(_field(content, "offset", order)), int(_field(content, "datatype", order))
     stored = np.dtype(order + _TYPES[code])
     head = _with_dimensions(content[:start], order, [*arrays.shape[:0:-1], len(arrays)])

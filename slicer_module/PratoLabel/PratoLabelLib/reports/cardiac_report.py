@@ -10,6 +10,7 @@ from pathlib import Path
 import slicer
 import slicer.util
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.measures.cardiac import (
     CardiacVolumes,
     Flag,
@@ -95,7 +96,7 @@ class PhaseVolumes:
         """Measure the label files ``paths``, by study.
 
         Raises:
-            ValueError: one cannot be read.
+            UserError: one cannot be read.
         """
         self.by_study.update({study: _measure_label(path, labels) for study, path in paths.items()})
 
@@ -108,5 +109,5 @@ def patient_of(study: str) -> str:
 def _measure_label(path: Path, labels: Mapping[str, int]) -> CardiacVolumes:
     node = slicer.vtkMRMLLabelMapVolumeNode()
     if not read_volume(node, path):
-        raise ValueError(f"The label {path.name} cannot be read: submit it again.")
+        raise UserError(f"The label {path.name} cannot be read: submit it again.")
     return compute_volumes(slicer.util.arrayFromVolume(node), labels, node.GetSpacing()[::-1])

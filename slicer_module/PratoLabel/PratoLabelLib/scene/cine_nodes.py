@@ -1,7 +1,8 @@
 """The nodes of a cine: a sequence of its images, one of its segmentations, and the browser that shows a phase of both.
 
 Slicer's Sequences logic makes the proxy nodes, which the views and the Segment Editor show, and copies the phase into them that the browser
-selects. A proxy takes over the attributes of what it shows, so every phase has them. The segmentations are edited in place
+selects. A proxy takes over the attributes of what it shows, so every phase has them; those of the images stand with their sequence as
+well, as 3D Slicer before 5.10 saves no others. The segmentations are edited in place
 (``SetSaveChanges``): a proxy shares its ``vtkSegmentation`` with the phase that it shows.
 """
 
@@ -20,7 +21,7 @@ from PratoLabelLib.scene.cine_files import read_masks
 from PratoLabelLib.scene.segmentation import MaskError, export_mask, renewed_surfaces
 from PratoLabelLib.scene.segments import add_segments, find_segment
 from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node
-from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, load_volume, remove_node
+from PratoLabelLib.scene.volumes import copy_marks, has_reversed_slices, ijk_to_ras, is_loaded_here, load_volume, remove_node
 
 PLAYBACK_FPS = 20.0
 
@@ -118,7 +119,13 @@ def find_cine(study: str, server: str) -> CineNodes | None:
     if images is None or segmentations is None:
         return None
     cine = CineNodes(images, segmentations, browser)
-    return cine if cine.volume_node is not None and cine.segmentation_node is not None else None
+    if cine.volume_node is None or cine.segmentation_node is None:
+        return None
+    if is_loaded_here(images):  # else the scene was saved by an earlier version of this module
+        for image in (*map(images.GetNthDataNode, range(images.GetNumberOfDataNodes())), cine.volume_node):
+            mark_node(image, study, server)
+            copy_marks(images, image)
+    return cine
 
 
 def remove_remains(study: str, server: str) -> None:
@@ -191,6 +198,7 @@ def _make_cine(
     browser.SetSelectedItemNumber(0)
     for node in (images, segmentations, browser):
         mark_node(node, study, server)
+    copy_marks(template, images)
     cine = CineNodes(images, segmentations, browser)
     _keep_window(cine.volume_node)
     return cine

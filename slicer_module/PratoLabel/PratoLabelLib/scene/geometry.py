@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.volumes import ijk_to_ras, matrix_to_array
 
 Box = tuple[int, int, int, int, int, int]
@@ -21,8 +22,8 @@ Box = tuple[int, int, int, int, int, int]
 _ROUNDING = 1e-6
 
 
-class GeometryError(ValueError):
-    """An ROI or box that is unusable; the message is one sentence for the user."""
+class GeometryError(UserError):
+    """An ROI or box that is unusable."""
 
 
 def roi_to_ijk_box(roi_node: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> Box:
@@ -120,9 +121,7 @@ def to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMR
 def _check_transforms(node: slicer.vtkMRMLTransformableNode) -> None:
     parent = node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
-        raise GeometryError(
-            f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: harden it, or move the node out of it."
-        )
+        raise GeometryError(f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: take it out of that.")
 
 
 def _dimensions(volume_node: slicer.vtkMRMLScalarVolumeNode) -> tuple[int, int, int]:

@@ -17,15 +17,19 @@ import slicer.util
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from PratoLabelLib.errors import UserError
 from PratoLabelLib.scene.segments import add_segments, find_segment, merge_segments, tidied_displays
 from PratoLabelLib.scene.volumes import has_reversed_slices, ijk_to_ras, is_left_handed, read_volume, reverse_slices, write_volume
 
 #: How far a corner of the mask may lie from the volume's, in smallest voxel edges: files round far below this.
 _TOLERANCE = 0.1
 
+#: What helps where the server has another image by now than the scene, in which a study that is opened is looked for first.
+REOPEN = "delete its image in the module Data, and open the study again"
 
-class MaskError(ValueError):
-    """A mask that does not fit; the message is one sentence for the user."""
+
+class MaskError(UserError):
+    """A mask that does not fit."""
 
 
 def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: Mapping[str, int]) -> np.ndarray:
@@ -41,9 +45,9 @@ def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: M
         reverse_slices(node)
     if node.GetImageData().GetDimensions() != volume_node.GetImageData().GetDimensions():
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
-        raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: open the study again.")
+        raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: {REOPEN}.")
     if _corner_distance(node, volume_node) > _TOLERANCE * min(volume_node.GetSpacing()):
-        raise MaskError(f"The mask lies elsewhere in space than {volume_node.GetName()}: open the study again.")
+        raise MaskError(f"The mask lies elsewhere in space than {volume_node.GetName()}: {REOPEN}.")
     mask = slicer.util.arrayFromVolume(node)
     unknown = set(np.unique(mask).tolist()) - {0, *labels.values()}
     if unknown:
@@ -78,10 +82,10 @@ def create_segmentation(
     return node
 
 
-def follow_transform(node: slicer.vtkMRMLTransformableNode, volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+def follow_transform(node: slicer.vtkMRMLTransformableNode, leader: slicer.vtkMRMLTransformableNode) -> None:
     """Put what is drawn on an image under the transform that the image is under: otherwise its voxels would not be the image's."""
-    if node.GetTransformNodeID() != volume_node.GetTransformNodeID():
-        node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    if node.GetTransformNodeID() != leader.GetTransformNodeID():
+        node.SetAndObserveTransformNodeID(leader.GetTransformNodeID())
 
 
 def check_writable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:

@@ -18,6 +18,8 @@ import slicer
 import slicer.util
 import vtk
 
+from PratoLabelLib.errors import UserError
+
 #: Node attribute: set where the stored image has the slices of the volume node in reverse.
 _REVERSED_ATTRIBUTE = "PratoLabel.slicesReversed"
 #: Node attribute: set where the image came from the server.
@@ -50,9 +52,21 @@ def load_volume(path: Path, name: str) -> slicer.vtkMRMLScalarVolumeNode | None:
     return node
 
 
+def copy_marks(node: slicer.vtkMRMLNode, to: slicer.vtkMRMLNode) -> None:
+    """Let ``to`` say of the stored image what ``node`` says of it."""
+    for name in (_REVERSED_ATTRIBUTE, _LOADED_ATTRIBUTE):
+        to.SetAttribute(name, node.GetAttribute(name))
+
+
 def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
     """Whether this module has loaded the volume node, from a server."""
     return node.GetAttribute(_LOADED_ATTRIBUTE) is not None
+
+
+def is_of_scene(node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether the node is in the scene, and no other images are put into it, as into one that shows an item of a sequence."""
+    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
+    return node.GetScene() is not None and not any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
 
 
 def remove_node(node: slicer.vtkMRMLNode) -> None:
@@ -117,12 +131,12 @@ def unpack_token_map(tokens: Mapping[str, Any]) -> np.ndarray:
     """The reply's ``tokens`` as float32 (K, J, I) in 0..1: share of the pruning stages that the token over each voxel survived.
 
     Raises:
-        ValueError: not what ``docs/protocol.md`` describes.
+        UserError: not what ``docs/protocol.md`` describes.
     """
     try:
         levels = np.frombuffer(zlib.decompress(base64.b64decode(tokens["data"])), np.uint8).reshape(tokens["shape"])
-    except (KeyError, TypeError, zlib.error) as error:
-        raise ValueError("The token map in the server's answer cannot be read: server and module are of different versions.") from error
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise UserError("The token map in the server's answer cannot be read: server and module are of different versions.") from error
     return (levels.T / np.float32(255)).astype(np.float32)
 
 
@@ -162,5 +176,6 @@ def _storage_node(path: Path) -> slicer.vtkMRMLVolumeArchetypeStorageNode:
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     if hasattr(storage, "SetForceRightHandedIJKCoordinateSystem"):  # older Slicers leave the order alone
         storage.SetForceRightHandedIJKCoordinateSystem(False)
+    storage.SetSingleFile(True)  # Slicer would read files of one slice whose names differ by a number as the slices of one volume
     storage.SetFileName(str(path))
     return storage

@@ -7,14 +7,21 @@ from contextlib import contextmanager
 
 import numpy as np
 import slicer
+import slicer.util
+import vtk
 
 from PratoLabelLib.scene.segmentation import check_writable, follow_transform, import_changes
+from PratoLabelLib.scene.volumes import ijk_to_ras, matrix_to_array
+
+#: So far (in mm) two grids of one image may be apart, by rounding in a file of it.
+_SAME_GRID = 1e-5
 
 
 class WatchedSegments:
     """Observes a segmentation, and tells what is written here from what is done in the Segment Editor.
 
-    It lies under the transform of the image, whichever that is put under: its voxels are those of the image.
+    It lies under the transform of the image, whichever that is put under: its voxels are those of the image. The image itself stays on the
+    grid that the server has: where its transform is hardened, it is put under it again, which looks the same.
 
     Attributes:
         segmentation_node, volume_node, labels: of the study.
@@ -28,7 +35,11 @@ class WatchedSegments:
     _node_observer: int
     _before_write: Callable[[Collection[int], bool], None]
     _is_writing: bool
-    _transform_tag: int | None = None
+    _image_tags: Sequence[int] = ()
+    _grid: np.ndarray
+    _shape: tuple[int, ...]
+    _is_hardened = False  # its transform is about to be taken away
+    _on_kept: Callable[[], None]
 
     @property
     def shown_phase(self) -> int:
@@ -58,6 +69,7 @@ class WatchedSegments:
         self._on_segments_changed()
 
     def _watch(self) -> None:
+        self._grid, self._shape = ijk_to_ras(self.volume_node), self.volume_node.GetImageData().GetDimensions()
         event = slicer.vtkMRMLSegmentationNode.SegmentationChangedEvent
         self._node_observer = self.segmentation_node.AddObserver(event, lambda *_: self._follow_segmentation())
         self._observe(self.segmentation_node.GetSegmentation())
@@ -83,16 +95,37 @@ class WatchedSegments:
             events = [getattr(segmentation, name) for name in names]
             self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
         self._segmentation = segmentation
-        if self._transform_tag is not None:
-            self.volume_node.RemoveObserver(self._transform_tag)
-            self._transform_tag = None
+        for tag in self._image_tags:
+            self.volume_node.RemoveObserver(tag)
+        self._image_tags = []
         if segmentation is not None:
-            moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
-            self._transform_tag = self.volume_node.AddObserver(moved, lambda *_: self._follow_transform())
+            moved, image = slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self.volume_node
+            self._image_tags = [
+                image.AddObserver(moved, lambda *_: self._follow_transform()),
+                image.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._keep_grid()),
+            ]
             self._follow_transform()
 
     def _follow_transform(self) -> None:
-        follow_transform(self.segmentation_node, self.volume_node)
+        if self._is_hardened:
+            self._is_hardened = False
+            follow_transform(self.volume_node, self.segmentation_node)
+        else:
+            follow_transform(self.segmentation_node, self.volume_node)
+
+    def _keep_grid(self) -> None:
+        grid, image, parent = ijk_to_ras(self.volume_node), self.volume_node.GetImageData(), self.volume_node.GetParentTransformNode()
+        is_resampled = (
+            image is None or image.GetDimensions() != self._shape or (parent is not None and not parent.IsTransformToWorldLinear())
+        )
+        if is_resampled or np.allclose(grid, self._grid, atol=_SAME_GRID):
+            return
+        if parent is not None:
+            to_world = vtk.vtkMatrix4x4()
+            parent.GetMatrixTransformToWorld(to_world)
+            self._is_hardened = bool(np.allclose(grid, matrix_to_array(to_world) @ self._grid))
+        self.volume_node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(self._grid))
+        self._on_kept()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

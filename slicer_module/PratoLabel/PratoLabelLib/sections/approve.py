@@ -51,6 +51,7 @@ class ApproveSection(Section):
             more = f"approved by {known.approved_by}" if known.approved_by else f"sent back: {known.reason}" if known.reason else ""
             for column, text in enumerate((str(phase), known.state, known.editor, more)):
                 item.setText(column, text)
+            item.setToolTip(3, more)  # which is cut off where it is long
             if phase in trusted:
                 is_next = known.state == "corrected" or len(trusted) == 1
                 item.setCheckState(0, qt.Qt.Checked if is_next else qt.Qt.Unchecked)

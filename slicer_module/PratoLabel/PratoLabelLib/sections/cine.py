@@ -33,7 +33,7 @@ class CineSection(Section):
         self._logic.phase_shown.connect(self._show_phase)
         self._logic.phases_kept.connect(self._on_kept)
         self._logic.phases_followed.connect(self._on_followed)
-        self._logic.study_opened.connect(lambda volume: show_text(self._ui.keptLabel, ""))
+        self._logic.study_opened.connect(lambda volume: self._on_opened())
         self._logic.progressed.connect(self._show_progress)
 
     @property
@@ -67,6 +67,11 @@ class CineSection(Section):
         if self.study is not None:
             update_curve(self.study)
 
+    def _on_opened(self) -> None:
+        show_text(self._ui.keptLabel, "")
+        if self.study is not None:
+            slicer.modules.sequences.showSequenceBrowser(self.study.cine.browser)  # Slicer's toolbar would keep the cine before
+
     def _show_phase(self) -> None:
         study, slider, play = self.study, self._ui.phaseSlider, self._ui.playButton
         if study is None:
@@ -87,7 +92,9 @@ class CineSection(Section):
             button.enabled = phase is not None
         phases = study.phases_to_submit()
         names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
-        corrected = f"Sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
+        corrected = (
+            f"To be sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
+        )
         there = {*phases, *study.unchanged_phases()}
         missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in there]
         look = f" Look at {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""

@@ -29,6 +29,7 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
         self._markers = ClickMarkers(self._logic)
         self._is_on = self._is_starting = False
         self._structures: list[str] = []
+        self._before: tuple[Any, str | None, int] = None, None, 0  # what Slicer placed, and whether one after the other
         self._ui.clickButton.connect("toggled(bool)", self._on_toggled)
         self._ui.clickStructureBox.connect("activated(int)", lambda index: self._aim())
         self._ui.scribbleCheckBox.connect("toggled(bool)", lambda is_on: self._aim())
@@ -87,6 +88,8 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
         if is_on:
             self._panel.box.end_placing()
             self._panel.correct.pause()
+            placed = slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID() or "")
+            self._before = placed, selection.GetActivePlaceNodeClassName(), interaction.GetPlaceModePersistence()
             self.shortcuts.install()
             self._aim()
             self.addObserver(*mode)
@@ -95,8 +98,10 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
             self.removeObserver(*mode)
             self.removeObserver(*target)
             self.shortcuts.remove()
-            if interaction.GetCurrentInteractionMode() == interaction.Place and self._markers.is_ours(selection.GetActivePlaceNodeID()):
-                interaction.SwitchToViewTransformMode()
+            if self._markers.is_ours(selection.GetActivePlaceNodeID()):
+                if interaction.GetCurrentInteractionMode() == interaction.Place:
+                    interaction.SwitchToViewTransformMode()
+                self._give_back(interaction, selection)
             self._markers.finish_scribble()
             self._panel.correct.resume()
 
@@ -115,6 +120,13 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
                 _interaction().SwitchToPersistentPlaceMode()
         finally:
             self._is_starting = False
+
+    def _give_back(self, interaction: slicer.vtkMRMLInteractionNode, selection: slicer.vtkMRMLSelectionNode) -> None:
+        """Slicer's own toolbar places what it placed before: a point that it puts among the clicks would be one."""
+        placed, kind, is_persistent = self._before
+        interaction.SetPlaceModePersistence(is_persistent)
+        selection.SetReferenceActivePlaceNodeID(placed.GetID() if placed is not None and placed.GetScene() is not None else None)
+        selection.SetReferenceActivePlaceNodeClassName(kind)
 
     def _on_mode(self, caller: Any, event: Any) -> None:
         if not self._is_starting and caller.GetCurrentInteractionMode() != caller.Place:

@@ -36,6 +36,9 @@ class CorrectSection(Section):
         self._editor.setEffectNameOrder(list(EFFECTS))
         self._editor.unorderedEffectsVisible = False
         self._editor.setEffectButtonStyle(qt.Qt.ToolButtonIconOnly)
+        self._effects = slicer.qSlicerSegmentEditorEffectFactory.instance()
+        # where this is the module that Slicer starts with, most effects are registered after it was made
+        self._effects.connect("effectRegistered(QString)", self._on_effect_registered)
         self._ui.editorFrame.layout().addWidget(self._editor)
         self._shown: Any = None
         self._is_entered = False
@@ -52,10 +55,10 @@ class CorrectSection(Section):
         node = study.segmentation_node if study is not None else None
         self._ui.editorFrame.enabled = node is not None
         if node is not self._shown:
-            self._shown = node
+            self._shown, is_another = node, self._editor.segmentationNode() is not node
             self._editor.setSegmentationNode(node)
             self._editor.setSourceVolumeNode(study.volume_node if study is not None else None)
-            if study is not None and study.labels:
+            if study is not None and study.labels and is_another:  # else the segment is selected that the labeller works on
                 first = min(study.labels, key=lambda name: study.labels[name])
                 self._editor.setCurrentSegmentID(find_segment(study.segmentation_node.GetSegmentation(), first))
 
@@ -98,6 +101,7 @@ class CorrectSection(Section):
         """The module is closed: the editor holds nothing of the scene."""
         self.exit()
         self.forget_scene()
+        self._effects.disconnect("effectRegistered(QString)", self._on_effect_registered)
         self._editor.setMRMLScene(None)
 
     def toggle_segments(self) -> None:
@@ -106,6 +110,9 @@ class CorrectSection(Section):
         display = study.segmentation_node.GetDisplayNode() if study is not None else None
         if display is not None:
             display.SetVisibility(not display.GetVisibility())
+
+    def _on_effect_registered(self, name: str) -> None:
+        self._editor.updateEffectList()
 
     def _forget_states(self) -> None:
         """Another phase is shown: the editor's undo must not bring the segments of the one before into it."""

@@ -111,15 +111,16 @@ class MeasureSection(Section):
             self._panel.say(f"The table {node.GetName()} is in the scene: see the module Tables.")
 
     def _on_csv(self) -> None:
-        if self._report is None:
+        report = self._report  # as it is: another study may be opened behind the dialog
+        if report is None:
             return
-        name = f"{self._report.patient}.csv"
+        name = f"{report.patient}.csv"
         path = qt.QFileDialog.getSaveFileName(self._ui.csvButton.window(), "Save the table", name, "CSV (*.csv)")
         if not path:
             return
         try:
             with open(path, "w", encoding="utf-8", newline="") as file:
-                file.write(to_csv(self._report))
+                file.write(to_csv(report))
         except OSError as error:
             self._panel.say(f"{path} cannot be written ({error.strerror}): choose another folder.", is_error=True)
         else:

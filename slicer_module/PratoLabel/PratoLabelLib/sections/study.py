@@ -77,7 +77,8 @@ class StudySection(Section):
             question = f"{study.study} has edits that were not sent. They are kept on this computer, and shown when you open it again."
         if waiting:
             question = f"{question}\n\nClicks in {study.study} wait for the server's answer, and would not be done.".strip()
-        return bool(slicer.util.confirmYesNoDisplay(f"{question}\n\nLeave it without submitting?", "PrATo Label"))
+        may_leave = bool(slicer.util.confirmYesNoDisplay(f"{question}\n\nLeave it without submitting?", "PrATo Label"))
+        return may_leave and self._logic.current_study is study  # else another one was opened behind the question
 
     def _refresh_buttons(self) -> None:
         is_connected = self._logic.info is not None
@@ -106,6 +107,7 @@ class StudySection(Section):
             item = qt.QTreeWidgetItem(tree)
             for column, text in enumerate(row):
                 item.setText(column, text)
+            item.setToolTip(0, study.id)
             item.setToolTip(2, study.reason)
             if study.id == current_id:
                 item.setFont(0, bold)
@@ -128,10 +130,10 @@ class StudySection(Section):
             self._panel.request(lambda: self._logic.open_study(study))
 
     def _on_send(self) -> None:
-        volume = self._ui.volumeSelector.currentNode()
-        if self.may_leave() and may_send_image(volume.GetName(), self._logic.address):
+        volume, name, address = self._ui.volumeSelector.currentNode(), self._ui.volumeSelector.currentNode().GetName(), self._logic.address
+        if self.may_leave() and may_send_image(name, address) and self._logic.address == address and volume.GetScene() is not None:
             self._panel.submit.stay()
-            self._panel.request(lambda: self._logic.send_volume(volume, volume.GetName()))
+            self._panel.request(lambda: self._logic.send_volume(volume, name))
 
     def _on_opened(self) -> None:
         wants_segments, study = self._segments_next, self._logic.current_study

@@ -33,10 +33,13 @@ class SubmitSection(Section):
 
     def submit(self, then_next: bool) -> None:
         """Send the segments as the study's final label; ``then_next``: open the next study once they are stored."""
-        if self._logic.current_study is None:
+        study = self._logic.current_study
+        if study is None:
             return
         problems = self._logic.find_problems()
         if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", "Submit all the same?"]), "PrATo Label"):
+            return
+        if self._logic.current_study is not study:  # another one was opened behind the question
             return
         self._wants_next = then_next
         self._panel.request(lambda: self._logic.submit(self._panel.server.annotator, problems))

@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from PratoLabelLib.errors import UserError
+
 #: How long each address of a host may take to accept a connection.
 CONNECT_TIMEOUT_S = 5.0
 #: How often a pending connect checks whether it was aborted.
@@ -27,8 +29,8 @@ class ConnectError(Exception):
         self.reason = reason
 
 
-class ServerError(Exception):
-    """``str(error)`` is one sentence for the user; ``status`` is the HTTP status, None when there was no reply."""
+class ServerError(UserError):
+    """The server refused, or did not reply; ``status`` is the HTTP status, None when there was no reply."""
 
     def __init__(self, sentence: str, status: int | None = None) -> None:
         super().__init__(sentence)

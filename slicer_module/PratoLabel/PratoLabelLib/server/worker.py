@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from PratoLabelLib.errors import describe_error
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import Cancelled
 
@@ -225,20 +226,18 @@ class RequestDispatcher:
             try:
                 on_result(result)
             except Exception as error:  # whatever it is, the user must learn that nothing came of the request
-                _logger.exception("The result could not be used.")
-                self._on_failure(_sentence(error))
+                self._on_failure(describe_error(error))
 
         def fail(error: Exception) -> None:
             on_error()
-            if not quiet and not isinstance(error, Cancelled):
-                self._on_failure(_sentence(error))
+            if isinstance(error, Cancelled):
+                return
+            sentence = describe_error(error)
+            if not quiet:
+                self._on_failure(sentence)
 
         self._worker.submit(lambda: request(receiver), deliver, fail, lane, receiver.cancel)
         self._on_dispatch()
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) or f"Something unexpected happened ({type(error).__name__}): see the Python console."
 
 
 class Signal:

@@ -13,7 +13,7 @@ from PratoLabelLib.scene.cine_files import read_masks, write_masks
 from PratoLabelLib.scene.drawing import Drawing, write_parts
 from PratoLabelLib.scene.geometry import Box
 from PratoLabelLib.scene.phase_edits import name_phases
-from PratoLabelLib.scene.segmentation import MaskError, merge_masks, read_mask
+from PratoLabelLib.scene.segmentation import REOPEN, MaskError, merge_masks, read_mask
 from PratoLabelLib.scene.segments import find_problems
 from PratoLabelLib.scene.volumes import to_file_order
 from PratoLabelLib.server.responses import Prediction
@@ -57,7 +57,7 @@ class CineStudy(OpenCine):
             kept: phases that somebody has corrected; those with edits that were not sent stay as well.
 
         Raises:
-            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
+            UserError, KeyError: the prediction does not fit; nothing has changed then.
         """
         masks, left = self._read(reply, frames), self.edited | set(kept)
         asked = [phase for phase in reply["phases"] if phase not in left]
@@ -74,7 +74,7 @@ class CineStudy(OpenCine):
             kept: phases that somebody has corrected; those with edits that were not sent stay as well.
 
         Raises:
-            MaskError, ValueError, KeyError: the masks do not fit; nothing has changed then.
+            UserError, KeyError: the masks do not fit; nothing has changed then.
         """
         masks = self._read(reply, frames)
         followed = sorted(set(reply["filled"]) - self.edited - set(keys) - set(kept))
@@ -86,7 +86,7 @@ class CineStudy(OpenCine):
         """The masks of all phases, and what is said of end-diastole and end-systole."""
         masks = read_masks(frames, self.volume_node, reply["label_names"])
         if len(masks) != self.cine.count:
-            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: open the study again.")
+            raise MaskError(f"The mask has {len(masks)} phases and {self.study} has {self.cine.count}: {REOPEN}.")
         self.found = reply.get("ed"), reply.get("es")
         return masks
 
@@ -114,7 +114,7 @@ class CineStudy(OpenCine):
             MaskError: it does not fit.
         """
         if frames is None:
-            raise MaskError(f"The label of {self.study} has one phase: open the study again.")
+            raise MaskError(f"The label of {self.study} has one phase: {REOPEN}.")
         masks = read_masks(frames, self.volume_node, self.labels)
         self.write(dict(enumerate(masks)))
         for phase, mask in enumerate(masks):

@@ -25,7 +25,7 @@ class OpenCine(OpenStudy):
         base: where the cine was just loaded: the server's address, and the version of the label that it was loaded with.
         marked: the phases of end-diastole and end-systole, as somebody marked them on the server.
         on_phase: called when another phase is shown.
-        study, server, labels, on_change, before_write: as there.
+        study, server, labels, on_change, before_write, on_kept: as there.
 
     Attributes:
         chosen: ``marked``, or what the labeller chose here; None for what the server or the volumes say.
@@ -44,6 +44,7 @@ class OpenCine(OpenStudy):
         on_phase: Callable[[], None],
         on_change: Callable[[], None],
         before_write: Callable[[Collection[int], bool], None] = lambda phases, is_edit: None,
+        on_kept: Callable[[], None] = lambda: None,
     ) -> None:
         self.cine, self._count, self._on_phase = cine, cine.count, on_phase
         self.chosen: tuple[int | None, int | None] = marked or (None, None)
@@ -56,7 +57,7 @@ class OpenCine(OpenStudy):
             self.base = base
             self.store_base()
         self._state = cine.phase, cine.is_playing
-        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write)
+        super().__init__(study, server, cine.volume_node, labels, None, None, on_change, before_write, on_kept)
         self._tag = cine.browser.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._follow_browser())
         self._note_shown()
 
@@ -88,6 +89,10 @@ class OpenCine(OpenStudy):
         shown = self.volume_node in nodes and self.segmentation_node in nodes
         is_whole = len(nodes) == len({"browser", "volume", "segmentation", "images", "segmentations"})
         return is_whole and shown and self.cine.has_phases(self._count)
+
+    def nodes(self) -> list[Any]:
+        """As for a study of one phase."""
+        return self.cine.nodes()
 
     def drawing(self, phase: int) -> Drawing:
         """What is in the segments of a phase."""

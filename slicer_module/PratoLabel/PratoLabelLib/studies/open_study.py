@@ -37,6 +37,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
         on_change: called whenever a segment changes, by whomever.
         before_write: called before phases are written, with these and whether it is a labeller's work: the Segment Editor's undo can bring
             the one back that is shown.
+        on_kept: called when the image was moved otherwise than by a transform, and was put back.
 
     Attributes:
         base: the same for the contents of the segmentation, also where it is not new.
@@ -53,11 +54,12 @@ class OpenStudy(WatchedSegments, StudyRecord):
         base: tuple[str, int] | None,
         on_change: Callable[[], None],
         before_write: Callable[[Collection[int], bool], None] = lambda phases, is_edit: None,
+        on_kept: Callable[[], None] = lambda: None,
     ) -> None:
         self.study, self.server, self.volume_node, self.labels = study, server, volume_node, dict(labels)
         self.reply: dict[str, Any] | None = None
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._on_change, self._before_write = on_change, before_write
+        self._on_change, self._before_write, self._on_kept = on_change, before_write, on_kept
         self._is_writing = self._is_touched = False
         mark_node(volume_node, study, server)
         node = self._find_segmentation()
@@ -89,6 +91,10 @@ class OpenStudy(WatchedSegments, StudyRecord):
     def is_in_scene(self) -> bool:
         """Whether its nodes are still there: the user may delete them at any time."""
         return self.volume_node.GetScene() is not None and self.segmentation_node.GetScene() is not None
+
+    def nodes(self) -> list[slicer.vtkMRMLNode]:
+        """The nodes without which it is not open."""
+        return [self.volume_node, self.segmentation_node]
 
     def mask(self) -> np.ndarray:
         """The segments as they are: uint8 (K, J, I), values of ``labels``."""
@@ -163,7 +169,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
             locked: structures that stay as they are.
 
         Raises:
-            MaskError, ValueError, KeyError: the prediction does not fit; nothing has changed then.
+            UserError, KeyError: the prediction does not fit; nothing has changed then.
         """
         reply = prediction.reply
         labels = dict(reply["label_names"])

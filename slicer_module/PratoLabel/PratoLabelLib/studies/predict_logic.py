@@ -12,7 +12,7 @@ import slicer
 from PratoLabelLib.measures.nifti_frames import Frames, split_frames
 from PratoLabelLib.scene.geometry import Box, GeometryError, ijk_box_to_roi, roi_to_ijk_box
 from PratoLabelLib.scene.phase_boxes import boxes_by_phase
-from PratoLabelLib.scene.segmentation import MaskError
+from PratoLabelLib.scene.segmentation import REOPEN, MaskError
 from PratoLabelLib.scene.volumes import to_file_order
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.progress import Progress
@@ -139,7 +139,7 @@ class PredictLogic(StudyLogic):
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
-                raise MaskError(f"The server has segmented one phase of {study.study} alone: open the study again.")
+                raise MaskError(f"The server has segmented one phase of {study.study} alone: {REOPEN}.")
             return prediction.reply, frames
 
         def on_result(result: tuple[dict[str, Any], Frames]) -> None:

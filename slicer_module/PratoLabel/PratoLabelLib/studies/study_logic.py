@@ -9,12 +9,13 @@ from pathlib import Path
 
 import slicer
 import slicer.util
+import vtk
 
 from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_nodes import CineNodes, find_cine, load_cine, remove_remains
 from PratoLabelLib.scene.segmentation import MaskError, read_mask
 from PratoLabelLib.scene.study_nodes import EDITED_ATTRIBUTE, find_node, is_of_study
-from PratoLabelLib.scene.volumes import load_volume, mark_as_stored, write_volume
+from PratoLabelLib.scene.volumes import is_of_scene, load_volume, mark_as_stored, write_volume
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.server_logic import ServerLogic
 from PratoLabelLib.server.worker import Signal
@@ -55,6 +56,8 @@ class StudyLogic(ServerLogic):
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
         self.autosave: Autosave | None = None
+        self._scene = slicer.mrmlScene
+        self._scene_observer = self._scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_node_leaves)
 
     @property
     def current_study(self) -> OpenStudy | None:
@@ -63,11 +66,11 @@ class StudyLogic(ServerLogic):
 
     def forget_scene(self) -> None:
         """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
+        if self.autosave is not None:
+            self.autosave.save()  # first: whatever fails below, nothing is lost
         self.cancel()
         left = self._open_study
         if left is not None:
-            if self.autosave is not None:
-                self.autosave.save()
             self._open_study = self.autosave = None
             left.close()
             self.versions.clear()
@@ -110,7 +113,7 @@ class StudyLogic(ServerLogic):
         self._dispatcher.dispatch(lambda client: download_study(client, study_id, is_labelled, folder), self._on_downloaded, "study")
 
     def send_volume(self, volume_node: slicer.vtkMRMLScalarVolumeNode | None, study_id: str) -> None:
-        """Add the volume of the scene to the server's studies as ``study_id``, and open it there."""
+        """Add the volume of the scene to the server's studies as ``study_id``, and open it there; of a sequence, a copy of what is sent."""
         if volume_node is None or volume_node.GetImageData() is None:
             self.failed.emit("There is no volume to send: open an image first.")
             return
@@ -121,9 +124,13 @@ class StudyLogic(ServerLogic):
             return
 
         def on_uploaded(study: str) -> None:
+            stays = is_of_scene(volume_node)
+            shown = volume_node if stays else load_volume(path, study)
             path.unlink()
-            mark_as_stored(volume_node)
-            self._show_study(study, volume_node, None, 0)
+            if stays:
+                mark_as_stored(volume_node)
+            if shown is not None:
+                self._show_study(study, shown, None, 0)
             self.refresh_studies()
 
         self._dispatcher.dispatch(
@@ -167,7 +174,7 @@ class StudyLogic(ServerLogic):
 
     def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
         mask = read_mask(label, volume_node, self.labels) if label else None
-        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        base, notify = self._base(version), self._listeners(study)
         self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
     def _show_found_cine(self, study: str, cine: CineNodes) -> None:
@@ -180,8 +187,18 @@ class StudyLogic(ServerLogic):
 
     def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
         marked = next((listed.marked for listed in self.studies if listed.id == study), None)
-        base, notify = self._base(version), (self._on_segments_changed, self.segments_about_to_change.emit)
+        base, notify = self._base(version), self._listeners(study)
         self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
+
+    def _listeners(self, study: str) -> tuple[Callable[..., None], ...]:
+        stays = f"The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
+        return self._on_segments_changed, self.segments_about_to_change.emit, lambda: self.failed.emit(stays)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_leaves(self, caller: object, event: str, node: slicer.vtkMRMLNode) -> None:
+        """A node is about to be removed: edits that do not rest yet are saved, while they can be read."""
+        if self.autosave is not None and self._open_study is not None and node in self._open_study.nodes():
+            self.autosave.save()
 
     def _base(self, version: int | None) -> tuple[str, int] | None:
         client = self._dispatcher.client
@@ -246,5 +263,6 @@ class StudyLogic(ServerLogic):
     def close(self) -> None:
         """As for the server's part, and let go of the scene."""
         self.forget_scene()
+        self._scene.RemoveObserver(self._scene_observer)
         ServerLogic.close(self)
         self._temporary.cleanup()
