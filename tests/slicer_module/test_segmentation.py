@@ -12,6 +12,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
 
+from prato.data import structures
 from PratoLabelLib.scene.cine_nodes import write_segments
 from PratoLabelLib.scene.segmentation import (
     MaskError,
@@ -61,6 +62,7 @@ def test_into_the_node_and_out_again_bit_for_bit(heart: Any) -> None:
     assert names == ["RV cavity", "myocardium", "LV cavity"]
     for n, name in enumerate(names):
         assert segmentation.GetNthSegment(n).GetColor() == pytest.approx(COLOURS[name])
+    assert COLOURS == structures.COLOURS  # a structure has one colour in Slicer, on the server's pages and in reports
 
 
 def own_layers(node: Any, volume: Any, mask: np.ndarray) -> None:

@@ -14,8 +14,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 #: Segment tag: the structure that a segment is, whatever its name.
 STRUCTURE_TAG = "PratoLabel.structure"
-#: Colours (RGB, 0..1) by structure; any other structure keeps the colour that Slicer gives it.
-COLOURS = {"RV cavity": (0.35, 0.60, 0.95), "myocardium": (0.95, 0.75, 0.30), "LV cavity": (0.90, 0.30, 0.30)}
+#: Colours (RGB, 0..1) by structure, those of the server's pages and reports; any other structure keeps the colour that Slicer gives it.
+COLOURS = {"RV cavity": (0.26, 0.55, 0.96), "myocardium": (0.30, 0.78, 0.40), "LV cavity": (0.95, 0.33, 0.31)}
 
 
 def add_segments(segmentation_node: slicer.vtkMRMLSegmentationNode, labels: Mapping[str, int]) -> None:
