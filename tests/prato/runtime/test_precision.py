@@ -18,7 +18,7 @@ def test_products_are_in_bfloat16_where_the_device_is_fast_at_it_and_only_meanwh
 
 @pytest.mark.parametrize(("known", "used", "fast"), [(True, True, True), (False, True, False), (True, False, False)])
 def test_a_cpu_is_fast_at_it_where_it_has_the_instructions_and_onednn_uses_them(monkeypatch, known, used, fast):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: known)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: known)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: used)
     assert is_bfloat16_fast(torch.device("cpu")) is fast
     assert is_bfloat16_fast(torch.device("cuda")) is True
