@@ -11,8 +11,8 @@ import torch
 def is_bfloat16_fast(device: torch.device) -> bool:
     """GPUs, and CPUs with AMX, compute nearly twice as fast in bfloat16.
 
-    Elsewhere it is slower than float32: with AVX-512's bfloat16 instructions alone by half, without them by far. oneDNN may be kept from
-    instructions that the CPU has (ONEDNN_MAX_CPU_ISA).
+    Elsewhere it is slower than float32, also with AVX-512's bfloat16 instructions. oneDNN may be kept from instructions that the CPU has
+    (ONEDNN_MAX_CPU_ISA).
     """
     if device.type != "cpu":
         return device.type == "cuda"
