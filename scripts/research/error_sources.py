@@ -46,7 +46,7 @@ _MULTIPLE = 16
 #: Added to the logit of background.
 _BIASES = (-0.5, 0.5)
 #: Pixels in mm other than the model's own.
-_PIXELS = (1.0, 1.25)
+_PIXELS = (1.0, 1.125, 1.25)
 #: Copies that are averaged: mirrored along one, both or no axis, and the same turned by 90 degrees.
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from prato.evaluation.box_conditions import BoxCondition
 from prato.inference.postprocess import remove_small_components
 from prato.models.overview import TOKEN
-from prato.models.overview_region import computed_region
+from prato.models.overview_region import ChosenRegion, computed_region
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
@@ -48,20 +48,21 @@ class Answer:
 
 #: Segments the slices ``planes`` of a stack, for a box or none.
 Way = Callable[[Any, Stack, Sequence[int], Box | None], Answer]
-#: Where a network with an overview computes: from the network, the overview's embedding, prompts and the slices' size.
-Choose = Callable[[Any, Any, PromptBatch, tuple[int, ...]], Region]
+#: What a network with an overview computes: from the network, the overview's embedding, prompts and the slices' size. A region alone is
+#: decoded in all slices.
+Choose = Callable[[Any, Any, PromptBatch, tuple[int, ...]], Region | ChosenRegion]
 
 
 def pruned(plan: PruningPlan | None) -> Way:
     """As the app does it."""
-    return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan)[0])
+    return _chosen(lambda network, embedding, prompts, size: network.choose_region(size, embedding, prompts, plan))
 
 
 def random_region(plan: PruningPlan, seed: int = 0) -> Way:
     """A region as large as the plan's, anywhere in the slice."""
 
     def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
-        region = network.choose_region(size, embedding, prompts, plan)[0]
+        region = network.choose_region(size, embedding, prompts, plan).region
         rng = np.random.default_rng([seed, *region.start, *region.stop])
         start = tuple(int(rng.integers((n - length) // TOKEN + 1)) * TOKEN for n, length in zip(size, region.cells))
         return Region(start, tuple(a + length for a, length in zip(start, region.cells)), size)
@@ -85,7 +86,7 @@ def random_tokens(plan: PruningPlan, seed: int = 0) -> Way:
     """As many tokens as the plan keeps, drawn at random; computed is what holds them."""
 
     def choose(network: Any, embedding: Any, prompts: PromptBatch, size: tuple[int, ...]) -> Region:
-        _, (record,) = network.choose_region(size, embedding, prompts, plan)
+        (record,) = network.choose_region(size, embedding, prompts, plan).stages
         rng = np.random.default_rng([seed, int(record.alive.sum())])
         keep = np.zeros(record.alive.numel(), bool)
         keep[rng.permutation(keep.size)[: int(record.alive.sum())]] = True
@@ -99,7 +100,7 @@ def cropped_as(plan: PruningPlan) -> Way:
 
     def way(network: Any, stack: Stack, planes: Sequence[int], box: Box | None) -> Answer:
         embedding = network.encode_image(stack.image, plan).select(planes)
-        region = network.choose_region(tuple(stack.image.shape[2:]), embedding, _prompts(box, planes, stack), plan)[0]
+        region = network.choose_region(tuple(stack.image.shape[2:]), embedding, _prompts(box, planes, stack), plan).region
         return _cropped(network, stack, planes, region, None)
 
     return way
@@ -143,18 +144,22 @@ def _chosen(choose: Choose) -> Way:
         clock = Clock(stack.image.device)
         prompts, size = _prompts(box, planes, stack), tuple(stack.image.shape[2:])
         embedding = network.encode_image(stack.image, None).select(planes)
-        region = choose(network, embedding, prompts, size)
+        chosen = choose(network, embedding, prompts, size)
         clock.stop("overview")
-        return _computed(network, stack.image[list(planes)], embedding, prompts, region, clock)
+        return _computed(network, stack.image[list(planes)], embedding, prompts, chosen, clock)
 
     return way
 
 
-def _computed(network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, region: Region, clock: Clock) -> Answer:
+def _computed(network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, chosen: Region | ChosenRegion, clock: Clock) -> Answer:
+    region, places = (chosen.region, chosen.decoded) if isinstance(chosen, ChosenRegion) else (chosen, None)
     parts = network.encode_region(slices, embedding, prompts, region)
     clock.stop("tokens")
-    sizes = [len(levels[0]) for levels in parts]
-    decoded = [network.decode_region(part, levels, region).to_logits() for part, levels in zip(slices.split(sizes), parts)]
+    decoded, first = [], 0
+    for levels in parts:
+        rows = slice(first, first + len(levels[0]))
+        decoded.append(network.decode_region(slices[rows], levels, region, places and places[rows]).to_logits())
+        first = rows.stop
     clock.stop("decoder")
     return Answer(torch.cat(decoded), clock.ms, region.share)
 

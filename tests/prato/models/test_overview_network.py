@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from prato.inference.cuda_graphs import CudaGraphRunner
-from prato.models import overview_unet
+from prato.models import overview_network
 from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
 from prato.models.overview_network import OVERVIEW_PLAN, slices_at_once
-from prato.models.overview_region import SHORTEST, computed_region, heart_region
+from prato.models.overview_region import SHORTEST, computed_region, decoded_tokens, heart_region, token_grid, token_slices
 from prato.models.registry import build_model
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
@@ -45,6 +45,17 @@ def stack():
     return torch.randn(4, 3, 160, 192, generator=torch.Generator().manual_seed(0))
 
 
+class Counted:
+    """A call that remembers the sizes of what it is first given."""
+
+    def __init__(self, call):
+        self.call, self.sizes = call, []
+
+    def __call__(self, x, *rest):
+        self.sizes.append(x.shape)
+        return self.call(x, *rest)
+
+
 def centred_on(network, place):
     """Relevance that is high at a token alone, whatever the image."""
     y, x = place
@@ -74,7 +85,7 @@ def test_it_is_never_captured(either, stack, plan):
 def test_how_many_slices_are_decoded_at_once_changes_nothing(network, stack, monkeypatch):
     expected = network.segment(stack).logits
     for at_once in (1, 3, 99):
-        monkeypatch.setattr(overview_unet, "_SLICES_IN_CACHE", at_once)
+        monkeypatch.setattr(overview_network, "_SLICES_IN_CACHE", (at_once, at_once))
         torch.testing.assert_close(network.segment(stack).logits, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -88,6 +99,46 @@ def test_only_the_region_of_relevant_tokens_is_computed(either, stack, monkeypat
     outside = ~alive.repeat_interleave(TOKEN, 1).repeat_interleave(TOKEN, 2)
     assert (output.logits.argmax(1)[outside] == 0).all()
     assert output.logits.shape == (4, 4, 160, 192)
+
+
+@torch.no_grad()
+def test_each_slice_is_decoded_round_its_own_tokens(either, monkeypatch):
+    """Six slices with a heart that moves to the side after two: beyond what they and their neighbours keep there is background alone, and
+    what is decoded is what decoding the whole region gives, but for a rim.
+    """
+    stack = torch.randn(6, 3, 192, 320, generator=torch.Generator().manual_seed(1))
+
+    def relevance(tokens, box, has_box):
+        logits = torch.full(tokens.shape[:-1], -9.0)
+        logits[:, :2, 4:14, 2:14] = 9.0
+        logits[:, 2:, 4:14, 24:36] = 9.0
+        return logits
+
+    monkeypatch.setattr(either.heart_relevance, "forward", relevance)
+    monkeypatch.setattr(either, "_decode_pixels", counted := Counted(either._decode_pixels))
+    embedding = either.encode_image(stack, OVERVIEW_PLAN)
+    region, decoded, _ = either.choose_region((192, 320), embedding, None, OVERVIEW_PLAN)
+    (levels,) = either.encode_region(stack, embedding, None, region)
+    monkeypatch.setattr(overview_network, "_SLICES_IN_CACHE", (2, 2))
+    logits = either.decode_region(stack, levels, region, decoded).to_logits()
+    assert [size[-1] for size in counted.sizes] == [34, 34, 12]  # tokens along a row: of slices 0 and 1, whose neighbour is 2, and so on
+    everywhere = either.decode_region(stack, levels, region).to_logits()
+    assert (logits[4:, :, :, :192].argmax(1) == 0).all() and (everywhere[4:, :, :, :192].argmax(1) != 0).any()
+    torch.testing.assert_close(logits[4:, :, 64:80, 224:256], everywhere[4:, :, 64:80, 224:256], atol=1e-5, rtol=1e-5)
+
+
+def test_what_is_decoded_holds_what_is_near_the_heart_in_a_slice_and_beside_it():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        near = torch.rand(7, 20, 24, generator=generator) < 0.004
+        near[3, 10, 12] = True
+        region = computed_region(near, (160, 192), 16)
+        decoded, inside = decoded_tokens(near, region), near[(slice(None), *token_slices(region))]
+        for k, place in enumerate(decoded):
+            kept = torch.zeros(token_grid(region), dtype=torch.bool)
+            kept[place.slices] = True
+            beside = inside[max(k - 1, 0) : k + 2]
+            assert not (beside & ~kept).any() and (place.is_whole or beside.any())
 
 
 @pytest.mark.slow

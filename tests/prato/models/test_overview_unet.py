@@ -60,7 +60,7 @@ def test_a_region_costs_its_share_of_the_convolutions(monkeypatch):
 
 
 def centred(tokens):
-    """Relevance that is high at one token alone."""
+    """Relevance that is high at the tokens of a square alone."""
     logits = torch.full(tokens.shape[:-1], -9.0)
-    logits[:, :, 6, 6] = 9.0
+    logits[:, :, :12, 2:14] = 9.0
     return logits

@@ -18,6 +18,7 @@ from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
 from prato.inference.stack_segmenter import LONGEST, StackSegmenter
 from prato.models.base import ImageEmbedding
+from prato.models.overview_region import ChosenRegion
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box
@@ -30,7 +31,6 @@ from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
-_Chosen = list[tuple[Region, tuple[StageRecord, ...]]]
 _STEPS = ("preprocess", "network", "postprocess")
 #: Pixels of whole slices that are seen in one call of the overview, and of regions that are encoded in one.
 _SEEN, _ENCODED = 2**24, 2**23
@@ -126,16 +126,14 @@ class StackBatch:
         segmenter = self._segmenter
         plan = segmenter.plan.with_override(prune) if segmenter.plan is not None else None
 
-        def choose() -> _Chosen:
+        def choose() -> list[ChosenRegion]:
             with inference(segmenter.device):
                 tokens, prompts = torch.stack([job.tokens for job in jobs]), [job.prompts for job in jobs]
-                chosen: list[tuple[Region, tuple[StageRecord, ...]]] = self._network.choose_regions(
-                    jobs[0].region.size, tokens, prompts, plan
-                )
+                chosen: list[ChosenRegion] = self._network.choose_regions(jobs[0].region.size, tokens, prompts, plan)
                 return chosen
 
-        for job, (region, stages) in zip(jobs, self._compute([job.result for job in jobs], choose)):
-            job.region, job.stages = region, stages
+        for job, chosen in zip(jobs, self._compute([job.result for job in jobs], choose)):
+            job.region, job.stages = chosen.region, chosen.stages
 
     def _segment(self, jobs: list[_Job]) -> None:
         """Compute and write the slices of ``jobs``, of equally many slices and equally large regions."""

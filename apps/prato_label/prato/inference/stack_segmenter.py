@@ -21,7 +21,7 @@ from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN
 from prato.models.overview_network import Levels
-from prato.models.overview_region import heart_region
+from prato.models.overview_region import ChosenRegion, heart_region
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
@@ -44,10 +44,9 @@ _TRIAL = (4, 240.0)
 
 
 class _Encoded(NamedTuple):
-    """Slices encoded: where they are computed, what was pruned, all that decoding needs, in parts, and the prompts' summary."""
+    """Slices encoded: what is computed of them, all that decoding needs, in parts, and the prompts' summary."""
 
-    region: Region
-    stages: tuple[StageRecord, ...]
+    chosen: ChosenRegion
     parts: list[Levels]
     summary: Tensor | None
 
@@ -150,17 +149,17 @@ class StackSegmenter:
                 plan = self.plan.with_override(prune) if self.plan is not None else None
                 tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
                 slices = self.stack(image, planes).to(self.device)
-                ((region, stages),) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
-                parts = [levels for _, levels in self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [region])]
-                return _Encoded(region, stages, parts, _summarise(tokens, stages[0]) if stages else None)
+                (chosen,) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
+                parts = [levels for _, levels in self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])]
+                return _Encoded(chosen, parts, _summarise(tokens, chosen.stages[0]) if chosen.stages else None)
 
-        region, stages, parts, summary = compute(encode)
+        (region, places, stages), parts, summary = compute(encode)
         tally.add_stages(stages, summary, len(planes))
         first = 0
         while parts:  # each is dropped once it is decoded: those of many slices take memory
             levels = parts.pop(0)
             rows = slice(first, first + len(levels[0]))
-            logits = compute(partial(self._decode_region, image, planes[rows], levels, region))
+            logits = compute(partial(self._decode_region, image, planes[rows], levels, region, places[rows]))
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
             self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
@@ -216,9 +215,10 @@ class StackSegmenter:
             found: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
             return found.cpu()
 
-    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region) -> RegionFeatures:
+    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region, at: Sequence[Region]) -> RegionFeatures:
         with inference(self.device):
-            logits: Tensor = self.network.decode_region(self.stack(image, planes).to(self.device), levels, region).values.float()
+            slices = self.stack(image, planes).to(self.device)
+            logits: Tensor = self.network.decode_region(slices, levels, region, at).values.float()
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)

@@ -12,7 +12,19 @@ from torch import Tensor, nn
 
 from prato.models.base import ImageEmbedding, PrunableNetwork
 from prato.models.overview import TOKEN, HeartRelevance, Overview, box_features
-from prato.models.overview_region import TAU, computed_region, prompted_box, relevant_tokens, token_slices
+from prato.models.overview_region import (
+    DECODED,
+    TAU,
+    ChosenRegion,
+    computed_region,
+    cut_place,
+    cut_tokens,
+    cut_window,
+    decoded_tokens,
+    prompted_box,
+    relevant_tokens,
+    token_slices,
+)
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
 from prato.pruning.record import PrunedOutput, StageRecord
@@ -23,6 +35,9 @@ from prato.runtime.region_decode import RegionFeatures
 OVERVIEW_PLAN = PruningPlan(prune_after=(1,), percentile=None, threshold=TAU, decode="kept")
 #: Pixels of all the slices that are encoded or decoded at once: on a CPU a handful of whole slices, so that long stacks stay within memory.
 CPU_PIXELS, GPU_PIXELS = 2**18, 2**23
+#: Slices that a CPU decodes together from tokens to pixels, in regions of up to so many pixels and in larger ones: those of more would not
+#: stay in its cache.
+_SMALL_REGION, _SLICES_IN_CACHE = 2**14, (4, 2)
 #: Features (K, ...) of some slices after each level, in the network's own layout.
 Levels = list[Tensor]
 
@@ -33,9 +48,10 @@ class OverviewNetwork(PrunableNetwork):
     A small transformer on tokens of 8 pixels, the overview, looks at the whole stack once. Its relevance (arXiv 2506.16369, eqs. 2-5),
     against the prompt and a query that has learned what hearts look like, says which tokens go on to the rest of the network: the smallest
     region that holds those of all slices. There, features of 8 pixels are told what the overview knows of them and where the box lies.
-    What is added is zero-initialised where it enters.
+    What is added is zero-initialised where it enters. From these features to pixels, each slice is decoded round its own tokens alone.
 
-    A network is such a class with :meth:`_encode_windows` and :meth:`_decode_windows`; it calls :meth:`_add_overview` when it is built.
+    A network is such a class with :meth:`_encode_windows`, :meth:`_decode_tokens` and :meth:`_decode_pixels`; it calls
+    :meth:`_add_overview` when it is built.
 
     Attributes:
         multiple: of so many pixels the sides of the region are.
@@ -84,32 +100,34 @@ class OverviewNetwork(PrunableNetwork):
             embedding, prompts, plan: as for :meth:`choose_region`; an ``embedding`` without tokens is made here.
         """
         embedding = embedding if embedding.features else self.encode_image(image, plan)
-        region, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
-        parts = self.encode_region(image, embedding, prompts, region)
-        sizes = [len(levels[0]) for levels in parts]
-        logits = [self.decode_region(slices, levels, region).to_logits() for slices, levels in zip(image.split(sizes), parts)]
+        region, decoded, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
+        logits, first = [], 0
+        for levels in self.encode_region(image, embedding, prompts, region):
+            rows = slice(first, first + len(levels[0]))
+            logits.append(self.decode_region(image[rows], levels, region, decoded[rows]).to_logits())
+            first = rows.stop
         return PrunedOutput(torch.cat(logits), stages)
 
     def choose_region(
         self, size: tuple[int, ...], embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None
-    ) -> tuple[Region, tuple[StageRecord, ...]]:
-        """Where slices of ``size`` pixels are computed, and the record of what was pruned.
+    ) -> ChosenRegion:
+        """Where slices of ``size`` pixels are computed.
 
         Args:
             embedding: the overview's tokens of the slices.
             prompts: in pixels; all of them together say what is prompted, and none is needed.
             plan: tokens whose sigmoid(relevance) is above its threshold go on. One with a percentile lets so many percent of all tokens
-                leave at most, those farthest from the relevant ones first. None for no pruning.
+                leave at most, those farthest from the relevant ones first; what stays is decoded in every slice. None for no pruning.
         """
         return self.choose_regions(size, embedding.tokens.unsqueeze(0), [prompts], plan)[0]
 
     def choose_regions(
         self, size: tuple[int, ...], tokens: Tensor, prompts: Sequence[PromptBatch | None], plan: PruningPlan | None
-    ) -> list[tuple[Region, tuple[StageRecord, ...]]]:
+    ) -> list[ChosenRegion]:
         """:meth:`choose_region` for each of B stacks with ``tokens`` (B, S, H / 8, W / 8, dim)."""
         if plan is None:
-            return [(Region.whole(size), ())] * len(tokens)
-        chosen: list[tuple[Region, tuple[StageRecord, ...]]] = []
+            return [ChosenRegion.whole(size, tokens.shape[1])] * len(tokens)
+        chosen = []
         boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, tokens.device) for of_stack in prompts)))
         for relevance, of_stack in zip(self.heart_relevance(tokens, boxes, given), prompts):
             keep = relevant_tokens(relevance, plan)
@@ -121,7 +139,9 @@ class OverviewNetwork(PrunableNetwork):
             region = computed_region(keep, size, self.multiple, 0.0 if plan.percentile is None else 1 - plan.percentile / 100)
             alive = torch.zeros_like(keep)
             alive[(slice(None), *token_slices(region))] = True
-            chosen.append((region, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
+            near = keep | relevant_tokens(relevance, plan, DECODED) if plan.percentile is None else alive
+            decoded = decoded_tokens(near, region)
+            chosen.append(ChosenRegion(region, decoded, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
         return chosen
 
     def encode_region(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, region: Region) -> list[Levels]:
@@ -143,18 +163,32 @@ class OverviewNetwork(PrunableNetwork):
             grid = [(n + more) // TOKEN for n, more in zip(cells, beyond)]
             seen = F.pad(seen, (0, 0, 0, grid[1] - seen.shape[3], 0, grid[0] - seen.shape[2]))
         corner = torch.tensor([region.start for region in regions], device=device)
-        windows = torch.cat([_window(image, region, self.multiple) for image, region in zip(images, regions)])
+        windows = torch.cat([cut_window(image, region, self.multiple) for image, region in zip(images, regions)])
         parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
         boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
         return list(zip(parts, self._encode_windows(parts, self._told(seen, boxes, given, corner))))
 
-    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int]) -> Tensor:
-        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``."""
-        return self._decode_windows(windows, levels)[:, :, : cells[0], : cells[1]]
+    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int], decoded: Sequence[Region] | None = None) -> Tensor:
+        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``.
 
-    def decode_region(self, slices: Tensor, levels: Levels, region: Region) -> RegionFeatures:
-        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``."""
-        return RegionFeatures(self.decode_part(_window(slices, region, self.multiple), levels, region.cells), region)
+        Args:
+            decoded: of each slice, its region's tokens that are decoded; surely background elsewhere. None for all of them.
+        """
+        x, finer = self._decode_tokens(windows, levels)
+        at_once = _slices_in_cache(cells) if x.device.type == "cpu" else len(x)
+        places = decoded or [Region.whole(tuple(x.shape[2:]))] * len(x)
+        logits = []
+        for first in range(0, len(x), at_once):
+            rows = slice(first, first + at_once)
+            start, stop = zip(*((place.start, place.stop) for place in places[rows]))
+            place = Region(tuple(map(min, zip(*start))), tuple(map(max, zip(*stop))), tuple(x.shape[2:]))
+            values = self._decode_pixels(*(cut_place(level[rows], place) for level in (x, *finer)))
+            logits.append(RegionFeatures(values, place.upscale(TOKEN)).to_logits())
+        return torch.cat(logits)[:, :, : cells[0], : cells[1]]
+
+    def decode_region(self, slices: Tensor, levels: Levels, region: Region, decoded: Sequence[Region] | None = None) -> RegionFeatures:
+        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``; ``decoded`` as for :meth:`decode_part`."""
+        return RegionFeatures(self.decode_part(cut_window(slices, region, self.multiple), levels, region.cells, decoded), region)
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """float (S, H / 8, W / 8): sigmoid(relevance) of the tokens that stay without any prompt, 0 of those that leave."""
@@ -174,14 +208,15 @@ class OverviewNetwork(PrunableNetwork):
         tokens = self.overview(overview)
         relevant = self.heart_relevance(tokens, box, has_box)
         grid = (window.shape[-2] // TOKEN, window.shape[-1] // TOKEN)
-        seen = _cut_tokens(tokens, corner // TOKEN, grid)
+        seen = cut_tokens(tokens, corner // TOKEN, grid)
         return self.decode_windows(window, seen, box, has_box, corner), relevant
 
     def decode_windows(self, window: Tensor, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
         """Logits of ``window`` (B, S, channels, h, w) whose overview tokens are ``seen`` (B, S, h / 8, w / 8, dim)."""
         slices = window.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         (levels,) = self._encode_windows([slices], self._told(seen, box, has_box, corner))
-        return self._decode_windows(slices, levels)
+        x, finer = self._decode_tokens(slices, levels)
+        return self._decode_pixels(x, *finer)
 
     def _told(self, seen: Tensor, box: Tensor, has_box: Tensor, corner: Tensor) -> Tensor:
         """What features of 8 pixels are told, (B, S, h, w, width): what the overview knows of its tokens ``seen`` (B, S, h, w, dim), and
@@ -192,34 +227,28 @@ class OverviewNetwork(PrunableNetwork):
 
     @abstractmethod
     def _encode_windows(self, parts: list[Tensor], told: Tensor) -> list[Levels]:
-        """What :meth:`_decode_windows` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
+        """What :meth:`_decode_tokens` is given besides each of ``parts`` (K, channels, h, w), which together are B stacks of S slices.
 
         Args:
             told: what is added to their features of 8 pixels, (B, S, h / 8, w / 8, width).
         """
 
     @abstractmethod
-    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
-        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself."""
+    def _decode_tokens(self, slices: Tensor, levels: Levels) -> tuple[Tensor, list[Tensor]]:
+        """Decoded features of 8 pixels of ``slices`` (K, channels, h, w), and what :meth:`_decode_pixels` is given besides: (K, C, ...),
+        at finer and finer resolution.
+        """
+
+    @abstractmethod
+    def _decode_pixels(self, x: Tensor, *finer: Tensor) -> Tensor:
+        """Logits (K, classes, h, w) of what :meth:`_decode_tokens` returns, or of any part of its tokens, each slice by itself."""
 
 
 def slices_at_once(size: tuple[int, ...], device: torch.device) -> int:
-    """How many slices of ``size`` pixels are encoded or decoded together."""
-    return max(1, (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) // math.prod(size))
+    """How many slices of ``size`` pixels are encoded or decoded together; those that a CPU decodes from tokens to pixels are not parted."""
+    count = (CPU_PIXELS if device.type == "cpu" else GPU_PIXELS) // math.prod(size)
+    return max(1, count - count % _slices_in_cache(size))
 
 
-def _window(slices: Tensor, region: Region, multiple: int) -> Tensor:
-    """``slices`` (K, channels, H, W) in ``region``, with rows and columns added until the sides are multiples of so many pixels."""
-    window = slices[(slice(None), slice(None), *region.slices)]
-    beyond = [-n % multiple for n in region.cells]
-    if any(beyond):
-        window = F.pad(window, (0, beyond[1], 0, beyond[0]), value=-1.0)
-    return window.contiguous(memory_format=torch.channels_last)
-
-
-def _cut_tokens(tokens: Tensor, corner: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, S, H, W, C) -> (B, S, *grid, C), from ``corner`` (B, 2) on."""
-    rows = corner[:, :1] + torch.arange(grid[0], device=corner.device)
-    columns = corner[:, 1:] + torch.arange(grid[1], device=corner.device)
-    batch = torch.arange(len(tokens), device=corner.device)[:, None, None]
-    return tokens.permute(0, 2, 3, 1, 4)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2, 4)
+def _slices_in_cache(size: Sequence[int]) -> int:
+    return _SLICES_IN_CACHE[math.prod(size) > _SMALL_REGION]

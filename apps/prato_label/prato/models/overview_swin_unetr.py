@@ -71,14 +71,16 @@ class PratoOverviewSwinUNETR(OverviewNetwork, PratoSwinUNETR):
             levels.append(last.downsample(dense_swin_blocks(last, levels[-1])))
         return found
 
-    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
-        """Logits (K, classes, h, w) of ``slices`` (K, channels, h, w), each by itself."""
+    def _decode_tokens(self, slices: Tensor, levels: Levels) -> tuple[Tensor, list[Tensor]]:
         x, *deeper = [F.layer_norm(x, x.shape[-1:]).movedim(-1, 1) if self.normalize else x.movedim(-1, 1) for x in levels]
         decoded = self.decoder5(self.encoder10(deeper[3]), deeper[2])
-        decoded = self.decoder4(decoded, self.encoder4(deeper[1]))
-        decoded = self.decoder3(decoded, self.encoder3(deeper[0]))
-        decoded = self.decoder2(decoded, self.encoder2(x))
-        return self.out(self.decoder1(decoded, self.encoder1(slices)))
+        return self.decoder4(decoded, self.encoder4(deeper[1])), [deeper[0], x, slices]
+
+    def _decode_pixels(self, x: Tensor, *finer: Tensor) -> Tensor:
+        quarter, half, slices = finer
+        x = self.decoder3(x, self.encoder3(quarter))
+        x = self.decoder2(x, self.encoder2(half))
+        return self.out(self.decoder1(x, self.encoder1(slices)))
 
     def _attend_along(self, number: int, x: Tensor, stacks: Sequence[int]) -> Tensor:
         mixed: Tensor = self.along[number](x.view(*stacks, -1, x.shape[-1]))

@@ -18,8 +18,6 @@ from prato.models.registry import register_model
 _TOLD = TOKEN.bit_length() - 1
 #: Parts of a stack (``slices_at_once``) whose features of all levels are held until they are decoded.
 _KEPT_PARTS = 4
-#: Slices that a CPU decodes together where features have all pixels: those of more would not stay in its cache.
-_SLICES_IN_CACHE = 2
 
 
 @register_model(
@@ -80,14 +78,17 @@ class PratoOverviewUNet(OverviewNetwork, DynUNet):
                 levels.append(features)
         return found
 
-    def _decode_windows(self, slices: Tensor, levels: Levels) -> Tensor:
+    def _decode_tokens(self, slices: Tensor, levels: Levels) -> tuple[Tensor, list[Tensor]]:
         count = len(self._blocks)
         x, *skips = reversed(levels if len(levels) == count else [*self._encode_shallow(slices)[:-1], *levels])
-        *deep, last = self.upsamples
-        for block, skip in zip(deep, skips):
+        for block in self.upsamples[:-_TOLD]:
+            x = block(x, skips.pop(0))
+        return x, skips
+
+    def _decode_pixels(self, x: Tensor, *finer: Tensor) -> Tensor:
+        for block, skip in zip(self.upsamples[-_TOLD:], finer):
             x = block(x, skip)
-        at_once = _SLICES_IN_CACHE if x.device.type == "cpu" and not self.training else len(x)
-        return torch.cat([self.output_block(last(*part)) for part in zip(x.split(at_once), skips[-1].split(at_once))])
+        return self.output_block(x)
 
     @property
     def _blocks(self) -> list[Any]:
