@@ -96,4 +96,4 @@ def test_every_way_is_a_row(tmp_path, overview_file, monkeypatch):
     monkeypatch.setattr("sys.argv", ["error_sources.py", *flags])
     error_sources.main()
     rows, places = read_rows(tmp_path / "o.csv"), read_rows(tmp_path / "p.csv")
-    assert len({row["way"] for row in rows}) == 11 and len(rows) == 44 and len(places) == 16
+    assert len({row["way"] for row in rows}) == 12 and len(rows) == 48 and len(places) == 16
