@@ -180,8 +180,9 @@ class OverviewNetwork(PrunableNetwork):
         logits = []
         for first in range(0, len(x), at_once):
             rows = slice(first, first + at_once)
-            start, stop = zip(*((place.start, place.stop) for place in places[rows]))
-            place = Region(tuple(map(min, zip(*start))), tuple(map(max, zip(*stop))), tuple(x.shape[2:]))
+            place = Region(places[first].start, places[first].stop, tuple(x.shape[2:]))
+            for other in places[rows]:
+                place = place.union(other.start, other.stop)
             values = self._decode_pixels(*(cut_place(level[rows], place) for level in (x, *finer)))
             logits.append(RegionFeatures(values, place.upscale(TOKEN)).to_logits())
         return torch.cat(logits)[:, :, : cells[0], : cells[1]]
