@@ -153,21 +153,17 @@ def _chosen(choose: Choose) -> Way:
 
 def _computed(network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch, chosen: Region | ChosenRegion, clock: Clock) -> Answer:
     region, places = (chosen.region, chosen.decoded) if isinstance(chosen, ChosenRegion) else (chosen, None)
-    parts = network.encode_region(slices, embedding, prompts, region)
+    parts = network.encode_regions([slices], embedding.tokens.unsqueeze(0), [prompts], [region])
     clock.stop("tokens")
-    decoded, first = [], 0
-    for levels in parts:
-        rows = slice(first, first + len(levels[0]))
-        decoded.append(network.decode_region(slices[rows], levels, region, places and places[rows]).to_logits())
-        first = rows.stop
+    logits = torch.cat([values for _, values in network.decode_parts(parts, region.cells, places)])
     clock.stop("decoder")
-    return Answer(torch.cat(decoded), clock.ms, region.share)
+    return Answer(RegionFeatures(logits, region).to_logits(), clock.ms, region.share)
 
 
 def _cropped(network: Any, stack: Stack, planes: Sequence[int], region: Region, box: Box | None) -> Answer:
     clock = Clock(stack.image.device)
     inner = stack.image[(slice(None), slice(None), *region.slices)]
-    if not hasattr(network, "encode_region"):  # a plain network takes windows
+    if not hasattr(network, "encode_regions"):  # a plain network takes windows
         height, width = region.cells
         window = F.pad(inner[list(planes)], (0, -width % network.multiple, 0, -height % network.multiple), value=-1.0)
         logits, _ = network.train_windows(window.unsqueeze(0))

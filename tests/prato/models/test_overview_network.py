@@ -14,6 +14,7 @@ from prato.models.registry import build_model
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
 from prato.pruning.plan import PruningPlan
+from prato.runtime.region_decode import RegionFeatures
 
 SMALL = {
     "overview_unet": {"filters": (4, 4, 8, 8, 8)},
@@ -118,11 +119,16 @@ def test_each_slice_is_decoded_round_its_own_tokens(either, monkeypatch):
     monkeypatch.setattr(either, "_decode_pixels", counted := Counted(either._decode_pixels))
     embedding = either.encode_image(stack, OVERVIEW_PLAN)
     region, decoded, _ = either.choose_region((192, 320), embedding, None, OVERVIEW_PLAN)
-    (levels,) = either.encode_region(stack, embedding, None, region)
+
+    def logits_of(decoded):
+        parts = either.encode_regions([stack], embedding.tokens.unsqueeze(0), [None], [region])
+        ((_, values),) = either.decode_parts(parts, region.cells, decoded)
+        return RegionFeatures(values, region).to_logits()
+
     monkeypatch.setattr(overview_network, "_SLICES_IN_CACHE", (2, 2))
-    logits = either.decode_region(stack, levels, region, decoded).to_logits()
+    logits = logits_of(decoded)
     assert [size[-1] for size in counted.sizes] == [34, 34, 12]  # tokens along a row: of slices 0 and 1, whose neighbour is 2, and so on
-    everywhere = either.decode_region(stack, levels, region).to_logits()
+    everywhere = logits_of(None)
     assert (logits[4:, :, :, :192].argmax(1) == 0).all() and (everywhere[4:, :, :, :192].argmax(1) != 0).any()
     torch.testing.assert_close(logits[4:, :, 64:80, 224:256], everywhere[4:, :, 64:80, 224:256], atol=1e-5, rtol=1e-5)
 

@@ -18,6 +18,7 @@ from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
 from prato.inference.stack_segmenter import LONGEST, StackSegmenter
 from prato.models.base import ImageEmbedding
+from prato.models.overview_network import EncodedPart
 from prato.models.overview_region import ChosenRegion
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
@@ -139,23 +140,18 @@ class StackBatch:
         """Compute and write the slices of ``jobs``, of equally many slices and equally large regions."""
         segmenter, results, cells = self._segmenter, [job.result for job in jobs], jobs[0].region.cells
 
-        def encode() -> list[tuple[Tensor, list[Tensor]]]:
+        def encode() -> list[EncodedPart]:
             with inference(segmenter.device):
                 images = [segmenter.stack(job.image, job.planes).to(segmenter.device) for job in jobs]
                 tokens, prompts, regions = zip(*((job.tokens, job.prompts, job.region) for job in jobs))
-                found: list[tuple[Tensor, list[Tensor]]] = self._network.encode_regions(images, torch.stack(tokens), prompts, regions)
+                found: list[EncodedPart] = self._network.encode_regions(images, torch.stack(tokens), prompts, regions)
                 return found
 
-        def decode(windows: Tensor, levels: list[Tensor]) -> Tensor:
-            with inference(segmenter.device):
-                return torch.nan_to_num(self._network.decode_part(windows, levels, cells).float(), nan=0.0)
-
         parts, slices = self._compute(results, encode), [(job, k) for job in jobs for k in job.planes]
-        while parts:  # each is dropped once it is decoded: those of many slices take memory
-            windows, levels = parts.pop(0)
-            logits = self._compute(results, partial(decode, windows, levels))
-            rows, slices = slices[: len(windows)], slices[len(windows) :]
-            for run in _grouped(list(enumerate(rows)), lambda row: id(row[1][0])):
+        decoding = self._network.decode_parts(parts, cells)
+        while parts:
+            rows, logits = self._compute(results, partial(segmenter.decode_next, decoding))
+            for run in _grouped(list(enumerate(slices[rows])), lambda row: id(row[1][0])):
                 first, job = run[0][0], run[0][1][0]
                 self._write(job, [k for _, (_, k) in run], logits[first : first + len(run)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from prato.inference.segmentation import Segmentation, Tally, timed
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN
-from prato.models.overview_network import Levels
+from prato.models.overview_network import EncodedPart
 from prato.models.overview_region import ChosenRegion, heart_region
 from prato.prompts.base import Prompt
 from prato.prompts.batch import PromptBatch
@@ -30,7 +30,6 @@ from prato.runtime.batch_runner import BatchRunner
 from prato.runtime.flops import count_flops, estimate_flops
 from prato.runtime.fused_conv_bn import fuse_batch_norms
 from prato.runtime.precision import inference
-from prato.runtime.region import Region
 from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
@@ -47,7 +46,7 @@ class _Encoded(NamedTuple):
     """Slices encoded: what is computed of them, all that decoding needs, in parts, and the prompts' summary."""
 
     chosen: ChosenRegion
-    parts: list[Levels]
+    parts: list[EncodedPart]
     summary: Tensor | None
 
 
@@ -150,21 +149,19 @@ class StackSegmenter:
                 tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
                 slices = self.stack(image, planes).to(self.device)
                 (chosen,) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
-                parts = [levels for _, levels in self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])]
+                parts = self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])
                 return _Encoded(chosen, parts, _summarise(tokens, chosen.stages[0]) if chosen.stages else None)
 
         (region, places, stages), parts, summary = compute(encode)
         tally.add_stages(stages, summary, len(planes))
-        first = 0
-        while parts:  # each is dropped once it is decoded: those of many slices take memory
-            levels = parts.pop(0)
-            rows = slice(first, first + len(levels[0]))
-            logits = compute(partial(self._decode_region, image, planes[rows], levels, region, places[rows]))
+        decoding = self.network.decode_parts(parts, region.cells, places)
+        while parts:
+            rows, values = compute(partial(self.decode_next, decoding))
+            logits = RegionFeatures(values, region)
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
             self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
             result.latency_ms["postprocess"] += 1000 * (time.perf_counter() - decoded)
-            first = rows.stop
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
@@ -215,13 +212,13 @@ class StackSegmenter:
             found: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
             return found.cpu()
 
-    def _decode_region(self, image: ImageStack, planes: list[int], levels: Levels, region: Region, at: Sequence[Region]) -> RegionFeatures:
+    def decode_next(self, decoding: Iterator[tuple[slice, Tensor]]) -> tuple[slice, Tensor]:
+        """What the next of the network's :meth:`OverviewNetwork.decode_parts` gives, in float32."""
         with inference(self.device):
-            slices = self.stack(image, planes).to(self.device)
-            logits: Tensor = self.network.decode_region(slices, levels, region, at).values.float()
+            rows, logits = next(decoding)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            return RegionFeatures(torch.nan_to_num(logits, nan=0.0), region)
+            return rows, torch.nan_to_num(logits.float(), nan=0.0)
 
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
         """All that the network does with a stack that is an image by itself."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,13 @@ CPU_PIXELS, GPU_PIXELS = 2**18, 2**23
 _SMALL_REGION, _SLICES_IN_CACHE = 2**14, (4, 2)
 #: Features (K, ...) of some slices after each level, in the network's own layout.
 Levels = list[Tensor]
+
+
+class EncodedPart(NamedTuple):
+    """Some slices of a stack, or of several: their ``windows`` (K, channels, h, w) and what the encoder makes of them."""
+
+    windows: Tensor
+    levels: Levels
 
 
 class OverviewNetwork(PrunableNetwork):
@@ -93,7 +101,7 @@ class OverviewNetwork(PrunableNetwork):
         return False
 
     def predict(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None) -> PrunedOutput:
-        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_region` and :meth:`decode_region` of all slices.
+        """Logits and the record of what was pruned: :meth:`choose_region`, :meth:`encode_regions` and :meth:`decode_parts` of all slices.
 
         Args:
             image: float (S, 3, H, W), slices of one stack, whole and in order; H and W multiples of 16.
@@ -101,12 +109,9 @@ class OverviewNetwork(PrunableNetwork):
         """
         embedding = embedding if embedding.features else self.encode_image(image, plan)
         region, decoded, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
-        logits, first = [], 0
-        for levels in self.encode_region(image, embedding, prompts, region):
-            rows = slice(first, first + len(levels[0]))
-            logits.append(self.decode_region(image[rows], levels, region, decoded[rows]).to_logits())
-            first = rows.stop
-        return PrunedOutput(torch.cat(logits), stages)
+        parts = self.encode_regions([image], embedding.tokens.unsqueeze(0), [prompts], [region])
+        logits = torch.cat([values for _, values in self.decode_parts(parts, region.cells, decoded)])
+        return PrunedOutput(RegionFeatures(logits, region).to_logits(), stages)
 
     def choose_region(
         self, size: tuple[int, ...], embedding: ImageEmbedding, prompts: PromptBatch | None, plan: PruningPlan | None
@@ -144,14 +149,10 @@ class OverviewNetwork(PrunableNetwork):
             chosen.append(ChosenRegion(region, decoded, (StageRecord("overview", grid, relevance.flatten(1), alive.flatten(1)),)))
         return chosen
 
-    def encode_region(self, image: Tensor, embedding: ImageEmbedding, prompts: PromptBatch | None, region: Region) -> list[Levels]:
-        """What :meth:`decode_region` is given besides slices of ``image`` (S, 3, H, W): in parts, for as many as it takes at once."""
-        return [levels for _, levels in self.encode_regions([image], embedding.tokens.unsqueeze(0), [prompts], [region])]
-
     def encode_regions(
         self, images: Sequence[Tensor], tokens: Tensor, prompts: Sequence[PromptBatch | None], regions: Sequence[Region]
-    ) -> list[tuple[Tensor, Levels]]:
-        """What :meth:`decode_part` is given, in parts, for all slices of B stacks in order.
+    ) -> list[EncodedPart]:
+        """What :meth:`decode_parts` is given, for all slices of B stacks in order, as many in a part as are computed at once.
 
         Args:
             images: of each stack, (S, 3, H, W). tokens: (B, S, H / 8, W / 8, dim). regions: of each stack, all of one size.
@@ -166,15 +167,27 @@ class OverviewNetwork(PrunableNetwork):
         windows = torch.cat([cut_window(image, region, self.multiple) for image, region in zip(images, regions)])
         parts = [part.contiguous(memory_format=torch.channels_last) for part in windows.split(slices_at_once(cells, device))]
         boxes, given = map(torch.cat, zip(*(prompted_box(of_stack, device) for of_stack in prompts)))
-        return list(zip(parts, self._encode_windows(parts, self._told(seen, boxes, given, corner))))
+        return list(map(EncodedPart, parts, self._encode_windows(parts, self._told(seen, boxes, given, corner))))
 
-    def decode_part(self, windows: Tensor, levels: Levels, cells: Sequence[int], decoded: Sequence[Region] | None = None) -> Tensor:
-        """Logits (K, classes, *cells) of a part of :meth:`encode_regions`, of regions of ``cells``.
+    def decode_parts(
+        self, parts: list[EncodedPart], cells: Sequence[int], decoded: Sequence[Region] | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Decode one part of :meth:`encode_regions` after the other: which of all slices it holds, and their logits (K, classes, *cells).
 
         Args:
+            parts: emptied on the way, as those of many slices take memory.
+            cells: of the regions, in pixels.
             decoded: of each slice, its region's tokens that are decoded; surely background elsewhere. None for all of them.
         """
-        x, finer = self._decode_tokens(windows, levels)
+        first = 0
+        while parts:
+            part = parts.pop(0)
+            rows = slice(first, first + len(part.windows))
+            yield rows, self._decode_part(part, cells, decoded and decoded[rows])
+            first = rows.stop
+
+    def _decode_part(self, part: EncodedPart, cells: Sequence[int], decoded: Sequence[Region] | None) -> Tensor:
+        x, finer = self._decode_tokens(*part)
         at_once = _slices_in_cache(cells) if x.device.type == "cpu" else len(x)
         places = decoded or [Region.whole(tuple(x.shape[2:]))] * len(x)
         logits = []
@@ -186,10 +199,6 @@ class OverviewNetwork(PrunableNetwork):
             values = self._decode_pixels(*(cut_place(level[rows], place) for level in (x, *finer)))
             logits.append(RegionFeatures(values, place.upscale(TOKEN)).to_logits())
         return torch.cat(logits)[:, :, : cells[0], : cells[1]]
-
-    def decode_region(self, slices: Tensor, levels: Levels, region: Region, decoded: Sequence[Region] | None = None) -> RegionFeatures:
-        """Logits (K, classes, *cells) of ``slices`` (K, 3, H, W) in ``region``; ``decoded`` as for :meth:`decode_part`."""
-        return RegionFeatures(self.decode_part(cut_window(slices, region, self.multiple), levels, region.cells, decoded), region)
 
     def find_heart(self, embedding: ImageEmbedding, plan: PruningPlan) -> Tensor:
         """float (S, H / 8, W / 8): sigmoid(relevance) of the tokens that stay without any prompt, 0 of those that leave."""
