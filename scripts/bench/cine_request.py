@@ -1,6 +1,7 @@
 """Time a whole cine over HTTP: all phases in one request beside one request for each, and the memory that the server takes.
 
 python scripts/bench/cine_request.py --out docs/results/cine_request.csv
+python scripts/bench/cine_request.py --cine patient090_4d.nii.gz --no-large --out docs/results/cine_request.csv
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import psutil
 import torch
 import typer
 
-from prato.data.cine import write_cine
+from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import write_volume
 from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
@@ -27,6 +28,8 @@ from scripts.common.results import replace_rows
 
 #: Phases, slices and voxels along both sides of the cine whose memory is measured.
 _LARGE = (40, 20, 512)
+#: What a heartbeat of a cine that says nothing of time lasts, in ms.
+_BEAT_MS = 1000.0
 _STEPS = ("read", "preprocess", "locate", "network", "postprocess", "write")
 
 
@@ -37,25 +40,28 @@ def main(
     slices: Annotated[int, typer.Option(min=1, help="Slices of the generated cine.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, each of one request for all phases and one for each phase.")] = 3,
     seed: Annotated[int, typer.Option(help="Seed of the generated hearts.")] = 0,
+    cine: Annotated[list[Path], typer.Option(help="Real cines to time instead of generated hearts.")] = [],  # noqa: B006
     large: Annotated[bool, typer.Option(help="Whether to measure memory on 40 phases of 20 slices of 512 x 512.")] = True,
 ) -> None:
     """Write one row per way of asking: the median of all rounds, of which each segments the phases of another heart in both ways.
 
-    Shares are of the time of a request for each phase of the same heart. ``others_ms`` is what networks do not take.
+    Slices and phases of a cine that has fewer than are asked for are repeated, and those that are too many left out. Shares are of the time
+    of a request for each phase of the same heart. ``others_ms`` is what networks do not take.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="prato_cine_") as folder:
             served = Path(folder) / "studies"
             served.mkdir()
             for n in range(rounds + 1):
-                _write_heart(served, n, phases, slices, seed)
+                _write_heart(served, n, *(_read(cine[n % len(cine)]) if cine else _generate(seed, n, phases)), phases, slices)
             if large:
                 _write_large(served)
             rows: list[dict[str, Any]] = []
             for name in model:
                 with DemoServer(copy_app(Path(folder) / name, name), served, Path(folder) / "server.log") as server:
                     server.await_costs()
-                    rows += _time(server, name, phases, slices, rounds)
+                    for row in _time(server, name, phases, slices, rounds):
+                        rows.append({"hearts": "real" if cine else "generated", **row})
                     if large:
                         rows.append(_weigh(server, name))
     except (ServerError, ValueError, OSError) as error:
@@ -63,18 +69,32 @@ def main(
         raise typer.Exit(2) from None
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     made = {"threads": torch.get_num_threads(), "seed": seed, "device": device, "commit": commit(), "command": command()}
-    replace_rows(out, [{**row, **made} for row in rows], ("model", "request", "device", "threads"))
+    replace_rows(out, [{**row, **made} for row in rows], ("model", "hearts", "request", "device", "threads"))
     for row in rows:
         typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
-def _write_heart(served: Path, n: int, phases: int, slices: int, seed: int) -> None:
-    """A cine, and each of its phases as a study of its own."""
+def _generate(seed: int, n: int, phases: int) -> tuple[np.ndarray, np.ndarray, float]:
     beat = make_beat(seed, n + 1, phases)
-    images = np.resize(beat.images.transpose(2, 0, 1, 3), (slices, *beat.images.shape[:2], phases)).transpose(1, 2, 0, 3)
-    write_cine(served / f"heart{n}.nii.gz", images, beat.affine, beat.rr_ms / phases)
+    return beat.images, beat.affine, beat.rr_ms
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, float]:
+    cine = read_cine(path)
+    first = cine.phase(0)
+    lasts_ms = _BEAT_MS if cine.times_ms is None else float(cine.times_ms[-1]) * len(cine) / max(1, len(cine) - 1)
+    return np.stack([first.array, *(cine.phase(t).array for t in range(1, len(cine)))], -1), first.affine, lasts_ms
+
+
+def _write_heart(served: Path, n: int, images: np.ndarray, affine: np.ndarray, beat_ms: float, phases: int, slices: int) -> None:
+    """A cine, and each of its phases as a study of its own."""
+    planes, times = np.arange(slices) % images.shape[2], np.arange(phases) % images.shape[3]
+    images = images[:, :, planes][..., times]
+    noise = np.random.default_rng(n).integers(0, 2, images.shape)  # what is repeated has to be an image of its own to the server's caches
+    images = np.rint(images + noise).astype(np.int16)
+    write_cine(served / f"heart{n}.nii.gz", images, affine, beat_ms / phases)
     for t in range(phases):
-        write_volume(served / f"heart{n}_frame{t:02d}.nii.gz", images[..., t], beat.affine)
+        write_volume(served / f"heart{n}_frame{t:02d}.nii.gz", images[..., t], affine)
 
 
 def _write_large(served: Path) -> None:
@@ -127,7 +147,14 @@ def _weigh(server: DemoServer, model: str) -> dict[str, Any]:
     phases, slices, edge = _LARGE
     height = mib(server)["height_mib"]
     ms = round(1000 * (time.perf_counter() - start), 1)
-    about = {"model": model, "phases": phases, "slices": slices, "request": f"one request, {edge} x {edge}", "ms": ms}
+    about = {
+        "hearts": "generated",
+        "model": model,
+        "phases": phases,
+        "slices": slices,
+        "request": f"one request, {edge} x {edge}",
+        "ms": ms,
+    }
     return {**about, "idle_mib": idle, "height_mib": height, "above_idle_mib": height - idle, "cores": psutil.cpu_count()}
 
 

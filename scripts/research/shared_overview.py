@@ -1,18 +1,16 @@
-"""What it would cost to compute the overview for some phases of a cine alone, and mix it for those between.
+"""What it costs to take over from another phase of a cine what the overview makes of it, in part or as a whole.
 
     python scripts/research/shared_overview.py --studies out/acdc --out docs/results/shared_overview.csv
 
-ACDC's end-diastole and end-systole are the two phases of a heart that differ most. Each is segmented as the app does it, without a box,
-but the default network is told a mixture of what its overview makes of both: a share of the other phase's tokens from nothing to all.
-Between phases at which the overview was computed, less is mixed in the closer together these lie; at end-systole, where the heart turns,
-more than half-way.
+ACDC's end-diastole and end-systole are the two phases of a heart that differ most. Each is segmented with an overview of its own; as phases
+of a cine are after the first, with what the overview made of the other phase beyond the heart; and with the other phase's overview alone.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,69 +23,69 @@ from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
 from prato.evaluation.metrics import case_metrics
 from prato.inference.image_stack import ImageStack
-from prato.inference.predictor import Predictor
-from prato.models.base import ImageEmbedding
+from prato.inference.predictor import Predictor, load_segmenter
+from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
 from scripts.common.labelled import group_by_patient, require_labelled_studies
-from scripts.common.model_files import locator_file, model_file
+from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
-#: Of the other phase's tokens in those that the network is told.
-SHARES = (0.0, 0.125, 0.25, 0.5, 1.0)
+#: What of the overview is the other phase's.
+NOTHING, BEYOND, ALL = WAYS = ("nothing", "beyond the heart", "all")
 
 
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it, two phases per patient.")],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    model: Annotated[list[str], typer.Option(help="Models with an overview.")] = [DEFAULT_MODEL],  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file, whose validation patients are measured.")] = ACDC_SPLIT,
     patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """A row for each phase and share."""
+    """A row for each model, phase, box and way."""
     torch.set_num_threads(threads)
     pairs = [pair for pair in group_by_patient(require_labelled_studies(studies, split, patients)).values() if len(pair) == 2]
     if not pairs:
         raise ValueError(f"{studies} has no patient with two labelled phases: scripts/import_acdc.py makes such a folder.")
-    predictor = Predictor.from_files(model_file(DEFAULT_MODEL), locator_file())
-    made = {"model": DEFAULT_MODEL, "model_version": predictor.version, "device": "cpu", "commit": commit(), "command": command()}
-    rows = [{**row, **made} for pair in tqdm(pairs, unit="patient", mininterval=5) for row in measure(predictor, pair)]
-    replace_rows(out, rows, ("model", "share", "study"))
+    for name in model:
+        segmenter = load_segmenter(model_file(name), torch.device("cpu"))
+        if not isinstance(segmenter, StackSegmenter):
+            raise ValueError(f"{name} has no overview: name a model that looks at whole stacks.")
+        made = {"model": name, "model_version": segmenter.version, "device": "cpu", "commit": commit(), "command": command()}
+        rows = [{**row, **made} for pair in tqdm(pairs, unit="patient", mininterval=5) for row in measure(segmenter, pair)]
+        replace_rows(out, rows, ("model", "box", "way", "study"))
 
 
-def measure(predictor: Predictor, pair: list[StudyFile]) -> list[Row]:
+def measure(segmenter: StackSegmenter, pair: list[StudyFile]) -> list[Row]:
     """The rows of a patient; none where the two phases are of different sizes, or a label is empty."""
     volumes = [read_volume(file.image) for file in pair]
     labels = [read_label(file.label, volume) for file, volume in zip(pair, volumes)]
-    tokens = [overview(predictor, volume) for volume in volumes]
-    if tokens[0].shape != tokens[1].shape or not all(label.any() for label in labels):
+    if volumes[0].array.shape != volumes[1].array.shape or not all(label.any() for label in labels):
         return []
     rows: list[Row] = []
     for own, (file, volume, label) in enumerate(zip(pair, volumes, labels)):
-        for share in SHARES:
-            mask = segment(predictor, volume, torch.lerp(tokens[own], tokens[1 - own], share))
-            rows.append({"study": file.name, "patient": file.patient, "share": share, **_scores(mask, label, volume)})
+        for box in (None, Box.around(label)):
+            about = {"study": file.name, "patient": file.patient, "box": "none" if box is None else "tight"}
+            for way in WAYS:
+                mask = segment(segmenter, volume, volumes[1 - own], way, box)
+                rows.append({**about, "way": way, **_scores(mask, label, volume)})
     return rows
 
 
-def overview(predictor: Predictor, volume: Volume) -> torch.Tensor:
-    """What the overview makes of all slices of ``volume``, (S, h, w, dim)."""
-    segmenter: Any = predictor.segmenter
-    image = ImageStack(volume)
-    tokens: torch.Tensor = segmenter.embedding(image, image.filled).tokens
-    return tokens
-
-
-def segment(predictor: Predictor, volume: Volume, tokens: torch.Tensor) -> np.ndarray:
-    """The mask of ``volume``, without a box, where the network is told ``tokens`` instead of what its overview would make of it."""
-    segmenter: Any = predictor.segmenter
-    image = ImageStack(volume)
-    image.embedding(segmenter.embedding_key, tuple(image.filled), lambda: ImageEmbedding(0, {0: tokens}))
+def segment(segmenter: StackSegmenter, volume: Volume, other: Volume, way: str, box: Box | None) -> np.ndarray:
+    """The mask of ``volume``, with what the overview made of ``other`` as ``way`` says."""
+    image, of_other = ImageStack(volume), ImageStack(other)
+    if way == ALL:
+        embedding = segmenter.embedding(of_other, of_other.filled)
+        image.embedding(segmenter.embedding_key, tuple(image.filled), lambda: embedding)
+    predictor = Predictor(segmenter.follow(of_other) if way == BEYOND else segmenter)
     predictor.set_image(image)
-    return predictor.predict().mask
+    return predictor.predict([] if box is None else [BoxPrompt(box)]).mask
 
 
 def _scores(mask: np.ndarray, label: np.ndarray, volume: Volume) -> Row:

@@ -35,9 +35,10 @@ def request_table(rows: list[Row]) -> str:
         size = f"{row['phases']} x {row['slices']}"
         shares = [_percent(row[name]) if name in row else "-" for name in ("share_of_many", "network_share_of_many")]
         whole = [f"{row[name]:,.0f}" if name in row else "-" for name in ("ms", "others_ms", "above_idle_mib")]
-        lines.append([row["model"], row["request"], size, *whole[:2], *shares, whole[2]])
+        lines.append([row["model"], row.get("hearts", "generated"), row["request"], size, *whole[:2], *shares, whole[2]])
     head = [
         "model",
+        "hearts",
         "request",
         "phases x slices",
         "ms",
@@ -49,22 +50,22 @@ def request_table(rows: list[Row]) -> str:
 
 
 def shared_table(rows: list[Row]) -> str:
-    """By share of the other phase's tokens: Dice at ED, where the LV is larger, and at ES, and errors of the ejection fraction."""
+    """By model, box and what is the other phase's: Dice at ED, where the LV is larger, and at ES, and errors of the ejection fraction."""
     diastole: dict[str, Row] = {}
     for row in rows:
         if row["patient"] not in diastole or _expert_lv(row) > _expert_lv(diastole[row["patient"]]):
             diastole[row["patient"]] = row
     lines = []
-    for share in sorted({row["share"] for row in rows}):
-        group = [row for row in rows if row["share"] == share]
+    for model, box, way in dict.fromkeys((row["model"], row["box"], row["way"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["box"], row["way"]) == (model, box, way)]
         of_ed = [row for row in group if row["study"] == diastole[row["patient"]]["study"]]
         of_es = [row for row in group if row["study"] != diastole[row["patient"]]["study"]]
         dice = [f"{fmean(row['dice'][name] for row in phase for name in STRUCTURES):.4f}" for phase in (of_ed, of_es)]
         rv = f"{fmean(row['dice']['RV cavity'] for row in of_es):.4f}"
         errors = [f"{summarise(ejection_errors(group, name))['mae']:.1f}" for name in ("LV cavity", "RV cavity")]
-        lines.append([f"{share:.1%}", *dice, rv, *errors])
-    head = ["of the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
-    return grid(head, lines)
+        lines.append([model, box, way, *dice, rv, *errors])
+    head = ["model", "box", "of the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
+    return grid(head, sorted(lines, key=lambda line: (line[0], line[1])))
 
 
 def _expert_lv(row: Row) -> float:

@@ -7,7 +7,8 @@ import torch
 
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models import overview_network
-from prato.models.overview import TOKEN, SliceAttention, box_features, coverage
+from prato.models.heart_relevance import box_features, coverage
+from prato.models.overview import TOKEN, SliceAttention
 from prato.models.overview_network import OVERVIEW_PLAN, slices_at_once
 from prato.models.overview_region import SHORTEST, computed_region, decoded_tokens, heart_region, token_grid, token_slices
 from prato.models.registry import build_model

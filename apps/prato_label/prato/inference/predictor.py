@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from prato.inference.locate import Located, locate
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.prompt_warnings import box_warnings, search_warnings
 from prato.inference.scores import Scores
-from prato.inference.segmentation import Segmentation
+from prato.inference.segmentation import Segmentation, timed
 from prato.inference.segmenter import Segmenter
 from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.inference.stack_segmenter import StackSegmenter
@@ -32,6 +33,7 @@ from prato.prompts.box import Box
 from prato.pruning.plan import PruningPlan
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.devices import find_device
+from prato.runtime.flops import count_flops
 from prato.runtime.side_by_side import count_workers, side_by_side
 
 
@@ -209,6 +211,8 @@ class Predictor:
         at_once = max(1, batch.count(first)) if batch else 1
         pixels = math.prod(resampled_size(first.volume.array.shape, first.volume.spacing, self.segmenter.spec.pixel)) * len(first.filled)
         workers = 1 if is_on_gpu or not runner.is_immediate else count_workers(pixels)
+        follows = not is_on_gpu and len(wanted) > 1 and prune != "off"
+        own, gflops, follow_ms = self._follow(first, runner) if follows else (self, 0.0, 0.0)
 
         def predict(group: Sequence[int]) -> list[Prediction]:
             runner.token.raise_if_cancelled()
@@ -216,7 +220,7 @@ class Predictor:
             images = [ImageStack(cine.phase(t)) for t in group]
             read_ms = 1000 * (time.perf_counter() - began) / len(group)
             drawn = [prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts for t in group]
-            predictions = self._predict_group(images, drawn, prune, batch, runner)
+            predictions = own._predict_group(images, drawn, prune, batch, runner)
             for found in predictions:
                 found.latency_ms["preprocess"] += read_ms
                 found.latency_ms.update({step: ms / workers for step, ms in found.latency_ms.items()})  # of the time that passes
@@ -229,7 +233,16 @@ class Predictor:
                     mask[..., t] = found.mask
                     done.append(replace(found, mask=mask[..., t]))
                 report(len(done))
+        done[0].latency_ms["locate"] += follow_ms
+        done[0] = replace(done[0], gflops=done[0].gflops + gflops)
         return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None)
+
+    def _follow(self, image: ImageStack, runner: BatchRunner) -> tuple[Predictor, float, float]:
+        """A predictor for the phases of the cine that ``image`` is one of, and the GFLOP and ms that it takes to become one."""
+        if self.locator is None:
+            return self, 0.0, 0.0
+        (locator, gflops), seconds = runner(partial(timed, partial(count_flops, partial(self.locator.follow, image))))
+        return Predictor(locator if self.segmenter is self.locator else self.segmenter, locator), gflops, 1000 * seconds
 
     def _predict_group(
         self,

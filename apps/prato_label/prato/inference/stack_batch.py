@@ -16,7 +16,8 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, timed
-from prato.inference.stack_segmenter import LONGEST, StackSegmenter
+from prato.inference.stack_segmenter import StackSegmenter
+from prato.inference.stack_slices import LONGEST, input_size, padded_slices, slices_between_neighbours
 from prato.models.base import ImageEmbedding
 from prato.models.overview_network import EncodedPart
 from prato.models.overview_region import ChosenRegion
@@ -82,7 +83,7 @@ class StackBatch:
 
         def encode() -> Tensor:
             with inference(self._segmenter.device):
-                slices = torch.stack([self._segmenter.padded(image) for image in images]).to(self._segmenter.device)
+                slices = torch.stack([padded_slices(image, self._segmenter.spec.pixel) for image in images]).to(self._segmenter.device)
                 tokens: Tensor = self._network.encode_stacks(slices)
                 return tokens
 
@@ -115,7 +116,7 @@ class StackBatch:
         image, segmenter = stack.image, self._segmenter
         boxes = [prompt.box.permute(image.axes) for prompt in stack.prompts]
         planes = sorted({k for box in boxes or [stack.focus] for k in range(box.start[2], box.stop[2])})
-        native, size = image.volume.array.shape, segmenter.size(image)
+        native, size = image.volume.array.shape, input_size(image, segmenter.spec.pixel)
         scale = [pixels / voxels for pixels, voxels in zip(image.slices(segmenter.spec.pixel).shape[1:], native)]
         drawn = [[prompt for prompt, box in zip(stack.prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         cost.mask = np.zeros(native, np.uint8, order="F")
@@ -142,7 +143,8 @@ class StackBatch:
 
         def encode() -> list[EncodedPart]:
             with inference(segmenter.device):
-                images = [segmenter.stack(job.image, job.planes).to(segmenter.device) for job in jobs]
+                pixel, device = segmenter.spec.pixel, segmenter.device
+                images = [slices_between_neighbours(job.image, pixel, job.planes).to(device) for job in jobs]
                 tokens, prompts, regions = zip(*((job.tokens, job.prompts, job.region) for job in jobs))
                 found: list[EncodedPart] = self._network.encode_regions(images, torch.stack(tokens), prompts, regions)
                 return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +18,8 @@ from prato.inference.image_stack import ImageStack
 from prato.inference.native_grid import read_at_voxels
 from prato.inference.postprocess import remove_small_components
 from prato.inference.segmentation import Segmentation, Tally, timed
+from prato.inference.stack_slices import LONGEST, MULTIPLE, input_size, padded_slices, seen_beside, slices_between_neighbours, split_stack
+from prato.inference.surroundings import Surroundings
 from prato.models.base import ImageEmbedding
 from prato.models.checkpoint import ModelSpec, channels_last
 from prato.models.overview import TOKEN
@@ -34,10 +37,6 @@ from prato.runtime.region_decode import RegionFeatures
 
 _T = TypeVar("_T")
 
-#: Sides of the network's input are multiples of so many pixels.
-_MULTIPLE = 16
-#: Slices that are seen together at most. Short-axis stacks have fewer; attention along longer ones would take the square of their length.
-LONGEST = 48
 #: Size of the stack of noise that costs are measured on: slices, and mm along both sides.
 _TRIAL = (4, 240.0)
 
@@ -62,6 +61,7 @@ class StackSegmenter:
         self.plan = spec.pruning_plan()
         self.network = channels_last(fuse_batch_norms(network.to(device)))
         self._dense: dict[tuple[int, ...], float] = {}
+        self._surroundings: Surroundings | None = None
 
     def propose(self, image: ImageStack, runner: BatchRunner) -> tuple[Box | None, float]:
         """The box round the heart, in voxels of ``image.volume``, None where none is seen; and the GFLOP that it took to find it.
@@ -71,7 +71,7 @@ class StackSegmenter:
         """
         if self.plan is None:
             return None, 0.0
-        seen, costs = zip(*(runner(partial(count_flops, partial(self._find_heart, image, piece))) for piece in _pieces(image.filled)))
+        seen, costs = zip(*(runner(partial(count_flops, partial(self._find_heart, image, piece))) for piece in split_stack(image.filled)))
         if not (found := torch.cat(seen)).any():
             return None, sum(costs)
         planes, place = heart_region(found)
@@ -106,12 +106,12 @@ class StackSegmenter:
         whole = boxes if any(prompt.locates for prompt in prompts) else [*boxes, focus]
         reached = {k for box in whole for k in range(box.start[2], box.stop[2])}
         planes = reached.intersection(image.filled) or reached
-        native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], self.size(image)
+        native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], input_size(image, self.spec.pixel)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
         tally = Tally(return_uncertainty, keep_scores)
-        for piece in _pieces(_seen(image, planes)):
+        for piece in split_stack(seen_beside(image, planes)):
             if rows := sorted(planes.intersection(piece)):
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
                 batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
@@ -147,7 +147,7 @@ class StackSegmenter:
             with inference(self.device):
                 plan = self.plan.with_override(prune) if self.plan is not None else None
                 tokens = self.embedding(image, piece).select([piece.index(k) for k in planes]).tokens
-                slices = self.stack(image, planes).to(self.device)
+                slices = slices_between_neighbours(image, self.spec.pixel, planes).to(self.device)
                 (chosen,) = self.network.choose_regions(tuple(slices.shape[2:]), tokens.unsqueeze(0), [prompts], plan)
                 parts = self.network.encode_regions([slices], tokens.unsqueeze(0), [prompts], [chosen.region])
                 return _Encoded(chosen, parts, _summarise(tokens, chosen.stages[0]) if chosen.stages else None)
@@ -165,7 +165,7 @@ class StackSegmenter:
 
     def slice_cost(self, prune: str | None) -> tuple[float, float]:
         """GFLOP and ms of the network for a slice, of a small stack of noise with a box in its middle: the median of three calls."""
-        count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / _MULTIPLE) * _MULTIPLE
+        count, edge = _TRIAL[0], round(_TRIAL[1] / self.spec.pixel / MULTIPLE) * MULTIPLE
         stack = torch.rand((count, 3, edge, edge), generator=torch.Generator().manual_seed(0)) * 2 - 1
         prompts = PromptBatch.of(BoxPrompt, [[((edge / 3, edge / 3), (2 * edge / 3, 2 * edge / 3))]] * count, (edge, edge))
         self._run(stack, prompts, prune)
@@ -176,36 +176,33 @@ class StackSegmenter:
             times.append(time.perf_counter() - start)
         return gflops / count, 1000 * median(times) / count
 
-    def stack(self, image: ImageStack, planes: Sequence[int]) -> Tensor:
-        """float32 (K, 3, H, W): the slices ``planes`` between their neighbours, a view of :meth:`padded`."""
-        seen = _seen(image, planes)
-        slices = self.padded(image)[list(seen)]
-        between = torch.cat([slices[:1], slices, slices[-1:]]).unfold(0, 3, 1).permute(0, 3, 1, 2)  # no copy of each neighbour
-        rows = [seen.index(k) for k in planes]
-        return between[rows[0] : rows[-1] + 1] if len(rows) == rows[-1] - rows[0] + 1 else between[rows]
-
-    def padded(self, image: ImageStack) -> Tensor:
-        """float32 (Z, H, W): the slices of ``image`` with rows and columns added until the network takes them."""
-        slices, (height, width) = image.slices(self.spec.pixel), self.size(image)
-        return F.pad(slices, (0, width - slices.shape[2], 0, height - slices.shape[1]), value=-1.0)
-
-    def size(self, image: ImageStack) -> tuple[int, ...]:
-        """Sides of the network's input for ``image``, in pixels."""
-        return tuple(n + -n % _MULTIPLE for n in image.slices(self.spec.pixel).shape[1:])
-
     @property
     def embedding_key(self) -> tuple[str, str]:
         """What its embeddings depend on, besides image and slices."""
         return self.version, str(self.device)
 
-    def _encode(self, stack: Tensor) -> ImageEmbedding:
+    def follow(self, image: ImageStack) -> StackSegmenter:
+        """The same segmenter for further phases of the cine that ``image`` is one of: see :class:`Surroundings`."""
+        follower = copy(self)
+        if self.plan is not None and len(image.filled) <= LONGEST:
+            with inference(self.device):
+                slices = padded_slices(image, self.spec.pixel)[image.filled].to(self.device)
+                follower._surroundings = Surroundings.of(self.network, self.plan, image.filled, slices)
+        return follower
+
+    def _encode(self, image: ImageStack, planes: Sequence[int]) -> ImageEmbedding:
         with inference(self.device):
+            if self._surroundings:
+                slices = padded_slices(image, self.spec.pixel)[list(planes)]
+                if known := self._surroundings.encode(planes, slices.to(self.device)):
+                    return known
+            stack = slices_between_neighbours(image, self.spec.pixel, planes)
             embedding: ImageEmbedding = self.network.encode_image(stack.to(self.device), self.plan)
             return embedding
 
     def embedding(self, image: ImageStack, piece: Sequence[int]) -> ImageEmbedding:
         """What the network makes of the slices ``piece`` before it looks at a prompt; kept with ``image``."""
-        return image.embedding(self.embedding_key, tuple(piece), lambda: self._encode(self.stack(image, piece)))
+        return image.embedding(self.embedding_key, tuple(piece), lambda: self._encode(image, piece))
 
     def _find_heart(self, image: ImageStack, piece: Sequence[int]) -> Tensor:
         with inference(self.device):
@@ -264,14 +261,3 @@ def _summarise(tokens: Tensor, stage: StageRecord) -> Tensor:
     weights = torch.sigmoid(stage.relevance.float()).view(*tokens.shape[:3], 1)
     normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
     return ((normed * weights).sum((0, 1, 2)) / weights.sum()).cpu()
-
-
-def _seen(image: ImageStack, planes: Collection[int]) -> Sequence[int]:
-    """The slices that a network sees beside ``planes``: those that show something, unless one of ``planes`` does not."""
-    return image.filled if set(planes) <= set(image.filled) else range(image.volume.array.shape[2])
-
-
-def _pieces(slices: Sequence[int]) -> list[Sequence[int]]:
-    """``slices`` in pieces that are seen by themselves, about equally long: all of them but for very long stacks."""
-    count = -(-len(slices) // LONGEST)
-    return [slices[n * len(slices) // count : (n + 1) * len(slices) // count] for n in range(count)]

@@ -1,16 +1,22 @@
-"""The overview, a coarse look at the whole stack of slices: tokens of 8 pixels that say where the heart is, whatever the prompt."""
+"""The overview, a coarse look at the whole stack of slices: tokens of 8 pixels that tell the rest of a network what they show."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prato.prompts.roi_align import roi_align
-from prato.pruning.relevance import relevance
+from prato.runtime.region import Region
 
-#: Pixels of the network's input along the edge of a token of the overview.
-TOKEN = 8
+#: Pixels of the network's input along the edge of a token of the overview, and of one that its transformer looks at.
+TOKEN, COARSE = 8, 16
+#: Coarse tokens round a part of the slices that its own depend on, through the convolutions before and after the transformer.
+_RIM = 2
+#: Keys and values (B * S, heads, N, C / heads) of the tokens that a transformer block attends to.
+KeysValues = tuple[Tensor, Tensor]
 
 
 class SliceAttention(nn.Module):
@@ -64,14 +70,20 @@ class OverviewBlock(nn.Module):
         self.along = SliceAttention(dim, heads)
         self.linear1, self.linear2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` (B, S, N, C); the same shape."""
+    def forward(self, x: Tensor, elsewhere: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """``x`` (B, S, N, C); the same shape, and the keys and values of ``x``.
+
+        Args:
+            elsewhere: of other places in the slices, to which these attend, too.
+        """
         batch, slices, count, dim = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(batch * slices, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
-        mixed = _attention(q, k, v)
+        mixed = (
+            _attention(q, k, v) if elsewhere is None else _attention(q, torch.cat([k, elsewhere[0]], 2), torch.cat([v, elsewhere[1]], 2))
+        )
         x = x + self.proj(mixed.transpose(1, 2).reshape(batch, slices, count, dim))
         x = self.along(x)
-        return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
+        return x + self.linear2(F.gelu(self.linear1(self.norm2(x)))), (k, v)
 
 
 def _softmax(scores: Tensor) -> Tensor:
@@ -87,6 +99,27 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):  # there, the gradient takes twice as long in bfloat16
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+
+
+def _cut(grid: Tensor, place: Region) -> Tensor:
+    """The part ``place`` of ``grid`` (B, S, h, w, ...), a view."""
+    return grid[:, :, place.slices[0], place.slices[1]]
+
+
+class OverviewMemory(NamedTuple):
+    """What an overview made of stacks (B, S, ...), for others that differ from them in a part of the slices alone.
+
+    Attributes:
+        tokens: (B, S, h, w, dim), as :meth:`Overview.forward` returns them.
+        coarse: (B, S, h / 2, w / 2, dim), those of the last transformer block.
+        part: where others differ, on the grid of coarse tokens.
+        elsewhere: of each block, outside of ``part``.
+    """
+
+    tokens: Tensor
+    coarse: Tensor
+    part: Region
+    elsewhere: tuple[KeysValues, ...]
 
 
 class Overview(nn.Module):
@@ -115,91 +148,59 @@ class Overview(nn.Module):
 
     def forward(self, slices: Tensor) -> Tensor:
         """Tokens (B, S, h, w, dim) of ``slices`` (B, S, H, W) at half the network's resolution, H = 4 h and W = 4 w, even h and w."""
-        batch, count = slices.shape[:2]
-        x = self.down1(slices.flatten(0, 1).unsqueeze(1))
-        fine = self.down2(x)
-        x = self.down3(fine)
-        x = x + self.place(x)
-        grid = x.shape[2:]
-        tokens = x.flatten(2).transpose(1, 2).view(batch, count, grid[0] * grid[1], -1)
+        fine, coarse = self._embed(slices)
+        tokens = coarse.flatten(2, 3)
         for block in self.blocks:
-            tokens = block(tokens)
-        wide = self.up(tokens).flatten(0, 1).transpose(1, 2).unflatten(2, grid)
-        x = self.skip(fine) + F.interpolate(wide, size=fine.shape[2:], mode="bilinear", align_corners=False)
-        x = x + self.mix(x)
-        return self.norm(x.permute(0, 2, 3, 1)).unflatten(0, (batch, count))
+            tokens, _ = block(tokens)
+        return self._refine(fine, tokens.view_as(coarse))
 
-
-class HeartRelevance(nn.Module):
-    """Relevance of the overview's tokens (arXiv 2506.16369, eqs. 2-4), with a query of its own for the heart beside those of the box.
-
-    The box's queries say what the prompted region looks like; the learned one says what hearts look like, and is all that is asked where
-    there is no box. Whether a token lies in the box counts by one learned weight.
-
-    Args:
-        dim: token width. k: RoIAlign bins along each axis.
-    """
-
-    def __init__(self, dim: int, k: int = 5) -> None:
-        super().__init__()
-        self.k = k
-        self.project_prompt, self.project_token = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim, bias=False)
-        nn.init.orthogonal_(self.project_prompt.weight)
-        self.project_token.weight.data.copy_(self.project_prompt.weight.data)
-        self.heart = nn.Parameter(torch.randn(dim) * dim**-0.5)
-        self.offset = nn.Parameter(torch.tensor(-2.0))
-        self.inside = nn.Parameter(torch.zeros(()))
-        self.prompt_scale = nn.Parameter(torch.tensor(0.1))
-
-    def forward(self, tokens: Tensor, box: Tensor, has_box: Tensor) -> Tensor:
-        """Logits of relevance (B, S, h, w).
+    def remember(self, slices: Tensor, choose: Callable[[Tensor], Region]) -> OverviewMemory:
+        """What :meth:`forward` makes of ``slices``, and what :meth:`update` needs of it.
 
         Args:
-            tokens: (B, S, h, w, dim).
-            box: (B, 2, 2), start and stop in pixels of the network's input; that of a stack without a box means nothing.
-            has_box: bool (B,).
+            choose: given the tokens, says in which part others will differ, on a grid of 16 pixels.
         """
-        batch, slices, height, width = tokens.shape[:4]
-        with torch.autocast(tokens.device.type, enabled=False):
-            flat = tokens.float().flatten(0, 1)
-            cells = (box / TOKEN).repeat_interleave(slices, 0)
-            sample = torch.arange(len(flat), device=flat.device)
-            regions = roi_align(flat.permute(0, 3, 1, 2), cells, sample, self.k).flatten(2).transpose(1, 2)
-            # the tokens' projection is applied to what they are multiplied with, which are fewer
-            queries, tokens = self.project_prompt(regions) @ self.project_token.weight, flat.flatten(1, 2)
-            known = torch.ones(queries.shape[:2], dtype=torch.bool, device=flat.device)
-            alive = torch.ones(tokens.shape[:2], dtype=torch.bool, device=flat.device)
-            prompted = relevance(queries, tokens, known, alive).view(batch, slices, height, width)
-            own = (tokens @ (self.heart @ self.project_token.weight)).view(batch, slices, height, width)
-            given = has_box.view(-1, 1, 1, 1).float()
-            return self.offset + own + given * (self.prompt_scale * prompted + self.inside * coverage(box, (height, width)).unsqueeze(1))
+        fine, coarse = self._embed(slices)
+        tokens, attended = coarse.flatten(2, 3), []
+        for block in self.blocks:
+            tokens, keys_values = block(tokens)
+            attended.append(keys_values)
+        coarse = tokens.view_as(coarse)
+        found = self._refine(fine, coarse)
+        part = choose(found)
+        is_elsewhere = torch.ones(part.size, dtype=torch.bool, device=slices.device)
+        is_elsewhere[part.slices] = False
+        kept = is_elsewhere.flatten()
+        return OverviewMemory(found, coarse, part, tuple((keys[:, :, kept], values[:, :, kept]) for keys, values in attended))
 
+    def update(self, slices: Tensor, memory: OverviewMemory) -> Tensor:
+        """Tokens as :meth:`forward` returns them of ``slices`` like those of ``memory``, computed anew in its ``part`` alone.
 
-def coverage(box: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, *grid) in [0, 1]: the share of each token that ``box`` (B, 2, 2), in pixels, covers."""
-    shares = []
-    for axis, cells in enumerate(grid):
-        start = torch.arange(cells, device=box.device, dtype=box.dtype) * TOKEN
-        low, high = box[:, 0, axis, None], box[:, 1, axis, None]
-        shares.append(((high.minimum(start + TOKEN) - low.maximum(start)) / TOKEN).clamp(0, 1))
-    return shares[0].unsqueeze(2) * shares[1].unsqueeze(1)
+        There they attend to what is remembered of all other places, whose tokens are the remembered ones.
+        """
+        part = memory.part
+        rim, next_to = part.dilate(_RIM), part.dilate(1)
+        fine, coarse = self._embed(_cut(slices, rim.upscale(COARSE // 2)))
+        tokens = _cut(coarse, part.relative_to(rim)).flatten(2, 3)
+        for block, elsewhere in zip(self.blocks, memory.elsewhere):
+            tokens, _ = block(tokens, elsewhere)
+        coarse, found = _cut(memory.coarse, next_to).clone(), memory.tokens.clone()
+        _cut(coarse, part.relative_to(next_to)).copy_(tokens.unflatten(2, part.cells))
+        rows, columns = next_to.relative_to(rim).upscale().slices
+        refined = self._refine(fine[:, :, rows, columns], coarse)
+        _cut(found, part.upscale()).copy_(_cut(refined, part.relative_to(next_to).upscale()))
+        return found
 
+    def _embed(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """The convolutions' features of 8 pixels, (B * S, dim / 2, h, w), and coarse tokens (B, S, h / 2, w / 2, dim)."""
+        fine = self.down2(self.down1(slices.flatten(0, 1).unsqueeze(1)))
+        x = self.down3(fine)
+        x = x + self.place(x)
+        return fine, x.permute(0, 2, 3, 1).unflatten(0, slices.shape[:2])
 
-def box_features(box: Tensor, has_box: Tensor, corner: Tensor, grid: tuple[int, int]) -> Tensor:
-    """What a token may know of the prompt: (B, *grid, 6), zeros without a box.
-
-    Its share in the box, its distances to the box's four sides in tokens (at most 4, divided by 4), and that there is a box.
-
-    Args:
-        box: (B, 2, 2), start and stop in pixels. has_box: bool (B,).
-        corner: (B, 2), the grid's first pixel. grid: tokens along each axis.
-    """
-    seen = box - corner.unsqueeze(1)
-    sides = []
-    for axis, cells in enumerate(grid):
-        middle = (torch.arange(cells, device=box.device, dtype=box.dtype) + 0.5) * TOKEN
-        for side in (seen[:, 0, axis, None], seen[:, 1, axis, None]):
-            line = ((middle - side) / (4 * TOKEN)).clamp(-1, 1)
-            sides.append((line.unsqueeze(2) if axis == 0 else line.unsqueeze(1)).expand(-1, *grid))
-    features = torch.stack([coverage(seen, grid), *sides, torch.ones_like(sides[0])], -1)
-    return features * has_box.view(-1, 1, 1, 1).to(features.dtype)
+    def _refine(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Tokens (B, S, h, w, dim) of what :meth:`_embed` returns, after the transformer."""
+        wide = self.up(coarse).flatten(0, 1).permute(0, 3, 1, 2)
+        x = self.skip(fine) + F.interpolate(wide, size=fine.shape[2:], mode="bilinear", align_corners=False)
+        x = x + self.mix(x)
+        return self.norm(x.permute(0, 2, 3, 1)).unflatten(0, coarse.shape[:2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prato.models.base import ImageEmbedding, PrunableNetwork
-from prato.models.overview import TOKEN, HeartRelevance, Overview, box_features
+from prato.models.heart_relevance import HeartRelevance, box_features
+from prato.models.overview import TOKEN, Overview, OverviewMemory
 from prato.models.overview_region import (
     DECODED,
     TAU,
@@ -94,6 +95,14 @@ class OverviewNetwork(PrunableNetwork):
         """The overview's tokens (B, S, H / 8, W / 8, dim) of B stacks ``slices`` (B, S, H, W)."""
         tokens: Tensor = self.overview(F.avg_pool2d(slices, 2))
         return tokens
+
+    def remember_stacks(self, slices: Tensor, choose: Callable[[Tensor], Region]) -> OverviewMemory:
+        """What :meth:`encode_stacks` makes of ``slices``, with what :meth:`update_stacks` needs of it; see :meth:`Overview.remember`."""
+        return self.overview.remember(F.avg_pool2d(slices, 2), choose)
+
+    def update_stacks(self, slices: Tensor, memory: OverviewMemory) -> Tensor:
+        """What :meth:`encode_stacks` would make of ``slices``, which are like the remembered ones: see :meth:`Overview.update`."""
+        return self.overview.update(F.avg_pool2d(slices, 2), memory)
 
     @property
     def has_static_shapes(self) -> bool:

@@ -41,6 +41,11 @@ class Region:
         """The smallest that holds it and what lies between ``start`` and ``stop``."""
         return Region(tuple(map(min, self.start, start)), tuple(map(max, self.stop, stop)), self.size)
 
+    def relative_to(self, outer: Region) -> Region:
+        """The same place on a grid of the cells of ``outer``, which holds it."""
+        start, stop = (tuple(a - b for a, b in zip(bounds, outer.start)) for bounds in (self.start, self.stop))
+        return Region(start, stop, outer.cells)
+
     def downscale(self, factor: int = 2) -> Region:
         """The cells that cover it on a grid ``factor`` times as coarse."""
         start, stop = tuple(a // factor for a in self.start), tuple(-(-b // factor) for b in self.stop)

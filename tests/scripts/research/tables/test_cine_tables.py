@@ -27,16 +27,18 @@ def test_smoothing_is_compared_heart_by_heart_and_unknown_dice_is_left_out():
 
 
 def test_of_two_phases_the_one_with_the_larger_lv_is_at_end_diastole():
-    def row(study: str, share: float, dice: float, lv: float, found: float) -> dict[str, Any]:
+    def row(study: str, way: str, dice: float, lv: float, found: float) -> dict[str, Any]:
         names = ("RV cavity", "myocardium", "LV cavity")
         volumes = {name: {"mask": found, "expert": lv} for name in names}
         scores = {name: dice - 0.03 * (name == "RV cavity") for name in names}
-        return {"study": study, "patient": study[0], "share": share, "dice": scores, "volumes_ml": volumes}
+        about = {"study": study, "patient": study[0], "model": "default", "box": "none", "way": way}
+        return {**about, "dice": scores, "volumes_ml": volumes}
 
-    rows = [row("a2", 0.0, 0.90, 100, 100), row("a1", 0.0, 0.80, 50, 50), row("a2", 0.5, 0.88, 100, 100), row("a1", 0.5, 0.70, 50, 60)]
+    rows = [row("a2", "nothing", 0.90, 100, 100), row("a1", "nothing", 0.80, 50, 50)]
+    rows += [row("a2", "all", 0.88, 100, 100), row("a1", "all", 0.70, 50, 60)]
     table = shared_table(rows)
-    assert cells(table, "0.0%")[1:] == ["0.8900", "0.7900", "0.7700", "0.0", "0.0"]
-    assert cells(table, "50.0%")[1:] == ["0.8700", "0.6900", "0.6700", "10.0", "10.0"]
+    assert cells(table, "default", "none", "nothing")[3:] == ["0.8900", "0.7900", "0.7700", "0.0", "0.0"]
+    assert cells(table, "default", "none", "all")[3:] == ["0.8700", "0.6900", "0.6700", "10.0", "10.0"]
 
 
 def test_ed_and_es_are_counted_within_one_phase():
@@ -60,4 +62,4 @@ def test_what_is_left_is_of_the_same_hearts_without_following():
 
 def test_a_request_without_a_time_for_each_phase_has_no_share():
     row = {"model": "m", "request": "one request", "phases": 40, "slices": 20, "ms": 4000.4, "above_idle_mib": 408}
-    assert cells(request_table([row]), "m")[2:] == ["40 x 20", "4,000", "-", "-", "-", "408"]
+    assert cells(request_table([row]), "m")[3:] == ["40 x 20", "4,000", "-", "-", "-", "408"]

@@ -1,0 +1,129 @@
+"""Phases of a cine after the first: round the heart the overview remembers, and looks again where it has to."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from prato.data.cine import read_cine, write_cine
+from prato.data.nifti import Volume
+from prato.data.phantom_beat import make_beat
+from prato.inference.image_stack import ImageStack
+from prato.inference.predictor import Predictor
+from prato.inference.stack_segmenter import StackSegmenter
+from prato.inference.stack_slices import padded_slices
+from prato.models.overview import Overview
+from prato.models.registry import DEFAULT_MODEL
+from prato.prompts.box import Box, BoxPrompt
+from tests.app.live import APP
+
+PHASES = 6
+
+
+@pytest.fixture(scope="module")
+def beat(tmp_path_factory):
+    """A generated heart in a wide field of view."""
+    made, path = make_beat(0, 2, PHASES), tmp_path_factory.mktemp("beat") / "beat.nii.gz"
+    write_cine(path, made.images, made.affine, made.rr_ms / PHASES)
+    return read_cine(path)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor.from_files(APP / "model" / f"{DEFAULT_MODEL}.safetensors")
+
+
+def counted(name, call, calls):
+    def count(self, *args):
+        calls[name] += 1
+        return call(self, *args)
+
+    return count
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often the overview looks at whole stacks, remembers one, and updates what it remembers."""
+    calls = Counter()
+    for name in ("forward", "remember", "update"):
+        monkeypatch.setattr(Overview, name, counted(name, getattr(Overview, name), calls))
+    return calls
+
+
+def encode(segmenter, volume):
+    image = ImageStack(volume)
+    return segmenter.embedding(image, image.filled).tokens
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boxed", [False, True], ids=["no box", "a box"])
+def test_masks_of_a_cine_are_nearly_those_of_its_phases_and_cost_less(predictor, beat, looks, boxed, monkeypatch):
+    predictor.set_image(beat.phase(0))
+    prompts = [BoxPrompt(Box.around(predictor.predict().mask))] if boxed else []
+    looks.clear()
+    found = predictor.predict_cine(beat, prompts=prompts)
+    assert (looks["remember"], looks["update"]) == (1, PHASES) and looks["forward"] <= 1  # what no pruning would cost is estimated once
+    monkeypatch.setattr(StackSegmenter, "follow", lambda self, image: self)
+    alone = predictor.predict_cine(beat, prompts=prompts)
+    for t in range(PHASES):
+        one, other = found.mask[..., t], alone.mask[..., t]
+        assert 2 * np.count_nonzero((one == other) & (one > 0)) > 0.985 * (np.count_nonzero(one) + np.count_nonzero(other))
+    np.testing.assert_array_equal(found.mask[..., 0], alone.mask[..., 0])
+    assert sum(each.gflops for each in found.predictions) < 0.97 * sum(each.gflops for each in alone.predictions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("phases", "prune", "updates"), [([3], None, 0), (None, "off", 0), ([1, 4], None, 2), ([1, 4], "50", 2)])
+def test_nothing_is_remembered_for_one_phase_nor_without_pruning(predictor, beat, looks, phases, prune, updates):
+    predictor.predict_cine(beat, phases, prune=prune)
+    assert looks["update"] == updates and looks["remember"] == (updates > 0)
+
+
+@pytest.mark.slow
+def test_a_heart_that_moves_away_is_found_again(predictor, beat, looks):
+    """By 80 mm, far beyond what is computed anew: the whole phase is looked at."""
+    first = beat.phase(0)
+    moved = replace(first, array=np.roll(first.array, round(80 / first.spacing[1]), 1))
+    follower = predictor.segmenter.follow(ImageStack(first))
+    assert looks == {"remember": 1}
+    torch.testing.assert_close(encode(follower, moved), encode(predictor.segmenter, moved), atol=0, rtol=0)
+    assert looks["update"] == 1 and looks["forward"] == 2
+
+
+@pytest.mark.slow
+def test_what_is_remembered_of_some_slices_serves_no_others(predictor, beat, looks):
+    first = beat.phase(0)
+    blank = first.array.copy()
+    blank[:, :, -1] = 0
+    follower = predictor.segmenter.follow(ImageStack(first))
+    encode(follower, replace(first, array=blank))
+    assert looks == {"remember": 1, "forward": 1}
+
+
+@pytest.mark.slow
+def test_where_the_heart_fills_the_image_all_of_it_is_looked_at(predictor, beat, looks):
+    first = beat.phase(0)
+    predictor.set_image(first)
+    box = Box.around(predictor.predict().mask)
+    close = Volume(np.ascontiguousarray(first.array[box.start[0] : box.stop[0], box.start[1] : box.stop[1]]), first.affine)
+    looks.clear()
+    follower = predictor.segmenter.follow(ImageStack(close))
+    encode(follower, close)
+    assert looks == {"remember": 1, "forward": 1}
+
+
+@pytest.mark.slow
+def test_a_part_that_is_computed_anew_and_shows_another_heart_is_seen_to(predictor, beat):
+    """At the rim's very edge a token is kept: it may belong to what lies beyond."""
+    image = ImageStack(beat.phase(0))
+    surroundings = predictor.segmenter.follow(image)._surroundings
+    slices = padded_slices(image, predictor.segmenter.spec.pixel)
+    assert surroundings.encode(image.filled, slices) is not None
+    part = surroundings.memory.part.upscale()
+    for axis, at in ((1, 0), (1, -1), (2, 0), (2, -1)):
+        kept = torch.zeros(len(slices), *part.cells)
+        kept.select(axis, at)[0, 3] = 1
+        assert surroundings._reaches_beyond(kept)
+    assert not surroundings._reaches_beyond(torch.nn.functional.pad(torch.ones(len(slices), *(n - 2 for n in part.cells)), (1, 1, 1, 1)))
