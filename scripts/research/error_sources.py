@@ -31,6 +31,7 @@ from prato.data.studies import StudyFile
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
+from prato.models.base import ImageEmbedding
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
@@ -74,9 +75,20 @@ def load_case(files: StudyFile) -> Case | None:
 
 
 def logits_of(
-    network: Any, plan: Any, case: Case, pixel: float, is_boxed: bool, turned: bool = False, flips: tuple[int, ...] = ()
+    network: Any,
+    plan: Any,
+    case: Case,
+    pixel: float,
+    is_boxed: bool,
+    turned: bool = False,
+    flips: tuple[int, ...] = (),
+    embedding: ImageEmbedding | None = None,
 ) -> Tensor:
-    """float32 (Z, classes, X', Y') of all slices at ``pixel`` mm, of a copy that is turned (axes swapped) and mirrored; turned back."""
+    """float32 (Z, classes, X', Y') of all slices at ``pixel`` mm, of a copy that is turned (axes swapped) and mirrored; turned back.
+
+    Args:
+        embedding: what the overview makes of all slices; None to have it computed.
+    """
     slices = case.image.slices(pixel)
     height, width = slices.shape[1:]
     scale = [n / voxels for n, voxels in zip((height, width), case.volume.array.shape)]
@@ -95,8 +107,8 @@ def logits_of(
     planes = list(range(case.box.start[2], case.box.stop[2]) if is_boxed else range(len(seen)))
     prompts = PromptBatch.of(BoxPrompt, [[corners]] * len(planes), size) if is_boxed else PromptBatch.empty(len(planes), size)
     with torch.inference_mode(), autocast(seen.device):
-        embedding = network.encode_image(seen, plan).select(planes)
-        logits = network.predict(seen[planes].contiguous(memory_format=torch.channels_last), embedding, prompts, plan).logits.float()
+        known = (embedding or network.encode_image(seen, plan)).select(planes)
+        logits = network.predict(seen[planes].contiguous(memory_format=torch.channels_last), known, prompts, plan).logits.float()
     logits = logits.transpose(2, 3) if turned else logits
     logits = logits[:, :, :height, :width]
     found = logits.new_zeros(len(slices), *logits.shape[1:])

@@ -2,8 +2,9 @@
 
     python scripts/research/smooth_in_time.py --acdc ACDC --sunnybrook SUNNYBROOK --out docs/results/smooth_in_time.csv
 
-Of generated beats, of ACDC's cine of patient 090 and of two Sunnybrook scans (DICOM), each phase is segmented by itself, without a box.
-Then masks or logits are smoothed over the cycle, and components that are small beside the largest are removed, as in the app.
+Of generated beats, of ACDC's cine of patient 090 and of two Sunnybrook scans (DICOM), each phase is segmented without a box: as in the app,
+where the overview remembers what lies round the heart, and by itself. Then masks or logits are smoothed over the cycle, and components that
+are small beside the largest are removed, as in the app.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from prato.dicom.importer import import_dicom
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
-from prato.inference.predictor import Predictor
+from prato.inference.predictor import load_segmenter
+from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
@@ -100,15 +102,15 @@ def _volumes(cine: Cine) -> list[Volume]:
     return [cine.phase(t) for t in range(len(cine))]
 
 
-def segment(predictor: Predictor, beat: Beat) -> tuple[np.ndarray, tuple[slice, slice]]:
+def segment(segmenter: StackSegmenter, beat: Beat) -> tuple[np.ndarray, tuple[slice, slice]]:
     """Logits of all phases, float16 (T, classes, X', Y', Z), of the part of the slices that lies within 10 voxels of any mask."""
     found, masks = [], []
     for volume in beat.phases:
         axis = slice_axis(volume.array.shape, volume.spacing)
         assert axis == 2, f"{beat.name} has its slices along axis {axis}"
         case = Case(ImageStack(volume_to_stack(volume, axis)), np.zeros(volume.array.shape, np.uint8), Box.whole(volume.array.shape))
-        segmenter = predictor.segmenter
-        logits = logits_of(segmenter.network, segmenter.plan, case, segmenter.spec.pixel, False)
+        embedding = segmenter.embedding(case.image, range(volume.array.shape[2]))
+        logits = logits_of(segmenter.network, segmenter.plan, case, segmenter.spec.pixel, False, embedding=embedding)
         native = torch.nn.functional.interpolate(logits, size=volume.array.shape[:2], mode="bilinear", align_corners=False)
         found.append(native.permute(1, 2, 3, 0).half().numpy())
         masks.append(remove_small_components(to_mask(case, logits)))
@@ -148,6 +150,9 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray, tuple[float, float]], np.ndarr
     "median of masks": lambda logits, masks, size: _majority(masks),
     "parabola through distances": lambda logits, masks, size: smooth_phases(masks, size),
 }
+
+#: Phases whose overviews know nothing of each other; not smoothed.
+BY_THEMSELVES = "none, each phase by itself"
 
 
 def measure(masks: np.ndarray, beat: Beat, truth: dict[int, np.ndarray]) -> Row:
@@ -196,19 +201,22 @@ def _fraction(pair: list[np.ndarray], value: int) -> float:
     return float(100 * (1 - empty / max(full, 1)))
 
 
-def measure_beat(predictor: Predictor, beat: Beat) -> list[Row]:
-    """A row for each way of smoothing."""
-    logits, part = segment(predictor, beat)
+def measure_beat(segmenter: StackSegmenter, beat: Beat) -> list[Row]:
+    """A row for each way of smoothing, and one for phases that are segmented by themselves."""
+    logits, part = segment(segmenter.follow(ImageStack(volume_to_stack(beat.phases[0], 2))), beat)
     masks, size = _to_masks(logits), beat.phases[0].spacing[:2]
-    truth = {t: to_stack(label, 2)[part] for t, label in beat.truth.items()}
+    found = {way: (smooth(logits, masks, size), part) for way, smooth in WAYS.items()}
+    logits, part = segment(segmenter, beat)
+    found[BY_THEMSELVES] = _to_masks(logits), part
     rows: list[Row] = []
-    for way, smooth in WAYS.items():
+    for way, (masks, part) in found.items():
+        truth = {t: to_stack(label, 2)[part] for t, label in beat.truth.items()}
         row = {
             "cine": beat.name,
             "kind": beat.kind,
             "phases": len(beat.phases),
             "way": way,
-            **measure(smooth(logits, masks, size), beat, truth),
+            **measure(masks, beat, truth),
         }
         if by_phase := row.pop("by_phase", None):
             plain = rows[0]["plain"] if rows else by_phase
@@ -229,10 +237,11 @@ def main() -> None:
     args = parser.parse_args()
     with refused_in_one_sentence(parser):
         first = [] if args.acdc is None else [acdc_beat(args.acdc)]
-    predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
+    segmenter = load_segmenter(model_file(DEFAULT_MODEL), torch.device("cpu"))
+    assert isinstance(segmenter, StackSegmenter)
     made = {
         "model": DEFAULT_MODEL,
-        "model_version": predictor.version,
+        "model_version": segmenter.version,
         "seed": args.seed,
         "device": "cpu",
         "commit": commit(),
@@ -240,7 +249,7 @@ def main() -> None:
     }
     rows: list[Row] = []
     for beat in tqdm(_beats(args, first), unit="cine"):
-        rows += measure_beat(predictor, beat)
+        rows += measure_beat(segmenter, beat)
         write_rows(args.out, [row | made for row in rows])
 
 
