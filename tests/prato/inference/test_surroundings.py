@@ -82,14 +82,39 @@ def test_nothing_is_remembered_for_one_phase_nor_without_pruning(predictor, beat
 
 
 @pytest.mark.slow
-def test_a_heart_that_moves_away_is_found_again(predictor, beat, looks):
-    """By 80 mm, far beyond what is computed anew: the whole phase is looked at."""
+@pytest.mark.parametrize("change", [lambda array: np.roll(array, 6, 0), lambda array: array[:, :, ::-1], np.zeros_like])
+def test_a_phase_that_is_unlike_the_first_is_looked_at_as_a_whole(predictor, beat, looks, change):
+    """The patient has moved by 10 mm, the slices come in another order, or the scanner has failed."""
     first = beat.phase(0)
-    moved = replace(first, array=np.roll(first.array, round(80 / first.spacing[1]), 1))
+    other = replace(first, array=np.ascontiguousarray(change(first.array)))
     follower = predictor.segmenter.follow(ImageStack(first))
     assert looks == {"remember": 1}
+    torch.testing.assert_close(encode(follower, other), encode(predictor.segmenter, other), atol=0, rtol=0)
+    assert looks == {"remember": 1, "forward": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [lambda array: 3 * array + 50, lambda array: array + np.random.default_rng(0).normal(0, 5, array.shape)])
+def test_brightness_and_noise_make_no_phase_unlike(predictor, beat, looks, change):
+    first = beat.phase(0)
+    encode(predictor.segmenter.follow(ImageStack(first)), replace(first, array=change(first.array).astype(np.float32)))
+    assert looks == {"remember": 1, "update": 1}
+
+
+@pytest.mark.slow
+def test_a_heart_that_moves_away_is_found_again(predictor, beat, looks):
+    """By 50 mm, while all else stays where it is: the whole phase is looked at."""
+    first = beat.phase(0)
+    predictor.set_image(first)
+    heart = Box.around(predictor.predict().mask)
+    array, away = first.array.copy(), round(50 / first.spacing[1])
+    start = heart.start[1] - away if heart.start[1] > away else heart.start[1] + away
+    array[heart.start[0] : heart.stop[0], start : start + heart.size[1]] = first.array[heart.slices[:2]]
+    looks.clear()
+    moved = replace(first, array=array)
+    follower = predictor.segmenter.follow(ImageStack(first))
     torch.testing.assert_close(encode(follower, moved), encode(predictor.segmenter, moved), atol=0, rtol=0)
-    assert looks["update"] == 1 and looks["forward"] == 2
+    assert looks == {"remember": 1, "update": 1, "forward": 2}
 
 
 @pytest.mark.slow
