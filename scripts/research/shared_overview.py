@@ -83,7 +83,7 @@ def segment(segmenter: StackSegmenter, volume: Volume, other: Volume, way: str, 
     if way == ALL:
         embedding = segmenter.embedding(of_other, of_other.filled)
         image.embedding(segmenter.embedding_key, tuple(image.filled), lambda: embedding)
-    predictor = Predictor(segmenter.follow(of_other) if way == BEYOND else segmenter)
+    predictor = Predictor(segmenter.for_cine(of_other) if way == BEYOND else segmenter)
     predictor.set_image(image)
     return predictor.predict([] if box is None else [BoxPrompt(box)]).mask
 

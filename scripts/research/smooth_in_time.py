@@ -203,7 +203,7 @@ def _fraction(pair: list[np.ndarray], value: int) -> float:
 
 def measure_beat(segmenter: StackSegmenter, beat: Beat) -> list[Row]:
     """A row for each way of smoothing, and one for phases that are segmented by themselves."""
-    logits, part = segment(segmenter.follow(ImageStack(volume_to_stack(beat.phases[0], 2))), beat)
+    logits, part = segment(segmenter.for_cine(ImageStack(volume_to_stack(beat.phases[0], 2))), beat)
     masks, size = _to_masks(logits), beat.phases[0].spacing[:2]
     found = {way: (smooth(logits, masks, size), part) for way, smooth in WAYS.items()}
     logits, part = segment(segmenter, beat)

@@ -65,7 +65,7 @@ def test_masks_of_a_cine_are_nearly_those_of_its_phases_and_cost_less(predictor,
     looks.clear()
     found = predictor.predict_cine(beat, prompts=prompts)
     assert (looks["remember"], looks["update"]) == (1, PHASES) and looks["forward"] <= 1  # what no pruning would cost is estimated once
-    monkeypatch.setattr(StackSegmenter, "follow", lambda self, image: self)
+    monkeypatch.setattr(StackSegmenter, "for_cine", lambda self, image: self)
     alone = predictor.predict_cine(beat, prompts=prompts)
     for t in range(PHASES):
         one, other = found.mask[..., t], alone.mask[..., t]
@@ -87,9 +87,9 @@ def test_a_phase_that_is_unlike_the_first_is_looked_at_as_a_whole(predictor, bea
     """The patient has moved by 10 mm, the slices come in another order, or the scanner has failed."""
     first = beat.phase(0)
     other = replace(first, array=np.ascontiguousarray(change(first.array)))
-    follower = predictor.segmenter.follow(ImageStack(first))
+    of_cine = predictor.segmenter.for_cine(ImageStack(first))
     assert looks == {"remember": 1}
-    torch.testing.assert_close(encode(follower, other), encode(predictor.segmenter, other), atol=0, rtol=0)
+    torch.testing.assert_close(encode(of_cine, other), encode(predictor.segmenter, other), atol=0, rtol=0)
     assert looks == {"remember": 1, "forward": 2}
 
 
@@ -97,7 +97,7 @@ def test_a_phase_that_is_unlike_the_first_is_looked_at_as_a_whole(predictor, bea
 @pytest.mark.parametrize("change", [lambda array: 3 * array + 50, lambda array: array + np.random.default_rng(0).normal(0, 5, array.shape)])
 def test_brightness_and_noise_make_no_phase_unlike(predictor, beat, looks, change):
     first = beat.phase(0)
-    encode(predictor.segmenter.follow(ImageStack(first)), replace(first, array=change(first.array).astype(np.float32)))
+    encode(predictor.segmenter.for_cine(ImageStack(first)), replace(first, array=change(first.array).astype(np.float32)))
     assert looks == {"remember": 1, "update": 1}
 
 
@@ -112,8 +112,8 @@ def test_a_heart_that_moves_away_is_found_again(predictor, beat, looks):
     array[heart.start[0] : heart.stop[0], start : start + heart.size[1]] = first.array[heart.slices[:2]]
     looks.clear()
     moved = replace(first, array=array)
-    follower = predictor.segmenter.follow(ImageStack(first))
-    torch.testing.assert_close(encode(follower, moved), encode(predictor.segmenter, moved), atol=0, rtol=0)
+    of_cine = predictor.segmenter.for_cine(ImageStack(first))
+    torch.testing.assert_close(encode(of_cine, moved), encode(predictor.segmenter, moved), atol=0, rtol=0)
     assert looks == {"remember": 1, "update": 1, "forward": 2}
 
 
@@ -122,8 +122,8 @@ def test_what_is_remembered_of_some_slices_serves_no_others(predictor, beat, loo
     first = beat.phase(0)
     blank = first.array.copy()
     blank[:, :, -1] = 0
-    follower = predictor.segmenter.follow(ImageStack(first))
-    encode(follower, replace(first, array=blank))
+    of_cine = predictor.segmenter.for_cine(ImageStack(first))
+    encode(of_cine, replace(first, array=blank))
     assert looks == {"remember": 1, "forward": 1}
 
 
@@ -134,8 +134,8 @@ def test_where_the_heart_fills_the_image_all_of_it_is_looked_at(predictor, beat,
     box = Box.around(predictor.predict().mask)
     close = Volume(np.ascontiguousarray(first.array[box.start[0] : box.stop[0], box.start[1] : box.stop[1]]), first.affine)
     looks.clear()
-    follower = predictor.segmenter.follow(ImageStack(close))
-    encode(follower, close)
+    of_cine = predictor.segmenter.for_cine(ImageStack(close))
+    encode(of_cine, close)
     assert looks == {"remember": 1, "forward": 1}
 
 
@@ -143,7 +143,7 @@ def test_where_the_heart_fills_the_image_all_of_it_is_looked_at(predictor, beat,
 def test_a_part_that_is_computed_anew_and_shows_another_heart_is_seen_to(predictor, beat):
     """At the rim's very edge a token is kept: it may belong to what lies beyond."""
     image = ImageStack(beat.phase(0))
-    surroundings = predictor.segmenter.follow(image)._surroundings
+    surroundings = predictor.segmenter.for_cine(image)._surroundings
     slices = padded_slices(image, predictor.segmenter.spec.pixel)
     assert surroundings.encode(image.filled, slices) is not None
     part = surroundings.memory.part.upscale()

@@ -211,8 +211,8 @@ class Predictor:
         at_once = max(1, batch.count(first)) if batch else 1
         pixels = math.prod(resampled_size(first.volume.array.shape, first.volume.spacing, self.segmenter.spec.pixel)) * len(first.filled)
         workers = 1 if is_on_gpu or not runner.is_immediate else count_workers(pixels)
-        follows = not is_on_gpu and len(wanted) > 1 and prune != "off"
-        own, gflops, follow_ms = self._follow(first, runner) if follows else (self, 0.0, 0.0)
+        remembers = not is_on_gpu and len(wanted) > 1 and prune != "off"
+        own, gflops, remember_ms = self._for_cine(first, runner) if remembers else (self, 0.0, 0.0)
 
         def predict(group: Sequence[int]) -> list[Prediction]:
             runner.token.raise_if_cancelled()
@@ -233,15 +233,15 @@ class Predictor:
                     mask[..., t] = found.mask
                     done.append(replace(found, mask=mask[..., t]))
                 report(len(done))
-        done[0].latency_ms["locate"] += follow_ms
+        done[0].latency_ms["locate"] += remember_ms
         done[0] = replace(done[0], gflops=done[0].gflops + gflops)
         return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None)
 
-    def _follow(self, image: ImageStack, runner: BatchRunner) -> tuple[Predictor, float, float]:
+    def _for_cine(self, image: ImageStack, runner: BatchRunner) -> tuple[Predictor, float, float]:
         """A predictor for the phases of the cine that ``image`` is one of, and the GFLOP and ms that it takes to become one."""
         if self.locator is None:
             return self, 0.0, 0.0
-        (locator, gflops), seconds = runner(partial(timed, partial(count_flops, partial(self.locator.follow, image))))
+        (locator, gflops), seconds = runner(partial(timed, partial(count_flops, partial(self.locator.for_cine, image))))
         return Predictor(locator if self.segmenter is self.locator else self.segmenter, locator), gflops, 1000 * seconds
 
     def _predict_group(

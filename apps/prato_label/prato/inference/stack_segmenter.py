@@ -181,14 +181,14 @@ class StackSegmenter:
         """What its embeddings depend on, besides image and slices."""
         return self.version, str(self.device)
 
-    def follow(self, image: ImageStack) -> StackSegmenter:
-        """The same segmenter for further phases of the cine that ``image`` is one of: see :class:`Surroundings`."""
-        follower = copy(self)
+    def for_cine(self, image: ImageStack) -> StackSegmenter:
+        """The same segmenter for the phases of the cine that ``image`` is one of: see :class:`Surroundings`."""
+        other = copy(self)
         if self.plan is not None and len(image.filled) <= LONGEST:
             with inference(self.device):
                 slices = padded_slices(image, self.spec.pixel)[image.filled].to(self.device)
-                follower._surroundings = Surroundings.of(self.network, self.plan, image.filled, slices)
-        return follower
+                other._surroundings = Surroundings.of(self.network, self.plan, image.filled, slices)
+        return other
 
     def _encode(self, image: ImageStack, planes: Sequence[int]) -> ImageEmbedding:
         with inference(self.device):
