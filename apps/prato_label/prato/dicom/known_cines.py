@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -30,25 +31,27 @@ class KnownCines(Generic[_Image]):
     def __init__(self, cines: Iterable[tuple[str, Iterable[_Image]]], images_of: Callable[[FoundCine], Iterable[_Image]]) -> None:
         self._images_of = images_of
         self._names: dict[_Image, list[str]] = defaultdict(list)
+        self._all_names: set[str] = set()
         for study, images in cines:
+            self._all_names.add(study)
             for image in images:
                 self._names[image].append(study)
 
     def keep_names(self, cines: Iterable[FoundCine]) -> list[FoundCine]:
-        """``cines``, called as those known ones that they share images with; no two are called as the same one.
+        """``cines``, those of one examination, called as the known ones that they share images with; no two are called the same.
 
         Another cine of an examination, arrived since, would change its name: what was opened or labelled would be there again, under
         another one.
         """
-        taken: set[str] = set()
-        found = []
-        for cine in cines:
+        found, names = list(cines), list[str | None]()
+        for cine in found:
             known = (name for image in self._images_of(cine) for name in self._names.get(image, ()))
-            name = next((name for name in known if name not in taken), None)
-            if name is not None:
-                taken.add(name)
-            found.append(cine if name is None else replace(cine, study=name))
-        return found
+            names.append(next((name for name in known if name not in names), None))
+        taken = {*self._all_names, *(cine.study for cine in found)}
+        for n, cine in enumerate(found):
+            if names[n] is None and cine.study in names:  # it lies in its series where a known one lay before
+                names[n] = next(free for free in (f"{cine.study}-{number}" for number in count(2)) if free not in taken)
+        return [cine if name is None else replace(cine, study=name) for cine, name in zip(found, names)]
 
 
 def load_known_cines(folder: Path) -> KnownCines[_FolderImage]:
