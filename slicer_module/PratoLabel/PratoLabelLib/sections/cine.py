@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import slicer
 
 from PratoLabelLib.reports.cine_report import show_curve, update_curve
 from PratoLabelLib.scene.phase_edits import name_phases
-from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections import PanelServices, Section, show_text
+from PratoLabelLib.sections.box import BoxSection
+from PratoLabelLib.sections.segment import SegmentSection
+from PratoLabelLib.sections.server import ServerSection
 from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 
 class CineSection(Section):
     """There while a cine is open, and not with a study of one phase."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection, box: BoxSection, segment: SegmentSection) -> None:
         super().__init__(panel)
+        self._server, self._box, self._segment = server, box, segment
         self._shows_ed_next = False  # once all phases are segmented
         self._ui.playButton.connect("toggled(bool)", self._on_play)
         self._ui.phaseSlider.connect("valueChanged(int)", self._on_slide)
@@ -51,16 +50,16 @@ class CineSection(Section):
         self._show_phase()
         self._show_submission()
         if study is not None:
-            self._ui.allPhasesButton.enabled = self._panel.segment.is_ready
+            self._ui.allPhasesButton.enabled = self._segment.is_ready
             has_keys = bool(study.drawn or study.edited)
-            self._ui.propagateButton.enabled = self._panel.segment.is_ready and has_keys
+            self._ui.propagateButton.enabled = self._segment.is_ready and has_keys
 
     def segment_all(self, then_show_ed: bool = False) -> None:
         """Segment all phases in the box that is drawn, or else in the one that the server proposes."""
         self._shows_ed_next = then_show_ed
         self._ui.cineProgress.format = "%v of %m phases"
-        self._panel.box.discard_proposal()
-        self._panel.segment.run_all_phases(self._panel.box.selected_rois())
+        self._box.discard_proposal()
+        self._segment.run_all_phases(self._box.selected_rois())
 
     def update_curve(self) -> None:
         """The volumes were measured."""
@@ -126,7 +125,7 @@ class CineSection(Section):
             return
         chosen = [*study.chosen]
         chosen[which] = study.phase
-        self._logic.mark_phases(chosen[0], chosen[1], self._panel.server.annotator)
+        self._logic.mark_phases(chosen[0], chosen[1], self._server.annotator)
         self._panel.refresh()
         if study.chosen != tuple(chosen):  # refused, which was said
             return
@@ -145,8 +144,8 @@ class CineSection(Section):
 
     def _on_propagate(self) -> None:
         self._ui.cineProgress.format = "%v of %m steps"
-        self._panel.box.discard_proposal()
-        self._panel.segment.propagate(self._panel.box.selected_rois())
+        self._box.discard_proposal()
+        self._segment.propagate(self._box.selected_rois())
 
     def _on_followed(self, phases: list[int], keys: list[int]) -> None:
         what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: look at the cine, then submit."

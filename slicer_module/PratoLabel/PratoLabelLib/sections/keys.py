@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 import slicer.util
@@ -11,23 +11,25 @@ import slicer.util
 from PratoLabelLib.scene.geometry import GeometryError
 from PratoLabelLib.scene.phase_boxes import key_box, note_moved, read_keys, show_box, write_keys
 from PratoLabelLib.scene.study_nodes import is_of_study
-from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections import PanelServices, Section, show_text
+from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 
 class KeysSection(Section):
     """There while a cine is open. A box without a key serves for all phases; once it has one, moving it keys the phase that is shown."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, box: BoxSection) -> None:
         super().__init__(panel)
+        self._box = box
         self._shown: tuple[CineStudy, int] | None = None  # the study, and the phase of it, in which the boxes are shown
         self._ui.keyButton.connect("clicked()", self._on_key)
         self._ui.removeKeyButton.connect("clicked()", self._on_remove)
         self._ui.oneBoxButton.connect("clicked()", self._on_one_box)
         self._logic.phase_shown.connect(self._follow)
+        box.moved.connect(self.note_moved)
+        box.placing_cancelled.connect(self.show)  # another phase may be shown by now
+        box.fitted.connect(self.take_proposal)
 
     @property
     def _study(self) -> CineStudy | None:
@@ -58,15 +60,15 @@ class KeysSection(Section):
     def note_moved(self) -> None:
         """Key the boxes that were moved, in the phase that they are shown in: what is sent is what is seen."""
         study = self._study
-        if study is not None and self._shown is not None and self._shown[0] is study and self._panel.box.is_at_rest:
+        if study is not None and self._shown is not None and self._shown[0] is study and self._box.is_at_rest:
             for roi in _boxes(study):
                 note_moved(roi, study.volume_node, self._shown[1], study.cine.count)
 
     def show(self) -> None:
         """Move the boxes to where they are in the phase that is shown."""
         study = self._study
-        if study is not None and self._panel.box.is_at_rest:
-            with self._panel.box.moving():
+        if study is not None and self._box.is_at_rest:
+            with self._box.moving():
                 for roi in _boxes(study):
                     show_box(roi, study.volume_node, study.phase, study.cine.count)
 
