@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 
 from PratoLabelLib.reports.cine_report import show_curve, update_curve
-from PratoLabelLib.scene.phase_edits import name_phases
+from PratoLabelLib.scene.phase_edits import mark_ed_es, name_phases
 from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.segment import SegmentSection
@@ -90,7 +90,7 @@ class CineSection(Section):
         for button, phase in ((self._ui.goEdButton, ed), (self._ui.goEsButton, es)):
             button.enabled = phase is not None
         phases = study.phases_to_submit()
-        names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
+        names = mark_ed_es(phases, (ed, es))
         corrected = (
             f"To be sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
         )

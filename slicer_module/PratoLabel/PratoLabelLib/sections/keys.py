@@ -10,6 +10,7 @@ import slicer.util
 
 from PratoLabelLib.scene.geometry import GeometryError
 from PratoLabelLib.scene.phase_boxes import key_box, note_moved, read_keys, show_box, write_keys
+from PratoLabelLib.scene.phase_edits import mark_ed_es
 from PratoLabelLib.scene.study_nodes import is_of_study
 from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
@@ -125,7 +126,7 @@ def _boxes(study: CineStudy) -> list[slicer.vtkMRMLMarkupsROINode]:
 def _describe(keys: Mapping[int, list[int]], ed_es: tuple[int | None, int | None]) -> str:
     if not keys:
         return ""
-    names = [f"{phase}{' (ED)' if phase == ed_es[0] else ' (ES)' if phase == ed_es[1] else ''}" for phase in keys]
+    names = mark_ed_es(keys, ed_es)
     if len(names) == 1:
         return f"Box keyed in phase {names[0]}: go to another phase and move it there."
     return f"Box keyed in phases {', '.join(names)}; in between it moves from one to the next."
