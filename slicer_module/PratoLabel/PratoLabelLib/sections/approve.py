@@ -9,7 +9,6 @@ import qt
 from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
 from PratoLabelLib.sections.server import ServerSection
-from PratoLabelLib.studies.cine_study import CineStudy
 
 
 class ApproveSection(Section):
@@ -57,8 +56,8 @@ class ApproveSection(Section):
         self.refresh()
 
     def _on_select(self) -> None:
-        study, item = self._logic.current_study, self._ui.statesTree.currentItem()
-        if isinstance(study, CineStudy) and item is not None and item.isSelected():
+        study, item = self._logic.current_cine, self._ui.statesTree.currentItem()
+        if study is not None and item is not None and item.isSelected():
             study.cine.play(False)
             study.cine.show(int(item.text(0)))
 

@@ -10,7 +10,6 @@ from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.sections.server import ServerSection
-from PratoLabelLib.studies.cine_study import CineStudy
 
 
 class CineSection(Section):
@@ -35,15 +34,9 @@ class CineSection(Section):
         self._logic.study_opened.connect(lambda volume: self._on_opened())
         self._logic.progressed.connect(self._show_progress)
 
-    @property
-    def study(self) -> CineStudy | None:
-        """The cine that is open; None where it is none."""
-        study = self._logic.current_study
-        return study if isinstance(study, CineStudy) else None
-
     def refresh(self) -> None:
         """Show the controls of a cine where one is open."""
-        study = self.study
+        study = self._logic.current_cine
         self._ui.cineFrame.visible = self._ui.curveButton.visible = study is not None
         self._ui.runButton.text = "Segment" if study is None else "Segment this phase"
         self._show_progress()
@@ -63,16 +56,18 @@ class CineSection(Section):
 
     def update_curve(self) -> None:
         """The volumes were measured."""
-        if self.study is not None:
-            update_curve(self.study)
+        study = self._logic.current_cine
+        if study is not None:
+            update_curve(study)
 
     def _on_opened(self) -> None:
         show_text(self._ui.keptLabel, "")
-        if self.study is not None:
-            slicer.modules.sequences.showSequenceBrowser(self.study.cine.browser)  # Slicer's toolbar would keep the cine before
+        study = self._logic.current_cine
+        if study is not None:
+            slicer.modules.sequences.showSequenceBrowser(study.cine.browser)  # Slicer's toolbar would keep the cine before
 
     def _show_phase(self) -> None:
-        study, slider, play = self.study, self._ui.phaseSlider, self._ui.playButton
+        study, slider, play = self._logic.current_cine, self._ui.phaseSlider, self._ui.playButton
         if study is None:
             return
         blocked = slider.blockSignals(True), play.blockSignals(True)
@@ -82,7 +77,7 @@ class CineSection(Section):
         self._ui.phaseNowLabel.text = f"{study.cine.describe(study.phase)} ({study.cine.count} phases)"
 
     def _show_submission(self) -> None:
-        study = self.study
+        study = self._logic.current_cine
         if study is None or study.cine.is_playing:
             show_text(self._ui.phasesLabel, "")
             return
@@ -106,21 +101,22 @@ class CineSection(Section):
             bar.maximum, bar.value = progress.phases, progress.done
 
     def _on_play(self, is_on: bool) -> None:
-        if self.study is not None:
-            self.study.cine.play(is_on)
+        if self._logic.current_cine is not None:
+            self._logic.current_cine.cine.play(is_on)
 
     def _on_slide(self, phase: int) -> None:
-        if self.study is not None:
-            self.study.cine.show(phase)
+        if self._logic.current_cine is not None:
+            self._logic.current_cine.cine.show(phase)
 
     def _go(self, which: int) -> None:
-        phase = self.study.ed_es()[which] if self.study is not None else None
-        if self.study is not None and phase is not None:
-            self.study.cine.play(False)
-            self.study.cine.show(phase)
+        study = self._logic.current_cine
+        phase = study.ed_es()[which] if study is not None else None
+        if study is not None and phase is not None:
+            study.cine.play(False)
+            study.cine.show(phase)
 
     def _mark(self, which: int) -> None:
-        study = self.study
+        study = self._logic.current_cine
         if study is None:
             return
         chosen = [*study.chosen]
@@ -152,9 +148,10 @@ class CineSection(Section):
         show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are drawn.")
 
     def _on_curve(self) -> None:
-        if self.study is None:
+        study = self._logic.current_cine
+        if study is None:
             return
-        chart, layout = show_curve(self.study), slicer.app.layoutManager()
+        chart, layout = show_curve(study), slicer.app.layoutManager()
         if layout is not None:  # there is none without a main window
             slicer.modules.plots.logic().ShowChartInLayout(chart)
-        self._panel.say(f"The volumes of {self.study.study} are plotted in {chart.GetName()}.")
+        self._panel.say(f"The volumes of {study.study} are plotted in {chart.GetName()}.")

@@ -33,18 +33,13 @@ class KeysSection(Section):
         box.fitted.connect(self.take_proposal)
 
     @property
-    def _study(self) -> CineStudy | None:
-        study = self._logic.current_study
-        return study if isinstance(study, CineStudy) else None
-
-    @property
     def _roi(self) -> slicer.vtkMRMLMarkupsROINode | None:
         """The selected box."""
         return self._panel.parameters.roi if self._panel.parameters is not None else None
 
     def refresh(self) -> None:
         """Show which phases are keyed, and what can be done about it."""
-        study, roi = self._study, self._roi
+        study, roi = self._logic.current_cine, self._roi
         self._ui.keysFrame.visible = study is not None
         if study is None:
             self._shown = None
@@ -60,14 +55,14 @@ class KeysSection(Section):
 
     def note_moved(self) -> None:
         """Key the boxes that were moved, in the phase that they are shown in: what is sent is what is seen."""
-        study = self._study
+        study = self._logic.current_cine
         if study is not None and self._shown is not None and self._shown[0] is study and self._box.is_at_rest:
             for roi in _boxes(study):
                 note_moved(roi, study.volume_node, self._shown[1], study.cine.count)
 
     def show(self) -> None:
         """Move the boxes to where they are in the phase that is shown."""
-        study = self._study
+        study = self._logic.current_cine
         if study is not None and self._box.is_at_rest:
             with self._box.moving():
                 for roi in _boxes(study):
@@ -75,14 +70,14 @@ class KeysSection(Section):
 
     def take_proposal(self, roi: slicer.vtkMRMLMarkupsROINode, reply: Mapping[str, Any]) -> None:
         """The ROI is what the server proposes; if it is keyed, that is for the phase that was segmented."""
-        study = self._study
+        study = self._logic.current_cine
         keys = read_keys(roi, study.cine.count) if study is not None else {}
         if keys:
             write_keys(roi, {**keys, reply["mask_phase"]: reply["box"]})
             self.show()
 
     def _follow(self) -> None:
-        study = self._study
+        study = self._logic.current_cine
         if study is None:
             return
         self.note_moved()  # in the phase before
@@ -92,7 +87,7 @@ class KeysSection(Section):
             self.refresh()
 
     def _on_key(self) -> None:
-        study, roi = self._study, self._roi
+        study, roi = self._logic.current_cine, self._roi
         if study is None or roi is None:
             return
         try:
@@ -103,7 +98,7 @@ class KeysSection(Section):
         self._panel.refresh()
 
     def _on_remove(self) -> None:
-        study, roi = self._study, self._roi
+        study, roi = self._logic.current_cine, self._roi
         if study is None or roi is None:
             return
         keys = read_keys(roi, study.cine.count)

@@ -76,7 +76,7 @@ class MeasureSection(Section):
         flags.visible = report is not None and bool(report.flags)
 
     def _offer_phases(self, report: CardiacReport | None) -> None:
-        cine = self._cine.study
+        cine = self._logic.current_cine
         texts = {str(phase): cine.cine.describe(phase) for phase in range(cine.cine.count)} if cine is not None else {}
         entries = [(AUTOMATIC, ""), *((texts.get(name, name), name) for name in (report.phases if report is not None else []))]
         for number, box in enumerate((self._ui.edBox, self._ui.esBox)):
