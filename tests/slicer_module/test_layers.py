@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import offences
+from tests.test_architecture import imported, offences
 
 LIBRARY = Path(__file__).resolve().parents[2] / "slicer_module" / "PratoLabel" / "PratoLabelLib"
 #: Of the standard library, what Python 3.9 of 3D Slicer 5.6 and 5.8 does not have: names by module, and arguments of any function.
@@ -61,6 +62,16 @@ def test_a_layer_imports_what_lies_below_it(layer: str) -> None:
     forbidden = (*FORBIDDEN[layer], *above, *spoken)
     found = {path.name: offences(path.read_text(encoding="utf-8"), forbidden) for path in sources(layer)}
     assert {name: bad for name, bad in found.items() if bad} == {}
+
+
+def test_no_two_files_need_each_other() -> None:
+    """Not even for their types: what one is told by another it listens to, and what it needs of the panel is a protocol."""
+    names = {
+        ".".join(path.relative_to(LIBRARY.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in LIBRARY.rglob("*.py")
+    }
+    below = {name: names.keys() & {*imported(path.read_text(encoding="utf-8"))} - {name} for name, path in names.items()}
+    assert "PratoLabelLib.sections" in below["PratoLabelLib.sections.box"]
+    assert list(TopologicalSorter(below).static_order())  # CycleError names the files that need each other
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.parent.rglob("*.py")), ids=lambda path: path.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import zipfile
 from pathlib import Path
 
@@ -118,8 +117,8 @@ def test_nothing_runs_after_the_end(driver: FakeServerDriver, monkeypatch: pytes
     driver.ui.liveCheckBox.checked = True
     driver.click("run")
     end_interaction(roi)
-    threads = {thread.name for thread in threading.enumerate()}
-    assert "PratoLabel worker" in threads
+    worker = driver.logic._worker._thread
+    assert worker.is_alive()
     driver.widget.cleanup()
     requests = len(driver.server.requests)
     ticks: list[None] = []
@@ -129,7 +128,7 @@ def test_nothing_runs_after_the_end(driver: FakeServerDriver, monkeypatch: pytes
     driver.rest(0.7)
     assert ticks == []
     assert len(driver.server.requests) == requests
-    assert "PratoLabel worker" not in {thread.name for thread in threading.enumerate()}
+    assert not worker.is_alive()
 
 
 @pytest.mark.slow

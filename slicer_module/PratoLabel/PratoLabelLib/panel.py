@@ -64,34 +64,32 @@ class Panel(slicer.util.VTKObservationMixin):
         self._awaits_reply = False  # one that the user has requested
         self._hint = self._conflict = self._error = ""
         self.server = ServerSection(self)
-        self.study = StudySection(self)
-        self.segment = SegmentSection(self)
         self.box = BoxSection(self)
-        self.keys = KeysSection(self)
-        self.cine = CineSection(self)
+        keys = KeysSection(self, self.box)
+        segment = SegmentSection(self, self.box, keys)
+        cine = CineSection(self, self.server, self.box, segment)
+        study = StudySection(self, segment, cine)
         self.correct = CorrectSection(self)
-        self.clicks = ClicksSection(self)
-        self.measure = MeasureSection(self)
-        self.submit = SubmitSection(self)
-        self.train = TrainSection(self)
+        self.clicks = ClicksSection(self, self.box, self.correct)
+        self.measure = MeasureSection(self, self.server, cine)
         self._sections: tuple[Section, ...] = (
             self.server,
-            self.study,
-            ReviewSection(self),
+            study,
+            ReviewSection(self, self.server, study),
             DraftSection(self),
             self.box,
-            self.keys,
-            self.segment,
-            self.cine,
+            keys,
+            segment,
+            cine,
             self.correct,
             self.clicks,
             self.measure,
-            self.submit,
-            ApproveSection(self),
-            VersionsSection(self),
-            self.train,
+            SubmitSection(self, self.server, study),
+            ApproveSection(self, self.server),
+            VersionsSection(self, self.server, study),
+            TrainSection(self),
         )
-        self._shortcuts = Shortcuts(ui, panel_keys(self))
+        self._shortcuts = Shortcuts(ui, panel_keys(ui, self.correct.toggle_segments))
         self.ui.advancedSection.collapsed = True
         logic.failed.connect(self._on_failed)
         logic.busy_changed.connect(self._on_busy_changed)

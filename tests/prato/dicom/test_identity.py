@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prato.dicom.importer import import_dicom
-from tests.prato.dicom.scans import BIRTH, NAME, NUMBER, Scan, check, only, save
+from tests.prato.dicom.scans import BIRTH, NAME, NUMBER, Scan, check, only, save, uid
 
 
 def everything_written(folder: Path) -> bytes:
@@ -77,6 +77,20 @@ def test_a_cine_keeps_its_name_when_another_of_its_examination_arrives(tmp_path:
     report = import_dicom(save(tmp_path / "other", OTHER.images()), out)
     assert [(cine.study.endswith("_s7_4d"), cine.is_new) for cine in report.imported] == [(True, False)]
     assert len([*out.glob("*_4d.nii.gz")]) == 2
+
+
+def test_cines_of_one_series_keep_their_names_when_one_arrives_before_them(tmp_path: Path, out: Path) -> None:
+    """Those of one series are told apart by their order in space."""
+    parts = [replace(SCAN, origin=(x, -80.25, 90.0), rows=rows).images() for x, rows in ((-90.0, 14), (-10.0, 16), (70.0, 18))]
+    for n, images in enumerate(parts):
+        for image in images:
+            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid(f"{n} {image.SOPInstanceUID}")
+    before = import_dicom(save(tmp_path / "two", [*parts[1], *parts[2]]), out).imported
+    for is_new in (True, False):
+        report = import_dicom(save(tmp_path / f"three_{is_new}", [*parts[0], *parts[1], *parts[2]]), out)
+        assert not report.refused and [cine.is_new for cine in report.imported] == [is_new, False, False]
+        assert [cine.study for cine in report.imported[1:]] == [cine.study for cine in before]
+    assert len([*out.glob("*_4d.nii.gz")]) == 3
 
 
 def test_a_cine_that_has_grown_is_refused_and_makes_no_second_study(tmp_path: Path, out: Path) -> None:

@@ -21,7 +21,7 @@ from prato.dicom.end_systole import guess_end_systole
 from prato.dicom.find import LIMITS, UNREADABLE, ArchiveLimits, DicomError, SourceFile, open_source
 from prato.dicom.headers import Frame, read_frames
 from prato.dicom.identity import pseudonym
-from prato.dicom.known_cines import KnownCines
+from prato.dicom.known_cines import load_known_cines
 from prato.dicom.pixels import read_pixels
 from prato.dicom.sidecar import sidecar_bytes
 from prato.dicom.stacks import LeftOut
@@ -99,7 +99,7 @@ def import_dicom(
         studies: dict[str, dict[tuple[str, str], list[Frame]]] = defaultdict(dict)
         for key, own in by_series(frames).items():
             studies[key[0]][key] = own
-        known = KnownCines(folder)
+        known = load_known_cines(folder)
         for series in studies.values():
             found = find_cines(list(series.values()), keep_identity)
             report.warnings += found.warnings

@@ -48,6 +48,7 @@ class CineReference(BaseModel):
 
     layout: Literal["prato-label/cine/1"] = Field(alias="schema")
     study: str
+    patient: str
     phases: int = Field(gt=0)
     slices: int = Field(gt=0)
     affine_ras_mm: list[list[float]]

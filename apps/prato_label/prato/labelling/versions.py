@@ -65,6 +65,23 @@ class SavedVersion:
     dropped: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class SaveRequest:
+    """What is to become a version, and what it was made from.
+
+    Attributes:
+        base: the version that ``annotator`` began with: 0 for no label; None where nobody says.
+        restored_from: the version of which ``label`` is a copy, None for none.
+    """
+
+    label: Volume
+    params: dict[str, Any]
+    annotator: str
+    base: int | None
+    restored_from: int | None
+    origin: Origin
+
+
 class LabelVersions(VersionReader):
     """The versions of one study's label with one tag. Any thread or process may read, save and remove at any time."""
 
@@ -83,7 +100,8 @@ class LabelVersions(VersionReader):
         """
         versions, current = self.list_versions()  # before the lock: a refused save should not leave its file
         base, annotator = base_version_from(params, self.study, versions), annotator_from(params)
-        change = self._read_change(label, params, versions, current, base, restored_from, origin)
+        request = SaveRequest(label, params, annotator, base, restored_from, origin)
+        change = self._read_change(request, versions, current)
         with self._files.lock():
             self._recover()
             current = self._adopt({})
@@ -91,7 +109,7 @@ class LabelVersions(VersionReader):
             if current is None and origin == "converted":
                 raise UnknownVersionError(f"The label of {self.study} was removed before it could be converted.")
             if origin == "restored" or current is None:  # as reviewers have decided by now, or what it was compared with was removed
-                change = self._read_change(label, params, versions, current, base, restored_from, origin)
+                change = self._read_change(request, versions, current)
             before, stored, dropped = self._before(label, current)
             number = versions[-1].version + 1 if versions else 1
             phases, replaced = change.apply(before, number)
@@ -121,21 +139,12 @@ class LabelVersions(VersionReader):
         conflicts = find_conflicts(versions, before, annotator, base, replaced, dropped)
         return SavedVersion(version, conflicts, tuple(sorted(replaced)), kept, tuple(sorted(dropped)))
 
-    def _read_change(
-        self,
-        label: Volume,
-        params: dict[str, Any],
-        versions: list[Version],
-        current: Version | None,
-        base: int | None,
-        restored_from: int | None,
-        origin: Origin,
-    ) -> Change:
-        """What saving ``label`` changes, seen from the ``current`` one of ``versions``; otherwise as for :meth:`save`."""
+    def _read_change(self, request: SaveRequest, versions: list[Version], current: Version | None) -> Change:
+        """What ``request`` changes, seen from the ``current`` one of ``versions``; otherwise as for :meth:`save`."""
+        label, params, restored_from = request.label, request.params, request.restored_from
         if restored_from is None:
-            began_with = self._began_with(label, params, current, base)
-            return read_submission(label.array, began_with, params, annotator_from(params), self.study)
-        if origin == "converted":
+            return read_submission(label.array, self._began_with(request, current), params, request.annotator, self.study)
+        if request.origin == "converted":
             return Conversion(label.array, self.find(restored_from).phases)
         return read_restoration(label.array, versions, self.find(restored_from).version, params)
 
@@ -146,12 +155,12 @@ class LabelVersions(VersionReader):
             self._files.write_record(version)
         self._files.uncompressed_path.unlink(missing_ok=True)
 
-    def _began_with(self, label: Volume, params: dict[str, Any], current: Version | None, base: int | None) -> np.ndarray | None:
-        """What whoever drew ``label`` began with, on its grid; looked up only where it decides which phases are submitted."""
-        if phase_count(label.array) == 1 or params.get("phases") is not None or base == 0:
+    def _began_with(self, request: SaveRequest, current: Version | None) -> np.ndarray | None:
+        """What whoever drew the label began with, on its grid; looked up only where it decides which phases are submitted."""
+        if phase_count(request.label.array) == 1 or request.params.get("phases") is not None or request.base == 0:
             return None
-        began = current if base is None else self.find(base)
-        return None if began is None else self._mask_on(label, began)
+        began = current if request.base is None else self.find(request.base)
+        return None if began is None else self._mask_on(request.label, began)
 
     def _before(self, label: Volume, current: Version | None) -> tuple[Phases, np.ndarray | None, Phases]:
         """The phases of the ``current`` label and, of a cine, their voxels on the grid of ``label``; third come the phases of one that does

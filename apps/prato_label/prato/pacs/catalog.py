@@ -18,6 +18,7 @@ from prato.dicom.cines import FoundCine, find_cines
 from prato.dicom.exporter import dicom_bytes
 from prato.dicom.find import DicomError, SourceFile
 from prato.dicom.headers import Frame, frames_of
+from prato.dicom.known_cines import KnownCines
 from prato.dicom.references import uid_from_content
 from prato.pacs.web import Pacs, PacsError
 
@@ -98,19 +99,18 @@ class Catalog:
             if known is not None and known.series == series_counts:
                 continue
             try:
-                cines = self._look_at(study, list(series_counts))
+                cines = self._look_at(study, list(series_counts), known.cines if known is not None else ())
             except PacsError as error:
                 if error.is_general:
                     raise
                 fault = error  # of this examination: the others are looked at all the same
             else:
-                kept = _keep_names(cines, known.cines if known is not None else ())
-                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=kept))
+                self._remember(Examination(study_instance_uid=study, series=series_counts, cines=cines))
         if fault is not None:
             raise fault
         return self.cines() != before
 
-    def _look_at(self, study: str, series: Iterable[str]) -> tuple[RemoteCine, ...]:
+    def _look_at(self, study: str, series: Iterable[str], known: Iterable[RemoteCine]) -> tuple[RemoteCine, ...]:
         frames: list[Frame] = []
         faults: list[PacsError] = []
         for uid in series:
@@ -127,7 +127,8 @@ class Catalog:
             raise faults[0]
         for sentence in (*found.warnings, *(f"A cine is not listed: {refused}" for refused in found.refused)):
             logger.warning("Examination %s: %s", study, sentence)
-        return tuple(_remote(one, study) for one in found.cines)
+        names = KnownCines(((one.study.removesuffix("_4d"), one.images) for one in known), images_of)
+        return tuple(_remote(one, study) for one in names.keep_names(found.cines))
 
     def _opener(self, study: str, series: str, instance: str, faults: list[PacsError]) -> Callable[[], BinaryIO]:
         """What fetches an image; ``faults`` takes why it could not."""
@@ -151,27 +152,17 @@ class Catalog:
         return self._folder / f"{uid_from_content(study)}.json"
 
 
-def _keep_names(cines: Iterable[RemoteCine], known: Iterable[RemoteCine]) -> tuple[RemoteCine, ...]:
-    """``cines``, called as those ``known`` ones that they have images of.
-
-    Another cine of the examination, arrived since, would change its name, and what was opened or labelled under it would be another study.
-    """
-    left, kept = list(known), []
-    for cine in cines:
-        before = next((one for one in left if set(one.images) & set(cine.images)), None)
-        if before is not None:
-            left.remove(before)
-        kept.append(cine if before is None else cine.model_copy(update={"study": before.study}))
-    return tuple(kept)
-
-
 def _remote(found: FoundCine, examination: str) -> RemoteCine:
-    frames = [frame for own in found.cine.frames for frame in own]
     return RemoteCine(
         study=f"{found.study}_4d",
         patient=found.patient,
         study_instance_uid=examination,
-        images=tuple(dict.fromkeys((frame.series, frame.sop_instance) for frame in frames)),
+        images=images_of(found),
         phases=len(found.cine.frames[0]),
         step_ms=found.cine.step_ms,
     )
+
+
+def images_of(found: FoundCine) -> tuple[tuple[str, str], ...]:
+    """The series and SOP instance UIDs of its images."""
+    return tuple(dict.fromkeys((frame.series, frame.sop_instance) for own in found.cine.frames for frame in own))

@@ -22,7 +22,7 @@ from prato.dicom.importer import write_cine
 from prato.dicom.patient import Examination, examination_from
 from prato.dicom.references import CineReference, uid_from_content
 from prato.labelling.files import SUFFIX, list_labelled_studies
-from prato.pacs.catalog import RemoteCine
+from prato.pacs.catalog import RemoteCine, images_of
 from prato.pacs.web import Pacs, PacsError
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,7 @@ def _find_cine(cine: RemoteCine, frames: list[Frame]) -> FoundCine:
     """
     name = cine.study.removesuffix("_4d")
     found = find_cines(list(by_series(frames).values()))
-    same = [
-        one for one in found.cines if {(frame.series, frame.sop_instance) for own in one.cine.frames for frame in own} == set(cine.images)
-    ]
+    same = [one for one in found.cines if set(images_of(one)) == set(cine.images)]
     named = [one for one in same if one.study == name] or same
     if len(named) != 1:
         for sentence in found.refused:

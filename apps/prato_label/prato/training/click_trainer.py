@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable
@@ -15,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prato.data.atomic import write_bytes
 from prato.data.structures import NUM_CLASSES
 from prato.models.checkpoint import channels_last
 from prato.refinement.refiner_input import FADE, NEWEST, TRUST, fading
 from prato.runtime.precision import autocast
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
+from prato.training.state import save_state
 
 #: Pixels round a stroke within which it matters what becomes of the mask, and how much it does farther off.
 NEAR, BEYOND = 30.0, 0.1
@@ -115,9 +114,7 @@ class ClickTrainer:
     def _store(self, path: Path) -> None:
         state: dict[str, Any] = {"step": self.step, "spent": self.spent, "loss": self.loss, "averaged": self.averaged}
         state |= {"network": self.network.state_dict(), "optimiser": self._optimiser.state_dict()}
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(path, buffer.getvalue())
+        save_state(path, state)
 
     def _resume(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)

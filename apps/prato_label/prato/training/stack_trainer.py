@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -16,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prato.data.atomic import write_bytes
 from prato.runtime.fused_conv_bn import fold_frozen_norms
 from prato.training.batch_augmentation import THICK, BatchSampler, StackBatch, StackSampler
 from prato.training.slice_bank import SliceBank
+from prato.training.state import load_state, save_state
 
 #: Steps before a graph is captured: allocations settle.
 _WARM_UP_STEPS = 3
@@ -209,16 +207,9 @@ class StackTrainer:
         Raises:
             ValueError: not a state, or the state of another run; the trainer is then as it was.
         """
-        if not state_file.exists():
+        state = load_state(state_file, self.run, self.device)
+        if state is None:
             return
-        try:
-            state = torch.load(state_file, map_location=self.device, weights_only=True)
-            stored = state["run"]
-        except Exception as error:  # damaged bytes lead the reader to any kind of error
-            raise ValueError(f"{state_file} is not a training state that can be read: delete it, or train in another folder.") from error
-        other = [name for name in {**stored, **self.run} if stored.get(name) != self.run.get(name)]
-        if other:
-            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: use the same settings, or another folder.")
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         for group in self._optimiser.param_groups:  # loading puts a copy in the place of the rate that steps set
@@ -274,7 +265,4 @@ class StackTrainer:
             "optimiser": self._optimiser.state_dict(),
             "average": self._average,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        os.makedirs(path.parent, exist_ok=True)
-        write_bytes(path, buffer.getvalue())
+        save_state(path, state)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from prato.data.atomic import remove_leftovers, write_bytes
+from prato.data.atomic import remove_leftovers
 from prato.data.cases import TrainingCase
 from prato.models.base import PrunableNetwork
 from prato.models.checkpoint import Centre, channels_last
@@ -30,6 +28,7 @@ from prato.runtime.precision import autocast
 from prato.training.augmentation import SliceDataset
 from prato.training.distributed import ALONE, Ranks
 from prato.training.losses import PratoLoss
+from prato.training.state import load_state, save_state
 
 #: Decay a step of the running average of weights that training returns.
 _EMA_DECAY = 0.995
@@ -138,18 +137,9 @@ class Trainer:
         Raises:
             ValueError: not a state, or the state of another run; the trainer is then as it was.
         """
-        if not state_file.exists():
+        state = load_state(state_file, self.run, self.device)
+        if state is None:
             return
-        try:
-            state = torch.load(state_file, map_location=self.device, weights_only=True)
-            stored = state.get("run")
-        except Exception as error:  # damaged bytes can raise any kind of error
-            raise ValueError(f"{state_file} is not a training state that can be read: delete it, or train in another folder.") from error
-        if stored is None:
-            raise ValueError(f"{state_file} does not say which run it belongs to: delete it, or train in another folder.")
-        other = [name for name in {**stored, **self.run} if stored.get(name) != self.run.get(name)]
-        if other:
-            raise ValueError(f"{state_file} belongs to a run with another {', '.join(other)}: use the same settings, or another folder.")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -259,7 +249,4 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        os.makedirs(path.parent, exist_ok=True)
-        write_bytes(path, buffer.getvalue())
+        save_state(path, state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import slicer
@@ -83,6 +83,12 @@ class PhaseEdits:
 
 def _digest(mask: np.ndarray) -> bytes:
     return hashlib.sha256(mask.astype(np.uint8, copy=False).tobytes()).digest()
+
+
+def mark_ed_es(phases: Iterable[int], ed_es: tuple[int | None, int | None]) -> list[str]:
+    """The numbers of ``phases``, those that are end-diastole and end-systole with the word: "0 (ED)", "2", "3 (ES)"."""
+    ed, es = ed_es
+    return [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
 
 
 def name_phases(phases: Sequence[int]) -> str:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import qt
 
 from PratoLabelLib.scene.phase_edits import name_phases
-from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
-from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
+from PratoLabelLib.sections.server import ServerSection
 
 
 class ApproveSection(Section):
     """There while the open study has a label. A click on a phase shows it; those that are ticked are decided about."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection) -> None:
         super().__init__(panel)
+        self._server = server
         tree = self._ui.statesTree
         tree.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         tree.itemSelectionChanged.connect(self._on_select)
@@ -59,8 +56,8 @@ class ApproveSection(Section):
         self.refresh()
 
     def _on_select(self) -> None:
-        study, item = self._logic.current_study, self._ui.statesTree.currentItem()
-        if isinstance(study, CineStudy) and item is not None and item.isSelected():
+        study, item = self._logic.current_cine, self._ui.statesTree.currentItem()
+        if study is not None and item is not None and item.isSelected():
             study.cine.play(False)
             study.cine.show(int(item.text(0)))
 
@@ -73,7 +70,7 @@ class ApproveSection(Section):
             self._ui.sendBackEdit.setFocus()
 
     def _decide(self, reason: str | None) -> None:
-        tree, annotator = self._ui.statesTree, self._panel.server.annotator
+        tree, annotator = self._ui.statesTree, self._server.annotator
         items = [tree.topLevelItem(number) for number in range(tree.topLevelItemCount)]
         phases = [int(item.text(0)) for item in items if item.checkState(0) == qt.Qt.Checked]
         if not phases:

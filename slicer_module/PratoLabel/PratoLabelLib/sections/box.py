@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -14,21 +14,27 @@ from PratoLabelLib.scene.geometry import GeometryError, roi_to_ijk_box, to_ijk
 from PratoLabelLib.scene.placement import Placement, set_slices, style_box
 from PratoLabelLib.scene.slice_views import slice_axis
 from PratoLabelLib.scene.study_nodes import STUDY_ATTRIBUTE, find_node, is_of_study, mark_node
-from PratoLabelLib.sections import Section
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.sections import PanelServices, Section
+from PratoLabelLib.server.worker import Signal
 
 #: How long the box must rest before a live update is requested.
 DEBOUNCE_MS = 400
 
 
 class BoxSection(Section, slicer.util.VTKObservationMixin):
-    """Places the box, fits it to the server's proposal, and requests a new result when it was moved."""
+    """Places the box, and fits it to the server's proposal.
 
-    def __init__(self, panel: Panel) -> None:
+    Attributes:
+        moved, rested, fitted, placing_cancelled: signals; the comment tells what their listeners get.
+    """
+
+    def __init__(self, panel: PanelServices) -> None:
         slicer.util.VTKObservationMixin.__init__(self)
         Section.__init__(self, panel)
+        self.moved = Signal()  # nothing; the labeller moved it, not the panel
+        self.rested = Signal()  # nothing; a moment after that, where the labeller wants live updates
+        self.fitted = Signal()  # the ROI and the reply that proposed it
+        self.placing_cancelled = Signal()  # nothing
         self._wants_proposal = self._is_fitting = False
         self._placement: Placement | None = None
         self._study: tuple[str, str] | None = None  # and its server: whose boxes are shown
@@ -36,9 +42,8 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._debounce_timer = qt.QTimer(self._ui.statusLabel)  # ends with the panel
         self._debounce_timer.setSingleShot(True)
         self._debounce_timer.setInterval(DEBOUNCE_MS)
-        self._debounce_timer.connect("timeout()", self._on_rest)
+        self._debounce_timer.connect("timeout()", self.rested.emit)
         self._ui.placeButton.connect("clicked()", self.place)
-        self._ui.fitButton.connect("clicked()", self.propose)
         self._ui.firstSliceBox.connect("editingFinished()", self._on_slices)
         self._ui.lastSliceBox.connect("editingFinished()", self._on_slices)
         self._ui.allSlicesButton.connect("clicked()", self._on_all_slices)
@@ -62,9 +67,7 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self._follow_study()
         if self._placement is not None and self._placement.is_lost:
             self.end_placing()
-        is_open = self._logic.current_study is not None
-        self._ui.placeButton.enabled = is_open
-        self._ui.fitButton.enabled = is_open and self._panel.segment.is_ready
+        self._ui.placeButton.enabled = self._logic.current_study is not None
         self._observe(self.selected_rois())
         self._show_slices()
 
@@ -74,6 +77,10 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
         self.end_placing()
         self.discard_proposal()
         self._observe([])
+
+    def expect_proposal(self) -> None:
+        """The next result moves the box to where the server has looked."""
+        self._wants_proposal = True
 
     def discard_proposal(self) -> None:
         """The next result moves no box."""
@@ -180,14 +187,10 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
             self._on_box_changed()
 
     def _on_box_changed(self) -> None:
-        self._panel.keys.note_moved()
+        self.moved.emit()
         self._panel.refresh()  # another box has another cost
         if self._parameters.live_update:
             self._debounce_timer.start()
-
-    def _on_rest(self) -> None:
-        if self._panel.segment.is_ready:
-            self._panel.segment.run(self.selected_rois())
 
     def place(self) -> None:
         """Await two clicks in a slice view."""
@@ -231,18 +234,13 @@ class BoxSection(Section, slicer.util.VTKObservationMixin):
                 interaction.SwitchToViewTransformMode()  # the next click is not a corner
                 with self.moving():
                     placement.cancel()
-                self._panel.keys.show()  # another phase may be shown by now
-
-    def propose(self) -> None:
-        """Segment in the box that the server proposes, and draw that box."""
-        self._wants_proposal = True
-        self._panel.segment.run([])
+                self.placing_cancelled.emit()
 
     def _on_predicted(self, reply: dict[str, Any]) -> None:
         if self._wants_proposal and reply["box_source"] != "whole_image":  # which would be no box of the heart
             with self.moving():
                 self._logic.fit_roi_to_reply(self._box_node())
-            self._panel.keys.take_proposal(self._box_node(), reply)
+            self.fitted.emit(self._box_node(), reply)
         self.discard_proposal()
 
     def _box_node(self) -> slicer.vtkMRMLMarkupsROINode:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import slicer
 
 from PratoLabelLib.reports.cine_report import show_curve, update_curve
-from PratoLabelLib.scene.phase_edits import name_phases
-from PratoLabelLib.sections import Section, show_text
-from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.scene.phase_edits import mark_ed_es, name_phases
+from PratoLabelLib.sections import PanelServices, Section, show_text
+from PratoLabelLib.sections.box import BoxSection
+from PratoLabelLib.sections.segment import SegmentSection
+from PratoLabelLib.sections.server import ServerSection
 
 
 class CineSection(Section):
     """There while a cine is open, and not with a study of one phase."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection, box: BoxSection, segment: SegmentSection) -> None:
         super().__init__(panel)
+        self._server, self._box, self._segment = server, box, segment
         self._shows_ed_next = False  # once all phases are segmented
         self._ui.playButton.connect("toggled(bool)", self._on_play)
         self._ui.phaseSlider.connect("valueChanged(int)", self._on_slide)
@@ -36,44 +34,40 @@ class CineSection(Section):
         self._logic.study_opened.connect(lambda volume: self._on_opened())
         self._logic.progressed.connect(self._show_progress)
 
-    @property
-    def study(self) -> CineStudy | None:
-        """The cine that is open; None where it is none."""
-        study = self._logic.current_study
-        return study if isinstance(study, CineStudy) else None
-
     def refresh(self) -> None:
         """Show the controls of a cine where one is open."""
-        study = self.study
+        study = self._logic.current_cine
         self._ui.cineFrame.visible = self._ui.curveButton.visible = study is not None
         self._ui.runButton.text = "Segment" if study is None else "Segment this phase"
         self._show_progress()
         self._show_phase()
         self._show_submission()
         if study is not None:
-            self._ui.allPhasesButton.enabled = self._panel.segment.is_ready
+            self._ui.allPhasesButton.enabled = self._segment.is_ready
             has_keys = bool(study.drawn or study.edited)
-            self._ui.propagateButton.enabled = self._panel.segment.is_ready and has_keys
+            self._ui.propagateButton.enabled = self._segment.is_ready and has_keys
 
     def segment_all(self, then_show_ed: bool = False) -> None:
         """Segment all phases in the box that is drawn, or else in the one that the server proposes."""
         self._shows_ed_next = then_show_ed
         self._ui.cineProgress.format = "%v of %m phases"
-        self._panel.box.discard_proposal()
-        self._panel.segment.run_all_phases(self._panel.box.selected_rois())
+        self._box.discard_proposal()
+        self._segment.run_all_phases(self._box.selected_rois())
 
     def update_curve(self) -> None:
         """The volumes were measured."""
-        if self.study is not None:
-            update_curve(self.study)
+        study = self._logic.current_cine
+        if study is not None:
+            update_curve(study)
 
     def _on_opened(self) -> None:
         show_text(self._ui.keptLabel, "")
-        if self.study is not None:
-            slicer.modules.sequences.showSequenceBrowser(self.study.cine.browser)  # Slicer's toolbar would keep the cine before
+        study = self._logic.current_cine
+        if study is not None:
+            slicer.modules.sequences.showSequenceBrowser(study.cine.browser)  # Slicer's toolbar would keep the cine before
 
     def _show_phase(self) -> None:
-        study, slider, play = self.study, self._ui.phaseSlider, self._ui.playButton
+        study, slider, play = self._logic.current_cine, self._ui.phaseSlider, self._ui.playButton
         if study is None:
             return
         blocked = slider.blockSignals(True), play.blockSignals(True)
@@ -83,7 +77,7 @@ class CineSection(Section):
         self._ui.phaseNowLabel.text = f"{study.cine.describe(study.phase)} ({study.cine.count} phases)"
 
     def _show_submission(self) -> None:
-        study = self.study
+        study = self._logic.current_cine
         if study is None or study.cine.is_playing:
             show_text(self._ui.phasesLabel, "")
             return
@@ -91,7 +85,7 @@ class CineSection(Section):
         for button, phase in ((self._ui.goEdButton, ed), (self._ui.goEsButton, es)):
             button.enabled = phase is not None
         phases = study.phases_to_submit()
-        names = [f"{phase}{' (ED)' if phase == ed else ' (ES)' if phase == es else ''}" for phase in phases]
+        names = mark_ed_es(phases, (ed, es))
         corrected = (
             f"To be sent as corrected: phase{'s' if len(names) > 1 else ''} {', '.join(names)}." if names else "No phase is corrected."
         )
@@ -107,26 +101,27 @@ class CineSection(Section):
             bar.maximum, bar.value = progress.phases, progress.done
 
     def _on_play(self, is_on: bool) -> None:
-        if self.study is not None:
-            self.study.cine.play(is_on)
+        if self._logic.current_cine is not None:
+            self._logic.current_cine.cine.play(is_on)
 
     def _on_slide(self, phase: int) -> None:
-        if self.study is not None:
-            self.study.cine.show(phase)
+        if self._logic.current_cine is not None:
+            self._logic.current_cine.cine.show(phase)
 
     def _go(self, which: int) -> None:
-        phase = self.study.ed_es()[which] if self.study is not None else None
-        if self.study is not None and phase is not None:
-            self.study.cine.play(False)
-            self.study.cine.show(phase)
+        study = self._logic.current_cine
+        phase = study.ed_es()[which] if study is not None else None
+        if study is not None and phase is not None:
+            study.cine.play(False)
+            study.cine.show(phase)
 
     def _mark(self, which: int) -> None:
-        study = self.study
+        study = self._logic.current_cine
         if study is None:
             return
         chosen = [*study.chosen]
         chosen[which] = study.phase
-        self._logic.mark_phases(chosen[0], chosen[1], self._panel.server.annotator)
+        self._logic.mark_phases(chosen[0], chosen[1], self._server.annotator)
         self._panel.refresh()
         if study.chosen != tuple(chosen):  # refused, which was said
             return
@@ -145,17 +140,18 @@ class CineSection(Section):
 
     def _on_propagate(self) -> None:
         self._ui.cineProgress.format = "%v of %m steps"
-        self._panel.box.discard_proposal()
-        self._panel.segment.propagate(self._panel.box.selected_rois())
+        self._box.discard_proposal()
+        self._segment.propagate(self._box.selected_rois())
 
     def _on_followed(self, phases: list[int], keys: list[int]) -> None:
         what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: look at the cine, then submit."
         show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are drawn.")
 
     def _on_curve(self) -> None:
-        if self.study is None:
+        study = self._logic.current_cine
+        if study is None:
             return
-        chart, layout = show_curve(self.study), slicer.app.layoutManager()
+        chart, layout = show_curve(study), slicer.app.layoutManager()
         if layout is not None:  # there is none without a main window
             slicer.modules.plots.logic().ShowChartInLayout(chart)
-        self._panel.say(f"The volumes of {self.study.study} are plotted in {chart.GetName()}.")
+        self._panel.say(f"The volumes of {study.study} are plotted in {chart.GetName()}.")

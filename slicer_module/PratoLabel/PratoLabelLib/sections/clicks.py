@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 import slicer.util
 
 from PratoLabelLib.clicks.click_markers import ClickMarkers
 from PratoLabelLib.measures.click_request import BACKGROUND
-from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections import PanelServices, Section, show_text
+from PratoLabelLib.sections.box import BoxSection
+from PratoLabelLib.sections.correct import CorrectSection
 from PratoLabelLib.sections.shortcuts import Shortcuts
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 #: Said of a server that would take a click for a point round which it is to draw a box.
 _TOO_OLD = "This server is too old for clicks: update PrATo Label there, and connect again. Painting is as before."
@@ -23,9 +22,10 @@ _TOO_OLD = "This server is too old for clicks: update PrATo Label there, and con
 class ClicksSection(Section, slicer.util.VTKObservationMixin):
     """While the tool is on, the Segment Editor's keys are the tool's: digits choose the structure, undo and redo go click by click."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, box: BoxSection, correct: CorrectSection) -> None:
         slicer.util.VTKObservationMixin.__init__(self)
         Section.__init__(self, panel)
+        self._box, self._correct = box, correct
         self._markers = ClickMarkers(self._logic)
         self._is_on = self._is_starting = False
         self._structures: list[str] = []
@@ -86,8 +86,8 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
         mode = (interaction, interaction.InteractionModeChangedEvent, self._on_mode)
         target = (selection, selection.ActivePlaceNodeIDChangedEvent, self._on_target)
         if is_on:
-            self._panel.box.end_placing()
-            self._panel.correct.pause()
+            self._box.end_placing()
+            self._correct.pause()
             placed = slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID() or "")
             self._before = placed, selection.GetActivePlaceNodeClassName(), interaction.GetPlaceModePersistence()
             self.shortcuts.install()
@@ -103,7 +103,7 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
                     interaction.SwitchToViewTransformMode()
                 self._give_back(interaction, selection)
             self._markers.finish_scribble()
-            self._panel.correct.resume()
+            self._correct.resume()
 
     def _aim(self) -> None:
         """Let the next clicks in the views be of the structure that is chosen."""

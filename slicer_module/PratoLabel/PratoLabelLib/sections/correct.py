@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
 
 from PratoLabelLib.scene.segments import find_segment
-from PratoLabelLib.sections import Section
+from PratoLabelLib.sections import PanelServices, Section
 from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 #: What a labeller of hearts needs, in this order; the other effects are in the module Segment Editor.
 EFFECTS = ("Paint", "Draw", "Erase", "Level tracing", "Islands", "Smoothing", "Margin", "Scissors", "Fill between slices", "Threshold")
@@ -25,7 +22,7 @@ UNDO_STATES = 20
 class CorrectSection(Section):
     """The embedded editor follows the open study. What the server sends can be undone in it, like a stroke of the brush."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices) -> None:
         super().__init__(panel)
         self._editor = slicer.qMRMLSegmentEditorWidget()
         self._editor.setMaximumNumberOfUndoStates(UNDO_STATES)

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 import slicer.util
 
 from PratoLabelLib.scene.geometry import GeometryError
 from PratoLabelLib.scene.phase_boxes import key_box, note_moved, read_keys, show_box, write_keys
+from PratoLabelLib.scene.phase_edits import mark_ed_es
 from PratoLabelLib.scene.study_nodes import is_of_study
-from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections import PanelServices, Section, show_text
+from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 
 class KeysSection(Section):
     """There while a cine is open. A box without a key serves for all phases; once it has one, moving it keys the phase that is shown."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, box: BoxSection) -> None:
         super().__init__(panel)
+        self._box = box
         self._shown: tuple[CineStudy, int] | None = None  # the study, and the phase of it, in which the boxes are shown
         self._ui.keyButton.connect("clicked()", self._on_key)
         self._ui.removeKeyButton.connect("clicked()", self._on_remove)
         self._ui.oneBoxButton.connect("clicked()", self._on_one_box)
         self._logic.phase_shown.connect(self._follow)
-
-    @property
-    def _study(self) -> CineStudy | None:
-        study = self._logic.current_study
-        return study if isinstance(study, CineStudy) else None
+        box.moved.connect(self.note_moved)
+        box.placing_cancelled.connect(self.show)  # another phase may be shown by now
+        box.fitted.connect(self.take_proposal)
 
     @property
     def _roi(self) -> slicer.vtkMRMLMarkupsROINode | None:
@@ -41,7 +39,7 @@ class KeysSection(Section):
 
     def refresh(self) -> None:
         """Show which phases are keyed, and what can be done about it."""
-        study, roi = self._study, self._roi
+        study, roi = self._logic.current_cine, self._roi
         self._ui.keysFrame.visible = study is not None
         if study is None:
             self._shown = None
@@ -57,29 +55,29 @@ class KeysSection(Section):
 
     def note_moved(self) -> None:
         """Key the boxes that were moved, in the phase that they are shown in: what is sent is what is seen."""
-        study = self._study
-        if study is not None and self._shown is not None and self._shown[0] is study and self._panel.box.is_at_rest:
+        study = self._logic.current_cine
+        if study is not None and self._shown is not None and self._shown[0] is study and self._box.is_at_rest:
             for roi in _boxes(study):
                 note_moved(roi, study.volume_node, self._shown[1], study.cine.count)
 
     def show(self) -> None:
         """Move the boxes to where they are in the phase that is shown."""
-        study = self._study
-        if study is not None and self._panel.box.is_at_rest:
-            with self._panel.box.moving():
+        study = self._logic.current_cine
+        if study is not None and self._box.is_at_rest:
+            with self._box.moving():
                 for roi in _boxes(study):
                     show_box(roi, study.volume_node, study.phase, study.cine.count)
 
     def take_proposal(self, roi: slicer.vtkMRMLMarkupsROINode, reply: Mapping[str, Any]) -> None:
         """The ROI is what the server proposes; if it is keyed, that is for the phase that was segmented."""
-        study = self._study
+        study = self._logic.current_cine
         keys = read_keys(roi, study.cine.count) if study is not None else {}
         if keys:
             write_keys(roi, {**keys, reply["mask_phase"]: reply["box"]})
             self.show()
 
     def _follow(self) -> None:
-        study = self._study
+        study = self._logic.current_cine
         if study is None:
             return
         self.note_moved()  # in the phase before
@@ -89,7 +87,7 @@ class KeysSection(Section):
             self.refresh()
 
     def _on_key(self) -> None:
-        study, roi = self._study, self._roi
+        study, roi = self._logic.current_cine, self._roi
         if study is None or roi is None:
             return
         try:
@@ -100,7 +98,7 @@ class KeysSection(Section):
         self._panel.refresh()
 
     def _on_remove(self) -> None:
-        study, roi = self._study, self._roi
+        study, roi = self._logic.current_cine, self._roi
         if study is None or roi is None:
             return
         keys = read_keys(roi, study.cine.count)
@@ -123,7 +121,7 @@ def _boxes(study: CineStudy) -> list[slicer.vtkMRMLMarkupsROINode]:
 def _describe(keys: Mapping[int, list[int]], ed_es: tuple[int | None, int | None]) -> str:
     if not keys:
         return ""
-    names = [f"{phase}{' (ED)' if phase == ed_es[0] else ' (ES)' if phase == ed_es[1] else ''}" for phase in keys]
+    names = mark_ed_es(keys, ed_es)
     if len(names) == 1:
         return f"Box keyed in phase {names[0]}: go to another phase and move it there."
     return f"Box keyed in phases {', '.join(names)}; in between it moves from one to the next."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -10,10 +10,9 @@ import slicer
 from PratoLabelLib.reports.cardiac_report import CardiacReport
 from PratoLabelLib.reports.cardiac_table import add_table_node, format_cells, to_csv, to_tab_separated
 from PratoLabelLib.scene.slice_views import jump_to_slice
-from PratoLabelLib.sections import Section
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.sections import PanelServices, Section
+from PratoLabelLib.sections.cine import CineSection
+from PratoLabelLib.sections.server import ServerSection
 
 #: How long the segments must rest before they are measured.
 DEBOUNCE_MS = 250
@@ -24,8 +23,9 @@ AUTOMATIC = "by its volume"
 class MeasureSection(Section):
     """Follows the segments, a moment after they have changed."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection, cine: CineSection) -> None:
         super().__init__(panel)
+        self._server, self._cine = server, cine
         self._report: CardiacReport | None = None
         table = self._ui.cardiacTable
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
@@ -53,7 +53,7 @@ class MeasureSection(Section):
 
     def _on_rest(self) -> None:
         self._show(self._logic.cardiac_report())
-        self._panel.cine.update_curve()
+        self._cine.update_curve()
         self._panel.refresh()  # whether there are edits that were not sent
 
     def _show(self, report: CardiacReport | None) -> None:
@@ -76,7 +76,7 @@ class MeasureSection(Section):
         flags.visible = report is not None and bool(report.flags)
 
     def _offer_phases(self, report: CardiacReport | None) -> None:
-        cine = self._panel.cine.study
+        cine = self._logic.current_cine
         texts = {str(phase): cine.cine.describe(phase) for phase in range(cine.cine.count)} if cine is not None else {}
         entries = [(AUTOMATIC, ""), *((texts.get(name, name), name) for name in (report.phases if report is not None else []))]
         for number, box in enumerate((self._ui.edBox, self._ui.esBox)):
@@ -92,7 +92,7 @@ class MeasureSection(Section):
 
     def _on_choose(self) -> None:
         ed, es = (box.itemData(box.currentIndex) or "" for box in (self._ui.edBox, self._ui.esBox))
-        self._logic.choose_phases(ed, es, self._panel.server.annotator)
+        self._logic.choose_phases(ed, es, self._server.annotator)
 
     def _on_flag(self, item: Any) -> None:
         study, row = self._logic.current_study, self._ui.flagsList.row(item)

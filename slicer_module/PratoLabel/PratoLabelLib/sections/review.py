@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
+from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.sections.study import StudySection
 
 REASONS = ("not the heart", "poor image quality", "slices missing", "not sure: somebody else should")
 
@@ -16,8 +14,9 @@ REASONS = ("not the heart", "poor image quality", "slices missing", "not sure: s
 class ReviewSection(Section):
     """Skips and rejects the open study, with a reason, and goes on with the next one."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection, study: StudySection) -> None:
         super().__init__(panel)
+        self._server, self._study = server, study
         for reason in REASONS:
             self._ui.reasonBox.addItem(reason)
         self._ui.reasonBox.setCurrentIndex(-1)
@@ -40,20 +39,20 @@ class ReviewSection(Section):
         if not reason:
             self._panel.say(f"Why is {study.study} {state}? Pick a reason, or write one.", is_error=True)
             self._ui.reasonBox.setFocus()
-        elif self._panel.study.may_leave():
-            self._panel.request(lambda: self._logic.review_study(study.study, state, reason, self._panel.server.annotator))
+        elif self._study.may_leave():
+            self._panel.request(lambda: self._logic.review_study(study.study, state, reason, self._server.annotator))
 
     def _on_reviewed(self, study: str, state: str) -> None:
         self._ui.reasonBox.setEditText("")
         current = self._logic.current_study
         if current is not None and current.study == study:
-            self._panel.study.open_next()
+            self._study.open_next()
 
 
 class DraftSection(Section):
     """Offers edits that were never sent, when their study is opened again; it opens no dialog."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices) -> None:
         super().__init__(panel)
         self._ui.recoverButton.connect("clicked()", self._on_recover)
         self._ui.discardButton.connect("clicked()", self._on_discard)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 
 from PratoLabelLib.parameters import ParameterComboBox
-from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
+from PratoLabelLib.sections.box import BoxSection
+from PratoLabelLib.sections.keys import KeysSection
 
 #: The contract's warnings, for the labeller.
 WARNINGS = {
@@ -44,12 +43,15 @@ PRUNING = {"default": "as the model was trained", "off": "off: keep every token"
 class SegmentSection(Section):
     """Model, pruning, the request and its reply."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, box: BoxSection, keys: KeysSection) -> None:
         super().__init__(panel)
+        self._box, self._keys = box, keys
         self._model = ParameterComboBox(self._ui.modelBox, lambda: panel.parameters, "model")
         self._prune = ParameterComboBox(self._ui.pruneBox, lambda: panel.parameters, "prune")
         self._ui.runButton.connect("clicked()", self.run_in_box)
+        self._ui.fitButton.connect("clicked()", self.propose)
         self._ui.cancelButton.connect("clicked()", self._logic.cancel)
+        box.rested.connect(self._on_rest)
 
     @property
     def model(self) -> str:
@@ -63,18 +65,18 @@ class SegmentSection(Section):
 
     def run(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Segment in ``rois``."""
-        self._panel.keys.note_moved()
+        self._keys.note_moved()
         show_tokens = self._parameters.show_tokens
         self._panel.request(lambda: self._logic.predict(self.model, self._prune.value, rois, show_tokens))
 
     def run_all_phases(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Segment all phases of the open cine in ``rois``."""
-        self._panel.keys.note_moved()
+        self._keys.note_moved()
         self._panel.request(lambda: self._logic.predict_all_phases(self.model, self._prune.value, rois))
 
     def propagate(self, rois: list[slicer.vtkMRMLMarkupsROINode]) -> None:
         """Let phases of the open cine follow those that are corrected."""
-        self._panel.keys.note_moved()
+        self._keys.note_moved()
         self._panel.request(lambda: self._logic.propagate(self.model, self._prune.value, rois))
 
     def refresh(self) -> None:
@@ -83,17 +85,26 @@ class SegmentSection(Section):
         self._model.set_entries([(model.name, model.name) for model in info.models] if info else [])
         model = self._logic.find_model(self.model)
         self._prune.set_entries([(ratio, PRUNING.get(ratio, f"{ratio} % at each stage")) for ratio in model.prune] if model else [])
-        self._ui.runButton.enabled = self.is_ready
+        self._ui.runButton.enabled = self._ui.fitButton.enabled = self.is_ready
         self._ui.cancelButton.enabled = self._panel.is_waiting
-        cost = self._logic.expected_cost(self.model, self._prune.value, self._panel.box.selected_rois()) if self.is_ready else None
+        cost = self._logic.expected_cost(self.model, self._prune.value, self._box.selected_rois()) if self.is_ready else None
         show_text(self._ui.costLabel, f"≈ {cost.gflops:.1f} GFLOP, {cost.ms:.0f} ms" if cost else "")
         study = self._logic.current_study
         self._show_reply(study.reply if study else None)
 
     def run_in_box(self) -> None:
         """Segment in the box that is drawn, or else in the one that the server proposes."""
-        self._panel.box.discard_proposal()
-        self.run(self._panel.box.selected_rois())
+        self._box.discard_proposal()
+        self.run(self._box.selected_rois())
+
+    def propose(self) -> None:
+        """Segment in the box that the server proposes, and draw that box."""
+        self._box.expect_proposal()
+        self.run([])
+
+    def _on_rest(self) -> None:
+        if self.is_ready:
+            self.run(self._box.selected_rois())
 
     def _show_reply(self, reply: Mapping[str, Any] | None) -> None:
         show_text(self._ui.resultLabel, describe_reply(reply) if reply else "")

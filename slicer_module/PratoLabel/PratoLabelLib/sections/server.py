@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import qt
 import slicer.util
 
-from PratoLabelLib.sections import Section
+from PratoLabelLib.sections import PanelServices, Section
 from PratoLabelLib.server.responses import ModelInfo, ServerInfo
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 ADDRESS_SETTING = "PratoLabel/address"
 ANNOTATOR_SETTING = "PratoLabel/annotator"
@@ -20,7 +15,7 @@ ANNOTATOR_SETTING = "PratoLabel/annotator"
 class ServerSection(Section):
     """Address, token, annotator, and what the server says about itself. All but the token are kept for the next start."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices) -> None:
         super().__init__(panel)
         self._has_tried = False
         self._ui.addressEdit.text = slicer.util.settingsValue(ADDRESS_SETTING, "")

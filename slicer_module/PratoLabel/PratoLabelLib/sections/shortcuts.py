@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer.util
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 
 class Shortcuts:
@@ -42,19 +39,18 @@ class Shortcuts:
         self.installed = []
 
 
-def panel_keys(panel: Panel) -> dict[str, Callable[[], None]]:
+def panel_keys(ui: Any, toggle_segments: Callable[[], None]) -> dict[str, Callable[[], None]]:
     """What is there while the module is in front.
 
     Each presses the button that it stands for, if that can be pressed. No letter of the Segment Editor or the slice views is taken.
     """
-    ui = panel.ui
     return {
         "D": lambda: _press(ui.placeButton),
         "S": lambda: _press(ui.runButton),
         "N": lambda: _press(ui.nextButton),
         "Ctrl+Return": lambda: _press(ui.submitNextButton),
         "C": lambda: _press(ui.clickButton),
-        "H": panel.correct.toggle_segments,
+        "H": toggle_segments,
     }
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import qt
 import slicer.util
 
 from PratoLabelLib.consent import may_send_image
 from PratoLabelLib.parameters import ParameterComboBox
-from PratoLabelLib.sections import Section
+from PratoLabelLib.sections import PanelServices, Section
+from PratoLabelLib.sections.cine import CineSection
+from PratoLabelLib.sections.segment import SegmentSection
 from PratoLabelLib.server.responses import Study
+from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 EDITED = "edited, not sent"
 
 
 class StudySection(Section):
-    """Opens studies. One that is left with edits that were not sent is asked about, if it is left by a click."""
+    """Opens studies. One that is left with edits that were not sent is asked about, if it is left by a click.
 
-    def __init__(self, panel: Panel) -> None:
+    Attributes:
+        chosen: signal, without arguments: the labeller has picked the study that is opened, or sent, next.
+    """
+
+    def __init__(self, panel: PanelServices, segment: SegmentSection, cine: CineSection) -> None:
         super().__init__(panel)
+        self._segment, self._cine = segment, cine
         self._strategy = ParameterComboBox(self._ui.strategyBox, lambda: panel.parameters, "strategy")
+        self.chosen = Signal()
         self._segments_next = False  # the study that is about to be opened
         self._shown: list[tuple[str, str, str]] = []
         tree = self._ui.studyTree
@@ -65,7 +69,7 @@ class StudySection(Section):
         """Open the next study; it is segmented in the proposed box."""
         self._logic.cancel()  # what that says is about the study that is left
         self._segments_next = True
-        self._panel.request(lambda: self._logic.open_next(self._strategy.value, self._panel.segment.model))
+        self._panel.request(lambda: self._logic.open_next(self._strategy.value, self._segment.model))
 
     def may_leave(self) -> bool:
         """Whether the open study may be left: asks, upon a click, where it has edits that were not sent, or clicks that wait."""
@@ -126,13 +130,13 @@ class StudySection(Section):
         study, current = self._selected_study(), self._logic.current_study
         is_open = current is not None and (current.study, current.server) == (study, self._logic.address)
         if study and (is_open or self.may_leave()):
-            self._panel.submit.stay()  # of what was asked for, the last counts
+            self.chosen.emit()
             self._panel.request(lambda: self._logic.open_study(study))
 
     def _on_send(self) -> None:
         volume, name, address = self._ui.volumeSelector.currentNode(), self._ui.volumeSelector.currentNode().GetName(), self._logic.address
         if self.may_leave() and may_send_image(name, address) and self._logic.address == address and volume.GetScene() is not None:
-            self._panel.submit.stay()
+            self.chosen.emit()
             self._panel.request(lambda: self._logic.send_volume(volume, name))
 
     def _on_opened(self) -> None:
@@ -140,11 +144,11 @@ class StudySection(Section):
         self._forget_next()
         offer = self._logic.autosave.offer if self._logic.autosave is not None else None
         is_untouched = study is not None and not study.has_unsent_edits and not study.mask().any()
-        if wants_segments and is_untouched and offer is None and self._panel.parameters is not None and self._panel.segment.is_ready:
+        if wants_segments and is_untouched and offer is None and self._panel.parameters is not None and self._segment.is_ready:
             if isinstance(study, CineStudy):
-                self._panel.cine.segment_all(then_show_ed=True)
+                self._cine.segment_all(then_show_ed=True)
             else:
-                self._panel.box.propose()
+                self._segment.propose()
 
     def _forget_next(self) -> None:
         self._segments_next = False

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer.util
 
 from PratoLabelLib.scene.phase_edits import name_phases
-from PratoLabelLib.sections import WARNING_STYLE, Section, show_text
+from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
+from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.sections.study import StudySection
 from PratoLabelLib.studies.cine_study import CineStudy
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 
 class SubmitSection(Section):
     """Sends the label; what would be sent otherwise than the labeller may think is said first."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection, study: StudySection) -> None:
         super().__init__(panel)
+        self._server, self._study = server, study
         self._wants_next = False
         self._ui.submitButton.connect("clicked()", lambda: self.submit(then_next=False))
         self._ui.submitNextButton.connect("clicked()", lambda: self.submit(then_next=True))
         self._logic.submitted.connect(self._on_submitted)
+        study.chosen.connect(self.stay)  # of what was asked for, the last counts
         self._logic.failed.connect(lambda sentence: self.stay())
         self._logic.study_opened.connect(lambda volume: self._on_opened())
 
@@ -42,7 +43,7 @@ class SubmitSection(Section):
         if self._logic.current_study is not study:  # another one was opened behind the question
             return
         self._wants_next = then_next
-        self._panel.request(lambda: self._logic.submit(self._panel.server.annotator, problems))
+        self._panel.request(lambda: self._logic.submit(self._server.annotator, problems))
 
     def stay(self) -> None:
         """Open no other study once a label that is on its way is stored."""
@@ -69,4 +70,4 @@ class SubmitSection(Section):
         else:
             show_text(self._ui.submitLabel, text, WARNING_STYLE if warnings else "")
             if wants_next and not warnings:  # the labeller is to see them with the study
-                self._panel.study.open_next()
+                self._study.open_next()

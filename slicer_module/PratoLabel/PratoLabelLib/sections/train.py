@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PratoLabelLib.parameters import ParameterComboBox
-from PratoLabelLib.sections import Section, show_text
+from PratoLabelLib.sections import PanelServices, Section, show_text
 from PratoLabelLib.server.responses import TrainingState
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
 
 
 class TrainSection(Section):
     """Starts, stops and follows a training, and shows its result."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices) -> None:
         super().__init__(panel)
         self._model = ParameterComboBox(self._ui.trainModelBox, lambda: panel.parameters, "train_model")
         self._ui.startButton.connect("clicked()", self._on_start)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 
-from PratoLabelLib.sections import Section
-
-if TYPE_CHECKING:
-    from PratoLabelLib.panel import Panel
+from PratoLabelLib.sections import PanelServices, Section
+from PratoLabelLib.sections.server import ServerSection
+from PratoLabelLib.sections.study import StudySection
 
 
 class VersionsSection(Section):
     """Lists them, shows one in place of the segments, and restores one on the server."""
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: PanelServices, server: ServerSection, study: StudySection) -> None:
         super().__init__(panel)
+        self._server, self._study = server, study
         tree = self._ui.versionTree
         tree.header().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         tree.itemActivated.connect(lambda item, column: self._on_show())
@@ -53,17 +53,17 @@ class VersionsSection(Section):
 
     def _on_show(self) -> None:
         study, version = self._logic.current_study, self._selected_version()
-        if study is not None and version is not None and self._panel.study.may_leave():
+        if study is not None and version is not None and self._study.may_leave():
             self._panel.request(lambda: self._logic.versions.show(study, version))
 
     def _on_restore(self) -> None:
         study, version = self._logic.current_study, self._selected_version()
-        if study is None or version is None or not self._panel.study.may_leave():
+        if study is None or version is None or not self._study.may_leave():
             return
 
         def on_restored(reply: dict[str, Any]) -> None:
             self._panel.say(f"Version {version} of {study.study} is the current label again, as version {reply['version']}.")
             self._logic.refresh_studies()
 
-        annotator = self._panel.server.annotator
+        annotator = self._server.annotator
         self._panel.request(lambda: self._logic.versions.restore(study, version, annotator, on_restored))

@@ -64,6 +64,12 @@ class StudyLogic(ServerLogic):
         """The study that is open and whose nodes are still in the scene."""
         return self._open_study if self._open_study is not None and self._open_study.is_in_scene else None
 
+    @property
+    def current_cine(self) -> CineStudy | None:
+        """The same where it is a cine, else None."""
+        study = self.current_study
+        return study if isinstance(study, CineStudy) else None
+
     def forget_scene(self) -> None:
         """Let go of all nodes, for example because the scene closes; unsent edits are saved, a pending prediction is cancelled."""
         if self.autosave is not None:
