@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from prato.data.label_names import LABEL_INFO, LabelError
@@ -141,6 +141,8 @@ def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None
     st.from_regex(r"[A-Za-z0-9]{1,8}([_-][A-Za-z0-9]{1,8}){0,2}", fullmatch=True),
     st.sampled_from(["{}_gt", "{}-seg", "{}", "label_{}", "{}_Mask"]),
 )
+@example("GT", "{}_gt")
+@example("seg", "label_{}")
 def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, study: str, form: str) -> None:
     masks = tmp_path_factory.mktemp("masks")
     path = masks / f"{form.format(study)}.nii.gz"

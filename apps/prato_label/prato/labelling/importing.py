@@ -23,8 +23,9 @@ from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import State
 from prato.labelling.versions import LabelVersions
 
-#: What data sets add to the name of an image for its mask; "sa" of M&Ms and UK Biobank is the short axis.
-_ADDED = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$|^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
+#: What data sets add to the name of an image for its mask, behind it or in front; "sa" of M&Ms and UK Biobank is the short axis.
+_BEHIND = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$")
+_IN_FRONT = re.compile(r"(?i)^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
 
 
 def find_images(studies: Path) -> dict[str, Path]:
@@ -54,7 +55,7 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], l
     strangers = []
     for path in _image_files([masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]):
         plain = (split_ending(path.name) or (path.name, ""))[0]
-        names = [plain, plain_name(plain)]
+        names = [plain, _BEHIND.sub("", plain), _IN_FRONT.sub("", plain), plain_name(plain)]
         names += [f"{path.parent.name}_{name}" for name in names if path.parent != masks]
         study = next((name for name in names if name in known), None)
         if study is None:
@@ -136,7 +137,7 @@ def _read_proposal(grid: Volume, path: Path) -> np.ndarray | None:
 
 def plain_name(name: str) -> str:
     """``name`` of a mask, without ending, without the word that tells it from its image: ``a_gt`` -> ``a``."""
-    return _ADDED.sub("", name)
+    return _IN_FRONT.sub("", _BEHIND.sub("", name))
 
 
 def _image_files(folders: Iterable[Path]) -> list[Path]:
