@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from prato.archive.studies import ArchiveError, Job
-from prato.data.atomic import write_bytes
+from prato.data.atomic import first_line, write_bytes
 from prato.data.cine import Cine, read_cine
 from prato.data.ed_es import named_ed_es
 from prato.data.nifti import gzip_bytes, volume_chunks
@@ -102,8 +102,8 @@ class Labeller:
 
 
 def error_sentence(error: BaseException) -> str:
-    """The first line of an error's message, with its kind where the message was not written for people."""
-    text = (str(error).splitlines() or [""])[0]
+    """What ``first_line`` says of an error, with its kind where the message was not written for people."""
+    text = first_line(error)
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 
