@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from tqdm import tqdm
 
-from prato.data.atomic import write_bytes
+from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.label_names import CONVENTIONS, read_convention
 from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed
@@ -152,7 +152,7 @@ def import_masks(
             params = {"annotator": annotator, "imported_from": path.name}
             states = import_mask(images[study], study, path, names, params, accept_proposals)
         except (ValueError, OSError) as error:
-            left_out[path.name] = str(error).splitlines()[0]
+            left_out[path.name] = first_line(error)
         else:
             stored, unchanged = stored + bool(states), unchanged + (not states)
             proposed[path.name] = list(states.values()).count("proposed")
@@ -192,7 +192,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
+        typer.echo(first_line(error), err=True)
         raise typer.Exit(2) from None
 
 

@@ -18,6 +18,7 @@ import typer
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from prato.data.atomic import first_line
 from prato.data.cases import TrainingCase, load_training_cases
 from prato.data.splits import Split, load_split, save_split, split_patients
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest
@@ -29,7 +30,6 @@ from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
-from scripts.common.arguments import sentence_of
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.validation_curve import ValidationCurve
@@ -118,7 +118,7 @@ def main(
             save_split(out / "split.json", assigned)
     except (ValueError, RuntimeError, OSError) as error:
         if ranks.is_first:
-            typer.echo(str(error).splitlines()[0], err=True)
+            typer.echo(first_line(error), err=True)
         raise typer.Exit(2) from None
     with held, _told_if_stopped(out):
         trainer.fit(training, budget, curve or (lambda _: True), state_file=out / "state.pt")
@@ -254,7 +254,7 @@ def _told_if_stopped(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        typer.echo(f"{sentence_of(error)}; when that is fixed, the same command resumes from what is stored in {out}.", err=True)
+        typer.echo(f"{first_line(error)}; when that is fixed, the same command resumes from what is stored in {out}.", err=True)
         raise typer.Exit(1) from None
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from prato.data.atomic import first_line
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """The description as it is written, and behind each option's help its default, where it has one."""
@@ -41,13 +43,7 @@ def refused_in_one_sentence(parser: argparse.ArgumentParser) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        parser.exit(2, f"{parser.prog}: {sentence_of(error)}\n")
-
-
-def sentence_of(error: Exception) -> str:
-    """What ``error`` says, on one line; of a file that could not be read or written, which and why."""
-    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
-    return said.splitlines()[0] if said else type(error).__name__
+        parser.exit(2, f"{parser.prog}: {first_line(error)}\n")
 
 
 def read_sides(path: Path, sides: Sequence[str]) -> dict[str, list[str]]:

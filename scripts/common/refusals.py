@@ -9,7 +9,7 @@ from typing import ParamSpec
 
 import typer
 
-from scripts.common.arguments import sentence_of
+from prato.data.atomic import first_line
 
 P = ParamSpec("P")
 
@@ -24,7 +24,7 @@ def refuses_in_one_sentence(main: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, typer.Abort):  # RuntimeErrors, too
             raise
         except (ValueError, RuntimeError, OSError) as error:
-            typer.echo(sentence_of(error), err=True)
+            typer.echo(first_line(error), err=True)
             raise typer.Exit(2) from None
 
     return command

@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 from tqdm import tqdm
 
+from prato.data.atomic import first_line
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.phantom import make_phantoms
@@ -117,7 +118,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             rows = _measure(base, _new(kind, files, held_out, Path(folder), seed), Path(folder), model, steps, seed)
     except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
+        typer.echo(first_line(error), err=True)
         raise typer.Exit(2) from None
     about = {"kind": kind.value, "model": model, "steps": steps}
     made = {"threads": threads, "seed": seed, "device": "cpu", "commit": made_by, "command": command()}

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import entropy_score, jitter_score, phases_score
+from prato.data.atomic import first_line
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
@@ -48,7 +49,7 @@ def main(
             raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
         predictor = Predictor.from_files(model, locator_file())
     except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
+        typer.echo(first_line(error), err=True)
         raise typer.Exit(2) from None
     two = find_pairs(oracle.files, load_manifest(studies))
     rows = []

@@ -21,6 +21,7 @@ import typer
 from tqdm import tqdm
 
 from prato.acquisition.phases import find_pairs
+from prato.data.atomic import first_line
 from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
@@ -63,7 +64,7 @@ def main(
             raise ValueError("The strategy coverage needs a network that prunes: leave out --dense, or choose other strategies.")
         loop = _Loop(studies, out, split, budget)
     except (ValueError, OSError) as error:
-        typer.echo(str(error).splitlines()[0], err=True)
+        typer.echo(first_line(error), err=True)
         raise typer.Exit(2) from None
     with tqdm(total=len(seed) * (len(strategy) * rounds + goal), unit="training", desc="trainings") as bar:
         for one_seed in seed:

@@ -57,6 +57,7 @@ def test_rejected_and_skipped_studies_are_not_handed_out_next(server: LiveServer
         (NAMES[2], {"state": "skipped", "reason": " "}, 400, "A study can be skipped only with a reason: send one as reason."),
         (NAMES[2], {"state": "skipped", "reason": "x" * 501}, 400, "reason must be text of at most 500 characters."),
         (NAMES[2], {"state": ["open"]}, 400, "state must be open, skipped or rejected, not ['open']."),
+        (NAMES[2], {"state": "open", "annotator": 7}, 400, "annotator must be a name, text of at most 150 characters in one line, not 7."),
         ("nobody", {"state": "open"}, 404, "There is no image 'nobody' among the studies"),
     ],
 )

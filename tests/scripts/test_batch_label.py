@@ -9,7 +9,7 @@ import torch
 
 from prato.archive.labeller import Labeller
 from prato.data.cine import read_cine, write_cine
-from prato.data.nifti import read_volume
+from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import Manifest, Study, save_manifest
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, save_model
@@ -81,6 +81,23 @@ def test_a_cine_is_labelled_in_all_phases(archive, tmp_path):
     predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_unet.safetensors")
     found = predictor.predict_cine(read_cine(tmp_path / "studies.nii.gz")).mask
     np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / "studies.nii.gz").dataobj), found)
+
+
+def test_boxes_of_phases_are_taken_as_the_server_takes_them(archive, tmp_path):
+    ed = read_volume(archive / "studies" / "phantom001_ED.nii.gz")
+    write_cine(tmp_path / "beat.nii.gz", np.stack([ed.array] * 2, -1), ed.affine, 300)
+    write_volume(tmp_path / "still.nii.gz", ed.array, ed.affine)
+    (tmp_path / "list.txt").write_text("beat.nii.gz\nstill.nii.gz\n")
+    one, other = [5, 30, 5, 30, 1, 2], [5, 30, 5, 30, 2, 3]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"beat": {"0": one, "1": other}, "still": {"0": one}}))
+    given = ["--studies", tmp_path / "list.txt", "--model", archive / "swin_unetr.safetensors", "--local", "--boxes", boxes]
+    assert run_script(batch_label.main, *given, "--out", tmp_path / "out").exit_code == 0
+    beat, still = records(tmp_path / "out")
+    assert beat["box_source"] == still["box_source"] == "roi" and still["box"] == one and beat["box"] == [5, 30, 5, 30, 1, 3]
+    boxes.write_text(json.dumps({"beat": {"2": one}}))
+    assert run_script(batch_label.main, *given, "--out", tmp_path / "bad").exit_code == 1
+    assert "the image has phases 0 to 1" in next(r["error"] for r in records(tmp_path / "bad") if r["status"] == "failed")
 
 
 def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, labelled):

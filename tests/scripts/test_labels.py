@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,4 +88,21 @@ def test_restore_without_an_image(studies: Path) -> None:
     done = run("restore", studies, "a", 1)
     assert done.exit_code == 2
     assert "Version 1 of a cannot be restored: a.nii.gz does not exist" in done.stderr
+    assert len(LabelVersions(studies, "a").all()) == 2
+
+
+def test_a_full_disk_is_named_in_plain_words(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_volume(masks / "a.nii.gz", np.pad(np.full((3, 4, 1), 3, np.uint8), ((1, 5), (2, 2), (1, 1))), AFFINE)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    names = tmp_path / "names.json"
+    names.write_text('{"1": "RV", "2": "myo", "3": "LV"}')
+    monkeypatch.setattr(os, "fsync", full)
+    done = run("import", studies, masks, "--convention", names)
+    assert done.exit_code == 1 and "0 labels are stored." in done.stdout
+    assert "a.nii.gz is left out: " in done.stderr and done.stderr.rstrip().endswith("0003.nii.gz: No space left on device")
     assert len(LabelVersions(studies, "a").all()) == 2

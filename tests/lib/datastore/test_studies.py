@@ -16,6 +16,7 @@ from prato.data.cine import read_cine, write_cine
 from prato.data.label_records import HISTORY
 from prato.data.nifti import read_image, read_volume, write_volume
 from prato.data.structures import STRUCTURES
+from prato.labelling.versions import LabelVersions, SavedVersion
 from tests.waiting import wait_until
 
 AFFINE = np.diag([-1.5, -1.5, 8.0, 1.0])
@@ -245,3 +246,36 @@ def test_who_sent_deep_params_is_still_known(store: StudiesDatastore, folder: Pa
     store.submit_label("a", label(folder), "final", {"annotator": "Ada", "note": deep})
     current = StudiesDatastore(str(folder)).versions("a", "final").current()
     assert current is not None and (current.annotator, current.params["note"]) == ("Ada", deep)
+
+
+def test_a_label_that_comes_in_while_its_image_is_removed_is_kept_but_not_as_the_next_image_s(
+    store: StudiesDatastore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.submit_label("a", label(folder), "final", {"annotator": "Ada"})
+    save = LabelVersions.save
+
+    def removed_first(self: LabelVersions, *arguments: Any) -> SavedVersion:
+        store.remove_image("a", "Zed")
+        return save(self, *arguments)
+
+    monkeypatch.setattr(LabelVersions, "save", removed_first)
+    with refused(409, "The image of a was removed meanwhile (the label is kept as version 2): add it again"):
+        store.submit_label("a", label(folder, size=3), "final", {"annotator": "Bob"})
+    monkeypatch.undo()
+    unlink = Path.unlink
+
+    def saved_first(self: Path, missing_ok: bool = False) -> None:
+        if self == folder / "b.nii.gz":
+            store.submit_label("b", label(folder, size=4), "final", {"annotator": "Cy"})
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", saved_first)
+    store.remove_image("b", "Zed")
+    assert not list((folder / "labels").rglob("*.nii.gz"))
+    for name, annotators in (("a", ["Ada", "Bob"]), ("b", ["Cy"])):
+        write_volume(folder / f"{name}.nii.gz", np.ones(SHAPE, np.int16), AFFINE)
+        store.refresh()
+        assert [version.annotator for version in store.versions(name, "final").all()] == annotators
+        assert name not in store.get_labeled_images()
+        store.restore_label(name, "final", len(annotators), {})
+        assert name in store.get_labeled_images()

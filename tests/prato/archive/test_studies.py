@@ -45,6 +45,8 @@ def test_ids_tell_files_of_one_name_apart(folder):
 def test_boxes_go_to_their_studies(folder):
     jobs = read_jobs(folder, written(folder / "boxes.json", {"b": [1, 2, 3, 4, 5, 6]}))
     assert [job.roi for job in jobs] == [None, [1, 2, 3, 4, 5, 6]]
+    jobs = read_jobs(folder, written(folder / "boxes.json", {"b": {"0": [1, 2, 3, 4, 5, 6]}}))
+    assert [job.roi for job in jobs] == [None, {"0": [1, 2, 3, 4, 5, 6]}]
     jobs = read_jobs(folder, written(folder / "boxes.csv", "id,i0,i1,j0,j1,k0,k1\nb,1,2,3,4,5,6\nb,2,3,4,5,6,7\n"))
     assert [job.roi for job in jobs] == [None, [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 7]]]
 

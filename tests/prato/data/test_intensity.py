@@ -110,3 +110,17 @@ def test_few_voxels_far_brighter_than_all_others_are_warned_of() -> None:
     ramp = np.random.default_rng(0).uniform(0, 1, 20_000) ** 40 * 1000
     image = (np.random.default_rng(1).uniform(0, 10, 20_000) + ramp).reshape(50, 40, 10)
     assert find_intensity_range(image).warnings == ("intensity_range_wide",)
+
+
+@pytest.mark.parametrize("fill", [0, 400])
+@pytest.mark.parametrize("width", [(80, 90), (10, 500)])
+def test_padding_larger_than_the_image_changes_nothing(heart: np.ndarray, fill: float, width: tuple[int, int]) -> None:
+    """Otherwise the image gets saturated: among so many voxels of the padding, the brightest of its tissue are less than 0.5 %."""
+    padded = np.pad(heart, (width, width[::-1], (1, 2)), constant_values=fill)
+    assert find_intensity_range(padded) == find_intensity_range(heart)
+
+
+def test_a_blank_border_of_a_few_voxels_counts(heart: np.ndarray) -> None:
+    bordered = np.pad(heart, ((3, 0), (0, 2), (0, 0)))
+    found = find_intensity_range(bordered)
+    assert (found.low, found.high) == tuple(np.percentile(bordered, (0.5, 99.5))) and not found.warnings

@@ -113,7 +113,14 @@ def test_a_basal_slice_that_comes_and_goes_is_doubted():
     masks[:10, :10, 0, [0, 1, 2, 17, 18, 19]] = STRUCTURES["LV cavity"]  # leaves in systole, comes back: as it should
     assert cardiac_function(masks, SPACING).warnings == ()
     masks[:10, :10, 0, [8, 12]] = STRUCTURES["LV cavity"]
-    assert "LV cavity comes and goes in slice 1" in cardiac_function(masks, SPACING).warnings[-1]
+    assert "LV cavity comes and goes in slice 1 from" in cardiac_function(masks, SPACING).warnings[-1]
+
+
+def test_slices_that_come_and_go_are_listed():
+    masks = masks_of(ring(20), ring(20))
+    masks[:, :, 0] = masks[:, :, 2] = masks[:, :, 1]
+    masks[..., [4, 11]] = 0
+    assert "LV cavity comes and goes in slices 1, 2 and 3 from" in " ".join(cardiac_function(masks, SPACING).warnings)
 
 
 def test_no_blood_gives_no_fraction():

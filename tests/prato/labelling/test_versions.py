@@ -214,3 +214,27 @@ def test_which_studies_have_labels(label: LabelVersions, tmp_path: Path) -> None
     LabelVersions(tmp_path, "gone").save(Volume(mask(2), AFFINE), {})
     LabelVersions(tmp_path, "gone").remove()
     assert list_labelled_studies(tmp_path) == ["a", "c", "gone"]
+
+
+@pytest.mark.parametrize("name", [7, ["Ada"], {"name": "Ada"}, True, "Ada\nBob", "\x1b[31mAda", "Ada\u2028Bob", "x" * 151])
+def test_what_is_no_name_is_refused_instead_of_becoming_nobody(label: LabelVersions, tmp_path: Path, name: object) -> None:
+    label.save(Volume(mask(3), AFFINE), {"annotator": " Zo\u00eb\u3000O'Hara-\u5c71\u7530 "})
+    assert label.find(1).annotator == "Zo\u00eb\u3000O'Hara-\u5c71\u7530"
+    before = sorted(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for act in (
+        lambda: label.save(Volume(mask(5), AFFINE), {"annotator": name, "user": "Bob"}),
+        lambda: label.review("approved", {"annotator": name}, False),
+        lambda: restore(label, 1, tmp_path / "a.nii.gz", {"annotator": name}),
+    ):
+        with pytest.raises(LabelVersionError, match="annotator must be a name, text of at most 150 characters in one line, not "):
+            act()
+    assert sorted(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) == before
+
+
+@pytest.mark.parametrize(("name", "annotator"), [(7, "unknown"), (None, "Bob"), ("", "Bob")])
+def test_a_found_label_is_taken_whatever_its_annotator_is_called(
+    label: LabelVersions, tmp_path: Path, name: object, annotator: str
+) -> None:
+    by_hand(tmp_path, 3)
+    label.adopt({"annotator": name, "user": "Bob"})
+    assert label.find(1).annotator == annotator

@@ -114,6 +114,8 @@ def test_keys_and_what_is_kept_are_as_they_were_drawn_whatever_the_network_says(
     assert done == [1, 2, 3, 4, 5, 6] and not predicted[..., 0].any()
     assert found.predictions[0].warnings == [] and found.mask.dtype == np.uint8
     assert found.reply()["volumes_ml"]["RV cavity"][3] == pytest.approx((odd == 1).sum() * 1.5 * 1.5 * 8 / 1000, abs=0.01)
+    empty = [t for t in range(6) if not found.mask[..., t].any()]
+    assert 2 in empty and empty == [t for t, one in enumerate(found.predictions) if "mask_is_empty" in one.warnings]
     assert corrected.reply(6) == {"keys": [0, 3], "filled": [1, 4, 5], "kept": [2], "label_version": 7}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,11 +114,15 @@ class StudiesDatastore(DurableIndex):
 
     def remove_image(self, image_id: str, annotator: str = UNKNOWN) -> None:
         """Remove a study, with what the import of DICOM wrote about it; the versions of its labels stay, with who removed them."""
-        for tag in list(self._get_study(image_id).labels):
+        tags = list(self._get_study(image_id).labels)
+        for tag in tags:
             self.remove_label(image_id, tag, annotator)
         image = Path(self.get_image_uri(image_id))
         image.unlink(missing_ok=True)  # a link, and not what it leads to
         self.refresh()
+        for tag in {*tags, DefaultLabelTag.FINAL.value} - {DefaultLabelTag.ORIGINAL.value}:
+            with suppress(HTTPException):  # what was submitted meanwhile would be the label of the next image of that name
+                self.versions(image_id, tag).remove(annotator)
         with self._lock():
             self._decisions().forget(image_id)
         remove_sidecar(image)  # if that fails, the study is gone all the same
@@ -175,9 +180,8 @@ class StudiesDatastore(DurableIndex):
             if info.get("label_info"):
                 info["label_info"] = LABEL_INFO  # of the values as they are stored from now on
             if tag != DefaultLabelTag.ORIGINAL.value:
-                saved = LabelVersions(self._datastore_path, image_id, tag).save(label, info)
-                self._update_label_entry(image_id, tag)
-                return saved
+                versions = LabelVersions(self._datastore_path, image_id, tag)
+                return self._listed(versions, tag, versions.save(label, info))
             files = LabelFiles(self._datastore_path, image_id, tag)
             files.require_inside()
         path = files.path
@@ -209,8 +213,18 @@ class StudiesDatastore(DurableIndex):
             versions.find(version)
             if image_id not in self._datastore.objects:
                 raise HTTPException(409, f"The image of {image_id} was removed: add it again under that name, then restore its label.")
-            saved = restore(versions, version, self.get_image_uri(image_id), params)
-        self._update_label_entry(image_id, label_tag)
+            return self._listed(versions, label_tag, restore(versions, version, self.get_image_uri(image_id), params))
+
+    def _listed(self, versions: LabelVersions, tag: str, saved: SavedVersion) -> SavedVersion:
+        """``saved``, entered in the list of studies; a label whose image was removed meanwhile goes the way of the image's other labels."""
+        try:
+            self._update_label_entry(versions.study, tag)
+        except HTTPException as error:
+            if error.status_code != 404:
+                raise
+            versions.remove()
+            gone = f"The image of {versions.study} was removed meanwhile (the label is kept as version {saved.version.version})"
+            raise HTTPException(409, f"{gone}: add it again under that name, then restore its label.") from error
         return saved
 
     def review_label(self, image_id: str, label_tag: str, decision: Literal["approved", "sent back"], params: dict[str, Any]) -> Version:

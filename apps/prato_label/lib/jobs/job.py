@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from prato.data.atomic import remove_abandoned, write_bytes
+from prato.data.atomic import first_line, remove_abandoned, write_bytes
 
 logger = logging.getLogger(__name__)
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
@@ -111,7 +111,7 @@ def load_jobs(path: Path) -> list[Job]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read (%s): earlier trainings are not shown", path, str(error).splitlines()[0])
+        logger.warning("%s cannot be read (%s): earlier trainings are not shown", path, first_line(error))
         return []
     for job in jobs:
         job.lines = deque(job.lines, maxlen=LOG_LINES)

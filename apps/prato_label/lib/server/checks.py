@@ -13,9 +13,11 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.app import MONAILabelApp
 
+from lib.datastore.label_check import http_errors
 from lib.datastore.plain_json import require_plain_json
 from lib.datastore.studies import StudiesDatastore
 from prato.data.nifti_head import VolumeError, VolumeTooLargeError, check_size
+from prato.labelling.records import annotator_from
 
 logger = logging.getLogger(__name__)
 #: MONAI Label's roles, as its own routes require them; they matter only where its authentication is switched on.
@@ -51,6 +53,16 @@ def require_info(info: dict[str, Any], name: str) -> None:
     if own:
         raise HTTPException(400, f"{name} must not set {own[0]}, which only the server sets: use another key.")
     require_plain_json(info, name)
+
+
+def read_annotator(params: dict[str, Any]) -> str:
+    """Who sent ``params``; see ``annotator_from``.
+
+    Raises:
+        HTTPException: 400.
+    """
+    with http_errors():
+        return annotator_from(params)
 
 
 async def require_storable_body(request: Request) -> None:

@@ -24,7 +24,6 @@ from lib.server.checks import ADMIN, ANNOTATOR, USER
 from lib.server.downloads import content_disposition
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.doubts import about_phases
-from prato.labelling.records import annotator_from
 from prato.labelling.versions import SavedVersion
 
 router = APIRouter(prefix="/datastore/label", tags=["Datastore"])
@@ -77,7 +76,7 @@ def remove_label(id: str, tag: str, annotator: str = "", user: User = ADMIN) -> 
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return dict(stock.remove_label(id, tag, user.username))
-    store.remove_label(id, tag, annotator_from({"annotator": annotator}))
+    store.remove_label(id, tag, checks.read_annotator({"annotator": annotator}))
     return {}
 
 

@@ -21,7 +21,6 @@ from lib.server import checks
 from lib.server.checks import ANNOTATOR
 from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.studies import Study, describe_study
-from prato.labelling.records import annotator_from
 
 router = APIRouter(prefix="/datastore/image", tags=["Datastore"])
 #: A reason is a sentence, not a document.
@@ -40,7 +39,7 @@ def review_study(image: str, params: Annotated[str, Form()] = "{}", user: User =
     if state != "open" and not reason.strip():
         raise HTTPException(400, f"A study can be {state} only with a reason: send one as reason.")
     checks.require_image(app_instance(), image)
-    review = {"state": state, "reason": reason.strip(), "annotator": annotator_from(sent), "ts": int(time.time())}
+    review = {"state": state, "reason": reason.strip(), "annotator": checks.read_annotator(sent), "ts": int(time.time())}
     app_instance().datastore().update_image_info(image, {"review": review})
     return {"image": image, "review": review}
 
@@ -59,7 +58,7 @@ def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = 
         raise HTTPException(
             400, f"ed and es must be two different phases from 0 to {count - 1} of {image}, or both null, not {chosen!r:.60}."
         )
-    marked = {"ed": chosen[0], "es": chosen[1], "annotator": annotator_from(sent), "ts": int(time.time())}
+    marked = {"ed": chosen[0], "es": chosen[1], "annotator": checks.read_annotator(sent), "ts": int(time.time())}
     store.update_image_info(image, {"marked": marked})
     return {"image": image, "marked": marked}
 

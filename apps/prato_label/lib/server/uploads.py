@@ -24,7 +24,6 @@ from lib.datastore.studies import StudiesDatastore
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
 from prato.data.studies import ENDINGS
-from prato.labelling.records import annotator_from
 
 router = APIRouter()
 
@@ -56,7 +55,7 @@ def remove_image(id: str, annotator: str = "", user: User = ADMIN) -> Any:
     store = app_instance().datastore()
     if not isinstance(store, StudiesDatastore):
         return datastore.remove_image(id, user.username)
-    store.remove_image(id, annotator_from({"annotator": annotator}))
+    store.remove_image(id, checks.read_annotator({"annotator": annotator}))
     return {}
 
 

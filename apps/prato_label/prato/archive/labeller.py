@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from prato.archive.studies import ArchiveError, Job
-from prato.data.atomic import write_bytes
+from prato.data.atomic import first_line, write_bytes
 from prato.data.cine import Cine, read_cine
 from prato.data.ed_es import named_ed_es
 from prato.data.nifti import gzip_bytes, volume_chunks
@@ -91,19 +92,19 @@ class Labeller:
     def _predict(self, cine: Cine, request: InferenceRequest, about: Study) -> tuple[dict[str, Any], np.ndarray]:
         """The reply and the mask of the image, in all phases where it has several; ``about`` is what the manifest says of it."""
         grid = cine.grid()
-        prompts = request.prompts(grid.array.shape[:3], grid.spacing)
+        prompts = request.prompts_by_phase(len(cine), grid.array.shape[:3], grid.spacing)
         if len(cine) > 1:
             named = named_ed_es({}, about, len(cine))
             found = replace(self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune), named=named)
             return found.reply(about.height_cm, about.weight_kg), found.mask
         self.predictor.set_image(cine.phase(0))
-        prediction = self.predictor.predict(prompts, request.prune)
+        prediction = self.predictor.predict(prompts[0] if isinstance(prompts, Mapping) else prompts, request.prune)
         return prediction.reply(), prediction.mask
 
 
 def error_sentence(error: BaseException) -> str:
-    """The first line of an error's message, with its kind where the message was not written for people."""
-    text = (str(error).splitlines() or [""])[0]
+    """What ``first_line`` says of an error, with its kind where the message was not written for people."""
+    text = first_line(error)
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
 
 

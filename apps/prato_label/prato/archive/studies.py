@@ -26,7 +26,7 @@ class Job:
 
     study: str
     image: str
-    roi: list[Any] | None = None
+    roi: list[Any] | dict[str, Any] | None = None
 
 
 def read_jobs(studies: Path, boxes: Path | None) -> list[Job]:
@@ -76,7 +76,7 @@ def _in_list(path: Path) -> Iterator[tuple[str, Path]]:
                 yield _id_of(image), image
 
 
-def _boxes(path: Path) -> Mapping[str, list[Any]]:
+def _boxes(path: Path) -> Mapping[str, list[Any] | dict[str, Any]]:
     text = _text(path, "a file of boxes")
     if path.suffix == ".csv":
         rois: dict[str, list[Any]] = {}
@@ -90,7 +90,7 @@ def _boxes(path: Path) -> Mapping[str, list[Any]]:
         found = json.loads(text)
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not all(isinstance(roi, list) for roi in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(roi, (list, dict)) for roi in found.values()):
         raise ArchiveError(f"{path} is not a file of boxes: it must be a JSON object, study id -> [i0,i1,j0,j1,k0,k1], or a .csv.")
     return found
 

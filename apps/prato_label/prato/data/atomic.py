@@ -134,6 +134,12 @@ def is_disk_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def first_line(error: BaseException) -> str:
+    """What ``error`` says, on one line; of a file that could not be read or written, which and why."""
+    said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
+    return said.splitlines()[0] if said else type(error).__name__
+
+
 def find_leftovers(folder: Path) -> list[Path]:
     """Temporary files in ``folder``: of processes that were killed, or that write right now."""
     names = os.listdir(folder) if folder.is_dir() else []

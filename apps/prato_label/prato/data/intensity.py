@@ -21,6 +21,9 @@ _ABOVE, _FAR_ABOVE, _RARE = 3.0, 10.0, 0.06
 _MOST = 0.8
 #: The same in ranges of the lowest three quarters, from which the range is called wide. On ACDC it is 6.8 at most.
 _WIDE = 15.0
+#: Share of the image that a frame of one value takes up where it is left out, so that a padded image is shown to networks as before the
+#: padding. On ACDC, where some images have a blank row, it is a hundredth at most.
+_FRAME = 0.5
 #: What is reported of grey values, by name; in the words of a log.
 INTENSITY_WARNINGS = {
     "intensity_outliers": "a fill value or an artefact far outside its other grey values was excluded from the intensity range",
@@ -43,13 +46,13 @@ def find_intensity_range(volume: np.ndarray) -> IntensityRange:
     """From the 0.5 to the 99.5 percentile of ``volume`` (X, Y, Z), without outliers.
 
     Outliers are values behind a gap in the distribution that is wide beside the range of all others: what programs fill in where a turned
-    or a resampled image has no voxels (-1000, -32768, 1e30), and artefacts brighter than any tissue.
+    or a resampled image has no voxels (-1000, -32768, 1e30), and artefacts brighter than any tissue. Where there are none, a frame of one
+    value that is larger than the image in it does not count either.
     """
     values = volume.ravel(order="K")  # in the order of memory: no copy
     below, above = _find_bounds(values)
     has_outliers = np.isfinite((below, above)).any()
-    if has_outliers:
-        values = values[(values >= below) & (values <= above)]
+    values = values[(values >= below) & (values <= above)] if has_outliers else _unframed(volume).ravel(order="K")
     low, high = np.percentile(values, _PERCENTILES)
     if high <= low:
         return IntensityRange(low, low, ("image_is_constant",))
@@ -67,6 +70,17 @@ def normalise(volume: np.ndarray, limits: IntensityRange | None = None) -> np.nd
     with np.errstate(over="ignore"):
         scaled = (volume.astype(np.float32) - limits.low) * (2.0 / (limits.high - limits.low)) - 1.0
     return np.clip(scaled, -1.0, 1.0, out=scaled).astype(np.float32, copy=False)
+
+
+def _unframed(volume: np.ndarray) -> np.ndarray:
+    """The part of ``volume`` inside the frame of its first voxel's value, if that frame takes up most of it: a view."""
+    differs, inner = volume != volume[0, 0, 0], volume
+    for axis in range(3):
+        found = np.flatnonzero(differs.any(axis=tuple({0, 1, 2} - {axis})))
+        if not found.size:
+            return volume
+        inner = inner[(slice(None),) * axis + (slice(found[0], found[-1] + 1),)]
+    return inner if inner.size < (1 - _FRAME) * volume.size else volume
 
 
 def _sample(values: np.ndarray) -> np.ndarray:

@@ -161,5 +161,6 @@ def _basal_doubts(masks: np.ndarray) -> list[str]:
         changes = (filled != np.roll(filled, 1, axis=1)).sum(1)
         often = [str(k + 1) for k in np.flatnonzero(changes > 2)]
         if often:
-            doubts.append(f"The {side} cavity comes and goes in slice {' and '.join(often)} from phase to phase: its volumes jump there.")
+            where = f"slices {', '.join(often[:-1])} and {often[-1]}" if often[1:] else f"slice {often[0]}"
+            doubts.append(f"The {side} cavity comes and goes in {where} from phase to phase: its volumes jump there.")
     return doubts

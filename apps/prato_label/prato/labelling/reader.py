@@ -17,7 +17,7 @@ from prato.data.nifti import Volume, VolumeError
 from prato.data.structures import voxel_counts
 from prato.labelling.files import LabelFiles, read_if_exists, sha256
 from prato.labelling.phases import found_phases
-from prato.labelling.records import UNKNOWN, DamagedVersionError, Phase, UnknownVersionError, Version, annotator_from
+from prato.labelling.records import UNKNOWN, DamagedVersionError, LabelVersionError, Phase, UnknownVersionError, Version, annotator_from
 
 
 class VersionReader:
@@ -189,7 +189,9 @@ def _read_as_before(found: Volume, before: Volume | None, names: Any) -> np.ndar
 
 def attribute(found: Version, params: dict[str, Any]) -> Version:
     """The version ``found`` in the folder, by whom ``params`` say that it is."""
-    annotator = annotator_from(params)
+    annotator = UNKNOWN
+    with suppress(LabelVersionError):  # another server's list of studies may call them anything
+        annotator = annotator_from(params)
     phases = {
         number: phase.model_copy(update={"editor": annotator}) if phase.version == found.version else phase
         for number, phase in found.phases.items()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 UNKNOWN = "unknown"
+#: Characters of an annotator's name at most, and Unicode's categories of those that no line of text holds: tables, logs and pages show it.
+_LONGEST_NAME, _NOT_IN_A_LINE = 150, ("Cc", "Zl", "Zp")
 Origin = Literal["submitted", "restored", "found", "converted"]
 State = Literal["none", "proposed", "corrected", "final"]
 #: States whose voxels a labeller vouches for.
@@ -131,9 +134,18 @@ class Version(BaseModel):
 
 
 def annotator_from(params: dict[str, Any]) -> str:
-    """Who sent ``params``: the annotator, else the user, else the client that they name, else "unknown"."""
-    names = (params.get(key) for key in ("annotator", "user", "client_id"))
-    return next((name.strip() for name in names if isinstance(name, str) and name.strip()), UNKNOWN)
+    """Who sent ``params``: the annotator, else the user, else the client that they name, else "unknown".
+
+    Raises:
+        LabelVersionError: that is no name. A number in its place must not become nobody: its work could then be told from no one else's.
+    """
+    names = [params.get(key) for key in ("annotator", "user", "client_id")]
+    name = next((name.strip() for name in names if isinstance(name, str) and name.strip()), UNKNOWN)
+    is_text = names[0] is None or isinstance(names[0], str)
+    if not is_text or len(name) > _LONGEST_NAME or any(unicodedata.category(character) in _NOT_IN_A_LINE for character in name):
+        sent = name if is_text else names[0]
+        raise LabelVersionError(f"annotator must be a name, text of at most {_LONGEST_NAME} characters in one line, not {sent!r:.60}.")
+    return name
 
 
 def base_version_from(params: dict[str, Any], study: str, versions: list[Version]) -> int | None:

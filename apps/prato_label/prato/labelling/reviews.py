@@ -18,7 +18,7 @@ def apply_review(
     Raises:
         UnknownVersionError: there is no label.
         OvertakenError: a phase was replaced after the version that was looked at.
-        LabelVersionError: nobody is named, no reason is given, or as ``approve`` and ``send_back``.
+        LabelVersionError: nobody is named, or what is no name; no reason is given, or as ``approve`` and ``send_back``.
     """
     if current is None:
         raise UnknownVersionError(f"{study} has no label: there is nothing to review.")

@@ -95,7 +95,7 @@ class LabelVersions(VersionReader):
             restored_from: the version of which ``label`` is a copy, and whose phases' states it has.
 
         Raises:
-            LabelVersionError: ``base_version`` is no version, or ``phases`` cannot be taken; nothing has changed then.
+            LabelVersionError: ``base_version`` is no version, ``annotator`` no name, or ``phases`` cannot be taken; nothing has changed.
             OSError: no space, no permission; the current label is as it was, or the new one.
         """
         versions, current = self.list_versions()  # before the lock: a refused save should not leave its file

@@ -22,7 +22,7 @@ from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import from_stack, stack_axes, to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.inference.postprocess import remove_small_components
-from prato.inference.prediction import CinePrediction
+from prato.inference.prediction import CinePrediction, Prediction
 from prato.prompts.box import Box
 from prato.propagation.motion import compose, invert, pull, register
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
@@ -95,11 +95,14 @@ def propagate(
         mask[..., t] = from_stack(follower.mask(t, moved, trust), axis)
     for t, drawn in [*corrected.keys.items(), *corrected.kept.items()]:
         mask[..., t] = drawn
-    predictions = tuple(
-        replace(one, mask=mask[..., t], warnings=[w for w in one.warnings if w != "mask_is_empty" or not mask[..., t].any()])
-        for t, one in zip(prediction.phases, prediction.predictions)
-    )
+    predictions = tuple(_with_mask(one, mask[..., t]) for t, one in zip(prediction.phases, prediction.predictions))
     return replace(prediction, mask=mask, predictions=predictions)
+
+
+def _with_mask(prediction: Prediction, mask: np.ndarray) -> Prediction:
+    """``prediction`` with another mask, and warned of whether that one is empty."""
+    others = [warning for warning in prediction.warnings if warning != "mask_is_empty"]
+    return replace(prediction, mask=mask, warnings=others + ["mask_is_empty"] * (not mask.any()))
 
 
 @dataclass(frozen=True)
