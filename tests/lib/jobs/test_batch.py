@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from torch import Tensor
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers import live_predictor
@@ -113,19 +113,19 @@ def test_a_labeller_waits_for_one_call_of_a_network_however_long_the_study_is(be
     wait_until(lambda: bool(bench.predictor.costs))  # nothing else computes from here on
     computed, began, go_on = [], threading.Event(), threading.Event()
 
-    def watch(kind: type, name: str) -> None:
+    def watch(kind: type, name: str, slices_at: int) -> None:
         was = getattr(kind, name)
 
-        def watched(network: object, image: Tensor, *more: object) -> object:
-            computed.append((kind, len(image)))
+        def watched(network: object, *given: Any) -> object:
+            computed.append((kind, len(given[slices_at])))
             began.set()
             assert go_on.wait(600)
-            return was(network, image, *more)
+            return was(network, *given)
 
         monkeypatch.setattr(kind, name, watched)
 
-    watch(StackSegmenter, "_encode")
-    watch(Segmenter, "_run")
+    watch(StackSegmenter, "_encode", 1)
+    watch(Segmenter, "_run", 0)
     with inference_queue.acquire(InferenceSlot("labeller")), ThreadPoolExecutor(1) as labeller:
         batch = bench.begin()
         assert began.wait(600)  # in its first call
