@@ -1,4 +1,4 @@
-"""Time clicks over HTTP on a warm server: one on a slice of a mask that the client has, from request to region, alone and beside jobs."""
+"""Time clicks over HTTP on a warm server: one on a slice of a mask that the client has, from request to region, alone and beside others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from enum import Enum
+from itertools import cycle
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import nibabel as nib
@@ -36,7 +40,7 @@ from scripts.common.results import replace_rows
 class Beside(str, Enum):
     """What else the server does meanwhile."""
 
-    NOTHING, TRAINING, BATCH = "nothing", "training", "batch"
+    NOTHING, TRAINING, BATCH, IMAGES = "nothing", "training", "batch", "another client's images"
 
 
 #: The path and the parameters of each job, and the steps after which it is at work.
@@ -75,6 +79,9 @@ def _beside(server: DemoServer, job: Beside, files: list[StudyFile], clicks: int
     """What each click took while ``job`` ran; a batch begins again as soon as it is done."""
     if job is Beside.NOTHING:
         return [each for file in files for each in _clicks(server, file, clicks, lambda: None)]
+    if job is Beside.IMAGES:
+        with _asking(server, files):
+            return [each for file in files for each in _clicks(server, file, clicks, lambda: None)]
     path, params, steps = JOBS[job]
     if job is Beside.TRAINING:
         for file in files:
@@ -82,6 +89,26 @@ def _beside(server: DemoServer, job: Beside, files: list[StudyFile], clicks: int
     taken = [each for file in files for each in _clicks(server, file, clicks, lambda: server.start(path, DEFAULT_MODEL, params, steps))]
     server.end(path)
     return taken
+
+
+@contextmanager
+def _asking(server: DemoServer, files: list[StudyFile]) -> Iterator[None]:
+    """While it lasts, another client asks for the masks of ``files``, one after the other, each computed as a whole."""
+    stopped = Event()
+
+    def ask() -> None:
+        for file in cycle(files):
+            if stopped.is_set():
+                return
+            server.infer(DEFAULT_MODEL, file.study, {"prune": "off"})
+
+    with ThreadPoolExecutor(1) as client:
+        asked = client.submit(ask)
+        try:
+            yield
+        finally:
+            stopped.set()
+            asked.result()
 
 
 def _rows(taken: list[dict[str, Any]], job: Beside) -> list[dict[str, Any]]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import psutil
 import pytest
 import requests
 
+from prato.prompts.box import Box
+from prato.prompts.mask_prompt import encode_part
 from tests.app.guarded import ROI, TOKEN, WAITING, ask, refused, state
 from tests.app.live import LiveServer
 from tests.waiting import wait_until
@@ -63,6 +67,24 @@ def test_a_full_line_sends_the_next_one_away(guarded_server: LiveServer, busy: F
     refused(busy.result(), 499, "was cancelled")
     assert {entry["status"] for entry in state(guarded_server)["requests"]} >= {200, 429, 499}
     refused(ask(guarded_server, "DELETE", "/infer/long-one"), 404, "long-one")
+
+
+def test_a_click_waits_for_nobody_s_images(guarded_server: LiveServer, busy: Future[requests.Response]) -> None:
+    """Whatever computes, and however many wait behind it."""
+    mask = np.zeros((40, 36, 5), np.uint8)
+    mask[10:30, 8:28, 1:4] = 2
+    previous = encode_part(mask, Box((0, 0, 0), mask.shape))
+    click = {"clicks": [{"structure": "LV cavity", "points": [[20, 18, 2]]}], "previous": previous}
+    wait_until(lambda: line_length(guarded_server) == 1)
+    with ThreadPoolExecutor(WAITING) as pool:
+        waiting = [pool.submit(guarded_server.infer, "prato_unetr", study, {"roi": ROI}) for study in ("a_ED", "b_ED")]
+        wait_until(lambda: line_length(guarded_server) == 1 + WAITING)
+        response = ask(guarded_server, "POST", "/infer/prato_unetr?image=a_ED&output=json", data={"params": json.dumps(click)})
+        assert response.ok, response.text
+        assert response.json()["refined"]["changed_voxels"] >= 1
+        assert line_length(guarded_server) == 1 + WAITING and not busy.done()
+        ask(guarded_server, "DELETE", "/infer/long-one")
+        assert [job.result().status for job in waiting] == [200, 200]
 
 
 def test_a_client_that_hangs_up_frees_its_place(guarded_server: LiveServer) -> None:

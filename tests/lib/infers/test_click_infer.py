@@ -55,7 +55,7 @@ def test_beside_the_mask_that_was_sent_and_what_the_network_thinks(
     sent: np.ndarray, box: Box, known: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor: Any = SimpleNamespace(scores=lambda *_: scores(*known))
-    monkeypatch.setattr(click_infer.live_refiner, "run", lambda device, call, token: call(None))
+    monkeypatch.setattr(click_infer.live_refiner, "run", lambda device, call: call(None))
     clicks = [{"structure": "LV", "points": [[10, 10, 0]]}]
     request = InferenceRequest.parse({"clicks": clicks, "previous": encode_part(sent, box)})
     with pytest.raises(RequestError, match=REACHES):

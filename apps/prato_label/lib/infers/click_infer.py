@@ -79,7 +79,7 @@ def correct(
             found = Refinement(later.mask, Box.union(boxes) if boxes else None, changed)
         return found, refiner.version
 
-    found, version = live_refiner.run(device, call, token)
+    found, version = live_refiner.run(device, call)
     refined = _described(found, version)
     if found.box is not None:
         refined["mask"] = encode_part(found.mask, found.box)
@@ -108,7 +108,7 @@ def correct_prediction(
     def call(refiner: Refiner) -> tuple[Refinement, str]:
         return refiner.refine(image, mask, strokes, scores=predictor.scores(device, image, prompts, token)), refiner.version
 
-    found, version = live_refiner.run(device, call, token)
+    found, version = live_refiner.run(device, call)
     return found.mask, _described(found, version)
 
 

@@ -1,4 +1,4 @@
-"""The queue of inference requests: one runs at a time, a limited number waits, and any of them can be cancelled."""
+"""The queue of inference requests: one runs at a time, and a click beside it; a limited number waits, and any can be cancelled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import takewhile
 from typing import Any
 
 from prato.data.ed_es import NamedPhases
@@ -30,6 +31,7 @@ class InferenceSlot:
 
     Attributes:
         request_id: under which it can be cancelled.
+        is_correction: whether it corrects a mask that was sent with it, which takes a moment, whatever else is computed.
         is_cancelled: whether nobody waits for the answer any more.
         reply: the JSON part of the answer, once there is one.
         named: end-diastole and end-systole of the study, where somebody named them.
@@ -40,6 +42,7 @@ class InferenceSlot:
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
+        self.is_correction = False
         self.is_cancelled = False
         self.reply: dict[str, Any] = {}
         self.named: NamedPhases | None = None
@@ -50,36 +53,36 @@ class InferenceSlot:
 
 
 class InferenceQueue:
-    """All requests for inference, in the order in which they came; the first one is running.
+    """All requests for inference, in the order in which they came. Of corrections, and of all others, the first one is running.
 
-    Two at once would only share the same cores, or the same GPU.
+    Two at once would only share the same cores, or the same GPU; but who clicks must not wait for somebody else's whole cine.
     """
 
     def __init__(self, max_waiting: int) -> None:
-        """Args: max_waiting: how many may wait behind the one that computes."""
+        """Args: max_waiting: how many corrections, and how many others, may wait behind the one that computes."""
         self.max_waiting = max_waiting
         self._slots: deque[InferenceSlot] = deque()
         self._changed = threading.Condition()
-        self._seconds = 1.0
+        self._seconds = {False: 1.0, True: 1.0}  # by whether it is a correction
 
     def __len__(self) -> int:
-        """Requests in the queue, the one that computes included."""
+        """Requests in the queue, those that compute included."""
         return len(self._slots)
 
     @contextmanager
     def acquire(self, slot: InferenceSlot) -> Iterator[None]:
-        """Wait until ``slot`` is the first; the next one is when the block ends.
+        """Wait until ``slot`` is the first of its kind; the next one is when the block ends.
 
         Raises:
             QueueFullError: too many wait.
             CancelledError: it was cancelled while it waited.
         """
         with self._changed:
-            if len(self._slots) > self.max_waiting:
-                raise QueueFullError(len(self._slots) - 1, math.ceil(self._seconds * len(self._slots)))
+            if (ahead := len(self._ahead_of(slot))) > self.max_waiting:
+                raise QueueFullError(ahead - 1, math.ceil(self._seconds[slot.is_correction] * ahead))
             self._slots.append(slot)
             try:
-                self._changed.wait_for(lambda: slot.is_cancelled or self._slots[0] is slot)
+                self._changed.wait_for(lambda: slot.is_cancelled or not self._ahead_of(slot))
                 if slot.is_cancelled:
                     raise CancelledError
             except BaseException:
@@ -92,7 +95,7 @@ class InferenceQueue:
         finally:
             current_slot.reset(token)
             with self._changed:
-                self._seconds = max(time.monotonic() - start, 0.1)
+                self._seconds[slot.is_correction] = max(time.monotonic() - start, 0.1)
                 self._release(slot)
 
     def cancel(self, request_id: str) -> bool:
@@ -107,9 +110,9 @@ class InferenceQueue:
     def progress(self, request_id: str) -> dict[str, Any] | None:
         """How far the request of that id is, as ``docs/protocol.md`` describes it; None where there is none."""
         with self._changed:
-            for before, slot in enumerate(self._slots):
+            for slot in self._slots:
                 if slot.request_id == request_id:
-                    state = "waiting" if before else "computing"
+                    state = "waiting" if (before := len(self._ahead_of(slot))) else "computing"
                     return {"request_id": request_id, "state": state, "before": before, "phases": slot.phases, "done": slot.done}
         return None
 
@@ -122,6 +125,10 @@ class InferenceQueue:
         """Wait until the queue is empty, or ``unless`` says so (see :meth:`notify`), ``seconds`` at most; whether that has come."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._slots or unless(), seconds)
+
+    def _ahead_of(self, slot: InferenceSlot) -> list[InferenceSlot]:
+        """Those of its kind that came before it, or all of them where it is not in the queue yet."""
+        return [*takewhile(lambda other: other is not slot, (other for other in self._slots if other.is_correction == slot.is_correction))]
 
     def _release(self, slot: InferenceSlot) -> None:
         self._slots.remove(slot)

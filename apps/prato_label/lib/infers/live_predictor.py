@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from prato.data.cine import Cine
@@ -27,12 +28,19 @@ logger = logging.getLogger(__name__)
 #: All requests are computed in this one thread, one after the other: every thread that computes keeps memory, and threads of OpenMP,
 #: for itself until it ends. Those that compute the phases of a cine beside each other end with its request.
 _COMPUTE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="compute")
+#: On a CPU, corrections have a thread of their own: they wait for nobody's images, and these hardly for them.
+_CORRECTION_THREAD = ThreadPoolExecutor(1, thread_name_prefix="correct")
 _T = TypeVar("_T")
 
 
 def run_in_compute_thread(call: Callable[[CancelToken], _T], token: CancelToken) -> _T:
     """What ``call(token)`` returns, run in the networks' thread when that is free."""
     return _COMPUTE_THREAD.submit(call, token).result()
+
+
+def run_in_correction_thread(call: Callable[[], _T], device: str) -> _T:
+    """What ``call()`` returns, run beside the networks on a CPU, and in their thread on a GPU."""
+    return (_CORRECTION_THREAD if device == "cpu" else _COMPUTE_THREAD).submit(call).result()
 
 
 class LivePredictor:
@@ -48,6 +56,7 @@ class LivePredictor:
     def __init__(self, model: Path, locator: Path) -> None:
         self.model, self.locator = model, locator
         self._loaded: dict[str, tuple[tuple[object, ...], Predictor]] = {}
+        self._loading = Lock()
         self._build: ModelSpec | None = None
         self._stored: tuple[object, str] = None, ""
         self.costs: dict[str, dict[str, float]] = {}
@@ -92,7 +101,7 @@ class LivePredictor:
         ).result()
 
     def scores(self, device: str, image: ImageStack, prompts: Sequence[Prompt], token: CancelToken) -> Scores | None:
-        """As :meth:`Predictor.scores`, to be called in the networks' thread.
+        """As :meth:`Predictor.scores`, to be called in the thread of corrections.
 
         Raises:
             CheckpointError: a model file cannot be used.
@@ -153,7 +162,7 @@ class LivePredictor:
 
         Given up when another predictor is loaded, which has its own costs measured.
         """
-        if all(loaded is not predictor for _, loaded in self._loaded.values()):
+        if all(loaded is not predictor for _, loaded in list(self._loaded.values())):
             return
         if not remaining:
             self.costs = found
@@ -170,18 +179,19 @@ class LivePredictor:
         _COMPUTE_THREAD.submit(self._measure, predictor, tuple(later), found)
 
     def _load(self, device: str) -> Predictor:
-        # looked at before loading: a file replaced in between is loaded once more, never missed
-        files = file_identity(self.model), file_identity(self.locator)
-        if device not in self._loaded or self._loaded[device][0] != files:
-            self._loaded.pop(device, None)
-            predictor = Predictor.from_files(self.model, self.locator if files[1] else None, device)
-            self._loaded[device] = files, predictor
-            build = predictor.segmenter.spec.model_copy(update={"training": {}})
-            if build != self._build:  # other weights cost the same, another network does not
-                self._build, self.costs = build, {}
-            if not self.costs:
-                _COMPUTE_THREAD.submit(self._measure, predictor, (*PRUNE_CHOICES, DEFAULT_PRUNE), {})
-        return self._loaded[device][1]
+        with self._loading:  # corrections may need it at the same time
+            # looked at before loading: a file replaced in between is loaded once more, never missed
+            files = file_identity(self.model), file_identity(self.locator)
+            if device not in self._loaded or self._loaded[device][0] != files:
+                self._loaded.pop(device, None)
+                predictor = Predictor.from_files(self.model, self.locator if files[1] else None, device)
+                self._loaded[device] = files, predictor
+                build = predictor.segmenter.spec.model_copy(update={"training": {}})
+                if build != self._build:  # other weights cost the same, another network does not
+                    self._build, self.costs = build, {}
+                if not self.costs:
+                    _COMPUTE_THREAD.submit(self._measure, predictor, (*PRUNE_CHOICES, DEFAULT_PRUNE), {})
+            return self._loaded[device][1]
 
 
 #: Two models that answer with the same files share one predictor.

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from lib.infers.live_predictor import file_identity, run_in_compute_thread
+from lib.infers.live_predictor import file_identity, run_in_correction_thread
 from prato.models.checkpoint import CheckpointError
 from prato.refinement.refiner import Refiner
-from prato.runtime.cancel_token import CancelToken
 
 _T = TypeVar("_T")
 #: It serves every model, and is no model that clients choose.
@@ -23,13 +22,13 @@ class LiveRefiner:
         self.path = path
         self._loaded: dict[str, tuple[object, Refiner]] = {}
 
-    def run(self, device: str, call: Callable[[Refiner], _T], token: CancelToken) -> _T:
-        """What ``call`` returns, run in the networks' thread with the file as it is now.
+    def run(self, device: str, call: Callable[[Refiner], _T]) -> _T:
+        """What ``call`` returns, run in the thread of corrections with the file as it is now.
 
         Raises:
             CheckpointError: there is no such file, or it cannot be used.
         """
-        return run_in_compute_thread(lambda _: call(self._load(device)), token)
+        return run_in_correction_thread(lambda: call(self._load(device)), device)
 
     def _load(self, device: str) -> Refiner:
         identity = file_identity(self.path)

@@ -96,6 +96,7 @@ def run_inference(
         raise HTTPException(400, "output=dicom_seg needs studies on a DICOMweb server: ask for image, json or all.")
     if options.get("previous") and output in (infer.ResultType.image, infer.ResultType.dicom_seg):
         raise HTTPException(400, "Corrections of a mask are returned as JSON: ask for output=json with previous.")
+    slot.is_correction = bool(options.get("previous"))
     start, status = time.monotonic(), 500
     try:
         with remove_results_on_error(background_tasks), inference_queue.acquire(slot), _source(app, image, file) as source:

@@ -42,6 +42,9 @@ class HeartRelevance(nn.Module):
         batch, slices, height, width = tokens.shape[:4]
         with torch.autocast(tokens.device.type, enabled=False):
             flat = tokens.float().flatten(0, 1)
+            own = (flat.flatten(1, 2) @ (self.heart @ self.project_token.weight)).view(batch, slices, height, width)
+            if not torch.is_grad_enabled() and not bool(has_box.any()):  # a step of training may look at no value
+                return self.offset + own
             cells = (box / TOKEN).repeat_interleave(slices, 0)
             sample = torch.arange(len(flat), device=flat.device)
             regions = roi_align(flat.permute(0, 3, 1, 2), cells, sample, self.k).flatten(2).transpose(1, 2)
@@ -50,7 +53,6 @@ class HeartRelevance(nn.Module):
             known = torch.ones(queries.shape[:2], dtype=torch.bool, device=flat.device)
             alive = torch.ones(tokens.shape[:2], dtype=torch.bool, device=flat.device)
             prompted = relevance(queries, tokens, known, alive).view(batch, slices, height, width)
-            own = (tokens @ (self.heart @ self.project_token.weight)).view(batch, slices, height, width)
             given = has_box.view(-1, 1, 1, 1).float()
             return self.offset + own + given * (self.prompt_scale * prompted + self.inside * coverage(box, (height, width)).unsqueeze(1))
 
