@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
 import stat
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import nibabel as nib
+from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
@@ -30,8 +30,11 @@ MAX_EXTENSION_BYTES, SLACK = 2**24, 2**20
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs.github.com/")
 #: Bytes that are read at a time.
 _CHUNK = 2**20
-#: What nibabel, numpy and gzip raise for a file that they cannot read.
-UNREADABLE = (OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
+#: What nibabel, numpy, zlib and ISA-L raise for a file that they cannot read.
+UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error, cast("type[Exception]", isal_zlib.error)),
+    *(ImageFileError, HeaderDataError, WrapStructError),
+)
 #: nibabel logs what it repairs in a header; here every fault is reported once, by this package.
 _UNHEARD = logging.Logger("unheard")
 _UNHEARD.addHandler(logging.NullHandler())
@@ -118,7 +121,7 @@ def decompress(stream: BinaryIO) -> BinaryIO:
     """``stream``, open at its beginning, or its decompressed content where it is gzip."""
     is_gzip = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
-    return cast(BinaryIO, gzip.GzipFile(fileobj=stream, mode="rb")) if is_gzip else stream
+    return cast(BinaryIO, igzip.IGzipFile(fileobj=stream, mode="rb")) if is_gzip else stream
 
 
 def read_header(stream: BinaryIO, name: str) -> tuple[nib.Nifti1Header, bytes, int, int]:
