@@ -222,6 +222,17 @@ def test_a_gzip_cut_anywhere_is_noticed(tmp_path: Path, keep: int) -> None:
         read_volume(path)
 
 
+@pytest.mark.parametrize("at", [10, 11, 100, 1000, 3000, -12, -8, -4])
+def test_a_gzip_damaged_anywhere_is_noticed(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "bad.nii.gz"
+    write_volume(path, RNG.integers(0, 9999, (20, 20, 5)).astype(np.int16), np.eye(4))
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(VolumeError, match=r"bad\.nii\.gz is not readable NIfTI"):
+        read_volume(path)
+
+
 def test_an_unzipped_file_cut_short_is_noticed(tmp_path: Path) -> None:
     path = save(tmp_path / "bad.nii", np.ones((20, 20, 5), np.int16))
     path.write_bytes(path.read_bytes()[:-100])
