@@ -191,6 +191,8 @@ class Predictor:
     ) -> CinePrediction:
         """Segment phases of ``cine``; the image that was set stays the one that is set.
 
+        On a CPU, several phases share what the overview makes of all that lies round the heart (:class:`Surroundings`).
+
         Args:
             phases: from 0; None for all.
             prompts: for every phase, or by phase; as for :meth:`predict`. A phase without any has a box proposed.
