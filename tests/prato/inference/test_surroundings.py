@@ -1,20 +1,23 @@
 """Phases of a cine after the first: round the heart the overview remembers, and looks again where it has to."""
 
+import os
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from prato.data.cine import read_cine, write_cine
-from prato.data.nifti import Volume
+from prato.data.nifti import Volume, read_volume
 from prato.data.phantom_beat import make_beat
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.inference.stack_slices import padded_slices
-from prato.models.overview import Overview
+from prato.models.overview import COARSE, Overview
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from tests.app.live import APP
@@ -150,3 +153,20 @@ def test_a_part_that_is_computed_anew_and_shows_another_heart_is_seen_to(predict
         kept.select(axis, at)[0, 3] = 1
         assert surroundings._reaches_beyond(kept)
     assert not surroundings._reaches_beyond(torch.nn.functional.pad(torch.ones(len(slices), *(n - 2 for n in part.cells)), (1, 1, 1, 1)))
+
+
+@pytest.mark.slow
+def test_phases_of_real_hearts_are_alike_unless_the_patient_moves(predictor):
+    acdc = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "acdc"
+    if not acdc.is_dir():
+        pytest.skip(f"REAL DATA MISSING: {acdc} does not exist (PRATO_SHARED_DATA names the folder that holds acdc/)")
+
+    def differ(surroundings, volume):
+        values = F.avg_pool2d(padded_slices(ImageStack(volume), predictor.segmenter.spec.pixel), COARSE)
+        return surroundings.differ(values)
+
+    for patient in sorted(acdc.glob("patient0?[15]"))[:6]:
+        ed, es = (read_volume(path) for path in sorted(patient.glob("patient*_frame??.nii.gz")))
+        surroundings = predictor.segmenter.for_cine(ImageStack(ed))._surroundings
+        assert differ(surroundings, es) < 0.02
+        assert differ(surroundings, replace(es, array=np.roll(es.array, round(10 / es.spacing[0]), 0))) > 0.07

@@ -19,8 +19,8 @@ from prato.runtime.region import Region
 _RIM = 1
 #: Share of the slices from which computing them anew saves too little.
 _MOST = 0.75
-#: How much phases may differ beyond the heart, as 1 - r of their grey values at 16 pixels: ACDC's end-diastole and end-systole by .01 at
-#: most; moved by 5 mm by .03 to .08, and by 10 mm, or with the slices in another order, by .1 and more.
+#: How much phases may differ beyond the heart, as 1 - r of their grey values at 16 pixels: ACDC's end-diastole and end-systole by less
+#: than .02; moved by 10 mm, or with the slices in another order, by more than .07.
 _UNLIKE = 0.05
 
 
@@ -56,18 +56,16 @@ class Surroundings:
         None where it has to see all of it: other slices are asked for, they are not the same beyond the heart, or that may reach beyond
         what is computed anew.
         """
-        if tuple(planes) != self.planes or not self._is_alike(F.avg_pool2d(slices, COARSE)):
+        if tuple(planes) != self.planes or not self.differ(F.avg_pool2d(slices, COARSE)) <= _UNLIKE:
             return None
         tokens: Tensor = self.network.update_stacks(slices.unsqueeze(0), self.memory)[0]
         anew = ImageEmbedding(0, {0: tokens[(slice(None), *self.memory.part.upscale().slices)]})
         return None if self._reaches_beyond(self.network.find_heart(anew, self.plan) > 0) else ImageEmbedding(0, {0: tokens})
 
-    def _is_alike(self, values: Tensor) -> bool:
-        """Whether ``values`` (S, h, w) of another phase are nearly those of this one, beyond what is computed anew."""
-        beyond = torch.ones(values.shape[1:], dtype=torch.bool, device=values.device)
-        beyond[self.memory.part.slices] = False
-        r = torch.corrcoef(torch.stack([phase[:, beyond].flatten() for phase in (self.values, values)]))[0, 1]
-        return bool(1 - r <= _UNLIKE)
+    def differ(self, values: Tensor) -> float:
+        """How much ``values`` (S, h, w) of another phase differ from this one's beyond what is computed anew: 1 - r, NaN for one value."""
+        beyond = self.memory.part.outside(values.device)
+        return float(1 - torch.corrcoef(torch.stack([phase[:, beyond].flatten() for phase in (self.values, values)]))[0, 1])
 
     def _reaches_beyond(self, kept: Tensor) -> bool:
         """Whether any of the tokens (S, h, w) that were computed anew is kept that lies next to remembered ones."""

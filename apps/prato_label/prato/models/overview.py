@@ -168,9 +168,7 @@ class Overview(nn.Module):
         coarse = tokens.view_as(coarse)
         found = self._refine(fine, coarse)
         part = choose(found)
-        is_elsewhere = torch.ones(part.size, dtype=torch.bool, device=slices.device)
-        is_elsewhere[part.slices] = False
-        kept = is_elsewhere.flatten()
+        kept = part.outside(slices.device).flatten()
         return OverviewMemory(found, coarse, part, tuple((keys[:, :, kept], values[:, :, kept]) for keys, values in attended))
 
     def update(self, slices: Tensor, memory: OverviewMemory) -> Tensor:

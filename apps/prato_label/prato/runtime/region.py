@@ -41,6 +41,12 @@ class Region:
         """The smallest that holds it and what lies between ``start`` and ``stop``."""
         return Region(tuple(map(min, self.start, start)), tuple(map(max, self.stop, stop)), self.size)
 
+    def outside(self, device: torch.device) -> Tensor:
+        """bool (*size): the cells that do not belong to it."""
+        cells = torch.ones(self.size, dtype=torch.bool, device=device)
+        cells[self.slices] = False
+        return cells
+
     def relative_to(self, outer: Region) -> Region:
         """The same place on a grid of the cells of ``outer``, which holds it."""
         start, stop = (tuple(a - b for a, b in zip(bounds, outer.start)) for bounds in (self.start, self.stop))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from threading import Barrier
 from typing import Protocol, TypeVar
 
 import torch
@@ -38,10 +38,19 @@ def side_by_side(workers: int) -> Iterator[Map]:
     if workers < 2:
         yield map
         return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "side-by-side", partial(torch.set_num_threads, max(1, threads // workers)))
+    threads, started = torch.get_num_threads(), Barrier(workers + 1)
+
+    def start() -> None:
+        torch.set_num_threads(max(1, threads // workers))
+        torch.get_num_threads()  # settles it: at its first call, or product, a thread takes over what was set last, by whomever
+        started.wait()
+
+    pool = ThreadPoolExecutor(workers, "side-by-side", start)
     try:
+        for _ in range(workers):
+            pool.submit(int)  # a thread begins for each, as those before it are not idle yet
+        started.wait()
+        torch.set_num_threads(threads)  # they have set what threads begin with that come to compute meanwhile
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the others have set what threads to come begin with
