@@ -28,6 +28,7 @@ def main(
     """Write every labelled study, under its own name, at the networks' resolution, so that loading it for training resamples nothing.
 
     Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay.
+    Exit code 1: some were left out.
     """
     if out.resolve() == studies.resolve():
         raise ValueError("--out must be another folder than --studies.")
@@ -48,13 +49,17 @@ def main(
         except VolumeError as error:
             typer.echo(f"{file.study} is left out: {error}", err=True)
             continue
-        if case is not None:
-            packed = _packed(file, case, edge)
-            write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
-            write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
-            new += 1
+        if case is None:
+            typer.echo(f"{file.study} is left out: its label is empty.", err=True)
+            continue
+        packed = _packed(file, case, edge)
+        write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
+        write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
+        new += 1
     there = sum((out / "labels" / "final" / f"{file.study}.nii.gz").exists() for file in files)
     typer.echo(f"{there} of {len(files)} studies are in {out}, {new} of them new.")
+    if there < len(files):
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,24 @@ def test_a_client_that_names_no_phase_gets_end_diastole(live_server: LiveServer)
     assert live_server.infer(MODEL, "cine", {"phases": "all"}).json["ed_es_source"] != "marked"
 
 
+def test_a_cine_without_a_beat_is_looked_at_as_a_whole_once(live_server: LiveServer, tmp_path: Path) -> None:
+    path = save(tmp_path / "still.nii.gz", (40, 36, 5, 3))
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.repeat(np.asanyarray(image.dataobj)[..., :1], 3, axis=3), image.affine, image.header), path)
+    wanted = {"image": "still"}
+    with path.open("rb") as file:
+        assert requests.put(f"{live_server.url}/datastore/", params=wanted, files={"file": file}, timeout=200).status_code == 200
+    try:
+        first, again = (live_server.infer(MODEL, "still", {}) for _ in range(2))
+        assert [(each.json["phases"], each.json["mask_phase"], each.json["ed"]) for each in (first, again)] == [
+            ([0, 1, 2], 0, None),
+            ([0], 0, None),
+        ]
+        assert np.array_equal(read_mask(first).dataobj, read_mask(again).dataobj)
+    finally:
+        requests.delete(f"{live_server.url}/datastore/", params={"id": "still"}, timeout=200)
+
+
 def test_function_is_by_body_surface_where_the_manifest_has_height_and_weight(live_server: LiveServer) -> None:
     def mark(ed: int | None, es: int | None) -> None:
         params = {"params": json.dumps({"ed": ed, "es": es})}

@@ -54,6 +54,18 @@ def test_training_sees_the_same(studies: Path, tmp_path: Path) -> None:
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "small").rglob("*.nii.gz")}
 
 
+def test_what_is_left_out_is_named_and_told_by_the_exit_code(studies: Path, tmp_path: Path) -> None:
+    label = studies / "labels" / "final" / "a_1.nii.gz"
+    volume = read_volume(label)
+    write_volume(label, np.zeros_like(volume.array), volume.affine)
+    (studies / "labels" / "final" / "b_1.nii.gz").write_bytes(b"no image")
+    done = run_script(pack_studies.main, "--studies", studies, "--out", tmp_path / "small")
+    assert done.exit_code == 1
+    assert "a_1 is left out: its label is empty." in done.stderr and "b_1 is left out: " in done.stderr
+    assert f"0 of 2 studies are in {tmp_path / 'small'}, 0 of them new." in done.stdout
+    assert not [*(tmp_path / "small").glob("*.nii.gz")]
+
+
 def test_refused_in_a_sentence(studies: Path, tmp_path: Path) -> None:
     for arguments, said in [
         (("--studies", tmp_path, "--out", tmp_path / "x"), "no labelled studies"),
