@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from prato.inference.image_stack import IMAGE_WARNINGS
+from prato.inference.prediction_warnings import MASK_WARNINGS
 from prato.inference.request import CONTRACT
 from prato.prompts.points import PointsPrompt
 from tests.app.live import LiveServer
@@ -72,8 +73,8 @@ def test_the_page_lists_the_parts_of_a_reply() -> None:
 
 
 def test_the_page_lists_the_warnings() -> None:
-    box = {"box_cut_by_target", "box_far_larger_than_target", "box_misses_target", "whole_image", "mask_is_empty"}
-    assert first_column("| warning |") == {*IMAGE_WARNINGS, *box, "parameter_ignored: <name>"}
+    box = {"box_cut_by_target", "box_far_larger_than_target", "box_misses_target", "whole_image"}
+    assert first_column("| warning |") == {*IMAGE_WARNINGS, *box, *MASK_WARNINGS, "parameter_ignored: <name>"}
 
 
 @pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem.startswith("error")], ids=lambda path: path.stem)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from PratoLabelLib.measures.cardiac import CardiacVolumes, compute_function, compute_volumes, find_ed_es
+from tests.real_data import require_real_data
 from tests.slicer_module.cardiac_masks import LABELS, flag_sentences
 
 
@@ -26,9 +25,7 @@ class Expert:
 
 @pytest.fixture(scope="module")
 def experts() -> list[Expert]:
-    acdc = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "acdc"
-    if not acdc.is_dir():
-        pytest.skip(f"REAL DATA MISSING: {acdc} does not exist (PRATO_SHARED_DATA names the folder that holds acdc/)")
+    acdc = require_real_data("acdc")
     found = []
     for folder in sorted(acdc.glob("patient*")):
         info = dict(re.findall(r"^(\w+): *(\S+)", (folder / "Info.cfg").read_text(), re.MULTILINE))

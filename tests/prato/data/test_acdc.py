@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from prato.data.cine import read_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.labelling.trusted import find_trusted_phases
+from tests.real_data import require_real_data
 
 SHAPE, PIXDIM = (12, 10, 4), (1.5625, 1.40625, 10.0)
 INFO = "ED: 1\nES: 3\nGroup: DCM\nHeight: 184.0\nNbFrame: 4\nWeight: 95.0\n"
@@ -285,9 +285,7 @@ def test_another_image_of_the_same_name_is_not_overwritten(source: Path, tmp_pat
 
 @pytest.mark.slow
 def test_real_patients(tmp_path: Path) -> None:
-    acdc = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "acdc"
-    if not acdc.is_dir():
-        pytest.skip(f"REAL DATA MISSING: {acdc} does not exist (PRATO_SHARED_DATA names the folder that holds acdc/)")
+    acdc = require_real_data("acdc")
     target = tmp_path / "studies"
     assert import_acdc(acdc / "patient001", target, "ed,es").studies == 2
     assert import_acdc(acdc / "patient090", target, "all").studies == 12

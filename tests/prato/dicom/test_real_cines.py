@@ -1,12 +1,8 @@
-"""Real short-axis cines as DICOM (Sunnybrook Cardiac Data), and dcm2niix on the same files: the same intensity at the same place.
-
-``PRATO_SHARED_DATA`` names the folder that holds ``sunnybrook_dicom``.
-"""
+"""Real short-axis cines as DICOM (Sunnybrook Cardiac Data), and dcm2niix on the same files: the same intensity at the same place."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,17 +23,14 @@ from prato.dicom.labelled_cines import find_references
 from prato.dicom.patient import find_examinations
 from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.scans import Scan, decoys, save
+from tests.real_data import require_real_data
 
-DATA = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "sunnybrook_dicom"
 CASES = {"SCD0000101": (12, 20), "SCD0000301": (10, 20)}
 
 
 @pytest.fixture
 def scan(request: pytest.FixtureRequest) -> Path:
-    folder = DATA / request.param
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: no real cine is imported")
-    return folder
+    return require_real_data(f"sunnybrook_dicom/{request.param}")
 
 
 def world_values(image: nib.Nifti1Image, points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -95,7 +88,7 @@ def test_a_real_cine_renamed_and_among_decoys(scan: Path, tmp_path: Path) -> Non
         ds = pydicom.dcmread(instances[sidecar["dicom"]["sop_instance_uids"][k][t]])
         assert np.array_equal(np.asarray(image.dataobj)[:, :, k, t].T, ds.pixel_array)
         assert [float(v) for v in ds.ImagePositionPatient] == sidecar["dicom"]["image_position_patient"][k]
-    drawn = {int(m[1]) for path in (DATA / "contours" / scan.name).rglob("*.txt") if (m := re.search(r"IM-0001-(\d+)-", path.name))}
+    drawn = {int(m[1]) for path in (scan.parent / "contours" / scan.name).rglob("*.txt") if (m := re.search(r"IM-0001-(\d+)-", path.name))}
     systole = min({(number - 1) % 20 for number in drawn}, key=lambda t: abs(t - 7))  # the experts drew end diastole and end systole
     assert abs(int(re.search(r"phase (\d+) as end-systole", " ".join(cine.notes))[1]) - 1 - systole) <= 2
     reversed_source = tmp_path / "reversed"

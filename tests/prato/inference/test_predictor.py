@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from prato.data.nifti import Volume
+from prato.inference.prediction_warnings import box_warnings
 from prato.inference.predictor import Predictor
-from prato.inference.prompt_warnings import box_warnings
 from prato.inference.segmenter import Segmentation
 from prato.models.checkpoint import save_model
 from prato.prompts.box import Box, BoxPrompt

@@ -1,9 +1,7 @@
 """Phases of a cine after the first: round the heart the overview remembers, and looks again where it has to."""
 
-import os
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from prato.models.overview import COARSE, Overview
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from tests.app.live import APP
+from tests.real_data import require_real_data
 
 PHASES = 6
 
@@ -157,9 +156,7 @@ def test_a_part_that_is_computed_anew_and_shows_another_heart_is_seen_to(predict
 
 @pytest.mark.slow
 def test_phases_of_real_hearts_are_alike_unless_the_patient_moves(predictor):
-    acdc = Path(os.environ.get("PRATO_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "acdc"
-    if not acdc.is_dir():
-        pytest.skip(f"REAL DATA MISSING: {acdc} does not exist (PRATO_SHARED_DATA names the folder that holds acdc/)")
+    acdc = require_real_data("acdc")
 
     def differ(surroundings, volume):
         values = F.avg_pool2d(padded_slices(ImageStack(volume), predictor.segmenter.spec.pixel), COARSE)

@@ -66,7 +66,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
         known[version] = pair
     wanted = (sent.phases,) if isinstance(sent.phases, int) else sent.phases
     if not isinstance(wanted, tuple):
-        wanted = every if wanted or pair is None and version not in known else (pair[0] if pair else 0,)
+        wanted = every if wanted or (pair is None and version not in known) else (pair[0] if pair else 0,)
     cine.require(wanted)
     if strokes and len(wanted) == 1:  # else the phase that is clicked on is not known yet
         own = prompts.get(wanted[0], ()) if isinstance(prompts, Mapping) else prompts

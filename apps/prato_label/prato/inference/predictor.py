@@ -21,7 +21,7 @@ from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.locate import Located, locate
 from prato.inference.prediction import CinePrediction, Prediction
-from prato.inference.prompt_warnings import box_warnings, search_warnings
+from prato.inference.prediction_warnings import box_warnings, mask_warnings
 from prato.inference.scores import Scores
 from prato.inference.segmentation import Segmentation, timed
 from prato.inference.segmenter import Segmenter
@@ -163,6 +163,9 @@ class Predictor:
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         result.mask[:, :, image.blank] = 0  # where these alone were reached, what networks make of them is no heart
         mask = from_stack(result.mask, image.axis)
+        found = ["whole_image"] * (located.source == "whole_image")
+        found += mask_warnings(result.mask, image.volume.spacing, len(image.reached(boxes) if boxes else image.filled))
+        found += box_warnings(boxes, result.mask) if boxes else []
         held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(located.focus), Box.around(mask)))]
         return Prediction(
             mask=mask,
@@ -173,7 +176,7 @@ class Predictor:
             gflops=result.gflops + located.gflops,
             gflops_dense=result.gflops_dense + (0.0 if self.segmenter is self.locator else located.gflops),
             latency_ms={"locate": locate_ms, **result.latency_ms},
-            warnings=[*image.warnings, *search_warnings(located.source, result.mask), *(box_warnings(boxes, result.mask) if boxes else [])],
+            warnings=[*image.warnings, *found],
             model_version=self.version,
             entropy=result.entropy,
             summary=result.summary,

@@ -104,15 +104,14 @@ class StackSegmenter:
         start = time.perf_counter()
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         whole = boxes if any(prompt.locates for prompt in prompts) else [*boxes, focus]
-        reached = {k for box in whole for k in range(box.start[2], box.stop[2])}
-        planes = reached.intersection(image.filled) or reached
+        planes = image.reached(whole)
         native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], input_size(image, self.spec.pixel)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
         result.latency_ms = {"preprocess": 1000 * (time.perf_counter() - start), "network": 0.0, "postprocess": 0.0}
         tally = Tally(return_uncertainty, keep_scores)
         for piece in split_stack(seen_beside(image, planes)):
-            if rows := sorted(planes.intersection(piece)):
+            if rows := [k for k in planes if k in piece]:
                 drawn = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in rows]
                 batch = PromptBatch.from_voxels(drawn, size, image.axes, scale)
                 self._segment_piece(image, piece, rows, batch, prune, runner, result, tally)
