@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -123,11 +123,13 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-def corrupt(name: str, volume: Volume, label: np.ndarray, study: str) -> tuple[Volume, np.ndarray]:
+def corrupt(
+    name: str, volume: Volume, label: np.ndarray, study: str, among: Mapping[str, Corruption] = CORRUPTIONS
+) -> tuple[Volume, np.ndarray]:
     """A stored image and its label under the corruption ``name``, with its slices last; the same for the same ``study``."""
     axis = slice_axis(volume.array.shape, volume.spacing)
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{name}:{study}".encode()).digest()[:8], "big"))
-    return CORRUPTIONS[name](volume_to_stack(volume, axis), to_stack(label, axis), rng)
+    return among[name](volume_to_stack(volume, axis), to_stack(label, axis), rng)
 
 
 def measure(predictor: Predictor, files: StudyFile, names: list[str], boxes: list[BoxCondition]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What docs/overview.md says of a model on validation patients: under corruptions, of hearts' function, and where Dice is lost."""
+"""What docs/overview.md says of a model: under corruptions, which masks are warned of, of hearts' function, and where Dice is lost."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def corruption_table(rows: list[Row]) -> str:
             cells += [f"{mean(row['mean_dice'] for row in found):.3f}", f"{change:+.3f}"]
         lines.append([*cells, "-" if name == "clean" else "no" if max(lost) > _MOST else "yes"])
     return grid(["corruption", "tight box", "change", "no box", "change", f"within {_MOST}"], lines)
+
+
+def doubt_table(rows: list[Row]) -> str:
+    """By what was done to images: Dice, and how many masks of which range of Dice there are, and how many of those are warned of."""
+    ranges = list(rows[0]["masks"])
+
+    def cells(found: list[Row]) -> list[str]:
+        counts = [[sum(row[what][name] for row in found) for what in ("warned", "masks")] for name in ranges]
+        return [f"{warned} of {masks}" if masks else "-" for warned, masks in counts]
+
+    lines = [[row["fault"], f"{row['median_dice']:.3f}", *cells([row])] for row in sorted(rows, key=lambda row: -row["median_dice"])]
+    return grid(["fault", "median DSC", *(f"warned, DSC {name} %" for name in ranges)], [*lines, ["all", "", *cells(rows)]])
 
 
 def function_table(rows: list[Row]) -> str:

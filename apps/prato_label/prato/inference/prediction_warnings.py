@@ -30,7 +30,9 @@ _, _MYO, _LV = STRUCTURES.values()
 
 
 def mask_warnings(mask: np.ndarray, spacing: tuple[float, ...], slices: int) -> list[str]:
-    """Names of ``MASK_WARNINGS``; whatever the image looks like, a heart has all structures, and its LV cavity lies in the myocardium.
+    """Names of ``MASK_WARNINGS``: whatever the image looks like, a heart has all structures, and its LV cavity lies in the myocardium.
+
+    A network leaves it open where it does not know what it sees, and where it takes the outflow tract or the atrium for the LV.
 
     Args:
         mask: uint8 (X, Y, Z), values of ``prato.data.structures``, slices along Z.

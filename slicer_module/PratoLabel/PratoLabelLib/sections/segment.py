@@ -20,7 +20,7 @@ WARNINGS = {
     "whole_image": "No heart was found, so the whole image was segmented: draw a box.",
     "mask_is_empty": "Nothing was found: draw a box round the heart.",
     "structure_is_missing": "One of the three structures was not found: check the image and the mask.",
-    "lv_cavity_is_open": "The myocardium does not enclose the LV cavity: check the mask.",
+    "lv_cavity_is_open": "The myocardium does not enclose the LV cavity: check the mask, at the base first.",
     "orientation_unknown": "The image's file gives no orientation: left and right may be exchanged.",
     "orientation_from_qform": "The image's sform cannot be used: orientation and voxel size are those of its qform.",
     "voxel_size_uncertain": "The image's file gives more than one voxel size: volumes may be wrong.",

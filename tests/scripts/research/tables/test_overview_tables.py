@@ -3,7 +3,7 @@
 import pytest
 
 from prato.models.registry import DEFAULT_MODEL as MODEL
-from scripts.research.tables.overview_tables import by_phase, corruption_table, function_table, place_table, way_table
+from scripts.research.tables.overview_tables import by_phase, corruption_table, doubt_table, function_table, place_table, way_table
 
 NAMES = ("RV cavity", "myocardium", "LV cavity")
 
@@ -65,3 +65,15 @@ def test_shares_of_what_is_wrong_and_what_other_ways_change():
 @pytest.mark.parametrize("table", [corruption_table, function_table, place_table, way_table])
 def test_no_rows_are_no_error(table):
     assert table([]).count("\n") == 2
+
+
+def test_masks_that_are_warned_of_are_counted_by_how_good_they_are() -> None:
+    rows = [
+        {"fault": "inverted", "median_dice": 0.1, "masks": {"0 to 30": 3, "90 to 100": 0}, "warned": {"0 to 30": 2, "90 to 100": 0}},
+        {"fault": "clean", "median_dice": 0.95, "masks": {"0 to 30": 1, "90 to 100": 9}, "warned": {"0 to 30": 1, "90 to 100": 0}},
+    ]
+    table = doubt_table(rows)
+    assert cells(table, "clean") == ["clean", "0.950", "1 of 1", "0 of 9"]
+    assert cells(table, "inverted") == ["inverted", "0.100", "2 of 3", "-"]
+    assert cells(table, "all") == ["all", "", "3 of 4", "0 of 9"]
+    assert table.index("clean") < table.index("inverted")
