@@ -13,6 +13,7 @@ from prato.data.structures import STRUCTURES
 from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
 from prato.labelling.doubts import anatomy_warnings
 from tests.app.hearts import heart
+from tests.prato.function.planes import plane_of
 
 #: ml of both cavities, by phase.
 BEAT = [40, 50, 44, 30, 20, 16, 24, 32]
@@ -20,19 +21,16 @@ SPACING = (1.0, 1.0, 10.0)
 
 
 def mask_of(lv_ml: int, rv_ml: int) -> np.ndarray:
-    """uint8 (100, 100, 3): voxels of 0.01 ml."""
-    flat = np.zeros(10000, np.uint8)
-    flat[: 100 * lv_ml] = STRUCTURES["LV cavity"]
-    flat[100 * lv_ml : 100 * (lv_ml + rv_ml)] = STRUCTURES["RV cavity"]
-    mask = np.zeros((100, 100, 3), np.uint8)
-    mask[:, :, 1] = flat.reshape(100, 100)
+    """uint8 (120, 120, 3): voxels of 0.01 ml."""
+    mask = np.zeros((120, 120, 3), np.uint8)
+    mask[:, :, 1] = plane_of(100 * lv_ml, 100 * rv_ml, edge=120)
     return mask
 
 
 def measure(
     drawn: Iterable[int], trusted: Collection[int], named: tuple[int, int] | None = None, count: int | None = 8, rv: float = 1.0
 ) -> MeasuredHeart:
-    masks = {t: mask_of(BEAT[t], int(rv * BEAT[t])) if t in drawn else np.zeros((100, 100, 3), np.uint8) for t in range(8)}
+    masks = {t: mask_of(BEAT[t], int(rv * BEAT[t])) if t in drawn else np.zeros((120, 120, 3), np.uint8) for t in range(8)}
     marks = () if named is None else (NamedPhases(*named, "marked", "marked by Ada"),)
     return measure_heart(masks, SPACING, marks, trusted=trusted, count=count)
 
@@ -83,7 +81,7 @@ def test_a_phase_whose_cavities_are_swapped_is_doubted_in_its_labellers_words() 
     marks = (NamedPhases(0, 1, "marked", "marked by Ada"),)
     for mask, begin in ((right, ()), (swapped, told)):
         warnings = measure_heart({t: mask[..., t] for t in range(2)}, (4.0, 4.0, 9.0), marks, trusted=(0, 1), count=2).function.warnings
-        assert warnings[: len(begin)] == begin and len(warnings) == len(begin) + 1  # stroke volumes differ, too
+        assert warnings[: len(begin)] == begin and warnings[len(begin)].startswith("The stroke volumes differ")
     assert told[0].startswith("Phase 1: RV and LV cavity seem to be swapped")
 
 

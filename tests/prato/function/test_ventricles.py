@@ -6,6 +6,7 @@ import pytest
 
 from prato.data.structures import STRUCTURES
 from prato.function.ventricles import VentricleFunction, body_surface, cardiac_function
+from tests.prato.function.planes import plane_of
 
 #: ml: voxels of 1 x 1 x 10 mm hold .01.
 SPACING = (1.0, 1.0, 10.0)
@@ -15,11 +16,7 @@ def masks_of(lv, rv, myocardium=1000):
     """uint8 (100, 100, 3, T) with so many voxels of each structure in the middle slice, by phase."""
     masks = np.zeros((100, 100, 3, len(lv)), np.uint8)
     for t, (a, b) in enumerate(zip(lv, rv)):
-        flat = np.zeros(10000, np.uint8)
-        flat[:a] = STRUCTURES["LV cavity"]
-        flat[a : a + b] = STRUCTURES["RV cavity"]
-        flat[a + b : a + b + myocardium] = STRUCTURES["myocardium"]
-        masks[:, :, 1, t] = flat.reshape(100, 100)
+        masks[:, :, 1, t] = plane_of(a, b, myocardium)
     return masks
 
 
@@ -110,9 +107,9 @@ def test_end_diastole_and_end_systole_that_were_exchanged_are_doubted():
 
 def test_a_basal_slice_that_comes_and_goes_is_doubted():
     masks = masks_of(ring(20), ring(20))
-    masks[:10, :10, 0, [0, 1, 2, 17, 18, 19]] = STRUCTURES["LV cavity"]  # leaves in systole, comes back: as it should
+    masks[:, :, 0, [0, 1, 2, 17, 18, 19]] = plane_of(100, 0)[..., None]  # leaves in systole, comes back: as it should
     assert cardiac_function(masks, SPACING).warnings == ()
-    masks[:10, :10, 0, [8, 12]] = STRUCTURES["LV cavity"]
+    masks[:, :, 0, [8, 12]] = plane_of(100, 0)[..., None]
     assert "LV cavity comes and goes in slice 1 from" in cardiac_function(masks, SPACING).warnings[-1]
 
 
@@ -129,3 +126,11 @@ def test_no_blood_gives_no_fraction():
 
 def test_two_frames_that_somebody_chose_may_be_of_a_longer_cine():
     assert cardiac_function(masks_of([4000, 1600], [3900, 1600]), SPACING, phases=(0, 1)).warnings == ()
+
+
+def test_a_cavity_that_is_not_enclosed_is_doubted_in_the_phases_that_are_measured():
+    masks = masks_of([4000, 3000, 1600], [3900, 3000, 1600])
+    masks[50:, :, 1, 1:][masks[50:, :, 1, 1:] == STRUCTURES["myocardium"]] = 0
+    assert cardiac_function(masks, SPACING, phases=(0, 2)).warnings == (
+        "The myocardium does not enclose the LV cavity at end-systole: check the basal slices.",
+    )

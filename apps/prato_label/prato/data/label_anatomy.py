@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial import ConvexHull, QhullError
 
 from prato.data.structures import STRUCTURES
@@ -14,6 +16,13 @@ from prato.data.structures import STRUCTURES
 #: Share of a cavity's voxels within the hull of another structure, above which it lies in it, and below which it does not. In ACDC's 200
 #: labels the LV cavity's share in the myocardium is 1.00 throughout, the RV cavity's at most 0.01.
 _IN, _OUT = 0.7, 0.3
+#: Share of the pixels that border on the LV cavity, in plane, which are no myocardium, from which it is open. In ACDC's labels the largest
+#: is .017.
+_OPEN = 0.05
+#: Area of the LV cavity, mm2, below which a slice does not say whether it is open: near the apex the wall may be as wide as a pixel.
+_SMALL = 100.0
+#: Share of a mask's voxels that its smallest structure takes up, below which it is missing. In ACDC's labels it is .054 at least.
+_MISSING = 0.01
 #: Below this many pixels on a slice, or voxels in all, a structure says nothing.
 _FEW = 10
 _RV, _MYO, _LV = STRUCTURES.values()
@@ -54,6 +63,36 @@ def judge_anatomy(mask: np.ndarray, axis: int) -> Anatomy:
     if right is not None and right > _IN and shares.get((_MYO, _RV), 0.0) < _OUT:
         return Anatomy("confirmed")
     return Anatomy("unknown")
+
+
+def lacks_structure(mask: np.ndarray) -> bool:
+    """Whether ``mask``, values of ``prato.data.structures``, holds some structures, but hardly a voxel of another."""
+    counts = [np.count_nonzero(mask == value) for value in STRUCTURES.values()]
+    return min(counts) < _MISSING * sum(counts)
+
+
+def is_lv_open(mask: np.ndarray, spacing: tuple[float, ...]) -> bool:
+    """Whether the myocardium does not enclose the LV cavity in plane, as it does where experts draw it.
+
+    A network leaves it open where it does not know what it sees, and where it takes the outflow tract or the atrium for the LV.
+
+    Args:
+        mask: (X, Y, Z), values of ``prato.data.structures``, slices along Z.
+        spacing: of its voxels, mm.
+    """
+    found = find_objects((mask == _LV).view(np.uint8))
+    if not found:
+        return False
+    i, j, k = found[0]
+    mask = np.pad(mask[max(i.start - 1, 0) : i.stop + 1, max(j.start - 1, 0) : j.stop + 1, k], ((1, 1), (1, 1), (0, 0)))
+    cavity = mask == _LV
+    cavity &= np.count_nonzero(cavity, (0, 1)) * math.prod(spacing[:2]) >= _SMALL
+    border = np.zeros_like(cavity)
+    for axis in (0, 1):
+        for step in (1, -1):
+            border |= np.roll(cavity, step, axis)
+    border &= mask != _LV
+    return bool(np.count_nonzero(border & (mask != _MYO)) > _OPEN * np.count_nonzero(border))
 
 
 def _shares_inside(plane: np.ndarray) -> dict[tuple[int, int], np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from prato.data.label_anatomy import is_lv_open
 from prato.data.structures import STRUCTURES
 from prato.function.curve import VolumeCurve, find_ed_es
 
@@ -23,6 +24,7 @@ _NO_BEAT = (
     "The volumes do not rise and fall as in a heartbeat, so the phases are out of order, or some masks are wrong: end-diastole and "
     "end-systole are the fullest and the emptiest phase."
 )
+_OPEN = "The myocardium does not enclose the LV cavity at end-{}: check the basal slices."
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def cardiac_function(
     lv, rv = (VentricleFunction.from_volumes(float(volume[ed]), float(volume[es])) for volume in (curve.lv, curve.rv))
     mass = MYOCARDIAL_DENSITY * float(curve.myocardium[ed])
     doubts = _doubts(masks, lv, rv, len(curve) if phases is None else found_among, count or len(curve))
+    doubts += [_OPEN.format(name) for name, t in (("diastole", ed), ("systole", es)) if is_lv_open(masks[..., t], spacing)]
     if (phases is None or found_among is not None) and len(curve) == (count or len(curve)) and not curve.is_heartbeat:
         doubts.insert(0, _NO_BEAT)
     if height_cm is not None and weight_kg is not None and not _is_person(height_cm, weight_kg):
