@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from prato.data.cine import read_cine, write_cine
 from prato.evaluation.box_conditions import BoxCondition
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.prompts.box import BoxPrompt
 from prato.training.slice_bank import load_packed
@@ -91,7 +92,7 @@ def measure(predictor: Predictor, pair: tuple[Stack, Stack], box: BoxCondition, 
         write_cine(path, (1000 * beat).astype(np.int16), np.diag([predictor.segmenter.spec.pixel] * 2 + [10.0, 1.0]), 30, level=1)
         cine = read_cine(path)
         began = time.perf_counter()
-        found = predictor.predict_cine(cine, prompts=() if drawn is None else (BoxPrompt(drawn),), prune=prune or None)
+        found = predict_cine(predictor, cine, prompts=() if drawn is None else (BoxPrompt(drawn),), prune=prune or None)
     took = 1000 * (time.perf_counter() - began)
     parts = {part: round(sum(each.latency_ms.get(part, 0.0) for each in found.predictions), 2) for part in ("locate", "network")}
     gflops = round(sum(each.gflops for each in found.predictions), 1)

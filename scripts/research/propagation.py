@@ -30,6 +30,7 @@ from prato.data.phantom_beat import make_beat
 from prato.data.stack import slice_axis
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies import StudyFile
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import load_model
@@ -114,7 +115,7 @@ def tuned(predictor: Predictor, example: Example, keys: list[int], folder: Path)
 def measure(example: Example, predictor: Predictor, folder: Path, is_tuned: bool) -> list[Row]:
     """A row for each choice of keys and each way."""
     cine, rows = read_cine(example.path), []
-    predicted = predictor.predict_cine(cine).mask
+    predicted = predict_cine(predictor, cine).mask
     axis = slice_axis(predicted.shape[:3], cine.grid().spacing)
     assert axis == 2, f"{example.name} has its slices along axis {axis}"
     choices = {"ED": [example.ed], "ES": [example.es], "ED and ES": [example.ed, example.es]}
@@ -139,7 +140,7 @@ def measure(example: Example, predictor: Predictor, folder: Path, is_tuned: bool
         seconds["corrections trusted"] = registered + time.perf_counter() - start
         if is_tuned:
             start = time.perf_counter()
-            found = tuned(predictor, example, keys, folder).predict_cine(cine).mask
+            found = predict_cine(tuned(predictor, example, keys, folder), cine).mask
             seconds["fine-tuning"] = time.perf_counter() - start
             masks["fine-tuning"] = {t: found[..., t] for t in others}
         plain = left(masks["none"], example)

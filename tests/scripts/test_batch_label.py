@@ -11,6 +11,7 @@ from prato.archive.labeller import Labeller
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import Manifest, Study, save_manifest
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import ModelSpec, save_model
 from prato.prompts.box import Box, BoxPrompt
@@ -79,7 +80,7 @@ def test_a_cine_is_labelled_in_all_phases(archive, tmp_path):
     assert record["phases"] == [0, 1, 2] and len(record["volumes_ml"]["LV cavity"]) == 3 and "function" in record
     assert (record["ed"], record["es"], record["ed_es_source"], record["function"]["bsa_m2"]) == (1, 2, "manifest", 2.01)
     predictor = Predictor.from_files(archive / "swin_unetr.safetensors", archive / "overview_unet.safetensors")
-    found = predictor.predict_cine(read_cine(tmp_path / "studies.nii.gz")).mask
+    found = predict_cine(predictor, read_cine(tmp_path / "studies.nii.gz")).mask
     np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "out" / "studies.nii.gz").dataobj), found)
 
 

@@ -13,6 +13,7 @@ from prato.data.ed_es import NamedPhases
 from prato.data.nifti import VolumeError
 from prato.data.resampling import resampled_size
 from prato.data.stack import from_stack
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.stack_batch import PromptedStack, StackBatch
@@ -54,7 +55,7 @@ def assert_alike(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("prompts", [(), (BOX,)], ids=["no prompt", "a box"])
 def test_every_phase_is_what_it_is_alone(predictor, cine, prompts):
-    found = predictor.predict_cine(cine, prompts=prompts)
+    found = predict_cine(predictor, cine, prompts=prompts)
     assert found.mask.shape == (60, 50, 5, 6) and found.mask.dtype == np.uint8 and found.phases == tuple(range(6))
     for t in range(6):
         one = alone(predictor, cine, t, prompts)
@@ -81,7 +82,7 @@ def test_as_many_phases_side_by_side_as_there_are_threads(predictor, cine, threa
 
     monkeypatch.setattr(predictor.segmenter, "segment", noted)
     done = []
-    found = predictor.predict_cine(cine, prompts=[BOX], report=done.append)
+    found = predict_cine(predictor, cine, prompts=[BOX], report=done.append)
     assert done == [1, 2, 3, 4, 5, 6] and len(segmented) == 6
     assert {share for _, share in segmented} == {1} and torch.get_num_threads() == threads
     assert (threading.get_ident() in {thread for thread, _ in segmented}) == (threads == 1)
@@ -113,7 +114,7 @@ def test_whoever_makes_calls_in_turn_is_given_one_at_a_time(model_files, cine, t
             self.callers.add(threading.get_ident())
             return super().__call__(call)
 
-    predictor.predict_cine(cine, [0, 3], [BOX], runner=InTurn())
+    predict_cine(predictor, cine, [0, 3], [BOX], runner=InTurn())
     assert InTurn.callers == {threading.get_ident()}
 
 
@@ -141,7 +142,7 @@ def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_fi
 @pytest.mark.slow
 def test_phases_that_are_not_asked_for_are_empty_and_others_have_their_own_boxes(predictor, cine):
     done = []
-    found = predictor.predict_cine(cine, [4, 1], {1: [BOX], 4: [SMALLER]}, report=done.append)
+    found = predict_cine(predictor, cine, [4, 1], {1: [BOX], 4: [SMALLER]}, report=done.append)
     assert found.phases == (1, 4) and done[-1] == 2 and not found.mask[..., [0, 2, 3, 5]].any()
     assert [each.box for each in found.predictions] == [BOX.box, SMALLER.box]
     assert_alike(found.mask[..., 4], alone(predictor, cine, 4, [SMALLER]).mask)
@@ -151,7 +152,7 @@ def test_phases_that_are_not_asked_for_are_empty_and_others_have_their_own_boxes
 
 @pytest.mark.slow
 def test_marked_phases_are_the_ones_that_count(predictor, cine):
-    segmented = predictor.predict_cine(cine, [0, 3], [BOX])
+    segmented = predict_cine(predictor, cine, [0, 3], [BOX])
     for named in (NamedPhases(3, 0, "marked", "marked by Ada"), NamedPhases.of_manifest(3, 0)):
         found = dataclasses.replace(segmented, named=named)
         reply = found.reply()
@@ -164,7 +165,7 @@ def test_marked_phases_are_the_ones_that_count(predictor, cine):
 @pytest.mark.slow
 @pytest.mark.parametrize("phases", [None, [0, 3]])
 def test_phases_that_were_found_among_few_stay_and_are_doubted(predictor, cine, phases):
-    found = dataclasses.replace(predictor.predict_cine(cine, phases, [BOX]), found=(3, 0))
+    found = dataclasses.replace(predict_cine(predictor, cine, phases, [BOX]), found=(3, 0))
     reply = found.reply()
     assert (reply["ed"], reply["es"], reply["ed_es_source"], reply["function"]["ed"]) == (3, 0, "found", 3)
     assert any("6 phases" in doubt for doubt in reply["function"]["warnings"])
@@ -173,7 +174,7 @@ def test_phases_that_were_found_among_few_stay_and_are_doubted(predictor, cine, 
 
 @pytest.mark.slow
 def test_phases_that_are_found_among_some_are_their_extremes_and_doubted(predictor, cine):
-    found = predictor.predict_cine(cine, [0, 3, 4], [BOX])
+    found = predict_cine(predictor, cine, [0, 3, 4], [BOX])
     mask = np.zeros_like(found.mask)
     for t, size in ((0, 20), (3, 24), (4, 12)):
         mask[20 : 20 + size, 10:20, 2, t] = 3
@@ -185,21 +186,21 @@ def test_phases_that_are_found_among_some_are_their_extremes_and_doubted(predict
 @pytest.mark.slow
 def test_one_phase_beats_no_heart(predictor, heart, tmp_path):
     write_cine(tmp_path / "one.nii.gz", heart.array[..., None], heart.affine)
-    found = predictor.predict_cine(read_cine(tmp_path / "one.nii.gz"), prompts=[BOX])
+    found = predict_cine(predictor, read_cine(tmp_path / "one.nii.gz"), prompts=[BOX])
     reply = found.reply()
     assert reply["ed"] is None and reply["function"] is None and reply["warned_phases"]["one_phase"] == [0]
 
 
 def test_a_phase_that_there_is_not_is_refused(predictor, cine):
     with pytest.raises(VolumeError, match=r"beat.nii.gz has the phases 0 to 5: phases cannot name 6\."):
-        predictor.predict_cine(cine, [6])
+        predict_cine(predictor, cine, [6])
 
 
 def test_a_cine_is_given_up_between_two_calls(model_files, cine, threads):
     predictor = Predictor.from_files(model_files["overview_unet"])
     done = []
     with pytest.raises(CancelledError):
-        predictor.predict_cine(cine, prompts=[BOX], runner=BatchRunner(CancelToken(lambda: bool(done))), report=done.append)
+        predict_cine(predictor, cine, prompts=[BOX], runner=BatchRunner(CancelToken(lambda: bool(done))), report=done.append)
     assert done[-1] < 6 and torch.get_num_threads() == threads
 
 
@@ -216,5 +217,5 @@ def test_a_phase_that_fails_ends_the_request(model_files, cine, threads, monkeyp
 
     monkeypatch.setattr(predictor.segmenter, "segment", failing)
     with pytest.raises(ValueError, match="a broken phase"):
-        predictor.predict_cine(cine, prompts=[BOX])
+        predict_cine(predictor, cine, prompts=[BOX])
     assert torch.get_num_threads() == threads and not any(thread.name.startswith("side-by-side") for thread in threading.enumerate())

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume, read_volume
 from prato.data.phantom_beat import make_beat
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
@@ -65,10 +66,10 @@ def test_masks_of_a_cine_are_nearly_those_of_its_phases_and_cost_less(predictor,
     predictor.set_image(beat.phase(0))
     prompts = [BoxPrompt(Box.around(predictor.predict().mask))] if boxed else []
     looks.clear()
-    found = predictor.predict_cine(beat, prompts=prompts)
+    found = predict_cine(predictor, beat, prompts=prompts)
     assert (looks["remember"], looks["update"]) == (1, PHASES) and looks["forward"] <= 1  # what no pruning would cost is estimated once
     monkeypatch.setattr(StackSegmenter, "for_cine", lambda self, image: self)
-    alone = predictor.predict_cine(beat, prompts=prompts)
+    alone = predict_cine(predictor, beat, prompts=prompts)
     for t in range(PHASES):
         one, other = found.mask[..., t], alone.mask[..., t]
         assert 2 * np.count_nonzero((one == other) & (one > 0)) > 0.985 * (np.count_nonzero(one) + np.count_nonzero(other))
@@ -79,7 +80,7 @@ def test_masks_of_a_cine_are_nearly_those_of_its_phases_and_cost_less(predictor,
 @pytest.mark.slow
 @pytest.mark.parametrize(("phases", "prune", "updates"), [([3], None, 0), (None, "off", 0), ([1, 4], None, 2), ([1, 4], "50", 2)])
 def test_nothing_is_remembered_for_one_phase_nor_without_pruning(predictor, beat, looks, phases, prune, updates):
-    predictor.predict_cine(beat, phases, prune=prune)
+    predict_cine(predictor, beat, phases, prune=prune)
     assert looks["update"] == updates and looks["remember"] == (updates > 0)
 
 

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from prato.data.cine import Cine
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.predictor import Predictor
@@ -120,7 +121,7 @@ class LivePredictor:
         token: CancelToken = NEVER_CANCELLED,
         report: Callable[[int], object] = lambda done: None,
     ) -> CinePrediction:
-        """Segment phases of ``cine`` with the files as they are now; arguments as for :meth:`Predictor.predict_cine`.
+        """Segment phases of ``cine`` with the files as they are now; arguments as for :func:`predict_cine`.
 
         Raises:
             CheckpointError: a model file cannot be used.
@@ -128,7 +129,7 @@ class LivePredictor:
             CancelledError: ``token`` was cancelled.
         """
         return _COMPUTE_THREAD.submit(
-            lambda: self._load(device).predict_cine(cine, phases, prompts, prune, runner=BatchRunner(token), report=report)
+            lambda: predict_cine(self._load(device), cine, phases, prompts, prune, runner=BatchRunner(token), report=report)
         ).result()
 
     def predict_cine_with(self, runner: BatchRunner, device: str, cine: Cine, prune: str | None = None) -> CinePrediction:
@@ -139,7 +140,7 @@ class LivePredictor:
             VolumeError: a phase cannot be used.
             CancelledError: ``runner`` was cancelled.
         """
-        return runner(lambda _: self._load(device)).predict_cine(cine, prune=prune, runner=runner)
+        return predict_cine(runner(lambda _: self._load(device)), cine, prune=prune, runner=runner)
 
     def predict_with(self, runner: BatchRunner, device: str, image: ImageStack, prune: str | None = None) -> Prediction:
         """As :meth:`predict` without a prompt, with ``runner`` to make the networks' calls, and all the rest in the calling thread.

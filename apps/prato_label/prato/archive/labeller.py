@@ -18,6 +18,7 @@ from prato.data.cine import Cine, read_cine
 from prato.data.ed_es import named_ed_es
 from prato.data.nifti import gzip_bytes, volume_chunks
 from prato.data.studies import Study, describe_study
+from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest
 from prato.models.checkpoint import load_model
@@ -95,7 +96,7 @@ class Labeller:
         prompts = request.prompts_by_phase(len(cine), grid.array.shape[:3], grid.spacing)
         if len(cine) > 1:
             named = named_ed_es({}, about, len(cine))
-            found = replace(self.predictor.predict_cine(cine, prompts=prompts, prune=request.prune), named=named)
+            found = replace(predict_cine(self.predictor, cine, prompts=prompts, prune=request.prune), named=named)
             return found.reply(about.height_cm, about.weight_kg), found.mask
         self.predictor.set_image(cine.phase(0))
         prediction = self.predictor.predict(prompts[0] if isinstance(prompts, Mapping) else prompts, request.prune)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -73,11 +73,6 @@ class ImageStack:
     def warnings(self) -> list[str]:
         """What was repaired or guessed of the image, whatever the prompt: names of ``IMAGE_WARNINGS``."""
         return [*self.stored.warnings, *self.intensity_range.warnings]
-
-    def reached(self, boxes: Iterable[Box]) -> list[int]:
-        """The slices that ``boxes``, in voxels of ``volume``, reach; blank ones only where they reach no others."""
-        every = {k for box in boxes for k in range(box.start[2], box.stop[2])}
-        return sorted(every.intersection(self.filled) or every)
 
     def slices(self, pixel: float) -> Tensor:
         """float32 (Z, X', Y') in [-1, 1], at ``pixel`` mm in plane."""

@@ -1,31 +1,24 @@
-"""Answers prompts on an image: where to look, the mask, and what the labeller should know of the prompts."""
+"""Answers prompts on an image: where to look, the mask, and what the labeller should know of both."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from prato.data.cine import Cine
 from prato.data.nifti import Volume
-from prato.data.resampling import resampled_size
 from prato.data.stack import from_stack
 from prato.inference.image_stack import ImageStack
 from prato.inference.locate import Located, locate
-from prato.inference.prediction import CinePrediction, Prediction
+from prato.inference.prediction import Prediction
 from prato.inference.prediction_warnings import box_warnings, mask_warnings
 from prato.inference.scores import Scores
-from prato.inference.segmentation import Segmentation, timed
+from prato.inference.segmentation import Segmentation
 from prato.inference.segmenter import Segmenter
-from prato.inference.stack_batch import PromptedStack, StackBatch
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.checkpoint import CheckpointError, load_model
 from prato.prompts.base import Prompt
@@ -33,8 +26,6 @@ from prato.prompts.box import Box
 from prato.pruning.plan import PruningPlan
 from prato.runtime.batch_runner import IMMEDIATE, BatchRunner
 from prato.runtime.devices import find_device
-from prato.runtime.flops import count_flops
-from prato.runtime.side_by_side import count_workers, side_by_side
 
 
 def load_segmenter(path: Path, device: torch.device) -> Segmenter | StackSegmenter:
@@ -135,7 +126,7 @@ class Predictor:
                 image.scores((*self.segmenter.embedding_key, repr([*prompts])), lambda: scores)
         else:
             result = self.segmenter.segment(image, located.prompts, located.focus, **wanted)
-        return self._prediction(image, placed, located, result, located_ms)
+        return self.conclude(image, placed, located, result, located_ms)
 
     def scores(self, prompts: Sequence[Prompt] = (), runner: BatchRunner = IMMEDIATE) -> Scores | None:
         """What the network for whole stacks thinks of each pixel, given ``prompts``: kept with the image, and computed
@@ -156,15 +147,19 @@ class Predictor:
 
         return image.scores((*locator.embedding_key, repr([*prompts])), compute)
 
-    def _prediction(
+    def conclude(
         self, image: ImageStack, prompts: Sequence[Prompt], located: Located, result: Segmentation, locate_ms: float
     ) -> Prediction:
-        """The answer, with what the labeller should know of it. A box that nobody drew is said to hold all of the mask."""
+        """The answer to ``prompts`` on ``image``, with what the labeller should know of it, from what the segmenter's network has found.
+
+        A box that nobody drew is said to hold all of the mask.
+        """
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         result.mask[:, :, image.blank] = 0  # where these alone were reached, what networks make of them is no heart
         mask = from_stack(result.mask, image.axis)
         found = ["whole_image"] * (located.source == "whole_image")
-        found += mask_warnings(result.mask, image.volume.spacing, len(image.reached(boxes) if boxes else image.filled))
+        seen = {k for box in boxes for k in range(box.start[2], box.stop[2])} if boxes else image.filled
+        found += mask_warnings(result.mask, image.volume.spacing, len(seen))
         found += box_warnings(boxes, result.mask) if boxes else []
         held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(located.focus), Box.around(mask)))]
         return Prediction(
@@ -181,97 +176,3 @@ class Predictor:
             entropy=result.entropy,
             summary=result.summary,
         )
-
-    def predict_cine(
-        self,
-        cine: Cine,
-        phases: Sequence[int] | None = None,
-        prompts: Sequence[Prompt] | Mapping[int, Sequence[Prompt]] = (),
-        prune: str | None = None,
-        *,
-        runner: BatchRunner = IMMEDIATE,
-        report: Callable[[int], object] = lambda done: None,
-    ) -> CinePrediction:
-        """Segment phases of ``cine``; the image that was set stays the one that is set.
-
-        On a CPU, several phases share what the overview makes of all that lies round the heart (:class:`Surroundings`).
-
-        Args:
-            phases: from 0; None for all.
-            prompts: for every phase, or by phase; as for :meth:`predict`. A phase without any has a box proposed.
-            prune, runner: as for :meth:`predict`.
-            report: called with the number of phases that are done, whenever some are.
-
-        Raises:
-            VolumeError: there is no such phase, or it cannot be used.
-            ValueError, CancelledError: as for :meth:`predict`.
-        """
-        wanted = sorted(set(range(len(cine)) if phases is None else phases))
-        grid = cine.grid()
-        mask = np.zeros((*grid.array.shape[:3], len(cine)), np.uint8, order="F")
-        done: list[Prediction] = []
-        first = ImageStack(cine.phase(wanted[0]))
-        is_on_gpu = self.segmenter.device.type == "cuda"
-        batch = StackBatch(self.segmenter, runner) if is_on_gpu and isinstance(self.segmenter, StackSegmenter) else None
-        at_once = max(1, batch.count(first)) if batch else 1
-        pixels = math.prod(resampled_size(first.volume.array.shape, first.volume.spacing, self.segmenter.spec.pixel)) * len(first.filled)
-        workers = 1 if is_on_gpu or not runner.is_immediate else count_workers(pixels)
-        remembers = not is_on_gpu and len(wanted) > 1 and prune != "off"
-        own, gflops, remember_ms = self._for_cine(first, runner) if remembers else (self, 0.0, 0.0)
-
-        def predict(group: Sequence[int]) -> list[Prediction]:
-            runner.token.raise_if_cancelled()
-            began = time.perf_counter()
-            images = [ImageStack(cine.phase(t)) for t in group]
-            read_ms = 1000 * (time.perf_counter() - began) / len(group)
-            drawn = [prompts.get(t, ()) if isinstance(prompts, Mapping) else prompts for t in group]
-            predictions = own._predict_group(images, drawn, prune, batch, runner)
-            for found in predictions:
-                found.latency_ms["preprocess"] += read_ms
-                found.latency_ms.update({step: ms / workers for step, ms in found.latency_ms.items()})  # of the time that passes
-            return predictions
-
-        groups = [wanted[n : n + at_once] for n in range(0, len(wanted), at_once)]
-        with side_by_side(workers) as run:
-            for group, predictions in zip(groups, run(predict, groups)):
-                for t, found in zip(group, predictions):
-                    mask[..., t] = found.mask
-                    done.append(replace(found, mask=mask[..., t]))
-                report(len(done))
-        done[0].latency_ms["locate"] += remember_ms
-        done[0] = replace(done[0], gflops=done[0].gflops + gflops)
-        return CinePrediction(mask, tuple(wanted), tuple(done), grid.spacing, first.axis, cine.times_ms is not None)
-
-    def _for_cine(self, image: ImageStack, runner: BatchRunner) -> tuple[Predictor, float, float]:
-        """A predictor for the phases of the cine that ``image`` is one of, and the GFLOP and ms that it takes to become one."""
-        if self.locator is None:
-            return self, 0.0, 0.0
-        (locator, gflops), seconds = runner(partial(timed, partial(count_flops, partial(self.locator.for_cine, image))))
-        return Predictor(locator if self.segmenter is self.locator else self.segmenter, locator), gflops, 1000 * seconds
-
-    def _predict_group(
-        self,
-        images: Sequence[ImageStack],
-        drawn: Sequence[Sequence[Prompt]],
-        prune: str | None,
-        batch: StackBatch | None,
-        runner: BatchRunner,
-    ) -> list[Prediction]:
-        """Segment ``images`` of one shape, each with what was drawn on it, in common calls where the network takes several at once."""
-        if batch is None or not all(map(batch.count, images)):
-            own, found = Predictor(self.segmenter, self.locator), []
-            for image, prompts in zip(images, drawn):
-                own.set_image(image)
-                found.append(own.predict(prompts, prune, runner=runner))
-            return found
-        start = time.perf_counter()
-        costs = batch.embed(images)
-        located = [locate(self.segmenter, self.locator, image, prompts, runner) for image, prompts in zip(images, drawn)]
-        stacks = [PromptedStack(image, where.prompts, where.focus) for image, where in zip(images, located)]
-        results = batch.segment(stacks, costs, prune)
-        others_ms = 1000 * (time.perf_counter() - start) - sum(result.latency_ms["network"] for result in results)
-        for result in results:
-            result.latency_ms["postprocess"] = others_ms / len(results)
-        return [
-            self._prediction(image, prompts, where, result, 0.0) for image, prompts, where, result in zip(images, drawn, located, results)
-        ]

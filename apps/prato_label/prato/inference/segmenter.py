@@ -87,7 +87,8 @@ class Segmenter:
         start = time.perf_counter()
         volume = image.volume
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
-        planes = image.reached(boxes)
+        reached = {k for box in boxes for k in range(box.start[2], box.stop[2])}
+        planes = sorted(reached.intersection(image.filled) or reached)
         spec = self.spec
         window = Window.for_boxes(boxes, focus, volume.array.shape, volume.spacing, spec.pixel, spec.window, spec.centre)
         slices = self._slices(image, window, planes)

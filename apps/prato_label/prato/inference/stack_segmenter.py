@@ -104,7 +104,8 @@ class StackSegmenter:
         start = time.perf_counter()
         boxes = [prompt.box.permute(image.axes) for prompt in prompts]
         whole = boxes if any(prompt.locates for prompt in prompts) else [*boxes, focus]
-        planes = image.reached(whole)
+        reached = {k for box in whole for k in range(box.start[2], box.stop[2])}
+        planes = sorted(reached.intersection(image.filled) or reached)
         native, resampled, size = image.volume.array.shape, image.slices(self.spec.pixel).shape[1:], input_size(image, self.spec.pixel)
         scale = [pixels / voxels for pixels, voxels in zip(resampled, native)]
         result = Segmentation(np.zeros(native, np.uint8, order="F"), np.zeros(native, np.float32) if return_tokens else None)
