@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import scripts.research.baselines.unet  # noqa: F401 - registers networks
-from prato.data.structures import STRUCTURES
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.metrics import structure_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.prompts.box import Box
@@ -82,12 +82,8 @@ def first_slices(stack: Stack, count: int) -> Stack:
 
 
 def dice_of(mask: np.ndarray, stack: Stack) -> dict[str, float]:
-    """Dice by structure; 1 where neither has it."""
-    label, found = stack.label.permute(1, 2, 0).cpu().numpy(), {}
-    for name, value in STRUCTURES.items():
-        total = int((mask == value).sum()) + int((label == value).sum())
-        found[name] = 2 * int(((mask == value) & (label == value)).sum()) / total if total else 1.0
-    return found
+    """Dice by structure of ``mask`` (H, W, Z)."""
+    return structure_dice(mask, stack.label.permute(1, 2, 0).cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest
@@ -29,7 +30,6 @@ from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import dice_of
 
 POINTS = 10
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
@@ -95,7 +95,7 @@ def _slices(predictor: Predictor, refiner: Refiner, image: ImageStack, own: np.n
 
 
 def _mean(mask: np.ndarray, truth: np.ndarray) -> float:
-    dice = dice_of(mask, truth)
+    dice = structure_dice(mask, truth)
     return round(sum(dice.values()) / len(dice), 4)
 
 

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
+from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.scores import Scores
@@ -118,18 +118,8 @@ def clicks_until(values: list[float], goal: float) -> int | None:
     return next((n for n, value in enumerate(values) if value >= goal), None)
 
 
-def dice_of(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """DSC by structure."""
-    found = {}
-    for name, value in STRUCTURES.items():
-        one, two = mask == value, truth == value
-        both = int(one.sum()) + int(two.sum())
-        found[name] = 2.0 * int((one & two).sum()) / both if both else 1.0
-    return found
-
-
 def _note(course: Course, mask: np.ndarray, truth: np.ndarray) -> None:
-    course.dice.append(dice_of(mask, truth))
+    course.dice.append(structure_dice(mask, truth))
     course.wrong.append(int(np.count_nonzero(mask != truth)))
 
 
