@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from prato.data.cases import TrainingCase
 from prato.evaluation.box_conditions import BoxCondition, perturb_box
 from prato.prompts.box import Box
+from prato.runtime.registry import Registry
 
 #: Draws the boxes at evaluation, which are the same for all seeds of training.
 _BOX_SEED = 0
@@ -174,7 +175,7 @@ class SegmentationDataset(ABC):
         """
 
 
-_DATASETS: dict[str, type[SegmentationDataset]] = {}
+_DATASETS: Registry[type[SegmentationDataset]] = Registry("data sets")
 _Registered = TypeVar("_Registered", bound=type[SegmentationDataset])
 
 
@@ -184,13 +185,7 @@ def register_dataset(name: str) -> Callable[[_Registered], _Registered]:
     Raises:
         ValueError: another class is registered by that name.
     """
-
-    def register(dataset: _Registered) -> _Registered:
-        if _DATASETS.setdefault(name, dataset) is not dataset:
-            raise ValueError(f"Two data sets are registered as {name!r}: give one of them another name.")
-        return dataset
-
-    return register
+    return _DATASETS.register(name)
 
 
 def list_datasets() -> list[str]:
