@@ -6,7 +6,6 @@ Needs torch, MONAI, numpy and scipy alone.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 import scripts.research.baselines.unet  # noqa: F401 - registers networks
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import structure_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
@@ -46,8 +45,7 @@ class Stack:
         """The box (rows, columns, slices) that a labeller draws under ``condition``; the same for the same stack."""
         tight = Box.around((self.label > 0).permute(1, 2, 0).cpu().numpy())
         assert tight is not None
-        seed = hashlib.sha256(f"{condition.value}:{self.name}".encode()).digest()[:8]
-        return perturb_box(tight, (*self.label.shape[1:], len(self.label)), condition, np.random.default_rng(int.from_bytes(seed, "big")))
+        return perturb_box(tight, (*self.label.shape[1:], len(self.label)), condition, seeded_rng(condition.value, self.name))
 
 
 def load_stacks(bank: SliceBank) -> list[Stack]:

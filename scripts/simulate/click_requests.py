@@ -26,7 +26,8 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
@@ -46,7 +47,7 @@ def main(
     """Write a row for each study."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
-    predictor, refiner = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), Refiner.from_file(REFINER)
+    predictor, refiner = Predictor.from_files(model_file(DEFAULT_MODEL)), Refiner.from_file(REFINER)
     rows = []
     for file in tqdm(files, desc="studies"):
         volume = read_volume(file.image)

@@ -21,7 +21,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import Stroke
 from prato.training.simulated_labeller import Manner, point_at, wrong_parts
-from scripts.common.paths import MODELS
+from scripts.common.model_files import model_file
 
 #: A mask (X, Y, Z), the strokes so far and the new one -> the next mask.
 Correct = Callable[[np.ndarray, list[Stroke], Stroke], np.ndarray]
@@ -47,7 +47,7 @@ class Draft:
 
 def make_drafts(files: Sequence[StudyFile]) -> Iterator[Draft]:
     """The default network's masks of ``files``, with a progress bar."""
-    predictor = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors")
+    predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     for file in tqdm(files, desc="studies"):
         volume = read_volume(file.image)
         truth, image = read_label(file.label, volume), ImageStack(volume)

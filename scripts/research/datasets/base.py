@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.prompts.box import Box
 from prato.runtime.registry import Registry
 
@@ -208,7 +207,6 @@ def draw_box(name: str, truth: np.ndarray, condition: str) -> Box:
     """The box of ``condition`` round the structures of ``truth``; it depends on both and the case's ``name`` alone."""
     tight = Box.around(truth > 0)
     assert tight is not None
-    seed = hashlib.sha256(f"{_BOX_SEED}:{condition}:{name}".encode()).digest()[:8]
-    box = perturb_box(tight, truth.shape, BoxCondition(condition), np.random.default_rng(int.from_bytes(seed, "big")))
+    box = perturb_box(tight, truth.shape, BoxCondition(condition), seeded_rng(_BOX_SEED, condition, name))
     assert box is not None
     return box
