@@ -12,11 +12,11 @@ from PIL import Image
 
 from scripts.common.results import read_rows, write_rows
 from scripts.research.figures.slices import read_slices
+from scripts.research.paper_page import write
 from scripts.research.tables.claims import own_goals, paper_claims
 from scripts.research.tables.method_page import fill_method
 from scripts.research.tables.outcomes import read_outcomes
 from scripts.research.tables.paired import Paired, compare_patients, holm
-from scripts.research.tables.paper_page import write
 from scripts.research.tables.paper_summary import summary_text
 from scripts.research.tables.ranking import ranking_text
 from scripts.research.tables.recipe import recipe_text
@@ -258,7 +258,7 @@ def test_what_is_no_result_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
     """Outside of the parts that are written, it has no decimals: a measured number would be one typed by hand."""
-    docs = Path(__file__).parents[4] / "docs"
+    docs = Path(__file__).parents[3] / "docs"
     page = tmp_path / "method.md"
     page.write_text(re.sub(r"(: begin -->\n).*?(<!-- )", r"\1\2", (docs / "method.md").read_text(), flags=re.DOTALL))
     left = re.sub(r"\(https?:[^)]*\)|2506\.16369", "", page.read_text())
