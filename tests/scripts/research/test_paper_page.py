@@ -48,6 +48,7 @@ def test_every_row_stands_beside_what_is_printed(written: Path) -> None:
     (row, isic) = (line for line in lines if line.startswith("| PrATo |"))
     assert "(0.717) | 0.615, 0.717, 0.819 |" in row and "(19.9)" in row and "(3.5)" in row  # the mean of the printed columns
     assert row.count("±") >= 6 and "3 seeds" in row and "3.00 ± 0.00 of 4.00 | 42 %" in row
+    assert re.search(r"\| \d\.\d \(3\.5\) \|", row)  # ms
     assert "(0.863)" in isic
     (tome,) = (line for line in lines if line.startswith("| ToMe |"))
     assert "(0.500)" in tome and "| not run |" in tome
@@ -83,6 +84,7 @@ def test_what_was_learned_is_short_and_says_what_is_still_learning(written: Path
     assert len(text.split("## What of the paper")[0].split()) <= 400
     assert "ACDC, pruning with the same box: PrATo is" in learned
     assert "(*still learning*)" in learned and re.search(r"\*\*(\d+) of \1 rows are \*still learning\*\*\*", text)
+    assert "all rows are *still learning*" in text
     assert text.index("overview.png") < text.index("## What of the paper")
 
 
