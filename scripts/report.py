@@ -20,8 +20,8 @@ from scripts.bench.cost_estimate import cost_table
 from scripts.common.markdown import fill_page
 from scripts.common.paths import DOCS, IMAGES, MODELS, RESULTS, ROOT
 from scripts.common.results import Row, read_rows
-from scripts.research import slicer_versions
-from scripts.research.tables import cine_tables, paper_page
+from scripts.research import paper_page, slicer_versions
+from scripts.research.tables import cine_tables
 from scripts.simulate import report_clicks, report_simulation
 
 matplotlib.use("Agg")

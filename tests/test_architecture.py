@@ -56,13 +56,23 @@ def test_imports_point_one_way(place: str) -> None:
     assert {name: bad for name, bad in found.items() if bad} == {}
 
 
-@pytest.mark.parametrize("place", ["apps/prato_label/prato", "apps/prato_label/lib", "scripts"])
-def test_folders_stand_one_above_the_other(place: str) -> None:
-    name, below = Path(place).name, dict[str, set[str]]()
+@pytest.mark.parametrize(
+    ("place", "package"),
+    [
+        ("apps/prato_label/prato", "prato"),
+        ("apps/prato_label/lib", "lib"),
+        ("slicer_module/PratoLabel/PratoLabelLib", "PratoLabelLib"),
+        ("scripts", "scripts"),
+        ("scripts/research", "scripts.research"),
+        ("scripts/simulate", "scripts.simulate"),
+    ],
+)
+def test_folders_stand_one_above_the_other(place: str, package: str) -> None:
+    below = dict[str, set[str]]()
     for path in python_files(place):
         room = path.relative_to(ROOT / place).parts[0].removesuffix(".py")
-        parts = [module.split(".") for module in imported(path.read_text(encoding="utf-8"))]
-        below.setdefault(room, set()).update(part[1] for part in parts if part[0] == name and len(part) > 1 and part[1] != room)
+        inside = [module for module in imported(path.read_text(encoding="utf-8")) if module.startswith(f"{package}.")]
+        below.setdefault(room, set()).update({module.removeprefix(f"{package}.").split(".")[0] for module in inside} - {room})
     assert len(below) > 3
     assert list(TopologicalSorter(below).static_order())  # CycleError names the folders that need each other
 

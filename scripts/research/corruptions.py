@@ -6,7 +6,6 @@ python scripts/research/corruptions.py --studies out/acdc --split docs/results/a
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from prato.data.nifti import Volume, read_volume
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES
 from prato.data.studies import StudyFile
-from prato.evaluation.box_conditions import BoxCondition
+from prato.evaluation.box_conditions import BoxCondition, seeded_rng
 from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
@@ -128,8 +127,7 @@ def corrupt(
 ) -> tuple[Volume, np.ndarray]:
     """A stored image and its label under the corruption ``name``, with its slices last; the same for the same ``study``."""
     axis = slice_axis(volume.array.shape, volume.spacing)
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{name}:{study}".encode()).digest()[:8], "big"))
-    return among[name](volume_to_stack(volume, axis), to_stack(label, axis), rng)
+    return among[name](volume_to_stack(volume, axis), to_stack(label, axis), seeded_rng(name, study))
 
 
 def measure(predictor: Predictor, files: StudyFile, names: list[str], boxes: list[BoxCondition]) -> list[Row]:

@@ -28,6 +28,7 @@ from prato.data.resampling import stack_neighbours
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies import StudyFile
+from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
 from prato.inference.predictor import Predictor
@@ -177,13 +178,8 @@ def places_of(label: np.ndarray) -> dict[str, list[int]]:
 
 
 def dice_of(mask: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Dice by structure; 1 where neither has it."""
-    found = {}
-    for name, value in STRUCTURES.items():
-        ours, theirs = mask == value, label == value
-        total = int(ours.sum()) + int(theirs.sum())
-        found[name] = round(2 * int((ours & theirs).sum()) / total, 4) if total else 1.0
-    return found
+    """Dice by structure, as it stands in a table."""
+    return {name: round(dice, 4) for name, dice in structure_dice(mask, label).items()}
 
 
 def place_rows(mask: np.ndarray, case: Case) -> list[Row]:

@@ -82,7 +82,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder of the documents.")] = Path("docs"),
 ) -> None:
     """Write the pages with every table, claim and figure from the results."""
-    from scripts.research.tables.paper_page import write
+    from scripts.research.paper_page import write
 
     try:
         write(results, out)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from prato.data.phantom_beat import make_beat
 from prato.data.stack import slice_axis
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.data.studies import StudyFile
+from prato.evaluation.metrics import structure_dice
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.inference.stack_segmenter import StackSegmenter
@@ -170,19 +172,13 @@ def _about(example: Example, cine: Cine) -> Row:
 def _score(masks: dict[int, np.ndarray], example: Example, plain: dict[int, int]) -> Row:
     """What is left to correct by ``masks`` in phases that are no keys, beside the network's ``plain`` ones."""
     found = left(masks, example)
-    dice = [_dice(mask, example.truth[t]) for t, mask in masks.items()]
+    dice = [fmean(structure_dice(mask, example.truth[t]).values()) for t, mask in masks.items()]
     return {
         "left": {"mean": round(np.mean([*found.values()]), 1), "worst": max(found.values()), "by_phase": [*found.values()]},
         "saved": round(1 - sum(found.values()) / sum(plain.values()), 4),
         "phases_worse": sum(found[t] > plain[t] for t in found),
         "dice": {"mean": round(float(np.mean(dice)), 4), "worst": round(min(dice), 4)},
     }
-
-
-def _dice(mask: np.ndarray, label: np.ndarray) -> float:
-    """Mean over the structures."""
-    both = [((mask == v), (label == v)) for v in STRUCTURES.values()]
-    return float(np.mean([2 * (a & b).sum() / max(int(a.sum() + b.sum()), 1) for a, b in both]))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - regi
 from prato.models.registry import build_model
 from prato.training.slice_bank import SliceBank
 from prato.training.window_dice import window_dice
-from scripts.common.paths import MODELS
+from scripts.common.model_files import model_file
 from scripts.research.narrowing import narrow_state
 from scripts.research.paper_rows import PaperRow, row_dice
 
@@ -30,7 +30,7 @@ def start_network(entry: dict[str, Any], out: Path) -> Any:
     if "narrow" in entry:
         from prato.models.checkpoint import load_model  # needs what other entries do not, see above
 
-        own = narrow_state(load_model(MODELS / f"{entry['narrow']}.safetensors")[0].state_dict(), network)
+        own = narrow_state(load_model(model_file(entry["narrow"]))[0].state_dict(), network)
     for name in entry.get("start", ()):
         stored = torch.load(out / name / "weights.pt", map_location="cpu", weights_only=False)["weights"]
         own |= {key: value.to(own[key].dtype) for key, value in stored.items() if key in own and own[key].shape == value.shape}

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from prato.data.phantom_beat import make_beat
 from prato.data.stack import slice_axis, to_stack, volume_to_stack
 from prato.data.structures import STRUCTURES
 from prato.dicom.importer import import_dicom
+from prato.evaluation.metrics import structure_dice
 from prato.function.curve import VolumeCurve, count_minima, find_ed_es
 from prato.inference.image_stack import ImageStack
 from prato.inference.postprocess import remove_small_components
@@ -168,7 +170,7 @@ def measure(masks: np.ndarray, beat: Beat, truth: dict[int, np.ndarray]) -> Row:
         "changed_back": round(100 * float(flips.sum()) / float((masks > 0).sum()), 3),
     }
     if truth:
-        dice = {t: _dice(masks[..., t], label) for t, label in truth.items()}
+        dice = {t: fmean(structure_dice(masks[..., t], label).values()) for t, label in truth.items()}
         row["dice"] = {"mean": np.mean([*dice.values()]), "min": min(dice.values()), "ed": dice[beat.ed], "es": dice[beat.es]}
         row["dice"] = {name: round(float(value), 4) for name, value in row["dice"].items()}
         row["by_phase"] = dice
@@ -187,12 +189,6 @@ def _flicker(volume: np.ndarray) -> float:
     """Mean absolute second difference of a cycle, percent of its range."""
     second = np.roll(volume, -1) - 2 * volume + np.roll(volume, 1)
     return round(100 * float(np.abs(second).mean() / max(np.ptp(volume), 1e-6)), 2)
-
-
-def _dice(mask: np.ndarray, label: np.ndarray) -> float:
-    """Mean over the structures."""
-    both = [((mask == v), (label == v)) for v in STRUCTURES.values()]
-    return float(np.mean([2 * (a & b).sum() / max(int(a.sum() + b.sum()), 1) for a, b in both]))
 
 
 def _fraction(pair: list[np.ndarray], value: int) -> float:

@@ -6,7 +6,6 @@ Needs torch, MONAI, numpy and scipy alone.
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ import torch
 from torch import Tensor
 
 import scripts.research.baselines.unet  # noqa: F401 - registers networks
-from prato.data.structures import STRUCTURES
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
+from prato.evaluation.metrics import structure_dice
 from prato.models import overview_swin_unetr, overview_unet  # noqa: F401 - register networks
 from prato.models.registry import build_model
 from prato.prompts.box import Box
@@ -46,8 +45,7 @@ class Stack:
         """The box (rows, columns, slices) that a labeller draws under ``condition``; the same for the same stack."""
         tight = Box.around((self.label > 0).permute(1, 2, 0).cpu().numpy())
         assert tight is not None
-        seed = hashlib.sha256(f"{condition.value}:{self.name}".encode()).digest()[:8]
-        return perturb_box(tight, (*self.label.shape[1:], len(self.label)), condition, np.random.default_rng(int.from_bytes(seed, "big")))
+        return perturb_box(tight, (*self.label.shape[1:], len(self.label)), condition, seeded_rng(condition.value, self.name))
 
 
 def load_stacks(bank: SliceBank) -> list[Stack]:
@@ -82,12 +80,8 @@ def first_slices(stack: Stack, count: int) -> Stack:
 
 
 def dice_of(mask: np.ndarray, stack: Stack) -> dict[str, float]:
-    """Dice by structure; 1 where neither has it."""
-    label, found = stack.label.permute(1, 2, 0).cpu().numpy(), {}
-    for name, value in STRUCTURES.items():
-        total = int((mask == value).sum()) + int((label == value).sum())
-        found[name] = 2 * int(((mask == value) & (label == value)).sum()) / total if total else 1.0
-    return found
+    """Dice by structure of ``mask`` (H, W, Z)."""
+    return structure_dice(mask, stack.label.permute(1, 2, 0).cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from prato.data.cases import read_label
 from prato.data.nifti import Volume, read_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import read_spec, stored_version
@@ -115,8 +114,7 @@ def _cases(way: Way, condition: BoxCondition, predictor: Predictor, files: list[
         tight = Box.around(truth > 0)
         if tight is None:
             continue
-        drawn = hashlib.sha256(f"{seed}:{condition.value}:{each.study}".encode()).digest()
-        box = perturb_box(tight, volume.array.shape, condition, np.random.default_rng(int.from_bytes(drawn[:8], "big")))
+        box = perturb_box(tight, volume.array.shape, condition, seeded_rng(seed, condition.value, each.study))
         assert box is not None  # every condition here has one
         mask, reply = _cut(predictor, volume, box) if way.cut else _whole(predictor, volume, box)
         scores = case_metrics(mask, truth, volume.spacing)

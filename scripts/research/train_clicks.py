@@ -17,7 +17,8 @@ from prato.models.checkpoint import load_model, model_preset, save_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 
@@ -65,7 +66,7 @@ def _bank(studies: Path, split: Path, path: Path, pixel: float, seed: int) -> Cl
         )
     read = (load_training_case(file, pixel) for file in tqdm(files, desc="studies"))
     cases: list[TrainingCase] = [case for case in read if case is not None]
-    network, known, _ = load_model(MODELS / f"{DEFAULT_MODEL}.safetensors")
+    network, known, _ = load_model(model_file(DEFAULT_MODEL))
     with tqdm(total=len(cases), desc="drafts") as bar:
         bank = ClickBank.from_cases(cases, network, known.pruning_plan(), seed, on_case=bar.update)
     make_folder(path.parent)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
+from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest
@@ -25,11 +26,11 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import middle_of, wrong_parts
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
-from scripts.simulate.click_study import dice_of
 
 POINTS = 10
 NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
@@ -46,7 +47,7 @@ def main(
     """Write a row for each study."""
     torch.set_num_threads(threads)
     files = require_labelled_studies(studies, split, patients)
-    predictor, refiner = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors"), Refiner.from_file(REFINER)
+    predictor, refiner = Predictor.from_files(model_file(DEFAULT_MODEL)), Refiner.from_file(REFINER)
     rows = []
     for file in tqdm(files, desc="studies"):
         volume = read_volume(file.image)
@@ -95,7 +96,7 @@ def _slices(predictor: Predictor, refiner: Refiner, image: ImageStack, own: np.n
 
 
 def _mean(mask: np.ndarray, truth: np.ndarray) -> float:
-    dice = dice_of(mask, truth)
+    dice = structure_dice(mask, truth)
     return round(sum(dice.values()) / len(dice), 4)
 
 

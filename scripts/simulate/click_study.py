@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
+from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.inference.scores import Scores
@@ -21,7 +21,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box, BoxPrompt
 from prato.prompts.clicks import Stroke
 from prato.training.simulated_labeller import Manner, point_at, wrong_parts
-from scripts.common.paths import MODELS
+from scripts.common.model_files import model_file
 
 #: A mask (X, Y, Z), the strokes so far and the new one -> the next mask.
 Correct = Callable[[np.ndarray, list[Stroke], Stroke], np.ndarray]
@@ -47,7 +47,7 @@ class Draft:
 
 def make_drafts(files: Sequence[StudyFile]) -> Iterator[Draft]:
     """The default network's masks of ``files``, with a progress bar."""
-    predictor = Predictor.from_files(MODELS / f"{DEFAULT_MODEL}.safetensors")
+    predictor = Predictor.from_files(model_file(DEFAULT_MODEL))
     for file in tqdm(files, desc="studies"):
         volume = read_volume(file.image)
         truth, image = read_label(file.label, volume), ImageStack(volume)
@@ -118,18 +118,8 @@ def clicks_until(values: list[float], goal: float) -> int | None:
     return next((n for n, value in enumerate(values) if value >= goal), None)
 
 
-def dice_of(mask: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """DSC by structure."""
-    found = {}
-    for name, value in STRUCTURES.items():
-        one, two = mask == value, truth == value
-        both = int(one.sum()) + int(two.sum())
-        found[name] = 2.0 * int((one & two).sum()) / both if both else 1.0
-    return found
-
-
 def _note(course: Course, mask: np.ndarray, truth: np.ndarray) -> None:
-    course.dice.append(dice_of(mask, truth))
+    course.dice.append(structure_dice(mask, truth))
     course.wrong.append(int(np.count_nonzero(mask != truth)))
 
 

@@ -28,7 +28,8 @@ from prato.runtime.precision import inference
 from prato.training.click_bank import ClickBank
 from prato.training.click_sessions import ClickSampler
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import replace_rows
@@ -54,7 +55,7 @@ def main(
     files = require_labelled_studies(studies, split, patients)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    network = deepedit_network(load_model(MODELS / f"{DEFAULT_MODEL}.safetensors")[0])
+    network = deepedit_network(load_model(model_file(DEFAULT_MODEL))[0])
     if not weights.exists():
         with tqdm(unit="step", mininterval=10.0) as bar:
             sampler = ClickSampler(ClickBank.load(bank), 0, 1, WINDOW)

@@ -30,7 +30,8 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.comparison import measure_dice
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, choose_rate, fine_tune
 from prato.training.progress import TrainingProgress
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
@@ -87,7 +88,7 @@ def _measure_kind(kind: str, files: Sequence[StudyFile], folder: Path, steps: in
     new = _make_new(kind, files, folder, seed)
     people = sorted({file.patient for file in new})
     learned, judged = ([file for file in new if file.patient in side] for side in (people[:_PATIENTS], people[_PATIENTS:]))
-    start = MODELS / f"{DEFAULT_MODEL}.safetensors"
+    start = model_file(DEFAULT_MODEL)
     spec = read_spec(start)
     cases = [case for file in learned if (case := load_training_case(file, spec.pixel))]
 

@@ -34,7 +34,8 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
 from prato.training.trainer import Budget, Settings, Trainer
-from scripts.common.paths import ACDC_SPLIT, MODELS
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 from scripts.common.tables import print_table
@@ -142,7 +143,7 @@ def _new(kind: Kind, files: Sequence[StudyFile], patients: Sequence[str], folder
 
 
 def _measure(base: list[StudyFile], new: list[StudyFile], folder: Path, model: str, steps: int, seed: int) -> list[Row]:
-    start = MODELS / f"{model}.safetensors"
+    start = model_file(model)
     patients = sorted({f.patient for f in new})
     learnt, judged = ([f for f in new if f.patient in side] for side in (patients[:_NEW], patients[_NEW:]))
     spec = read_spec(start)

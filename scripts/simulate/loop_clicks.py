@@ -26,7 +26,8 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.refinement.refiner import Refiner
 from prato.training.simulated_labeller import CAREFUL, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.paths import ACDC_SPLIT, MODELS, REFINER
+from scripts.common.model_files import model_file
+from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.results import write_rows
@@ -59,7 +60,7 @@ def main(
         typer.echo(f"{missing or simulation} is missing: run scripts/simulate/simulate_loop.py with --strategy {strategy} first.", err=True)
         raise typer.Exit(2)
     files, rows = require_labelled_studies(studies, split, patients), list[dict[str, Any]]()
-    default, refiner = MODELS / f"{DEFAULT_MODEL}.safetensors", Refiner.from_file(REFINER)
+    default, refiner = model_file(DEFAULT_MODEL), Refiner.from_file(REFINER)
     for row, model in zip(rounds, tqdm(models, desc="rounds")):
         predictor = Predictor.from_files(model, default)
         wrong = np.array([_count(predictor, refiner, file, number) for number, file in enumerate(files)])

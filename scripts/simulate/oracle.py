@@ -12,6 +12,7 @@ from prato.data.cases import read_label
 from prato.data.nifti import read_volume
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
+from prato.evaluation.metrics import structure_dice
 from prato.inference.image_stack import ImageStack
 from prato.inference.predictor import Predictor
 from prato.prompts.box import Box, BoxPrompt
@@ -53,9 +54,7 @@ class Oracle:
         stack, truth = self._known(study)
         predictor.set_image(stack)
         mask = predictor.predict([BoxPrompt(Box.around(truth > 0) or Box.whole(truth.shape))]).mask
-        return Verdict(
-            {name: _dice(mask == value, truth == value) for name, value in STRUCTURES.items()}, int(np.count_nonzero(mask != truth))
-        )
+        return Verdict(structure_dice(mask, truth), int(np.count_nonzero(mask != truth)))
 
     def _known(self, study: str) -> tuple[ImageStack, np.ndarray]:
         if study not in self._read:
@@ -69,8 +68,3 @@ def mean_dice(verdicts: Iterable[Verdict]) -> dict[str, float]:
     found = list(verdicts)
     dice = {name: fmean(verdict.dice[name] for verdict in found) for name in STRUCTURES}
     return {name: round(value, 4) for name, value in {**dice, "mean": fmean(dice.values())}.items()}
-
-
-def _dice(one: np.ndarray, two: np.ndarray) -> float:
-    both = int(one.sum()) + int(two.sum())
-    return 2.0 * int((one & two).sum()) / both if both else 1.0

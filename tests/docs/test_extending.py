@@ -96,7 +96,10 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
     registry.list_models()
     prompts.list_prompts()
     strategies.build_strategies({}, "")
-    registries: list[dict[str, Any]] = [registry._MODELS, prompts._KINDS, METHODS, datasets._DATASETS, strategies._STRATEGIES]
+    registries: list[dict[str, Any]] = [
+        *(registry._MODELS, registry._PRESETS),
+        *(prompts._KINDS, METHODS, datasets._DATASETS, strategies._STRATEGIES),
+    ]
     before = [dict(each) for each in registries]
     yield added
     for each, old in zip(registries, before):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from prato.archive.labeller import Labeller
+from prato.archive.labeller import Labeller, run_parameters
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import Manifest, Study, save_manifest
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
-from prato.models.checkpoint import ModelSpec, save_model
+from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.prompts.box import Box, BoxPrompt
 from scripts import batch_label
 from scripts.common import model_files
@@ -126,6 +126,15 @@ def test_masks_are_the_predictor_s_and_a_broken_study_stops_nothing(archive, lab
         assert {"read", "locate", "network", "write", "total"} <= record["latency_ms"].keys()
     summary = json.loads((out / "summary.json").read_text())
     assert summary["studies"] == 4 and summary["workers"] == 1 and {"commit", "command", "device", "seed"} <= summary.keys()
+
+
+def test_masks_follow_from_the_model_that_proposes_their_boxes(archive, labelled):
+    """A model of stacks proposes its own, whatever other one there is."""
+    locator, version = archive / "overview_unet.safetensors", load_model(archive / "overview_unet.safetensors")[2]
+    assert json.loads((labelled[0] / "run.json").read_text())["locator_version"] == version
+    given = {(name, found): archive / f"{name}.safetensors" for name in ("swin_unetr", "overview_unet") for found in (locator, None)}
+    followed = [run_parameters(model, found, None, "cpu")["locator_version"] for (_, found), model in given.items()]
+    assert followed == [version, None, None, None]
 
 
 def test_a_second_time_only_the_failure_is_tried(archive, labelled, monkeypatch):

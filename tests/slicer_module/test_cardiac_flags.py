@@ -7,9 +7,13 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from PratoLabelLib.measures.cardiac import compute_function, find_flags, flag_function
+from prato.data.structures import STRUCTURES
+from prato.function.ventricles import MYOCARDIAL_DENSITY, cardiac_function
+from PratoLabelLib.measures.cardiac import MYOCARDIAL_DENSITY_G_PER_ML, compute_function, find_flags, flag_function
 from tests.slicer_module.cardiac_masks import LABELS, SWAPPED, ellipsoid, flag_sentences, heart
 
 
@@ -158,3 +162,21 @@ def test_flags_come_while_the_hand_is_still_on_the_mouse(noise: float) -> None:
 def test_ventricles_that_pump_differently_much(lv: tuple[float, float], rv: tuple[float, float], sentences: list[str]) -> None:
     found = [flag.sentence for flag in flag_function(compute_function(*lv), compute_function(*rv))]
     assert len(found) == len(sentences) and all(flag.startswith(start) for flag, start in zip(found, sentences))
+
+
+@given(*(st.sampled_from([0, 1, 59, 60, 100, 120, 124, 125, 126, 150]) for _ in range(4)))
+def test_the_server_finds_the_same_implausible(lv_edv: int, lv_esv: int, rv_edv: int, rv_esv: int) -> None:
+    """The panel measures without a server, and must not contradict the study's page."""
+    masks = np.zeros((400, 1, 1, 2), np.uint8)  # voxels of 1 ml
+    for t, (lv, rv) in enumerate(((lv_edv, rv_edv), (lv_esv, rv_esv))):
+        masks[:lv, ..., t], masks[200 : 200 + rv, ..., t] = STRUCTURES["LV cavity"], STRUCTURES["RV cavity"]
+    measured = cardiac_function(masks, (10.0, 10.0, 10.0), phases=(0, 1))
+    assert measured is not None
+    served = [text for text in measured.warnings if text.startswith(("The stroke volumes", "The heart holds"))]
+    lv, rv = compute_function(lv_edv, lv_esv), compute_function(rv_edv, rv_esv)
+    if lv_edv and rv_edv:
+        assert [flag.sentence for flag in flag_function(lv, rv)] == served
+    for own, theirs in ((lv, measured.lv), (rv, measured.rv)):
+        if own is not None:
+            assert (own.stroke_volume_ml, own.ejection_fraction) == pytest.approx((theirs.sv_ml, theirs.ef_percent))
+    assert MYOCARDIAL_DENSITY_G_PER_ML == MYOCARDIAL_DENSITY

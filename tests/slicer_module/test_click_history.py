@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prato.prompts import clicks
 from PratoLabelLib.measures.click_history import MAX_STEPS, ClickHistory, Stroke
-from PratoLabelLib.measures.click_request import MAX_STROKES, apply_reply, describe_clicks, encode_mask
+from PratoLabelLib.measures.click_request import MAX_STROKES, MAX_VOXELS, apply_reply, describe_clicks, encode_mask
 from tests.slicer_module.fake_clicks import decode
 
 SHAPE = (3, 5, 6)
@@ -99,6 +100,17 @@ def test_a_voxel_is_what_it_was_last_said_to_be() -> None:
     ]
     many = [stroke(1, (n % 6, n // 6 % 5, n // 30)) for n in range(90)] * 4
     assert len(describe_clicks(many, None)) == MAX_STROKES
+    assert (MAX_STROKES, MAX_VOXELS) == (clicks.MAX_STROKES, clicks.MAX_VOXELS)  # the server's
+
+
+def test_of_large_clicks_the_newest_are_sent_that_the_server_takes() -> None:
+    large = [stroke(value, *((i, j, k) for i in range(50) for j in range(40))) for k, value in ((0, 1), (1, 2), (2, 3))]
+    assert [(each["structure"], len(each["points"])) for each in describe_clicks(large, None)] == [
+        ("myocardium", 2000),
+        ("LV cavity", 2000),
+    ]
+    just = stroke(1, *((i, j, 0) for i in range(64) for j in range(64)))
+    assert [len(each["points"]) for each in describe_clicks([stroke(2, (0, 0, 1)), just], None)] == [MAX_VOXELS]
 
 
 @settings(max_examples=25, deadline=None)

@@ -288,3 +288,13 @@ def test_requests_is_imported_with_the_first_request() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(folder)}, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_server_that_keeps_no_versions_has_none(fake_server: FakeServer, status: int) -> None:
+    client, fake_server.status = Client(fake_server.address), status
+    assert client.current_version("a") is None and client.versions("a") == []
+    fake_server.status = 500
+    assert failure(lambda: client.current_version("a")).status == failure(lambda: client.versions("a")).status == 500
+    fake_server.status, fake_server.body = 200, b'{"current": null, "versions": []}'
+    assert client.current_version("a") == 0 and client.versions("a") == []

@@ -181,6 +181,15 @@ def test_masks_that_do_not_fit_are_refused(heart: Any, tmp_path: Path) -> None:
             read_mask(path, heart, LABELS)
 
 
+def test_a_mask_may_lie_a_rounding_error_beside_its_volume(heart: Any, tmp_path: Path) -> None:
+    place = oblique((4.0, 4.0, 9.0))
+    place[0, 3] += 0.3  # mm, of voxels whose smallest edge is 4 mm
+    assert np.array_equal(read_mask(nifti(tmp_path / "near.nii.gz", some_mask(), place), heart, LABELS), some_mask())
+    place[0, 3] += 0.2
+    with pytest.raises(MaskError, match="lies elsewhere in space"):
+        read_mask(nifti(tmp_path / "beside.nii.gz", some_mask(), place), heart, LABELS)
+
+
 def test_a_prediction_counts_inside_the_boxes_alone() -> None:
     current, predicted = some_mask(1), some_mask(2)
     result = merge_masks(current, predicted, [(3, 10, 4, 9, 1, 3), (20, 30, 0, 36, 4, 5)], [])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prato.prompts.batch import PromptBatch
 from prato.pruning.record import StageRecord
+from prato.runtime.registry import Registry
 
 #: Blocks, counted from 1, whose outputs are UNETR's skip connections.
 SKIPS = (4, 7, 10)
@@ -116,7 +117,7 @@ class TokenMethod(nn.Module, ABC):
         """
 
 
-METHODS: dict[str, type[Any]] = {}
+METHODS: Registry[type[Any]] = Registry("baselines")
 _Registered = TypeVar("_Registered", bound=type[TokenMethod])
 
 
@@ -126,13 +127,7 @@ def register_baseline(name: str) -> Callable[[_Registered], _Registered]:
     Raises:
         ValueError: another method is registered by that name.
     """
-
-    def register(method: _Registered) -> _Registered:
-        if METHODS.setdefault(name, method) is not method:
-            raise ValueError(f"Two baselines are registered as {name!r}: give one of them another name.")
-        return method
-
-    return register
+    return METHODS.register(name)
 
 
 def numbered_blocks(vit: ViT) -> Iterator[tuple[int, Any]]:

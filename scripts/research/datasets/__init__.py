@@ -1,7 +1,7 @@
 """The data sets of the experiments: one file each, found by its registered name (:func:`register_dataset`)."""
 
-from importlib import import_module
-from pkgutil import iter_modules
+import sys
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+from prato.runtime.registry import import_modules
+
+import_modules(sys.modules[__name__])

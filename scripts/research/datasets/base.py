@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from prato.data.cases import TrainingCase
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.prompts.box import Box
+from prato.runtime.registry import Registry
 
 #: Draws the boxes at evaluation, which are the same for all seeds of training.
 _BOX_SEED = 0
@@ -174,7 +174,7 @@ class SegmentationDataset(ABC):
         """
 
 
-_DATASETS: dict[str, type[SegmentationDataset]] = {}
+_DATASETS: Registry[type[SegmentationDataset]] = Registry("data sets")
 _Registered = TypeVar("_Registered", bound=type[SegmentationDataset])
 
 
@@ -184,13 +184,7 @@ def register_dataset(name: str) -> Callable[[_Registered], _Registered]:
     Raises:
         ValueError: another class is registered by that name.
     """
-
-    def register(dataset: _Registered) -> _Registered:
-        if _DATASETS.setdefault(name, dataset) is not dataset:
-            raise ValueError(f"Two data sets are registered as {name!r}: give one of them another name.")
-        return dataset
-
-    return register
+    return _DATASETS.register(name)
 
 
 def list_datasets() -> list[str]:
@@ -213,7 +207,6 @@ def draw_box(name: str, truth: np.ndarray, condition: str) -> Box:
     """The box of ``condition`` round the structures of ``truth``; it depends on both and the case's ``name`` alone."""
     tight = Box.around(truth > 0)
     assert tight is not None
-    seed = hashlib.sha256(f"{_BOX_SEED}:{condition}:{name}".encode()).digest()[:8]
-    box = perturb_box(tight, truth.shape, BoxCondition(condition), np.random.default_rng(int.from_bytes(seed, "big")))
+    box = perturb_box(tight, truth.shape, BoxCondition(condition), seeded_rng(_BOX_SEED, condition, name))
     assert box is not None
     return box

@@ -12,10 +12,11 @@ from fastapi import HTTPException
 from monailabel.interfaces.tasks.strategy import Strategy
 
 import lib.datastore.studies
-from lib.activelearning import acquisition_strategy
+from lib.activelearning import acquisition_strategy, facility_location
 from lib.activelearning.registry import build_strategies, register_strategy
 from lib.activelearning.scores import SAMPLE, Phases, ScoreStrategy, StudyScore
 from lib.datastore.studies import StudiesDatastore
+from prato.acquisition.facility_location import StudySummary
 from prato.acquisition.scores import Score
 from prato.data.nifti import write_volume
 
@@ -208,6 +209,20 @@ def test_without_a_model_there_is_no_score() -> None:
 def test_an_image_that_cannot_be_read_is_the_least_useful(name: str) -> None:
     answer = built(name)({"strategy": name}, Folder("a"))
     assert (answer["id"], answer["score"]) == ("a", 0) and "a.nii.gz" in answer["reason"]
+
+
+def test_coverage_chooses_the_study_that_is_worth_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heart like another one, and easily corrected, tells the most; one that is like no other the least."""
+    seen = {"a": ([9.0, 9.0], 1.0), "b": ([0.0, 0.0], 0.1), "c": ([0.1, 0.0], 1.0)}
+    summaries = {study: StudySummary(np.array(features), uncertainty) for study, (features, uncertainty) in seen.items()}
+    monkeypatch.setattr(facility_location.images, "read_phase", lambda path, phase: path.name[0])
+    monkeypatch.setattr(facility_location, "summarise", lambda predictor, study: summaries[study])
+    answer = built("coverage")({"strategy": "coverage"}, Folder("a", "b", "c"))
+    worth = facility_location.facility_location([*summaries.values()], np.zeros(3, bool))
+    assert answer["id"] == "b" and answer["score"] == pytest.approx(worth[1], abs=1e-4) and worth[1] == worth.max() > worth.min()
+    covered = facility_location.facility_location([*summaries.values()], np.array([False, True, False]))
+    answer = built("coverage")({"strategy": "coverage"}, Cines(1, {"a": {}, "b": {"0": "corrected"}, "c": {}}))
+    assert (answer["id"], answer["scored"]) == ("a", 2) and answer["score"] == pytest.approx(covered[0], abs=1e-4)
 
 
 def test_a_phase_alone_is_no_pair() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prato.data.splits import Split, SplitError, load_split, save_split, split_patients
+from prato.data.splits import Split, SplitError, load_split, save_split, shuffle_key, split_folds, split_patients
 
 NAMES = [f"patient{n:03d}" for n in range(1, 101)]
 GROUPS = {name: ["NOR", "DCM", "HCM", "MINF", "RV"][n // 20] for n, name in enumerate(NAMES)}
@@ -46,3 +46,8 @@ def test_a_patient_on_both_sides_is_refused(tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["a", "b"], validation=["b"]))
     with pytest.raises(SplitError, match="b on both sides"):
         load_split(tmp_path / "split.json")
+
+
+def test_an_order_that_was_shuffled_once_stays():
+    assert sorted("abcd", key=lambda name: shuffle_key(0, name)) == ["d", "a", "c", "b"]
+    assert [fold.validation for fold in split_folds("abcd", 2, 0)] == [["c", "d"], ["a", "b"]]

@@ -188,10 +188,18 @@ def test_the_same_label_is_the_same_object_and_a_corrected_one_names_its_predece
 
 
 @pytest.mark.slow
-def test_volumes_and_function_stand_beside(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("size", "weight", "bsa", "doubt"),
+    [
+        (1.7, 70, 1.82, "were guessed by the import"),
+        (170, 70, None, "A height of 17000 cm and a weight of 70 kg cannot be right"),  # in cm, where DICOM has m
+        (0.35, 0.9, 0.09, "were guessed by the import"),  # born too early
+    ],
+)
+def test_volumes_and_function_stand_beside(tmp_path: Path, size: float, weight: float, bsa: float | None, doubt: str) -> None:
     images = SCAN.images()
     for ds in images:
-        ds.PatientSize, ds.PatientWeight = 1.7, 70
+        ds.PatientSize, ds.PatientWeight = size, weight
     source, studies, names = imported(tmp_path, images)
     for n, name in enumerate(names):
         mask = np.zeros((SCAN.columns, SCAN.rows, SCAN.slices), np.uint8)
@@ -204,8 +212,8 @@ def test_volumes_and_function_stand_beside(tmp_path: Path) -> None:
     voxel_ml = 1.5 * 1.25 * 8 / 1000
     assert values["phases"][0]["volumes_ml"]["LV cavity"] == pytest.approx(75 * voxel_ml, abs=0.01)
     assert values["function"]["lv"]["ef_percent"] == pytest.approx(20)
-    assert values["function"]["bsa_m2"] == pytest.approx(1.82, abs=0.01)
-    assert any("were guessed by the import" in doubt for doubt in values["function"]["warnings"])
+    assert values["function"]["bsa_m2"] == pytest.approx(bsa, abs=0.01)
+    assert any(doubt in warning for warning in values["function"]["warnings"])
     [table] = [path.read_text().splitlines() for path in (tmp_path / "out").glob("*_volumes.csv")]
     assert table[0].startswith("study,phase,RV cavity ml,myocardium ml,LV cavity ml,") and len(table) == 3
     [report] = [highdicom.sr.srread(path) for path in (tmp_path / "out").glob("*_report_*.dcm")]

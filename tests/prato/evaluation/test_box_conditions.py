@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.prompts.box import Box
 
 SHAPE = (200, 220, 10)
@@ -59,3 +59,7 @@ def test_boxes_are_drawn_in_plane_whichever_axis_the_slices_lie_along(tight, see
     found = perturb_box(tight.permute(order), shape, condition, np.random.default_rng(seed), order.index(2))
     usual = draw(tight, condition, seed)
     assert found == (usual and usual.permute(order))
+
+
+def test_a_study_has_the_box_that_published_results_were_measured_with():
+    assert seeded_rng(0, "tight", "patient001_ED").integers(0, 10**6, 3).tolist() == [619397, 781535, 347009]

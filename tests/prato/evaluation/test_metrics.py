@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prato.data.structures import STRUCTURES
-from prato.evaluation.metrics import case_metrics
+from prato.evaluation.metrics import case_metrics, structure_dice
 
 SPACING = (2.0, 1.0, 8.0)
 
@@ -48,3 +48,11 @@ def test_empty_masks():
     scores = case_metrics(empty, truth, SPACING)
     assert scores["RV cavity"] == {"dice": 0.0, "iou": 0.0, "hd95": pytest.approx(math.hypot(40, 20, 48))}
     assert scores["LV cavity"] == {"dice": 1.0, "iou": 1.0, "hd95": 0.0}
+
+
+def test_the_dice_alone_is_that_of_all_metrics():
+    truth = block((5, 5, 1), (10, 10, 5), 1) + block((12, 5, 1), (15, 10, 5), 2)
+    moved = block((6, 5, 1), (11, 10, 5), 1) + block((2, 5, 1), (4, 10, 5), 2)
+    every = case_metrics(moved, truth, SPACING)
+    assert structure_dice(moved, truth) == {name: pytest.approx(every[name]["dice"]) for name in STRUCTURES}
+    assert structure_dice(moved, truth) == {"RV cavity": 0.8, "myocardium": 0.0, "LV cavity": 1.0}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from prato.data.structures import BACKGROUND, NUM_CLASSES
-from prato.inference.scores import Scores
+from prato.inference.scores import Scores, quantise
 from prato.runtime.region import Region
 
 
@@ -37,3 +38,8 @@ def test_a_place_has_the_same_scores_whatever_the_pixels(pixels: tuple[int, int]
 def test_nothing_computed_is_background() -> None:
     for found in (scores((100, 96), (20, 10), (60, 70)).cut(4, (0, 0), 8, (91, 87)), Scores.nothing().cut(0, (0, 0), 8, (91, 87))):
         assert (found[BACKGROUND] == 1).all() and found.sum() == 64
+
+
+def test_the_likeliest_class_has_the_highest_score_and_what_is_far_below_none() -> None:
+    logits = torch.tensor([3.0, 2.0, -1.0, -5.0, -50.0]).view(1, 5, 1, 1)
+    assert quantise(logits).flatten().tolist() == [255, 223, 128, 0, 0]

@@ -6,7 +6,7 @@ import torch
 
 from prato.data.intensity import normalise
 from prato.data.resampling import resample_in_plane, resampled_size, stack_neighbours
-from prato.inference.window import STEP, Window
+from prato.inference.window import STEP, Window, heart_beside
 from prato.prompts.box import Box
 
 
@@ -101,3 +101,18 @@ def test_a_window_s_corner_is_a_multiple_of_the_step(step):
         window = Window.from_centre(Box((start, 30), (start + 40, 80)), (200, 200), (1.5, 1.5), 1.5, 96, step)
         assert all(corner % step == 0 for corner in window.corner)
         assert abs(window.corner[0] + 48 - (start + 20)) <= step / 2
+
+
+@pytest.mark.parametrize(
+    ("drawn", "found"),
+    [
+        (Box((60, 60, 2), (80, 80, 4)), Box((10, 10, 2), (30, 30, 4))),  # beside the heart: it is looked for in the drawn slices
+        (Box((60, 60, 7), (80, 80, 9)), None),  # in slices without it
+        (Box((12, 12, 2), (16, 16, 4)), None),  # within it
+        (Box((0, 0, 2), (90, 90, 4)), None),  # round it
+        (Box((17, 10, 2), (37, 30, 4)), Box((10, 10, 2), (30, 30, 4))),  # 65 % of either
+        (Box((15, 10, 2), (35, 30, 4)), None),  # 75 %
+    ],
+)
+def test_a_box_is_beside_the_heart_unless_most_of_the_smaller_one_is_in_both(drawn, found):
+    assert heart_beside(Box((10, 10, 0), (30, 30, 6)), drawn) == found

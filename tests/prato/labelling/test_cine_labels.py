@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -291,8 +292,11 @@ def test_imported_phases_that_are_still_the_model_s_stay_proposals(label: LabelV
     with pytest.raises(LabelError, match="equals the model's proposal"):
         take(mask_of(p0=1, p1=1, p2=1, p3=1))
     assert label.current() is None
+    proposal = {"labels": {"original": {"info": {"model": "prato_unetr", "model_version": "0123456789ab"}}}}
+    (tmp_path / "datastore_v2.json").write_text(json.dumps({"objects": {"a": proposal}}))
     assert take(mask_of(p0=2, p1=1, p2=3, p3=1)) == {0: "corrected", 1: "proposed", 2: "corrected", 3: "proposed"}
     assert trusted_phases(label.current().phases) == [0, 2]
+    assert (label.current().params["model"], label.current().phases[1].editor) == ("prato_unetr", "0123456789ab")
     assert take(mask_of(p0=2, p1=1, p2=3, p3=1)) == {}
     with pytest.raises(LabelError, match="equals the model's proposal"):
         take(mask_of(p0=1, p1=1, p2=3, p3=1))

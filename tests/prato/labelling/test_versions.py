@@ -58,6 +58,17 @@ def test_a_version_says_where_it_comes_from(label: LabelVersions, tmp_path: Path
     assert np.array_equal(label.read_volume(1).array, mask(2))
 
 
+def test_what_is_added_to_a_version_s_parameters_changes_nothing_else(label: LabelVersions, tmp_path: Path) -> None:
+    label.update_params({"note": "nothing is there yet"})
+    assert not list((tmp_path / HISTORY).rglob("*.json"))
+    label.save(Volume(mask(2), AFFINE), {"annotator": "Ada", "box": [1, 2, 3, 4, 0, 3]})
+    before = label.current()
+    label.update_params({"box": [0, 2, 0, 2, 0, 3], "note": "redrawn"})
+    (after,) = label.all()
+    assert after.params == {"annotator": "Ada", "box": [0, 2, 0, 2, 0, 3], "note": "redrawn"}
+    assert after.model_copy(update={"params": before.params}) == before
+
+
 def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path) -> None:
     by_hand(tmp_path, 1)
     conflicts = [

@@ -60,3 +60,25 @@ def test_more_heads_are_refused() -> None:
     wide = network(24, num_heads=(2, 4, 8, 8))
     with pytest.raises(RuntimeError, match="size mismatch"):
         wide.load_state_dict(convert_state_dict(network(12).state_dict(), wide))
+
+
+def positions(edge: int) -> torch.nn.Module:
+    """A network that has nothing but the embeddings of ``edge`` x ``edge`` positions, numbered from 1."""
+    made = torch.nn.Module()
+    made.vit = torch.nn.Module()
+    made.vit.patch_embedding = torch.nn.Module()
+    made.vit.patch_embedding.position_embeddings = torch.nn.Parameter(torch.arange(1.0, edge**2 + 1).view(1, -1, 1))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("edge", "rows"),
+    [
+        (7, [[1, 1, 1, 2, 3, 3, 3], [1, 1, 1, 2, 3, 3, 3], [1, 1, 1, 2, 3, 3, 3], [4, 4, 4, 5, 6, 6, 6], *[[7, 7, 7, 8, 9, 9, 9]] * 3]),
+        (4, [[1, 2, 3, 3], [4, 5, 6, 6], [7, 8, 9, 9], [7, 8, 9, 9]]),
+        (1, [[5]]),
+    ],
+)
+def test_positions_lie_in_the_middle_of_a_larger_grid_and_of_a_larger_one_the_middle_is_taken(edge: int, rows: list[list[int]]) -> None:
+    (found,) = convert_state_dict(positions(3).state_dict(), positions(edge)).values()
+    assert found.view(edge, edge).tolist() == rows

@@ -1,4 +1,4 @@
-"""A network is registered once, by its name, with its plan and its preset."""
+"""A network is registered once, by its name, with its preset."""
 
 import pytest
 import torch
@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from prato.inference.cuda_graphs import CudaGraphRunner
 from prato.models.base import EncoderOutput, ImageEmbedding, PrunableNetwork
 from prato.models.checkpoint import ModelSpec, model_preset
-from prato.models.registry import build_model, default_plan, list_models, list_presets, register_model
+from prato.models.registry import build_model, list_models, list_presets, model_class, register_model
+from prato.prompts.base import register_prompt
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import BoxPrompt
-from prato.pruning.plan import PruningPlan
+from prato.prompts.points import PointsPrompt
 from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance
 from prato.runtime.region import Region
@@ -20,7 +21,6 @@ def test_the_networks_are_found_by_their_names():
     assert {"segformer", "swin_unetr", "transunet", "unetr"} <= set(list_models())
     assert list_presets() == ["swin_unetr", "unetr"] and list_presets("stack") == ["overview_swin_unetr", "overview_unet"]
     assert list_presets("clicks") == ["click_refiner"]  # which is offered to nobody who wants a network for boxes
-    assert default_plan("transunet") == PruningPlan(prune_after=(3, 6, 9), percentile=25.0)
     for name in list_presets():
         spec = model_preset(name)
         assert spec.is_promptable and spec.network == name
@@ -33,10 +33,14 @@ def test_what_is_not_registered_is_refused_and_no_name_is_given_twice():
     with pytest.raises(ValueError, match="transunet has no preset: use one of swin_unetr, unetr"):
         model_preset("transunet")
     with pytest.raises(ValueError, match="Two networks are registered as 'unetr'"):
-        register_model("unetr")(nn.Identity)
+        register_model("unetr", {"centre": "clicks"})(nn.Identity)
+    assert "unetr" in list_presets() and model_class("unetr").__name__ == "PratoUNETR"  # as it was
+    with pytest.raises(ValueError, match="Two kinds of prompts are registered as 'roi'"):
+        register_prompt("roi")(PointsPrompt)
+    assert PointsPrompt.name != "roi"
 
 
-@register_model("two_convolutions", plan=PruningPlan(prune_after=(1,)))
+@register_model("two_convolutions")
 class TwoConvolutions(PrunableNetwork):
     """A network that encodes nothing before it sees a prompt, and whose shapes depend on what is kept."""
 

@@ -131,3 +131,9 @@ def test_keys_may_be_beside_each_other_and_all_there_are(cine, keys):
     cine, truth = cine
     found = propagate(cine, prediction_of(truth, range(6)), CorrectedPhases({t: truth[..., t] for t in keys}))
     np.testing.assert_array_equal(found.mask[..., keys], truth[..., keys])
+
+
+def test_the_reply_says_which_phases_followed_and_which_were_left_alone() -> None:
+    drawn = np.ones((2, 2, 1), np.uint8)
+    said = CorrectedPhases({4: drawn, 1: drawn}, {3: drawn}, version=7).reply(6)
+    assert said == {"keys": [1, 4], "filled": [0, 2, 5], "kept": [3], "label_version": 7}

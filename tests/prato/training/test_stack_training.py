@@ -120,6 +120,20 @@ def test_what_is_changed_for_some_stacks_alone_is_what_changing_all_gives():
         torch.testing.assert_close(changed, change(image, amount))
 
 
+def test_what_another_scanner_does_is_what_it_says():
+    point = torch.zeros(1, 3, 12, 12)
+    point[0, 1, 6, 6] = 1
+    share = torch.tensor(0.2).view(1, 1, 1, 1)
+    assert mixed(point, share)[0, :, 6, 6].tolist() == pytest.approx([0.2, 0.6, 0.2])
+    assert coarsened(point, torch.ones(1, 1, 1, 1)).max() == pytest.approx(0.5625 * 0.25)  # a quarter, and read off its centre
+    sigma = torch.tensor(0.8).view(1, 1, 1, 1)
+    line = blurred(point, sigma)[0, 1, 6]
+    assert blurred(point, sigma).sum() == pytest.approx(1, abs=1e-5)
+    assert (line[5] / line[6], line[8] / line[6]) == pytest.approx((math.exp(-0.5 / 0.64), math.exp(-2 / 0.64)), rel=1e-4)
+    flat = torch.full((1, 3, 12, 12), 0.3)
+    assert torch.allclose(mixed(flat, share), flat) and torch.allclose(coarsened(flat, share), flat)
+
+
 @pytest.mark.slow
 def test_a_batch_depends_on_seed_and_step_alone(bank):
     sampler, again, other = (StackSampler(bank, seed, 2, 4, 96) for seed in (0, 0, 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from lib.infers.image_cache import images
 from lib.infers.live_predictor import LivePredictor
 from prato.acquisition.next_phase import next_phase
 from prato.data.nifti_head import VolumeError
+from prato.data.splits import shuffle_key
 from prato.labelling.records import TRUSTED
 
 #: What an annotator may decide about a study without labelling it; a study that nobody decided about is open.
@@ -99,7 +99,7 @@ def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[st
     times = {study: handed_out[study].get(own, {}).get("ts", 0) for study in free}
     oldest = [study for study, ts in times.items() if ts == min(times.values())]
     seed = request.get("seed", 0)
-    oldest.sort(key=lambda study: hashlib.sha256(f"{seed}:{study}".encode()).hexdigest())
+    oldest.sort(key=lambda study: shuffle_key(seed, study))
     return {study: unlabelled[study] for study in oldest}
 
 

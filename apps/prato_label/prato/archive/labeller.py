@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from prato.data.studies import Study, describe_study
 from prato.inference.cine_predictor import predict_cine
 from prato.inference.predictor import Predictor
 from prato.inference.request import InferenceRequest
+from prato.labelling.files import sha256
 from prato.models.checkpoint import load_model
 from prato.pruning.plan import PRUNE_CHOICES
 
@@ -73,7 +73,7 @@ class Labeller:
         started, worked = time.perf_counter(), time.process_time()
         try:
             cine = read_cine(job.image)
-            record["image_sha256"] = sha256(Path(job.image))
+            record["image_sha256"] = sha256(Path(job.image).read_bytes())
             read = time.perf_counter()
             request = InferenceRequest.parse({"roi": job.roi, "prune": self.parameters["prune"]})
             about = describe_study(Path(job.image).parent, Path(job.study).name)
@@ -88,7 +88,7 @@ class Labeller:
         outside = {"read": read - started, "write": written - predicted, "total": written - started}
         record["latency_ms"] |= {step: round(1000 * seconds, 1) for step, seconds in outside.items()}
         record["cpu_ms"] = round(1000 * (time.process_time() - worked), 1)
-        return {**record, "status": "done", "mask_sha256": hashlib.sha256(data).hexdigest()}
+        return {**record, "status": "done", "mask_sha256": sha256(data)}
 
     def _predict(self, cine: Cine, request: InferenceRequest, about: Study) -> tuple[dict[str, Any], np.ndarray]:
         """The reply and the mask of the image, in all phases where it has several; ``about`` is what the manifest says of it."""
@@ -107,12 +107,3 @@ def error_sentence(error: BaseException) -> str:
     """What ``first_line`` says of an error, with its kind where the message was not written for people."""
     text = first_line(error)
     return text if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
-
-
-def sha256(path: Path) -> str:
-    """Of the bytes of a file, as hexadecimal digits.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    return hashlib.sha256(path.read_bytes()).hexdigest()

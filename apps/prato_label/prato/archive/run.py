@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from prato.archive.labeller import sha256
 from prato.archive.studies import ArchiveError, Job
 from prato.data.atomic import find_leftovers, write_bytes
+from prato.labelling.files import sha256
 from prato.labelling.run_records import PARAMETERS_NAME, RECORDS_NAME, read_records
 
 #: Temporary files of a run; others in its folder are other programs'.
@@ -125,10 +125,10 @@ class Run:
         record, mask = self.records.get(job.study), self.mask(job.study)
         if record is None or not mask.exists():  # a mask alone is what a kill left
             return "waiting"
-        if sha256(mask) != record.get("mask_sha256"):
+        if sha256(mask.read_bytes()) != record.get("mask_sha256"):
             return "foreign"
         try:
-            same = record["image_sha256"] == sha256(Path(job.image)) and record["roi"] == job.roi
+            same = record["image_sha256"] == sha256(Path(job.image).read_bytes()) and record["roi"] == job.roi
         except OSError:  # storage that is away for a while must not cost the masks that were made of it
             return "unread"
         return "done" if same else "stale"

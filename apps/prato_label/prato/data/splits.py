@@ -28,6 +28,11 @@ class SplitError(ValueError):
     """A split file that cannot be used; the message is one sentence."""
 
 
+def shuffle_key(seed: object, name: str) -> str:
+    """What names are sorted by for an order that ``seed`` shuffles; two of them keep it, whichever others come or go."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
 def split_patients(patients: Iterable[str], validation_share: float, seed: int, groups: Mapping[str, str | None] | None = None) -> Split:
     """Assign ``patients``: ``validation_share`` of each disease group (where known) to validation, at least one to each side.
 
@@ -44,9 +49,9 @@ def split_patients(patients: Iterable[str], validation_share: float, seed: int, 
         by_group[str((groups or {}).get(patient))].append(patient)
     validation: list[str] = []
     for members in by_group.values():
-        validation += sorted(members, key=lambda name: _key(seed, name))[: round(len(members) * validation_share)]
+        validation += sorted(members, key=lambda name: shuffle_key(seed, name))[: round(len(members) * validation_share)]
     if not validation:
-        validation = sorted(everyone, key=lambda name: _key(seed, name))[:1]
+        validation = sorted(everyone, key=lambda name: shuffle_key(seed, name))[:1]
     if len(validation) == len(everyone):
         validation = validation[:-1]
     return Split(seed=seed, train=sorted(set(everyone) - set(validation)), validation=sorted(validation))
@@ -60,7 +65,7 @@ def split_folds(patients: Iterable[str], count: int, seed: int) -> list[Split]:
     Raises:
         ValueError: fewer than two patients.
     """
-    everyone = sorted(set(patients), key=lambda name: _key(seed, name))
+    everyone = sorted(set(patients), key=lambda name: shuffle_key(seed, name))
     if len(everyone) < 2:
         raise ValueError(f"A split needs at least two patients, not {len(everyone)}.")
     folds = [set(everyone[n::count]) for n in range(min(count, len(everyone)))]
@@ -88,7 +93,3 @@ def load_split(path: str | os.PathLike[str]) -> Split:
     if both:
         raise SplitError(f"{path} has {both[0]} on both sides: a patient belongs to training or to validation.")
     return split
-
-
-def _key(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

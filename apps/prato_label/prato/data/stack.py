@@ -27,12 +27,12 @@ def slice_axis(shape: Sequence[int], spacing: Sequence[float]) -> int:
 
 
 def to_stack(array: np.ndarray, axis: int) -> np.ndarray:
-    """``array`` (X, Y, Z) with ``axis`` moved to the end."""
+    """``array`` (X, Y, Z) with ``axis``, which lies across the slices, moved to the end; a view."""
     return np.moveaxis(array, axis, 2)
 
 
 def from_stack(array: np.ndarray, axis: int) -> np.ndarray:
-    """The inverse of :func:`to_stack`."""
+    """The inverse of :func:`to_stack`: ``array``, whose last axis lies across the slices, with that as its ``axis``; a view."""
     return np.moveaxis(array, 2, axis)
 
 

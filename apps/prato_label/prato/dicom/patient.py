@@ -57,7 +57,10 @@ _SEXES = ("M", "F", "O")
 
 @dataclass(frozen=True)
 class Examination:
-    """Attributes of patient and study, all valid; those of the source that were not are empty, and named in ``blanked``."""
+    """Attributes of patient and study, all valid; those of the source that were not are empty, and named in ``blanked``.
+
+    Height and weight are what the scanner was told, None where that is nothing: whoever computes with them says whose they cannot be.
+    """
 
     attributes: Dataset
     series_number: int
@@ -65,13 +68,13 @@ class Examination:
 
     @property
     def height_cm(self) -> float | None:
-        size = self.attributes.get("PatientSize")
-        return float(size) * 100 if size and 0.3 < float(size) < 2.5 else None
+        size = self.attributes.get("PatientSize")  # m
+        return 100 * float(size) if size else None
 
     @property
     def weight_kg(self) -> float | None:
         weight = self.attributes.get("PatientWeight")
-        return float(weight) if weight and 1 < float(weight) < 400 else None
+        return float(weight) if weight else None
 
 
 def examination_from(header: Dataset) -> Examination:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 
 import numpy as np
@@ -17,6 +18,12 @@ class BoxCondition(str, Enum):
     partial = "partial"
     misleading = "misleading"
     none = "none"
+
+
+def seeded_rng(*words: str | int) -> np.random.Generator:
+    """Random numbers that depend on ``words`` alone, in their order: a study's box is the same whichever others are measured with it."""
+    digest = hashlib.sha256(":".join(map(str, words)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def perturb_box(tight: Box, shape: tuple[int, ...], condition: BoxCondition, rng: np.random.Generator, across: int = 2) -> Box | None:

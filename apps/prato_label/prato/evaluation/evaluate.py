@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
 from prato.data.structures import STRUCTURES
 from prato.data.studies import StudyFile
-from prato.evaluation.box_conditions import BoxCondition, perturb_box
+from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import case_metrics
 from prato.inference.predictor import Predictor
 from prato.prompts.box import Box, BoxPrompt
@@ -51,9 +50,8 @@ def evaluate_volume(
     tight = Box.around(truth > 0)
     if tight is None:
         return None
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{condition.value}:{files.name}".encode()).digest()[:8], "big"))
     shape = volume.array.shape
-    box = perturb_box(tight, shape, condition, rng, slice_axis(shape, volume.spacing))
+    box = perturb_box(tight, shape, condition, seeded_rng(seed, condition.value, files.name), slice_axis(shape, volume.spacing))
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
     scores = case_metrics(prediction.mask, truth, volume.spacing)

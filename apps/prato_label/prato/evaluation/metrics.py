@@ -1,4 +1,4 @@
-"""DSC, IoU and HD95 of one volume, by MONAI's implementations."""
+"""DSC, IoU and HD95 of one volume: all of them by MONAI's implementations, or the DSC alone by counting voxels."""
 
 from __future__ import annotations
 
@@ -48,6 +48,23 @@ def case_metrics(
             "hd95": _hd95(one, two, spacing),
         }
     return result
+
+
+def structure_dice(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The ``dice`` of :func:`case_metrics` alone, in a fraction of its time and without MONAI.
+
+    Args:
+        predicted, truth: uint8 of one shape, values of ``prato.data.structures``.
+
+    Returns:
+        By structure name, in 0..1; 1 where both masks are empty.
+    """
+    found = {}
+    for name, value in STRUCTURES.items():
+        ours, theirs = predicted == value, truth == value
+        total = np.count_nonzero(ours) + np.count_nonzero(theirs)
+        found[name] = 2.0 * np.count_nonzero(ours & theirs) / total if total else 1.0
+    return found
 
 
 def _hd95(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, ...]) -> float:

@@ -97,7 +97,7 @@ class PrunableNetwork(nn.Module):
         return self.segment(x_in, prompts, plan).logits
 
     def segment(self, image: Tensor, prompts: PromptBatch | None = None, plan: PruningPlan | None = None) -> PrunedOutput:
-        """:meth:`encode_image` and :meth:`predict` in one call."""
+        """:meth:`encode_image` and :meth:`predict` in one call; arguments and errors as theirs."""
         if plan is None or prompts is None or prompts.is_empty:
             return self.predict(image, ImageEmbedding(), prompts, plan)
         return self.predict(image, self.encode_image(image, plan), prompts, plan)
@@ -153,15 +153,23 @@ class PrunableNetwork(nn.Module):
 
     @abstractmethod
     def forward_dense(self, image: Tensor) -> Tensor:
-        """Logits without pruning: the very numbers of the network that this one adds pruning to."""
+        """Logits (B, classes, *image) of ``image`` (B, channels, *image) without pruning: the very numbers of the network that this one
+        adds pruning to."""
 
     @abstractmethod
     def encode(self, image: Tensor, embedding: ImageEmbedding, pruning: PromptedPruning) -> EncoderOutput:
-        """The part of the encoder that ``embedding`` does not hold, on the tokens that ``pruning`` lets live."""
+        """The part of the encoder that ``embedding`` does not hold, on the tokens that ``pruning`` lets live.
+
+        Args:
+            image: float (B, channels, *image).
+            embedding: of :meth:`encode_image`; without features for a network that has none.
+            pruning: scores tokens at each of :attr:`prune_points` that its plan names, and says which of them go on.
+        """
 
     @abstractmethod
     def decode(self, image: Tensor, encoded: EncoderOutput, region: Region) -> Tensor:
-        """Logits (B, classes, *image), decoded in ``region`` alone and surely background elsewhere."""
+        """Logits (B, classes, *image) of ``image`` (B, channels, *image), decoded in ``region`` (of its pixels) alone and surely
+        background elsewhere."""
 
 
 def monai_norm(arguments: Mapping[str, Any]) -> str:

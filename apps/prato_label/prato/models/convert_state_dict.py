@@ -15,8 +15,8 @@ def convert_state_dict(state: dict[str, Tensor], network: nn.Module) -> dict[str
 
     Relevance projections of stages that ``state`` does not know keep the values that ``network`` has; those of its own are left out where
     ``network`` lacks the stage. Position embeddings of a smaller grid lie in the middle of the larger one, whose rim repeats the outermost;
-    of a larger grid the middle is taken. A Swin UNETR of half the channels is widened. What else differs is left for ``load_state_dict``
-    to refuse.
+    of a larger grid the middle is taken; both are square. A Swin UNETR of half the channels is widened, by torch's generator. What else
+    differs is left for ``load_state_dict`` to refuse. Neither ``state`` nor ``network`` is changed.
     """
     own = network.state_dict()
     if is_half_of(state, own):

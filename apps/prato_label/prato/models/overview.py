@@ -155,10 +155,10 @@ class Overview(nn.Module):
         return self._refine(fine, tokens.view_as(coarse))
 
     def remember(self, slices: Tensor, choose: Callable[[Tensor], Region]) -> OverviewMemory:
-        """What :meth:`forward` makes of ``slices``, and what :meth:`update` needs of it.
+        """What :meth:`forward` makes of ``slices`` (B, S, H, W), and what :meth:`update` needs of it.
 
         Args:
-            choose: given the tokens, says in which part others will differ, on a grid of 16 pixels.
+            choose: given the tokens (B, S, h, w, dim), says in which part others will differ, on a grid of 16 pixels.
         """
         fine, coarse = self._embed(slices)
         tokens, attended = coarse.flatten(2, 3), []
@@ -172,7 +172,7 @@ class Overview(nn.Module):
         return OverviewMemory(found, coarse, part, tuple((keys[:, :, kept], values[:, :, kept]) for keys, values in attended))
 
     def update(self, slices: Tensor, memory: OverviewMemory) -> Tensor:
-        """Tokens as :meth:`forward` returns them of ``slices`` like those of ``memory``, computed anew in its ``part`` alone.
+        """Tokens, as of :meth:`forward`, of ``slices`` (B, S, H, W) like those of ``memory``, computed anew in its ``part`` alone.
 
         There they attend to what is remembered of all other places, whose tokens are the remembered ones.
         """

@@ -19,7 +19,6 @@ from prato.models.swin_unetr import PratoSwinUNETR
 
 @register_model(
     "overview_swin_unetr",
-    plan=OVERVIEW_PLAN,
     preset={
         "arguments": {
             **{"in_channels": 3, "out_channels": NUM_CLASSES, "norm_name": "batch", "spatial_dims": 2},

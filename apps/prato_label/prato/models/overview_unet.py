@@ -22,7 +22,6 @@ _KEPT_PARTS = 4
 
 @register_model(
     "overview_unet",
-    plan=OVERVIEW_PLAN,
     preset={
         "arguments": {"in_channels": 3, "out_channels": NUM_CLASSES, "filters": (24, 48, 96, 192, 256)},
         "centre": "stack",

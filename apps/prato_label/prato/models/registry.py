@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import Any, TypeVar
 
 from torch import nn
 
 import prato.models
-from prato.pruning.plan import PruningPlan
+from prato.runtime.registry import Registry, import_modules
 
 _Network = TypeVar("_Network", bound=type[nn.Module])
 #: In-plane resolution (mm) and window edge (pixels) of the presets: 192 mm, room for a heart whichever half of it the box was drawn round.
@@ -21,21 +17,14 @@ PIXEL, WINDOW = 1.5, 128
 DEFAULT_MODEL = "prato_overview_unet"
 
 
-@dataclass(frozen=True)
-class _Entry:
-    network: type[nn.Module]
-    plan: PruningPlan | None
-    preset: Mapping[str, Any] | None
+_MODELS: Registry[type[nn.Module]] = Registry("networks")
+_PRESETS: dict[str, Mapping[str, Any]] = {}
 
 
-_MODELS: dict[str, _Entry] = {}
-
-
-def register_model(name: str, plan: PruningPlan | None = None, preset: Mapping[str, Any] | None = None) -> Callable[[_Network], _Network]:
+def register_model(name: str, preset: Mapping[str, Any] | None = None) -> Callable[[_Network], _Network]:
     """Class decorator: from now on ``build_model(name, ...)`` builds the decorated class.
 
     Args:
-        plan: how it is pruned where nobody says otherwise.
         preset: the fields of a :class:`~prato.models.checkpoint.ModelSpec` that a training starts from (``model_preset``); "arguments", the
             constructor's, are among them.
 
@@ -44,8 +33,9 @@ def register_model(name: str, plan: PruningPlan | None = None, preset: Mapping[s
     """
 
     def register(network: _Network) -> _Network:
-        if _MODELS.setdefault(name, _Entry(network, plan, preset)).network is not network:
-            raise ValueError(f"Two networks are registered as {name!r}: give one of them another name.")
+        _MODELS.register(name)(network)
+        if preset is not None:
+            _PRESETS[name] = preset
         return network
 
     return register
@@ -53,7 +43,7 @@ def register_model(name: str, plan: PruningPlan | None = None, preset: Mapping[s
 
 def list_models() -> list[str]:
     """The registered names, sorted."""
-    _import_models()
+    import_modules(prato.models)
     return sorted(_MODELS)
 
 
@@ -63,18 +53,14 @@ def model_class(name: str) -> Any:
     Raises:
         ValueError: there is none.
     """
-    return _entry(name).network
-
-
-def default_plan(name: str) -> PruningPlan | None:
-    """How the network is pruned where nobody says otherwise. Raises ValueError where none is registered by that name."""
-    return _entry(name).plan
+    if name not in _MODELS and name not in list_models():
+        raise ValueError(f"No network is registered as {name!r}: use one of {', '.join(list_models())}, or import its module.")
+    return _MODELS[name]
 
 
 def list_presets(centre: str = "box") -> list[str]:
     """The names of the networks with a preset that look at windows round this ``centre`` (see ``ModelSpec``), sorted."""
-    presets = {name: _MODELS[name].preset for name in list_models()}
-    return [name for name, preset in presets.items() if preset is not None and preset.get("centre", "box") == centre]
+    return [name for name in list_models() if name in _PRESETS and _PRESETS[name].get("centre", "box") == centre]
 
 
 def preset_fields(name: str) -> dict[str, Any]:
@@ -83,10 +69,10 @@ def preset_fields(name: str) -> dict[str, Any]:
     Raises:
         ValueError: it has none, or no network is registered by that name.
     """
-    preset = _entry(name).preset
-    if preset is None:
+    model_class(name)  # which is there, preset or not
+    if name not in _PRESETS:
         raise ValueError(f"{name} has no preset: use one of {', '.join(list_presets())}.")
-    return {"network": name, "window": WINDOW, "pixel": PIXEL, **preset}
+    return {"network": name, "window": WINDOW, "pixel": PIXEL, **_PRESETS[name]}
 
 
 def build_model(name: str, **arguments: Any) -> Any:
@@ -97,18 +83,3 @@ def build_model(name: str, **arguments: Any) -> Any:
         TypeError: ``arguments`` are not those of its constructor.
     """
     return model_class(name)(**arguments)
-
-
-def _entry(name: str) -> _Entry:
-    if name not in _MODELS:
-        _import_models()
-    if name not in _MODELS:
-        raise ValueError(f"No network is registered as {name!r}: use one of {', '.join(list_models())}, or import its module.")
-    return _MODELS[name]
-
-
-@cache
-def _import_models() -> None:
-    """Have every file of this package register its networks."""
-    for module in pkgutil.iter_modules(prato.models.__path__, "prato.models."):
-        import_module(module.name)

@@ -80,7 +80,7 @@ class SegFormer(nn.Module):
             raise ValueError(f"The image must have sides that are multiples of 32, not {tuple(x_in.shape[2:])}.")
 
 
-@register_model("segformer", plan=DEFAULT_PLAN)
+@register_model("segformer")
 class PratoSegFormer(PrunableNetwork, SegFormer):
     """SegFormer with prompt-driven token pruning before the patch embeddings.
 

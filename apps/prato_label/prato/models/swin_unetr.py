@@ -29,7 +29,6 @@ DEFAULT_PLAN = PruningPlan(prune_after=(1, 2, 3), percentile=25.0)
 
 @register_model(
     "swin_unetr",
-    plan=DEFAULT_PLAN,
     # batch normalisation: unlike instance normalisation, a pixel does not depend on what lies far from it
     preset={
         "arguments": {

@@ -114,7 +114,7 @@ class TransUNet(nn.Module):
         return apply_layers(self.out, x, rim=1)(region).to_logits()
 
 
-@register_model("transunet", plan=DEFAULT_PLAN)
+@register_model("transunet")
 class PratoTransUNet(PrunableNetwork, TransUNet):
     """TransUNet with prompt-driven token pruning after its transformer's blocks.
 

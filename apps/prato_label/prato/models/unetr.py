@@ -31,7 +31,6 @@ LAST = 0
 
 @register_model(
     "unetr",
-    plan=DEFAULT_PLAN,
     # batch normalisation: unlike instance normalisation, a pixel does not depend on what lies far from it
     preset={
         "arguments": {

@@ -11,8 +11,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from prato.prompts.bounds import Box, PromptError
 from prato.runtime.region import Region
+from prato.runtime.registry import Registry, import_modules
 
 __all__ = ["Prompt", "PromptError", "list_prompts", "register_prompt"]
 
@@ -113,7 +112,7 @@ class Prompt(ABC):
 
 
 _Kind = TypeVar("_Kind", bound=type[Prompt])
-_KINDS: dict[str, type[Prompt]] = {}
+_KINDS: Registry[type[Prompt]] = Registry("kinds of prompts")
 
 
 def register_prompt(name: str) -> Callable[[_Kind], _Kind]:
@@ -124,9 +123,7 @@ def register_prompt(name: str) -> Callable[[_Kind], _Kind]:
     """
 
     def register(kind: _Kind) -> _Kind:
-        if _KINDS.setdefault(name, kind) is not kind:
-            raise ValueError(f"Two kinds of prompts are registered as {name!r}: give one of them another name.")
-        kind.name = name
+        _KINDS.register(name)(kind).name = name
         return kind
 
     return register
@@ -136,6 +133,5 @@ def list_prompts() -> list[type[Prompt]]:
     """The kinds of prompts, in the order in which a request is searched for them: boxes first, then by name."""
     import prato.prompts
 
-    for module in iter_modules(prato.prompts.__path__):
-        import_module(f"prato.prompts.{module.name}")
+    import_modules(prato.prompts)
     return [_KINDS[name] for name in sorted(_KINDS, key=lambda name: (name != "roi", name))]

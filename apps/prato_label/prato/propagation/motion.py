@@ -11,6 +11,8 @@ import SimpleITK
 import torch
 import torch.nn.functional as F
 
+from prato.data.resampling import resample_in_plane
+
 #: Pixels of nothing between two slices that lie side by side, so that neither is smoothed into the other.
 _GAP = 8
 #: By how much images are shrunk and how many iterations that takes, from coarse to fine.
@@ -33,10 +35,10 @@ def register(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
     planes = [torch.from_numpy(np.ascontiguousarray(each)) for each in (fixed, moving)]
     found = torch.zeros(2, len(fixed), 1, 1)
     for factor, iterations in _LEVELS:
-        size = [max(-(-n // factor), 1) for n in fixed.shape[1:]]
-        images = [_resize(each, size) for each in planes]
+        size = max(-(-fixed.shape[1] // factor), 1), max(-(-fixed.shape[2] // factor), 1)
+        images = [resample_in_plane(each, size) for each in planes]
         scale = torch.tensor([n / m for n, m in zip(size, found.shape[2:])]).view(2, 1, 1, 1)
-        found = torch.stack(list(_resize(found.flatten(0, 1), size).unflatten(0, (2, -1)))) * scale
+        found = resample_in_plane(found.flatten(0, 1), size).unflatten(0, (2, -1)) * scale
         demons = SimpleITK.FastSymmetricForcesDemonsRegistrationFilter()
         demons.SetNumberOfIterations(iterations)
         demons.SetSmoothUpdateField(True)
@@ -71,12 +73,6 @@ def pull(planes: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     at = [2 * (step + torch.from_numpy(moved)) / max(n - 1, 1) - 1 for step, moved, n in zip(steps, displacement, size)]
     read = F.grid_sample(torch.from_numpy(planes).transpose(0, 1), torch.stack(at[::-1], -1), padding_mode="border", align_corners=True)
     return read.transpose(0, 1).numpy()
-
-
-def _resize(planes: torch.Tensor, size: list[int]) -> torch.Tensor:
-    if list(planes.shape[1:]) == size:
-        return planes
-    return F.interpolate(planes.unsqueeze(1), size=size, mode="bilinear", align_corners=False, antialias=True).squeeze(1)
 
 
 def _side_by_side(planes: np.ndarray) -> np.ndarray:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from prato.data.cases import TrainingCase, load_training_cases
-from prato.data.splits import Split, load_split, save_split
+from prato.data.splits import Split, load_split, save_split, shuffle_key
 from prato.data.studies import StudyFile
 from prato.labelling.trusted import find_trusted_phases
 from prato.retraining.file_changes import FileChanges
@@ -113,7 +112,7 @@ def assign_split(split: Split | None, patients: Iterable[str], validation_share:
         have = f"there are only labels of {next(iter(everyone))}" if everyone else "there are no labels yet"
         raise TooFewPatientsError(f"Training needs final labels of at least 2 patients, one of them to compare models on: {have}.")
     train, validation = set(split.train if split else ()), set(split.validation if split else ())
-    for patient in sorted(everyone - train - validation, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()):
+    for patient in sorted(everyone - train - validation, key=lambda name: shuffle_key(seed, name)):
         held_out = len(validation & everyone)
         to_validation = held_out == 0 or (train & everyone and held_out + 1 <= round(validation_share * len(everyone)))
         (validation if to_validation else train).add(patient)

@@ -21,19 +21,19 @@ def change_some(image: Tensor, amount: Tensor, change: Callable[[Tensor, Tensor]
 
 
 def mixed(image: Tensor, share: Tensor) -> Tensor:
-    """Slices that show a ``share`` of either neighbour."""
+    """``image`` (B, K, H, W) with a ``share`` (B, 1, 1, 1; 0 to 0.5) of either neighbour in every slice; edge slices are their own."""
     around = torch.cat([image[:, :1], image, image[:, -1:]], 1)
     return image * (1 - 2 * share) + share * (around[:, :-2] + around[:, 2:])
 
 
 def coarsened(image: Tensor, share: Tensor) -> Tensor:
-    """A mixture with what is left of it at half the resolution."""
+    """``image`` (B, K, H, W) and, for a ``share`` (B, 1, 1, 1; 0 to 1) of it, what is left of it at half the resolution."""
     coarse = F.interpolate(F.avg_pool2d(image, 2), size=image.shape[2:], mode="bilinear", align_corners=False)
     return torch.lerp(image, coarse, share)
 
 
 def blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Under a Gaussian of ``sigma`` pixels."""
+    """``image`` (B, K, H, W) under a Gaussian in plane of ``sigma`` (B, 1, 1, 1) pixels, cut off at 3 pixels; zeros lie round it."""
     reach, batch = 3, image.shape[0]
     places = torch.arange(-reach, reach + 1, device=image.device, dtype=image.dtype)
     weights = torch.exp(-0.5 * (places / sigma.view(batch, 1).clamp_min(1e-3)) ** 2)

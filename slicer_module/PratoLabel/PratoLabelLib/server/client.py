@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from PratoLabelLib.server.connection import ServerError
@@ -27,6 +27,9 @@ from PratoLabelLib.server.responses import (
     parse_training_state,
     require_type,
 )
+
+if TYPE_CHECKING:
+    import requests
 
 
 class Client(HttpClient):
@@ -61,13 +64,8 @@ class Client(HttpClient):
 
     def current_version(self, study: str) -> int | None:
         """The number of the version that is the study's final label, 0 for none; None where the server keeps no versions."""
-        try:
-            response = self._request("GET", "/datastore/label/versions", params={"image": study})
-        except ServerError as error:
-            if error.status in (400, 404, 405):
-                return None
-            raise
-        return self._parse(response, lambda: require_type(int, response.json()["current"] or 0))
+        response = self._request_versions(study)
+        return None if response is None else self._parse(response, lambda: require_type(int, response.json()["current"] or 0))
 
     def download_version(self, study: str, version: int, folder: str | os.PathLike[str]) -> Path:
         """As :meth:`download_label`, of one version of the final label."""
@@ -76,13 +74,17 @@ class Client(HttpClient):
 
     def versions(self, study: str) -> list[LabelVersion]:
         """Every version of the study's final label, newest first; none where the server keeps no versions."""
+        response = self._request_versions(study)
+        return [] if response is None else self._parse(response, lambda: parse_versions(response.json()))
+
+    def _request_versions(self, study: str) -> requests.Response | None:
+        """The response about the versions of the study's final label; None where the server keeps none, as stock MONAI Label does not."""
         try:
-            response = self._request("GET", "/datastore/label/versions", params={"image": study})
+            return self._request("GET", "/datastore/label/versions", params={"image": study})
         except ServerError as error:
             if error.status in (400, 404, 405):
-                return []
+                return None
             raise
-        return self._parse(response, lambda: parse_versions(response.json()))
 
     def restore_version(self, study: str, version: int, annotator: str) -> dict[str, Any]:
         """Make a copy of a version the study's final label; returns the contract's reply."""
