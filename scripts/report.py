@@ -180,7 +180,7 @@ def _plot(curves: dict[str, list[dict[str, Any]]]) -> None:
             panel.plot(steps, [r["dice"][structure] for r in rows], "o-", color=colour, label=structure, markersize=3)
         panel.plot(steps, [r["dice"]["mean"] for r in rows], "k-", label="mean")
         dense = curves.get(f"dense_{network}", [])
-        panel.plot([before + r["step"] for r in dense], [r["dice"]["mean"] for r in dense], "k:", label="mean, trained further without pruning")
+        panel.plot([before + r["step"] for r in dense], [r["dice"]["mean"] for r in dense], "k:", label="mean, trained dense")
         panel.set(title=_TITLES[f"prato_{network}"], xlabel="step", ylim=(0.7, 1))
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("Dice, validation patients, tight box")

@@ -40,7 +40,8 @@ def draw_speed(name: str, measured: list[dict[str, Any]]) -> None:
             dense = [row for row in rows if row["way"] == "dense"]
             area = [row["box_area"] for row in dense]
             panel.plot([100 * a for a in area], [r["ms"] * r["box_area"] for r in dense], "0.6", ls="--", label="ideal: dense x area")
-            panel.set(title=f"{TITLES.get(model, model)}, {batch} slice{'s' * (batch > 1)} a call", xlabel="box, % of the image", ylabel="ms a call", ylim=(0, None))
+            title = f"{TITLES.get(model, model)}, {batch} slice{'s' * (batch > 1)} a call"
+            panel.set(title=title, xlabel="box, % of the image", ylabel="ms a call", ylim=(0, None))
             panel.grid(alpha=0.3)
     legend_below(figure, columns=6)
     save_figure(figure, name)
