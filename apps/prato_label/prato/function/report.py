@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from prato.data.atomic import write_bytes
@@ -89,7 +90,8 @@ def _draw(heart: SegmentedHeart, is_whole: bool) -> Figure:
         for column, k in enumerate(planes):
             axis = figure.add_subplot(grid[row, column])
             _draw_slice(axis, heart, k, t, around, (low, high))
-            axis.text(0.03, 0.97, f"{words}, slice {k + 1}", color="white", fontsize=7, va="top", transform=axis.transAxes)
+            said = axis.text(0.03, 0.97, f"{words}, slice {k + 1}", color="white", fontsize=7, va="top", transform=axis.transAxes)
+            said.set_path_effects([withStroke(linewidth=1.5, foreground="black")])  # also on bright tissue
     _draw_curve(figure.add_subplot(grid[2, :]), heart)
     if is_whole:
         figure.text(0.08, 0.955, heart.name, fontsize=16)
