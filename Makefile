@@ -28,7 +28,7 @@ help:
 	@echo "make test                             run all tests"
 	@echo "make lint                             run ruff and mypy"
 	@echo "make report                           write every table and figure of README and docs from docs/results"
-	@echo "make tutorial                         take the pictures of docs/tutorial.md by clicking through it on a generated heart"
+	@echo "make tutorial                         take the pictures of the panel and of the server's pages again, by clicking through them on generated hearts"
 
 demo: $(INSTALLED)
 	@$(BIN)/python scripts/demo.py
@@ -55,6 +55,7 @@ quoted = '$(subst ','\'',$(value $(1)))'
 
 tutorial: $(TESTABLE)
 	@PRATO_LABEL_TUTORIAL=1 $(BIN)/python -m pytest -q tests/slicer_module/test_tutorial_live.py
+	@PRATO_TEST_PAGE_PICTURES=docs/images $(BIN)/python -m pytest -q tests/app/test_page_live.py tests/app/test_page_of_a_study_live.py -k "page_asks or rounds or heartbeat"
 
 # What the stock command "monailabel start_server" does, guarded (docs/server.md), whatever characters STUDIES holds.
 serve: studies-given $(INSTALLED)

@@ -53,7 +53,8 @@ def time_table(rows: list[Row]) -> str:
         cells = [model, box, prune, str(threads), f"{median(way['ms']):.0f}", share, f"{median(way['gflops']):.1f}"]
         lines.append([*cells, f"{sum(way['dice']) / len(way['dice']):.3f}"])
     head = ["model", "box", "pruning", "threads", "ms a study", "of its own `off`", "GFLOP", "mean DSC"]
-    return grid(head, lines)
+    studies = len({row["study"] for row in rows})
+    return grid(head, lines) + f"\n{studies} studies: medians, and the mean DSC.\n"
 
 
 def memory_table(rows: list[Row]) -> str:

@@ -8,6 +8,7 @@ import matplotlib
 
 from scripts.bench.speed_tables import TITLES
 from scripts.bench.timing import CAPTURED
+from scripts.common.figures import legend_below
 from scripts.common.paths import IMAGES
 
 matplotlib.use("Agg")
@@ -39,15 +40,15 @@ def draw_speed(name: str, measured: list[dict[str, Any]]) -> None:
             dense = [row for row in rows if row["way"] == "dense"]
             area = [row["box_area"] for row in dense]
             panel.plot([100 * a for a in area], [r["ms"] * r["box_area"] for r in dense], "0.6", ls="--", label="ideal: dense x area")
-            panel.set(title=f"{TITLES.get(model, model)}, {batch} a call", xlabel="box, % of the image", ylabel="ms", ylim=(0, None))
+            title = f"{TITLES.get(model, model)}, {batch} slice{'s' * (batch > 1)} a call"
+            panel.set(title=title, xlabel="box, % of the image", ylabel="ms a call", ylim=(0, None))
             panel.grid(alpha=0.3)
-    panels[0][0].legend(fontsize=6, loc="center right", bbox_to_anchor=(1.0, 0.58))
+    legend_below(figure, columns=6)
     save_figure(figure, name)
 
 
 def save_figure(figure: Any, name: str) -> None:
     """As docs/images/``name``.png."""
-    figure.tight_layout()
     IMAGES.mkdir(parents=True, exist_ok=True)
     figure.savefig(IMAGES / f"{name}.png", dpi=100)
     plt.close(figure)

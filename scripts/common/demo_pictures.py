@@ -30,7 +30,7 @@ def draw_loop(path: Path, title: str, *, image: Volume, box: Box, tokens: np.nda
     first, last = box.start[2], box.stop[2] - 1
     planes = [round(first + share * (last - first)) for share in (0.15, 0.5, 0.85)]
     columns = ["image and box", "tokens kept to the end", *masks]
-    figure = Figure(figsize=(2.6 * len(columns), 2.6 * len(planes) + 0.7), facecolor="black")
+    figure = Figure(figsize=(2.6 * len(columns), 2.6 * len(planes) + 0.6), facecolor="black")
     axes = figure.subplots(len(planes), len(columns))
     low, high = np.percentile(image.array, (0.5, 99.5))
     for row, k in zip(axes, planes):
@@ -49,8 +49,8 @@ def draw_loop(path: Path, title: str, *, image: Volume, box: Box, tokens: np.nda
         row[0].text(4, 4, f"slice {k + 1}", color="white", fontsize=8, va="top")
     handles: list[Any] = [Line2D([], [], color=COLOURS[name], marker="s", linestyle="", label=name) for name in STRUCTURES]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, labelcolor="white", fontsize=9)
-    figure.suptitle(title, color="white", fontsize=11)
-    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.05, top=0.88, wspace=0.02, hspace=0.03)
+    figure.suptitle(title, color="white", fontsize=11, y=0.985)
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.05, top=0.9, wspace=0.02, hspace=0.03)
     figure.savefig(path, dpi=110, facecolor="black")
 
 

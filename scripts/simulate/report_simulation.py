@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 import typer
 
+from scripts.common.figures import legend_below
 from scripts.common.markdown import fill_page, markdown_table
 from scripts.common.paths import DOCS, IMAGES, RESULTS
 from scripts.common.results import Row, read_rows
@@ -17,6 +18,7 @@ from scripts.simulate.summary import DICE, MINUTES, PATIENTS, Run, against, runs
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 _COLOURS = {"random": "0.45", "jitter": "tab:blue", "phases": "tab:orange", "entropy": "tab:green", "coverage": "tab:red"}
 
@@ -52,7 +54,7 @@ def _clicks(rows: list[Row]) -> str:
 
 def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
     """Every run thin, the mean of its seeds thick."""
-    figure, grid = plt.subplots(2, 2, figsize=(11, 8))
+    figure, grid = plt.subplots(2, 2, figsize=(11, 8.4))
     panels = grid.ravel()
     named: dict[str, list[Run]] = {}
     for run in all_runs:
@@ -82,8 +84,8 @@ def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
     for panel, (x_label, y_label) in zip(panels, axes):
         panel.set(xlabel=x_label, ylabel=y_label)
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8)
-    figure.tight_layout()
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_below(figure, columns=4)
     figure.savefig(IMAGES / "simulation.png", dpi=110)
 
 

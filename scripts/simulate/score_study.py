@@ -46,7 +46,8 @@ def main(
         people = load_split(split).validation[:patients]
         oracle = Oracle(file for file in find_labelled_studies(studies) if file.patient in people)
         if len(oracle.files) < _ENOUGH:
-            raise ValueError(f"{studies} holds {len(oracle.files)} labelled studies of validation patients: {_ENOUGH} are needed.")
+            count = f"{len(oracle.files)} labelled studies of validation patients"
+            raise ValueError(f"With --patients {patients}, {studies} has {count}: {_ENOUGH} are needed.")
         predictor = Predictor.from_files(model, locator_file())
     except (ValueError, OSError) as error:
         typer.echo(first_line(error), err=True)

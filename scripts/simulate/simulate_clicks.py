@@ -35,7 +35,7 @@ from scripts.simulate.click_study import Correct, Course, clicks_until, correct_
 class Way(str, Enum):
     """What is made of a click."""
 
-    REFINED, FOLLOWED, STAMPED, WHOLE_PART = "refined", "followed", "stamped", "whole part"
+    REFINED, FOLLOWED, DISC, WHOLE_PART = "refined", "followed", "disc", "whole part"
 
 
 class Labeller(str, Enum):
@@ -71,7 +71,7 @@ def main(
         if network is not None:
             made_so = {Way.REFINED: refined, Way.FOLLOWED: _followed}
             ways |= {each.value: make(network, draft.image, draft.scores) for each, make in made_so.items() if each in way}
-        if Way.STAMPED in way:
+        if Way.DISC in way:
             ways |= {f"disc of {radius:g} mm": stamp(radius, draft.image.volume.spacing) for radius in RADII}
         if Way.WHOLE_PART in way:
             ways[Way.WHOLE_PART.value] = _whole_part(draft.truth)

@@ -46,11 +46,14 @@ HISTORY = [(0.71, 0.79, True), (0.79, 0.84, True), (0.84, 0.83, False), (0.84, 0
 def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> None:
     """With a history such as several trainings leave, put into the server's own answer on its way."""
 
+    hostile = "prato_unetr" if PICTURES else HOSTILE
+
     def with_history(route: Any) -> None:
         said = ask(guarded_server, "GET", "/prato/state").json()
         keys = ("dice_before", "dice_after", "published")
         said["models"]["prato_unetr"]["history"] = [{"when": 0, **dict(zip(keys, round_))} for round_ in HISTORY]
-        said["jobs"] = [{"kind": "train", "model": HOSTILE, "status": "RUNNING", "start": "12:00", "step": 30, "steps": 120}]
+        said["jobs"] = [{"kind": "train", "model": hostile, "status": "RUNNING", "start": "2025-03-01 12:00:00", "step": 30, "steps": 120}]
+        said["models"]["prato_auto"] = said["models"]["prato_unetr"]
         route.fulfill(json=said)
 
     page = browser.new_page(viewport={"width": 1100, "height": 1000})
@@ -64,7 +67,9 @@ def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> Non
     heights = page.locator("svg circle").evaluate_all("dots => dots.map(dot => Number(dot.getAttribute('cy')))")
     assert heights[4] < heights[2] < heights[3] < heights[1] < heights[0]  # up the page is better
     assert page.locator("progress").evaluate("bar => bar.value / bar.max") == 0.25
-    assert page.locator("#jobs td", has_text="<img src=x").count() == 1
+    assert page.locator("#jobs td", has_text=hostile).count() == 1
+    assert page.locator("#models").get_by_text("0.840 to 0.870", exact=True).count() == 2
+    assert page.locator("svg[role=img]").count() == 1  # prato_auto is the same model: one plot for both
     assert page.title() == "PrATo Label"
     if PICTURES:
         page.screenshot(path=f"{PICTURES}/status_page.png", full_page=True)

@@ -84,6 +84,27 @@ def test_a_spreadsheet_finds_names_as_they_are_and_nothing_where_nothing_is_know
     assert float(row["lv.ef_percent"]) > 40
 
 
+def test_a_heart_is_drawn_from_the_same_side_however_its_voxels_are_stored(studies: Path) -> None:
+    drawn = find_hearts(studies).hearts[0]
+    rv, lv = (np.argwhere(drawn.masks[:, :, 0, 3] == STRUCTURES[name])[:, 1].mean() for name in ("RV cavity", "LV cavity"))
+    assert rv > lv  # here the RV is on the patient's left, which is on the right of the picture
+    turned = nib.as_closest_canonical(nib.load(studies / "a_4d.nii.gz")).slicer[::-1]
+    for folder in (studies, studies / "labels" / "final"):
+        image = nib.load(folder / "a_4d.nii.gz")
+        array, affine = np.asanyarray(image.dataobj)[::-1].swapaxes(0, 1).copy(), turned.affine[:, [1, 0, 2, 3]]
+        write_cine(folder / "a_4d.nii.gz", array, affine, 50)
+    again = find_hearts(studies).hearts[0]
+    assert np.array_equal(again.masks, drawn.masks) and np.array_equal(again.images, drawn.images)
+
+
+@pytest.mark.slow  # matplotlib
+def test_no_line_is_drawn_over_phases_without_a_mask(studies: Path) -> None:
+    heart = find_hearts(studies).hearts[0]
+    some = replace(heart, phases=("0", "1", "5", "6", *map(str, range(9, 21))))
+    lines = report._draw(some, is_whole=False).axes[-1].lines[:2]
+    assert [int(np.isnan(line.get_ydata()).sum()) for line in lines] == [2, 2]
+
+
 @pytest.mark.slow  # matplotlib
 def test_however_much_is_to_be_said_nothing_on_the_page_covers_anything(studies: Path) -> None:
     heart = find_hearts(studies).hearts[0]

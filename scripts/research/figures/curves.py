@@ -80,10 +80,11 @@ def draw_stages(path: Path, rows: Sequence[Row]) -> None:
             density.text(stage, line, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color="w" if share < 0.6 else "k")
     density.set_xticks(range(shares.shape[1]), [str(n + 1) for n in range(shares.shape[1])])
     density.set_yticks([])
-    density.set_title("% of tokens that go on after stage", fontsize=9)
+    density.set_title("% of tokens that go on after each stage", fontsize=9)
+    density.set_xlabel("stage", fontsize=8)
     for axis in (costs, density):
         axis.tick_params(labelsize=7)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0.01, 0, 1, 1))
     save(figure, path)
 
 

@@ -52,7 +52,7 @@ class Figures:
             ("Figure 5: operations, and tokens by stage", "figure5", self._stages),
             ("Figure 6: four networks, dense and pruned", "figure6", self._hosts),
             ("Figure 7: where tokens stay", "figure7", self._retention),
-            ("Figure 8: ranks and weights of the queries", "figure8", self._queries),
+            ("Figure 8: ranks and weights of the queries, both spread evenly by definition", "figure8", self._queries),
             ("Figure 9: one slice under four boxes", "figure9", self._boxes),
         ]
 

@@ -46,6 +46,8 @@ def draw_front(rows: list[Row], path: Path) -> None:
     handles = [plt.Line2D([], [], color=colour, marker="o", linestyle="", label=name) for name, colour in colours.items()]
     marks = {"random tokens or region" if mark == "x" else way: mark for way, mark in _MARKS.items()}
     handles += [plt.Line2D([], [], color="0.3", marker=mark, linestyle="", label=way) for way, mark in marks.items()]
+    below = "hollow, or x on the edge: below"
+    handles.append(plt.Line2D([], [], color="0.3", marker="v", markerfacecolor="none", linestyle="", label=below))
     figure.legend(handles=handles, loc="lower center", ncol=4, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.8 / figure.get_figheight(), 1, 1))
     save(figure, path)

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from scripts.common.figures import legend_below
 from scripts.common.markdown import markdown_table
 
 #: Which networks a token study measured.
@@ -28,16 +29,16 @@ def token_part(name: str, results: list[dict[str, Any]]) -> tuple[str, Figure]:
     by: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for row in rows:
         by.setdefault((row["way"], row["keep"], row["box"]), []).append(row)
-    figure, panels = plt.subplots(1, len(_BOXES), figsize=(14, 3.4), sharey=True)
+    figure, panels = plt.subplots(1, len(_BOXES), figsize=(14, 4), sharey=True)
     for panel, box in zip(panels, _BOXES):
         for way in dict.fromkeys(way for way, _ in ways):
             own = [by[key] for key in ((way, keep, box) for w, keep in ways if w == way) if key in by]
             mean = [sum(r["dice"] for r in seeds) / len(seeds) for seeds in own]
             panel.plot([seeds[0]["keep"] for seeds in own], mean, "o-" if len(own) > 1 else "s", label=way, markersize=4)
-        panel.set(title=box, xlabel="% kept after the first stage")
+        panel.set(title=f"{box} box", xlabel="tokens kept after the first stage, %")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("mean DSC")
-    panels[-1].legend(fontsize=6)
+    legend_below(figure, columns=5)
     cell: dict[str, Callable[[dict[str, Any]], str]] = {
         "DSC": lambda r: f"{r['dice']:.3f}",
         "HD95 (mm)": lambda r: f"{r['hd95']:.1f}",

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.server.page.montage import PARTS, Montage, View
+from lib.server.page.montage import PARTS, Montage
 from lib.server.page.view import StudyView
 from prato.data.cine import read_cine, write_cine
 from prato.data.nifti import Volume
 from prato.data.structures import STRUCTURES
+from prato.data.view import View
 
 
 @pytest.mark.parametrize(("axes", "steps"), product(permutations(range(3)), product((1, -1), repeat=3)))

@@ -13,8 +13,8 @@ from prato.data.ed_es import NamedPhases, named_ed_es
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_records import recorded_image_info, recorded_label_info
 from prato.data.nifti import VolumeError
-from prato.data.stack import slice_axis, to_stack
 from prato.data.studies import Study, examination_of, find_files, load_manifest, patient_of
+from prato.data.view import View
 from prato.function.measured import NoFunctionError, measure_heart
 from prato.function.sources import MaskSource, folder_source, join_sources, label_sources
 from prato.function.ventricles import CardiacFunction
@@ -32,8 +32,9 @@ class SegmentedHeart:
     Attributes:
         name: the study, or the examination whose single frames these are.
         phases: what each is called: its number from 0, or the study that it is.
-        images: float or integer (X, Y, Z, T) and masks: uint8, slices along Z, phases that have a mask alone, in order of time.
-        spacing: of a voxel, mm.
+        images: float or integer (rows, columns, slices, T), as radiologists look at patients, and masks: uint8; phases that have a mask
+            alone, in order of time.
+        spacing: of a voxel, mm, along rows (from one to the next), columns and slices.
         times_ms: (T,) after the first phase; None where they are not known.
         ed_es_source: who says which phases are end-diastole and end-systole, as a sentence's end.
         source: what the masks are, as a sentence's end: the model's version, or whose labels; which phases are proposals.
@@ -145,12 +146,11 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
         named: end-diastole and end-systole, where somebody has named them, among ``phases``.
     """
     grid = cine.phase(0)
-    axis = slice_axis(grid.array.shape, grid.spacing)
-    across = [a for a in range(3) if a != axis]
-    spacing = grid.spacing[across[0]], grid.spacing[across[1]], grid.spacing[axis]
+    view = View.of(grid)
+    spacing = grid.spacing[view.axes[0]], grid.spacing[view.axes[1]], grid.spacing[view.axes[2]]
     try:
         measured = measure_heart(
-            {n: to_stack(phase.mask, axis) for n, phase in enumerate(phases)},
+            {n: view.apply(phase.mask) for n, phase in enumerate(phases)},
             spacing,
             () if named is None else (named,),
             trusted={n for n, phase in enumerate(phases) if phase.source.is_trusted},
@@ -164,8 +164,8 @@ def _add(found: Found, name: str, study: Study, phases: Sequence[_Phase], cine: 
         found.left_out.append(f"{name} is left out: {error}.")
         return
     drawn, function = measured.phases, measured.function
-    images = np.stack([to_stack(phases[n].image, axis) for n in drawn], -1)
-    masks = np.stack([to_stack(phases[n].mask, axis) for n in drawn], -1)
+    images = np.stack([view.apply(phases[n].image) for n in drawn], -1)
+    masks = np.stack([view.apply(phases[n].mask) for n in drawn], -1)
     function = replace(function, ed=drawn.index(function.ed), es=drawn.index(function.es))
     times = None if cine.times_ms is None or len(cine) == 1 else cine.times_ms[list(drawn)]
     names = tuple(phases[n].name for n in drawn)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from prato.data.atomic import write_bytes
@@ -57,9 +58,10 @@ def _save(figure: Figure, kind: str) -> bytes:
 def _about(heart: SegmentedHeart) -> str:
     function = heart.function
     bsa = f", body surface {function.bsa_m2:.2f} m²" if function.bsa_m2 else ", body surface unknown"
+    ed, es = (f"phase {name}" if name.isdecimal() else name for name in (heart.phases[function.ed], heart.phases[function.es]))
     return (
-        f"Patient {heart.patient}{bsa}. {len(heart.phases)} phases with a mask; end-diastole: {heart.phases[function.ed]}, "
-        f"end-systole: {heart.phases[function.es]} ({heart.ed_es_source}). Masks: {heart.source}."
+        f"Patient {heart.patient}{bsa}. {len(heart.phases)} phases with a mask; end-diastole: {ed}, end-systole: {es} "
+        f"({heart.ed_es_source}). Masks: {heart.source}."
     )
 
 
@@ -88,7 +90,8 @@ def _draw(heart: SegmentedHeart, is_whole: bool) -> Figure:
         for column, k in enumerate(planes):
             axis = figure.add_subplot(grid[row, column])
             _draw_slice(axis, heart, k, t, around, (low, high))
-            axis.text(0.03, 0.97, f"{words}, slice {k + 1}", color="white", fontsize=7, va="top", transform=axis.transAxes)
+            said = axis.text(0.03, 0.97, f"{words}, slice {k + 1}", color="white", fontsize=7, va="top", transform=axis.transAxes)
+            said.set_path_effects([withStroke(linewidth=1.5, foreground="black")])  # also on bright tissue
     _draw_curve(figure.add_subplot(grid[2, :]), heart)
     if is_whole:
         figure.text(0.08, 0.955, heart.name, fontsize=16)
@@ -104,32 +107,40 @@ def _lines(paragraphs: Sequence[str], most: int) -> str:
 
 
 def _draw_slice(axis: Axes, heart: SegmentedHeart, k: int, t: int, around: Box, window: tuple[float, float]) -> None:
-    size = heart.spacing[:2]
-    axis.imshow(heart.images[:, :, k, t].T, cmap="gray", vmin=window[0], vmax=window[1], aspect=size[1] / size[0])
+    down, right = heart.spacing[:2]
+    axis.imshow(heart.images[:, :, k, t], cmap="gray", vmin=window[0], vmax=window[1], aspect=down / right)
     for name, value in STRUCTURES.items():
         inside = heart.masks[:, :, k, t] == value
         if inside.any():
-            axis.contour(inside.T, levels=[0.5], colors=[COLOURS[name]], linewidths=1)
-    margin = [_MARGIN_MM / mm for mm in size]
-    axis.set_xlim(around.start[0] - margin[0], around.stop[0] + margin[0])
-    axis.set_ylim(around.stop[1] + margin[1], around.start[1] - margin[1])
+            axis.contour(inside, levels=[0.5], colors=[COLOURS[name]], linewidths=1)
+    axis.set_xlim(around.start[1] - _MARGIN_MM / right, around.stop[1] + _MARGIN_MM / right)
+    axis.set_ylim(around.stop[0] + _MARGIN_MM / down, around.start[0] - _MARGIN_MM / down)
     axis.set_axis_off()
 
 
 def _draw_curve(axis: Axes, heart: SegmentedHeart) -> None:
     curve = VolumeCurve.from_masks(heart.masks, float(np.prod(heart.spacing)) / 1000)
     at = np.arange(len(curve)) if heart.times_ms is None else heart.times_ms
+    gaps = _gaps(heart.phases)
     for name, volume in (("LV cavity", curve.lv), ("RV cavity", curve.rv)):
-        axis.plot(at, volume, marker="o", markersize=2.5, color=COLOURS[name], label=name)
+        axis.plot(
+            np.insert(at * 1.0, gaps, np.nan), np.insert(volume, gaps, np.nan), marker="o", markersize=2.5, color=COLOURS[name], label=name
+        )
     for words, t in (("ED", heart.function.ed), ("ES", heart.function.es)):
         axis.axvline(at[t], color="grey", linewidth=0.8, linestyle=":")
         axis.annotate(words, (at[t], 1), xycoords=("data", "axes fraction"), fontsize=7, ha="center", va="bottom")
-    axis.set_xlabel("phase" if heart.times_ms is None else "ms", fontsize=8)
+    axis.set_xlabel("phase" if heart.times_ms is None else "ms after the first phase", fontsize=8)
     axis.set_ylabel("ml", fontsize=8)
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.tick_params(labelsize=7)
     axis.legend(fontsize=7, frameon=False)
+
+
+def _gaps(phases: Sequence[str]) -> list[int]:
+    """The phases of a cine, by their place, before which others have no mask: no line is drawn across."""
+    numbers = [int(name) for name in phases if name.isdecimal()]
+    return [n for n in range(1, len(numbers)) if numbers[n] != numbers[n - 1] + 1] if len(numbers) == len(phases) else []
 
 
 def _draw_table(figure: Figure, heart: SegmentedHeart) -> None:

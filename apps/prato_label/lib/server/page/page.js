@@ -2,7 +2,10 @@
 import { ask, begin, drawn, element, place, table, time } from "./shared.js";
 
 const EVERY_MS = 4000;
+const JOBS = { train: "training", batch_infer: "batch inference" };
+const LABELS = { final: "final", original: "proposal" };
 const percent = (share) => `${Math.round(100 * share)} %`;
+const duration = (ms) => (ms < 10000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 // Dice by round: the first point is the model before any training, a full dot a round that was published.
 function plot(name, history) {
@@ -28,18 +31,24 @@ function plot(name, history) {
   return picture;
 }
 
+function lastRound({ dice_before: before, dice_after: after, published }) {
+  return `${before.toFixed(3)} to ${after.toFixed(3)}${published ? "" : ", not published"}`;
+}
+
 function showModels(models) {
   const rows = Object.entries(models).map(([name, model]) => [
     name,
     element("code", model.version ?? ""),
     model.history.length || "",
-    model.history.length ? model.history.at(-1).dice_after.toFixed(3) : "",
+    model.history.length ? lastRound(model.history.at(-1)) : "",
   ]);
-  place("models").replaceChildren(table(["model", "version", "rounds", "Dice of the last round"], rows, "There is no model file yet."));
+  place("models").replaceChildren(table(["model", "version", "rounds", "Dice in the last round"], rows, "There is no model file yet."));
+  const drawnVersions = new Set(); // prato_auto is the default network under another name
   for (const [name, model] of Object.entries(models)) {
-    if (!model.history.length) continue;
+    if (!model.history.length || drawnVersions.has(model.version)) continue;
+    drawnVersions.add(model.version);
     const figure = element("figure");
-    figure.append(element("figcaption", `${name}: Dice on held-back patients by round of training (filled dots: published)`));
+    figure.append(element("figcaption", `${name}: Dice on held-out patients by round of training (filled dots: published)`));
     figure.append(plot(name, model.history));
     place("models").append(figure);
   }
@@ -52,9 +61,9 @@ function showJobs(jobs) {
       progress = element("span");
       progress.append(element("progress", undefined, { max: job.steps, value: job.step }), ` ${job.step} of ${job.steps}`);
     }
-    return [job.kind, job.model, job.status.toLowerCase(), progress, job.start];
+    return [JOBS[job.kind] ?? job.kind, job.model, job.status.toLowerCase(), progress, job.start];
   });
-  place("jobs").replaceChildren(table(["job", "model", "state", "step", "since"], rows, "No job has run since the server started."));
+  place("jobs").replaceChildren(table(["job", "model", "state", "step", "started"], rows, "No job has run since the server started."));
 }
 
 function showRequests(state) {
@@ -67,22 +76,24 @@ function showRequests(state) {
       request.image,
       request.model,
       request.status,
-      `${request.ms} ms`,
+      duration(request.ms),
       request.box_source ?? "",
       stages.length ? percent(stages.at(-1)) : request.status === 200 ? "100 %" : "",
       element("code", request.request_id.slice(0, 12)),
     ];
   });
   const columns = ["ended", "study", "model", "status", "took", "box", "tokens kept", "request"];
-  place("requests").replaceChildren(table(columns, rows, "No request since the server started."));
+  const shown = table(columns, rows, "No request since the server started.");
+  if (rows.length) shown.className = "short";
+  place("requests").replaceChildren(shown);
 }
 
 function showStudies(studies) {
   const more = studies.total - studies.listed.length;
   place("count").textContent = `${studies.labelled} of ${studies.total} are labelled${more > 0 ? `; the first ${studies.listed.length} are shown` : ""}.`;
   const link = (id) => element("a", id, { href: `study?image=${encodeURIComponent(id)}` });
-  const rows = studies.listed.map((study) => [link(study.id), study.tags.includes("final") ? "labelled" : "", study.annotator, study.tags.join(", ")]);
-  place("studies").replaceChildren(table(["study", "state", "annotator", "labels"], rows, "The studies folder is empty."));
+  const rows = studies.listed.map((study) => [link(study.id), study.phases, study.tags.map((tag) => LABELS[tag] ?? tag).join(", "), study.annotator]);
+  place("studies").replaceChildren(table(["study", "phases", "labels", "annotator"], rows, "The studies folder is empty."));
 }
 
 function show(state) {
