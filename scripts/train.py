@@ -30,6 +30,7 @@ from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.model_files import TRAINED_NAME
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.validation_curve import ValidationCurve
@@ -140,8 +141,8 @@ def main(
             "command": command(),
             "commit": made_by,
         }
-        version = save_model(out / "model.safetensors", trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
-    typer.echo(f"model {version}: {out / 'model.safetensors'}")
+        version = save_model(out / TRAINED_NAME, trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
+    typer.echo(f"model {version}: {out / TRAINED_NAME}")
 
 
 def _check_numbers(epochs: float | None, minutes: float | None, rate: float) -> None:

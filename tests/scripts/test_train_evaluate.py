@@ -239,6 +239,18 @@ def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model
     assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
 
 
+@pytest.mark.slow
+def test_trained_models_are_told_apart_by_the_folders_of_their_runs(studies, tmp_path):
+    for name in ("one", "other", "one"):
+        path = tmp_path / name / "model.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_model(path, small_spec("unetr").build(), small_spec("unetr"))
+        done = run(evaluate, "--studies", studies, "--model", path, "--out", tmp_path / "both.csv")
+        assert done.exit_code == 0, done.output
+    assert {row["model"] for row in read_rows(tmp_path / "both.csv")} == {"one", "other"}
+    assert len(read_rows(tmp_path / "both.csv")) == 2 * 4  # two patients, in two phases each
+
+
 @pytest.mark.parametrize("out", ["folder", "file/result.csv", "file/deeper/result.csv"])
 def test_a_result_that_cannot_be_written_is_noticed_first(studies, tmp_path, monkeypatch, dense_model, out):
     monkeypatch.setattr(evaluate, "evaluate_cases", lambda *_: pytest.fail("measured before looking where to write"))
