@@ -33,6 +33,7 @@ from prato.training.trainer import Budget, Settings, Trainer
 from scripts.common.model_files import TRAINED_NAME
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
+from scripts.common.tables import shorten_list
 from scripts.common.validation_curve import ValidationCurve
 
 
@@ -226,17 +227,14 @@ def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], la
         missing = [patient for patient in patients if patient not in there]
         if missing and shown:
             typer.echo(
-                f"{studies} has no usable label of {len(missing)} of the split's {len(patients)} {side} patients: {_named(missing)}.",
+                f"{studies} has no usable label of {len(missing)} of the split's {len(patients)} {side} patients: {shorten_list(missing)}.",
                 err=True,
             )
-    unused = sorted(labelled.difference(split.train, split.validation))
+    unused = split.find_unassigned(labelled)
     if unused and shown:
-        typer.echo(f"Labelled patients who are on neither side of the split are not used ({len(unused)}): {_named(unused)}.", err=True)
-
-
-def _named(patients: Sequence[str]) -> str:
-    """The first of ``patients``, for a message."""
-    return ", ".join(patients[:5]) + ", ..." * (len(patients) > 5)
+        typer.echo(
+            f"Labelled patients who are on neither side of the split are not used ({len(unused)}): {shorten_list(unused)}.", err=True
+        )
 
 
 @contextmanager
