@@ -21,6 +21,7 @@ from prato.data.atomic import write_bytes
 from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
+from scripts.common.tables import shorten_list
 from scripts.common.throughput import throughput
 
 #: What is told in a sentence.
@@ -60,10 +61,12 @@ def main(
         typer.echo(error_sentence(error), err=True)
         raise typer.Exit(2) from None
     if to_do.foreign:
-        typer.echo(f"{len(to_do.foreign)} masks were written by somebody else and are left as they are: {_named(to_do.foreign)}.", err=True)
+        typer.echo(
+            f"{len(to_do.foreign)} masks were written by somebody else and are left as they are: {shorten_list(to_do.foreign)}.", err=True
+        )
     if to_do.unread:
         typer.echo(
-            f"{len(to_do.unread)} images cannot be read now, and their masks are left as they are: {_named(to_do.unread)}.", err=True
+            f"{len(to_do.unread)} images cannot be read now, and their masks are left as they are: {shorten_list(to_do.unread)}.", err=True
         )
     began = time.monotonic()
     done, arrived, stopped = _label(run, labelled(to_do.waiting), len(jobs), len(jobs) - len(to_do.waiting))
@@ -115,18 +118,13 @@ def _told(run: Run, jobs: list[Job], stopped: str) -> int:
     typer.echo(f"{states.count('done')} of {len(jobs)} studies have their mask in {run.out}.")
     warned = [job.study for job in jobs if run.records.get(job.study, {}).get("warnings")]
     if warned:
-        typer.echo(f"{len(warned)} have warnings (see records.jsonl): {_named(warned)}.", err=True)
+        typer.echo(f"{len(warned)} have warnings (see records.jsonl): {shorten_list(warned)}.", err=True)
     if failed:
-        typer.echo(f"{len(failed)} failed (see records.jsonl): {_named(failed)}.", err=True)
+        typer.echo(f"{len(failed)} failed (see records.jsonl): {shorten_list(failed)}.", err=True)
     if stopped:
         typer.echo(f"{stopped} The same command resumes from here.", err=True)
         return 130 if stopped == "Stopped." else 1
     return 1 if failed else 0
-
-
-def _named(studies: list[str]) -> str:
-    """The first of ``studies``, for a message."""
-    return ", ".join(studies[:5]) + ", ..." * (len(studies) > 5)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from prato.inference.predictor import Predictor
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
-from scripts.common.model_files import locator_file, model_file
+from scripts.common.model_files import locator_file, model_file, model_name
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
 from scripts.common.refusals import refuses_in_one_sentence
@@ -29,7 +29,7 @@ from scripts.common.tables import print_table
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, boxes and seeds in it stay.")],
+    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models (by name), boxes and seeds in it stay.")],
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
     box: Annotated[BoxCondition, typer.Option(help="How accurately the box is drawn.")] = BoxCondition.tight,
     prune: Annotated[str, typer.Option(help="off, 25, 50 or 75; by default the model's own plan. Not for a model without one.")] = "",
@@ -63,7 +63,7 @@ def main(
     if not rows:
         raise ValueError(f"Every label in {studies} is empty or cannot be used: there is nothing to measure against.")
     about = {
-        "model": path.stem,
+        "model": model_name(path),
         "model_version": predictor.version,
         "box": box.value,
         "prune": prune or ("plan" if predictor.plan else "off"),

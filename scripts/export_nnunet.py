@@ -11,6 +11,7 @@ from prato.data.splits import load_split
 from prato.exchange.final_labels import FinalLabels
 from prato.exchange.nnunet import export_nnunet, is_dataset_name
 from scripts.common.folders import refusals, show_export, show_progress
+from scripts.common.tables import shorten_list
 
 
 def main(
@@ -22,12 +23,18 @@ def main(
 ) -> None:
     """Export to nnU-Net. Exit code: 0, all final labels are in DST; 1, some cannot be used and are named; 2, nothing was written."""
     with refusals(target):
-        labels = FinalLabels(studies)
-        written = export_nnunet(labels, target, load_split(split) if split is not None else None, show_progress("study"))
+        labels, sides = FinalLabels(studies), load_split(split) if split is not None else None
+        written = export_nnunet(labels, target, sides, show_progress("study"))
     if not is_dataset_name(target.name):
         typer.echo(f"Warning: nnU-Net finds data sets by names such as Dataset027_Heart: rename {target.name}.", err=True)
     if not (target / "splits_final.json").exists():
         typer.echo("Warning: the labels are of one patient, so there is no splits_final.json.", err=True)
+    unassigned = sides.find_unassigned(labels.about[case].patient for case in written) if sides else []
+    if unassigned:
+        typer.echo(
+            f"Warning: nnU-Net will not use all of imagesTr, as patients are on neither side of {split}: {shorten_list(unassigned)}.",
+            err=True,
+        )
     show_export(written, labels.left_out, target)
 
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from prato.retraining.model_store import ModelStore, ReplacedError, StoreError, UnknownVersionError
+from prato.retraining.model_store import ModelStore, UnknownVersionError
 from scripts.common.model_files import model_file
+from scripts.common.refusals import refuses_in_one_sentence
 from scripts.common.tables import print_table
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -16,13 +17,11 @@ Model = Annotated[str, typer.Argument(help="A shipped model's name or a model fi
 
 
 @app.command("list")
+@refuses_in_one_sentence
 def show(model: Model) -> None:
     """List every version that was trained, uploaded or rolled back to, oldest first."""
-    store = _store(model)
-    try:
-        records = store.history()
-    except StoreError as error:
-        raise _refused(error) from None
+    store = ModelStore(model_file(model))
+    records = store.history()
     table = Table(title=store.model.stem)
     for column in ("when", "version", "from", "how", "published", "kept", "why"):
         table.add_column(column)
@@ -33,25 +32,14 @@ def show(model: Model) -> None:
 
 
 @app.command()
+@refuses_in_one_sentence
 def rollback(model: Model, version: Annotated[str, typer.Argument(help="A version that is kept.")]) -> None:
     """Roll back to an older version."""
     try:
-        record = _store(model).roll_back(version)
-    except (UnknownVersionError, ReplacedError, StoreError) as error:
-        raise _refused(error) from None
+        record = ModelStore(model_file(model)).roll_back(version)
+    except UnknownVersionError as error:
+        raise ValueError(error) from error
     typer.echo(f"{record.version} answers, {record.parent} is kept")
-
-
-def _store(model: str) -> ModelStore:
-    try:
-        return ModelStore(model_file(model))
-    except ValueError as error:
-        raise _refused(error) from None
-
-
-def _refused(reason: object) -> typer.Exit:
-    typer.echo(str(reason), err=True)
-    return typer.Exit(2)
 
 
 if __name__ == "__main__":

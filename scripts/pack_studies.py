@@ -12,9 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prato.data.cases import TrainingCase, load_training_case
+from prato.data.label_records import HISTORY
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.stack import from_stack, slice_axis
 from prato.data.studies import StudyFile, find_labelled_studies, load_manifest, save_manifest
+from prato.function.hearts import LABELS
+from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import PIXEL
 from scripts.common.refusals import refuses_in_one_sentence
 
@@ -27,39 +30,56 @@ def main(
 ) -> None:
     """Write every labelled study, under its own name, at the networks' resolution, so that loading it for training resamples nothing.
 
-    Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay.
-    Exit code 1: some were left out.
+    Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay,
+    unless their image or label has changed since and nobody has labelled them there. Exit code 1: some were left out.
     """
     if out.resolve() == studies.resolve():
         raise ValueError("--out must be another folder than --studies.")
     files = find_labelled_studies(studies)
     if not files:
         raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")
-    (out / "labels" / "final").mkdir(parents=True, exist_ok=True)
+    (out / LABELS).mkdir(parents=True, exist_ok=True)
     manifest = load_manifest(studies)
     if manifest:
         save_manifest(out, manifest)
+    usable, left_out = find_trusted_phases(files)
+    for study in left_out:
+        if not _is_labelled_here(out, study):  # a copy of what was sent back since must not be trained on, either
+            (out / LABELS / f"{study}.nii.gz").unlink(missing_ok=True)
+    left_out |= {file.study: "it is a cine: import it as single phases." for file in usable if file.phase is not None}
     new = 0
-    for file in tqdm(files, unit="study"):
-        target = out / "labels" / "final" / f"{file.study}.nii.gz"
-        if target.exists():
-            continue
+    for file in tqdm([file for file in usable if file.phase is None and not _is_packed(out, file)], unit="study"):
         try:
             case = load_training_case(file, PIXEL)
         except VolumeError as error:
-            typer.echo(f"{file.study} is left out: {error}", err=True)
+            left_out[file.study] = str(error)
             continue
         if case is None:
-            typer.echo(f"{file.study} is left out: its label is empty.", err=True)
+            left_out[file.study] = "its label is empty."
             continue
         packed = _packed(file, case, edge)
         write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
-        write_volume(target, packed.label, packed.affine)  # last: a study with a label is whole
+        write_volume(out / LABELS / f"{file.study}.nii.gz", packed.label, packed.affine)  # last: a study with a label is whole
         new += 1
-    there = sum((out / "labels" / "final" / f"{file.study}.nii.gz").exists() for file in files)
+    for study, reason in left_out.items():
+        typer.echo(f"{study} is left out: {reason}", err=True)
+    there = sum((out / LABELS / f"{file.study}.nii.gz").exists() for file in files)
     typer.echo(f"{there} of {len(files)} studies are in {out}, {new} of them new.")
     if there < len(files):
         raise typer.Exit(1)
+
+
+def _is_packed(out: Path, file: StudyFile) -> bool:
+    """Whether ``out`` holds ``file`` as it is now, or with a label that somebody has drawn there."""
+    label = out / LABELS / f"{file.study}.nii.gz"
+    if not label.exists():
+        return False
+    changed = max(path.stat().st_mtime_ns for path in (file.image, file.label))
+    return changed <= label.stat().st_mtime_ns or _is_labelled_here(out, file.study)
+
+
+def _is_labelled_here(out: Path, study: str) -> bool:
+    return (out / HISTORY / LABELS.name / study).exists()
 
 
 @dataclass(frozen=True)

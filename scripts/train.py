@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from importlib.util import find_spec
@@ -30,8 +30,10 @@ from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.model_files import TRAINED_NAME
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
+from scripts.common.tables import shorten_list
 from scripts.common.validation_curve import ValidationCurve
 
 
@@ -105,7 +107,7 @@ def main(
             loaded = _load([f for f in files if f.patient in {*assigned.train, *assigned.validation}], spec.pixel, ranks.is_first)
             training = [case for case in loaded if case.patient in assigned.train]
             validation = [case for case in loaded if case.patient in assigned.validation]
-            _check_sides(studies, assigned, loaded, ranks.is_first)
+            _check_sides(studies, assigned, loaded, {f.patient for f in files}, ranks.is_first)
             slices = sum(c.slices[1] - c.slices[0] for c in training)
             budget = Budget(steps=None if epochs is None else max(1, round(epochs * slices / batch)), minutes=minutes)
             if ranks.is_first:
@@ -140,8 +142,8 @@ def main(
             "command": command(),
             "commit": made_by,
         }
-        version = save_model(out / "model.safetensors", trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
-    typer.echo(f"model {version}: {out / 'model.safetensors'}")
+        version = save_model(out / TRAINED_NAME, trainer.averaged, spec.with_plan(plan).model_copy(update={"training": details}))
+    typer.echo(f"model {version}: {out / TRAINED_NAME}")
 
 
 def _check_numbers(epochs: float | None, minutes: float | None, rate: float) -> None:
@@ -214,8 +216,9 @@ def _split(studies: Path, written: Path, given: Path | None, seed: int) -> Split
     return split_patients(patients, 0.2, seed, groups)
 
 
-def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], shown: bool) -> None:
-    """Say which patients of the split have nothing here to train or measure on: it may be the split of another folder."""
+def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], labelled: Set[str], shown: bool) -> None:
+    """Say which patients of the split have nothing here to train or measure on, for it may be the split of another folder, and which of the
+    ``labelled`` ones are on neither side, for they may have been labelled since it was made."""
     there = {case.patient for case in loaded}
     sides = {"training": split.train, "validation": split.validation}
     if not all(there.intersection(patients) for patients in sides.values()):
@@ -223,10 +226,15 @@ def _check_sides(studies: Path, split: Split, loaded: Sequence[TrainingCase], sh
     for side, patients in sides.items():
         missing = [patient for patient in patients if patient not in there]
         if missing and shown:
-            named = ", ".join(missing[:5]) + ", ..." * (len(missing) > 5)
             typer.echo(
-                f"{studies} has no usable label of {len(missing)} of the split's {len(patients)} {side} patients: {named}.", err=True
+                f"{studies} has no usable label of {len(missing)} of the split's {len(patients)} {side} patients: {shorten_list(missing)}.",
+                err=True,
             )
+    unused = split.find_unassigned(labelled)
+    if unused and shown:
+        typer.echo(
+            f"Labelled patients who are on neither side of the split are not used ({len(unused)}): {shorten_list(unused)}.", err=True
+        )
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""Tables on the terminal, in which no cell is cut short."""
+"""Tables and lists of names on the terminal; in tables no cell is cut short."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,3 +17,8 @@ def print_table(table: Table) -> None:
     for column in table.columns:
         column.overflow = "fold"
     Console(markup=False, width=None if sys.stdout.isatty() else _ENDLESS).print(table)
+
+
+def shorten_list(names: Sequence[str]) -> str:
+    """The first of ``names``, for a message."""
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)

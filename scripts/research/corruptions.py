@@ -27,7 +27,7 @@ from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.model_files import locator_file, model_file
+from scripts.common.model_files import locator_file, model_file, model_name
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 
@@ -167,7 +167,7 @@ def main() -> None:
     made = {"threads": given.threads, "device": given.device, "commit": commit(), "command": command()}
     for path in models:
         predictor = Predictor.from_files(path, locator_file(), given.device)
-        about = {"model": path.stem, "model_version": predictor.version}
+        about = {"model": model_name(path), "model_version": predictor.version}
         rows = []
         for each in tqdm(files, unit="study", mininterval=5):
             rows += [{**about, **row, **made} for row in measure(predictor, each, given.corruption, [BoxCondition(b) for b in given.box])]

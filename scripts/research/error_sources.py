@@ -39,7 +39,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.runtime.precision import autocast
 from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
 from scripts.common.labelled import require_labelled_studies
-from scripts.common.model_files import model_file
+from scripts.common.model_files import model_file, model_name
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
 
@@ -221,7 +221,13 @@ def main() -> None:
         case = load_case(each)
         for box in given.box if case else []:
             assert case is not None
-            about = {"model": path.stem, "model_version": predictor.version, "box": box, "study": each.study, "patient": each.patient}
+            about = {
+                "model": model_name(path),
+                "model_version": predictor.version,
+                "box": box,
+                "study": each.study,
+                "patient": each.patient,
+            }
             masks = masks_of(predictor, case, box == "tight")
             masks["resampled label"] = resampled_label(case, predictor.segmenter.spec.pixel)
             for way, mask in masks.items():

@@ -42,3 +42,12 @@ def test_what_is_no_model_is_refused_and_nothing_is_written(tmp_path: Path) -> N
     for name in ("x", "x.safetensors", "notes.txt"):
         assert "There is no model" in run("list", str(tmp_path / name), status=2)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(("command", "version"), [("list", []), ("rollback", ["abc"])])
+def test_a_folder_that_cannot_hold_versions_is_named(tmp_path: Path, command: str, version: list[str]) -> None:
+    model = tmp_path / "m.safetensors"
+    model.write_bytes(b"first")
+    (tmp_path / "versions").touch()  # as where a colleague may not write; root may everywhere
+    said = run(command, str(model), *version, status=2)
+    assert said.strip() == f"{tmp_path / 'versions' / 'm'}: Not a directory"

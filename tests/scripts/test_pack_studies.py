@@ -1,5 +1,6 @@
 """scripts/pack_studies.py: what training loads of the copy is what it loads of the original."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from prato.data.cases import load_training_case
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import find_labelled_studies
+from prato.labelling.versions import LabelVersions
 from prato.models.registry import PIXEL
 from scripts import pack_studies
 from tests.scripts.cli import run_script
@@ -64,6 +66,38 @@ def test_what_is_left_out_is_named_and_told_by_the_exit_code(studies: Path, tmp_
     assert "a_1 is left out: its label is empty." in done.stderr and "b_1 is left out: " in done.stderr
     assert f"0 of 2 studies are in {tmp_path / 'small'}, 0 of them new." in done.stdout
     assert not [*(tmp_path / "small").glob("*.nii.gz")]
+
+
+def test_what_was_corrected_or_sent_back_since_is_not_trained_on_as_it_was(studies: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    labels = {study: LabelVersions(studies, study) for study in ("a_1", "b_1")}
+    volumes = {study: read_volume(studies / "labels" / "final" / f"{study}.nii.gz") for study in labels}
+    for study, label in labels.items():
+        label.save(volumes[study], {"annotator": "Ada"})
+    run_script(pack_studies.main, "--studies", studies, "--out", small)
+    before = {study: voxels(small, study) for study in labels}
+    labels["a_1"].save(volumes["a_1"].with_array(np.roll(volumes["a_1"].array, 9, 1)), {"annotator": "Ada"})
+    labels["b_1"].review("sent back", {"annotator": "Bob", "reason": "the base is missing"})
+    done = run_script(pack_studies.main, "--studies", studies, "--out", small)
+    assert done.exit_code == 1 and "b_1 is left out: The label for b_1 is a proposal or was sent back" in done.stderr
+    assert "1 of 2 studies are in" in done.stdout and "1 of them new" in done.stdout
+    assert not np.array_equal(before["a_1"], voxels(small, "a_1"))
+    assert [file.study for file in find_labelled_studies(small)] == ["a_1"]
+
+
+def test_a_label_that_was_drawn_on_the_copy_stays(studies: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    run_script(pack_studies.main, "--studies", studies, "--out", small)
+    copy = read_volume(small / "labels" / "final" / "a_1.nii.gz")
+    LabelVersions(small, "a_1").save(copy.with_array(np.roll(copy.array, 3, 0)), {"annotator": "Ada"})
+    drawn = voxels(small, "a_1")
+    os.utime(studies / "a_1.nii.gz", (4e9, 4e9))
+    run_script(pack_studies.main, "--studies", studies, "--out", small)
+    assert np.array_equal(drawn, voxels(small, "a_1"))
+
+
+def voxels(folder: Path, study: str) -> np.ndarray:
+    return read_volume(folder / "labels" / "final" / f"{study}.nii.gz").array
 
 
 def test_refused_in_a_sentence(studies: Path, tmp_path: Path) -> None:

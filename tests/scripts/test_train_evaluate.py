@@ -187,6 +187,17 @@ def test_two_trainings_do_not_share_a_folder(studies, tmp_path):
 
 
 @pytest.mark.slow
+def test_patients_who_were_labelled_after_the_run_began_are_named(tmp_path):
+    make_thin_phantoms(tmp_path / "studies", 3)
+    save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001"], validation=["phantom002"]))
+    given = ("--studies", tmp_path / "studies", "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2")
+    for split in (("--split", tmp_path / "split.json"), ()):  # without one, the run has its own
+        done = run(train, *given, *split)
+        assert done.exit_code == 0, done.output
+        assert "Labelled patients who are on neither side of the split are not used (1): phantom003." in done.output
+
+
+@pytest.mark.slow
 def test_patients_of_the_split_who_are_not_there_are_named_and_not_counted(studies, tmp_path):
     save_split(tmp_path / "split.json", Split(seed=0, train=["phantom001", "nobody", "no one"], validation=["phantom002"]))
     given = ("--studies", studies, "--out", tmp_path / "run", "--epochs", "0.01", "--batch", "2", "--split", tmp_path / "split.json")
@@ -237,6 +248,18 @@ def test_a_model_without_a_plan_is_measured_dense(studies, tmp_path, dense_model
     done = run(evaluate, *given)
     assert done.exit_code == 0, done.output
     assert {row["prune"] for row in read_rows(tmp_path / "made" / "result.csv")} == {"off"}
+
+
+@pytest.mark.slow
+def test_trained_models_are_told_apart_by_the_folders_of_their_runs(studies, tmp_path):
+    for name in ("one", "other", "one"):
+        path = tmp_path / name / "model.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_model(path, small_spec("unetr").build(), small_spec("unetr"))
+        done = run(evaluate, "--studies", studies, "--model", path, "--out", tmp_path / "both.csv")
+        assert done.exit_code == 0, done.output
+    assert {row["model"] for row in read_rows(tmp_path / "both.csv")} == {"one", "other"}
+    assert len(read_rows(tmp_path / "both.csv")) == 2 * 4  # two patients, in two phases each
 
 
 @pytest.mark.parametrize("out", ["folder", "file/result.csv", "file/deeper/result.csv"])

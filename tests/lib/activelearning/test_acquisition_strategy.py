@@ -232,6 +232,17 @@ def test_a_phase_alone_is_no_pair() -> None:
     assert paths == () and score(None).value == 0
 
 
+def test_a_cine_beside_single_frames_of_its_patient_is_no_part_of_their_pair() -> None:
+    class Mixed(Folder):
+        def get_image_info(self, study: str) -> dict[str, Any]:
+            return super().get_image_info(study) | ({"phases": 12} if study.endswith("_4d") else {})
+
+    score_of = Phases({}, "heart").scorer(Mixed("a_frame01", "a_frame12", "a_4d", "b_frame01", "b_4d"))
+    assert score_of("a_frame12")[0] == (Path("/nowhere/a_frame01.nii.gz"), Path("/nowhere/a_frame12.nii.gz"))
+    assert score_of("b_frame01")[0] == ()
+    assert [phase for _, phase in score_of("a_4d")[0]] == [0, 4]
+
+
 def test_a_cine_is_handed_out_until_end_diastole_and_end_systole_are_done() -> None:
     states: dict[str, dict[str, str] | None] = {
         "a": {"4": "corrected", "9": "final"},

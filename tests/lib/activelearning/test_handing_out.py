@@ -87,6 +87,14 @@ def test_what_another_strategy_has_just_handed_out_to_somebody_else_waits(app: A
     assert drawn("Ben") == {"a"}
 
 
+@pytest.mark.parametrize("strategy", ["first", "random"])
+def test_what_was_handed_out_by_a_clock_that_has_been_set_back_since_does_not_wait_for_it(app: App, strategy: str) -> None:
+    for name in ("b", "c"):
+        app.store.update_image_info(name, {"strategy": {"random": {"ts": int(time.time()) - 5, "client_id": "Ben"}}})
+    app.store.update_image_info("a", {"strategy": {strategy: {"ts": int(time.time()) + 10**8, "client_id": "Ada"}}})
+    assert app.next_sample({"strategy": "random", "client_id": "Ben"})["id"] == "a"
+
+
 def test_studies_that_others_are_at_work_on_are_handed_out_where_there_is_nothing_else(app: App) -> None:
     for name in ("a", "b", "c"):
         app.store.update_image_info(name, {"strategy": {"first": {"ts": int(time.time()), "client_id": "Ada"}}})

@@ -110,6 +110,16 @@ def test_cines_of_mnms_out_and_in_again(mnms: Path, tmp_path: Path) -> None:
         assert np.array_equal(label_of(tmp_path / "studies", study), label_of(tmp_path / "again", study))
 
 
+def test_a_cine_of_mnms_goes_out_although_there_is_a_single_image_of_its_subject(mnms: Path, tmp_path: Path) -> None:
+    import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms", "--phases", "cine")
+    for place, array in (("", picture(3)), ("labels/final", heart())):
+        write_exact(tmp_path / "studies" / place / "B1_ES.nii.gz", array, AFFINE)
+    done = run(convert.app, "export", tmp_path / "studies", tmp_path / "out", "--layout", "mnms", "--convention", "mnms")
+    assert done.exit_code == 1 and "4 final labels" in done.stdout and "B1_ES is left out: Of 'B1', a cine and single" in done.output
+    one, other = (nib.load(folder / "B1" / "B1_sa_gt.nii.gz") for folder in (mnms / "Testing", tmp_path / "out"))
+    assert np.array_equal(np.asarray(one.dataobj), np.asarray(other.dataobj))
+
+
 def test_phases_of_a_cine_that_somebody_marked_go_out_as_ed_and_es(mnms: Path, tmp_path: Path) -> None:
     import_folder(mnms, tmp_path / "studies", "mnms", "--convention", "mnms", "--phases", "cine")
     listed = {"objects": {"B1_4d": {"image": {"info": {"marked": {"ed": 2, "es": 5, "annotator": "Ada"}}}}}}

@@ -80,7 +80,8 @@ def test_folds_are_by_patient(tmp_path: Path) -> None:
         sides = [{case.rsplit("_", 1)[0] for case in fold[side]} for side in ("train", "val")]
         assert not sides[0] & sides[1] and len(fold["train"]) + len(fold["val"]) == len(images)
     save_split(tmp_path / "split.json", Split(seed=0, train=["case 0", "case 1"], validation=["case 5"]))
-    run(export_nnunet.main, tmp_path / "studies", tmp_path / "Dataset002_X", "--split", tmp_path / "split.json")
+    done = run(export_nnunet.main, tmp_path / "studies", tmp_path / "Dataset002_X", "--split", tmp_path / "split.json")
+    assert f"patients are on neither side of {tmp_path / 'split.json'}: case 2, case 3, case 4" in done.output
     [fold] = json.loads((tmp_path / "Dataset002_X" / "splits_final.json").read_text())
     assert fold["val"] == ["case 5_frame01", "case 5_frame02"] and len(fold["train"]) == 4
 

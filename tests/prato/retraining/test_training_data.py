@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from prato.data.splits import Split
-from prato.retraining.training_data import TooFewPatientsError, assign_split
+from prato.data.splits import Split, load_split
+from prato.data.studies import find_labelled_studies
+from prato.models.registry import PIXEL
+from prato.retraining import training_data
+from prato.retraining.file_changes import FileChanges
+from prato.retraining.training_data import SPLIT_NAME, TooFewPatientsError, assign_split, load_training_data
+from tests.phantoms import make_thin_phantoms
 
 
 def patients(count: int) -> list[str]:
@@ -53,3 +63,22 @@ def test_the_first_newcomer_fills_a_side_that_fell_empty() -> None:
 def test_too_few(labelled: list[str], words: str) -> None:
     with pytest.raises(TooFewPatientsError, match=words):
         assign_split(Split(seed=1, train=["a", "b"], validation=["c", "d"]), labelled, 0.2, 1)
+
+
+@pytest.mark.slow
+def test_two_servers_that_begin_to_train_on_a_folder_put_newcomers_on_the_same_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def assign_slowly(*arguments: Any) -> Split:
+        time.sleep(0.5)
+        return assign_split(*arguments)
+
+    def load(seed: int, share: float) -> dict[str, list[str]]:
+        return load_training_data(FileChanges(find_labelled_studies(tmp_path), int), PIXEL, share, seed, int).patients()
+
+    make_thin_phantoms(tmp_path, 4)
+    monkeypatch.setattr(training_data, "assign_split", assign_slowly)
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(load, (1, 2), (0.2, 0.5))
+    stored = load_split(tmp_path / SPLIT_NAME)
+    assert one == other == {"train": stored.train, "validation": stored.validation}

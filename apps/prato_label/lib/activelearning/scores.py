@@ -104,7 +104,9 @@ class Phases(ScoreStrategy):
             manifest = load_manifest(datastore.folder) if isinstance(datastore, StudiesDatastore) else None
         except ManifestError as error:
             raise HTTPException(503, str(error)) from error
-        pairs = find_pairs(datastore.list_images(), manifest)
+        # a cine has phases enough of its own: beside a patient's single frames it is neither one of two nor one too many
+        frames = (study for study in datastore.list_images() if known_phases(datastore.get_image_info(study))[0] == 1)
+        pairs = find_pairs(frames, manifest)
 
         def score_of(study: str) -> StudyScore:
             count, marked = known_phases(datastore.get_image_info(study))

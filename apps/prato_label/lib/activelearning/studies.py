@@ -89,14 +89,19 @@ def shuffle_unlabelled(request: dict[str, Any], datastore: Datastore) -> dict[st
     """
     own, client, unlabelled = request.get("strategy"), request.get("client_id"), list_unlabelled(datastore)
     handed_out = {study: datastore.get_image_info(study).get("strategy", {}) for study in unlabelled}
-    just_now = time.time() - AT_WORK_S
+    now = time.time()
+
+    def find_time(last: Mapping[str, Any]) -> float:
+        # two servers of a folder have two clocks; farther ahead was one that has been set back since, and says nothing
+        ts = last.get("ts", 0)
+        return ts if ts < now + AT_WORK_S else 0
 
     def is_busy(study: str) -> bool:
         others = (last for name, last in handed_out[study].items() if name != own and last.get("client_id") != client)
-        return any(last.get("ts", 0) > just_now for last in others)
+        return any(find_time(last) > now - AT_WORK_S for last in others)
 
     free = [study for study in unlabelled if not is_busy(study)] or list(unlabelled)
-    times = {study: handed_out[study].get(own, {}).get("ts", 0) for study in free}
+    times = {study: find_time(handed_out[study].get(own, {})) for study in free}
     oldest = [study for study, ts in times.items() if ts == min(times.values())]
     seed = request.get("seed", 0)
     oldest.sort(key=lambda study: shuffle_key(seed, study))

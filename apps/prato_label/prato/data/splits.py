@@ -23,6 +23,10 @@ class Split(BaseModel):
     train: list[str]
     validation: list[str]
 
+    def find_unassigned(self, patients: Iterable[str]) -> list[str]:
+        """Those of ``patients`` who are on neither side, sorted: they may have come after the split was made."""
+        return sorted(set(patients).difference(self.train, self.validation))
+
 
 class SplitError(ValueError):
     """A split file that cannot be used; the message is one sentence."""

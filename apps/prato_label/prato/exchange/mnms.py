@@ -48,7 +48,11 @@ class MnMs:
     def write(self, labels: FinalLabels, studies: Iterable[str], target: Path, values: np.ndarray) -> list[str]:
         """The cine of each subject, or the subject's studies as its phases, in the order of their frames, and the table."""
         written, rows = [], []
-        for subject, own in by_subject(labels, studies).items():
+        for subject, every in by_subject(labels, studies).items():
+            of_cine = [name for name in every if labels.files[name].phase is not None]
+            own = max(of_cine, [name for name in every if name not in of_cine], key=len)
+            words = f"Of {subject!a:.60}, a cine and single images have labels, and M&Ms takes one kind: the other has at least as many."
+            labels.left_out.update(dict.fromkeys({*every}.difference(own), words))
             found = _whole_cine(labels, own) or _frames(labels, own)
             if not is_study_id(subject):
                 found = "the name cannot be that of a folder."

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from prato.data.cases import TrainingCase, load_training_cases
+from prato.data.label_records import LOCK_NAME
 from prato.data.splits import Split, load_split, save_split, shuffle_key
 from prato.data.studies import StudyFile
 from prato.labelling.trusted import find_trusted_phases
@@ -75,9 +78,7 @@ def load_training_data(
         logger.warning("%s is left out: %s", study, reason)
     if not usable:
         raise TooFewPatientsError("None of the final labels can be used: " + " ".join(left_out.values()))
-    path, split = load_stored_split(file for file, _ in usable)
-    split = assign_split(split, (file.patient for file, _ in usable), validation_share, seed)
-    save_split(path, split)
+    split = _store_split([file for file, _ in usable], validation_share, seed)
     validation = set(split.validation)
     return TrainingData(
         training=[case for file, case in usable if file.patient not in validation],
@@ -86,6 +87,15 @@ def load_training_data(
         labels={file.name: checksum for file, _ in usable if (checksum := studies.label_checksum(file))},
         left_out=left_out,
     )
+
+
+def _store_split(files: list[StudyFile], validation_share: float, seed: int) -> Split:
+    """The stored split of ``files`` with their new patients on a side, which is stored, too."""
+    with FileLock(files[0].image.parent / LOCK_NAME):  # another server may begin a training on the same folder, and newcomers have one side
+        path, split = load_stored_split(files)
+        split = assign_split(split, (file.patient for file in files), validation_share, seed)
+        save_split(path, split)
+    return split
 
 
 def load_stored_split(files: Iterable[StudyFile]) -> tuple[Path, Split | None]:
