@@ -16,8 +16,8 @@ from prato.models.registry import register_model
 
 #: Level whose features are of the overview's size.
 _TOLD = TOKEN.bit_length() - 1
-#: Parts of a stack (``slices_at_once``) whose features of all levels are held until they are decoded: of an ordinary one, all of them. Whole
-#: slices of a longer one take some percent more operations, and no more memory.
+#: Parts of a stack (``slices_at_once``) whose features of all levels are held until they are decoded: all of an ordinary one's. Longer ones
+#: take some percent more operations without pruning, and no more memory.
 _KEPT_PARTS = 6
 
 
