@@ -131,7 +131,12 @@ def agreement(
 @app.command("import")
 def import_masks(
     studies: Studies,
-    masks: Annotated[Path, typer.Argument(help="Folder of masks, each named like its study, with or without a word such as _gt.")],
+    masks: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of masks, each named like its study, or a phase of it (x_frame08), with or without a word such as _gt."
+        ),
+    ],
     convention: Annotated[str, typer.Option(help=f"What the masks' values mean: {', '.join(CONVENTIONS)}, or a JSON file: value -> name.")],
     annotator: Annotated[str, typer.Option(help="Who is responsible for them.")] = UNKNOWN,
     accept_proposals: Annotated[
@@ -147,10 +152,10 @@ def import_masks(
     left_out = {path.name: "no study has its name" for path in strangers}
     stored = unchanged = 0
     proposed: dict[str, int] = {}
-    for study, path in tqdm(sorted(files.items()), unit="mask", mininterval=1.0):
+    for owner, path in tqdm(sorted(files.items(), key=lambda item: item[1]), unit="mask", mininterval=1.0):
         try:
             params = {"annotator": annotator, "imported_from": path.name}
-            states = import_mask(images[study], study, path, names, params, accept_proposals)
+            states = import_mask(images[owner.study], owner, path, names, params, accept_proposals)
         except (ValueError, OSError) as error:
             left_out[path.name] = first_line(error)
         else:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from prato.data.cine import read_cine, write_cine
 from prato.data.label_names import LabelError
-from prato.data.nifti import Volume, read_image
+from prato.data.nifti import Volume, VolumeError, read_image, write_volume
 from prato.evaluation.agreement import label_diff, study_agreement
-from prato.labelling.importing import import_mask
+from prato.labelling.importing import MaskOwner, import_mask
 from prato.labelling.merging import check_submission
 from prato.labelling.phases import trusted_phases
 from prato.labelling.records import LabelVersionError, OvertakenError
@@ -261,8 +261,8 @@ def test_phases_of_an_imported_mask_join_those_that_are_there(label: LabelVersio
     save(label, mask_of(p3=3), annotator="Ada")
     names = {"3": "RV cavity", "2": "myocardium", "1": "LV cavity"}
     write_cine(tmp_path / "a_gt.nii.gz", mask_of(p0=1, p2=2), AFFINE)
-    assert import_mask(tmp_path / "a.nii.gz", "a", tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"})
-    assert not import_mask(tmp_path / "a.nii.gz", "a", tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"})
+    assert import_mask(tmp_path / "a.nii.gz", MaskOwner("a"), tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"})
+    assert not import_mask(tmp_path / "a.nii.gz", MaskOwner("a"), tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"})
     swapped = np.array([0, 3, 2, 1], np.uint8)
     assert np.array_equal(current_mask(label), swapped[mask_of(p0=1, p2=2)] + mask_of(p3=3))
     assert states(label) == {0: ("corrected", "Cy"), 2: ("corrected", "Cy"), 3: ("corrected", "Ada")}
@@ -274,8 +274,20 @@ def test_phases_that_an_imported_mask_holds_as_they_were_stay_whose_and_what_the
     label.review("approved", {"annotator": "Bob", "phases": [0, 2]})
     write_cine(tmp_path / "a_gt.nii.gz", mask_of(p0=1, p2=2, p3=1), AFFINE)
     names = {"1": "RV cavity", "2": "myocardium", "3": "LV cavity"}
-    assert import_mask(tmp_path / "a.nii.gz", "a", tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"}) == {3: "corrected"}
+    assert import_mask(tmp_path / "a.nii.gz", MaskOwner("a"), tmp_path / "a_gt.nii.gz", names, {"annotator": "Cy"}) == {3: "corrected"}
     assert states(label) == {0: ("final", "Ada"), 2: ("final", "Ada"), 3: ("corrected", "Cy")}
+
+
+def test_a_mask_of_one_phase_is_that_phase_s(label: LabelVersions, tmp_path: Path) -> None:
+    save(label, mask_of(p3=3), annotator="Ada")
+    names = {"1": "RV cavity", "2": "myocardium", "3": "LV cavity"}
+    write_volume(tmp_path / "a_frame03.nii.gz", mask_of(p2=1)[..., 2], AFFINE)
+    taken = import_mask(tmp_path / "a.nii.gz", MaskOwner("a", 2), tmp_path / "a_frame03.nii.gz", names, {"annotator": "Cy"})
+    assert taken == {2: "corrected"} and np.array_equal(current_mask(label), mask_of(p2=1, p3=3))
+    assert states(label) == {2: ("corrected", "Cy"), 3: ("corrected", "Ada")}
+    for phase, path, words in ((9, "a_frame03.nii.gz", "phases 0 to 3"), (2, "a.nii.gz", "It is 4D")):
+        with pytest.raises(VolumeError, match=words):
+            import_mask(tmp_path / "a.nii.gz", MaskOwner("a", phase), tmp_path / path, names, {"annotator": "Cy"})
 
 
 def test_imported_phases_that_are_still_the_model_s_stay_proposals(label: LabelVersions, tmp_path: Path) -> None:
@@ -287,7 +299,7 @@ def test_imported_phases_that_are_still_the_model_s_stay_proposals(label: LabelV
 
     def take(mask: np.ndarray, accept_proposals: bool = False) -> dict[int, str]:
         write_cine(path, mask, AFFINE)
-        return dict(import_mask(tmp_path / "a.nii.gz", "a", path, names, {"annotator": "Cy"}, accept_proposals))
+        return dict(import_mask(tmp_path / "a.nii.gz", MaskOwner("a"), path, names, {"annotator": "Cy"}, accept_proposals))
 
     with pytest.raises(LabelError, match="equals the model's proposal"):
         take(mask_of(p0=1, p1=1, p2=1, p3=1))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prato.data.label_names import LABEL_INFO, LabelError
 from prato.data.nifti import read_volume, write_volume
 from prato.data.structures import STRUCTURES
-from prato.labelling.importing import match_masks
+from prato.labelling.importing import MaskOwner, match_masks
 from prato.labelling.versions import LabelVersions
 from scripts.labels import app
 from tests.app.hearts import heart
@@ -147,6 +147,22 @@ def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, st
     masks = tmp_path_factory.mktemp("masks")
     path = masks / f"{form.format(study)}.nii.gz"
     path.touch()
-    assert match_masks(masks, [study, "another"]) == ({study: path}, [])
+    assert match_masks(masks, [study, "another"]) == ({MaskOwner(study): path}, [])
     with pytest.raises(LabelError, match="named like a study"):
         match_masks(masks, [f"{study}x", "another"])
+
+
+def test_phases_find_their_cine_by_the_names_that_exports_give_them(tmp_path: Path) -> None:
+    for name in ("a_frame01", "a_frame08_gt", "b_frame02", "label_c_frame03", "d_frame01", "a_frame00"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    found, strangers = match_masks(tmp_path, ["a_4d", "b", "c_frame03", "c_4d"])
+    assert {owner: path.name for owner, path in found.items()} == {
+        MaskOwner("a_4d", 0): "a_frame01.nii.gz",
+        MaskOwner("a_4d", 7): "a_frame08_gt.nii.gz",
+        MaskOwner("b", 1): "b_frame02.nii.gz",
+        MaskOwner("c_frame03"): "label_c_frame03.nii.gz",
+    }
+    assert [path.name for path in strangers] == ["a_frame00.nii.gz", "d_frame01.nii.gz"]
+    (tmp_path / "a_frame8.nii.gz").touch()
+    with pytest.raises(LabelError, match="both masks of phase 7 of a_4d"):
+        match_masks(tmp_path, ["a_4d"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,18 @@ from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import State
 from prato.labelling.versions import LabelVersions
 
+#: What exports call one phase of a cine, counted from 1; of ``<name>_4d`` without its ending.
+_PHASE = re.compile(r"(.+)_frame(\d+)")
 #: What data sets add to the name of an image for its mask, behind it or in front; "sa" of M&Ms and UK Biobank is the short axis.
 _BEHIND = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$")
 _IN_FRONT = re.compile(r"(?i)^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
+
+
+class MaskOwner(NamedTuple):
+    """What a file's mask is of: a study, or ``phase`` of a cine alone, from 0."""
+
+    study: str
+    phase: int | None = None
 
 
 def find_images(studies: Path) -> dict[str, Path]:
@@ -40,40 +49,53 @@ def find_images(studies: Path) -> dict[str, Path]:
     return found
 
 
-def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[str, Path], list[Path]]:
-    """The masks in ``masks``, or in its sub-folders, by their study, and the files that belong to no study.
+def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Path], list[Path]]:
+    """The masks in ``masks``, or in its sub-folders, by what they are of, and the files that belong to no study.
 
     A mask is named like its study, but for a word such as ``_gt`` or ``label_``; or it is so called and lies in a folder whose name stands
-    before it in the study's: ``A0S9V9/sa_ED_gt.nii.gz`` is of ``A0S9V9_sa_ED``.
+    before it in the study's: ``A0S9V9/sa_ED_gt.nii.gz`` is of ``A0S9V9_sa_ED``. Where no study has that name, ``a_frame08`` is phase 7 of
+    ``a_4d`` or of ``a``, as exports have it.
 
     Raises:
-        LabelError: no folder, no masks in it, or two of one study.
+        LabelError: no folder, no masks in it, or two of one study or phase.
     """
     if not masks.is_dir():
         raise LabelError(f"{masks} is not a folder: name one that holds masks.")
-    known, found = set(studies), dict[str, Path]()
+    known, found = set(studies), dict[MaskOwner, Path]()
     strangers = []
     for path in _image_files([masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]):
         plain = (split_ending(path.name) or (path.name, ""))[0]
         names = [plain, _BEHIND.sub("", plain), _IN_FRONT.sub("", plain), plain_name(plain)]
         names += [f"{path.parent.name}_{name}" for name in names if path.parent != masks]
-        study = next((name for name in names if name in known), None)
-        if study is None:
+        owner = _find_owner(names, known)
+        if owner is None:
             strangers.append(path)
-        elif study in found:
-            raise LabelError(f"{found[study]} and {path} are both masks of {study}: keep only one of them in the folder.")
+        elif owner in found:
+            what = owner.study if owner.phase is None else f"phase {owner.phase} of {owner.study}"
+            raise LabelError(f"{found[owner]} and {path} are both masks of {what}: keep only one of them in the folder.")
         else:
-            found[study] = path
+            found[owner] = path
     if not found:
         raise LabelError(f"{masks} holds no mask that is named like a study, such as {min(known)}_gt.nii.gz.")
     return found, strangers
 
 
+def _find_owner(names: Iterable[str], known: Collection[str]) -> MaskOwner | None:
+    for name in names:
+        if name in known:
+            return MaskOwner(name)
+    for match in filter(None, map(_PHASE.fullmatch, names)):
+        for study in (f"{match[1]}_4d", match[1]):
+            if study in known and int(match[2]) > 0:
+                return MaskOwner(study, int(match[2]) - 1)
+    return None
+
+
 def import_mask(
-    image: Path, study: str, mask: Path, names: Mapping[str, str], params: dict[str, Any], accept_proposals: bool = False
+    image: Path, owner: MaskOwner, mask: Path, names: Mapping[str, str], params: dict[str, Any], accept_proposals: bool = False
 ) -> dict[int, State]:
-    """Store the file ``mask`` as the label of ``study``; returns the states of the phases that were stored, none where the study's label is
-    the same already.
+    """Store the file ``mask`` as the label of its ``owner``; returns the states of the phases that were stored, none where the label is the
+    same already.
 
     Of a cine's mask, the phases that hold a structure and are not as the label has them already are stored; the label's other phases stay
     as they are. Phases that are still what a model proposed are stored as proposals: nobody has drawn them.
@@ -84,16 +106,23 @@ def import_mask(
         accept_proposals: somebody has found the proposals right as they are, so that they count as drawn, too.
 
     Raises:
+        VolumeError: the image cannot be read, or has no such phase.
         LabelError: the mask is empty, or holds nothing new but a model's proposal; it does not fit its image or these names, or cannot be
             what they say, by where its structures lie.
         OSError: no space, no permission.
     """
-    grid = read_cine(image).grid()
+    cine = read_cine(image)
+    grid = cine.grid()
     if mask.name.endswith(NIFTI_ENDINGS):
         label, own_names = read_label_volume(mask, "It"), None
     else:
         label, own_names = read_mask(mask)
-    voxels = check_label(grid, label, "It", own_names or names)
+    if owner.phase is None:
+        voxels = check_label(grid, label, "It", own_names or names)
+    else:
+        cine.require((owner.phase,))
+        voxels = np.zeros(grid.array.shape, np.uint8)
+        phase_of(voxels, owner.phase)[...] = check_label(cine.phase(owner.phase), label, "It", own_names or names)
     if not voxels.any():
         raise LabelError("It is empty: there is nothing to learn from it.")
     drawn = [number for number in range(phase_count(voxels)) if phase_of(voxels, number).any()]
@@ -102,13 +131,13 @@ def import_mask(
         if anatomy.verdict == "contradicted":
             where = f"in phase {number}, " if phase_count(voxels) > 1 else ""
             raise ContradictedLabelError(f"With this convention, {where}{anatomy.sentence}")
-    versions = LabelVersions(image.parent, study)
+    versions = LabelVersions(image.parent, owner.study)
     current = versions.current()
     if current is not None and current.origin != "found":
         stored = versions.read_volume(current.version).array
         trusted = set(trusted_phases(current.phases)) if accept_proposals else set(drawn)
         drawn = [number for number in drawn if number not in trusted or not _is_same(voxels, stored, number)]
-    path = find_files(image.parent / "labels" / "original").files.get(study)
+    path = find_files(image.parent / "labels" / "original").files.get(owner.study)
     proposal = None if path is None or accept_proposals else _read_proposal(grid, path)
     states: dict[int, State] = {n: "proposed" if _is_same(voxels, proposal, n) else "corrected" for n in drawn}
     if "corrected" in states.values():
