@@ -108,3 +108,36 @@ def test_a_copy_that_becomes_a_study_is_the_labellers_own(cine_driver: CineDrive
     assert cine_driver.logic.current_study.volume_node is copy
     open_listed(cine_driver, "p1_ES")
     assert copy.GetScene() is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["p1_ED", CINE])
+@pytest.mark.parametrize("is_predicted", [False, True])
+def test_what_is_saved_with_the_scene_is_not_edited(cine_driver: CineDriver, study: str, is_predicted: bool, tmp_path: Path) -> None:
+    cine_driver.server.labelled[CINE], cine_driver.server.latest[CINE] = "Ada", 3
+    opened, scene, file = cine_driver.open(study), slicer.mrmlScene, str(tmp_path / "scene.mrb")
+    if is_predicted:
+        cine_driver.click("run")
+    mask = opened.mask()
+    assert mask.any() and not opened.has_unsent_edits
+    assert scene.WriteToMRB(file)
+    scene.Clear(0)
+    assert scene.ReadFromMRB(file, False)
+    again = open_listed(cine_driver, study)
+    assert np.array_equal(again.mask(), mask) and not again.has_unsent_edits
+
+
+@pytest.mark.slow
+def test_an_undo_that_tells_no_more_than_a_modified_segment_is_an_edit(cine_driver: CineDriver) -> None:
+    opened = cine_driver.open("p1_ED")
+    segmentation = opened.segmentation_node.GetSegmentation()
+    before = slicer.vtkSegmentation()
+    before.DeepCopy(segmentation)
+    cine_driver.edit()
+    edited = slicer.vtkSegmentation()
+    edited.DeepCopy(segmentation)
+    for state, is_edit in ((before, False), (edited, True)):
+        for n in range(segmentation.GetNumberOfSegments()):
+            segmentation.GetNthSegment(n).DeepCopy(state.GetNthSegment(n))
+            segmentation.GetNthSegment(n).Modified()
+        assert opened.has_unsent_edits is is_edit
