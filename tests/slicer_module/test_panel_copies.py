@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r requirements.txt")
-pytest.importorskip("PySide6.QtWidgets", reason="Qt is not installed: pip install -r requirements.txt", exc_type=ImportError)
-
-import numpy as np
-import slicer
-import slicer.util
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.cines import CINE
