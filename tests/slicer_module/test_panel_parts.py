@@ -12,6 +12,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r 
 
 from PratoLabelLib.scene.drawing import has_same_parts
 from PratoLabelLib.scene.segments import find_segment
+from PratoLabelLib.scene.study_nodes import mark_node
 from tests.slicer_module.cine_driver import CineDriver
 from tests.slicer_module.panel_driver import FakeServerDriver, PanelDriver
 from tests.slicer_module.unsent import Questions, drafts, paint, restart
@@ -110,6 +111,7 @@ def test_edits_that_came_with_another_scene_stay(driver: FakeServerDriver, quest
     study = driver.logic.current_study
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "from another scene")
     other.Copy(study.segmentation_node)
+    mark_node(other, study.study, study.server)  # as it is in that scene
     other.SetAttribute("PratoLabel.edited", "1")
     driver.select(0)
     driver.click("open")

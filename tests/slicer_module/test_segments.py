@@ -109,3 +109,26 @@ def test_segments_of_an_earlier_version_are_known_by_their_names(heart: tuple[An
     import_mask(node, volume, LABELS, mask)
     rename(node, "RV cavity", "right")
     assert np.array_equal(export_mask(node, volume, LABELS), mask)
+
+
+@pytest.mark.parametrize("move", [(0, 0, 500), (500, 0, 0), (0, 0, 24)])  # the third structure has no voxels
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_of_segments_that_were_moved_out_of_the_image_nothing_is_left(
+    heart: tuple[Any, Any, np.ndarray], move: tuple[int, int, int], is_shared: bool
+) -> None:
+    volume, node, _ = heart
+    mask = np.zeros((6, 16, 20), np.uint8)
+    mask[4:, 5:9, 5:9], mask[:2, 2:12, 2:4] = 1, 2  # what is 24 mm higher is out of the image, and the other structure within
+    import_mask(node, volume, LABELS, mask)
+    if is_shared:
+        node.GetSegmentation().CollapseBinaryLabelmaps(False)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    matrix = np.eye(4)
+    matrix[:3, 3] = move
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    found = np.zeros_like(mask)
+    if move == (0, 0, 24):
+        found[3:5] = np.where(mask[:2] == 2, 2, 0)
+    assert np.array_equal(export_mask(node, volume, LABELS), found)
+    assert not [problem for problem in find_problems(node, volume, LABELS) if "share" in problem]

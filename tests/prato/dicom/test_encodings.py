@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomFileLike
+from pydicom.filewriter import write_dataset
 
 from prato.dicom.importer import import_dicom
 from tests.prato.dicom.scans import Scan, check, only, save, to_big_endian
@@ -17,6 +21,27 @@ def test_big_endian(tmp_path: Path) -> None:
     report = import_dicom(save(tmp_path / "in", map(to_big_endian, scan.images())), tmp_path / "out")
     check(scan, report, tmp_path / "out")
     assert report.left_out == report.refused == report.warnings == []
+
+
+@pytest.mark.parametrize("is_implicit", [False, True])
+def test_files_without_a_preamble(tmp_path: Path, is_implicit: bool) -> None:
+    scan, source = Scan(), tmp_path / "in"
+    source.mkdir()
+    for n, ds in enumerate(scan.images()):
+        ds.is_implicit_VR = is_implicit
+        with DicomFileLike(io.BytesIO()) as stream:
+            stream.is_little_endian, stream.is_implicit_VR = True, is_implicit
+            write_dataset(stream, Dataset(ds, is_implicit_VR=is_implicit, is_little_endian=True))
+            (source / f"{n}").write_bytes(stream.parent.getvalue())
+    report = import_dicom(source, tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert report.left_out == report.refused == report.warnings == []
+
+
+@pytest.mark.parametrize("missing", [{"NumberOfFrames": 0}, {"SamplesPerPixel": None}, {"PhotometricInterpretation": None}])
+def test_what_goes_without_saying_need_not_be_said(tmp_path: Path, missing: dict[str, Any]) -> None:
+    scan = Scan(extra=missing)
+    check(scan, import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out"), tmp_path / "out")
 
 
 def test_rescaled_values(tmp_path: Path) -> None:

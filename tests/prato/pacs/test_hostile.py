@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -161,6 +162,29 @@ def test_a_pacs_that_ignores_where_a_list_goes_on_ends() -> None:
     series = [{"0020000D": {"vr": "UI", "Value": ["1.2"]}, "0020000E": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(100)]
     with served(reply(200, json.dumps(series).encode())) as url:
         assert len(Pacs(url).search_series({})) == 100
+
+
+class CutLists:
+    """A service that lists ``series`` so many at a time, and to which one is added, at the front, after each answer."""
+
+    def __init__(self, count: int, at_once: int, arriving: int = 0) -> None:
+        self.series, self._at_once, self._arriving = [f"1.2.{n}" for n in range(count)], at_once, arriving
+
+    def __call__(self, handler: BaseHTTPRequestHandler) -> None:
+        offset = int(parse_qs(urlsplit(handler.path).query).get("offset", ["0"])[0])
+        page = self.series[offset : offset + self._at_once]
+        reply(200, json.dumps([{"0020000E": {"vr": "UI", "Value": [uid]}} for uid in page]).encode())(handler)
+        if self._arriving:
+            self._arriving -= 1
+            self.series.insert(0, f"1.3.{self._arriving}")
+
+
+@pytest.mark.parametrize("at_once", [25, 50, 64])
+@pytest.mark.parametrize("arriving", [0, 2])
+def test_lists_are_read_to_their_end_wherever_they_are_cut_and_whatever_arrives_meanwhile(at_once: int, arriving: int) -> None:
+    with served(CutLists(130, at_once, arriving)) as url:
+        found = {str(series.SeriesInstanceUID) for series in Pacs(url).search_series({})}
+    assert found >= {f"1.2.{n}" for n in range(130)}
 
 
 def test_an_object_that_is_refused_because_it_is_there_is_there() -> None:

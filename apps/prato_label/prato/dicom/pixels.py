@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.find import DicomError, SourceFile
@@ -72,7 +73,8 @@ def _decode(frame: Frame) -> tuple[np.ndarray, int | None]:
         with frame.file.open() as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dataset = pydicom.dcmread(stream, force=True)
-            _check_size(int(dataset.get("NumberOfFrames") or 1) * frame.rows * frame.columns, name)
+            _complete(dataset)
+            _check_size(int(dataset.NumberOfFrames) * frame.rows * frame.columns, name)
             images = dataset.pixel_array
     except DicomError:
         raise
@@ -89,6 +91,15 @@ def _decode(frame: Frame) -> tuple[np.ndarray, int | None]:
         return images, None
     total = -1 if images.dtype.kind == "i" else 2 ** int(dataset.BitsStored) - 1
     return (~images, total) if total < 0 else (images.dtype.type(total) - images, total)
+
+
+def _complete(dataset: Dataset) -> None:
+    """Say what goes without saying where a file does not: its header was read as if it did, and pydicom decodes no pixels without."""
+    if "TransferSyntaxUID" not in dataset.file_meta:  # as sent over a network, without a preamble; pydicom has seen how it is written
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if dataset.is_implicit_VR else ExplicitVRLittleEndian
+    for name, usual in (("NumberOfFrames", 1), ("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2")):
+        if not dataset.get(name):
+            setattr(dataset, name, usual)
 
 
 def _stored_bits(images: np.ndarray, dataset: Dataset) -> np.ndarray:

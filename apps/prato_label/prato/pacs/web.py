@@ -99,18 +99,15 @@ class Pacs:
         fields = ["NumberOfSeriesRelatedInstances"]
         found: list[Dataset] = []
         with self._sentences("the list of its series"):
-            while True:  # not the client's own loop: a PACS that ignores "offset" would keep it for ever
+            # until an answer brings nothing new: any service may cut its answers anywhere, and what arrives meanwhile moves what was told
+            # into the next one. Not the client's own loop, which a PACS that ignores "offset" would keep for ever
+            while True:
                 page = self._client.search_for_series(search_filters=dict(filters), fields=fields, offset=len(found) or None)
                 known = {str(series.SeriesInstanceUID) for series in found}
                 new = [series for series in map(_dataset, page) if str(series.SeriesInstanceUID) not in known]
                 found += new
-                if not new or len(new) < len(page) or not self._is_cut(len(page)):
+                if not new:
                     return found
-
-    @staticmethod
-    def _is_cut(count: int) -> bool:
-        """Whether an answer of ``count`` series may be a part: services limit answers to round numbers."""
-        return count >= 50 and count % 50 == 0
 
     def series_headers(self, study: str, series: str) -> list[Dataset]:
         """The headers of all images of a series."""

@@ -46,6 +46,11 @@ class ClickMarkers:
         """Whether a node is one of the clicks'."""
         return any(node.GetID() == node_id for node in self._nodes())
 
+    @property
+    def are_changing(self) -> bool:
+        """Whether markers are being shown or removed."""
+        return self._is_ours
+
     def finish_scribble(self) -> None:
         """The line is complete: send it, if it is one."""
         drawn, self._drawn = self._drawn, None
@@ -124,7 +129,8 @@ class ClickMarkers:
         return node
 
     def _add_node(self, kind: str, structure: str) -> slicer.vtkMRMLMarkupsNode:
-        node = slicer.mrmlScene.AddNewNodeByClass(kind, f"{structure} clicks")
+        with _keeping_place_node():
+            node = slicer.mrmlScene.AddNewNodeByClass(kind, f"{structure} clicks")
         node.SetHideFromEditors(True)  # a prompt for now: neither a study's nor worth saving
         node.CreateDefaultDisplayNodes()
         leave_out_of_files(node)
@@ -222,6 +228,16 @@ class ClickMarkers:
         with self._changing():
             yield
         self.show()
+
+
+@contextmanager
+def _keeping_place_node() -> Iterator[None]:
+    """While a node is added, which Slicer would put all following points into: it may show a click of earlier, or a line that is drawn."""
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    placed, kind = selection.GetActivePlaceNodeID(), selection.GetActivePlaceNodeClassName()
+    yield
+    selection.SetReferenceActivePlaceNodeID(placed)
+    selection.SetReferenceActivePlaceNodeClassName(kind)
 
 
 def _is_there(node: slicer.vtkMRMLMarkupsNode, point: str) -> bool:

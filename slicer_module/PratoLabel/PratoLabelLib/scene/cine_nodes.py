@@ -20,7 +20,7 @@ from PratoLabelLib.measures.nifti_frames import Frames
 from PratoLabelLib.scene.cine_files import read_masks
 from PratoLabelLib.scene.segmentation import MaskError, export_mask, renewed_surfaces
 from PratoLabelLib.scene.segments import add_segments, find_segment
-from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node
+from PratoLabelLib.scene.study_nodes import find_node, is_of_study, mark_node, mark_phase
 from PratoLabelLib.scene.volumes import copy_marks, has_reversed_slices, ijk_to_ras, is_loaded_here, load_volume, remove_node
 
 PLAYBACK_FPS = 20.0
@@ -123,7 +123,7 @@ def find_cine(study: str, server: str) -> CineNodes | None:
         return None
     if is_loaded_here(images):  # else the scene was saved by an earlier version of this module
         for image in (*map(images.GetNthDataNode, range(images.GetNumberOfDataNodes())), cine.volume_node):
-            mark_node(image, study, server)
+            mark_phase(image, study, server)
             copy_marks(images, image)
     return cine
 
@@ -169,7 +169,7 @@ def _make_cine(
     labels: Mapping[str, int],
     masks: np.ndarray | None,
 ) -> CineNodes:
-    mark_node(template, study, server)
+    mark_phase(template, study, server)
     segments = slicer.vtkMRMLSegmentationNode()
     add_segments(segments, labels)
     images, segmentations = (slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name) for name in (study, f"{study} heart"))
@@ -182,7 +182,7 @@ def _make_cine(
         segmentation = slicer.vtkMRMLSegmentationNode()
         segmentation.GetSegmentation().DeepCopy(segments.GetSegmentation())  # a segment has one identifier in all phases
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(template)
-        mark_node(segmentation, study, server)
+        mark_phase(segmentation, study, server)
         if masks is not None and masks[phase].any():
             write_segments(segmentation, template, labels, masks[phase])
         segmentations.SetDataNodeAtValue(segmentation, value)

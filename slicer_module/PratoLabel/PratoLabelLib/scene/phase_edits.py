@@ -55,10 +55,11 @@ class PhaseEdits:
             drawing = self._get_drawing(phase)
             self._digests[phase], self._parts[phase] = _digest(drawing.mask), drawing.parts
 
-    def note_touched(self, phase: int) -> None:
-        """Somebody has changed a segment of the phase."""
+    def note_touched(self, phase: int, is_certain: bool = True) -> None:
+        """Somebody has changed a segment of the phase, or may have."""
         self._touched.add(phase)
-        self._write()  # the scene may be saved before anybody looks at it
+        if is_certain:
+            self._write()  # the scene may be saved before anybody looks at it
 
     def note_written(self, phase: int, mask: np.ndarray, is_edit: bool) -> None:
         """The phase is ``mask``: a labeller's work that was not sent, or the server's."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import slicer
 import slicer.util
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
+
+from PratoLabelLib.scene.geometry import enclosing_box, to_ijk
+from PratoLabelLib.scene.volumes import matrix_to_array
 
 #: Segment tag: the structure that a segment is, whatever its name.
 STRUCTURE_TAG = "PratoLabel.structure"
@@ -125,10 +128,31 @@ def _merge_exported(
     merged = np.zeros(volume_node.GetImageData().GetDimensions()[::-1], np.int16)
     with tidied_displays():
         for number, segment_id in enumerate(segment_ids, 1):
+            if _has_nothing_in(segmentation_node, segment_id, volume_node):
+                continue  # there is nothing to export, which Slicer takes for a failure
             array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
             if array is not None:
                 merged[array > 0] = number
     return merged
+
+
+def _has_nothing_in(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, volume_node: slicer.vtkMRMLScalarVolumeNode
+) -> bool:
+    """Whether a segment has no voxel in the image: none at all, or its own linear transform has moved all of them out of it."""
+    extent, image, resample = [0] * 6, slicer.vtkOrientedImageData(), slicer.vtkOrientedImageDataResample
+    parents = [parent for node in (segmentation_node, volume_node) if (parent := node.GetParentTransformNode()) is not None]
+    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    is_told = segmentation_node.GetSegmentation().ContainsRepresentation(binary) and all(p.IsTransformToWorldLinear() for p in parents)
+    if not is_told or not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image):
+        return False
+    if not resample.CalculateEffectiveExtent(image, extent):
+        return True
+    to_world = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(to_world)
+    corners = np.array([(*corner, 1.0) for corner in product(extent[:2], extent[2:4], extent[4:])])
+    found = corners @ (to_ijk(segmentation_node.GetParentTransformNode(), volume_node) @ matrix_to_array(to_world)).T
+    return enclosing_box(found[:, :3], volume_node.GetImageData().GetDimensions()) is None
 
 
 @contextmanager

@@ -7,12 +7,16 @@ from collections.abc import Collection
 import slicer
 import slicer.util
 
-from PratoLabelLib.scene.volumes import is_loaded_here, remove_node
+from PratoLabelLib.scene.volumes import is_loaded_here, is_proxy, remove_node
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY_ATTRIBUTE = "PratoLabel.study"
 #: Node attribute: the address of the server whose study that is; the same name is another study elsewhere.
 SERVER_ATTRIBUTE = "PratoLabel.server"
+#: Node attribute: the node refers to itself, so that a copy of it, which has its attributes, can be told from it.
+_ORIGINAL_ATTRIBUTE = "PratoLabel.original"
+#: Node reference: to itself. Slicer follows it where a scene is imported into another one, and a node gets another ID.
+_ITSELF = "pratoLabelItself"
 #: Node attribute: the phases with edits that were not sent, of a study of one the number 1; there is none where there are none.
 EDITED_ATTRIBUTE = "PratoLabel.edited"
 
@@ -23,15 +27,34 @@ def find_node(class_name: str, study: str, server: str) -> slicer.vtkMRMLNode | 
 
 
 def is_of_study(node: slicer.vtkMRMLNode, study: str, server: str) -> bool:
-    """Whether the node belongs to ``study`` of ``server``."""
+    """Whether the node belongs to ``study`` of ``server``.
+
+    A copy, such as Slicer's modules make of an image to filter or to crop it, and of segments that somebody wants to keep, does not.
+    """
     # scenes of an earlier version of this module do not say whose
-    return node.GetAttribute(STUDY_ATTRIBUTE) == study and node.GetAttribute(SERVER_ATTRIBUTE) in (None, server)
+    return node.GetAttribute(STUDY_ATTRIBUTE) == study and node.GetAttribute(SERVER_ATTRIBUTE) in (None, server) and not _is_copy(node)
+
+
+def _is_copy(node: slicer.vtkMRMLNode) -> bool:
+    is_told = node.GetAttribute(_ORIGINAL_ATTRIBUTE) is not None  # else it is a box, or of an earlier version of this module
+    return is_told and node.GetNodeReferenceID(_ITSELF) != node.GetID() and not is_proxy(node)
 
 
 def mark_node(node: slicer.vtkMRMLNode, study: str, server: str) -> None:
-    """Let the node belong to ``study`` of ``server``."""
+    """Let the node, which is in the scene, belong to ``study`` of ``server``; of a box, copies belong to it too."""
+    if node.IsA("vtkMRMLMarkupsNode"):
+        node.SetAttribute(STUDY_ATTRIBUTE, study)
+        node.SetAttribute(SERVER_ATTRIBUTE, server)
+    else:
+        mark_phase(node, study, server)
+        node.SetNodeReferenceID(_ITSELF, node.GetID())
+
+
+def mark_phase(node: slicer.vtkMRMLNode, study: str, server: str) -> None:
+    """Let the node, which is or becomes an item of a sequence, belong to ``study`` of ``server``, and its proxies with it."""
     node.SetAttribute(STUDY_ATTRIBUTE, study)
     node.SetAttribute(SERVER_ATTRIBUTE, server)
+    node.SetAttribute(_ORIGINAL_ATTRIBUTE, "1")
 
 
 def read_phases(node: slicer.vtkMRMLNode, attribute: str) -> set[int]:

@@ -65,8 +65,12 @@ def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
 
 def is_of_scene(node: slicer.vtkMRMLVolumeNode) -> bool:
     """Whether the node is in the scene, and no other images are put into it, as into one that shows an item of a sequence."""
-    browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
-    return node.GetScene() is not None and not any(browser.IsProxyNodeID(node.GetID()) for browser in browsers)
+    return node.GetScene() is not None and not is_proxy(node)
+
+
+def is_proxy(node: slicer.vtkMRMLNode) -> bool:
+    """Whether the node shows an item of a sequence."""
+    return any(browser.IsProxyNodeID(node.GetID()) for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode"))
 
 
 def remove_node(node: slicer.vtkMRMLNode) -> None:
@@ -99,8 +103,9 @@ def reverse_slices(node: slicer.vtkMRMLVolumeNode) -> None:
 
 
 def mark_as_stored(node: slicer.vtkMRMLVolumeNode) -> None:
-    """From here on the stored image is what the volume node is, as it was sent."""
+    """From here on the stored image is what the volume node is, as it was sent: the labeller's, be it a copy of one that was loaded."""
     node.RemoveAttribute(_REVERSED_ATTRIBUTE)
+    node.RemoveAttribute(_LOADED_ATTRIBUTE)
 
 
 def has_reversed_slices(node: slicer.vtkMRMLVolumeNode) -> bool:

@@ -89,11 +89,13 @@ class WatchedSegments:
         if self._segmentation is not None:
             for observer in self._observers:
                 self._segmentation.RemoveObserver(observer)
-        names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")  # an undo may fire the second alone
+        names = ("SourceRepresentationModified", "SegmentAdded", "SegmentRemoved")
         self._observers = []
         if segmentation is not None:
             events = [getattr(segmentation, name) for name in names]
             self._observers = [segmentation.AddObserver(event, lambda *_: self._on_segments_changed()) for event in events]
+            # of some undos the only event; and one of segments that are renamed, or rearranged as they are written to a file with the scene
+            self._observers.append(segmentation.AddObserver(segmentation.SegmentModified, lambda *_: self._on_segments_changed(False)))
         self._segmentation = segmentation
         for tag in self._image_tags:
             self.volume_node.RemoveObserver(tag)
@@ -135,5 +137,10 @@ class WatchedSegments:
         finally:
             self._is_writing = False
 
-    def _on_segments_changed(self) -> None:
+    def _on_segments_changed(self, is_certain: bool = True) -> None:
+        """Segments have changed. Nobody may look at them yet: half way through an undo, segments have no voxels, and Slicer would crash.
+
+        Args:
+            is_certain: False where their voxels may be the same.
+        """
         raise NotImplementedError

@@ -54,6 +54,7 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
                 ui.clickStructureBox.addItem(f"{0 if study is None or name == BACKGROUND else study.labels[name]} {name}", name)
         if not is_open:
             self.stop()
+        self._check_aim()
         for widget in (ui.clickButton, ui.clickStructureBox, ui.scribbleCheckBox):
             widget.enabled = is_open
         ui.undoClickButton.enabled, ui.redoClickButton.enabled = logic.can_undo_click, logic.can_redo_click
@@ -85,20 +86,22 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
         interaction, selection = _interaction(), slicer.app.applicationLogic().GetSelectionNode()
         mode = (interaction, interaction.InteractionModeChangedEvent, self._on_mode)
         target = (selection, selection.ActivePlaceNodeIDChangedEvent, self._on_target)
+        removal = (slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self._on_target)  # of which the selection node does not tell
         if is_on:
             self._box.end_placing()
             self._correct.pause()
-            placed = slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID() or "")
-            self._before = placed, selection.GetActivePlaceNodeClassName(), interaction.GetPlaceModePersistence()
+            self._before = _placed(selection), selection.GetActivePlaceNodeClassName(), interaction.GetPlaceModePersistence()
             self.shortcuts.install()
             self._aim()
-            self.addObserver(*mode)
-            self.addObserver(*target)
+            for observation in (mode, target, removal):
+                self.addObserver(*observation)
         else:
-            self.removeObserver(*mode)
-            self.removeObserver(*target)
+            for observation in (mode, target, removal):
+                self.removeObserver(*observation)
             self.shortcuts.remove()
-            if self._markers.is_ours(selection.GetActivePlaceNodeID()):
+            # where nothing can be placed any more, Slicer would put the next click into a new list of points
+            placed = _placed(selection)
+            if placed is None or self._markers.is_ours(placed.GetID()):
                 if interaction.GetCurrentInteractionMode() == interaction.Place:
                     interaction.SwitchToViewTransformMode()
                 self._give_back(interaction, selection)
@@ -133,8 +136,20 @@ class ClicksSection(Section, slicer.util.VTKObservationMixin):
             self.stop()
 
     def _on_target(self, caller: Any, event: Any) -> None:
-        if not self._is_starting and not self._markers.is_ours(caller.GetActivePlaceNodeID()):
-            self.stop()  # something else is placed
+        self._check_aim()
+
+    def _check_aim(self) -> None:
+        """Put the tool down where something else is placed, or nothing: the study was left, a scene loaded, or the node deleted."""
+        if not self._is_on or self._is_starting or self._markers.are_changing:
+            return
+        placed = _placed(slicer.app.applicationLogic().GetSelectionNode())
+        if placed is None or not self._markers.is_ours(placed.GetID()):
+            self.stop()
+
+
+def _placed(selection: slicer.vtkMRMLSelectionNode) -> Any:
+    """What the next click in a view is a point of; None where that is in the scene no more."""
+    return slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID() or "")
 
 
 def _interaction() -> slicer.vtkMRMLInteractionNode:

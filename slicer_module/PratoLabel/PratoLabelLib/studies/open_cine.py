@@ -196,11 +196,9 @@ class OpenCine(OpenStudy):
         self.cine.remove()
         super().remove_nodes()
 
-    def _on_segments_changed(self) -> None:
-        if not self._is_writing:
-            self._edits.note_touched(self.phase)
-            self._volumes.pop(self.phase, None)
-            self._on_change()
+    def _note_touched(self, is_certain: bool) -> None:
+        self._edits.note_touched(self.phase, is_certain)
+        self._volumes.pop(self.phase, None)
 
     def _follow_segmentation(self) -> None:
         if self.cine.phase == self._state[0]:  # else another phase is about to be shown

@@ -60,7 +60,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
         self.reply: dict[str, Any] | None = None
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write, self._on_kept = on_change, before_write, on_kept
-        self._is_writing = self._is_touched = False
+        self._is_writing = self._is_touched = self._is_in_doubt = False
         mark_node(volume_node, study, server)
         node = self._find_segmentation()
         self.segmentation_node: slicer.vtkMRMLSegmentationNode = node or create_segmentation(volume_node, labels, f"{study} heart")
@@ -235,11 +235,22 @@ class OpenStudy(WatchedSegments, StudyRecord):
         with self._writing():
             write_parts(self.segmentation_node, self.volume_node, self.labels, drawings[0].parts)
 
-    def _on_segments_changed(self) -> None:
+    def _on_segments_changed(self, is_certain: bool = True) -> None:
         if not self._is_writing:
-            self._is_touched = True
-            self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")  # until it is looked at: the scene may be saved before that
+            self._note_touched(is_certain)
+            self._is_in_doubt |= not is_certain
             self._on_change()
+
+    def _note_touched(self, is_certain: bool) -> None:
+        self._is_touched = True
+        if is_certain:
+            self.segmentation_node.SetAttribute(EDITED_ATTRIBUTE, "1")  # until it is looked at: the scene may be saved before that
+
+    def settle(self) -> None:
+        """Let the scene know whether segments that may have changed have; called soon afterwards, when they can be looked at."""
+        if self._is_in_doubt:
+            self._is_in_doubt = False
+            self._record_edits()
 
     def close(self) -> None:
         """Stop observing, and hide the segments and the token map; the nodes stay in the scene with all edits."""

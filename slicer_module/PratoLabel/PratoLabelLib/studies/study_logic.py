@@ -86,6 +86,8 @@ class StudyLogic(ServerLogic):
         was_open, self._was_open = self._was_open, self.current_study is not None
         if was_open and not self._was_open:
             self.study_lost.emit()
+        if self._was_open and self._open_study is not None:
+            self._open_study.settle()
         ServerLogic.tick(self, share)
         if self.autosave is not None:
             self.autosave.tick()
