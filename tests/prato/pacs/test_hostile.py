@@ -131,10 +131,11 @@ def served(answer: Answer) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_every_call_ends_in_a_sentence(name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(web, "_READ_S", 0.3)
-    monkeypatch.setattr(web, "_WHOLE_S", 0.3)
-    monkeypatch.setattr(web, "_MAX_BYTES", 2**20)
     answer, sentence = ANSWERS[name]
+    patience = 0.3 if "in time" in sentence else 60.0  # a busy machine takes its time to answer, too
+    monkeypatch.setattr(web, "_READ_S", patience)
+    monkeypatch.setattr(web, "_WHOLE_S", patience)
+    monkeypatch.setattr(web, "_MAX_BYTES", 2**20)
     with caplog.at_level(logging.DEBUG), served(answer) as url:
         pacs = Pacs(url, token=SECRET)
         for call, do in CALLS.items():
