@@ -85,7 +85,7 @@ def test_fine_tunings_are_averaged_with_what_they_began_with(material, monkeypat
     torch.testing.assert_close(mean["weights"][name].float(), sum(states) / len(states), atol=1e-3, rtol=1e-3)
     (row,) = (json.loads(line) for line in (material / "out" / "overview_unet" / "curve.jsonl").read_text().splitlines())
     assert row["step"] == mean["recipe"]["steps"] == 2 * len(tuned) and 0 <= row["tight"] <= 1
-    assert {each["recipe"]["thick"] for each in tuned} == {0.12, 0.35}
+    assert len({each["recipe"]["seed"] for each in tuned}) == len(tuned)
     before = (material / "out" / "overview_unet" / "weights.pt").stat().st_mtime_ns
     run(material, monkeypatch)  # all of it has ended
     assert (material / "out" / "overview_unet" / "weights.pt").stat().st_mtime_ns == before
