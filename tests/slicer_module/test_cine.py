@@ -114,7 +114,11 @@ def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDrive
     driver.show(3)
     edited = driver.edit()
     driver.show(0)
+    driver.server.warned = {"unit_ignored": [0, 1, 2, 3], "lv_cavity_is_open": [1, 3], "mask_is_empty": [3]}
+    driver.server.warnings = [*driver.server.warned]
     driver.click("allPhases")
+    unit, lv = driver.ui.warningLabel.text.splitlines()  # and nothing of the model's mask of phase 3, which nobody sees
+    assert unit.startswith("The image's file") and lv.startswith("Phase 1: The myocardium")
     assert driver.server.requests[-1][3]["phases"] == "all" and driver.ui.keptLabel.text == "Phase 3 stays as corrected."
     truth = beating_heart()
     truth[..., 3] = edited.T
