@@ -149,18 +149,19 @@ def import_masks(
         names = read_convention(convention)
         images = find_images(studies)
         files, strangers = match_masks(masks, images)
-    left_out = {path.name: "no study has its name" for path in strangers}
+    left_out = {str(path.relative_to(masks)): "no study has its name" for path in strangers}
     stored = unchanged = 0
     proposed: dict[str, int] = {}
     for owner, path in tqdm(sorted(files.items(), key=lambda item: item[1]), unit="mask", mininterval=1.0):
+        name = str(path.relative_to(masks))  # files of several patients may have one
         try:
             params = {"annotator": annotator, "imported_from": path.name}
             states = import_mask(images[owner.study], owner, path, names, params, accept_proposals)
         except (ValueError, OSError) as error:
-            left_out[path.name] = first_line(error)
+            left_out[name] = first_line(error)
         else:
             stored, unchanged = stored + bool(states), unchanged + (not states)
-            proposed[path.name] = list(states.values()).count("proposed")
+            proposed[name] = list(states.values()).count("proposed")
     typer.echo(f"{stored} labels are stored{f', {unchanged} were there already' if unchanged else ''}.")
     for name, count in sorted(proposed.items()):
         if count:

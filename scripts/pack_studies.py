@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from prato.data.cases import TrainingCase, load_training_case
 from prato.data.label_records import HISTORY
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.data.stack import from_stack, slice_axis
-from prato.data.studies import StudyFile, find_labelled_studies, load_manifest, save_manifest
+from prato.data.studies import StudyFile, find_files, find_labelled_studies, load_manifest, save_manifest
 from prato.function.hearts import LABELS
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import PIXEL
@@ -31,7 +32,8 @@ def main(
     """Write every labelled study, under its own name, at the networks' resolution, so that loading it for training resamples nothing.
 
     Grey values keep steps of a 255th of the range between the percentiles that training clips at. Studies that are there already stay,
-    unless their image or label has changed since and nobody has labelled them there. Exit code 1: some were left out.
+    unless their image or label has changed since, or cannot be used any more, and nobody has labelled them there. Exit code 1: some were
+    left out.
     """
     if out.resolve() == studies.resolve():
         raise ValueError("--out must be another folder than --studies.")
@@ -43,12 +45,10 @@ def main(
     if manifest:
         save_manifest(out, manifest)
     usable, left_out = find_trusted_phases(files)
-    for study in left_out:
-        if not _is_labelled_here(out, study):  # a copy of what was sent back since must not be trained on, either
-            (out / LABELS / f"{study}.nii.gz").unlink(missing_ok=True)
     left_out |= {file.study: "it is a cine: import it as single phases." for file in usable if file.phase is not None}
     new = 0
     for file in tqdm([file for file in usable if file.phase is None and not _is_packed(out, file)], unit="study"):
+        times = _times(file.image, file.label)  # before they are read: what changes meanwhile is packed again
         try:
             case = load_training_case(file, PIXEL)
         except VolumeError as error:
@@ -58,24 +58,37 @@ def main(
             left_out[file.study] = "its label is empty."
             continue
         packed = _packed(file, case, edge)
-        write_volume(out / f"{file.study}.nii.gz", packed.image, packed.affine)
-        write_volume(out / LABELS / f"{file.study}.nii.gz", packed.label, packed.affine)  # last: a study with a label is whole
+        for path, array, time in zip(_copies(out, file.study), (packed.image, packed.label), times):  # a study with a label is whole
+            write_volume(path, array, packed.affine)
+            os.utime(path, ns=(time, time))
         new += 1
     for study, reason in left_out.items():
         typer.echo(f"{study} is left out: {reason}", err=True)
+    # a copy of what was sent back, emptied or removed since must not be trained on, either
+    for study in {*left_out, *find_files(studies).files} - {file.study for file in files if file.study not in left_out}:
+        if not _is_labelled_here(out, study):
+            _copies(out, study)[1].unlink(missing_ok=True)
     there = sum((out / LABELS / f"{file.study}.nii.gz").exists() for file in files)
     typer.echo(f"{there} of {len(files)} studies are in {out}, {new} of them new.")
-    if there < len(files):
+    if left_out:
         raise typer.Exit(1)
 
 
 def _is_packed(out: Path, file: StudyFile) -> bool:
     """Whether ``out`` holds ``file`` as it is now, or with a label that somebody has drawn there."""
-    label = out / LABELS / f"{file.study}.nii.gz"
-    if not label.exists():
-        return False
-    changed = max(path.stat().st_mtime_ns for path in (file.image, file.label))
-    return changed <= label.stat().st_mtime_ns or _is_labelled_here(out, file.study)
+    copies = _copies(out, file.study)
+    if _is_labelled_here(out, file.study) and copies[1].exists():
+        return True
+    return all(path.exists() for path in copies) and _times(*copies) == _times(file.image, file.label)
+
+
+def _copies(out: Path, study: str) -> tuple[Path, Path]:
+    """Of a study's image and label, both as old as what they were made of."""
+    return out / f"{study}.nii.gz", out / LABELS / f"{study}.nii.gz"
+
+
+def _times(*paths: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in paths]
 
 
 def _is_labelled_here(out: Path, study: str) -> bool:

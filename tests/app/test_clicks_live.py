@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import requests
 
+from prato.inference.prediction_warnings import MASK_WARNINGS, mask_warnings
 from prato.prompts.box import Box
 from prato.prompts.mask_prompt import encode_part
 from tests.app.live import LiveServer, Reply
@@ -53,6 +54,22 @@ def applied(mask: np.ndarray, refined: dict[str, Any]) -> np.ndarray:
 
 def mask_of(reply: Reply) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(reply.file or b"")).dataobj)
+
+
+@pytest.mark.parametrize("study", ["heart_a", "cine"])
+def test_what_is_said_of_a_mask_is_said_of_the_one_that_clicks_have_corrected(live_server: LiveServer, study: str) -> None:
+    own: dict[str, Any] = {"phases": 1} if study == "cine" else {}
+    spacing = nib.load(live_server.studies / f"{study}.nii.gz").header.get_zooms()[:2]
+    told = []
+    for name in ("", "background", "LV cavity", "RV cavity"):
+        lines = [{"structure": name, "points": [[i, j, k] for i in range(10, 30)]} for k in range(5) for j in range(8, 28, 2)]
+        reply = live_server.infer("prato_overview_unet", study, {**own, "clicks": lines} if name else own)
+        assert reply.status == 200, reply.json
+        told.append(set(mask_warnings(mask_of(reply), spacing, SHAPE[2])))
+        assert {*MASK_WARNINGS}.intersection(reply.json["warnings"]) == told[-1]
+        if own:
+            assert {warning for warning, phases in reply.json["warned_phases"].items() if phases == [1]}.issuperset(told[-1])
+    assert any(each != told[0] for each in told), told
 
 
 def test_a_click_changes_its_region_alone_and_the_reply_names_it(live_server: LiveServer) -> None:

@@ -85,6 +85,25 @@ def test_what_was_corrected_or_sent_back_since_is_not_trained_on_as_it_was(studi
     assert [file.study for file in find_labelled_studies(small)] == ["a_1"]
 
 
+@pytest.mark.parametrize("fate", ["emptied", "removed", "damaged", "older"])
+def test_a_copy_of_a_label_that_is_not_there_any_more_is_not_trained_on(studies: Path, tmp_path: Path, fate: str) -> None:
+    small, label = tmp_path / "small", studies / "labels" / "final" / "a_1.nii.gz"
+    assert run_script(pack_studies.main, "--studies", studies, "--out", small).exit_code == 0
+    volume = read_volume(label)
+    if fate == "removed":
+        label.unlink()
+    elif fate == "damaged":
+        (studies / "a_1.nii.gz").write_bytes(b"no image")
+    else:
+        write_volume(label, np.roll(volume.array, 9, 1) if fate == "older" else np.zeros_like(volume.array), volume.affine)
+        os.utime(label, (1e9, 1e9))
+    done = run_script(pack_studies.main, "--studies", studies, "--out", small)
+    assert done.exit_code == (fate in ("emptied", "damaged"))
+    assert ("1 of them new" in done.stdout) == (fate == "older")
+    assert [file.study for file in find_labelled_studies(small)] == (["a_1", "b_1"] if fate == "older" else ["b_1"])
+    assert "0 of them new" in run_script(pack_studies.main, "--studies", studies, "--out", small).stdout
+
+
 def test_a_label_that_was_drawn_on_the_copy_stays(studies: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     run_script(pack_studies.main, "--studies", studies, "--out", small)

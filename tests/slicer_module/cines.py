@@ -37,6 +37,7 @@ class CineClient(FakeClient):
     Attributes:
         stored: its label, where it has one.
         sent: the masks that were submitted.
+        warned: of which phases warnings are.
         labels_sent: the masks that came with requests to propagate.
         found: end-diastole and end-systole, as the server finds them.
         marked: end-diastole and end-systole, as they were marked.
@@ -50,6 +51,7 @@ class CineClient(FakeClient):
         self.sent: list[np.ndarray] = []
         self.stored = beating_heart()
         self.labels_sent: list[np.ndarray | None] = []
+        self.warned: dict[str, list[int]] = {}
 
     def studies(self) -> list[Study]:
         times = tuple(STEP_MS * phase for phase in range(PHASES))
@@ -83,6 +85,8 @@ class CineClient(FakeClient):
             masks, more = self._propagate(study, params["propagate"], label)
             facts |= more
         mask = write_cine(self.folder / "answer.nii.gz", masks).read_bytes()
+        if self.warned:  # servers of an earlier version do not say of which phases
+            facts["warned_phases"] = self.warned
         return Prediction(mask, {**reply, **facts})
 
     def _propagate(self, study: str, wanted: Any, label: Path | None) -> tuple[np.ndarray, dict[str, Any]]:

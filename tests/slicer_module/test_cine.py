@@ -95,12 +95,30 @@ def test_a_mark_alone_that_the_server_is_not_told_says_what_is_missing(driver: C
 
 
 @pytest.mark.slow
+def test_warnings_of_some_phases_say_which(driver: CineDriver) -> None:
+    driver.open()
+    about = {"unit_ignored": [*range(PHASES)], "lv_cavity_is_open": [0, 1, 2], "mask_is_empty": [3], "Phase 1: swapped.": [1]}
+    driver.server.warnings, driver.server.warned = [*about, "parameter_ignored: tau"], about
+    driver.click("allPhases")
+    unit, lv, empty, *others = driver.ui.warningLabel.text.splitlines()
+    assert unit.startswith("The image's file names a unit") and lv.startswith("Phases 0 to 2: The myocardium does not enclose")
+    assert empty.startswith("Phase 3: Nothing was found") and others == ["Phase 1: swapped.", "parameter_ignored: tau"]
+    driver.server.warned = {}
+    driver.click("allPhases")
+    assert driver.ui.warningLabel.text.splitlines()[1] == lv.removeprefix("Phases 0 to 2: ")
+
+
+@pytest.mark.slow
 def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(3)
     edited = driver.edit()
     driver.show(0)
+    driver.server.warned = {"unit_ignored": [0, 1, 2, 3], "lv_cavity_is_open": [1, 3], "mask_is_empty": [3]}
+    driver.server.warnings = [*driver.server.warned]
     driver.click("allPhases")
+    unit, lv = driver.ui.warningLabel.text.splitlines()  # and nothing of the model's mask of phase 3, which nobody sees
+    assert unit.startswith("The image's file") and lv.startswith("Phase 1: The myocardium")
     assert driver.server.requests[-1][3]["phases"] == "all" and driver.ui.keptLabel.text == "Phase 3 stays as corrected."
     truth = beating_heart()
     truth[..., 3] = edited.T

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed: pip install -r tests/requirements.txt")
+vtk = pytest.importorskip("vtk")
 pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install -r tests/requirements.txt")
 
 from tests.slicer_module.cine_driver import CineDriver
@@ -71,6 +72,25 @@ def test_they_stay_when_a_scene_was_saved_and_read_or_read_twice(cine_driver: Ci
     open_listed(cine_driver, "p1_ES")
     after = [node.GetName() for kind in kinds for node in slicer.util.getNodesByClass(kind)]
     assert sorted(name for name in after if not name.startswith("p1_ES")) == ["filtered", "filtered", "my own", "my own"]
+
+
+@pytest.mark.slow
+def test_a_copied_sequence_stays_with_what_shows_it(cine_driver: CineDriver) -> None:
+    cine, scene = cine_driver.open().cine, slicer.mrmlScene
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "my own")
+    for sequence in (cine.images, cine.segmentations):
+        copy = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "my own")
+        copy.Copy(sequence)
+        browser.AddSynchronizedSequenceNode(copy)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    shown = vtk.vtkCollection()
+    browser.GetAllProxyNodes(shown)
+    proxies = [shown.GetItemAsObject(n) for n in range(shown.GetNumberOfItems())]
+    assert len(proxies) == 2 and all(proxy.GetAttribute("PratoLabel.study") == CINE for proxy in proxies)
+    open_listed(cine_driver, "p1_ES")
+    assert None not in [proxy.GetScene() for proxy in proxies]
+    open_listed(cine_driver, CINE)
+    assert cine_driver.logic.current_study.volume_node not in proxies
 
 
 @pytest.mark.slow

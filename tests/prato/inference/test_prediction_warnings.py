@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from prato.data.nifti import read_volume
 from prato.data.phantom import make_phantom
 from prato.data.structures import STRUCTURES
+from prato.inference.prediction import CinePrediction, Prediction
 from prato.inference.prediction_warnings import mask_warnings
+from prato.prompts.box import Box
 from tests.real_data import require_real_data
 
 RV, MYO, LV = STRUCTURES.values()
@@ -73,6 +77,21 @@ def test_near_the_apex_a_cavity_may_be_as_small_as_a_pixel_of_its_wall() -> None
     mask[..., -1] = 0
     mask[30:34, 24:27, -1] = LV
     assert mask_warnings(mask, SPACING, 6) == []
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_a_mask_that_was_corrected_since_is_judged_anew_by_as_many_slices(axis: int) -> None:
+    whole, lacking, spacing = heart(), heart(), np.roll(SPACING, axis - 2)
+    lacking[lacking == RV] = 0
+    whole, lacking = (np.moveaxis(mask, 2, axis) for mask in (whole, lacking))
+    said = {"box": Box.whole(whole.shape), "box_source": "proposed", "kept_fraction": {}, "gflops": 1.0, "gflops_dense": 1.0}
+    found = Prediction(lacking, None, latency_ms={}, model_version="0", slices=6, **said, warnings=["unit_ignored", "structure_is_missing"])
+    corrected = found.with_mask(whole, spacing, axis)
+    assert corrected.mask is whole and corrected.reply()["warnings"] == ["unit_ignored"]
+    assert corrected.with_mask(lacking, spacing, axis).warnings == found.warnings
+    assert replace(corrected, slices=2).with_mask(lacking, spacing, axis).warnings == ["unit_ignored"]
+    cine = CinePrediction(np.stack([whole, lacking], -1), (0, 1), (corrected, found), tuple(spacing), axis, True)
+    assert cine.with_mask(cine.mask[..., ::-1]).warnings == {"unit_ignored": [0, 1], "structure_is_missing": [0]}
 
 
 def test_nothing_is_only_empty() -> None:

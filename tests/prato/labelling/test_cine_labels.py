@@ -285,7 +285,12 @@ def test_a_mask_of_one_phase_is_that_phase_s(label: LabelVersions, tmp_path: Pat
     taken = import_mask(tmp_path / "a.nii.gz", MaskOwner("a", 2), tmp_path / "a_frame03.nii.gz", names, {"annotator": "Cy"})
     assert taken == {2: "corrected"} and np.array_equal(current_mask(label), mask_of(p2=1, p3=3))
     assert states(label) == {2: ("corrected", "Cy"), 3: ("corrected", "Ada")}
-    for phase, path, words in ((9, "a_frame03.nii.gz", "phases 0 to 3"), (2, "a.nii.gz", "It is 4D")):
+    refused = (
+        (4, "a_frame03.nii.gz", "the last is called frame04"),
+        (2, "a.nii.gz", "It is 4D"),
+        (None, "a_frame03.nii.gz", "a_frame01 for"),
+    )
+    for phase, path, words in refused:
         with pytest.raises(VolumeError, match=words):
             import_mask(tmp_path / "a.nii.gz", MaskOwner("a", phase), tmp_path / path, names, {"annotator": "Cy"})
 

@@ -153,7 +153,7 @@ def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, st
 
 
 def test_phases_find_their_cine_by_the_names_that_exports_give_them(tmp_path: Path) -> None:
-    for name in ("a_frame01", "a_frame08_gt", "b_frame02", "label_c_frame03", "d_frame01", "a_frame00"):
+    for name in ("a_frame01", "a_frame08_gt", "b_frame02", "label_c_frame03", "d_frame01", "d_frame00"):
         (tmp_path / f"{name}.nii.gz").touch()
     found, strangers = match_masks(tmp_path, ["a_4d", "b", "c_frame03", "c_4d"])
     assert {owner: path.name for owner, path in found.items()} == {
@@ -162,7 +162,29 @@ def test_phases_find_their_cine_by_the_names_that_exports_give_them(tmp_path: Pa
         MaskOwner("b", 1): "b_frame02.nii.gz",
         MaskOwner("c_frame03"): "label_c_frame03.nii.gz",
     }
-    assert [path.name for path in strangers] == ["a_frame00.nii.gz", "d_frame01.nii.gz"]
-    (tmp_path / "a_frame8.nii.gz").touch()
-    with pytest.raises(LabelError, match="both masks of phase 7 of a_4d"):
+    assert [path.name for path in strangers] == ["d_frame00.nii.gz", "d_frame01.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("another", "words"),
+    [
+        ("a_frame8", "both masks of phase 7 of a_4d"),
+        ("a_frame00", "a_frame00.nii.gz is called as if phases counted from 0, but the first is frame01: rename all masks of a_4d"),
+        ("a_4d_gt", "a_4d_gt.nii.gz is of all a_4d, and .*a_frame08.nii.gz of a phase of it"),
+    ],
+)
+def test_which_phase_a_mask_is_of_is_never_guessed(tmp_path: Path, another: str, words: str) -> None:
+    for name in ("a_frame08", another):
+        (tmp_path / f"{name}.nii.gz").touch()
+    with pytest.raises(LabelError, match=words):
         match_masks(tmp_path, ["a_4d"])
+
+
+def test_a_volume_has_no_phases_by_name_and_each_file_that_is_left_out_is_named(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    for name in ("a_frame01", "c", "one/sa", "two/sa"):
+        put(masks, f"{name}.nii.gz", heart(), studies)
+    done = run(app, "import", studies, masks, "--convention", "acdc")
+    assert done.exit_code == 1 and "1 labels are stored." in done.stdout
+    assert "a_frame01.nii.gz is left out: It is called like a phase, and its image has only one: name it like its study, a." in done.stderr
+    assert all(f"'{Path(folder) / 'sa.nii.gz'}' is left out" in done.stderr for folder in ("one", "two"))

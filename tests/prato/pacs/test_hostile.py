@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
@@ -178,6 +179,33 @@ class CutLists:
         if self._arriving:
             self._arriving -= 1
             self.series.insert(0, f"1.3.{self._arriving}")
+
+
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("count", [1, 30, 50])
+def test_a_service_that_refuses_to_go_on_has_told_all_unless_that_is_a_round_number(status: int, count: int) -> None:
+    lists = CutLists(count, 100)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        (reply(status) if "offset=" in handler.path else lists)(handler)
+
+    with served(answer) as url:
+        if count == 50:
+            with pytest.raises(PacsError):
+                Pacs(url).search_series({})
+        else:
+            assert len(Pacs(url).search_series({})) == count
+
+
+def test_a_list_without_end_costs_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_LIST_S", 0.5)
+    count = itertools.count()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        reply(200, json.dumps([{"0020000E": {"vr": "UI", "Value": [f"1.2.{next(count)}"]}}]).encode())(handler)
+
+    with served(answer) as url, pytest.raises(PacsError, match="did not answer in time"):
+        Pacs(url).search_series({})
 
 
 @pytest.mark.parametrize("at_once", [25, 50, 64])

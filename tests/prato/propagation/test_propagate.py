@@ -88,7 +88,8 @@ def prediction_of(masks, phases):
     """As a network would have made ``masks``."""
     box = Box.whole(masks.shape[:3])
     one = {"tokens": None, "box": box, "box_source": "proposed", "kept_fraction": {}, "gflops": 1.0, "gflops_dense": 1.0, "latency_ms": {}}
-    found = [Prediction(mask=masks[..., t], warnings=["mask_is_empty"] if t == 0 else [], model_version="0", **one) for t in phases]
+    one |= {"model_version": "0", "slices": masks.shape[2]}
+    found = [Prediction(mask=masks[..., t], warnings=["mask_is_empty"] if t == 0 else [], **one) for t in phases]
     return CinePrediction(masks, tuple(phases), tuple(found), (1.5, 1.5, 8.0), 2, True)
 
 

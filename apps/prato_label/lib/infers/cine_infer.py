@@ -80,10 +80,10 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     about: dict[str, Any] = {"mask_phase": shown}
     if shown is not None and strokes:
         own, image = prompts.get(shown, ()) if isinstance(prompts, Mapping) else prompts, clicked_phase(cine, shown)
-        made = prediction.mask[..., shown]
-        prediction.mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, made, strokes, token)
-        # its volumes anew, and the phases of end-diastole and end-systole as they were found
-        prediction = replace(prediction, found=prediction.find_ed_es())
+        mask = prediction.mask.copy(order="F")
+        mask[..., shown], about["refined"] = correct_prediction(predictor, device, image, own, mask[..., shown], strokes, token)
+        # its volumes and warnings anew, and the phases of end-diastole and end-systole as they were found
+        prediction = replace(prediction.with_mask(mask), found=prediction.find_ed_es())
     reply = {**prediction.reply(slot.height_cm, slot.weight_kg), **about}
     reply["warnings"] += _ignored(sent, corrects_clicks=shown is not None)
     if shown is None and len(cine) > 1:

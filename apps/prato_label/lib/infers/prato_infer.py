@@ -109,10 +109,12 @@ class PratoInfer(InferTask):
             if clicks is not None:
                 prompts = (*prompts, *ClickPrompt.from_strokes(clicks.strokes))
             prediction = self.predictor.predict(device, image, prompts, sent.prune, return_tokens=sent.return_tokens, token=token)
-            array, reply, tokens = prediction.mask, prediction.reply(), prediction.tokens
+            refined: dict[str, Any] = {}
             if clicks is not None:
-                array, reply["refined"] = correct_prediction(self.predictor, device, image, prompts, array, clicks.strokes, token)
-            mask = image.stored.with_array(array)
+                made = prediction.mask
+                array, refined["refined"] = correct_prediction(self.predictor, device, image, prompts, made, clicks.strokes, token)
+                prediction = prediction.with_mask(array, image.stored.spacing, image.axis)
+            mask, reply, tokens = image.stored.with_array(prediction.mask), {**prediction.reply(), **refined}, prediction.tokens
         predicted = time.perf_counter()
         path = write_mask(mask, sent.result_extension, sent.result_dtype)
         done = time.perf_counter()

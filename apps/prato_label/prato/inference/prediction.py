@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,12 +16,17 @@ from prato.data.stack import stack_axes, to_stack
 from prato.data.structures import STRUCTURES
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
+from prato.inference.prediction_warnings import MASK_WARNINGS, mask_warnings
 from prato.prompts.box import Box
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer, as ``docs/protocol.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z)."""
+    """An answer, as ``docs/protocol.md`` describes its parts; arrays lie on the image's own grid (X, Y, Z).
+
+    Attributes:
+        slices: how many the heart was looked for in.
+    """
 
     mask: np.ndarray
     tokens: np.ndarray | None
@@ -32,8 +38,19 @@ class Prediction:
     latency_ms: dict[str, float]
     warnings: list[str]
     model_version: str
+    slices: int
     entropy: float | None = None
     summary: Tensor | None = None
+
+    def with_mask(self, mask: np.ndarray, spacing: Sequence[float], axis: int) -> Prediction:
+        """This answer with another mask, such as one corrected since, and what is to be said of that one.
+
+        Args:
+            spacing: of its voxels, mm along X, Y, Z. axis: the one that slices lie along.
+        """
+        others = [warning for warning in self.warnings if warning not in MASK_WARNINGS]
+        in_plane = tuple(spacing[a] for a in stack_axes(axis)[:2])
+        return replace(self, mask=mask, warnings=others + mask_warnings(to_stack(mask, axis), in_plane, self.slices))
 
     def reply(self) -> dict[str, Any]:
         """The JSON part of the reply."""
@@ -72,6 +89,11 @@ class CinePrediction:
     has_times: bool
     named: NamedPhases | None = None
     found: tuple[int, int] | None = None
+
+    def with_mask(self, mask: np.ndarray) -> CinePrediction:
+        """This answer with another mask, (X, Y, Z, T), and what is to be said of the phases of that one."""
+        predictions = [one.with_mask(mask[..., t], self.spacing, self.axis) for t, one in zip(self.phases, self.predictions)]
+        return replace(self, mask=mask, predictions=tuple(predictions))
 
     @cached_property
     def curve(self) -> VolumeCurve:

@@ -173,6 +173,7 @@ class Predictor:
             latency_ms={"locate": locate_ms, **result.latency_ms},
             warnings=[*image.warnings, *found],
             model_version=self.version,
+            slices=len(seen),
             entropy=result.entropy,
             summary=result.summary,
         )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prato.data.cine import read_cine
+from prato.data.cine import Cine, read_cine
 from prato.data.image_files import NIFTI_ENDINGS, read_mask, split_ending
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
@@ -57,7 +57,8 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
     ``a_4d`` or of ``a``, as exports have it.
 
     Raises:
-        LabelError: no folder, no masks in it, or two of one study or phase.
+        LabelError: no folder, no masks in it, two of one study or phase, one of a cine beside one of its phases, or frames that are counted
+            from 0, so that which phase is meant is open.
     """
     if not masks.is_dir():
         raise LabelError(f"{masks} is not a folder: name one that holds masks.")
@@ -75,6 +76,11 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
             raise LabelError(f"{found[owner]} and {path} are both masks of {what}: keep only one of them in the folder.")
         else:
             found[owner] = path
+    for (study, phase), path in found.items():
+        if phase == -1:
+            raise LabelError(f"{path} is called as if phases counted from 0, but the first is frame01: rename all masks of {study}.")
+        if phase is not None and (whole := found.get(MaskOwner(study))):
+            raise LabelError(f"{whole} is of all {study}, and {path} of a phase of it: keep only one of them in the folder.")
     if not found:
         raise LabelError(f"{masks} holds no mask that is named like a study, such as {min(known)}_gt.nii.gz.")
     return found, strangers
@@ -86,7 +92,7 @@ def _find_owner(names: Iterable[str], known: Collection[str]) -> MaskOwner | Non
             return MaskOwner(name)
     for match in filter(None, map(_PHASE.fullmatch, names)):
         for study in (f"{match[1]}_4d", match[1]):
-            if study in known and int(match[2]) > 0:
+            if study in known:
                 return MaskOwner(study, int(match[2]) - 1)
     return None
 
@@ -106,9 +112,9 @@ def import_mask(
         accept_proposals: somebody has found the proposals right as they are, so that they count as drawn, too.
 
     Raises:
-        VolumeError: the image cannot be read, or has no such phase.
-        LabelError: the mask is empty, or holds nothing new but a model's proposal; it does not fit its image or these names, or cannot be
-            what they say, by where its structures lie.
+        VolumeError: the image cannot be read.
+        LabelError: the image has no such phase, or the mask is of one and its name does not say which; it is empty, or holds nothing new
+            but a model's proposal; it does not fit its image or these names, or cannot be what they say, by where its structures lie.
         OSError: no space, no permission.
     """
     cine = read_cine(image)
@@ -117,12 +123,7 @@ def import_mask(
         label, own_names = read_label_volume(mask, "It"), None
     else:
         label, own_names = read_mask(mask)
-    if owner.phase is None:
-        voxels = check_label(grid, label, "It", own_names or names)
-    else:
-        cine.require((owner.phase,))
-        voxels = np.zeros(grid.array.shape, np.uint8)
-        phase_of(voxels, owner.phase)[...] = check_label(cine.phase(owner.phase), label, "It", own_names or names)
+    voxels = _place_mask(cine, owner, label, own_names or names)
     if not voxels.any():
         raise LabelError("It is empty: there is nothing to learn from it.")
     drawn = [number for number in range(phase_count(voxels)) if phase_of(voxels, number).any()]
@@ -150,6 +151,27 @@ def import_mask(
             "All that is new in it equals the model's proposal: correct it, or import it with --accept-proposals if it is right."
         )
     return {}
+
+
+def _place_mask(cine: Cine, owner: MaskOwner, label: Volume, names: Any) -> np.ndarray:
+    """``label``, checked, as a mask of all of ``cine``, with our values.
+
+    Raises:
+        LabelError: as :func:`import_mask`.
+    """
+    grid, count = cine.grid(), len(cine)
+    if owner.phase is None:
+        if count > 1 and label.array.ndim == 3:
+            called = f"{owner.study.removesuffix('_4d')}_frame01"
+            raise LabelError(f"It is of one phase, and its image has {count}: its name is to say which, as in {called} for the first.")
+        return check_label(grid, label, "It", names)
+    if count == 1:
+        raise LabelError(f"It is called like a phase, and its image has only one: name it like its study, {owner.study}.")
+    if owner.phase >= count:
+        raise LabelError(f"Its image has {count} phases, of which the last is called frame{count:02d}.")
+    voxels = np.zeros(grid.array.shape, np.uint8)
+    phase_of(voxels, owner.phase)[...] = check_label(cine.phase(owner.phase), label, "It", names)
+    return voxels
 
 
 def _is_same(mask: np.ndarray, other: np.ndarray | None, number: int) -> bool:

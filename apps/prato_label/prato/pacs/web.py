@@ -16,6 +16,8 @@ from pydicom.dataset import Dataset
 #: Seconds until a connection has to stand, until the next byte has to come, and until an answer has to be whole.
 _CONNECT_S, _READ_S, _WHOLE_S = 5.0, 60.0, 300.0
 _MAX_BYTES = 2 * 2**30
+#: Seconds until a list has to be read to its end, and of what number of series services limit an answer to a multiple.
+_LIST_S, _ROUND = 3600.0, 25
 _ACTIONS = {
     401: "requires credentials: set PRATO_LABEL_PACS_USER and PRATO_LABEL_PACS_PASSWORD, or PRATO_LABEL_PACS_TOKEN",
     403: "does not allow this to the user whose credentials were given",
@@ -101,13 +103,21 @@ class Pacs:
         with self._sentences("the list of its series"):
             # until an answer brings nothing new: any service may cut its answers anywhere, and what arrives meanwhile moves what was told
             # into the next one. Not the client's own loop, which a PACS that ignores "offset" would keep for ever
-            while True:
-                page = self._client.search_for_series(search_filters=dict(filters), fields=fields, offset=len(found) or None)
+            until = time.monotonic() + _LIST_S
+            while time.monotonic() < until:
+                try:
+                    page = self._client.search_for_series(search_filters=dict(filters), fields=fields, offset=len(found) or None)
+                except requests.exceptions.HTTPError as error:
+                    # so some services say that nothing is there, or that they know no "offset"; a round number of series may be a part
+                    if error.response is None or error.response.status_code not in (400, 404) or len(found) % _ROUND == 0:
+                        raise
+                    return found
                 known = {str(series.SeriesInstanceUID) for series in found}
                 new = [series for series in map(_dataset, page) if str(series.SeriesInstanceUID) not in known]
                 found += new
                 if not new:
                     return found
+            raise requests.exceptions.Timeout("a list without end")
 
     def series_headers(self, study: str, series: str) -> list[Dataset]:
         """The headers of all images of a series."""

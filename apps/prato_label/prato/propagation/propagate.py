@@ -9,7 +9,7 @@ follows the others. docs/cines.md says what was compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -22,8 +22,7 @@ from prato.data.resampling import resample_in_plane, resampled_size
 from prato.data.stack import from_stack, stack_axes, to_stack
 from prato.data.structures import NUM_CLASSES, STRUCTURES
 from prato.inference.postprocess import remove_small_components
-from prato.inference.prediction import CinePrediction, Prediction
-from prato.inference.prediction_warnings import MASK_WARNINGS, mask_warnings
+from prato.inference.prediction import CinePrediction
 from prato.prompts.box import Box
 from prato.propagation.motion import compose, invert, pull, register
 from prato.runtime.cancel_token import NEVER_CANCELLED, CancelToken
@@ -96,14 +95,7 @@ def propagate(
         mask[..., t] = from_stack(follower.mask(t, moved, trust), axis)
     for t, drawn in [*corrected.keys.items(), *corrected.kept.items()]:
         mask[..., t] = drawn
-    predictions = tuple(_with_mask(one, mask[..., t], axis, spacing) for t, one in zip(prediction.phases, prediction.predictions))
-    return replace(prediction, mask=mask, predictions=predictions)
-
-
-def _with_mask(prediction: Prediction, mask: np.ndarray, axis: int, spacing: tuple[float, ...]) -> Prediction:
-    """``prediction`` with another mask, and what is to be said of that one; ``spacing``: mm in plane."""
-    others = [warning for warning in prediction.warnings if warning not in MASK_WARNINGS]
-    return replace(prediction, mask=mask, warnings=others + mask_warnings(to_stack(mask, axis), spacing, mask.shape[axis]))
+    return prediction.with_mask(mask)
 
 
 @dataclass(frozen=True)

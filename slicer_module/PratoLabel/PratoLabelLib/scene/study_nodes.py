@@ -7,7 +7,7 @@ from collections.abc import Collection
 import slicer
 import slicer.util
 
-from PratoLabelLib.scene.volumes import is_loaded_here, is_proxy, remove_node
+from PratoLabelLib.scene.volumes import find_browsers, is_loaded_here, remove_node
 
 #: Node attribute: which study of the server a volume or segmentation node shows.
 STUDY_ATTRIBUTE = "PratoLabel.study"
@@ -37,7 +37,10 @@ def is_of_study(node: slicer.vtkMRMLNode, study: str, server: str) -> bool:
 
 def _is_copy(node: slicer.vtkMRMLNode) -> bool:
     is_told = node.GetAttribute(_ORIGINAL_ATTRIBUTE) is not None  # else it is a box, or of an earlier version of this module
-    return is_told and node.GetNodeReferenceID(_ITSELF) != node.GetID() and not is_proxy(node)
+    if not is_told or node.GetNodeReferenceID(_ITSELF) == node.GetID():
+        return False
+    # else it is a proxy; of a copied sequence, though, it is that copy's
+    return all(browser.GetAttribute(STUDY_ATTRIBUTE) is None or _is_copy(browser) for browser in find_browsers(node))
 
 
 def mark_node(node: slicer.vtkMRMLNode, study: str, server: str) -> None:

@@ -65,12 +65,12 @@ def is_loaded_here(node: slicer.vtkMRMLVolumeNode) -> bool:
 
 def is_of_scene(node: slicer.vtkMRMLVolumeNode) -> bool:
     """Whether the node is in the scene, and no other images are put into it, as into one that shows an item of a sequence."""
-    return node.GetScene() is not None and not is_proxy(node)
+    return node.GetScene() is not None and not find_browsers(node)
 
 
-def is_proxy(node: slicer.vtkMRMLNode) -> bool:
-    """Whether the node shows an item of a sequence."""
-    return any(browser.IsProxyNodeID(node.GetID()) for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode"))
+def find_browsers(node: slicer.vtkMRMLNode) -> list[slicer.vtkMRMLSequenceBrowserNode]:
+    """The browsers that let the node show an item of a sequence."""
+    return [browser for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode") if browser.IsProxyNodeID(node.GetID())]
 
 
 def remove_node(node: slicer.vtkMRMLNode) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import slicer
 
 from PratoLabelLib.parameters import ParameterComboBox
+from PratoLabelLib.scene.phase_edits import name_phases
 from PratoLabelLib.sections import WARNING_STYLE, PanelServices, Section, show_text
 from PratoLabelLib.sections.box import BoxSection
 from PratoLabelLib.sections.keys import KeysSection
@@ -111,16 +112,23 @@ class SegmentSection(Section):
     def _show_reply(self, reply: Mapping[str, Any] | None) -> None:
         show_text(self._ui.resultLabel, describe_reply(reply) if reply else "")
         show_text(self._ui.detailLabel, describe_details(reply) if reply else "")
-        warnings = [WARNINGS.get(name, name) for name in reply["warnings"]] if reply else []
-        if reply and reply["box_source"] == "whole_image":
-            warnings.append(NO_HEART)
-        show_text(self._ui.warningLabel, "\n".join(warnings), WARNING_STYLE)
+        show_text(self._ui.warningLabel, "\n".join(describe_warnings(reply)) if reply else "", WARNING_STYLE)
 
 
 def describe_reply(reply: Mapping[str, Any]) -> str:
     """What a labeller wants to know of a prediction: how long it took, and where it looked."""
     seconds = reply["latency_ms"]["total"] / 1000
     return f"{seconds:.1f} s, {BOX_SOURCES.get(reply['box_source'], reply['box_source'])}"
+
+
+def describe_warnings(reply: Mapping[str, Any]) -> list[str]:
+    """What a labeller should know of a prediction, a sentence each; of several phases, with those that it is about, unless it is all."""
+    about, phases = reply.get("warned_phases") or {}, reply.get("phases") or []
+    found = []
+    for name in reply["warnings"]:
+        is_of_some = name in WARNINGS and len(about.get(name, phases)) < len(phases)
+        found.append(f"{name_phases(about[name])}: {WARNINGS[name]}" if is_of_some else WARNINGS.get(name, name))
+    return found + [NO_HEART] * (reply["box_source"] == "whole_image")
 
 
 def describe_details(reply: Mapping[str, Any]) -> str:

@@ -61,7 +61,10 @@ class CineStudy(OpenCine):
         """
         masks, left = self._read(reply, frames), self.edited | set(kept)
         asked = [phase for phase in reply["phases"] if phase not in left]
-        self._merge({phase: masks[phase] for phase in asked}, reply, boxes, model, locked)
+        about = {name: [phase for phase in phases if phase in asked] for name, phases in reply.get("warned_phases", {}).items()}
+        warnings = [name for name in reply["warnings"] if about.get(name) != []]  # of masks that are not taken, nothing is to be said
+        told = {**reply, "phases": asked, "warned_phases": about, "warnings": warnings}
+        self._merge({phase: masks[phase] for phase in asked}, told, boxes, model, locked)
         return sorted(left & set(reply["phases"]))
 
     def apply_propagated(
