@@ -24,7 +24,7 @@ MANIFEST_NAME = "manifest.json"
 #: Of the files of images and labels, the longest first.
 ENDINGS = (".nii.gz", ".nii")
 #: Of files that hold images in other formats; people take them for studies.
-_OTHER_FORMATS = (
+OTHER_FORMATS = (
     *(".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img", ".dcm", ".ima", ".mgz", ".mgh", ".mnc", ".gipl", ".gipl.gz", ".img.gz"),
     *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".nia", ".nii.gz.gz"),
 )
@@ -202,7 +202,7 @@ def _fault(path: Path, parts: tuple[str, str] | None) -> str | None:
     """Why the file at ``path`` is no image or label although it is called like one; None where it is one, or is called otherwise."""
     if parts is None:
         lower = path.name.lower()
-        if lower.endswith(_OTHER_FORMATS) and not lower.startswith("."):
+        if lower.endswith(OTHER_FORMATS) and not lower.startswith("."):
             return "its format is not read: convert it to .nii.gz, for instance with 3D Slicer or dcm2niix"
         return "its ending must be in lower case, .nii.gz or .nii" if split_name(lower) else None
     if path.name.startswith("."):
