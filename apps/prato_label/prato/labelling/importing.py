@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelErro
 from prato.data.label_records import recorded_label_info, recorded_proposal_model
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis
-from prato.data.studies import OTHER_FORMATS, find_files
+from prato.data.studies import OTHER_FORMATS, compose, find_files
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import State
 from prato.labelling.versions import LabelVersions
@@ -72,7 +71,7 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
     for path in filter(lambda path: split_ending(path.name), _files(folders)):
         plain = (split_ending(path.name) or (path.name, ""))[0]
         # also with letters and accents in one: an accent by itself is no letter that a word may stand behind
-        names = [form(own) for own in (plain, _compose(plain)) for form in (str, _without_behind, _without_in_front, plain_name)]
+        names = [form(own) for own in (plain, compose(plain)) for form in (str, _without_behind, _without_in_front, plain_name)]
         names += [f"{path.parent.name}_{name}" for name in names if path.parent != masks]
         owner = _find_owner(names, known)
         if owner is None:
@@ -94,15 +93,11 @@ class _Known:
     def __init__(self, studies: Iterable[str]) -> None:
         self._studies = set(studies)
         self.first = min(self._studies)
-        composed = Counter(_compose(study) for study in self._studies)
-        self._composed = {_compose(study): study for study in self._studies if composed[_compose(study)] == 1}
+        composed = Counter(compose(study) for study in self._studies)
+        self._composed = {compose(study): study for study in self._studies if composed[compose(study)] == 1}
 
     def find(self, name: str) -> str | None:
-        return name if name in self._studies else self._composed.get(_compose(name))
-
-
-def _compose(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+        return name if name in self._studies else self._composed.get(compose(name))
 
 
 def _find_owner(names: Iterable[str], known: _Known) -> MaskOwner | None:
