@@ -118,6 +118,14 @@ def test_a_heart_may_be_called_anything(studies: Path, tmp_path: Path, recwarn: 
 
 
 @pytest.mark.slow  # matplotlib
+def test_pages_that_find_no_room_cost_no_table(studies: Path, tmp_path: Path) -> None:
+    (tmp_path / "pages").write_text("no folder")
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.csv", "--reports", tmp_path / "pages")
+    assert done.exit_code == 1 and len(read_rows(tmp_path / "t.csv")) == 2
+    assert f"The table is in {tmp_path / 't.csv'}, but not every heart has its page." in done.stderr
+
+
+@pytest.mark.slow  # matplotlib
 def test_however_much_is_to_be_said_nothing_on_the_page_covers_anything(studies: Path) -> None:
     heart = find_hearts(studies).hearts[0]
     told = "; ".join(f"{phase}: label version {phase} of somebody" for phase in range(40))

@@ -144,7 +144,7 @@ def why_unwritable(error: BaseException | None) -> str | None:
 def first_line(error: BaseException) -> str:
     """What ``error`` says, on one line; of a file that could not be read or written, which and why."""
     said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
-    return said.splitlines()[0] if said else type(error).__name__
+    return next(filter(str.strip, said.splitlines()), type(error).__name__)  # some begin with an empty line
 
 
 def find_leftovers(folder: Path) -> list[Path]:
