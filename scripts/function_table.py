@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from prato.data.atomic import make_folder, write_bytes
+from prato.data.atomic import first_line, make_folder, write_bytes
 from prato.function.hearts import find_hearts, table_rows
 from prato.function.report import write_report
 from scripts.common.refusals import refuses_in_one_sentence
@@ -26,7 +26,7 @@ def main(
     ] = None,
     reports: Annotated[Path | None, typer.Option(help="Folder for a page about each heart, as HTML and PDF.")] = None,
 ) -> None:
-    """Measure every heart. Exit code: 0, all were measured; 1, some studies were left out; 2, nothing was written."""
+    """Measure every heart. Exit code: 0, all were measured; 1, some studies or pages were left out; 2, nothing was written."""
     if out.suffix not in (".csv", ".json"):
         raise ValueError(f"The table {out.name} must be a .csv or .json file.")
     found = find_hearts(studies, masks)
@@ -38,10 +38,14 @@ def main(
     make_folder(out.parent)
     text = _as_csv(rows) if out.suffix == ".csv" else json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     write_bytes(out, text.encode())
-    if reports is not None:
-        make_folder(reports)
-        for heart in found.hearts:
-            write_report(heart, reports)
+    try:
+        if reports is not None:
+            make_folder(reports)
+            for heart in found.hearts:
+                write_report(heart, reports)
+    except OSError as error:
+        typer.echo(f"{first_line(error)}. The table is in {out}, but not every heart has its page.", err=True)
+        raise typer.Exit(1) from None
     typer.echo(f"{len(rows)} hearts are in {out}{'' if reports is None else f', and a page about each in {reports}'}.")
     if found.left_out:
         raise typer.Exit(1)

@@ -149,7 +149,7 @@ def import_masks(
         names = read_convention(convention)
         images = find_images(studies)
         files, strangers = match_masks(masks, images)
-    left_out = {str(path.relative_to(masks)): "no study has its name" for path in strangers}
+    left_out = {str(path.relative_to(masks)): reason for path, reason in strangers.items()}
     stored = unchanged = 0
     proposed: dict[str, int] = {}
     for owner, path in tqdm(sorted(files.items(), key=lambda item: item[1]), unit="mask", mininterval=1.0):

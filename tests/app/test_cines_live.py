@@ -97,6 +97,8 @@ def test_a_client_that_names_no_phase_gets_end_diastole(live_server: LiveServer)
     assert live_server.infer(MODEL, "cine", {"phases": "all"}).json["function"]["ed"] == 2
     refusal = requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": '{"ed": 3, "es": 1}'}, timeout=200)
     refused(live_server.read(refusal), 400, "two different phases from 0 to 2 of cine")
+    volume = requests.put(f"{live_server.url}/datastore/image/phases?image=heart_a", data={"params": '{"ed": 0, "es": 1}'}, timeout=200)
+    refused(live_server.read(volume), 400, "heart_a has only one phase")
     for misspelt in ('{"ED": 0, "ES": 1, "annotator": "Bob"}', '{"annotator": "Bob"}', '{"ed": 0}', "{}"):
         refusal = requests.put(f"{live_server.url}/datastore/image/phases", params=wanted, data={"params": misspelt}, timeout=200)
         refused(live_server.read(refusal), 400, "must name both phases")

@@ -52,11 +52,12 @@ def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> Non
         said = ask(guarded_server, "GET", "/prato/state").json()
         keys = ("dice_before", "dice_after", "published")
         said["models"]["prato_unetr"]["history"] = [{"when": 0, **dict(zip(keys, round_))} for round_ in HISTORY]
-        said["jobs"] = [{"kind": "train", "model": hostile, "status": "RUNNING", "start": "2025-03-01 12:00:00", "step": 30, "steps": 120}]
+        job = {"kind": "train", "model": hostile, "status": "RUNNING", "start": "2025-03-01 06:30:00", "begun": 1740810600}
+        said["jobs"] = [{**job, "step": 30, "steps": 120}]
         said["models"]["prato_auto"] = said["models"]["prato_unetr"]
         route.fulfill(json=said)
 
-    page = browser.new_page(viewport={"width": 1100, "height": 1000})
+    page = browser.new_page(viewport={"width": 1100, "height": 1000}, timezone_id="Asia/Kolkata", locale="en-GB")
     page.set_default_timeout(200_000)
     page.route("**/prato/state", with_history)
     page.goto(f"{guarded_server.url}/prato/")
@@ -68,6 +69,7 @@ def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> Non
     assert heights[4] < heights[2] < heights[3] < heights[1] < heights[0]  # up the page is better
     assert page.locator("progress").evaluate("bar => bar.value / bar.max") == 0.25
     assert page.locator("#jobs td", has_text=hostile).count() == 1
+    assert page.locator("#jobs td", has_text="01/03/2025, 12:00:00").count() == 1  # as all else, where the page is read
     assert page.locator("#models").get_by_text("0.840 to 0.870", exact=True).count() == 2
     assert page.locator("svg[role=img]").count() == 1  # prato_auto is the same model: one plot for both
     assert page.title() == "PrATo Label"

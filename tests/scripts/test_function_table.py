@@ -106,6 +106,26 @@ def test_no_line_is_drawn_over_phases_without_a_mask(studies: Path) -> None:
 
 
 @pytest.mark.slow  # matplotlib
+def test_a_heart_may_be_called_anything(studies: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    name = "心臟 $_$ 5"
+    for folder in (studies, studies / "labels" / "final"):
+        (folder / "a_4d.nii.gz").rename(folder / f"{name}.nii.gz")
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.csv", "--reports", tmp_path / "pages")
+    assert done.exit_code == 1, done.output
+    assert f"<h1>{name}</h1>" in (tmp_path / "pages" / f"{name}.html").read_text(encoding="utf-8")
+    assert (tmp_path / "pages" / f"{name}.pdf").exists()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+@pytest.mark.slow  # matplotlib
+def test_pages_that_find_no_room_cost_no_table(studies: Path, tmp_path: Path) -> None:
+    (tmp_path / "pages").write_text("no folder")
+    done = run_script(function_table.main, studies, "--out", tmp_path / "t.csv", "--reports", tmp_path / "pages")
+    assert done.exit_code == 1 and len(read_rows(tmp_path / "t.csv")) == 2
+    assert f"The table is in {tmp_path / 't.csv'}, but not every heart has its page." in done.stderr
+
+
+@pytest.mark.slow  # matplotlib
 def test_however_much_is_to_be_said_nothing_on_the_page_covers_anything(studies: Path) -> None:
     heart = find_hearts(studies).hearts[0]
     told = "; ".join(f"{phase}: label version {phase} of somebody" for phase in range(40))

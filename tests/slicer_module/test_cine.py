@@ -109,6 +109,20 @@ def test_warnings_of_some_phases_say_which(driver: CineDriver) -> None:
 
 
 @pytest.mark.slow
+def test_a_phase_that_was_found_to_be_end_systole_may_be_marked_as_end_diastole(driver: CineDriver) -> None:
+    study = driver.open()
+    driver.click("allPhases")
+    assert study.ed_es() == (0, 2)
+    driver.show(2)
+    driver.click("markEd")
+    ed, es = study.ed_es()
+    assert ed == 2 and es in (1, 3) and driver.server.marked == (ed, es) and driver.status == f"ED is phase 2, and ES is phase {es}."
+    driver.show(0)
+    driver.click("markEs")
+    assert study.ed_es() == (2, 0) and driver.server.marked == (2, 0)
+
+
+@pytest.mark.slow
 def test_all_phases_are_segmented_but_those_that_are_corrected(driver: CineDriver) -> None:
     study = driver.open()
     driver.show(3)

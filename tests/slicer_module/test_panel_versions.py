@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,18 @@ def open_first(driver: FakeServerDriver) -> None:
     driver.click("test")
     driver.select(0)
     driver.click("open")
+
+
+def test_versions_have_the_times_of_the_clock_on_the_wall(driver: FakeServerDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        open_first(driver)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    tree = driver.ui.versionTree
+    assert [tree.topLevelItem(n).text(2) for n in range(2)] == ["2025-03-03 15:00", "2025-03-02 15:00"]  # 09:30 UTC
 
 
 @pytest.mark.parametrize("version", [3, 2])  # the current one, and an older one

@@ -195,7 +195,7 @@ def test_odd_things_among_the_labels_hide_nothing(folder: Path, store: StudiesDa
     write_volume(folder / "c.nii.gz", np.ones(MASK.shape, np.int16), AFFINE)
     store.refresh()
     assert sorted(store.list_images()) == ["a", "b", "c"]
-    assert caplog.messages == ["labels/final/nobody.nii.gz belongs to no study: there is no image of that name."]
+    assert caplog.messages == ["labels/final/nobody.nii.gz belongs to no study: no image has its name."]
 
 
 def test_names_that_are_listed_for_another_file_are_not_those_of_a_label(folder: Path) -> None:

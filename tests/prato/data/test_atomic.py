@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prato.data.atomic import write_bytes
+from prato.data.atomic import first_line, write_bytes
 
 
 def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +29,8 @@ def test_a_folder_that_is_not_there_is_told_by_the_file_s_own_name(tmp_path: Pat
     with pytest.raises(FileNotFoundError) as caught:
         write_bytes(tmp_path / "gone" / "rows.csv", b"new")
     assert caught.value.filename == str(tmp_path / "gone" / "rows.csv")
+
+
+@pytest.mark.parametrize(("said", "line"), [("\n$_$\n^\nParseError", "$_$"), ("", "ValueError"), ("one\ntwo", "one")])
+def test_what_an_error_says_on_one_line_is_never_nothing(said: str, line: str) -> None:
+    assert first_line(ValueError(said)) == line

@@ -101,8 +101,11 @@ def test_labelled_studies_are_found_by_their_names_here_however_they_are_packed(
     assert [record.getMessage() for record in caplog.records if "p2_ED" in record.getMessage()] == [
         f"p2_ED{label} is left out: it is a link to nothing (No such file or directory)."
     ]
-    assert f"The label u\u0308{label} is left out: no image has its name." in caplog.messages
-    assert list_labelled_studies(tmp_path / "studies") == ["p1_ED", "p1_ES", "u\u0308"]
+    (final / f"nobody{label}").touch()
+    find_labelled_studies(tmp_path / "studies")
+    assert f"The label nobody{label} is left out: no image has its name." in caplog.messages
+    assert f"The label u\u0308{label} is left out: an image looks as if it had its name, but stores an accent" in "\n".join(caplog.messages)
+    assert list_labelled_studies(tmp_path / "studies") == ["nobody", "p1_ED", "p1_ES", "u\u0308"]
 
 
 @pytest.mark.parametrize("place", ["labels", "labels/final", "label_history"])

@@ -37,6 +37,7 @@ def test_a_damaged_object_in_the_target_costs_its_own_cine_alone(tmp_path: Path)
         ({"LossyImageCompression": "01", "LossyImageCompressionRatio": 10}, ""),
         ({"PatientWeight": "70,5"}, "PatientWeight"),
         ({"SeriesNumber": 2**31 - 1}, ""),
+        ({"TimezoneOffsetFromUTC": "CET"}, "TimezoneOffsetFromUTC"),
     ],
 )
 def test_what_the_source_leaves_out_or_writes_wrongly_costs_no_export(tmp_path: Path, tags: dict[str, object], blanked: str) -> None:

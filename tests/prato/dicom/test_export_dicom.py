@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import highdicom
@@ -140,6 +143,25 @@ def test_patient_study_and_structures_are_named(tmp_path: Path) -> None:
     segments = {s.SegmentLabel: (s.SegmentNumber, s.SegmentedPropertyTypeCodeSequence[0].CodeValue) for s in seg.SegmentSequence}
     assert segments == {name: (n, codes.STRUCTURE_CODES[name].value) for n, name in enumerate(("RV cavity", "myocardium", "LV cavity"), 1)}
     assert seg.SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+
+
+@pytest.mark.parametrize(("zone", "offset", "hours"), [("Asia/Kolkata", "-0330", -3.5), ("America/St_Johns", "+0530", 5.5)])
+def test_times_are_in_the_zone_that_the_source_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, offset: str, hours: float
+) -> None:
+    source, studies, names = imported(tmp_path, replace(SCAN, extra={"TimezoneOffsetFromUTC": offset}).images())
+    submit(studies, names[0], draw(1, (SCAN.columns, SCAN.rows, SCAN.slices)))
+    created = LabelVersions(studies, names[0]).all()[0].created
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        export(studies, tmp_path / "out", source)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for dataset in (*read(tmp_path / "out"), *read(tmp_path / "out", "report")):
+        assert dataset.TimezoneOffsetFromUTC == offset
+        assert dataset.ContentDate + dataset.ContentTime == (created + timedelta(hours=hours)).strftime("%Y%m%d%H%M%S")
 
 
 @pytest.mark.slow

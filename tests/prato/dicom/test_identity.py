@@ -61,6 +61,15 @@ def test_unicode_and_very_long_names(tmp_path: Path) -> None:
     assert {path.parent for path in (tmp_path / "out").rglob("*")} == {tmp_path / "out"}
 
 
+def test_a_character_set_that_does_not_exist_is_no_matter(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    source = save(tmp_path / "in", replace(SCAN, extra={"SpecificCharacterSet": "ISO_IR 100"}).images())
+    for file in source.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_XX 999"))
+    recwarn.clear()
+    assert import_dicom(source, tmp_path / "out", keep_identity=True).imported
+    assert not [str(warning.message) for warning in recwarn if "encoding" in str(warning.message)]
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"

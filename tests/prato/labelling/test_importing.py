@@ -136,6 +136,30 @@ def test_what_cannot_be_looked_at_is_refused(folders: tuple[Path, Path]) -> None
     assert not (studies / "labels").exists()
 
 
+def test_masks_in_formats_that_are_not_read_are_named(folders: tuple[Path, Path]) -> None:
+    studies, masks = folders
+    for name in ("a.dcm", "IM0001", "b.NII.GZ"):
+        (masks / name).write_bytes(bytes(128) + b"DICM")
+    (masks / "notes.txt").write_text("drawn by Ada")
+    done = run(app, "import", studies, masks, "--convention", "mnms")
+    assert (
+        done.exit_code == 2 and "(IM0001 is none: its format is not read: save it as .nii.gz, for instance with 3D Slicer)." in done.stderr
+    )
+    put(masks, "c.nii.gz", MNMS, studies)
+    done = run(app, "import", studies, masks, "--convention", "mnms")
+    assert done.exit_code == 1 and "1 labels are stored." in done.stdout
+    assert all(f"{name} is left out: its format is not read" in done.stderr for name in ("a.dcm", "IM0001", "b.NII.GZ"))
+    assert "notes" not in done.stderr
+
+
+def test_accents_are_the_same_however_they_are_stored(tmp_path: Path) -> None:
+    (tmp_path / "Rene\u0301_gt.nii.gz").touch()  # e and a combining accent, as some systems store it
+    (tmp_path / "Z\u00fc_frame02.nii.gz").touch()
+    composed, apart = "Ren\u00e9", "Zu\u0308_4d"
+    assert match_masks(tmp_path, [composed, apart])[0].keys() == {MaskOwner(composed), MaskOwner(apart, 1)}
+    assert match_masks(tmp_path, ["Z\u00fc_4d", apart])[0].keys() == {MaskOwner("Z\u00fc_4d", 1)}
+
+
 @pytest.mark.slow
 @given(
     st.from_regex(r"[A-Za-z0-9]{1,8}([_-][A-Za-z0-9]{1,8}){0,2}", fullmatch=True),
@@ -147,7 +171,7 @@ def test_every_name_finds_its_study(tmp_path_factory: pytest.TempPathFactory, st
     masks = tmp_path_factory.mktemp("masks")
     path = masks / f"{form.format(study)}.nii.gz"
     path.touch()
-    assert match_masks(masks, [study, "another"]) == ({MaskOwner(study): path}, [])
+    assert match_masks(masks, [study, "another"]) == ({MaskOwner(study): path}, {})
     with pytest.raises(LabelError, match="named like a study"):
         match_masks(masks, [f"{study}x", "another"])
 

@@ -30,7 +30,7 @@ from lib.datastore.entries import (
 from prato.data.atomic import write_bytes
 from prato.data.cine import CineHead, read_cine_head
 from prato.data.nifti_head import VolumeError
-from prato.data.studies import find_files, split_name
+from prato.data.studies import find_files, split_name, why_of_no_study
 from prato.labelling.files import read_if_exists
 from prato.labelling.versions import LabelVersions
 
@@ -194,7 +194,7 @@ class DurableIndex(LocalDatastore):
         labels = {place.name: self._list_endings(str(place)) for place in places if os.path.isdir(place)}
         for tag, of_tag in labels.items():
             for study in of_tag.keys() - images.keys():
-                self._warn_once(f"labels/{tag}/{study}{of_tag[study]} belongs to no study: there is no image of that name.")
+                self._warn_once(f"labels/{tag}/{study}{of_tag[study]} belongs to no study: {why_of_no_study(study, images)}.")
         found, said = {}, self._read_decisions() if images.keys() - known.keys() else {}
         studies = [*(study for study in known if study in images), *(study for study in images if study not in known)]
         for study in tqdm(studies, "Scanning the studies folder", unit="study", delay=5, mininterval=5):  # the first time, files are opened

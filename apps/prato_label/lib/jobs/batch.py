@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -21,7 +20,7 @@ from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
 from lib.infers.result_files import write_mask
 from lib.jobs.batch_order import BatchOrder
 from lib.jobs.job import BusyError, Job, State
-from prato.data.atomic import is_disk_full
+from prato.data.atomic import is_disk_full, why_unwritable
 from prato.data.cine import Cine
 from prato.data.nifti import VolumeError
 from prato.inference.prediction import CinePrediction, Prediction
@@ -35,8 +34,6 @@ _T = TypeVar("_T")
 #: How often a call is postponed for labellers who wait, and for how long at most each time, before it runs.
 _YIELDS, _SECONDS = 3, 10.0
 _KEPT = 50
-#: What the system says of a folder in which nothing can be stored.
-_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 #: A batch that has not ended by then is treated as ended; it stores nothing more.
 _STOP_TIMEOUT_S = 1.5
 
@@ -120,8 +117,8 @@ class Batch:
             except Exception as error:
                 if is_disk_full(error):
                     return "failed", "The server's disk is full: free some space on it, then start the batch again."
-                if isinstance(error, OSError) and error.errno in _UNWRITABLE:  # no other proposal could be stored either
-                    reason = f"Proposals cannot be stored in the studies folder ({os.strerror(error.errno).lower()})"
+                if why := why_unwritable(error):  # no other proposal could be stored either
+                    reason = f"Proposals cannot be stored in the studies folder ({why})"
                     return "failed", f"{reason}: give the server write permission there, then start the batch again."
                 logger.exception("%s cannot be segmented", study)
                 self._leave_out(study, f"{type(error).__name__}: the server's log has the details.")

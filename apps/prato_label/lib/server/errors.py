@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from json import JSONDecodeError
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import QueueFullError
-from prato.data.atomic import is_disk_full
+from prato.data.atomic import is_disk_full, why_unwritable
 from prato.runtime.cancel_token import CancelledError
 from prato_server.middleware import error_response
 
@@ -55,10 +56,15 @@ def _handle_http_exception(request: Request, error: Any) -> JSONResponse:
 def _handle_os_error(request: Request, error: Any) -> JSONResponse:
     if is_disk_full(error):
         return _handle_full_disk(request)
-    store = app_instance().datastore()
+    app = app_instance()
+    store = app.datastore()
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+    if path is not None and path.is_relative_to(Path(app.app_dir) / "model") and why_unwritable(error):
+        return _handle_unwritable(request, error, "models")
     if path is None or not isinstance(store, StudiesDatastore) or not path.is_relative_to(store.folder):
         raise error
+    if error.errno == errno.EROFS:  # whichever file it was that could not be written first
+        return _handle_unwritable(request, error, "studies")
     reason = (error.strerror or type(error).__name__).lower()
     if isinstance(error, FileNotFoundError):
         try:
@@ -72,6 +78,11 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
 
 def _handle_full_disk(request: Request) -> JSONResponse:
     return error_response(request.scope, 507, "The server's disk is full: free some space on it, then send the request again.")
+
+
+def _handle_unwritable(request: Request, error: OSError, what: str) -> JSONResponse:
+    why = f"The {what} folder cannot be written to ({why_unwritable(error)})"
+    return error_response(request.scope, 503, f"{why}: give the server write permission there, then send the request again.")
 
 
 def _handle_not_found(request: Request, error: Any) -> JSONResponse:

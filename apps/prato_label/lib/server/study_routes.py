@@ -54,6 +54,8 @@ def mark_phases(image: str, params: Annotated[str, Form()] = "{}", user: User = 
     store = app_instance().datastore()
     count, chosen = known_phases(store.get_image_info(image))[0], [sent.get("ed"), sent.get("es")]
     is_pair = all(type(t) is int and 0 <= t < count for t in chosen) and chosen[0] != chosen[1]
+    if chosen != [None, None] and count == 1:
+        raise HTTPException(400, f"{image} has only one phase: end-diastole and end-systole are phases of a cine.")
     if chosen != [None, None] and not is_pair:
         raise HTTPException(
             400, f"ed and es must be two different phases from 0 to {count - 1} of {image}, or both null, not {chosen!r:.60}."

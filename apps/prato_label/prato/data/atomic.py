@@ -134,10 +134,17 @@ def is_disk_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def why_unwritable(error: BaseException | None) -> str | None:
+    """What the system says where ``error`` is that nothing may be written in a folder; None where it is something else."""
+    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return os.strerror(error.errno).lower()
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """What ``error`` says, on one line; of a file that could not be read or written, which and why."""
     said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
-    return said.splitlines()[0] if said else type(error).__name__
+    return next(filter(str.strip, said.splitlines()), type(error).__name__)  # some begin with an empty line
 
 
 def find_leftovers(folder: Path) -> list[Path]:

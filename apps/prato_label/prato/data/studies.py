@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +25,7 @@ MANIFEST_NAME = "manifest.json"
 #: Of the files of images and labels, the longest first.
 ENDINGS = (".nii.gz", ".nii")
 #: Of files that hold images in other formats; people take them for studies.
-_OTHER_FORMATS = (
+OTHER_FORMATS = (
     *(".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img", ".dcm", ".ima", ".mgz", ".mgh", ".mnc", ".gipl", ".gipl.gz", ".img.gz"),
     *(".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip", ".nia", ".nii.gz.gz"),
 )
@@ -202,7 +203,7 @@ def _fault(path: Path, parts: tuple[str, str] | None) -> str | None:
     """Why the file at ``path`` is no image or label although it is called like one; None where it is one, or is called otherwise."""
     if parts is None:
         lower = path.name.lower()
-        if lower.endswith(_OTHER_FORMATS) and not lower.startswith("."):
+        if lower.endswith(OTHER_FORMATS) and not lower.startswith("."):
             return "its format is not read: convert it to .nii.gz, for instance with 3D Slicer or dcm2niix"
         return "its ending must be in lower case, .nii.gz or .nii" if split_name(lower) else None
     if path.name.startswith("."):
@@ -234,12 +235,25 @@ class StudyFile:
         return self.study if self.phase is None else f"{self.study} phase {self.phase}"
 
 
+def why_of_no_study(label: str, studies: Iterable[str]) -> str:
+    """Why the label of this name is that of none of ``studies``, whose names may look the same."""
+    if compose(label) in map(compose, studies):
+        return "an image looks as if it had its name, but stores an accent in another way: rename one like the other"
+    return "no image has its name"
+
+
+def compose(name: str) -> str:
+    """``name`` with each letter and its accents in one, as some systems store them, and others as two."""
+    return unicodedata.normalize("NFC", name)
+
+
 def find_labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
     """The studies of ``folder`` that have a label in ``labels/final``, sorted by id; what is left out there is logged."""
     folder = Path(folder)
     manifest = load_manifest(folder)
     images, labels = find_files(folder), find_files(folder / "labels" / "final")
-    strangers = [f"The label {path.name} is left out: no image has its name." for s, path in labels.files.items() if s not in images.files]
+    lost = {study: path.name for study, path in labels.files.items() if study not in images.files}
+    strangers = [f"The label {name} is left out: {why_of_no_study(study, images.files)}." for study, name in lost.items()]
     for sentence in (*images.left_out.values(), *labels.left_out.values(), *strangers):
         logger.warning("%s", sentence)
     return [

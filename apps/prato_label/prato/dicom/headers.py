@@ -83,7 +83,7 @@ def read_frames(file: SourceFile) -> list[Frame]:
         dataset = read_header(file)
         if dataset is None or str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
             return []
-        with _quiet():
+        with without_warnings():
             return frames_of(dataset, file)
     except DicomError:
         raise
@@ -94,7 +94,7 @@ def read_frames(file: SourceFile) -> list[Frame]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Values that break a rule are common (UIDs with leading zeros), and no matter here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -103,7 +103,7 @@ def _quiet() -> Iterator[None]:
 
 def read_header(file: SourceFile) -> Dataset | None:
     """What ``file`` says before its pixels; None if it is not DICOM. Raises whatever a damaged file leads pydicom to."""
-    with file.open() as stream, _quiet():
+    with file.open() as stream, without_warnings():
         head = stream.read(_HEAD_BYTES)
         if head[128:132] != b"DICM" and head[:2] not in (b"\x08\x00", b"\x02\x00"):  # old files have no preamble
             return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta, timezone
 
 import pydicom
 from pydicom.config import RAISE
@@ -53,6 +55,8 @@ _OF_IMAGES = (
 #: Room is left for what is added to it in objects that are made.
 _MAX_SERIES_NUMBER = 2**31 - 100_000
 _SEXES = ("M", "F", "O")
+#: Hours and minutes east of Greenwich, of which all dates and times of an object are (PS3.3, C.12.1.1.8).
+_OFFSET = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class Examination:
     def weight_kg(self) -> float | None:
         weight = self.attributes.get("PatientWeight")
         return float(weight) if weight else None
+
+    @property
+    def timezone(self) -> timezone | None:
+        """In which its dates and times are; None where the source does not say, as most do not: that of the place."""
+        match = _OFFSET.fullmatch(str(self.attributes.get("TimezoneOffsetFromUTC", "")))
+        return match and timezone(int(f"{match[1]}1") * timedelta(hours=int(match[2]), minutes=int(match[3])))
 
 
 def examination_from(header: Dataset) -> Examination:
@@ -136,6 +146,8 @@ def _is_valid(name: str, vr: str, value: object) -> bool:
                 (DA if vr == "DA" else TM)(one)
     except (ValueError, TypeError, OverflowError):
         return False
+    if name == "TimezoneOffsetFromUTC":
+        return _OFFSET.fullmatch(str(value)) is not None
     return name != "PatientSex" or value in _SEXES
 
 

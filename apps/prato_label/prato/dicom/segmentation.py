@@ -119,11 +119,12 @@ def made_by() -> dict[str, Any]:
 
 
 def complete(dataset: Dataset, who: Examination, created: datetime) -> None:
-    """Patient, study and times, the same whenever the same label is exported."""
+    """Patient, study and times, the same whenever the same label is exported: in the time zone that the source names for all its times, or
+    where it names none, in that of this machine."""
     for element in who.attributes:
         if element.keyword not in ("SeriesNumber", "PositionReferenceIndicator"):
             dataset.add(element)
-    local = created.astimezone()
+    local = created.astimezone(who.timezone)
     dataset.ContentDate = dataset.SeriesDate = dataset.InstanceCreationDate = local.strftime("%Y%m%d")
     dataset.ContentTime = dataset.SeriesTime = dataset.InstanceCreationTime = local.strftime("%H%M%S")
 

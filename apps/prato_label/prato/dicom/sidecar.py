@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 
 from prato.data.studies import split_name
-from prato.dicom.headers import Frame
+from prato.dicom.headers import Frame, without_warnings
 from prato.dicom.order import OrderedCine
 
 SCHEMA = "prato-label/cine/1"
@@ -108,6 +108,6 @@ def _dicom(cine: OrderedCine, first: Frame) -> dict[str, Any]:
 
 
 def _identity(frame: Frame) -> dict[str, str]:
-    with frame.file.open() as stream:
+    with frame.file.open() as stream, without_warnings():
         dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-    return {name: str(dataset.get(name, "") or "") for name in IDENTITY}
+        return {name: str(dataset.get(name, "") or "") for name in IDENTITY}

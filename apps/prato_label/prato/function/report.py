@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,15 +44,17 @@ def write_report(heart: SegmentedHeart, folder: Path) -> tuple[Path, Path]:
     picture = base64.b64encode(_save(_draw(heart, is_whole=False), "png")).decode()
     rows = _rows(heart)
     table = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    warnings = "".join(f"<li>{html.escape(warning)}</li>" for warning in heart.function.warnings) or "<li>none</li>"
-    text = _PAGE.format(title=html.escape(heart.name), about=html.escape(_about(heart)), picture=picture, table=table, warnings=warnings)
+    doubts = "".join(f"<li>{html.escape(doubt)}</li>" for doubt in heart.function.warnings) or "<li>none</li>"
+    text = _PAGE.format(title=html.escape(heart.name), about=html.escape(_about(heart)), picture=picture, table=table, warnings=doubts)
     write_bytes(page, text.encode())
     return page, print_out
 
 
 def _save(figure: Figure, kind: str) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=120, metadata={"CreationDate": None} if kind == "pdf" else None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # names in letters that the font lacks: the HTML page shows them
+        figure.savefig(stream, format=kind, dpi=120, metadata={"CreationDate": None} if kind == "pdf" else None)
     return stream.getvalue()
 
 
@@ -94,8 +97,9 @@ def _draw(heart: SegmentedHeart, is_whole: bool) -> Figure:
             said.set_path_effects([withStroke(linewidth=1.5, foreground="black")])  # also on bright tissue
     _draw_curve(figure.add_subplot(grid[2, :]), heart)
     if is_whole:
-        figure.text(0.08, 0.955, heart.name, fontsize=16)
-        figure.text(0.08, 0.945, _lines([_about(heart)], 5), fontsize=8.5, va="top")
+        # between two dollars of a name, matplotlib would look for a formula
+        figure.text(0.08, 0.955, heart.name, fontsize=16, parse_math=False)
+        figure.text(0.08, 0.945, _lines([_about(heart)], 5), fontsize=8.5, va="top", parse_math=False)
         _draw_table(figure, heart)
     return figure
 
@@ -151,7 +155,7 @@ def _draw_table(figure: Figure, heart: SegmentedHeart) -> None:
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(9)
     drawn.scale(1, 1.3)
-    warnings = [f"• {warning}" for warning in heart.function.warnings]
+    doubts = [f"• {doubt}" for doubt in heart.function.warnings]
     figure.text(0.08, 0.19, "Warnings", fontsize=11, va="top")
-    figure.text(0.08, 0.17, _lines(warnings or ["none"], 10), fontsize=8.5, va="top")
+    figure.text(0.08, 0.17, _lines(doubts or ["none"], 10), fontsize=8.5, va="top", parse_math=False)
     figure.text(0.08, 0.03, "Not for diagnosis.", fontsize=8)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from prato.data.cine import Cine, read_cine
-from prato.data.image_files import NIFTI_ENDINGS, read_mask, split_ending
+from prato.data.image_files import ENDINGS, NIFTI_ENDINGS, read_mask, split_ending
 from prato.data.label_anatomy import judge_anatomy
 from prato.data.label_check import check_label, read_label_volume
 from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelError
 from prato.data.label_records import recorded_label_info, recorded_proposal_model
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis
-from prato.data.studies import find_files
+from prato.data.studies import OTHER_FORMATS, compose, find_files
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import State
 from prato.labelling.versions import LabelVersions
@@ -28,6 +30,8 @@ _PHASE = re.compile(r"(.+)_frame(\d+)")
 #: What data sets add to the name of an image for its mask, behind it or in front; "sa" of M&Ms and UK Biobank is the short axis.
 _BEHIND = re.compile(r"(?i)(?<=[^\W_])[_-](gt|seg|segmentation|label|labels|mask)$")
 _IN_FRONT = re.compile(r"(?i)^(gt|seg|segmentation|label|labels|mask)[_-](?=\w)")
+
+_UNREAD = "its format is not read: save it as .nii.gz, for instance with 3D Slicer"
 
 
 class MaskOwner(NamedTuple):
@@ -49,12 +53,12 @@ def find_images(studies: Path) -> dict[str, Path]:
     return found
 
 
-def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Path], list[Path]]:
-    """The masks in ``masks``, or in its sub-folders, by what they are of, and the files that belong to no study.
+def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Path], dict[Path, str]]:
+    """The masks in ``masks``, or in its sub-folders, by what they are of, and why other files that may be masks are of no study.
 
     A mask is named like its study, but for a word such as ``_gt`` or ``label_``; or it is so called and lies in a folder whose name stands
     before it in the study's: ``A0S9V9/sa_ED_gt.nii.gz`` is of ``A0S9V9_sa_ED``. Where no study has that name, ``a_frame08`` is phase 7 of
-    ``a_4d`` or of ``a``, as exports have it.
+    ``a_4d`` or of ``a``, as exports have it. Letters with an accent are the same however they are stored: some systems store them as two.
 
     Raises:
         LabelError: no folder, no masks in it, two of one study or phase, one of a cine beside one of its phases, or frames that are counted
@@ -62,15 +66,17 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
     """
     if not masks.is_dir():
         raise LabelError(f"{masks} is not a folder: name one that holds masks.")
-    known, found = set(studies), dict[MaskOwner, Path]()
-    strangers = []
-    for path in _image_files([masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]):
+    known, found = _Known(studies), dict[MaskOwner, Path]()
+    folders = [masks, *sorted(folder for folder in masks.rglob("*") if folder.is_dir())]
+    strangers = {path: _UNREAD for path in _files(folders) if split_ending(path.name) is None and _is_unread(path)}
+    for path in filter(lambda path: split_ending(path.name), _files(folders)):
         plain = (split_ending(path.name) or (path.name, ""))[0]
-        names = [plain, _BEHIND.sub("", plain), _IN_FRONT.sub("", plain), plain_name(plain)]
+        # also with letters and accents in one: an accent by itself is no letter that a word may stand behind
+        names = [form(own) for own in (plain, compose(plain)) for form in (str, _without_behind, _without_in_front, plain_name)]
         names += [f"{path.parent.name}_{name}" for name in names if path.parent != masks]
         owner = _find_owner(names, known)
         if owner is None:
-            strangers.append(path)
+            strangers[path] = "no study has its name"
         elif owner in found:
             what = owner.study if owner.phase is None else f"phase {owner.phase} of {owner.study}"
             raise LabelError(f"{found[owner]} and {path} are both masks of {what}: keep only one of them in the folder.")
@@ -82,17 +88,31 @@ def match_masks(masks: Path, studies: Iterable[str]) -> tuple[dict[MaskOwner, Pa
         if phase is not None and (whole := found.get(MaskOwner(study))):
             raise LabelError(f"{whole} is of all {study}, and {path} of a phase of it: keep only one of them in the folder.")
     if not found:
-        raise LabelError(f"{masks} holds no mask that is named like a study, such as {min(known)}_gt.nii.gz.")
+        unread = next((f" ({path.name} is none: {why})" for path, why in sorted(strangers.items()) if why == _UNREAD), "")
+        raise LabelError(f"{masks} holds no mask that is named like a study, such as {known.first}_gt.nii.gz{unread}.")
     return found, strangers
 
 
-def _find_owner(names: Iterable[str], known: Collection[str]) -> MaskOwner | None:
+class _Known:
+    """Studies by their names, also by names whose accents are stored in another way, where only one is called so."""
+
+    def __init__(self, studies: Iterable[str]) -> None:
+        self._studies = set(studies)
+        self.first = min(self._studies)
+        composed = Counter(compose(study) for study in self._studies)
+        self._composed = {compose(study): study for study in self._studies if composed[compose(study)] == 1}
+
+    def find(self, name: str) -> str | None:
+        return name if name in self._studies else self._composed.get(compose(name))
+
+
+def _find_owner(names: Iterable[str], known: _Known) -> MaskOwner | None:
     for name in names:
-        if name in known:
-            return MaskOwner(name)
+        if study := known.find(name):
+            return MaskOwner(study)
     for match in filter(None, map(_PHASE.fullmatch, names)):
-        for study in (f"{match[1]}_4d", match[1]):
-            if study in known:
+        for name in (f"{match[1]}_4d", match[1]):
+            if study := known.find(name):
                 return MaskOwner(study, int(match[2]) - 1)
     return None
 
@@ -188,15 +208,33 @@ def _read_proposal(grid: Volume, path: Path) -> np.ndarray | None:
 
 def plain_name(name: str) -> str:
     """``name`` of a mask, without ending, without the word that tells it from its image: ``a_gt`` -> ``a``."""
-    return _IN_FRONT.sub("", _BEHIND.sub("", name))
+    return _without_in_front(_without_behind(name))
 
 
-def _image_files(folders: Iterable[Path]) -> list[Path]:
-    """What is called like an image of a format that is read in ``folders`` themselves, but for folders and what is hidden; whoever reads a
-    pipe, or a link that leads nowhere, is told."""
-    return [
+def _without_behind(name: str) -> str:
+    return _BEHIND.sub("", name)
+
+
+def _without_in_front(name: str) -> str:
+    return _IN_FRONT.sub("", name)
+
+
+def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    """What lies in ``folders`` themselves, but for folders and what is hidden; whoever reads a pipe, or a link to nothing, is told."""
+    return (
         folder / name
         for folder in folders
         for name in sorted(os.listdir(folder))
-        if split_ending(name) and not name.startswith(".") and not (folder / name).is_dir()
-    ]
+        if not name.startswith(".") and not (folder / name).is_dir()
+    )
+
+
+def _is_unread(path: Path) -> bool:
+    """Whether ``path`` looks like a mask in a format that is not read, be it DICOM of any name."""
+    if path.name.lower().endswith((*OTHER_FORMATS, *ENDINGS)):
+        return True
+    try:
+        with path.open("rb") if path.is_file() else nullcontext() as file:
+            return file is not None and file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

@@ -13,12 +13,13 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
 import torch
 
-from prato.data.atomic import is_disk_full
+from prato.data.atomic import is_disk_full, why_unwritable
 from prato.data.splits import SplitError
 from prato.models.checkpoint import CheckpointError
 from prato.retraining.comparison import NothingComparedError
@@ -97,12 +98,21 @@ class _Worker:
         except Exception as error:
             if is_disk_full(error):
                 return {"end": "failed", "sentence": "The server's disk is full: free some space on it, then start the training again."}
+            if (why := why_unwritable(error)) and _is_of_models(error, order):
+                remedy = "give the server write permission there, then start the training again."
+                return {"end": "failed", "sentence": f"The models folder cannot be written to ({why}): {remedy}"}
             logging.getLogger(__name__).exception("the training failed")
             return {
                 "end": "failed",
                 "sentence": f"The training failed ({type(error).__name__}: {error}): the server's log has the details.",
             }
         return {"end": "done", "result": result}
+
+
+def _is_of_models(error: BaseException, order: Any) -> bool:
+    """Whether ``error`` is of a file beside the model of ``order``, or of what belongs to it."""
+    path = getattr(error, "filename", None)
+    return isinstance(path, str) and Path(path).is_relative_to(Path(order["model"]).parent)
 
 
 def main() -> None:

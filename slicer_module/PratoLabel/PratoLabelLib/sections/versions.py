@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import qt
@@ -44,7 +45,7 @@ class VersionsSection(Section):
         bold.setBold(True)
         for version in self._logic.versions.versions:
             item = qt.QTreeWidgetItem(tree)
-            when = version.created[:16].replace("T", " ")
+            when = _local_time(version.created)
             for column, text in enumerate((str(version.version), version.annotator, when, version.origin)):
                 item.setText(column, text)
                 if version.is_current:
@@ -67,3 +68,11 @@ class VersionsSection(Section):
 
         annotator = self._server.annotator
         self._panel.request(lambda: self._logic.versions.restore(study, version, annotator, on_restored))
+
+
+def _local_time(created: str) -> str:
+    """A time in ISO 8601 as the clock of this computer shows it, as all other times here; as it stands where it is none."""
+    try:
+        return datetime.fromisoformat(created.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return created

@@ -1,5 +1,5 @@
 // The status page: asks GET state every few seconds and draws what it says. Whatever the server sends is set as text, never as markup.
-import { ask, begin, drawn, element, place, table, time } from "./shared.js";
+import { ask, begin, drawn, element, moment, place, table, time } from "./shared.js";
 
 const EVERY_MS = 4000;
 const JOBS = { train: "training", batch_infer: "batch inference" };
@@ -61,7 +61,7 @@ function showJobs(jobs) {
       progress = element("span");
       progress.append(element("progress", undefined, { max: job.steps, value: job.step }), ` ${job.step} of ${job.steps}`);
     }
-    return [JOBS[job.kind] ?? job.kind, job.model, job.status.toLowerCase(), progress, job.start];
+    return [JOBS[job.kind] ?? job.kind, job.model, job.status.toLowerCase(), progress, job.begun ? moment(job.begun) : ""];
   });
   place("jobs").replaceChildren(table(["job", "model", "state", "step", "started"], rows, "No job has run since the server started."));
 }

@@ -4,6 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export const place = (id) => document.getElementById(id);
 export const time = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+export const moment = (seconds) => new Date(seconds * 1000).toLocaleString();
 
 export function element(name, text, attributes = {}) {
   const made = document.createElement(name);

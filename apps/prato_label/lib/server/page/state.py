@@ -11,6 +11,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers.inference_queue import inference_queue
+from lib.jobs.job import Job
 from lib.server.infer_routes import recent_requests
 from prato.retraining.model_store import ModelStore, StoreError
 
@@ -72,15 +73,16 @@ def _history(store: ModelStore) -> list[dict[str, Any]]:
 def _trainings(app: MONAILabelApp) -> list[dict[str, Any]]:
     """Newest first."""
     jobs = reversed(app.trainings.jobs()[-_JOBS:])
-    return [_job("train", job.as_task(app.training_stats(str(job.request.get("model", ""))))) for job in jobs]
+    return [_job("train", job, job.as_task(app.training_stats(str(job.request.get("model", ""))))) for job in jobs]
 
 
 def _batches(app: MONAILabelApp) -> list[dict[str, Any]]:
     """Newest first."""
-    return [_job("batch_infer", batch.as_task()) for batch in reversed(app.batches.all()[-_JOBS:])]
+    return [_job("batch_infer", batch.job, batch.as_task()) for batch in reversed(app.batches.all()[-_JOBS:])]
 
 
-def _job(kind: str, task: dict[str, Any]) -> dict[str, Any]:
+def _job(kind: str, job: Job, task: dict[str, Any]) -> dict[str, Any]:
     far, model = task.get("progress") or {}, str(task["request"].get("model", ""))
     progress = {"step": far.get("step"), "steps": far.get("total_steps")}
-    return {"kind": kind, "model": model, "status": task["status"], "start": task["start_ts"], **progress}
+    times = {"start": task["start_ts"], "begun": int(job.begun) or None}
+    return {"kind": kind, "model": model, "status": task["status"], **times, **progress}

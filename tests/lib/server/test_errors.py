@@ -1,0 +1,50 @@
+"""What the system says of folders that cannot be written to, as a status and a sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fastapi import Request
+
+from lib.datastore.studies import StudiesDatastore, settings
+from lib.server import errors
+from prato.retraining.worker import _Worker
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "status", "sentence"),
+    [
+        ("app/model/versions/prato_unetr/.lock", errno.EROFS, 503, "The models folder cannot be written to (read-only file system): give"),
+        ("app/model/versions", errno.EACCES, 503, "The models folder cannot be written to (permission denied): give the server"),
+        ("studies/.import-x.tmp", errno.EROFS, 503, "The studies folder cannot be written to (read-only file system): give the server"),
+        ("studies/a.nii.gz", errno.EACCES, 409, "a.nii.gz in the studies folder cannot be used (permission denied): check the file"),
+    ],
+)
+def test_folders_that_cannot_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, code: int, status: int, sentence: str
+) -> None:
+    monkeypatch.setattr(settings, "MONAI_LABEL_DATASTORE_AUTO_RELOAD", False)
+    (tmp_path / "studies").mkdir()
+    store = StudiesDatastore(str(tmp_path / "studies"))
+    monkeypatch.setattr(errors, "app_instance", lambda: SimpleNamespace(app_dir=str(tmp_path / "app"), datastore=lambda: store))
+    request = Request({"type": "http", "method": "PUT", "path": "/", "headers": [], "state": {"request_id": "one-request"}})
+    reply = errors._handle_os_error(request, OSError(code, os.strerror(code), str(tmp_path / place)))
+    assert reply.status_code == status and json.loads(bytes(reply.body))["detail"].startswith(sentence)
+
+
+def test_a_training_whose_models_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model" / "prato_unetr.safetensors"
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(model.parent / "prato_unetr" / ".lock"))
+
+    monkeypatch.setattr("prato.retraining.worker.train_round", refuse)
+    monkeypatch.setattr("prato.retraining.worker.TrainingOrder.model_validate", lambda order: order)
+    with open(os.devnull) as nothing, open(os.devnull, "w") as said:
+        end = _Worker(nothing, said)._run_round("1", {"model": str(model)})
+    assert end["end"] == "failed" and end["sentence"].startswith("The models folder cannot be written to (read-only file system): give")
