@@ -155,7 +155,7 @@ def _computed(network: Any, slices: Tensor, embedding: Any, prompts: PromptBatch
     region, places = (chosen.region, chosen.decoded) if isinstance(chosen, ChosenRegion) else (chosen, None)
     parts = network.encode_regions([slices], embedding.tokens.unsqueeze(0), [prompts], [region])
     clock.stop("tokens")
-    logits = torch.cat([values for _, values in network.decode_parts(parts, region.cells, places)])
+    logits = torch.cat([decode() for _, decode in network.decode_parts(parts, region.cells, places)])
     clock.stop("decoder")
     return Answer(RegionFeatures(logits, region).to_logits(), clock.ms, region.share)
 

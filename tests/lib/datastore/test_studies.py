@@ -176,6 +176,7 @@ def test_images_are_checked_at_the_door(store: StudiesDatastore, folder: Path) -
     for name, file, status, words in (
         ("../evil", image, 400, "name may hold only letters"),
         (".hidden", image, 400, "name may hold only letters"),
+        ("-v", image, 400, "but for its beginning, space, dot, plus and dash"),
         ("x/y", image, 400, "name may hold only letters"),
         ("new", str(cine), 400, "The image new is not readable NIfTI"),
         ("b", label(folder), 409, "another image called b"),

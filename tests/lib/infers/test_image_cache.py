@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
 import torch
 
 from lib.infers.image_cache import ImageCache
+from prato.data.cine import Cine, write_cine
 from prato.data.nifti import VolumeError, read_volume, write_volume
 from prato.inference.predictor import Predictor
 from prato.models.checkpoint import save_model
@@ -160,6 +162,17 @@ def test_another_content_under_the_same_name_is_another_image(image: Path) -> No
     assert np.array_equal(after.stored.array, read_volume(image).array)
     write(image, 0)
     assert cache.read(image) is before
+
+
+def test_what_is_said_of_a_copy_names_the_copy(tmp_path: Path) -> None:
+    cache = ImageCache(2**30, 2**30)
+    write_cine(tmp_path / "beat.nii.gz", np.ones((20, 18, 3, 4), np.int16), AFFINE, 150)
+    copy(tmp_path / "beat.nii.gz", tmp_path / "other.nii.gz")
+    for name in ("beat", "other", "beat"):
+        with pytest.raises(VolumeError, match=f"^{name}.nii.gz has the phases 0 to 3"):
+            cache.read_phase(tmp_path / f"{name}.nii.gz", 4)
+    one, other = (cache.read_study(tmp_path / f"{name}.nii.gz") for name in ("beat", "other"))
+    assert isinstance(one, Cine) and isinstance(other, Cine) and one.image is other.image, "what is known of one is known of the other"
 
 
 def test_memory_is_bounded_and_the_longest_unused_goes(tmp_path: Path) -> None:

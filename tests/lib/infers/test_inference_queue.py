@@ -54,6 +54,12 @@ def test_one_of_each_kind_computes_in_the_order_in_which_they_came(pool: ThreadP
     assert sorted(done) == sorted(go_on) and done.index("cine") < done.index("image") and len(queue) == 0
 
 
+def test_where_nobody_may_wait_it_is_said_that_somebody_is_served() -> None:
+    queue = InferenceQueue(0)
+    with queue.acquire(slot("first")), pytest.raises(QueueFullError, match="A request is running already"), queue.acquire(slot("second")):
+        pass
+
+
 def test_a_full_line_of_one_kind_sends_none_of_the_other_away(pool: ThreadPoolExecutor) -> None:
     queue, go_on = InferenceQueue(1), threading.Event()
 
@@ -63,7 +69,7 @@ def test_a_full_line_of_one_kind_sends_none_of_the_other_away(pool: ThreadPoolEx
 
     jobs = [pool.submit(compute, name) for name in ("first", "second")]
     wait_until(lambda: len(queue) == 2)
-    with pytest.raises(QueueFullError, match="1 requests are waiting already"), queue.acquire(slot("third")):
+    with pytest.raises(QueueFullError, match="1 request is waiting already"), queue.acquire(slot("third")):
         pass
     with ExitStack() as held:
         held.enter_context(queue.acquire(slot("click", is_correction=True)))

@@ -118,6 +118,29 @@ def test_whoever_makes_calls_in_turn_is_given_one_at_a_time(model_files, cine, t
     assert InTurn.callers == {threading.get_ident()}
 
 
+class Interrupted(BatchRunner):
+    """Gives up each call at its first step, makes it again, gives it up a little later, and so on until it comes to its end."""
+
+    is_immediate = False
+
+    def __call__(self, call):
+        for steps in (0, *(3**n for n in range(20))):
+            left = iter([False] * steps)
+            try:
+                return call(CancelToken(lambda left=left: next(left, True)))
+            except CancelledError:
+                continue
+
+
+def test_a_call_that_was_given_up_anywhere_is_made_again_with_the_same_answer(predictor, cine):
+    image, whole = alone(predictor, cine, 3, [BOX]), predict_cine(predictor, cine, [0, 3], [BOX])
+    predictor.set_image(ImageStack(cine.phase(3)))
+    again = predictor.predict([BOX], runner=Interrupted())
+    assert np.array_equal(again.mask, image.mask)
+    again = predict_cine(predictor, cine, [0, 3], [BOX], runner=Interrupted())
+    assert np.array_equal(again.mask, whole.mask) and len(again.predictions) == 2
+
+
 @pytest.mark.slow
 def test_stacks_of_unlike_regions_and_slices_share_calls_where_they_can(model_files, cine, monkeypatch):
     """As on a GPU."""

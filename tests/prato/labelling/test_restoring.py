@@ -130,6 +130,18 @@ def test_a_phase_that_was_sent_back_is_not_restored_as_final(tmp_path: Path) -> 
     assert restore(label, 1, image, {"annotator": "Ada"}).version.phases[1].reason == "the valve is in it"
 
 
+@pytest.mark.parametrize("base", [None, 1])
+def test_whose_phases_are_restored_as_they_are_has_lost_nothing(tmp_path: Path, base: int | None) -> None:
+    label, image = open_label(tmp_path), tmp_path / "a.nii.gz"
+    save(label, mask_of(p0=1, p1=2), annotator="Ada")
+    save(label, mask_of(p1=3), annotator="Bob", phases=1)
+    save(label, mask_of(p3=4), annotator="Bob", phases=3)
+    saved = restore(label, 1, image, {"annotator": "Cy", "base_version": base})
+    assert [version.version for version in saved.conflicts] == [2, 3]  # phase 0 is Ada's drawing, before and after
+    saved = restore(label, 1, image, {"annotator": "Dee", "phases": [0, 1], "base_version": base})
+    assert [version.version for version in saved.conflicts] == []
+
+
 DECISIONS = st.lists(st.tuples(st.sampled_from(["draw", "approved", "sent back", "restore"]), st.integers(0, 9)), max_size=8)
 
 

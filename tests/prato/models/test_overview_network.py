@@ -123,8 +123,8 @@ def test_each_slice_is_decoded_round_its_own_tokens(either, monkeypatch):
 
     def logits_of(decoded):
         parts = either.encode_regions([stack], embedding.tokens.unsqueeze(0), [None], [region])
-        ((_, values),) = either.decode_parts(parts, region.cells, decoded)
-        return RegionFeatures(values, region).to_logits()
+        ((_, decode),) = either.decode_parts(parts, region.cells, decoded)
+        return RegionFeatures(decode(), region).to_logits()
 
     monkeypatch.setattr(overview_network, "_SLICES_IN_CACHE", (2, 2))
     logits = logits_of(decoded)

@@ -27,6 +27,14 @@ def test_equal_is_not_worse_and_less_is() -> None:
     assert compare(dice([0.8, 0.6]), dice([0.8, 0.5999]), own(2), 0).regression == "the mean Dice"
 
 
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [(0.7, "0.7000 -> 0.7000"), (0.6999, "0.7000 -> 0.6999"), (0.699998, "0.700000 -> 0.699998"), (0.8, "0.7000 -> 0.8000")],
+)
+def test_what_decided_is_seen_however_small(after: float, said: str) -> None:
+    assert compare(dice([0.7]), dice([after]), own(1), 0).summary().startswith(f"mean Dice {said} on 1 patient")
+
+
 def test_a_patient_counts_once_however_many_studies_there_are() -> None:
     before, after = dice([0.5, 0.5, 0.5]), dice([0.6, 0.6, 0.35])
     assert compare(before, after, own(3), 0).regression is None

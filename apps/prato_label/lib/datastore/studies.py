@@ -274,7 +274,6 @@ def _check_params(params: Any) -> dict[str, Any]:
 
 def _check_name(text: str, what: str) -> str:
     if not _NAME.fullmatch(text) or len(text.encode("utf-8", "replace")) > 150:  # it becomes part of a file's name
-        raise HTTPException(
-            400, f"{what} may hold only letters, digits, space, dot, plus, dash and underscore (at most 150 bytes), not {text!r:.60}."
-        )
+        rule = "may hold only letters, digits, underscore and, but for its beginning, space, dot, plus and dash (at most 150 bytes)"
+        raise HTTPException(400, f"{what} {rule}, not {text!r:.60}.")
     return text

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import nibabel as nib
+
 from lib.infers.click_infer import clicked_phase, correct_prediction
 from lib.infers.inference_queue import InferenceSlot
 from lib.infers.live_predictor import LivePredictor, run_in_compute_thread
@@ -23,7 +25,7 @@ from prato.propagation.propagate import CorrectedPhases, propagate
 from prato.runtime.cancel_token import CancelToken
 
 #: End-diastole and end-systole as a model found them without a prompt, by its version: where somebody's box lies, they are the same.
-_found: WeakKeyDictionary[Cine, dict[str | None, tuple[int, int] | None]] = WeakKeyDictionary()
+_found: WeakKeyDictionary[nib.Nifti1Image, dict[str | None, tuple[int, int] | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     named = slot.named if slot.named and max(slot.named.pair) < len(cine) else None
     if slot.corrections is not None:
         return _followed(predictor, device, cine, sent, slot, prompts, named, slot.corrections)
-    known = _found.setdefault(cine, {})
+    known = _found.setdefault(cine.image, {})
     pair, before = named.pair if named else known.get(version), 0
     token, is_prompted = CancelToken(lambda: slot.is_cancelled), bool(prompts) or sent.prune is not None
     strokes = _strokes(sent, grid)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import nibabel as nib
 import numpy as np
 
 from lib.infers.live_predictor import LivePredictor
@@ -24,7 +25,7 @@ from prato.refinement.refiner import Refinement, Refiner
 from prato.runtime.cancel_token import CancelToken
 
 #: The phase of a cine that was clicked on last: its slices at the network's resolution serve the next click.
-_phases: WeakKeyDictionary[Cine, tuple[int, ImageStack]] = WeakKeyDictionary()
+_phases: WeakKeyDictionary[nib.Nifti1Image, tuple[int, ImageStack]] = WeakKeyDictionary()
 
 
 def clicked_phase(cine: Cine, phase: int) -> ImageStack:
@@ -33,10 +34,10 @@ def clicked_phase(cine: Cine, phase: int) -> ImageStack:
     Raises:
         VolumeError: there is no such phase, or it cannot be used.
     """
-    known = _phases.get(cine)
+    known = _phases.get(cine.image)
     if known is None or known[0] != phase:
         cine.require((phase,))
-        known = _phases[cine] = phase, ImageStack(cine.phase(phase))
+        known = _phases[cine.image] = phase, ImageStack(cine.phase(phase))
     return known[1]
 
 

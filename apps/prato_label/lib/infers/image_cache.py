@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
@@ -63,7 +64,7 @@ class ImageCache:
             return self.read(path)
         content, found = self._find(path)
         if isinstance(found, Cine):
-            return found
+            return found if found.name == path.name else replace(found, name=path.name)  # a copy: messages are about the file at ``path``
         cine = read_cine(path, token)
         return cine if content is None or _digest(path) != content else self._keep(content, cine)
 

@@ -22,7 +22,8 @@ class QueueFullError(Exception):
     """No more requests may wait; ``seconds`` is when to try again."""
 
     def __init__(self, waiting: int, seconds: int) -> None:
-        super().__init__(f"{waiting} requests are waiting already: try again in {seconds} s.")
+        who = {0: "A request is running", 1: "1 request is waiting"}.get(waiting, f"{waiting} requests are waiting")
+        super().__init__(f"{who} already: try again in {seconds} s.")
         self.seconds = seconds
 
 

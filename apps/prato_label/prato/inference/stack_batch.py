@@ -150,9 +150,8 @@ class StackBatch:
                 return found
 
         parts, slices = self._compute(results, encode), [(job, k) for job in jobs for k in job.planes]
-        decoding = self._network.decode_parts(parts, cells)
-        while parts:
-            rows, logits = self._compute(results, partial(segmenter.decode_next, decoding))
+        for rows, decode in self._network.decode_parts(parts, cells):
+            logits = self._compute(results, partial(segmenter.decode, decode))
             for run in _grouped(list(enumerate(slices[rows])), lambda row: id(row[1][0])):
                 first, job = run[0][0], run[0][1][0]
                 self._write(job, [k for _, (_, k) in run], logits[first : first + len(run)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from statistics import median
@@ -154,10 +154,8 @@ class StackSegmenter:
 
         (region, places, stages), parts, summary = compute(encode)
         tally.add_stages(stages, summary, len(planes))
-        decoding = self.network.decode_parts(parts, region.cells, places)
-        while parts:
-            rows, values = compute(partial(self.decode_next, decoding))
-            logits = RegionFeatures(values, region)
+        for rows, decode in self.network.decode_parts(parts, region.cells, places):
+            logits = RegionFeatures(compute(partial(self.decode, decode)), region)
             decoded = time.perf_counter()
             tally.add_scores(logits, image.slices(self.spec.pixel).shape[1:], planes[rows])
             self._write(result, image, planes[rows], logits, tuple(stage.select(rows) for stage in stages), tally)
@@ -209,13 +207,13 @@ class StackSegmenter:
             found: Tensor = self.network.find_heart(self.embedding(image, piece), self.plan)
             return found.cpu()
 
-    def decode_next(self, decoding: Iterator[tuple[slice, Tensor]]) -> tuple[slice, Tensor]:
-        """What the next of the network's :meth:`OverviewNetwork.decode_parts` gives, in float32."""
+    def decode(self, decode: Callable[[], Tensor]) -> Tensor:
+        """What one of the calls of the network's :meth:`OverviewNetwork.decode_parts` returns, in float32."""
         with inference(self.device):
-            rows, logits = next(decoding)
+            logits = decode()
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            return rows, torch.nan_to_num(logits.float(), nan=0.0)
+            return torch.nan_to_num(logits.float(), nan=0.0)
 
     def _run(self, slices: Tensor, prompts: PromptBatch, prune: str | None) -> PrunedOutput:
         """All that the network does with a stack that is an image by itself."""

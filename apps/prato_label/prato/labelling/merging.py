@@ -130,6 +130,12 @@ def read_restoration(mask: np.ndarray, versions: Iterable[Version], number: int,
     return Restoration(mask, source, frozenset(range(phase_count(mask)) if named is None else named))
 
 
+def lost_phases(change: Change, before: Phases, replaced: Iterable[int]) -> set[int]:
+    """Those of the phases ``replaced`` whose drawings ``change`` takes out of the label: all but those that it restores as they are."""
+    source = change.source if isinstance(change, Restoration) else {}
+    return {number for number in replaced if number not in before or before[number] != source.get(number)}
+
+
 def latest_states(versions: Iterable[Version], number: int) -> dict[int, Phase]:
     """The phases of version ``number``, each in the state in which the last of ``versions`` has it that holds the very same drawing.
 

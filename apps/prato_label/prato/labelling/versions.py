@@ -26,7 +26,7 @@ from prato.data.nifti import Volume, VolumeError, gzip_bytes, volume_bytes
 from prato.data.structures import voxel_counts
 from prato.labelling.doubts import anatomy_warnings
 from prato.labelling.files import file_names, sha256
-from prato.labelling.merging import Change, Conversion, merge_masks, read_restoration, read_submission
+from prato.labelling.merging import Change, Conversion, lost_phases, merge_masks, read_restoration, read_submission
 from prato.labelling.phases import phase_count
 from prato.labelling.reader import VersionReader, attribute
 from prato.labelling.records import (
@@ -136,7 +136,7 @@ class LabelVersions(VersionReader):
                 warnings=anatomy_warnings(merged),
             )
             self._put(version, data)
-        conflicts = find_conflicts(versions, before, annotator, base, replaced, dropped)
+        conflicts = find_conflicts(versions, before, annotator, base, lost_phases(change, before, replaced), dropped)
         return SavedVersion(version, conflicts, tuple(sorted(replaced)), kept, tuple(sorted(dropped)))
 
     def _read_change(self, request: SaveRequest, versions: list[Version], current: Version | None) -> Change:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -119,7 +120,7 @@ class OverviewNetwork(PrunableNetwork):
         embedding = embedding if embedding.features else self.encode_image(image, plan)
         region, decoded, stages = self.choose_region(tuple(image.shape[2:]), embedding, prompts, plan)
         parts = self.encode_regions([image], embedding.tokens.unsqueeze(0), [prompts], [region])
-        logits = torch.cat([values for _, values in self.decode_parts(parts, region.cells, decoded)])
+        logits = torch.cat([decode() for _, decode in self.decode_parts(parts, region.cells, decoded)])
         return PrunedOutput(RegionFeatures(logits, region).to_logits(), stages)
 
     def choose_region(
@@ -180,8 +181,10 @@ class OverviewNetwork(PrunableNetwork):
 
     def decode_parts(
         self, parts: list[EncodedPart], cells: Sequence[int], decoded: Sequence[Region] | None = None
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Decode one part of :meth:`encode_regions` after the other: which of all slices it holds, and their logits (K, classes, *cells).
+    ) -> Iterator[tuple[slice, Callable[[], Tensor]]]:
+        """Of one part of :meth:`encode_regions` after the other: which of all slices it holds, and the call that returns their logits.
+
+        They are (K, classes, *cells). The call may be made again where it was given up before its end.
 
         Args:
             parts: emptied on the way, as those of many slices take memory.
@@ -192,7 +195,7 @@ class OverviewNetwork(PrunableNetwork):
         while parts:
             part = parts.pop(0)
             rows = slice(first, first + len(part.windows))
-            yield rows, self._decode_part(part, cells, decoded and decoded[rows])
+            yield rows, partial(self._decode_part, part, cells, decoded and decoded[rows])
             first = rows.stop
 
     def _decode_part(self, part: EncodedPart, cells: Sequence[int], decoded: Sequence[Region] | None) -> Tensor:

@@ -81,7 +81,9 @@ class Comparison:
     def summary(self) -> str:
         """The mean and its interval in words."""
         patients = "1 patient" if self.patients == 1 else f"{self.patients} patients"
-        change = f"mean Dice {self.before['mean']:.4f} -> {self.after['mean']:.4f} on {patients} held back"
+        old, new = self.before["mean"], self.after["mean"]
+        digits = next((n for n in range(4, 17) if f"{old:.{n}f}" != f"{new:.{n}f}"), 4)  # what decided should be seen
+        change = f"mean Dice {old:.{digits}f} -> {new:.{digits}f} on {patients} held back"
         if not self.interval:
             return f"{change}, too few for an interval"
         low, high = self.interval["mean"]
