@@ -9,7 +9,6 @@ from monai.losses import DiceCELoss
 
 from prato.data.cases import TrainingCase
 from prato.models.registry import build_model
-from prato.training import batch_augmentation
 from prato.training.batch_augmentation import TOKEN, StackBatch, StackSampler
 from prato.training.batch_intensity import blurred, change_some, coarsened, mixed
 from prato.training.slice_bank import CANVAS, SliceBank, load_packed, save_packed
@@ -84,8 +83,7 @@ def test_a_thick_slice_is_the_mean_of_two_and_its_contours_lie_between_theirs(mo
     bank = SliceBank.from_cases([grown], CPU)
     seen = {}
     for share in (0.0, 1.0):
-        monkeypatch.setattr(batch_augmentation, "THICK", share)
-        sampler = StackSampler(bank, 0, 6, 3, CANVAS)
+        sampler = StackSampler(bank, 0, 6, 3, CANVAS, share)
         straight = (sampler._mesh * (2 / CANVAS)).flip(-1).expand(6, -1, -1, -1)
         monkeypatch.setattr(sampler, "_grid", lambda grid=straight: grid)
         monkeypatch.setattr(sampler, "_intensity", lambda image: image)

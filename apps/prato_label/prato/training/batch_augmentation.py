@@ -60,10 +60,11 @@ class StackSampler:
 
     Args:
         stacks: stacks a batch. depth: slices a stack. edge: of the windows, in pixels, a multiple of 32.
+        thick: share of the stacks whose slices are twice as thick.
     """
 
-    def __init__(self, bank: SliceBank, seed: int, stacks: int, depth: int, edge: int) -> None:
-        self.bank, self.seed, self.stacks, self.depth, self.edge = bank, seed, stacks, depth, edge
+    def __init__(self, bank: SliceBank, seed: int, stacks: int, depth: int, edge: int, thick: float = THICK) -> None:
+        self.bank, self.seed, self.stacks, self.depth, self.edge, self.thick = bank, seed, stacks, depth, edge, thick
         device = bank.images.device
         self.generator = torch.Generator(device)
         self._between = bank.between  # made here, where the device may be waited for
@@ -108,7 +109,7 @@ class StackSampler:
         bank, batch, depth = self.bank, self.stacks, self.depth
         case = (self._rand(batch) * len(bank)).long().clamp_max(len(bank) - 1)
         there = bank.count[case]
-        thick = ((self._rand(batch) < THICK) & (there > 2)).long()
+        thick = ((self._rand(batch) < self.thick) & (there > 2)).long()
         skipped = thick * (self._rand(batch) < 0.5).long()  # where the first pair begins
         count = (there - skipped) // (1 + thick)
         # a stack longer than the case lies round it, one that is shorter within it, at most one slice beyond its ends

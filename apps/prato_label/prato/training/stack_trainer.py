@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prato.runtime.fused_conv_bn import fold_frozen_norms
-from prato.training.batch_augmentation import BatchSampler, StackBatch, StackSampler
+from prato.training.batch_augmentation import THICK, BatchSampler, StackBatch, StackSampler
 from prato.training.slice_bank import SliceBank
 from prato.training.state import load_state, save_state
 
@@ -43,6 +43,7 @@ class Recipe:
         average: decay a step of the running average of weights that training returns. seed: everything random follows from it.
         precision: "bfloat16" or "float32".
         frozen_norm: batch normalisation keeps its statistics, for fine-tuning on a handful of images.
+        thick: share of the stacks whose slices are twice as thick.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class Recipe:
     seed: int = 0
     precision: str = "bfloat16"
     frozen_norm: bool = False
+    thick: float = THICK
 
     @property
     def slices(self) -> int:
@@ -100,7 +102,7 @@ class StackTrainer:
         capture: bool = True,
         run: Mapping[str, Any] | None = None,
     ) -> None:
-        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge)
+        stacks = (recipe.seed, recipe.stacks, recipe.depth, recipe.edge, recipe.thick)
         self.sampler: BatchSampler = StackSampler(bank, *stacks) if isinstance(bank, SliceBank) else bank
         self.device, self.recipe = self.sampler.generator.device, recipe
         self.network: Any = network.to(self.device).to(memory_format=torch.channels_last).train()
