@@ -119,6 +119,11 @@ def test_whoever_makes_calls_in_turn_is_given_one_at_a_time(model_files, cine, t
     assert InTurn.callers == {threading.get_ident()}
 
 
+def test_no_phase_at_all_is_refused_in_a_sentence(model_files, cine):
+    with pytest.raises(ValueError, match="There is no phase to segment: name one"):
+        predict_cine(Predictor.from_files(model_files["overview_unet"]), cine, [])
+
+
 class Interrupted(BatchRunner):
     """Gives up each call at its first step, makes it again, gives it up a little later, and so on until it comes to its end."""
 
