@@ -13,7 +13,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lib.infers.devices import device_named
 from lib.infers.live_predictor import LivePredictor
 from prato.acquisition.scores import ImagePredictor
-from prato.data.nifti import VolumeError
+from prato.data.nifti_head import VolumeError, may_pass
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import Prediction
 from prato.models.checkpoint import CheckpointError
@@ -86,7 +86,7 @@ class AcquisitionStrategy(Strategy, Generic[Found]):
                             raise HTTPException(503, str(error)) from error
                         except VolumeError as error:
                             found[study] = unread(str(error))
-                            if not (isinstance(error.__cause__, OSError) and error.__cause__.strerror):
+                            if not may_pass(error):
                                 known[key] = found[study]
             if key in known:
                 found[study] = known[key]
