@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from lib.activelearning.scores import SAMPLE, Phases, ScoreStrategy, StudyScore
 from lib.datastore.studies import StudiesDatastore
 from prato.acquisition.facility_location import StudySummary
 from prato.acquisition.scores import Score
-from prato.data.nifti import write_volume
+from prato.data.nifti import VolumeError, write_volume
 
 
 class Folder:
@@ -176,6 +178,22 @@ def test_a_score_is_kept_until_the_model_changes() -> None:
     model.current = "ba9876543210"
     assert strategy({}, Folder("a"))["model_version"] == "ba9876543210"
     assert looked_at == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "times"), [(PermissionError(errno.EACCES, "Permission denied"), 2), (BadGzipFile("damaged"), 1)], ids=["passes", "stays"]
+)
+def test_what_kept_an_image_from_being_read_is_remembered_where_it_stays(reason: OSError, times: int) -> None:
+    looked_at: list[str] = []
+
+    def refuse(study: str) -> float:
+        if len(looked_at) > 1:
+            return 0.5
+        raise VolumeError(f"{study} cannot be read.") from reason
+
+    strategy = scoring(refuse, looked_at)
+    assert strategy({}, Folder("a"))["reason"] == "a cannot be read."
+    assert strategy({}, Folder("a"))["reason"] == ("of a" if times == 2 else "a cannot be read.") and len(looked_at) == times
 
 
 def test_the_model_that_the_request_names_scores() -> None:

@@ -22,6 +22,7 @@ from lib.datastore.studies import StudiesDatastore
 from prato.data.atomic import stage_bytes
 from prato.data.cine import write_cine
 from prato.data.nifti import Volume, read_volume, write_volume
+from prato.data.nifti_head import unreadable
 from prato.data.studies import Manifest, Study, save_manifest
 from prato.exchange.staging import staging_folder
 from prato.labelling.records import LabelVersionError
@@ -228,6 +229,22 @@ def test_a_damaged_image_is_read_once(folder: Path, store: StudiesDatastore, mon
     for _ in range(3):
         store.refresh()
     assert read == [folder / "c.nii.gz"] and "c" in store.list_images()
+
+
+def test_a_cine_that_the_system_did_not_let_be_read_once_has_its_phases_the_next_time(
+    folder: Path, store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        error = PermissionError(errno.EACCES, "Permission denied")
+        raise unreadable(path.name, error) from error
+
+    write_cine(folder / "c.nii.gz", np.ones((8, 7, 3, 5), np.int16), AFFINE, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(lib.datastore.index, "read_cine_head", refuse)
+        store.refresh()
+    assert "phases" not in store.get_image_info("c")
+    store.refresh()
+    assert store.get_image_info("c")["phases"] == 5
 
 
 def test_a_list_that_is_lost_while_the_disk_is_full_is_kept_in_memory(

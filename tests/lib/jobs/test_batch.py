@@ -6,10 +6,12 @@ import errno
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
 
 from lib.datastore.studies import StudiesDatastore
 from lib.infers import live_predictor
@@ -176,3 +178,16 @@ def test_a_folder_that_cannot_be_written_to_ends_it_with_the_reason(bench: Bench
     wait_until(lambda: not batch.job.is_open)
     assert (batch.job.state, batch.stored, batch.failed) == ("failed", 0, {})
     assert "cannot be stored in the studies folder (read-only file system)" in batch.job.sentence
+
+
+@pytest.mark.slow
+def test_of_a_proposal_that_could_not_be_stored_no_warnings_are_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise HTTPException(404, "There is no study of that name.")
+
+    predict = bench.predictor.predict_with
+    monkeypatch.setattr(bench.predictor, "predict_with", lambda *given: replace(predict(*given), warnings=["mask_is_empty"]))
+    monkeypatch.setattr(bench.store, "save_label", refuse)
+    batch = bench.begin()
+    wait_until(lambda: not batch.job.is_open)
+    assert set(batch.failed) == {"a", "b"} and not batch.warned

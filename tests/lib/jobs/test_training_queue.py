@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from lib.jobs import training_queue, worker_process
-from lib.jobs.job import BusyError, Job
+from lib.jobs.job import BusyError, Job, save_jobs
 from lib.jobs.training_queue import TrainingQueue
+from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
 from prato.data.nifti import read_volume, write_volume
 from prato.data.studies import StudyFile
-from prato.retraining.round import TrainingOrder
+from prato.retraining.model_store import ModelStore
+from prato.retraining.round import TrainingOrder, train_round
 from prato.training.fine_tuning import TrainingParameters
-from prato.training.progress import load_progress
+from prato.training.progress import TrainingProgress, load_progress
 from tests.app.hearts import blank_model, heart
 from tests.app.live import write_study
 from tests.waiting import wait_until
@@ -162,6 +164,46 @@ def test_what_cannot_be_trained_fails_with_the_reason(bench: Bench) -> None:
     assert bench.queue.worker_pid == warm
     assert job.state == "failed"
     assert job.sentence.startswith("None of the final labels can be used: The label label_a.nii.gz is not readable NIfTI")
+
+
+def publish_and_die(made: Bench, job: str) -> None:
+    """A round of the training ``job`` whose process is killed before it can say what it came to."""
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TrainingProgress, "report_result", die)
+        train_round(TrainingOrder.model_validate({**made.order(2), "job": job}), lambda: True)
+
+
+@pytest.mark.slow
+def test_a_training_that_has_published_its_model_is_done_although_its_process_could_not_say_so(tmp_path: Path) -> None:
+    made = Bench(tmp_path)
+    running, waiting = Job({"model": "m"}, made.order(2)), Job({"model": "m"}, made.order(2))
+    running.start()
+    publish_and_die(made, running.id)
+    save_jobs(tmp_path / "jobs.json", [running, waiting])
+    first, second = TrainingQueue(tmp_path / "jobs.json").jobs()
+    assert first.state == "done" and second.state == "interrupted"
+    stats = load_progress(tmp_path / "model" / "m" / "stats.json")
+    assert first.result["published"] is stats["published"] is True
+    assert ModelStore(made.model).history()[-1].version == first.result["model_version_after"] == stats["model_version_after"]
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_dies_after_it_has_published_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Bench(tmp_path)
+
+    def run(self: WorkerProcess, job: str, order: dict[str, Any], on_line: Any) -> dict[str, Any]:
+        assert order["job"] == job
+        publish_and_die(made, job)
+        raise WorkerDiedError("signal 9")
+
+    monkeypatch.setattr(WorkerProcess, "run", run)
+    job = made.submit(2)
+    wait_until(lambda: not job.is_open)
+    assert job.state == "done" and job.result["published"], job.sentence
 
 
 @pytest.mark.parametrize(

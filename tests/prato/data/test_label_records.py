@@ -1,5 +1,6 @@
 """What is recorded of a label beside it, and of which file it is."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -51,3 +52,17 @@ def test_nothing_is_recorded_of_a_label_that_was_removed_a_moment_ago(tmp_path: 
 
     assert recorded_proposal_model(label) is None
     assert recorded_label_info(label) is None
+
+
+def test_a_list_that_the_system_kept_from_being_read_once_is_read_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label, read = listed(tmp_path, "heart.nii.gz"), Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "datastore_v2.json":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        assert recorded_proposal_model(label) is None
+    assert recorded_proposal_model(label) == ("prato_auto", "0123")

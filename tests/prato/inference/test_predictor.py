@@ -198,7 +198,7 @@ def test_points_answer_as_the_box_that_they_stand_for(predictor, heart):
     points = own.predict(PointsPrompt.from_request({"LV": [[30, 20, 2], [34, 22, 3]]}, heart.array.shape, heart.spacing))
     box = own.predict([BoxPrompt(points.box)])
     assert (points.box_source, box.box_source) == ("points", "roi")
-    assert np.array_equal(points.mask, box.mask) and points.warnings == box.warnings
+    assert np.array_equal(points.mask, box.mask) and points.warnings == [name for name in box.warnings if not name.startswith("box_")]
 
 
 def test_a_blank_or_tiny_image_gives_a_mask_not_an_error(predictor, heart):
@@ -237,6 +237,21 @@ def mask_with(box: Box) -> np.ndarray:
 )
 def test_warnings_say_what_is_wrong_with_the_box(target, expected):
     assert box_warnings([BOX], mask_with(target)) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Box((16, 6, 1), (55, 45, 4)), []),
+        (Box((30, 20, 2), (31, 21, 3)), []),
+        (Box((0, 0, 0), (3, 3, 1)), ["box_misses_target"]),
+    ],
+)
+def test_a_box_round_points_that_nobody_drew_is_neither_too_small_nor_too_large(predictor, heart, target, expected, monkeypatch):
+    monkeypatch.setattr(predictor.segmenter, "segment", lambda *_, **__: Segmentation(mask_with(target), None))
+    predictor.set_image(heart)
+    points = PointsPrompt.from_request({"LV": [[30, 20, 2]]}, heart.array.shape, heart.spacing)
+    assert [name for name in predictor.predict(points).warnings if name.startswith("box_")] == expected
 
 
 def test_an_empty_mask_means_the_box_missed():

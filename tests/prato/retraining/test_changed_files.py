@@ -114,15 +114,36 @@ def test_a_label_that_was_removed_while_its_training_waited_is_left_out(tmp_path
     assert "removed before it was read" in result["left_out"][gone.name] and gone.name not in result["labels"]
 
 
-def test_a_label_that_is_submitted_while_it_is_read_waits_for_the_next_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, changing = with_two_held_back(tmp_path)
-    read = training_data.load_training_cases
+def overtaken_while_read(change: Callable[[], None], times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``change`` follow each of the first ``times`` readings of a study."""
+    read, left = training_data.read_training_cases, iter(range(times))
 
     def read_and_be_overtaken(*given: Any) -> Any:
         found = read(*given)
-        submit_without_the_rv(changing)
+        if next(left, None) is not None:
+            change()
         return found
 
-    monkeypatch.setattr(training_data, "load_training_cases", read_and_be_overtaken)
+    monkeypatch.setattr(training_data, "read_training_cases", read_and_be_overtaken)
+
+
+def test_a_label_that_is_submitted_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, changing = with_two_held_back(tmp_path)
+    overtaken_while_read(lambda: submit_without_the_rv(changing), len(whole.files), monkeypatch)
+    result = train_round(whole, lambda: True)
+    assert not result["left_out"] and changing.name in result["cases"]
+    assert result["labels"][changing.name] == hashlib.sha256(changing.label.read_bytes()).hexdigest()
+
+
+def test_a_label_that_is_replaced_whenever_it_is_read_waits_for_the_next_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, changing = with_two_held_back(tmp_path)
+    overtaken_while_read(lambda: changing.label.write_bytes(changing.label.read_bytes() + b"\0"), 100, monkeypatch)
     result = train_round(whole, lambda: True)
     assert "while it was being read" in result["left_out"][changing.name] and changing.name not in result["labels"]
+
+
+def test_a_label_that_is_removed_while_it_is_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, changing = with_two_held_back(tmp_path)
+    overtaken_while_read(lambda: changing.label.unlink(missing_ok=True), 100, monkeypatch)
+    result = train_round(whole, lambda: True)
+    assert "was removed before it was read" in result["left_out"][changing.name] and changing.name not in result["labels"]

@@ -34,3 +34,18 @@ def test_only_those_who_compute_side_by_side_share_threads(workers: int, share: 
         assert torch.get_num_threads() == threads_of_a_new_thread() == 4
     assert torch.get_num_threads() == threads_of_a_new_thread() == 4
     assert not any(thread.name.startswith("side-by-side") for thread in threading.enumerate())
+
+
+def test_where_the_system_starts_no_more_threads_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, left = threading.Thread.start, iter(range(2))
+
+    def start_some(thread: threading.Thread) -> None:
+        if thread.name.startswith("side-by-side") and next(left, None) is None:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    with pytest.raises(RuntimeError, match="can't start new thread"), side_by_side(4):
+        pass
+    assert torch.get_num_threads() == threads_of_a_new_thread() == 4
+    assert not any(thread.name.startswith("side-by-side") for thread in threading.enumerate())

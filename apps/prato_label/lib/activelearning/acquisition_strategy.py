@@ -13,6 +13,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lib.infers.devices import device_named
 from lib.infers.live_predictor import LivePredictor
 from prato.acquisition.scores import ImagePredictor
+from prato.data.nifti_head import VolumeError, may_pass
 from prato.inference.image_stack import ImageStack
 from prato.inference.prediction import Prediction
 from prato.models.checkpoint import CheckpointError
@@ -46,12 +47,17 @@ class AcquisitionStrategy(Strategy, Generic[Found]):
         self._lock = Lock()
 
     def look_at(
-        self, request: dict[str, Any], studies: Iterable[str], look: Callable[[str], tuple[Hashable, Callable[[ImagePredictor], Found]]]
+        self,
+        request: dict[str, Any],
+        studies: Iterable[str],
+        look: Callable[[str], tuple[Hashable, Callable[[ImagePredictor], Found]]],
+        unread: Callable[[str], Found],
     ) -> tuple[dict[str, Found], str]:
         """What is found in as many of ``studies`` as there is time for, one at least; and the version of the model that was used.
 
         Args:
-            look: for a study, what changes when its images do, and how to look at it.
+            look: for a study, what changes when its images do, and how to look at it, which may raise VolumeError.
+            unread: what is found where it does, by its message; not remembered where the system is the reason, which may pass.
 
         Raises:
             HTTPException: 404 for no such model or none yet, 503 for a model file that cannot be used.
@@ -78,6 +84,10 @@ class AcquisitionStrategy(Strategy, Generic[Found]):
                             known[key] = score(predictor)
                         except CheckpointError as error:
                             raise HTTPException(503, str(error)) from error
+                        except VolumeError as error:
+                            found[study] = unread(str(error))
+                            if not may_pass(error):
+                                known[key] = found[study]
             if key in known:
                 found[study] = known[key]
         return found, version

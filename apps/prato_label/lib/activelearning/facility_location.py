@@ -19,7 +19,6 @@ from lib.infers.image_cache import images
 from lib.infers.live_predictor import file_identity
 from prato.acquisition.facility_location import NoSummaryError, StudySummary, facility_location, summarise
 from prato.acquisition.scores import ImagePredictor
-from prato.data.nifti import VolumeError
 
 
 @register_strategy("coverage")
@@ -45,16 +44,10 @@ class FacilityLocation(AcquisitionStrategy[StudySummary | str]):
             path, (count, marked) = Path(datastore.get_image_uri(study)), known_phases(datastore.get_image_info(study))
             phase = candidates.get(study, (marked or (0,))[0] if count > 1 else None)
 
-            def read_and_summarise(predictor: ImagePredictor) -> StudySummary | str:
-                try:
-                    return summarise(predictor, images.read_phase(path, phase))
-                except VolumeError as error:
-                    return str(error)
-
-            return (file_identity(path), phase), read_and_summarise
+            return (file_identity(path), phase), lambda predictor: summarise(predictor, images.read_phase(path, phase))
 
         try:
-            found, version = self.look_at(request, dict.fromkeys([next(iter(candidates)), *everybody]), look)
+            found, version = self.look_at(request, dict.fromkeys([next(iter(candidates)), *everybody]), look, str)
         except NoSummaryError as error:
             raise HTTPException(409, str(error)) from error
         summaries = {study: each for study, each in found.items() if isinstance(each, StudySummary)}

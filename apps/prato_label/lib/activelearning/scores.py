@@ -21,7 +21,6 @@ from lib.infers.live_predictor import file_identity
 from prato.acquisition.next_phase import guess_ed_es
 from prato.acquisition.phases import find_pairs
 from prato.acquisition.scores import ImagePredictor, Score, entropy_score, jitter_score, phases_score
-from prato.data.nifti import VolumeError
 from prato.data.studies import ManifestError, load_manifest
 
 #: Studies that are looked at for one answer. With thousands there is no time for all; the next answer looks at others.
@@ -52,14 +51,11 @@ class ScoreStrategy(AcquisitionStrategy[Score]):
             places = [each if isinstance(each, tuple) else (each, open_ones[study]) for each in found]
 
             def read_and_score(predictor: ImagePredictor) -> Score:
-                try:
-                    return score(predictor, *(images.read_phase(*place) for place in places))
-                except VolumeError as error:
-                    return Score(0.0, str(error))
+                return score(predictor, *(images.read_phase(*place) for place in places))
 
             return tuple((file_identity(path), phase) for path, phase in places), read_and_score
 
-        scores, version = self.look_at(request, sample, look)
+        scores, version = self.look_at(request, sample, look, partial(Score, 0.0))
         best = min(scores, key=lambda study: (-scores[study].value, study))
         return {
             "id": best,

@@ -29,7 +29,7 @@ from lib.datastore.entries import (
 )
 from prato.data.atomic import write_bytes
 from prato.data.cine import CineHead, read_cine_head
-from prato.data.nifti_head import VolumeError
+from prato.data.nifti_head import VolumeError, may_pass
 from prato.data.studies import find_files, split_name, why_of_no_study
 from prato.labelling.files import read_if_exists
 from prato.labelling.versions import LabelVersions
@@ -249,15 +249,16 @@ class DurableIndex(LocalDatastore):
         return phases_info(head.phases, head.times_ms) if isinstance(head, CineHead) else None
 
     def _read_head(self, study: str, ending: str) -> Head:
-        """The header of an image that is here, or why it cannot be read. Each file is read once."""
+        """The header of an image that is here, or why it cannot be read. Each file is read once, unless the system refuses it."""
         path = Path(self._datastore_path) / f"{study}{ending}"
-        stamp = _stamp(path)
-        if stamp is None:
+        if (stamp := _stamp(path)) is None:
             return None
         if self._heads.get(study, (None,))[0] != stamp:
             try:
                 self._heads[study] = stamp, read_cine_head(path)
             except VolumeError as error:
+                if may_pass(error):
+                    return str(error)
                 self._heads[study] = stamp, str(error)
         return self._heads[study][1]
 

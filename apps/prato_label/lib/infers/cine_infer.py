@@ -64,8 +64,9 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
 
     every = tuple(range(len(cine)))
     if sent.phases is None and is_prompted and named is None and version not in known and len(cine) > 1:
-        pair, before = predict(every).find_ed_es(), len(cine)
-        known[version] = pair
+        found = predict(every)
+        pair, before = found.find_ed_es(), len(cine)
+        known[found.model_version] = pair
     wanted = (sent.phases,) if isinstance(sent.phases, int) else sent.phases
     if not isinstance(wanted, tuple):
         wanted = every if wanted or (pair is None and version not in known) else (pair[0] if pair else 0,)
@@ -77,7 +78,7 @@ def answer(predictor: LivePredictor, device: str, cine: Cine, sent: InferenceReq
     if len(wanted) < len(cine):
         prediction = replace(prediction, found=pair)
     elif named is None and not is_prompted:
-        known[version] = prediction.find_ed_es()
+        known[prediction.model_version] = prediction.find_ed_es()
     shown = _shown_phase(sent, prediction)
     about: dict[str, Any] = {"mask_phase": shown}
     if shown is not None and strokes:

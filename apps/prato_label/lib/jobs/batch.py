@@ -141,9 +141,9 @@ class Batch:
         try:
             reply = {**prediction.reply(), "device": self.order.device}
             self._runner.token.raise_if_cancelled()  # as late as possible: nothing is stored once the batch was stopped
+            self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
             if prediction.warnings:
                 self.warned = {**self.warned, study: list(prediction.warnings)}
-            self._datastore.save_label(study, file, DefaultLabelTag.ORIGINAL.value, {"model": self.order.model, "params": reply})
         finally:
             os.unlink(file)
 

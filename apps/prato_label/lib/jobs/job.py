@@ -101,7 +101,7 @@ def save_jobs(path: Path, jobs: list[Job]) -> None:
 
 
 def load_jobs(path: Path) -> list[Job]:
-    """The jobs in ``path``, those that had not ended as interrupted; none where the file is missing or damaged.
+    """The jobs in ``path``, as they were last written; none where the file is missing or damaged.
 
     What writers of it that were killed have left beside it goes.
     """
@@ -115,6 +115,4 @@ def load_jobs(path: Path) -> list[Job]:
         return []
     for job in jobs:
         job.lines = deque(job.lines, maxlen=LOG_LINES)
-        if job.is_open:
-            job.end("interrupted", "The server stopped during this training: start it again, and it resumes where it stopped.")
     return jobs

@@ -8,8 +8,9 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
-from lib.jobs.job import BusyError, Job, load_jobs, save_jobs
+from lib.jobs.job import BusyError, Job, State, load_jobs, save_jobs
 from lib.jobs.worker_process import WorkerDiedError, WorkerProcess
+from prato.data.atomic import first_line
 from prato.retraining.round import recover_round
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 _task_logger = logging.getLogger("task_train")
 #: A round that has not stopped by then is killed; a stop must take less than two seconds.
 _STOP_TIMEOUT_S = 0.8
+#: As ``Job.end`` is given it.
+_End = tuple[State, str, dict[str, Any] | None]
 
 
 class TrainingQueue:
@@ -26,6 +29,9 @@ class TrainingQueue:
         self._path = path
         self._changed = Condition()
         self._jobs = load_jobs(path)
+        once_more = "start it again, and it resumes where it stopped."
+        for job in filter(lambda job: job.is_open, self._jobs):
+            job.end(*_end_of(job, "interrupted", f"The server stopped during this training: {once_more}"))
         self._worker = WorkerProcess()
         self._thread: Thread | None = None
 
@@ -84,9 +90,8 @@ class TrainingQueue:
         self._worker.stop(job.id)
         with self._changed:
             if not self._changed.wait_for(lambda: not job.is_open, _STOP_TIMEOUT_S):
-                self._end(job, "stopped")
                 self._worker.kill()
-                recover_round(Path(job.order["model"]))
+                self._end(job, *_end_of(job, "stopped"))
             return job
 
     def close(self) -> None:
@@ -104,20 +109,19 @@ class TrainingQueue:
                 job.start()
                 self._save()
             try:
-                end = self._worker.run(job.id, job.order, lambda line: self._log_line(job, line))  # noqa: B023 - called at once
+                order = {**job.order, "job": job.id}
+                said = self._worker.run(job.id, order, lambda line: self._log_line(job, line))  # noqa: B023 - called at once
+                end: _End = said["end"], said.get("sentence", ""), said.get("result")
             except WorkerDiedError as error:
-                recover_round(Path(job.order["model"]))
-                end = {
-                    "end": "failed",
-                    "sentence": f"The training process was killed ({error}): start the training again, and it resumes where it stopped.",
-                }
+                once_more = "start the training again, and it resumes where it stopped."
+                end = _end_of(job, "failed", f"The training process was killed ({error}): {once_more}")
             except Exception as error:  # this thread must outlive everything
                 logger.exception("the training process cannot be used")
                 self._worker.kill()
-                end = {"end": "failed", "sentence": f"The training process cannot be used ({error}): the server's log has the details."}
+                end = _end_of(job, "failed", f"The training process cannot be used ({error}): the server's log has the details.")
             with self._changed:
                 if job.is_open:
-                    self._end(job, end["end"], end.get("sentence", ""), end.get("result"))
+                    self._end(job, *end)
 
     def _log_line(self, job: Job, line: str) -> None:
         _task_logger.info(line)
@@ -137,3 +141,13 @@ class TrainingQueue:
             save_jobs(self._path, self._jobs)
         except OSError as error:  # a full disk must not end a training
             logger.warning("%s cannot be written: %s", self._path, error)
+
+
+def _end_of(job: Job, state: State, sentence: str = "") -> _End:
+    """How ``job`` ended whose process could not say so: in ``state``, unless it had published its model, or decided not to."""
+    try:
+        result = recover_round(Path(job.order["model"]), job.id) if job.begun else None
+    except (OSError, LookupError, ValueError) as error:  # such as a models folder that is gone, or read-only
+        logger.warning("what the training %s came to cannot be told: %s", job.id, first_line(error))
+        result = None
+    return (state, sentence, None) if result is None else ("done", "", result)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -147,17 +147,25 @@ def load_training_case(files: StudyFile, pixel: float, reader: StudyReader | Non
     )
 
 
-def load_training_cases(
-    files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object] = lambda: None
-) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
-    """The usable ones of ``files`` at ``pixel`` mm in plane, and the reason, by name, why others are left out.
+class ReadCases(NamedTuple):
+    """``loaded`` studies and phases; by name, why others are ``left_out``; whether any is ``contradicted`` by what it shows."""
 
-    Nobody said what the values of a label are that lies in the folder without names. Most labels show it themselves, and one that does not
-    is taken to be numbered like the others; but where no other shows it, or one shows another numbering, that would be a guess.
+    loaded: list[tuple[StudyFile, TrainingCase]]
+    left_out: dict[str, str]
+    contradicted: bool
 
-    Args:
-        on_study: called after every study; may raise.
-    """
+    def usable(self) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
+        """Those of ``loaded`` whose numbering is no guess, and why all others are left out.
+
+        Nobody said what the values of a label are that lies in the folder without names. Most labels show it themselves, and one that does
+        not is taken to be numbered like the others; but where no other shows it, or one shows another numbering, that would be a guess.
+        """
+        left_out = self.left_out | untold_numbering({file.name: case.source for file, case in self.loaded}, self.contradicted)
+        return [(file, case) for file, case in self.loaded if file.name not in left_out], left_out
+
+
+def read_training_cases(files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object]) -> ReadCases:
+    """Read ``files`` at ``pixel`` mm in plane; arguments as for :func:`load_training_cases`."""
     loaded, left_out, reader = [], {}, StudyReader()
     contradicted = False
     for file in files:
@@ -172,8 +180,18 @@ def load_training_cases(
             else:
                 loaded.append((file, case))
         on_study()
-    left_out.update(untold_numbering({file.name: case.source for file, case in loaded}, contradicted))
-    return [(file, case) for file, case in loaded if file.name not in left_out], left_out
+    return ReadCases(loaded, left_out, contradicted)
+
+
+def load_training_cases(
+    files: Iterable[StudyFile], pixel: float, on_study: Callable[[], object] = lambda: None
+) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
+    """As :meth:`ReadCases.usable`, of ``files`` at ``pixel`` mm in plane.
+
+    Args:
+        on_study: called after every study; may raise.
+    """
+    return read_training_cases(files, pixel, on_study).usable()
 
 
 def untold_numbering(sources: Mapping[str, str], contradicted: bool) -> dict[str, str]:

@@ -90,21 +90,29 @@ def _listed_study(path: Path, study: str) -> dict[str, Any]:
     """The entry of ``study`` in the list of studies at ``path``; nothing where there is none."""
     try:
         stat = path.stat()
+        listed = _read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size)
     except OSError:
         return {}
-    return _object(_object(_read_list(path, stat.st_mtime_ns, stat.st_ino, stat.st_size).get("objects")).get(study))
+    return _object(_object(listed.get("objects")).get(study))
 
 
 @lru_cache(maxsize=4)
 def _read_list(path: Path, *stamp: int) -> dict[str, Any]:
-    """The list at ``path``; ``stamp`` changes when it does."""
-    return _read_object(path)
+    """The list at ``path``; ``stamp`` changes when it does. An OSError passes, so that nothing is remembered of it."""
+    return _parse_object(path.read_bytes())
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        return _object(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return _parse_object(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def _parse_object(data: bytes) -> dict[str, Any]:
+    try:
+        return _object(json.loads(data))
+    except (ValueError, RecursionError):
         return {}
 
 

@@ -117,6 +117,11 @@ def unreadable(name: str, error: BaseException) -> VolumeError:
     return VolumeError(f"{name} is not readable NIfTI (cut short, damaged, another format): copy or export it again.")
 
 
+def may_pass(error: VolumeError) -> bool:
+    """Whether the system kept the file from being read, as it may not the next time: nobody should remember ``error``."""
+    return isinstance(error.__cause__, OSError) and bool(error.__cause__.strerror)
+
+
 def decompress(stream: BinaryIO) -> BinaryIO:
     """``stream``, open at its beginning, or its decompressed content where it is gzip."""
     is_gzip = stream.read(2) == b"\x1f\x8b"

@@ -47,9 +47,11 @@ def predict_cine(
 
     Raises:
         VolumeError: there is no such phase, or it cannot be used.
-        ValueError, CancelledError: as for :meth:`Predictor.predict`.
+        ValueError, CancelledError: as for :meth:`Predictor.predict`; ValueError where ``phases`` names none, too.
     """
     wanted = sorted(set(range(len(cine)) if phases is None else phases))
+    if not wanted:
+        raise ValueError("There is no phase to segment: name one at least, or None for all.")
     grid = cine.grid()
     mask = np.zeros((*grid.array.shape[:3], len(cine)), np.uint8, order="F")
     done: list[Prediction] = []

@@ -95,6 +95,11 @@ class CinePrediction:
         predictions = [one.with_mask(mask[..., t], self.spacing, self.axis) for t, one in zip(self.phases, self.predictions)]
         return replace(self, mask=mask, predictions=tuple(predictions))
 
+    @property
+    def model_version(self) -> str:
+        """The model that made it, which may have been published while the request waited."""
+        return self.predictions[0].model_version
+
     @cached_property
     def curve(self) -> VolumeCurve:
         """Volumes in ml of ``phases``."""

@@ -33,8 +33,12 @@ def mask_warnings(mask: np.ndarray, spacing: tuple[float, ...], slices: int) -> 
     return ["structure_is_missing"] * is_missing + ["lv_cavity_is_open"] * is_lv_open(mask, spacing)
 
 
-def box_warnings(boxes: list[Box], mask: np.ndarray) -> list[str]:
-    """What the labeller should know of ``boxes``, given the ``mask`` on the same grid."""
+def box_warnings(boxes: list[Box], mask: np.ndarray, *, are_bounds: bool = True) -> list[str]:
+    """What the labeller should know of ``boxes``, given the ``mask`` on the same grid.
+
+    Args:
+        are_bounds: whether somebody drew them to hold the heart: others cannot be too small or too large.
+    """
     target = mask > 0
     total = np.count_nonzero(target)
     outside = np.copy(target)
@@ -43,6 +47,8 @@ def box_warnings(boxes: list[Box], mask: np.ndarray) -> list[str]:
     held = total - np.count_nonzero(outside)
     if total == 0 or held < _MISSED * total:
         return ["box_misses_target"]
+    if not are_bounds:
+        return []
     found = []
     if held < (1 - _CUT) * total:
         found.append("box_cut_by_target")

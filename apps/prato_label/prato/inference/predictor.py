@@ -160,7 +160,8 @@ class Predictor:
         found = ["whole_image"] * (located.source == "whole_image")
         seen = {k for box in boxes for k in range(box.start[2], box.stop[2])} if boxes else image.filled
         found += mask_warnings(result.mask, image.volume.spacing, len(seen))
-        found += box_warnings(boxes, result.mask) if boxes else []
+        if boxes:
+            found += box_warnings(boxes, result.mask, are_bounds=all(prompt.bounds_heart for prompt in prompts))
         held = [prompt.box for prompt in prompts] or [*filter(None, (image.stored_box(located.focus), Box.around(mask)))]
         return Prediction(
             mask=mask,

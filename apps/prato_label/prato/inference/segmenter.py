@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from statistics import median
 from typing import Any
@@ -95,21 +94,21 @@ class Segmenter:
         per_slice = [[prompt for prompt, box in zip(prompts, boxes) if box.start[2] <= k < box.stop[2]] for k in planes]
         prepared = time.perf_counter()
         outputs, gflops, computing = [], 0.0, 0.0  # the runner may have to wait: that is no computing
-        summary = PromptSummary(self.network, self.plan) if return_uncertainty else None
-        with summary or nullcontext():
-            for part in minibatches(len(planes)):
-                drawn = [per_slice[n] for n in part]
-                batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
-                embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
-                run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
-                (output, cost), seconds = runner(partial(timed, partial(count_flops, run)))
-                outputs.append(output)
-                gflops, computing = gflops + cost, computing + seconds
+        summary = PromptSummary(self.network, self.plan if return_uncertainty else None)
+        for part in minibatches(len(planes)):
+            drawn = [per_slice[n] for n in part]
+            batch = PromptBatch.from_voxels(drawn, (window.size,) * 2, image.axes, window.scale, window.corner)
+            embed = partial(self._embed, image, window, tuple(planes[part.start : part.stop]))
+            run = partial(self._run, slices[part.start : part.stop], batch, prune, embed)
+            ((output, heard), cost), seconds = runner(partial(timed, partial(count_flops, partial(summary.listen, run))))
+            outputs.append(output)
+            summary.add(heard)
+            gflops, computing = gflops + cost, computing + seconds
         predicted = time.perf_counter()
         logits = torch.cat([output.logits for output in outputs])
         mask = remove_small_components(self._mask(volume, window, planes, logits))
         result = Segmentation(mask, self._tokens(volume, window, planes, outputs) if return_tokens else None, _kept(outputs), gflops)
-        if summary is not None:
+        if return_uncertainty:
             entropy = MeanEntropy()
             entropy.add(logits, torch.cat([output.token_map() for output in outputs]) == 1)
             result.entropy = entropy.mean()

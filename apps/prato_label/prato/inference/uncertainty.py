@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from prato.prompts.batch import PromptBatch
 from prato.pruning.plan import PruningPlan
+
+_T = TypeVar("_T")
 
 
 class MeanEntropy:
@@ -34,20 +36,24 @@ class MeanEntropy:
 class PromptSummary:
     """The features under the prompts in a few numbers, by which two hearts can be told apart or found alike.
 
-    While the block lasts, the queries of the last pruning stage of ``network`` are collected.
+    They are the queries of the last pruning stage of ``network``. What a call of it that was given up has asked does not count.
     """
 
     def __init__(self, network: Any, plan: PruningPlan | None) -> None:
         self._calls: list[tuple[Any, ...]] = []
         self._relevance = None if plan is None else network.relevance[str(max(plan.prune_after))]
 
-    def __enter__(self) -> PromptSummary:
-        collect = lambda module, arguments, result: self._calls.append(arguments)  # noqa: E731
-        self._hook: Any = nullcontext() if self._relevance is None else self._relevance.register_forward_hook(collect)
-        return self
+    def listen(self, call: Callable[[], _T]) -> tuple[_T, list[tuple[Any, ...]]]:
+        """What ``call`` returns, and the queries that the network made meanwhile, for :meth:`add`."""
+        heard: list[tuple[Any, ...]] = []
+        if self._relevance is None:
+            return call(), heard
+        with self._relevance.register_forward_hook(lambda module, arguments, result: heard.append(arguments)):
+            return call(), heard
 
-    def __exit__(self, *error: object) -> None:
-        self._hook.__exit__(*error)
+    def add(self, heard: list[tuple[Any, ...]]) -> None:
+        """Count the queries of a call that has come to its end."""
+        self._calls += heard
 
     @torch.inference_mode()
     def mean(self) -> Tensor | None:

@@ -34,12 +34,14 @@ class Prompt(ABC):
         name: the name that the kind is registered by, which is the reply's ``box_source``.
         fields: the parameters of a request that it is read from.
         locates: whether its extent says where the heart is; one that does not has its tokens kept, and is no reason to look elsewhere.
+        bounds_heart: whether its extent says how far the heart reaches, too, so that it can be too small or too large.
     """
 
     box: Box
     name: ClassVar[str]
     fields: ClassVar[tuple[str, ...]]
     locates: ClassVar[bool] = True
+    bounds_heart: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod

@@ -23,6 +23,7 @@ class PointsPrompt(BoxPrompt):
 
     #: The structures' names, their short forms, and what OHIF calls "inside".
     fields: ClassVar[tuple[str, ...]] = (*STRUCTURES, "RV", "MYO", "LV", "foreground")
+    bounds_heart: ClassVar[bool] = False
 
     @classmethod
     def from_request(cls, params: Mapping[str, Any], shape: tuple[int, ...], spacing: tuple[float, ...]) -> Sequence[Prompt]:

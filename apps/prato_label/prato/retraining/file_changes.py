@@ -27,16 +27,29 @@ class FileChanges:
     """
 
     def __init__(self, files: Iterable[StudyFile], on_study: Callable[[], object]) -> None:
-        every = list(files)
-        self._stamps = {file.study: _stamps(file) for file in every}  # before the content: what is replaced between the two is seen
-        self.files = [file for file in every if None not in self._stamps[file.study]]
-        there = {file.study for file in self.files}
-        self.absent = {f.study: f"{f.study} or its label was removed before it was read." for f in every if f.study not in there}
+        self.files, self.absent = list(files), dict[str, str]()
+        self._on_study = on_study
+        self._stamps: dict[str, tuple[_Stamp | None, _Stamp | None]] = {}
         self._checksums: dict[str, tuple[str | None, str | None]] = {}
-        for file in self.files:
-            if file.study not in self._checksums:
+        self._look(self.files)
+
+    def renew(self) -> list[StudyFile]:
+        """Look after those of ``files`` that have changed as they are now; which of them are there, to be read again."""
+        unchanged = {file.study for file in self.unchanged(self.files)}
+        changed = [file for file in self.files if file.study not in unchanged]
+        self._look(changed)
+        return [file for file in changed if file.study not in self.absent]
+
+    def _look(self, files: list[StudyFile]) -> None:
+        stamps = {file.study: _stamps(file) for file in files}  # before the content: what is replaced between the two is seen
+        self._stamps |= stamps
+        gone = [study for study, found in stamps.items() if None in found]
+        self.absent |= {study: f"{study} or its label was removed before it was read." for study in gone}
+        self.files = [file for file in self.files if file.study not in gone]
+        for file in files:
+            if stamps.pop(file.study, None) and file.study not in gone:
                 self._checksums[file.study] = _checksums(file)
-                on_study()
+                self._on_study()
 
     def unchanged(self, files: Iterable[StudyFile]) -> list[StudyFile]:
         """Those of ``files``, studies or phases of some that are looked after, whose image and label are still what they were."""

@@ -80,11 +80,13 @@ class ModelStore:
             self._replace(data, record, records)
             return record
 
-    def refuse(self, version: str, parent: str, reason: str, training: dict[str, Any]) -> None:
+    def refuse(self, version: str, parent: str, reason: str, training: dict[str, Any]) -> ModelRecord:
         """Record that the trained model ``version`` was not published; its file is not kept."""
         with self._locked_records() as records:
             record = _new_record(version, records, "trained", reason, training=training)
-            self._write([*records, record.model_copy(update={"published": False, "parent": parent})])
+            record = record.model_copy(update={"published": False, "parent": parent})
+            self._write([*records, record])
+            return record
 
     def roll_back(self, version: str) -> ModelRecord:
         """Let ``version`` answer again; a request in progress finishes with the model that it began with.

@@ -20,17 +20,17 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.models.checkpoint import ModelSpec, load_model, save_model
 from prato.retraining.comparison import CaseDice, Comparison, compare, measure_dice, of_both, require_compared
 from prato.retraining.file_changes import FileChanges
-from prato.retraining.model_store import ModelStore, ReplacedError, StoreError
+from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError
 from prato.retraining.training_data import TrainingData, load_training_data
 from prato.training.fine_tuning import BLEND_SHARE, TrainingParameters, TrainingStopped, choose_rate, fine_tune, schedule
-from prato.training.progress import TrainingProgress
+from prato.training.progress import TrainingProgress, complete_progress
 
 
 class TrainingOrder(BaseModel):
     """One round, as it goes from the server to the process that trains.
 
     Attributes:
-        model: the model file to retrain. parameters: how ("asked" in JSON, where stored jobs hold it).
+        model: the model file to retrain. parameters: how ("asked" in JSON, where stored jobs hold it). job: whose round it is, by its id.
         files: the labelled studies. base: a studies folder whose labels show what is forgotten; None to leave that unmeasured.
     """
 
@@ -40,6 +40,7 @@ class TrainingOrder(BaseModel):
     parameters: TrainingParameters = Field(validation_alias=AliasChoices("parameters", "asked"), serialization_alias="asked")
     files: list[StudyFile]
     base: Path | None = None
+    job: str = ""
 
 
 def round_folder(model: Path) -> Path:
@@ -71,8 +72,8 @@ def train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> di
         (tight boxes), with the 95 % ``interval`` of the change (None for fewer than three patients); the same by structure under
         ``structures`` and ``interval_by_structure``, and by study under ``cases``; ``base``, mean Dice before and after on the base
         studies, None without any; ``model_version_before`` and ``model_version_after``, the same if nothing was published;
-        ``share_of_new_weights``, ``patients`` by side, ``labels`` (SHA-256 by study) and ``left_out`` (reasons by study); ``seed``,
-        ``steps``, ``seconds`` and, by part of the round, ``parts_s``.
+        ``job``, as ordered; ``share_of_new_weights``, ``patients`` by side, ``labels`` (SHA-256 by study) and ``left_out`` (reasons by
+        study); ``seed``, ``steps``, ``seconds`` and, by part of the round, ``parts_s``.
 
     Raises:
         TrainingStopped: ``should_continue`` returned False.
@@ -126,6 +127,7 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
         "dice_after": round(comparison.after["mean"], 4),
         **comparison.to_json(),
         "base": {"before": _mean(base_before), "after": _mean(base_after)} if base_before else None,
+        "job": order.job,
         "share_of_new_weights": BLEND_SHARE,
         "patients": data.patients(),
         "labels": {name: checksum for name, checksum in data.labels.items() if name not in changed},
@@ -133,22 +135,30 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
         "cases": {study: {"before": _rounded(before[study]), "after": _rounded(after[study])} for study in before},
         **{"seed": parameters.seed, "steps": steps, "seconds": round(time.monotonic() - start, 1), "parts_s": parts.seconds},
     }
-    published, reason = _publish_or_refuse(store, candidate, candidate_version, version, comparison, result)
+    result = _result_of(_publish_or_refuse(store, candidate, candidate_version, version, comparison, result))
     state.unlink(missing_ok=True)
     candidate.unlink()
-    result |= {"published": published, "reason": reason}
-    result |= {"model_version_before": version, "model_version_after": candidate_version if published else version}
     progress.report_result(result)
     return result
 
 
-def recover_round(model: Path) -> None:
+def recover_round(model: Path, job: str = "") -> dict[str, Any] | None:
     """Remove the half-written files of a killed process, and finish or give up what it was about to publish.
 
     Where another server trains that model now, its files are its own, and nothing is done.
+
+    Returns:
+        What the round of ``job`` came to, as :func:`train_round` does, where it had come to its end and could not say so; else None.
     """
     with suppress(StoreError), _only_round(model):
         _recover(model)
+    with suppress(StoreError, OSError):
+        for record in ModelStore(model).history() if job else ():
+            if record.training.get("job") == job:
+                result = _result_of(record)
+                complete_progress(round_folder(model) / "stats.json", result)
+                return result
+    return None
 
 
 @contextmanager
@@ -180,20 +190,24 @@ def _recover(model: Path) -> None:
 
 def _publish_or_refuse(
     store: ModelStore, candidate: Path, version: str, parent: str, comparison: Comparison, result: dict[str, Any]
-) -> tuple[bool, str]:
+) -> ModelRecord:
     """Publish ``candidate`` if nothing speaks against it; either way there is a record of it."""
     data = candidate.read_bytes()
     if comparison.regression:
         reason = f"{comparison.regression} fell: {comparison.summary()}"
     else:
         try:
-            store.publish(data, parent, comparison.summary(), result)
+            return store.publish(data, parent, comparison.summary(), result)
         except ReplacedError as error:
             reason = str(error)
-        else:
-            return True, comparison.summary()
-    store.refuse(version, parent, reason, result)
-    return False, reason
+    return store.refuse(version, parent, reason, result)
+
+
+def _result_of(record: ModelRecord) -> dict[str, Any]:
+    """What :func:`train_round` returns of the round that ``record`` is of."""
+    after = record.version if record.published else record.parent
+    found = {**record.training, "published": record.published, "reason": record.reason}
+    return {**found, "model_version_before": record.parent, "model_version_after": after}
 
 
 def _candidate_spec(spec: ModelSpec, order: TrainingOrder, version: str, steps: int, rate: float, data: TrainingData) -> ModelSpec:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from prato.data.cases import TrainingCase, load_training_cases
+from prato.data.cases import ReadCases, TrainingCase, read_training_cases
 from prato.data.label_records import LOCK_NAME
 from prato.data.splits import Split, load_split, save_split, shuffle_key
 from prato.data.studies import StudyFile
@@ -19,6 +19,8 @@ from prato.retraining.file_changes import FileChanges
 logger = logging.getLogger(__name__)
 #: Beside the images: the split belongs to the patients, not to a model, so that all models are compared on the same ones.
 SPLIT_NAME = "training_split.json"
+#: How often a study is read that is replaced each time while it is read.
+_READINGS = 3
 
 
 class TooFewPatientsError(ValueError):
@@ -55,7 +57,7 @@ def load_training_data(
 ) -> TrainingData:
     """Load the labelled studies and phases at ``pixel`` mm, and assign new patients to a side (written to disk before anything is trained).
 
-    A label that is submitted in the middle of it is left for the next round: its record, its checksum and its voxels belong together.
+    A label that is submitted in the middle of it is read again: its record, its checksum and its voxels belong together.
 
     Args:
         studies: the labelled studies, looked after since before anything was read of them.
@@ -64,16 +66,7 @@ def load_training_data(
     Raises:
         TooFewPatientsError, SplitError: as ``assign_split`` and ``load_stored_split``.
     """
-    files, untrusted = find_trusted_phases(studies.files)
-    usable, left_out = load_training_cases(files, pixel, on_study)
-    unchanged = {file.name for file in studies.unchanged(file for file, _ in usable)}
-    left_out |= {
-        file.name: f"{file.name} was replaced or removed while it was being read: the next training will use what is there then."
-        for file, _ in usable
-        if file.name not in unchanged
-    }
-    usable = [(file, case) for file, case in usable if file.name in unchanged]
-    left_out = {**studies.absent, **untrusted, **left_out}
+    usable, left_out = _load_unchanged(studies, pixel, on_study)
     for study, reason in left_out.items():
         logger.warning("%s is left out: %s", study, reason)
     if not usable:
@@ -87,6 +80,29 @@ def load_training_data(
         labels={file.name: checksum for file, _ in usable if (checksum := studies.label_checksum(file))},
         left_out=left_out,
     )
+
+
+def _load_unchanged(
+    studies: FileChanges, pixel: float, on_study: Callable[[], object]
+) -> tuple[list[tuple[StudyFile, TrainingCase]], dict[str, str]]:
+    """The usable cases of ``studies``, and by name why others are left out; what was replaced while it was read is read again."""
+    read: dict[str, ReadCases] = {}
+    pending = studies.files
+    for _ in range(_READINGS):
+        for file in pending:
+            files, untrusted = find_trusted_phases([file])
+            found = read_training_cases(files, pixel, on_study)
+            read[file.study] = found._replace(left_out={**found.left_out, **untrusted})
+        pending = studies.renew()
+        if not pending:
+            break
+    overtaken = {
+        file.study: f"{file.study} was replaced while it was being read: the next training will use what is there then." for file in pending
+    }
+    final = [read[file.study] for file in studies.files if file.study not in overtaken]
+    cases, reasons = [case for one in final for case in one.loaded], {name: why for one in final for name, why in one.left_out.items()}
+    usable, left_out = ReadCases(cases, reasons, any(one.contradicted for one in final)).usable()
+    return usable, {**studies.absent, **left_out, **overtaken}
 
 
 def _store_split(files: list[StudyFile], validation_share: float, seed: int) -> Split:

@@ -47,8 +47,14 @@ def side_by_side(workers: int) -> Iterator[Map]:
 
     pool = ThreadPoolExecutor(workers, "side-by-side", start)
     try:
-        for _ in range(workers):
-            pool.submit(int)  # a thread begins for each, as those before it are not idle yet
+        try:
+            for _ in range(workers):
+                pool.submit(int)  # a thread begins for each, as those before it are not idle yet
+        except RuntimeError:  # the system starts no more of them: those that have begun must not wait for them
+            started.abort()
+            pool.shutdown()
+            torch.set_num_threads(threads)
+            raise
         started.wait()
         torch.set_num_threads(threads)  # they have set what threads begin with that come to compute meanwhile
         yield pool.map

@@ -58,13 +58,23 @@ class TrainingProgress:
     def report_result(self, result: dict[str, Any]) -> None:
         """The training is over, with ``result`` (see ``train_round``)."""
         logger.info("%s: %s", "published" if result["published"] else "not published", result["reason"])
-        best = result["dice_after"] if result["published"] else result["dice_before"]
-        self.state |= {**result, "best_metric": best, "total_time": round(time.monotonic() - self._start_time, 1), "eta_seconds": 0.0}
+        self.state |= {**_ended(result), "total_time": round(time.monotonic() - self._start_time, 1)}
         self._write()
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path, (json.dumps(self.state, indent=1) + "\n").encode())
+
+
+def complete_progress(path: Path, result: dict[str, Any]) -> None:
+    """As :meth:`TrainingProgress.report_result`, of a training whose process ended before it could say so."""
+    state = load_progress(path)
+    if state and "published" not in state:
+        write_bytes(path, (json.dumps({**state, **_ended(result)}, indent=1) + "\n").encode())
+
+
+def _ended(result: dict[str, Any]) -> dict[str, Any]:
+    return {**result, "best_metric": result["dice_after"] if result["published"] else result["dice_before"], "eta_seconds": 0.0}
 
 
 def load_progress(path: Path) -> dict[str, Any]:
