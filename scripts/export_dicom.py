@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from prato.dicom.labelled_cines import Ready, find_references
 from prato.dicom.patient import Examination, find_examinations
 from prato.dicom.references import CineReference
 from prato.pacs.fetch import read_examination
-from prato.pacs.web import Pacs, PacsError
+from prato.pacs.web import GoneError, Pacs, PacsError
 from prato_server.settings import SettingsError, load_settings
 from scripts.common.refusals import refuse_target
 
@@ -49,7 +50,13 @@ def _read_examinations(source: str, cines: list[CineReference]) -> Mapping[str, 
         settings = load_settings()
         secrets = [secret.get_secret_value() if secret else None for secret in (settings.pacs_password, settings.pacs_token)]
         pacs = Pacs(source, settings.pacs_user, *secrets)
-        return {cine.study: read_examination(pacs, cine) for cine in cines}
+        found = {}
+        for cine in cines:
+            with suppress(GoneError):  # it is left out, and the others are exported
+                found[cine.study] = read_examination(pacs, cine)
+        if cines and not found:
+            pacs.search_series({"StudyInstanceUID": cines[0].dicom.study_instance_uid})  # which says so where the address is wrong
+        return found
     with open_source(source) as files:
         return find_examinations(files, cines)
 

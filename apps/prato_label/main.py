@@ -53,7 +53,9 @@ class PratoLabelApp(MONAILabelApp):
             return super().init_datastore()
         from lib.datastore.pacs import PacsDatastore  # with what reads and writes DICOM, a second that a server of a folder need not take
 
-        return PacsDatastore(self.studies, load_settings(), settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER)
+        is_given = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER" in settings.model_fields_set  # MONAI Label's own default is to look for CT
+        filters = settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER if is_given else {"Modality": "MR"}
+        return PacsDatastore(self.studies, load_settings(), filters)
 
     def init_infers(self) -> dict[str, InferTask]:
         return {name: config.infer() for name, config in self.models.items()}

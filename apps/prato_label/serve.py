@@ -11,13 +11,12 @@ import prato  # noqa: F401  (before MONAI Label imports MONAI, of which the serv
 from prato_server.startup import reason_not_to_start
 
 _APP = Path(__file__).resolve().parent
-#: MONAI Label starts the whole app once more for every score, tracks trainings in a database, and looks for CT on a DICOMweb server.
+#: MONAI Label starts the whole app once more for every score, and tracks trainings in a database.
 #: Threads of OpenMP wait for each other by spinning: beside another busy process they take a core from the one that they wait for.
 _DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
     "MONAI_LABEL_TRACKING_ENABLED": "false",
-    "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": '{"Modality":"MR"}',
 }
 
 

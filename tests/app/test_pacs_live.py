@@ -42,7 +42,6 @@ def server(orthanc: Orthanc, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "PRATO_LABEL_PACS_USER": USER,
         "PRATO_LABEL_PACS_PASSWORD": PASSWORD,
         "PRATO_LABEL_PACS_FOLDER": str(folder / "kept"),
-        "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": '{"Modality":"MR"}',
     }
     with start_server(app, orthanc.url, folder / "server.log", guards) as server:
         server.studies = folder / "kept"

@@ -164,6 +164,19 @@ def test_final_phases_are_sent_once_and_corrections_name_what_they_replace(
     assert len(orthanc.segmentations()) == 4
 
 
+def test_a_label_waits_where_its_images_were_deleted_in_the_pacs(
+    orthanc: Orthanc, pacs: Pacs, labelled: tuple[Path, str], tmp_path: Path
+) -> None:
+    studies, study = labelled
+    orthanc.clear()
+    outbox = Outbox(pacs, studies, tmp_path / "sent")
+    with pytest.raises(PacsError, match=f"The label of {study} cannot be sent. The PACS does not hold an image any more that it held"):
+        outbox.send_all()
+    assert outbox.waiting() == [study]
+    orthanc.add(SCAN.images())
+    assert outbox.send_all() == 2 and outbox.waiting() == []
+
+
 def test_export_asks_the_pacs_who_was_examined(
     orthanc: Orthanc, labelled: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +189,25 @@ def test_export_asks_the_pacs_who_was_examined(
     monkeypatch.setenv("PRATO_LABEL_PACS_PASSWORD", "wrong")
     result = run_script(export_dicom.main, labelled[0], tmp_path / "other", "--source", orthanc.url)
     assert result.exit_code == 2 and "requires credentials" in result.output and not (tmp_path / "other").exists()
+
+
+def test_an_examination_that_was_deleted_in_the_pacs_is_left_out_of_an_export(
+    orthanc: Orthanc, pacs: Pacs, labelled: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRATO_LABEL_PACS_USER", USER)
+    monkeypatch.setenv("PRATO_LABEL_PACS_PASSWORD", PASSWORD)
+    orthanc.clear()
+    orthanc.add(replace(SCAN, study="another", patient="other").images())
+    path = fetch_cine(pacs, only_cine(pacs, tmp_path / "catalog2"), labelled[0], tmp_path / "scratch")
+    label(labelled[0], path.name.removesuffix(".nii.gz"), {0: 1})
+    result = run_script(export_dicom.main, labelled[0], tmp_path / "out", "--source", orthanc.url)
+    assert result.exit_code == 1 and "is left out: the source holds none of its images" in result.output, result.output
+    assert len(list((tmp_path / "out").glob("*_seg_*.dcm"))) == 1
+    orthanc.clear()
+    result = run_script(export_dicom.main, labelled[0], tmp_path / "none", "--source", orthanc.url)
+    assert result.exit_code == 2 and result.output.count("is left out") == 2 and not (tmp_path / "none").exists(), result.output
+    result = run_script(export_dicom.main, labelled[0], tmp_path / "none", "--source", f"{orthanc.url}/elsewhere")
+    assert result.exit_code == 2 and "check that the address" in result.output, result.output
 
 
 def test_a_lost_answer_leads_to_no_second_object(orthanc: Orthanc, pacs: Pacs, labelled: tuple[Path, str], tmp_path: Path) -> None:

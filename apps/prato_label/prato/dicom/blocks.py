@@ -13,6 +13,8 @@ from prato.dicom.headers import Frame
 
 #: A cine has more phases than a series of echoes or inversion times; the coarsest cines that are read have 8.
 MIN_PHASES = 6
+#: Why a series of one image of each slice is no cine.
+ONE_PHASE = "one phase"
 #: Planes are parallel when no direction cosine differs by more; across an image that is less than a tenth of a pixel.
 _PARALLEL = 1e-3
 #: Positions along the normal that are one slice, mm.
@@ -101,7 +103,7 @@ def why_no_cine(block: Block) -> str | None:
     if block.frame.kind != "magnitude":
         return "phase or velocity maps" if block.frame.kind == "phase" else "real or imaginary parts"
     if max(counts) < MIN_PHASES:
-        return "one phase" if max(counts) == 1 else f"{max(counts)} images of each slice, not a cine"
+        return ONE_PHASE if max(counts) == 1 else f"{max(counts)} images of each slice, not a cine"
     frames = next(frames for frames in block.slices.values() if len(frames) >= min(count, max(counts)))
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:

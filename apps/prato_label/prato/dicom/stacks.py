@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import Block, angle_between, is_parallel, normal_of, reference_of, split_series, why_no_cine
+from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, is_parallel, normal_of, reference_of, split_series, why_no_cine
 from prato.dicom.headers import Frame
 
 MIN_SLICES = 3
@@ -64,6 +64,7 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
     stacks: list[Stack] = []
     left_out: list[LeftOut] = []
     small: list[Block] = []
+    single: list[Block] = []
     for frames in series:
         blocks = split_series(frames)
         cines = []
@@ -71,6 +72,8 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
             reason = why_no_cine(block)
             if reason is None:
                 cines.append(block)
+            elif reason == ONE_PHASE:
+                single.append(block)
             else:
                 left_out.append(LeftOut(block.frame.label, block.files, reason))
         if sum(len(block.slices) for block in cines) >= MIN_SLICES > max((len(block.slices) for block in cines), default=MIN_SLICES):
@@ -83,7 +86,33 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
                 small.append(block)
             else:
                 _add(stacks, Stack(dict(block.slices), flaw=_odd_ones(block, cines)))
+    left_out += _leave_single(single)
     return _join_small(stacks, small, left_out), left_out
+
+
+def _leave_single(single: Iterable[Block]) -> list[LeftOut]:
+    """Series of one phase. Many of the same slices may be one cine, or a measurement repeated over many heartbeats: nobody guesses."""
+    alike: list[list[Block]] = []
+    for block in single:
+        group = next((group for group in alike if _show_same_slices(group[0], block)), None)
+        if group is None:
+            alike.append([block])
+        else:
+            group.append(block)
+    left_out = []
+    for group in alike:
+        count = len({block.frame.series for block in group})
+        if count < MIN_PHASES or len(group[0].slices) < MIN_SLICES:
+            left_out += [LeftOut(block.frame.label, block.files, ONE_PHASE) for block in group]
+            continue
+        label, files = f"{group[0].frame.label} and {count - 1} more series", sum(block.files for block in group)
+        left_out.append(LeftOut(label, files, "one phase each of the same slices: if they are one cine, export it as one series"))
+    return left_out
+
+
+def _show_same_slices(a: Block, b: Block) -> bool:
+    same = len(a.slices) == len(b.slices) and np.allclose(list(a.slices), list(b.slices), rtol=0, atol=_SAME_MM)
+    return bool(same) and _fit(a.slices, b.slices)
 
 
 def _odd_ones(block: Block, others: Iterable[Block]) -> str | None:

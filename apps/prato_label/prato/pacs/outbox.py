@@ -71,8 +71,10 @@ class Outbox:
                 self._done[study] = stamp
             except (PacsError, DicomError, VolumeError, OSError) as error:
                 fault = error
-                if isinstance(error, PacsError) and error.is_general:
-                    break  # the others would wait for the same
+                if isinstance(error, PacsError):
+                    if error.is_general:
+                        break  # the others would wait for the same
+                    fault = PacsError(f"The label of {study} cannot be sent. {error}")
             except Exception:  # of this label, whatever it is: the others must still be sent
                 logger.exception("the label of %s cannot be sent to the PACS", study)
                 fault = DicomError(f"The label of {study} cannot be sent to the PACS (the server's log says why)")

@@ -25,6 +25,8 @@ _ACTIONS = {
     413: "refuses so large a file: raise its limit",
     507: "is full: free some space there",
 }
+#: What the same answer means where an image is asked for that it has listed.
+_GONE = "does not hold an image any more that it held before: restore it there"
 #: Refused as an object of that UID is there; ours are hashes of what they say.
 _DUPLICATE = 0x0111
 _FAILURES = {0xA700: "is full: free some space there", 0x0110: "could not process it", 0x0122: "stores no objects of that kind"}
@@ -39,6 +41,10 @@ class PacsError(OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class GoneError(PacsError):
+    """It does not hold the image that it was asked for."""
 
 
 class _BoundedSession(requests.Session):
@@ -126,12 +132,12 @@ class Pacs:
 
     def header(self, study: str, series: str, instance: str) -> Dataset:
         """The header of one image."""
-        with self._sentences("the header of an image"):
+        with self._sentences("the header of an image", is_of_image=True):
             return _dataset(self._client.retrieve_instance_metadata(study, series, instance))
 
     def image(self, study: str, series: str, instance: str) -> Dataset:
         """One image, in the transfer syntax that it is stored in."""
-        with self._sentences("an image"):
+        with self._sentences("an image", is_of_image=True):
             dataset = self._client.retrieve_instance(study, series, instance, media_types=(("application/dicom", "*"),))
             if str(dataset.SOPInstanceUID) != instance:
                 raise ValueError("another image than the one that was asked for")
@@ -164,8 +170,8 @@ class Pacs:
                 raise ValueError("no acknowledgement")
 
     @contextmanager
-    def _sentences(self, wanted: str) -> Iterator[None]:
-        """Turn whatever goes wrong into one sentence; ``wanted`` is what the PACS was to answer."""
+    def _sentences(self, wanted: str, is_of_image: bool = False) -> Iterator[None]:
+        """Turn whatever goes wrong into one sentence; ``wanted`` is what the PACS was to answer, ``is_of_image``: of one that it listed."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -174,6 +180,8 @@ class Pacs:
             raise
         except requests.exceptions.HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
+            if status == 404 and is_of_image:
+                raise GoneError(f"The PACS {_GONE}.") from None
             raise PacsError(
                 f"The PACS {_ACTIONS.get(status, f'answered {status} instead of {wanted}')}.", status in (401, 429, 503, 507)
             ) from None

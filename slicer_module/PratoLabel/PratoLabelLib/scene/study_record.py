@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import slicer
@@ -18,6 +18,8 @@ RESULTS_ATTRIBUTE = "PratoLabel.results"
 STALE_ATTRIBUTE = "PratoLabel.stale"
 #: Node attribute: what of a prediction is stored with a label that was made from it.
 PROVENANCE_ATTRIBUTE = "PratoLabel.provenance"
+#: The contract's warnings of a mask by itself.
+_MASK_WARNINGS = ("mask_is_empty", "structure_is_missing", "lv_cavity_is_open")
 _PROVENANCE = ("model", "model_version", "box", "box_source")
 
 
@@ -27,10 +29,12 @@ class StudyRecord:
     Attributes:
         base: the server's address, and the number of the version that the segments were made from (0 for none); None where it is unknown.
             A worker may change it; what the scene has of it, the main thread alone.
+        reply: the latest prediction's reply, with its ``model``; None before. Of phases that were changed since, it says nothing any more.
     """
 
     segmentation_node: slicer.vtkMRMLSegmentationNode
     base: tuple[str, int] | None
+    reply: dict[str, Any] | None = None
 
     @property
     def _record(self) -> slicer.vtkMRMLNode:
@@ -57,6 +61,14 @@ class StudyRecord:
         known = {name: facts[name] for name in _PROVENANCE if name in facts}
         self._record.SetAttribute(PROVENANCE_ATTRIBUTE, json.dumps(known) if known else None)
 
+    def _take_reply(self, reply: dict[str, Any]) -> None:
+        self.reply = self.provenance = reply
+
+    def _outdate_reply(self, phases: Collection[int]) -> None:
+        """The masks of these phases are no longer those that the reply's warnings are about; box and image are the same."""
+        if self.reply is not None:
+            self.reply = without_mask_warnings(self.reply, phases)
+
     @property
     def _results(self) -> set[int]:
         """The phases that are shown as a result or another version, not as ``base``: the scene knows, as it has their segments."""
@@ -74,3 +86,16 @@ class StudyRecord:
     @_stale.setter
     def _stale(self, phases: set[int]) -> None:
         write_phases(self._record, STALE_ATTRIBUTE, phases)
+
+
+def without_mask_warnings(reply: Mapping[str, Any], phases: Collection[int]) -> dict[str, Any]:
+    """``reply`` without what it says of the masks of these phases; a study of one phase has phase 0."""
+    about = {name: [*known] for name, known in (reply.get("warned_phases") or {}).items()}
+    warnings = []
+    for name in reply["warnings"]:
+        if name in _MASK_WARNINGS or (name in about and name.endswith(".")):  # such sentences are about a corrected phase
+            about[name] = [phase for phase in about.get(name, reply.get("phases") or [0]) if phase not in phases]
+            if not about[name]:
+                continue
+        warnings.append(name)
+    return {**reply, "warnings": warnings, "warned_phases": about}

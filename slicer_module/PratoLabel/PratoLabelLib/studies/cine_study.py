@@ -107,8 +107,9 @@ class CineStudy(OpenCine):
         merged = {
             phase: merge_masks(self.cine.mask(phase, labels), mask, boxes.get(phase) or proposed, keep) for phase, mask in predicted.items()
         }
-        self._take_reply(labels, {**reply, "model": model})
+        self.labels = labels
         self.write(merged)
+        self._take_reply({**reply, "model": model})
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
         """As for a study of one phase, in all phases; undo brings those of the phase that is shown back, and the draft those of all.

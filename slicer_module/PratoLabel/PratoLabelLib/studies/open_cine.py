@@ -159,6 +159,7 @@ class OpenCine(OpenStudy):
             self.cine.write_mask(phase, self.labels, mask)
             self._edits.note_touched(phase)
             self._volumes.pop(phase, None)
+            self._outdate_reply([phase])
             self._on_change()
 
     def write(self, masks: Mapping[int, np.ndarray], is_edit: bool = False) -> None:
@@ -184,6 +185,7 @@ class OpenCine(OpenStudy):
             self._edits.note_written(phase, mask, is_edit)
             self._volumes[phase] = compute_volumes(mask, self.labels, spacing)
         self._results |= set(masks)
+        self._outdate_reply(masks)
         _ = self.edited  # the node knows from here on
         self._on_change()
 

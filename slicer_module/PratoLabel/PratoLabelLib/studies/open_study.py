@@ -41,7 +41,6 @@ class OpenStudy(WatchedSegments, StudyRecord):
 
     Attributes:
         base: the same for the contents of the segmentation, also where it is not new.
-        reply: the latest prediction's reply, with its ``model``; None before.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class OpenStudy(WatchedSegments, StudyRecord):
         on_kept: Callable[[], None] = lambda: None,
     ) -> None:
         self.study, self.server, self.volume_node, self.labels = study, server, volume_node, dict(labels)
-        self.reply: dict[str, Any] | None = None
         self._token_node: slicer.vtkMRMLScalarVolumeNode | None = None
         self._on_change, self._before_write, self._on_kept = on_change, before_write, on_kept
         self._is_writing = self._is_touched = self._is_in_doubt = False
@@ -182,12 +180,10 @@ class OpenStudy(WatchedSegments, StudyRecord):
         current = export_mask(self.segmentation_node, self.volume_node, labels)
         inside: Sequence[Sequence[int]] = boxes or [to_file_order(reply["box"], self.volume_node)]
         merged = merge_masks(current, predicted, inside, [labels[name] for name in labels if name in locked])
-        self._take_reply(labels, {**reply, "model": model})
+        self.labels = labels
         self.show_mask(merged)
+        self._take_reply({**reply, "model": model})
         self._show_token_map(token_map)
-
-    def _take_reply(self, labels: dict[str, int], reply: dict[str, Any]) -> None:
-        self.labels, self.reply, self.provenance = labels, reply, reply
 
     def show_mask(self, mask: np.ndarray, is_edit: bool = False) -> None:
         """Put ``mask`` into the segments; the Segment Editor's undo brings them back. ``is_edit``: it is a labeller's work."""
@@ -202,6 +198,7 @@ class OpenStudy(WatchedSegments, StudyRecord):
         elif not was_edited:
             self._sent = mask
         self._results |= {0}
+        self._outdate_reply([0])
         self._on_change()
 
     def show_label(self, label: Path, frames: Frames | None, is_base: bool) -> None:
@@ -239,6 +236,8 @@ class OpenStudy(WatchedSegments, StudyRecord):
         if not self._is_writing:
             self._note_touched(is_certain)
             self._is_in_doubt |= not is_certain
+            if is_certain:
+                self._outdate_reply([self.shown_phase])
             self._on_change()
 
     def _note_touched(self, is_certain: bool) -> None:
