@@ -24,6 +24,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.bench.server_memory import mib, watch_height
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
 #: Phases, slices and voxels along both sides of the cine whose memory is measured.
@@ -34,7 +35,7 @@ _STEPS = ("read", "preprocess", "locate", "network", "postprocess", "write")
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL],  # noqa: B006
     phases: Annotated[int, typer.Option(min=2, help="Phases of the generated cine.")] = 30,
     slices: Annotated[int, typer.Option(min=1, help="Slices of the generated cine.")] = 10,

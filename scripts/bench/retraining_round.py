@@ -22,12 +22,15 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.precision import is_bfloat16_fast
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, threads and seeds in it stay.")],
+    out: Annotated[
+        Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other models, threads and seeds in it stay.")
+    ],
     model: Annotated[str, typer.Option(help="A shipped model's name.")] = DEFAULT_MODEL,
     patients: Annotated[int, typer.Option(min=2, help="Maximum number of patients, evenly chosen.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 120,

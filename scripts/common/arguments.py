@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prato.data.atomic import first_line
+from scripts.common.results import check_table
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -35,6 +36,14 @@ def positive_float(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return number
+
+
+def table_file(text: str) -> Path:
+    """A CSV file of results that rows can be added to, or a place for one: said before hours of work rather than after them."""
+    try:
+        return check_table(Path(text))
+    except (ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(first_line(error)) from None
 
 
 @contextmanager
