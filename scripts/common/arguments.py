@@ -11,6 +11,9 @@ from pathlib import Path
 from prato.data.atomic import first_line
 from scripts.common.results import check_table
 
+#: The largest seed, as in a request to train: torch takes none of more than 64 bits, and programs add to theirs.
+MAX_SEED = 2**31 - 1
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """The description as it is written, and behind each option's help its default, where it has one."""
@@ -24,6 +27,14 @@ def positive_int(text: str) -> int:
     number = int(text) if text.lstrip("+").isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return number
+
+
+def seed_number(text: str) -> int:
+    """A whole number from 0 to ``MAX_SEED``."""
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number <= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_SEED}, not {text!r}")
     return number
 
 

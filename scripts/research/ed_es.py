@@ -18,7 +18,7 @@ from tqdm import tqdm
 from prato.data.phantom_beat import BeatLabels, make_beat_labels
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.prompts.box import Box
-from scripts.common.arguments import HelpFormatter, positive_int, table_file
+from scripts.common.arguments import HelpFormatter, positive_int, seed_number, table_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
 
@@ -78,7 +78,7 @@ def measure_beat(seed: int, number: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--beats", type=positive_int, default=100, help="generated beats")
-    parser.add_argument("--seed", type=int, default=16, help="seed of everything random")
+    parser.add_argument("--seed", type=seed_number, default=16, help="seed of everything random")
     parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
     args = parser.parse_args()
     made = {"seed": args.seed, "device": "cpu", "commit": commit(), "command": command()}

@@ -30,6 +30,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.comparison import measure_dice
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, choose_rate, fine_tune
 from prato.training.progress import TrainingProgress
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
@@ -62,7 +63,7 @@ def main(
     out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other kinds and seeds in it stay.")],
     kind: Annotated[list[str], typer.Option(help=f"One of {', '.join(KINDS)}; several may be given.")] = list(KINDS),  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure Dice on new and on old patients, before and after training at either rate."""

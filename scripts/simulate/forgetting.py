@@ -34,6 +34,7 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
@@ -107,7 +108,7 @@ def main(
     kind: Annotated[Kind, typer.Option(help="What the new hearts are.")] = Kind.inverted,
     model: Annotated[str, typer.Option(help="The shipped model to fine-tune.")] = "prato_swin_unetr",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure Dice on new and on base patients before and after each way to fine-tune."""

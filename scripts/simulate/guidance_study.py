@@ -27,6 +27,7 @@ from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import NEWEST
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from scripts.common.arguments import MAX_SEED
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
@@ -80,7 +81,7 @@ def main(
     entry: Annotated[list[Entry], typer.Option(help="Several may be given.")] = list(Entry),  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 4_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
