@@ -28,6 +28,7 @@ from prato.data.structures import STRUCTURES
 from prato.evaluation.metrics import case_metrics
 from prato.models.registry import DEFAULT_MODEL as MODEL
 from prato.prompts.box import Box
+from scripts.common.arguments import MAX_SEED
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.demo_pictures import draw_loop
 from scripts.common.provenance import commit
@@ -46,7 +47,7 @@ Scores = dict[str, dict[str, float]]
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for all results; those of an earlier run are removed.")] = ROOT / "out" / "demo",
-    seed: Annotated[int, typer.Option(min=0, help="Seed: decides which hearts are generated, and which are trained on.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed: decides which hearts are generated, and which are trained on.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="How many steps to train.")] = 50,
 ) -> None:
     """Run the whole labelling loop on generated hearts, with a real server."""

@@ -19,17 +19,19 @@ from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import DEFAULT_MODEL
 from prato.pruning.plan import PRUNE_CHOICES
 from scripts.common.model_files import locator_file, model_file, model_name
-from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
-from scripts.common.results import read_rows, replace_rows
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
+from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
 
 
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models (by name), boxes and seeds in it stay.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=checked_table, help="The CSV file to write; rows of other models (by name), boxes and seeds in it stay."),
+    ],
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
     box: Annotated[BoxCondition, typer.Option(help="How accurately the box is drawn.")] = BoxCondition.tight,
     prune: Annotated[str, typer.Option(help="off, 25, 50 or 75; by default the model's own plan. Not for a model without one.")] = "",
@@ -43,9 +45,6 @@ def main(
         torch.set_num_threads(threads)
     if prune and prune not in PRUNE_CHOICES:
         raise ValueError(f"--prune must be one of {', '.join(PRUNE_CHOICES)}, not {prune}.")
-    check_writable(out, is_folder=False)
-    if out.exists():
-        read_rows(out)  # rows are added to it
     path = model_file(model)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     predictor = Predictor.from_files(path, locator_file(), where)

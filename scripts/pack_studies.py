@@ -20,6 +20,7 @@ from prato.data.studies import StudyFile, find_files, find_labelled_studies, loa
 from prato.function.hearts import LABELS
 from prato.labelling.trusted import find_trusted_phases
 from prato.models.registry import PIXEL
+from scripts.common.paths import check_writable
 from scripts.common.refusals import refuses_in_one_sentence
 
 
@@ -37,6 +38,7 @@ def main(
     """
     if out.resolve() == studies.resolve():
         raise ValueError("--out must be another folder than --studies.")
+    check_writable(out, is_folder=True)
     files = find_labelled_studies(studies)
     if not files:
         raise ValueError(f"{studies} has no labelled studies: labels belong in its folder labels/final.")

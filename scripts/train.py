@@ -30,6 +30,7 @@ from prato.models.registry import list_presets
 from prato.pruning.plan import PruningPlan
 from prato.training.distributed import ALONE, init_ranks
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import TRAINED_NAME
 from scripts.common.paths import check_writable
 from scripts.common.provenance import command, commit
@@ -67,7 +68,7 @@ def main(
     ] = 0.0,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in passes over the slices of the training patients.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; by default cuda where there is one.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare samples, for each training process.")] = 0,

@@ -33,7 +33,7 @@ from scripts.common.demo_client import DemoServer, copy_app
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 
 
@@ -54,7 +54,7 @@ NAMES = {0: "background", **{value: name for name, value in STRUCTURES.items()}}
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices and jobs in it stay.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other devices and jobs in it stay.")],
     images: Annotated[int, typer.Option(min=1, help="Validation images.")] = 4,
     clicks: Annotated[int, typer.Option(min=1, help="Clicks on each.")] = 15,
     beside: Annotated[list[Beside], typer.Option(help="Several may be given.")] = list(Beside),  # noqa: B006

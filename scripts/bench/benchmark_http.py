@@ -22,6 +22,7 @@ from prato.prompts.box import Box
 from scripts.bench.cines import Cine, write_cines
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 from scripts.common.tables import print_table
 
@@ -35,7 +36,7 @@ _Times = dict[str, float]
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final: its images are sent back and forth.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other devices in it stay.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other devices in it stay.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL, "prato_unetr"],  # noqa: B006
     slices: Annotated[int, typer.Option(min=1, help="Slices of every image.")] = 10,
     rounds: Annotated[int, typer.Option(min=3, help="Images that are timed, each as new and once with its box moved.")] = 12,

@@ -27,6 +27,7 @@ from prato.prompts.box import BoxPrompt
 from prato.training.slice_bank import load_packed
 from scripts.common.paths import RESULTS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import Row, replace_rows
 from scripts.research.stacks import Stack, first_slices, load_stacks
 
@@ -37,7 +38,7 @@ WAYS = [(box, "") for box in BoxCondition] + [(BoxCondition.tight, "off"), (BoxC
 def main(
     packed: Annotated[Path, typer.Option(help="File that prato.training.slice_bank.save_packed wrote.")],
     model: Annotated[Path, typer.Option(help="Model file.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")] = RESULTS / "acdc_split.json",
     most: Annotated[int, typer.Option(min=1, help="Maximum number of cines.")] = 4,
     phases: Annotated[int, typer.Option(min=2, help="Phases of each cine.")] = 30,

@@ -22,8 +22,10 @@ from prato.data.nifti import write_volume
 from prato.data.phantom_beat import make_beat
 from prato.models.registry import DEFAULT_MODEL
 from scripts.bench.server_memory import mib, watch_height
+from scripts.common.arguments import MAX_SEED
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
 #: Phases, slices and voxels along both sides of the cine whose memory is measured.
@@ -34,12 +36,12 @@ _STEPS = ("read", "preprocess", "locate", "network", "postprocess", "write")
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models of the server.")] = [DEFAULT_MODEL],  # noqa: B006
     phases: Annotated[int, typer.Option(min=2, help="Phases of the generated cine.")] = 30,
     slices: Annotated[int, typer.Option(min=1, help="Slices of the generated cine.")] = 10,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, each of one request for all phases and one for each phase.")] = 3,
-    seed: Annotated[int, typer.Option(help="Seed of the generated hearts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the generated hearts.")] = 0,
     cine: Annotated[list[Path], typer.Option(help="Real cines to time instead of generated hearts.")] = [],  # noqa: B006
     large: Annotated[bool, typer.Option(help="Whether to measure memory on 40 phases of 20 slices of 512 x 512.")] = True,
 ) -> None:

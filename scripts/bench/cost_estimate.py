@@ -14,6 +14,7 @@ from rich.table import Table
 
 from scripts.common.markdown import grid
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import Row, read_rows, write_rows
 from scripts.common.tables import print_table
 
@@ -38,7 +39,9 @@ class Assumptions:
 
 def main(
     measured: Annotated[list[Path], typer.Option(help="summary.json of scripts/batch_label.py on the CPU, one per number of workers.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; the measured runs go to batch_runs.csv beside it.")],
+    out: Annotated[
+        Path, typer.Option(callback=checked_table, help="The CSV file to write; the measured runs go to batch_runs.csv beside it.")
+    ],
     gpu: Annotated[Path | None, typer.Option(help="benchmark.csv with a GPU's rows; without it some rows stay empty.")] = None,
     studies: Annotated[int, typer.Option(min=1, help="How many studies the archive holds.")] = 10_000,
     efficiency: Annotated[float, typer.Option(min=0.01, max=1, help="Assumed: share of n times one GPU's pace that n GPUs reach.")] = 0.9,

@@ -18,13 +18,14 @@ from prato.runtime.region import Region
 from scripts.bench.benchmark import MARGIN, widen_network
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import write_rows
 
 _IMAGE, _STEP = 192, 32
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     edge: Annotated[list[int], typer.Option(min=16, help="Edges of the box, in pixels.")] = [32, 64, 96],  # noqa: B006
 ) -> None:
     """Count the GFLOP of a slice of 192 pixels: the crop, the engine, the engine without context, and decoding the box alone.

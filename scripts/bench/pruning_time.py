@@ -19,6 +19,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import locator_file, model_file
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
 #: Which boxes with which pruning.
@@ -27,7 +28,7 @@ WAYS = [(box, "") for box in BoxCondition] + [(BoxCondition.tight, "off"), (BoxC
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     split: Annotated[Path | None, typer.Option(help="Split file: only its validation patients are measured.")] = None,
     model: Annotated[list[str], typer.Option(help="Models to compare; they take turns.")] = [  # noqa: B006
         "prato_swin_unetr",

@@ -20,19 +20,23 @@ import typer
 from prato.data.studies import find_labelled_studies
 from prato.models.registry import DEFAULT_MODEL
 from prato.runtime.precision import is_bfloat16_fast
+from scripts.common.arguments import MAX_SEED
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other models, threads and seeds in it stay.")],
+    out: Annotated[
+        Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other models, threads and seeds in it stay.")
+    ],
     model: Annotated[str, typer.Option(help="A shipped model's name.")] = DEFAULT_MODEL,
     patients: Annotated[int, typer.Option(min=2, help="Maximum number of patients, evenly chosen.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the training.")] = 120,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds, one after the other; the first starts the process that trains.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first round.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of the first round.")] = 1,
 ) -> None:
     """Write one row per round: wall-clock and CPU seconds from the request to the end, and what the round reports."""
     try:

@@ -23,6 +23,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.common.demo_client import DemoServer, ServerError, copy_app
 from scripts.common.paths import MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import replace_rows
 
 #: What is asked of every model, by name.
@@ -33,7 +34,7 @@ _LONG = (40, 512)
 
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final; its first study is segmented.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
 ) -> None:
     """Write one row per request: MiB that the server holds after it, and at its peak."""
     try:

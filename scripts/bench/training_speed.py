@@ -21,7 +21,7 @@ import torch
 from prato.models.registry import build_model
 from prato.training.slice_bank import load_packed
 from prato.training.stack_trainer import Recipe, StackTrainer, segmentation_loss
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import replace_rows
 from scripts.research.train_queue import QUEUE, entries
@@ -35,7 +35,7 @@ def main() -> None:
     """Measure, print, and write one row a network and way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--packed", type=Path, required=True, help="file that scripts/research/pack_stacks.py wrote")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to add to")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file to add to")
     parser.add_argument(
         "--networks", nargs="*", default=["window_swin_unetr", "overview_swin_unetr", "overview_unet", "unet"], help="kinds of networks"
     )

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from prato.data.atomic import first_line
+from scripts.common.results import check_table
+
+#: The largest seed, as in a request to train: torch takes none of more than 64 bits, and programs add to theirs.
+MAX_SEED = 2**31 - 1
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -26,6 +30,14 @@ def positive_int(text: str) -> int:
     return number
 
 
+def seed_number(text: str) -> int:
+    """A whole number from 0 to ``MAX_SEED``."""
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number <= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {MAX_SEED}, not {text!r}")
+    return number
+
+
 def positive_float(text: str) -> float:
     """A number above 0."""
     try:
@@ -35,6 +47,14 @@ def positive_float(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return number
+
+
+def table_file(text: str) -> Path:
+    """A CSV file of results that rows can be added to, or a place for one: said before hours of work rather than after them."""
+    try:
+        return check_table(Path(text))
+    except (ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(first_line(error)) from None
 
 
 @contextmanager

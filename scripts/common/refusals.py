@@ -10,6 +10,7 @@ from typing import ParamSpec
 import typer
 
 from prato.data.atomic import first_line
+from scripts.common.results import check_table
 
 P = ParamSpec("P")
 
@@ -28,6 +29,15 @@ def refuses_in_one_sentence(main: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(2) from None
 
     return command
+
+
+def checked_table(path: Path) -> Path:
+    """Callback of an option: a CSV file of results, or a place for one; anything else ends the program with exit code 2, at its start."""
+    try:
+        return check_table(path)
+    except (ValueError, OSError) as error:
+        typer.echo(first_line(error), err=True)
+        raise typer.Exit(2) from None
 
 
 def refuse_target(target: Path, error: OSError) -> typer.Exit:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prato.data.atomic import make_folder, write_bytes
+from scripts.common.paths import check_writable
 
 Row = dict[str, Any]
 #: How a row was made stands behind what was measured.
@@ -37,12 +38,26 @@ def read_rows(path: Path) -> list[Row]:
             reader = csv.DictReader(file, strict=True)
             if not reader.fieldnames:
                 raise ValueError("it is empty")
+            if len(reader.fieldnames) < 2:
+                raise ValueError("it has no second column")
             rows = list(reader)
             if any(None in cells or None in cells.values() for cells in rows):
                 raise ValueError("its rows have other columns than its first line")
             return [_nested(cells) for cells in rows]
     except (ValueError, csv.Error, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a CSV file of results: {error}.") from None
+
+
+def check_table(path: Path) -> Path:
+    """``path``, if rows can be written to it: a file of results, or a place for one. Makes nothing.
+
+    Raises:
+        ValueError: it cannot be written, or is no such file. OSError: it cannot be read.
+    """
+    check_writable(path, is_folder=False)
+    if path.exists():
+        read_rows(path)
+    return path
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

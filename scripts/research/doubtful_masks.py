@@ -23,7 +23,7 @@ from prato.evaluation.evaluate import evaluate_volume
 from prato.inference.prediction_warnings import MASK_WARNINGS
 from prato.inference.predictor import Predictor
 from prato.models.registry import DEFAULT_MODEL
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
@@ -115,7 +115,7 @@ def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other faults stay")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other faults stay")
     parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
     parser.add_argument("--fault", nargs="*", choices=list(FAULTS), default=list(FAULTS), help="which of them")
     parser.add_argument("--patients", type=positive_int, help="maximum number of patients")

@@ -10,7 +10,6 @@ is left out. What is found in masks of the network, and in real cines, is measur
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from prato.data.phantom_beat import BeatLabels, make_beat_labels
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.prompts.box import Box
-from scripts.common.arguments import HelpFormatter, positive_int
+from scripts.common.arguments import HelpFormatter, positive_int, seed_number, table_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
 
@@ -79,8 +78,8 @@ def measure_beat(seed: int, number: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--beats", type=positive_int, default=100, help="generated beats")
-    parser.add_argument("--seed", type=int, default=16, help="seed of everything random")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--seed", type=seed_number, default=16, help="seed of everything random")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
     args = parser.parse_args()
     made = {"seed": args.seed, "device": "cpu", "commit": commit(), "command": command()}
     rows = [row for number in tqdm(range(1, args.beats + 1), unit="beat") for row in measure_beat(args.seed, number)]

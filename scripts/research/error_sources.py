@@ -37,7 +37,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.batch import PromptBatch
 from prato.prompts.box import Box, BoxPrompt
 from prato.runtime.precision import autocast
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file, model_name
 from scripts.common.provenance import command, commit
@@ -202,8 +202,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
     parser.add_argument("--split", type=Path, help="split file: only its validation patients are measured")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file: one row per study, box and way")
-    parser.add_argument("--places", type=Path, required=True, help="CSV file: one row per study, box and place in the stack")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file: one row per study, box and way")
+    parser.add_argument("--places", type=table_file, required=True, help="CSV file: one row per study, box and place in the stack")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="shipped model, by name")
     parser.add_argument("--box", nargs="*", choices=["tight", "none"], default=["tight", "none"], help="box conditions")
     parser.add_argument("--patients", type=positive_int, help="maximum number of patients")

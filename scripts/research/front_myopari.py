@@ -18,7 +18,7 @@ from statistics import mean
 
 from prato.data.cases import read_label
 from prato.data.nifti import read_volume
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, table_file
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, replace_rows
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="Python of the environment with myopari")
     parser.add_argument("--studies", type=Path, required=True, help="studies folder with labels/final")
     parser.add_argument("--split", type=Path, required=True, help="split file: its validation patients are measured")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file of scripts/research/front.py")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file of scripts/research/front.py")
     parser.add_argument("--patients", type=positive_int, help="maximum number of patients")
     given = parser.parse_args()
     with refused_in_one_sentence(parser):

@@ -29,7 +29,9 @@ from prato.pruning.prompted_pruning import PromptedPruning
 from prato.pruning.relevance import Relevance, relevance
 from prato.runtime.flops import count_flops
 from prato.training.augmentation import SliceDataset
+from scripts.common.arguments import MAX_SEED
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import Row, write_rows
 
 #: The block whose output is scored, and the bins of the prompted region.
@@ -44,9 +46,9 @@ OPERATIONS, DECODING = "operations", "decoding"
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     slices: Annotated[int, typer.Option(min=1, help="Slices of phantom hearts that are scored, each by a network of its own.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of phantoms, weights and boxes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of phantoms, weights and boxes.")] = 0,
 ) -> None:
     """Nothing here is trained, and no data are needed."""
     torch.set_num_threads(1)

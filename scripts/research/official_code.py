@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 
 from scripts.common.paths import RESULTS
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.baselines.dtop import leaving
 from scripts.research.baselines.dynamic_vit import masked_attention, masked_block
@@ -46,7 +46,7 @@ def main(
     evo_vit: Annotated[Path | None, typer.Option(help="Checkout of YifanXu74/Evo-ViT.")] = None,
     dtop: Annotated[Path | None, typer.Option(help="Checkout of zbwxp/Dynamic-Token-Pruning.")] = None,
     tome: Annotated[Path | None, typer.Option(help="Checkout of facebookresearch/ToMe.")] = None,
-    out: Annotated[Path, typer.Option(help="CSV file of the differences.")] = RESULTS / "official_code.csv",
+    out: Annotated[Path, typer.Option(callback=checked_table, help="CSV file of the differences.")] = RESULTS / "official_code.csv",
 ) -> None:
     """Write the largest differences for each method whose code is given; rows of the others stay."""
     checkouts = {compare_dynamic_vit: dynamic_vit, compare_evo_vit: evo_vit, compare_dtop: dtop, compare_tome: tome}

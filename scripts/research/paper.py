@@ -13,6 +13,7 @@ import torch
 import typer
 from tqdm import tqdm
 
+from scripts.common.arguments import MAX_SEED
 from scripts.common.provenance import command, commit
 from scripts.research.datasets.base import ExperimentError, list_datasets
 from scripts.research.experiments.jobs import Places, schedule
@@ -36,7 +37,7 @@ class Backend(str, Enum):
 def run(
     names: Annotated[list[str], typer.Argument(help="Tables (table1 to table8) or experiments (table4/prato_acdc).")],
     budget: Annotated[str, typer.Option(help="steps=N or minutes=M of training for each, or slices=N of the queue's.")] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed to use instead of the matrix's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_SEED, help="Seed to use instead of the matrix's.")] = None,
     backend: Annotated[Backend, typer.Option(help="local: one after the other, here; ray: each a task of a Ray cluster.")] = Backend.local,
     address: Annotated[str, typer.Option(help="Of the Ray cluster; by default one is started on this machine.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="With Ray: experiments at a time on this machine; 0 for one per core.")] = 0,

@@ -40,7 +40,7 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.propagation.propagate import Motion, Moved, Propagation, Trust
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, fine_tune
 from prato.training.progress import TrainingProgress
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import RESULTS
@@ -189,8 +189,8 @@ def main() -> None:
     parser.add_argument("--patients", type=positive_int, default=8, help="of the validation patients")
     parser.add_argument("--beats", type=positive_int, default=3, help="generated ones")
     parser.add_argument("--tuned", type=int, default=1, help="cines of each kind on which the network is fine-tuned")
-    parser.add_argument("--seed", type=int, default=31, help="of the generated beats")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--seed", type=seed_number, default=31, help="of the generated beats")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):
         cines = [] if args.acdc is None else [acdc_cine(args.acdc)]

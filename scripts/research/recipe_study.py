@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from prato.models.checkpoint import load_model
 from prato.training.trainer import Progress
+from scripts.common.arguments import MAX_SEED
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 from scripts.research.experiments.data import ExperimentData
 from scripts.research.experiments.matrix import MATRIX, load_experiments
@@ -37,8 +38,8 @@ BOXED = (False, True)
 @refuses_in_one_sentence
 def main(
     names: Annotated[list[str], typer.Argument(help="Experiments whose plans are changed, such as table4/best_acdc.")],
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
-    out: Annotated[Path, typer.Option(help="CSV file of the results.")] = Path("docs/results/paper/recipe.csv"),
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Everything random follows from it.")] = 0,
+    out: Annotated[Path, typer.Option(callback=checked_table, help="CSV file of the results.")] = Path("docs/results/paper/recipe.csv"),
     splits: Annotated[Path, typer.Option(help="Folder of the splits.")] = Path("docs/results/paper"),
     models: Annotated[Path, typer.Option(help="Folder of models and training states.")] = Path("out/recipe_study"),
     data: Annotated[list[str], typer.Option(help="NAME=FOLDER of a data set; by default out/NAME.")] = [],  # noqa: B006

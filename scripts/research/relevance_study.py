@@ -29,7 +29,7 @@ from prato.pruning.relevance import Weights
 from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.paths import MODELS, RESULTS
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 from scripts.research.token_scores import NearestScore, RandomScore
 
@@ -69,7 +69,8 @@ def main(
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")] = RESULTS / "acdc_split.json",
     patients: Annotated[int, typer.Option(min=3, help="How many patients, end-diastole and end-systole in turn.")] = 10,
     models: Annotated[Path, typer.Option(help="Folder of prato_unetr and prato_swin_unetr.")] = MODELS,
-    out: Annotated[Path, typer.Option(help="CSV file of results; what it has is not measured again.")] = RESULTS / "relevance.csv",
+    out: Annotated[Path, typer.Option(callback=checked_table, help="CSV file of results; what it has is not measured again.")] = RESULTS
+    / "relevance.csv",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """DSC of every way and share, a row a study."""

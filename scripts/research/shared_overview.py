@@ -31,7 +31,7 @@ from scripts.common.labelled import group_by_patient, require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
 #: What of the overview is the other phase's.
@@ -41,7 +41,7 @@ NOTHING, BEYOND, ALL = WAYS = ("nothing", "beyond the heart", "all")
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it, two phases per patient.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[list[str], typer.Option(help="Models with an overview.")] = [DEFAULT_MODEL],  # noqa: B006
     split: Annotated[Path, typer.Option(help="Split file, whose validation patients are measured.")] = ACDC_SPLIT,
     patients: Annotated[int | None, typer.Option(min=1, help="Maximum number of patients.")] = None,

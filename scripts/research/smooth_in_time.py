@@ -39,7 +39,7 @@ from prato.inference.predictor import load_segmenter
 from prato.inference.stack_segmenter import StackSegmenter
 from prato.models.registry import DEFAULT_MODEL
 from prato.prompts.box import Box
-from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence
+from scripts.common.arguments import HelpFormatter, positive_int, refused_in_one_sentence, seed_number, table_file
 from scripts.common.model_files import model_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row, write_rows
@@ -228,8 +228,8 @@ def main() -> None:
     parser.add_argument("--acdc", type=Path, help="the official ACDC folder")
     parser.add_argument("--sunnybrook", type=Path, help="folder of the Sunnybrook scans SCD… and their contours")
     parser.add_argument("--beats", type=positive_int, default=8, help="number of generated beats")
-    parser.add_argument("--seed", type=int, default=11, help="seed of the generated beats")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--seed", type=seed_number, default=11, help="seed of the generated beats")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file to write")
     args = parser.parse_args()
     with refused_in_one_sentence(parser):
         first = [] if args.acdc is None else [acdc_beat(args.acdc)]

@@ -24,7 +24,7 @@ from prato.prompts.box import Box
 from prato.runtime.devices import find_device
 from prato.runtime.region import Region
 from prato.training.slice_bank import SliceBank, load_packed
-from scripts.common.arguments import positive_int, read_sides
+from scripts.common.arguments import positive_int, read_sides, table_file
 from scripts.common.provenance import command, commit
 from scripts.common.results import Row
 from scripts.research.queue_weights import read_weights
@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", type=Path, default=Path("docs/results/acdc_split.json"), help="split file: its validation patients are measured"
     )
     parser.add_argument("--queue-out", type=Path, default=Path("out/queue"), help="the queue's --out; weights that are shipped need none")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file; rows of other trainings and devices stay")
+    parser.add_argument("--out", type=table_file, required=True, help="CSV file; rows of other trainings and devices stay")
     parser.add_argument("--volumes", type=positive_int, help="maximum number of volumes, evenly chosen")
     parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="what the network runs on")

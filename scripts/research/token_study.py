@@ -24,7 +24,7 @@ from prato.prompts.box import Box, BoxPrompt
 from prato.pruning.plan import PruningPlan
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, read_rows, replace_rows
 
 _KEEP = (75, 50, 35, 25)
@@ -52,7 +52,10 @@ def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
     split: Annotated[Path, typer.Option(help="Split file: its validation patients are measured.")],
     network: Annotated[str, typer.Option(help="Name of these models' rows, such as unetr.")],
-    out: Annotated[Path, typer.Option(help="tokens.csv; what it has is not measured again. token_cases.csv is written beside it.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=checked_table, help="tokens.csv; what it has is not measured again. token_cases.csv is written beside it."),
+    ],
     relevance: Annotated[Path, typer.Option(help="Model trained to drop tokens by relevance, on whole slices.")],
     random: Annotated[Path, typer.Option(help="The same, trained to drop tokens at random.")],
     dense: Annotated[Path, typer.Option(help="The same, trained dense.")],

@@ -17,6 +17,7 @@ from prato.models.checkpoint import load_model, model_preset, save_model
 from prato.models.registry import DEFAULT_MODEL
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
@@ -33,7 +34,7 @@ def main(
     start: Annotated[Path | None, typer.Option(help="A refiner to start from; by default fresh weights.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of twelve clicks each; about three a second on one CPU thread.")] = 18_000,
     rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 2e-3,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
 ) -> None:
     """Writes ``click_refiner.safetensors``."""
     spec = model_preset("click_refiner")

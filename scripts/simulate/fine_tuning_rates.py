@@ -30,10 +30,11 @@ from prato.models.registry import DEFAULT_MODEL
 from prato.retraining.comparison import measure_dice
 from prato.training.fine_tuning import LEARNING_RATE, TrainingParameters, choose_rate, fine_tune
 from prato.training.progress import TrainingProgress
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import Row, replace_rows
 
 #: Patients that are trained on, and as many that measure each, at most.
@@ -59,10 +60,10 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray] | None] = {
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other kinds and seeds in it stay.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other kinds and seeds in it stay.")],
     kind: Annotated[list[str], typer.Option(help=f"One of {', '.join(KINDS)}; several may be given.")] = list(KINDS),  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure Dice on new and on old patients, before and after training at either rate."""

@@ -34,9 +34,11 @@ from prato.prompts.batch import PromptBatch
 from prato.pruning.record import PrunedOutput
 from prato.training.fine_tuning import BATCH_SIZE, LEARNING_RATE, FrozenBatchNormTrainer, blend
 from prato.training.trainer import Budget, Settings, Trainer
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import Row, replace_rows
 from scripts.common.tables import print_table
 
@@ -100,11 +102,13 @@ _SHARES = (1.0, 0.75, 0.5, 0.25)
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other kinds, models and seeds in it stay.")],
+    out: Annotated[
+        Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other kinds, models and seeds in it stay.")
+    ],
     kind: Annotated[Kind, typer.Option(help="What the new hearts are.")] = Kind.inverted,
     model: Annotated[str, typer.Option(help="The shipped model to fine-tune.")] = "prato_swin_unetr",
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 120,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Measure Dice on new and on base patients before and after each way to fine-tune."""

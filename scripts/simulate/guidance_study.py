@@ -27,10 +27,11 @@ from prato.refinement.refiner import Refiner
 from prato.refinement.refiner_input import NEWEST
 from prato.training.click_bank import ClickBank
 from prato.training.click_trainer import ClickRecipe, ClickTrainer
+from scripts.common.arguments import MAX_SEED
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import correct_by_clicks, make_drafts
 from scripts.simulate.simulate_clicks import CLICKS, MANNERS, Labeller, measure_course, refined
@@ -76,11 +77,11 @@ def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
     bank: Annotated[Path, typer.Option(help="What scripts/research/train_clicks.py learns from: bank.npz in its folder.")],
     work: Annotated[Path, typer.Option(help="Folder of the trainings' states; a stopped training resumes.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other ways and labellers stay.")],
     entry: Annotated[list[Entry], typer.Option(help="Several may be given.")] = list(Entry),  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 4_000,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seed of everything random.")] = 0,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:

@@ -29,7 +29,7 @@ from scripts.common.labelled import require_labelled_studies
 from scripts.common.model_files import model_file
 from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import write_rows
 from scripts.simulate.click_study import correct_by_clicks
 from scripts.simulate.rows import read_rounds
@@ -44,7 +44,7 @@ _CLICKS = 10
 def main(
     simulation: Annotated[Path, typer.Option(help="The CSV file of a simulation, with its models beside it.")],
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     strategy: Annotated[str, typer.Option(help="Whose rounds.")] = "random",
     seed: Annotated[int, typer.Option(min=0, help="Which of the simulation's runs.")] = 0,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,

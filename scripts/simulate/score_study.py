@@ -25,6 +25,7 @@ from prato.models.registry import DEFAULT_MODEL
 from scripts.common.model_files import locator_file
 from scripts.common.paths import ACDC_SPLIT, MODELS
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.common.results import Row, write_rows
 from scripts.simulate.oracle import Oracle
 
@@ -34,7 +35,7 @@ _ENOUGH = 4
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write.")],
     model: Annotated[Path, typer.Option(help="The model that scores and segments.")] = MODELS / f"{DEFAULT_MODEL}.safetensors",
     patients: Annotated[int, typer.Option(min=1, help="Maximum number of validation patients.")] = 20,
     split: Annotated[Path, typer.Option(help="Split file.")] = ACDC_SPLIT,

@@ -27,7 +27,7 @@ from prato.training.simulated_labeller import CAREFUL, CARELESS, SCRIBBLING
 from scripts.common.labelled import require_labelled_studies
 from scripts.common.paths import ACDC_SPLIT, REFINER
 from scripts.common.provenance import command, commit
-from scripts.common.refusals import refuses_in_one_sentence
+from scripts.common.refusals import checked_table, refuses_in_one_sentence
 from scripts.common.results import replace_rows
 from scripts.simulate.click_study import Correct, Course, clicks_until, correct_by_clicks, make_drafts, stamp
 
@@ -53,7 +53,7 @@ CLICKS, GOALS = 20, (0.95, 0.97)
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; rows of other ways and labellers stay.")],
+    out: Annotated[Path, typer.Option(callback=checked_table, help="The CSV file to write; rows of other ways and labellers stay.")],
     refiner: Annotated[Path, typer.Option(help="The network behind a click.")] = REFINER,
     patients: Annotated[int, typer.Option(min=1, help="Validation patients.")] = 8,
     way: Annotated[list[Way], typer.Option(help="Several may be given.")] = list(Way),  # noqa: B006

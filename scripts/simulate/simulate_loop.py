@@ -26,9 +26,11 @@ from prato.data.splits import load_split
 from prato.data.studies import find_labelled_studies, load_manifest
 from prato.inference.predictor import Predictor
 from prato.models.registry import list_presets
+from scripts.common.arguments import MAX_SEED
 from scripts.common.model_files import locator_file
 from scripts.common.paths import ACDC_SPLIT
 from scripts.common.provenance import command, commit
+from scripts.common.refusals import checked_table
 from scripts.simulate.learner import BATCH, FRESH, FURTHER, PIXEL, WINDOW, Learner
 from scripts.simulate.oracle import Oracle, mean_dice
 from scripts.simulate.rows import Row, Rows
@@ -37,9 +39,11 @@ from scripts.simulate.strategies import A_ROUND, Strategy, choose_patients, shuf
 
 def main(
     studies: Annotated[Path, typer.Option(help="ACDC as scripts/import_acdc.py makes it.")],
-    out: Annotated[Path, typer.Option(help="The CSV file to write; an existing one is continued. Networks are kept beside it.")],
+    out: Annotated[
+        Path, typer.Option(callback=checked_table, help="The CSV file to write; an existing one is continued. Networks are kept beside it.")
+    ],
     strategy: Annotated[list[Strategy], typer.Option(help="Several may be given.")] = list(Strategy),  # noqa: B006
-    seed: Annotated[list[int], typer.Option(min=0, help="Several may be given.")] = [0],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, max=MAX_SEED, help="Several may be given.")] = [0],  # noqa: B006
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning instead.")] = False,
     goal: Annotated[bool, typer.Option(help="Also train a network on all patients.")] = True,
     network: Annotated[str, typer.Option(help=f"One of {', '.join(list_presets())}.")] = "swin_unetr",

@@ -123,6 +123,7 @@ def test_refused_in_a_sentence(studies: Path, tmp_path: Path) -> None:
     for arguments, said in [
         (("--studies", tmp_path, "--out", tmp_path / "x"), "no labelled studies"),
         (("--studies", studies, "--out", studies), "another"),
+        (("--studies", studies, "--out", studies / "a_1.nii.gz"), "a_1.nii.gz cannot be written: name a folder"),
     ]:
         done = run_script(pack_studies.main, *arguments)
         assert done.exit_code == 2 and said in done.stderr and done.stderr.count("\n") == 1

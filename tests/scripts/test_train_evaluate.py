@@ -124,6 +124,7 @@ def swin_model(tmp_path_factory):
         (["--epochs", "0"], "budget"),
         (["--epochs", "1", "--batch", "0"], "batch"),
         (["--epochs", "1", "--seed", "-1"], "seed"),
+        (["--epochs", "1", "--seed", str(2**64 - 1)], "seed"),
         (["--epochs", "1", "--threads", "-1"], "threads"),
         (["--epochs", "1", "--workers", "-1"], "workers"),
         (["--epochs", "1", "--device", "tpu"], "no device 'tpu' here"),

@@ -69,7 +69,7 @@ def test_a_gpu_is_bound_by_what_is_slowest(tmp_path):
     [
         ([{**ROW, "command": "scripts/bench/benchmark.py"}], "has no rows of a GPU"),
         ([{**ROW, "model": "other"}], "does not hold m"),
-        ([{"command": "x --device cuda"}], "lacks 'model'"),
+        ([{"threads": 1, "command": "x --device cuda"}], "lacks 'model'"),
     ],
 )
 def test_unfit_files_are_refused(tmp_path, benchmark, word):

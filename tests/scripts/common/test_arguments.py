@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scripts.bench import training_speed
-from scripts.research import corruptions, error_sources, front, propagation, saving_split, train_queue
+from scripts.research import corruptions, ed_es, error_sources, front, propagation, saving_split, train_queue
 
 PACKED = ["--packed", "cases.zip", "--split", "split.json"]
 
@@ -46,6 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for value in ("0", "-2", "x")
         ),
         (train_queue, [*PACKED, "--minutes", "-5"], "above 0"),
+        *((ed_es, ["--out", "found.csv", "--seed", seed], "from 0 to 2147483647") for seed in ("-1", "1.5", str(2**64))),
         (front, [*PACKED, "--out", "front.csv"], "cases.zip"),
         (front, [*PACKED, "--out", "front.csv", "--volumes", "-1"], "of at least 1"),
         (saving_split, ["--packed", "text.zip", "--split", "split.json", "--out", "saving.csv"], "text.zip is not a file of packed slices"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import typer
 
-from scripts.bench import benchmark_clicks, pruning_time
+from scripts.bench import benchmark_clicks, crop_floor, pruning_time
+from scripts.common.paths import ROOT
 from scripts.common.refusals import refuses_in_one_sentence
-from scripts.research import pack_stacks, propagation, relevance_study, smooth_in_time, train_clicks
+from scripts.research import ed_es, pack_stacks, propagation, relevance_study, smooth_in_time, train_clicks
 from scripts.simulate import click_requests, deepedit_clicks, guidance_study, simulate_clicks, wrong_parts
 from tests.scripts.cli import run_script
 
@@ -67,3 +69,23 @@ def test_a_folder_without_acdc_is_refused(script, tmp_path: Path, monkeypatch: p
     assert ended.value.code == 2
     assert "Info.cfg is missing" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_is_no_table_is_refused_before_anything_is_measured(is_folder: bool, tmp_path: Path, monkeypatch, capsys) -> None:
+    out = tmp_path / "out"
+    out.mkdir() if is_folder else out.write_text("a note of mine")
+    done = run_script(crop_floor.main, "--out", out)
+    assert done.exit_code == 2 and done.output.startswith(f"{out} ") and done.output.count("\n") == 1
+    monkeypatch.setattr("sys.argv", ["script.py", "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        ed_es.main()
+    assert ended.value.code == 2 and f"argument --out: {out} " in capsys.readouterr().err
+    assert out.is_dir() or out.read_text() == "a note of mine"
+
+
+def test_every_table_that_a_script_writes_is_looked_at_first() -> None:
+    unseen = re.compile(
+        r'out: Annotated\[\s*Path,\s*typer\.Option\(\s*help="(?:The )?CSV file|"--(?:out|places)", type=Path, [^)]*help="CSV file'
+    )
+    assert not [path.name for path in (ROOT / "scripts").rglob("*.py") if unseen.search(path.read_text(encoding="utf-8"))]

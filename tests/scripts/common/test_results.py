@@ -52,7 +52,7 @@ def test_a_run_takes_the_place_of_the_same_run(tmp_path: Path) -> None:
     assert [(row["model"], row["seed"], row["case"]) for row in read_rows(path)] == [("a", 0, 9), ("b", 0, 0), ("a", 1, 0)]
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2,3\n", 'a\n"x'])
+@pytest.mark.parametrize("text", ["", "a,b\n1,2,3\n", 'a\n"x', "a note", "two lines\nof a note\n"])
 def test_what_is_no_file_of_results_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(text)
