@@ -77,7 +77,7 @@ def test_nothing_is_taken_that_would_be_lost(store: StudiesDatastore, change: Ca
 
 
 def test_a_file_that_is_away_with_its_folder_is_not_said_to_be_removed(store: StudiesDatastore, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = SimpleNamespace(datastore=lambda: store)
+    app = SimpleNamespace(datastore=lambda: store, app_dir=str(store.folder.parent / "app"))
     monkeypatch.setattr(label_routes, "app_instance", lambda: app)
     monkeypatch.setattr(errors, "app_instance", lambda: app)
     os.rename(store.folder, store.folder.parent / "away")

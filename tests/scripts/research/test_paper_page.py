@@ -261,7 +261,7 @@ def test_holm_by_hand() -> None:
 
 def test_what_is_no_result_is_named(tmp_path: Path) -> None:
     tables = write_results(tmp_path, [Made("table4", "PrATo", "table4/prato", 0.75, PRATO)])
-    write_rows(tmp_path / "runs.csv", [{"experiment": "table4/half"}])
+    write_rows(tmp_path / "runs.csv", [{"experiment": "table4/half", "network": "unetr"}])
     with pytest.raises(ValueError, match=r"runs\.csv holds a row that is not a result of an experiment: it lacks spent"):
         read_outcomes(tmp_path)
     (tmp_path / "runs.csv").write_text("")
