@@ -41,7 +41,9 @@ def test_files_without_a_preamble(tmp_path: Path, is_implicit: bool) -> None:
 @pytest.mark.parametrize("missing", [{"NumberOfFrames": 0}, {"SamplesPerPixel": None}, {"PhotometricInterpretation": None}])
 def test_what_goes_without_saying_need_not_be_said(tmp_path: Path, missing: dict[str, Any]) -> None:
     scan = Scan(extra=missing)
-    check(scan, import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out"), tmp_path / "out")
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert report.left_out == report.refused == report.warnings == []
 
 
 def test_rescaled_values(tmp_path: Path) -> None:
