@@ -39,7 +39,10 @@ def main() -> None:
     found = []
     with tempfile.TemporaryDirectory() as folder:
         worker = Path(__file__).with_name("myopari_worker.py")
-        subprocess.run([given.python, str(worker), folder, *(str(each.image.resolve()) for each in files)], check=True)
+        with refused_in_one_sentence(parser):  # there is no such program
+            run = subprocess.run([given.python, str(worker), folder, *(str(each.image.resolve()) for each in files)], check=False)
+        if run.returncode:
+            parser.exit(2, f"{parser.prog}: myopari ended with exit code {run.returncode}, and has said why.\n")
         for each in files:
             volume = read_volume(each.image)
             mask = read_volume(Path(folder) / each.image.resolve().name).array

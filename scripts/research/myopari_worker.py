@@ -6,6 +6,7 @@ Needs numpy, scikit-image, onnxruntime, nibabel, and myopari without what its wi
 each mask to OUT under the study's name, and to ``times.json`` the milliseconds of its network on 10 slices, on one CPU thread.
 """
 
+import argparse
 import importlib
 import importlib.metadata
 import importlib.util
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import onnxruntime
 
 #: Slices that are timed, of so many volumes, so often each.
 SLICES, TIMED, ROUNDS = 10, 2, 2
@@ -24,11 +24,16 @@ SLICES, TIMED, ROUNDS = 10, 2, 2
 
 def main() -> None:
     """Segment and time."""
-    out, studies = Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]]
-    out.mkdir(parents=True, exist_ok=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the masks")
+    parser.add_argument("studies", metavar="STUDY", type=Path, nargs="+", help="volume, .nii.gz")
+    given = parser.parse_args()
     found = importlib.util.find_spec("myopari")
-    if found is None or not found.submodule_search_locations:
-        sys.exit("myopari is not installed here: pip install --no-deps myopari.")
+    if found is None or not found.submodule_search_locations or importlib.util.find_spec("onnxruntime") is None:
+        parser.exit(2, "myopari or onnxruntime is not installed here: install what --help names.\n")
+    onnxruntime = importlib.import_module("onnxruntime")
+    out, studies = given.out, given.studies
+    out.mkdir(parents=True, exist_ok=True)
     folder = Path(found.submodule_search_locations[0])
     sys.path.insert(0, str(folder / "processors"))  # the package itself imports its window, and its processors a GPU's libraries
     functions = importlib.import_module("functions_utils")
