@@ -16,7 +16,7 @@ from tqdm import tqdm
 from prato.data.atomic import first_line, write_bytes
 from prato.data.cases import load_training_cases
 from prato.data.label_names import CONVENTIONS, read_convention
-from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed
+from prato.data.studies import ENDINGS, find_files, find_labelled_studies, printed, require_folder
 from prato.evaluation.agreement import folder_agreement, label_diff, study_agreement
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.importing import find_images, import_mask, match_masks
@@ -203,7 +203,7 @@ def _refusals() -> Iterator[None]:
 
 
 def _list_labelled(studies: Path) -> list[str]:
-    names = list_labelled_studies(studies)
+    names = list_labelled_studies(require_folder(studies))
     if not names:
         raise ValueError(f"{studies} has no labels: name a studies folder, whose labels lie in its folder labels/final.")
     return names

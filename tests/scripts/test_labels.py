@@ -64,12 +64,15 @@ def test_agreement(studies: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["list", "nowhere"], "nowhere has no labels: name a studies folder"),
+        (["list", "nowhere"], "nowhere is not a folder: name a studies folder."),
+        (["list", "labels"], "labels has no labels: name a studies folder"),
+        (["check", "nowhere"], "nowhere is not a folder"),
+        (["import", "nowhere", ".", "--convention", "acdc"], "nowhere is not a folder"),
         (["list", ".", "nobody"], "has no label of 'nobody'"),
         (["diff", ".", "../a", 1, 2], "There are no labels under the name '../a'"),
         (["diff", ".", "a", 1, 9], "The label of a has no version 9: there are 1, 2."),
         (["restore", ".", "a", 7], "The label of a has no version 7"),
-        (["agreement", "nowhere"], "nowhere has no labels"),
+        (["agreement", "nowhere"], "nowhere is not a folder"),
         (["agreement", ".", "--out", "a.nii.gz/x.json"], "a.nii.gz"),
     ],
 )

@@ -295,6 +295,7 @@ def test_the_split_of_another_folder_is_named(studies, tmp_path, dense_model):
         (["--model", "BROKEN"], "not a model file"),
         (["--model", "PLAIN"], "takes no prompts"),
         (["--model", "MODEL", "--studies", "EMPTY"], "no labelled studies"),
+        (["--model", "MODEL", "--studies", "nowhere"], "nowhere is not a folder"),
         (["--model", "MODEL", "--device", "tpu"], "no device 'tpu' here"),
         (["--model", "MODEL", "--device", "cuda:99"], "no device 'cuda:99' here"),
     ],

@@ -168,9 +168,10 @@ def test_what_is_forgotten_is_measured_on_base_studies(
     assert trainer({"max_steps": 1}, store)["base"] is None
     monkeypatch.setenv("PRATO_LABEL_BASE_STUDIES", str(tmp_path / "studies"))  # that they are the same is no matter here
     assert set(trainer({"max_steps": 1}, store)["base"]) == {"before", "after"}
-    monkeypatch.setenv("PRATO_LABEL_BASE_STUDIES", str(tmp_path / "model"))
-    with pytest.raises(HTTPException, match="holds no labelled studies"):
-        trainer.order({}, store)
+    for folder in ("model", "nowhere"):
+        monkeypatch.setenv("PRATO_LABEL_BASE_STUDIES", str(tmp_path / folder))
+        with pytest.raises(HTTPException, match="holds no labelled studies"):
+            trainer.order({}, store)
 
 
 @pytest.mark.slow

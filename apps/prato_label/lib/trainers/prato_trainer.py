@@ -87,7 +87,7 @@ def _base_studies() -> Path | None:
     folder = os.environ.get(BASE_STUDIES)
     if not folder:
         return None
-    if not find_labelled_studies(folder):
+    if not Path(folder).is_dir() or not find_labelled_studies(folder):
         raise RequestError(f"{BASE_STUDIES} names {folder}, which holds no labelled studies: labels belong in its folder labels/final.")
     return Path(folder).absolute()
 

@@ -247,9 +247,24 @@ def compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def require_folder(folder: str | os.PathLike[str]) -> Path:
+    """``folder``, where it is one: a name that was mistyped is not an empty folder of studies.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"{folder} is not a folder: name a studies folder.")
+    return Path(folder)
+
+
 def find_labelled_studies(folder: str | os.PathLike[str]) -> list[StudyFile]:
-    """The studies of ``folder`` that have a label in ``labels/final``, sorted by id; what is left out there is logged."""
-    folder = Path(folder)
+    """The studies of ``folder`` that have a label in ``labels/final``, sorted by id; what is left out there is logged.
+
+    Raises:
+        ValueError: there is no such folder, or its manifest cannot be used (ManifestError).
+    """
+    folder = require_folder(folder)
     manifest = load_manifest(folder)
     images, labels = find_files(folder), find_files(folder / "labels" / "final")
     lost = {study: path.name for study, path in labels.files.items() if study not in images.files}

@@ -15,7 +15,7 @@ from prato.data.image_files import read_exact
 from prato.data.label_names import ContradictedLabelError
 from prato.data.label_records import recorded_image_info
 from prato.data.nifti import Volume, VolumeError
-from prato.data.studies import ManifestError, Study, StudyFile, find_labelled_studies, load_manifest
+from prato.data.studies import Study, StudyFile, find_labelled_studies, load_manifest
 from prato.exchange.cases import FolderError
 from prato.labelling.trusted import find_trusted_phases
 
@@ -53,9 +53,10 @@ class FinalLabels:
     def __post_init__(self) -> None:
         try:
             manifest = load_manifest(self.folder)
-        except ManifestError as error:
+            labelled = find_labelled_studies(self.folder)
+        except ValueError as error:
             raise FolderError([str(error)]) from error
-        trusted, self.left_out = find_trusted_phases(find_labelled_studies(self.folder))
+        trusted, self.left_out = find_trusted_phases(labelled)
         if not trusted:
             reasons = [*self.left_out.values()]
             words = f"{self.folder} has no final labels: name a studies folder, whose labels lie in its folder labels/final."

@@ -20,7 +20,7 @@ from prato.data.label_names import LABEL_INFO, ContradictedLabelError, LabelErro
 from prato.data.label_records import recorded_label_info, recorded_proposal_model
 from prato.data.nifti import Volume
 from prato.data.stack import slice_axis
-from prato.data.studies import OTHER_FORMATS, compose, find_files
+from prato.data.studies import OTHER_FORMATS, compose, find_files, require_folder
 from prato.labelling.phases import phase_count, phase_of, trusted_phases
 from prato.labelling.records import State
 from prato.labelling.versions import LabelVersions
@@ -45,9 +45,9 @@ def find_images(studies: Path) -> dict[str, Path]:
     """The images of a studies folder, by id.
 
     Raises:
-        LabelError: there are none.
+        ValueError: there is no such folder. LabelError: there are none.
     """
-    found = find_files(studies).files
+    found = find_files(require_folder(studies)).files
     if not found:
         raise LabelError(f"{studies} has no images: name the studies folder that the masks belong to.")
     return found

@@ -94,7 +94,7 @@ def _train_round(order: TrainingOrder, should_continue: Callable[[], bool]) -> d
     _recover(order.model)  # so that the model that answers has its record, too, before anything takes its place
     network, spec, version = load_model(order.model)
     studies = FileChanges(order.files, check)
-    base = FileChanges(find_labelled_studies(order.base) if order.base else (), check)
+    base = FileChanges(find_labelled_studies(order.base) if order.base and order.base.is_dir() else (), check)
     data = load_training_data(studies, spec.pixel, parameters.val_split, parameters.seed, check)
     base_files = find_trusted_phases(base.files)[0]
     parts.end("load")
