@@ -86,8 +86,9 @@ def test_what_a_new_version_replaces_unseen(label: LabelVersions, tmp_path: Path
         )
     ]
     assert conflicts == [[], [], [3], [], [4, 5], [1, 2, 3, 4, 5, 6]]
-    label.remove()
-    assert label.save(Volume(mask(9), AFFINE), {"annotator": "Bob"}).conflicts == []
+    for seen in ({}, {"base_version": 0}, {"base_version": 3}):  # 0 is what a client tells that has found no label
+        label.remove()
+        assert label.save(Volume(mask(9), AFFINE), {"annotator": "Bob", **seen}).conflicts == []
 
 
 @pytest.mark.parametrize("base", [9, -1, "1", 1.0, True])

@@ -131,9 +131,10 @@ def read_restoration(mask: np.ndarray, versions: Iterable[Version], number: int,
 
 
 def lost_phases(change: Change, before: Phases, replaced: Iterable[int]) -> set[int]:
-    """Those of the phases ``replaced`` whose drawings ``change`` takes out of the label: all but those that it restores as they are."""
+    """Those of the phases ``replaced`` whose drawings ``change`` takes out of the label: all that have one, such as no label has that was
+    removed, but those that it restores as they are."""
     source = change.source if isinstance(change, Restoration) else {}
-    return {number for number in replaced if number not in before or before[number] != source.get(number)}
+    return {number for number in replaced if number in before and before[number] != source.get(number)}
 
 
 def latest_states(versions: Iterable[Version], number: int) -> dict[int, Phase]:
