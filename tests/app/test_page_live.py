@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.app.browsing import HOSTILE, PICTURES, open_page
 from tests.app.guarded import ROI, TOKEN, ask
 from tests.app.live import LiveServer, write_study
@@ -75,3 +77,28 @@ def test_the_plot_of_the_rounds(guarded_server: LiveServer, browser: Any) -> Non
     assert page.title() == "PrATo Label"
     if PICTURES:
         page.screenshot(path=f"{PICTURES}/status_page.png", full_page=True)
+
+
+NONE = {"total": 0, "labelled": 0, "listed": []}
+PACS = {"url": "http://pacs/dicom-web", "fault": None, "waiting": []}
+
+
+@pytest.mark.parametrize(
+    ("pacs", "words"),
+    [
+        (None, "The studies folder holds no NIfTI file (.nii.gz, .nii) yet: put images into it, or import DICOM."),
+        (PACS, "The PACS has no short-axis MR cine that can be opened."),
+        ({**PACS, "fault": "The PACS cannot be reached."}, "The PACS cannot be reached."),
+    ],
+)
+def test_where_there_is_no_study_the_page_says_what_would_bring_one(
+    guarded_server: LiveServer, browser: Any, pacs: dict[str, Any] | None, words: str
+) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(200_000)
+    state = {**ask(guarded_server, "GET", "/prato/state").json(), "studies": NONE, "pacs": pacs}
+    page.route("**/prato/state", lambda route: route.fulfill(json=state))
+    page.goto(f"{guarded_server.url}/prato/")
+    page.locator("#studies .none").wait_for()
+    assert page.locator("#studies").inner_text().startswith(words)
+    assert page.locator("#count").inner_text() == ""

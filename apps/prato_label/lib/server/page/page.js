@@ -88,19 +88,26 @@ function showRequests(state) {
   place("requests").replaceChildren(shown);
 }
 
-function showStudies(studies) {
+// Why there is no study, and what would be right.
+function noStudies(pacs) {
+  if (!pacs) return "The studies folder holds no NIfTI file (.nii.gz, .nii) yet: put images into it, or import DICOM. The server's log names files that it leaves out.";
+  return pacs.fault ?? "The PACS has no short-axis MR cine that can be opened. The server's log names those that it leaves out.";
+}
+
+function showStudies({ studies, pacs }) {
   const more = studies.total - studies.listed.length;
-  place("count").textContent = `${studies.labelled} of ${studies.total} are labelled${more > 0 ? `; the first ${studies.listed.length} are shown` : ""}.`;
+  const count = `${studies.labelled} of ${studies.total} are labelled${more > 0 ? `; the first ${studies.listed.length} are shown` : ""}.`;
+  place("count").textContent = studies.total ? count : "";
   const link = (id) => element("a", id, { href: `study?image=${encodeURIComponent(id)}` });
   const rows = studies.listed.map((study) => [link(study.id), study.phases, study.tags.map((tag) => LABELS[tag] ?? tag).join(", "), study.annotator]);
-  place("studies").replaceChildren(table(["study", "phases", "labels", "annotator"], rows, "The studies folder is empty."));
+  place("studies").replaceChildren(table(["study", "phases", "labels", "annotator"], rows, noStudies(pacs)));
 }
 
 function show(state) {
   showModels(state.models);
   showJobs(state.jobs);
   showRequests(state);
-  showStudies(state.studies);
+  showStudies(state);
   const waiting = state.pacs?.waiting.length ?? 0;
   const pacs = state.pacs ? ` ${state.pacs.fault ?? ""} ${waiting ? `Labels waiting to be sent to the PACS: ${waiting}.` : "The PACS has all final labels."}` : "";
   place("said").textContent = `Version ${state.version}, as of ${time(state.now)}.${pacs}`;
