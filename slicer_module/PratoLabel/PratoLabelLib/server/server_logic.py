@@ -11,8 +11,10 @@ from PratoLabelLib.server.connection import ServerError
 from PratoLabelLib.server.responses import ModelInfo, ServerInfo, Study, TrainingState
 from PratoLabelLib.server.worker import RequestDispatcher, Signal, Worker
 
-#: How often the progress of a training is requested, and how often the costs that the server has not measured yet.
+#: How often the progress of a training is requested, also while the server does not tell it, and how often the costs that it has not
+#: measured yet.
 TRAINING_INTERVAL_S = 2.0
+LOST_INTERVAL_S = 10.0
 COST_INTERVAL_S = 5.0
 
 
@@ -32,6 +34,7 @@ class TrainingMonitor:
         self.state: TrainingState | None = None
         self._dispatcher, self._on_change = dispatcher, on_change
         self._model = ""  # whose training is followed
+        self._is_lost = False  # the last request failed, which was said: the server may come back, and tell what became of the training
         self._requested_at = 0.0
 
     def start(self, model: str, max_epochs: int) -> None:
@@ -48,23 +51,23 @@ class TrainingMonitor:
         self._dispatcher.dispatch(lambda client: client.stop_training(), lambda _: self._request_state(), self.LANE)
 
     def tick(self) -> None:
-        """Request the state, if a training is followed and the last request is two seconds old."""
-        if self._model and time.monotonic() - self._requested_at > TRAINING_INTERVAL_S:
+        """Request the state, if a training is followed and the last request is old enough."""
+        if self._model and time.monotonic() - self._requested_at > (LOST_INTERVAL_S if self._is_lost else TRAINING_INTERVAL_S):
             self._request_state()
 
     def _request_state(self) -> None:
         self._requested_at = time.monotonic()
         model = self._model
-        self._dispatcher.dispatch(lambda client: client.training(model), self._on_state, self.LANE, self._unfollow)
+        self._dispatcher.dispatch(lambda client: client.training(model), self._on_state, self.LANE, self._on_lost, quiet=self._is_lost)
 
     def _on_state(self, state: TrainingState) -> None:
-        self.state = state
+        self.state, self._is_lost = state, False
         if not state.running:
-            self._unfollow()
+            self._model = ""
         self._on_change(state)
 
-    def _unfollow(self) -> None:
-        self._model = ""
+    def _on_lost(self) -> None:
+        self._is_lost = True
 
 
 class CostMonitor:
