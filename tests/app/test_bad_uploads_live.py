@@ -59,6 +59,8 @@ def test_no_name_leads_out_of_the_studies_folder(guarded_server: LiveServer, nam
         ("DELETE", "/datastore/label", {"params": {"id": "a_ED", "tag": name}}),
         ("GET", "/datastore/image", {"params": {"image": name}}),
         ("GET", "/datastore/label", {"params": {"label": "a_ED", "tag": name}}),
+        ("GET", "/datastore/image/info", {"params": {"image": name}}),
+        ("GET", "/datastore/label/info", {"params": {"label": name, "tag": "final"}}),
         ("PUT", "/datastore/image/info", {"params": {"image": name}, "data": {"info": "{}"}}),
         ("PUT", "/datastore/label/info", {"params": {"label": name, "tag": "final"}, "data": {"info": "{}"}}),
         ("POST", "/infer/prato_unetr", {"params": {"image": name}, "data": form}),

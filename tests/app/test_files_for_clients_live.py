@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import socket
@@ -133,3 +134,20 @@ def test_a_study_called_like_a_file_of_the_servers_is_the_study(live_server: Liv
     assert live_server.infer("prato_unetr", "server.log", ROI).status == 200
     assert requests.delete(f"{live_server.url}/datastore/image", params={"id": "server.log"}, timeout=200).ok
     assert here.exists() and np.asarray(here.stat().st_size) > 0
+
+
+@pytest.mark.parametrize("algorithm", ["SHA256", "SHA512", "MD5"])
+def test_a_client_can_ask_whether_its_copy_of_an_image_is_the_servers(live_server: LiveServer, algorithm: str) -> None:
+    digest = hashlib.new(algorithm, (live_server.studies / "heart_a.nii.gz").read_bytes()).hexdigest()
+    asked = [f"{algorithm}:{digest}", f"{algorithm}:{digest.upper()}", f"{algorithm}:{digest[1:]}0"]
+    replies = [
+        requests.head(f"{live_server.url}/datastore/image", params={"image": "heart_a", "check_sum": each}, timeout=200) for each in asked
+    ]
+    assert [reply.status_code for reply in replies] == [200, 200, 404]
+
+
+def test_of_a_study_that_is_not_there_nothing_is_known(live_server: LiveServer) -> None:
+    for query in ("image/info?image=", "label/info?tag=final&label="):
+        assert requests.get(f"{live_server.url}/datastore/{query}heart_a", timeout=200).ok
+        sent = requests.get(f"{live_server.url}/datastore/{query}nobody", timeout=200)
+        assert sent.status_code == 404 and sent.json()["detail"].startswith("There is no image 'nobody'")

@@ -15,6 +15,7 @@ from monailabel.config import settings
 from monailabel.endpoints import activelearning, datastore, logs, session
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import file_checksum
 
 from lib.activelearning.handing_out import hand_out_study
 from lib.datastore.studies import StudiesDatastore
@@ -45,12 +46,31 @@ def studies(output: datastore.ResultType | None = None, user: User = USER) -> An
 @router.head("/datastore/image")
 def check_image(image: str, check_sum: str | None = None, user: User = USER) -> Any:
     """Whether a study exists and, where one is given, has that checksum."""
-    algorithm, colon, _ = (check_sum or "").partition(":")
+    algorithm, colon, digest = (check_sum or "").rpartition(":")
     if colon and algorithm not in ("SHA256", "SHA512", "MD5"):
         raise HTTPException(400, "check_sum must be SHA256:..., SHA512:... or MD5:....")
     store = app_instance().datastore()
-    with name_errors(Path(store.get_image_uri(image))) if isinstance(store, StudiesDatastore) else nullcontext():
-        return datastore.download_image(image, check_only=True, check_sum=check_sum)
+    path = store.get_image_uri(image)
+    with name_errors(Path(path)) if isinstance(store, StudiesDatastore) else nullcontext():
+        found = datastore.download_image(image, check_only=True)
+        # not MONAI Label's own comparison, which finds no image to be as it should
+        if digest and file_checksum(path, algorithm or "SHA256").rpartition(":")[2] != digest.lower():
+            raise HTTPException(404, f"The image of {image} has another checksum: download it again.")
+        return found
+
+
+@router.get("/datastore/image/info")
+def get_image_info(image: str, user: User = USER) -> Any:
+    """What is known of a study."""
+    checks.require_image(app_instance(), image)
+    return datastore.get_image_info(image)
+
+
+@router.get("/datastore/label/info")
+def get_label_info(label: str, tag: str, user: User = USER) -> Any:
+    """What is known of a study's label; nothing where it has none with that tag."""
+    checks.require_image(app_instance(), label)
+    return datastore.get_label_info(label, tag)
 
 
 @router.put("/datastore/image/info")
