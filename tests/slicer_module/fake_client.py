@@ -91,6 +91,9 @@ class FakeClient(ClickReplies):
     def download_image(self, study: str, folder: str) -> Path:
         return write(Path(folder) / f"{study}.nii.gz", np.ones(SHAPE))
 
+    def is_same_image(self, study: str, checksum: str) -> bool:
+        return True
+
     def download_label(self, study: str, folder: str, tag: str = "final") -> Path:
         return write(Path(folder) / f"{study}_{tag}.nii.gz", heart(5))
 

@@ -126,3 +126,33 @@ def test_the_server_dies_in_the_middle(tmp_path: Path) -> None:
         wait(logic, lambda: len(logic.failures) == 2)
         assert all(failure.endswith(".") and "Traceback" not in failure for failure in logic.failures)
         assert np.array_equal(study.mask(), heart().T)
+
+
+def test_a_label_drawn_on_another_image_of_that_name_is_not_sent(
+    logic: PratoLabelLogic, labelling_server: LiveServer, tmp_path: Path
+) -> None:
+    """As where a server with other studies has taken the place of the one that the study is from."""
+    Client(labelling_server.url).upload_image("twin", write_study(tmp_path / "twin.nii.gz", seed=11))
+    study = open_study(logic, "twin")
+    import_mask(study.segmentation_node, study.volume_node, study.labels, heart().T)
+    assert submit(logic, "Ada")["version"] == 1
+    write_study(labelling_server.studies / "twin.nii.gz", seed=12)  # on the same grid
+    import_mask(study.segmentation_node, study.volume_node, study.labels, FIRST_TWO)
+    logic.submit("Ada")
+    wait(logic, lambda: logic.failures)
+    assert logic.failures == [
+        "The server's image of twin is not the one that this label was drawn on, so nothing was sent: "
+        "delete the image and the segmentation of twin in the module Data and open it again, where your edits are offered."
+    ]
+    assert len(bases(labelling_server, "twin")) == 1 and np.array_equal(study.mask(), FIRST_TWO)
+    logic.failures.clear()
+    for node in study.nodes():
+        slicer.mrmlScene.RemoveNode(node)
+    logic.tick()
+    again = open_study(logic, "twin")
+    assert again is not study and np.array_equal(again.mask(), heart().T)
+    logic.autosave.recover()
+    assert np.array_equal(again.mask(), FIRST_TWO)
+    assert submit(logic, "Ada")["version"] == 2
+    assert logic.failures == []
+    requests.delete(f"{labelling_server.url}/datastore/image", params={"id": "twin"}, timeout=200)

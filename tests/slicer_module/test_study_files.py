@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -23,6 +25,9 @@ class Server:
     def __init__(self, status: int | None = None, version: object = 5) -> None:
         self.status, self.version, self.sent = status, version, list[dict[str, Any]]()
 
+    def is_same_image(self, study: str, checksum: str) -> bool:
+        return checksum == "same"
+
     def submit(self, study: str, path: Path, info: dict[str, Any]) -> dict[str, Any]:
         self.sent.append(info)
         if self.status is not None and (self.status != 400 or "base_version" in info):
@@ -30,8 +35,8 @@ class Server:
         return {"version": self.version}
 
 
-def send(server: Server, base: tuple[str, int] | None) -> tuple[dict[str, Any], tuple[str, int] | None]:
-    return send_label(cast(Client, server), "a", Path("a.nii.gz"), {"annotator": "Ada"}, base)
+def send(server: Server, base: tuple[str, int] | None, checksum: str | None = None) -> tuple[dict[str, Any], tuple[str, int] | None]:
+    return send_label(cast(Client, server), "a", Path("a.nii.gz"), {"annotator": "Ada"}, base, checksum)
 
 
 def test_a_label_says_which_version_it_was_made_from_to_the_server_that_has_it() -> None:
@@ -54,3 +59,23 @@ def test_what_is_refused_for_another_reason_is_not_sent_again(status: int) -> No
     with pytest.raises(ServerError, match=r"No\."):
         send(server, (HERE, 3))
     assert len(server.sent) == 1
+
+
+def test_a_label_of_another_image_of_the_same_name_is_not_sent() -> None:
+    server = Server()
+    assert send(server, (HERE, 3), "same") == ({"version": 5}, (HERE, 5))
+    with pytest.raises(ServerError, match="not the one that this label was drawn on, so nothing was sent: delete the image and the"):
+        send(server, (HERE, 3), "another")
+    assert len(server.sent) == 1
+
+
+def test_a_server_that_finds_no_image_to_be_the_same_is_asked_for_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(method: str, path: str, **parts: object) -> SimpleNamespace:
+        if method == "HEAD":
+            raise ServerError("No.", 404)
+        return SimpleNamespace(content=b"image")
+
+    client = Client(HERE)
+    monkeypatch.setattr(client, "_request", answer)
+    assert client.is_same_image("a", sha256(b"image").hexdigest())
+    assert not client.is_same_image("a", sha256(b"another").hexdigest())

@@ -143,10 +143,13 @@ class PratoLabelLogic(ClickLogic):
             return
         info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
         info |= {"clicks": clicks} if clicks else {}
+        checksum = study.image_checksum if study.server == self.address else None
 
         def send(client: Client) -> dict[str, Any]:
             submission.finish_file()
-            reply, study.base = send_label(client, study.study, path, info, study.base)  # an earlier one may have been sent by now
+            reply, study.base = send_label(
+                client, study.study, path, info, study.base, checksum
+            )  # an earlier one may have been sent by now
             return reply
 
         def on_submitted(reply: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ BASE_ATTRIBUTE = "PratoLabel.base"
 RESULTS_ATTRIBUTE = "PratoLabel.results"
 #: Node attribute: the phases of the label that are another person's, and not what the segments show.
 STALE_ATTRIBUTE = "PratoLabel.stale"
+#: Node attribute: SHA-256 of the server's file of the image that the segments were drawn on.
+IMAGE_ATTRIBUTE = "PratoLabel.image"
 #: Node attribute: what of a prediction is stored with a label that was made from it.
 PROVENANCE_ATTRIBUTE = "PratoLabel.provenance"
 #: The contract's warnings of a mask by itself.
@@ -49,6 +51,16 @@ class StudyRecord:
     def store_base(self) -> None:
         """Write ``base`` into the scene, where it stays with the segments."""
         self._record.SetAttribute(BASE_ATTRIBUTE, f"{self.base[1]} {self.base[0]}" if self.base else None)
+
+    @property
+    def image_checksum(self) -> str | None:
+        """SHA-256 of the server's file of the image that the segments were drawn on; None where it is unknown."""
+        return self._record.GetAttribute(IMAGE_ATTRIBUTE)  # type: ignore[no-any-return]
+
+    def note_image(self, checksum: str) -> None:
+        """The image that is shown is that of the server's file with this SHA-256; segments that were there before stay what they are of."""
+        if self.image_checksum is None:
+            self._record.SetAttribute(IMAGE_ATTRIBUTE, checksum)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _find_refusal(response: requests.Response, address: str) -> str:
     """Why ``response`` is a refusal or incomplete; "" if it is neither."""
     if response.status_code >= 300:
         return _refusal_sentence(response, address)
-    length = response.headers.get("content-length", "")
+    length = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
     # urllib3 1.26 returns a body that was cut short
     short = length.isdigit() and "content-encoding" not in response.headers and len(response.content) != int(length)
     return f"The answer of {address} was cut short: try again." if short else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +15,13 @@ from PratoLabelLib.server.connection import ServerError
 
 class StudyFiles(NamedTuple):
     """A downloaded study: its image and, where there is one, its label with the label's version; of a cine, their volumes, and the phase
-    that is to be shown first, where the server has chosen one."""
+    that is to be shown first, where the server has chosen one. ``checksum`` is the SHA-256 of the image's file."""
 
     study: str
     image: Path
     label: Path | None
     version: int | None
+    checksum: str
     frames: Frames | None = None
     label_frames: Frames | None = None
     phase: int | None = None
@@ -35,13 +37,14 @@ class StudyFiles(NamedTuple):
 def download_study(client: Client, study: str, is_labelled: bool, folder: Path) -> StudyFiles:
     """Download a study into ``folder``, in the worker; ``is_labelled`` matters where the server keeps no versions of labels."""
     image = client.download_image(study, folder)
+    checksum = hashlib.sha256(image.read_bytes()).hexdigest()
     version = client.current_version(study)  # its number first: the label may be replaced at any moment
     if version is None:
         label = client.download_label(study, folder) if is_labelled else None
     else:
         label = client.download_version(study, version, folder) if version else None
     frames = split_frames(image)
-    return StudyFiles(study, image, label, version, frames, split_frames(label) if frames and label else None)
+    return StudyFiles(study, image, label, version, checksum, frames, split_frames(label) if frames and label else None)
 
 
 def download_next_study(client: Client, strategy: str, model: str, folder: Path) -> StudyFiles:
@@ -51,16 +54,23 @@ def download_next_study(client: Client, strategy: str, model: str, folder: Path)
 
 
 def send_label(
-    client: Client, study: str, path: Path, info: Mapping[str, Any], base: tuple[str, int] | None
+    client: Client, study: str, path: Path, info: Mapping[str, Any], base: tuple[str, int] | None, checksum: str | None
 ) -> tuple[dict[str, Any], tuple[str, int] | None]:
     """Send the label in the file ``path``, in the worker.
 
     Args:
         base: the server's address and the version that it was made from; None where that is unknown.
+        checksum: SHA-256 of the file of the image that it was drawn on; None where that is unknown, or another server's.
 
     Returns:
         the server's reply, and the same for what was sent.
+
+    Raises:
+        ServerError: it is refused, or the image there is another one, of the same name and grid.
     """
+    if checksum is not None and not client.is_same_image(study, checksum):
+        way = f"delete the image and the segmentation of {study} in the module Data and open it again, where your edits are offered."
+        raise ServerError(f"The server's image of {study} is not the one that this label was drawn on, so nothing was sent: {way}", 409)
     server, version = base or ("", 0)
     base_version = {"base_version": version} if server == client.address else {}
     try:

@@ -154,7 +154,7 @@ class StudyLogic(ServerLogic):
             if node is None:
                 self.failed.emit(f"The image of {files.study} cannot be read: ask whoever runs the server to look at it.")
                 return
-            self._show_study(files.study, node, files.label, files.version)
+            self._show_study(files.study, node, files.label, files.version).note_image(files.checksum)
         finally:
             files.remove()
 
@@ -172,7 +172,7 @@ class StudyLogic(ServerLogic):
         if is_new and listed is not None and listed.marked is not None:
             cine.show(listed.marked[0])
         if is_new:
-            self._show_cine(files.study, cine, files.version)
+            self._show_cine(files.study, cine, files.version).note_image(files.checksum)
             if listed is not None and listed.phases != cine.count:  # its image was replaced since
                 self.refresh_studies()
         else:
@@ -180,10 +180,10 @@ class StudyLogic(ServerLogic):
         if files.phase is not None and files.phase < cine.count:
             cine.show(files.phase)
 
-    def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> None:
+    def _show_study(self, study: str, volume_node: slicer.vtkMRMLScalarVolumeNode, label: Path | None, version: int | None) -> OpenStudy:
         mask = read_mask(label, volume_node, self.labels) if label else None
         base, notify = self._base(version), self._listeners(study)
-        self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
+        return self._show(lambda: OpenStudy(study, self.address, volume_node, self.labels, mask, base, *notify))
 
     def _show_found_cine(self, study: str, cine: CineNodes) -> None:
         listed = next((listed for listed in self.studies if listed.id == study), None)
@@ -193,10 +193,10 @@ class StudyLogic(ServerLogic):
         else:
             self.failed.emit(f"{study} has {count} phases, and not as many in this scene: remove its nodes here, and open it again.")
 
-    def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> None:
+    def _show_cine(self, study: str, cine: CineNodes, version: int | None) -> OpenStudy:
         marked = next((listed.marked for listed in self.studies if listed.id == study), None)
         base, notify = self._base(version), self._listeners(study)
-        self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
+        return self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
     def _listeners(self, study: str) -> tuple[Callable[..., None], ...]:
         stays = f"The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
@@ -212,7 +212,7 @@ class StudyLogic(ServerLogic):
         client = self._dispatcher.client
         return None if version is None or client is None else (client.address, version)
 
-    def _show(self, make_study: Callable[[], OpenStudy]) -> None:
+    def _show(self, make_study: Callable[[], OpenStudy]) -> OpenStudy:
         client, left = self._dispatcher.client, self._open_study
         self.forget_scene()
         opened = self._open_study = make_study()
@@ -226,6 +226,7 @@ class StudyLogic(ServerLogic):
         is_another = left is not None and (left.study, left.server) != (opened.study, opened.server)
         if left is not None and is_another and left.volume_node is not opened.volume_node and left.is_on_server:
             left.remove_nodes()
+        return opened
 
     def _find_shown(self, study: OpenStudy, autosave: Autosave | None) -> tuple[OpenStudy, Autosave | None]:
         """What has the nodes of ``study`` now, and what keeps its drafts now: it may have been left and opened again."""
