@@ -151,3 +151,11 @@ def test_of_a_study_that_is_not_there_nothing_is_known(live_server: LiveServer) 
         assert requests.get(f"{live_server.url}/datastore/{query}heart_a", timeout=200).ok
         sent = requests.get(f"{live_server.url}/datastore/{query}nobody", timeout=200)
         assert sent.status_code == 404 and sent.json()["detail"].startswith("There is no image 'nobody'")
+
+
+def test_a_model_is_given_as_its_file_is(live_server: LiveServer) -> None:
+    name = sorted((live_server.app / "model").glob("*.safetensors"))[0].stem
+    sent = requests.get(f"{live_server.url}/model/{name}", timeout=200)
+    assert sent.content == (live_server.app / "model" / f"{name}.safetensors").read_bytes()
+    assert f'filename="{name}.safetensors"' in sent.headers["content-disposition"]
+    assert requests.get(f"{live_server.url}/model/nothing", timeout=200).status_code == 404

@@ -21,6 +21,7 @@ from prato.retraining.worker import _Worker
     [
         ("app/model/versions/prato_unetr/.lock", errno.EROFS, 503, "The models folder cannot be written to (read-only file system): give"),
         ("app/model/versions", errno.EACCES, 503, "The models folder cannot be written to (permission denied): give the server"),
+        ("app/model/a.safetensors", errno.EACCES, 503, "a.safetensors in the models folder cannot be used (permission denied): check the"),
         ("studies/.import-x.tmp", errno.EROFS, 503, "The studies folder cannot be written to (read-only file system): give the server"),
         ("studies/a.nii.gz", errno.EACCES, 409, "a.nii.gz in the studies folder cannot be used (permission denied): check the file"),
     ],
@@ -32,19 +33,25 @@ def test_folders_that_cannot_be_written_to(
     (tmp_path / "studies").mkdir()
     store = StudiesDatastore(str(tmp_path / "studies"))
     monkeypatch.setattr(errors, "app_instance", lambda: SimpleNamespace(app_dir=str(tmp_path / "app"), datastore=lambda: store))
+    if "safetensors" in place:
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
     request = Request({"type": "http", "method": "PUT", "path": "/", "headers": [], "state": {"request_id": "one-request"}})
     reply = errors._handle_os_error(request, OSError(code, os.strerror(code), str(tmp_path / place)))
     assert reply.status_code == status and json.loads(bytes(reply.body))["detail"].startswith(sentence)
 
 
-def test_a_training_whose_models_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tmp_path / "model" / "prato_unetr.safetensors"
+@pytest.mark.parametrize(("place", "what"), [("model/prato_unetr/.lock", "models"), ("studies/training_split.json", "studies")])
+def test_a_training_whose_folders_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, what: str) -> None:
+    order = {"model": str(tmp_path / "model" / "prato_unetr.safetensors"), "files": [{"image": str(tmp_path / "studies" / "a.nii.gz")}]}
 
     def refuse(*_: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(model.parent / "prato_unetr" / ".lock"))
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / place))
 
     monkeypatch.setattr("prato.retraining.worker.train_round", refuse)
     monkeypatch.setattr("prato.retraining.worker.TrainingOrder.model_validate", lambda order: order)
     with open(os.devnull) as nothing, open(os.devnull, "w") as said:
-        end = _Worker(nothing, said)._run_round("1", {"model": str(model)})
-    assert end["end"] == "failed" and end["sentence"].startswith("The models folder cannot be written to (read-only file system): give")
+        end = _Worker(nothing, said)._run_round("1", order)
+    assert end["end"] == "failed"
+    assert end["sentence"].startswith(f"The {what} folder cannot be written to (read-only file system): give the server write permission")

@@ -109,3 +109,9 @@ def test_batch_normalisation_may_have_settings():
     spec = small_spec("unetr")
     other = spec.model_copy(update={"arguments": {**spec.arguments, "norm_name": ["batch", {"eps": 1e-3}]}})
     assert other.pruning_plan() == spec.pruning_plan()
+
+
+def test_of_a_file_that_the_system_does_not_give_nobody_says_that_it_is_damaged(tmp_path):
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match=r"^model\.safetensors cannot be read \(is a directory\): check the file"):
+        load_model(tmp_path / "model.safetensors")

@@ -59,13 +59,16 @@ def _handle_os_error(request: Request, error: Any) -> JSONResponse:
     app = app_instance()
     store = app.datastore()
     path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
-    if path is not None and path.is_relative_to(Path(app.app_dir) / "model") and why_unwritable(error):
-        return _handle_unwritable(request, error, "models")
+    reason = (error.strerror or type(error).__name__).lower()
+    if path is not None and path.is_relative_to(Path(app.app_dir) / "model"):
+        if why_unwritable(error):
+            return _handle_unwritable(request, error, "models")
+        sentence = f"{path.name} in the models folder cannot be used ({reason}): check the file and its permissions."
+        return error_response(request.scope, 503, sentence)
     if path is None or not isinstance(store, StudiesDatastore) or not path.is_relative_to(store.folder):
         raise error
     if error.errno == errno.EROFS:  # whichever file it was that could not be written first
         return _handle_unwritable(request, error, "studies")
-    reason = (error.strerror or type(error).__name__).lower()
     if isinstance(error, FileNotFoundError):
         try:
             store.require_folder()

@@ -19,6 +19,7 @@ from monailabel.utils.others.generic import file_checksum
 
 from lib.server import checks
 from lib.server.checks import ADMIN, ANNOTATOR, USER
+from lib.server.downloads import name_errors, stream
 from prato.inference.predictor import load_segmenter
 from prato.models.checkpoint import CheckpointError
 from prato.retraining.model_store import ModelRecord, ModelStore, ReplacedError, StoreError, UnknownVersionError, current_version
@@ -60,6 +61,16 @@ def roll_back(model: str, version: str, background_tasks: BackgroundTasks, user:
         raise HTTPException(503, str(error)) from error
     background_tasks.add_task(app_instance().warm_up, model)
     return record.model_dump()
+
+
+@router.get("/{model}")
+def download_model(model: str, user: User = ADMIN) -> Response:
+    """The model's file as it is now."""
+    path = _store(model).model
+    if not path.is_file():
+        raise HTTPException(404, f"There is no file of {model} yet: upload one, or train the model.")
+    with name_errors(path):
+        return stream(path.open("rb"), f"{model}{path.suffix}")
 
 
 @router.put("/{model}")

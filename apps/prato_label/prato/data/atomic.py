@@ -135,10 +135,12 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def why_unwritable(error: BaseException | None) -> str | None:
-    """What the system says where ``error`` is that nothing may be written in a folder; None where it is something else."""
-    if isinstance(error, OSError) and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return os.strerror(error.errno).lower()
-    return None
+    """What the system says where ``error`` is that nothing may be written in a folder; None where it is something else, such as a file that
+    may not be read."""
+    if not isinstance(error, OSError) or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return None
+    is_read = isinstance(error.filename, (str, bytes)) and os.path.exists(error.filename) and not os.access(error.filename, os.R_OK)
+    return None if is_read else os.strerror(error.errno).lower()
 
 
 def first_line(error: BaseException) -> str:

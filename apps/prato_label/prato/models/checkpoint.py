@@ -24,7 +24,6 @@ Centre = Literal["box", "image", "stack", "clicks"]
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
-_UNUSABLE = "{} is not a model file of PrATo Label: restore the shipped one or train it anew."
 
 
 class CheckpointError(ValueError):
@@ -125,7 +124,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, ModelSpec, str]:
     except CheckpointError as error:
         raise CheckpointError(f"{path.name} cannot be used. {error}") from error
     except (SafetensorError, ValueError, KeyError, OSError, RuntimeError, TypeError) as error:
-        raise CheckpointError(_UNUSABLE.format(path.name)) from error
+        raise _unusable(path, error) from error
     return network.eval(), spec, version_of(data)
 
 
@@ -141,7 +140,7 @@ def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
             spec = ModelSpec.model_validate_json(file.metadata()["prato"])
         model_class(spec.network)
     except (SafetensorError, ValueError, KeyError, OSError, TypeError) as error:
-        raise CheckpointError(_UNUSABLE.format(path.name)) from error
+        raise _unusable(path, error) from error
     return spec
 
 
@@ -165,3 +164,9 @@ def channels_last(network: Any) -> Any:
     """``network`` with its 2D convolutions in the channels-last layout, in which they run faster; a 3D network as it is."""
     dims = {module.weight.ndim for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))}
     return network.to(memory_format=torch.channels_last) if dims == {4} else network
+
+
+def _unusable(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, OSError) and error.strerror:  # nothing is said against the file
+        return CheckpointError(f"{path.name} cannot be read ({error.strerror.lower()}): check the file and its permissions.")
+    return CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.")

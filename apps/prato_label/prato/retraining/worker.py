@@ -98,9 +98,9 @@ class _Worker:
         except Exception as error:
             if is_disk_full(error):
                 return {"end": "failed", "sentence": "The server's disk is full: free some space on it, then start the training again."}
-            if (why := why_unwritable(error)) and _is_of_models(error, order):
+            if (why := why_unwritable(error)) and (what := _folder_of(error, order)):
                 remedy = "give the server write permission there, then start the training again."
-                return {"end": "failed", "sentence": f"The models folder cannot be written to ({why}): {remedy}"}
+                return {"end": "failed", "sentence": f"The {what} folder cannot be written to ({why}): {remedy}"}
             logging.getLogger(__name__).exception("the training failed")
             return {
                 "end": "failed",
@@ -109,10 +109,11 @@ class _Worker:
         return {"end": "done", "result": result}
 
 
-def _is_of_models(error: BaseException, order: Any) -> bool:
-    """Whether ``error`` is of a file beside the model of ``order``, or of what belongs to it."""
+def _folder_of(error: BaseException, order: Any) -> str | None:
+    """Of which folder of ``order`` the file is that ``error`` is about; None where it is of neither."""
     path = getattr(error, "filename", None)
-    return isinstance(path, str) and Path(path).is_relative_to(Path(order["model"]).parent)
+    places = [("models", order["model"]), *(("studies", file["image"]) for file in order.get("files", ())[:1])]
+    return next((what for what, file in places if isinstance(path, str) and Path(path).is_relative_to(Path(file).parent)), None)
 
 
 def main() -> None:
