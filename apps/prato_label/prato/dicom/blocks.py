@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ SAME_SLICE_MM = 0.1
 _BEAT_MS = 3000.0
 #: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
 _PHASE_S = 0.25
+#: Descriptions of what may lie where the cine lies, and is none.
+_OTHER = re.compile(r"tag|perf|flow|veloc|(?<![a-z])(pc|ti)(?![a-z])|scout|venc|lge|delayed|t1|t2|molli|rvot|aort|atri", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ def angle_between(a: Frame, b: Frame) -> float:
 def is_parallel(a: Frame, b: Frame) -> bool:
     """Whether rows and columns of two frames run the same way."""
     return float(np.abs(np.subtract(a.orientation, b.orientation)).max()) <= _PARALLEL
+
+
+def is_named_plain(frame: Frame) -> bool:
+    """Whether its series is not described as something else than a plain cine."""
+    return _OTHER.search(frame.description) is None
 
 
 def reference_of(frames: Iterable[Frame]) -> str:
