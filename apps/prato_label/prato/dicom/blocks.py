@@ -132,9 +132,9 @@ def why_no_cine(block: Block) -> str | None:
     return None
 
 
-def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str], list[Frame]]:
-    """Frames by study and series."""
-    found: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:
+    """Frames by study, series, and its number, which tells series apart that were given one UID when they were made anonymous."""
+    found: dict[tuple[str, str, int | None], list[Frame]] = defaultdict(list)
     for frame in frames:
-        found[frame.study, frame.series].append(frame)
+        found[frame.study, frame.series, frame.series_number].append(frame)
     return dict(found)
