@@ -125,16 +125,25 @@ def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tupl
                 dropped += 1
         kept.append(tuple(own.values()))
     if dropped:
-        notes.append(f"{dropped} images occur twice and are used once.")
+        notes.append("1 image occurs twice and is used once." if dropped == 1 else f"{dropped} images occur twice and are used once.")
     return kept
 
 
 def _check_counts(counts: list[int]) -> None:
     usual = Counter(counts).most_common(1)[0][0]
-    for n, count in enumerate(counts):
-        if count != usual:
-            what = "a phase is missing" if count < usual else "phases are there twice"
-            raise DicomError(f"slice {n + 1} of {len(counts)} has {count} phases and the others {usual}: {what}")
+    odd = {n: count for n, count in enumerate(counts) if count != usual}
+    if len(odd) > 1:
+        listed = ", ".join(map(str, counts))
+        raise DicomError(f"its {len(counts)} slices have different numbers of phases ({listed}): images are missing, or there twice")
+    for n, count in odd.items():
+        what = (
+            "a phase is missing"
+            if count == usual - 1
+            else "phases are missing"
+            if count < usual
+            else "phases are there twice, or those of the others are missing"
+        )
+        raise DicomError(f"slice {n + 1} of {len(counts)} has {count} phases and the others {usual}: {what}")
 
 
 def _choose_order(slices: list[tuple[Frame, ...]], notes: list[str]) -> tuple[str, Callable[[Frame], float | None]]:
