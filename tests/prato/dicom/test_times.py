@@ -101,3 +101,19 @@ def test_series_of_one_uid_are_told_apart_by_their_numbers(tmp_path: Path) -> No
     report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *images]), tmp_path / "out")
     check(replace(SCAN), report, tmp_path / "out")
     assert np.isclose(report.imported[0].step_ms or 0, 100)
+
+
+def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_cine(tmp_path: Path) -> None:
+    images = replace(SCAN, phases=20, description="first pass").images()
+    late = np.random.default_rng(2).uniform(0, 40, len(images))
+    for n, ds in enumerate(images):
+        ds.TriggerTime, ds.AcquisitionTime = round(100 + float(late[n]), 1), f"1011{(n % 20) * 0.9:09.6f}"
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.imported == [] and "images over 17 s, more than one heartbeat" in report.left_out[0]
+
+
+def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path) -> None:
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        ds.AcquisitionTime = f"1011{(n + 3) % 8 * 0.9:09.6f}"  # the R wave lies within
+    check(SCAN, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -116,20 +117,27 @@ def why_no_cine(block: Block) -> str | None:
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:
             return f"images of several {what}"
+    return _why_not_one_beat(frames)
+
+
+def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
+    """The reason for which images of one slice were not all acquired within the same part of each heartbeat, if any."""
     triggers = [frame.trigger_ms for frame in frames if frame.trigger_ms is not None]
-    if len(set(triggers)) > 1:
-        if max(triggers) - min(triggers) > _BEAT_MS:
-            return f"images over {(max(triggers) - min(triggers)) / 1000:.0f} s, more than one heartbeat"
-        repeated = set(Counter(triggers).values())
-        if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
-            instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
-            if len(set(instances)) == len(instances):  # else the same image was sent again
-                return f"{min(repeated)} images for each time"
-        return None
-    acquired = sorted(frame.acquired_s for frame in frames if frame.acquired_s is not None)
-    if len(acquired) == len(frames) and statistics.median(np.diff(acquired)) > _PHASE_S:
-        return f"images over {acquired[-1] - acquired[0]:.0f} s, more than one heartbeat"
-    return None
+    acquired = sorted((frame.acquired_s, frame.trigger_ms or 0.0) for frame in frames if frame.acquired_s is not None)
+    seconds = [time for time, _ in acquired]
+    is_slow = len(acquired) == len(frames) and statistics.median(np.diff(seconds)) > _PHASE_S
+    slow = f"images over {seconds[-1] - seconds[0]:.0f} s, more than one heartbeat" if is_slow else None
+    if len(set(triggers)) <= 1:
+        return slow
+    if max(triggers) - min(triggers) > _BEAT_MS:
+        return f"images over {(max(triggers) - min(triggers)) / 1000:.0f} s, more than one heartbeat"
+    repeated = set(Counter(triggers).values())
+    if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
+        instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
+        if len(set(instances)) == len(instances):  # else the same image was sent again
+            return f"{min(repeated)} images for each time"
+    # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
+    return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
 
 
 def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:
