@@ -116,3 +116,11 @@ def test_the_many_examinations_of_one_number_have_names_of_their_own(tmp_path: P
     scans = [replace(SCAN, number=n, study=study, patient="ANON") for n, study in enumerate(("examination 12", "examination 119"), 1)]
     report = import_dicom(save(tmp_path / "in", [ds for scan in scans for ds in scan.images()]), tmp_path / "out")
     assert len({cine.study for cine in report.imported}) == 2 and not report.refused
+
+
+@pytest.mark.parametrize("uid", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_images_without_the_uid_of_their_series_are_taken_and_cannot_be_exported(tmp_path: Path, uid: str) -> None:
+    scan = Scan(extra={uid: ""})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert report.warnings == ["40 images lack the UID of study, series or instance: labels on them cannot be exported."]

@@ -145,6 +145,10 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
         report.warnings.append(f"{images} twice, with the same SOP instance UID: each is used once.")
     if other and found:
         report.left_out.append(f"{other} file{'s' * (other != 1)}: not DICOM images")
+    nameless = sum(not (frame.study and frame.series and frame.sop_instance) for frame in found.values())
+    if nameless:
+        images = "1 image lacks" if nameless == 1 else f"{nameless} images lack"
+        report.warnings.append(f"{images} the UID of study, series or instance: labels on them cannot be exported.")
     frames = [replace(frame, sop_instance="") if frame.sop_instance in shared else frame for frame in found.values()]
     if shared:
         count = sum(frame.sop_instance in shared for frame in found.values())
