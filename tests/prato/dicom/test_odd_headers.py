@@ -52,11 +52,12 @@ def test_an_interval_that_no_heart_has_is_estimated(tmp_path: Path, values: dict
     assert "cannot be right" in report.imported[0].notes[0]
 
 
-def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path) -> None:
-    images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", round(float(ds.TriggerTime) / 1000, 6)))
+@pytest.mark.parametrize(("unit", "words"), [(0.001, "as all of them lie within 0.7 ms"), (1000, "as they span 700 s")])
+def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path, unit: float, words: str) -> None:
+    images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", round(float(ds.TriggerTime) * unit, 6)))
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
-    assert report.imported[0].step_ms == 100 and "lie within 0.7 ms" in report.imported[0].notes[0]
+    assert report.imported[0].step_ms == 100 and words in report.imported[0].notes[0]
 
 
 def test_where_one_image_has_no_trigger_time_the_others_are_not_said_to_have_none(tmp_path: Path) -> None:

@@ -129,8 +129,9 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
     slow = f"images over {seconds[-1] - seconds[0]:.0f} s, more than one heartbeat" if is_slow else None
     if len(set(triggers)) <= 1:
         return slow
-    if max(triggers) - min(triggers) > _BEAT_MS:
-        return f"images over {(max(triggers) - min(triggers)) / 1000:.0f} s, more than one heartbeat"
+    span = max(triggers) - min(triggers)
+    if span > _BEAT_MS and not _is_in_microseconds(span, frames[0].rr_ms):
+        return f"images over {span / 1000:.0f} s, more than one heartbeat"
     repeated = set(Counter(triggers).values())
     if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
         instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
@@ -138,6 +139,11 @@ def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
             return f"{min(repeated)} images for each time"
     # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
     return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
+
+
+def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
+    """Whether phases so far apart are those of one heartbeat, whose times are not in milliseconds, as DICOM says."""
+    return rr_ms is not None and 0.5 * rr_ms < span / 1000 < 1.1 * rr_ms
 
 
 def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:

@@ -82,8 +82,9 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if all(frame.trigger_ms is not None for frames in rows for frame in frames) and order == "TriggerTime":
         triggers = np.array([[frame.trigger_ms for frame in frames] for frames in rows], dtype=np.float64)
     times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
-    if times is not None and times[-1] < _MIN_SPAN_MS:
-        notes.append(f"The trigger times tell only the order of the phases, as all of them lie within {times[-1]:.3g} ms.")
+    if times is not None and not _MIN_SPAN_MS <= times[-1] <= _BEAT_MS[1]:
+        why = f"all of them lie within {times[-1]:.3g} ms" if times[-1] < _MIN_SPAN_MS else f"they span {times[-1] / 1000:.0f} s"
+        notes.append(f"The trigger times tell only the order of the phases, as {why}.")
         triggers = times = None
     if triggers is not None:
         _note_gaps(triggers, notes)
