@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,15 +70,29 @@ def voxels(report: Report, folder: Path, expected: list[np.ndarray]) -> bool:
     return len(found) == len(expected) and all(np.array_equal(one, other) for one, other in zip(found, expected))
 
 
-def test_a_slice_of_another_matrix_at_the_end_of_a_stack_is_missed(tmp_path: Path) -> None:
+def halve(ds: FileDataset) -> None:
+    ds.Rows, ds.Columns, ds.PixelSpacing, ds.PixelData = 6, 5, [3.0, 2.5], ds.PixelData[: 6 * 5 * 2]
+
+
+def turn(ds: FileDataset) -> None:
+    along, down = np.reshape([float(v) for v in ds.ImageOrientationPatient], (2, 3))
+    ds.ImageOrientationPatient = [*along, *(np.cos(0.1) * down + np.sin(0.1) * SCAN.normal)]
+
+
+def shift(ds: FileDataset) -> None:
+    ds.ImagePositionPatient = [float(v) for v in np.array(ds.ImagePositionPatient) + 4 * np.array(SCAN.orientation[:3])]
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [(halve, "of 5x6 pixels of 2.5x3 mm instead of 10x12 pixels of 1.25x1.5 mm"), (turn, "turned by 5.7°"), (shift, "4.0 mm aside")],
+)
+def test_an_odd_slice_at_the_end_of_a_stack_is_missed(tmp_path: Path, change: Callable[[FileDataset], None], difference: str) -> None:
     images = single_slices()
     for ds in images:
         if slice_of(ds) == 4:
-            ds.Rows, ds.Columns, ds.PixelSpacing = 6, 5, [3.0, 2.5]
-            ds.PixelData = ds.PixelData[: 6 * 5 * 2]
+            change(ds)
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     assert [cine.slices for cine in report.imported] == [4]
-    assert (
-        "A slice next to the others is left out: its images are 5x6 pixels of 2.5x3 mm, theirs 10x12 pixels" in report.imported[0].notes[0]
-    )
-    assert any("series 104" in line and "next to series 100 (cine sax) and 3 more series" in line for line in report.left_out)
+    assert report.imported[0].notes == (f"A slice next to the others is left out: it is {difference}.",)
+    assert f"next to series 100 (cine sax) and 3 more series, but {difference}" in report.left_out[0]

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.dicom.blocks import Block, angle_between, is_named_plain, normal_of
+from prato.dicom.blocks import Block, angle_between, is_named_plain, is_parallel, normal_of
 from prato.dicom.headers import Frame
-from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap
+from prato.dicom.stacks import MIN_SLICES, LeftOut, Stack, are_apart, fit, is_regular, lie_alike, overlap, shift_aside
 
 #: Where at least so many of the slices were acquired again, all was, as at rest and under stress; fewer are better breath holds.
 _AGAIN = 0.5
 #: A slice that is turned by less, degrees, and whose centre lies by less beside the stack's, mm, was planned with it.
-_TURNED = 0.5
+_TURNED = 15.0
 _BESIDE_MM = 30.0
+#: Less is rounding, degrees.
+_PARALLEL = 0.1
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def _leave(few: list[_Slice], stacks: list[Stack], rest: list[list[_Slice]]) -> 
     if apart is not None:
         reason += f", in another frame of reference than {apart}"
     elif n is not None:
-        reason += f" next to {stacks[n].label}, but of {_size(frames[0])} instead of {_size(stacks[n].frame)}"
-        note = f"A slice next to the others is left out: its images are {_size(frames[0])}, theirs {_size(stacks[n].frame)}."
+        difference = _difference(frames[0], stacks[n].frame)
+        reason += f" next to {stacks[n].label}, but {difference}"
+        note = f"A slice next to the others is left out: it is {difference}."
         stacks[n] = Stack(stacks[n].slices, (*stacks[n].notes, note), stacks[n].flaw)
     else:
         reason += ", no stack"
@@ -161,8 +164,15 @@ def _centre(frame: Frame) -> np.ndarray:
     )
 
 
-def _size(frame: Frame) -> str:
-    return f"{frame.columns}x{frame.rows} pixels of {frame.spacing[1]:.3g}x{frame.spacing[0]:.3g} mm"
+def _difference(frame: Frame, other: Frame) -> str:
+    """What keeps ``frame`` out of a stack, of which ``other`` is."""
+    angle = angle_between(frame, other)
+    if angle > _PARALLEL:
+        return f"turned by {angle:.1f}°"
+    if not is_parallel(frame, other):
+        return "turned in its plane"
+    sizes = [f"{one.columns}x{one.rows} pixels of {one.spacing[1]:.4g}x{one.spacing[0]:.4g} mm" for one in (frame, other)]
+    return f"of {sizes[0]} instead of {sizes[1]}" if sizes[0] != sizes[1] else f"{shift_aside(frame, other):.1f} mm aside"
 
 
 def _left(slices: Sequence[_Slice], reason: str) -> LeftOut:
