@@ -96,3 +96,10 @@ def test_an_odd_slice_at_the_end_of_a_stack_is_missed(tmp_path: Path, change: Ca
     assert [cine.slices for cine in report.imported] == [4]
     assert report.imported[0].notes == (f"A slice next to the others is left out: it is {difference}.",)
     assert f"next to series 100 (cine sax) and 3 more series, but {difference}" in report.left_out[0]
+
+
+def test_a_slice_of_too_few_images_at_the_end_of_a_stack_is_missed(tmp_path: Path) -> None:
+    images = [ds for ds in single_slices() if slice_of(ds) < 4 or ds.InstanceNumber <= 3]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert [cine.slices for cine in report.imported] == [4]
+    assert report.imported[0].notes == ("A slice next to the others is left out: it has 3 images, too few for a cine.",)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, why_no_cine
 from prato.dicom.headers import Frame
-from prato.dicom.single_slices import join_small
+from prato.dicom.single_slices import join_small, lies_next_to
 from prato.dicom.stacks import MIN_SLICES, SAME_MM, LeftOut, Stack, fit, is_regular, overlap
 
 #: Planes that are turned by less than this belonged to one stack; what is turned by more is another view, degrees.
@@ -21,6 +22,7 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
     left_out: list[LeftOut] = []
     small: list[Block] = []
     single: list[Block] = []
+    few: list[Block] = []
     for frames in series:
         blocks = split_series(frames)
         cines = []
@@ -32,6 +34,7 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
                 single.append(block)
             else:
                 left_out.append(LeftOut(block.frame.label, block.files, reason))
+                few.append(block)
         if sum(len(block.slices) for block in cines) >= MIN_SLICES > max((len(block.slices) for block in cines), default=MIN_SLICES):
             largest = max(angle_between(cines[0].frame, block.frame) for block in cines)
             reason = f"its slices are not parallel (up to {largest:.0f}° apart)" if largest > 0.05 else "its slices differ in size"
@@ -43,7 +46,17 @@ def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[Le
             else:
                 _add(stacks, Stack(dict(block.slices), flaw=_odd_ones(block, cines)))
     left_out += _leave_single(single)
-    return join_small(stacks, small, left_out), left_out
+    return [_miss(stack, few) for stack in join_small(stacks, small, left_out)], left_out
+
+
+def _miss(stack: Stack, few: Iterable[Block]) -> Stack:
+    """``stack`` with a note for each slice next to it that has too few images, as of a series that did not arrive as a whole."""
+    notes = stack.notes
+    for block in few:
+        count = max(map(len, block.slices.values()))
+        if len(block.slices) < MIN_SLICES and count < MIN_PHASES and fit(stack.slices, block.slices) and lies_next_to(block.frame, stack):
+            notes += (f"A slice next to the others is left out: it has {count} images, too few for a cine.",)
+    return replace(stack, notes=notes)
 
 
 def _leave_single(single: Iterable[Block]) -> list[LeftOut]:

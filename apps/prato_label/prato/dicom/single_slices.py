@@ -128,7 +128,7 @@ def _leave(few: list[_Slice], stacks: list[Stack], rest: list[list[_Slice]]) -> 
     reason = f"a cine of {len(few)} slice{'s' * (len(few) != 1)}"
     others = [next(iter(stack.slices.values())) for stack in stacks] + [other[0].frames for other in rest]
     apart = next((other[0].label for other in others if are_apart(frames, other) and lie_alike(frames[0], other[0])), None)
-    n = next((n for n, stack in enumerate(stacks) if _lies_next_to(frames[0], stack)), None)
+    n = next((n for n, stack in enumerate(stacks) if lies_next_to(frames[0], stack)), None)
     if apart is not None:
         reason += f", in another frame of reference than {apart}"
     elif n is not None:
@@ -141,7 +141,7 @@ def _leave(few: list[_Slice], stacks: list[Stack], rest: list[list[_Slice]]) -> 
     return [_left(few, reason)]
 
 
-def _lies_next_to(frame: Frame, stack: Stack) -> bool:
+def lies_next_to(frame: Frame, stack: Stack) -> bool:
     """Whether ``frame`` lies where the next slice of ``stack`` would, or one within it that is missing."""
     places = list(stack.slices)
     if angle_between(frame, stack.frame) > _TURNED or are_apart([frame], [stack.frame]) or frame.kind != stack.frame.kind:
