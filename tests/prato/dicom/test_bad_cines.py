@@ -188,7 +188,7 @@ def test_a_good_patient_beside_a_bad_one_is_imported(case: str, tmp_path: Path) 
 def test_copies_are_taken_once(tmp_path: Path) -> None:
     code, said = run(save(tmp_path / "in", [*copies(lambda ds: None), *SCAN.images()[:5]]), tmp_path / "out")
     assert code == 0
-    assert "1 images occur twice" in said and "5 images occur twice, with the same SOP instance UID" in said
+    assert "1 image occurs twice and is used once" in said and "5 images occur twice, with the same SOP instance UID" in said
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def test_what_the_source_leaves_out_or_writes_wrongly_costs_no_export(tmp_path: 
         "damaged sidecar",
         "a name that leads elsewhere",
         "no instance UIDs",
+        "no study UID",
         "other image",
         "no labels",
         "no folder",
@@ -82,6 +83,10 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
         sidecar.write_text(sidecar.read_text()[:-40])
     elif case == "a name that leads elsewhere":
         sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "study": "../elsewhere"}))
+    elif case == "no study UID":
+        content = json.loads(sidecar.read_text())
+        content["dicom"]["study_instance_uid"] = ""
+        sidecar.write_text(json.dumps(content))
     elif case == "no instance UIDs":  # nor have those of another patient
         text = json.loads(sidecar.read_text())
         text["dicom"]["sop_instance_uids"] = [[""] * SCAN.phases] * SCAN.slices
@@ -104,6 +109,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
         "damaged sidecar": "is not a sidecar of prato-label/cine/1",
         "a name that leads elsewhere": "its study's name cannot be a part of a file's",
         "no instance UIDs": "its DICOM images have no SOP instance UIDs",
+        "no study UID": "its DICOM images have no UIDs of their examination and series",
         "no address": "The PACS's address is not valid",
         "other image": "it lies 1.00 mm off the DICOM images",
         "no labels": "There are no final labels",

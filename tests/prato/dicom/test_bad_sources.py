@@ -32,6 +32,36 @@ def test_files_that_are_cut_short(tmp_path: Path) -> None:
     code, said = run(source, tmp_path / "out")
     assert code == 2 and "cut.dcm: " in said and "a phase is missing" in said
     assert not (tmp_path / "out").exists()
+    for name in ("before.dcm", "else.dcm"):  # a whole copy beside it is used, whichever is read first
+        (source / "cut.dcm").write_bytes(raw[: len(raw) - 50])
+        (source / name).write_bytes(raw)
+        assert run(source, tmp_path / name)[0] == 0
+        (source / name).unlink()
+
+
+def test_slices_of_several_numbers_of_phases(tmp_path: Path) -> None:
+    kept = [ds for n, ds in enumerate(SCAN.images()) if n not in (0, 1, 9)]
+    code, said = run(save(tmp_path / "in", kept), tmp_path / "out")
+    assert code == 2 and "its 5 slices have different numbers of phases (6, 7, 8, 8, 8): images are missing, or there twice" in said
+
+
+@pytest.mark.parametrize("name", ["export.zip", "Export.TAR.GZ"])
+def test_an_archive_inside_is_named(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    with zipfile.ZipFile(source / name, "w") as archive:
+        archive.writestr("image", to_bytes(SCAN.image(0, 0)))
+    for given in (source, zipped(source)):
+        code, said = run(given, tmp_path / "out")
+        assert code == 2 and f"{name}: an archive in what was given, which is not opened: unpack it first" in said
+
+
+def zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    return path
 
 
 @pytest.mark.parametrize("name", ["../../escaped.dcm", "/etc/escaped.dcm", "..\\escaped.dcm", "C:/escaped.dcm"])
@@ -140,7 +170,7 @@ def odd_folder(tmp_path: Path) -> Iterator[Path]:
 def test_odd_files_cost_nothing(odd_folder: Path, tmp_path: Path) -> None:
     code, said = run(odd_folder, tmp_path / "out")
     assert code == 0, said
-    assert "1 images occur twice" in said
+    assert "1 image occurs twice" in said
 
 
 @pytest.mark.parametrize("given", ["missing", "empty folder", "text"])

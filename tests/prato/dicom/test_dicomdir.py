@@ -63,7 +63,7 @@ def test_two_files_that_may_be_meant_are_both_read(tmp_path: Path) -> None:
     (folder / "mR0000").write_bytes((folder / "Mr0000").read_bytes())
     report = import_dicom(path, tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
-    assert report.warnings == ["1 images occur twice, with the same SOP instance UID: each is used once."]
+    assert report.warnings == ["1 image occurs twice, with the same SOP instance UID: each is used once."]
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)], ids=["pipe", "folder", "link"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomFileLike
@@ -162,3 +163,15 @@ def test_lossy_images_are_taken_with_a_warning(tmp_path: Path) -> None:
     check(scan, report, tmp_path / "out")
     assert only(report, tmp_path / "out")[1]["lossy"] is True
     assert any("compressed with loss" in note for note in report.imported[0].notes)
+
+
+@pytest.mark.parametrize("syntax", ["JPEGExtendedProcess2_4", "JPEGLSNearLossless"])
+def test_compression_that_always_loses_is_lossy_whatever_the_header_says(tmp_path: Path, syntax: str) -> None:
+    gdcm, wanted = gdcm_syntax(syntax)
+    for path in save(tmp_path / "in", Scan(slices=3, phases=6, rows=32, columns=24).images()).iterdir():
+        compress(gdcm, wanted, path)
+        ds = pydicom.dcmread(path)
+        ds.pop("LossyImageCompression", None)
+        ds.save_as(path)
+    report = import_dicom(tmp_path / "in", tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["lossy"] is True

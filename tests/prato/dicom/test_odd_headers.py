@@ -52,11 +52,12 @@ def test_an_interval_that_no_heart_has_is_estimated(tmp_path: Path, values: dict
     assert "cannot be right" in report.imported[0].notes[0]
 
 
-def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path) -> None:
-    images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", round(float(ds.TriggerTime) / 1000, 6)))
+@pytest.mark.parametrize(("unit", "words"), [(0.001, "as all of them lie within 0.7 ms"), (1000, "as they span 700 s")])
+def test_trigger_times_in_other_units_give_the_order_alone(tmp_path: Path, unit: float, words: str) -> None:
+    images = changed(SCAN.images(), lambda n, ds: setattr(ds, "TriggerTime", round(float(ds.TriggerTime) * unit, 6)))
     report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
     check(SCAN, report, tmp_path / "out")
-    assert report.imported[0].step_ms == 100 and "lie within 0.7 ms" in report.imported[0].notes[0]
+    assert report.imported[0].step_ms == 100 and words in report.imported[0].notes[0]
 
 
 def test_where_one_image_has_no_trigger_time_the_others_are_not_said_to_have_none(tmp_path: Path) -> None:
@@ -116,3 +117,11 @@ def test_the_many_examinations_of_one_number_have_names_of_their_own(tmp_path: P
     scans = [replace(SCAN, number=n, study=study, patient="ANON") for n, study in enumerate(("examination 12", "examination 119"), 1)]
     report = import_dicom(save(tmp_path / "in", [ds for scan in scans for ds in scan.images()]), tmp_path / "out")
     assert len({cine.study for cine in report.imported}) == 2 and not report.refused
+
+
+@pytest.mark.parametrize("uid", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_images_without_the_uid_of_their_series_are_taken_and_cannot_be_exported(tmp_path: Path, uid: str) -> None:
+    scan = Scan(extra={uid: ""})
+    report = import_dicom(save(tmp_path / "in", scan.images()), tmp_path / "out")
+    check(scan, report, tmp_path / "out")
+    assert report.warnings == ["40 images lack the UID of study, series or instance: labels on them cannot be exported."]

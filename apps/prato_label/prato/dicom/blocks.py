@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,6 +25,8 @@ SAME_SLICE_MM = 0.1
 _BEAT_MS = 3000.0
 #: Images of one slice that were acquired further apart than this, s, are not phases of one heartbeat.
 _PHASE_S = 0.25
+#: Descriptions of what may lie where the cine lies, and is none.
+_OTHER = re.compile(r"tag|perf|flow|veloc|(?<![a-z])(pc|ti)(?![a-z])|scout|venc|lge|delayed|t1|t2|molli|rvot|aort|atri", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ def angle_between(a: Frame, b: Frame) -> float:
 def is_parallel(a: Frame, b: Frame) -> bool:
     """Whether rows and columns of two frames run the same way."""
     return float(np.abs(np.subtract(a.orientation, b.orientation)).max()) <= _PARALLEL
+
+
+def is_named_plain(frame: Frame) -> bool:
+    """Whether its series is not described as something else than a plain cine."""
+    return _OTHER.search(frame.description) is None
 
 
 def reference_of(frames: Iterable[Frame]) -> str:
@@ -108,25 +117,38 @@ def why_no_cine(block: Block) -> str | None:
     for what, values in (("echo times", [f.echo_ms for f in frames]), ("inversion times", [f.inversion_ms for f in frames])):
         if len(set(values)) > 1:
             return f"images of several {what}"
+    return _why_not_one_beat(frames)
+
+
+def _why_not_one_beat(frames: Sequence[Frame]) -> str | None:
+    """The reason for which images of one slice were not all acquired within the same part of each heartbeat, if any."""
     triggers = [frame.trigger_ms for frame in frames if frame.trigger_ms is not None]
-    if len(set(triggers)) > 1:
-        if max(triggers) - min(triggers) > _BEAT_MS:
-            return f"images over {(max(triggers) - min(triggers)) / 1000:.0f} s, more than one heartbeat"
-        repeated = set(Counter(triggers).values())
-        if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
-            instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
-            if len(set(instances)) == len(instances):  # else the same image was sent again
-                return f"{min(repeated)} images for each time"
-        return None
-    acquired = sorted(frame.acquired_s for frame in frames if frame.acquired_s is not None)
-    if len(acquired) == len(frames) and statistics.median(np.diff(acquired)) > _PHASE_S:
-        return f"images over {acquired[-1] - acquired[0]:.0f} s, more than one heartbeat"
-    return None
+    acquired = sorted((frame.acquired_s, frame.trigger_ms or 0.0) for frame in frames if frame.acquired_s is not None)
+    seconds = [time for time, _ in acquired]
+    is_slow = len(acquired) == len(frames) and statistics.median(np.diff(seconds)) > _PHASE_S
+    slow = f"images over {seconds[-1] - seconds[0]:.0f} s, more than one heartbeat" if is_slow else None
+    if len(set(triggers)) <= 1:
+        return slow
+    span = max(triggers) - min(triggers)
+    if span > _BEAT_MS and not _is_in_microseconds(span, frames[0].rr_ms):
+        return f"images over {span / 1000:.0f} s, more than one heartbeat"
+    repeated = set(Counter(triggers).values())
+    if len(set(triggers)) >= MIN_PHASES and len(triggers) == len(frames) and min(repeated) > 1 and len(repeated) == 1:
+        instances = [(frame.trigger_ms, frame.instance_number) for frame in frames]
+        if len(set(instances)) == len(instances):  # else the same image was sent again
+            return f"{min(repeated)} images for each time"
+    # one image of each heartbeat, at nearly the same time after the R wave, now a little later, now a little earlier
+    return slow if sum(before > after for (_, before), (_, after) in pairwise(acquired)) > 1 else None
 
 
-def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str], list[Frame]]:
-    """Frames by study and series."""
-    found: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+def _is_in_microseconds(span: float, rr_ms: float | None) -> bool:
+    """Whether phases so far apart are those of one heartbeat, whose times are not in milliseconds, as DICOM says."""
+    return rr_ms is not None and 0.5 * rr_ms < span / 1000 < 1.1 * rr_ms
+
+
+def by_series(frames: Iterable[Frame]) -> dict[tuple[str, str, int | None], list[Frame]]:
+    """Frames by study, series, and its number, which tells series apart that were given one UID when they were made anonymous."""
+    found: dict[tuple[str, str, int | None], list[Frame]] = defaultdict(list)
     for frame in frames:
-        found[frame.study, frame.series].append(frame)
+        found[frame.study, frame.series, frame.series_number].append(frame)
     return dict(found)

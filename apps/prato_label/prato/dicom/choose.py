@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
-from prato.dicom.blocks import normal_of
+from prato.dicom.blocks import is_named_plain, normal_of
 from prato.dicom.stacks import LeftOut, Stack
 
 #: From the base of the left ventricle to its apex in most people, LPS: to the left, to the front, downwards.
@@ -17,7 +15,6 @@ _MAX_ANGLE = 45.0
 _UNUSUAL_ANGLE = 60.0
 #: A stack of less than this share of the slices of another covers a part of the heart: three slices with tags, or for flow.
 _PART = 0.5
-_OTHER = re.compile(r"tag|perf|flow|veloc|\bpc\b|venc|lge|delayed|t1|t2|molli|rvot|aort|atri", re.IGNORECASE)
 
 
 def angle_to_long_axis(stack: Stack) -> float:
@@ -49,7 +46,7 @@ def choose_short_axis(stacks: list[Stack]) -> tuple[list[Stack], list[LeftOut], 
             left_out.append(_leave(stack, f"a cine of {len(stack.slices)} slices beside one of {most}"))
         else:
             chosen.append(stack)
-    plain = [stack for stack in chosen if not _OTHER.search(stack.frame.description)]
+    plain = [stack for stack in chosen if is_named_plain(stack.frame)]
     if len(chosen) > 1 and 0 < len(plain) < len(chosen):
         for stack in chosen:
             if stack not in plain:

@@ -14,7 +14,8 @@ from prato.dicom.headers import Frame
 from prato.dicom.identity import file_name, pseudonym
 from prato.dicom.order import OrderedCine, put_in_order
 from prato.dicom.pixels import read_frame, read_pixels
-from prato.dicom.stacks import LeftOut, Stack, find_stacks
+from prato.dicom.series import find_stacks
+from prato.dicom.stacks import LeftOut, Stack
 
 #: Voxels of two cines that lie no further apart than this are in one place, mm.
 _SAME_MM = 0.01

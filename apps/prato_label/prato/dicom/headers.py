@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pydicom.filereader import read_partial
 
 from prato.data.nifti_head import MAX_VOXEL_BYTES
 from prato.dicom.find import DicomError, SourceFile, check_inflated, printable
+from prato.dicom.times import count_frame, number_of, numbers_of, phase_index, trigger_of
 
 #: Most headers are this long at most; one that is longer is read to its end.
 _HEAD_BYTES = 2**16
@@ -24,6 +24,8 @@ _LAST_TAG = 0x0028FFFF  # what classic objects say of the image lies before
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _ENHANCED = (f"{_MR}.1", f"{_MR}.4")  # Enhanced MR, and Legacy Converted Enhanced MR
 _DIRECTORY = "1.2.840.10008.1.3.10"
+#: JPEG baseline and extended, and JPEG-LS near-lossless: lossy, whether or not the header says so.
+_LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81)}
 _PHASE = {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "VELOCITY", "VELOCITY MAP", "V"}
 _PARTS = {"R", "REAL", "I", "IMAGINARY"}
 
@@ -171,19 +173,11 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         return str(value).strip()
 
     def numbers(name: str, count: int) -> tuple[float, ...] | None:
-        for level in levels:
-            value = level.get(name)
-            values = [value] if count == 1 else value
-            try:
-                found = tuple(float(v) for v in values) if value not in (None, "") and len(values) == count else None
-            except (TypeError, ValueError):
-                found = None
-            if found is not None and all(map(math.isfinite, found)):
-                return found
-        return None
+        return next((found for level in levels if (found := numbers_of(level, name, count)) is not None), None)
 
     def one(*names: str) -> float | None:
-        return next((found[0] for name in names if (found := numbers(name, 1)) is not None), None)
+        values = (value for level in levels for name in names if (value := number_of(level, name)) is not None)
+        return next(values, None)
 
     def whole(*names: str) -> int | None:
         value = one(*names)
@@ -215,16 +209,20 @@ def _frame(levels: Sequence[Dataset], file: SourceFile, number: int, sop_class: 
         orientation=orientation,
         position=position,
         thickness=one("SliceThickness"),
-        trigger_ms=one("TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"),
-        temporal_index=whole("TemporalPositionIdentifier", "TemporalPositionIndex"),
-        instance_number=whole("InstanceNumber") if len(levels) == 1 else number + 1,
+        trigger_ms=trigger_of(levels),
+        temporal_index=phase_index(levels) or whole("TemporalPositionIdentifier", "TemporalPositionIndex"),
+        instance_number=whole("InstanceNumber") if len(levels) == 1 else count_frame(levels[-1], number),
         rr_ms=rr if rr and rr > 0 else None,
         acquired_s=_seconds(text("FrameAcquisitionDateTime")[8:] or text("AcquisitionTime")),
         echo_ms=one("EchoTime", "EffectiveEchoTime"),
         inversion_ms=one("InversionTime"),
         rescale=(1.0 if slope is None else slope, intercept or 0.0),
-        is_lossy=text("LossyImageCompression") == "01",
+        is_lossy=text("LossyImageCompression") == "01" or _syntax(levels[-1]) in _LOSSY,
     )
+
+
+def _syntax(ds: Dataset) -> str:
+    return str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
 
 
 def _many(value: Any) -> Sequence[Any]:

@@ -29,6 +29,7 @@ from prato.dicom.stacks import LeftOut
 SOURCE = "DICOM"
 #: The studies folder within the target that single phases go to.
 PHASES = "phases"
+_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".iso")
 Phases = Literal["none", "ed,es", "all"]
 Progress = Callable[[list[SourceFile]], Iterable[SourceFile]]
 
@@ -96,12 +97,12 @@ def import_dicom(
         if not frames and not report.left_out:
             raise DicomError(f"{source} holds no DICOM files.")
         report.warnings += _shared_numbers(frames)
-        studies: dict[str, dict[tuple[str, str], list[Frame]]] = defaultdict(dict)
+        studies: dict[str, list[list[Frame]]] = defaultdict(list)
         for key, own in by_series(frames).items():
-            studies[key[0]][key] = own
+            studies[key[0]].append(own)
         known = load_known_cines(folder)
         for series in studies.values():
-            found = find_cines(list(series.values()), keep_identity)
+            found = find_cines(series, keep_identity)
             report.warnings += found.warnings
             report.left_out += [str(one) for one in _merge(found.left_out)]
             report.refused += found.refused
@@ -121,12 +122,9 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
     other = twice = 0
     for file in progress(files):
         try:
-            frames = read_frames(file)
+            frames = _read(file)
         except DicomError as error:
             problems[str(error)].append(file.name)
-            continue
-        except UNREADABLE:
-            problems["cannot be read"].append(file.name)
             continue
         other += not frames
         for frame in frames:
@@ -135,15 +133,22 @@ def _read_all(files: list[SourceFile], report: Report, progress: Progress) -> li
                 found[key] = frame
             elif _what(frame) == _what(found[key]):
                 twice += 1
+                if _length(file) > _length(found[key].file):  # the other may be cut short
+                    found[key] = frame
             else:
                 shared.add(frame.sop_instance)
                 found[file, frame.number] = frame
     for problem, names in sorted(problems.items()):
         report.left_out.append(f"{names[0]}{f' and {len(names) - 1} more files' if len(names) > 1 else ''}: {problem}")
     if twice:
-        report.warnings.append(f"{twice} images occur twice, with the same SOP instance UID: each is used once.")
+        images = "1 image occurs" if twice == 1 else f"{twice} images occur"
+        report.warnings.append(f"{images} twice, with the same SOP instance UID: each is used once.")
     if other and found:
         report.left_out.append(f"{other} file{'s' * (other != 1)}: not DICOM images")
+    nameless = sum(not (frame.study and frame.series and frame.sop_instance) for frame in found.values())
+    if nameless:
+        images = "1 image lacks" if nameless == 1 else f"{nameless} images lack"
+        report.warnings.append(f"{images} the UID of study, series or instance: labels on them cannot be exported.")
     frames = [replace(frame, sop_instance="") if frame.sop_instance in shared else frame for frame in found.values()]
     if shared:
         count = sum(frame.sop_instance in shared for frame in found.values())
@@ -164,6 +169,21 @@ def _shared_numbers(frames: Iterable[Frame]) -> Iterable[str]:
         if count > 1:
             what = "birth dates" if own else "names"
             yield f"p{pseudonym(*patient)} has {count} {what}: all who have this patient number count as one patient."
+
+
+def _read(file: SourceFile) -> list[Frame]:
+    try:
+        frames = read_frames(file)
+    except UNREADABLE as error:
+        raise DicomError("cannot be read") from error
+    if not frames and file.name.lower().endswith(_ARCHIVES):
+        raise DicomError("an archive in what was given, which is not opened: unpack it first")
+    return frames
+
+
+def _length(file: SourceFile) -> int:
+    with file.open() as stream:
+        return stream.seek(0, os.SEEK_END)
 
 
 def _what(frame: Frame) -> tuple[object, ...]:

@@ -134,8 +134,11 @@ def _check_image(reference: CineReference, image: Cine, t: int | None) -> None:
         raise DicomError(f"its cine has {reference.phases} phases, and no phase {t + 1}")
     if t is None and len(image) != reference.phases:
         raise DicomError(f"it has {len(image)} phases and its sidecar {reference.phases}")
-    if not all(uid for row in reference.dicom.sop_instance_uids for uid in row):
-        raise DicomError("its DICOM images have no SOP instance UIDs, by which a segmentation refers to them")
+    origin = reference.dicom
+    if not all(uid for row in origin.sop_instance_uids for uid in row):
+        raise DicomError("its DICOM images have no SOP instance UIDs of their own, by which a segmentation refers to them")
+    if not all((origin.study_instance_uid, *origin.series_instance_uids)):
+        raise DicomError("its DICOM images have no UIDs of their examination and series, to which a segmentation belongs")
     reason = reference.why_other_image(image.phase(0))
     if reason is not None:
         raise DicomError(f"{reason}: import it again")

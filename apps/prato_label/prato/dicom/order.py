@@ -82,8 +82,9 @@ def put_in_order(stack: Stack) -> OrderedCine:
     if all(frame.trigger_ms is not None for frames in rows for frame in frames) and order == "TriggerTime":
         triggers = np.array([[frame.trigger_ms for frame in frames] for frames in rows], dtype=np.float64)
     times = None if triggers is None else (triggers - triggers[:, :1]).mean(axis=0)
-    if times is not None and times[-1] < _MIN_SPAN_MS:
-        notes.append(f"The trigger times tell only the order of the phases, as all of them lie within {times[-1]:.3g} ms.")
+    if times is not None and not _MIN_SPAN_MS <= times[-1] <= _BEAT_MS[1]:
+        why = f"all of them lie within {times[-1]:.3g} ms" if times[-1] < _MIN_SPAN_MS else f"they span {times[-1] / 1000:.0f} s"
+        notes.append(f"The trigger times tell only the order of the phases, as {why}.")
         triggers = times = None
     if triggers is not None:
         _note_gaps(triggers, notes)
@@ -125,16 +126,25 @@ def _drop_copies(slices: list[tuple[Frame, ...]], notes: list[str]) -> list[tupl
                 dropped += 1
         kept.append(tuple(own.values()))
     if dropped:
-        notes.append(f"{dropped} images occur twice and are used once.")
+        notes.append("1 image occurs twice and is used once." if dropped == 1 else f"{dropped} images occur twice and are used once.")
     return kept
 
 
 def _check_counts(counts: list[int]) -> None:
     usual = Counter(counts).most_common(1)[0][0]
-    for n, count in enumerate(counts):
-        if count != usual:
-            what = "a phase is missing" if count < usual else "phases are there twice"
-            raise DicomError(f"slice {n + 1} of {len(counts)} has {count} phases and the others {usual}: {what}")
+    odd = {n: count for n, count in enumerate(counts) if count != usual}
+    if len(odd) > 1:
+        listed = ", ".join(map(str, counts))
+        raise DicomError(f"its {len(counts)} slices have different numbers of phases ({listed}): images are missing, or there twice")
+    for n, count in odd.items():
+        what = (
+            "a phase is missing"
+            if count == usual - 1
+            else "phases are missing"
+            if count < usual
+            else "phases are there twice, or those of the others are missing"
+        )
+        raise DicomError(f"slice {n + 1} of {len(counts)} has {count} phases and the others {usual}: {what}")
 
 
 def _choose_order(slices: list[tuple[Frame, ...]], notes: list[str]) -> tuple[str, Callable[[Frame], float | None]]:

@@ -1,0 +1,111 @@
+"""Series taken as stacks: a cine is one series, or one series per slice, or was interrupted and goes on in another series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prato.dicom.blocks import MIN_PHASES, ONE_PHASE, Block, angle_between, normal_of, split_series, why_no_cine
+from prato.dicom.headers import Frame
+from prato.dicom.single_slices import join_small, lies_next_to
+from prato.dicom.stacks import MIN_SLICES, SAME_MM, LeftOut, Stack, fit, is_regular, overlap
+
+#: Planes that are turned by less than this belonged to one stack; what is turned by more is another view, degrees.
+_TURNED = 30.0
+
+
+def find_stacks(series: Sequence[Iterable[Frame]]) -> tuple[list[Stack], list[LeftOut]]:
+    """The stacks with several phases among the ``series`` of one study, and what is left out."""
+    stacks: list[Stack] = []
+    left_out: list[LeftOut] = []
+    small: list[Block] = []
+    single: list[Block] = []
+    few: list[Block] = []
+    for frames in series:
+        blocks = split_series(frames)
+        cines = []
+        for block in blocks:
+            reason = why_no_cine(block)
+            if reason is None:
+                cines.append(block)
+            elif reason == ONE_PHASE:
+                single.append(block)
+            else:
+                left_out.append(LeftOut(block.frame.label, block.files, reason))
+                few.append(block)
+        if sum(len(block.slices) for block in cines) >= MIN_SLICES > max((len(block.slices) for block in cines), default=MIN_SLICES):
+            largest = max(angle_between(cines[0].frame, block.frame) for block in cines)
+            reason = f"its slices are not parallel (up to {largest:.0f}° apart)" if largest > 0.05 else "its slices differ in size"
+            left_out.append(LeftOut(cines[0].frame.label, sum(block.files for block in cines), reason))
+            continue
+        for block in cines:
+            if len(block.slices) < MIN_SLICES:
+                small.append(block)
+            else:
+                _add(stacks, Stack(dict(block.slices), flaw=_odd_ones(block, cines)))
+    left_out += _leave_single(single)
+    return [_miss(stack, few) for stack in join_small(stacks, small, left_out)], left_out
+
+
+def _miss(stack: Stack, few: Iterable[Block]) -> Stack:
+    """``stack`` with a note for each slice next to it that has too few images, as of a series that did not arrive as a whole."""
+    notes = stack.notes
+    for block in few:
+        count = max(map(len, block.slices.values()))
+        if len(block.slices) < MIN_SLICES and count < MIN_PHASES and fit(stack.slices, block.slices) and lies_next_to(block.frame, stack):
+            notes += (f"A slice next to the others is left out: it has {count} images, too few for a cine.",)
+    return replace(stack, notes=notes)
+
+
+def _leave_single(single: Iterable[Block]) -> list[LeftOut]:
+    """Series of one phase. Many of the same slices may be one cine, or a measurement repeated over many heartbeats: nobody guesses."""
+    alike: list[list[Block]] = []
+    for block in single:
+        group = next((group for group in alike if _show_same_slices(group[0], block)), None)
+        if group is None:
+            alike.append([block])
+        else:
+            group.append(block)
+    left_out = []
+    for group in alike:
+        count = len({block.frame.series for block in group})
+        if count < MIN_PHASES or len(group[0].slices) < MIN_SLICES:
+            left_out += [LeftOut(block.frame.label, block.files, ONE_PHASE) for block in group]
+            continue
+        label, files = f"{group[0].frame.label} and {count - 1} more series", sum(block.files for block in group)
+        left_out.append(LeftOut(label, files, "one phase each of the same slices: if they are one cine, export it as one series"))
+    return left_out
+
+
+def _show_same_slices(a: Block, b: Block) -> bool:
+    same = len(a.slices) == len(b.slices) and np.allclose(list(a.slices), list(b.slices), rtol=0, atol=SAME_MM)
+    return bool(same) and fit(a.slices, b.slices)
+
+
+def _odd_ones(block: Block, others: Iterable[Block]) -> str | None:
+    """What of the same series should have been slices of ``block``, and cannot be."""
+    low, high = min(block.slices), max(block.slices)
+    gap = (high - low) / (len(block.slices) - 1)
+    for other in others:
+        angle = angle_between(block.frame, other.frame)
+        distance = float(normal_of(block.frame) @ other.frame.position)
+        if other is block or len(other.slices) >= MIN_SLICES or angle > _TURNED or not low - 1.5 * gap < distance < high + 1.5 * gap:
+            continue
+        if angle > 0.05:
+            return f"its slices are not parallel ({len(other.slices)} of them turned by {angle:.1f}°)"
+        sizes = " and ".join(f"{f.columns}x{f.rows} pixels of {f.spacing[1]:.3g}x{f.spacing[0]:.3g} mm" for f in (block.frame, other.frame))
+        return f"its slices differ in size or direction ({sizes})"
+    return None
+
+
+def _add(stacks: list[Stack], stack: Stack) -> None:
+    """As a stack of its own, or as the rest of one that another series began."""
+    for n, other in enumerate(stacks):
+        if fit(other.slices, stack.slices) and not overlap(other.slices, stack.slices):
+            joined = dict(sorted({**other.slices, **stack.slices}.items()))
+            if is_regular(list(joined)):
+                stacks[n] = Stack(joined, other.notes + stack.notes, other.flaw or stack.flaw)
+                return
+    stacks.append(stack)

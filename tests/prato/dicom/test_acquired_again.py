@@ -1,0 +1,105 @@
+"""Slices that were acquired more than once, in series of one slice each: only what belongs together becomes a cine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset
+
+from prato.dicom.importer import Report, import_dicom
+from tests.prato.dicom.scans import Scan, check, save, uid
+
+SCAN = Scan(description="cine sax")
+
+
+def single_slices() -> list[FileDataset]:
+    images = SCAN.one_series_a_slice()
+    for ds in images:
+        ds.AcquisitionTime = "100000"
+    return images
+
+
+def later(slices: tuple[int, ...], description: str, one_series: bool = False) -> list[FileDataset]:
+    """Other images where ``slices`` lie, acquired after them."""
+    other = replace(SCAN, number=2, description=description)
+    images = [ds for ds in (other.images() if one_series else other.one_series_a_slice()) if slice_of(ds) in slices]
+    for ds in images:
+        ds.AcquisitionTime, ds.SeriesNumber = "110000", ds.SeriesNumber + 200
+        if not one_series:
+            ds.SeriesInstanceUID = uid("later", description, slice_of(ds))
+    return images
+
+
+def slice_of(ds: FileDataset) -> int:
+    return round(float(np.subtract(ds.ImagePositionPatient, SCAN.origin) @ SCAN.normal) / SCAN.gap)
+
+
+@pytest.mark.parametrize("one_series", [True, False])
+@pytest.mark.parametrize("slices", [(1, 2, 3), (0, 2, 4), (2, 3)])
+def test_tagged_images_take_no_place_of_the_cine(tmp_path: Path, slices: tuple[int, ...], one_series: bool) -> None:
+    images = [*single_slices(), *later(slices, "tagging sax", one_series)]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert report.refused == []
+    assert any("tagging sax" in line for line in report.left_out)
+
+
+def test_a_repetition_that_was_broken_off_costs_nothing(tmp_path: Path) -> None:
+    images = [*single_slices(), *(ds for ds in later((2,), "again") if ds.InstanceNumber <= 6)]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert any("a slice that series 102 (cine sax) has already" in line for line in report.left_out)
+    assert any("acquired twice" in note for note in report.imported[0].notes)
+
+
+@pytest.mark.parametrize("slices", [(0, 1, 2, 3, 4), (0, 1, 2, 3)])
+def test_what_was_acquired_again_as_a_whole_is_not_mixed_with_the_first(tmp_path: Path, slices: tuple[int, ...]) -> None:
+    images = [*single_slices(), *later(slices, "under stress")]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    expected = [SCAN.array(), replace(SCAN, number=2).array()[:, :, : len(slices)]]
+    assert voxels(report, tmp_path / "out", expected)
+
+
+def voxels(report: Report, folder: Path, expected: list[np.ndarray]) -> bool:
+    found = [np.asarray(nib.load(folder / f"{cine.study}.nii.gz").dataobj) for cine in report.imported]
+    return len(found) == len(expected) and all(np.array_equal(one, other) for one, other in zip(found, expected))
+
+
+def halve(ds: FileDataset) -> None:
+    ds.Rows, ds.Columns, ds.PixelSpacing, ds.PixelData = 6, 5, [3.0, 2.5], ds.PixelData[: 6 * 5 * 2]
+
+
+def turn(ds: FileDataset) -> None:
+    along, down = np.reshape([float(v) for v in ds.ImageOrientationPatient], (2, 3))
+    ds.ImageOrientationPatient = [*along, *(np.cos(0.1) * down + np.sin(0.1) * SCAN.normal)]
+
+
+def shift(ds: FileDataset) -> None:
+    ds.ImagePositionPatient = [float(v) for v in np.array(ds.ImagePositionPatient) + 4 * np.array(SCAN.orientation[:3])]
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [(halve, "of 5x6 pixels of 2.5x3 mm instead of 10x12 pixels of 1.25x1.5 mm"), (turn, "turned by 5.7°"), (shift, "4.0 mm aside")],
+)
+def test_an_odd_slice_at_the_end_of_a_stack_is_missed(tmp_path: Path, change: Callable[[FileDataset], None], difference: str) -> None:
+    images = single_slices()
+    for ds in images:
+        if slice_of(ds) == 4:
+            change(ds)
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert [cine.slices for cine in report.imported] == [4]
+    assert report.imported[0].notes == (f"A slice next to the others is left out: it is {difference}.",)
+    assert f"next to series 100 (cine sax) and 3 more series, but {difference}" in report.left_out[0]
+
+
+def test_a_slice_of_too_few_images_at_the_end_of_a_stack_is_missed(tmp_path: Path) -> None:
+    images = [ds for ds in single_slices() if slice_of(ds) < 4 or ds.InstanceNumber <= 3]
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert [cine.slices for cine in report.imported] == [4]
+    assert report.imported[0].notes == ("A slice next to the others is left out: it has 3 images, too few for a cine.",)

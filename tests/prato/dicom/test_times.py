@@ -1,0 +1,119 @@
+"""The order and the times of phases, in the ways in which scanners and converters give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import FileDataset
+
+from prato.dicom.importer import import_dicom
+from tests.prato.dicom.scans import Scan, check, only, save, uid
+
+SCAN = Scan()
+
+
+def with_delays(name: str) -> list[FileDataset]:
+    """Classic images whose trigger time is 0, and whose delay stands elsewhere."""
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        setattr(ds, name, float(ds.TriggerTime))
+        ds.TriggerTime, ds.InstanceNumber = 0, 1000 - n
+    return images
+
+
+def with_time_of_the_object() -> list[FileDataset]:
+    ds = SCAN.enhanced()
+    ds.TriggerTime = 20
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        del group.FrameContentSequence[0].TemporalPositionIndex, group.FrameContentSequence[0].DimensionIndexValues
+    return [ds]
+
+
+def with_shares() -> list[FileDataset]:
+    [ds] = with_time_of_the_object()
+    del ds.TriggerTime
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        timing = group.CardiacSynchronizationSequence[0]
+        timing.NominalPercentageOfCardiacPhase = timing.NominalCardiacTriggerDelayTime / 8
+        del timing.NominalCardiacTriggerDelayTime
+    return [ds]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        lambda: with_delays("NominalCardiacTriggerDelayTime"),
+        lambda: with_delays("ActualCardiacTriggerDelayTime"),
+        with_time_of_the_object,
+        with_shares,
+    ],
+    ids=["nominal", "actual", "of the object", "shares of the interval"],
+)
+def test_a_time_that_tells_nothing_hides_none_that_does(tmp_path: Path, images: Callable[[], list[FileDataset]]) -> None:
+    report = import_dicom(save(tmp_path / "in", images()), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    sidecar = only(report, tmp_path / "out")[1]
+    assert (sidecar["phases_sorted_by"], sidecar["phase_times_ms"][:3]) == ("TriggerTime", [0, 100, 200])
+
+
+def test_frames_in_no_order_whose_object_counts_them_by_phase_alone(tmp_path: Path) -> None:
+    ds = SCAN.enhanced()
+    ds.DimensionIndexSequence[2].DimensionIndexPointer = 0x00209153
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        group.FrameContentSequence[0].TemporalPositionIndex = 1
+        del group.CardiacSynchronizationSequence
+    report = import_dicom(save(tmp_path / "in", [ds]), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+    assert only(report, tmp_path / "out")[1]["phases_sorted_by"] == "TemporalPositionIdentifier"
+
+
+@pytest.mark.parametrize("is_concatenation", [True, False])
+def test_objects_of_one_series_that_follow_each_other(tmp_path: Path, is_concatenation: bool) -> None:
+    """Each holds half of the phases of all slices, in order, without a time."""
+    whole = SCAN.enhanced(shuffled=False)
+    half = SCAN.slices * SCAN.phases // 2
+    parts = []
+    for n in range(2):
+        ds = SCAN.enhanced(shuffled=False)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = uid("part", n)
+        ds.PerFrameFunctionalGroupsSequence = whole.PerFrameFunctionalGroupsSequence[n * half : (n + 1) * half]
+        ds.NumberOfFrames, ds.PixelData = half, whole.PixelData[n * half * 240 : (n + 1) * half * 240]
+        if is_concatenation:
+            ds.ConcatenationFrameOffsetNumber = n * half
+        else:
+            ds.InstanceNumber = n + 1
+        for group in ds.PerFrameFunctionalGroupsSequence:
+            del group.FrameContentSequence, group.CardiacSynchronizationSequence
+        parts.append(ds)
+    report = import_dicom(save(tmp_path / "in", parts), tmp_path / "out")
+    check(SCAN, report, tmp_path / "out")
+
+
+def test_series_of_one_uid_are_told_apart_by_their_numbers(tmp_path: Path) -> None:
+    other = replace(SCAN, number=2, description="tagging", extra={"SeriesInstanceUID": uid("study", 1)})
+    images = other.images()
+    for ds in images:
+        ds.TriggerTime += 3
+    report = import_dicom(save(tmp_path / "in", [*SCAN.images(), *images]), tmp_path / "out")
+    check(replace(SCAN), report, tmp_path / "out")
+    assert np.isclose(report.imported[0].step_ms or 0, 100)
+
+
+def test_images_of_many_heartbeats_whose_trigger_times_differ_a_little_are_no_cine(tmp_path: Path) -> None:
+    images = replace(SCAN, phases=20, description="first pass").images()
+    late = np.random.default_rng(2).uniform(0, 40, len(images))
+    for n, ds in enumerate(images):
+        ds.TriggerTime, ds.AcquisitionTime = round(100 + float(late[n]), 1), f"1011{(n % 20) * 0.9:09.6f}"
+    report = import_dicom(save(tmp_path / "in", images), tmp_path / "out")
+    assert report.imported == [] and "images over 17 s, more than one heartbeat" in report.left_out[0]
+
+
+def test_phases_that_were_acquired_one_after_the_other_are_a_cine(tmp_path: Path) -> None:
+    images = SCAN.images()
+    for n, ds in enumerate(images):
+        ds.AcquisitionTime = f"1011{(n + 3) % 8 * 0.9:09.6f}"  # the R wave lies within
+    check(SCAN, import_dicom(save(tmp_path / "in", images), tmp_path / "out"), tmp_path / "out")
