@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,25 @@ from PratoLabelLib.measures.nifti_frames import Frames, split_frames
 from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import ServerError
+
+
+class TemporaryFolder:
+    """A folder of this Slicer's own, in ``parent``, for files that are needed for a moment."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="prato_label_", dir=parent)
+
+    @property
+    def path(self) -> Path:
+        """The folder; made anew where the system, which tidies what is temporary after some days, has removed it."""
+        path = Path(self._folder.name)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def cleanup(self) -> None:
+        """Remove it, with all that is in it."""
+        self._folder.cleanup()
 
 
 class StudyFiles(NamedTuple):
