@@ -105,3 +105,8 @@ class Submission(NamedTuple):
     drawings: Mapping[int, Drawing]
     info: dict[str, Any]
     finish_file: Callable[[], None]
+
+    def is_like(self, other: Submission) -> bool:
+        """Whether both would be the same label."""
+        ours, theirs = self.drawings, other.drawings
+        return self.info == other.info and ours.keys() == theirs.keys() and all(ours[phase].is_like(theirs[phase]) for phase in ours)
