@@ -50,3 +50,24 @@ def test_somebody_else_may_send_it_too_and_it_may_be_sent_again_afterwards(drive
     assert [request[2]["annotator"] for request in submissions(driver)] == ["Ada", "Bob"]
     driver.ui.submitButton.click()
     assert len(submissions(driver)) == 3
+
+
+@pytest.mark.parametrize(
+    ("button", "kind", "rounds"),
+    [("approve", "approve", 2), ("restoreVersion", "restore", 2), ("skip", "review", 2), ("sendBack", "send back", 1)],
+)
+def test_what_changes_the_server_is_done_once(driver: Any, button: str, kind: str, rounds: int) -> None:
+    driver.click("test")
+    driver.ui.annotatorEdit.text = "Bob"
+    driver.select(0)
+    driver.click("open")
+    for times in range(1, rounds + 1):  # it can be done again once the answer is there
+        driver.ui.versionTree.setCurrentItem(driver.ui.versionTree.topLevelItem(1))
+        driver.ui.sendBackEdit.text = "the apex"
+        driver.ui.reasonBox.setEditText("not the heart")
+        pressed = getattr(driver.ui, f"{button}Button")
+        pressed.click()
+        pressed.click()
+        driver.rest(0.1)
+        driver.settle()
+        assert len([request for request in driver.server.requests if request[0] == kind]) == times

@@ -115,7 +115,8 @@ class VersionList:
             self.load(opened)
             self.show(opened, reply["version"])
 
-        self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "")
+        what = f"restore {study.study} {version}"
+        self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "", once=what)
 
     def decide(
         self, study: OpenStudy, phases: Sequence[int], reason: str | None, annotator: str, on_decided: Callable[[list[str]], None]
@@ -141,4 +142,4 @@ class VersionList:
                 self.load(study)
                 on_decided(warnings)
 
-        self._dispatcher.dispatch(send, on_reply, "")
+        self._dispatcher.dispatch(send, on_reply, "", once=f"decide {study.study} {phases} {reason}")
