@@ -71,3 +71,13 @@ def test_what_changes_the_server_is_done_once(driver: Any, button: str, kind: st
         driver.rest(0.1)
         driver.settle()
         assert len([request for request in driver.server.requests if request[0] == kind]) == times
+
+
+def test_a_key_that_is_held_is_pressed_once(driver: Any) -> None:
+    """Ctrl+Return would submit the next study, which nobody has looked at, as soon as it is open and segmented."""
+    driver.open_study()
+    driver.ui.clickButton.click()
+    keys = [*driver.panel._shortcuts.installed, *driver.panel.clicks.shortcuts.installed]
+    assert "Ctrl+Return" in {key.key.toString() for key in keys}
+    assert len(keys) > 10
+    assert not any(key.autoRepeat for key in keys)
