@@ -229,7 +229,7 @@ def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(fake_server
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy")
     sentence = str(failure(Client("heart.invalid:8000").info))
-    assert "The proxy 127.0.0.1 lets nothing through" in sentence and "no_proxy" in sentence
+    assert "The proxy 127.0.0.1:9 lets nothing through" in sentence and "no_proxy" in sentence
     fake_server.status = 200
     for name in ("127.0.0.1", "localhost"):
         assert Client(f"{name}:{fake_server.server_port}").studies() == []

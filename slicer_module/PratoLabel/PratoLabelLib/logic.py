@@ -15,7 +15,8 @@ from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.responses import ServerInfo
 from PratoLabelLib.server.worker import Signal
 from PratoLabelLib.studies.cine_study import CineStudy
-from PratoLabelLib.studies.study_files import send_label
+from PratoLabelLib.studies.open_study import OpenStudy
+from PratoLabelLib.studies.study_files import Submission, send_label
 
 
 class PratoLabelLogic(ClickLogic):
@@ -32,6 +33,7 @@ class PratoLabelLogic(ClickLogic):
         self._phases = self._open_phases = PhaseVolumes()
         self._phases_address = ""  # of the server whose studies they are
         self._submissions = 0
+        self._on_their_way: dict[Path, tuple[OpenStudy, str, str, Submission]] = {}  # by file: of what, where to and by whom
         self.connected.connect(self._on_connected)
         self.study_opened.connect(lambda volume: self._measure_other_phases())
 
@@ -127,20 +129,14 @@ class PratoLabelLogic(ClickLogic):
         if autosave is not None:
             autosave.save()  # so that what is sent is in a draft of its own until it is known to be stored
             continued = frozenset(autosave.continued)
-        self._submissions += 1  # each has a folder of its own: an earlier one may still be queued
-        folder = self._folder / f"submission{self._submissions}"
-        folder.mkdir()
-        path = folder / "label.nii.gz"
+        written = self._write_submission(study, annotator)
+        if written is None:
+            return
+        path, submission = written
 
         def clean_up() -> None:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._clean_up(path)
 
-        try:
-            submission = study.prepare_submission(path)
-        except MaskError as error:
-            clean_up()
-            self.failed.emit(str(error))
-            return
         info, base, clicks = {"annotator": annotator, **study.provenance, **submission.info}, study.base, self.clicks_sent()
         info |= {"clicks": clicks} if clicks else {}
         checksum = study.image_checksum if study.server == self.address else None
@@ -166,6 +162,30 @@ class PratoLabelLogic(ClickLogic):
 
         # in no lane: nothing replaces or cancels a submission
         self._dispatcher.dispatch(send, on_submitted, "", clean_up)
+
+    def _write_submission(self, study: OpenStudy, annotator: str) -> tuple[Path, Submission] | None:
+        """The file of what is about to be sent, in a folder of its own, and what it is; None where nothing is to be sent."""
+        self._submissions += 1  # an earlier one may still be queued
+        folder = self._folder / f"submission{self._submissions}"
+        folder.mkdir()
+        path = folder / "label.nii.gz"
+        try:
+            submission = study.prepare_submission(path)
+        except MaskError as error:
+            self._clean_up(path)
+            self.failed.emit(str(error))
+            return None
+        about = study, self.address, annotator
+        before = next((sent for sent in reversed(self._on_their_way.values()) if sent[:3] == about), None)
+        if before is not None and before[3].is_like(submission):
+            self._clean_up(path)  # the button was pressed twice: it is being sent
+            return None
+        self._on_their_way[path] = (*about, submission)
+        return path, submission
+
+    def _clean_up(self, path: Path) -> None:
+        self._on_their_way.pop(path, None)
+        shutil.rmtree(path.parent, ignore_errors=True)
 
     # Review
 

@@ -10,6 +10,7 @@ import slicer
 import slicer.util
 import vtk
 
+from PratoLabelLib.errors import describe_error
 from PratoLabelLib.logic import PratoLabelLogic
 from PratoLabelLib.parameters import Parameters
 from PratoLabelLib.sections import ERROR_STYLE, HINT_STYLE, WARNING_STYLE, Section
@@ -185,10 +186,13 @@ class Panel(slicer.util.VTKObservationMixin):
     # What the sections call
 
     def request(self, action: Callable[[], None]) -> None:
-        """Run ``action``, which makes the logic send a request for the user."""
+        """Run ``action``, which makes the logic send a request for the user; where it fails, that is said here, too."""
         self._awaits_reply = True
         self._show_message()
-        action()
+        try:
+            action()
+        except Exception as error:
+            self._on_failed(describe_error(error))
 
     @property
     def is_waiting(self) -> bool:

@@ -27,6 +27,7 @@ class Shortcuts:
         window = _main_window() or self._ui.statusLabel.window()
         for key, action in self._actions.items():
             shortcut = qt.QShortcut(qt.QKeySequence(key), window)
+            shortcut.autoRepeat = False  # a key that is held would submit the next study as soon as it is open
             shortcut.connect("activated()", action)
             self.installed.append(shortcut)
 

@@ -101,8 +101,8 @@ class HttpClient:
 
 
 def _parse_address(address: str) -> str:
-    """``address`` with its scheme and without a slash at its end."""
-    text = address.strip()
+    """``address`` with its scheme and without a slash at its end, one text for one server: whatever is kept of a server is kept by that."""
+    text = "".join(filter(str.isprintable, address)).strip()  # what is copied from a message may have characters that nobody sees
     try:
         url = urlsplit(text if "://" in text else f"http://{text}")
         has_more = url.query or url.fragment or "@" in url.netloc
@@ -111,4 +111,6 @@ def _parse_address(address: str) -> str:
         is_valid = False
     if not is_valid or any(c.isspace() for c in text):
         raise ServerError(f"{address!r:.80} is not a server address: enter one like 127.0.0.1:8000 or http://host:8000.")
-    return f"{url.scheme}://{url.netloc}{url.path.rstrip('/')}"
+    host, percent, zone = url.netloc.partition("%")  # the zone names an interface of this machine, in capitals or not
+    usual = {"http": ":80", "https": ":443"}[url.scheme]
+    return f"{url.scheme}://{host.lower()}{percent}{zone}".removesuffix(usual).removesuffix(":") + url.path.rstrip("/")

@@ -157,7 +157,8 @@ class ServerLogic:
             self.reviewed.emit(study, state)
             self.refresh_studies()
 
-        self._dispatcher.dispatch(lambda client: client.review(study, state, reason, annotator), on_reviewed, "")
+        what = f"{state} {study} {reason}"
+        self._dispatcher.dispatch(lambda client: client.review(study, state, reason, annotator), on_reviewed, "", once=what)
 
     def find_model(self, name: str) -> ModelInfo | None:
         """What the server says about the model ``name``; None if it has no such model."""

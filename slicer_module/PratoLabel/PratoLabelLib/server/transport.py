@@ -8,6 +8,7 @@ its time. Works with urllib3 1.26 and 2 alike.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -129,12 +130,19 @@ def _pool_class(base: type[HTTPConnectionPool], connection: Connection) -> type[
 def _failure_sentence(error: Exception, address: str, timeout: float, proxies: Mapping[str, str]) -> str:
     """Why a request to ``address``, which may stay silent for ``timeout`` s, got no reply."""
     proxy = select_proxy(address, dict(proxies))
-    if proxy and isinstance(error, (ConnectError, requests.exceptions.ProxyError)):
-        host = urlsplit(address).hostname
-        return f"The proxy {urlsplit(proxy).hostname} lets nothing through to {address}: name {host} in no_proxy, or correct http_proxy."
+    if proxy and _is_of_proxy(error, proxy):
+        host, named = urlsplit(address).hostname, re.sub(r".*(://|@)", "", proxy).strip(" /") or proxy  # without a password
+        return f"The proxy {named} lets nothing through to {address}: name {host} in no_proxy, or correct http_proxy."
     if isinstance(error, ConnectError):
         return _connect_sentence(address, error.reason)
     return _broken_sentence(address, timeout, error)
+
+
+def _is_of_proxy(error: Exception, proxy: str) -> bool:
+    """Whether a request failed on its way to ``proxy``: that cannot be reached, lets nothing through, or has an address that is none."""
+    errors = requests.exceptions
+    is_lost = proxy.startswith("socks") and isinstance(error, errors.ConnectionError) and not isinstance(error, errors.SSLError)
+    return is_lost or isinstance(error, (ConnectError, errors.ProxyError, errors.InvalidURL, errors.InvalidSchema))
 
 
 def _find_refusal(response: requests.Response, address: str) -> str:
@@ -149,7 +157,7 @@ def _find_refusal(response: requests.Response, address: str) -> str:
 
 def _connect_sentence(address: str, reason: OSError) -> str:
     if isinstance(reason, socket.gaierror):
-        return f"There is no machine called {urlsplit(address).hostname}: correct the server's address."
+        return _nowhere_sentence(address)
     if isinstance(reason, ConnectionRefusedError):
         return f"No server runs at {address}: start it there, or correct the address."
     if isinstance(reason, TimeoutError):
@@ -157,7 +165,13 @@ def _connect_sentence(address: str, reason: OSError) -> str:
     return f"{address} cannot be reached ({reason.strerror or reason}): check the network and the address."
 
 
+def _nowhere_sentence(address: str) -> str:
+    return f"There is no machine called {urlsplit(address).hostname}: correct the server's address."
+
+
 def _broken_sentence(address: str, timeout: float, error: Exception) -> str:
+    if isinstance(error, requests.exceptions.InvalidURL):  # no name of a machine could be like that
+        return _nowhere_sentence(address)
     if isinstance(error, requests.Timeout):
         return f"The server gave no answer within {timeout:g} s: it may be busy, so try again later."
     if isinstance(error, requests.exceptions.SSLError):

@@ -198,6 +198,7 @@ class RequestDispatcher:
     def __init__(self, worker: Worker, on_failure: Callable[[str], None], on_dispatch: Callable[[], None] = lambda: None) -> None:
         self.client: Client | None = None
         self._worker, self._on_failure, self._on_dispatch = worker, on_failure, on_dispatch
+        self._once: set[tuple[Client, str]] = set()  # that are on their way
 
     def dispatch(
         self,
@@ -207,6 +208,7 @@ class RequestDispatcher:
         on_error: Callable[[], None] = lambda: None,
         quiet: bool = False,
         client: Client | None = None,
+        once: str = "",
     ) -> None:
         """Call ``request`` with the client in the worker, then ``on_result`` with what it returned, on the main thread.
 
@@ -215,20 +217,27 @@ class RequestDispatcher:
             on_error: called where the request cannot be sent, fails or is cancelled.
             quiet: a failure is not reported, as the user did not start this request.
             client: used instead of the connected server's.
+            once: what it does, in no lane: it is not done twice where a button is pressed twice before the answer is there.
         """
         receiver = client or self.client
         if receiver is None:
             on_error()
             self._on_failure("Not connected to a server: enter its address and press Connect.")
             return
+        key = receiver, once
+        if key in self._once:
+            return
+        self._once.update([key] if once else [])
 
         def deliver(result: _T) -> None:
+            self._once.discard(key)
             try:
                 on_result(result)
             except Exception as error:  # whatever it is, the user must learn that nothing came of the request
                 self._on_failure(describe_error(error))
 
         def fail(error: Exception) -> None:
+            self._once.discard(key)
             on_error()
             if isinstance(error, Cancelled):
                 return

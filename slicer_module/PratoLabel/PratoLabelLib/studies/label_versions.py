@@ -20,7 +20,7 @@ class VersionList:
     """The versions of the open study's label; a reply about another study changes nothing here.
 
     Args:
-        folder: where a version's file may be written for a moment.
+        find_folder: returns where a version's file may be written for a moment.
         on_change: called when other versions are known.
         replace: is given what puts a version in place of the segments, and calls it.
 
@@ -31,12 +31,16 @@ class VersionList:
     LANE = "versions"
 
     def __init__(
-        self, dispatcher: RequestDispatcher, folder: Path, on_change: Callable[[], None], replace: Callable[[Callable[[], None]], None]
+        self,
+        dispatcher: RequestDispatcher,
+        find_folder: Callable[[], Path],
+        on_change: Callable[[], None],
+        replace: Callable[[Callable[[], None]], None],
     ) -> None:
         self.versions: list[LabelVersion] = []
         self._study: OpenStudy | None = None
         self._replace = replace
-        self._dispatcher, self._folder, self._on_change = dispatcher, folder, on_change
+        self._dispatcher, self._find_folder, self._on_change = dispatcher, find_folder, on_change
 
     def clear(self) -> None:
         """No study is open."""
@@ -76,7 +80,7 @@ class VersionList:
 
     def show(self, study: OpenStudy, version: int) -> None:
         """Show a version in place of the segments, and send nothing. Edits stay in a draft, and the editor's undo brings them back."""
-        folder = self._folder
+        folder = self._find_folder()
 
         def download(client: Client) -> tuple[Path, Frames | None]:
             path = client.download_version(study.study, version, folder)
@@ -111,7 +115,8 @@ class VersionList:
             self.load(opened)
             self.show(opened, reply["version"])
 
-        self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "")
+        what = f"restore {study.study} {version}"
+        self._dispatcher.dispatch(lambda client: client.restore_version(study.study, version, annotator), on_reply, "", once=what)
 
     def decide(
         self, study: OpenStudy, phases: Sequence[int], reason: str | None, annotator: str, on_decided: Callable[[list[str]], None]
@@ -137,4 +142,4 @@ class VersionList:
                 self.load(study)
                 on_decided(warnings)
 
-        self._dispatcher.dispatch(send, on_reply, "")
+        self._dispatcher.dispatch(send, on_reply, "", once=f"decide {study.study} {phases} {reason}")

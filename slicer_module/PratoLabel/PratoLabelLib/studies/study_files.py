@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,25 @@ from PratoLabelLib.measures.nifti_frames import Frames, split_frames
 from PratoLabelLib.scene.drawing import Drawing
 from PratoLabelLib.server.client import Client
 from PratoLabelLib.server.connection import ServerError
+
+
+class TemporaryFolder:
+    """A folder of this Slicer's own, in ``parent``, for files that are needed for a moment."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="prato_label_", dir=parent)
+
+    @property
+    def path(self) -> Path:
+        """The folder; made anew where the system, which tidies what is temporary after some days, has removed it."""
+        path = Path(self._folder.name)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def cleanup(self) -> None:
+        """Remove it, with all that is in it."""
+        self._folder.cleanup()
 
 
 class StudyFiles(NamedTuple):
@@ -95,3 +115,8 @@ class Submission(NamedTuple):
     drawings: Mapping[int, Drawing]
     info: dict[str, Any]
     finish_file: Callable[[], None]
+
+    def is_like(self, other: Submission) -> bool:
+        """Whether both would be the same label."""
+        ours, theirs = self.drawings, other.drawings
+        return self.info == other.info and ours.keys() == theirs.keys() and all(ours[phase].is_like(theirs[phase]) for phase in ours)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from PratoLabelLib.studies.cine_study import CineStudy
 from PratoLabelLib.studies.drafts import DraftFolder
 from PratoLabelLib.studies.label_versions import VersionList
 from PratoLabelLib.studies.open_study import OpenStudy
-from PratoLabelLib.studies.study_files import StudyFiles, download_next_study, download_study
+from PratoLabelLib.studies.study_files import StudyFiles, TemporaryFolder, download_next_study, download_study
 
 
 class StudyLogic(ServerLogic):
@@ -47,17 +45,20 @@ class StudyLogic(ServerLogic):
         self.segments_about_to_change = Signal()  # phases, and whether it is a labeller's work: the moment to save the state for undo
         self.versions_changed = Signal()
         self.versions_changed.connect(self._note_drawn)
-        os.makedirs(slicer.app.temporaryPath, exist_ok=True)
-        self._temporary = tempfile.TemporaryDirectory(prefix="prato_label_", dir=slicer.app.temporaryPath)
-        self._folder = Path(self._temporary.name)
+        self._temporary = TemporaryFolder(Path(slicer.app.temporaryPath))
         self._open_study: OpenStudy | None = None
         self._was_open = False
-        self.versions = VersionList(self._dispatcher, self._folder, self.versions_changed.emit, self._replace_segments)
+        self.versions = VersionList(self._dispatcher, lambda: self._folder, self.versions_changed.emit, self._replace_segments)
         # beside Slicer's own settings, which outlive a crash, a restart and an update
         self._drafts = DraftFolder(Path(slicer.app.slicerUserSettingsFilePath).parent / "PratoLabel" / "unsent")
         self.autosave: Autosave | None = None
         self._scene = slicer.mrmlScene
         self._scene_observer = self._scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self._on_node_leaves)
+
+    @property
+    def _folder(self) -> Path:
+        """For files that are needed for a moment."""
+        return self._temporary.path
 
     @property
     def current_study(self) -> OpenStudy | None:
