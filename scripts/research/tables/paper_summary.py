@@ -37,11 +37,13 @@ def _learning(tables: Mapping[str, Table]) -> str:
 
 
 def _ranked(data: str, rows: Sequence[Row]) -> str:
-    best = ", ".join(_with_cost(row) for row in rows[:_BEST])
+    best = "; ".join(_with_cost(row) for row in rows[:_BEST])
     literal = [(place, row) for place, row in enumerate(rows, start=1) if row.is_literal]
-    own = "".join(f" {row.label}, as the paper has it, is number {place} of {len(rows)} ({_with_cost(row)})." for place, row in literal)
+    own = "".join(
+        f" {row.label} ranks {place} of {len(rows)} ({_with_cost(row).removeprefix(row.label).strip()})." for place, row in literal
+    )
     assert rows[0].outcome
-    seen = f"the {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
+    seen = f"the best of the {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
     return f"**{DATA[data]}**, {seen}, by mean DSC: {best}.{own}"
 
 
@@ -74,8 +76,8 @@ def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
     dense = [row for row in rows if row.design("method") == "dense"]
     if len(dense) < 2:
         return []
-    told = ", ".join(name_with_dice(row) for row in reversed(dense))
-    return [f"{DATA[data]}, without pruning, by how the box reaches the network: {told}."]
+    told = "; ".join(name_with_dice(row) for row in reversed(dense))
+    return [f"{DATA[data]}, mean DSC without pruning, by how the network gets the box: {told}."]
 
 
 def _with_cost(row: Row) -> str:
