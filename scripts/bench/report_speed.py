@@ -43,9 +43,9 @@ The ways to use a box are timed in turn in one process, because on a shared mach
 """
 _TABLES_HEAD = """# What a box saves: all tables
 
-Written by `make report` from the CSV files in this folder; [speed.md](../speed.md) says what they show. *Processor ms* exclude the time
-spent waiting for other programs on the same machine. *Dense* and *cut to the box* are MONAI's own calls; *norms folded* are the same with batch norms
-folded into the convolutions.
+Written by `make report` from the CSV files in this folder; [speed.md](../speed.md) says what they show. *Processor ms*
+exclude the time spent waiting for other programs on the same machine. *Dense* and *cut to the box* are MONAI's own calls;
+*norms folded* are the same with batch norms folded into the convolutions.
 
 ## Goals
 

@@ -72,8 +72,8 @@ def _plan(measured: Measured) -> Iterator[str]:
             told.append(f"{title} {100 * (ms / ms_dense - 1):+.0f} % ({ms:.0f} ms per study, GFLOP {100 * (gflops - 1):+.0f} %)")
     yield (
         "**In that window, pruning adds little with networks as small as the shipped ones.** Network time for a new image, on one CPU "
-        f"thread with tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the benchmark the "
-        f"plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same window. It costs "
+        f"thread with tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the "
+        f"benchmark the plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same window. It costs "
         "no accuracy either ([compared with dense twins](method.md#networks-of-windows))."
     )
 
@@ -119,8 +119,8 @@ def _gpu(measured: Measured) -> Iterator[str]:
         "is to capture the call as a CUDA graph."
     )
     yield (
-        f"The engine on the whole image is {_range(_speedups(rows, ('engine',)))} times as fast as dense there: it pays off with many slices "
-        "per call, in 3D, and in memory ([tables](results/speed_tables.md))."
+        f"The engine on the whole image is {_range(_speedups(rows, ('engine',)))} times as fast as dense there: it pays off with many "
+        "slices per call, in 3D, and in memory ([tables](results/speed_tables.md))."
     )
 
 
@@ -166,8 +166,8 @@ def _worth(measured: Measured) -> Iterator[str]:
     )
     worst = [d[(*engine, "misleading")] for dice in told.values() for d in dice]
     yield (
-        f"With a box beside the heart, neither finds the heart: the engine's DSC is {_range(worst)}. That is why the app looks where its overview "
-        "sees the heart."
+        f"With a box beside the heart, neither finds the heart: the engine's DSC is {_range(worst)}. That is why the app looks where its "
+        "overview sees the heart."
     )
 
 

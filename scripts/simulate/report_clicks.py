@@ -73,7 +73,8 @@ def _courses(by: dict[tuple[str, str], list[Row]]) -> str:
         cells += [f"{sum(row['raised'] for row in rows) / right:.1%}", f"{sum(row['lowered'] for row in rows) / right:.1%}"]
         lines.append([*cells, f"{_median(rows, lambda row: row['ms'] or 0.0):.1f}"])
     studies = len(next(iter(by.values())))
-    about = f"Medians over {studies} studies of validation patients, with a tight box each. Clicks: median, 90th percentile, and the fraction not there after 20."
+    about = f"Medians over {studies} studies of validation patients, with a tight box each. Clicks to a DSC: median, 90th percentile, and "
+    about += "the fraction that is not there after 20."
     return about + "\n\n" + markdown_table(head, lines)
 
 
