@@ -24,7 +24,7 @@ Centre = Literal["box", "image", "stack", "clicks"]
 #: Not stored: what a freshly built network has anyway (Swin's index table), and the cross-attention that every MONAI transformer block
 #: owns and no network here uses, a fifth of the file.
 _REBUILT = ("relative_position_index", "norm_cross_attn.", ".cross_attn.")
-_UNUSABLE = "{} is not a model file of PrATo Label: restore the shipped one or train it anew."
+_UNUSABLE = "{} is not a model file of PrATo Label: restore the shipped one or train it again."
 
 
 class CheckpointError(ValueError):
