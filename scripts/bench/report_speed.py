@@ -19,9 +19,9 @@ from scripts.research.tables.token_tables import token_part
 
 _HEAD = """# What a box saves, and what it is worth
 
-`make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call of
-the network), `http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (pruned networks
-and the same networks trained dense) and `crop_floor.csv`. [All tables](results/speed_tables.md) are on another page.
+`make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call
+of the network), `http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (pruned
+networks and the same networks trained dense) and `crop_floor.csv`. [All tables](results/speed_tables.md) are on another page.
 [How it was measured](#how-it-was-measured) defines *window*, *plan*, *engine* and *crop*.
 
 ## What was learned

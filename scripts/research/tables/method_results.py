@@ -9,10 +9,11 @@ from typing import Any
 from prato.evaluation.evaluate import summary
 from scripts.common.markdown import grid
 from scripts.common.results import Row, read_rows
-from scripts.research.tables.claims import own_goals, paper_claims
+from scripts.research.tables.claims import paper_claims
 from scripts.research.tables.paired import Paired, compare_patients, holm
+from scripts.research.tables.paper_summary import count_verdicts
 from scripts.research.tables.rows import BOXES, NETWORKS, Table
-from scripts.research.tables.verdicts import NOT_RUN, overview
+from scripts.research.tables.verdicts import NOT_RUN
 
 #: Network and seed of the study of tokens that the page is about.
 _STUDY = ("swin_unetr", 0)
@@ -150,11 +151,11 @@ def _dense_twins(results: Path) -> dict[tuple[str, str], list[Row]]:
 
 
 def claims(tables: Mapping[str, Table]) -> str:
-    """The verdicts of docs/results/paper.md."""
-    found = [*paper_claims(tables), *own_goals(tables)]
+    """How many of the verdicts of docs/results/paper.md are which."""
+    found = paper_claims(tables)
     if all(claim.verdict == NOT_RUN for claim in found):
         return "The paper's experiments have not been run yet."
-    return overview(found)
+    return f"{count_verdicts(tables, found)}."
 
 
 def by_structure(results: Path) -> str:

@@ -19,16 +19,21 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     table = tables.get("table4")
     if not run or table is None:
         return ""
-    counts = Counter(claim.verdict for claim in run)
-    sentences = [
-        f"**Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
-        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}.**"
-    ]
+    sentences = [f"**{count_verdicts(tables, claims)}.**"]
     for data in DATA:
         rows = sorted(table.longest(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
             sentences += [_ranked(data, rows), *_same_box(data, rows), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def count_verdicts(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
+    """How many of the claims hold, without a full stop."""
+    counts = Counter(claim.verdict for claim in claims)
+    return (
+        f"Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}"
+    )
 
 
 def _learning(tables: Mapping[str, Table]) -> str:

@@ -292,7 +292,7 @@ def test_the_page_on_the_method_is_filled_from_results(tmp_path: Path) -> None:
     text = page.read_text()
     assert not re.search(r": begin -->\n<!-- ", text)
     assert "within 8 % of the exchanged rows" in text and "| relevance minus random tokens, 25 % kept |" in text
-    assert "| PrATo beats each baseline as it was published (PrATo) | holds | holds |" in text
+    assert re.search(r"\d+ hold, \d+ do not, and \d+ are not shown either way", text)
     before = page.read_bytes()
     fill_method(page, docs / "results", tables)
     assert page.read_bytes() == before
