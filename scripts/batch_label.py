@@ -29,7 +29,9 @@ _ERRORS = (ValueError, RuntimeError, OSError)
 
 
 def main(
-    studies: Annotated[Path, typer.Option(help="Folder of NIfTI studies, or a .txt or .csv list of images.")],
+    studies: Annotated[
+        Path, typer.Option(help="Folder of NIfTI studies, or a .txt or .csv list of images, with paths relative to the list.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the masks, records.jsonl and summary.json; new, empty or this run's own.")],
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = DEFAULT_MODEL,
     boxes: Annotated[Path | None, typer.Option(help=".json (id -> roi) or .csv (id,i0,i1,j0,j1,k0,k1); else boxes are proposed.")] = None,

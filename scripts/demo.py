@@ -184,7 +184,7 @@ def _picture(out: Path, study: str, box: Box, reply: dict[str, Any], scores: dic
 
 
 def _show(console: Console, summary: dict[str, Any], out: Path) -> None:
-    table = Table(title="Dice on the held-back patient")
+    table = Table(title="Dice on the held-out patient")
     for column in ("", "before", "after"):
         table.add_column(column, justify="right" if column else "left")
     for name, row in summary["dice_by_structure"].items():

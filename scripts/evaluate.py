@@ -95,7 +95,7 @@ def _show(about: dict[str, Any], found: dict[str, Any]) -> None:
     print_table(table)
     kept = ", ".join(f"{stage} {share:.2f}" for stage, share in found["kept_fraction"].items()) or "all"
     total = sum(found["latency_ms"].values())
-    typer.echo(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms a volume")
+    typer.echo(f"tokens kept: {kept}; {found['gflops']:.1f} of {found['gflops_dense']:.1f} GFLOP; {total:.0f} ms per volume")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def export(target: Annotated[Path, typer.Argument(metavar="DST", help="A new fol
     The Index takes repositories of at most 100 MB, history included, whose names begin with "Slicer".
     """
     if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= {".git"}):
-        typer.echo(f"{target} holds something already: give a new folder, or a clone from which all files but .git are removed.", err=True)
+        typer.echo(f"{target} is not empty: give a new folder, or a clone from which all files but .git are removed.", err=True)
         raise typer.Exit(2)
     texts = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
     pictures = {_resolve(page, link) for page, text in texts.items() for link, _ in _LINK.findall(text) if link.endswith(".png")}

@@ -32,8 +32,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 #: Of what the values of the labels mean, by ``CheckedLabel.source``.
 _SOURCES = {
     "names": "labels have names for their values, or were stored by a server of this app.",
-    "anatomy": "labels have no names, but where their structures lie shows that they are numbered as ours.",
-    "guess": "labels show nothing of their numbering, and are assumed to be numbered like the others.",
+    "anatomy": "labels have no names, but the positions of their structures show that they use the standard values.",
+    "guess": "labels do not show their numbering, and are assumed to be numbered like the others.",
 }
 Studies = Annotated[Path, typer.Argument(metavar="STUDIES", help="The studies folder.")]
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, without .nii.gz.")]

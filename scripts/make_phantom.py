@@ -20,7 +20,9 @@ def main(
     target: Annotated[Path, typer.Argument(metavar="DST", help="A new or empty folder for the studies.")],
     patients: Annotated[int, typer.Option(min=1, max=999, help="How many patients.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same patients.")] = 0,
-    cine: Annotated[bool, typer.Option("--cine", help="A whole beat a patient, as one 4D file that begins anywhere in the cycle.")] = False,
+    cine: Annotated[
+        bool, typer.Option("--cine", help="One whole beat per patient, as a 4D file that starts anywhere in the cycle.")
+    ] = False,
     phases: Annotated[int | None, typer.Option(min=MIN_PHASES, max=MAX_PHASES, help=f"Phases of each cine, {_PHASES} by default.")] = None,
 ) -> None:
     """Write phantom patients to DST: end-diastole and end-systole as two studies each, or with --cine all phases as one."""

@@ -27,7 +27,7 @@ from scripts.common.refusals import refuses_in_one_sentence
 @refuses_in_one_sentence
 def main(
     studies: Annotated[Path, typer.Option(help="Studies folder with labels/final.")],
-    out: Annotated[Path, typer.Option(help="The folder to make: a studies folder, too.")],
+    out: Annotated[Path, typer.Option(help="The folder to make; it is a studies folder, too.")],
     edge: Annotated[int, typer.Option(min=32, help="Maximum number of pixels along each side of a slice.")] = 208,
 ) -> None:
     """Write every labelled study, under its own name, at the networks' resolution, so that loading it for training resamples nothing.

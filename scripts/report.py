@@ -38,7 +38,7 @@ _TITLES = {
 }
 _MODELS_PAGE = """# All models, boxes and ways of pruning
 
-Written by `make report` from evaluation.csv in this folder; README says how the boxes are made.
+Written by `make report` from [evaluation.csv](evaluation.csv). [README](../../README.md#results) explains boxes and pruning.
 
 """
 #: What an evaluation is of, besides its cases.
@@ -98,7 +98,7 @@ def _table(results: list[dict[str, Any]]) -> str:
         "mean DSC",
         "mean HD95",
         "tokens kept",
-        "GFLOP a slice stack",
+        "GFLOP per volume",
     ]
     lines = _row(head) + _row(["---"] * len(head))
     for result in results:
@@ -108,7 +108,7 @@ def _table(results: list[dict[str, Any]]) -> str:
     found = results[0]["summary"]
     note = f"ACDC, {found['patients']} validation patients, {found['cases']} volumes (split by patient: docs/results/acdc_split.json)"
     devices = ", ".join(sorted({result["device"] for result in results}))
-    return lines + f"\n{note}; measured on: {devices}. HD95 in mm; GFLOP counted on the call, pruned of dense.\n"
+    return lines + f"\n{note}; measured on: {devices}. HD95 in mm; GFLOP counted during the call: pruned of dense.\n"
 
 
 def _cells(result: dict[str, Any]) -> list[str]:

@@ -51,7 +51,7 @@ def main(
     network: Annotated[str, typer.Option(help=f"One of {', '.join(list_presets())}.")] = "unetr",
     dense: Annotated[bool, typer.Option("--dense", help="Train without pruning.")] = False,
     percentile: Annotated[
-        float | None, typer.Option(help="Percent of the living tokens dropped at each stage; by default the network's own.")
+        float | None, typer.Option(help="Percent of the remaining tokens dropped at each stage; by default the network's own.")
     ] = None,
     after: Annotated[
         list[int], typer.Option(help="Blocks or stages after which tokens are dropped, counted from 1; by default the network's own.")
@@ -60,11 +60,12 @@ def main(
     margin: Annotated[float | None, typer.Option(help="Stage 0: drop tokens farther than this many pixels from the box first.")] = None,
     boxed: Annotated[bool, typer.Option("--boxed", help="Never drop a token that the box touches.")] = False,
     whole_slices: Annotated[
-        int | None, typer.Option(help="Train on windows of this many pixels round the image's middle instead of the box.")
+        int | None, typer.Option(help="Train on windows of this many pixels around the middle of the image instead of the box.")
     ] = None,
     start_from: Annotated[Path | None, typer.Option(help="Model file of the same network, to go on from its weights.")] = None,
     dense_first: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the budget, from its start, in which no token is dropped yet; for fresh weights.")
+        float,
+        typer.Option(min=0, max=1, help="Fraction of the budget, from the start, in which no token is dropped; for training from scratch."),
     ] = 0.0,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes of training time.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Budget in passes over the slices of the training patients.")] = None,

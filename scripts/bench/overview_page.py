@@ -52,7 +52,7 @@ def time_table(rows: list[Row]) -> str:
         share = "-" if off is None or prune == "off" else f"{100 * median(way['ms']) / median(off['ms']):.0f} %"
         cells = [model, box, prune, str(threads), f"{median(way['ms']):.0f}", share, f"{median(way['gflops']):.1f}"]
         lines.append([*cells, f"{sum(way['dice']) / len(way['dice']):.3f}"])
-    head = ["model", "box", "pruning", "threads", "ms a study", "of its own `off`", "GFLOP", "mean DSC"]
+    head = ["model", "box", "pruning", "threads", "ms per study", "of `off`", "GFLOP", "mean DSC"]
     studies = len({row["study"] for row in rows})
     return grid(head, lines) + f"\n{studies} studies: medians, and the mean DSC.\n"
 
@@ -62,7 +62,7 @@ def memory_table(rows: list[Row]) -> str:
     lines = [
         [row["request"], *(f"{row[name]:,}" if name in row else "-" for name in ("held_mib", "height_mib", "seconds"))] for row in rows
     ]
-    return grid(["request", "MiB after it", "height", "seconds"], lines)
+    return grid(["request", "MiB after it", "peak", "seconds"], lines)
 
 
 def round_table(rows: list[Row]) -> str:
@@ -81,7 +81,7 @@ def round_table(rows: list[Row]) -> str:
         ]
         lines.append([*cells, parts, f"{row['load']:.1f}", row["precision"], ended, row["commit"]])
     head = ["model", "labels", "round", "steps", "seconds", "CPU seconds", "parts", "load", "precision"]
-    head += ["Dice of the patients held back", "commit"]
+    head += ["Dice of held-out patients", "commit"]
     return grid(head, lines)
 
 

@@ -19,37 +19,37 @@ from scripts.research.tables.token_tables import token_part
 
 _HEAD = """# What a box saves, and what it is worth
 
-`make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call of
-the network), `http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (networks
-beside the same ones trained dense) and `crop_floor.csv`. [All their tables](results/speed_tables.md) are on another page.
+`make report` writes this page and its pictures from the measurements in [results](results): `benchmark.csv` (one call
+of the network), `http.csv` (whole requests), `tokens.csv` (accuracy by kept tokens and box), `dense_twins.csv` (pruned
+networks and the same networks trained dense) and `crop_floor.csv`. [All tables](results/speed_tables.md) are on another page.
+[How it was measured](#how-it-was-measured) defines *window*, *plan*, *engine* and *crop*.
 
 ## What was learned
 
 """
 _HOW = """## How it was measured
 
-The ways to use a box are timed in turn in one process: on a shared machine, ratios of times mean more than the times.
+The ways to use a box are timed in turn in one process, because on a shared machine ratios of times mean more than times.
 
-- *Dense*: the whole image. *Cut to the box* (the crop): nothing but the box. *Window at the box*: the box with some
-  context, as the app sees it, dense or with the model's plan. All have edges that are multiples of 32 pixels, as the
-  networks require.
-- *Masked*, *dropped*: the model's plan on the whole image. Tokens that left are hidden from the others, or not computed.
-- *Engine*: tokens farther than 8 pixels from the box (16 in 3D) never enter. Of the others, 75 % leave after the first
-  block or stage, none that the box touches. Only what is kept is decoded.
-- *Crop* in the goals is the faster of the two ways to cut to the box: with batch norms folded into the convolutions, as
-  in the engine's decoder, or not. *Crop with context* is the window at the box, dense.
-- *Captured*: on a GPU, as one CUDA graph, the way the app calls its networks.
+- *Dense*: the whole image. *Cut to the box* (the crop): only the box. *Window at the box*: the box with some context, as in
+  the app, dense or with the model's pruning plan. All edges are multiples of 32 pixels, as the networks require.
+- *Masked*, *dropped*: the model's plan on the whole image. Dropped tokens are hidden from the others, or not computed.
+- *Engine*: tokens farther than 8 pixels from the box (16 in 3D) are never computed. Of the others, 75 % are dropped after
+  the first block or stage, but none that the box touches. Only the kept region is decoded.
+- *Crop* in the goals is the faster of two ways to cut to the box: with batch norms folded into the convolutions, as in the
+  engine's decoder, or without. *Crop with context* is the dense window at the box.
+- *Captured*: on a GPU, as one CUDA graph, which is how the app calls its networks.
 
 """
 _TABLES_HEAD = """# What a box saves: all tables
 
-Written by `make report` from the CSV files in this folder; [what they show](../speed.md). *Processor ms* exclude the time spent waiting
-for other programs of the same machine. *Dense* and *cut to the box* are MONAI's own calls; *norms folded* are the same with batch norms
-folded into the convolutions.
+Written by `make report` from the CSV files in this folder; [speed.md](../speed.md) says what they show. *Processor ms*
+exclude the time spent waiting for other programs on the same machine. *Dense* and *cut to the box* are MONAI's own calls;
+*norms folded* are the same with batch norms folded into the convolutions.
 
-## What was aimed at
+## Goals
 
-With at least 75 % of the tokens dropped, one thread.
+With at least 75 % of the tokens dropped, on one thread.
 
 """
 
@@ -77,7 +77,7 @@ def main() -> None:
         tables += part
     write_bytes(RESULTS / "speed_tables.md", (tables.rstrip() + "\n").encode())
     measured = Measured(benchmarks, requests, studies, floor, read_rows(RESULTS / "dense_twins.csv"))
-    text = _HEAD + findings(measured) + "## What was aimed at, and what was reached\n\n" + goal_summary(goals) + "## In pictures\n\n"
+    text = _HEAD + findings(measured) + "## Goals, and what was reached\n\n" + goal_summary(goals) + "## In pictures\n\n"
     text += "".join(f"**{title}**\n\n![{title}](images/{name}.png)\n\n" for name, title in pictures) + _HOW
     write_bytes(DOCS / "speed.md", (text.rstrip() + "\n").encode())
 

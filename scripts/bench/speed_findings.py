@@ -56,7 +56,7 @@ def _item(sentence: str) -> str:
 def _window(measured: Measured) -> Iterator[str]:
     rows = measured.cpu()
     yield (
-        "**Looking at only the part of the image around the box saves most, without any pruning.** On one CPU thread, for boxes of "
+        "**Computing only the part of the image around the box saves most, even without pruning.** On one CPU thread, for boxes of "
         f"{_areas(rows)} % of the image, a dense network is {_range(_speedups(rows, (_WINDOW,)))} times as fast on a window at the box as "
         f"on the whole image, and {_range(_speedups(rows, _CROPS))} times as fast on the box alone."
     )
@@ -69,12 +69,12 @@ def _plan(measured: Measured) -> Iterator[str]:
         if pruned and dense:
             ms, ms_dense = (median(row["latency_ms"]["network"] for row in rows) for rows in (pruned, dense))
             gflops = fmean(row["gflops"] for row in pruned) / fmean(row["gflops"] for row in dense)
-            told.append(f"{title} {100 * (ms / ms_dense - 1):+.0f} % ({ms:.0f} ms a study, GFLOP {100 * (gflops - 1):+.0f} %)")
+            told.append(f"{title} {100 * (ms / ms_dense - 1):+.0f} % ({ms:.0f} ms per study, GFLOP {100 * (gflops - 1):+.0f} %)")
     yield (
-        "**In that window, pruning adds little with networks as small as the shipped ones.** Network time on a new image, one CPU "
-        f"thread, tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the benchmark the "
-        f"plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same window. It costs "
-        "no accuracy either ([beside the dense ones](method.md#networks-of-windows))."
+        "**In that window, pruning adds little with networks as small as the shipped ones.** Network time for a new image, on one CPU "
+        f"thread with tight boxes, compared with the same network trained and run dense: {'; '.join(told)}. In one call of the "
+        f"benchmark the plan takes {_range(_against(measured.cpu(), _PLAN, _WINDOW))} times as long as the dense network in the same "
+        "window. It costs no accuracy either ([compared with dense twins](method.md#networks-of-windows))."
     )
 
 
@@ -88,8 +88,8 @@ def _engine(measured: Measured) -> Iterator[str]:
     )
     shares = [row["gflops"]["decoding the box alone"] / row["gflops"]["crop"] for row in measured.floor]
     yield (
-        "More pruning cannot change that: to give the dense network's numbers, each convolution also computes the rim that the next "
-        f"one looks at. Decoding the box alone, without any encoder, is {_range(shares)} times the arithmetic of the whole crop."
+        "More pruning cannot change that: to give the dense network's numbers, each convolution also computes the border that the "
+        f"next one needs. Decoding the box alone, without any encoder, is {_range(shares)} times the arithmetic of the whole crop."
     )
     volumes = [row for b in measured.benchmarks.values() if not is_gpu(b) for row in b["rows"] if _is_3d(row)]
     if volumes:
@@ -114,13 +114,13 @@ def _gpu(measured: Measured) -> Iterator[str]:
         return
     yield (
         "**On a large GPU, pruning in the window makes a call slower:** captured, the plan takes "
-        f"{_range(_against(rows, _PLAN, _WINDOW))} times as long as the dense network in the same window, for {_batches(rows)} slices a "
-        "call. A call of these networks is hundreds of small kernels; scoring, ranking and gathering add more. What helps there is to "
-        "capture the call as a CUDA graph."
+        f"{_range(_against(rows, _PLAN, _WINDOW))} times as long as the dense network in the same window, for {_batches(rows)} slices per "
+        "call. A call of these networks consists of hundreds of small kernels; scoring, ranking and gathering add more. What helps there "
+        "is to capture the call as a CUDA graph."
     )
     yield (
-        f"The engine on the whole image is {_range(_speedups(rows, ('engine',)))} times as fast as dense there: it pays with many slices "
-        "a call, in 3D, and in memory ([tables](results/speed_tables.md))."
+        f"The engine on the whole image is {_range(_speedups(rows, ('engine',)))} times as fast as dense there: it pays off with many "
+        "slices per call, in 3D, and in memory ([tables](results/speed_tables.md))."
     )
 
 
@@ -156,7 +156,7 @@ def _worth(measured: Measured) -> Iterator[str]:
     relevance, chance, engine = ("relevance, dropped", _KEPT), ("random tokens", _KEPT), ("engine", _KEPT)
     yield (
         f"**Relevance to the box is worth little compared with chance.** With {_KEPT} % of the tokens kept on whole slices and tight "
-        f"boxes, its DSC minus that of random tokens (one number a seed): {minus(relevance, chance, 'tight')}."
+        f"boxes, its DSC minus that of random tokens (one number per seed): {minus(relevance, chance, 'tight')}."
     )
     crop, dense = ("cut to the box", 100), ("dense", 100)
     yield (
@@ -166,8 +166,8 @@ def _worth(measured: Measured) -> Iterator[str]:
     )
     worst = [d[(*engine, "misleading")] for dice in told.values() for d in dice]
     yield (
-        f"With a box beside the heart, neither finds it: the engine's DSC is {_range(worst)}. That is why the app looks where its overview "
-        "sees the heart."
+        f"With a box beside the heart, neither finds the heart: the engine's DSC is {_range(worst)}. That is why the app looks where its "
+        "overview sees the heart."
     )
 
 

@@ -112,7 +112,7 @@ def _peers(said: str, rows: list[dict[str, Any]]) -> str:
             "box of the heart; LiteMedSAM the tight box of every structure on every slice; myopari none, and it may have been trained on "
         )
         text += "these hearts.\n\n"
-    return text + markdown_table(["model", *structures, "ms a volume"], lines)
+    return text + markdown_table(["model", *structures, "ms per volume"], lines)
 
 
 def _ways(rows: list[dict[str, Any]]) -> str:

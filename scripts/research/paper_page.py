@@ -21,31 +21,33 @@ from scripts.research.tables.verdicts import RULE, Claim, overview
 
 SLICES = ROOT / "out" / "paper"
 
-_HEAD = """# The paper, run again
+_HEAD = """# Reproducing the paper
 
 Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmentation of Medical Images"
-([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures from our own runs. `make report` writes
-this page from [the results](paper). See also [all tables and reasons](paper_tables.md), [the method](../method.md) and
-[how to run it](../experiments.md).
+([arXiv 2506.16369](https://arxiv.org/abs/2506.16369)): its claims and figures, tested with our own runs. `make report` writes
+this page from [the results](paper). See also [all tables and reasons](paper_tables.md), [the method](../method.md), [how to
+run it](../experiments.md).
+
+*PrATo* is the paper's method. *PrATo engine* and *PrATo at its best*, our variants, keep all tokens under the box and
+decode only the kept region ([all rows](../experiments.md#what-differs)).
 """
-_LEARNING = """**{learning} of {run} rows are *still learning***: validation DSC rose by 0.01 or more over the last
-doubling of the slices seen, or no curve shows otherwise. They show how soon a method learns, not how good it becomes.
+_LEARNING = """**{learning} of {run} rows are *still learning***: over the last doubling of the slices seen, validation DSC rose by 0.01
+or more, or there is no curve. Such rows show how fast a method learns, not how good it becomes.
 """
-_READ = """**How to read it.** Numbers in brackets are the paper's. Its networks, data and trainings are not those of the rows,
-so compare rows with rows, not with brackets. The paper's three columns on ACDC keep the names that they have there; ours
-have true names.
+_READ = """**How to read the tables.** Numbers in brackets are the paper's. Its networks, data and trainings differ from ours, so
+compare rows with rows, not with brackets. The paper's three columns on ACDC keep their names; ours have the true names.
 
 - DSC, IoU and HD95 are means over cases and structures, ± the standard deviation over seeds where there is more than one.
-- HD95 is in mm on ACDC and in pixels of the 256 x 256 image on ISIC. A structure of which either mask is empty has none:
-  it is left out of the mean and counted as *empty* beside it.
-- GFLOP: the network's call on a slice or image, *of* the dense network's.
-- Tokens: what goes on after the last stage.
-- ms: the same call, all rows in turn in one process ([times.csv](paper/times.csv)). Where the weights decide how many
-  tokens go on, there is none.
-- Budget: what the training was given, from fresh weights. Device: what the scores were computed on.
+- HD95 is in mm on ACDC and in pixels of the 256 x 256 image on ISIC. It is undefined if either mask lacks the structure;
+  such cases are left out of the mean and counted as *empty* beside it.
+- GFLOP: one call of the network on a slice or image, *of* that of the dense network.
+- Tokens: the fraction kept after the last stage.
+- ms: the same call, with all rows timed in turn in one process ([times.csv](paper/times.csv)). There is no time if the
+  weights decide how many tokens are kept.
+- Budget: the length of the training, from scratch. Device: where the scores were computed.
 """
-_READINGS = """The next claims go beyond the paper's, in two readings: *baselines* are all methods that prune or merge as PrATo
-does; *every method* also counts dense networks and the cut to the box, which use the box without pruning.
+_READINGS = """The next claims go beyond the paper's. *Baselines* are all methods that prune or merge tokens, as PrATo does. *Every
+method* also includes dense networks and cropping to the box, which use the box without pruning.
 """
 
 
@@ -65,7 +67,14 @@ def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = 
     claims, goals = paper_claims(found), own_goals(found)
     figures = Figures(found, slices, out / "images" / "paper").text("../images/paper")
     first = Figures(found, slices, out / "images" / "paper").overview("../images/paper")
-    page = [_HEAD, _progress(found), "## What was learned\n", summary_text(found, claims), first, "## What of the paper holds here\n"]
+    page = [
+        _HEAD,
+        _progress(found),
+        "## What was learned\n",
+        summary_text(found, claims),
+        first,
+        "## Which of the paper's claims hold here\n",
+    ]
     page += [RULE, overview(claims), *([_READINGS, overview(goals)] if goals else []), "## Figures\n", figures, _made(outcomes)]
     _write_page(out / "results" / "paper.md", page)
     _write_page(out / "results" / "paper_tables.md", _tables_page(found, claims, goals, results / "recipe.csv"))
@@ -74,7 +83,7 @@ def write(results: Path, out: Path, tables: Path = PAPER_TABLES, slices: Path = 
 
 
 def _tables_page(found: Mapping[str, Table], claims: Sequence[Claim], goals: Sequence[Claim], recipe: Path) -> list[str]:
-    parts = ["# The paper, run again: all tables\n", _READ]
+    parts = ["# Reproducing the paper: all tables\n", _READ]
     for table in found.values():
         parts += [f"## {table.title}\n", *(f"**{DATA.get(data, data)}**\n\n{table_text(table, data)}" for data in table.rows)]
     parts += [recipe_text(recipe), _ranking(found), "## Why each claim holds or does not\n", RULE]

@@ -63,7 +63,7 @@ def _until(rows: Sequence[Row], goal: int, what: str = "mean") -> str:
 
 def _courses(by: dict[tuple[str, str], list[Row]]) -> str:
     head = ["labeller", "a click is", "DSC before", "after 5", "10", "20", "clicks to .95", "to .97"]
-    head += ["error left after 10", "voxels left after 10", "right clicks that raise DSC", "that lower it by > .01", "ms"]
+    head += ["error left after 10", "voxels left after 10", "correct clicks that raise DSC", "that lower it by > .01", "ms"]
     lines = []
     for (labeller, way), rows in by.items():
         right = sum(row["right_clicks"] for row in rows)
@@ -73,7 +73,8 @@ def _courses(by: dict[tuple[str, str], list[Row]]) -> str:
         cells += [f"{sum(row['raised'] for row in rows) / right:.1%}", f"{sum(row['lowered'] for row in rows) / right:.1%}"]
         lines.append([*cells, f"{_median(rows, lambda row: row['ms'] or 0.0):.1f}"])
     studies = len(next(iter(by.values())))
-    about = f"{studies} studies of validation patients, a tight box each; medians. Clicks: median, 90th percentile, share of never in 20."
+    about = f"Medians over {studies} studies of validation patients, with a tight box each. Clicks to a DSC: median, 90th percentile, and "
+    about += "the fraction that is not there after 20."
     return about + "\n\n" + markdown_table(head, lines)
 
 
@@ -92,12 +93,12 @@ def _parts(rows: list[Row]) -> str:
     lines = [
         ["wrong parts of a study", f"{middle('parts'):.0f}"],
         ["voxels of one of the ten largest", f"{middle('largest_median'):.0f}"],
-        ["the error's share in the ten largest", f"{middle('share_of_largest'):.0%}"],
-        ["its share in parts that are one or two voxels wide", f"{middle('share_of_thin'):.0%}"],
-        ["error left if all of a structure's contours moved together, by the best amount", f"{middle('left_if_study_moves'):.0%}"],
-        ["the same in each slice for itself", f"{middle('left_if_slice_moves'):.0%}"],
-        ["voxels that would come right in slices beside, were the ten largest put right there, too", f"{repaired}"],
-        ["voxels that would become wrong there", f"{damaged}"],
+        ["fraction of the error in the ten largest", f"{middle('share_of_largest'):.0%}"],
+        ["fraction of the error in parts that are one or two voxels wide", f"{middle('share_of_thin'):.0%}"],
+        ["error left if all contours of a structure were moved together, by the best amount", f"{middle('left_if_study_moves'):.0%}"],
+        ["the same, in each slice separately", f"{middle('left_if_slice_moves'):.0%}"],
+        ["voxels corrected in neighbouring slices if the ten largest were corrected there, too", f"{repaired}"],
+        ["voxels made wrong there", f"{damaged}"],
     ]
     return markdown_table(["", "median, or sum"], lines)
 
@@ -114,7 +115,7 @@ def _guidance(rows: list[Row], shown: dict[tuple[str, str], list[Row]]) -> str:
         right = sum(row["right_clicks"] for row in group)
         cells = [entry, labeller, f"{seen:,}", *(f"{fmean(_dice(group, n)):.4f}" for n in ("0", "5", "10", "20"))]
         lines.append([*cells, f"{sum(row['raised'] for row in group) / right:.1%}"])
-    head = ["guidance enters", "labeller", "slices seen", "mean DSC before", "after 5", "10", "20", "right clicks that raise DSC"]
+    head = ["guidance enters", "labeller", "slices seen", "mean DSC before", "after 5", "10", "20", "correct clicks that raise DSC"]
     return markdown_table(head, lines)
 
 
@@ -133,7 +134,7 @@ def _requests(rows: list[Row]) -> str:
 
 def _times(rows: list[Row]) -> str:
     lines = [[row["part"], row["beside"], row["device"], f"{row['median']:.1f}", f"{row['p90']:.1f}"] for row in rows]
-    return markdown_table(["a click over HTTP", "beside it runs", "device", "median", "90th percentile"], lines)
+    return markdown_table(["a click over HTTP", "in parallel", "device", "median", "90th percentile"], lines)
 
 
 def _card(table: str) -> str:

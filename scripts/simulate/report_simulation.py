@@ -78,8 +78,8 @@ def _plot(all_runs: list[Run], budget: dict[str, Any]) -> None:
     axes = (
         ("labelled patients", f"Dice, {budget['validation_patients']} validation patients"),
         ("thousand voxels corrected since the first round", f"Dice, {budget['validation_patients']} validation patients"),
-        ("labelled patients", "thousand voxels a study, chosen patients"),
-        ("labelled patients", "thousand voxels a study, validation patients"),
+        ("labelled patients", "thousand voxels per study, chosen patients"),
+        ("labelled patients", "thousand voxels per study, validation patients"),
     )
     for panel, (x_label, y_label) in zip(panels, axes):
         panel.set(xlabel=x_label, ylabel=y_label)
@@ -100,7 +100,7 @@ def _curves(run: Run) -> list[tuple[list[float], list[float]]]:
 
 def _table(all_runs: list[Run]) -> str:
     lines = [
-        "| strategy | seed | patients | Dice | of all's | from | voxels a study: archive | chosen | share of hearts | longest round |",
+        "| strategy | seed | patients | Dice | of *all* | from | voxels per study: archive | chosen | share of hearts | longest round |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for run in all_runs:
@@ -159,17 +159,17 @@ def _compared(strategy: str, pairs: list[tuple[Run, Run]]) -> list[str]:
     whole = [run.archive / other.archive for run, other in pairs if run.archive and other.archive]
     goal = f": {words(whole)}" if whole else ", not known yet"
     lines = [
-        f"- **Corrected voxels a study of the archive, `{strategy}` against random**{goal}. By other readings:",
-        f"  - in a study of a validation patient, mean of all rounds: {words(validation)};",
-        f"  - in a study of a chosen patient: {words(chosen)}, as a share of their hearts {words(share)};",
+        f"- **Corrected voxels per study of the archive, `{strategy}` against random**{goal}. By other measures:",
+        f"  - per study of a validation patient, mean of all rounds: {words(validation)};",
+        f"  - per study of a chosen patient: {words(chosen)}, as a fraction of their hearts {words(share)};",
     ]
     if goals:
-        both = f"both got there in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
-        lines.append(f"  - in all that were chosen until the Dice stayed above {DICE:.0%} of all's: {both};")
+        both = f"both reached it in {len(goals)} of {len(pairs)} seeds, {words(goals)}"
+        lines.append(f"  - in all studies chosen until the Dice stayed above {DICE:.0%} of that of *all*: {both};")
     if alike:
-        reached = f"it got there in {len(alike)} of {len(pairs)} seeds, {words(alike)}"
-        lines.append(f"  - in all that were chosen until the Dice was that of random's last model: {reached};")
-    return [*lines, f"  - Dice minus random's, after as many rounds as both have: {', '.join(f'{each:+.3f}' for each in dice)}."]
+        reached = f"reached in {len(alike)} of {len(pairs)} seeds, {words(alike)}"
+        lines.append(f"  - in all studies chosen until the Dice reached that of the last model of random: {reached};")
+    return [*lines, f"  - Dice minus that of random, after as many rounds as both have: {', '.join(f'{each:+.3f}' for each in dice)}."]
 
 
 def _dense(all_runs: list[Run]) -> list[str]:
@@ -185,14 +185,14 @@ def _dense(all_runs: list[Run]) -> list[str]:
             train = [fmean(min(one.rows[r]["seconds"]["train"] for one in each) for r in range(1, n)) for each in alike]
             about = f"`{run.strategy}`, seed {run.key[0]}, {run.patients[n - 1]} patients"
             text = f"- **Pruned and dense** ({about}): Dice {dice[0]:.3f} and {dice[1]:.3f}, "
-            text += f"voxels corrected a study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
-            lines.append(f"{text}seconds of training a round {train[0]:.1f} and {train[1]:.1f} (the fastest run of each round).")
+            text += f"voxels corrected per study {other.a_study(n):.0f} and {run.a_study(n):.0f}, "
+            lines.append(f"{text}seconds of training per round {train[0]:.1f} and {train[1]:.1f} (the fastest run of each round).")
     return lines
 
 
 def _scores(rows: list[Row]) -> str:
     """How well each score ranks the studies by what is wrong in them."""
-    lines = ["| score | with 1 - Dice | with the voxels to correct, as a share of the heart |", "| --- | --- | --- |"]
+    lines = ["| score | with 1 - Dice | with the voxels to correct, as a fraction of the heart |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {both['1 - dice']:+.2f} | {both['share']:+.2f} |" for name, both in rank_correlations(rows).items()]
     made = f"`{rows[0]['command']}` at `{rows[0]['commit']}`, model `{rows[0]['model_version']}`"
     return "\n".join([*lines, "", f"{len(rows)} studies; made by {made}."])
@@ -202,7 +202,7 @@ def _making(rows: list[Row], budget: dict[str, Any]) -> str:
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(row["commit"] for row in rows))
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in budget.items())
     where = ", ".join(dict.fromkeys(f"{row['device']}, {row['threads']} thread(s)" for row in rows))
-    return f"Settings: {settings}. Measured on {where} at the commits {commits}; the commands stand in the rows."
+    return f"Settings: {settings}. Measured on {where} at the commits {commits}; the commands are in the CSV rows."
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def test_a_late_result_leaves_edits_that_no_undo_would_bring_back(driver: CineDr
 def test_what_is_submitted_is_corrected_where_somebody_has_looked(driver: CineDriver) -> None:
     study = driver.open()
     driver.click("allPhases")
-    assert driver.ui.phasesLabel.text == "To be sent as corrected: phase 0 (ED). Look at ES to send it as corrected, too."
+    assert driver.ui.phasesLabel.text == "To be sent as corrected: phase 0 (ED). View ES to send it as corrected, too."
     driver.click("goEs")
     driver.show(1)
     edited = driver.edit()

@@ -102,7 +102,7 @@ def test_the_token_goes_along_when_there_is_one(fake_server: FakeServer, monkeyp
 )
 def test_garbage_is_no_answer(fake_server: FakeServer, folder: Path, call: str, body: bytes) -> None:
     fake_server.body = body
-    assert "not like a PrATo Label server" in str(failure(lambda: CALLS[call](Client(fake_server.address), folder)))
+    assert "is not a PrATo Label server" in str(failure(lambda: CALLS[call](Client(fake_server.address), folder)))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_garbage_is_no_answer(fake_server: FakeServer, folder: Path, call: str, 
 )
 def test_a_segmentation_that_lacks_something(fake_server: FakeServer, body: bytes) -> None:
     fake_server.headers, fake_server.body = {"Content-Type": "multipart/form-data; boundary=b"}, body
-    assert "not like a PrATo Label server" in str(failure(lambda: Client(fake_server.address).infer("prato_unetr", "heart", {})))
+    assert "is not a PrATo Label server" in str(failure(lambda: Client(fake_server.address).infer("prato_unetr", "heart", {})))
 
 
 def test_a_mask_arrives_byte_by_byte_as_it_was(fake_server: FakeServer) -> None:
@@ -194,7 +194,7 @@ def test_an_answer_cut_short_leaves_no_file(fake_server: FakeServer, folder: Pat
     fake_server.headers, fake_server.body = {"Content-Length": "1000"}, b"\x1f\x8b half of it"
     before = sorted(folder.iterdir())
     sentence = str(failure(lambda: Client(fake_server.address).download_image("heart", folder)))
-    assert "cut short" in sentence or "was lost" in sentence  # as the versions of urllib3 have it
+    assert "was incomplete" in sentence or "was lost" in sentence  # as the versions of urllib3 have it
     assert sorted(folder.iterdir()) == before
 
 

@@ -123,12 +123,12 @@ def test_what_is_shown_otherwise_is_not_decided_about(cine_driver: CineDriver) -
     driver.show(2)
     driver.edit()
     driver.click("approve")
-    assert "Phase 2 can be seen here otherwise" in driver.status and not driver.sent("approve")
+    assert "Phase 2 cannot be decided about" in driver.status and not driver.sent("approve")
     tick(driver, 0)
     driver.show(0)
     driver.click("run")  # a prediction takes the place of what Ada drew
     driver.click("approve")
-    assert "Phase 0 can be seen here otherwise" in driver.status and not driver.sent("approve")
+    assert "Phase 0 cannot be decided about" in driver.status and not driver.sent("approve")
     driver.show(2)
     driver.logic.versions.show(driver.logic.current_study, 2)  # in place of the edit, which undo would bring back
     driver.settle()
@@ -153,7 +153,7 @@ def test_a_newer_version_is_shown_before_it_is_decided_about(cine_driver: CineDr
     driver.settle()
     tick(driver, 0)
     driver.click("approve")
-    assert "otherwise" in driver.status and len(driver.sent("approve")) == 2
+    assert "the view differs" in driver.status and len(driver.sent("approve")) == 2
 
 
 def test_what_a_labeller_drew_stays_that_labellers(cine_driver: CineDriver) -> None:
@@ -194,7 +194,7 @@ def test_another_persons_phases_are_named_after_a_submission(cine_driver: CineDr
     assert driver.ui.submitLabel.text.endswith("Phase 2 of the label came from somebody else meanwhile: show version 4 to see that.")
     tick(driver, 2)
     driver.click("approve")
-    assert "Phase 2 can be seen here otherwise" in driver.status
+    assert "Phase 2 cannot be decided about" in driver.status
 
 
 def test_a_study_of_one_phase_is_approved_too(driver: FakeServerDriver) -> None:
@@ -204,7 +204,7 @@ def test_a_study_of_one_phase_is_approved_too(driver: FakeServerDriver) -> None:
     driver.ui.annotatorEdit.text = "Bob"
     driver.edit()
     driver.click("approve")
-    assert driver.status.startswith("p1_ED can be seen here otherwise")
+    assert driver.status.startswith("p1_ED cannot be decided about")
     driver.logic.versions.show(driver.logic.current_study, 3)
     driver.settle()
     driver.click("approve")

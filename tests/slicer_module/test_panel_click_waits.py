@@ -187,7 +187,7 @@ def test_a_study_is_not_left_nor_sent_while_clicks_wait_unless_that_is_wanted(
     click_on(driver, (3, 3, 0), (20, 3, 0), wait=False)
     driver.ui.nextButton.click()
     driver.ui.submitButton.click()
-    assert "Clicks in p1_ES wait" in asked[0] and "Clicks wait" in asked[1]
+    assert "Clicks in p1_ES are still waiting" in asked[0] and "Clicks are still waiting" in asked[1]
     driver.server.click_gate.set()
     driver.wait(lambda: not driver.logic.clicks_waiting)
     assert np.array_equal(mask_of(driver), expected(before, *CLICKS[:2]))
@@ -217,7 +217,7 @@ def test_phases_do_not_follow_a_phase_whose_clicks_wait(cine_driver: CineDriver)
     driver.ui.propagateButton.enabled = True
     driver.ui.propagateButton.click()
     driver.rest(0.1)
-    assert driver.status == "Clicks wait for the server's answer: press Propagate once they are done."
+    assert driver.status == "Clicks are still waiting for the server: press Propagate once they are done."
     driver.server.click_gate.set()
     driver.settle()
     before = len(driver.server.requests)

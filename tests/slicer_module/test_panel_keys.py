@@ -83,7 +83,7 @@ def test_a_box_without_a_key_serves_for_all_phases(cine_driver: CineDriver) -> N
 def test_a_box_keyed_in_two_phases_moves_between_them_and_is_sent_by_phase(cine_driver: CineDriver) -> None:
     driver = cine_driver
     key_two_phases(driver)
-    assert driver.ui.keysLabel.text == "Box keyed in phases 0, 2; in between it moves from one to the next."
+    assert driver.ui.keysLabel.text == "Box keyed in phases 0, 2; in between it is interpolated."
     browser = driver.logic.current_study.cine.browser
     for phase, box in ((0, FIRST), (1, SECOND), (2, THIRD), (3, SECOND)):  # the fourth lies between the third and the first
         browser.SetSelectedItemNumber(phase)

@@ -42,7 +42,7 @@ def test_the_other_phases_follow_the_corrected_ones(cine_driver: CineDriver) -> 
     for phase in range(PHASES):
         assert np.array_equal(label[..., phase], edited[phase] if phase in edited else np.zeros_like(edited[0]))
         assert np.array_equal(driver.masks()[..., phase], edited.get(phase, FOLLOWED[..., phase]))
-    assert driver.ui.keptLabel.text == "Phases 1, 3 follow phases 0, 2: look at the cine, then submit."
+    assert driver.ui.keptLabel.text == "Phases 1, 3 follow phases 0, 2: check the cine, then submit."
     assert driver.logic.current_study.edited == {0, 2}  # what follows is a proposal
     driver.click("submit")
     assert driver.sent("submit")[-1][2]["phases"] == {"0": "corrected", "1": "proposed", "2": "corrected", "3": "proposed"}
@@ -63,7 +63,7 @@ def test_corrected_phases_of_the_label_are_keys_too(cine_driver: CineDriver) -> 
     edited = driver.edit()
     driver.click("propagate")
     assert driver.sent("infer")[-1][3]["propagate"] == [2]
-    assert driver.ui.keptLabel.text == "Phase 1 follows phases 0, 2: look at the cine, then submit."
+    assert driver.ui.keptLabel.text == "Phase 1 follows phases 0, 2: check the cine, then submit."
     assert np.array_equal(driver.masks()[..., 2], edited.T)
 
 
@@ -75,7 +75,7 @@ def test_what_is_edited_while_the_server_computes_stays(cine_driver: CineDriver)
     edited = driver.edit(value=1)
     driver.settle()
     assert np.array_equal(driver.masks()[..., 3], edited.T) and driver.logic.current_study.edited == {0, 2, 3}
-    assert driver.ui.keptLabel.text == "Phase 1 follows phases 0, 2: look at the cine, then submit."
+    assert driver.ui.keptLabel.text == "Phase 1 follows phases 0, 2: check the cine, then submit."
 
 
 def test_the_segment_editors_undo_takes_it_back_where_it_is_shown(cine_driver: CineDriver) -> None:

@@ -80,7 +80,7 @@ def test_an_image_stays_on_its_grid(driver: FakeServerDriver, tmp_path: Path, is
             assert shown.HardenTransform()
     assert (
         driver.status
-        == f"The image of {study.study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
+        == f"The image of {study.study} stays on the server's grid: to move it, put it under a transform, and do not harden the transform."
     )
     assert np.allclose(ijk_to_ras(shown), grid) and np.allclose(world_position(shown, (5, 4, 2)), corner)
     assert shown.GetTransformNodeID() == study.segmentation_node.GetTransformNodeID() == name
@@ -139,7 +139,7 @@ def test_under_a_transform_that_is_not_linear_nothing_is_pointed_at(driver: Fake
     for button in ("undoClick", "redoClick"):
         driver.click(button)
     driver.click("place")
-    assert driver.status == f"{study.study} lies under the transform warp, which is not linear: take it out of that."
+    assert driver.status == f"{study.study} lies under the transform warp, which is not linear: remove it from that transform."
     study.volume_node.SetAndObserveTransformNodeID(None)
     assert points() == len(driver.logic.strokes) == 1
     study.volume_node.SetAndObserveTransformNodeID(transform.GetID())
@@ -205,7 +205,7 @@ def test_segments_that_are_surfaces_are_not_changed(driver: FakeServerDriver) ->
     for act in (lambda: click_on(driver, (5, 4, 2)), lambda: press(driver, "Ctrl+Z"), lambda: driver.click("run")):
         driver.panel.say("")
         act()
-        assert driver.status.startswith("The segments cannot be changed, as they are surfaces: make Binary labelmap")
+        assert driver.status.startswith("The segments cannot be changed, because they are surfaces: make Binary labelmap")
         assert len(driver.logic.strokes) == points() == 1
     segmentation.SetSourceRepresentationName("Binary labelmap")
     press(driver, "Ctrl+Z")

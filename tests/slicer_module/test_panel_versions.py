@@ -173,7 +173,7 @@ def test_a_result_is_no_version_of_the_label_after_the_study_was_opened_again(dr
         driver.click("open")
     assert driver.logic.current_study.unsent_phases() == {0} and driver.logic.current_study.base == ("http://fake", 3)
     driver.click("approve")
-    assert "otherwise than in the label" in driver.status
+    assert "the view differs from the label" in driver.status
     assert not [request for request in driver.server.requests if request[0] == "approve"]
     select_version(driver, 3)
     driver.click("showVersion")

@@ -14,7 +14,7 @@ from tests.slicer_module.cine_driver import run_cine_panel
 from tests.slicer_module.cines import PHASES
 from tests.slicer_module.panel_driver import FakeServerDriver
 
-OPEN = "The myocardium does not enclose the LV cavity: check the mask, at the base first."
+OPEN = "The myocardium does not enclose the LV cavity: check the mask, starting at the base."
 
 
 def test_what_is_said_of_the_masks_of_some_phases_is_dropped() -> None:

@@ -171,7 +171,7 @@ def test_masks_that_do_not_fit_are_refused(heart: Any, tmp_path: Path) -> None:
     shifted[0, 3] += 3.0
     bad = {
         "has 40x36x4 voxels and heart has 40x36x5": nifti(tmp_path / "short.nii.gz", some_mask()[:4]),
-        "lies elsewhere in space than heart": nifti(tmp_path / "moved.nii.gz", some_mask(), shifted),
+        "is not in the same place as heart": nifti(tmp_path / "moved.nii.gz", some_mask(), shifted),
         "holds the value 7, which names no structure": nifti(tmp_path / "strange.nii.gz", np.full(SHAPE[::-1], 7, np.uint8)),
         "for heart cannot be read": tmp_path / "absent.nii.gz",
     }
@@ -186,7 +186,7 @@ def test_a_mask_may_lie_a_rounding_error_beside_its_volume(heart: Any, tmp_path:
     place[0, 3] += 0.3  # mm, of voxels whose smallest edge is 4 mm
     assert np.array_equal(read_mask(nifti(tmp_path / "near.nii.gz", some_mask(), place), heart, LABELS), some_mask())
     place[0, 3] += 0.2
-    with pytest.raises(MaskError, match="lies elsewhere in space"):
+    with pytest.raises(MaskError, match="is not in the same place"):
         read_mask(nifti(tmp_path / "beside.nii.gz", some_mask(), place), heart, LABELS)
 
 

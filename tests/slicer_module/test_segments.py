@@ -71,7 +71,7 @@ def test_a_hidden_segment_is_sent_and_said(heart: tuple[Any, Any, np.ndarray]) -
     volume, node, mask = heart
     node.GetDisplayNode().SetSegmentVisibility(find_segment(node.GetSegmentation(), "LV cavity"), False)
     assert np.array_equal(export_mask(node, volume, LABELS), mask)
-    assert find_problems(node, volume, LABELS) == ["LV cavity is hidden, and would be sent all the same."]
+    assert find_problems(node, volume, LABELS) == ["LV cavity is hidden, but would still be sent."]
 
 
 def test_segments_that_are_no_structure_are_said_once_they_hold_a_voxel(heart: tuple[Any, Any, np.ndarray]) -> None:
@@ -79,7 +79,7 @@ def test_segments_that_are_no_structure_are_said_once_they_hold_a_voxel(heart: t
     added = node.GetSegmentation().AddEmptySegment("", "papillary")
     assert find_problems(node, volume, LABELS) == []
     slicer.util.updateSegmentBinaryLabelmapFromArray((mask == 0).astype(np.uint8), node, added, volume)
-    assert find_problems(node, volume, LABELS) == ["The segment papillary is no structure of the model, and would not be sent."]
+    assert find_problems(node, volume, LABELS) == ["The segment papillary is not a structure of the model, and would not be sent."]
 
 
 def test_overlaps_and_copies_are_said(heart: tuple[Any, Any, np.ndarray]) -> None:

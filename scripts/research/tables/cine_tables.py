@@ -42,9 +42,9 @@ def request_table(rows: list[Row]) -> str:
         "request",
         "phases x slices",
         "ms",
-        "of them not the network",
-        "of the time of a request for each",
-        "its network alone, of that time",
+        "of which not the network",
+        "relative to one request per phase",
+        "network alone, relative to that",
     ]
     return grid([*head, "MiB above idle"], lines)
 
@@ -64,7 +64,7 @@ def shared_table(rows: list[Row]) -> str:
         rv = f"{fmean(row['dice']['RV cavity'] for row in of_es):.4f}"
         errors = [f"{summarise(ejection_errors(group, name))['mae']:.1f}" for name in ("LV cavity", "RV cavity")]
         lines.append([model, box, way, *dice, rv, *errors])
-    head = ["model", "box", "of the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
+    head = ["model", "box", "reused from the other phase", "DSC at ED", "at ES", "RV at ES", "LV EF: mean absolute error, points", "RV EF"]
     return grid(head, sorted(lines, key=lambda line: (line[0], line[1])))
 
 
@@ -130,7 +130,7 @@ def propagation_table(rows: list[Row]) -> str:
             took = [row["seconds"] for row in of_way if row["seconds"]]
             cells = [_HEARTS[kind], keys, way, f"{worse} of {len(of_way)}", _percent(left), f"{gain:+.3f}"]
             lines.append([*cells, f"{fmean(took):.1f}" if took else "-"])
-    return grid(["hearts", "corrected", "way", "cines with more left", "voxels left", "change of DSC", "seconds"], lines)
+    return grid(["hearts", "corrected", "way", "cines with more left to correct", "voxels left", "change of DSC", "seconds"], lines)
 
 
 def _percent(share: float) -> str:

@@ -47,17 +47,17 @@ def own_goals(tables: Mapping[str, Table]) -> list[Claim]:
             claims.append(best_of(f"{row.label} is better than every baseline that sees the same box", data, row, baselines))
             claims.append(
                 best_of(
-                    f"{row.label} is better than every method that sees the same box, dense networks and the cut included",
+                    f"{row.label} is better than every method that sees the same box, including dense networks and cropping",
                     data,
                     row,
                     others,
                 )
             )
             claims.append(
-                _cheaper(f"{row.label} takes fewer operations than every baseline with the same box that is as good", data, row, baselines)
+                _cheaper(f"{row.label} takes fewer operations than every equally good baseline with the same box", data, row, baselines)
             )
             everyone = table.where(data, lambda other: not other.is_prato)
-            claims.append(_cheaper(f"{row.label} takes fewer operations than every method that is at least as good", data, row, everyone))
+            claims.append(_cheaper(f"{row.label} takes fewer operations than every equally good method", data, row, everyone))
             if dataset_class(data).reference_dice:
                 claims.append(_near_literature(data, row))
         claims += _with_bad_boxes(tables["table6"], data) if "table6" in tables else []
@@ -106,7 +106,7 @@ def _hosts(table: Table, data: str) -> list[Claim]:
     for network, title in NETWORKS.items():
         own = table.where(data, lambda row, network=network: row.design("network") == network)  # type: ignore[misc]
         dense = [row for row in own if row.design("method") == "dense" and row.design("sees_box") == "not at all"]
-        says = f"Pruning cuts the operations of {title} at no loss"
+        says = f"Pruning cuts the operations of {title} without loss"
         pruned = [row for row in own if row.is_prato]
         found = [no_loss(_of(says, row, pruned), data, dense[0], row) for row in pruned] if dense else []
         claims += found or [Claim(says, data, NOT_RUN, ())]
@@ -114,7 +114,7 @@ def _hosts(table: Table, data: str) -> list[Claim]:
 
 
 def _boxes(table: Table, data: str) -> list[Claim]:
-    says = "DSC falls from a tight box to a partial, to an oversized, to a misleading one"
+    says = "DSC falls from tight to partial to oversized to misleading boxes"
     families = [family for family in _families(table, data) if family["tight"].is_prato]
     claims = []
     for family in families:
@@ -172,7 +172,9 @@ def _cheaper(says: str, data: str, row: Row, others: list[Row]) -> Claim:
     cheaper = {label: cost for label, cost in costs.items() if cost <= ours}
     said = f"{ours:.2f} GFLOP at DSC {dice:.3f}; "
     said += (
-        f"as good at no more GFLOP: {', '.join(f'{a} {c:.2f}' for a, c in cheaper.items())}." if cheaper else "none is as good at as few."
+        f"as good with no more GFLOP: {', '.join(f'{a} {c:.2f}' for a, c in cheaper.items())}."
+        if cheaper
+        else "no other is as good with as few."
     )
     return Claim(says, data, FAILS if cheaper else HOLDS, (said,))
 

@@ -9,10 +9,11 @@ from typing import Any
 from prato.evaluation.evaluate import summary
 from scripts.common.markdown import grid
 from scripts.common.results import Row, read_rows
-from scripts.research.tables.claims import own_goals, paper_claims
+from scripts.research.tables.claims import paper_claims
 from scripts.research.tables.paired import Paired, compare_patients, holm
+from scripts.research.tables.paper_summary import count_verdicts
 from scripts.research.tables.rows import BOXES, NETWORKS, Table
-from scripts.research.tables.verdicts import NOT_RUN, overview
+from scripts.research.tables.verdicts import NOT_RUN
 
 #: Network and seed of the study of tokens that the page is about.
 _STUDY = ("swin_unetr", 0)
@@ -46,7 +47,7 @@ def masking(found: Study) -> str:
     dense = found["dense", 100, "tight"]
     return (
         grid(head, lines)
-        + f"\nSwin UNETR, tight boxes; the dense network: DSC {dense['dice']:.3f}, {dense['gflops']:.1f} GFLOP a volume.\n"
+        + f"\nSwin UNETR, tight boxes; the dense network: DSC {dense['dice']:.3f}, {dense['gflops']:.1f} GFLOP per volume.\n"
     )
 
 
@@ -97,14 +98,16 @@ def speed(results: Path) -> str:
     times: dict[str, dict[tuple[str, int], list[float]]] = {}
     for row in rows:
         times.setdefault(row["way"], {}).setdefault((row["model"], row["batch"]), []).append(row["times_faster_than_dense"])
-    head = [f"{NETWORKS.get(model.removeprefix('prato_'), model)}, {batch} a call" for model, batch in places]
+    head = [f"{NETWORKS.get(model.removeprefix('prato_'), model)}, {batch} per call" for model, batch in places]
     lines = [[way, *(_range(own[place]) for place in places)] for way, own in times.items()]
     areas = [100 * row["box_area"] for row in rows]
     text = grid(["way", *head], lines) + f"\nTimes faster than dense, for boxes of {min(areas):.0f} to {max(areas):.0f} % of the image.\n\n"
     over_all = {way: _range([value for values in own.values() for value in values]) for way, own in times.items()}
     chosen = {"masked": "masking", "dropped, decode all": "dropping alone", "dropped, decode kept": "dropping with the kept region decoded"}
     chosen |= {"engine": "stage 0 and the kept region decoded"}
-    return text + f"Over all of it: {', '.join(f'{words} {over_all[way]}' for way, words in chosen.items() if way in over_all)}.\n"
+    return (
+        text + f"Ranges over all of these: {', '.join(f'{words} {over_all[way]}' for way, words in chosen.items() if way in over_all)}.\n"
+    )
 
 
 def _range(values: Sequence[float]) -> str:
@@ -148,11 +151,11 @@ def _dense_twins(results: Path) -> dict[tuple[str, str], list[Row]]:
 
 
 def claims(tables: Mapping[str, Table]) -> str:
-    """The verdicts of docs/results/paper.md."""
-    found = [*paper_claims(tables), *own_goals(tables)]
+    """How many of the verdicts of docs/results/paper.md are which."""
+    found = paper_claims(tables)
     if all(claim.verdict == NOT_RUN for claim in found):
         return "The paper's experiments have not been run yet."
-    return overview(found)
+    return f"{count_verdicts(tables, found)}."
 
 
 def by_structure(results: Path) -> str:

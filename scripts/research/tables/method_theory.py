@@ -22,11 +22,11 @@ def scores(evidence: Sequence[Measured]) -> str:
     """What untrained relevance knows of the box."""
     ranked = _part(evidence, RANKS)
     scored = next(row["scored"] for row in evidence if row["part"] == RANKS)
-    head = ["tokens, projections", "a token in the box outranks one outside, in % of pairs"]
+    head = ["tokens, projections", "% of pairs in which a token in the box outranks one outside"]
     text = grid(head, [[name, f"{100 * share:.0f}"] for name, share in ranked.items()])
     best, worst = max(ranked, key=lambda name: ranked[name]), min(ranked, key=lambda name: ranked[name])
-    text += f"\n{scored} networks with random weights, one slice of a phantom heart each, after block 4; by chance it would be 50 %.\n"
-    return text + f"*{best}* knows most of the box, *{worst}* least.\n"
+    text += f"\n{scored} networks with random weights, one slice of a phantom heart each, after block 4; chance is 50 %.\n"
+    return text + f"*{best}* carries most information about the box, *{worst}* least.\n"
 
 
 def thresholds(evidence: Sequence[Measured]) -> str:

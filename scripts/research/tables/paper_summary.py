@@ -19,16 +19,21 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     table = tables.get("table4")
     if not run or table is None:
         return ""
-    counts = Counter(claim.verdict for claim in run)
-    sentences = [
-        f"**Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
-        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}.**"
-    ]
+    sentences = [f"**{count_verdicts(tables, claims)}.**"]
     for data in DATA:
         rows = sorted(table.longest(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
             sentences += [_ranked(data, rows), *_same_box(data, rows), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
+
+
+def count_verdicts(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
+    """How many of the claims hold, without a full stop."""
+    counts = Counter(claim.verdict for claim in claims)
+    return (
+        f"Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
+        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}"
+    )
 
 
 def _learning(tables: Mapping[str, Table]) -> str:
@@ -37,11 +42,13 @@ def _learning(tables: Mapping[str, Table]) -> str:
 
 
 def _ranked(data: str, rows: Sequence[Row]) -> str:
-    best = ", ".join(_with_cost(row) for row in rows[:_BEST])
+    best = "; ".join(_with_cost(row) for row in rows[:_BEST])
     literal = [(place, row) for place, row in enumerate(rows, start=1) if row.is_literal]
-    own = "".join(f" {row.label}, as the paper has it, is number {place} of {len(rows)} ({_with_cost(row)})." for place, row in literal)
+    own = "".join(
+        f" {row.label} ranks {place} of {len(rows)} ({_with_cost(row).removeprefix(row.label).strip()})." for place, row in literal
+    )
     assert rows[0].outcome
-    seen = f"the {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
+    seen = f"the best of the {len(rows)} rows of Table IV trained on {rows[0].outcome.slices:,} {dataset_class(data).sample.split()[-1]}s"
     return f"**{DATA[data]}**, {seen}, by mean DSC: {best}.{own}"
 
 
@@ -74,8 +81,8 @@ def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
     dense = [row for row in rows if row.design("method") == "dense"]
     if len(dense) < 2:
         return []
-    told = ", ".join(name_with_dice(row) for row in reversed(dense))
-    return [f"{DATA[data]}, without pruning, by how the box reaches the network: {told}."]
+    told = "; ".join(name_with_dice(row) for row in reversed(dense))
+    return [f"{DATA[data]}, mean DSC without pruning, by how the network gets the box: {told}."]
 
 
 def _with_cost(row: Row) -> str:

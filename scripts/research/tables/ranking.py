@@ -35,4 +35,4 @@ def ranking_text(table: Table, data: str) -> str:
         )
     patients = len(rows[0].outcome.by_patient("dice")) if rows[0].outcome else 0
     subjects = dataset_class(data).subjects
-    return grid(head, lines) + f"\n{patients} {subjects}; p of the Wilcoxon signed-rank test, corrected after Holm within a column.\n"
+    return grid(head, lines) + f"\n{patients} {subjects}; p of the Wilcoxon signed-rank test, with Holm's correction within each column.\n"

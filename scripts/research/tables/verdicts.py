@@ -18,12 +18,12 @@ _FEW = 3
 #: A loss in DSC smaller than this is none.
 MARGIN = 0.01
 RULE = (
-    "A claim that one row is better than others *holds* if the row is shown to have a higher mean DSC over the same patients\n"
-    "than every one of them (Wilcoxon signed-rank test, p below 0.05 after Holm's correction for the comparisons of the\n"
-    "claim). It *does not hold* if one of them is shown to be better. Otherwise it is *not shown either way*. A claim of no\n"
-    f"loss *holds* if the whole 95 % bootstrap interval of the difference lies above -{MARGIN}; it *does not hold* if the\n"
-    "interval lies below 0, or if nothing is saved. A patient's DSC is the mean over the seeds that both rows were trained\n"
-    "with; means of single rows are over all of their own.\n"
+    "The claim that one row is better than others *holds* if its mean DSC over the same patients is shown to be higher than\n"
+    "that of each of them (Wilcoxon signed-rank test, p below 0.05 after Holm's correction for the comparisons of the claim).\n"
+    "It *does not hold* if one of them is shown to be better. Otherwise it is *not shown either way*. The claim that nothing\n"
+    f"is lost *holds* if the whole 95 % bootstrap interval of the difference lies above -{MARGIN}; it *does not hold* if the\n"
+    "interval lies below 0, or if nothing is saved. A patient's DSC is averaged over the seeds with which both rows were\n"
+    "trained; the mean of a single row is over all of its seeds.\n"
 )
 
 
@@ -92,7 +92,7 @@ def no_loss(says: str, data: str, dense: Row, pruned: Row) -> Claim:
         return Claim(says, data, NOT_RUN, ())
     low, high = difference.interval or (float("-inf"), float("inf"))
     verdict = FAILS if after >= before or high < 0 else HOLDS if low > -MARGIN else NOT_SHOWN
-    cut = f"{before:.2f} to {after:.2f} GFLOP a slice ({100 * (after / before - 1):+.0f} %)"
+    cut = f"{before:.2f} to {after:.2f} GFLOP per slice ({100 * (after / before - 1):+.0f} %)"
     kept = pruned.outcome.mean("tokens")
     tokens = f", {100 * kept:.0f} % of the tokens kept" if kept is not None else ""
     means = f"DSC {dense.dice():.3f} to {pruned.dice():.3f}, {difference.words()}, {_subjects(data, difference)}."

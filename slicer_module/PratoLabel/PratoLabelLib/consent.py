@@ -15,7 +15,7 @@ def may_send_image(name: str, address: str) -> bool:
     host = urlsplit(address).netloc
     return slicer.util.confirmOkCancelDisplay(
         f"The image {name} will be sent to the server {host}, which stores it among its studies: whoever may use that server can see it. "
-        "It is sent without its DICOM header, under its name in the scene: let that name tell nobody who the patient is.\n\n"
+        "It is sent without its DICOM header, under its name in the scene: make sure that the name does not identify the patient.\n\n"
         "Send it?",
         windowTitle="Send an image to a server",
         # "/" would make groups of settings

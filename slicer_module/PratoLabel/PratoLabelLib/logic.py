@@ -107,7 +107,7 @@ class PratoLabelLogic(ClickLogic):
         if study is None:
             return []
         elsewhere = [f"{study.study} was opened from {study.server}, and would be sent to {self.address}."]
-        waiting = ["Clicks wait for the server's answer: what they change would not be sent."]
+        waiting = ["Clicks are still waiting for the server: their changes would not be sent."]
         problems = (elsewhere if self.address not in ("", study.server) else []) + study.find_problems()
         return problems + (waiting if self.clicks_waiting else [])
 

@@ -104,7 +104,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path: Path, case: str) -> N
     before = set(tmp_path.iterdir())
     said = export(studies, tmp_path / "out", "http://[::1" if case == "no address" else source, code=2)
     sentences = {
-        "other source": "the source holds none of its images",
+        "other source": "the source has none of its images",
         "no sidecar": "was not imported from DICOM",
         "damaged sidecar": "is not a sidecar of prato-label/cine/1",
         "a name that leads elsewhere": "its study's name cannot be a part of a file's",

@@ -201,7 +201,7 @@ def test_an_examination_that_was_deleted_in_the_pacs_is_left_out_of_an_export(
     path = fetch_cine(pacs, only_cine(pacs, tmp_path / "catalog2"), labelled[0], tmp_path / "scratch")
     label(labelled[0], path.name.removesuffix(".nii.gz"), {0: 1})
     result = run_script(export_dicom.main, labelled[0], tmp_path / "out", "--source", orthanc.url)
-    assert result.exit_code == 1 and "is left out: the source holds none of its images" in result.output, result.output
+    assert result.exit_code == 1 and "is left out: the source has none of its images" in result.output, result.output
     assert len(list((tmp_path / "out").glob("*_seg_*.dcm"))) == 1
     orthanc.clear()
     result = run_script(export_dicom.main, labelled[0], tmp_path / "none", "--source", orthanc.url)

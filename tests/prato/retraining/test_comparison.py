@@ -92,4 +92,4 @@ def test_two_patients_have_no_interval() -> None:
     found = compare(dice([0.5, 0.6]), dice([0.6, 0.7]), own(2), 0)
     assert found.interval == {}
     assert found.to_json()["interval"] is None
-    assert found.summary() == "mean Dice 0.5500 -> 0.6500 on 2 patients held back, too few for an interval"
+    assert found.summary() == "mean Dice 0.5500 -> 0.6500 on 2 patients held out, too few for an interval"

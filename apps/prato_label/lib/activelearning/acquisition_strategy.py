@@ -69,7 +69,7 @@ class AcquisitionStrategy(Strategy, Generic[Found]):
             raise HTTPException(404, f"There is no model {str(model)[:60]!r} here: choose {' or '.join(self._predictors)}.")
         version = live.version()
         if version is None:
-            raise HTTPException(404, "There is no model yet to score the studies with: ask for the strategy random or first.")
+            raise HTTPException(404, "There is no model to score the studies with yet: use the strategy random or first.")
         if self._known.get(model, ("",))[0] != version:
             self._known[model] = version, {}
         known, predictor = self._known[model][1], _DefaultDevicePredictor(live)

@@ -82,7 +82,7 @@ class Jitter(ScoreStrategy):
 class Entropy(ScoreStrategy):
     """Whether the network is undecided between the classes."""
 
-    description = "The study on which the model is least certain"
+    description = "The study that the model is least certain about"
 
     def scorer(self, datastore: Datastore) -> Callable[[str], StudyScore]:
         return lambda study: ((Path(datastore.get_image_uri(study)),), entropy_score)

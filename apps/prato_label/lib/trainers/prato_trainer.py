@@ -41,7 +41,7 @@ class PratoTrainer(TrainTask):
     """
 
     def __init__(self, name: str, model: Path) -> None:
-        super().__init__(f"Fine-tunes {name} on the submitted labels; published only if at least as good on held-back patients")
+        super().__init__(f"Fine-tunes {name} on the submitted labels; published only if at least as good on held-out patients")
         self.model = model
         self.store = ModelStore(model)
 

@@ -93,7 +93,7 @@ def read_image(path: str | os.PathLike[str], phases: bool = True, token: CancelT
             _require_volume(header.get_data_shape(), path.name)
         raw, length = copy_voxels(stream, head, offset + wanted, token)
         if len(stream.read(SLACK + 1)) > SLACK:
-            raise VolumeError(f"{path.name} goes on long after its voxels: export it again.")
+            raise VolumeError(f"{path.name} has much data after its voxels: export it again.")
         if length < offset + wanted:
             raise VolumeError(f"{path.name} is cut short ({length - offset} of {wanted} bytes of voxels): copy or export it again.")
         voxels = ArrayProxy(raw, (header.get_data_shape(), header.get_data_dtype(), offset, *_scaling(header)), mmap=False)

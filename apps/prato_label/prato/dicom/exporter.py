@@ -118,7 +118,7 @@ def export_labels(
         name = cine.reference.study
         who = examinations.get(name)
         if who is None:
-            report.left_out.append(f"{name} is left out: the source holds none of its images, which say whose heart it is.")
+            report.left_out.append(f"{name} is left out: the source has none of its images, which say who the patient is.")
             continue
         report.warnings += _doubts(cine, who)
         try:

@@ -215,7 +215,7 @@ def write_cine(found: FoundCine, folder: Path, phases: Phases = "none", keep_ide
     if phases != "none":
         end_systole = guess_end_systole(array, cine)
         if phases == "ed,es":
-            notes.append(f"Phase 1 is taken as end-diastole and phase {end_systole + 1} as end-systole: a guess from the images.")
+            notes.append(f"Frame 1 is taken as end-diastole and frame {end_systole + 1} as end-systole: a guess from the images.")
         wanted = range(array.shape[3]) if phases == "all" else sorted({0, end_systole})
         entries[folder / PHASES] = {}
         for t in wanted:

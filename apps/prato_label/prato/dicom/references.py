@@ -61,9 +61,9 @@ class CineReference(BaseModel):
         origin = self.dicom
         tables = [origin.sop_instance_uids] + ([origin.frame_numbers] if origin.frame_numbers is not None else [])
         if any(len(table) != self.slices or any(len(row) != self.phases for row in table) for table in tables):
-            raise ValueError("its instances are not one a slice and phase")
+            raise ValueError("it does not have one instance per slice and phase")
         if len(origin.image_position_patient) != self.slices or len(origin.series_of_slice) != self.slices:
-            raise ValueError("its positions are not one a slice")
+            raise ValueError("it does not have one position per slice")
         if not all(0 <= n < len(origin.series_instance_uids) for n in origin.series_of_slice):
             raise ValueError("a slice is of a series that it does not list")
         return self

@@ -83,7 +83,7 @@ def require_empty(target: Path) -> None:
         raise FolderError([f"{target} is a file: give a new folder."])
     remove_abandoned_files(target)
     if target.is_dir() and os.listdir(target):
-        raise FolderError([f"{target} is not empty: give a new folder, so that nothing old is taken for a part of the export."])
+        raise FolderError([f"{target} is not empty: give a new folder, so that no old file becomes part of the export."])
 
 
 def find_cases(source: Path, convention: Mapping[str, str] | None = None) -> list[Reader]:

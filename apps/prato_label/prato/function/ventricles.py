@@ -145,7 +145,7 @@ def _doubts(masks: np.ndarray, lv: VentricleFunction, rv: VentricleFunction, amo
         doubts.append(f"Only {among} phases are measured: with fewer than {_FEW_PHASES} the smallest volume may lie between two of them.")
     larger = max(abs(lv.sv_ml), abs(rv.sv_ml))
     if lv.sv_ml + rv.sv_ml < 0:
-        doubts.append("The heart holds more blood at end-systole than at end-diastole: are the two phases exchanged?")
+        doubts.append("The heart holds more blood at end-systole than at end-diastole: are the two phases swapped?")
     elif min(lv.edv_ml, rv.edv_ml) > 0 and abs(lv.sv_ml - rv.sv_ml) > _STROKE_DIFFERENCE * larger:
         doubts.append(
             f"The stroke volumes differ (LV {lv.sv_ml:.0f} ml, RV {rv.sv_ml:.0f} ml), and should not without a shunt or a leaking "

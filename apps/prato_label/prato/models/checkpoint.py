@@ -169,4 +169,4 @@ def channels_last(network: Any) -> Any:
 def _unusable(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, OSError) and error.strerror:  # nothing is said against the file
         return CheckpointError(f"{path.name} cannot be read ({error.strerror.lower()}): check the file and its permissions.")
-    return CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it anew.")
+    return CheckpointError(f"{path.name} is not a model file of PrATo Label: restore the shipped one or train it again.")

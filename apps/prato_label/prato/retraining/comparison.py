@@ -83,7 +83,7 @@ class Comparison:
         patients = "1 patient" if self.patients == 1 else f"{self.patients} patients"
         old, new = self.before["mean"], self.after["mean"]
         digits = next((n for n in range(4, 17) if f"{old:.{n}f}" != f"{new:.{n}f}"), 4)  # what decided should be seen
-        change = f"mean Dice {old:.{digits}f} -> {new:.{digits}f} on {patients} held back"
+        change = f"mean Dice {old:.{digits}f} -> {new:.{digits}f} on {patients} held out"
         if not self.interval:
             return f"{change}, too few for an interval"
         low, high = self.interval["mean"]

@@ -74,7 +74,7 @@ class ClickQueue(PredictLogic):
     def propagate(self, model: str, prune: str, rois: Sequence[slicer.vtkMRMLMarkupsROINode]) -> None:
         """As for the study's part, once no clicks wait: phases are to follow what these have made of the others."""
         if self.clicks_waiting:
-            self.failed.emit("Clicks wait for the server's answer: press Propagate once they are done.")
+            self.failed.emit("Clicks are still waiting for the server: press Propagate once they are done.")
         else:
             PredictLogic.propagate(self, model, prune, rois)
 

@@ -122,7 +122,7 @@ class PhaseClicks:
         if step is None:
             return now
         if not history.can_change(step):
-            raise ValueError("This click is too old to be moved or taken back: click on what is wrong, or paint.")
+            raise ValueError("This click is too old to be moved or undone: click on what is wrong, or paint.")
         if self.remake is None:
             self.remake = Remake(history.copy(), mask, now)
         self.remake.mask, later = self.remake.history.rewind(step, self.remake.mask)

@@ -81,7 +81,7 @@ def flag_function(lv: VentricularFunction | None, rv: VentricularFunction | None
     """What looks implausible in both ventricles together: that they fill from end-diastole to end-systole, or stroke volumes that differ by
     more than a fifth of the larger one."""
     if sum(side.stroke_volume_ml for side in (lv, rv) if side is not None) < 0:
-        return [Flag("The heart holds more blood at end-systole than at end-diastole: are the two phases exchanged?")]
+        return [Flag("The heart holds more blood at end-systole than at end-diastole: are the two phases swapped?")]
     if lv is None or rv is None:
         return []
     larger = max(abs(lv.stroke_volume_ml), abs(rv.stroke_volume_ml))

@@ -48,11 +48,11 @@ def split_frames(path: Path) -> Frames | None:
         return None
     code, start = int(_field(content, "datatype", order)), int(_field(content, "offset", order))
     if code not in _TYPES or any(n != 1 for n in shape[4:]):
-        raise UserError(f"{path.name} holds something else than grey values over x, y, z and time: export it anew.")
+        raise UserError(f"{path.name} does not contain grey values over x, y, z and time: export it again.")
     stored = np.dtype(order + _TYPES[code])
     count = int(np.prod(shape[:4]))
     if len(content) < start + count * stored.itemsize:
-        raise UserError(f"{path.name} is cut short: fetch it again.")
+        raise UserError(f"{path.name} is incomplete: fetch it again.")
     arrays = np.frombuffer(content, stored, count, start).reshape(shape[3::-1])
     slope, intercept = float(_field(content, "slope", order)), float(_field(content, "intercept", order))
     if np.isfinite([slope, intercept]).all() and slope != 0 and (slope, intercept) != (1, 0):
@@ -73,7 +73,7 @@ def join_frames(first: Path, arrays: np.ndarray, path: Path) -> None:
     content = first.read_bytes()
     order = _byte_order(content)
     if order is None:
-        raise UserError(f"{first.name} is no NIfTI-1 file: submit again.")
+        raise UserError(f"{first.name} is not a NIfTI-1 file: submit again.")
     start, code = int(_field(content, "offset", order)), int(_field(content, "datatype", order))
     stored = np.dtype(order + _TYPES[code])
     head = _with_dimensions(content[:start], order, [*arrays.shape[:0:-1], len(arrays)])

@@ -121,7 +121,9 @@ def to_ijk(parent: slicer.vtkMRMLTransformNode | None, volume_node: slicer.vtkMR
 def _check_transforms(node: slicer.vtkMRMLTransformableNode) -> None:
     parent = node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
-        raise GeometryError(f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: take it out of that.")
+        raise GeometryError(
+            f"{node.GetName()} lies under the transform {parent.GetName()}, which is not linear: remove it from that transform."
+        )
 
 
 def _dimensions(volume_node: slicer.vtkMRMLScalarVolumeNode) -> tuple[int, int, int]:

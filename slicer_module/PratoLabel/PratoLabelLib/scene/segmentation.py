@@ -47,7 +47,7 @@ def read_mask(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode, labels: M
         ours, theirs = ("x".join(map(str, n.GetImageData().GetDimensions())) for n in (node, volume_node))
         raise MaskError(f"The mask has {ours} voxels and {volume_node.GetName()} has {theirs}: {REOPEN}.")
     if _corner_distance(node, volume_node) > _TOLERANCE * min(volume_node.GetSpacing()):
-        raise MaskError(f"The mask lies elsewhere in space than {volume_node.GetName()}: {REOPEN}.")
+        raise MaskError(f"The mask is not in the same place as {volume_node.GetName()}: {REOPEN}.")
     mask = slicer.util.arrayFromVolume(node)
     unknown = set(np.unique(mask).tolist()) - {0, *labels.values()}
     if unknown:
@@ -97,7 +97,7 @@ def check_writable(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
     binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if segmentation_node.GetSegmentation().GetSourceRepresentationName() != binary:
         wanted = f"make {binary} the source representation of {segmentation_node.GetName()} in the module Segmentations"
-        raise MaskError(f"The segments cannot be changed, as they are surfaces: {wanted}.")
+        raise MaskError(f"The segments cannot be changed, because they are surfaces: {wanted}.")
 
 
 @contextmanager

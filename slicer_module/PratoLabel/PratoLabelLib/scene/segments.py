@@ -60,11 +60,11 @@ def find_problems(
             if name != structure and name in labels:
                 problems.append(f"The segment called {name} is the {structure}, and would be sent as such: rename it.")
             if display is not None and not display.GetSegmentVisibility(segment_id):
-                problems.append(f"{name} is hidden, and would be sent all the same.")
+                problems.append(f"{name} is hidden, but would still be sent.")
     masks = {i: merge_segments(segmentation_node, [i], volume_node) > 0 for i in segmentation.GetSegmentIDs()}
     for segment_id, mask in masks.items():
         if segment_id not in used and mask.any():
-            problems.append(f"The segment {_name(segmentation, segment_id)} is no structure of the model, and would not be sent.")
+            problems.append(f"The segment {_name(segmentation, segment_id)} is not a structure of the model, and would not be sent.")
     return problems + _find_overlaps(segmentation, masks, used, labels)
 
 

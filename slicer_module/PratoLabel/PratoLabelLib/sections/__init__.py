@@ -55,7 +55,7 @@ class Section:
             RuntimeError: the panel is bound to no scene, as the module is not in front.
         """
         if self._panel.parameters is None:
-            raise RuntimeError("The panel is bound to no scene: open the module PrATo Label first.")
+            raise RuntimeError("The panel has no scene: open the module PrATo Label first.")
         return self._panel.parameters
 
     def refresh(self) -> None:

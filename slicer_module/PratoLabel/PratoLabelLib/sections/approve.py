@@ -74,7 +74,7 @@ class ApproveSection(Section):
         items = [tree.topLevelItem(number) for number in range(tree.topLevelItemCount)]
         phases = [int(item.text(0)) for item in items if item.checkState(0) == qt.Qt.Checked]
         if not phases:
-            self._panel.say("No phase is ticked: tick those that you have looked at.", is_error=True)
+            self._panel.say("No phase is ticked: tick those that you have reviewed.", is_error=True)
         elif not annotator:
             self._panel.say("Who reviews this label? Enter your name under Server.", is_error=True)
         else:

@@ -91,7 +91,7 @@ class CineSection(Section):
         )
         there = {*phases, *study.unchanged_phases()}
         missing = [name for name, phase in (("ED", ed), ("ES", es)) if phase not in there]
-        look = f" Look at {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""
+        look = f" View {' and '.join(missing)} to send {'them' if len(missing) > 1 else 'it'} as corrected, too." if missing else ""
         show_text(self._ui.phasesLabel, corrected + look)
 
     def _show_progress(self) -> None:
@@ -144,7 +144,7 @@ class CineSection(Section):
         self._segment.propagate(self._box.selected_rois())
 
     def _on_followed(self, phases: list[int], keys: list[int]) -> None:
-        what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: look at the cine, then submit."
+        what = f"{name_phases(phases)} follow{'' if len(phases) > 1 else 's'} {name_phases(keys).lower()}: check the cine, then submit."
         show_text(self._ui.keptLabel, what if phases else f"No phase follows {name_phases(keys).lower()}: all others are drawn.")
 
     def _on_curve(self) -> None:

@@ -124,4 +124,4 @@ def _describe(keys: Mapping[int, list[int]], ed_es: tuple[int | None, int | None
     names = mark_ed_es(keys, ed_es)
     if len(names) == 1:
         return f"Box keyed in phase {names[0]}: go to another phase and move it there."
-    return f"Box keyed in phases {', '.join(names)}; in between it moves from one to the next."
+    return f"Box keyed in phases {', '.join(names)}; in between it is interpolated."

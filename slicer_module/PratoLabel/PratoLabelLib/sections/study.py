@@ -80,7 +80,7 @@ class StudySection(Section):
         if study.has_unsent_edits:
             question = f"{study.study} has edits that were not sent. They are kept on this computer, and shown when you open it again."
         if waiting:
-            question = f"{question}\n\nClicks in {study.study} wait for the server's answer, and would not be done.".strip()
+            question = f"{question}\n\nClicks in {study.study} are still waiting for the server, and would not be applied.".strip()
         may_leave = bool(slicer.util.confirmYesNoDisplay(f"{question}\n\nLeave it without submitting?", "PrATo Label"))
         return may_leave and self._logic.current_study is study  # else another one was opened behind the question
 

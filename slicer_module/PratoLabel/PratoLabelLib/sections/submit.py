@@ -38,7 +38,7 @@ class SubmitSection(Section):
         if study is None:
             return
         problems = self._logic.find_problems()
-        if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", "Submit all the same?"]), "PrATo Label"):
+        if problems and not slicer.util.confirmOkCancelDisplay("\n".join([*problems, "", "Submit anyway?"]), "PrATo Label"):
             return
         if self._logic.current_study is not study:  # another one was opened behind the question
             return
@@ -63,7 +63,7 @@ class SubmitSection(Section):
         if conflict:
             show_text(self._ui.submitLabel, f"{text} {conflict['message']}", WARNING_STYLE)
         elif study is not None and (study.has_unsent_edits or self._logic.clicks_waiting):
-            show_text(self._ui.submitLabel, f"{text} What you have edited since is not sent yet: submit again.", WARNING_STYLE)
+            show_text(self._ui.submitLabel, f"{text} Your edits since then are not sent yet: submit again.", WARNING_STYLE)
         elif stale:
             newer = f"{name_phases(stale)} of the label came from somebody else meanwhile: show version {reply['version']} to see that."
             show_text(self._ui.submitLabel, f"{text} {newer}", WARNING_STYLE)

@@ -42,7 +42,7 @@ class HttpClient:
         self._client_id = f"prato-slicer-{uuid.uuid4().hex[:12]}"
         self._token = token.strip()
         if not (self._token.isascii() and self._token.isprintable()):
-            raise ServerError("The access token contains characters that no token has: copy it again.")
+            raise ServerError("The access token contains characters that a token cannot have: copy it again.")
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
 
@@ -75,7 +75,7 @@ class HttpClient:
         try:
             return parse()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            sentence = f"{self.address} answers, but not like a PrATo Label server that fits this module: check the address."
+            sentence = f"{self.address} answers, but is not a PrATo Label server that fits this module: check the address."
             raise ServerError(sentence, response.status_code) from error
 
     def _download(self, path: str, query: dict[str, str], what: str) -> requests.Response:

@@ -206,8 +206,8 @@ def parse_training_state(model: str, tasks: Any, info: Any) -> TrainingState:
     messages = {
         "": "",
         "SUBMITTED": "The training is about to start.",
-        "RUNNING": f"Step {step} of {steps}." if steps else "Reading the labels and measuring the model as it is.",
-        "STOPPED": "The training was stopped: the model is as it was.",
+        "RUNNING": f"Step {step} of {steps}." if steps else "Reading the labels and evaluating the current model.",
+        "STOPPED": "The training was stopped: the model is unchanged.",
         "DONE": "The training has ended.",
         "ERROR": _failure_sentence(details),
     }

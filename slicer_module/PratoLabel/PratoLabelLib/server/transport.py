@@ -152,7 +152,7 @@ def _find_refusal(response: requests.Response, address: str) -> str:
     length = "" if response.request.method == "HEAD" else response.headers.get("content-length", "")
     # urllib3 1.26 returns a body that was cut short
     short = length.isdigit() and "content-encoding" not in response.headers and len(response.content) != int(length)
-    return f"The answer of {address} was cut short: try again." if short else ""
+    return f"The answer of {address} was incomplete: try again." if short else ""
 
 
 def _connect_sentence(address: str, reason: OSError) -> str:

@@ -185,9 +185,9 @@ class CineStudy(OpenCine):
         """
         corrected, unchanged = self.phases_to_submit(), self.unchanged_phases()
         if not corrected and unchanged.issuperset(phase for phase in self.ed_es() if phase is not None) and self.drawn:
-            raise MaskError(f"The label of {self.study} is on the server as it is shown: correct a phase, or approve it.")
+            raise MaskError(f"The label of {self.study} on the server is the one shown: correct a phase, or approve it.")
         if not corrected:
-            raise MaskError("There is nothing to submit yet: look at end-diastole and end-systole, or correct a phase.")
+            raise MaskError("There is nothing to submit yet: view end-diastole and end-systole, or correct a phase.")
         wanted = sorted({*self.volumes(), *corrected} - unchanged)
         states = {phase: "corrected" if phase in corrected else "proposed" for phase in wanted}
         drawings = {phase: self.drawing(phase) for phase in states}

@@ -129,7 +129,7 @@ class VersionList:
         otherwise = sorted(study.unsent_phases().intersection(phases))
         if study.base is None or otherwise:
             which = name_phases(otherwise) if isinstance(study, CineStudy) and otherwise else study.study
-            raise MaskError(f"{which} can be seen here otherwise than in the label: show its current version first.")
+            raise MaskError(f"{which} cannot be decided about, because the view differs from the label: show its current version first.")
         version = study.base[1]
 
         def send(client: Client) -> list[str]:

@@ -139,7 +139,7 @@ class PredictLogic(StudyLogic):
             path.write_bytes(prediction.mask)
             frames = split_frames(path)
             if frames is None:
-                raise MaskError(f"The server has segmented one phase of {study.study} alone: {REOPEN}.")
+                raise MaskError(f"The server has segmented only one phase of {study.study}: {REOPEN}.")
             return prediction.reply, frames
 
         def on_result(result: tuple[dict[str, Any], Frames]) -> None:

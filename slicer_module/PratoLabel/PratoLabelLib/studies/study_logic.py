@@ -200,7 +200,7 @@ class StudyLogic(ServerLogic):
         return self._show(lambda: CineStudy(study, self.address, cine, self.labels, base, marked, self._on_phase_shown, *notify))
 
     def _listeners(self, study: str) -> tuple[Callable[..., None], ...]:
-        stays = f"The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden that."
+        stays = f"The image of {study} stays on the server's grid: to move it, put it under a transform, and do not harden the transform."
         return self._on_segments_changed, self.segments_about_to_change.emit, lambda: self.failed.emit(stays)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
