@@ -28,8 +28,7 @@ Dutta, Maity and Mitra, "Prompt-based Dynamic Token Pruning for Efficient Segmen
 this page from [the results](paper). See also [all tables and reasons](paper_tables.md), [the method](../method.md), [how to
 run it](../experiments.md).
 
-*PrATo* is the paper's method. *PrATo engine* and *PrATo at its best*, our variants, keep all tokens under the box and
-decode only the kept region ([all rows](../experiments.md#what-differs)).
+*PrATo engine* and *PrATo at its best* are [our variants](../experiments.md#what-differs) of the paper's *PrATo*.
 """
 _LEARNING = """**{learning} of {run} rows are *still learning***: over the last doubling of the slices seen, validation DSC rose by 0.01
 or more, or there is no curve. Such rows show how fast a method learns, not how good it becomes.

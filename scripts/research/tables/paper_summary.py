@@ -20,10 +20,11 @@ def summary_text(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     if not run or table is None:
         return ""
     sentences = [f"**{count_verdicts(tables, claims)}.**"]
+    all_learn = _all_learn(tables)
     for data in DATA:
         rows = sorted(table.longest(data), key=lambda row: -(row.dice() or 0.0))
         if rows:
-            sentences += [_ranked(data, rows), *_same_box(data, rows), *_box_alone(data, rows)]
+            sentences += [_ranked(data, rows), *_same_box(data, rows, all_learn), *_box_alone(data, rows)]
     return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
@@ -32,13 +33,13 @@ def count_verdicts(tables: Mapping[str, Table], claims: Sequence[Claim]) -> str:
     counts = Counter(claim.verdict for claim in claims)
     return (
         f"Of the paper's claims, counted for every row and data set that can test them, {counts[HOLDS]} hold, "
-        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way{_learning(tables)}"
+        f"{counts[FAILS]} do not, and {counts[NOT_SHOWN]} are not shown either way"
+        + ("; all rows are *still learning*" if _all_learn(tables) else "")
     )
 
 
-def _learning(tables: Mapping[str, Table]) -> str:
-    rows = [row for table in tables.values() for data in DATA for row in table.measured(data)]
-    return "; all rows are *still learning*" if all(row.is_still_learning for row in rows) else ""
+def _all_learn(tables: Mapping[str, Table]) -> bool:
+    return all(row.is_still_learning for table in tables.values() for data in DATA for row in table.measured(data))
 
 
 def _ranked(data: str, rows: Sequence[Row]) -> str:
@@ -52,8 +53,9 @@ def _ranked(data: str, rows: Sequence[Row]) -> str:
     return f"**{DATA[data]}**, {seen}, by mean DSC: {best}.{own}"
 
 
-def _same_box(data: str, rows: Sequence[Row]) -> list[str]:
-    """How PrATo, as the paper has it and at its best here, fares against what prunes with the same box."""
+def _same_box(data: str, rows: Sequence[Row], all_learn: bool) -> list[str]:
+    """How PrATo, as the paper has it and at its best here, fares against what prunes with the same box; where ``all_learn``, the first
+    sentence has said that the rows are still learning."""
     rivals = [row for row in rows if not row.is_prato and row.design("method") != "dense" and row.design("sees_box") == "as a channel"]
     ours = [row for row in rows if row.is_prato]
     said = []
@@ -72,17 +74,17 @@ def _same_box(data: str, rows: Sequence[Row]) -> list[str]:
             parts.append(f"not shown to differ from {others} of {len(found)}")
         learning = sum(row.is_still_learning for row in [one, *(row for row, _ in found)])
         still = {0: "", len(found) + 1: " (*still learning*)"}.get(learning, f" ({learning} of {len(found) + 1} rows *still learning*)")
-        said.append(f"{one.label} is {', '.join(parts)}{still}")
+        said.append(f"{one.label} is {', '.join(parts)}{'' if all_learn else still}")
     return [f"{DATA[data]}, pruning with the same box: {'; '.join(said)}."] if said else []
 
 
 def _box_alone(data: str, rows: Sequence[Row]) -> list[str]:
-    """What the box is worth without any pruning."""
+    """What the box is worth without any pruning, by how the network gets it."""
     dense = [row for row in rows if row.design("method") == "dense"]
     if len(dense) < 2:
         return []
     told = "; ".join(name_with_dice(row) for row in reversed(dense))
-    return [f"{DATA[data]}, mean DSC without pruning, by how the network gets the box: {told}."]
+    return [f"{DATA[data]}, mean DSC without pruning: {told}."]
 
 
 def _with_cost(row: Row) -> str:
