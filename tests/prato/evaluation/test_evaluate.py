@@ -38,6 +38,12 @@ def test_a_summary_is_means_and_a_median():
     assert found["latency_ms"] == {"network": 11.0}
 
 
+def test_a_mean_that_is_shown_is_rounded_once():
+    found = summary([row("a", 0.91154, {}, 1.0), row("b", 0.91155, {}, 1.0)])
+    assert f"{found['mean_dice']:.3f}" == "0.912"  # 0.9115 would be 0.911
+    assert f"{found['structures']['RV cavity']['dice']:.3f}" == "0.912"
+
+
 class Oracle(torch.nn.Module):
     """A stand-in network that calls every pixel above zero myocardium."""
 

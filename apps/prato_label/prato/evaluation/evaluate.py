@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,19 +96,22 @@ def evaluate_cases(
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over cases (each structure's metrics and their mean), kept tokens, GFLOP, and median latency in ms by step."""
-    structures = {
-        name: {metric: round(float(np.mean([row["scores"][name][metric] for row in rows])), 4) for metric in METRICS} for name in STRUCTURES
-    }
+    """Means over cases (each structure's metrics and their mean), kept tokens, GFLOP, and median latency in ms by step; not rounded, so
+    that whoever shows them rounds once."""
+    structures = {name: {metric: _mean(row["scores"][name][metric] for row in rows) for metric in METRICS} for name in STRUCTURES}
     # a case whose box is too small for a prompt keeps all its tokens, and names no stage
     stages = {stage: None for row in rows for stage in row["kept_fraction"]}
     return {
         "cases": len(rows),
         "patients": len({row["patient"] for row in rows}),
         "structures": structures,
-        **{f"mean_{metric}": round(float(np.mean([row[f"mean_{metric}"] for row in rows])), 4) for metric in METRICS},
-        "kept_fraction": {stage: round(float(np.mean([row["kept_fraction"].get(stage, 1.0) for row in rows])), 4) for stage in stages},
-        "gflops": round(float(np.mean([row["gflops"] for row in rows])), 3),
-        "gflops_dense": round(float(np.mean([row["gflops_dense"] for row in rows])), 3),
-        "latency_ms": {step: round(float(np.median([row["latency_ms"][step] for row in rows])), 1) for step in rows[0]["latency_ms"]},
+        **{f"mean_{metric}": _mean(row[f"mean_{metric}"] for row in rows) for metric in METRICS},
+        "kept_fraction": {stage: _mean(row["kept_fraction"].get(stage, 1.0) for row in rows) for stage in stages},
+        "gflops": _mean(row["gflops"] for row in rows),
+        "gflops_dense": _mean(row["gflops_dense"] for row in rows),
+        "latency_ms": {step: float(np.median([row["latency_ms"][step] for row in rows])) for step in rows[0]["latency_ms"]},
     }
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean([*values]))
