@@ -14,6 +14,7 @@ import pytest
 from prato.data.cine import read_cine
 from prato.data.studies import Study, load_manifest, save_manifest
 from prato.dicom.importer import import_dicom
+from prato.function.hearts import find_hearts, table_rows
 from prato.labelling.versions import LabelVersions
 from tests.prato.dicom.scans import Scan, save
 from tests.prato.dicom.test_export_dicom import draw, export, read
@@ -105,6 +106,29 @@ def test_function_is_of_the_phases_that_somebody_named(
     phases = f"End-diastole is phase {told[0] + 1} and end-systole phase {told[1] + 1} of 6, {by}."
     assert said == 2 * [phases, *function["warnings"]]  # of the LV and of the RV
     assert any("4 of 6 phases are measured" in doubt for doubt in said) == (told[2] == "found")
+
+
+@pytest.mark.slow
+def test_exported_numbers_are_those_of_the_table_to_the_digit(tmp_path: Path) -> None:
+    source, studies = (
+        save(tmp_path / "in", Scan(slices=6, phases=6, rows=24, columns=20, spacing=(1.25, 1.25)).images()),
+        tmp_path / "cines",
+    )
+    [cine] = import_dicom(source, studies).imported
+    grid, label = read_cine(studies / f"{cine.study}.nii.gz").grid(), LabelVersions(studies, cine.study)
+    mask = np.zeros(grid.array.shape, np.uint8)
+    for t, count in enumerate((894, 690)):  # 11.175 and 8.625 ml
+        mask[..., t] = np.where(np.arange(mask[..., t].size).reshape(mask.shape[:3]) < count, 3, 0)
+    label.save(grid.with_array(mask), {"annotator": "Ada", "phases": [0, 1]})
+    export(studies, tmp_path / "out", source, "--corrected")
+    [path] = (tmp_path / "out").glob("*_values.json")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    [table] = (tmp_path / "out").glob("*_volumes.csv")
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+    [row] = table_rows(find_hearts(studies).hearts)
+    assert values["function"]["lv"] == row["lv"]
+    of_phases = [phase["volumes_ml"]["LV cavity"] for phase in values["phases"]]
+    assert of_phases == [row["lv"]["edv_ml"], row["lv"]["esv_ml"]] == [float(each["LV cavity ml"]) for each in rows]  # type: ignore[index]
 
 
 def comments(folder: Path) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from prato.data.ed_es import NamedPhases
 from prato.data.nifti import Volume
-from prato.data.structures import STRUCTURES
+from prato.data.structures import STRUCTURES, voxel_ml
 from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
 from prato.labelling.doubts import anatomy_warnings
 from tests.app.hearts import heart
@@ -97,3 +98,10 @@ def test_one_phase_and_hearts_that_stand_still_have_no_function() -> None:
         measure_heart(masks, SPACING, (), trusted=masks.keys(), count=3)
     with pytest.raises(NoFunctionError, match="differ in size"):
         measure_heart({0: mask_of(20, 20), 1: mask_of(9, 9)[:90]}, SPACING, (), trusted=(0, 1), count=None)
+
+
+def test_a_voxel_is_as_large_whichever_way_its_image_is_stored() -> None:
+    rng = np.random.default_rng(0)
+    for edges in rng.uniform(0.5, 11, (200, 3)):
+        assert len({voxel_ml(order) for order in permutations(edges)}) == 1
+        assert voxel_ml(edges) == pytest.approx(np.prod(edges) / 1000)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prato.data.structures import STRUCTURES
+from prato.data.structures import STRUCTURES, voxel_ml
 from prato.data.studies import Manifest, examination_of, patient_of
 
 _CAVITIES = ("LV cavity", "RV cavity")
@@ -40,7 +40,7 @@ def find_pairs(studies: Iterable[str], manifest: Manifest | None) -> dict[str, P
 
 def volumes(mask: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:
     """ml of each structure in ``mask`` (X, Y, Z), voxels of ``spacing`` mm."""
-    return {name: float(np.count_nonzero(mask == value)) * float(np.prod(spacing)) / 1000.0 for name, value in STRUCTURES.items()}
+    return {name: float(np.count_nonzero(mask == value)) * voxel_ml(spacing) for name, value in STRUCTURES.items()}
 
 
 def inconsistency(ed: Mapping[str, float], es: Mapping[str, float], known: bool) -> float:

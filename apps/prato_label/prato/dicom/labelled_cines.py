@@ -35,11 +35,13 @@ class LabelledCine:
     """A cine and what is exported of its labels, by phase.
 
     Attributes:
+        spacing: of a voxel, mm along X, Y, Z, as the image has it.
         named: end-diastole and end-systole as they are marked on the cine, or as the manifest names them.
         named_frames: of single phases, those that the manifest calls "ED" or "ES". has_guess: whether an import guessed one of these.
     """
 
     reference: CineReference
+    spacing: tuple[float, float, float]
     phases: dict[int, LabelledPhase] = field(default_factory=dict)
     named: NamedPhases | None = None
     named_frames: dict[str, int] = field(default_factory=dict)
@@ -115,7 +117,7 @@ def _add(
     phases = _read_phases(folder, study, image, versions, t, ready)
     if not phases:
         return [f"{study} is left out: none of its phases is {' or '.join(_STATES[ready])} yet."]
-    cine = cines.setdefault(reference.study, LabelledCine(reference))
+    cine = cines.setdefault(reference.study, LabelledCine(reference, image.grid().spacing))
     for phase in phases:
         cine.phases.setdefault(phase.phase, phase)
     entries = {} if manifest is None else manifest.studies

@@ -5,19 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from prato.data.structures import STRUCTURES, voxel_counts
+from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
 from prato.dicom.labelled_cines import LabelledCine
 from prato.dicom.patient import Examination
 from prato.function.measured import MeasuredHeart, NoFunctionError, measure_heart
 
-#: The columns of the table of volumes; phases count from 1.
+#: The columns of the table of volumes; phases count from 0.
 COLUMNS = ("study", "phase", *(f"{name} ml" for name in STRUCTURES), "label version", "annotator", "sop instance uid")
 
 
@@ -32,14 +29,13 @@ class Measurements:
 
 def measure(cine: LabelledCine, who: Examination | None = None) -> Measurements:
     """Measurements of the exported phases of ``cine``; height and weight are the manifest's, else the examination's."""
-    spacing = np.linalg.norm(np.array(cine.reference.affine_ras_mm)[:3, :3], axis=0)
-    voxel_ml, count = math.prod(spacing) / 1000, cine.reference.phases
+    ml, count = voxel_ml(cine.spacing), cine.reference.phases
     masks = {t: cine.phases[t].mask for t in sorted(cine.phases)}
-    volumes = {t: {name: voxel_counts(mask).get(name, 0) * voxel_ml for name in STRUCTURES} for t, mask in masks.items()}
+    volumes = {t: {name: voxel_counts(mask).get(name, 0) * ml for name in STRUCTURES} for t, mask in masks.items()}
     try:
         heart = measure_heart(
             masks,
-            (float(spacing[0]), float(spacing[1]), float(spacing[2])),
+            cine.spacing,
             cine.named_ed_es(),
             trusted=masks.keys(),
             count=count,

@@ -11,7 +11,7 @@ import numpy as np
 
 from prato.data.label_names import MisplacedLabelError
 from prato.data.nifti import Volume, VolumeError
-from prato.data.structures import STRUCTURES, voxel_counts
+from prato.data.structures import STRUCTURES, voxel_counts, voxel_ml
 from prato.evaluation.metrics import case_metrics
 from prato.labelling.files import list_labelled_studies
 from prato.labelling.phases import phase_count, phase_of
@@ -47,7 +47,7 @@ def label_diff(versions: LabelVersions, old: int, new: int) -> dict[str, Any]:
 
 def _diff_structures(before: np.ndarray, after: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, dict[str, Any]]:
     """By structure, what changed between two masks (X, Y, Z) of voxels of ``spacing`` mm; see ``label_diff``."""
-    scores, ml = case_metrics(after, before, spacing), float(np.prod(spacing)) / 1000
+    scores, ml = case_metrics(after, before, spacing), voxel_ml(spacing)
     counts = [voxel_counts(mask) for mask in (before, after)]
     structures = {}
     for name, value in STRUCTURES.items():

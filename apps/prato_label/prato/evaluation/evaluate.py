@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from prato.data.cases import StudyReader
 from prato.data.nifti import Volume, VolumeError
 from prato.data.stack import slice_axis
-from prato.data.structures import STRUCTURES
+from prato.data.structures import STRUCTURES, voxel_ml
 from prato.data.studies import StudyFile
 from prato.evaluation.box_conditions import BoxCondition, perturb_box, seeded_rng
 from prato.evaluation.metrics import case_metrics
@@ -55,7 +54,7 @@ def evaluate_volume(
     predictor.set_image(volume)
     prediction = predictor.predict([] if box is None else [BoxPrompt(box)], prune)
     scores = case_metrics(prediction.mask, truth, volume.spacing)
-    ml = math.prod(volume.spacing) / 1000
+    ml = voxel_ml(volume.spacing)
     volumes = {name: {"mask": _ml(prediction.mask == value, ml), "expert": _ml(truth == value, ml)} for name, value in STRUCTURES.items()}
     return {
         "study": files.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from prato.data.ed_es import NamedPhases
 from prato.data.orientation import ORIENTATION_WARNINGS
+from prato.data.structures import voxel_ml
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.labelling.doubts import doubt_phase
@@ -128,7 +128,7 @@ class _Heart:
             told = self.named[0]
             raise NoFunctionError(told.why_none(self.call(told.ed), self.call(told.es)))
         masks = np.stack([self.masks[t] for t in phases], axis=3)
-        curve = VolumeCurve.from_masks(masks, math.prod(self.spacing) / 1000)
+        curve = VolumeCurve.from_masks(masks, voxel_ml(self.spacing))
         pair = find_ed_es(curve, is_cycle=len(phases) == self.count) if named is None else named.pair
         if pair is None:
             raise NoFunctionError("no phase of it differs from another")

@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from prato.data.atomic import write_bytes
-from prato.data.structures import COLOURS, STRUCTURES
+from prato.data.structures import COLOURS, STRUCTURES, voxel_ml
 from prato.function.curve import VolumeCurve
 from prato.function.hearts import SegmentedHeart
 from prato.prompts.box import Box
@@ -123,7 +123,7 @@ def _draw_slice(axis: Axes, heart: SegmentedHeart, k: int, t: int, around: Box, 
 
 
 def _draw_curve(axis: Axes, heart: SegmentedHeart) -> None:
-    curve = VolumeCurve.from_masks(heart.masks, float(np.prod(heart.spacing)) / 1000)
+    curve = VolumeCurve.from_masks(heart.masks, voxel_ml(heart.spacing))
     at = np.arange(len(curve)) if heart.times_ms is None else heart.times_ms
     gaps = _gaps(heart.phases)
     for name, volume in (("LV cavity", curve.lv), ("RV cavity", curve.rv)):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prato.data.label_anatomy import is_lv_open
-from prato.data.structures import STRUCTURES
+from prato.data.structures import STRUCTURES, voxel_ml
 from prato.function.curve import VolumeCurve, find_ed_es
 
 #: g/ml, as the literature on cardiac MR takes it.
@@ -103,7 +103,7 @@ def cardiac_function(
     Raises:
         ValueError: ``phases`` are none of the cine's.
     """
-    curve = VolumeCurve.from_masks(masks, math.prod(spacing) / 1000)
+    curve = VolumeCurve.from_masks(masks, voxel_ml(spacing))
     if phases is not None and not all(0 <= t < len(curve) for t in phases):
         raise ValueError(f"The cine has phases 0 to {len(curve) - 1}: end-diastole and end-systole cannot be {phases[0]} and {phases[1]}.")
     found = phases or find_ed_es(curve, is_cycle=count in (None, len(curve)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from prato.data.ed_es import NamedPhases
 from prato.data.stack import stack_axes, to_stack
-from prato.data.structures import STRUCTURES
+from prato.data.structures import STRUCTURES, voxel_ml
 from prato.function.curve import VolumeCurve, find_ed_es
 from prato.function.ventricles import CardiacFunction, cardiac_function
 from prato.inference.prediction_warnings import MASK_WARNINGS, mask_warnings
@@ -103,7 +102,7 @@ class CinePrediction:
     @cached_property
     def curve(self) -> VolumeCurve:
         """Volumes in ml of ``phases``."""
-        return VolumeCurve.from_masks(self._hearts, math.prod(self.spacing) / 1000)
+        return VolumeCurve.from_masks(self._hearts, voxel_ml(self.spacing))
 
     def find_ed_es(self) -> tuple[int, int] | None:
         """The phases of end-diastole and end-systole: named, or found among ``phases``; None where these hold no heart that beats."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from cachetools import LRUCache
 
 from lib.server.page.montage import PARTS, Montage, grey_window
 from prato.data.cine import Cine
-from prato.data.structures import COLOURS
+from prato.data.structures import COLOURS, voxel_ml
 from prato.function.curve import VolumeCurve
 from prato.labelling.phases import phase_of
 from prato.prompts.box import Box
@@ -82,7 +81,7 @@ class StudyView:
 
     def curve(self) -> VolumeCurve | None:
         """Volumes in ml of the ``labelled`` phases; None where there are none."""
-        return None if self.hearts is None else VolumeCurve.from_masks(self.hearts, math.prod(self.spacing) / 1000)
+        return None if self.hearts is None else VolumeCurve.from_masks(self.hearts, voxel_ml(self.spacing))
 
     def masks(self) -> dict[int, np.ndarray]:
         """By labelled phase, its mask as the montage looks at it, uint8 (rows, columns, slices)."""
