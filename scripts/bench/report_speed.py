@@ -15,7 +15,7 @@ from scripts.common.markdown import markdown_table
 from scripts.common.paths import DOCS, RESULTS
 from scripts.common.results import Row, read_rows
 from scripts.research.tables.token_goals import token_goal_rows
-from scripts.research.tables.token_tables import token_part
+from scripts.research.tables.token_tables import read_token_study, token_part
 
 _HEAD = """# What a box saves, and what it is worth
 
@@ -104,7 +104,7 @@ def _grouped(rows: list[Row], by: str, about: tuple[str, ...]) -> list[dict[str,
 def _studies() -> dict[str, list[dict[str, Any]]]:
     """The studies of tokens by network, one for each seed."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in read_rows(RESULTS / "tokens.csv"):
+    for row in read_token_study(RESULTS):
         seeds = found.setdefault(row["network"], {})
         seeds.setdefault(row["seed"], {"seed": row["seed"], "studies": row["studies"], "rows": []})["rows"].append(row)
     return {network: list(seeds.values()) for network, seeds in found.items()}

@@ -13,6 +13,7 @@ from scripts.research.tables.claims import paper_claims
 from scripts.research.tables.paired import Paired, compare_patients, holm
 from scripts.research.tables.paper_summary import count_verdicts
 from scripts.research.tables.rows import BOXES, NETWORKS, Table
+from scripts.research.tables.token_tables import read_token_study
 from scripts.research.tables.verdicts import NOT_RUN
 
 #: Network and seed of the study of tokens that the page is about.
@@ -22,18 +23,8 @@ Study = Mapping[tuple[str, int, str], Mapping[str, Any]]
 
 def study(results: Path) -> dict[tuple[str, int, str], dict[str, Any]]:
     """What the Swin UNETR's study of tokens, seed 0, measured by way, % kept and box, each with its ``cases``: DSC by study."""
-    cases: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
-    for row in read_rows(results / "token_cases.csv"):
-        if (row["network"], row["seed"]) == _STUDY:
-            cases.setdefault((row["way"], row["keep"]), {})[row["study"]] = row["dice"]
-    return {
-        (row["way"], row["keep"], row["box"]): {
-            **row,
-            "cases": {study: dice[row["box"]] for study, dice in cases[row["way"], row["keep"]].items()},
-        }
-        for row in read_rows(results / "tokens.csv")
-        if (row["network"], row["seed"]) == _STUDY
-    }
+    rows = (row for row in read_token_study(results) if (row["network"], row["seed"]) == _STUDY)
+    return {(row["way"], row["keep"], row["box"]): row for row in rows}
 
 
 def masking(found: Study) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 
 from scripts.common.figures import legend_below
 from scripts.common.markdown import markdown_table
+from scripts.common.results import Row, read_rows
 
 #: Which networks a token study measured.
 _STUDIED = {
@@ -19,7 +22,25 @@ _STUDIED = {
     "`--after 1 --percentile 65` and, for the engine, `--margin 16 --boxed`; seed 0's dense network of windows is the dense twin of the "
     "shipped one). ",
 }
+#: What rows of both files have in common.
+_WAY = ("network", "seed", "way", "keep")
 _BOXES = ("tight", "oversized", "partial", "misleading")
+
+
+def read_token_study(results: Path) -> list[Row]:
+    """The rows of tokens.csv, each with its ``cases``: DSC by study.
+
+    DSC and HD95 are the means of token_cases.csv: the rows have them rounded, and whoever shows them rounds again.
+    """
+    cases: dict[tuple[Any, ...], list[Row]] = {}
+    for case in read_rows(results / "token_cases.csv"):
+        cases.setdefault(tuple(case[name] for name in _WAY), []).append(case)
+    found = []
+    for row in read_rows(results / "tokens.csv"):
+        own, box = cases[tuple(row[name] for name in _WAY)], row["box"]
+        means = {metric: fmean(case[metric][box] for case in own) for metric in ("dice", "hd95")}
+        found.append({**row, **means, "cases": {case["study"]: case["dice"][box] for case in own}})
+    return found
 
 
 def token_part(name: str, results: list[dict[str, Any]]) -> tuple[str, Figure]:
